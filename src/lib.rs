@@ -1,0 +1,37 @@
+//! Delivers every audit event of a Confluence to the security team's systems, once.
+//!
+//! Events flow one way, and the modules are listed in that order:
+//!
+//! ```text
+//! source ──► record ──► format ──► sink ──► ack ──► checkpoint
+//! ```
+//!
+//! Only [`agent`] sees all of them: it builds the stages, joins them, watches over them and drains them.
+//! docs/ARCHITECTURE.md has the map and the invariants.
+
+pub mod checkpoint;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod enrich;
+pub mod format;
+pub mod record;
+pub mod telemetry;
+
+/// Name of the package, the binary, the unit and the user.
+pub const NAME: &str = "confluence-audit-agent";
+
+/// Exit codes, as `sysexits.h` numbers them.
+pub mod exit {
+    /// Everything asked for was done.
+    pub const OK: u8 = 0;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 64;
+    /// A defect of the agent: a stage ended that must not end.
+    pub const INTERNAL: u8 = 70;
+    /// Nothing is wrong with the request; the same call may succeed later.
+    pub const TRY_AGAIN: u8 = 75;
+    /// The configuration is wrong; starting again does not help.
+    pub const CONFIG: u8 = 78;
+}
