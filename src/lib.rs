@@ -17,6 +17,7 @@ pub mod config;
 pub mod enrich;
 pub mod format;
 pub mod record;
+pub mod source;
 pub mod telemetry;
 
 /// Name of the package, the binary, the unit and the user.

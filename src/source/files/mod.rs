@@ -1,0 +1,4 @@
+//! Audit files of a Confluence node.
+
+pub mod frame;
+pub mod name;
