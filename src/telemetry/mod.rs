@@ -1,1 +1,5 @@
-//! To come.
+//! What the agent says about itself.
+
+pub mod escape;
+mod flood;
+pub mod log;
