@@ -18,6 +18,9 @@ pub mod enrich;
 pub mod format;
 pub mod record;
 pub mod source;
+pub mod ack;
+pub mod failpoint;
+pub mod position;
 pub mod telemetry;
 
 /// Name of the package, the binary, the unit and the user.

@@ -1,1 +1,4 @@
 //! To come.
+pub mod twins;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EventId(pub u128);

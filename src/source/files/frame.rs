@@ -26,6 +26,16 @@ pub enum Why {
     Nul,
 }
 
+impl Frame<'_> {
+    /// Length of the record without its line end.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Frame::Line { body, .. } => body.len() as u64,
+            Frame::Malformed { bytes, .. } => *bytes,
+        }
+    }
+}
+
 /// A malformed record that is being passed over.
 struct Passing {
     why: Why,
