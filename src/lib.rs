@@ -17,6 +17,7 @@ pub mod config;
 pub mod enrich;
 pub mod format;
 pub mod record;
+pub mod sink;
 pub mod source;
 pub mod ack;
 pub mod failpoint;

@@ -46,6 +46,8 @@ pub struct SinkMark {
     pub path: String,
     pub dev: u64,
     pub ino: u64,
+    /// When this was so, by the wall clock.
+    pub at_ms: i64,
     /// Counts the files that were begun under this path.
     pub generation: u64,
     pub length: u64,
