@@ -85,7 +85,10 @@ fn outputs(config: &Config) -> Vec<(&str, PathBuf)> {
     let mut outputs = Vec::new();
     for sink in &config.sinks {
         if let SinkKind::File(file) = &sink.kind {
-            let paths = config.sources.iter().map(|source| (sink.name.as_str(), file.path_for(&source.name)));
+            let paths = config
+                .sources
+                .iter()
+                .map(|source| (sink.name.as_str(), file.path_for(&source.name)));
             outputs.extend(paths);
         }
     }

@@ -57,7 +57,10 @@ fn format(value: u64, units: &[(&str, u64)]) -> String {
         .iter()
         .min_by_key(|(_, factor)| *factor)
         .map_or("", |(name, _)| name);
-    match units.iter().find(|(_, factor)| value > 0 && value % factor == 0) {
+    match units
+        .iter()
+        .find(|(_, factor)| value > 0 && value.is_multiple_of(*factor))
+    {
         Some((name, factor)) => format!("{}{name}", value / factor),
         None => format!("{value}{smallest}"),
     }

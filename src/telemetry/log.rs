@@ -3,6 +3,7 @@
 //! A line is a plain sentence and its fields. Everything in it is escaped, because names in audit events are
 //! whatever a user of Confluence typed. Warnings and errors that repeat are summed up.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
@@ -176,14 +177,14 @@ fn text(now_ms: i64, level: Level, line: &Line) -> String {
 }
 
 fn message_and_fields(line: &Line) -> String {
-    let mut out = escape(cut(&line.message)).into_owned();
+    let mut out = escape(&cut(&line.message)).into_owned();
     for (name, value) in &line.fields {
         let _ = match value {
             Value::Plain(value) => write!(out, " {name}={value}"),
             Value::Text(value) if value.is_empty() || value.contains([' ', '"', '=']) => {
                 write!(out, " {name}=\"{}\"", escape(&cut(value).replace('"', "\\\"")))
             }
-            Value::Text(value) => write!(out, " {name}={}", escape(cut(value))),
+            Value::Text(value) => write!(out, " {name}={}", escape(&cut(value))),
         };
     }
     out
@@ -241,13 +242,20 @@ fn journal_entry(level: Level, target: &str, line: &Line) -> String {
         let (Value::Plain(value) | Value::Text(value)) = value;
         // A prefix keeps a field from taking the place of one of the journal's own.
         let name = name.to_ascii_uppercase().replace('.', "_");
-        let _ = writeln!(out, "CAA_{name}={}", escape(cut(value)));
+        let _ = writeln!(out, "CAA_{name}={}", escape(&cut(value)));
     }
     out
 }
 
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(VALUE_BYTES_MAX)]
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= VALUE_BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=VALUE_BYTES_MAX)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
 }
 
 /// The journal's socket, if stderr is what systemd says it connected to the journal: `JOURNAL_STREAM` holds
