@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::checked::*;
 use super::errors::{ConfigError, ConfigErrors};
 use super::home::HomeFound;
-use super::raw::choose;
+use super::words::choose;
 use super::{file, self_include};
 use crate::cli::{CONFIG_PATH, Options};
 
@@ -218,9 +218,6 @@ fn sink(text: &str) -> Result<SinkKind, ConfigError> {
 
 /// Relative paths of options are meant from the current directory.
 fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
-    if path.as_os_str().is_empty() {
-        return Err(ConfigError::new(option, "is empty; write a path"));
-    }
     std::path::absolute(path)
         .map_err(|error| ConfigError::new(option, format!("failed to find the current directory: {error}")))
 }

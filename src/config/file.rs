@@ -1,12 +1,17 @@
 //! From a configuration file's tables to a `Config`.
 
+mod sink;
+mod source;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checked::*;
 use super::errors::ConfigErrors;
-use super::home::{self, HomeFound};
 use super::raw::{Found, Problems, Span, Table};
+
+pub use sink::check_path as check_sink_path;
+pub use source::check_patterns;
 
 const SEC: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -32,6 +37,23 @@ pub struct Keys {
     pub event: Vec<&'static str>,
     pub source: Vec<&'static str>,
     pub sink: Vec<&'static str>,
+}
+
+/// The tables of one kind read so far, against which the next are held.
+struct Seen<P> {
+    /// Names, empty for those without a good one, and where they stand.
+    names: Vec<(String, Span)>,
+    /// What they read or write, and what they are called in messages.
+    places: Vec<(P, String)>,
+}
+
+impl<P> Default for Seen<P> {
+    fn default() -> Seen<P> {
+        Seen {
+            names: Vec::new(),
+            places: Vec::new(),
+        }
+    }
 }
 
 /// Reads the text of a configuration file. `file` stands in the messages. A missing `[[sink]]` is an error
@@ -69,35 +91,38 @@ fn root_table(mut root: Table, sinks_follow: bool, problems: &mut Problems) -> (
     keys.event = event_table(root.table("event", problems), &mut config.event, problems);
 
     let sources = root.tables("source", problems);
-    if sources.as_ref().is_none_or(Vec::is_empty) {
+    if lacks(&root, "source", sources.as_ref()) {
         let message =
             "is missing; add a `[[source]]` table with `name = \"wiki\"` and `type = \"data_center\"`";
         problems.add(&(0..0), "source", message);
     }
-    let mut places = Vec::new();
-    let mut names = Vec::new();
+    let mut seen = Seen::default();
     for table in sources.unwrap_or_default() {
-        if let Some(source) = source_table(table, &mut names, &mut places, &mut keys.source, problems) {
+        if let Some(source) = source::table(table, &mut seen, &mut keys.source, problems) {
             config.sources.push(source);
         }
     }
 
-    let several = names.len() > 1;
+    let several = seen.names.len() > 1;
     let sinks = root.tables("sink", problems);
-    if sinks.as_ref().is_none_or(Vec::is_empty) && !sinks_follow {
+    if lacks(&root, "sink", sinks.as_ref()) && !sinks_follow {
         let message =
             "is missing; add a `[[sink]]` table with `name = \"local\"` and `type = \"file\"` or \"stdout\"";
         problems.add(&(0..0), "sink", message);
     }
-    let mut names = Vec::new();
-    let mut outputs = Vec::new();
+    let mut seen = Seen::default();
     for table in sinks.unwrap_or_default() {
-        if let Some(sink) = sink_table(table, several, &mut names, &mut outputs, &mut keys.sink, problems) {
+        if let Some(sink) = sink::table(table, several, &mut seen, &mut keys.sink, problems) {
             config.sinks.push(sink);
         }
     }
     keys.root = root.finish(belongs_to, problems);
     (config, keys)
+}
+
+/// Whether tables are missing; not if something there is wrong or misspelt, which is told then.
+fn lacks(root: &Table, key: &str, tables: Option<&Vec<Table>>) -> bool {
+    tables.map_or(!root.had(key) && !root.has_like(key), |tables| tables.is_empty())
 }
 
 fn log_table(mut table: Table, log: &mut LogConfig, problems: &mut Problems) -> Vec<&'static str> {
@@ -141,259 +166,6 @@ fn event_table(mut table: Table, event: &mut EventConfig, problems: &mut Problem
         table.flag("preserve_original", problems),
     );
     table.finish(belongs_to, problems)
-}
-
-/// `None` when something without which there is no source is missing or wrong; that has been reported then.
-fn source_table(
-    mut table: Table,
-    names: &mut Vec<(String, Span)>,
-    places: &mut Vec<(Vec<String>, String)>,
-    keys: &mut Vec<&'static str>,
-    problems: &mut Problems,
-) -> Option<SourceConfig> {
-    let name = name(&mut table, "source", "wiki", names, problems);
-    let kind = table.choice("type", &[("data_center", ())], &["cloud"], problems);
-    if kind.is_none() && !table.had("type") {
-        problems.add(
-            &table.span,
-            table.key("type"),
-            "is missing; add `type = \"data_center\"`",
-        );
-    }
-    table.choice("mode", &[("files", ())], &["api", "auto"], problems);
-    let place = place(&mut table, places, problems);
-
-    let mut files = FilesConfig::new(Place::Files(Vec::new()));
-    let starts = [("beginning", StartAt::Beginning), ("end", StartAt::End)];
-    set(
-        &mut files.start_at,
-        table
-            .choice("start_at", &starts, &[], problems)
-            .map(|found| found.value),
-    );
-    let record_bytes_max = table.size("record_bytes_max", KIB..=GIB, problems);
-    set(
-        &mut files.record_bytes_max,
-        record_bytes_max.map(|bytes| bytes as usize),
-    );
-    set(
-        &mut files.sweep_interval,
-        table.duration("sweep_interval", SEC / 10..=HOUR, problems),
-    );
-    set(
-        &mut files.rotate_grace,
-        table.duration("rotate_grace", Duration::ZERO..=DAY, problems),
-    );
-    set(
-        &mut files.open_files_max,
-        table.count("open_files_max", 1..=1000, problems),
-    );
-    set(
-        &mut files.deleted_files_max,
-        table.count("deleted_files_max", 0..=1000, problems),
-    );
-    set(
-        &mut files.deleted_bytes_max,
-        table.size("deleted_bytes_max", 0..=1024 * GIB, problems),
-    );
-    set(
-        &mut files.deleted_age_max,
-        table.duration("deleted_age_max", Duration::ZERO..=365 * DAY, problems),
-    );
-    set(
-        &mut files.retention,
-        table.duration("retention", HOUR..=3650 * DAY, problems),
-    );
-    set(
-        &mut files.entries_vanished_max,
-        table.count("entries_vanished_max", 0..=100_000, problems),
-    );
-    set(&mut files.notify, table.flag("notify", problems));
-    let read_bytes = table.size("read_bytes", 4 * KIB..=64 << 20, problems);
-    set(&mut files.read_bytes, read_bytes.map(|bytes| bytes as usize));
-    *keys = table.finish(belongs_to, problems);
-
-    files.place = place?;
-    let name = name?;
-    Some(SourceConfig {
-        site: Some(name.clone()),
-        name,
-        files,
-    })
-}
-
-/// Where a source reads. `seen` holds the places of the sources before, with their names.
-fn place(table: &mut Table, seen: &mut Vec<(Vec<String>, String)>, problems: &mut Problems) -> Option<Place> {
-    let dir = table.text("home", home::DEFAULT_HOME, problems);
-    let patterns = table.texts("files", "/srv/confluence/log/audit/*.audit.log", problems);
-    let span = patterns
-        .as_ref()
-        .map_or(&table.span, |patterns| &patterns.span)
-        .clone();
-    let place = match (dir, patterns) {
-        (Some(_), Some(patterns)) => {
-            let message = "stands beside `home`, which finds the files itself; keep one of the two";
-            problems.add(&patterns.span, patterns.key, message);
-            return None;
-        }
-        (Some(dir), None) => Place::Home {
-            dir: absolute(dir, problems)?.value,
-            found: HomeFound::Setting,
-        },
-        (None, Some(patterns)) => {
-            if let Err(message) = check_patterns(&patterns.value) {
-                problems.add(&patterns.span, patterns.key, message);
-                return None;
-            }
-            Place::Files(patterns.value)
-        }
-        (None, None) if table.had("home") || table.had("files") => return None,
-        (None, None) => {
-            let (dir, found) = home::find();
-            Place::Home { dir, found }
-        }
-    };
-    let same = match &place {
-        Place::Home { dir, .. } => vec![dir.to_string_lossy().into_owned()],
-        Place::Files(patterns) => patterns.clone(),
-    };
-    let own = table.key("");
-    let own = own.trim_end_matches('.');
-    if let Some((_, other)) = seen
-        .iter()
-        .find(|(there, _)| there.iter().any(|place| same.contains(place)))
-    {
-        let message = format!(
-            "reads the same files as `{other}` ({}), so each event would come twice; give each source its own `home` or `files`",
-            same.join(", ")
-        );
-        problems.add(&span, own, message);
-    }
-    seen.push((same, own.to_string()));
-    Some(place)
-}
-
-/// Says what is wrong with glob patterns.
-pub fn check_patterns(patterns: &[String]) -> Result<(), String> {
-    if patterns.is_empty() {
-        return Err("names no file; write at least one pattern, or `home` instead".into());
-    }
-    for pattern in patterns {
-        if let Err(error) = glob::Pattern::new(pattern) {
-            return Err(format!(
-                "`{pattern}` is no pattern: {} at character {}; quote a character as in `[[]`",
-                error.msg,
-                error.pos + 1
-            ));
-        }
-        if !Path::new(pattern).is_absolute() {
-            return Err(format!(
-                "`{pattern}` is relative; write the whole path, from `/` on"
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn sink_table(
-    mut table: Table,
-    several_sources: bool,
-    names: &mut Vec<(String, Span)>,
-    outputs: &mut Vec<(Option<PathBuf>, String)>,
-    keys: &mut Vec<&'static str>,
-    problems: &mut Problems,
-) -> Option<SinkConfig> {
-    let name = name(&mut table, "sink", "local", names, problems);
-    let is_file = table.choice("type", &[("stdout", false), ("file", true)], &[], problems);
-    if is_file.is_none() && !table.had("type") {
-        problems.add(
-            &table.span,
-            table.key("type"),
-            "is missing; add `type = \"file\"` or `type = \"stdout\"`",
-        );
-    }
-    let format = table
-        .choice("format", &FORMATS, &[], problems)
-        .map_or(FormatKind::Ecs, |found| found.value);
-    let path = table.text("path", "/var/log/confluence-audit-agent/events.ndjson", problems);
-    let path_span = path.as_ref().map_or(&table.span, |path| &path.span).clone();
-    let path = path.and_then(|path| sink_path(path, several_sources, problems));
-
-    let mut file = FileSinkConfig::new(path.clone().unwrap_or_default());
-    set(
-        &mut file.rotate_bytes,
-        table.size("rotate_bytes", KIB..=1024 * GIB, problems),
-    );
-    set(&mut file.rotate_daily, table.flag("rotate_daily", problems));
-    set(&mut file.keep, table.count("keep", 1..=100_000, problems));
-
-    let own = table.key("");
-    let own = own.trim_end_matches('.').to_string();
-    let kind = match is_file.map(|found| found.value) {
-        Some(true) => {
-            if path.is_none() && !table.had("path") {
-                let message = "is missing; add `path = \"/var/log/confluence-audit-agent/events.ndjson\"`";
-                problems.add(&table.span, table.key("path"), message);
-            }
-            path.map(|_| SinkKind::File(file))
-        }
-        Some(false) => {
-            for key in ["path", "rotate_bytes", "rotate_daily", "keep"] {
-                if let Some(span) = table.place_of(key) {
-                    let message =
-                        "has no meaning for `type = \"stdout\"`; remove it, or write `type = \"file\"`";
-                    problems.add(span, table.key(key), message);
-                }
-            }
-            Some(SinkKind::Stdout)
-        }
-        None => None,
-    };
-    let output = match &kind {
-        Some(SinkKind::File(file)) => Some(Some(file.path.clone())),
-        Some(SinkKind::Stdout) => Some(None),
-        None => None,
-    };
-    if let Some(output) = output {
-        if let Some((_, other)) = outputs.iter().find(|(there, _)| *there == output) {
-            let message = format!("writes to the same place as `{other}`; give each sink its own");
-            problems.add(&path_span, own.clone(), message);
-        }
-        outputs.push((output, own));
-    }
-    *keys = table.finish(belongs_to, problems);
-    Some(SinkConfig {
-        name: name?,
-        format,
-        kind: kind?,
-    })
-}
-
-fn sink_path(path: Found<String>, several_sources: bool, problems: &mut Problems) -> Option<PathBuf> {
-    if let Err(message) = check_sink_path(&path.value, several_sources) {
-        problems.add(&path.span, path.key, message);
-        return None;
-    }
-    absolute(path, problems).map(|path| path.value)
-}
-
-/// Says what is wrong with a file sink's path, but for its being absolute.
-pub fn check_sink_path(path: &str, several_sources: bool) -> Result<(), String> {
-    if path.ends_with('/') {
-        return Err(format!("`{path}` names a directory; write the file's name too"));
-    }
-    let rest = path.replace(SOURCE_PLACEHOLDER, "");
-    if rest.contains(['{', '}']) {
-        return Err(format!(
-            "`{path}` has braces; only `{SOURCE_PLACEHOLDER}` can be replaced"
-        ));
-    }
-    if several_sources && rest.len() == path.len() {
-        return Err(format!(
-            "`{path}` would be shared by several sources, each needs an output of its own; put `{SOURCE_PLACEHOLDER}` into it, as in \"/var/log/confluence-audit-agent/{SOURCE_PLACEHOLDER}.ndjson\""
-        ));
-    }
-    Ok(())
 }
 
 /// The name of a source or sink; the table's keys are told with it from here on.

@@ -11,6 +11,7 @@ pub mod home;
 mod raw;
 mod self_include;
 pub mod units;
+mod words;
 
 pub use args::{format_kind, load, state_dir};
 pub use checked::*;

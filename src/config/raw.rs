@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::errors::ConfigError;
 use super::units;
+use super::words::{choose, list, nearest, one_of};
 
 /// Where something stands: a range of bytes.
 pub type Span = Range<usize>;
@@ -82,8 +83,14 @@ impl<'t> Table<'t> {
         let (root, errors) = DeTable::parse_recoverable(problems.text);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
+            let line = problems
+                .text
+                .lines()
+                .nth(problems.line(&span) - 1)
+                .unwrap_or("")
+                .trim();
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            problems.add(&span, "", format!("not valid TOML: {message}"));
+            problems.add(&span, "", format!("not valid TOML: {message}: `{line}`"));
         }
         errors
             .is_empty()
@@ -121,7 +128,7 @@ impl<'t> Table<'t> {
             let name: &str = key.get_ref();
             let way_out = match (nearest(name, &self.asked), elsewhere(name)) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
-                (None, Some(table)) => format!("it belongs into a `{table}` table"),
+                (None, Some(table)) => format!("it belongs in `{table}`"),
                 (None, None) => format!("remove it; known here are {}", list(&self.asked)),
             };
             problems.add(&key.span(), self.key(name), format!("unknown key; {way_out}"));
@@ -146,6 +153,13 @@ impl<'t> Table<'t> {
 
     pub fn had(&self, key: &str) -> bool {
         self.place_of(key).is_some()
+    }
+
+    /// Whether an unknown key is there that was probably meant to be this one.
+    pub fn has_like(&self, key: &str) -> bool {
+        self.entries
+            .keys()
+            .any(|name| nearest(name.get_ref(), &[key]).is_some())
     }
 
     /// Takes a value that `read` understands; otherwise says that `wanted` is wanted.
@@ -184,7 +198,7 @@ impl<'t> Table<'t> {
             problems,
             |value| match value {
                 DeValue::String(text) if text.trim().is_empty() => Err(Some(format!(
-                    "is empty; write a value, as in `{key} = \"{example}\"`, or remove the key"
+                    "is empty; write a value, as in `{key} = \"{example}\"`"
                 ))),
                 DeValue::String(text) => Ok(text.into_owned()),
                 _ => Err(None),
@@ -336,32 +350,6 @@ impl<'t> Table<'t> {
     }
 }
 
-/// Finds a word among those known. The error names the nearest, or all.
-pub fn choose<T: Copy>(text: &str, words: &[(&str, T)], later: &[&str]) -> Result<T, String> {
-    if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
-        return Ok(*value);
-    }
-    let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-    if later.contains(&text) {
-        return Err(format!(
-            "`{text}` is not in this version; write {}",
-            one_of(&names)
-        ));
-    }
-    Err(match nearest(text, &names) {
-        Some(near) => format!("`{text}` is not known; did you mean \"{near}\"?"),
-        None => format!("`{text}` is not known; write {}", one_of(&names)),
-    })
-}
-
-/// The name that was probably meant: case, hyphens and blanks do not count, and a third of it may be wrong.
-fn nearest<'n>(typed: &str, names: &[&'n str]) -> Option<&'n str> {
-    let typed = typed.to_lowercase().replace(['-', ' '], "_");
-    let distance = |name: &str| strsim::damerau_levenshtein(&typed, name);
-    let (distance, name) = names.iter().map(|name| (distance(name), *name)).min()?;
-    (distance <= name.len().max(3) / 3).then_some(name)
-}
-
 fn integer(value: &DeValue) -> Option<i64> {
     let integer = value.as_integer()?;
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
@@ -378,14 +366,4 @@ fn with_article(kind: &str) -> String {
         "a"
     };
     format!("{article} {kind}")
-}
-
-fn one_of(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    quoted.join(" or ")
-}
-
-fn list(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    quoted.join(", ")
 }

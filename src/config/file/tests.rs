@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::home;
 
 const EXAMPLE: &str = include_str!("../../../packaging/confluence-audit-agent.toml");
 const NO_FILE: &str = "example.toml";
