@@ -72,29 +72,32 @@ pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
 }
 
 fn read(path: &Path, sinks_follow: bool) -> Result<Config, ConfigErrors> {
-    let unreadable = |message: String| ConfigErrors(vec![ConfigError::new("", message)]);
-    let way_out = "give `--config FILE`, or `--home DIR` to run without a file";
-    match std::fs::read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => file::read(path, &text, sinks_follow),
-        Ok(Err(error)) => {
-            let good = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..good]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
-            let message = "not valid UTF-8; save the file in UTF-8".to_string();
-            Err(ConfigErrors(vec![ConfigError {
-                place: Some((path.into(), line)),
-                key: String::new(),
-                message,
-            }]))
-        }
-        Err(error) => Err(unreadable(format!(
-            "failed to read the configuration `{}`: {error}; {way_out}",
-            path.display()
-        ))),
-    }
+    let error = |place, message: String| {
+        ConfigErrors(vec![ConfigError {
+            place,
+            key: String::new(),
+            message,
+        }])
+    };
+    let bytes = std::fs::read(path).map_err(|cause| {
+        let way_out = "give `--config FILE`, or `--home DIR` to run without a file";
+        error(
+            None,
+            format!(
+                "failed to read the configuration `{}`: {cause}; {way_out}",
+                path.display()
+            ),
+        )
+    })?;
+    let text = String::from_utf8(bytes).map_err(|cause| {
+        let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        error(
+            Some((path.into(), line)),
+            "not valid UTF-8; save the file in UTF-8".into(),
+        )
+    })?;
+    file::read(path, &text, sinks_follow)
 }
 
 /// What `run --home DIR` means besides the home: everything by default, to stdout.
@@ -116,66 +119,46 @@ fn from_options() -> Config {
 }
 
 fn overrides(options: &Options, errors: &mut Vec<ConfigError>) -> Overrides {
-    let mut keep = |result: Result<(), ConfigError>| {
-        if let Err(error) = result {
-            errors.push(error);
-        }
-    };
-    let mut overrides = Overrides::default();
-    keep(fill(&mut overrides.place, place(options)));
-    keep(fill(
-        &mut overrides.sink,
-        options.sink.as_deref().map(sink).transpose(),
-    ));
-    keep(fill(
-        &mut overrides.format,
-        options.format.as_deref().map(format_kind).transpose(),
-    ));
-    let state = options
-        .state
-        .as_deref()
-        .map(|dir| in_cwd("--state", dir))
-        .transpose();
-    keep(fill(&mut overrides.state_dir, state));
-    let word = |option: &'static str| move |message: String| ConfigError::new(option, message);
-    let log_format = options
-        .log_format
-        .as_deref()
-        .map(|text| choose(text, &file::LOG_FORMATS, &[]))
-        .transpose();
-    keep(fill(
-        &mut overrides.log_format,
-        log_format.map_err(word("--log-format")),
-    ));
-    let log_level = options
-        .log_level
-        .as_deref()
-        .map(|text| choose(text, &file::LOG_LEVELS, &[]))
-        .transpose();
-    keep(fill(
-        &mut overrides.log_level,
-        log_level.map_err(word("--log-level")),
-    ));
-    overrides
+    Overrides {
+        place: keep(place(options), errors),
+        sink: keep(options.sink.as_deref().map(sink), errors),
+        format: keep(options.format.as_deref().map(format_kind), errors),
+        state_dir: keep(options.state.as_deref().map(|dir| in_cwd("--state", dir)), errors),
+        log_format: keep(
+            word("--log-format", &options.log_format, &file::LOG_FORMATS),
+            errors,
+        ),
+        log_level: keep(word("--log-level", &options.log_level, &file::LOG_LEVELS), errors),
+    }
 }
 
-fn fill<T>(slot: &mut Option<T>, value: Result<Option<T>, ConfigError>) -> Result<(), ConfigError> {
-    *slot = value?;
-    Ok(())
+fn keep<T>(value: Option<Result<T, ConfigError>>, errors: &mut Vec<ConfigError>) -> Option<T> {
+    value?.map_err(|error| errors.push(error)).ok()
 }
 
-fn place(options: &Options) -> Result<Option<Place>, ConfigError> {
+fn word<T: Copy>(
+    option: &str,
+    typed: &Option<String>,
+    words: &[(&str, T)],
+) -> Option<Result<T, ConfigError>> {
+    let value = choose(typed.as_deref()?, words, &[]);
+    Some(value.map_err(|message| ConfigError::new(option, message)))
+}
+
+fn place(options: &Options) -> Option<Result<Place, ConfigError>> {
     if let Some(home) = &options.home {
-        return Ok(Some(Place::Home {
-            dir: in_cwd("--home", home)?,
+        let home = in_cwd("--home", home);
+        return Some(home.map(|dir| Place::Home {
+            dir,
             found: HomeFound::Option,
         }));
     }
-    if options.files.is_empty() {
-        return Ok(None);
-    }
+    (!options.files.is_empty()).then(|| patterns(&options.files).map(Place::Files))
+}
+
+fn patterns(typed: &[String]) -> Result<Vec<String>, ConfigError> {
     let mut patterns = Vec::new();
-    for pattern in &options.files {
+    for pattern in typed {
         if pattern.is_empty() {
             return Err(ConfigError::new(
                 "--files",
@@ -192,7 +175,7 @@ fn place(options: &Options) -> Result<Option<Place>, ConfigError> {
         });
     }
     file::check_patterns(&patterns).map_err(|message| ConfigError::new("--files", message))?;
-    Ok(Some(Place::Files(patterns)))
+    Ok(patterns)
 }
 
 fn sink(text: &str) -> Result<SinkKind, ConfigError> {

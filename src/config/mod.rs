@@ -10,6 +10,7 @@ mod file;
 pub mod home;
 mod raw;
 mod self_include;
+mod typed;
 pub mod units;
 mod words;
 
