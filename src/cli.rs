@@ -17,6 +17,8 @@ pub const CONFIG_PATH: &str = "/etc/confluence-audit-agent/config.toml";
     version,
     about = "Delivers every Confluence audit event to the security team's systems, once",
     after_help = "\
+For packagers: `completions SHELL` writes a completion script, `man [DIR]` the man pages.
+
 Exit codes:
    0  everything asked for was done
   64  the command line is wrong: unknown command or option
@@ -57,11 +59,13 @@ Run it as the agent's user: sudo -u confluence-audit-agent confluence-audit-agen
     #[command(subcommand)]
     State(State),
     /// Write a completion script for a shell to stdout
+    #[command(hide = true)]
     Completions {
         /// bash, elvish, fish, powershell or zsh
         shell: clap_complete::Shell,
     },
     /// Write the man pages
+    #[command(hide = true)]
     Man {
         /// Directory that gets a page for each command; without it the main page goes to stdout
         dir: Option<PathBuf>,

@@ -69,10 +69,10 @@ fn latin1(bytes: &[u8]) -> String {
 fn property(text: &str, wanted: &str) -> Option<String> {
     logical_lines(text)
         .iter()
+        .rev()
         .map(|line| split(line))
-        .filter(|(key, _)| key == wanted)
+        .find(|(key, _)| key == wanted)
         .map(|(_, value)| value)
-        .last()
         .filter(|value| !value.is_empty())
 }
 

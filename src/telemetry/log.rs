@@ -3,24 +3,21 @@
 //! A line is a plain sentence and its fields. Everything in it is escaped, because names in audit events are
 //! whatever a user of Confluence typed. Warnings and errors that repeat are summed up.
 
-use std::fmt::Write as _;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing::field::{Field, Visit};
+use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 pub use super::escape::escape;
-use super::escape::is_unsafe;
 use super::flood::{Flood, Summary};
+use super::line::{Line, Value};
 use crate::clock;
 use crate::config::{LogConfig, LogFormat};
 
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
-/// A datagram must fit the socket's buffer, and nobody reads a longer line.
-const VALUE_BYTES_MAX: usize = 8 * 1024;
 
 /// Starts logging for the whole process. Keep the guard to the end: it writes what is still held back.
 pub fn init(config: &LogConfig) -> LogGuard {
@@ -67,21 +64,8 @@ struct Log {
 }
 
 struct Shared {
-    flood: Flood,
+    flood: Flood<Identifier>,
     output: Output,
-}
-
-/// One line to be: a message and fields, not yet escaped.
-#[derive(Default)]
-struct Line {
-    message: String,
-    fields: Vec<(&'static str, Value)>,
-}
-
-enum Value {
-    /// Numbers and booleans: the same in text and JSON.
-    Plain(String),
-    Text(String),
 }
 
 impl Log {
@@ -119,8 +103,14 @@ impl<S: Subscriber> Layer<S> for Log {
         let now = clock::monotonic();
         let mut shared = lock(&self.shared);
         shared.write_summaries(Some(now));
-        if shared.flood.admit(metadata, &line.message, now) {
-            shared.output.write(*metadata.level(), metadata.target(), &line);
+        let (level, target) = (*metadata.level(), metadata.target());
+        let repeats = level <= Level::WARN;
+        if !repeats
+            || shared
+                .flood
+                .admit(metadata.callsite(), level, target, &line.message, now)
+        {
+            shared.output.write(level, target, &line);
         }
     }
 }
@@ -157,97 +147,16 @@ impl Output {
     fn write(&mut self, level: Level, target: &str, line: &Line) {
         match self {
             Output::Lines(LogFormat::Text, out) => {
-                let _ = out.write_all(text(clock::now_ms(), level, line).as_bytes());
+                let _ = out.write_all(line.text(clock::now_ms(), level).as_bytes());
             }
             Output::Lines(LogFormat::Json, out) => {
-                let _ = out.write_all(json(clock::now_ms(), level, target, line).as_bytes());
+                let _ = out.write_all(line.json(clock::now_ms(), level, target).as_bytes());
             }
             Output::Journal(socket) => {
-                let _ = socket.send(journal_entry(level, target, line).as_bytes());
+                let _ = socket.send(line.journal_entry(level, target).as_bytes());
             }
         }
     }
-}
-
-/// `2026-11-21T10:00:00Z  INFO message key=value`
-fn text(now_ms: i64, level: Level, line: &Line) -> String {
-    let time = jiff::Timestamp::from_second(now_ms.div_euclid(1000)).unwrap_or_default();
-    format!("{time} {level:>5} {}\n", message_and_fields(line))
-}
-
-fn message_and_fields(line: &Line) -> String {
-    let mut out = escape(cut(&line.message)).into_owned();
-    for (name, value) in &line.fields {
-        let _ = match value {
-            Value::Plain(value) => write!(out, " {name}={value}"),
-            Value::Text(value) if value.is_empty() || value.contains([' ', '"', '=']) => {
-                write!(out, " {name}=\"{}\"", escape(&cut(value).replace('"', "\\\"")))
-            }
-            Value::Text(value) => write!(out, " {name}={}", escape(cut(value))),
-        };
-    }
-    out
-}
-
-fn json(now_ms: i64, level: Level, target: &str, line: &Line) -> String {
-    let time = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
-    let mut out = format!("{{\"timestamp\":\"{time:.3}\",\"level\":\"{level}\",\"message\":");
-    push_json(&mut out, &line.message);
-    for (name, value) in &line.fields {
-        let _ = write!(out, ",\"{name}\":");
-        match value {
-            Value::Plain(value) => out.push_str(value),
-            Value::Text(value) => push_json(&mut out, value),
-        }
-    }
-    out.push_str(",\"target\":");
-    push_json(&mut out, target);
-    out.push_str("}\n");
-    out
-}
-
-/// A JSON string that is also safe to look at: what JSON would let pass is written as `\u` too.
-fn push_json(out: &mut String, text: &str) {
-    out.push('"');
-    for c in cut(text).chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if is_unsafe(c) => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
-/// The journal's native protocol, <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>: a datagram of `NAME=value`
-/// lines. Nothing here needs its binary form, because an escaped value holds no newline.
-fn journal_entry(level: Level, target: &str, line: &Line) -> String {
-    let priority = match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        _ => 7,
-    };
-    let mut out = format!(
-        "PRIORITY={priority}\nSYSLOG_IDENTIFIER={}\nTARGET={target}\nMESSAGE={}\n",
-        crate::NAME,
-        message_and_fields(line)
-    );
-    for (name, value) in &line.fields {
-        let (Value::Plain(value) | Value::Text(value)) = value;
-        // A prefix keeps a field from taking the place of one of the journal's own.
-        let name = name.to_ascii_uppercase().replace('.', "_");
-        let _ = writeln!(out, "CAA_{name}={}", escape(cut(value)));
-    }
-    out
-}
-
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(VALUE_BYTES_MAX)]
 }
 
 /// The journal's socket, if stderr is what systemd says it connected to the journal: `JOURNAL_STREAM` holds
@@ -263,56 +172,5 @@ fn journal() -> Option<UnixDatagram> {
     Some(socket)
 }
 
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "message" {
-            let _ = write!(self.message, "{value:?}");
-        } else {
-            self.fields
-                .push((field.name(), Value::Text(format!("{value:?}"))));
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            self.message.push_str(value);
-        } else {
-            self.fields.push((field.name(), Value::Text(value.to_string())));
-        }
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut chain = value.to_string();
-        let mut cause = value.source();
-        while let Some(error) = cause {
-            let _ = write!(chain, ": {error}");
-            cause = error.source();
-        }
-        self.fields.push((field.name(), Value::Text(chain)));
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.fields.push((field.name(), Value::Plain(value.to_string())));
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.fields.push((field.name(), Value::Plain(value.to_string())));
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.fields.push((field.name(), Value::Plain(value.to_string())));
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no words for what is not finite.
-        let text = value.to_string();
-        self.fields.push((
-            field.name(),
-            if value.is_finite() {
-                Value::Plain(text)
-            } else {
-                Value::Text(text)
-            },
-        ));
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,4 +2,5 @@
 
 pub mod escape;
 mod flood;
+mod line;
 pub mod log;
