@@ -15,7 +15,10 @@ pub fn host(url: &str) -> Option<Cow<'_, str>> {
     if host.is_empty() {
         return None;
     }
-    if host.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+    if host
+        .bytes()
+        .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+    {
         return Some(Cow::Borrowed(host));
     }
     Some(Cow::Owned(host.to_lowercase()))
@@ -90,7 +93,10 @@ mod tests {
         for (url, expected) in [
             ("http://confluence.internal:8090", Some("confluence.internal")),
             ("https://Wiki.Example.COM/confluence", Some("wiki.example.com")),
-            ("https://user:pw@wiki.example.com:443/?a=b@c", Some("wiki.example.com")),
+            (
+                "https://user:pw@wiki.example.com:443/?a=b@c",
+                Some("wiki.example.com"),
+            ),
             ("http://[2001:DB8::1]:8090/", Some("2001:db8::1")),
             ("http://WÜRZBURG.example", Some("würzburg.example")),
             ("https://wiki.example.com?x", Some("wiki.example.com")),

@@ -158,7 +158,11 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
             record.problems = problems;
             Parsed::Record(record)
         }
-        Err(error) => Parsed::Unreadable { error, bytes: line, whole_hash: None },
+        Err(error) => Parsed::Unreadable {
+            error,
+            bytes: line,
+            whole_hash: None,
+        },
     }
 }
 
@@ -184,7 +188,10 @@ fn decode_lossily(bytes: &[u8], text: &mut String) -> Vec<usize> {
 
 fn name_places(text: &str, places: &[usize], wrong: &'static str, problems: &mut Vec<Problem>) {
     for place in places.iter().take(PLACES_MAX) {
-        let problem = Problem { member: walk::path_at(text, *place), wrong };
+        let problem = Problem {
+            member: walk::path_at(text, *place),
+            wrong,
+        };
         if !problems.contains(&problem) {
             problems.push(problem);
         }
@@ -271,19 +278,21 @@ fn read<'a>(text: &'a str, original: &'a str, problems: &mut Vec<Problem>) -> Re
     Err("no audit record: it has no `creationDate`, `auditType` or `type`".to_owned())
 }
 
-fn data_center<'a>(
-    shape: Shape,
-    members: &Members<'a>,
-    original: &'a str,
-    check: &mut Check,
-) -> Record<'a> {
+fn data_center<'a>(shape: Shape, members: &Members<'a>, original: &'a str, check: &mut Check) -> Record<'a> {
     let (kind, names) = match shape {
         Shape::File => (Member::AuditType, &FILE_TYPE_NAMES),
         _ => (Member::Type, &ENTITY_TYPE_NAMES),
     };
     let kind = object(
         members.token(kind),
-        ["action", "actionI18nKey", "area", "category", "categoryI18nKey", "level"],
+        [
+            "action",
+            "actionI18nKey",
+            "area",
+            "category",
+            "categoryI18nKey",
+            "level",
+        ],
     );
     let [action, action_key, area, category, category_key, level] =
         std::array::from_fn(|at| check.text(kind[at], names[at]));
@@ -335,8 +344,14 @@ const FILE_TYPE_NAMES: [&str; 6] = [
     "auditType.level",
 ];
 
-const ENTITY_TYPE_NAMES: [&str; 6] =
-    ["type.action", "type.actionI18nKey", "type.area", "type.category", "type.categoryI18nKey", "type.level"];
+const ENTITY_TYPE_NAMES: [&str; 6] = [
+    "type.action",
+    "type.actionI18nKey",
+    "type.area",
+    "type.category",
+    "type.categoryI18nKey",
+    "type.level",
+];
 
 fn time_ms(time: Token) -> Option<i64> {
     if let Some(text) = time.text() {
@@ -349,8 +364,16 @@ fn time_ms(time: Token) -> Option<i64> {
 
 fn cloud<'a>(members: &Members<'a>, original: &'a str, check: &mut Check) -> Record<'a> {
     let author = check.object(members.token(Member::Author), "author");
-    let [id, name, kind, external, guest] =
-        object(author, ["accountId", "displayName", "type", "externalCollaborator", "isGuest"]);
+    let [id, name, kind, external, guest] = object(
+        author,
+        [
+            "accountId",
+            "displayName",
+            "type",
+            "externalCollaborator",
+            "isGuest",
+        ],
+    );
     let time = members.token(Member::CreationDate);
     let time_ms = time.integer().and_then(time::from_epoch_ms);
     check.time(time_ms, time, "creationDate");
@@ -418,7 +441,10 @@ struct Check<'p> {
 
 impl Check<'_> {
     fn note(&mut self, member: &str, wrong: &'static str) {
-        self.problems.push(Problem { member: member.to_owned(), wrong });
+        self.problems.push(Problem {
+            member: member.to_owned(),
+            wrong,
+        });
     }
 
     /// Kept even if it is no text: the event id takes a number for its digits.
@@ -455,7 +481,14 @@ impl Check<'_> {
 
     fn time(&mut self, time_ms: Option<i64>, token: Token, member: &str) {
         if time_ms.is_none() {
-            self.note(member, if token.is_missing() { "is missing" } else { "is no time" });
+            self.note(
+                member,
+                if token.is_missing() {
+                    "is missing"
+                } else {
+                    "is no time"
+                },
+            );
         }
     }
 

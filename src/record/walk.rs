@@ -125,7 +125,11 @@ pub fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
         at += found;
-        let escapes = bytes[start + 1..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        let escapes = bytes[start + 1..at]
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'\\')
+            .count();
         at += 1;
         if escapes % 2 == 0 {
             return at;
