@@ -196,6 +196,13 @@ impl Files {
         open.map(|open| (open.path.clone(), open.dev, open.ino)).collect()
     }
 
+    /// Whether the rest of a file waits for the file to be quiet for long enough to be its last record.
+    pub fn rest_waits(&self) -> bool {
+        self.tracked.iter().any(|t| {
+            t.quiet_since.is_some() && t.retry.is_none() && t.tail.as_ref().is_some_and(|tail| tail.framer.waiting_bytes() > 0)
+        })
+    }
+
     /// Why the source cannot do its work at the moment, if so.
     pub fn health(&self) -> Option<&str> {
         self.health.as_deref()
