@@ -1,1 +1,3 @@
-//! To come.
+//! What the agent can be told to do, apart from running.
+
+pub mod convert;
