@@ -2,7 +2,7 @@
 
 use super::commit::{self, Settings, Stream, ToCommit};
 use super::gate::Gate;
-use super::reader::{Lane, Reader};
+use super::reader::{Lane, Reader, Stage};
 use super::{AgentError, Ended, Mode, Running, SinkThread, What, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FormatKind, SinkConfig, SinkKind, SourceConfig};
@@ -32,7 +32,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let (mut memory, agent_id) = open_memory(config, mode)?;
     let (ended, ended_here) = unbounded_channel();
     let (commits, to_commit) = channel();
-    let host = Host::gather();
+    let host = crate::enrich::host::gather();
     let agent = Agent {
         id: agent_id,
         ephemeral_id: uuid::Uuid::new_v4().to_string(),
@@ -54,7 +54,8 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         // Before the first byte is written the checkpoint knows where the outputs begin.
         memory.commit(Commit { source: source.name.clone(), marks, ..Commit::default() })?;
         streams.push(Stream::new(&source.name, lanes.len(), gate.clone()));
-        readers.push((source, reader(&common, number, source, state, lanes, gate)));
+        let stage = Stage::new(lanes, IdHasher::new(source.site.as_deref()));
+        readers.push((source, reader(&common, number, source, state, gate), stage));
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
@@ -62,10 +63,10 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     };
     let store = memory.store;
     spawn("checkpoint".to_owned(), &common.ended, move || What::Commit(commit::run(store, streams, settings, to_commit)))?;
-    let gates = readers.iter().map(|(_, reader)| reader.gate.clone()).collect();
-    let names = readers.iter().map(|(source, _)| (source.name.clone(), None)).collect();
-    for (stream, (source, reader)) in readers.into_iter().enumerate() {
-        spawn(format!("source {}", source.name), &common.ended, move || What::Reader { stream, read: reader.run() })?;
+    let gates = readers.iter().map(|(_, reader, _)| reader.gate.clone()).collect();
+    let names = readers.iter().map(|(source, ..)| (source.name.clone(), None)).collect();
+    for (stream, (source, reader, stage)) in readers.into_iter().enumerate() {
+        spawn(format!("source {}", source.name), &common.ended, move || What::Reader { stream, read: reader.run(stage) })?;
     }
     Ok(Running {
         gates,
@@ -102,7 +103,7 @@ impl Memory {
 
 fn open_memory(config: &Config, mode: Mode) -> Result<(Memory, String), AgentError> {
     if mode.dry_run {
-        let image = crate::checkpoint::inspect(&config.state_dir)?.map(|(image, _)| image).unwrap_or_default();
+        let image = crate::checkpoint::read(&config.state_dir)?.map(|(image, _)| image).unwrap_or_default();
         let id = if image.agent_id.is_empty() { uuid::Uuid::nil().to_string() } else { image.agent_id.clone() };
         return Ok((Memory { store: None, image }, id));
     }
@@ -123,10 +124,14 @@ fn start_sink(
     let (messages, receiver) = channel::<Message>();
     let delivered = Arc::new(AtomicU64::new(0));
     let report = {
-        let (gate, commits) = (gate.clone(), common.commits.clone());
+        let (gate, commits, delivered) = (gate.clone(), common.commits.clone(), delivered.clone());
         move |report: Report| match report {
             Report::Written(buffer) => gate.written(buffer),
-            Report::Final { number, mark } => drop(commits.send(ToCommit::Final { stream, lane, number, mark })),
+            Report::Final { number, events, mark } => {
+                delivered.fetch_add(events, Ordering::Relaxed);
+                // A commit thread that is gone has ended the process, or is about to.
+                let _ = commits.send(ToCommit::Final { stream, lane, number, mark });
+            }
         }
     };
     let stage = format!("sink {}", sink.name);
@@ -175,7 +180,6 @@ fn reader(
     stream: usize,
     source: &SourceConfig,
     state: SourceState,
-    lanes: Vec<Lane>,
     gate: Arc<Gate>,
 ) -> Reader {
     let woken = gate.clone();
@@ -187,9 +191,7 @@ fn reader(
     }
     Reader {
         stream,
-        files: Files::new(&source.name, source.files.clone(), state),
-        lanes,
-        ids: IdHasher::new(source.site.as_deref()),
+        files: Files::new(&source.name, source.files.clone(), state.files, state.next_key, state.commits == 0),
         gate,
         commits: common.commits.clone(),
         watch: follow.then(|| DirectoryWatch::new(&source.name, wake)),
@@ -197,9 +199,4 @@ fn reader(
         sweep_interval: source.files.sweep_interval,
         once: common.mode.once,
     }
-}
-
-// The count of delivered events is for the summary alone.
-fn _count(delivered: &AtomicU64, events: u64) {
-    delivered.fetch_add(events, Ordering::Relaxed);
 }

@@ -27,8 +27,6 @@ const LONG_LINE_BYTES: usize = 64 * 1024;
 pub struct Reader {
     pub stream: usize,
     pub files: Files,
-    pub lanes: Vec<Lane>,
-    pub ids: IdHasher,
     pub gate: Arc<Gate>,
     pub commits: Sender<ToCommit>,
     pub watch: Option<DirectoryWatch>,
@@ -56,7 +54,8 @@ pub struct Read {
     pub trouble: Option<String>,
 }
 
-struct Stage {
+/// What turns records into batches of events.
+pub struct Stage {
     lanes: Vec<Lane>,
     ids: IdHasher,
     twins: Vec<Twins>,
@@ -100,16 +99,7 @@ fn send(messages: &Sender<Message>, gate: &Gate, batch: Batch) {
 
 impl Reader {
     /// Reads until stopped, or with `once` until nothing more is there.
-    pub fn run(mut self) -> Read {
-        let mut stage = Stage {
-            lanes: std::mem::take(&mut self.lanes),
-            ids: self.ids.clone(),
-            twins: Vec::new(),
-            scratch: Scratch::default(),
-            read_at_ms: 0,
-            events: 0,
-            unreadable: 0,
-        };
+    pub fn run(mut self, mut stage: Stage) -> Read {
         let mut live = Vec::new();
         let mut next_sweep = clock::monotonic();
         let mut last_event: Option<Instant> = None;
@@ -182,6 +172,18 @@ impl Reader {
 }
 
 impl Stage {
+    pub fn new(lanes: Vec<Lane>, ids: IdHasher) -> Stage {
+        Stage {
+            lanes,
+            ids,
+            twins: Vec::new(),
+            scratch: Scratch::default(),
+            read_at_ms: 0,
+            events: 0,
+            unreadable: 0,
+        }
+    }
+
     fn take(&mut self, found: Found<'_>) {
         crate::failpoint::hit("decode");
         let malformed;

@@ -1,4 +1,5 @@
 //! What a person calls besides `run`.
 
 pub mod check;
+pub mod convert;
 pub mod generate;

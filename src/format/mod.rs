@@ -71,7 +71,21 @@ pub enum Format {
     Raw(Raw),
 }
 
+/// The formats by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    Ecs,
+    Raw,
+}
+
 impl Format {
+    pub fn new(name: Name, context: &Context) -> Self {
+        match name {
+            Name::Ecs => Format::Ecs(Box::new(Ecs::new(context))),
+            Name::Raw => Format::Raw(Raw),
+        }
+    }
+
     /// Writes the event as one line of JSON, without a line end.
     pub fn write(&self, item: &Item, out: &mut Out) {
         match self {

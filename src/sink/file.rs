@@ -9,7 +9,6 @@ mod recover;
 pub use output::Output;
 
 use super::{Batch, Message, Report};
-use crate::position::SinkMark;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -24,9 +23,10 @@ const UNSYNCED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// A write that failed (a full disk, mostly) is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Batches that are written and not yet durable.
 struct Finals {
-    waiting: Vec<(u64, Option<SinkMark>)>,
-    syncing: Vec<(u64, Option<SinkMark>)>,
+    waiting: Vec<Report>,
+    syncing: Vec<Report>,
     waiting_bytes: u64,
     busy: bool,
     last: Instant,
@@ -78,9 +78,7 @@ pub fn run(
             Some(Message::Synced(result)) => {
                 result?;
                 finals.busy = false;
-                for (number, mark) in finals.syncing.drain(..) {
-                    report(Report::Final { number, mark });
-                }
+                finals.syncing.drain(..).for_each(&report);
             }
             None => {}
         }
@@ -90,7 +88,8 @@ pub fn run(
                 Ok(mark) => {
                     crate::failpoint::hit("after_send");
                     finals.waiting_bytes += batch.bytes.len() as u64;
-                    finals.waiting.extend(batch.number.map(|number| (number, mark)));
+                    let events = batch.ends.len() as u64;
+                    finals.waiting.extend(batch.number.map(|number| Report::Final { number, events, mark: Some(mark) }));
                     report(Report::Written(batch.bytes));
                     if std::mem::take(&mut failures) > 0 {
                         tracing::info!(path = output.path(), "writing goes on");

@@ -13,9 +13,10 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> io::Result<(
         stdout.flush()?;
         drop(stdout);
         crate::failpoint::hit("after_send");
+        let events = batch.ends.len() as u64;
         report(Report::Written(batch.bytes));
         if let Some(number) = batch.number {
-            report(Report::Final { number, mark: None });
+            report(Report::Final { number, events, mark: None });
         }
     }
     Ok(())

@@ -61,7 +61,7 @@ impl Output {
         let metadata = self.file.metadata()?;
         Ok(SinkMark {
             sink: self.sink.clone(),
-            path: self.path(),
+            path: self.path.clone(),
             dev: metadata.dev(),
             ino: metadata.ino(),
             at_ms: crate::clock::now_ms(),
@@ -71,7 +71,7 @@ impl Output {
     }
 
     /// Writes the batch. After an error the same batch must be given again: it goes on where it stopped.
-    pub fn write(&mut self, batch: &Batch) -> io::Result<Option<SinkMark>> {
+    pub fn write(&mut self, batch: &Batch) -> io::Result<SinkMark> {
         self.notice_strangers()?;
         let today = day(crate::clock::now_ms());
         if self.config.rotate_daily && today != self.day && self.between_events() {
@@ -97,7 +97,7 @@ impl Output {
         self.append(batch, before)?;
         self.append(batch, batch.bytes.len())?;
         self.taken = 0;
-        Ok(Some(self.mark()?))
+        self.mark()
     }
 
     /// Hands over what was written since the last call.

@@ -17,7 +17,7 @@ impl Output {
     pub fn open(sink: &str, source: &str, config: &FileSinkConfig, mark: Option<&SinkMark>) -> io::Result<Output> {
         let path = config.path_for(source);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent(&path))?;
-        let mark = mark.filter(|mark| mark.path == path.display().to_string());
+        let mark = mark.filter(|mark| mark.path == path);
         if let Some(mark) = mark {
             undo_rotations(&path, mark)?;
         }

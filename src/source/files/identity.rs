@@ -1,6 +1,7 @@
 //! Decides whether a file found now is one that was read before: by evidence, never by name alone. Pure.
 
 use crate::position::{Evidence, FileEntry};
+use std::path::Path;
 
 /// What a look at the directory tells of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +28,11 @@ pub enum Verdict {
 /// by itself. Then the path: a file on a remounted or restored volume has a new device or inode but the same bytes.
 pub fn resolve(entries: &[FileEntry], seen: &Seen, holds: &mut dyn FnMut(u64, Evidence) -> bool) -> Verdict {
     let by_inode = entries.iter().position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
-    let by_path = entries.iter().position(|e| e.path == seen.path);
+    let by_path = entries.iter().position(|e| e.path == Path::new(&seen.path));
     for entry in [by_inode, by_path].into_iter().flatten() {
         if stands(&entries[entry], seen, holds) {
             let known = &entries[entry];
-            let moved = (known.dev, known.ino, &known.path) != (seen.dev, seen.ino, &seen.path);
+            let moved = (known.dev, known.ino, known.path.as_path()) != (seen.dev, seen.ino, Path::new(&seen.path));
             return Verdict::Resume { entry, moved };
         }
     }
@@ -45,7 +46,7 @@ fn stands(entry: &FileEntry, seen: &Seen, holds: &mut dyn FnMut(u64, Evidence) -
     let same_inode = (entry.dev, entry.ino) == (seen.dev, seen.ino);
     // Without a byte read there is no evidence, and nothing to lose: the same file only if everything else agrees.
     if entry.offset == 0 {
-        return same_inode && entry.path == seen.path;
+        return same_inode && entry.path == Path::new(&seen.path);
     }
     seen.size >= entry.offset
         && holds(entry.offset, entry.frontier)

@@ -70,6 +70,8 @@ struct Tracked {
     retry: Option<Retry>,
     skip_to_end: bool,
     changed: bool,
+    /// The entry's path as text.
+    path: String,
     path_json: String,
     /// Totals of this run, for its summary.
     records: u64,
@@ -115,9 +117,8 @@ pub struct FileTotal {
 }
 
 impl Files {
-    /// `entries` is what the checkpoint knows; `fresh` says that this source never ran.
-    pub fn new(source: &str, config: FilesConfig, entries: Vec<FileEntry>, fresh: bool) -> Files {
-        let next_key = entries.iter().map(|e| e.key + 1).max().unwrap_or(0);
+    /// `entries` is what the checkpoint knows, `next_key` the first number it has not used; `fresh` says that this source never ran.
+    pub fn new(source: &str, config: FilesConfig, entries: Vec<FileEntry>, next_key: u32, fresh: bool) -> Files {
         let mut files = Files {
             config,
             source: source.to_owned(),
@@ -131,8 +132,7 @@ impl Files {
             counts: Counts::default(),
         };
         for entry in entries {
-            let path = PathBuf::from(&entry.path);
-            let folder = files.folder(path.parent().unwrap_or(&path));
+            let folder = files.folder(entry.path.parent().unwrap_or(&entry.path));
             files.tracked.push(Tracked::new(entry, folder));
         }
         files
@@ -186,7 +186,7 @@ impl Files {
     pub fn live(&self) -> Vec<PathBuf> {
         (0..self.folders.len())
             .filter_map(|folder| self.tracked.iter().filter(|t| t.folder == folder && t.listed).max_by_key(|t| &t.order))
-            .map(|tracked| PathBuf::from(&tracked.entry.path))
+            .map(|tracked| tracked.entry.path.clone())
             .collect()
     }
 
@@ -214,7 +214,7 @@ impl Files {
             .iter()
             .map(|t| {
                 let waiting_bytes = t.tail.as_ref().map_or(0, |tail| tail.framer.waiting_bytes());
-                (&t.order, FileTotal { path: t.entry.path.clone(), records: t.records, bytes: t.bytes, waiting_bytes })
+                (&t.order, FileTotal { path: t.path.clone(), records: t.records, bytes: t.bytes, waiting_bytes })
             })
             .filter(|(_, total)| total.records > 0 || total.waiting_bytes > 0)
             .collect();
@@ -247,7 +247,7 @@ impl Files {
         crate::failpoint::hit("read");
         let tracked = &mut self.tracked[at];
         let Some(tail) = &mut tracked.tail else { return Ok(Turn::Idle) };
-        let look = tail.look(&tracked.entry.path)?;
+        let look = tail.look(&tracked.path)?;
         if look.rewritten {
             self.restart(at, look.seen.size);
             return Ok(Turn::More);
@@ -296,7 +296,7 @@ impl Files {
         tracked.entry.finished = true;
         tracked.changed = true;
         tracked.tail = None;
-        tracing::debug!(source = self.source, path = tracked.entry.path, "audit file finished");
+        tracing::debug!(source = self.source, path = tracked.path, "audit file finished");
         Ok(Turn::More)
     }
 
@@ -304,9 +304,9 @@ impl Files {
     fn open(&mut self, at: usize) -> io::Result<bool> {
         let tracked = &mut self.tracked[at];
         let Some(folder) = &self.folders[tracked.folder].open else { return Ok(false) };
-        let name = tracked.entry.path.rsplit('/').next().unwrap_or_default();
+        let name = name::of(&tracked.path);
         let file = folder.open_file(name)?;
-        let (seen, _) = directory::look(&file, &tracked.entry.path)?;
+        let (seen, _) = directory::look(&file, &tracked.path)?;
         if (seen.dev, seen.ino) != (tracked.entry.dev, tracked.entry.ino) {
             // Replaced since the sweep.
             return Ok(false);
@@ -332,7 +332,7 @@ impl Files {
         let entry = &mut tracked.entry;
         self.counts.truncations += 1;
         tracing::warn!(
-            source = self.source, path = entry.path, offset = entry.offset, size_bytes = size,
+            source = self.source, path = tracked.path, offset = entry.offset, size_bytes = size,
             "audit file was truncated or rewritten; it is read from its beginning, and what was written between the last read and that is lost"
         );
         entry.epoch += 1;
@@ -361,7 +361,7 @@ impl Files {
                 break;
             }
             let entry = &self.tracked[t].entry;
-            let file = directory.open_file(entry.path.rsplit('/').next().unwrap_or_default())?;
+            let file = directory.open_file(name::of(&self.tracked[t].path))?;
             let bytes = tail::bytes_before(&file, entry.offset, wanted as usize)?.unwrap_or_default();
             wanted -= bytes.len() as u64;
             stretches.push((t, bytes));
@@ -392,7 +392,7 @@ impl Files {
         let failures = tracked.retry.as_ref().map_or(0, |retry| retry.failures) + 1;
         let pause = Duration::from_millis(50 << failures.min(10)).min(READ_RETRY_MAX);
         tracked.retry = Some(Retry { at: now + pause, failures });
-        let path = tracked.entry.path.clone();
+        let path = tracked.path.clone();
         let out_of_descriptors = matches!(error.raw_os_error(), Some(code)
             if code == rustix::io::Errno::MFILE.raw_os_error() || code == rustix::io::Errno::NFILE.raw_os_error());
         if out_of_descriptors {
@@ -419,7 +419,7 @@ impl Files {
     fn lose(&mut self, at_ms: i64, path: String, from: u64, bytes: u64, reason: &str) {
         self.counts.lost_bytes += bytes;
         tracing::error!(source = self.source, path, from, bytes, reason, "audit records are lost");
-        self.pending.losses.push(Loss { at_ms, path, from, bytes, reason: reason.to_owned() });
+        self.pending.losses.push(Loss { at_ms, path: path.into(), from, to: from + bytes, reason: reason.to_owned() });
     }
 
     fn open_tails(&self) -> usize {
@@ -429,10 +429,11 @@ impl Files {
 
 impl Tracked {
     fn new(entry: FileEntry, folder: usize) -> Tracked {
-        let name = entry.path.rsplit('/').next().unwrap_or_default();
+        let path = entry.path.to_string_lossy().into_owned();
         Tracked {
-            order: Order::of(name, entry.mtime_ms),
-            path_json: serde_json::Value::from(entry.path.as_str()).to_string(),
+            order: Order::of(name::of(&path), entry.mtime_ms),
+            path_json: serde_json::Value::from(path.as_str()).to_string(),
+            path,
             folder,
             entry,
             tail: None,

@@ -1,5 +1,10 @@
 //! Names of audit files and the order they are read in.
 
+/// The last component of a path.
+pub fn of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
 /// Where a file stands among the files of its directory; smaller is older.
 ///
 /// Names that do not say a day come first, by modification time: they are older forms or other tools' names.

@@ -2,7 +2,7 @@
 
 use super::directory::{self, Directory, Listed, Place};
 use super::identity::{Seen, Verdict, resolve};
-use super::name::Order;
+use super::name::{self, Order};
 use super::{Files, Tracked, denied, tail};
 use crate::config::{self as checked, StartAt, audit_dir};
 use crate::position::{Evidence, FileEntry};
@@ -115,7 +115,7 @@ impl Files {
         let mut others = Vec::new();
         for seen in files {
             match known.get(&(seen.dev, seen.ino)) {
-                Some(&at) if self.tracked[at].entry.path == seen.path => self.tracked[at].still_there(&seen),
+                Some(&at) if self.tracked[at].path == seen.path => self.tracked[at].still_there(&seen),
                 _ => others.push(seen),
             }
         }
@@ -130,7 +130,7 @@ impl Files {
         let candidates: Vec<usize> =
             (0..self.tracked.len()).filter(|&at| self.tracked[at].folder == folder && !self.tracked[at].listed).collect();
         let entries: Vec<FileEntry> = candidates.iter().map(|&at| self.tracked[at].entry.clone()).collect();
-        let name = seen.path.rsplit('/').next().unwrap_or_default();
+        let name = name::of(&seen.path);
         let file = self.folders[folder].open.as_ref().map(|dir| dir.open_file(name));
         let mut holds = |offset: u64, evidence: Evidence| match &file {
             Some(Ok(file)) => tail::bytes_before(file, offset, evidence.len as usize)
@@ -141,7 +141,7 @@ impl Files {
             Verdict::Resume { entry, .. } => {
                 let tracked = &mut self.tracked[candidates[entry]];
                 tracing::warn!(
-                    source = self.source, path = seen.path, before = tracked.entry.path, offset = tracked.entry.offset,
+                    source = self.source, path = seen.path, before = tracked.path, offset = tracked.entry.offset,
                     "audit file has another name, device or inode than before but the same content; going on where it was left"
                 );
                 tracked.moved_to(&seen);
@@ -154,7 +154,7 @@ impl Files {
             Verdict::New => {
                 let mut entry = FileEntry {
                     key: self.next_key,
-                    path: seen.path.clone(),
+                    path: seen.path.clone().into(),
                     dev: seen.dev,
                     ino: seen.ino,
                     size: seen.size,
@@ -188,13 +188,13 @@ impl Files {
             let size = tracked.entry.size;
             match &mut tracked.tail {
                 Some(tail) => {
-                    let seen_size = tail.look(&tracked.entry.path).map_or(size, |look| look.seen.size);
+                    let seen_size = tail.look(&tracked.path).map_or(size, |look| look.seen.size);
                     tracked.entry.size = seen_size;
                     tracked.deleted_since.get_or_insert(now);
                     held.push(at);
                 }
                 None if !tracked.entry.finished => {
-                    let (path, from) = (tracked.entry.path.clone(), tracked.entry.offset);
+                    let (path, from) = (tracked.path.clone(), tracked.entry.offset);
                     tracked.vanished(now_ms);
                     if size > from {
                         self.lose(now_ms, path, from, size - from, "the file was deleted before it was read");
@@ -216,7 +216,7 @@ impl Files {
                 && (files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old)
             {
                 tracked.note_position();
-                let (path, from) = (tracked.entry.path.clone(), tracked.read_offset());
+                let (path, from) = (tracked.path.clone(), tracked.read_offset());
                 tracked.tail = None;
                 tracked.vanished(now_ms);
                 self.lose(now_ms, path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
@@ -278,7 +278,8 @@ impl Tracked {
             self.tail = None;
         }
         (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
-        self.entry.path = seen.path.clone();
+        self.entry.path = seen.path.clone().into();
+        self.path = seen.path.clone();
         self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
         self.changed = true;
         self.still_there(seen);
@@ -295,7 +296,7 @@ impl Tracked {
 }
 
 fn order_of(seen: &Seen) -> Order {
-    Order::of(seen.path.rsplit('/').next().unwrap_or_default(), seen.mtime_ms)
+    Order::of(name::of(&seen.path), seen.mtime_ms)
 }
 
 fn group_by_dir(places: Vec<Place>) -> Vec<(std::path::PathBuf, Vec<glob::Pattern>)> {
