@@ -15,6 +15,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod enrich;
+pub mod failpoint;
 pub mod format;
 pub mod record;
 pub mod telemetry;
