@@ -12,9 +12,7 @@ pub fn hit(name: &str) {
     static ARMED: OnceLock<Option<Failpoint>> = OnceLock::new();
     static HITS: AtomicU64 = AtomicU64::new(0);
 
-    let armed = ARMED.get_or_init(|| {
-        parse(&std::env::var("CONFLUENCE_AUDIT_AGENT_FAILPOINT").ok()?)
-    });
+    let armed = ARMED.get_or_init(|| parse(&std::env::var("CONFLUENCE_AUDIT_AGENT_FAILPOINT").ok()?));
     let Some(failpoint) = armed else { return };
     if failpoint.name != name || HITS.fetch_add(1, Ordering::SeqCst) + 1 != failpoint.hit {
         return;
@@ -55,7 +53,11 @@ fn parse(text: &str) -> Option<Failpoint> {
         "panic" => Action::Panic,
         _ => return None,
     };
-    Some(Failpoint { name: name.to_owned(), action, hit: hit.parse().ok()? })
+    Some(Failpoint {
+        name: name.to_owned(),
+        action,
+        hit: hit.parse().ok()?,
+    })
 }
 
 #[cfg(all(test, debug_assertions))]
@@ -64,7 +66,13 @@ mod tests {
 
     #[test]
     fn a_failpoint_is_a_name_an_action_and_a_count() {
-        let abort = |name: &str, hit| Some(Failpoint { name: name.to_owned(), action: Action::Abort, hit });
+        let abort = |name: &str, hit| {
+            Some(Failpoint {
+                name: name.to_owned(),
+                action: Action::Abort,
+                hit,
+            })
+        };
         assert_eq!(parse("before_flush=abort@3"), abort("before_flush", 3));
         assert_eq!(parse("read=abort"), abort("read", 1));
         assert_eq!(parse("read=panic@x"), None);

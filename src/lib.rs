@@ -16,6 +16,7 @@ pub mod source;
 pub mod position;
 pub mod record;
 pub mod enrich;
+pub mod failpoint;
 pub mod format;
 pub mod sink;
 pub mod ack;

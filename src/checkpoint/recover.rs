@@ -65,25 +65,27 @@ fn attempt(path: &Path) -> Result<(Db, Survey), Attempt> {
             survey.broken.push(bytes.to_vec());
             return;
         };
+        let mut surveyed = Surveyed::default();
         let checked = match kind {
             Kind::Meta => {
                 seal::unseal::<Meta>(bytes, value).map(|(meta, _)| survey.agent_id = Some(meta.agent_id))
             }
-            Kind::Head => seal::unseal::<Head>(bytes, value).map(|(head, _)| survey.sources.entry(source.clone()).or_default().head = Some(head)),
-            Kind::File | Kind::Mark => seal::unseal::<IgnoredAny>(bytes, value).map(|(_, sum)| {
-                let surveyed = survey.sources.entry(source.clone()).or_default();
-                surveyed.sum = surveyed.sum.wrapping_add(sum);
-            }),
+            Kind::Head => seal::unseal::<Head>(bytes, value).map(|(head, _)| surveyed.head = Some(head)),
+            Kind::File | Kind::Mark => {
+                seal::unseal::<IgnoredAny>(bytes, value).map(|(_, sum)| surveyed.sum = sum)
+            }
             Kind::Loss => seal::unseal::<IgnoredAny>(bytes, value).map(|_| ()),
         };
+        if kind != Kind::Meta {
+            // Also of a damaged value: its source is known to exist.
+            let source = survey.sources.entry(source).or_default();
+            source.head = source.head.or(surveyed.head);
+            source.sum = source.sum.wrapping_add(surveyed.sum);
+        }
         match checked {
             Ok(()) => {}
             Err(Broken::Newer(found)) => newer = Some(found),
-            Err(Broken::Damaged(_)) => {
-                // The source is known to exist, and no longer adds up.
-                survey.sources.entry(source).or_default();
-                survey.broken.push(bytes.to_vec());
-            }
+            Err(Broken::Damaged(_)) => survey.broken.push(bytes.to_vec()),
         }
     })
     .map_err(Attempt::Failed)?;
@@ -94,7 +96,7 @@ fn attempt(path: &Path) -> Result<(Db, Survey), Attempt> {
 }
 
 /// Climbs down as far as it takes, then makes the store whole.
-pub(super) fn recover(store: &mut Store, beside: &Beside) -> Result<Vec<Rung>, StoreError> {
+pub fn recover(store: &mut Store, beside: &Beside) -> Result<Vec<Rung>, StoreError> {
     let mut ladder = Ladder {
         dir: &store.dir,
         rungs: Vec::new(),
