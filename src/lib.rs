@@ -25,7 +25,6 @@ pub mod checkpoint;
 pub mod agent;
 pub mod clock;
 pub mod commands;
-pub mod failpoint;
 pub mod telemetry;
 
 /// Name of the package, the binary, the unit and the user.
