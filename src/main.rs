@@ -13,7 +13,8 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> u8 {
-    let mut out = io::stdout().lock();
+    // Not locked here: while `run` delivers to stdout, another thread writes.
+    let mut out = io::stdout();
     match command {
         Command::Run(run) => match config::load(&run.options) {
             Ok(config) => {
