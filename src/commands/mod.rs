@@ -1,1 +1,4 @@
-//! To come.
+//! What a person calls besides `run`.
+
+pub mod check;
+pub mod generate;
