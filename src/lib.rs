@@ -12,15 +12,15 @@
 pub mod cli;
 pub mod config;
 
-pub mod source;
-pub mod position;
-pub mod record;
+pub mod ack;
+pub mod checkpoint;
 pub mod enrich;
 pub mod failpoint;
 pub mod format;
+pub mod position;
+pub mod record;
 pub mod sink;
-pub mod ack;
-pub mod checkpoint;
+pub mod source;
 
 pub mod agent;
 pub mod clock;

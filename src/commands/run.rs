@@ -26,7 +26,13 @@ pub fn run(config: &Config, mode: Mode) -> u8 {
 fn tell(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
     for (source, read) in &summary.sources {
         for file in &read.files {
-            write!(out, "{source}: read {} from {} ({} bytes)", records(file.records), escape(&file.path), file.bytes)?;
+            write!(
+                out,
+                "{source}: read {} from {} ({} bytes)",
+                records(file.records),
+                escape(&file.path),
+                file.bytes
+            )?;
             match file.waiting_bytes {
                 0 => writeln!(out)?,
                 waiting => writeln!(out, "; {waiting} bytes of an unfinished line wait for their end")?,
@@ -38,18 +44,34 @@ fn tell(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{source}: nothing is new")?;
         }
         if read.unreadable > 0 {
-            writeln!(out, "{source}: {} could not be read and became `pipeline_error` events", records(read.unreadable))?;
+            writeln!(
+                out,
+                "{source}: {} could not be read and became `pipeline_error` events",
+                records(read.unreadable)
+            )?;
         }
     }
     for (sink, source, events) in &summary.sinks {
-        let verb = if mode.dry_run { "would deliver" } else { "delivered" };
-        writeln!(out, "{source}: {verb} {events} event{} to {sink}", if *events == 1 { "" } else { "s" })?;
+        let verb = if mode.dry_run {
+            "would deliver"
+        } else {
+            "delivered"
+        };
+        writeln!(
+            out,
+            "{source}: {verb} {events} event{} to {sink}",
+            if *events == 1 { "" } else { "s" }
+        )?;
     }
     Ok(())
 }
 
 fn records(count: u64) -> String {
-    if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
+    if count == 1 {
+        "1 record".to_owned()
+    } else {
+        format!("{count} records")
+    }
 }
 
 /// An error with its causes on one line.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::home::HomeFound;
+pub use crate::format::Name as FormatKind;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -182,12 +183,6 @@ pub struct SinkConfig {
     pub name: String,
     pub format: FormatKind,
     pub kind: SinkKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FormatKind {
-    Ecs,
-    Raw,
 }
 
 #[derive(Debug, Clone, PartialEq)]
