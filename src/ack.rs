@@ -20,18 +20,27 @@ struct Pending<P, M> {
 impl<P, M> Watermark<P, M> {
     /// For a source whose batches all go to `lanes` sinks.
     pub fn new(lanes: usize) -> Self {
-        Watermark { lanes, first: 0, pending: VecDeque::new() }
+        Watermark {
+            lanes,
+            first: 0,
+            pending: VecDeque::new(),
+        }
     }
 
     /// The next batch is on its way; `progress` holds once it is final. Returns its number.
     pub fn sent(&mut self, progress: P) -> u64 {
-        self.pending.push_back(Pending { progress, marks: (0..self.lanes).map(|_| None).collect() });
+        self.pending.push_back(Pending {
+            progress,
+            marks: (0..self.lanes).map(|_| None).collect(),
+        });
         self.first + self.pending.len() as u64 - 1
     }
 
     /// The sink `lane` has a final outcome for each event of the batch `number`. Unknown numbers and repeats change nothing.
     pub fn done(&mut self, lane: usize, number: u64, mark: M) {
-        let at = number.checked_sub(self.first).and_then(|at| self.pending.get_mut(at as usize));
+        let at = number
+            .checked_sub(self.first)
+            .and_then(|at| self.pending.get_mut(at as usize));
         if let Some(slot) = at.and_then(|pending| pending.marks.get_mut(lane)) {
             *slot = Some(mark);
         }
@@ -40,7 +49,11 @@ impl<P, M> Watermark<P, M> {
     /// Takes what has become final since: each batch's progress and marks, in order.
     pub fn advance(&mut self) -> Vec<(P, Vec<M>)> {
         let mut out = Vec::new();
-        while self.pending.front().is_some_and(|front| front.marks.iter().all(Option::is_some)) {
+        while self
+            .pending
+            .front()
+            .is_some_and(|front| front.marks.iter().all(Option::is_some))
+        {
             if let Some(front) = self.pending.pop_front() {
                 self.first += 1;
                 out.push((front.progress, front.marks.into_iter().flatten().collect()));

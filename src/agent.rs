@@ -13,8 +13,8 @@ pub use reader::Read;
 
 use crate::checkpoint::StoreError;
 use crate::config::Config;
-use crate::sink::Message;
 use crate::exit;
+use crate::sink::Message;
 use gate::Gate;
 use std::any::Any;
 use std::io;
@@ -35,7 +35,11 @@ pub enum AgentError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot open the output `{path}` of sink `{sink}`")]
-    Output { sink: String, path: String, source: io::Error },
+    Output {
+        sink: String,
+        path: String,
+        source: io::Error,
+    },
     #[error("cannot start")]
     Start(#[from] io::Error),
 }
@@ -98,7 +102,9 @@ enum What {
 
 /// Runs until stopped by SIGTERM or SIGINT, or with `once` until everything is delivered.
 pub fn run(config: &Config, mode: Mode) -> Result<Summary, AgentError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         // Before anything is changed: from here on a stop is orderly.
         let stops = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
@@ -135,8 +141,16 @@ impl Running {
             tracing::info!("stopped: everything that was read is delivered and checkpointed");
         }
         Summary {
-            sources: self.readers.into_iter().map(|(name, read)| (name, read.unwrap_or_default())).collect(),
-            sinks: self.sinks.into_iter().map(|s| (s.sink, s.source, s.delivered.load(Ordering::Relaxed))).collect(),
+            sources: self
+                .readers
+                .into_iter()
+                .map(|(name, read)| (name, read.unwrap_or_default()))
+                .collect(),
+            sinks: self
+                .sinks
+                .into_iter()
+                .map(|s| (s.sink, s.source, s.delivered.load(Ordering::Relaxed)))
+                .collect(),
             exit_code: code,
         }
     }
@@ -149,7 +163,9 @@ impl Running {
                 self.readers[stream].1 = Some(read);
                 self.readers_left -= 1;
                 if self.readers_left == 0 {
-                    self.sinks.iter().for_each(|sink| drop(sink.messages.send(Message::End)));
+                    self.sinks
+                        .iter()
+                        .for_each(|sink| drop(sink.messages.send(Message::End)));
                 }
                 None
             }
@@ -170,7 +186,11 @@ impl Running {
                 Some(error.exit_code())
             }
             What::Panicked(why) => {
-                tracing::error!(stage, why, "a stage has failed; ending, to start again from the checkpoint");
+                tracing::error!(
+                    stage,
+                    why,
+                    "a stage has failed; ending, to start again from the checkpoint"
+                );
                 Some(exit::INTERNAL)
             }
             What::Sink(Ok(())) | What::Commit(Ok(())) => {
@@ -191,7 +211,11 @@ impl Running {
             }
         };
         let committed = tokio::time::timeout(LAST_COMMIT, last_commit).await.is_ok();
-        tracing::warn!(why, committed, "stopped before everything was delivered; the next start delivers it");
+        tracing::warn!(
+            why,
+            committed,
+            "stopped before everything was delivered; the next start delivers it"
+        );
         exit::TRY_AGAIN
     }
 }
@@ -211,7 +235,8 @@ fn spawn(
 ) -> io::Result<()> {
     let (stage, ended) = (name.clone(), ended.clone());
     std::thread::Builder::new().name(name).spawn(move || {
-        let what = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| What::Panicked(text(panic.as_ref())));
+        let what =
+            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| What::Panicked(text(panic.as_ref())));
         // Nobody listens any more when the process is about to end.
         let _ = ended.send(Ended { stage, what });
     })?;
@@ -220,5 +245,6 @@ fn spawn(
 
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panicked".to_owned())
 }

@@ -12,20 +12,19 @@
 pub mod cli;
 pub mod config;
 
-pub mod source;
-pub mod position;
-pub mod record;
+pub mod ack;
+pub mod checkpoint;
 pub mod enrich;
 pub mod failpoint;
 pub mod format;
+pub mod position;
+pub mod record;
 pub mod sink;
-pub mod ack;
-pub mod checkpoint;
+pub mod source;
 
 pub mod agent;
 pub mod clock;
 pub mod commands;
-pub mod failpoint;
 pub mod telemetry;
 
 /// Name of the package, the binary, the unit and the user.

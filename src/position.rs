@@ -12,7 +12,10 @@ pub struct Evidence {
 
 impl Evidence {
     pub fn of(bytes: &[u8]) -> Evidence {
-        Evidence { len: bytes.len() as u32, hash: xxhash_rust::xxh3::xxh3_64(bytes) }
+        Evidence {
+            len: bytes.len() as u32,
+            hash: xxhash_rust::xxh3::xxh3_64(bytes),
+        }
     }
 }
 

@@ -2,107 +2,26 @@
 //!
 //! Nothing but std is used, so that the example, the tests and the benches each take this file in by
 //! `#[path]`. The same seed gives the same bytes, on every machine and in every release: tests compare runs.
-#![allow(dead_code, reason = "each of its users takes a part of it")]
+#![allow(dead_code, unused_imports, reason = "each of its users takes a part of it")]
 
 #[path = "kinds.rs"]
 mod kinds;
+#[path = "numbered.rs"]
+mod numbered;
+#[path = "words.rs"]
+mod words;
 
 use std::io::Write;
 
 use kinds::{KINDS, Kind, Object, Side, Value};
+pub use numbered::check;
+use numbered::{CRC_KEY, SEQ_KEY, checksum};
+use words::{APPS, GROUPS, LOGINS, METHODS, PAGES, PEOPLE, PERMISSIONS, SOURCES, SPACES, WORDS};
 
 /// 2026-01-05T00:00:00Z, where generated time starts.
 pub const START_MS: i64 = 1_767_571_200_000;
 
 const DAY_MS: i64 = 86_400_000;
-
-/// Names of people as they stand inside a JSON string: ASCII, raw UTF-8, and with every kind of escape.
-const PEOPLE: [&str; 12] = [
-    "Ada Brand",
-    "Jörg Weißmüller",
-    "Søren Ødegård",
-    "山田 花子",
-    "Ren\\u00e9e L\\u00f3pez",
-    "\\uD83D\\uDE80 Release Bot",
-    "Олена Шевченко",
-    "Marcus \\\"Mac\\\" Okoye",
-    "نور الهادي",
-    "Back\\\\slash \\/ O'Neil",
-    "Tab\\tand\\u0007bell",
-    "Priya Raghunathan-Featherstonehaugh",
-];
-const LOGINS: [&str; 8] = [
-    "abrand",
-    "j.weissmueller",
-    "soren_o",
-    "hanako",
-    "renee.lopez@example.com",
-    "svc-release",
-    "olena",
-    "mac",
-];
-const GROUPS: [&str; 6] = [
-    "confluence-users",
-    "wiki-editors",
-    "platform-team",
-    "Vertrieb Süd",
-    "audit-readers",
-    "ext\\u002dpartners",
-];
-const SPACES: [&str; 6] = [
-    "Engineering Handbook",
-    "Café & Küche",
-    "Finance 2026",
-    "人事",
-    "Release \\u2014 Notes",
-    "Sandbox",
-];
-const PAGES: [&str; 6] = [
-    "Runbook: restoring the payments database after a failed switch-over",
-    "Besprechungsnotizen Kühlhaus",
-    "Q1 \\\"north star\\\" goals",
-    "週次レポート",
-    "How we name things, and why that name in particular",
-    "Index",
-];
-const APPS: [&str; 4] = [
-    "Example Diagrams for Wikis",
-    "Calendar Bridge for Teams",
-    "Table Filter Plus",
-    "Example Single Sign-On",
-];
-const PERMISSIONS: [&str; 6] = [
-    "VIEWSPACE",
-    "EDITSPACE",
-    "SETSPACEPERMISSIONS",
-    "REMOVEPAGE",
-    "COMMENT",
-    "EXPORTSPACE",
-];
-const WORDS: [&str; 12] = [
-    "index",
-    "retention",
-    "weekly",
-    "größe",
-    "external",
-    "\\u00fcber",
-    "limit",
-    "cache",
-    "thread",
-    "notify",
-    "mirror",
-    "anonymous",
-];
-const SOURCES: [&str; 7] = [
-    "192.0.2.17",
-    "198.51.100.4",
-    "203.0.113.99, 192.0.2.1",
-    "2001:db8::4f1",
-    "203.0.113.5, 198.51.100.80, 192.0.2.1",
-    "[2001:db8:0:1::7]:52110",
-    "",
-];
-const METHODS: [&str; 4] = ["Browser", "Browser", "Mobile", "System"];
 
 /// SplitMix64: eight lines, and good enough to choose names with.
 pub struct Random(u64);
@@ -357,9 +276,6 @@ impl Lines {
     }
 }
 
-const SEQ_KEY: &str = "com.example.generator.seq";
-const CRC_KEY: &str = "com.example.generator.crc";
-
 fn audit_type(kind: &Kind, out: &mut Vec<u8>) {
     put(out, "\"auditType\":{\"action\":\"");
     put(out, kind.action);
@@ -386,53 +302,6 @@ fn attribute(first: bool, name: &str, i18n_key: &str, out: &mut Vec<u8>) {
 
 fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
-}
-
-/// The sequence number of a numbered line (without its LF) if the line is whole: no byte of it may differ.
-pub fn check(line: &[u8]) -> Option<u64> {
-    let seq_at = find(line, SEQ_KEY)?;
-    let digits = line[seq_at..].iter().take_while(|b| b.is_ascii_digit()).count();
-    let seq = std::str::from_utf8(&line[seq_at..seq_at + digits])
-        .ok()?
-        .parse()
-        .ok()?;
-    let crc_at = find(line, CRC_KEY)?;
-    let crc = std::str::from_utf8(line.get(crc_at..crc_at + 8)?).ok()?;
-    let crc = u32::from_str_radix(crc, 16).ok()?;
-    (crc == checksum(&line[..crc_at], &line[crc_at + 8..])).then_some(seq)
-}
-
-/// The place of the value of the attribute with this key.
-fn find(line: &[u8], key: &str) -> Option<usize> {
-    let needle = format!("\"nameI18nKey\":\"{key}\",\"value\":\"");
-    line.windows(needle.len())
-        .position(|w| w == needle.as_bytes())
-        .map(|at| at + needle.len())
-}
-
-/// CRC-32 (ISO-HDLC) of both pieces, one after the other.
-fn checksum(before: &[u8], after: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut i = 0;
-        while i < 256 {
-            let mut c = i as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                c = if c & 1 == 1 {
-                    0xedb8_8320 ^ (c >> 1)
-                } else {
-                    c >> 1
-                };
-                bit += 1;
-            }
-            table[i] = c;
-            i += 1;
-        }
-        table
-    };
-    let step = |c: u32, b: &u8| TABLE[((c ^ u32::from(*b)) & 0xff) as usize] ^ (c >> 8);
-    !before.iter().chain(after).fold(!0, step)
 }
 
 /// How Confluence names a file: its documentation has a dash before the number, its own example a dot.

@@ -5,9 +5,9 @@ use super::gate::Gate;
 use super::reader::{Lane, Reader, Stage};
 use super::{AgentError, Ended, Mode, Running, SinkThread, What, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
-use crate::config::{Config, FormatKind, SinkConfig, SinkKind, SourceConfig};
+use crate::config::{Config, SinkConfig, SinkKind, SourceConfig};
 use crate::enrich::host::Host;
-use crate::format::{Agent, Context, Format, Name};
+use crate::format::{Agent, Context, Format};
 use crate::position::SinkMark;
 use crate::record::IdHasher;
 use crate::sink::{self, Message, Report, file::Output};
@@ -39,7 +39,14 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         name: host.name.clone().unwrap_or_else(|| crate::NAME.to_owned()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let common = Common { config, mode, agent, host, ended, commits };
+    let common = Common {
+        config,
+        mode,
+        agent,
+        host,
+        ended,
+        commits,
+    };
     let (mut sinks, mut streams, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
         let state = memory.load(&source.name)?;
@@ -52,7 +59,11 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
             sinks.push(thread);
         }
         // Before the first byte is written the checkpoint knows where the outputs begin.
-        memory.commit(Commit { source: source.name.clone(), marks, ..Commit::default() })?;
+        memory.commit(Commit {
+            source: source.name.clone(),
+            marks,
+            ..Commit::default()
+        })?;
         streams.push(Stream::new(&source.name, lanes.len(), gate.clone()));
         let stage = Stage::new(lanes, IdHasher::new(source.site.as_deref()));
         readers.push((source, reader(&common, number, source, state, gate), stage));
@@ -62,11 +73,21 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         unpersisted_bytes_max: config.unpersisted_bytes_max,
     };
     let store = memory.store;
-    spawn("checkpoint".to_owned(), &common.ended, move || What::Commit(commit::run(store, streams, settings, to_commit)))?;
+    spawn("checkpoint".to_owned(), &common.ended, move || {
+        What::Commit(commit::run(store, streams, settings, to_commit))
+    })?;
     let gates = readers.iter().map(|(_, reader, _)| reader.gate.clone()).collect();
-    let names = readers.iter().map(|(source, ..)| (source.name.clone(), None)).collect();
+    let names = readers
+        .iter()
+        .map(|(source, ..)| (source.name.clone(), None))
+        .collect();
     for (stream, (source, reader, stage)) in readers.into_iter().enumerate() {
-        spawn(format!("source {}", source.name), &common.ended, move || What::Reader { stream, read: reader.run(stage) })?;
+        spawn(format!("source {}", source.name), &common.ended, move || {
+            What::Reader {
+                stream,
+                read: reader.run(stage),
+            }
+        })?;
     }
     Ok(Running {
         gates,
@@ -103,13 +124,25 @@ impl Memory {
 
 fn open_memory(config: &Config, mode: Mode) -> Result<(Memory, String), AgentError> {
     if mode.dry_run {
-        let image = crate::checkpoint::read(&config.state_dir)?.map(|(image, _)| image).unwrap_or_default();
-        let id = if image.agent_id.is_empty() { uuid::Uuid::nil().to_string() } else { image.agent_id.clone() };
+        let image = crate::checkpoint::read(&config.state_dir)?
+            .map(|(image, _)| image)
+            .unwrap_or_default();
+        let id = if image.agent_id.is_empty() {
+            uuid::Uuid::nil().to_string()
+        } else {
+            image.agent_id.clone()
+        };
         return Ok((Memory { store: None, image }, id));
     }
     let opened = Store::open(&config.state_dir)?;
     let id = opened.store.agent_id().to_owned();
-    Ok((Memory { store: Some(opened.store), image: Default::default() }, id))
+    Ok((
+        Memory {
+            store: Some(opened.store),
+            image: Default::default(),
+        },
+        id,
+    ))
 }
 
 fn start_sink(
@@ -130,7 +163,12 @@ fn start_sink(
             Report::Final { number, events, mark } => {
                 delivered.fetch_add(events, Ordering::Relaxed);
                 // A commit thread that is gone has ended the process, or is about to.
-                let _ = commits.send(ToCommit::Final { stream, lane, number, mark });
+                let _ = commits.send(ToCommit::Final {
+                    stream,
+                    lane,
+                    number,
+                    mark,
+                });
             }
         }
     };
@@ -147,19 +185,28 @@ fn start_sink(
             let output = Output::open(&sink.name, &source.name, file, known).map_err(failed)?;
             mark = Some(output.mark().map_err(failed)?);
             let own = messages.clone();
-            spawn(stage, &common.ended, move || What::Sink(sink::file::run(output, receiver, own, report)))?;
+            spawn(stage, &common.ended, move || {
+                What::Sink(sink::file::run(output, receiver, own, report))
+            })?;
         }
         // A dry run prints what a sink would get.
         SinkKind::File(_) | SinkKind::Stdout => {
-            spawn(stage, &common.ended, move || What::Sink(sink::stdout::run(receiver, report)))?;
+            spawn(stage, &common.ended, move || {
+                What::Sink(sink::stdout::run(receiver, report))
+            })?;
         }
     }
-    let name = match sink.format {
-        FormatKind::Ecs => Name::Ecs,
-        FormatKind::Raw => Name::Raw,
-    };
-    let format = Format::new(name, &context(common, source));
-    Ok((SinkThread { sink: sink.name.clone(), source: source.name.clone(), messages, delivered }, format, mark))
+    let format = Format::new(sink.format, &context(common, source));
+    Ok((
+        SinkThread {
+            sink: sink.name.clone(),
+            source: source.name.clone(),
+            messages,
+            delivered,
+        },
+        format,
+        mark,
+    ))
 }
 
 fn context(common: &Common, source: &SourceConfig) -> Context {
@@ -191,7 +238,13 @@ fn reader(
     }
     Reader {
         stream,
-        files: Files::new(&source.name, source.files.clone(), state.files, state.next_key, state.commits == 0),
+        files: Files::new(
+            &source.name,
+            source.files.clone(),
+            state.files,
+            state.next_key,
+            state.commits == 0,
+        ),
         gate,
         commits: common.commits.clone(),
         watch: follow.then(|| DirectoryWatch::new(&source.name, wake)),

@@ -11,9 +11,18 @@ use std::time::{Duration, Instant};
 
 pub enum ToCommit {
     /// The next batch of a stream is on its way to its sinks.
-    Sent { stream: usize, progress: Progress, bytes: u64 },
+    Sent {
+        stream: usize,
+        progress: Progress,
+        bytes: u64,
+    },
     /// A sink has a final outcome for each of a batch's events.
-    Final { stream: usize, lane: usize, number: u64, mark: Option<SinkMark> },
+    Final {
+        stream: usize,
+        lane: usize,
+        number: u64,
+        mark: Option<SinkMark>,
+    },
     /// Nothing more will come: commit what is final, close, and end.
     Finish,
 }
@@ -62,14 +71,24 @@ impl Stream {
         }
     }
 
-    fn due(&self, interval: Duration) -> Option<Instant> {
-        let now = clock::monotonic();
+    /// When to commit: at once after a pause, else an interval after the last time.
+    fn due(&self, interval: Duration, now: Instant) -> Option<Instant> {
         self.dirty.then(|| self.last.map_or(now, |last| last + interval))
     }
 
     fn commit(&self) -> Commit {
-        let Progress { files, forget, losses } = self.ready.clone();
-        Commit { source: self.name.clone(), files, forget, marks: self.marks.iter().flatten().cloned().collect(), losses }
+        let Progress {
+            files,
+            forget,
+            losses,
+        } = self.ready.clone();
+        Commit {
+            source: self.name.clone(),
+            files,
+            forget,
+            marks: self.marks.iter().flatten().cloned().collect(),
+            losses,
+        }
     }
 
     fn committed(&mut self) {
@@ -88,10 +107,14 @@ pub fn run(
 ) -> Result<(), StoreError> {
     let mut full = false;
     loop {
-        let due = streams.iter().filter_map(|stream| stream.due(settings.interval)).min();
+        let now = clock::monotonic();
+        let due = streams
+            .iter()
+            .filter_map(|stream| stream.due(settings.interval, now))
+            .min();
         let message = match due {
             None => messages.recv().unwrap_or(ToCommit::Finish),
-            Some(at) => match messages.recv_timeout(at.saturating_duration_since(clock::monotonic())) {
+            Some(at) => match messages.recv_timeout(at.saturating_duration_since(now)) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
                 Err(RecvTimeoutError::Timeout) => {
@@ -101,11 +124,20 @@ pub fn run(
             },
         };
         match message {
-            ToCommit::Sent { stream, progress, bytes } => {
+            ToCommit::Sent {
+                stream,
+                progress,
+                bytes,
+            } => {
                 streams[stream].watermark.sent((progress, bytes));
                 streams[stream].advance();
             }
-            ToCommit::Final { stream, lane, number, mark } => {
+            ToCommit::Final {
+                stream,
+                lane,
+                number,
+                mark,
+            } => {
                 crate::failpoint::hit("after_ack");
                 streams[stream].watermark.done(lane, number, mark);
                 streams[stream].advance();
@@ -130,17 +162,26 @@ fn commit_due(
     full: &mut bool,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
-    let due = |stream: &Stream| stream.due(settings.interval).is_some_and(|at| at <= now);
-    let commits: Vec<Commit> = streams.iter().filter(|stream| due(stream)).map(Stream::commit).collect();
+    let due = |stream: &Stream| stream.due(settings.interval, now).is_some_and(|at| at <= now);
+    let commits: Vec<Commit> = streams
+        .iter()
+        .filter(|stream| due(stream))
+        .map(Stream::commit)
+        .collect();
     if commits.is_empty() {
         return Ok(());
     }
     let result = store.as_mut().map_or(Ok(()), |store| store.commit(&commits));
-    for stream in streams.iter_mut().filter(|stream| stream.due(settings.interval).is_some_and(|at| at <= now)) {
+    for stream in streams
+        .iter_mut()
+        .filter(|stream| stream.due(settings.interval, now).is_some_and(|at| at <= now))
+    {
         stream.last = Some(now);
         match &result {
             Ok(()) => stream.committed(),
-            Err(_) => stream.gate.pause(stream.unpersisted_bytes > settings.unpersisted_bytes_max),
+            Err(_) => stream
+                .gate
+                .pause(stream.unpersisted_bytes > settings.unpersisted_bytes_max),
         }
     }
     match result {

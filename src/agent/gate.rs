@@ -63,8 +63,17 @@ impl Gate {
         let mut state = self.lock();
         state.spare.clear();
         while !state.woken && !state.stopped {
-            let Some(left) = until.checked_duration_since(clock::monotonic()).filter(|left| !left.is_zero()) else { break };
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(left) = until
+                .checked_duration_since(clock::monotonic())
+                .filter(|left| !left.is_zero())
+            else {
+                break;
+            };
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         state.woken = false;
     }
@@ -79,10 +88,17 @@ impl Gate {
             if state.in_flight_bytes < IN_FLIGHT_BYTES_MAX && !state.paused {
                 return true;
             }
-            let Some(left) = until.checked_duration_since(clock::monotonic()).filter(|left| !left.is_zero()) else {
+            let Some(left) = until
+                .checked_duration_since(clock::monotonic())
+                .filter(|left| !left.is_zero())
+            else {
                 return false;
             };
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 

@@ -71,9 +71,23 @@ impl Lane {
         let out = Out::with_hand_on(move |bytes| {
             holds.room_for_part();
             let part = std::mem::replace(bytes, holds.buffer());
-            send(&to, &holds, Batch { number: None, bytes: part, ends: Vec::new() });
+            send(
+                &to,
+                &holds,
+                Batch {
+                    number: None,
+                    bytes: part,
+                    ends: Vec::new(),
+                },
+            );
         });
-        Lane { format, out, ends: Vec::new(), messages, gate }
+        Lane {
+            format,
+            out,
+            ends: Vec::new(),
+            messages,
+            gate,
+        }
     }
 
     fn write(&mut self, item: &Item<'_>, long: bool) {
@@ -87,7 +101,15 @@ impl Lane {
 
     fn send(&mut self, number: Option<u64>) {
         let bytes = std::mem::replace(&mut self.out.bytes, self.gate.buffer());
-        send(&self.messages, &self.gate, Batch { number, bytes, ends: std::mem::take(&mut self.ends) });
+        send(
+            &self.messages,
+            &self.gate,
+            Batch {
+                number,
+                bytes,
+                ends: std::mem::take(&mut self.ends),
+            },
+        );
     }
 }
 
@@ -122,7 +144,9 @@ impl Reader {
             self.hand_over(&mut stage, &mut number);
             match turn {
                 Turn::More if came > 0 && !self.once => {
-                    let busy = last_event.replace(now).is_some_and(|last| now.duration_since(last) < 2 * COALESCE);
+                    let busy = last_event
+                        .replace(now)
+                        .is_some_and(|last| now.duration_since(last) < 2 * COALESCE);
                     if busy && came < 16 {
                         self.gate.sleep(now + COALESCE);
                     }
@@ -143,7 +167,9 @@ impl Reader {
 
     /// Watches what the sweep found; returns how long until the next one.
     fn follow(&mut self, live: &mut Vec<PathBuf>) -> Duration {
-        let Some(watch) = &mut self.watch else { return self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION) };
+        let Some(watch) = &mut self.watch else {
+            return self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION);
+        };
         let watched = watch.set(self.files.watched());
         let now_live = self.files.live();
         if watched && now_live != *live {
@@ -151,17 +177,30 @@ impl Reader {
             let _ = self.live.send(now_live.clone());
             *live = now_live;
         }
-        if watched { self.sweep_interval } else { self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION) }
+        if watched {
+            self.sweep_interval
+        } else {
+            self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION)
+        }
     }
 
     /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
     fn hand_over(&mut self, stage: &mut Stage, number: &mut u64) {
         let progress: Progress = self.files.progress();
-        let bytes = stage.lanes.iter().map(|lane| lane.out.bytes.len() as u64).max().unwrap_or(0);
+        let bytes = stage
+            .lanes
+            .iter()
+            .map(|lane| lane.out.bytes.len() as u64)
+            .max()
+            .unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
             return;
         }
-        let sent = ToCommit::Sent { stream: self.stream, progress, bytes };
+        let sent = ToCommit::Sent {
+            stream: self.stream,
+            progress,
+            bytes,
+        };
         // A commit thread that is gone has ended the process, or is about to.
         let _ = self.commits.send(sent);
         for lane in &mut stage.lanes {
@@ -188,16 +227,32 @@ impl Stage {
         crate::failpoint::hit("decode");
         let malformed;
         let (parsed, offset, long) = match found.frame {
-            Frame::Line { body, offset } => {
-                (record::parse(body, &mut self.scratch), offset, body.len() > LONG_LINE_BYTES)
-            }
-            Frame::Malformed { prefix, offset, bytes, hash, why } => {
+            Frame::Line { body, offset } => (
+                record::parse(body, &mut self.scratch),
+                offset,
+                body.len() > LONG_LINE_BYTES,
+            ),
+            Frame::Malformed {
+                prefix,
+                offset,
+                bytes,
+                hash,
+                why,
+            } => {
                 let what = match why {
                     Why::TooLong => "a line longer than `record_bytes_max`",
                     Why::Nul => "a run of NUL bytes",
                 };
                 malformed = format!("{what}: {bytes} bytes at offset {offset}, xxh3 {hash:016x}");
-                (Parsed::Unreadable { error: malformed, bytes: prefix, whole_hash: Some(u128::from(hash)) }, offset, false)
+                (
+                    Parsed::Unreadable {
+                        error: malformed,
+                        bytes: prefix,
+                        whole_hash: Some(u128::from(hash)),
+                    },
+                    offset,
+                    false,
+                )
             }
         };
         let id = self.ids.id(&parsed);
@@ -211,12 +266,26 @@ impl Stage {
         if let Parsed::Unreadable { error, .. } = &parsed {
             self.unreadable += 1;
             let path = found.path_json;
-            tracing::warn!(path, offset, error, "a record cannot be read; it is delivered as `pipeline_error`");
+            tracing::warn!(
+                path,
+                offset,
+                error,
+                "a record cannot be read; it is delivered as `pipeline_error`"
+            );
         }
         self.events += 1;
         crate::failpoint::hit("encode");
-        let origin = Origin::File { path_json: found.path_json, offset, unterminated: found.unterminated };
-        let item = Item { content: &parsed, id, origin, read_at_ms: self.read_at_ms };
+        let origin = Origin::File {
+            path_json: found.path_json,
+            offset,
+            unterminated: found.unterminated,
+        };
+        let item = Item {
+            content: &parsed,
+            id,
+            origin,
+            read_at_ms: self.read_at_ms,
+        };
         for lane in &mut self.lanes {
             lane.write(&item, long);
         }

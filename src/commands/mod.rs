@@ -3,4 +3,5 @@
 pub mod check;
 pub mod convert;
 pub mod generate;
+pub mod run;
 pub mod state;

@@ -255,3 +255,166 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
         Err(ConfigErrors(errors))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn options(arguments: &[&str]) -> Options {
+        let cli = crate::cli::Cli::try_parse_from(["agent", "run"].iter().chain(arguments)).unwrap();
+        let crate::cli::Command::Run(run) = cli.command else {
+            panic!("not run")
+        };
+        run.options
+    }
+
+    fn config(arguments: &[&str]) -> Config {
+        load(&options(arguments)).unwrap()
+    }
+
+    const FILE: &str = r#"
+state_dir = "/state"
+grace = "7s"
+
+[[source]]
+name = "wiki"
+type = "data_center"
+home = "/data/wiki"
+start_at = "end"
+
+[[sink]]
+name = "one"
+type = "file"
+path = "/out/one"
+format = "raw"
+
+[[sink]]
+name = "two"
+type = "stdout"
+"#;
+
+    #[test]
+    fn options_alone_mean_what_the_same_file_means() {
+        let text = r#"
+state_dir = "/state"
+log = { format = "json", level = "debug" }
+[[source]]
+name = "confluence"
+type = "data_center"
+home = "/data/wiki"
+[[sink]]
+name = "file"
+type = "file"
+path = "/out/events"
+format = "raw"
+"#;
+        let mut file = file::read(Path::new("x"), text, false).unwrap();
+        // Only a name that somebody chose is a site's name, and how the home was found is told.
+        file.sources[0].site = None;
+        file.sources[0].files.place = Place::Home {
+            dir: "/data/wiki".into(),
+            found: HomeFound::Option,
+        };
+        let options = config(&[
+            "--home",
+            "/data/wiki",
+            "--sink",
+            "file:/out/events",
+            "--format",
+            "raw",
+            "--state",
+            "/state",
+            "--log-format",
+            "json",
+            "--log-level",
+            "debug",
+        ]);
+        assert_eq!(options, file);
+    }
+
+    #[test]
+    fn relative_options_are_meant_from_here() {
+        let here = std::env::current_dir().unwrap();
+        let config = config(&[
+            "--files",
+            "./none/a/*.log",
+            "none/b.log",
+            "--sink",
+            "file:out",
+            "--state",
+            "state",
+        ]);
+        assert_eq!(config.state_dir, here.join("state"));
+        let SinkKind::File(file) = &config.sinks[0].kind else {
+            panic!("no file")
+        };
+        assert_eq!(file.path, here.join("out"));
+        let here = glob::Pattern::escape(here.to_str().unwrap());
+        let expected = vec![format!("{here}/none/a/*.log"), format!("{here}/none/b.log")];
+        assert_eq!(config.sources[0].files.place, Place::Files(expected));
+    }
+
+    #[test]
+    fn options_replace_what_the_file_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, FILE).unwrap();
+        let path = path.to_str().unwrap();
+        let base = config(&["--config", path]);
+        assert_eq!((base.sinks.len(), base.grace.as_secs()), (2, 7));
+
+        let changed = config(&["--config", path, "--home", "/data/other", "--state", "/s"]);
+        let home = Place::Home {
+            dir: "/data/other".into(),
+            found: HomeFound::Option,
+        };
+        let mut expected = Config {
+            state_dir: "/s".into(),
+            ..base.clone()
+        };
+        expected.sources[0].files.place = home;
+        assert_eq!(changed, expected, "the rest of the source stays");
+
+        let changed = config(&["--config", path, "--sink", "stdout"]);
+        let only = SinkConfig {
+            name: "stdout".into(),
+            format: FormatKind::Raw,
+            kind: SinkKind::Stdout,
+        };
+        assert_eq!(changed.sinks, [only], "all sinks are replaced, the format stays");
+
+        let changed = config(&["--config", path, "--format", "ecs"]);
+        assert!(changed.sinks.iter().all(|sink| sink.format == FormatKind::Ecs));
+        assert_eq!(changed.sinks.len(), 2);
+    }
+
+    #[test]
+    fn a_file_without_sinks_will_do_when_an_option_names_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, FILE.split("[[sink]]").next().unwrap()).unwrap();
+        let path = path.to_str().unwrap();
+        assert!(
+            load(&options(&["--config", path]))
+                .unwrap_err()
+                .to_string()
+                .contains("add a `[[sink]]`")
+        );
+        assert_eq!(config(&["--config", path, "--sink", "stdout"]).sinks.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_told_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, b"grace = \"1s\"\n# \xff\n").unwrap();
+        let error = load(&options(&["--config", path.to_str().unwrap()]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("config.toml:2: not valid UTF-8; save the file in UTF-8"),
+            "{error}"
+        );
+    }
+}

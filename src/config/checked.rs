@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::home::HomeFound;
+pub use crate::format::Name as FormatKind;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -34,8 +35,8 @@ impl Default for Config {
             state_dir: "/var/lib/confluence-audit-agent".into(),
             // systemd kills after 90 s, a person waits less.
             grace: Duration::from_secs(10),
-            // A full disk is noticed and mended within minutes, in which a busy Confluence writes less than
-            // this; after a crash so much would be delivered again to sinks that cannot recognise it.
+            // Room to go on while somebody frees the disk. After a crash in that state so much is delivered
+            // again, to sinks that cannot recognise it.
             unpersisted_bytes_max: 64 * MIB,
             // A crash then repeats at most a second to sinks that cannot recognise it; an fsync a second
             // is nothing to a disk.
@@ -137,11 +138,11 @@ impl FilesConfig {
             place,
             // Everything that Confluence still has: an audit trail with a hole at its start is a hole.
             start_at: StartAt::Beginning,
-            // Confluence sets no limit; the largest seen are some hundred kB.
+            // Confluence sets no limit, and a page's title is no reason for one. Memory does not depend on it.
             record_bytes_max: 16 * MIB as usize,
             // What notification misses (NFS, exhausted inotify) comes this late; a sweep is one readdir.
             sweep_interval: Duration::from_secs(5),
-            // Confluence writes in batches some seconds apart and may still write to the old file.
+            // Confluence writes in batches and may still have one for the old file.
             rotate_grace: Duration::from_secs(10),
             // One is live; a backlog is read one after another. The rest is for files that will not settle.
             open_files_max: 8,
@@ -155,7 +156,7 @@ impl FilesConfig {
             // Twice the files that Confluence keeps.
             entries_vanished_max: 200,
             notify: true,
-            // Larger reads are not faster, and each source has its own block.
+            // Some hundred records in a system call, and little memory: each source has its own block.
             read_bytes: 256 * KIB as usize,
         }
     }
@@ -182,12 +183,6 @@ pub struct SinkConfig {
     pub name: String,
     pub format: FormatKind,
     pub kind: SinkKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FormatKind {
-    Ecs,
-    Raw,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -49,8 +49,13 @@ pub fn run(
         }
     })?;
     let mut backlog: VecDeque<Batch> = VecDeque::new();
-    let mut finals =
-        Finals { waiting: Vec::new(), syncing: Vec::new(), waiting_bytes: 0, busy: false, last: crate::clock::monotonic() };
+    let mut finals = Finals {
+        waiting: Vec::new(),
+        syncing: Vec::new(),
+        waiting_bytes: 0,
+        busy: false,
+        last: crate::clock::monotonic(),
+    };
     let (mut ended, mut retry_at, mut failures) = (false, None::<Instant>, 0u32);
     loop {
         let now = crate::clock::monotonic();
@@ -65,7 +70,10 @@ pub fn run(
                 _ if finals.waiting.is_empty() || finals.busy => None,
                 _ => Some(QUIET),
             };
-            match wait.map_or_else(|| messages.recv().map_err(|_| RecvTimeoutError::Disconnected), |w| messages.recv_timeout(w)) {
+            match wait.map_or_else(
+                || messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                |w| messages.recv_timeout(w),
+            ) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => Some(Message::End),
@@ -89,7 +97,11 @@ pub fn run(
                     crate::failpoint::hit("after_send");
                     finals.waiting_bytes += batch.bytes.len() as u64;
                     let events = batch.ends.len() as u64;
-                    finals.waiting.extend(batch.number.map(|number| Report::Final { number, events, mark: Some(mark) }));
+                    finals.waiting.extend(batch.number.map(|number| Report::Final {
+                        number,
+                        events,
+                        mark: Some(mark),
+                    }));
                     report(Report::Written(batch.bytes));
                     if std::mem::take(&mut failures) > 0 {
                         tracing::info!(path = output.path(), "writing goes on");
@@ -106,7 +118,10 @@ pub fn run(
                 }
             }
         }
-        let due = quiet || ended || finals.last.elapsed() >= SYNC_INTERVAL || finals.waiting_bytes >= UNSYNCED_BYTES_MAX / 2;
+        let due = quiet
+            || ended
+            || finals.last.elapsed() >= SYNC_INTERVAL
+            || finals.waiting_bytes >= UNSYNCED_BYTES_MAX / 2;
         if due && !finals.busy && !finals.waiting.is_empty() {
             finals.busy = true;
             finals.last = crate::clock::monotonic();

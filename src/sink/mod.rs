@@ -29,5 +29,9 @@ pub enum Report {
     /// The batch's bytes are written and its memory is free again; it may not be durable yet.
     Written(Vec<u8>),
     /// Every event of the batch is final.
-    Final { number: u64, events: u64, mark: Option<SinkMark> },
+    Final {
+        number: u64,
+        events: u64,
+        mark: Option<SinkMark>,
+    },
 }

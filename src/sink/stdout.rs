@@ -16,7 +16,11 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> io::Result<(
         let events = batch.ends.len() as u64;
         report(Report::Written(batch.bytes));
         if let Some(number) = batch.number {
-            report(Report::Final { number, events, mark: None });
+            report(Report::Final {
+                number,
+                events,
+                mark: None,
+            });
         }
     }
     Ok(())

@@ -53,6 +53,12 @@ pub fn reach(path: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
+impl From<glob::GlobError> for Problem {
+    fn from(error: glob::GlobError) -> Problem {
+        Problem::Other(error.path().into(), errno(error.error()))
+    }
+}
+
 fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{Report, access};
 use crate::clock;
+use crate::source::files::name::Order;
 
 const SUFFIX: &str = ".audit.log";
 /// How much of the newest file's end is searched for its last line.
@@ -33,14 +34,17 @@ pub fn directory(subject: &str, dir: &Path, report: &mut Report) -> io::Result<(
     }
     if !foreign.is_empty() {
         foreign.sort();
-        let way_out = "they count towards the files that Confluence keeps: move them away";
-        let dir = dir.display();
         let what = format!(
-            "{} in `{dir}` are no audit files and left alone: {}",
-            count(foreign.len(), "name"),
+            "left alone in `{}`, for {SUFFIX} is not their end: {}",
+            dir.display(),
             some(&foreign)
         );
-        report.warning(subject, format_args!("{what}; {way_out}"))?;
+        report.warning(
+            subject,
+            format_args!(
+                "{what}; what is not Confluence's own counts towards the files it keeps: move it away"
+            ),
+        )?;
     }
     if audit.is_empty() {
         let what = format!("no audit file in `{}` yet", dir.display());
@@ -56,44 +60,49 @@ pub fn directory(subject: &str, dir: &Path, report: &mut Report) -> io::Result<(
 pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::Result<()> {
     let mut found = Vec::new();
     for pattern in patterns {
-        let Ok(paths) = glob::glob(pattern) else { continue };
-        for path in paths {
+        let before = found.len();
+        for path in glob::glob(pattern).into_iter().flatten() {
             match path {
                 Ok(path) => found.push(path),
                 Err(error) => {
-                    let dir = error.path().to_path_buf();
-                    match access::reach(&dir)
-                        .and_then(|()| access::allowed(&dir, Access::READ_OK | Access::EXEC_OK))
-                    {
-                        Err(problem) => report.failure(subject, problem)?,
-                        Ok(()) => report.failure(subject, error)?,
-                    }
+                    report.failure(subject, lists(error.path()).err().unwrap_or_else(|| error.into()))?
                 }
             }
         }
-    }
-    if !found.is_empty() {
-        found.sort();
-        found.dedup();
-        return readable(subject, found, report);
-    }
-    // A pattern whose directory may not be searched matches nothing without an error.
-    for pattern in patterns {
-        let fixed = pattern.split(['*', '?', '[']).next().unwrap_or("/");
-        let dir = Path::new(
-            fixed
-                .rsplit_once('/')
-                .map_or("/", |(dir, _)| if dir.is_empty() { "/" } else { dir }),
-        );
-        match access::reach(dir).and_then(|()| access::allowed(dir, Access::READ_OK | Access::EXEC_OK)) {
-            Err(problem) => report.failure(subject, format_args!("`{pattern}`: {problem}"))?,
-            Ok(()) => report.warning(
-                subject,
-                format_args!("`{pattern}` matches no file yet; if there should be one, look at the pattern"),
-            )?,
+        if found.len() == before {
+            // A directory that may not be searched matches nothing, without an error.
+            match lists(directory_of(pattern)) {
+                Err(problem) => report.failure(subject, format_args!("`{pattern}`: {problem}"))?,
+                Ok(()) => report.warning(
+                    subject,
+                    format_args!(
+                        "`{pattern}` matches no file yet; if there should be one, look at the pattern"
+                    ),
+                )?,
+            }
         }
     }
-    Ok(())
+    found.sort();
+    found.dedup();
+    readable(subject, found, report)
+}
+
+/// The directory of a pattern as far as it has no wildcards.
+fn directory_of(pattern: &str) -> &Path {
+    let plain = &pattern[..pattern.find(['*', '?', '[']).unwrap_or(pattern.len())];
+    Path::new(
+        plain
+            .rsplit_once('/')
+            .map(|(dir, _)| dir)
+            .filter(|dir| !dir.is_empty())
+            .unwrap_or("/"),
+    )
+}
+
+/// Whether this user can get at a directory's names and files.
+pub fn lists(dir: &Path) -> Result<(), access::Problem> {
+    access::reach(dir)?;
+    access::allowed(dir, Access::READ_OK | Access::EXEC_OK)
 }
 
 fn readable(subject: &str, mut paths: Vec<PathBuf>, report: &mut Report) -> io::Result<()> {
@@ -121,8 +130,7 @@ fn readable(subject: &str, mut paths: Vec<PathBuf>, report: &mut Report) -> io::
     });
     if !odd.is_empty() {
         let what = format!(
-            "{} not regular files and not read: {}",
-            count_are(odd.len()),
+            "not read, because links and special files are not followed: {}",
             some(&odd)
         );
         report.warning(
@@ -147,20 +155,11 @@ fn readable(subject: &str, mut paths: Vec<PathBuf>, report: &mut Report) -> io::
     }
 }
 
-/// Newest last: date and number of Confluence's names, which come in two spellings; others by age, before them.
-fn order(path: &Path) -> (bool, String, i64) {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .replacen('-', ".", 1);
-    let digits = |range: std::ops::Range<usize>| {
-        name.as_bytes()
-            .get(range)
-            .is_some_and(|bytes| bytes.iter().all(u8::is_ascii_digit))
-    };
-    let dated = digits(0..8) && name.as_bytes().get(8) == Some(&b'.') && name.ends_with(SUFFIX);
-    (dated, if dated { name } else { String::new() }, modified_ms(path))
+fn order(path: &Path) -> Order {
+    Order::of(
+        &path.file_name().unwrap_or_default().to_string_lossy(),
+        modified_ms(path),
+    )
 }
 
 fn newest_event(subject: &str, path: &Path, report: &mut Report) -> io::Result<()> {
@@ -240,10 +239,6 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn count_are(n: usize) -> String {
-    format!("{n} {}", if n == 1 { "is" } else { "are" })
-}
-
 pub fn human_size(bytes: u64) -> String {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
     match units.iter().find(|(_, size)| bytes >= *size) {
@@ -265,22 +260,6 @@ fn human_age(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn newest_is_by_date_and_number_in_either_spelling() {
-        let names = [
-            "notes.audit.log",
-            "20261120.00007.audit.log",
-            "20261121-00000.audit.log",
-            "20261121.00001.audit.log",
-        ];
-        let newest = names
-            .iter()
-            .map(|name| PathBuf::from(format!("/nowhere/{name}")))
-            .rev()
-            .max_by_key(|path| order(path));
-        assert_eq!(newest.unwrap(), Path::new("/nowhere/20261121.00001.audit.log"));
-    }
 
     #[test]
     fn last_event_is_that_of_the_last_whole_line() {

@@ -196,3 +196,22 @@ fn misplaced_keys_are_known_where_they_belong() {
         }
     }
 }
+
+proptest::proptest! {
+    /// Whatever is done to the example, it is read or its errors are told with lines of the file.
+    #[test]
+    fn any_damage_is_told(at in 0..EXAMPLE.len(), removed in 0..40usize, added in ".{0,12}") {
+        let text = uncommented("#");
+        let clamp = |at: usize| (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let damaged = format!("{}{added}{}", &text[..clamp(at)], &text[clamp(at + removed)..]);
+        let lines = damaged.lines().count().max(1);
+        if let Err(errors) = read(Path::new(NO_FILE), &damaged, false) {
+            proptest::prop_assert!(!errors.0.is_empty());
+            for error in &errors.0 {
+                let line = error.place.as_ref().unwrap().1;
+                proptest::prop_assert!((1..=lines + 1).contains(&line), "{error}");
+                proptest::prop_assert!(!error.to_string().contains('\n'));
+            }
+        }
+    }
+}

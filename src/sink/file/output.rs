@@ -103,10 +103,22 @@ impl Output {
     /// Hands over what was written since the last call.
     pub fn sync(&mut self) -> io::Result<Sync> {
         let mut files = std::mem::take(&mut self.rotated);
-        let directory = if files.is_empty() { None } else { Some(File::open(parent(&self.path))?) };
-        let surplus = if files.is_empty() { Vec::new() } else { surplus(&self.path, self.config.keep) };
+        let directory = if files.is_empty() {
+            None
+        } else {
+            Some(File::open(parent(&self.path))?)
+        };
+        let surplus = if files.is_empty() {
+            Vec::new()
+        } else {
+            surplus(&self.path, self.config.keep)
+        };
         files.push(self.file.try_clone()?);
-        Ok(Sync { files, directory, surplus })
+        Ok(Sync {
+            files,
+            directory,
+            surplus,
+        })
     }
 
     /// Writes the batch on up to `end`; where that is an event's end, the file is whole again.
@@ -153,11 +165,17 @@ impl Output {
             Err(_) => false,
         };
         if moved && self.between_events() {
-            tracing::warn!(path = self.path(), "the output was moved away by another program; a new file is begun");
+            tracing::warn!(
+                path = self.path(),
+                "the output was moved away by another program; a new file is begun"
+            );
             return self.begin_anew();
         }
         if own.len() < self.length {
-            tracing::warn!(path = self.path(), "the output was cut by another program; events are appended to what is left");
+            tracing::warn!(
+                path = self.path(),
+                "the output was cut by another program; events are appended to what is left"
+            );
             self.generation += 1;
             (self.length, self.whole) = (own.len(), own.len());
         }
@@ -176,7 +194,10 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32)
         .open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "is not a regular file",
+        ));
     }
     Ok(file)
 }
@@ -195,7 +216,10 @@ pub(super) fn day(ms: i64) -> i64 {
 
 /// `events.ndjson` of generation 17 becomes `events.ndjson.2026-11-21.000017`.
 fn rotated_name(path: &Path, now_ms: i64, generation: u64) -> PathBuf {
-    let date = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default().strftime("%Y-%m-%d").to_string();
+    let date = jiff::Timestamp::from_millisecond(now_ms)
+        .unwrap_or_default()
+        .strftime("%Y-%m-%d")
+        .to_string();
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{date}.{generation:06}"));
     name.into()
@@ -203,15 +227,26 @@ fn rotated_name(path: &Path, now_ms: i64, generation: u64) -> PathBuf {
 
 /// The rotated files of `path` with their generations, oldest first.
 pub(super) fn rotated_files(path: &Path) -> Vec<(u64, PathBuf)> {
-    let Some(base) = path.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
-    let Ok(entries) = std::fs::read_dir(parent(path)) else { return Vec::new() };
+    let Some(base) = path.file_name().and_then(|name| name.to_str()) else {
+        return Vec::new();
+    };
+    let Ok(entries) = std::fs::read_dir(parent(path)) else {
+        return Vec::new();
+    };
     let mut out: Vec<(u64, PathBuf)> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let name = entry.file_name();
-            let (date, generation) = name.to_str()?.strip_prefix(base)?.strip_prefix('.')?.rsplit_once('.')?;
+            let (date, generation) = name
+                .to_str()?
+                .strip_prefix(base)?
+                .strip_prefix('.')?
+                .rsplit_once('.')?;
             let dated = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-            let generation = generation.parse().ok().filter(|_| dated && generation.len() >= 6)?;
+            let generation = generation
+                .parse()
+                .ok()
+                .filter(|_| dated && generation.len() >= 6)?;
             Some((generation, entry.path()))
         })
         .collect();

@@ -14,16 +14,26 @@ const CUT_AGE_MAX_MS: i64 = 10 * 60 * 1000;
 
 impl Output {
     /// Opens the output of one source. `mark` is what the checkpoint says of it.
-    pub fn open(sink: &str, source: &str, config: &FileSinkConfig, mark: Option<&SinkMark>) -> io::Result<Output> {
+    pub fn open(
+        sink: &str,
+        source: &str,
+        config: &FileSinkConfig,
+        mark: Option<&SinkMark>,
+    ) -> io::Result<Output> {
         let path = config.path_for(source);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent(&path))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent(&path))?;
         let mark = mark.filter(|mark| mark.path == path);
         if let Some(mark) = mark {
             undo_rotations(&path, mark)?;
         }
         let file = open(&path)?;
         let metadata = file.metadata()?;
-        let newest = rotated_files(&path).last().map_or(0, |(generation, _)| generation + 1);
+        let newest = rotated_files(&path)
+            .last()
+            .map_or(0, |(generation, _)| generation + 1);
         let (generation, length) = match mark {
             Some(mark) if is_marked(&file, mark)? => {
                 cut(&file, &path, mark)?;
@@ -32,7 +42,11 @@ impl Output {
             Some(mark) => (newest.max(mark.generation + 1), append_to(&file)?),
             None => (newest, append_to(&file)?),
         };
-        let day = day(if length > 0 { metadata.mtime() * 1000 } else { crate::clock::now_ms() });
+        let day = day(if length > 0 {
+            metadata.mtime() * 1000
+        } else {
+            crate::clock::now_ms()
+        });
         File::open(parent(&path))?.sync_all()?;
         Ok(Output {
             sink: sink.to_owned(),
@@ -71,7 +85,8 @@ fn undo_rotations(path: &Path, mark: &SinkMark) -> io::Result<()> {
 }
 
 fn is_inode_of(path: &Path, mark: &SinkMark) -> bool {
-    path.symlink_metadata().is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (mark.dev, mark.ino))
+    path.symlink_metadata()
+        .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (mark.dev, mark.ino))
 }
 
 fn is_marked(file: &File, mark: &SinkMark) -> io::Result<bool> {
@@ -108,7 +123,9 @@ fn append_to(file: &File) -> io::Result<u64> {
 }
 
 fn is_old(path: &Path, mark: &SinkMark) -> bool {
-    let written_ms = path.symlink_metadata().map_or(mark.at_ms, |metadata| metadata.mtime() * 1000);
+    let written_ms = path
+        .symlink_metadata()
+        .map_or(mark.at_ms, |metadata| metadata.mtime() * 1000);
     let old = written_ms - mark.at_ms > CUT_AGE_MAX_MS;
     if old {
         tracing::warn!(

@@ -9,11 +9,19 @@ pub fn explain(path: &Path) -> String {
     match first_denied(path) {
         Some((at, stat)) => {
             let mode = stat.st_mode & 0o7777;
-            let (owner, group) = (name_of("/etc/passwd", stat.st_uid), name_of("/etc/group", stat.st_gid));
+            let (owner, group) = (
+                name_of("/etc/passwd", stat.st_uid),
+                name_of("/etc/group", stat.st_gid),
+            );
             let remedy = if mode & 0o050 == 0 {
-                format!("its mode lets nobody in but its owner `{owner}`; give it group read and search (`chmod g+rX`)")
+                format!(
+                    "its mode lets nobody in but its owner `{owner}`; give it group read and search (`chmod g+rX`)"
+                )
             } else {
-                format!("make the agent's user a member of group `{group}` (`usermod -aG {group} {}`) and restart the agent", crate::NAME)
+                format!(
+                    "make the agent's user a member of group `{group}` (`usermod -aG {group} {}`) and restart the agent",
+                    crate::NAME
+                )
             };
             format!(
                 "cannot read `{}`: uid {uid} has no permission on `{}` (mode {mode:04o}, owner `{owner}`, group `{group}`); {remedy}",
@@ -45,7 +53,8 @@ fn first_denied(path: &Path) -> Option<(PathBuf, Stat)> {
 fn permitted(stat: &Stat, wanted: u32) -> bool {
     let uid = rustix::process::geteuid().as_raw();
     let groups = rustix::process::getgroups().unwrap_or_default();
-    let member = rustix::process::getegid().as_raw() == stat.st_gid || groups.iter().any(|g| g.as_raw() == stat.st_gid);
+    let member = rustix::process::getegid().as_raw() == stat.st_gid
+        || groups.iter().any(|g| g.as_raw() == stat.st_gid);
     let shift = if uid == stat.st_uid {
         6
     } else if member {

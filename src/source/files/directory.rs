@@ -44,14 +44,21 @@ impl Directory {
         }
         let fd = rustix::fs::openat(&fd, ".", flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&fd)?;
-        Ok(Directory { fd, path: path.to_owned(), dev: stat.st_dev, ino: stat.st_ino })
+        Ok(Directory {
+            fd,
+            path: path.to_owned(),
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+        })
     }
 
     pub fn list(&self) -> io::Result<Vec<Listed>> {
         let mut out = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
             if name == "." || name == ".." {
                 continue;
             }
@@ -76,7 +83,10 @@ impl Directory {
             .map_err(|e| link(e, &self.path.join(name)))?;
         let stat = rustix::fs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "is not a regular file",
+            ));
         }
         Ok(File::from(fd))
     }
@@ -86,7 +96,10 @@ fn link(errno: Errno, path: &Path) -> io::Error {
     match errno {
         Errno::LOOP | Errno::NOTDIR => io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("`{}` goes through a symbolic link or is no directory; links are not followed here, name the real path", path.display()),
+            format!(
+                "`{}` goes through a symbolic link or is no directory; links are not followed here, name the real path",
+                path.display()
+            ),
         ),
         other => other.into(),
     }
@@ -114,8 +127,12 @@ pub fn places(patterns: &[String]) -> Vec<Place> {
     let mut out: Vec<Place> = Vec::new();
     for pattern in patterns {
         let absolute = std::path::absolute(pattern).unwrap_or_else(|_| PathBuf::from(pattern));
-        let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else { continue };
-        let Ok(names) = glob::Pattern::new(&name.to_string_lossy()) else { continue };
+        let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+            continue;
+        };
+        let Ok(names) = glob::Pattern::new(&name.to_string_lossy()) else {
+            continue;
+        };
         let parents = match parent.to_str().map(glob::glob) {
             Some(Ok(paths)) => paths.filter_map(Result::ok).collect(),
             _ => vec![parent.to_owned()],
@@ -123,7 +140,10 @@ pub fn places(patterns: &[String]) -> Vec<Place> {
         for dir in parents {
             // What the operator wrote may lead through links; from here on the real path counts.
             let dir = dir.canonicalize().unwrap_or(dir);
-            let place = Place { dir, names: names.clone() };
+            let place = Place {
+                dir,
+                names: names.clone(),
+            };
             if !out.contains(&place) {
                 out.push(place);
             }
@@ -147,10 +167,22 @@ mod tests {
         symlink(root.join("real/audit/a"), root.join("real/audit/b")).unwrap();
 
         let text = |error: io::Error| error.to_string();
-        assert!(Directory::open(&root.join("linked/audit")).map_err(text).err().unwrap().contains("symbolic link"));
+        assert!(
+            Directory::open(&root.join("linked/audit"))
+                .map_err(text)
+                .err()
+                .unwrap()
+                .contains("symbolic link")
+        );
         let dir = Directory::open(&root.join("real/audit")).unwrap();
         assert!(dir.open_file("a").is_ok());
-        assert!(dir.open_file("b").map_err(text).err().unwrap().contains("symbolic link"));
+        assert!(
+            dir.open_file("b")
+                .map_err(text)
+                .err()
+                .unwrap()
+                .contains("symbolic link")
+        );
         assert_eq!(dir.list().unwrap().len(), 2);
     }
 
@@ -162,7 +194,10 @@ mod tests {
             std::fs::create_dir_all(root.join(node).join("audit")).unwrap();
         }
         let pattern = format!("{}/n*/audit/*.log", root.display());
-        let dirs: Vec<_> = places(&[pattern.clone(), pattern]).into_iter().map(|p| p.dir).collect();
+        let dirs: Vec<_> = places(&[pattern.clone(), pattern])
+            .into_iter()
+            .map(|p| p.dir)
+            .collect();
         assert_eq!(dirs, [root.join("n1/audit"), root.join("n2/audit")]);
         assert_eq!(places(&[format!("{}/none/*.log", root.display())]), []);
     }

@@ -17,7 +17,13 @@ pub enum Frame<'a> {
     /// One record without its line end (LF or CRLF).
     Line { body: &'a [u8], offset: u64 },
     /// Bytes that can be no record.
-    Malformed { prefix: &'a [u8], offset: u64, bytes: u64, hash: u64, why: Why },
+    Malformed {
+        prefix: &'a [u8],
+        offset: u64,
+        bytes: u64,
+        hash: u64,
+        why: Why,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,7 +158,10 @@ impl Framer {
         match self.find()? {
             Found::Line(body) => {
                 let offset = self.base + body.start as u64;
-                Some(Frame::Line { body: &self.buf[body], offset })
+                Some(Frame::Line {
+                    body: &self.buf[body],
+                    offset,
+                })
             }
             Found::Malformed => self.told.as_ref().map(malformed),
         }
@@ -171,7 +180,10 @@ impl Framer {
         self.start = self.end;
         self.scanned = self.end;
         let offset = self.base + body.start as u64;
-        (!body.is_empty()).then(|| Frame::Line { body: &self.buf[body], offset })
+        (!body.is_empty()).then(|| Frame::Line {
+            body: &self.buf[body],
+            offset,
+        })
     }
 
     fn find(&mut self) -> Option<Found> {
@@ -227,7 +239,9 @@ impl Framer {
 
     /// Goes on over a malformed record; true when its end was found.
     fn pass(&mut self) -> bool {
-        let Some(passing) = &mut self.passing else { return false };
+        let Some(passing) = &mut self.passing else {
+            return false;
+        };
         loop {
             let rest = &self.buf[self.start..self.end];
             let stop = match passing.why {

@@ -10,7 +10,9 @@ enum Owned {
 fn own(frame: Frame<'_>) -> Owned {
     match frame {
         Frame::Line { body, offset } => Owned::Line(offset, body.to_vec()),
-        Frame::Malformed { offset, bytes, why, .. } => Owned::Malformed(offset, bytes, why),
+        Frame::Malformed {
+            offset, bytes, why, ..
+        } => Owned::Malformed(offset, bytes, why),
     }
 }
 
@@ -45,12 +47,19 @@ fn line(offset: u64, body: &str) -> Owned {
 #[test]
 fn f12_framing_golden() {
     let check = |bytes: &str, expect: &[Owned], boundary: u64| {
-        assert_eq!(frames(bytes.as_bytes(), &[bytes.len().max(1)], 100, false), (expect.to_vec(), boundary));
+        assert_eq!(
+            frames(bytes.as_bytes(), &[bytes.len().max(1)], 100, false),
+            (expect.to_vec(), boundary)
+        );
     };
     check("", &[], 0);
     check("{a}\n{b}\n", &[line(0, "{a}"), line(4, "{b}")], 8);
     check("{a}\r\n\r\n  \n\n{b}\r\n", &[line(0, "{a}"), line(11, "{b}")], 16);
-    check("\u{feff}{a}\n\u{feff}{b}\n", &[line(3, "{a}"), line(7, "\u{feff}{b}")], 14);
+    check(
+        "\u{feff}{a}\n\u{feff}{b}\n",
+        &[line(3, "{a}"), line(7, "\u{feff}{b}")],
+        14,
+    );
     check("\u{feff}\n{a}\n", &[line(4, "{a}")], 8);
     check("{a}\n{half", &[line(0, "{a}")], 4);
     check("\n\n\n", &[], 3);
@@ -71,7 +80,11 @@ fn f11_a_run_of_nul_is_one_record_and_what_follows_is_another() {
             Owned::Malformed(5012, 2, Why::Nul),
             line(5015, "{c}"),
         ];
-        assert_eq!((out, boundary), (expect.to_vec(), bytes.len() as u64), "parts of {part}");
+        assert_eq!(
+            (out, boundary),
+            (expect.to_vec(), bytes.len() as u64),
+            "parts of {part}"
+        );
     }
 }
 
@@ -89,7 +102,13 @@ fn f09_a_long_record_is_passed_over_in_constant_memory() {
     framer.room(5).copy_from_slice(b"\n{a}\n");
     framer.filled(5);
     match framer.next_frame() {
-        Some(Frame::Malformed { prefix, offset: 0, bytes: 5_120_000, hash, why: Why::TooLong }) => {
+        Some(Frame::Malformed {
+            prefix,
+            offset: 0,
+            bytes: 5_120_000,
+            hash,
+            why: Why::TooLong,
+        }) => {
             assert_eq!(prefix, [b'x'; 1024]);
             assert_eq!(hash, xxhash_rust::xxh3::xxh3_64(&vec![b'x'; 5_120_000]));
         }
@@ -100,9 +119,15 @@ fn f09_a_long_record_is_passed_over_in_constant_memory() {
 
 #[test]
 fn f08_the_rest_of_a_finished_file_is_a_record() {
-    assert_eq!(frames(b"{a}\n{b}", &[3], 100, true).0, [line(0, "{a}"), line(4, "{b}")]);
+    assert_eq!(
+        frames(b"{a}\n{b}", &[3], 100, true).0,
+        [line(0, "{a}"), line(4, "{b}")]
+    );
     assert_eq!(frames(b"{a}\n  \r", &[3], 100, true).0, [line(0, "{a}")]);
-    assert_eq!(frames(b"{a}\n\0\0", &[3], 100, true).0, [line(0, "{a}"), Owned::Malformed(4, 2, Why::Nul)]);
+    assert_eq!(
+        frames(b"{a}\n\0\0", &[3], 100, true).0,
+        [line(0, "{a}"), Owned::Malformed(4, 2, Why::Nul)]
+    );
 }
 
 proptest! {

@@ -118,7 +118,13 @@ pub struct FileTotal {
 
 impl Files {
     /// `entries` is what the checkpoint knows, `next_key` the first number it has not used; `fresh` says that this source never ran.
-    pub fn new(source: &str, config: FilesConfig, entries: Vec<FileEntry>, next_key: u32, fresh: bool) -> Files {
+    pub fn new(
+        source: &str,
+        config: FilesConfig,
+        entries: Vec<FileEntry>,
+        next_key: u32,
+        fresh: bool,
+    ) -> Files {
         let mut files = Files {
             config,
             source: source.to_owned(),
@@ -142,7 +148,12 @@ impl Files {
         if let Some(at) = self.folders.iter().position(|folder| folder.path == path) {
             return at;
         }
-        self.folders.push(Folder { path: path.to_owned(), open: None, passed_bytes: 0, begun: false });
+        self.folders.push(Folder {
+            path: path.to_owned(),
+            open: None,
+            passed_bytes: 0,
+            begun: false,
+        });
         self.folders.len() - 1
     }
 
@@ -185,7 +196,12 @@ impl Files {
     /// The files that may still grow: the newest of each folder.
     pub fn live(&self) -> Vec<PathBuf> {
         (0..self.folders.len())
-            .filter_map(|folder| self.tracked.iter().filter(|t| t.folder == folder && t.listed).max_by_key(|t| &t.order))
+            .filter_map(|folder| {
+                self.tracked
+                    .iter()
+                    .filter(|t| t.folder == folder && t.listed)
+                    .max_by_key(|t| &t.order)
+            })
             .map(|tracked| tracked.entry.path.clone())
             .collect()
     }
@@ -199,7 +215,11 @@ impl Files {
     /// Whether the rest of a file waits for the file to be quiet for long enough to be its last record.
     pub fn rest_waits(&self) -> bool {
         self.tracked.iter().any(|t| {
-            t.quiet_since.is_some() && t.retry.is_none() && t.tail.as_ref().is_some_and(|tail| tail.framer.waiting_bytes() > 0)
+            t.quiet_since.is_some()
+                && t.retry.is_none()
+                && t.tail
+                    .as_ref()
+                    .is_some_and(|tail| tail.framer.waiting_bytes() > 0)
         })
     }
 
@@ -214,7 +234,15 @@ impl Files {
             .iter()
             .map(|t| {
                 let waiting_bytes = t.tail.as_ref().map_or(0, |tail| tail.framer.waiting_bytes());
-                (&t.order, FileTotal { path: t.path.clone(), records: t.records, bytes: t.bytes, waiting_bytes })
+                (
+                    &t.order,
+                    FileTotal {
+                        path: t.path.clone(),
+                        records: t.records,
+                        bytes: t.bytes,
+                        waiting_bytes,
+                    },
+                )
             })
             .filter(|(_, total)| total.records > 0 || total.waiting_bytes > 0)
             .collect();
@@ -223,7 +251,9 @@ impl Files {
     }
 
     fn reading_order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.tracked.len()).filter(|&at| self.tracked[at].is_active()).collect();
+        let mut order: Vec<usize> = (0..self.tracked.len())
+            .filter(|&at| self.tracked[at].is_active())
+            .collect();
         order.sort_by(|&a, &b| {
             let key = |at: usize| (self.tracked[at].folder, &self.tracked[at].order);
             key(a).cmp(&key(b))
@@ -246,7 +276,9 @@ impl Files {
         }
         crate::failpoint::hit("read");
         let tracked = &mut self.tracked[at];
-        let Some(tail) = &mut tracked.tail else { return Ok(Turn::Idle) };
+        let Some(tail) = &mut tracked.tail else {
+            return Ok(Turn::Idle);
+        };
         let look = tail.look(&tracked.path)?;
         if look.rewritten {
             self.restart(at, look.seen.size);
@@ -258,7 +290,8 @@ impl Files {
         }
         if tail.fill(self.config.read_bytes)? > 0 {
             tracked.quiet_since = None;
-            self.folders[tracked.folder].passed_bytes += tracked.hand_out(self.folders[tracked.folder].passed_bytes, emit);
+            self.folders[tracked.folder].passed_bytes +=
+                tracked.hand_out(self.folders[tracked.folder].passed_bytes, emit);
             return Ok(Turn::More);
         }
         self.at_end(at, look.names, now, once, emit)
@@ -274,7 +307,10 @@ impl Files {
         emit: &mut dyn FnMut(Found<'_>),
     ) -> io::Result<Turn> {
         let (folder, order) = (self.tracked[at].folder, &self.tracked[at].order);
-        let succeeded = self.tracked.iter().any(|other| other.folder == folder && other.listed && other.order > *order);
+        let succeeded = self
+            .tracked
+            .iter()
+            .any(|other| other.folder == folder && other.listed && other.order > *order);
         let tracked = &mut self.tracked[at];
         if !succeeded && names > 0 && tracked.listed {
             return Ok(Turn::Idle);
@@ -285,11 +321,20 @@ impl Files {
         if !long_ago && now.duration_since(since) < grace {
             return Ok(Turn::Until(since + grace));
         }
-        let Some(tail) = &mut tracked.tail else { return Ok(Turn::Idle) };
+        let Some(tail) = &mut tracked.tail else {
+            return Ok(Turn::Idle);
+        };
         let path_json = &tracked.path_json;
         let passed = self.folders[folder].passed_bytes;
         if let Some(frame) = tail.framer.last_frame() {
-            emit(Found { frame, path_json, folder, at: passed, unterminated: true, replayed: false });
+            emit(Found {
+                frame,
+                path_json,
+                folder,
+                at: passed,
+                unterminated: true,
+                replayed: false,
+            });
             tracked.records += 1;
         }
         tracked.note_position();
@@ -303,7 +348,9 @@ impl Files {
     /// Opens the file where its entry says. `false`: it is not what the entry says; the next turn or sweep knows more.
     fn open(&mut self, at: usize) -> io::Result<bool> {
         let tracked = &mut self.tracked[at];
-        let Some(folder) = &self.folders[tracked.folder].open else { return Ok(false) };
+        let Some(folder) = &self.folders[tracked.folder].open else {
+            return Ok(false);
+        };
         let name = name::of(&tracked.path);
         let file = folder.open_file(name)?;
         let (seen, _) = directory::look(&file, &tracked.path)?;
@@ -332,7 +379,10 @@ impl Files {
         let entry = &mut tracked.entry;
         self.counts.truncations += 1;
         tracing::warn!(
-            source = self.source, path = tracked.path, offset = entry.offset, size_bytes = size,
+            source = self.source,
+            path = tracked.path,
+            offset = entry.offset,
+            size_bytes = size,
             "audit file was truncated or rewritten; it is read from its beginning, and what was written between the last read and that is lost"
         );
         entry.epoch += 1;
@@ -347,7 +397,9 @@ impl Files {
         if std::mem::replace(&mut self.folders[folder].begun, true) {
             return Ok(());
         }
-        let Some(directory) = &self.folders[folder].open else { return Ok(()) };
+        let Some(directory) = &self.folders[folder].open else {
+            return Ok(());
+        };
         // Twice the window: lines count without their ends, so the same stretch is longer on the disk.
         let mut wanted = 2 * crate::record::twins::WINDOW_BYTES;
         let mut stretches = Vec::new();
@@ -369,7 +421,11 @@ impl Files {
         for (t, bytes) in stretches.into_iter().rev() {
             let entry = &self.tracked[t].entry;
             let from = entry.offset - bytes.len() as u64;
-            let whole = if from == 0 { 0 } else { memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1) };
+            let whole = if from == 0 {
+                0
+            } else {
+                memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1)
+            };
             let mut framer = frame::Framer::new(from + whole as u64, b"", self.config.record_bytes_max);
             let path_json = &self.tracked[t].path_json;
             let passed = &mut self.folders[folder].passed_bytes;
@@ -378,7 +434,14 @@ impl Files {
                 framer.filled(piece.len());
                 while let Some(frame) = framer.next_frame() {
                     let bytes = frame.bytes();
-                    emit(Found { frame, path_json, folder, at: *passed, unterminated: false, replayed: true });
+                    emit(Found {
+                        frame,
+                        path_json,
+                        folder,
+                        at: *passed,
+                        unterminated: false,
+                        replayed: true,
+                    });
                     *passed += bytes;
                 }
             }
@@ -391,12 +454,19 @@ impl Files {
         let tracked = &mut self.tracked[at];
         let failures = tracked.retry.as_ref().map_or(0, |retry| retry.failures) + 1;
         let pause = Duration::from_millis(50 << failures.min(10)).min(READ_RETRY_MAX);
-        tracked.retry = Some(Retry { at: now + pause, failures });
+        tracked.retry = Some(Retry {
+            at: now + pause,
+            failures,
+        });
         let path = tracked.path.clone();
         let out_of_descriptors = matches!(error.raw_os_error(), Some(code)
             if code == rustix::io::Errno::MFILE.raw_os_error() || code == rustix::io::Errno::NFILE.raw_os_error());
         if out_of_descriptors {
-            tracing::warn!(source = self.source, path, "no file descriptor is free; the file waits (raise `LimitNOFILE`)");
+            tracing::warn!(
+                source = self.source,
+                path,
+                "no file descriptor is free; the file waits (raise `LimitNOFILE`)"
+            );
         } else if error.kind() == io::ErrorKind::PermissionDenied {
             self.trouble(denied::explain(std::path::Path::new(&path)));
         } else if error.kind() != io::ErrorKind::NotFound {
@@ -418,8 +488,21 @@ impl Files {
 
     fn lose(&mut self, at_ms: i64, path: String, from: u64, bytes: u64, reason: &str) {
         self.counts.lost_bytes += bytes;
-        tracing::error!(source = self.source, path, from, bytes, reason, "audit records are lost");
-        self.pending.losses.push(Loss { at_ms, path: path.into(), from, to: from + bytes, reason: reason.to_owned() });
+        tracing::error!(
+            source = self.source,
+            path,
+            from,
+            bytes,
+            reason,
+            "audit records are lost"
+        );
+        self.pending.losses.push(Loss {
+            at_ms,
+            path: path.into(),
+            from,
+            to: from + bytes,
+            reason: reason.to_owned(),
+        });
     }
 
     fn open_tails(&self) -> usize {
@@ -459,7 +542,14 @@ impl Tracked {
         let (mut handed_out, before) = (0, tail.framer.boundary());
         while let Some(frame) = tail.framer.next_frame() {
             let bytes = frame.bytes();
-            emit(Found { frame, path_json, folder, at: passed + handed_out, unterminated: false, replayed: false });
+            emit(Found {
+                frame,
+                path_json,
+                folder,
+                at: passed + handed_out,
+                unterminated: false,
+                replayed: false,
+            });
             handed_out += bytes;
             self.records += 1;
         }
@@ -472,7 +562,9 @@ impl Tracked {
     fn note_position(&mut self) {
         let Some(tail) = &self.tail else { return };
         // While a malformed record is being passed over the position stays before it.
-        let Some(frontier) = tail.framer.frontier() else { return };
+        let Some(frontier) = tail.framer.frontier() else {
+            return;
+        };
         self.entry.offset = tail.framer.boundary();
         self.entry.frontier = Evidence::of(frontier);
         let prefix = self.entry.offset.min(FRONTIER_BYTES as u64);

@@ -18,8 +18,15 @@ impl Order {
     /// Confluence names a file `YYYYMMDD.NNNNN.audit.log`; its documentation also shows `YYYYMMDD-NNNNN`.
     pub fn of(name: &str, mtime_ms: i64) -> Order {
         match date_and_number(name) {
-            Some((date, number)) => Order::ByName { date, number, name: name.to_owned() },
-            None => Order::ByTime { mtime_ms, name: name.to_owned() },
+            Some((date, number)) => Order::ByName {
+                date,
+                number,
+                name: name.to_owned(),
+            },
+            None => Order::ByTime {
+                mtime_ms,
+                name: name.to_owned(),
+            },
         }
     }
 }
@@ -42,14 +49,27 @@ mod tests {
     fn both_forms_are_read_and_number_before_text() {
         assert_eq!(date_and_number("20260105.00003.audit.log"), Some((20260105, 3)));
         assert_eq!(date_and_number("20260105-00003.audit.log"), Some((20260105, 3)));
-        for other in ["audit.log", "20260105.audit.log", "2026010.00003.audit.log", "20260105.x.audit.log"] {
+        for other in [
+            "audit.log",
+            "20260105.audit.log",
+            "2026010.00003.audit.log",
+            "20260105.x.audit.log",
+        ] {
             assert_eq!(date_and_number(other), None, "{other}");
         }
-        let mut names = ["20260106.00000.audit.log", "20260105-00010.audit.log", "20260105.00009.audit.log"];
+        let mut names = [
+            "20260106.00000.audit.log",
+            "20260105-00010.audit.log",
+            "20260105.00009.audit.log",
+        ];
         names.sort_by_key(|n| Order::of(n, 0));
         assert_eq!(
             names,
-            ["20260105.00009.audit.log", "20260105-00010.audit.log", "20260106.00000.audit.log"]
+            [
+                "20260105.00009.audit.log",
+                "20260105-00010.audit.log",
+                "20260106.00000.audit.log"
+            ]
         );
         assert!(Order::of("other.audit.log", i64::MAX) < Order::of("20200101.00000.audit.log", 0));
     }

@@ -62,7 +62,10 @@ impl Files {
             checked::Place::Home { dir, .. } => {
                 let home = dir.canonicalize().unwrap_or_else(|_| dir.clone());
                 let names = glob::Pattern::new("*.audit.log").unwrap_or_default();
-                vec![Place { dir: audit_dir(&home), names }]
+                vec![Place {
+                    dir: audit_dir(&home),
+                    names,
+                }]
             }
         }
     }
@@ -71,7 +74,10 @@ impl Files {
         match &self.config.place {
             checked::Place::Files(patterns) => format!("no file matches `{}`", patterns.join("`, `")),
             checked::Place::Home { dir, .. } => {
-                format!("no audit file in `{}` yet; Confluence writes the first with its next event", audit_dir(dir).display())
+                format!(
+                    "no audit file in `{}` yet; Confluence writes the first with its next event",
+                    audit_dir(dir).display()
+                )
             }
         }
     }
@@ -81,7 +87,10 @@ impl Files {
         let (mut files, mut foreign) = (Vec::new(), Vec::new());
         for Listed { name, seen, kind } in listed {
             // A file that is still being read is followed under whatever name it was given.
-            let known = self.tracked.iter().any(|t| !t.entry.finished && (t.entry.dev, t.entry.ino) == (seen.dev, seen.ino));
+            let known = self
+                .tracked
+                .iter()
+                .any(|t| !t.entry.finished && (t.entry.dev, t.entry.ino) == (seen.dev, seen.ino));
             if !known && !names.iter().any(|pattern| pattern.matches(&name)) {
                 if kind != FileType::Directory && self.told.insert(seen.path.clone()) {
                     foreign.push(name);
@@ -89,11 +98,20 @@ impl Files {
             } else if kind == FileType::RegularFile {
                 files.push(seen);
             } else if self.told.insert(seen.path.clone()) {
-                tracing::warn!(source = self.source, path = seen.path, ?kind, "not a regular file; left alone");
+                tracing::warn!(
+                    source = self.source,
+                    path = seen.path,
+                    ?kind,
+                    "not a regular file; left alone"
+                );
             }
         }
         if !foreign.is_empty() {
-            tracing::info!(source = self.source, names = foreign.join(", "), "not audit files; left alone");
+            tracing::info!(
+                source = self.source,
+                names = foreign.join(", "),
+                "not audit files; left alone"
+            );
         }
         files
     }
@@ -127,9 +145,13 @@ impl Files {
 
     /// A file that the last look did not know under this name and inode.
     fn identify(&mut self, folder: usize, seen: Seen, live: bool, now_ms: i64) {
-        let candidates: Vec<usize> =
-            (0..self.tracked.len()).filter(|&at| self.tracked[at].folder == folder && !self.tracked[at].listed).collect();
-        let entries: Vec<FileEntry> = candidates.iter().map(|&at| self.tracked[at].entry.clone()).collect();
+        let candidates: Vec<usize> = (0..self.tracked.len())
+            .filter(|&at| self.tracked[at].folder == folder && !self.tracked[at].listed)
+            .collect();
+        let entries: Vec<FileEntry> = candidates
+            .iter()
+            .map(|&at| self.tracked[at].entry.clone())
+            .collect();
         let name = name::of(&seen.path);
         let file = self.folders[folder].open.as_ref().map(|dir| dir.open_file(name));
         let mut holds = |offset: u64, evidence: Evidence| match &file {
@@ -141,7 +163,10 @@ impl Files {
             Verdict::Resume { entry, .. } => {
                 let tracked = &mut self.tracked[candidates[entry]];
                 tracing::warn!(
-                    source = self.source, path = seen.path, before = tracked.path, offset = tracked.entry.offset,
+                    source = self.source,
+                    path = seen.path,
+                    before = tracked.path,
+                    offset = tracked.entry.offset,
                     "audit file has another name, device or inode than before but the same content; going on where it was left"
                 );
                 tracked.moved_to(&seen);
@@ -178,7 +203,9 @@ impl Files {
 
     /// Files that are gone: what of them was not read is lost unless a descriptor still holds it.
     fn care_for_vanished(&mut self, looked_at: &[usize], now: Instant, now_ms: i64) {
-        let grace_passed = |since: Instant, config: &checked::FilesConfig| now.duration_since(since) >= config.deleted_age_max;
+        let grace_passed = |since: Instant, config: &checked::FilesConfig| {
+            now.duration_since(since) >= config.deleted_age_max
+        };
         let mut held: Vec<usize> = Vec::new();
         for at in 0..self.tracked.len() {
             let tracked = &mut self.tracked[at];
@@ -197,7 +224,13 @@ impl Files {
                     let (path, from) = (tracked.path.clone(), tracked.entry.offset);
                     tracked.vanished(now_ms);
                     if size > from {
-                        self.lose(now_ms, path, from, size - from, "the file was deleted before it was read");
+                        self.lose(
+                            now_ms,
+                            path,
+                            from,
+                            size - from,
+                            "the file was deleted before it was read",
+                        );
                     }
                 }
                 None => {}
@@ -211,7 +244,9 @@ impl Files {
             let unread = tracked.entry.size.saturating_sub(tracked.read_offset());
             files += 1;
             bytes += unread;
-            let too_old = tracked.deleted_since.is_some_and(|since| grace_passed(since, &self.config));
+            let too_old = tracked
+                .deleted_since
+                .is_some_and(|since| grace_passed(since, &self.config));
             if unread > 0
                 && (files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old)
             {
@@ -227,10 +262,15 @@ impl Files {
 
     /// Entries of vanished files are kept for a while, for a file may come back, but not for ever.
     fn forget(&mut self, looked_at: &[usize], now_ms: i64) {
-        let gone = |t: &Tracked| !t.listed && t.tail.is_none() && t.entry.finished && looked_at.contains(&t.folder);
+        let gone =
+            |t: &Tracked| !t.listed && t.tail.is_none() && t.entry.finished && looked_at.contains(&t.folder);
         let retention_ms = self.config.retention.as_millis() as i64;
-        let mut vanished: Vec<(i64, u32)> =
-            self.tracked.iter().filter(|t| gone(t)).map(|t| (t.entry.last_seen_ms, t.entry.key)).collect();
+        let mut vanished: Vec<(i64, u32)> = self
+            .tracked
+            .iter()
+            .filter(|t| gone(t))
+            .map(|t| (t.entry.last_seen_ms, t.entry.key))
+            .collect();
         vanished.sort();
         let surplus = vanished.len().saturating_sub(self.config.entries_vanished_max);
         let forget: std::collections::HashSet<u32> = vanished
@@ -291,7 +331,9 @@ impl Tracked {
     }
 
     fn read_offset(&self) -> u64 {
-        self.tail.as_ref().map_or(self.entry.offset, |tail| tail.framer.boundary())
+        self.tail
+            .as_ref()
+            .map_or(self.entry.offset, |tail| tail.framer.boundary())
     }
 }
 

@@ -25,14 +25,25 @@ pub struct Look {
 
 impl Tail {
     /// Opens at `offset`, a record boundary that `frontier` stands for. `None`: other bytes stand there now.
-    pub fn open(file: File, offset: u64, frontier: Evidence, record_bytes_max: usize) -> io::Result<Option<Tail>> {
-        let Some(before) = bytes_before(&file, offset, FRONTIER_BYTES)? else { return Ok(None) };
+    pub fn open(
+        file: File,
+        offset: u64,
+        frontier: Evidence,
+        record_bytes_max: usize,
+    ) -> io::Result<Option<Tail>> {
+        let Some(before) = bytes_before(&file, offset, FRONTIER_BYTES)? else {
+            return Ok(None);
+        };
         let claimed = &before[before.len().saturating_sub(frontier.len as usize)..];
         if Evidence::of(claimed) != frontier {
             return Ok(None);
         }
         let framer = Framer::new(offset, &before, record_bytes_max);
-        Ok(Some(Tail { file, framer, compared: (0, 0) }))
+        Ok(Some(Tail {
+            file,
+            framer,
+            compared: (0, 0),
+        }))
     }
 
     /// Looks at the file, and where it has changed since, compares the bytes before the read offset with those read.
@@ -42,7 +53,10 @@ impl Tail {
         if !rewritten && (seen.size, seen.mtime_ms) != self.compared {
             let recent = self.framer.recent();
             let mut now = vec![0; recent.len()];
-            match self.file.read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64) {
+            match self
+                .file
+                .read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64)
+            {
                 Ok(()) => rewritten = now != recent,
                 // It shrank between the two calls.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => rewritten = true,
@@ -50,7 +64,11 @@ impl Tail {
             }
             self.compared = (seen.size, seen.mtime_ms);
         }
-        Ok(Look { seen, names, rewritten })
+        Ok(Look {
+            seen,
+            names,
+            rewritten,
+        })
     }
 
     /// Reads at most `bytes` more; 0 is the end as it is now.
@@ -67,7 +85,11 @@ impl Tail {
 }
 
 /// A read that fails leaves the position where it was, so that the next try asks for the same bytes.
-fn fill(framer: &mut Framer, bytes: usize, read: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> io::Result<usize> {
+fn fill(
+    framer: &mut Framer,
+    bytes: usize,
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
     let at = framer.read_offset();
     let n = loop {
         match read(framer.room(bytes), at) {
@@ -94,7 +116,9 @@ pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<V
 pub fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
     let mut end = offset;
     while end > 0 {
-        let Some(block) = bytes_before(file, end, 64 * 1024)? else { return Ok(0) };
+        let Some(block) = bytes_before(file, end, 64 * 1024)? else {
+            return Ok(0);
+        };
         if let Some(at) = memchr::memrchr(b'\n', &block) {
             return Ok(end - block.len() as u64 + at as u64 + 1);
         }
@@ -141,7 +165,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("f");
         std::fs::write(&path, "{a}\n{b}\n{ha").unwrap();
-        let mut tail = Tail::open(File::open(&path).unwrap(), 0, Evidence::of(b""), 100).unwrap().unwrap();
+        let mut tail = Tail::open(File::open(&path).unwrap(), 0, Evidence::of(b""), 100)
+            .unwrap()
+            .unwrap();
         assert!(!tail.look("f").unwrap().rewritten);
         assert_eq!(tail.fill(100).unwrap(), 11);
         assert!(!tail.look("f").unwrap().rewritten);
@@ -158,7 +184,11 @@ mod tests {
         let temp = tempfile::NamedTempFile::new().unwrap();
         for (content, expect) in [("", 0), ("{a}", 0), ("{a}\n", 4), ("{a}\n{b", 4)] {
             std::fs::write(temp.path(), content).unwrap();
-            assert_eq!(boundary_before(temp.as_file(), content.len() as u64).unwrap(), expect, "{content:?}");
+            assert_eq!(
+                boundary_before(temp.as_file(), content.len() as u64).unwrap(),
+                expect,
+                "{content:?}"
+            );
         }
     }
 }

@@ -21,7 +21,13 @@ pub struct DirectoryWatch {
 
 impl DirectoryWatch {
     pub fn new(source: &str, wake: Wake) -> DirectoryWatch {
-        DirectoryWatch { source: source.to_owned(), wake, watcher: None, watched: Vec::new(), told: false }
+        DirectoryWatch {
+            source: source.to_owned(),
+            wake,
+            watcher: None,
+            watched: Vec::new(),
+            told: false,
+        }
     }
 
     /// Watches exactly these directories from now on. One that was made anew under the same name is another one.
@@ -38,7 +44,11 @@ impl DirectoryWatch {
             Err(error) => {
                 self.watcher = None;
                 if !std::mem::replace(&mut self.told, true) {
-                    tracing::warn!(source = self.source, "{}; the directory is looked through at intervals instead", explain(&error));
+                    tracing::warn!(
+                        source = self.source,
+                        "{}; the directory is looked through at intervals instead",
+                        explain(&error)
+                    );
                 }
                 false
             }
@@ -47,12 +57,13 @@ impl DirectoryWatch {
 
     fn watch(&self, directories: &[(PathBuf, u64, u64)]) -> notify::Result<RecommendedWatcher> {
         let wake = self.wake.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-            // Own reads are reported too.
-            Ok(event) if event.kind.is_access() && !event.need_rescan() => {}
-            Ok(event) => wake(event.need_rescan() || !event.kind.is_modify() || is_rename(&event)),
-            Err(_) => wake(true),
-        })?;
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+                // Own reads are reported too.
+                Ok(event) if event.kind.is_access() && !event.need_rescan() => {}
+                Ok(event) => wake(event.need_rescan() || !event.kind.is_modify() || is_rename(&event)),
+                Err(_) => wake(true),
+            })?;
         for (directory, _, _) in directories {
             watcher.watch(directory, RecursiveMode::NonRecursive)?;
         }
@@ -61,7 +72,10 @@ impl DirectoryWatch {
 }
 
 fn is_rename(event: &notify::Event) -> bool {
-    matches!(event.kind, notify::EventKind::Modify(notify::event::ModifyKind::Name(_)))
+    matches!(
+        event.kind,
+        notify::EventKind::Modify(notify::event::ModifyKind::Name(_))
+    )
 }
 
 fn explain(error: &notify::Error) -> String {
@@ -95,7 +109,9 @@ pub async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: 
         for name in names {
             match events.add_file(&name).await {
                 Ok(_) => added += 1,
-                Err(error) => tracing::debug!(path = %name.display(), %error, "live file is not watched; sweeps go on"),
+                Err(error) => {
+                    tracing::debug!(path = %name.display(), %error, "live file is not watched; sweeps go on")
+                }
             }
         }
         loop {

@@ -1,0 +1,47 @@
+//! `cargo bench`: what the agent promises to take of a host, measured, in one table.
+//!
+//! `cargo bench -- drain idle` measures these alone. A target that is missed is shown and fails nothing.
+//!
+//! | variable | what | default |
+//! |---|---|---|
+//! | `BENCH_DIR` | where data is written; `/dev/shm` takes the disk out of the picture | `target/tmp` |
+//! | `BENCH_BYTES` | size of the backlog | 1 GiB |
+//! | `BENCH_AGENT` | another binary to measure, such as the last release | the one just built |
+//! | `BENCH_IDLE_S`, `BENCH_LATENCY_S` | how long these look | 60 |
+
+#[path = "../examples/audit_log_gen/lines.rs"]
+mod lines;
+
+mod agent;
+mod drain;
+mod idle;
+mod latency;
+#[path = "limit_event.rs"]
+mod limit_event;
+mod memory;
+mod rig;
+mod startup;
+
+use rig::Result;
+
+type Measure = fn() -> Result<()>;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let groups: [(&str, Measure); 5] = [
+        ("drain", drain::measure),
+        ("memory", memory::measure),
+        ("idle", idle::measure),
+        ("latency", latency::measure),
+        ("startup", startup::measure),
+    ];
+    println!("{:<58} {:>22} {:>22}", "what", "measured", "target");
+    for (name, measure) in groups {
+        if !wanted.is_empty() && !wanted.iter().any(|w| w == name) {
+            continue;
+        }
+        if let Err(error) = measure() {
+            println!("{name}: not measured: {error}");
+        }
+    }
+}
