@@ -1,1 +1,218 @@
-//! To come.
+//! What may be typed. [`crate::config::load`] says what it means.
+//!
+//! Values that end up in the configuration (`--sink`, `--format`, `--log-level`, …) are plain text here:
+//! they are checked where the same keys of the configuration file are checked, with the same messages and
+//! the same exit code. Unknown commands and options are found here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where `run` and `check` look for the configuration when no option says so.
+pub const CONFIG_PATH: &str = "/etc/confluence-audit-agent/config.toml";
+
+#[derive(Parser, Debug)]
+#[command(
+    name = crate::NAME,
+    version,
+    about = "Delivers every Confluence audit event to the security team's systems, once",
+    after_help = "\
+For packagers: `completions SHELL` writes a completion script, `man [DIR]` the man pages.
+
+Exit codes:
+   0  everything asked for was done
+  64  the command line is wrong: unknown command or option
+  70  a defect of the agent: a part of it ended that must not end
+  75  nothing is wrong with the request, the same call may succeed later
+  78  the configuration is wrong, in the file or in an option's value; nothing was touched"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Read audit events and deliver them, until stopped
+    #[command(after_help = "\
+Examples:
+  confluence-audit-agent run
+  confluence-audit-agent run --home /var/atlassian/application-data/confluence --state ./state --once
+  confluence-audit-agent run --files '/srv/confluence/log/audit/*.audit.log' --sink file:/tmp/events.ndjson --state ./state")]
+    Run(Run),
+    /// Turn audit records into events on stdout, without state
+    #[command(long_about = "\
+Turn audit records into events on stdout, without state.
+
+Reads audit file lines, Data Center entities and Cloud records, mixed, one JSON value a line; whole API
+answers ({\"entities\":[…]}, {\"results\":[…]}); and all of these compressed with gzip.
+Writes one event a line, in the order read.")]
+    Convert(Convert),
+    /// Say whether the agent can do its work here, and what to do if not
+    #[command(long_about = "\
+Say whether the agent can do its work here, and what to do if not.
+
+Writes a line for each thing looked at: ok, warning or failure. Changes nothing.
+Run it as the agent's user: sudo -u confluence-audit-agent confluence-audit-agent check")]
+    Check(Check),
+    /// Look at or change what a stopped agent has stored about its position
+    #[command(subcommand)]
+    State(State),
+    /// Write a completion script for a shell to stdout
+    #[command(hide = true)]
+    Completions {
+        /// bash, elvish, fish, powershell or zsh
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages
+    #[command(hide = true)]
+    Man {
+        /// Directory that gets a page for each command; without it the main page goes to stdout
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Options that build a `Config`, alone or on top of a file.
+#[derive(Args, Debug, Default, Clone)]
+pub struct Options {
+    /// Configuration file [default: /etc/confluence-audit-agent/config.toml, unless --home or --files is given]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Confluence's local home directory; its log/audit is read
+    #[arg(long, value_name = "DIR", conflicts_with = "files")]
+    pub home: Option<PathBuf>,
+    /// Audit files to read instead of a home; patterns in quotes
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    pub files: Vec<String>,
+    /// Where events go: stdout, or file:PATH [default: stdout]
+    #[arg(long, value_name = "SINK")]
+    pub sink: Option<String>,
+    /// How events are written: ecs, or raw [default: ecs]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Directory that keeps the position [default: /var/lib/confluence-audit-agent]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// How the agent's own log is written: text, or json [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Log")]
+    pub log_format: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = "Log")]
+    pub log_level: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    pub options: Options,
+    /// Deliver what is there now, wait until all of it is acknowledged, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Print what would be delivered to stdout; change neither state nor sink
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Convert {
+    /// How events are written: ecs, or raw
+    #[arg(long, value_name = "FORMAT", default_value = "ecs")]
+    pub format: String,
+    /// Name of the site the records come from [default: the host in each record's own `system`]
+    #[arg(long, value_name = "NAME")]
+    pub site: Option<String>,
+    /// Files to read, `-` for stdin [default: -]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Check {
+    #[command(flatten)]
+    pub options: Options,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum State {
+    /// Print what is stored, for people
+    Show(StateShow),
+    /// Forget the position: the next run starts anew and delivers again what is still there
+    Forget(StateForget),
+    /// Print what is stored, as JSON
+    Export(StateExport),
+}
+
+/// Which state directory: the configuration's, or one named here.
+#[derive(Args, Debug, Default, Clone)]
+pub struct StatePlace {
+    /// Configuration file that names the state directory [default: /etc/confluence-audit-agent/config.toml]
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    pub config: Option<PathBuf>,
+    /// The state directory itself
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct StateShow {
+    #[command(flatten)]
+    pub place: StatePlace,
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct StateForget {
+    #[command(flatten)]
+    pub place: StatePlace,
+    /// Only this source; without it all of them
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct StateExport {
+    #[command(flatten)]
+    pub place: StatePlace,
+}
+
+/// Parses the process's arguments. `Err` is the exit code after help, version or a complaint was printed.
+pub fn parse() -> Result<Cli, u8> {
+    Cli::try_parse().map_err(|error| {
+        // A closed pipe (`--help | head -1`) is no reason to complain.
+        let _ = error.print();
+        if error.use_stderr() {
+            crate::exit::USAGE
+        } else {
+            crate::exit::OK
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn home_and_files_exclude_each_other() {
+        let error = Cli::try_parse_from(["x", "run", "--home", "/h", "--files", "/f"]).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn files_takes_several_patterns() {
+        let cli = Cli::try_parse_from(["x", "run", "--files", "a", "b", "--once"]).unwrap();
+        let Command::Run(run) = cli.command else {
+            panic!("not run")
+        };
+        assert_eq!(run.options.files, ["a", "b"]);
+        assert!(run.once);
+    }
+}

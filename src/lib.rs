@@ -9,14 +9,22 @@
 //! Only [`agent`] sees all of them: it builds the stages, joins them, watches over them and drains them.
 //! docs/ARCHITECTURE.md has the map and the invariants.
 
-pub mod checkpoint;
 pub mod cli;
+pub mod config;
+
+pub mod ack;
+pub mod checkpoint;
+pub mod enrich;
+pub mod failpoint;
+pub mod format;
+pub mod position;
+pub mod record;
+pub mod sink;
+pub mod source;
+
+pub mod agent;
 pub mod clock;
 pub mod commands;
-pub mod config;
-pub mod enrich;
-pub mod format;
-pub mod record;
 pub mod telemetry;
 
 /// Name of the package, the binary, the unit and the user.

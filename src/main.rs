@@ -1,1 +1,90 @@
-fn main() {}
+//! The whole life of the process: parse, load, log, build, run, drain, exit.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::exit;
+
+use confluence_audit_agent::agent::Mode;
+use confluence_audit_agent::cli::{self, Cli, Command, Convert, Run};
+use confluence_audit_agent::commands::{check, convert, generate, run};
+use confluence_audit_agent::{config, exit as code, telemetry};
+
+fn main() {
+    // What the agent writes is nobody else's to read.
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
+    let code = cli::parse().map_or_else(|code| code, dispatch);
+    // Not by return: a sink that is stuck in a write must not keep the process.
+    exit(code.into());
+}
+
+fn dispatch(cli: Cli) -> u8 {
+    match cli.command {
+        Command::Run(args) => start(&args),
+        Command::Convert(args) => converted(&args),
+        Command::Check(args) => {
+            let mut out = io::stdout().lock();
+            let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            written(check::check(&args.options, colour, &mut out))
+        }
+        Command::State(_) => code::INTERNAL,
+        Command::Completions { shell } => {
+            written(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
+        }
+        Command::Man { dir } => {
+            written(generate::man(dir.as_deref(), &mut io::stdout().lock()).map(|()| code::OK))
+        }
+    }
+}
+
+fn start(args: &Run) -> u8 {
+    match config::load(&args.options) {
+        Ok(config) => {
+            let _log = telemetry::log::init(&config.log);
+            run::run(
+                &config,
+                Mode {
+                    once: args.once,
+                    dry_run: args.dry_run,
+                },
+            )
+        }
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn converted(args: &Convert) -> u8 {
+    let format = match config::format_kind(&args.format) {
+        Ok(format) => format,
+        Err(error) => return refuse(&error),
+    };
+    match convert::run(
+        format,
+        args.site.as_deref(),
+        &args.files,
+        &mut io::stdin().lock(),
+        &mut io::stdout().lock(),
+    ) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{}", run::chain(&error));
+            code::TRY_AGAIN
+        }
+    }
+}
+
+/// What is wrong with the configuration goes to stderr, one error a line.
+fn refuse(errors: &dyn std::fmt::Display) -> u8 {
+    let _ = writeln!(io::stderr(), "{errors}");
+    code::CONFIG
+}
+
+/// A reader that has read enough (`… | head`) is no failure.
+fn written(result: io::Result<u8>) -> u8 {
+    match result {
+        Ok(code) => code,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code::OK,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "failed to write: {error}");
+            code::TRY_AGAIN
+        }
+    }
+}

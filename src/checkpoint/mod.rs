@@ -1,1 +1,36 @@
-//! To come.
+//! What a restart resumes from: how far each file was delivered, and how long each output was then.
+//!
+//! ```text
+//! <state_dir>/                 0700, owned by the agent, no link
+//!   lock                       held as long as a process uses the directory; holds its process id
+//!   meta.json                  schema version and agent id, written once
+//!   db/                        sled: one value an audit file, one an output, one a loss, one head a source
+//!   checkpoint.json            the same as one JSON value: what is left when sled is not
+//!   db.corrupt-<time>/         evidence of damage, the newest three
+//! ```
+//!
+//! Three rules hold everywhere. A checkpoint may lie behind delivery, never ahead: what cannot be trusted is
+//! dropped or taken from an older state of the *whole* source, because an output that is cut back to an old
+//! length while its source goes on from a new position has lost what lies between. A lock that is held and a
+//! disk that is full are not damage, and nothing is touched then. A state of a newer release is refused untouched.
+
+mod change;
+mod db;
+mod dir;
+mod entry;
+mod error;
+mod key;
+mod open;
+mod recover;
+mod seal;
+mod side;
+mod store;
+
+pub use entry::{Commit, Evidence, FileEntry, Image, LOSSES_MAX, Loss, SinkMark, SourceState};
+pub use error::{Rung, StoreError};
+pub use open::{Opened, evidence, read};
+pub use store::{Forgotten, Store};
+
+/// Version of what is written. Any new member raises it, because an older release would drop the member when
+/// it writes the value again; reading an older version fills in defaults.
+pub const VERSION: u32 = 1;

@@ -1,1 +1,6 @@
-//! To come.
+//! What a person calls besides `run`.
+
+pub mod check;
+pub mod convert;
+pub mod generate;
+pub mod run;

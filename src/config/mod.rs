@@ -1,1 +1,20 @@
-//! To come.
+//! What the agent is told: a TOML file, options of the command line, or both.
+//!
+//! In two steps. What was typed (`raw`: tables and spans; `cli::Options`) becomes what it means (`checked`),
+//! and everything that is wrong is told at once, with its line, the nearest name and the way out.
+
+mod args;
+mod checked;
+mod errors;
+mod file;
+pub mod home;
+mod raw;
+mod self_include;
+mod typed;
+pub mod units;
+mod words;
+
+pub use args::{format_kind, load, state_dir};
+pub use checked::*;
+pub use errors::{ConfigError, ConfigErrors};
+pub use self_include::{self_include, watch_dirs};

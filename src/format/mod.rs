@@ -1,1 +1,96 @@
-//! To come.
+//! What an event looks like on its way out. A format writes bytes from a record; it builds no tree.
+
+pub mod ecs;
+mod escape;
+mod out;
+mod prune;
+mod raw;
+
+use crate::enrich::host::Host;
+use crate::record::{EventId, Parsed};
+
+pub use ecs::Ecs;
+pub use escape::escape;
+pub use out::Out;
+pub use raw::Raw;
+
+/// One event to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    pub content: &'a Parsed<'a>,
+    pub id: EventId,
+    pub origin: Origin<'a>,
+    pub read_at_ms: i64,
+}
+
+/// Where a record was read.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    File {
+        /// JSON-escaped, with its quotes.
+        path_json: &'a str,
+        /// Where the line starts, in bytes.
+        offset: u64,
+        /// The file ended before the line did.
+        unterminated: bool,
+    },
+    /// An API, or no place that has a name.
+    Api,
+}
+
+/// What all events of one source have in common.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// `None`: `confluence-audit`, for Cloud records `forwarded` before it.
+    pub tags: Option<Vec<String>>,
+    /// `data_stream.namespace`.
+    pub namespace: String,
+    /// The configured name of the site.
+    pub site: Option<String>,
+    pub agent: Agent,
+    pub host: Option<Host>,
+    /// Whether `event.original` is written.
+    pub preserve_original: bool,
+}
+
+/// The agent as its events name it.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Lasts for the state directory's life.
+    pub id: String,
+    /// Lasts for the process's life.
+    pub ephemeral_id: String,
+    pub name: String,
+    pub version: String,
+}
+
+/// How events are written.
+#[derive(Clone, Debug)]
+pub enum Format {
+    Ecs(Box<Ecs>),
+    Raw(Raw),
+}
+
+/// The formats by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    Ecs,
+    Raw,
+}
+
+impl Format {
+    pub fn new(name: Name, context: &Context) -> Self {
+        match name {
+            Name::Ecs => Format::Ecs(Box::new(Ecs::new(context))),
+            Name::Raw => Format::Raw(Raw),
+        }
+    }
+
+    /// Writes the event as one line of JSON, without a line end.
+    pub fn write(&self, item: &Item, out: &mut Out) {
+        match self {
+            Format::Ecs(ecs) => ecs.write(item, out),
+            Format::Raw(raw) => raw.write(item, out),
+        }
+    }
+}

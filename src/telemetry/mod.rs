@@ -1,1 +1,6 @@
-//! To come.
+//! What the agent says about itself.
+
+pub mod escape;
+mod flood;
+mod line;
+pub mod log;

@@ -1,1 +1,4 @@
 //! Behaviour of the real binary.
+
+mod check;
+mod config;

@@ -1,0 +1,250 @@
+//! Builds the stages, joins them, watches over them, and drains them in order. The only place that knows them all.
+//!
+//! Threads of one source: a reader, and one for each sink. One thread commits for all. This thread waits for signals
+//! and for the end of any of them. Whatever ends unexpectedly ends the process: it is making progress, visibly
+//! degraded, or gone.
+
+mod build;
+mod commit;
+mod gate;
+mod reader;
+
+pub use reader::Read;
+
+use crate::checkpoint::StoreError;
+use crate::config::Config;
+use crate::exit;
+use crate::sink::Message;
+use gate::Gate;
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::Instant;
+
+/// How long an abandoned stop waits for the last commit.
+const LAST_COMMIT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot open the output `{path}` of sink `{sink}`")]
+    Output {
+        sink: String,
+        path: String,
+        source: io::Error,
+    },
+    #[error("cannot start")]
+    Start(#[from] io::Error),
+}
+
+impl AgentError {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            AgentError::Store(error) => error.exit_code(),
+            AgentError::Output { .. } | AgentError::Start(_) => exit::TRY_AGAIN,
+        }
+    }
+}
+
+/// What a run has done, and how it ended.
+pub struct Summary {
+    pub sources: Vec<(String, Read)>,
+    /// Sink, source, and events that are final.
+    pub sinks: Vec<(String, String, u64)>,
+    pub exit_code: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mode {
+    /// End when everything that is there now is delivered.
+    pub once: bool,
+    /// Change neither state nor sink; print instead.
+    pub dry_run: bool,
+}
+
+/// The stages of a running agent.
+struct Running {
+    gates: Vec<Arc<Gate>>,
+    sinks: Vec<SinkThread>,
+    readers: Vec<(String, Option<Read>)>,
+    commits: Sender<commit::ToCommit>,
+    ended: UnboundedReceiver<Ended>,
+    readers_left: usize,
+    sinks_left: usize,
+}
+
+struct SinkThread {
+    sink: String,
+    source: String,
+    messages: Sender<Message>,
+    delivered: Arc<AtomicU64>,
+}
+
+/// A thread has come to its end.
+struct Ended {
+    stage: String,
+    what: What,
+}
+
+enum What {
+    Reader { stream: usize, read: Read },
+    Sink(io::Result<()>),
+    Commit(Result<(), StoreError>),
+    Panicked(String),
+}
+
+/// Runs until stopped by SIGTERM or SIGINT, or with `once` until everything is delivered.
+pub fn run(config: &Config, mode: Mode) -> Result<Summary, AgentError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        // Before anything is changed: from here on a stop is orderly.
+        let stops = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+        let running = build::build(config, mode)?;
+        Ok(running.supervise(config.grace, stops).await)
+    })
+}
+
+impl Running {
+    async fn supervise(mut self, grace: Duration, [mut terminate, mut interrupt]: [Signal; 2]) -> Summary {
+        let mut deadline: Option<Instant> = None;
+        let code = loop {
+            let at = deadline.unwrap_or_else(Instant::now);
+            tokio::select! {
+                ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
+                    Some(None) => {}
+                    Some(Some(code)) => break code,
+                    None => break exit::INTERNAL,
+                },
+                () = stopped(&mut terminate, &mut interrupt) => {
+                    if deadline.is_some() {
+                        break self.abandon("stopped a second time").await;
+                    }
+                    tracing::info!(?grace, "stopping: delivering what has been read");
+                    deadline = Some(Instant::now() + grace);
+                    self.gates.iter().for_each(|gate| gate.stop());
+                }
+                () = tokio::time::sleep_until(at), if deadline.is_some() => {
+                    break self.abandon("the grace period is over").await;
+                }
+            }
+        };
+        if deadline.is_some() && code == exit::OK {
+            tracing::info!("stopped: everything that was read is delivered and checkpointed");
+        }
+        Summary {
+            sources: self
+                .readers
+                .into_iter()
+                .map(|(name, read)| (name, read.unwrap_or_default()))
+                .collect(),
+            sinks: self
+                .sinks
+                .into_iter()
+                .map(|s| (s.sink, s.source, s.delivered.load(Ordering::Relaxed)))
+                .collect(),
+            exit_code: code,
+        }
+    }
+
+    /// Takes note of the end of a stage, ends the next one in order, and says the exit code when that was the last.
+    fn note(&mut self, ended: Ended) -> Option<u8> {
+        let stage = ended.stage;
+        match ended.what {
+            What::Reader { stream, read } => {
+                self.readers[stream].1 = Some(read);
+                self.readers_left -= 1;
+                if self.readers_left == 0 {
+                    self.sinks
+                        .iter()
+                        .for_each(|sink| drop(sink.messages.send(Message::End)));
+                }
+                None
+            }
+            What::Sink(Ok(())) if self.readers_left == 0 => {
+                self.sinks_left -= 1;
+                if self.sinks_left == 0 {
+                    drop(self.commits.send(commit::ToCommit::Finish));
+                }
+                None
+            }
+            What::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => Some(exit::OK),
+            What::Sink(Err(error)) => {
+                tracing::error!(stage, %error, "a sink has failed; ending, to start again from the checkpoint");
+                Some(exit::TRY_AGAIN)
+            }
+            What::Commit(Err(error)) => {
+                tracing::error!(stage, %error, "positions cannot be stored; ending, to start again from the last one");
+                Some(error.exit_code())
+            }
+            What::Panicked(why) => {
+                tracing::error!(
+                    stage,
+                    why,
+                    "a stage has failed; ending, to start again from the checkpoint"
+                );
+                Some(exit::INTERNAL)
+            }
+            What::Sink(Ok(())) | What::Commit(Ok(())) => {
+                tracing::error!(stage, "a stage has ended that must not end");
+                Some(exit::INTERNAL)
+            }
+        }
+    }
+
+    /// Commits what is final and leaves the rest to the next start.
+    async fn abandon(&mut self, why: &str) -> u8 {
+        drop(self.commits.send(commit::ToCommit::Finish));
+        let last_commit = async {
+            while let Some(ended) = self.ended.recv().await {
+                if let What::Commit(_) = ended.what {
+                    break;
+                }
+            }
+        };
+        let committed = tokio::time::timeout(LAST_COMMIT, last_commit).await.is_ok();
+        tracing::warn!(
+            why,
+            committed,
+            "stopped before everything was delivered; the next start delivers it"
+        );
+        exit::TRY_AGAIN
+    }
+}
+
+async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Starts a thread whose end, whatever its manner, is told.
+fn spawn(
+    name: String,
+    ended: &UnboundedSender<Ended>,
+    work: impl FnOnce() -> What + Send + 'static,
+) -> io::Result<()> {
+    let (stage, ended) = (name.clone(), ended.clone());
+    std::thread::Builder::new().name(name).spawn(move || {
+        let what =
+            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| What::Panicked(text(panic.as_ref())));
+        // Nobody listens any more when the process is about to end.
+        let _ = ended.send(Ended { stage, what });
+    })?;
+    Ok(())
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panicked".to_owned())
+}

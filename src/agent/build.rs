@@ -1,0 +1,255 @@
+//! Makes the stages of an agent from its configuration and its checkpoint, and starts them.
+
+use super::commit::{self, Settings, Stream, ToCommit};
+use super::gate::Gate;
+use super::reader::{Lane, Reader, Stage};
+use super::{AgentError, Ended, Mode, Running, SinkThread, What, spawn};
+use crate::checkpoint::{Commit, SourceState, Store};
+use crate::config::{Config, SinkConfig, SinkKind, SourceConfig};
+use crate::enrich::host::Host;
+use crate::format::{Agent, Context, Format};
+use crate::position::SinkMark;
+use crate::record::IdHasher;
+use crate::sink::{self, Message, Report, file::Output};
+use crate::source::files::Files;
+use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// What every stream is built with.
+struct Common<'a> {
+    config: &'a Config,
+    mode: Mode,
+    agent: Agent,
+    host: Host,
+    ended: UnboundedSender<Ended>,
+    commits: Sender<ToCommit>,
+}
+
+pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
+    let (mut memory, agent_id) = open_memory(config, mode)?;
+    let (ended, ended_here) = unbounded_channel();
+    let (commits, to_commit) = channel();
+    let host = crate::enrich::host::gather();
+    let agent = Agent {
+        id: agent_id,
+        ephemeral_id: uuid::Uuid::new_v4().to_string(),
+        name: host.name.clone().unwrap_or_else(|| crate::NAME.to_owned()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let common = Common {
+        config,
+        mode,
+        agent,
+        host,
+        ended,
+        commits,
+    };
+    let (mut sinks, mut streams, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, source) in config.sources.iter().enumerate() {
+        let state = memory.load(&source.name)?;
+        let gate = Arc::new(Gate::default());
+        let (mut lanes, mut marks) = (Vec::new(), Vec::new());
+        for (lane, sink) in config.sinks.iter().enumerate() {
+            let (thread, format, mark) = start_sink(&common, number, lane, source, sink, &state, &gate)?;
+            lanes.push(Lane::new(format, thread.messages.clone(), gate.clone()));
+            marks.extend(mark);
+            sinks.push(thread);
+        }
+        // Before the first byte is written the checkpoint knows where the outputs begin.
+        memory.commit(Commit {
+            source: source.name.clone(),
+            marks,
+            ..Commit::default()
+        })?;
+        streams.push(Stream::new(&source.name, lanes.len(), gate.clone()));
+        let stage = Stage::new(lanes, IdHasher::new(source.site.as_deref()));
+        readers.push((source, reader(&common, number, source, state, gate), stage));
+    }
+    let settings = Settings {
+        interval: config.checkpoint_interval,
+        unpersisted_bytes_max: config.unpersisted_bytes_max,
+    };
+    let store = memory.store;
+    spawn("checkpoint".to_owned(), &common.ended, move || {
+        What::Commit(commit::run(store, streams, settings, to_commit))
+    })?;
+    let gates = readers.iter().map(|(_, reader, _)| reader.gate.clone()).collect();
+    let names = readers
+        .iter()
+        .map(|(source, ..)| (source.name.clone(), None))
+        .collect();
+    for (stream, (source, reader, stage)) in readers.into_iter().enumerate() {
+        spawn(format!("source {}", source.name), &common.ended, move || {
+            What::Reader {
+                stream,
+                read: reader.run(stage),
+            }
+        })?;
+    }
+    Ok(Running {
+        gates,
+        readers_left: config.sources.len(),
+        sinks_left: sinks.len(),
+        sinks,
+        readers: names,
+        commits: common.commits,
+        ended: ended_here,
+    })
+}
+
+/// The store, or for a dry run what it holds.
+struct Memory {
+    store: Option<Store>,
+    image: crate::checkpoint::Image,
+}
+
+impl Memory {
+    fn load(&mut self, source: &str) -> Result<SourceState, AgentError> {
+        match &mut self.store {
+            Some(store) => Ok(store.load(source)?),
+            None => Ok(self.image.sources.get(source).cloned().unwrap_or_default()),
+        }
+    }
+
+    fn commit(&mut self, commit: Commit) -> Result<(), AgentError> {
+        match &mut self.store {
+            Some(store) => Ok(store.commit(&[commit])?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn open_memory(config: &Config, mode: Mode) -> Result<(Memory, String), AgentError> {
+    if mode.dry_run {
+        let image = crate::checkpoint::read(&config.state_dir)?
+            .map(|(image, _)| image)
+            .unwrap_or_default();
+        let id = if image.agent_id.is_empty() {
+            uuid::Uuid::nil().to_string()
+        } else {
+            image.agent_id.clone()
+        };
+        return Ok((Memory { store: None, image }, id));
+    }
+    let opened = Store::open(&config.state_dir)?;
+    let id = opened.store.agent_id().to_owned();
+    Ok((
+        Memory {
+            store: Some(opened.store),
+            image: Default::default(),
+        },
+        id,
+    ))
+}
+
+fn start_sink(
+    common: &Common,
+    stream: usize,
+    lane: usize,
+    source: &SourceConfig,
+    sink: &SinkConfig,
+    state: &SourceState,
+    gate: &Arc<Gate>,
+) -> Result<(SinkThread, Format, Option<SinkMark>), AgentError> {
+    let (messages, receiver) = channel::<Message>();
+    let delivered = Arc::new(AtomicU64::new(0));
+    let report = {
+        let (gate, commits, delivered) = (gate.clone(), common.commits.clone(), delivered.clone());
+        move |report: Report| match report {
+            Report::Written(buffer) => gate.written(buffer),
+            Report::Final { number, events, mark } => {
+                delivered.fetch_add(events, Ordering::Relaxed);
+                // A commit thread that is gone has ended the process, or is about to.
+                let _ = commits.send(ToCommit::Final {
+                    stream,
+                    lane,
+                    number,
+                    mark,
+                });
+            }
+        }
+    };
+    let stage = format!("sink {}", sink.name);
+    let mut mark = None;
+    match &sink.kind {
+        SinkKind::File(file) if !common.mode.dry_run => {
+            let known = state.marks.iter().find(|mark| mark.sink == sink.name);
+            let failed = |error: std::io::Error| AgentError::Output {
+                sink: sink.name.clone(),
+                path: file.path_for(&source.name).display().to_string(),
+                source: error,
+            };
+            let output = Output::open(&sink.name, &source.name, file, known).map_err(failed)?;
+            mark = Some(output.mark().map_err(failed)?);
+            let own = messages.clone();
+            spawn(stage, &common.ended, move || {
+                What::Sink(sink::file::run(output, receiver, own, report))
+            })?;
+        }
+        // A dry run prints what a sink would get.
+        SinkKind::File(_) | SinkKind::Stdout => {
+            spawn(stage, &common.ended, move || {
+                What::Sink(sink::stdout::run(receiver, report))
+            })?;
+        }
+    }
+    let format = Format::new(sink.format, &context(common, source));
+    Ok((
+        SinkThread {
+            sink: sink.name.clone(),
+            source: source.name.clone(),
+            messages,
+            delivered,
+        },
+        format,
+        mark,
+    ))
+}
+
+fn context(common: &Common, source: &SourceConfig) -> Context {
+    let event = &common.config.event;
+    let forwarded = event.tags.iter().any(|tag| tag == "forwarded");
+    Context {
+        tags: Some(event.tags.clone()),
+        namespace: event.namespace.clone(),
+        site: source.site.clone(),
+        agent: common.agent.clone(),
+        host: (!forwarded).then(|| common.host.clone()),
+        preserve_original: event.preserve_original,
+    }
+}
+
+fn reader(
+    common: &Common,
+    stream: usize,
+    source: &SourceConfig,
+    state: SourceState,
+    gate: Arc<Gate>,
+) -> Reader {
+    let woken = gate.clone();
+    let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
+    let (live, live_files) = unbounded_channel();
+    let follow = source.files.notify && !common.mode.once;
+    if follow {
+        tokio::spawn(watch_live_files(live_files, wake.clone()));
+    }
+    Reader {
+        stream,
+        files: Files::new(
+            &source.name,
+            source.files.clone(),
+            state.files,
+            state.next_key,
+            state.commits == 0,
+        ),
+        gate,
+        commits: common.commits.clone(),
+        watch: follow.then(|| DirectoryWatch::new(&source.name, wake)),
+        live,
+        sweep_interval: source.files.sweep_interval,
+        once: common.mode.once,
+    }
+}

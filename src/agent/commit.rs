@@ -1,0 +1,205 @@
+//! The thread that makes progress durable: it hears what is final, moves the watermark of each stream, and commits.
+
+use super::gate::Gate;
+use crate::ack::Watermark;
+use crate::checkpoint::{Commit, Store, StoreError};
+use crate::clock;
+use crate::position::{Progress, SinkMark};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+pub enum ToCommit {
+    /// The next batch of a stream is on its way to its sinks.
+    Sent {
+        stream: usize,
+        progress: Progress,
+        bytes: u64,
+    },
+    /// A sink has a final outcome for each of a batch's events.
+    Final {
+        stream: usize,
+        lane: usize,
+        number: u64,
+        mark: Option<SinkMark>,
+    },
+    /// Nothing more will come: commit what is final, close, and end.
+    Finish,
+}
+
+pub struct Settings {
+    pub interval: Duration,
+    pub unpersisted_bytes_max: u64,
+}
+
+/// A source on its way to the store.
+pub struct Stream {
+    name: String,
+    gate: Arc<Gate>,
+    watermark: Watermark<(Progress, u64), Option<SinkMark>>,
+    ready: Progress,
+    marks: Vec<Option<SinkMark>>,
+    dirty: bool,
+    unpersisted_bytes: u64,
+    last: Option<Instant>,
+}
+
+impl Stream {
+    pub fn new(name: &str, lanes: usize, gate: Arc<Gate>) -> Stream {
+        Stream {
+            name: name.to_owned(),
+            gate,
+            watermark: Watermark::new(lanes),
+            ready: Progress::default(),
+            marks: vec![None; lanes],
+            dirty: false,
+            unpersisted_bytes: 0,
+            last: None,
+        }
+    }
+
+    fn advance(&mut self) {
+        for ((progress, bytes), marks) in self.watermark.advance() {
+            self.ready.merge(progress);
+            self.unpersisted_bytes += bytes;
+            for (known, mark) in self.marks.iter_mut().zip(marks) {
+                if mark.is_some() {
+                    *known = mark;
+                }
+            }
+            self.dirty = true;
+        }
+    }
+
+    /// When to commit: at once after a pause, else an interval after the last time.
+    fn due(&self, interval: Duration, now: Instant) -> Option<Instant> {
+        self.dirty.then(|| self.last.map_or(now, |last| last + interval))
+    }
+
+    fn commit(&self) -> Commit {
+        let Progress {
+            files,
+            forget,
+            losses,
+        } = self.ready.clone();
+        Commit {
+            source: self.name.clone(),
+            files,
+            forget,
+            marks: self.marks.iter().flatten().cloned().collect(),
+            losses,
+        }
+    }
+
+    fn committed(&mut self) {
+        self.ready = Progress::default();
+        (self.dirty, self.unpersisted_bytes) = (false, 0);
+        self.gate.pause(false);
+    }
+}
+
+/// Runs until told to finish. Without a store nothing is made durable: a dry run.
+pub fn run(
+    mut store: Option<Store>,
+    mut streams: Vec<Stream>,
+    settings: Settings,
+    messages: Receiver<ToCommit>,
+) -> Result<(), StoreError> {
+    let mut full = false;
+    loop {
+        let now = clock::monotonic();
+        let due = streams
+            .iter()
+            .filter_map(|stream| stream.due(settings.interval, now))
+            .min();
+        let message = match due {
+            None => messages.recv().unwrap_or(ToCommit::Finish),
+            Some(at) => match messages.recv_timeout(at.saturating_duration_since(now)) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
+                Err(RecvTimeoutError::Timeout) => {
+                    commit_due(&mut store, &mut streams, &settings, &mut full)?;
+                    continue;
+                }
+            },
+        };
+        match message {
+            ToCommit::Sent {
+                stream,
+                progress,
+                bytes,
+            } => {
+                streams[stream].watermark.sent((progress, bytes));
+                streams[stream].advance();
+            }
+            ToCommit::Final {
+                stream,
+                lane,
+                number,
+                mark,
+            } => {
+                crate::failpoint::hit("after_ack");
+                streams[stream].watermark.done(lane, number, mark);
+                streams[stream].advance();
+            }
+            ToCommit::Finish => break,
+        }
+    }
+    for stream in &mut streams {
+        stream.last = None;
+    }
+    commit_due(&mut store, &mut streams, &settings, &mut full)?;
+    match store {
+        Some(store) if !full => store.close(),
+        _ => Ok(()),
+    }
+}
+
+fn commit_due(
+    store: &mut Option<Store>,
+    streams: &mut [Stream],
+    settings: &Settings,
+    full: &mut bool,
+) -> Result<(), StoreError> {
+    let now = clock::monotonic();
+    let due = |stream: &Stream| stream.due(settings.interval, now).is_some_and(|at| at <= now);
+    let commits: Vec<Commit> = streams
+        .iter()
+        .filter(|stream| due(stream))
+        .map(Stream::commit)
+        .collect();
+    if commits.is_empty() {
+        return Ok(());
+    }
+    let result = store.as_mut().map_or(Ok(()), |store| store.commit(&commits));
+    for stream in streams
+        .iter_mut()
+        .filter(|stream| stream.due(settings.interval, now).is_some_and(|at| at <= now))
+    {
+        stream.last = Some(now);
+        match &result {
+            Ok(()) => stream.committed(),
+            Err(_) => stream
+                .gate
+                .pause(stream.unpersisted_bytes > settings.unpersisted_bytes_max),
+        }
+    }
+    match result {
+        Ok(()) => {
+            if std::mem::take(full) {
+                tracing::info!("positions are stored again");
+            }
+            Ok(())
+        }
+        Err(StoreError::StorageFull { path }) => {
+            if !std::mem::replace(full, true) {
+                tracing::error!(
+                    path = %path.display(), unpersisted_bytes_max = settings.unpersisted_bytes_max,
+                    "no space left to store positions; delivery goes on for a while, then reading pauses until there is room"
+                );
+            }
+            Ok(())
+        }
+        Err(other) => Err(other),
+    }
+}

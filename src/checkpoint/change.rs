@@ -1,0 +1,164 @@
+//! A set of changes to the store that is applied as one batch.
+//!
+//! Each source has a head: its counters, and the sum of the sums of its files and marks. A store that came back
+//! with some values old and some new does not add up, and is not believed.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::db::{Db, Failure};
+use super::entry::{Commit, LOSSES_MAX, SinkMark, SourceState};
+use super::{key, seal};
+
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug, Default)]
+pub struct Head {
+    pub commits: u64,
+    pub next_key: u32,
+    pub losses_total: u64,
+    pub lost_bytes_total: u64,
+    /// Of the files and marks, added up.
+    pub sum: u64,
+}
+
+pub struct Change<'a> {
+    db: &'a Db,
+    /// The new value of each key that changes; `None` removes it.
+    values: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    heads: BTreeMap<String, Head>,
+}
+
+impl Change<'_> {
+    pub fn new(db: &Db) -> Change<'_> {
+        Change {
+            db,
+            values: BTreeMap::new(),
+            heads: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a commit of a source whose head is `head` in the store. Whether an output of it has a new generation.
+    pub fn commit(&mut self, head: Head, commit: &Commit) -> Result<bool, Failure> {
+        let source = &commit.source;
+        let mut head = self.heads.get(source).copied().unwrap_or(head);
+        let mut rotated = false;
+        for file in &commit.files {
+            self.put_summed(&mut head, key::file(source, file.key), file)?;
+            head.next_key = head.next_key.max(file.key.saturating_add(1));
+        }
+        for &file in &commit.forget {
+            self.remove_summed(&mut head, key::file(source, file))?;
+        }
+        for mark in &commit.marks {
+            let key = key::mark(source, &mark.sink);
+            let old = self
+                .current(&key)?
+                .and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
+            rotated |= old.is_none_or(|(old, _)| old.generation != mark.generation);
+            self.put_summed(&mut head, key, mark)?;
+        }
+        for loss in &commit.losses {
+            self.put(key::loss(source, head.losses_total), loss)?;
+            if let Some(oldest) = head.losses_total.checked_sub(LOSSES_MAX as u64) {
+                self.values.insert(key::loss(source, oldest), None);
+            }
+            head.losses_total += 1;
+            head.lost_bytes_total += loss.to.saturating_sub(loss.from);
+        }
+        head.commits += 1;
+        self.put_head(source, head)?;
+        Ok(rotated)
+    }
+
+    /// Makes the store hold of this source `state` and nothing else. The counters are those of `head`.
+    pub fn replace_source(&mut self, source: &str, head: Head, state: &SourceState) -> Result<(), Failure> {
+        for kind in ["file", "mark", "loss"] {
+            let values = &mut self.values;
+            self.db.scan(&key::prefix(kind, source), |key, _| {
+                values.insert(key.to_vec(), None);
+            })?;
+        }
+        let mut head = Head { sum: 0, ..head };
+        for file in &state.files {
+            self.put_summed(&mut head, key::file(source, file.key), file)?;
+            head.next_key = head.next_key.max(file.key.saturating_add(1));
+        }
+        for mark in &state.marks {
+            self.put_summed(&mut head, key::mark(source, &mark.sink), mark)?;
+        }
+        let first = head.losses_total.saturating_sub(state.losses.len() as u64);
+        for (number, loss) in (first..).zip(&state.losses) {
+            self.put(key::loss(source, number), loss)?;
+        }
+        self.put_head(source, head)
+    }
+
+    pub fn put(&mut self, key: Vec<u8>, value: &impl Serialize) -> Result<u64, Failure> {
+        let (bytes, sum) = seal::seal(&key, value).map_err(|error| Failure::Io(error.into()))?;
+        self.values.insert(key, Some(bytes));
+        Ok(sum)
+    }
+
+    pub fn remove(&mut self, key: Vec<u8>) {
+        self.values.insert(key, None);
+    }
+
+    pub fn put_head(&mut self, source: &str, head: Head) -> Result<(), Failure> {
+        self.heads.insert(source.to_owned(), head);
+        self.put(key::head(source), &head).map(|_| ())
+    }
+
+    /// Applies everything at once; durable on return. The new heads.
+    pub fn apply(self) -> Result<BTreeMap<String, Head>, Failure> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.values {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.db.apply(batch)?;
+        Ok(self.heads)
+    }
+
+    /// As [`Change::apply`], but leaves the disk alone if nothing changes.
+    pub fn apply_if_any(self) -> Result<BTreeMap<String, Head>, Failure> {
+        if self.values.is_empty() {
+            Ok(self.heads)
+        } else {
+            self.apply()
+        }
+    }
+
+    fn put_summed(&mut self, head: &mut Head, key: Vec<u8>, value: &impl Serialize) -> Result<(), Failure> {
+        let old = self.sum_of(&key)?;
+        let new = self.put(key, value)?;
+        head.sum = head.sum.wrapping_sub(old).wrapping_add(new);
+        Ok(())
+    }
+
+    fn remove_summed(&mut self, head: &mut Head, key: Vec<u8>) -> Result<(), Failure> {
+        head.sum = head.sum.wrapping_sub(self.sum_of(&key)?);
+        self.values.insert(key, None);
+        Ok(())
+    }
+
+    /// The sum of the value that `key` has by now; 0 for none.
+    fn sum_of(&self, key: &[u8]) -> Result<u64, Failure> {
+        let Some(bytes) = self.current(key)? else {
+            return Ok(0);
+        };
+        match seal::unseal::<IgnoredAny>(key, &bytes) {
+            Ok((_, sum)) => Ok(sum),
+            Err(problem) => Err(Failure::Damaged(format!("a value that was sound: {problem:?}"))),
+        }
+    }
+
+    fn current(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        match self.values.get(key) {
+            Some(pending) => Ok(pending.clone()),
+            None => self.db.get(key),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The state directory: ours alone, locked, and written to without following a link.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::error::StoreError;
+
+/// Room that has to be there before the store is opened: sled writes its snapshot while it opens, and twice its
+/// segment of 512 KiB was seen to be enough.
+const FREE_BYTES_MIN: u64 = 1024 * 1024;
+
+/// What a temporary file begins with; one that a kill left behind is removed by the next start.
+const TEMPORARY: &str = ".new-";
+
+/// A state directory that this process may use and has locked until this value is dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    pub path: PathBuf,
+    handle: File,
+    lock: File,
+}
+
+impl StateDir {
+    /// Creates the directory if it is missing (0700), checks it, and locks it. Writes nothing else.
+    pub fn take(path: &Path) -> Result<StateDir, StoreError> {
+        let path = plain(path);
+        let missing = !path.exists();
+        match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+            Ok(()) => {}
+            // What is there instead of a directory is told apart below.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(StoreError::io("create", path, error)),
+        }
+        let handle = check(&path)?;
+        if missing && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let synced = File::open(parent).and_then(|parent| parent.sync_all());
+            synced.map_err(|error| StoreError::io("sync", parent, error))?;
+        }
+        let lock = open_own(&handle, &path, "lock", OFlags::RDWR | OFlags::CREATE)?;
+        let dir = StateDir { path, handle, lock };
+        dir.try_lock()?;
+        Ok(dir)
+    }
+
+    /// As [`StateDir::take`] for one that exists, and without creating anything: `None` if it is missing.
+    pub fn take_existing(path: &Path) -> Result<Option<StateDir>, StoreError> {
+        let path = plain(path);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            _ => {}
+        }
+        let handle = check(&path)?;
+        let lock = match open_own(&handle, &path, "lock", OFlags::RDONLY) {
+            Ok(lock) => lock,
+            // No process has used it since it was restored: nobody to be kept out.
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => handle
+                .try_clone()
+                .map_err(|error| StoreError::io("open", &path, error))?,
+            Err(error) => return Err(error),
+        };
+        let dir = StateDir { path, handle, lock };
+        dir.try_lock()?;
+        Ok(Some(dir))
+    }
+
+    fn try_lock(&self) -> Result<(), StoreError> {
+        match self.lock.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                // The process id is a help for the reader of the message; without it the message still stands.
+                let read = (&self.lock).take(32).read_to_string(&mut text);
+                let pid = read.ok().and_then(|_| text.trim().parse().ok());
+                Err(StoreError::Locked {
+                    dir: self.path.clone(),
+                    pid,
+                })
+            }
+            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", self.path.join("lock"), error)),
+        }
+    }
+
+    /// Tells whoever finds the lock held which process holds it.
+    pub fn write_process_id(&mut self) -> Result<(), StoreError> {
+        let text = format!("{}\n", std::process::id());
+        let written = (|| {
+            self.lock.seek(SeekFrom::Start(0))?;
+            self.lock.write_all(text.as_bytes())?;
+            self.lock.set_len(text.len() as u64)
+        })();
+        written.map_err(|error| StoreError::io("write", self.path.join("lock"), error))
+    }
+
+    /// Fails if the disk has no room for opening the store, before anything is touched.
+    pub fn require_room(&self) -> Result<(), StoreError> {
+        let stat = rustix::fs::fstatvfs(&self.handle)
+            .map_err(|error| StoreError::io("examine", &self.path, error.into()))?;
+        if stat.f_bavail.saturating_mul(stat.f_frsize) < FREE_BYTES_MIN {
+            return Err(StoreError::StorageFull {
+                path: self.path.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The content of one of our files, or `None` if it is missing.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut file = match open_own(&self.handle, &self.path, name, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .map_err(|error| StoreError::io("read", self.path.join(name), error))?;
+        Ok(Some(bytes))
+    }
+
+    /// Replaces one of our files (0600): the old content or the new, whatever happens, and durable on return.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        let replaced = (|| {
+            let mut file = tempfile::Builder::new()
+                .prefix(TEMPORARY)
+                .tempfile_in(&self.path)?;
+            file.write_all(bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            self.handle.sync_all()
+        })();
+        replaced.map_err(|error| StoreError::io("write", path, error))
+    }
+
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.handle
+            .sync_all()
+            .map_err(|error| StoreError::io("sync", &self.path, error))
+    }
+
+    /// Names in the directory.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        names(&self.path)
+    }
+
+    /// Removes what a killed process was writing.
+    pub fn remove_temporary(&self) -> Result<(), StoreError> {
+        for name in self.names()? {
+            if name.starts_with(TEMPORARY) {
+                let path = self.path.join(name);
+                fs::remove_file(&path).map_err(|error| StoreError::io("remove", path, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A directory of ours in which nobody else can put anything: no link, owned by this user, writable by no other.
+fn check(path: &Path) -> Result<File, StoreError> {
+    let insecure = |problem: String| StoreError::Insecure {
+        path: path.to_owned(),
+        problem,
+    };
+    let found = fs::symlink_metadata(path).map_err(|error| StoreError::io("open", path, error))?;
+    if found.is_symlink() {
+        return Err(insecure(
+            "it is a symbolic link; give the directory it leads to".to_owned(),
+        ));
+    }
+    if !found.is_dir() {
+        return Err(insecure("it is no directory".to_owned()));
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle: File = rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|error| StoreError::io("open", path, error.into()))?
+        .into();
+    let found = handle
+        .metadata()
+        .map_err(|error| StoreError::io("examine", path, error))?;
+    let user = rustix::process::geteuid().as_raw();
+    if found.uid() != user {
+        return Err(insecure(format!(
+            "it belongs to user {}, this process runs as user {user}; run as that user, or `chown` it",
+            found.uid()
+        )));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err(insecure(format!(
+            "others may write to it (mode {:o}); `chmod 700` it",
+            found.mode() & 0o7777
+        )));
+    }
+    Ok(handle)
+}
+
+/// Opens a regular file in the directory behind `handle`, and no link.
+fn open_own(handle: &File, dir: &Path, name: &str, flags: OFlags) -> Result<File, StoreError> {
+    let path = dir.join(name);
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = match rustix::fs::openat(handle, name, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => file.into(),
+        Err(rustix::io::Errno::LOOP) => {
+            return Err(StoreError::Insecure {
+                path,
+                problem: "it is a symbolic link; remove it".to_owned(),
+            });
+        }
+        Err(error) => return Err(StoreError::io("open", path, error.into())),
+    };
+    let found = file
+        .metadata()
+        .map_err(|error| StoreError::io("examine", &path, error))?;
+    if !found.is_file() {
+        return Err(StoreError::Insecure {
+            path,
+            problem: "it is no regular file; remove it".to_owned(),
+        });
+    }
+    Ok(file)
+}
+
+/// Without a trailing slash, which would follow a link.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+/// The names in a directory; those that are not UTF-8 are none of ours.
+pub fn names(path: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = fs::read_dir(path).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    let entries = entries.map_err(|error| StoreError::io("read", path, error))?;
+    Ok(entries
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .collect())
+}
+
+/// Copies a directory of plain files and directories; 0700 and 0600. A copy that failed is removed.
+pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    copy_level(from, to).map_err(|error| {
+        let _ = fs::remove_dir_all(to);
+        StoreError::io("copy", from, error)
+    })
+}
+
+fn copy_level(from: &Path, to: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_level(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(target)?;
+            io::copy(&mut File::open(entry.path())?, &mut file)?;
+        }
+    }
+    Ok(())
+}
+
+/// Closes a directory and the files in it to everybody else.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            make_private(&entry.path())?;
+        } else if kind.is_file() {
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(())
+}

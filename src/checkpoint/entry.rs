@@ -1,0 +1,51 @@
+//! What is remembered. Nouns without behaviour, as they lie in the store and in the side file.
+
+use std::collections::BTreeMap;
+
+pub use crate::position::{Evidence, FileEntry, Loss, SinkMark};
+use serde::{Deserialize, Serialize};
+
+/// The newest losses that are kept of one source; the totals in [`SourceState`] go on counting.
+pub const LOSSES_MAX: usize = 1000;
+
+/// What one source has newly reached. Becomes durable as a whole or not at all.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Commit {
+    pub source: String,
+    /// The entries that changed.
+    pub files: Vec<FileEntry>,
+    /// Keys of files whose entries are removed. Applied after `files`.
+    pub forget: Vec<u32>,
+    pub marks: Vec<SinkMark>,
+    pub losses: Vec<Loss>,
+}
+
+/// All that is remembered of one source.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+pub struct SourceState {
+    /// Counts the commits; of two states of a source the one with more is newer.
+    pub commits: u64,
+    /// No file of this source has had this key or a greater one.
+    pub next_key: u32,
+    /// Losses ever, and their bytes; `losses` holds the newest [`LOSSES_MAX`].
+    pub losses_total: u64,
+    pub lost_bytes_total: u64,
+    pub files: Vec<FileEntry>,
+    pub marks: Vec<SinkMark>,
+    pub losses: Vec<Loss>,
+}
+
+impl SourceState {
+    /// Whether nothing is remembered but the counters.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.marks.is_empty() && self.losses.is_empty()
+    }
+}
+
+/// Everything a state directory remembers, as the side file and `state export` write it.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+pub struct Image {
+    /// A UUID that lasts as long as the state directory.
+    pub agent_id: String,
+    pub sources: BTreeMap<String, SourceState>,
+}

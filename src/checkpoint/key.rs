@@ -1,0 +1,84 @@
+//! Keys in sled: a kind, the source's name as a JSON string, and what tells its values apart.
+//!
+//! `meta` · `head "wiki"` · `file "wiki" 0000002a` · `mark "wiki" "local"` · `loss "wiki" 0000000000000007`
+//!
+//! A JSON string ends at its quote, whatever is in the name, so no source's keys are the prefix of another's.
+
+pub const META: &[u8] = b"meta";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Meta,
+    Head,
+    File,
+    Mark,
+    Loss,
+}
+
+pub fn head(source: &str) -> Vec<u8> {
+    format!("head {}", quoted(source)).into_bytes()
+}
+
+pub fn file(source: &str, key: u32) -> Vec<u8> {
+    format!("file {} {key:08x}", quoted(source)).into_bytes()
+}
+
+pub fn mark(source: &str, sink: &str) -> Vec<u8> {
+    format!("mark {} {}", quoted(source), quoted(sink)).into_bytes()
+}
+
+pub fn loss(source: &str, number: u64) -> Vec<u8> {
+    format!("loss {} {number:016x}", quoted(source)).into_bytes()
+}
+
+/// What all files, marks or losses of a source begin with.
+pub fn prefix(kind: &str, source: &str) -> Vec<u8> {
+    format!("{kind} {} ", quoted(source)).into_bytes()
+}
+
+/// Kind and source of a key; `None` for one that this release does not write.
+pub fn parse(key: &[u8]) -> Option<(Kind, String)> {
+    if key == META {
+        return Some((Kind::Meta, String::new()));
+    }
+    let text = std::str::from_utf8(key).ok()?;
+    let (kind, rest) = text.split_once(' ')?;
+    let kind = match kind {
+        "head" => Kind::Head,
+        "file" => Kind::File,
+        "mark" => Kind::Mark,
+        "loss" => Kind::Loss,
+        _ => return None,
+    };
+    let source = serde_json::Deserializer::from_str(rest)
+        .into_iter::<String>()
+        .next()?
+        .ok()?;
+    Some((kind, source))
+}
+
+fn quoted(name: &str) -> String {
+    serde_json::Value::from(name).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        for name in ["wiki", "", "a b", "quote\"", "\0", "wiki\" 00", "Ümlaut"] {
+            for (kind, key) in [
+                (Kind::Head, head(name)),
+                (Kind::File, file(name, 42)),
+                (Kind::Mark, mark(name, "the \"sink\"")),
+                (Kind::Loss, loss(name, 7)),
+            ] {
+                assert_eq!(parse(&key), Some((kind, name.to_owned())));
+            }
+        }
+        assert!(!file("wiki 2", 1).starts_with(&prefix("file", "wiki")));
+        assert_eq!(parse(b"window \"wiki\""), None);
+        assert_eq!(parse(&[0xff]), None);
+    }
+}

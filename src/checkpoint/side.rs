@@ -1,0 +1,75 @@
+//! The two small files beside the store: who we are, and the last rung of the ladder.
+
+use serde::{Deserialize, Serialize};
+
+use super::dir::StateDir;
+use super::entry::Image;
+use super::error::StoreError;
+use super::seal::{self, Broken};
+
+pub const META: &str = "meta.json";
+pub const SIDE: &str = "checkpoint.json";
+
+/// Written when a state directory is created. Its envelope's version is that of the whole directory: a release
+/// that finds a newer one leaves before it has touched the store.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct Meta {
+    /// A UUID that lasts as long as the state directory.
+    pub agent_id: String,
+}
+
+/// One of the files, as found.
+#[derive(Debug)]
+pub enum Found<T> {
+    Missing,
+    Damaged(String),
+    Value(T),
+}
+
+impl<T> Found<T> {
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Found::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Found::Damaged(problem) => Some(problem),
+            _ => None,
+        }
+    }
+}
+
+/// Reads `name`.
+///
+/// # Errors
+/// A newer release's file, and what reading a file can meet. Damage is none: it is `Found`.
+pub fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<Found<T>, StoreError> {
+    let Some(bytes) = dir.read(name)? else {
+        return Ok(Found::Missing);
+    };
+    match seal::unseal(name.as_bytes(), &bytes) {
+        Ok((value, _)) => Ok(Found::Value(value)),
+        Err(Broken::Newer(found)) => Err(StoreError::Newer {
+            path: dir.path.join(name),
+            found,
+        }),
+        Err(Broken::Damaged(problem)) => Ok(Found::Damaged(problem)),
+    }
+}
+
+pub fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> {
+    write(dir, META, meta)
+}
+
+pub fn write_image(dir: &StateDir, image: &Image) -> Result<(), StoreError> {
+    write(dir, SIDE, image)
+}
+
+fn write(dir: &StateDir, name: &'static str, value: &impl Serialize) -> Result<(), StoreError> {
+    let (bytes, _) = seal::seal(name.as_bytes(), value)
+        .map_err(|error| StoreError::io("write", dir.path.join(name), error.into()))?;
+    dir.replace(name, &bytes)
+}

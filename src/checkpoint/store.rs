@@ -1,0 +1,211 @@
+//! The store while it is open: load, commit, forget, close.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::change::{Change, Head};
+use super::db::{Db, Failure};
+use super::dir::StateDir;
+use super::entry::{Commit, FileEntry, Image, Loss, SinkMark, SourceState};
+use super::error::StoreError;
+use super::open::{self, Opened};
+use super::{key, seal, side};
+use crate::clock;
+
+/// How old the side file may grow while commits are made: it bounds what is read again after the store is lost.
+const SIDE_FILE_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// An open, locked state directory.
+pub struct Store {
+    pub(super) dir: StateDir,
+    /// None after a failure: sled keeps the first error for good, so the next call opens it again.
+    pub(super) db: Option<Db>,
+    pub(super) agent_id: String,
+    pub(super) heads: BTreeMap<String, Head>,
+    pub(super) side_file_due: Instant,
+}
+
+/// What [`Store::forget`] removed of one source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forgotten {
+    pub source: String,
+    pub files: usize,
+    pub marks: usize,
+    pub losses: usize,
+}
+
+impl Store {
+    /// Locks `state_dir`, creating it if it is missing, and opens what it holds, by the recovery ladder if need be.
+    ///
+    /// Each rung taken is logged as an error and told in [`Opened::recovered`].
+    ///
+    /// # Errors
+    /// See [`StoreError`]; all but `Damaged` and `Io` leave the directory as it was.
+    pub fn open(state_dir: &Path) -> Result<Opened, StoreError> {
+        open::open(state_dir)
+    }
+
+    /// A UUID that lasts as long as the state directory.
+    pub fn agent_id(&self) -> &str {
+        &self.agent_id
+    }
+
+    /// What is remembered of a source; nothing of one that never committed.
+    pub fn load(&mut self, source: &str) -> Result<SourceState, StoreError> {
+        self.with_db(|db, heads| read_source(db, source, heads.get(source).copied().unwrap_or_default()))
+    }
+
+    /// Makes all of `commits` durable, or none of it.
+    ///
+    /// # Errors
+    /// After `StorageFull` the store stays usable: call again, with the same changes or newer ones, once there is
+    /// room. After `Damaged` the process has to start again, which recovers.
+    pub fn commit(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
+        let mut rotated = false;
+        let heads = self.with_db(|db, heads| {
+            let mut change = Change::new(db);
+            for commit in commits {
+                let head = heads.get(&commit.source).copied().unwrap_or_default();
+                rotated |= change.commit(head, commit)?;
+            }
+            change.apply()
+        })?;
+        self.heads.extend(heads);
+        if rotated || clock::monotonic() >= self.side_file_due {
+            self.write_side_file_if_possible();
+        }
+        Ok(())
+    }
+
+    /// Removes all that is remembered of one source, or of all. Numbers of files are not used again even so.
+    pub fn forget(&mut self, source: Option<&str>) -> Result<Vec<Forgotten>, StoreError> {
+        let names: Vec<String> = match source {
+            Some(name) => self
+                .heads
+                .keys()
+                .filter(|known| *known == name)
+                .cloned()
+                .collect(),
+            None => self.heads.keys().cloned().collect(),
+        };
+        let mut forgotten = Vec::new();
+        for source in names {
+            let state = self.load(&source)?;
+            if state.is_empty() {
+                continue;
+            }
+            let heads = self.with_db(|db, heads| {
+                let mut change = Change::new(db);
+                let old = heads.get(&source).copied().unwrap_or_default();
+                let head = Head {
+                    commits: old.commits + 1,
+                    next_key: old.next_key,
+                    ..Head::default()
+                };
+                change.replace_source(&source, head, &SourceState::default())?;
+                change.apply()
+            })?;
+            self.heads.extend(heads);
+            let SourceState {
+                files, marks, losses, ..
+            } = state;
+            let (files, marks, losses) = (files.len(), marks.len(), losses.len());
+            forgotten.push(Forgotten {
+                source,
+                files,
+                marks,
+                losses,
+            });
+        }
+        if !forgotten.is_empty() {
+            self.write_side_file()?;
+        }
+        Ok(forgotten)
+    }
+
+    /// All that is remembered.
+    pub fn image(&mut self) -> Result<Image, StoreError> {
+        let names: Vec<String> = self.heads.keys().cloned().collect();
+        let mut image = Image {
+            agent_id: self.agent_id.clone(),
+            ..Image::default()
+        };
+        for name in names {
+            let state = self.load(&name)?;
+            image.sources.insert(name, state);
+        }
+        Ok(image)
+    }
+
+    /// Writes the side file, closes the store and gives up the lock.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.write_side_file()
+    }
+
+    pub(super) fn write_side_file(&mut self) -> Result<(), StoreError> {
+        let image = self.image()?;
+        side::write_image(&self.dir, &image)?;
+        self.side_file_due = clock::monotonic() + SIDE_FILE_AGE_MAX;
+        Ok(())
+    }
+
+    /// The commit itself is durable; that the last rung is older than it should be is worth a warning, no more.
+    fn write_side_file_if_possible(&mut self) {
+        if let Err(error) = self.write_side_file() {
+            self.side_file_due = clock::monotonic() + SIDE_FILE_AGE_MAX;
+            tracing::warn!(error = %error, "the copy of the checkpoints beside the store could not be renewed");
+        }
+    }
+
+    fn with_db<T>(
+        &mut self,
+        work: impl FnOnce(&Db, &BTreeMap<String, Head>) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        if self.db.is_none() {
+            open::reopen(self)?;
+        }
+        let Some(db) = &self.db else {
+            return Err(StoreError::Damaged {
+                dir: self.dir.path.clone(),
+                problem: "closed".to_owned(),
+            });
+        };
+        work(db, &self.heads).map_err(|failure| {
+            self.db = None;
+            failure.into_error(&self.dir)
+        })
+    }
+}
+
+/// Reads the values of a source that were checked when the store was opened.
+pub(super) fn read_source(db: &Db, source: &str, head: Head) -> Result<SourceState, Failure> {
+    Ok(SourceState {
+        commits: head.commits,
+        next_key: head.next_key,
+        losses_total: head.losses_total,
+        lost_bytes_total: head.lost_bytes_total,
+        files: read_values::<FileEntry>(db, "file", source)?,
+        marks: read_values::<SinkMark>(db, "mark", source)?,
+        losses: read_values::<Loss>(db, "loss", source)?,
+    })
+}
+
+fn read_values<T: serde::de::DeserializeOwned>(db: &Db, kind: &str, source: &str) -> Result<Vec<T>, Failure> {
+    let mut values = Vec::new();
+    let mut broken = BTreeSet::new();
+    db.scan(&key::prefix(kind, source), |key, value| {
+        match seal::unseal(key, value) {
+            Ok((value, _)) => values.push(value),
+            Err(problem) => {
+                broken.insert(format!("{problem:?}"));
+            }
+        }
+    })?;
+    match broken.into_iter().next() {
+        Some(problem) => Err(Failure::Damaged(format!(
+            "a {kind} value of source `{source}`: {problem}"
+        ))),
+        None => Ok(values),
+    }
+}

@@ -1,0 +1,167 @@
+//! `check`: can the agent do its work here, and what to do if not. Looks only; creates and opens nothing for
+//! writing.
+
+mod access;
+mod files;
+mod writing;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::cli::{CONFIG_PATH, Options};
+use crate::config::{self, Config, FormatKind, Place, SinkKind, SourceConfig};
+use crate::exit;
+use crate::telemetry::escape::escape;
+
+/// Writes one line for each thing looked at. `Ok` is the exit code: 0 without a failure, 78 when the
+/// configuration is wrong, 75 when something on the host is not ready.
+pub fn check(options: &Options, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
+    let mut report = Report {
+        out,
+        colour,
+        failed: false,
+    };
+    let config = match config::load(options) {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in &errors.0 {
+                report.failure("configuration", error)?;
+            }
+            return Ok(exit::CONFIG);
+        }
+    };
+    configuration(options, &config, &mut report)?;
+    user(&mut report)?;
+    for source in &config.sources {
+        source_place(source, &mut report)?;
+    }
+    writing::state_dir(&config.state_dir, &mut report)?;
+    for sink in &config.sinks {
+        let subject = format!("sink {}", sink.name);
+        match &sink.kind {
+            SinkKind::Stdout => report.ok(&subject, format_args!("stdout, {}", format_name(sink.format)))?,
+            SinkKind::File(file) => {
+                for path in writing::outputs(file, &config.sources) {
+                    writing::output(&subject, &path, sink.format, &mut report)?;
+                }
+            }
+        }
+    }
+    Ok(if report.failed { exit::TRY_AGAIN } else { exit::OK })
+}
+
+/// Writes the lines and remembers whether one is a failure.
+struct Report<'o> {
+    out: &'o mut dyn Write,
+    colour: bool,
+    failed: bool,
+}
+
+impl Report<'_> {
+    fn ok(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+        self.line("ok", "32", subject, what)
+    }
+
+    fn warning(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+        self.line("warning", "33", subject, what)
+    }
+
+    fn failure(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+        self.failed = true;
+        self.line("failure", "31", subject, what)
+    }
+
+    fn line(
+        &mut self,
+        verdict: &str,
+        colour: &str,
+        subject: &str,
+        what: impl fmt::Display,
+    ) -> io::Result<()> {
+        let what = what.to_string();
+        let (subject, what) = (escape(subject), escape(&what));
+        if self.colour {
+            writeln!(self.out, "\x1b[{colour}m{verdict:<8}\x1b[0m {subject}: {what}")
+        } else {
+            writeln!(self.out, "{verdict:<8} {subject}: {what}")
+        }
+    }
+}
+
+fn configuration(options: &Options, config: &Config, report: &mut Report) -> io::Result<()> {
+    let from = match &options.config {
+        Some(path) => format!("`{}`", path.display()),
+        None if options.home.is_some() || !options.files.is_empty() => {
+            "from options, no file read".to_string()
+        }
+        None => format!("`{CONFIG_PATH}`"),
+    };
+    let names = |names: Vec<&str>| names.join(", ");
+    let sources = names(config.sources.iter().map(|source| source.name.as_str()).collect());
+    let sinks = names(config.sinks.iter().map(|sink| sink.name.as_str()).collect());
+    report.ok(
+        "configuration",
+        format_args!("{from}; sources: {sources}; sinks: {sinks}"),
+    )
+}
+
+/// Root may read everything, which says nothing about the agent's own user.
+fn user(report: &mut Report) -> io::Result<()> {
+    let user = access::user();
+    if user.uid == 0 && access::user_exists(crate::NAME) {
+        let way_out = format!("see what the agent sees: sudo -u {0} {0} check", crate::NAME);
+        return report.warning(
+            "user",
+            format_args!("running as root, who may read everything; {way_out}"),
+        );
+    }
+    report.ok("user", format_args!("{} (uid {})", user.name, user.uid))
+}
+
+fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
+    let subject = format!("source {}", source.name);
+    match &source.files.place {
+        Place::Home { dir, found } => {
+            let text = format!("home `{}`, {found}", dir.display());
+            if let Err(problem) = access::reach(dir) {
+                let way_out = "name the right one with `home` or `--home`; the agent waits for it meanwhile";
+                return match problem {
+                    access::Problem::Missing(missing) => report.failure(
+                        &subject,
+                        format_args!("{text}: `{}` does not exist; {way_out}", missing.display()),
+                    ),
+                    other => report.failure(&subject, format_args!("{text}: {other}")),
+                };
+            }
+            report.ok(&subject, text)?;
+            audit_dir(&subject, &config::audit_dir(dir), report)
+        }
+        Place::Files(patterns) => {
+            report.ok(&subject, format_args!("files {}", patterns.join(", ")))?;
+            files::matching(&subject, patterns, report)
+        }
+    }
+}
+
+fn audit_dir(subject: &str, dir: &Path, report: &mut Report) -> io::Result<()> {
+    match files::lists(dir) {
+        Ok(()) => files::directory(subject, dir, report),
+        Err(access::Problem::Missing(_)) => report.failure(
+            subject,
+            format_args!(
+                "no audit directory `{}`; either this is the wrong home, or Confluence has no Data Center licence \
+                 (it writes audit files with one only, from 7.5 on), or its coverage has let nothing be written yet",
+                dir.display()
+            ),
+        ),
+        Err(problem) => report.failure(subject, problem),
+    }
+}
+
+fn format_name(format: FormatKind) -> &'static str {
+    match format {
+        FormatKind::Ecs => "ECS events",
+        FormatKind::Raw => "raw records",
+    }
+}

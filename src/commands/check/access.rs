@@ -1,0 +1,259 @@
+//! What this user may reach, and which group would let them.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
+
+/// Why something cannot be used. Displays what is wrong and what to do.
+#[derive(Debug)]
+pub enum Problem {
+    /// The first part of the path that does not exist.
+    Missing(PathBuf),
+    Denied(Denied),
+    Other(PathBuf, Errno),
+}
+
+/// A path without a permission that is needed.
+#[derive(Debug)]
+pub struct Denied {
+    path: PathBuf,
+    is_dir: bool,
+    /// Permission bits as in one digit of a mode.
+    wanted: u32,
+    mode: u32,
+    owner: String,
+    group: String,
+    user: String,
+    /// The user database puts the user into the group already; this process is older than that.
+    member: bool,
+}
+
+/// Follows a path from the root and finds the first part that is missing or may not be searched.
+pub fn reach(path: &Path) -> Result<(), Problem> {
+    let mut parts: Vec<&Path> = path
+        .ancestors()
+        .filter(|part| !part.as_os_str().is_empty())
+        .collect();
+    parts.reverse();
+    for part in &parts {
+        match part.metadata() {
+            Ok(_) if *part == path => {}
+            Ok(_) => allowed(part, Access::EXEC_OK)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Problem::Missing(part.into()));
+            }
+            Err(error) => return Err(Problem::Other(part.into(), errno(&error))),
+        }
+    }
+    Ok(())
+}
+
+impl From<glob::GlobError> for Problem {
+    fn from(error: glob::GlobError) -> Problem {
+        Problem::Other(error.path().into(), errno(error.error()))
+    }
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// Asks the kernel, which knows about access lists and capabilities too.
+pub fn allowed(path: &Path, access: Access) -> Result<(), Problem> {
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
+        return Err(Problem::Other(path.into(), Errno::INVAL));
+    };
+    match rustix::fs::accessat(CWD, &name, access, AtFlags::EACCESS) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOENT) => Err(Problem::Missing(path.into())),
+        Err(Errno::ACCESS | Errno::PERM) => Err(denied(path, access)),
+        Err(error) => Err(Problem::Other(path.into(), error)),
+    }
+}
+
+fn denied(path: &Path, access: Access) -> Problem {
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) => return Problem::Other(path.into(), errno(&error)),
+    };
+    let user = user();
+    let group = group_name(metadata.gid());
+    Problem::Denied(Denied {
+        path: path.into(),
+        is_dir: metadata.is_dir(),
+        wanted: access.bits() & 0o7,
+        mode: metadata.mode() & 0o7777,
+        owner: user_name(metadata.uid()),
+        member: is_member(&user.name, &group),
+        group,
+        user: user.name,
+    })
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Missing(path) => write!(f, "`{}` does not exist", path.display()),
+            Problem::Other(path, error) => write!(f, "failed to look at `{}`: {error}", path.display()),
+            Problem::Denied(denied) => denied.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Denied {
+            path,
+            is_dir,
+            wanted,
+            mode,
+            owner,
+            group,
+            user,
+            member,
+        } = self;
+        let path = path.display();
+        write!(
+            f,
+            "`{user}` may not {} `{path}` ({mode:04o} {owner}:{group}); ",
+            verb(*wanted, *is_dir)
+        )?;
+        let group_may = (mode >> 3) & wanted == *wanted;
+        if group_may && *member {
+            write!(
+                f,
+                "`{user}` is in group `{group}`, but this process started before: log in again or restart the agent"
+            )
+        } else if group_may && group != "root" {
+            write!(
+                f,
+                "group `{group}` is missing: usermod -aG {group} {user}, then restart the agent"
+            )
+        } else {
+            // The group would not help, and what belongs to root's group is not for anyone else to join.
+            write!(f, "run: setfacl -m u:{user}:{} {path}", letters(*wanted))
+        }
+    }
+}
+
+fn verb(wanted: u32, is_dir: bool) -> &'static str {
+    match (wanted & 0o4 != 0, wanted & 0o2 != 0, is_dir) {
+        (_, true, true) => "write into",
+        (_, true, false) => "write",
+        (true, false, true) => "list",
+        (true, false, false) => "read",
+        (false, false, _) => "search",
+    }
+}
+
+fn letters(wanted: u32) -> String {
+    [(0o4, 'r'), (0o2, 'w'), (0o1, 'x')]
+        .iter()
+        .filter(|(bit, _)| wanted & bit != 0)
+        .map(|(_, c)| *c)
+        .collect()
+}
+
+/// Who runs this.
+pub struct User {
+    pub uid: u32,
+    pub name: String,
+}
+
+pub fn user() -> User {
+    let uid = rustix::process::geteuid().as_raw();
+    User {
+        uid,
+        name: user_name(uid),
+    }
+}
+
+/// The name of a user, or the number where there is none.
+pub fn user_name(uid: u32) -> String {
+    name_of("/etc/passwd", uid)
+}
+
+pub fn user_exists(name: &str) -> bool {
+    lines("/etc/passwd")
+        .lines()
+        .any(|line| line.split(':').next() == Some(name))
+}
+
+fn group_name(gid: u32) -> String {
+    name_of("/etc/group", gid)
+}
+
+/// Both files have the name first and the number third.
+fn name_of(file: &str, id: u32) -> String {
+    let (text, id) = (lines(file), id.to_string());
+    let line = text.lines().find(|line| line.split(':').nth(2) == Some(&id));
+    line.and_then(|line| line.split(':').next())
+        .map_or(id.clone(), str::to_string)
+}
+
+fn is_member(user: &str, group: &str) -> bool {
+    let text = lines("/etc/group");
+    let line = text.lines().find(|line| line.split(':').next() == Some(group));
+    line.and_then(|line| line.split(':').nth(3))
+        .is_some_and(|members| members.split(',').any(|name| name == user))
+}
+
+fn lines(file: &str) -> String {
+    std::fs::read(file)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(wanted: u32, mode: u32, member: bool, is_dir: bool) -> String {
+        let [owner, group] = ["confluence", "wiki"].map(str::to_string);
+        Denied {
+            path: "/data/log".into(),
+            is_dir,
+            wanted,
+            mode,
+            owner,
+            group,
+            user: "agent".into(),
+            member,
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn says_which_group_is_missing() {
+        assert_eq!(
+            denied(0o1, 0o750, false, true),
+            "`agent` may not search `/data/log` (0750 confluence:wiki); \
+             group `wiki` is missing: usermod -aG wiki agent, then restart the agent"
+        );
+        assert!(denied(0o1, 0o750, true, true).ends_with("log in again or restart the agent"));
+        assert!(denied(0o4, 0o640, false, false).contains("may not read `/data/log`"));
+    }
+
+    #[test]
+    fn says_what_helps_where_the_group_may_not_either() {
+        assert!(denied(0o1, 0o700, false, true).ends_with("run: setfacl -m u:agent:x /data/log"));
+        assert!(denied(0o5, 0o710, false, true).contains("may not list"));
+        assert!(denied(0o5, 0o710, false, true).ends_with("setfacl -m u:agent:rx /data/log"));
+        assert!(denied(0o3, 0o750, false, true).contains("may not write into"));
+    }
+
+    #[test]
+    fn names_the_first_part_that_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let Err(Problem::Missing(path)) = reach(&dir.path().join("a/b/c")) else {
+            panic!("found")
+        };
+        assert_eq!(path, dir.path().join("a"));
+        assert!(reach(dir.path()).is_ok());
+    }
+}

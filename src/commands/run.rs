@@ -1,0 +1,86 @@
+//! `run`: the agent itself, and what it says on stderr at the end of a run that ends by itself.
+
+use crate::agent::{self, Mode, Summary};
+use crate::config::Config;
+use crate::telemetry::escape::escape;
+use std::io::{self, Write};
+
+/// Runs the agent; returns the exit code.
+pub fn run(config: &Config, mode: Mode) -> u8 {
+    match agent::run(config, mode) {
+        Ok(summary) => {
+            if mode.once {
+                // A closed stderr is no reason to fail after the work is done.
+                let _ = tell(&summary, mode, &mut io::stderr().lock());
+            }
+            summary.exit_code
+        }
+        Err(error) => {
+            tracing::error!("{}", chain(&error));
+            error.exit_code()
+        }
+    }
+}
+
+/// What was read from where and what became of it, in a few lines for a person.
+fn tell(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
+    for (source, read) in &summary.sources {
+        for file in &read.files {
+            write!(
+                out,
+                "{source}: read {} from {} ({} bytes)",
+                records(file.records),
+                escape(&file.path),
+                file.bytes
+            )?;
+            match file.waiting_bytes {
+                0 => writeln!(out)?,
+                waiting => writeln!(out, "; {waiting} bytes of an unfinished line wait for their end")?,
+            }
+        }
+        if let Some(trouble) = &read.trouble {
+            writeln!(out, "{source}: {}", escape(trouble))?;
+        } else if read.events == 0 {
+            writeln!(out, "{source}: nothing is new")?;
+        }
+        if read.unreadable > 0 {
+            writeln!(
+                out,
+                "{source}: {} could not be read and became `pipeline_error` events",
+                records(read.unreadable)
+            )?;
+        }
+    }
+    for (sink, source, events) in &summary.sinks {
+        let verb = if mode.dry_run {
+            "would deliver"
+        } else {
+            "delivered"
+        };
+        writeln!(
+            out,
+            "{source}: {verb} {events} event{} to {sink}",
+            if *events == 1 { "" } else { "s" }
+        )?;
+    }
+    Ok(())
+}
+
+fn records(count: u64) -> String {
+    if count == 1 {
+        "1 record".to_owned()
+    } else {
+        format!("{count} records")
+    }
+}
+
+/// An error with its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,420 @@
+//! The whole configuration: a file, options, or options on top of a file.
+
+use std::path::{Path, PathBuf};
+
+use super::checked::*;
+use super::errors::{ConfigError, ConfigErrors};
+use super::home::HomeFound;
+use super::words::choose;
+use super::{file, self_include};
+use crate::cli::{CONFIG_PATH, Options};
+
+/// Name of the one source that options alone make.
+const SOURCE_NAME: &str = "confluence";
+
+/// What the options say, checked.
+#[derive(Default)]
+struct Overrides {
+    state_dir: Option<PathBuf>,
+    place: Option<Place>,
+    sink: Option<SinkKind>,
+    format: Option<FormatKind>,
+    log_format: Option<LogFormat>,
+    log_level: Option<tracing::Level>,
+}
+
+/// Builds the configuration. Without `--config`, `--home` or `--files` the default file is read; with `--home`
+/// or `--files` but no `--config`, none. On top of a file, an option replaces what the file says.
+///
+/// The error holds everything that is wrong. Nothing was changed on the host.
+pub fn load(options: &Options) -> Result<Config, ConfigErrors> {
+    let mut errors = Vec::new();
+    let overrides = overrides(options, &mut errors);
+    let options_only = options.config.is_none() && (options.home.is_some() || !options.files.is_empty());
+    let base = if options_only {
+        Ok(from_options())
+    } else {
+        let path = options.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
+        read(path, options.sink.is_some())
+    };
+    match base {
+        Ok(base) if errors.is_empty() => {
+            let config = apply(base, overrides)?;
+            let errors = self_include(&config);
+            if errors.is_empty() {
+                Ok(config)
+            } else {
+                Err(ConfigErrors(errors))
+            }
+        }
+        Ok(_) => Err(ConfigErrors(errors)),
+        Err(ConfigErrors(mut all)) => {
+            all.append(&mut errors);
+            Err(ConfigErrors(all))
+        }
+    }
+}
+
+/// The state directory that `state …` works on.
+pub fn state_dir(place: &crate::cli::StatePlace) -> Result<PathBuf, ConfigErrors> {
+    match &place.state {
+        Some(dir) => in_cwd("--state", dir).map_err(|error| ConfigErrors(vec![error])),
+        None => {
+            let path = place.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
+            read(path, true).map(|config| config.state_dir)
+        }
+    }
+}
+
+/// The word after `--format`.
+pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
+    choose(word, &file::FORMATS, &[]).map_err(|message| ConfigError::new("--format", message))
+}
+
+fn read(path: &Path, sinks_follow: bool) -> Result<Config, ConfigErrors> {
+    let error = |place, message: String| {
+        ConfigErrors(vec![ConfigError {
+            place,
+            key: String::new(),
+            message,
+        }])
+    };
+    let bytes = std::fs::read(path).map_err(|cause| {
+        let way_out = "give `--config FILE`, or `--home DIR` to run without a file";
+        error(
+            None,
+            format!(
+                "failed to read the configuration `{}`: {cause}; {way_out}",
+                path.display()
+            ),
+        )
+    })?;
+    let text = String::from_utf8(bytes).map_err(|cause| {
+        let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        error(
+            Some((path.into(), line)),
+            "not valid UTF-8; save the file in UTF-8".into(),
+        )
+    })?;
+    file::read(path, &text, sinks_follow)
+}
+
+/// What `run --home DIR` means besides the home: everything by default, to stdout.
+fn from_options() -> Config {
+    let files = FilesConfig::new(Place::Files(Vec::new()));
+    Config {
+        sources: vec![SourceConfig {
+            name: SOURCE_NAME.into(),
+            site: None,
+            files,
+        }],
+        sinks: vec![SinkConfig {
+            name: "stdout".into(),
+            format: FormatKind::Ecs,
+            kind: SinkKind::Stdout,
+        }],
+        ..Config::default()
+    }
+}
+
+fn overrides(options: &Options, errors: &mut Vec<ConfigError>) -> Overrides {
+    Overrides {
+        place: keep(place(options), errors),
+        sink: keep(options.sink.as_deref().map(sink), errors),
+        format: keep(options.format.as_deref().map(format_kind), errors),
+        state_dir: keep(options.state.as_deref().map(|dir| in_cwd("--state", dir)), errors),
+        log_format: keep(
+            word("--log-format", &options.log_format, &file::LOG_FORMATS),
+            errors,
+        ),
+        log_level: keep(word("--log-level", &options.log_level, &file::LOG_LEVELS), errors),
+    }
+}
+
+fn keep<T>(value: Option<Result<T, ConfigError>>, errors: &mut Vec<ConfigError>) -> Option<T> {
+    value?.map_err(|error| errors.push(error)).ok()
+}
+
+fn word<T: Copy>(
+    option: &str,
+    typed: &Option<String>,
+    words: &[(&str, T)],
+) -> Option<Result<T, ConfigError>> {
+    let value = choose(typed.as_deref()?, words, &[]);
+    Some(value.map_err(|message| ConfigError::new(option, message)))
+}
+
+fn place(options: &Options) -> Option<Result<Place, ConfigError>> {
+    if let Some(home) = &options.home {
+        let home = in_cwd("--home", home);
+        return Some(home.map(|dir| Place::Home {
+            dir,
+            found: HomeFound::Option,
+        }));
+    }
+    (!options.files.is_empty()).then(|| patterns(&options.files).map(Place::Files))
+}
+
+fn patterns(typed: &[String]) -> Result<Vec<String>, ConfigError> {
+    let mut patterns = Vec::new();
+    for pattern in typed {
+        if pattern.is_empty() {
+            return Err(ConfigError::new(
+                "--files",
+                "is empty; write a pattern, as in '/srv/audit/*.audit.log'",
+            ));
+        }
+        patterns.push(if Path::new(pattern).is_absolute() {
+            pattern.clone()
+        } else {
+            // Only what was typed is a pattern: a directory's name may hold brackets.
+            let cwd = in_cwd("--files", Path::new("."))?;
+            let cwd = glob::Pattern::escape(cwd.to_string_lossy().trim_end_matches('/'));
+            format!("{cwd}/{}", pattern.trim_start_matches("./"))
+        });
+    }
+    file::check_patterns(&patterns).map_err(|message| ConfigError::new("--files", message))?;
+    Ok(patterns)
+}
+
+fn sink(text: &str) -> Result<SinkKind, ConfigError> {
+    let error = |message: String| ConfigError::new("--sink", message);
+    if text == "stdout" {
+        return Ok(SinkKind::Stdout);
+    }
+    match text.strip_prefix("file:") {
+        Some("") => Err(error("`file:` names no file; write `file:PATH`".into())),
+        Some(path) => {
+            file::check_sink_path(path, false).map_err(error)?;
+            Ok(SinkKind::File(FileSinkConfig::new(in_cwd(
+                "--sink",
+                Path::new(path),
+            )?)))
+        }
+        None if text.contains('/') => Err(error(format!("`{text}` is no sink; did you mean `file:{text}`?"))),
+        None => Err(error(format!(
+            "`{text}` is no sink; write `stdout` or `file:PATH`"
+        ))),
+    }
+}
+
+/// Relative paths of options are meant from the current directory.
+fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path)
+        .map_err(|error| ConfigError::new(option, format!("failed to find the current directory: {error}")))
+}
+
+fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigErrors> {
+    let mut errors = Vec::new();
+    if let Some(place) = overrides.place {
+        let option = if matches!(place, Place::Home { .. }) {
+            "--home"
+        } else {
+            "--files"
+        };
+        match &mut config.sources[..] {
+            [source] => source.files.place = place,
+            sources => {
+                let message = format!(
+                    "the configuration has {} sources and this option cannot tell which it is for; change the file, or leave out `--config`",
+                    sources.len()
+                );
+                errors.push(ConfigError::new(option, message));
+            }
+        }
+    }
+    if let Some(kind) = overrides.sink {
+        if let SinkKind::File(file) = &kind
+            && let Err(message) =
+                file::check_sink_path(&file.path.to_string_lossy(), config.sources.len() > 1)
+        {
+            errors.push(ConfigError::new("--sink", message));
+        }
+        let name = if matches!(kind, SinkKind::Stdout) {
+            "stdout"
+        } else {
+            "file"
+        };
+        let format = config.sinks.first().map_or(FormatKind::Ecs, |sink| sink.format);
+        config.sinks = vec![SinkConfig {
+            name: name.into(),
+            format,
+            kind,
+        }];
+    }
+    if let Some(format) = overrides.format {
+        config.sinks.iter_mut().for_each(|sink| sink.format = format);
+    }
+    config.state_dir = overrides.state_dir.unwrap_or(config.state_dir);
+    config.log.format = overrides.log_format.unwrap_or(config.log.format);
+    config.log.level = overrides.log_level.unwrap_or(config.log.level);
+    if errors.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigErrors(errors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn options(arguments: &[&str]) -> Options {
+        let cli = crate::cli::Cli::try_parse_from(["agent", "run"].iter().chain(arguments)).unwrap();
+        let crate::cli::Command::Run(run) = cli.command else {
+            panic!("not run")
+        };
+        run.options
+    }
+
+    fn config(arguments: &[&str]) -> Config {
+        load(&options(arguments)).unwrap()
+    }
+
+    const FILE: &str = r#"
+state_dir = "/state"
+grace = "7s"
+
+[[source]]
+name = "wiki"
+type = "data_center"
+home = "/data/wiki"
+start_at = "end"
+
+[[sink]]
+name = "one"
+type = "file"
+path = "/out/one"
+format = "raw"
+
+[[sink]]
+name = "two"
+type = "stdout"
+"#;
+
+    #[test]
+    fn options_alone_mean_what_the_same_file_means() {
+        let text = r#"
+state_dir = "/state"
+log = { format = "json", level = "debug" }
+[[source]]
+name = "confluence"
+type = "data_center"
+home = "/data/wiki"
+[[sink]]
+name = "file"
+type = "file"
+path = "/out/events"
+format = "raw"
+"#;
+        let mut file = file::read(Path::new("x"), text, false).unwrap();
+        // Only a name that somebody chose is a site's name, and how the home was found is told.
+        file.sources[0].site = None;
+        file.sources[0].files.place = Place::Home {
+            dir: "/data/wiki".into(),
+            found: HomeFound::Option,
+        };
+        let options = config(&[
+            "--home",
+            "/data/wiki",
+            "--sink",
+            "file:/out/events",
+            "--format",
+            "raw",
+            "--state",
+            "/state",
+            "--log-format",
+            "json",
+            "--log-level",
+            "debug",
+        ]);
+        assert_eq!(options, file);
+    }
+
+    #[test]
+    fn relative_options_are_meant_from_here() {
+        let here = std::env::current_dir().unwrap();
+        let config = config(&[
+            "--files",
+            "./none/a/*.log",
+            "none/b.log",
+            "--sink",
+            "file:out",
+            "--state",
+            "state",
+        ]);
+        assert_eq!(config.state_dir, here.join("state"));
+        let SinkKind::File(file) = &config.sinks[0].kind else {
+            panic!("no file")
+        };
+        assert_eq!(file.path, here.join("out"));
+        let here = glob::Pattern::escape(here.to_str().unwrap());
+        let expected = vec![format!("{here}/none/a/*.log"), format!("{here}/none/b.log")];
+        assert_eq!(config.sources[0].files.place, Place::Files(expected));
+    }
+
+    #[test]
+    fn options_replace_what_the_file_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, FILE).unwrap();
+        let path = path.to_str().unwrap();
+        let base = config(&["--config", path]);
+        assert_eq!((base.sinks.len(), base.grace.as_secs()), (2, 7));
+
+        let changed = config(&["--config", path, "--home", "/data/other", "--state", "/s"]);
+        let home = Place::Home {
+            dir: "/data/other".into(),
+            found: HomeFound::Option,
+        };
+        let mut expected = Config {
+            state_dir: "/s".into(),
+            ..base.clone()
+        };
+        expected.sources[0].files.place = home;
+        assert_eq!(changed, expected, "the rest of the source stays");
+
+        let changed = config(&["--config", path, "--sink", "stdout"]);
+        let only = SinkConfig {
+            name: "stdout".into(),
+            format: FormatKind::Raw,
+            kind: SinkKind::Stdout,
+        };
+        assert_eq!(changed.sinks, [only], "all sinks are replaced, the format stays");
+
+        let changed = config(&["--config", path, "--format", "ecs"]);
+        assert!(changed.sinks.iter().all(|sink| sink.format == FormatKind::Ecs));
+        assert_eq!(changed.sinks.len(), 2);
+    }
+
+    #[test]
+    fn a_file_without_sinks_will_do_when_an_option_names_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, FILE.split("[[sink]]").next().unwrap()).unwrap();
+        let path = path.to_str().unwrap();
+        assert!(
+            load(&options(&["--config", path]))
+                .unwrap_err()
+                .to_string()
+                .contains("add a `[[sink]]`")
+        );
+        assert_eq!(config(&["--config", path, "--sink", "stdout"]).sinks.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_told_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, b"grace = \"1s\"\n# \xff\n").unwrap();
+        let error = load(&options(&["--config", path.to_str().unwrap()]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("config.toml:2: not valid UTF-8; save the file in UTF-8"),
+            "{error}"
+        );
+    }
+}

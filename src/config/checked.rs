@@ -1,0 +1,232 @@
+//! What the configuration means. Every value here has been checked; defaults stand with their reasons.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::home::HomeFound;
+pub use crate::format::Name as FormatKind;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// Everything the agent is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Absolute. Holds the checkpoint store, the lock and the quarantine.
+    pub state_dir: PathBuf,
+    /// How long a stop waits for what is in flight.
+    pub grace: Duration,
+    /// How much may be delivered while the position cannot be stored.
+    pub unpersisted_bytes_max: u64,
+    /// The position is stored no more often than this while events flow.
+    pub checkpoint_interval: Duration,
+    pub log: LogConfig,
+    pub event: EventConfig,
+    /// At least one; names are unique.
+    pub sources: Vec<SourceConfig>,
+    /// At least one; names are unique.
+    pub sinks: Vec<SinkConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            state_dir: "/var/lib/confluence-audit-agent".into(),
+            // systemd kills after 90 s, a person waits less.
+            grace: Duration::from_secs(10),
+            // Room to go on while somebody frees the disk. After a crash in that state so much is delivered
+            // again, to sinks that cannot recognise it.
+            unpersisted_bytes_max: 64 * MIB,
+            // A crash then repeats at most a second to sinks that cannot recognise it; an fsync a second
+            // is nothing to a disk.
+            checkpoint_interval: Duration::from_secs(1),
+            log: LogConfig::default(),
+            event: EventConfig::default(),
+            sources: Vec::new(),
+            sinks: Vec::new(),
+        }
+    }
+}
+
+/// The agent's own log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: tracing::Level,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        // info is what an operator did or must know: a few lines a day.
+        LogConfig {
+            format: LogFormat::Text,
+            level: tracing::Level::INFO,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What stands the same in every event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventConfig {
+    pub tags: Vec<String>,
+    /// `data_stream.namespace`.
+    pub namespace: String,
+    /// Whether `event.original` carries the record as it came.
+    pub preserve_original: bool,
+}
+
+impl Default for EventConfig {
+    fn default() -> EventConfig {
+        EventConfig {
+            tags: vec!["confluence-audit".into()],
+            namespace: "default".into(),
+            // Evidence: what the mapping leaves out or gets wrong can still be read.
+            preserve_original: true,
+        }
+    }
+}
+
+/// One Confluence node whose audit files are read: `type = "data_center"`, `mode = "files"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceConfig {
+    pub name: String,
+    /// `confluence.audit.site`. The source's name when a configuration file names it; `None` when built from
+    /// options only: then it is the host of each event's own `system`.
+    pub site: Option<String>,
+    pub files: FilesConfig,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilesConfig {
+    pub place: Place,
+    pub start_at: StartAt,
+    /// Longer lines become an error event with their first bytes.
+    pub record_bytes_max: usize,
+    /// How often the directory is looked through whether or not a notification came.
+    pub sweep_interval: Duration,
+    /// How long a file that has a successor must be quiet before it counts as finished.
+    pub rotate_grace: Duration,
+    /// Files held open at once.
+    pub open_files_max: usize,
+    /// Deleted files held open until they are read.
+    pub deleted_files_max: usize,
+    /// Unread bytes of deleted files held on the disk.
+    pub deleted_bytes_max: u64,
+    /// How long a deleted file is held.
+    pub deleted_age_max: Duration,
+    /// How long the position in a vanished file is remembered.
+    pub retention: Duration,
+    /// Positions in vanished files remembered at most.
+    pub entries_vanished_max: usize,
+    /// `false`: sweep only.
+    pub notify: bool,
+    /// Size of one read.
+    pub read_bytes: usize,
+}
+
+impl FilesConfig {
+    /// The defaults, for files at `place`.
+    pub fn new(place: Place) -> FilesConfig {
+        FilesConfig {
+            place,
+            // Everything that Confluence still has: an audit trail with a hole at its start is a hole.
+            start_at: StartAt::Beginning,
+            // Confluence sets no limit, and a page's title is no reason for one. Memory does not depend on it.
+            record_bytes_max: 16 * MIB as usize,
+            // What notification misses (NFS, exhausted inotify) comes this late; a sweep is one readdir.
+            sweep_interval: Duration::from_secs(5),
+            // Confluence writes in batches and may still have one for the old file.
+            rotate_grace: Duration::from_secs(10),
+            // One is live; a backlog is read one after another. The rest is for files that will not settle.
+            open_files_max: 8,
+            // 4 × 100 MB is what Confluence deletes when it is four files ahead.
+            deleted_files_max: 4,
+            // A deleted file that is held still fills Confluence's disk.
+            deleted_bytes_max: GIB,
+            deleted_age_max: Duration::from_secs(3600),
+            // A file that comes back from a backup or a remounted disk within a month is recognised.
+            retention: Duration::from_secs(30 * 86_400),
+            // Twice the files that Confluence keeps.
+            entries_vanished_max: 200,
+            notify: true,
+            // Some hundred records in a system call, and little memory: each source has its own block.
+            read_bytes: 256 * KIB as usize,
+        }
+    }
+}
+
+/// Where the audit files are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// `<dir>/log/audit` holds the files.
+    Home { dir: PathBuf, found: HomeFound },
+    /// Absolute glob patterns.
+    Files(Vec<String>),
+}
+
+/// Where a file that the agent has never seen is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    Beginning,
+    End,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkConfig {
+    pub name: String,
+    pub format: FormatKind,
+    pub kind: SinkKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum SinkKind {
+    Stdout,
+    File(FileSinkConfig),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileSinkConfig {
+    /// Absolute; may contain `{source}`, and does when there is more than one source.
+    pub path: PathBuf,
+    pub rotate_bytes: u64,
+    pub rotate_daily: bool,
+    /// Rotated files kept.
+    pub keep: usize,
+}
+
+impl FileSinkConfig {
+    /// The defaults, for a file at `path`.
+    pub fn new(path: PathBuf) -> FileSinkConfig {
+        FileSinkConfig {
+            path,
+            // As large and as often as Confluence's own files.
+            rotate_bytes: 100 * MIB,
+            rotate_daily: true,
+            // As many as Confluence keeps itself.
+            keep: 100,
+        }
+    }
+
+    /// The output of one source. Each has its own, so that it can be cut back to exactly what was acknowledged.
+    pub fn path_for(&self, source: &str) -> PathBuf {
+        match self.path.to_str() {
+            Some(path) => path.replace(SOURCE_PLACEHOLDER, source).into(),
+            None => self.path.clone(),
+        }
+    }
+}
+
+/// Stands for the source's name in a file sink's path.
+pub const SOURCE_PLACEHOLDER: &str = "{source}";
+
+/// The directory of a home that holds its audit files.
+pub fn audit_dir(home: &Path) -> PathBuf {
+    home.join("log").join("audit")
+}

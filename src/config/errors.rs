@@ -1,0 +1,57 @@
+//! What is wrong with the configuration: all of it at once.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::telemetry::escape::escape;
+
+/// One thing that is wrong, and the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// File and line (from 1); `None` for an option of the command line or what is no line's fault.
+    pub place: Option<(PathBuf, usize)>,
+    /// The key's path (`source.wiki.home`) or the option (`--sink`); empty where there is none.
+    pub key: String,
+    /// What is wrong; what to do.
+    pub message: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> ConfigError {
+        ConfigError {
+            place: None,
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((file, line)) = &self.place {
+            write!(f, "{}:{line}: ", escape(&file.to_string_lossy()))?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "`{}`: ", escape(&self.key))?;
+        }
+        write!(f, "{}", escape(&self.message))
+    }
+}
+
+/// Every error of a configuration, in the order of the file. Displays one a line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, error) in self.0.iter().enumerate() {
+            if n > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

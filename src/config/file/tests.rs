@@ -1,0 +1,217 @@
+use super::*;
+use crate::config::home;
+
+const EXAMPLE: &str = include_str!("../../../packaging/confluence-audit-agent.toml");
+const NO_FILE: &str = "example.toml";
+
+/// `#key = value` is a default, `# words` a comment, `##key = value` an alternative that excludes another key.
+fn uncommented(mark: &str) -> String {
+    let line = |line: &str| match line.strip_prefix(mark) {
+        Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase()) => setting.to_string(),
+        _ => line.to_string(),
+    };
+    EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn parse(text: &str) -> (Config, Keys) {
+    let mut problems = Problems::new(Path::new(NO_FILE), text);
+    let root = Table::parse(&mut problems).expect("valid TOML");
+    let parsed = root_table(root, false, &mut problems);
+    assert_eq!(ConfigErrors(problems.into_errors()).to_string(), "");
+    parsed
+}
+
+fn minimal(place: &str) -> String {
+    format!(
+        "[[source]]\nname = \"wiki\"\ntype = \"data_center\"\n{place}\n\
+         [[sink]]\nname = \"local\"\ntype = \"file\"\npath = \"/var/log/confluence-audit-agent/events.ndjson\"\n"
+    )
+}
+
+#[test]
+fn example_is_valid_as_shipped_and_means_the_defaults() {
+    let home = format!("home = \"{}\"", home::DEFAULT_HOME);
+    let mut shipped = read(Path::new(NO_FILE), EXAMPLE, false).unwrap();
+    let expected = read(Path::new(NO_FILE), &minimal(&home), false).unwrap();
+    // Where this host's Confluence is does not matter here.
+    shipped.sources[0].files.place = expected.sources[0].files.place.clone();
+    assert_eq!(shipped, expected);
+}
+
+#[test]
+fn example_states_the_defaults() {
+    let (stated, _) = parse(&uncommented("#"));
+    let (defaults, _) = parse(&minimal(&format!("home = \"{}\"", home::DEFAULT_HOME)));
+    assert_eq!(stated, defaults);
+}
+
+#[test]
+fn example_has_every_key_and_no_other() {
+    // No other: an unknown key would have been an error in `parse`.
+    let (_, keys) = parse(&uncommented("#"));
+    let example = uncommented("#").replace("##", "");
+    let mut table = "";
+    let mut there: Vec<(&str, &str)> = Vec::new();
+    for line in example.lines() {
+        if line.starts_with('[') {
+            table = line;
+            there.push(("", line.trim_matches(['[', ']'])));
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            there.push((table.trim_matches(['[', ']']), key));
+        }
+    }
+    let asked = [
+        ("", &keys.root),
+        ("log", &keys.log),
+        ("event", &keys.event),
+        ("source", &keys.source),
+        ("sink", &keys.sink),
+    ];
+    let mut asked: Vec<(&str, &str)> = asked
+        .iter()
+        .flat_map(|(table, keys)| keys.iter().map(move |key| (*table, *key)))
+        .collect();
+    asked.sort();
+    there.sort();
+    assert_eq!(there, asked);
+}
+
+#[test]
+fn every_value_reaches_its_place() {
+    let text = r#"
+state_dir = "/s"
+grace = "1s"
+unpersisted_bytes_max = 2
+checkpoint_interval = "3s"
+log.format = "json"
+log.level = "debug"
+event = { tags = ["a", "b"], namespace = "production", preserve_original = false }
+
+[[source]]
+name = "one"
+type = "data_center"
+mode = "files"
+files = ["/a/*.log", "/b/*.log"]
+start_at = "end"
+record_bytes_max = "4KiB"
+sweep_interval = "5s"
+rotate_grace = "6s"
+open_files_max = 7
+deleted_files_max = 0
+deleted_bytes_max = "9MB"
+deleted_age_max = "10m"
+retention = "11d"
+entries_vanished_max = 12
+notify = false
+read_bytes = "64KiB"
+
+[[sink]]
+name = "out"
+type = "stdout"
+
+[[sink]]
+name = "file"
+type = "file"
+path = "/o/{source}.ndjson"
+format = "raw"
+rotate_bytes = "14MiB"
+rotate_daily = false
+keep = 15
+"#;
+    let config = parse(text).0;
+    let secs = Duration::from_secs;
+    let files = FilesConfig {
+        place: Place::Files(vec!["/a/*.log".into(), "/b/*.log".into()]),
+        start_at: StartAt::End,
+        record_bytes_max: 4096,
+        sweep_interval: secs(5),
+        rotate_grace: secs(6),
+        open_files_max: 7,
+        deleted_files_max: 0,
+        deleted_bytes_max: 9_000_000,
+        deleted_age_max: secs(600),
+        retention: secs(11 * 86_400),
+        entries_vanished_max: 12,
+        notify: false,
+        read_bytes: 64 << 10,
+    };
+    let file = FileSinkConfig {
+        path: "/o/{source}.ndjson".into(),
+        rotate_bytes: 14 << 20,
+        rotate_daily: false,
+        keep: 15,
+    };
+    assert_eq!(file.path_for("one"), PathBuf::from("/o/one.ndjson"));
+    let expected = Config {
+        state_dir: "/s".into(),
+        grace: secs(1),
+        unpersisted_bytes_max: 2,
+        checkpoint_interval: secs(3),
+        log: LogConfig {
+            format: LogFormat::Json,
+            level: tracing::Level::DEBUG,
+        },
+        event: EventConfig {
+            tags: vec!["a".into(), "b".into()],
+            namespace: "production".into(),
+            preserve_original: false,
+        },
+        sources: vec![SourceConfig {
+            name: "one".into(),
+            site: Some("one".into()),
+            files,
+        }],
+        sinks: vec![
+            SinkConfig {
+                name: "out".into(),
+                format: FormatKind::Ecs,
+                kind: SinkKind::Stdout,
+            },
+            SinkConfig {
+                name: "file".into(),
+                format: FormatKind::Raw,
+                kind: SinkKind::File(file),
+            },
+        ],
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn misplaced_keys_are_known_where_they_belong() {
+    let (_, keys) = parse(&uncommented("#"));
+    let tables = [
+        ("[log]", &keys.log),
+        ("[event]", &keys.event),
+        ("[[source]]", &keys.source),
+        ("[[sink]]", &keys.sink),
+    ];
+    for (table, keys) in tables {
+        // Those that stand in more than one table tell nothing.
+        for key in keys
+            .iter()
+            .filter(|key| !["name", "type", "format"].contains(key))
+        {
+            assert_eq!(belongs_to(key), Some(table), "{key}");
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Whatever is done to the example, it is read or its errors are told with lines of the file.
+    #[test]
+    fn any_damage_is_told(at in 0..EXAMPLE.len(), removed in 0..40usize, added in ".{0,12}") {
+        let text = uncommented("#");
+        let clamp = |at: usize| (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let damaged = format!("{}{added}{}", &text[..clamp(at)], &text[clamp(at + removed)..]);
+        let lines = damaged.lines().count().max(1);
+        if let Err(errors) = read(Path::new(NO_FILE), &damaged, false) {
+            proptest::prop_assert!(!errors.0.is_empty());
+            for error in &errors.0 {
+                let line = error.place.as_ref().unwrap().1;
+                proptest::prop_assert!((1..=lines + 1).contains(&line), "{error}");
+                proptest::prop_assert!(!error.to_string().contains('\n'));
+            }
+        }
+    }
+}

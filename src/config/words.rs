@@ -1,0 +1,43 @@
+//! Words that were typed and words that are known.
+
+/// Finds a word among those known. The error names the nearest, or all.
+pub fn choose<T: Copy>(text: &str, words: &[(&str, T)], later: &[&str]) -> Result<T, String> {
+    if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+    if later.contains(&text) {
+        return Err(format!(
+            "`{text}` is not in this version; write {}",
+            one_of(&names)
+        ));
+    }
+    Err(match nearest(text, &names) {
+        Some(near) => format!("`{text}` is not known; did you mean \"{near}\"?"),
+        None => format!("`{text}` is not known; write {}", one_of(&names)),
+    })
+}
+
+/// The name that was probably meant: case, hyphens and blanks do not count, and a third of it may be wrong.
+pub fn nearest<'n>(typed: &str, names: &[&'n str]) -> Option<&'n str> {
+    let typed = typed.to_lowercase().replace(['-', ' '], "_");
+    let distance = |name: &str| strsim::damerau_levenshtein(&typed, name);
+    let (distance, name) = names.iter().map(|name| (distance(name), *name)).min()?;
+    (distance <= name.len().max(3) / 3).then_some(name)
+}
+
+/// `"a", "b" or "c"`
+pub fn one_of(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// `` `a`, `b` ``
+pub fn list(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}

@@ -1,0 +1,178 @@
+//! What does not change from event to event, rendered once.
+
+use super::super::escape::escape;
+use super::super::{Agent, Context};
+use crate::enrich::host::{Host, Os};
+
+/// The parts of an event that stand between its time and what is its own. Of two, the second is for the rest of
+/// a file that ended within a line.
+#[derive(Clone, Debug)]
+pub struct Constants {
+    pub data_center: [String; 2],
+    pub cloud: [String; 2],
+    pub unreadable: [String; 2],
+}
+
+/// `event.module`, and `event.dataset` as the integration names it whose dashboards the events fill.
+pub const EVENT: &str =
+    r#","event":{"dataset":"atlassian_confluence.audit","module":"atlassian_confluence","#;
+
+const TAG: &str = "confluence-audit";
+const FORWARDED: &str = "forwarded";
+
+impl Constants {
+    pub fn new(context: &Context) -> Self {
+        let configured = context.tags.as_deref();
+        let own = |default: &[&str]| match configured {
+            Some(tags) => tags.to_vec(),
+            None => default.iter().map(|tag| (*tag).to_owned()).collect(),
+        };
+        let here = own(&[TAG]);
+        let host = context
+            .host
+            .as_ref()
+            .filter(|_| !here.iter().any(|tag| tag == FORWARDED));
+        let of = |host: Option<&Host>, tags: &[String]| {
+            [false, true].map(|unterminated| render(context, host, tags, unterminated))
+        };
+        Constants {
+            data_center: of(host, &here),
+            cloud: of(None, &own(&[FORWARDED, TAG])),
+            unreadable: of(None, &here),
+        }
+    }
+}
+
+fn render(context: &Context, host: Option<&Host>, tags: &[String], unterminated: bool) -> String {
+    let Agent {
+        id,
+        ephemeral_id,
+        name,
+        version,
+    } = &context.agent;
+    let mut json = Json::default();
+    json.object("agent", |agent| {
+        agent.text("ephemeral_id", Some(ephemeral_id));
+        agent.text("id", Some(id));
+        agent.text("name", Some(name));
+        agent.text("type", Some(crate::NAME));
+        agent.text("version", Some(version));
+    });
+    json.object("data_stream", |stream| {
+        stream.text("dataset", Some("atlassian_confluence.audit"));
+        stream.text("namespace", Some(&context.namespace));
+        stream.text("type", Some("logs"));
+    });
+    json.object("ecs", |ecs| ecs.text("version", Some("8.11.0")));
+    if let Some(host) = host {
+        json.object("host", |json| render_host(host, json));
+    }
+    let preserved = context
+        .preserve_original
+        .then(|| "preserve_original_event".to_owned());
+    let mut all: Vec<String> = preserved.into_iter().chain(tags.iter().cloned()).collect();
+    if unterminated {
+        all.push("unterminated".to_owned());
+    }
+    json.list("tags", &all);
+    json.0
+}
+
+fn render_host(host: &Host, json: &mut Json) {
+    let Host {
+        name,
+        hostname,
+        id,
+        architecture,
+        containerized,
+        ip,
+        mac,
+        os,
+    } = host;
+    json.text("architecture", architecture.as_deref());
+    if let Some(containerized) = containerized {
+        json.key("containerized");
+        json.0.push_str(if *containerized { "true" } else { "false" });
+    }
+    json.text("hostname", hostname.as_deref());
+    json.text("id", id.as_deref());
+    json.list("ip", ip);
+    json.list("mac", mac);
+    json.text("name", name.as_deref());
+    let Os {
+        build,
+        codename,
+        family,
+        kernel,
+        name,
+        platform,
+        kind,
+        version,
+    } = os;
+    json.object("os", |json| {
+        json.text("build", build.as_deref());
+        json.text("codename", codename.as_deref());
+        json.text("family", family.as_deref());
+        json.text("kernel", kernel.as_deref());
+        json.text("name", name.as_deref());
+        json.text("platform", platform.as_deref());
+        json.text("type", kind.as_deref());
+        json.text("version", version.as_deref());
+    });
+}
+
+/// The members of an object, without its braces. What is empty is left out.
+#[derive(Default)]
+struct Json(String);
+
+impl Json {
+    fn key(&mut self, key: &str) {
+        if !self.0.is_empty() {
+            self.0.push(',');
+        }
+        self.string(key);
+        self.0.push(':');
+    }
+
+    fn string(&mut self, text: &str) {
+        let mut escaped = Vec::new();
+        escape(text, &mut escaped);
+        self.0.push('"');
+        self.0.push_str(&String::from_utf8_lossy(&escaped));
+        self.0.push('"');
+    }
+
+    fn text(&mut self, key: &str, text: Option<&str>) {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.key(key);
+            self.string(text);
+        }
+    }
+
+    fn list(&mut self, key: &str, texts: &[String]) {
+        let texts: Vec<&String> = texts.iter().filter(|text| !text.is_empty()).collect();
+        if texts.is_empty() {
+            return;
+        }
+        self.key(key);
+        self.0.push('[');
+        for (at, text) in texts.iter().enumerate() {
+            if at > 0 {
+                self.0.push(',');
+            }
+            self.string(text);
+        }
+        self.0.push(']');
+    }
+
+    fn object(&mut self, key: &str, members: impl FnOnce(&mut Json)) {
+        let mut inside = Json::default();
+        members(&mut inside);
+        if !inside.0.is_empty() {
+            self.key(key);
+            self.0.push('{');
+            self.0.push_str(&inside.0);
+            self.0.push('}');
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `message`: one sentence that a person can read: who, action, on what.
+
+use super::super::out::Out;
+use crate::record::walk::Cursor;
+use crate::record::{Record, Shape, Text, Token, object};
+
+/// Objects that are named; more are counted.
+const OBJECTS_MAX: usize = 3;
+
+/// A name that is longer than so many bytes is cut: the sentence is for the eye.
+const NAME_BYTES_MAX: usize = 200;
+
+/// Writes `Anonymous: User added to group: Group confluence-users, User admin`, without quotes, still escaped.
+pub fn write(record: &Record, out: &mut Out) {
+    put_name(
+        record.author.name.text().or(record.author.id.text()),
+        "Someone",
+        out,
+    );
+    out.put(": ");
+    put_name(
+        record.action.text().or(record.action_key.text()),
+        "unknown action",
+        out,
+    );
+    let kind_name = if record.shape == Shape::Cloud {
+        "objectType"
+    } else {
+        "type"
+    };
+    let mut count = 0;
+    // Cloud names what was acted on first and what goes with it after that.
+    for list in [record.affected_object, record.affected_objects] {
+        for_first_elements(list, |element| {
+            let [kind, name] = object(element, [kind_name, "name"]);
+            if kind.text().is_none() && name.text().is_none() {
+                return;
+            }
+            if count < OBJECTS_MAX {
+                out.put(if count == 0 { ": " } else { ", " });
+                if let Some(kind) = kind.text() {
+                    put_name(Some(kind), "", out);
+                    if name.text().is_some() {
+                        out.put(" ");
+                    }
+                }
+                put_name(name.text(), "", out);
+            }
+            count += 1;
+        });
+    }
+    if count > OBJECTS_MAX {
+        out.put(" and more");
+    }
+}
+
+/// Hands on the first elements of a list, or an object as one; no more than are needed.
+fn for_first_elements<'a>(list: Token<'a>, mut each: impl FnMut(Token<'a>)) {
+    if list.is_object() {
+        return each(list);
+    }
+    let mut cursor = Cursor::new(list.raw());
+    cursor.enter();
+    for _ in 0..=OBJECTS_MAX {
+        if !cursor.more() {
+            return;
+        }
+        each(cursor.token());
+    }
+}
+
+fn put_name(name: Option<Text>, otherwise: &str, out: &mut Out) {
+    let Some(name) = name else {
+        return out.put(otherwise);
+    };
+    let escaped = name.escaped();
+    if escaped.len() <= NAME_BYTES_MAX {
+        return out.put(escaped);
+    }
+    out.put(&escaped[..cut(escaped)]);
+    out.put("…");
+}
+
+/// Where an escaped text can be cut: between two characters or escapes.
+fn cut(escaped: &str) -> usize {
+    let bytes = escaped.as_bytes();
+    let mut at = 0;
+    loop {
+        let step = match bytes.get(at) {
+            // Two halves of a pair stay together.
+            Some(b'\\') if matches!(bytes.get(at + 1..at + 4), Some(b"ud8" | b"uD8" | b"ud9" | b"uD9")) => 12,
+            Some(b'\\') if matches!(bytes.get(at + 1), Some(b'u')) => match bytes.get(at + 2..at + 4) {
+                Some([b'd' | b'D', b'a' | b'b' | b'A' | b'B']) => 12,
+                _ => 6,
+            },
+            Some(b'\\') => 2,
+            Some(0xf0..) => 4,
+            Some(0xe0..) => 3,
+            Some(0xc0..) => 2,
+            _ => 1,
+        };
+        if at + step > NAME_BYTES_MAX {
+            return at;
+        }
+        at += step;
+    }
+}

@@ -1,0 +1,229 @@
+//! What kind of event an action is: `event.category`, `event.type` and `event.outcome`.
+
+use std::borrow::Cow;
+
+use crate::record::{Record, Text};
+
+/// What is written of an event's kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    pub categories: &'static [&'static str],
+    pub types: &'static [&'static str],
+    pub outcome: Option<&'static str>,
+}
+
+/// One row: the action's key or Cloud's label, its categories, types and outcome.
+struct Row(
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    Option<&'static str>,
+);
+
+const AUTHENTICATION: &[&str] = &["authentication"];
+const CONFIGURATION: &[&str] = &["configuration"];
+const IAM: &[&str] = &["iam"];
+const IAM_CONFIGURATION: &[&str] = &["iam", "configuration"];
+const PACKAGE_CONFIGURATION: &[&str] = &["package", "configuration"];
+
+/// The table of docs/MAPPING.md. Add a row for an action that the rules below do not tell well.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    Row("audit.logging.summary.global.permission.added", IAM_CONFIGURATION, &["creation"], None),
+    Row("Global permission added", IAM_CONFIGURATION, &["creation"], None),
+    Row("audit.logging.summary.global.permission.removed", IAM_CONFIGURATION, &["deletion"], None),
+    Row("Global permission removed", IAM_CONFIGURATION, &["deletion"], None),
+    Row("audit.logging.summary.space.permission.added", IAM_CONFIGURATION, &["creation"], None),
+    Row("Space permission added", IAM_CONFIGURATION, &["creation"], None),
+    Row("audit.logging.summary.space.permission.removed", IAM_CONFIGURATION, &["deletion"], None),
+    Row("Space permission removed", IAM_CONFIGURATION, &["deletion"], None),
+    Row("audit.logging.summary.user.created", IAM, &["user", "creation"], None),
+    Row("User created", IAM, &["user", "creation"], None),
+    Row("audit.logging.summary.user.renamed", IAM, &["user", "change"], None),
+    Row("User renamed", IAM, &["user", "change"], None),
+    Row("audit.logging.summary.user.updated", IAM, &["user", "change"], None),
+    Row("User details updated", IAM, &["user", "change"], None),
+    Row("audit.logging.summary.user.deleted", IAM, &["user", "deletion"], None),
+    Row("User deleted", IAM, &["user", "deletion"], None),
+    Row("User deactivated", IAM, &["user", "change"], None),
+    Row("audit.logging.summary.user.password.changed", IAM, &["user", "change"], Some("success")),
+    Row("audit.logging.summary.group.membership.added", IAM, &["group", "change"], None),
+    Row("User added to group", IAM, &["group", "change"], None),
+    Row("audit.logging.summary.group.membership.removed", IAM, &["group", "change"], None),
+    Row("User removed from group", IAM, &["group", "change"], None),
+    Row("audit.logging.summary.group.created", IAM, &["group", "creation"], None),
+    Row("Group created", IAM, &["group", "creation"], None),
+    Row("audit.logging.summary.group.deleted", IAM, &["group", "deletion"], None),
+    Row("Group deleted", IAM, &["group", "deletion"], None),
+    Row("audit.logging.summary.directory.added", IAM_CONFIGURATION, &["creation"], None),
+    Row("personal.access.tokens.audit.log.summary.token.created", IAM, &["admin", "creation"], None),
+    Row("personal.access.tokens.audit.log.summary.token.deleted", IAM, &["admin", "deletion"], None),
+    Row("atlassian.audit.event.action.audit.config.updated", CONFIGURATION, &["change"], None),
+    Row("Audit Log configuration updated", CONFIGURATION, &["change"], None),
+    Row("atlassian.audit.event.action.audit.search", CONFIGURATION, &["access"], None),
+    Row("audit.logging.summary.global.settings.edited", CONFIGURATION, &["change"], None),
+    Row("Global settings changed", CONFIGURATION, &["change"], None),
+    Row("audit.logging.summary.space.config.updated", CONFIGURATION, &["change"], None),
+    Row("Space configuration updated", CONFIGURATION, &["change"], None),
+    Row("audit.logging.summary.space.created", CONFIGURATION, &["creation"], None),
+    Row("Space created", CONFIGURATION, &["creation"], None),
+    Row("audit.logging.summary.page.created", CONFIGURATION, &["creation"], None),
+    Row("audit.logging.summary.space.removed", CONFIGURATION, &["deletion"], None),
+    Row("Space deleted", CONFIGURATION, &["deletion"], None),
+    Row("audit.logging.summary.page.deleted", CONFIGURATION, &["deletion"], None),
+    Row("audit.logging.summary.space.import", CONFIGURATION, &["creation"], None),
+    Row("Space import", CONFIGURATION, &["creation"], None),
+    Row("audit.logging.summary.space.export", CONFIGURATION, &["access"], None),
+    Row("Space export", CONFIGURATION, &["access"], None),
+    Row("audit.logging.summary.plugin.enabled", PACKAGE_CONFIGURATION, &["change"], None),
+    Row("audit.logging.summary.plugin.installed", PACKAGE_CONFIGURATION, &["installation"], None),
+    Row("audit.logging.summary.plugin.uninstalled", PACKAGE_CONFIGURATION, &["deletion"], None),
+    Row("audit.logging.summary.plugin.disabled", PACKAGE_CONFIGURATION, &["change"], None),
+    Row("audit.logging.summary.login.success", AUTHENTICATION, &["start"], Some("success")),
+    Row("audit.logging.summary.login.failed", AUTHENTICATION, &["info"], Some("failure")),
+    Row("audit.logging.summary.user.logout", AUTHENTICATION, &["end"], None),
+    Row("audit.logging.summary.sudo.logout", AUTHENTICATION, &["end"], None),
+    Row("audit.logging.summary.sudo.auth.successful", AUTHENTICATION, &["start"], None),
+];
+
+/// The table, ordered so that it can be searched.
+#[derive(Clone, Debug)]
+pub struct Taxonomy {
+    rows: Vec<(&'static str, Kind)>,
+}
+
+impl Taxonomy {
+    pub fn new() -> Self {
+        let mut rows: Vec<(&str, Kind)> = TABLE
+            .iter()
+            .map(|Row(action, categories, types, outcome)| {
+                (
+                    *action,
+                    Kind {
+                        categories,
+                        types,
+                        outcome: *outcome,
+                    },
+                )
+            })
+            .collect();
+        rows.sort_unstable_by_key(|(action, _)| order(action));
+        Taxonomy { rows }
+    }
+
+    /// The kind of a record: by the table, else by the rules.
+    pub fn kind(&self, record: &Record) -> Kind {
+        let Some(action) = record.stable_action().map(Text::decoded) else {
+            return Kind {
+                categories: &[],
+                types: INFO,
+                outcome: None,
+            };
+        };
+        if let Ok(at) = self
+            .rows
+            .binary_search_by_key(&order(&action), |(row, _)| order(row))
+        {
+            return self.rows[at].1.clone();
+        }
+        let category_key = record.category_key.text().map(Text::decoded);
+        by_rule(&action, category_key.unwrap_or(Cow::Borrowed("")).as_ref())
+    }
+}
+
+/// Lengths differ more often than first letters do.
+fn order(action: &str) -> (usize, &[u8]) {
+    (action.len(), action.as_bytes())
+}
+
+const INFO: &[&str] = &["info"];
+
+fn by_rule(action: &str, category_key: &str) -> Kind {
+    let categories: &[&str] = match category_key {
+        "audit.logging.category.permissions" => IAM_CONFIGURATION,
+        "audit.logging.category.user.management" => IAM,
+        "audit.logging.category.auth" => AUTHENTICATION,
+        "audit.logging.category.plugins" => PACKAGE_CONFIGURATION,
+        "audit.logging.category.admin"
+        | "audit.logging.category.spaces"
+        | "audit.logging.category.import.export"
+        | "atlassian.audit.event.category.audit" => CONFIGURATION,
+        _ => &[],
+    };
+    let last_word = action
+        .rsplit(|letter: char| !letter.is_alphabetic())
+        .find(|word| !word.is_empty());
+    let types: &[&str] = match last_word.unwrap_or("").to_lowercase().as_str() {
+        "created" | "added" | "installed" | "imported" => &["creation"],
+        "removed" | "deleted" | "uninstalled" => &["deletion"],
+        "updated" | "edited" | "changed" | "renamed" | "enabled" | "disabled" | "archived" | "restored" => {
+            &["change"]
+        }
+        "searched" | "viewed" | "exported" | "downloaded" => &["access"],
+        _ => INFO,
+    };
+    let allowed = categories
+        .iter()
+        .all(|category| allowed_types(category).contains(&types[0]));
+    Kind {
+        categories,
+        types: if allowed { types } else { INFO },
+        outcome: None,
+    }
+}
+
+/// Which types ECS 8.11 allows for a category.
+fn allowed_types(category: &str) -> &'static [&'static str] {
+    match category {
+        "authentication" => &["start", "end", "info"],
+        "configuration" => &["access", "change", "creation", "deletion", "info"],
+        "iam" => &["admin", "change", "creation", "deletion", "group", "info", "user"],
+        "package" => &["access", "change", "deletion", "info", "installation", "start"],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_action_stands_twice() {
+        let rows = Taxonomy::new().rows;
+        assert!(rows.windows(2).all(|pair| pair[0].0 != pair[1].0));
+    }
+
+    #[test]
+    fn rules() {
+        const C: &str = "audit.logging.category.";
+        for (action, category, categories, kind) in [
+            ("x.widget.created", "permissions", IAM_CONFIGURATION, "creation"),
+            ("x.widget.Removed", "user.management", IAM, "deletion"),
+            ("Widget RENAMED!", "user.management", IAM, "change"),
+            ("x.widget.viewed", "user.management", IAM, "info"),
+            ("x.widget.created", "auth", AUTHENTICATION, "info"),
+            ("x.widget.installed", "plugins", PACKAGE_CONFIGURATION, "info"),
+            ("x.widget.downloaded", "plugins", PACKAGE_CONFIGURATION, "access"),
+            ("x.widget.archived", "admin", CONFIGURATION, "change"),
+            ("x.widget.exported", "spaces", CONFIGURATION, "access"),
+            ("x.widget.imported", "import.export", CONFIGURATION, "creation"),
+            ("x.widget.searched", "other", &[], "access"),
+            ("x.recreated", "other", &[], "info"),
+            ("x.created.2", "other", &[], "creation"),
+            ("écreated", "other", &[], "info"),
+            ("…", "other", &[], "info"),
+        ] {
+            let found = by_rule(action, &format!("{C}{category}"));
+            let expected = Kind {
+                categories,
+                types: &[kind],
+                outcome: None,
+            };
+            assert_eq!(found, expected, "{action} {category}");
+        }
+        assert_eq!(
+            by_rule("x.searched", "atlassian.audit.event.category.audit").categories,
+            CONFIGURATION
+        );
+    }
+}

@@ -1,0 +1,365 @@
+//! Who acted, and which users and groups an event is about.
+
+use std::borrow::Cow;
+
+use super::super::escape::escape;
+use crate::record::token::{decoded, has_escape};
+use crate::record::walk::for_each_element;
+use crate::record::{Record, Shape, Text, Token, object};
+
+/// A text, escaped, without quotes.
+pub type Value<'a> = Cow<'a, str>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Person<'a> {
+    pub id: Option<Value<'a>>,
+    pub name: Option<Value<'a>>,
+    pub full_name: Option<Value<'a>>,
+    pub email: Option<Value<'a>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group<'a> {
+    pub id: Option<Value<'a>>,
+    pub name: Option<Value<'a>>,
+}
+
+/// ECS `user.*` and `group.*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Users<'a> {
+    pub user: Person<'a>,
+    pub target: Person<'a>,
+    pub target_group: Group<'a>,
+    pub changes: Person<'a>,
+    pub group: Group<'a>,
+}
+
+/// What an action does to users and groups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Group,
+    Membership,
+    /// Created or updated: changed values tell more.
+    UserEdited,
+    User,
+    Renamed,
+    Login,
+}
+
+fn action(name: &str) -> Option<Action> {
+    Some(
+        match name.strip_prefix("audit.logging.summary.").unwrap_or(name) {
+            "group.created" | "group.deleted" | "Group created" | "Group deleted" => Action::Group,
+            "group.membership.added" | "group.membership.removed" => Action::Membership,
+            "User added to group" | "User removed from group" => Action::Membership,
+            "user.created" | "user.updated" | "User created" | "User details updated" => Action::UserEdited,
+            "user.deleted" | "User deleted" | "User deactivated" | "user.password.changed" => Action::User,
+            "user.renamed" | "User renamed" => Action::Renamed,
+            "login.success" | "login.failed" => Action::Login,
+            _ => return None,
+        },
+    )
+}
+
+impl<'a> Users<'a> {
+    pub fn of(record: &Record<'a>) -> Self {
+        let author = &record.author;
+        let mut users = Users {
+            user: Person {
+                id: value(author.id),
+                name: login(author.uri),
+                full_name: value(author.name),
+                email: None,
+            },
+            ..Users::default()
+        };
+        if !is_about_users(record) {
+            return users;
+        }
+        let Some(name) = record.stable_action().map(Text::decoded) else {
+            return users;
+        };
+        let action = action(&name);
+        let cloud = record.shape == Shape::Cloud;
+        for list in [record.affected_objects, record.affected_object] {
+            for_each_element(list, |element| {
+                let kind = if cloud { "objectType" } else { "type" };
+                let [kind, id, name, uri] = object(element, [kind, "id", "name", "uri"]);
+                match kind.text() {
+                    Some(kind) if kind.is("Group") => users.affected_group(action, cloud, id, name),
+                    Some(kind) if kind.is("User") => users.affected_user(action, id, name, uri),
+                    _ => {}
+                }
+            });
+        }
+        for_each_element(record.changed_values, |element| {
+            let names = if cloud {
+                ["name", "oldValue", "newValue"]
+            } else {
+                ["i18nKey", "from", "to"]
+            };
+            let [key, from, to] = object(element, names);
+            if let Some(key) = key.text() {
+                users.changed_value(action, &key.decoded(), value(from), value(to));
+            }
+        });
+        users
+    }
+
+    fn affected_group(&mut self, action: Option<Action>, cloud: bool, id: Token<'a>, name: Token<'a>) {
+        let name = value(name);
+        if cloud && let Some((group, account)) = name.as_ref().and_then(removed_member) {
+            self.target_group = Group {
+                id: Some(group),
+                name: None,
+            };
+            self.target.id = Some(account);
+            return;
+        }
+        let group = split_group(name, value(id));
+        match action {
+            Some(Action::Group) => self.group = group,
+            Some(Action::Membership) => self.target_group = group,
+            _ => {}
+        }
+    }
+
+    fn affected_user(&mut self, action: Option<Action>, id: Token<'a>, name: Token<'a>, uri: Token<'a>) {
+        match action {
+            Some(Action::UserEdited | Action::User) => {
+                self.target.id = value(id);
+                self.target.full_name = value(name);
+                self.target.name = login(uri);
+            }
+            Some(Action::Membership) => {
+                self.target.id = value(id);
+                self.target.name = value(name);
+            }
+            Some(Action::Login) => {
+                self.user.id = value(id);
+                self.user.full_name = value(name);
+                if let Some(login) = login(uri) {
+                    self.user.name = Some(login);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn changed_value(
+        &mut self,
+        action: Option<Action>,
+        key: &str,
+        from: Option<Value<'a>>,
+        to: Option<Value<'a>>,
+    ) {
+        let (changes, target) = match (action, key) {
+            (Some(Action::Renamed), "audit.logging.changed.value.username") => {
+                self.changes.name = to;
+                self.target.name = from;
+                return;
+            }
+            (Some(Action::UserEdited), "Username") => (&mut self.changes.name, &mut self.target.name),
+            (Some(Action::UserEdited), "Email") => (&mut self.changes.email, &mut self.target.email),
+            (Some(Action::UserEdited), "Display name") => {
+                (&mut self.changes.full_name, &mut self.target.full_name)
+            }
+            _ => return,
+        };
+        *target = from.or_else(|| to.clone());
+        *changes = to;
+    }
+
+    /// The distinct login names in it, in the order of user, target, changes.
+    pub fn names(&self) -> impl Iterator<Item = &Value<'a>> {
+        let names = [&self.user.name, &self.target.name, &self.changes.name].map(Option::as_ref);
+        (0..names.len()).filter_map(move |at| {
+            let name = names[at]?;
+            let seen = names[..at]
+                .iter()
+                .flatten()
+                .any(|other| decoded(other) == decoded(name));
+            (!seen).then_some(name)
+        })
+    }
+}
+
+fn is_about_users(record: &Record) -> bool {
+    let key = record.category_key.text();
+    key.is_some_and(|key| {
+        key.is("audit.logging.category.user.management") || key.is("audit.logging.category.auth")
+    }) || record
+        .category
+        .text()
+        .is_some_and(|text| text.is("Users and groups"))
+}
+
+fn value(token: Token) -> Option<Value> {
+    token.text().map(|text| Cow::Borrowed(text.escaped()))
+}
+
+/// Takes apart `<uuid>; User: <accountId>`: how Cloud names the group that a member was removed from.
+fn removed_member<'a>(name: &Value<'a>) -> Option<(Value<'a>, Value<'a>)> {
+    let (group, account) = if let Cow::Borrowed(escaped) = name
+        && !has_escape(escaped)
+    {
+        let (group, account) = escaped.split_once("; User: ")?;
+        (Cow::Borrowed(group), Cow::Borrowed(account))
+    } else {
+        let name = decoded(name);
+        let (group, account) = name.split_once("; User: ")?;
+        (escaped(group), escaped(account))
+    };
+    (is_uuid(&group) && !account.is_empty()).then_some((group, account))
+}
+
+/// Splits a trailing `:<uuid>` off a group's name; without one the object's own id is the group's.
+fn split_group<'a>(name: Option<Value<'a>>, id: Option<Value<'a>>) -> Group<'a> {
+    let Some(name) = name else {
+        return Group { id, name: None };
+    };
+    let split = match &name {
+        Cow::Borrowed(plain) if !has_escape(plain) => plain
+            .rsplit_once(':')
+            .filter(|(_, id)| is_uuid(id))
+            .map(|(name, id)| (Cow::Borrowed(name), Cow::Borrowed(id))),
+        other => decoded(other)
+            .rsplit_once(':')
+            .filter(|(_, id)| is_uuid(id))
+            .map(|(name, id)| (escaped(name), escaped(id))),
+    };
+    match split {
+        Some((name, id)) => Group {
+            id: Some(id),
+            name: Some(name).filter(|name| !name.is_empty()),
+        },
+        None => Group { id, name: Some(name) },
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+fn escaped(text: &str) -> Value<'static> {
+    let mut json = Vec::with_capacity(text.len());
+    escape(text, &mut json);
+    Cow::Owned(String::from_utf8_lossy(&json).into_owned())
+}
+
+/// The `username=` parameter at the end of a URI, percent-decoded.
+fn login(uri: Token) -> Option<Value> {
+    let uri = uri.text()?.escaped();
+    if has_escape(uri) {
+        let uri = decoded(uri);
+        return login_parameter(&uri).map(|login| escaped(&percent_decoded(login)));
+    }
+    let login = login_parameter(uri)?;
+    match percent_decoded(login) {
+        Cow::Borrowed(login) => Some(Cow::Borrowed(login)),
+        Cow::Owned(login) => Some(escaped(&login)),
+    }
+}
+
+fn login_parameter(uri: &str) -> Option<&str> {
+    let (_, query) = uri.split_once('?')?;
+    let last = query.rsplit('&').next()?;
+    last.strip_prefix("username=").filter(|login| !login.is_empty())
+}
+
+/// A bad `%xx`, or one that is not UTF-8, stays as it is; `+` stays `+`.
+fn percent_decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        result.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let mut run = Vec::new();
+        while let Some(byte) = percent_byte(&rest[3 * run.len()..]) {
+            run.push(byte);
+        }
+        if run.is_empty() {
+            result.push('%');
+            rest = &rest[1..];
+            continue;
+        }
+        let mut taken = 0;
+        for chunk in run.utf8_chunks() {
+            result.push_str(chunk.valid());
+            taken += chunk.valid().len();
+            let invalid = chunk.invalid().len();
+            result.push_str(&rest[3 * taken..3 * (taken + invalid)]);
+            taken += invalid;
+        }
+        rest = &rest[3 * run.len()..];
+    }
+    result.push_str(rest);
+    Cow::Owned(result)
+}
+
+fn percent_byte(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix('%')?.get(..2)?;
+    digits
+        .bytes()
+        .all(|digit| digit.is_ascii_hexdigit())
+        .then(|| u8::from_str_radix(digits, 16).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins() {
+        for (uri, expected) in [
+            (
+                "http://w/admin/users/viewuser.action?username=admin",
+                Some("admin"),
+            ),
+            (
+                "http://w/x?a=b&username=j.d%40example.com",
+                Some("j.d@example.com"),
+            ),
+            ("http://w/x?username=a+b-c_d", Some("a+b-c_d")),
+            ("http://w/x?username=J%C3%BCrgen", Some("Jürgen")),
+            ("http://w/x?username=100%", Some("100%")),
+            ("http://w/x?username=%zz%4", Some("%zz%4")),
+            ("http://w/x?username=%ff%41%C3", Some("%ffA%C3")),
+            ("http://w/x?username=%22quoted%22", Some("\\\"quoted\\\"")),
+            ("http://w/x?username=a\\u0026", None),
+            ("http://w/x?username=admin&x=y", None),
+            ("http://w/x?surname=admin", None),
+            ("http://w/x?xusername=admin", None),
+            ("http://w/x?username=", None),
+            ("http://w/username=admin", None),
+        ] {
+            let raw = format!("\"{uri}\"");
+            assert_eq!(login(Token::new(&raw)).as_deref(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn group_names() {
+        const ID: &str = "12e51e32-77EE-45ef-a643-55d4c7f6327c";
+        let split = |name: &str| {
+            let Group { id, name } = split_group(Some(Cow::Borrowed(name)), None);
+            (name.map(Cow::into_owned), id.map(Cow::into_owned))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(split(&format!("Ops: A & B:{ID}")), (some("Ops: A & B"), some(ID)));
+        assert_eq!(
+            split(&format!("\\\"Ops\\\":{ID}")),
+            (some("\\\"Ops\\\""), some(ID))
+        );
+        assert_eq!(split(&format!("Ops\\u003a{ID}")), (some("Ops"), some(ID)));
+        assert_eq!(split(&format!(":{ID}")), (None, some(ID)));
+        assert_eq!(split("Ops:12e51e32"), (some("Ops:12e51e32"), None));
+    }
+}

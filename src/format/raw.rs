@@ -1,0 +1,35 @@
+//! The record as it came, with its id.
+
+use super::escape::escape_long;
+use super::{Item, Origin, Out};
+use crate::record::{Parsed, compact};
+
+/// Puts `event_id` before the members of the record and changes nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct Raw;
+
+impl Raw {
+    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+        out.put("{\"event_id\":\"");
+        out.bytes.extend_from_slice(&item.id.hex());
+        out.put("\"");
+        match item.content {
+            Parsed::Record(record) => {
+                let needs_compacting = matches!(item.origin, Origin::Api)
+                    || memchr::memchr2(b'\n', b'\r', record.original.as_bytes()).is_some();
+                let compacted = needs_compacting.then(|| compact(record.original));
+                let record = compacted.as_deref().unwrap_or(record.original).trim_ascii();
+                // A record has a member at least: the one that its shape was told by.
+                out.put(",");
+                out.put_long(record.strip_prefix('{').unwrap_or(record).trim_ascii_start());
+            }
+            Parsed::Unreadable { error, bytes, .. } => {
+                out.put(",\"error\":\"");
+                escape_long(error, out);
+                out.put("\",\"original\":\"");
+                escape_long(&String::from_utf8_lossy(bytes), out);
+                out.put("\"}");
+            }
+        }
+    }
+}

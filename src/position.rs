@@ -1,0 +1,139 @@
+//! The nouns of progress that travel from a source and a sink to the checkpoint.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A hash (XXH3, 64 bits) over a stretch of a file: says whether a file is the one it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub len: u32,
+    pub hash: u64,
+}
+
+impl Evidence {
+    pub fn of(bytes: &[u8]) -> Evidence {
+        Evidence {
+            len: bytes.len() as u32,
+            hash: xxhash_rust::xxh3::xxh3_64(bytes),
+        }
+    }
+}
+
+/// One audit file of one source.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+pub struct FileEntry {
+    /// Number of the file within its source, never used for another.
+    pub key: u32,
+    #[serde(with = "path_text")]
+    pub path: PathBuf,
+    pub dev: u64,
+    pub ino: u64,
+    /// Counts how often the file was truncated or rewritten.
+    pub epoch: u32,
+    /// Of the first bytes of the file.
+    pub prefix: Evidence,
+    /// Of the bytes just before `offset`.
+    pub frontier: Evidence,
+    /// In bytes: all before it has a final outcome. Always a record boundary.
+    pub offset: u64,
+    /// In bytes, when the file was last looked at.
+    pub size: u64,
+    pub mtime_ms: i64,
+    /// Nothing more will be read from this file.
+    pub finished: bool,
+    pub last_seen_ms: i64,
+}
+
+/// How long an output was when the positions of the same commit were reached.
+///
+/// A source that has lost its mark has an output that must not be cut.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct SinkMark {
+    pub sink: String,
+    #[serde(with = "path_text")]
+    pub path: PathBuf,
+    pub dev: u64,
+    pub ino: u64,
+    /// When this was so, by the wall clock.
+    #[serde(default)]
+    pub at_ms: i64,
+    /// Counts the output's rotations.
+    pub generation: u64,
+    /// In bytes.
+    pub length: u64,
+}
+
+/// Bytes `from..to` of a file that will never be delivered.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct Loss {
+    pub at_ms: i64,
+    #[serde(with = "path_text")]
+    pub path: PathBuf,
+    pub from: u64,
+    pub to: u64,
+    pub reason: String,
+}
+
+/// What a source's checkpoint has to learn.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    pub files: Vec<FileEntry>,
+    pub forget: Vec<u32>,
+    pub losses: Vec<Loss>,
+}
+
+impl Progress {
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.forget.is_empty() && self.losses.is_empty()
+    }
+
+    /// Adds what came later; of a file only the newest entry counts.
+    pub fn merge(&mut self, later: Progress) {
+        for entry in later.files {
+            match self.files.iter_mut().find(|known| known.key == entry.key) {
+                Some(known) => *known = entry,
+                None => self.files.push(entry),
+            }
+        }
+        self.files.retain(|entry| !later.forget.contains(&entry.key));
+        self.forget.extend(later.forget);
+        self.losses.extend(later.losses);
+    }
+}
+
+/// A path is a JSON string. One that is not UTF-8 is written as U+0000, which no path can hold, and its bytes
+/// in hexadecimal.
+mod path_text {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(text) = path.to_str() {
+            return serializer.serialize_str(text);
+        }
+        let mut hex = String::from("\0");
+        for byte in path.as_os_str().as_bytes() {
+            hex.push_str(&format!("{byte:02x}"));
+        }
+        serializer.serialize_str(&hex)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let Some(hex) = text.strip_prefix('\0') else {
+            return Ok(PathBuf::from(text));
+        };
+        let mut bytes = Vec::with_capacity(hex.len() / 2);
+        for pair in hex.as_bytes().chunks(2) {
+            let byte = std::str::from_utf8(pair)
+                .ok()
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok());
+            bytes.push(byte.ok_or_else(|| D::Error::custom("path is not hexadecimal"))?);
+        }
+        Ok(PathBuf::from(OsString::from_vec(bytes)))
+    }
+}

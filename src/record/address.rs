@@ -1,0 +1,112 @@
+//! Hosts and addresses out of the texts that hold them.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The host of a URL: lower case, without user, port and brackets.
+pub fn host(url: &str) -> Option<Cow<'_, str>> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#', '\\']).next()?;
+    let host_port = authority.rsplit('@').next()?;
+    let host = match host_port.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']')?.0,
+        None => host_port.split(':').next()?,
+    };
+    if host.is_empty() {
+        return None;
+    }
+    if host
+        .bytes()
+        .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+    {
+        return Some(Cow::Borrowed(host));
+    }
+    Some(Cow::Owned(host.to_lowercase()))
+}
+
+/// The addresses in `source`, which behind a proxy is a list: each as it stands there, without port, brackets
+/// and zone id. What is no address is passed over.
+pub fn addresses(source: &str) -> impl Iterator<Item = (&str, IpAddr)> {
+    source.split([',', ';', ' ', '\t']).filter_map(address)
+}
+
+fn address(text: &str) -> Option<(&str, IpAddr)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (inside, behind) = rest.split_once(']')?;
+        if !behind.is_empty() {
+            port(behind.strip_prefix(':')?)?;
+        }
+        return v6(inside);
+    }
+    let colons = memchr::memchr_iter(b':', text.as_bytes()).take(2).count();
+    match colons {
+        0 => Some((text, IpAddr::V4(text.parse().ok()?))),
+        1 => {
+            let (address, behind) = text.split_once(':')?;
+            port(behind)?;
+            Some((address, IpAddr::V4(address.parse().ok()?)))
+        }
+        _ => v6(text),
+    }
+}
+
+fn v6(text: &str) -> Option<(&str, IpAddr)> {
+    let address = text.split('%').next()?;
+    Some((address, IpAddr::V6(address.parse::<Ipv6Addr>().ok()?)))
+}
+
+fn port(text: &str) -> Option<u16> {
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f69_source_chain() {
+        for (source, expected) in [
+            ("81.2.69.143", &["81.2.69.143"][..]),
+            ("1.2.3.4, 192.168.22.33", &["1.2.3.4", "192.168.22.33"]),
+            ("unknown, 1.2.3.4:8080,10.0.0.1", &["1.2.3.4", "10.0.0.1"]),
+            ("2001:DB8::1", &["2001:DB8::1"]),
+            ("[2001:db8::1]:443, [::1]", &["2001:db8::1", "::1"]),
+            ("fe80::1%eth0, [fe80::2%25eth0]:80", &["fe80::1", "fe80::2"]),
+            ("::ffff:10.1.2.3", &["::ffff:10.1.2.3"]),
+            ("unknown", &[]),
+            ("", &[]),
+            (" , ,,", &[]),
+            ("256.1.1.1", &[]),
+            ("1.2.3", &[]),
+            ("1.2.3.4:99999", &[]),
+            ("[1.2.3.4]", &[]),
+            ("[::1", &[]),
+            ("[::1]443", &[]),
+        ] {
+            let found: Vec<&str> = addresses(source).map(|(text, _)| text).collect();
+            assert_eq!(found, expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for (url, expected) in [
+            ("http://confluence.internal:8090", Some("confluence.internal")),
+            ("https://Wiki.Example.COM/confluence", Some("wiki.example.com")),
+            (
+                "https://user:pw@wiki.example.com:443/?a=b@c",
+                Some("wiki.example.com"),
+            ),
+            ("http://[2001:DB8::1]:8090/", Some("2001:db8::1")),
+            ("http://WÜRZBURG.example", Some("würzburg.example")),
+            ("https://wiki.example.com?x", Some("wiki.example.com")),
+            ("wiki.example.com", None),
+            ("http://", None),
+            ("http://:8090/", None),
+            ("http://[::1", None),
+            ("", None),
+        ] {
+            assert_eq!(host(url).as_deref(), expected, "{url}");
+        }
+    }
+}

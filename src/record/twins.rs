@@ -1,0 +1,68 @@
+//! Counts events that are alike in everything, so that the second is not taken for a repetition of the first. Pure.
+
+use super::EventId;
+use std::collections::{HashMap, VecDeque};
+
+/// Twins carry the same millisecond, so they stand close together in a file even where its lines are out of order.
+/// A count over a bounded stretch of bytes can be made again from the file alone, wherever reading starts.
+pub const WINDOW_BYTES: u64 = 1 << 20;
+
+#[derive(Default)]
+pub struct Twins {
+    counts: HashMap<EventId, Count>,
+    recent: VecDeque<(u64, EventId)>,
+}
+
+struct Count {
+    in_window: u32,
+    next: u32,
+}
+
+impl Twins {
+    /// The number of this event among its twins, 0 for the first. `at` is where it stands: it never goes back.
+    pub fn number(&mut self, id: EventId, at: u64) -> u32 {
+        while let Some(&(oldest, gone)) = self.recent.front()
+            && at.saturating_sub(oldest) > WINDOW_BYTES
+        {
+            self.recent.pop_front();
+            if let Some(count) = self.counts.get_mut(&gone) {
+                count.in_window -= 1;
+                if count.in_window == 0 {
+                    self.counts.remove(&gone);
+                }
+            }
+        }
+        let count = self.counts.entry(id).or_insert(Count {
+            in_window: 0,
+            next: 0,
+        });
+        let number = count.next;
+        count.in_window += 1;
+        count.next += 1;
+        self.recent.push_back((at, id));
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f35_twins_are_counted_within_the_window_only() {
+        let (a, b) = (EventId(1), EventId(2));
+        let mut twins = Twins::default();
+        let numbers = [
+            (a, 0),
+            (b, 10),
+            (a, 20),
+            (a, 30),
+            (b, 40),
+            (a, WINDOW_BYTES + 30),
+            (a, 9 * WINDOW_BYTES),
+        ]
+        .map(|(id, at)| twins.number(id, at));
+        assert_eq!(numbers, [0, 0, 1, 2, 1, 3, 0]);
+        assert_eq!(twins.counts.len(), 1);
+    }
+}

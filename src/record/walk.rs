@@ -1,0 +1,274 @@
+//! Walks over JSON that is known to be valid, one pass, without a tree.
+
+use std::borrow::Cow;
+
+use super::token::{self, Token};
+
+/// What is nested deeper than this is not taken for a record. Confluence needs 3; serde_json's own limit is 128.
+pub const DEPTH_MAX: usize = 128;
+
+/// A place in valid JSON. On text that is not valid it yields nonsense, but it ends and does not panic.
+pub struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Cursor { text, at: 0 }
+    }
+
+    /// Where the next value starts, in bytes from the start of the text.
+    pub fn place(&mut self) -> usize {
+        self.skip_space();
+        self.at
+    }
+
+    /// The first byte of what comes next, 0 at the end.
+    pub fn peek(&mut self) -> u8 {
+        self.skip_space();
+        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
+    }
+
+    /// Steps over one byte: an opening bracket or brace.
+    pub fn enter(&mut self) {
+        self.skip_space();
+        self.at += 1;
+    }
+
+    /// Whether one more element or member comes; steps over the comma before it or the closing sign.
+    pub fn more(&mut self) -> bool {
+        if self.peek() == b',' {
+            self.at += 1;
+        }
+        match self.peek() {
+            b']' | b'}' => {
+                self.at += 1;
+                false
+            }
+            0 => false,
+            _ => true,
+        }
+    }
+
+    /// The next member's name, between its quotes, still escaped. The value is next.
+    pub fn key_escaped(&mut self) -> &'a str {
+        let key = self.value();
+        if self.peek() == b':' {
+            self.at += 1;
+        }
+        key.get(1..key.len().saturating_sub(1)).unwrap_or("")
+    }
+
+    pub fn key(&mut self) -> Cow<'a, str> {
+        token::decoded(self.key_escaped())
+    }
+
+    /// The next value as it stands.
+    pub fn value(&mut self) -> &'a str {
+        self.skip_space();
+        let start = self.at;
+        self.skip();
+        self.text.get(start..self.at).unwrap_or("")
+    }
+
+    pub fn token(&mut self) -> Token<'a> {
+        Token::new(self.value())
+    }
+
+    /// Steps over the next value.
+    pub fn skip(&mut self) {
+        self.skip_space();
+        let bytes = self.text.as_bytes();
+        match bytes.get(self.at) {
+            Some(b'"') => self.at = string_end(bytes, self.at),
+            Some(b'{' | b'[') => {
+                let mut depth = 0_usize;
+                while let Some(&byte) = bytes.get(self.at) {
+                    match byte {
+                        b'"' => {
+                            self.at = string_end(bytes, self.at);
+                            continue;
+                        }
+                        b'{' | b'[' => depth += 1,
+                        b'}' | b']' => depth -= 1,
+                        _ => {}
+                    }
+                    self.at += 1;
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+            _ => {
+                let start = self.at;
+                while let Some(byte) = bytes.get(self.at)
+                    && !matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')
+                {
+                    self.at += 1;
+                }
+                // Never stand still, whatever the text is.
+                self.at = self.at.max(start + 1);
+            }
+        }
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.text.as_bytes().get(self.at) {
+            self.at += 1;
+        }
+    }
+}
+
+/// The end of the string that starts at `start`, behind its closing quote.
+pub fn string_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
+        at += found;
+        let escapes = bytes[start + 1..at]
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'\\')
+            .count();
+        at += 1;
+        if escapes % 2 == 0 {
+            return at;
+        }
+    }
+    bytes.len()
+}
+
+/// Whether nothing but null, `""`, `{}` and `[]` is in a value, at any depth. Ends at the first thing it finds.
+pub fn is_empty(raw: &str) -> bool {
+    let bytes = raw.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                let end = string_end(bytes, at);
+                let mut next = end;
+                while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(next) {
+                    next += 1;
+                }
+                let is_key = bytes.get(next) == Some(&b':');
+                if !is_key && end - at > 2 {
+                    return false;
+                }
+                at = end;
+                continue;
+            }
+            b'n' => {
+                at += 4;
+                continue;
+            }
+            b'{' | b'}' | b'[' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' => {}
+            _ => return false,
+        }
+        at += 1;
+    }
+    true
+}
+
+/// Whether anything is nested deeper than [`DEPTH_MAX`]. Reads the text with care only if it could be.
+pub fn is_too_deep(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let openings = |bytes: &[u8]| bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    let mut seen = 0;
+    let could_be = bytes.chunks(4096).any(|chunk| {
+        seen += openings(chunk);
+        seen > DEPTH_MAX
+    });
+    if !could_be {
+        return false;
+    }
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at = string_end(bytes, at);
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// JSON without the white space outside its strings; nothing else is changed.
+pub fn compact(json: &str) -> String {
+    let bytes = json.as_bytes();
+    let mut result = String::with_capacity(json.len());
+    let (mut kept, mut at) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = string_end(bytes, at),
+            b' ' | b'\t' | b'\r' | b'\n' => {
+                result.push_str(&json[kept..at]);
+                at += 1;
+                kept = at;
+            }
+            _ => at += 1,
+        }
+    }
+    result.push_str(&json[kept..]);
+    result
+}
+
+/// The names of the members that lead to the value at `place`, joined by dots; list elements have no name.
+pub fn path_at(text: &str, place: usize) -> String {
+    let mut path = String::new();
+    let mut cursor = Cursor::new(text);
+    loop {
+        let object = match cursor.peek() {
+            b'{' => true,
+            b'[' => false,
+            _ => return path,
+        };
+        cursor.enter();
+        let mut inside = false;
+        while cursor.more() {
+            let key = if object { cursor.key() } else { Cow::Borrowed("") };
+            let start = cursor.place();
+            cursor.skip();
+            if place < cursor.at {
+                if object {
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    path.push_str(&key);
+                }
+                cursor.at = start;
+                inside = true;
+                break;
+            }
+        }
+        if !inside {
+            return path;
+        }
+    }
+}
+
+/// Hands on each element of a list that is not empty; an object counts as a list of one.
+pub fn for_each_element<'a>(list: Token<'a>, mut each: impl FnMut(Token<'a>)) {
+    if !list.is_list() {
+        if !list.is_missing() {
+            each(list);
+        }
+        return;
+    }
+    let mut cursor = Cursor::new(list.raw());
+    cursor.enter();
+    while cursor.more() {
+        let element = cursor.token();
+        if !element.is_missing() {
+            each(element);
+        }
+    }
+}

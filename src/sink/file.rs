@@ -1,0 +1,138 @@
+//! A local file of events, one a line, rotated by size and day: every event in it exactly once.
+//!
+//! A checkpoint carries the file's length along with the source's position. After a crash the file is cut back to that
+//! length and the source repeats from that position, so that neither a torn line nor a repeated one remains.
+
+mod output;
+mod recover;
+
+pub use output::Output;
+
+use super::{Batch, Message, Report};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// While events keep coming, the disk is asked to keep them this often; fsync is what costs here.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// After this pause the stream counts as quiet, and what is there is made durable at once.
+const QUIET: Duration = Duration::from_millis(5);
+/// How much may be written and not yet durable: it bounds the time that a stop has to wait.
+const UNSYNCED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// A write that failed (a full disk, mostly) is tried again after this long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Batches that are written and not yet durable.
+struct Finals {
+    waiting: Vec<Report>,
+    syncing: Vec<Report>,
+    waiting_bytes: u64,
+    busy: bool,
+    last: Instant,
+}
+
+/// Writes until told to end and everything is durable. `own` sends to `messages`. An error means that it is not known
+/// what the disk holds: the process must end, and the next one starts from the checkpoint.
+pub fn run(
+    mut output: Output,
+    messages: Receiver<Message>,
+    own: Sender<Message>,
+    report: impl Fn(Report),
+) -> io::Result<()> {
+    let (sync, jobs) = channel::<output::Sync>();
+    std::thread::Builder::new().name("sync".into()).spawn(move || {
+        for job in jobs {
+            if own.send(Message::Synced(job.run())).is_err() {
+                break;
+            }
+        }
+    })?;
+    let mut backlog: VecDeque<Batch> = VecDeque::new();
+    let mut finals = Finals {
+        waiting: Vec::new(),
+        syncing: Vec::new(),
+        waiting_bytes: 0,
+        busy: false,
+        last: crate::clock::monotonic(),
+    };
+    let (mut ended, mut retry_at, mut failures) = (false, None::<Instant>, 0u32);
+    loop {
+        let now = crate::clock::monotonic();
+        let writable = !backlog.is_empty()
+            && retry_at.is_none_or(|at| now >= at)
+            && finals.waiting_bytes < UNSYNCED_BYTES_MAX;
+        let message = if writable {
+            messages.try_recv().ok()
+        } else {
+            let wait = match retry_at {
+                Some(at) if !backlog.is_empty() => Some(at.saturating_duration_since(now)),
+                _ if finals.waiting.is_empty() || finals.busy => None,
+                _ => Some(QUIET),
+            };
+            match wait.map_or_else(
+                || messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                |w| messages.recv_timeout(w),
+            ) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Message::End),
+            }
+        };
+        let quiet = message.is_none() && !writable;
+        match message {
+            Some(Message::Batch(batch)) => backlog.push_back(batch),
+            Some(Message::End) => ended = true,
+            Some(Message::Synced(result)) => {
+                result?;
+                finals.busy = false;
+                finals.syncing.drain(..).for_each(&report);
+            }
+            None => {}
+        }
+        if writable && let Some(batch) = backlog.pop_front() {
+            crate::failpoint::hit("before_send");
+            match output.write(&batch) {
+                Ok(mark) => {
+                    crate::failpoint::hit("after_send");
+                    finals.waiting_bytes += batch.bytes.len() as u64;
+                    let events = batch.ends.len() as u64;
+                    finals.waiting.extend(batch.number.map(|number| Report::Final {
+                        number,
+                        events,
+                        mark: Some(mark),
+                    }));
+                    report(Report::Written(batch.bytes));
+                    if std::mem::take(&mut failures) > 0 {
+                        tracing::info!(path = output.path(), "writing goes on");
+                    }
+                    retry_at = None;
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::error!(path = output.path(), %error, "cannot write events; trying again every {RETRY:?}, reading pauses meanwhile");
+                    }
+                    backlog.push_front(batch);
+                    retry_at = Some(crate::clock::monotonic() + RETRY);
+                }
+            }
+        }
+        let due = quiet
+            || ended
+            || finals.last.elapsed() >= SYNC_INTERVAL
+            || finals.waiting_bytes >= UNSYNCED_BYTES_MAX / 2;
+        if due && !finals.busy && !finals.waiting.is_empty() {
+            finals.busy = true;
+            finals.last = crate::clock::monotonic();
+            finals.waiting_bytes = 0;
+            finals.syncing = std::mem::take(&mut finals.waiting);
+            if sync.send(output.sync()?).is_err() {
+                return Err(io::Error::other("the thread that makes output durable is gone"));
+            }
+        }
+        if ended && backlog.is_empty() && finals.waiting.is_empty() && finals.syncing.is_empty() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The file that is being written, and its rotation.
+
+use super::super::Batch;
+use crate::config::FileSinkConfig;
+use crate::position::SinkMark;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+pub struct Output {
+    pub(super) sink: String,
+    pub(super) path: PathBuf,
+    pub(super) config: FileSinkConfig,
+    pub(super) file: File,
+    pub(super) generation: u64,
+    /// Where the next byte goes: the file's length as far as it is ours.
+    pub(super) length: u64,
+    /// Where the last whole event ends.
+    pub(super) whole: u64,
+    /// How much of a batch was written before a write failed.
+    pub(super) taken: usize,
+    pub(super) day: i64,
+    /// Rotated files that are not durable yet.
+    pub(super) rotated: Vec<File>,
+}
+
+/// What is to be made durable, apart from the writing.
+pub struct Sync {
+    files: Vec<File>,
+    /// Names changed: their directory too.
+    directory: Option<File>,
+    /// Rotated files over the number to keep.
+    surplus: Vec<PathBuf>,
+}
+
+impl Sync {
+    pub fn run(self) -> io::Result<()> {
+        for file in self.files {
+            file.sync_data()?;
+        }
+        if let Some(directory) = self.directory {
+            directory.sync_all()?;
+        }
+        for path in self.surplus {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a rotated output that is over the number to keep");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Output {
+    pub fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// How long the file is with its last whole event.
+    pub fn mark(&self) -> io::Result<SinkMark> {
+        let metadata = self.file.metadata()?;
+        Ok(SinkMark {
+            sink: self.sink.clone(),
+            path: self.path.clone(),
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+            at_ms: crate::clock::now_ms(),
+            generation: self.generation,
+            length: self.whole,
+        })
+    }
+
+    /// Writes the batch. After an error the same batch must be given again: it goes on where it stopped.
+    pub fn write(&mut self, batch: &Batch) -> io::Result<SinkMark> {
+        self.notice_strangers()?;
+        let today = day(crate::clock::now_ms());
+        if self.config.rotate_daily && today != self.day && self.between_events() {
+            if self.length > 0 {
+                self.rotate()?;
+            }
+            self.day = today;
+        }
+        // A file is full at the first event end at or over the limit: where that is depends on nothing but the events.
+        let mut length = self.length;
+        let taken = self.taken;
+        let mut before = taken;
+        for &end in batch.ends.iter().filter(|&&end| end as usize > taken) {
+            let end = end as usize;
+            length += (end - before) as u64;
+            before = end;
+            if length >= self.config.rotate_bytes {
+                self.append(batch, end)?;
+                self.rotate()?;
+                length = 0;
+            }
+        }
+        self.append(batch, before)?;
+        self.append(batch, batch.bytes.len())?;
+        self.taken = 0;
+        self.mark()
+    }
+
+    /// Hands over what was written since the last call.
+    pub fn sync(&mut self) -> io::Result<Sync> {
+        let mut files = std::mem::take(&mut self.rotated);
+        let directory = if files.is_empty() {
+            None
+        } else {
+            Some(File::open(parent(&self.path))?)
+        };
+        let surplus = if files.is_empty() {
+            Vec::new()
+        } else {
+            surplus(&self.path, self.config.keep)
+        };
+        files.push(self.file.try_clone()?);
+        Ok(Sync {
+            files,
+            directory,
+            surplus,
+        })
+    }
+
+    /// Writes the batch on up to `end`; where that is an event's end, the file is whole again.
+    fn append(&mut self, batch: &Batch, end: usize) -> io::Result<()> {
+        if end == self.taken {
+            return Ok(());
+        }
+        let bytes = &batch.bytes[self.taken..end];
+        self.file.write_all_at(bytes, self.length)?;
+        self.length += bytes.len() as u64;
+        self.taken = end;
+        if batch.ends.binary_search(&(end as u32)).is_ok() {
+            self.whole = self.length;
+        }
+        Ok(())
+    }
+
+    fn between_events(&self) -> bool {
+        self.whole == self.length
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let to = rotated_name(&self.path, crate::clock::now_ms(), self.generation);
+        std::fs::rename(&self.path, &to)?;
+        self.begin_anew()
+    }
+
+    fn begin_anew(&mut self) -> io::Result<()> {
+        let next = open(&self.path)?;
+        let length = next.metadata()?.len();
+        self.rotated.push(std::mem::replace(&mut self.file, next));
+        self.generation += 1;
+        (self.length, self.whole) = (length, length);
+        Ok(())
+    }
+
+    /// Somebody else's rotation: the file was moved away, or cut under our hands.
+    fn notice_strangers(&mut self) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        let under_path = std::fs::symlink_metadata(&self.path);
+        let moved = match &under_path {
+            Ok(there) => (there.dev(), there.ino()) != (own.dev(), own.ino()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+            Err(_) => false,
+        };
+        if moved && self.between_events() {
+            tracing::warn!(
+                path = self.path(),
+                "the output was moved away by another program; a new file is begun"
+            );
+            return self.begin_anew();
+        }
+        if own.len() < self.length {
+            tracing::warn!(
+                path = self.path(),
+                "the output was cut by another program; events are appended to what is left"
+            );
+            self.generation += 1;
+            (self.length, self.whole) = (own.len(), own.len());
+        }
+        Ok(())
+    }
+}
+
+/// Opens or makes the file: for its owner only, and no link.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "is not a regular file",
+        ));
+    }
+    Ok(file)
+}
+
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Number of the UTC day.
+pub(super) fn day(ms: i64) -> i64 {
+    ms.div_euclid(86_400_000)
+}
+
+/// `events.ndjson` of generation 17 becomes `events.ndjson.2026-11-21.000017`.
+fn rotated_name(path: &Path, now_ms: i64, generation: u64) -> PathBuf {
+    let date = jiff::Timestamp::from_millisecond(now_ms)
+        .unwrap_or_default()
+        .strftime("%Y-%m-%d")
+        .to_string();
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{date}.{generation:06}"));
+    name.into()
+}
+
+/// The rotated files of `path` with their generations, oldest first.
+pub(super) fn rotated_files(path: &Path) -> Vec<(u64, PathBuf)> {
+    let Some(base) = path.file_name().and_then(|name| name.to_str()) else {
+        return Vec::new();
+    };
+    let Ok(entries) = std::fs::read_dir(parent(path)) else {
+        return Vec::new();
+    };
+    let mut out: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name();
+            let (date, generation) = name
+                .to_str()?
+                .strip_prefix(base)?
+                .strip_prefix('.')?
+                .rsplit_once('.')?;
+            let dated = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+            let generation = generation
+                .parse()
+                .ok()
+                .filter(|_| dated && generation.len() >= 6)?;
+            Some((generation, entry.path()))
+        })
+        .collect();
+    out.sort();
+    out
+}
+
+fn surplus(path: &Path, keep: usize) -> Vec<PathBuf> {
+    let files = rotated_files(path);
+    let over = files.len().saturating_sub(keep);
+    files.into_iter().take(over).map(|(_, path)| path).collect()
+}

@@ -1,0 +1,147 @@
+use super::*;
+use proptest::prelude::*;
+
+#[derive(Debug, PartialEq, Clone)]
+enum Owned {
+    Line(u64, Vec<u8>),
+    Malformed(u64, u64, Why),
+}
+
+fn own(frame: Frame<'_>) -> Owned {
+    match frame {
+        Frame::Line { body, offset } => Owned::Line(offset, body.to_vec()),
+        Frame::Malformed {
+            offset, bytes, why, ..
+        } => Owned::Malformed(offset, bytes, why),
+    }
+}
+
+/// Feeds `bytes` in parts of the given lengths (cycled) and returns every frame and the last boundary.
+fn frames(bytes: &[u8], parts: &[usize], max: usize, finished: bool) -> (Vec<Owned>, u64) {
+    let mut framer = Framer::new(0, b"", max);
+    let mut out = Vec::new();
+    let (mut fed, mut turn) = (0, 0);
+    while fed < bytes.len() {
+        let n = parts[turn % parts.len()].clamp(1, bytes.len() - fed);
+        framer.room(n)[..n].copy_from_slice(&bytes[fed..fed + n]);
+        framer.filled(n);
+        (fed, turn) = (fed + n, turn + 1);
+        while let Some(frame) = framer.next_frame() {
+            out.push(own(frame));
+        }
+        if let Some(frontier) = framer.frontier() {
+            let boundary = framer.boundary() as usize;
+            assert_eq!(frontier, &bytes[boundary - frontier.len()..boundary]);
+        }
+    }
+    if finished && let Some(frame) = framer.last_frame() {
+        out.push(own(frame));
+    }
+    (out, framer.boundary())
+}
+
+fn line(offset: u64, body: &str) -> Owned {
+    Owned::Line(offset, body.as_bytes().to_vec())
+}
+
+#[test]
+fn f12_framing_golden() {
+    let check = |bytes: &str, expect: &[Owned], boundary: u64| {
+        assert_eq!(
+            frames(bytes.as_bytes(), &[bytes.len().max(1)], 100, false),
+            (expect.to_vec(), boundary)
+        );
+    };
+    check("", &[], 0);
+    check("{a}\n{b}\n", &[line(0, "{a}"), line(4, "{b}")], 8);
+    check("{a}\r\n\r\n  \n\n{b}\r\n", &[line(0, "{a}"), line(11, "{b}")], 16);
+    check(
+        "\u{feff}{a}\n\u{feff}{b}\n",
+        &[line(3, "{a}"), line(7, "\u{feff}{b}")],
+        14,
+    );
+    check("\u{feff}\n{a}\n", &[line(4, "{a}")], 8);
+    check("{a}\n{half", &[line(0, "{a}")], 4);
+    check("\n\n\n", &[], 3);
+    check("a\rb\r\n", &[line(0, "a\rb")], 5);
+}
+
+#[test]
+fn f11_a_run_of_nul_is_one_record_and_what_follows_is_another() {
+    let mut bytes = b"{a}\n{cut".to_vec();
+    bytes.extend([0; 5000]);
+    bytes.extend(b"{b}\n\0\0\n{c}\n");
+    for part in [1, 7, 4096, 1 << 20] {
+        let (out, boundary) = frames(&bytes, &[part], 100, false);
+        let expect = [
+            line(0, "{a}"),
+            Owned::Malformed(4, 5004, Why::Nul),
+            line(5008, "{b}"),
+            Owned::Malformed(5012, 2, Why::Nul),
+            line(5015, "{c}"),
+        ];
+        assert_eq!(
+            (out, boundary),
+            (expect.to_vec(), bytes.len() as u64),
+            "parts of {part}"
+        );
+    }
+}
+
+#[test]
+fn f09_a_long_record_is_passed_over_in_constant_memory() {
+    let mut framer = Framer::new(0, b"", 1000);
+    let piece = [b'x'; 512];
+    for _ in 0..10_000 {
+        framer.room(piece.len()).copy_from_slice(&piece);
+        framer.filled(piece.len());
+        assert!(framer.next_frame().is_none());
+        assert!(framer.buf.capacity() < 8192, "{}", framer.buf.capacity());
+        assert_eq!(framer.boundary(), 0);
+    }
+    framer.room(5).copy_from_slice(b"\n{a}\n");
+    framer.filled(5);
+    match framer.next_frame() {
+        Some(Frame::Malformed {
+            prefix,
+            offset: 0,
+            bytes: 5_120_000,
+            hash,
+            why: Why::TooLong,
+        }) => {
+            assert_eq!(prefix, [b'x'; 1024]);
+            assert_eq!(hash, xxhash_rust::xxh3::xxh3_64(&vec![b'x'; 5_120_000]));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(framer.next_frame().map(own), Some(line(5_120_001, "{a}")));
+}
+
+#[test]
+fn f08_the_rest_of_a_finished_file_is_a_record() {
+    assert_eq!(
+        frames(b"{a}\n{b}", &[3], 100, true).0,
+        [line(0, "{a}"), line(4, "{b}")]
+    );
+    assert_eq!(frames(b"{a}\n  \r", &[3], 100, true).0, [line(0, "{a}")]);
+    assert_eq!(
+        frames(b"{a}\n\0\0", &[3], 100, true).0,
+        [line(0, "{a}"), Owned::Malformed(4, 2, Why::Nul)]
+    );
+}
+
+proptest! {
+    /// Where the bytes are cut in reading changes nothing (F06).
+    #[test]
+    fn f06_split_anywhere(
+        pieces in prop::collection::vec(prop_oneof![
+            "[a-z]{0,30}", Just("\n".to_owned()), Just("\r\n".to_owned()), Just("\0\0".to_owned()), Just("\u{feff}".to_owned())
+        ], 0..60),
+        parts in prop::collection::vec(1usize..50, 1..8),
+        finished: bool,
+    ) {
+        let bytes = pieces.concat().into_bytes();
+        let whole = frames(&bytes, &[bytes.len().max(1)], 40, finished);
+        prop_assert_eq!(frames(&bytes, &parts, 40, finished), whole);
+    }
+}

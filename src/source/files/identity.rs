@@ -1,0 +1,159 @@
+//! Decides whether a file found now is one that was read before: by evidence, never by name alone. Pure.
+
+use crate::position::{Evidence, FileEntry};
+use std::path::Path;
+
+/// What a look at the directory tells of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub path: String,
+    pub dev: u64,
+    pub ino: u64,
+    pub size: u64,
+    pub mtime_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The entry's file: go on at its offset. `moved` says that name or device changed on the way.
+    Resume {
+        entry: usize,
+        moved: bool,
+    },
+    /// The entry's file, but what was read of it is gone: begin anew, one epoch later.
+    Restart {
+        entry: usize,
+    },
+    New,
+}
+
+/// Looks `seen` up among the entries. `holds` reads the file and says whether the evidence still stands before an offset.
+///
+/// The inode is asked first, for a renamed file keeps it; an inode is used again after a deletion, so it proves nothing
+/// by itself. Then the path: a file on a remounted or restored volume has a new device or inode but the same bytes.
+pub fn resolve(entries: &[FileEntry], seen: &Seen, holds: &mut dyn FnMut(u64, Evidence) -> bool) -> Verdict {
+    let by_inode = entries
+        .iter()
+        .position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
+    let by_path = entries.iter().position(|e| e.path == Path::new(&seen.path));
+    for entry in [by_inode, by_path].into_iter().flatten() {
+        if stands(&entries[entry], seen, holds) {
+            let known = &entries[entry];
+            let moved =
+                (known.dev, known.ino, known.path.as_path()) != (seen.dev, seen.ino, Path::new(&seen.path));
+            return Verdict::Resume { entry, moved };
+        }
+    }
+    match by_inode {
+        Some(entry) if Some(entry) == by_path => Verdict::Restart { entry },
+        _ => Verdict::New,
+    }
+}
+
+fn stands(entry: &FileEntry, seen: &Seen, holds: &mut dyn FnMut(u64, Evidence) -> bool) -> bool {
+    let same_inode = (entry.dev, entry.ino) == (seen.dev, seen.ino);
+    // Without a byte read there is no evidence, and nothing to lose: the same file only if everything else agrees.
+    if entry.offset == 0 {
+        return same_inode && entry.path == Path::new(&seen.path);
+    }
+    seen.size >= entry.offset
+        && holds(entry.offset, entry.frontier)
+        && holds(u64::from(entry.prefix.len), entry.prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, dev: u64, ino: u64, offset: u64) -> FileEntry {
+        let evidence = Evidence {
+            len: offset.min(8) as u32,
+            hash: offset,
+        };
+        FileEntry {
+            path: path.into(),
+            dev,
+            ino,
+            offset,
+            prefix: evidence,
+            frontier: evidence,
+            ..Default::default()
+        }
+    }
+
+    /// F03: twelve combinations of place, size and evidence, and what each is.
+    #[test]
+    fn f03_resolve_table() {
+        let resume = |moved| Verdict::Resume { entry: 0, moved };
+        let restart = Verdict::Restart { entry: 0 };
+        let table = [
+            // path, dev, ino, size, prefix holds, frontier holds → verdict
+            ("a", 1, 10, 100, true, true, resume(false)),
+            ("a", 1, 10, 200, true, true, resume(false)),
+            ("a", 1, 10, 99, true, true, restart),        // shrunk
+            ("a", 1, 10, 200, true, false, restart),      // rewritten before the offset
+            ("a", 1, 10, 200, false, true, restart),      // begins otherwise
+            ("b", 1, 10, 200, true, true, resume(true)),  // renamed
+            ("b", 1, 10, 200, true, false, Verdict::New), // inode used again
+            ("b", 1, 10, 50, true, true, Verdict::New),   // inode used again, shorter
+            ("a", 2, 10, 100, true, true, resume(true)),  // other device: remounted
+            ("a", 1, 11, 200, true, true, resume(true)),  // restored copy
+            ("a", 1, 11, 200, true, false, Verdict::New), // deleted and made again
+            ("b", 2, 11, 200, true, true, Verdict::New),  // nothing in common but bytes
+        ];
+        for (path, dev, ino, size, prefix, frontier, expect) in table {
+            let entries = [entry("a", 1, 10, 100)];
+            let seen = Seen {
+                path: path.into(),
+                dev,
+                ino,
+                size,
+                mtime_ms: 0,
+            };
+            let verdict = resolve(&entries, &seen, &mut |before, _| {
+                if before == 100 { frontier } else { prefix }
+            });
+            assert_eq!(verdict, expect, "{seen:?} prefix {prefix} frontier {frontier}");
+        }
+    }
+
+    #[test]
+    fn f13_dev_changed_resumes_by_evidence() {
+        let entries = [entry("a", 1, 10, 100)];
+        let seen = Seen {
+            path: "a".into(),
+            dev: 7,
+            ino: 99,
+            size: 150,
+            mtime_ms: 0,
+        };
+        assert_eq!(
+            resolve(&entries, &seen, &mut |_, _| true),
+            Verdict::Resume {
+                entry: 0,
+                moved: true
+            }
+        );
+    }
+
+    #[test]
+    fn an_unread_entry_proves_nothing() {
+        let entries = [entry("a", 1, 10, 0)];
+        let at = |path: &str, ino| Seen {
+            path: path.into(),
+            dev: 1,
+            ino,
+            size: 9,
+            mtime_ms: 0,
+        };
+        assert_eq!(
+            resolve(&entries, &at("a", 10), &mut |_, _| true),
+            Verdict::Resume {
+                entry: 0,
+                moved: false
+            }
+        );
+        assert_eq!(resolve(&entries, &at("a", 11), &mut |_, _| true), Verdict::New);
+        assert_eq!(resolve(&entries, &at("b", 10), &mut |_, _| true), Verdict::New);
+    }
+}

@@ -1,0 +1,365 @@
+//! The look at the directories: which files are there, which are new, moved, gone.
+
+use super::directory::{self, Directory, Listed, Place};
+use super::identity::{Seen, Verdict, resolve};
+use super::name::{self, Order};
+use super::{Files, Tracked, denied, tail};
+use crate::config::{self as checked, StartAt, audit_dir};
+use crate::position::{Evidence, FileEntry};
+use rustix::fs::FileType;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+impl Files {
+    /// Looks at every directory of the source and takes note of what is there.
+    pub fn sweep(&mut self, now: Instant, now_ms: i64) {
+        let places = self.places();
+        let mut trouble = places.is_empty().then(|| self.nothing_there());
+        let mut audit_files = 0;
+        let mut looked_at = Vec::new();
+        for place in group_by_dir(places) {
+            let folder = self.folder(&place.0);
+            match Directory::open(&place.0).and_then(|dir| Ok((dir.list()?, dir))) {
+                Ok((listed, dir)) => {
+                    self.folders[folder].open = Some(dir);
+                    let files = self.audit_files(&place.1, listed);
+                    audit_files += files.len();
+                    self.take_note(folder, files, now_ms);
+                    looked_at.push(folder);
+                }
+                Err(error) => {
+                    self.folders[folder].open = None;
+                    trouble.get_or_insert(reason(&place.0, &error, self.config.sweep_interval));
+                }
+            }
+        }
+        self.care_for_vanished(&looked_at, now, now_ms);
+        if !looked_at.is_empty() {
+            self.fresh = false;
+        }
+        if trouble.is_none() && audit_files == 0 && !self.tracked.iter().any(|t| t.listed) {
+            trouble = Some(self.nothing_there());
+        }
+        self.pin();
+        match trouble {
+            Some(what) => self.trouble(what),
+            // A file that cannot be read keeps its own reason until it can.
+            None if self.tracked.iter().all(|t| t.retry.is_none()) => {
+                if self.health.take().is_some() {
+                    tracing::info!(source = self.source, "audit files can be read again");
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn places(&self) -> Vec<Place> {
+        match &self.config.place {
+            checked::Place::Files(patterns) => directory::places(patterns),
+            // The home is the operator's word and may be a link; below it none is followed.
+            checked::Place::Home { dir, .. } => {
+                let home = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+                let names = glob::Pattern::new("*.audit.log").unwrap_or_default();
+                vec![Place {
+                    dir: audit_dir(&home),
+                    names,
+                }]
+            }
+        }
+    }
+
+    fn nothing_there(&self) -> String {
+        match &self.config.place {
+            checked::Place::Files(patterns) => format!("no file matches `{}`", patterns.join("`, `")),
+            checked::Place::Home { dir, .. } => {
+                format!(
+                    "no audit file in `{}` yet; Confluence writes the first with its next event",
+                    audit_dir(dir).display()
+                )
+            }
+        }
+    }
+
+    /// Of what is listed, the files to read. Names are told once when they are left alone.
+    fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Seen> {
+        let (mut files, mut foreign) = (Vec::new(), Vec::new());
+        for Listed { name, seen, kind } in listed {
+            // A file that is still being read is followed under whatever name it was given.
+            let known = self
+                .tracked
+                .iter()
+                .any(|t| !t.entry.finished && (t.entry.dev, t.entry.ino) == (seen.dev, seen.ino));
+            if !known && !names.iter().any(|pattern| pattern.matches(&name)) {
+                if kind != FileType::Directory && self.told.insert(seen.path.clone()) {
+                    foreign.push(name);
+                }
+            } else if kind == FileType::RegularFile {
+                files.push(seen);
+            } else if self.told.insert(seen.path.clone()) {
+                tracing::warn!(
+                    source = self.source,
+                    path = seen.path,
+                    ?kind,
+                    "not a regular file; left alone"
+                );
+            }
+        }
+        if !foreign.is_empty() {
+            tracing::info!(
+                source = self.source,
+                names = foreign.join(", "),
+                "not audit files; left alone"
+            );
+        }
+        files
+    }
+
+    fn take_note(&mut self, folder: usize, mut files: Vec<Seen>, now_ms: i64) {
+        files.sort_by_key(|seen| order_of(seen));
+        for tracked in self.tracked.iter_mut().filter(|t| t.folder == folder) {
+            tracked.listed = false;
+        }
+        // Most files are what they were at the last look: same inode, same name.
+        let known: HashMap<(u64, u64), usize> = self
+            .tracked
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.folder == folder)
+            .map(|(at, t)| ((t.entry.dev, t.entry.ino), at))
+            .collect();
+        let newest = files.last().cloned();
+        let mut others = Vec::new();
+        for seen in files {
+            match known.get(&(seen.dev, seen.ino)) {
+                Some(&at) if self.tracked[at].path == seen.path => self.tracked[at].still_there(&seen),
+                _ => others.push(seen),
+            }
+        }
+        for seen in others {
+            let live = newest.as_ref() == Some(&seen);
+            self.identify(folder, seen, live, now_ms);
+        }
+    }
+
+    /// A file that the last look did not know under this name and inode.
+    fn identify(&mut self, folder: usize, seen: Seen, live: bool, now_ms: i64) {
+        let candidates: Vec<usize> = (0..self.tracked.len())
+            .filter(|&at| self.tracked[at].folder == folder && !self.tracked[at].listed)
+            .collect();
+        let entries: Vec<FileEntry> = candidates
+            .iter()
+            .map(|&at| self.tracked[at].entry.clone())
+            .collect();
+        let name = name::of(&seen.path);
+        let file = self.folders[folder].open.as_ref().map(|dir| dir.open_file(name));
+        let mut holds = |offset: u64, evidence: Evidence| match &file {
+            Some(Ok(file)) => tail::bytes_before(file, offset, evidence.len as usize)
+                .is_ok_and(|bytes| bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence)),
+            _ => false,
+        };
+        match resolve(&entries, &seen, &mut holds) {
+            Verdict::Resume { entry, .. } => {
+                let tracked = &mut self.tracked[candidates[entry]];
+                tracing::warn!(
+                    source = self.source,
+                    path = seen.path,
+                    before = tracked.path,
+                    offset = tracked.entry.offset,
+                    "audit file has another name, device or inode than before but the same content; going on where it was left"
+                );
+                tracked.moved_to(&seen);
+            }
+            Verdict::Restart { entry } => {
+                let at = candidates[entry];
+                self.tracked[at].still_there(&seen);
+                self.restart(at, seen.size);
+            }
+            Verdict::New => {
+                let mut entry = FileEntry {
+                    key: self.next_key,
+                    path: seen.path.clone().into(),
+                    dev: seen.dev,
+                    ino: seen.ino,
+                    size: seen.size,
+                    mtime_ms: seen.mtime_ms,
+                    frontier: Evidence::of(b""),
+                    prefix: Evidence::of(b""),
+                    last_seen_ms: now_ms,
+                    ..FileEntry::default()
+                };
+                self.next_key += 1;
+                let skip = self.fresh && self.config.start_at == StartAt::End;
+                if skip && !live {
+                    (entry.offset, entry.finished) = (seen.size, true);
+                }
+                let mut tracked = Tracked::new(entry, folder);
+                (tracked.listed, tracked.changed, tracked.skip_to_end) = (true, true, skip && live);
+                self.tracked.push(tracked);
+            }
+        }
+    }
+
+    /// Files that are gone: what of them was not read is lost unless a descriptor still holds it.
+    fn care_for_vanished(&mut self, looked_at: &[usize], now: Instant, now_ms: i64) {
+        let grace_passed = |since: Instant, config: &checked::FilesConfig| {
+            now.duration_since(since) >= config.deleted_age_max
+        };
+        let mut held: Vec<usize> = Vec::new();
+        for at in 0..self.tracked.len() {
+            let tracked = &mut self.tracked[at];
+            if tracked.listed || !looked_at.contains(&tracked.folder) {
+                continue;
+            }
+            let size = tracked.entry.size;
+            match &mut tracked.tail {
+                Some(tail) => {
+                    let seen_size = tail.look(&tracked.path).map_or(size, |look| look.seen.size);
+                    tracked.entry.size = seen_size;
+                    tracked.deleted_since.get_or_insert(now);
+                    held.push(at);
+                }
+                None if !tracked.entry.finished => {
+                    let (path, from) = (tracked.path.clone(), tracked.entry.offset);
+                    tracked.vanished(now_ms);
+                    if size > from {
+                        self.lose(
+                            now_ms,
+                            path,
+                            from,
+                            size - from,
+                            "the file was deleted before it was read",
+                        );
+                    }
+                }
+                None => {}
+            }
+        }
+        // Oldest first: they are the next to be read. What exceeds the caps is let go from the newest.
+        held.sort_by(|&a, &b| self.tracked[a].order.cmp(&self.tracked[b].order));
+        let (mut files, mut bytes) = (0, 0);
+        for at in held {
+            let tracked = &mut self.tracked[at];
+            let unread = tracked.entry.size.saturating_sub(tracked.read_offset());
+            files += 1;
+            bytes += unread;
+            let too_old = tracked
+                .deleted_since
+                .is_some_and(|since| grace_passed(since, &self.config));
+            if unread > 0
+                && (files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old)
+            {
+                tracked.note_position();
+                let (path, from) = (tracked.path.clone(), tracked.read_offset());
+                tracked.tail = None;
+                tracked.vanished(now_ms);
+                self.lose(now_ms, path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+            }
+        }
+        self.forget(looked_at, now_ms);
+    }
+
+    /// Entries of vanished files are kept for a while, for a file may come back, but not for ever.
+    fn forget(&mut self, looked_at: &[usize], now_ms: i64) {
+        let gone =
+            |t: &Tracked| !t.listed && t.tail.is_none() && t.entry.finished && looked_at.contains(&t.folder);
+        let retention_ms = self.config.retention.as_millis() as i64;
+        let mut vanished: Vec<(i64, u32)> = self
+            .tracked
+            .iter()
+            .filter(|t| gone(t))
+            .map(|t| (t.entry.last_seen_ms, t.entry.key))
+            .collect();
+        vanished.sort();
+        let surplus = vanished.len().saturating_sub(self.config.entries_vanished_max);
+        let forget: std::collections::HashSet<u32> = vanished
+            .iter()
+            .enumerate()
+            .filter(|(n, (last_seen_ms, _))| *n < surplus || now_ms - last_seen_ms > retention_ms)
+            .map(|(_, (_, key))| *key)
+            .collect();
+        if !forget.is_empty() {
+            self.tracked.retain(|t| !forget.contains(&t.entry.key));
+            self.pending.forget.extend(forget);
+        }
+    }
+
+    /// Opens what is to be read next, so that a deletion does not take it away before.
+    fn pin(&mut self) {
+        for at in self.reading_order() {
+            if self.open_tails() >= self.config.open_files_max {
+                break;
+            }
+            if self.tracked[at].tail.is_none()
+                && self.tracked[at].retry.is_none()
+                && self.folders[self.tracked[at].folder].begun
+            {
+                // A failure is told when the file's turn to be read comes.
+                let _ = self.open(at);
+            }
+        }
+    }
+}
+
+impl Tracked {
+    fn still_there(&mut self, seen: &Seen) {
+        self.listed = true;
+        if self.entry.finished && (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms) {
+            // Written to again after it was finished; the evidence is checked when it is opened.
+            (self.entry.finished, self.changed) = (false, true);
+        }
+        (self.entry.size, self.entry.mtime_ms) = (seen.size, seen.mtime_ms);
+        self.order = order_of(seen);
+    }
+
+    fn moved_to(&mut self, seen: &Seen) {
+        if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
+            self.tail = None;
+        }
+        (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
+        self.entry.path = seen.path.clone().into();
+        self.path = seen.path.clone();
+        self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
+        self.changed = true;
+        self.still_there(seen);
+    }
+
+    /// Nothing more can come of this file.
+    fn vanished(&mut self, now_ms: i64) {
+        (self.entry.finished, self.entry.last_seen_ms, self.changed) = (true, now_ms, true);
+    }
+
+    fn read_offset(&self) -> u64 {
+        self.tail
+            .as_ref()
+            .map_or(self.entry.offset, |tail| tail.framer.boundary())
+    }
+}
+
+fn order_of(seen: &Seen) -> Order {
+    Order::of(name::of(&seen.path), seen.mtime_ms)
+}
+
+fn group_by_dir(places: Vec<Place>) -> Vec<(std::path::PathBuf, Vec<glob::Pattern>)> {
+    let mut out: Vec<(std::path::PathBuf, Vec<glob::Pattern>)> = Vec::new();
+    for place in places {
+        match out.iter_mut().find(|(dir, _)| *dir == place.dir) {
+            Some((_, names)) => names.push(place.names),
+            None => out.push((place.dir, vec![place.names])),
+        }
+    }
+    out
+}
+
+fn reason(dir: &Path, error: &io::Error, again: std::time::Duration) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "audit directory `{}` does not exist: Confluence makes it with its first event; if it stays away, the home is another one, \
+             Confluence is older than 7.5, or it has no Data Center licence; looking again every {again:?}",
+            dir.display()
+        ),
+        io::ErrorKind::PermissionDenied => denied::explain(dir),
+        _ => format!("cannot read audit directory `{}`: {error}", dir.display()),
+    }
+}

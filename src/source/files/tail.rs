@@ -1,0 +1,194 @@
+//! One open audit file: reads on from a position and notices when what it has read is no longer there.
+
+use super::directory::look;
+use super::frame::{FRONTIER_BYTES, Framer};
+use super::identity::Seen;
+use crate::position::Evidence;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+pub struct Tail {
+    file: File,
+    pub framer: Framer,
+    /// Size and modification time when the bytes before the read offset were last compared.
+    compared: (u64, i64),
+}
+
+/// What a look at an open file showed.
+pub struct Look {
+    pub seen: Seen,
+    pub names: u64,
+    /// The bytes that were read are not there any more: truncated or rewritten.
+    pub rewritten: bool,
+}
+
+impl Tail {
+    /// Opens at `offset`, a record boundary that `frontier` stands for. `None`: other bytes stand there now.
+    pub fn open(
+        file: File,
+        offset: u64,
+        frontier: Evidence,
+        record_bytes_max: usize,
+    ) -> io::Result<Option<Tail>> {
+        let Some(before) = bytes_before(&file, offset, FRONTIER_BYTES)? else {
+            return Ok(None);
+        };
+        let claimed = &before[before.len().saturating_sub(frontier.len as usize)..];
+        if Evidence::of(claimed) != frontier {
+            return Ok(None);
+        }
+        let framer = Framer::new(offset, &before, record_bytes_max);
+        Ok(Some(Tail {
+            file,
+            framer,
+            compared: (0, 0),
+        }))
+    }
+
+    /// Looks at the file, and where it has changed since, compares the bytes before the read offset with those read.
+    pub fn look(&mut self, path: &str) -> io::Result<Look> {
+        let (seen, names) = look(&self.file, path)?;
+        let mut rewritten = seen.size < self.framer.read_offset();
+        if !rewritten && (seen.size, seen.mtime_ms) != self.compared {
+            let recent = self.framer.recent();
+            let mut now = vec![0; recent.len()];
+            match self
+                .file
+                .read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64)
+            {
+                Ok(()) => rewritten = now != recent,
+                // It shrank between the two calls.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => rewritten = true,
+                Err(e) => return Err(e),
+            }
+            self.compared = (seen.size, seen.mtime_ms);
+        }
+        Ok(Look {
+            seen,
+            names,
+            rewritten,
+        })
+    }
+
+    /// Reads at most `bytes` more; 0 is the end as it is now.
+    pub fn fill(&mut self, bytes: usize) -> io::Result<usize> {
+        fill(&mut self.framer, bytes, |buf, at| self.file.read_at(buf, at))
+    }
+
+    /// The evidence for the first `len` bytes.
+    pub fn prefix(&self, len: usize) -> io::Result<Evidence> {
+        let mut first = vec![0; len];
+        self.file.read_exact_at(&mut first, 0)?;
+        Ok(Evidence::of(&first))
+    }
+}
+
+/// A read that fails leaves the position where it was, so that the next try asks for the same bytes.
+fn fill(
+    framer: &mut Framer,
+    bytes: usize,
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let at = framer.read_offset();
+    let n = loop {
+        match read(framer.room(bytes), at) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    framer.filled(n);
+    Ok(n)
+}
+
+/// At most `len` bytes that end at `offset`; `None` where the file is shorter than that.
+pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
+    let len = offset.min(len as u64);
+    let mut before = vec![0; len as usize];
+    match file.read_exact_at(&mut before, offset - len) {
+        Ok(()) => Ok(Some(before)),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The offset behind the last line end at or before `offset`.
+pub fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
+    let mut end = offset;
+    while end > 0 {
+        let Some(block) = bytes_before(file, end, 64 * 1024)? else {
+            return Ok(0);
+        };
+        if let Some(at) = memchr::memrchr(b'\n', &block) {
+            return Ok(end - block.len() as u64 + at as u64 + 1);
+        }
+        end -= block.len() as u64;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Frame;
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn f17_eio_retry_skips_and_repeats_no_byte() {
+        let content = b"{a}\n{b}\n{c}\n".repeat(50);
+        let (reads, failures) = (Cell::new(0), Cell::new(0));
+        let mut framer = Framer::new(0, b"", 100);
+        let (mut lines, mut fed) = (Vec::new(), 0);
+        while fed < content.len() {
+            let n = fill(&mut framer, 7, |buf, at| {
+                reads.set(reads.get() + 1);
+                if reads.get() % 3 == 0 {
+                    failures.set(failures.get() + 1);
+                    return Err(io::Error::from_raw_os_error(5));
+                }
+                let rest = &content[at as usize..];
+                let n = rest.len().min(buf.len());
+                buf[..n].copy_from_slice(&rest[..n]);
+                Ok(n)
+            });
+            fed += n.unwrap_or(0);
+            while let Some(Frame::Line { body, .. }) = framer.next_frame() {
+                lines.extend([body, b"\n"].concat());
+            }
+        }
+        assert_eq!(lines, content);
+        assert!(failures.get() > 20);
+    }
+
+    #[test]
+    fn f05_truncate_and_overtake_is_seen_by_the_bytes() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("f");
+        std::fs::write(&path, "{a}\n{b}\n{ha").unwrap();
+        let mut tail = Tail::open(File::open(&path).unwrap(), 0, Evidence::of(b""), 100)
+            .unwrap()
+            .unwrap();
+        assert!(!tail.look("f").unwrap().rewritten);
+        assert_eq!(tail.fill(100).unwrap(), 11);
+        assert!(!tail.look("f").unwrap().rewritten);
+        let grown = "{a}\n{b}\n{half}\n";
+        std::fs::write(&path, grown).unwrap();
+        assert!(!tail.look("f").unwrap().rewritten, "same bytes and more");
+        let other = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        other.write_all_at(b"{x}\n{y}\n{z}\n{longer}\n", 0).unwrap();
+        assert!(tail.look("f").unwrap().rewritten);
+    }
+
+    #[test]
+    fn the_end_is_a_line_boundary() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        for (content, expect) in [("", 0), ("{a}", 0), ("{a}\n", 4), ("{a}\n{b", 4)] {
+            std::fs::write(temp.path(), content).unwrap();
+            assert_eq!(
+                boundary_before(temp.as_file(), content.len() as u64).unwrap(),
+                expect,
+                "{content:?}"
+            );
+        }
+    }
+}

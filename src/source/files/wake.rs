@@ -1,0 +1,134 @@
+//! Hints that something happened: notify watches the directories, linemux the live files. A hint only brings the next
+//! look forward; sweeps find everything by themselves.
+
+use linemux::MuxedEvents;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// What to wake by a hint; `true` asks for a sweep as well.
+pub type Wake = Arc<dyn Fn(bool) + Send + Sync>;
+
+/// Watches the directories of one source.
+pub struct DirectoryWatch {
+    source: String,
+    wake: Wake,
+    watcher: Option<RecommendedWatcher>,
+    watched: Vec<(PathBuf, u64, u64)>,
+    told: bool,
+}
+
+impl DirectoryWatch {
+    pub fn new(source: &str, wake: Wake) -> DirectoryWatch {
+        DirectoryWatch {
+            source: source.to_owned(),
+            wake,
+            watcher: None,
+            watched: Vec::new(),
+            told: false,
+        }
+    }
+
+    /// Watches exactly these directories from now on. One that was made anew under the same name is another one.
+    /// Returns whether all of them are watched.
+    pub fn set(&mut self, directories: Vec<(PathBuf, u64, u64)>) -> bool {
+        if directories == self.watched && self.watcher.is_some() {
+            return true;
+        }
+        match self.watch(&directories) {
+            Ok(watcher) => {
+                (self.watcher, self.watched, self.told) = (Some(watcher), directories, false);
+                true
+            }
+            Err(error) => {
+                self.watcher = None;
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::warn!(
+                        source = self.source,
+                        "{}; the directory is looked through at intervals instead",
+                        explain(&error)
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    fn watch(&self, directories: &[(PathBuf, u64, u64)]) -> notify::Result<RecommendedWatcher> {
+        let wake = self.wake.clone();
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+                // Own reads are reported too.
+                Ok(event) if event.kind.is_access() && !event.need_rescan() => {}
+                Ok(event) => wake(event.need_rescan() || !event.kind.is_modify() || is_rename(&event)),
+                Err(_) => wake(true),
+            })?;
+        for (directory, _, _) in directories {
+            watcher.watch(directory, RecursiveMode::NonRecursive)?;
+        }
+        Ok(watcher)
+    }
+}
+
+fn is_rename(event: &notify::Event) -> bool {
+    matches!(
+        event.kind,
+        notify::EventKind::Modify(notify::event::ModifyKind::Name(_))
+    )
+}
+
+fn explain(error: &notify::Error) -> String {
+    match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => {
+            "the limit of inotify watches is reached (raise `fs.inotify.max_user_watches`)".to_owned()
+        }
+        notify::ErrorKind::Io(e) if e.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+            "the limit of inotify instances is reached (raise `fs.inotify.max_user_instances`)".to_owned()
+        }
+        _ => format!("cannot watch the audit directory: {error}"),
+    }
+}
+
+/// Watches the live files of one source until the sender of their names is gone.
+///
+/// It is built anew for each set of files: linemux keeps a watch for every file it ever had, and goes deaf on one that
+/// was deleted and made again. Its channel has no bound, so events are taken out at once, whatever the reader does.
+pub async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: Wake) {
+    let mut next = files.recv().await;
+    while let Some(names) = next.take() {
+        let mut events = match MuxedEvents::new() {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::debug!(%error, "live files are not watched; sweeps go on");
+                next = files.recv().await;
+                continue;
+            }
+        };
+        let mut added = 0;
+        for name in names {
+            match events.add_file(&name).await {
+                Ok(_) => added += 1,
+                Err(error) => {
+                    tracing::debug!(path = %name.display(), %error, "live file is not watched; sweeps go on")
+                }
+            }
+        }
+        loop {
+            tokio::select! {
+                names = files.recv() => {
+                    next = names;
+                    break;
+                }
+                event = events.next_event(), if added > 0 => match event {
+                    Ok(Some(_)) => wake(false),
+                    Ok(None) => added = 0,
+                    Err(error) => {
+                        tracing::debug!(%error, "watching live files failed; sweeps go on");
+                        added = 0;
+                    }
+                },
+            }
+        }
+    }
+}

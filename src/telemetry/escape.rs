@@ -1,0 +1,55 @@
+//! Text from elsewhere, made safe for a terminal and a log.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Replaces what could move a cursor, colour a terminal, start a new line or turn the reading direction:
+/// control characters, line separators, bidi controls and invisible tags. Data is never escaped, only what
+/// people are shown.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if is_unsafe(c) => {
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a character must not reach a terminal as it is.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f34_escape() {
+        let table = [
+            ("plain, ümläut, 日本語, 👩‍🚀", "plain, ümläut, 日本語, 👩‍🚀"),
+            ("\x1b[2J\x1b]0;owned\x07", "\\u{1b}[2J\\u{1b}]0;owned\\u{7}"),
+            ("one\ntwo\r\nthree\tfour", "one\\ntwo\\r\\nthree\\tfour"),
+            ("\u{202e}txt.exe\u{2066}", "\\u{202e}txt.exe\\u{2066}"),
+            ("\u{9b}31m\u{7f}\0", "\\u{9b}31m\\u{7f}\\u{0}"),
+            ("a\u{2028}b\u{feff}c\u{e0041}", "a\\u{2028}b\\u{feff}c\\u{e0041}"),
+        ];
+        for (input, expected) in table {
+            assert_eq!(escape(input), expected, "{input:?}");
+        }
+        assert!(matches!(escape("borrowed"), Cow::Borrowed(_)));
+    }
+}

@@ -1,0 +1,324 @@
+//! What `check` says of a host, and its exit code.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const NOBODY: u32 = 65534;
+
+/// A host in a directory of its own: a Confluence home with one fresh audit file, and a place for state.
+struct Host {
+    dir: tempfile::TempDir,
+    /// Root may read everything; what others may not is looked at as one of them.
+    as_nobody: bool,
+}
+
+impl Host {
+    fn new() -> Host {
+        let host = Host {
+            dir: tempfile::tempdir().unwrap(),
+            as_nobody: false,
+        };
+        fs::create_dir_all(host.audit()).unwrap();
+        let second = confluence_audit_agent::clock::now_ms() / 1000 - 300;
+        let line = format!("{{\"timestamp\":{{\"epochSecond\":{second},\"nano\":0}}}}\n");
+        fs::write(host.audit().join("20260105.00001.audit.log"), line).unwrap();
+        host
+    }
+
+    /// As another user, who may go through the host's directory. Needs root.
+    fn seen_by_nobody(mut self) -> Option<Host> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root can look as another user");
+            return None;
+        }
+        fs::set_permissions(self.dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let binary = env!("CARGO_BIN_EXE_confluence-audit-agent");
+        // A copy is busy while another test's child still has it open for writing; a link never is.
+        fs::hard_link(binary, self.path("agent"))
+            .or_else(|_| fs::copy(binary, self.path("agent")).map(drop))
+            .unwrap();
+        self.as_nobody = true;
+        Some(self)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn audit(&self) -> PathBuf {
+        self.path("home/log/audit")
+    }
+
+    /// Exit code and output of `check` with these arguments, by default on the home.
+    fn check(&self, arguments: &[&str]) -> (i32, String) {
+        let binary = if self.as_nobody {
+            self.path("agent")
+        } else {
+            env!("CARGO_BIN_EXE_confluence-audit-agent").into()
+        };
+        let mut command = Command::new(binary);
+        command
+            .arg("check")
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env_remove("CONFLUENCE_HOME");
+        if !arguments
+            .iter()
+            .any(|argument| ["--home", "--files", "--config"].contains(argument))
+        {
+            command.args(["--home", "home"]);
+        }
+        if !arguments
+            .iter()
+            .any(|argument| ["--state", "--config"].contains(argument))
+        {
+            command.arg("--state").arg(self.path("state"));
+        }
+        if self.as_nobody {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output().unwrap();
+        assert!(
+            output.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    }
+}
+
+/// The one line that begins with this verdict and holds this text.
+#[track_caller]
+fn has(said: &str, verdict: &str, text: &str) {
+    let found = said
+        .lines()
+        .filter(|line| line.starts_with(verdict) && line.contains(text))
+        .count();
+    assert_eq!(found, 1, "{verdict} … {text} in\n{said}");
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn tree(dir: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in dir.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        names.push(path.display().to_string());
+        if path.is_dir() {
+            names.extend(tree(&path));
+        }
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn all_is_well_and_nothing_is_changed() {
+    let host = Host::new();
+    fs::create_dir(host.path("out")).unwrap();
+    let before = tree(host.dir.path());
+    let (code, said) = host.check(&["--sink", "file:out/events.ndjson"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.lines().all(|line| line.starts_with("ok ")), "{said}");
+    has(&said, "ok", "given by `--home`");
+    has(&said, "ok", "1 file, ");
+    has(&said, "ok", "newest event 5 minutes ago");
+    has(&said, "ok", "state` will be created");
+    has(&said, "ok", "out/events.ndjson`, ECS events, will be created");
+    assert_eq!(tree(host.dir.path()), before);
+}
+
+#[test]
+fn a_wrong_configuration_is_78_with_every_error() {
+    let host = Host::new();
+    fs::write(host.path("wrong.toml"), "grace = 10\nstat_dir = \"/x\"\n").unwrap();
+    let (code, said) = host.check(&["--config", "wrong.toml"]);
+    assert_eq!(code, 78);
+    has(&said, "failure", "wrong.toml:1: `grace`");
+    has(&said, "failure", "wrong.toml:2: `stat_dir`");
+    has(&said, "failure", "`source`: is missing");
+}
+
+#[test]
+fn a_configuration_file_is_looked_at_in_whole() {
+    let host = Host::new();
+    let root = host.dir.path().canonicalize().unwrap();
+    let config = format!(
+        "state_dir = \"{0}/state\"\n\
+         [[source]]\nname = \"one\"\ntype = \"data_center\"\nhome = \"{0}/home\"\n\
+         [[source]]\nname = \"two\"\ntype = \"data_center\"\nfiles = [\"{0}/two/*.audit.log\"]\n\
+         [[sink]]\nname = \"local\"\ntype = \"file\"\npath = \"{0}/{{source}}.ndjson\"\nformat = \"raw\"\n",
+        root.display()
+    );
+    fs::write(host.path("config.toml"), config).unwrap();
+    let (code, said) = host.check(&["--config", "config.toml"]);
+    assert_eq!(code, 75, "{said}");
+    has(
+        &said,
+        "ok",
+        "configuration: `config.toml`; sources: one, two; sinks: local",
+    );
+    has(&said, "ok", "set by `home` in the configuration");
+    has(&said, "failure", "two` does not exist");
+    has(&said, "ok", "one.ndjson`, raw records");
+    has(&said, "ok", "two.ndjson`, raw records");
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_way_out() {
+    let host = Host::new();
+    let (code, said) = host.check(&["--home", "nowhere"]);
+    assert_eq!(code, 75);
+    has(&said, "failure", "nowhere` does not exist; name the right one");
+
+    fs::create_dir(host.path("bare")).unwrap();
+    let (code, said) = host.check(&["--home", "bare"]);
+    assert_eq!(code, 75);
+    has(&said, "failure", "no Data Center licence");
+
+    let (code, said) = host.check(&["--sink", "file:missing/events.ndjson"]);
+    assert_eq!(code, 75);
+    has(&said, "failure", "missing` does not exist; run: install -d");
+
+    let (code, said) = host.check(&["--files", "none/*.log", "home/*.nothing", "home/log/audit/*"]);
+    assert_eq!(code, 75);
+    has(&said, "failure", "none` does not exist");
+    has(&said, "warning", "home/*.nothing` matches no file yet");
+    has(&said, "ok", "1 file, ");
+}
+
+#[test]
+fn an_empty_or_silent_directory_is_a_warning() {
+    let host = Host::new();
+    let file = host.audit().join("20260105.00001.audit.log");
+    fs::write(&file, "{\"timestamp\":{\"epochSecond\":1700000000,\"nano\":0}}\n").unwrap();
+    let (code, said) = host.check(&[]);
+    assert_eq!(code, 0);
+    has(&said, "warning", "if Confluence is in use");
+
+    // A line that is no record says nothing about time; the file does.
+    fs::write(&file, "not a record\n").unwrap();
+    has(&host.check(&[]).1, "ok", "newest file was written ");
+
+    fs::remove_file(file).unwrap();
+    let (code, said) = host.check(&[]);
+    assert_eq!(code, 0);
+    has(&said, "warning", "no audit file in");
+}
+
+#[test]
+fn f34_foreign_names_are_told_escaped() {
+    let host = Host::new();
+    fs::write(host.audit().join("\x1b[2Jowned\u{202e}"), "").unwrap();
+    fs::write(host.audit().join("20260104.00000.audit.log.gz"), "").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", host.audit().join("20260106.00000.audit.log")).unwrap();
+    let (code, said) = host.check(&[]);
+    assert_eq!(code, 0);
+    has(
+        &said,
+        "warning",
+        "\\u{1b}[2Jowned\\u{202e}, 20260104.00000.audit.log.gz; ",
+    );
+    has(&said, "warning", "links and special files are not followed");
+    assert!(!said.contains(['\x1b', '\u{202e}']), "{said:?}");
+    has(&said, "ok", "1 file, ");
+}
+
+#[test]
+fn the_state_directory_is_the_agents_own() {
+    let host = Host::new();
+    let state = host.path("state");
+    fs::create_dir(&state).unwrap();
+    for (bits, verdict, code) in [(0o700, "ok", 0), (0o750, "warning", 0), (0o770, "failure", 75)] {
+        mode(&state, bits);
+        let (exit, said) = host.check(&[]);
+        assert_eq!(exit, code, "{said}");
+        has(
+            &said,
+            verdict,
+            if bits == 0o700 { "free" } else { "run: chmod 0700" },
+        );
+    }
+    mode(&state, 0o700);
+    let lock = fs::File::create(state.join("lock")).unwrap();
+    assert!(!host.check(&[]).1.contains("running agent"));
+    lock.try_lock().unwrap();
+    let (code, said) = host.check(&[]);
+    assert_eq!(code, 0);
+    has(&said, "ok", "in use by a running agent");
+
+    fs::write(host.path("file"), "").unwrap();
+    let (code, said) = host.check(&["--state", "file"]);
+    assert_eq!(code, 75);
+    has(&said, "failure", "is no directory");
+}
+
+#[test]
+fn an_output_that_is_no_plain_file_is_refused() {
+    let host = Host::new();
+    fs::create_dir(host.path("directory")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", host.path("link")).unwrap();
+    for (output, message) in [("directory", "is no file"), ("link", "is a symbolic link")] {
+        let (code, said) = host.check(&["--sink", &format!("file:{output}")]);
+        assert_eq!(code, 75, "{said}");
+        has(&said, "failure", message);
+    }
+}
+
+/// The first directory on the way that keeps this user out is named, and the group that would let it in.
+#[test]
+fn the_missing_group_is_named() {
+    let Some(host) = Host::new().seen_by_nobody() else {
+        return;
+    };
+    // Group 1 is `daemon` on each Linux; nobody is not in it.
+    let log = host.path("home/log");
+    chown(&log, Some(0), Some(1)).unwrap();
+    mode(&log, 0o750);
+    let (code, said) = host.check(&[]);
+    assert_eq!(code, 75, "{said}");
+    has(
+        &said,
+        "failure",
+        "home/log` (0750 root:daemon); group `daemon` is missing: usermod -aG daemon nobody",
+    );
+
+    mode(&log, 0o755);
+    let file = host.audit().join("20260105.00001.audit.log");
+    mode(&file, 0o600);
+    let (code, said) = host.check(&[]);
+    assert_eq!(code, 75, "{said}");
+    has(
+        &said,
+        "failure",
+        "1 of 1 files cannot be read; the first: `nobody` may not read",
+    );
+    has(&said, "failure", "setfacl -m u:nobody:r ");
+
+    mode(&file, 0o644);
+    // Searchable but not listable: names cannot be found.
+    mode(&host.audit(), 0o711);
+    has(&host.check(&[]).1, "failure", "may not list");
+    mode(&host.audit(), 0o755);
+
+    fs::create_dir(host.path("roots")).unwrap();
+    let (code, said) = host.check(&["--state", "roots", "--sink", "file:roots/events"]);
+    assert_eq!(code, 75, "{said}");
+    has(
+        &said,
+        "failure",
+        "roots` belongs to `root`, not to `nobody`; run: chown",
+    );
+    has(&said, "failure", "`nobody` may not write into");
+    let (code, said) = host.check(&["--state", "roots/state"]);
+    assert_eq!(code, 75, "{said}");
+    has(&said, "failure", "cannot be created");
+}
