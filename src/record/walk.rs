@@ -53,18 +53,30 @@ impl<'a> Cursor<'a> {
 
     /// The next member's name. The value is next.
     pub fn key(&mut self) -> Cow<'a, str> {
-        let key = self.value();
+        self.skip_space();
+        let start = self.at + 1;
+        let (end, plain) = string_bounds(self.text.as_bytes(), self.at);
+        self.at = end;
         if self.peek() == b':' {
             self.at += 1;
         }
-        token::decoded(key.get(1..key.len().saturating_sub(1)).unwrap_or(""))
+        let key = self.text.get(start..end.saturating_sub(1)).unwrap_or("");
+        if plain {
+            Cow::Borrowed(key)
+        } else {
+            token::decoded(key)
+        }
     }
 
     /// The next value as it stands.
     pub fn value(&mut self) -> &'a str {
         self.skip_space();
         let start = self.at;
-        self.skip();
+        // Almost all are strings.
+        match self.text.as_bytes().get(start) {
+            Some(b'"') => self.at = string_end(self.text.as_bytes(), start),
+            _ => self.skip(),
+        }
         self.text.get(start..self.at).unwrap_or("")
     }
 
@@ -118,7 +130,14 @@ impl<'a> Cursor<'a> {
 
 /// The end of the string that starts at `start`, behind its closing quote.
 pub fn string_end(bytes: &[u8], start: usize) -> usize {
+    string_bounds(bytes, start).0
+}
+
+/// The same, and whether nothing in the string is escaped.
+#[inline]
+fn string_bounds(bytes: &[u8], start: usize) -> (usize, bool) {
     let mut at = start + 1;
+    let mut plain = true;
     loop {
         // Names and values are short: eight bytes at a time in place beat a call that is made for long ones.
         while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -131,10 +150,13 @@ pub fn string_end(bytes: &[u8], start: usize) -> usize {
             at += 8;
         }
         match bytes.get(at) {
-            Some(b'"') => return at + 1,
-            Some(b'\\') => at += 2,
+            Some(b'"') => return (at + 1, plain),
+            Some(b'\\') => {
+                plain = false;
+                at += 2;
+            }
             Some(_) => at += 1,
-            None => return bytes.len(),
+            None => return (bytes.len(), plain),
         }
     }
 }
