@@ -119,6 +119,7 @@ fn data_center<'a>(shape: Shape, members: &Members<'a>, original: &'a str, check
     Record {
         shape,
         original,
+        has_escapes: true,
         time_ms,
         time,
         action,
@@ -201,6 +202,7 @@ fn cloud<'a>(members: &Members<'a>, original: &'a str, check: &mut Check) -> Rec
     Record {
         shape: Shape::Cloud,
         original,
+        has_escapes: true,
         time_ms,
         time,
         action: check.text(members.token(Member::Summary), "summary"),

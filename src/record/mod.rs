@@ -34,7 +34,10 @@ pub enum Shape {
 
 /// What became of one record's bytes.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "a box would cost an allocation for each line")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would cost an allocation for each line"
+)]
 pub enum Parsed<'a> {
     Record(Record<'a>),
     /// No JSON, no object or of no known shape. It still becomes an event.
@@ -55,6 +58,8 @@ pub struct Record<'a> {
     pub shape: Shape,
     /// The whole record as it was read, invalid UTF-8 replaced by U+FFFD.
     pub original: &'a str,
+    /// Whether any text in it is escaped: in most records none is.
+    pub has_escapes: bool,
     /// `None` if there is no time or none that can be understood.
     pub time_ms: Option<i64>,
     /// The time as it stands.
@@ -144,7 +149,9 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
     };
     let mut text = original;
     let mut halves = Vec::new();
-    if memchr::memmem::find(line, b"\\u").is_some()
+    let has_escapes = token::has_escape(original);
+    if has_escapes
+        && memchr::memmem::find(line, b"\\u").is_some()
         && let Some((repaired, places)) = token::without_lone_surrogates(original)
     {
         scratch.repaired = repaired;
@@ -156,6 +163,7 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
             name_places(original, &replaced, "has invalid UTF-8", &mut problems);
             name_places(text, &halves, "has half a surrogate pair", &mut problems);
             record.problems = problems;
+            record.has_escapes = has_escapes;
             Parsed::Record(record)
         }
         Err(error) => Parsed::Unreadable {
