@@ -9,6 +9,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+/// A quiet stream says this often that its outputs are as long as they were. So what was written after a checkpoint that is
+/// much older than this was not written just before a crash, and the checkpoint is an old one put back.
+const STILL_SO: Duration = Duration::from_secs(300);
+
 pub enum ToCommit {
     /// The next batch of a stream is on its way to its sinks.
     Sent {
@@ -41,20 +45,32 @@ pub struct Stream {
     marks: Vec<Option<SinkMark>>,
     dirty: bool,
     unpersisted_bytes: u64,
-    last: Option<Instant>,
+    last: Instant,
 }
 
 impl Stream {
-    pub fn new(name: &str, lanes: usize, gate: Arc<Gate>) -> Stream {
+    /// `marks`: for each sink, how long its output is now.
+    pub fn new(name: &str, marks: Vec<Option<SinkMark>>, gate: Arc<Gate>) -> Stream {
         Stream {
             name: name.to_owned(),
             gate,
-            watermark: Watermark::new(lanes),
+            watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
-            marks: vec![None; lanes],
+            marks,
             dirty: false,
             unpersisted_bytes: 0,
-            last: None,
+            last: clock::monotonic(),
+        }
+    }
+
+    /// Dates the marks of a stream in which nothing has happened since.
+    fn still_so(&mut self, now: Instant, now_ms: i64) {
+        let quiet = !self.dirty && self.watermark.in_flight() == 0;
+        if quiet && now.duration_since(self.last) >= STILL_SO {
+            for mark in self.marks.iter_mut().flatten() {
+                mark.at_ms = now_ms;
+                self.dirty = true;
+            }
         }
     }
 
@@ -71,9 +87,9 @@ impl Stream {
         }
     }
 
-    /// When to commit: at once after a pause, else an interval after the last time.
-    fn due(&self, interval: Duration, now: Instant) -> Option<Instant> {
-        self.dirty.then(|| self.last.map_or(now, |last| last + interval))
+    /// When to commit: an interval after the last time, which after a pause is at once.
+    fn due(&self, interval: Duration) -> Option<Instant> {
+        self.dirty.then(|| self.last + interval)
     }
 
     fn commit(&self) -> Commit {
@@ -108,20 +124,23 @@ pub fn run(
     let mut full = false;
     loop {
         let now = clock::monotonic();
+        streams
+            .iter_mut()
+            .for_each(|stream| stream.still_so(now, clock::now_ms()));
         let due = streams
             .iter()
-            .filter_map(|stream| stream.due(settings.interval, now))
+            .filter_map(|stream| stream.due(settings.interval))
             .min();
-        let message = match due {
-            None => messages.recv().unwrap_or(ToCommit::Finish),
-            Some(at) => match messages.recv_timeout(at.saturating_duration_since(now)) {
-                Ok(message) => message,
-                Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
-                Err(RecvTimeoutError::Timeout) => {
-                    commit_due(&mut store, &mut streams, &settings, &mut full)?;
-                    continue;
-                }
-            },
+        let wait = due
+            .map_or(STILL_SO, |at| at.saturating_duration_since(now))
+            .min(STILL_SO);
+        let message = match messages.recv_timeout(wait) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
+            Err(RecvTimeoutError::Timeout) => {
+                commit_due(&mut store, &mut streams, &settings, &mut full)?;
+                continue;
+            }
         };
         match message {
             ToCommit::Sent {
@@ -145,9 +164,10 @@ pub fn run(
             ToCommit::Finish => break,
         }
     }
-    for stream in &mut streams {
-        stream.last = None;
-    }
+    let settings = Settings {
+        interval: Duration::ZERO,
+        ..settings
+    };
     commit_due(&mut store, &mut streams, &settings, &mut full)?;
     match store {
         Some(store) if !full => store.close(),
@@ -162,7 +182,7 @@ fn commit_due(
     full: &mut bool,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
-    let due = |stream: &Stream| stream.due(settings.interval, now).is_some_and(|at| at <= now);
+    let due = |stream: &Stream| stream.due(settings.interval).is_some_and(|at| at <= now);
     let commits: Vec<Commit> = streams
         .iter()
         .filter(|stream| due(stream))
@@ -174,9 +194,9 @@ fn commit_due(
     let result = store.as_mut().map_or(Ok(()), |store| store.commit(&commits));
     for stream in streams
         .iter_mut()
-        .filter(|stream| stream.due(settings.interval, now).is_some_and(|at| at <= now))
+        .filter(|stream| stream.due(settings.interval).is_some_and(|at| at <= now))
     {
-        stream.last = Some(now);
+        stream.last = now;
         match &result {
             Ok(()) => stream.committed(),
             Err(_) => stream
