@@ -63,7 +63,7 @@ impl Db {
         remove_half_snapshots(path).map_err(failure)?;
         let deadline = clock::monotonic() + LOCK_WAIT;
         let sled = loop {
-            let opened = guard(|| with_lazy_timers(|| open_sled(path)));
+            let opened = with_lazy_timers(|| guard(|| open_sled(path)));
             match opened {
                 Err(Failure::Locked) if clock::monotonic() < deadline => {
                     std::thread::sleep(Duration::from_millis(20));
@@ -102,8 +102,8 @@ impl Db {
     /// Applies all changes or none; durable on return. After a failure the database has to be opened again.
     pub fn apply(&self, batch: sled::Batch) -> Result<(), Failure> {
         failpoint::hit("before_flush");
-        self.run(|sled| {
-            with_lazy_timers(|| {
+        with_lazy_timers(|| {
+            self.run(|sled| {
                 sled.apply_batch(batch)?;
                 sled.flush()?;
                 Ok(())
@@ -137,13 +137,11 @@ fn open_sled(path: &Path) -> sled::Result<sled::Db> {
 /// Each of sled's seven threads wakes up once a second to see that there is nothing to do. A thread inherits the
 /// timer slack of the one that starts it: with a minute of it the kernel lets them sleep. Work still wakes them.
 fn with_lazy_timers<T>(work: impl FnOnce() -> T) -> T {
-    let before = rustix::thread::current_timer_slack()
-        .ok()
-        .and_then(NonZeroU64::new);
     // A kernel that does not know it leaves us with the wake-ups.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS));
     let result = work();
-    let _ = rustix::thread::set_current_timer_slack(before);
+    // Back to the thread's default.
+    let _ = rustix::thread::set_current_timer_slack(None);
     result
 }
 

@@ -3,4 +3,5 @@
 mod check;
 mod config;
 mod generator;
+mod store;
 mod tidy;
