@@ -2,3 +2,5 @@
 
 mod check;
 mod config;
+mod files;
+mod rig;
