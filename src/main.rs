@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Write};
 use std::process::exit;
 
 use confluence_audit_agent::agent::Mode;
-use confluence_audit_agent::cli::{self, Cli, Command, Convert, Run};
-use confluence_audit_agent::commands::{check, convert, generate, run};
+use confluence_audit_agent::cli::{self, Cli, Command, Convert, Run, State};
+use confluence_audit_agent::commands::{check, convert, generate, run, state};
 use confluence_audit_agent::{config, exit as code, telemetry};
 
 fn main() {
@@ -25,7 +25,7 @@ fn dispatch(cli: Cli) -> u8 {
             let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
             written(check::check(&args.options, colour, &mut out))
         }
-        Command::State(_) => code::INTERNAL,
+        Command::State(args) => stored(&args),
         Command::Completions { shell } => {
             written(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
         }
@@ -69,6 +69,24 @@ fn converted(args: &Convert) -> u8 {
             code::TRY_AGAIN
         }
     }
+}
+
+fn stored(args: &State) -> u8 {
+    let place = match args {
+        State::Show(args) => &args.place,
+        State::Forget(args) => &args.place,
+        State::Export(args) => &args.place,
+    };
+    let dir = match config::state_dir(place) {
+        Ok(dir) => dir,
+        Err(errors) => return refuse(&errors),
+    };
+    let mut out = io::stdout().lock();
+    written(match args {
+        State::Show(args) => state::show(&dir, args.source.as_deref(), &mut out),
+        State::Forget(args) => state::forget(&dir, args.source.as_deref(), &mut out),
+        State::Export(_) => state::export(&dir, &mut out),
+    })
 }
 
 /// What is wrong with the configuration goes to stderr, one error a line.

@@ -4,3 +4,4 @@ pub mod check;
 pub mod convert;
 pub mod generate;
 pub mod run;
+pub mod state;

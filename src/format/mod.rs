@@ -3,7 +3,7 @@
 pub mod ecs;
 mod escape;
 mod out;
-mod prune;
+pub mod prune;
 mod raw;
 
 use crate::enrich::host::Host;

@@ -79,11 +79,14 @@ impl Object {
         Object { open, started: false }
     }
 
-    /// Begins a member; `key` has quotes and colon.
+    /// Begins a member; `key` has a comma before it, quotes and a colon.
     pub fn key(&mut self, key: &str, out: &mut Out) {
-        out.put(if self.started { "," } else { self.open });
+        if self.started {
+            return out.put(key);
+        }
         self.started = true;
-        out.put(key);
+        out.put(self.open);
+        out.put(&key[1..]);
     }
 
     /// Closes it if it was begun, and tells whether it was.

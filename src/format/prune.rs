@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::out::Out;
-use crate::record::token;
 use crate::record::walk::{self, Cursor};
 
 /// Writes a JSON value that is not empty: without white space, null, `""`, `{}`, `[]` and what is left of these,
@@ -43,35 +42,36 @@ fn survey(raw: &str) -> Survey {
         clean: true,
         repeated: false,
     };
-    // The names in all objects that are open, and where those of each begin.
-    let mut keys: Vec<&str> = Vec::with_capacity(16);
-    let mut objects: Vec<usize> = Vec::new();
+    // The names in each open object, each a bit: names that share a bit are looked at more closely later.
+    let mut names = [0_u64; walk::DEPTH_MAX + 1];
+    let mut depth = 0;
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => {
                 let end = walk::string_end(bytes, at);
-                let behind = bytes[end..].iter().find(|byte| !byte.is_ascii_whitespace());
-                if behind == Some(&b':') {
-                    let key = raw.get(at + 1..end - 1).unwrap_or("");
-                    found.repeated |= token::has_escape(key);
-                    keys.push(key);
+                let is_key = match bytes.get(end) {
+                    Some(b' ' | b'\t' | b'\r' | b'\n') => {
+                        bytes[end..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
+                    }
+                    next => next == Some(&b':'),
+                };
+                if is_key {
+                    let name = name_bit(&bytes[at + 1..end - 1]);
+                    found.repeated |= names[depth] & name != 0;
+                    names[depth] |= name;
                 } else {
                     found.clean &= end - at > 2;
                 }
                 at = end;
                 continue;
             }
-            b'{' => {
-                objects.push(keys.len());
-                found.clean &= bytes.get(at + 1) != Some(&b'}');
+            b'{' | b'[' => {
+                depth = (depth + 1).min(walk::DEPTH_MAX);
+                names[depth] = 0;
+                found.clean &= !matches!(bytes.get(at + 1), Some(b'}' | b']'));
             }
-            b'}' => {
-                let first = objects.pop().unwrap_or(0);
-                found.repeated |= has_repeated(&mut keys[first..]);
-                keys.truncate(first);
-            }
-            b'[' => found.clean &= bytes.get(at + 1) != Some(&b']'),
+            b'}' | b']' => depth = depth.saturating_sub(1),
             b'n' | b' ' | b'\t' | b'\r' | b'\n' => found.clean = false,
             _ => {}
         }
@@ -80,12 +80,16 @@ fn survey(raw: &str) -> Survey {
     found
 }
 
-fn has_repeated(keys: &mut [&str]) -> bool {
-    if keys.len() <= 16 {
-        return keys.iter().enumerate().any(|(at, key)| keys[..at].contains(key));
+/// One of 63 bits that differ for names that Confluence uses together, or all where a name has escapes.
+fn name_bit(name: &[u8]) -> u64 {
+    if name.contains(&b'\\') {
+        return u64::MAX;
     }
-    keys.sort_unstable();
-    keys.windows(2).any(|pair| pair[0] == pair[1])
+    let (first, last) = (
+        name.first().copied().unwrap_or(0),
+        name.last().copied().unwrap_or(0),
+    );
+    1 << ((name.len() * 5 + usize::from(first) * 3 + usize::from(last)) % 63)
 }
 
 /// An object or list that is being walked through. Its opening sign is written before the first value in it, so
@@ -257,6 +261,20 @@ impl Pruner<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn known_names_have_bits_of_their_own() {
+        for names in [
+            &["id", "name", "type", "uri"][..],
+            &["from", "i18nKey", "key", "to"],
+            &["name", "nameI18nKey", "value"],
+        ] {
+            let bits = names
+                .iter()
+                .fold(0, |bits, name| bits | name_bit(name.as_bytes()));
+            assert_eq!(bits.count_ones() as usize, names.len(), "{names:?}");
+        }
+    }
 
     fn pruned(raw: &str) -> String {
         let mut out = Out::new();

@@ -87,7 +87,15 @@ impl<'a> Text<'a> {
 
 /// Whether anything in it is escaped.
 pub fn has_escape(escaped: &str) -> bool {
-    memchr::memchr(b'\\', escaped.as_bytes()).is_some()
+    let (words, rest) = escaped.as_bytes().as_chunks::<8>();
+    if words.len() > 8 {
+        return memchr::memchr(b'\\', escaped.as_bytes()).is_some();
+    }
+    // Most are short, and asked for dozens of times a record.
+    let in_words = words.iter().fold(0, |found, word| {
+        found | walk::zero_bytes(u64::from_le_bytes(*word) ^ (walk::ONES * u64::from(b'\\')))
+    });
+    in_words != 0 || rest.contains(&b'\\')
 }
 
 /// What an escaped text means.

@@ -51,24 +51,32 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next member's name, between its quotes, still escaped. The value is next.
-    pub fn key_escaped(&mut self) -> &'a str {
-        let key = self.value();
+    /// The next member's name. The value is next.
+    pub fn key(&mut self) -> Cow<'a, str> {
+        self.skip_space();
+        let start = self.at + 1;
+        let (end, plain) = string_bounds(self.text.as_bytes(), self.at);
+        self.at = end;
         if self.peek() == b':' {
             self.at += 1;
         }
-        key.get(1..key.len().saturating_sub(1)).unwrap_or("")
-    }
-
-    pub fn key(&mut self) -> Cow<'a, str> {
-        token::decoded(self.key_escaped())
+        let key = self.text.get(start..end.saturating_sub(1)).unwrap_or("");
+        if plain {
+            Cow::Borrowed(key)
+        } else {
+            token::decoded(key)
+        }
     }
 
     /// The next value as it stands.
     pub fn value(&mut self) -> &'a str {
         self.skip_space();
         let start = self.at;
-        self.skip();
+        // Almost all are strings.
+        match self.text.as_bytes().get(start) {
+            Some(b'"') => self.at = string_end(self.text.as_bytes(), start),
+            _ => self.skip(),
+        }
         self.text.get(start..self.at).unwrap_or("")
     }
 
@@ -122,20 +130,43 @@ impl<'a> Cursor<'a> {
 
 /// The end of the string that starts at `start`, behind its closing quote.
 pub fn string_end(bytes: &[u8], start: usize) -> usize {
+    string_bounds(bytes, start).0
+}
+
+/// The same, and whether nothing in the string is escaped.
+#[inline]
+fn string_bounds(bytes: &[u8], start: usize) -> (usize, bool) {
     let mut at = start + 1;
-    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
-        at += found;
-        let escapes = bytes[start + 1..at]
-            .iter()
-            .rev()
-            .take_while(|byte| **byte == b'\\')
-            .count();
-        at += 1;
-        if escapes % 2 == 0 {
-            return at;
+    let mut plain = true;
+    loop {
+        // Names and values are short: eight bytes at a time in place beat a call that is made for long ones.
+        while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let word = u64::from_le_bytes(*word);
+            let found = zero_bytes(word ^ (ONES * b'"' as u64)) | zero_bytes(word ^ (ONES * b'\\' as u64));
+            if found != 0 {
+                at += found.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += 8;
+        }
+        match bytes.get(at) {
+            Some(b'"') => return (at + 1, plain),
+            Some(b'\\') => {
+                plain = false;
+                at += 2;
+            }
+            Some(_) => at += 1,
+            None => return (bytes.len(), plain),
         }
     }
-    bytes.len()
+}
+
+/// One in each byte of a word.
+pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The highest bit of each byte that is zero; bits above the first of them mean nothing.
+pub(super) fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & (ONES << 7)
 }
 
 /// Whether nothing but null, `""`, `{}` and `[]` is in a value, at any depth. Ends at the first thing it finds.
@@ -172,10 +203,15 @@ pub fn is_empty(raw: &str) -> bool {
 /// Whether anything is nested deeper than [`DEPTH_MAX`]. Reads the text with care only if it could be.
 pub fn is_too_deep(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let openings = |bytes: &[u8]| bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
     let mut seen = 0;
-    let could_be = bytes.chunks(4096).any(|chunk| {
-        seen += openings(chunk);
+    // Small sums let the compiler count many bytes at once.
+    let could_be = bytes.chunks(128).any(|chunk| {
+        seen += usize::from(
+            chunk
+                .iter()
+                .map(|byte| u8::from(matches!(byte, b'{' | b'[')))
+                .sum::<u8>(),
+        );
         seen > DEPTH_MAX
     });
     if !could_be {

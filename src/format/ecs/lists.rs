@@ -15,13 +15,13 @@ pub fn write_cloud_objects(record: &Record, open: &mut Object, out: &mut Out) {
             return;
         }
         if count == 0 {
-            open.key("\"affected_objects\":[", out);
+            open.key(",\"affected_objects\":[", out);
         } else {
             out.put(",");
         }
         count += 1;
         let mut object = Object::new("{");
-        for (key, text) in [("\"name\":", name), ("\"type\":", kind)] {
+        for (key, text) in [(",\"name\":", name), (",\"type\":", kind)] {
             if let Some(text) = text {
                 object.key(key, out);
                 out.put_long(text.quoted());
@@ -62,17 +62,17 @@ pub fn write_cloud_changes(record: &Record, open: &mut Object, out: &mut Out) {
             return;
         }
         if count == 0 {
-            open.key("\"changed_values\":[", out);
+            open.key(",\"changed_values\":[", out);
         } else {
             out.put(",");
         }
         count += 1;
         let mut object = Object::new("{");
         for (key, text) in [
-            ("\"from\":", from),
-            ("\"i18nKey\":", name),
-            ("\"key\":", name),
-            ("\"to\":", to),
+            (",\"from\":", from),
+            (",\"i18nKey\":", name),
+            (",\"key\":", name),
+            (",\"to\":", to),
         ] {
             if let Some(text) = text {
                 object.key(key, out);

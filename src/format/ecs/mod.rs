@@ -124,9 +124,9 @@ impl Ecs {
         match record.shape {
             Shape::File | Shape::Entity => {
                 for (key, list) in [
-                    ("\"affected_objects\":", record.affected_objects),
-                    ("\"changed_values\":", record.changed_values),
-                    ("\"extra_attributes\":", record.extra_attributes),
+                    (",\"affected_objects\":", record.affected_objects),
+                    (",\"changed_values\":", record.changed_values),
+                    (",\"extra_attributes\":", record.extra_attributes),
                 ] {
                     if !list.is_missing() {
                         audit.key(key, out);
@@ -139,39 +139,39 @@ impl Ecs {
                 lists::write_cloud_changes(record, &mut audit, out);
             }
         }
-        text(&mut audit, "\"author_type\":", record.author.kind, out);
-        text(&mut audit, "\"description\":", record.description, out);
+        text(&mut audit, ",\"author_type\":", record.author.kind, out);
+        text(&mut audit, ",\"description\":", record.description, out);
         for (key, value) in [
-            ("\"external_collaborator\":", record.author.external_collaborator),
-            ("\"guest\":", record.author.guest),
-            ("\"super_admin\":", record.super_admin),
-            ("\"sys_admin\":", record.sys_admin),
+            (",\"external_collaborator\":", record.author.external_collaborator),
+            (",\"guest\":", record.author.guest),
+            (",\"super_admin\":", record.super_admin),
+            (",\"sys_admin\":", record.sys_admin),
         ] {
             if let Some(value) = value {
                 audit.key(key, out);
                 out.put(if value { "true" } else { "false" });
             }
         }
-        text(&mut audit, "\"method\":", record.method, out);
-        text(&mut audit, "\"node\":", record.node, out);
+        text(&mut audit, ",\"method\":", record.method, out);
+        text(&mut audit, ",\"node\":", record.node, out);
         if let Some(site) = &self.site {
-            audit.key("\"site\":", out);
+            audit.key(",\"site\":", out);
             out.put(site);
         } else if let Some(host) = host {
-            audit.key("\"site\":\"", out);
+            audit.key(",\"site\":\"", out);
             escape(host, &mut out.bytes);
             out.put("\"");
         }
         let kind = [
-            ("\"action\":", record.action),
-            ("\"actionI18nKey\":", record.action_key),
-            ("\"area\":", record.area),
-            ("\"category\":", record.category),
-            ("\"categoryI18nKey\":", record.category_key),
-            ("\"level\":", record.level),
+            (",\"action\":", record.action),
+            (",\"actionI18nKey\":", record.action_key),
+            (",\"area\":", record.area),
+            (",\"category\":", record.category),
+            (",\"categoryI18nKey\":", record.category_key),
+            (",\"level\":", record.level),
         ];
         if kind.iter().any(|(_, token)| token.text().is_some()) {
-            audit.key("\"type\":", out);
+            audit.key(",\"type\":", out);
             let mut object = Object::new("{");
             for (key, token) in kind {
                 text(&mut object, key, token, out);
@@ -272,7 +272,7 @@ fn related_and_source(record: &Record, host: Option<&str>, users: &Users, out: &
     let chain = source.map(Text::decoded);
     let mut related = Object::new(",\"related\":{");
     if let Some(host) = host {
-        related.key("\"hosts\":[\"", out);
+        related.key(",\"hosts\":[\"", out);
         escape(host, &mut out.bytes);
         out.put("\"]");
     }
@@ -281,7 +281,7 @@ fn related_and_source(record: &Record, host: Option<&str>, users: &Users, out: &
     for (text, ip) in chain.as_deref().into_iter().flat_map(address::addresses) {
         if first.is_none() {
             first = Some((text, ip));
-            related.key("\"ip\":[\"", out);
+            related.key(",\"ip\":[\"", out);
         } else if first.is_some_and(|(_, first)| first == ip) || seen.contains(&ip) {
             continue;
         } else if seen.len() == ADDRESSES_MAX {
@@ -297,7 +297,7 @@ fn related_and_source(record: &Record, host: Option<&str>, users: &Users, out: &
     }
     for (at, name) in users.names().enumerate() {
         if at == 0 {
-            related.key("\"user\":[\"", out);
+            related.key(",\"user\":[\"", out);
         } else {
             out.put("\",\"");
         }
@@ -324,15 +324,15 @@ const ADDRESSES_MAX: usize = 64;
 
 fn group(group: &Group, open: &'static str, out: &mut Out) {
     let mut object = Object::new(open);
-    value(&mut object, "\"id\":", group.id.as_ref(), out);
-    value(&mut object, "\"name\":", group.name.as_ref(), out);
+    value(&mut object, ",\"id\":", group.id.as_ref(), out);
+    value(&mut object, ",\"name\":", group.name.as_ref(), out);
     object.end(out);
 }
 
 fn user(users: &Users, out: &mut Out) {
     let mut object = Object::new(",\"user\":{");
     if users.changes != Person::default() {
-        object.key("\"changes\":", out);
+        object.key(",\"changes\":", out);
         let mut changes = Object::new("{");
         person(&mut changes, &users.changes, out);
         changes.end(out);
@@ -340,11 +340,11 @@ fn user(users: &Users, out: &mut Out) {
     person(&mut object, &users.user, out);
     let has_group = users.target_group != Group::default();
     if has_group || users.target != Person::default() {
-        object.key("\"target\":", out);
+        object.key(",\"target\":", out);
         let mut target = Object::new("{");
         person(&mut target, &users.target, out);
         if has_group {
-            target.key("\"group\":", out);
+            target.key(",\"group\":", out);
             group(&users.target_group, "{", out);
         }
         target.end(out);
@@ -359,8 +359,8 @@ fn person(object: &mut Object, person: &Person, out: &mut Out) {
         full_name,
         email,
     } = person;
-    value(object, "\"email\":", email.as_ref(), out);
-    value(object, "\"full_name\":", full_name.as_ref(), out);
-    value(object, "\"id\":", id.as_ref(), out);
-    value(object, "\"name\":", name.as_ref(), out);
+    value(object, ",\"email\":", email.as_ref(), out);
+    value(object, ",\"full_name\":", full_name.as_ref(), out);
+    value(object, ",\"id\":", id.as_ref(), out);
+    value(object, ",\"name\":", name.as_ref(), out);
 }

@@ -1,1 +1,710 @@
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
 
+use proptest::prelude::*;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Value, json};
+
+use super::super::{Agent, Format, Name};
+use super::*;
+use crate::enrich::host::{Host, Os};
+use crate::record::{EventId, IdHasher, Scratch, parse};
+
+#[path = "../../../benches/limit_event.rs"]
+mod limit;
+
+const READ_AT_MS: i64 = 1_767_323_045_678;
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+/// The agent and the host that the limit of the benchmark names.
+fn context() -> Context {
+    let (agent, host) = (limit::AGENT, limit::HOST);
+    Context {
+        tags: None,
+        namespace: "default".to_owned(),
+        site: None,
+        agent: Agent {
+            id: agent.id.to_owned(),
+            ephemeral_id: agent.ephemeral_id.to_owned(),
+            name: agent.name.to_owned(),
+            version: agent.version.to_owned(),
+        },
+        host: Some(Host {
+            name: text(host.name),
+            hostname: text(host.hostname),
+            id: text(host.id),
+            architecture: text(host.architecture),
+            containerized: Some(host.containerized),
+            ip: host.ip.map(str::to_owned).to_vec(),
+            mac: host.mac.map(str::to_owned).to_vec(),
+            os: Os {
+                build: None,
+                codename: text(host.os.codename),
+                family: text(host.os.family),
+                kernel: text(host.os.kernel),
+                name: text(host.os.name),
+                platform: text(host.os.platform),
+                kind: text(host.os.kind),
+                version: text(host.os.version),
+            },
+        }),
+        preserve_original: true,
+    }
+}
+
+fn written(format: &Format, line: &[u8], origin: Origin) -> Vec<u8> {
+    let mut scratch = Scratch::default();
+    let content = &parse(line, &mut scratch);
+    let id = IdHasher::new(None).id(content);
+    let mut out = Out::new();
+    format.write(
+        &Item {
+            content,
+            id,
+            origin,
+            read_at_ms: READ_AT_MS,
+        },
+        &mut out,
+    );
+    out.bytes
+}
+
+fn ecs(context: &Context) -> Format {
+    Format::new(Name::Ecs, context)
+}
+
+fn event(line: impl AsRef<[u8]>) -> Value {
+    serde_json::from_slice(&written(&ecs(&context()), line.as_ref(), Origin::Api)).unwrap()
+}
+
+/// Events as they are written today against fixtures/mapping. `UPDATE_GOLDEN=1` writes them anew; look at the
+/// difference with docs/MAPPING.md beside it before it is committed.
+#[test]
+fn mapping_golden() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
+    for name in ["file", "entity", "cloud", "broken"] {
+        let lines = fs::read(folder.join(name).with_extension("jsonl")).unwrap();
+        let golden = folder.join(name).with_extension("ecs.jsonl");
+        let mut offset = 0;
+        let mut events = Vec::new();
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let origin = match name {
+                "file" | "broken" => Origin::File {
+                    path_json: "\"/log/audit/20260102.00000.audit.log\"",
+                    offset,
+                    unterminated: false,
+                },
+                _ => Origin::Api,
+            };
+            events.extend(written(&ecs(&context()), line.trim_ascii_end(), origin));
+            events.push(b'\n');
+            offset += line.len() as u64;
+        }
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &events).unwrap();
+        }
+        let expected = fs::read(&golden).unwrap();
+        let values = |bytes: &[u8]| -> Vec<Value> {
+            serde_json::Deserializer::from_slice(bytes)
+                .into_iter()
+                .map(Result::unwrap)
+                .collect()
+        };
+        for (at, (event, expected)) in values(&events).into_iter().zip(values(&expected)).enumerate() {
+            assert_eq!(event, expected, "{name}, line {}", at + 1);
+        }
+        assert_eq!(
+            events.split(|b| *b == b'\n').count(),
+            expected.split(|b| *b == b'\n').count()
+        );
+    }
+}
+
+/// What the benchmark divides by makes the same events.
+#[test]
+fn limit_makes_the_same_events() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
+    let lines = fs::read_to_string(folder.join("pairs.jsonl")).unwrap();
+    let more = fs::read(folder.join("file.jsonl")).unwrap();
+    let more = String::from_utf8_lossy(&more);
+    // Lines as Confluence writes them: not the entities, nor those with a chain of addresses, a uri to be decoded,
+    // wrong types or values of values.
+    let odd = [
+        "\"type\":{",
+        "10.1.1.1",
+        "%40",
+        "_hidden",
+        "%eth0",
+        "[2001",
+        ":0F3C",
+        "details",
+        "Wiki.Ex",
+    ];
+    let mut compared = 0;
+    for line in lines.lines().chain(more.lines().take(14)) {
+        let line = line.replace("Wiki.Example", "wiki.example");
+        if odd.iter().any(|odd| line.contains(odd)) || !line.contains("\"actionI18nKey\"") {
+            continue;
+        }
+        let line = line.replace(",{}]", "]");
+        let mut scratch = Scratch::default();
+        let content = &parse(line.as_bytes(), &mut scratch);
+        let path_json = &format!("\"{}\"", limit::PATH);
+        let origin = Origin::File {
+            path_json,
+            offset: limit::OFFSET,
+            unterminated: false,
+        };
+        let mut out = Out::new();
+        ecs(&context()).write(
+            &Item {
+                content,
+                id: EventId(0),
+                origin,
+                read_at_ms: READ_AT_MS,
+            },
+            &mut out,
+        );
+        let mut limited = Vec::new();
+        limit::line_to_event(line.as_bytes(), &mut limited);
+        let ours: Value = serde_json::from_slice(&out.bytes).unwrap();
+        assert_eq!(ours["event"]["created"], limit::READ_AT);
+        assert_eq!(ours["event"]["id"], limit::EVENT_ID);
+        assert_eq!(ours, serde_json::from_slice::<Value>(&limited).unwrap(), "{line}");
+        compared += 1;
+    }
+    assert!(compared >= 10, "{compared}");
+}
+
+/// Each row of the mapping's table, spelt out as the table spells it.
+#[test]
+fn taxonomy_rows() {
+    const S: &str = "audit.logging.summary.";
+    let rows = "
+        s.global.permission.added / Global permission added | iam, configuration | creation |
+        s.global.permission.removed / Global permission removed | iam, configuration | deletion |
+        s.space.permission.added / Space permission added | iam, configuration | creation |
+        s.space.permission.removed / Space permission removed | iam, configuration | deletion |
+        s.user.created / User created | iam | user, creation |
+        s.user.renamed / User renamed | iam | user, change |
+        s.user.updated / User details updated | iam | user, change |
+        s.user.deleted / User deleted | iam | user, deletion |
+        User deactivated | iam | user, change |
+        s.user.password.changed | iam | user, change | success
+        s.group.membership.added / User added to group | iam | group, change |
+        s.group.membership.removed / User removed from group | iam | group, change |
+        s.group.created / Group created | iam | group, creation |
+        s.group.deleted / Group deleted | iam | group, deletion |
+        s.directory.added | iam, configuration | creation |
+        personal.access.tokens.audit.log.summary.token.created | iam | admin, creation |
+        personal.access.tokens.audit.log.summary.token.deleted | iam | admin, deletion |
+        atlassian.audit.event.action.audit.config.updated / Audit Log configuration updated | configuration | change |
+        atlassian.audit.event.action.audit.search | configuration | access |
+        s.global.settings.edited / Global settings changed | configuration | change |
+        s.space.config.updated / Space configuration updated | configuration | change |
+        s.space.created / Space created | configuration | creation |
+        s.page.created | configuration | creation |
+        s.space.removed / Space deleted | configuration | deletion |
+        s.page.deleted | configuration | deletion |
+        s.space.import / Space import | configuration | creation |
+        s.space.export / Space export | configuration | access |
+        s.plugin.enabled | package, configuration | change |
+        s.plugin.installed | package, configuration | installation |
+        s.plugin.uninstalled | package, configuration | deletion |
+        s.plugin.disabled | package, configuration | change |
+        s.login.success | authentication | start | success
+        s.login.failed | authentication | info | failure
+        s.user.logout | authentication | end |
+        s.sudo.logout | authentication | end |
+        s.sudo.auth.successful | authentication | start |";
+    let words = |text: &str| -> Vec<String> { text.split(", ").map(str::to_owned).collect() };
+    for row in rows.trim().lines() {
+        let columns: Vec<&str> = row.trim().split('|').map(str::trim).collect();
+        for (at, action) in columns[0].split(" / ").enumerate() {
+            let action = match action.strip_prefix("s.") {
+                Some(key) => format!("{S}{key}"),
+                None => action.to_owned(),
+            };
+            let lines = [
+                json!({"auditType": {"actionI18nKey": action}}),
+                json!({"type": {"actionI18nKey": action}}),
+                json!({"creationDate": 1, "summary": action}),
+            ];
+            for line in lines {
+                let event = &event(line.to_string())["event"];
+                assert_eq!(event["action"], json!(action));
+                assert_eq!(event["category"], json!(words(columns[1])), "{action} {at}");
+                assert_eq!(event["type"], json!(words(columns[2])), "{action}");
+                let outcome = columns.get(3).filter(|outcome| !outcome.is_empty());
+                assert_eq!(event["outcome"].as_str(), outcome.copied(), "{action}");
+            }
+        }
+    }
+}
+
+/// The user and group fields of an event about users.
+fn users(shape: &str, action: &str, members: Value) -> Value {
+    let mut line = match shape {
+        "cloud" => json!({"creationDate": 1, "summary": action, "category": "Users and groups"}),
+        "file" => json!({"auditType": {
+            "actionI18nKey": format!("audit.logging.summary.{action}"),
+            "categoryI18nKey": if action.starts_with("login") { "audit.logging.category.auth" } else { "audit.logging.category.user.management" },
+        }}),
+        _ => {
+            json!({"type": {"actionI18nKey": format!("audit.logging.summary.{action}"), "category": "Users and groups"}})
+        }
+    };
+    for (key, value) in members.as_object().unwrap() {
+        line[key] = value.clone();
+    }
+    let event = event(line.to_string());
+    json!({"user": event["user"], "group": event["group"], "related": event["related"]["user"]})
+}
+
+#[test]
+fn users_and_groups() {
+    const ID: &str = "12e51e32-77ee-45ef-a643-55d4c7f6327c";
+    let null = Value::Null;
+    let group = json!({"type": "Group", "name": "g", "id": "gid"});
+    let user = json!({"type": "User", "name": "Ada", "id": "uid", "uri": "http://w/x?username=ada"});
+    for shape in ["file", "entity"] {
+        for action in ["group.created", "group.deleted"] {
+            let found = users(shape, action, json!({"affectedObjects": [user, group]}));
+            assert_eq!(
+                found,
+                json!({"user": null, "group": {"name": "g", "id": "gid"}, "related": null})
+            );
+        }
+        for action in ["group.membership.added", "group.membership.removed"] {
+            let found = users(shape, action, json!({"affectedObjects": [user, group]}));
+            let target = json!({"name": "Ada", "id": "uid", "group": {"name": "g", "id": "gid"}});
+            assert_eq!(
+                found,
+                json!({"user": {"target": target}, "group": null, "related": ["Ada"]}),
+                "{shape} {action}"
+            );
+        }
+        for action in [
+            "user.created",
+            "user.deleted",
+            "user.updated",
+            "user.password.changed",
+        ] {
+            let found = users(shape, action, json!({"affectedObjects": [group, user]}));
+            let target = json!({"full_name": "Ada", "id": "uid", "name": "ada"});
+            assert_eq!(
+                found,
+                json!({"user": {"target": target}, "group": null, "related": ["ada"]}),
+                "{action}"
+            );
+        }
+        for action in ["login.success", "login.failed"] {
+            let author = json!({"id": "-2", "name": "Anonymous", "uri": "http://w/x?username=old"});
+            let found = users(
+                shape,
+                action,
+                json!({"author": author, "affectedObjects": [user]}),
+            );
+            assert_eq!(
+                found["user"],
+                json!({"full_name": "Ada", "id": "uid", "name": "ada"})
+            );
+            let nameless = json!({"type": "User", "id": "other"});
+            let found = users(
+                shape,
+                action,
+                json!({"author": author, "affectedObjects": [user, nameless]}),
+            );
+            assert_eq!(found["user"], json!({"id": "other", "name": "ada"}));
+        }
+        let renamed =
+            json!({"i18nKey": "audit.logging.changed.value.username", "key": "x", "from": "a", "to": "b"});
+        let found = users(
+            shape,
+            "user.renamed",
+            json!({"affectedObjects": [user], "changedValues": [renamed]}),
+        );
+        assert_eq!(
+            found,
+            json!({"user": {"changes": {"name": "b"}, "target": {"name": "a"}}, "group": null, "related": ["a", "b"]})
+        );
+        for action in ["user.created", "user.updated"] {
+            let changes = json!({"changedValues": [
+                {"i18nKey": "Username", "from": "a", "to": "b"},
+                {"i18nKey": "Email", "to": "b@x"},
+                {"i18nKey": "Display name", "from": "A", "to": "B"},
+                {"i18nKey": "Other", "from": "A", "to": "B"},
+            ]});
+            let user = json!({
+                "changes": {"name": "b", "email": "b@x", "full_name": "B"},
+                "target": {"name": "a", "email": "b@x", "full_name": "A"},
+            });
+            assert_eq!(users(shape, action, changes)["user"], user);
+        }
+    }
+    let cloud = |action: &str, object: (&str, &str), more: Value| {
+        let mut members = more;
+        members["affectedObject"] = json!({"name": object.0, "objectType": object.1});
+        users("cloud", action, members)
+    };
+    for action in ["User added to group", "User removed from group"] {
+        let found = cloud(
+            action,
+            (&format!("Ops: A:{ID}"), "Group"),
+            json!({"associatedObjects": [{"name": "Ada", "objectType": "User"}]}),
+        );
+        let target = json!({"name": "Ada", "group": {"name": "Ops: A", "id": ID}});
+        assert_eq!(found["user"], json!({"target": target}));
+        let found = cloud(action, (&format!("{ID}; User: 712020:x"), "Group"), json!({}));
+        assert_eq!(
+            found["user"],
+            json!({"target": {"id": "712020:x", "group": {"id": ID}}})
+        );
+    }
+    for action in ["Group created", "Group deleted"] {
+        let found = cloud(action, (&format!("Ops:{ID}"), "Group"), json!({}));
+        assert_eq!(found["group"], json!({"name": "Ops", "id": ID}));
+    }
+    for action in [
+        "User created",
+        "User details updated",
+        "User deleted",
+        "User deactivated",
+    ] {
+        assert_eq!(
+            cloud(action, ("Ada", "User"), json!({}))["user"],
+            json!({"target": {"full_name": "Ada"}})
+        );
+    }
+    let changes = json!({"changedValues": [{"name": "Email", "oldValue": "", "newValue": "b@x"}]});
+    let found = cloud("User details updated", ("Ada", "User"), changes);
+    assert_eq!(
+        found["user"],
+        json!({"changes": {"email": "b@x"}, "target": {"full_name": "Ada", "email": "b@x"}})
+    );
+    // Not about users, or no action.
+    let line = json!({"auditType": {"actionI18nKey": "audit.logging.summary.group.created", "category": "Spaces"}, "affectedObjects": [group]});
+    assert_eq!(event(line.to_string())["group"], null);
+}
+
+#[test]
+fn f69_source_chain() {
+    let event = event(
+        r#"{"auditType":{"action":"x"},"source":"unknown, 192.0.2.1:80, [2001:db8::1]:443,192.0.2.1,fe80::1%eth0"}"#,
+    );
+    assert_eq!(event["source"]["ip"], "192.0.2.1");
+    assert_eq!(
+        event["source"]["address"],
+        "unknown, 192.0.2.1:80, [2001:db8::1]:443,192.0.2.1,fe80::1%eth0"
+    );
+    assert_eq!(
+        event["related"]["ip"],
+        json!(["192.0.2.1", "2001:db8::1", "fe80::1"])
+    );
+    assert_eq!(event["event"]["kind"], "event");
+    let none = self::event(r#"{"auditType":{"action":"x"},"source":"localhost"}"#);
+    assert_eq!(none["source"], json!({"address": "localhost"}));
+    assert_eq!(none["related"], Value::Null);
+}
+
+#[test]
+fn f34_control_characters_pass_through() {
+    for name in [
+        "\u{1b}[2J",
+        "a\nb\r\tc",
+        "\u{202e}evil\u{2066}",
+        "\u{7f}\u{85}",
+        "\u{0}",
+    ] {
+        let line = json!({"auditType": {"action": name}, "author": {"name": name}, "affectedObjects": [{"name": name, "type": "Page"}]}).to_string();
+        let bytes = written(&ecs(&context()), line.as_bytes(), Origin::Api);
+        assert!(
+            !bytes.iter().any(|byte| *byte < 0x20),
+            "one line, nothing raw in it"
+        );
+        let event: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(event["user"]["full_name"], name);
+        assert_eq!(event["confluence"]["audit"]["affected_objects"][0]["name"], name);
+        assert_eq!(event["event"]["original"], line.as_str());
+        assert_eq!(event["message"], format!("{name}: {name}: Page {name}"));
+    }
+}
+
+#[test]
+fn context_changes_the_constants() {
+    let line = r#"{"auditType":{"action":"x"},"system":"https://wiki.example.org"}"#;
+    let with = |change: &dyn Fn(&mut Context), origin: Origin| -> Value {
+        let mut context = context();
+        change(&mut context);
+        serde_json::from_slice(&written(&ecs(&context), line.as_bytes(), origin)).unwrap()
+    };
+    let event = with(&|_| {}, Origin::Api);
+    assert_eq!(
+        event["tags"],
+        json!(["preserve_original_event", "confluence-audit"])
+    );
+    assert_eq!(event["confluence"]["audit"]["site"], "wiki.example.org");
+    assert_eq!(event["log"], Value::Null);
+    let event = with(
+        &|context| {
+            context.tags = Some(vec!["forwarded".to_owned(), "x\"y".to_owned()]);
+            context.site = text("My \"Wiki\"");
+            context.namespace = "prod".to_owned();
+            context.preserve_original = false;
+        },
+        Origin::File {
+            path_json: "\"/a\\\"b\"",
+            offset: 17,
+            unterminated: true,
+        },
+    );
+    assert_eq!(event["tags"], json!(["forwarded", "x\"y", "unterminated"]));
+    assert_eq!(event["host"], Value::Null);
+    assert_eq!(event["confluence"]["audit"]["site"], "My \"Wiki\"");
+    assert_eq!(event["data_stream"]["namespace"], "prod");
+    assert_eq!(event["event"]["original"], Value::Null);
+    assert_eq!(event["log"], json!({"file": {"path": "/a\"b"}, "offset": 17}));
+}
+
+#[test]
+fn raw_adds_the_id_and_nothing_else() {
+    let raw = Format::new(Name::Raw, &context());
+    let show = |line: &str, origin| String::from_utf8(written(&raw, line.as_bytes(), origin)).unwrap();
+    let file = Origin::File {
+        path_json: "\"/a\"",
+        offset: 0,
+        unterminated: false,
+    };
+    let id = "3cf6";
+    let strip = |text: String| text.replacen(&text[13..45], id, 1);
+    let line = r#"{ "auditType":{"action":"x"}, "v":"" } "#;
+    assert_eq!(
+        strip(show(line, file)),
+        r#"{"event_id":"3cf6","auditType":{"action":"x"}, "v":"" }"#
+    );
+    assert_eq!(
+        strip(show(line, Origin::Api)),
+        r#"{"event_id":"3cf6","auditType":{"action":"x"},"v":""}"#
+    );
+    assert_eq!(
+        strip(show("{\n\"creationDate\": 1\n}", file)),
+        r#"{"event_id":"3cf6","creationDate":1}"#
+    );
+    assert_eq!(
+        strip(show("a \"b\"", file)),
+        r#"{"event_id":"3cf6","error":"not a JSON object","original":"a \"b\""}"#
+    );
+}
+
+/// Long values leave in pieces: what is in the buffer stays small, and the event is the same.
+#[test]
+fn long_events_are_handed_on_in_pieces() {
+    let elements = (0..60_000).map(|at| format!(r#"{{"key":"k{at}","to":"","from":"ü"}}"#));
+    let line = format!(
+        r#"{{"auditType":{{"action":"x"}},"changedValues":[{}],"extraAttributes":[{{"value":"{}"}}]}}"#,
+        elements.collect::<Vec<_>>().join(","),
+        "\\\"ü".repeat(300_000)
+    );
+    let whole = written(&ecs(&context()), line.as_bytes(), Origin::Api);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let mut out = Out::with_hand_on(move |bytes: &mut Vec<u8>| {
+        sender.send(bytes.clone()).unwrap();
+        bytes.clear();
+    });
+    let mut scratch = Scratch::default();
+    let content = &parse(line.as_bytes(), &mut scratch);
+    let id = IdHasher::new(None).id(content);
+    ecs(&context()).write(
+        &Item {
+            content,
+            id,
+            origin: Origin::Api,
+            read_at_ms: READ_AT_MS,
+        },
+        &mut out,
+    );
+    let last = std::mem::take(&mut out.bytes);
+    drop(out);
+    let pieces: Vec<Vec<u8>> = receiver.iter().chain([last]).collect();
+    assert!(pieces.iter().all(|piece| piece.len() < 512 * 1024));
+    assert!(pieces.concat() == whole);
+    serde_json::from_slice::<Value>(&whole).unwrap();
+}
+
+/// JSON in which no object has two members of one name.
+struct Strict;
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StrictVisitor;
+        impl<'de> Visitor<'de> for StrictVisitor {
+            type Value = Strict;
+            fn expecting(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+                out.write_str("JSON without repeated names")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
+                let mut names = HashSet::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    map.next_value::<Strict>()?;
+                    if !names.insert(name.clone()) {
+                        return Err(serde::de::Error::custom(format!("`{name}` stands twice")));
+                    }
+                }
+                Ok(Strict)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Strict, A::Error> {
+                while list.next_element::<Strict>()?.is_some() {}
+                Ok(Strict)
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+        }
+        // A null in an event is an error: what is empty is dropped.
+        deserializer.deserialize_any(StrictVisitor)
+    }
+}
+
+fn check_any(line: &[u8]) -> Value {
+    for format in [ecs(&context()), Format::new(Name::Raw, &context())] {
+        let bytes = written(&format, line, Origin::Api);
+        let is_ecs = matches!(format, Format::Ecs(_));
+        if let Err(error) = serde_json::from_slice::<Strict>(&bytes)
+            && is_ecs
+        {
+            panic!("{error}: {}", String::from_utf8_lossy(&bytes));
+        }
+        if is_ecs {
+            let event: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(event["@timestamp"].as_str().unwrap().len(), 24);
+            assert_eq!(event["event"]["original"], String::from_utf8_lossy(line).as_ref());
+            let failed = event["event"]["kind"] == "pipeline_error";
+            assert!(failed || event["event"]["kind"] == "event");
+            assert!(!failed || event["error"]["message"].is_string());
+        }
+    }
+    event(line)
+}
+
+fn fixtures() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
+    let mut lines = Vec::new();
+    for name in [
+        "file.jsonl",
+        "entity.jsonl",
+        "cloud.jsonl",
+        "broken.jsonl",
+        "pairs.jsonl",
+    ] {
+        let bytes = fs::read(folder.join(name)).unwrap();
+        lines.extend(
+            bytes
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(<[u8]>::to_vec),
+        );
+    }
+    lines
+}
+
+/// Each value in a tree, as a path of positions.
+fn paths(value: &Value, path: &mut Vec<usize>, found: &mut Vec<Vec<usize>>) {
+    let children: Vec<&Value> = match value {
+        Value::Object(object) => object.values().collect(),
+        Value::Array(list) => list.iter().collect(),
+        _ => Vec::new(),
+    };
+    for (at, child) in children.into_iter().enumerate() {
+        path.push(at);
+        found.push(path.clone());
+        paths(child, path, found);
+        path.pop();
+    }
+}
+
+fn at_path<'v>(value: &'v mut Value, path: &[usize]) -> &'v mut Value {
+    path.iter().fold(value, |value, at| match value {
+        Value::Object(object) => object.values_mut().nth(*at).unwrap(),
+        Value::Array(list) => &mut list[*at],
+        _ => unreachable!(),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn f31_drift(which in 0_usize..1000, changes in prop::collection::vec((any::<usize>(), 0_usize..10), 1..4)) {
+        let lines = fixtures();
+        let line = &lines[which % lines.len()];
+        let Ok(mut record @ Value::Object(_)) = serde_json::from_slice(line) else { return Ok(()) };
+        for (place, change) in changes {
+            let mut places = Vec::new();
+            paths(&record, &mut Vec::new(), &mut places);
+            if places.is_empty() {
+                break;
+            }
+            let path = &places[place % places.len()];
+            if change == 8 {
+                let (last, parent) = path.split_last().unwrap();
+                match at_path(&mut record, parent) {
+                    Value::Object(object) => drop(object.remove(&object.keys().nth(*last).unwrap().clone())),
+                    Value::Array(list) => drop(list.remove(*last)),
+                    _ => unreachable!(),
+                }
+                continue;
+            }
+            let value = at_path(&mut record, path);
+            *value = match change {
+                0 => Value::Null,
+                1 => json!(""),
+                2 => json!(17),
+                3 => json!(-1.5e3),
+                4 => json!(true),
+                5 => json!([]),
+                6 => json!({"unknown": {"a": [null, "", {"b": "c"}]}}),
+                7 => json!(["x", {"name": "y"}]),
+                _ => json!("text \"\\\u{1}ü"),
+            };
+        }
+        record["inserted"] = json!({"new": ["member"]});
+        check_any(record.to_string().as_bytes());
+    }
+
+    #[test]
+    fn f32_mutated_bytes(which in 0_usize..1000, changes in prop::collection::vec((any::<usize>(), any::<u8>(), 0_u8..4), 1..6)) {
+        let lines = fixtures();
+        let mut line = lines[which % lines.len()].clone();
+        for (place, byte, kind) in changes {
+            let place = place % line.len().max(1);
+            match kind {
+                0 if !line.is_empty() => line[place] = byte,
+                1 if !line.is_empty() => drop(line.remove(place)),
+                2 => line.insert(place, b"\"\\{}[],: \xff0n"[usize::from(byte) % 12]),
+                _ => line.truncate(place.max(10)),
+            }
+        }
+        check_any(&line);
+    }
+
+    #[test]
+    fn f32_random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        check_any(&bytes);
+    }
+}
