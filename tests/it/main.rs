@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod crash;
 mod files;
-mod rig;
 mod generator;
+mod rig;

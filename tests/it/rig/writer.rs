@@ -3,7 +3,7 @@
 #[path = "../../../examples/audit_log_gen/lines.rs"]
 mod lines;
 
-pub use lines::check;
+pub use lines::{Random, check};
 
 use super::agent::append;
 use lines::Lines;
