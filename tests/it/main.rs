@@ -3,5 +3,5 @@
 mod check;
 mod config;
 mod files;
-mod rig;
 mod generator;
+mod rig;
