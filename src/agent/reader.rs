@@ -94,6 +94,7 @@ impl Lane {
         if long && !self.out.bytes.is_empty() {
             self.send(None);
         }
+        self.out.in_parts = long;
         self.format.write(item, &mut self.out);
         self.out.bytes.push(b'\n');
         self.ends.push(self.out.bytes.len() as u32);

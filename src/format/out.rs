@@ -12,6 +12,8 @@ type HandOn = Box<dyn FnMut(&mut Vec<u8>) + Send>;
 #[derive(Default)]
 pub struct Out {
     pub bytes: Vec<u8>,
+    /// The event being written is long and alone in the buffer: it may be handed on in parts.
+    pub in_parts: bool,
     hand_on: Option<HandOn>,
 }
 
@@ -24,13 +26,15 @@ impl Out {
     pub fn with_hand_on(hand_on: impl FnMut(&mut Vec<u8>) + Send + 'static) -> Self {
         Out {
             bytes: Vec::new(),
+            in_parts: false,
             hand_on: Some(Box::new(hand_on)),
         }
     }
 
     /// Hands on what is there if it is much. Called between the pieces of a long value.
     pub fn room(&mut self) {
-        if self.bytes.len() > ROOM_BYTES
+        if self.in_parts
+            && self.bytes.len() > ROOM_BYTES
             && let Some(hand_on) = &mut self.hand_on
         {
             hand_on(&mut self.bytes);

@@ -46,6 +46,26 @@ impl Host {
         host
     }
 
+    /// Sets a key of `[[source]]`; `value` is TOML.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let line = |line: &&str| !line.starts_with(&format!("{key} ="));
+        let kept: String = self
+            .source
+            .lines()
+            .filter(line)
+            .map(|l| format!("{l}\n"))
+            .collect();
+        self.source = format!("{kept}{key} = {value}\n");
+    }
+
+    /// Neither inotify nor linemux: sweeps alone, each 100 ms.
+    pub fn poll_only() -> Host {
+        let mut host = Host::new();
+        host.set("notify", "false");
+        host.set("sweep_interval", "\"100ms\"");
+        host
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -1,12 +1,9 @@
 //! Writes audit files of numbered records and rotates them in each way that was seen.
 
-#[path = "../../../examples/audit_log_gen/lines.rs"]
-mod lines;
-
-pub use lines::{Random, check};
+pub use crate::generator::lines::{Random, check};
 
 use super::agent::append;
-use lines::Lines;
+use crate::generator::lines::Lines;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
