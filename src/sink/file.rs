@@ -45,7 +45,10 @@ pub fn run(
     std::thread::Builder::new().name("sync".into()).spawn(move || {
         for job in jobs {
             // A panic here must end the process as one in the writing thread does, not leave that waiting.
-            let result = catch_unwind(AssertUnwindSafe(|| job.run()));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                crate::failpoint::hit("sync");
+                job.run()
+            }));
             let result = result.unwrap_or_else(|_| Err(io::Error::other("making output durable panicked")));
             if own.send(Message::Synced(result)).is_err() {
                 break;

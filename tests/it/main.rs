@@ -6,3 +6,4 @@ mod crash;
 mod files;
 mod generator;
 mod rig;
+mod supervise;
