@@ -215,12 +215,15 @@ impl Running {
         drop(self.commits.send(commit::ToCommit::Finish));
         let last_commit = async {
             while let Some(ended) = self.ended.recv().await {
-                if let What::Commit(_) = ended.what {
-                    break;
+                if let What::Commit(result) = ended.what {
+                    return result.is_ok();
                 }
             }
+            false
         };
-        let committed = tokio::time::timeout(LAST_COMMIT, last_commit).await.is_ok();
+        let committed = tokio::time::timeout(LAST_COMMIT, last_commit)
+            .await
+            .unwrap_or(false);
         tracing::warn!(
             why,
             committed,

@@ -70,6 +70,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
+        mark_age_max: commit::MARK_AGE_MAX,
         unpersisted_bytes_max: config.unpersisted_bytes_max,
     };
     let store = memory.store;

@@ -2,6 +2,10 @@
 
 mod check;
 mod config;
+mod crash;
+mod files;
 mod generator;
+mod rig;
 mod store;
+mod supervise;
 mod tidy;

@@ -12,6 +12,10 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+/// Retention counts from the day a file was last there: not from its first day, or a disk that is away for a moment
+/// would cost the positions of all older files.
+const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
+
 impl Files {
     /// Looks at every directory of the source and takes note of what is there.
     pub fn sweep(&mut self, now: Instant, now_ms: i64) {
@@ -138,7 +142,9 @@ impl Files {
         let mut others = Vec::new();
         for seen in files {
             match known.get(&(seen.dev, seen.ino)) {
-                Some(&at) if self.tracked[at].path == seen.path => self.tracked[at].still_there(&seen),
+                Some(&at) if self.tracked[at].path == seen.path => {
+                    self.tracked[at].still_there(&seen, now_ms)
+                }
                 _ => others.push(seen),
             }
         }
@@ -174,11 +180,11 @@ impl Files {
                     offset = tracked.entry.offset,
                     "audit file has another name, device or inode than before but the same content; going on where it was left"
                 );
-                tracked.moved_to(&seen);
+                tracked.moved_to(&seen, now_ms);
             }
             Verdict::Restart { entry } => {
                 let at = candidates[entry];
-                self.tracked[at].still_there(&seen);
+                self.tracked[at].still_there(&seen, now_ms);
                 self.restart(at, seen.size);
             }
             Verdict::New => {
@@ -308,8 +314,11 @@ impl Files {
 }
 
 impl Tracked {
-    fn still_there(&mut self, seen: &Seen) {
+    fn still_there(&mut self, seen: &Seen, now_ms: i64) {
         self.listed = true;
+        if now_ms - self.entry.last_seen_ms > LAST_SEEN_AGE_MAX_MS {
+            (self.entry.last_seen_ms, self.changed) = (now_ms, true);
+        }
         if self.entry.finished && (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms) {
             // Written to again after it was finished; the evidence is checked when it is opened.
             (self.entry.finished, self.changed) = (false, true);
@@ -318,7 +327,7 @@ impl Tracked {
         self.order = order_of(seen);
     }
 
-    fn moved_to(&mut self, seen: &Seen) {
+    fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
         if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
             self.tail = None;
         }
@@ -327,7 +336,7 @@ impl Tracked {
         self.path = seen.path.clone();
         self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
         self.changed = true;
-        self.still_there(seen);
+        self.still_there(seen, now_ms);
     }
 
     /// Nothing more can come of this file.
