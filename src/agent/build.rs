@@ -55,21 +55,22 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         for (lane, sink) in config.sinks.iter().enumerate() {
             let (thread, format, mark) = start_sink(&common, number, lane, source, sink, &state, &gate)?;
             lanes.push(Lane::new(format, thread.messages.clone(), gate.clone()));
-            marks.extend(mark);
+            marks.push(mark);
             sinks.push(thread);
         }
         // Before the first byte is written the checkpoint knows where the outputs begin.
         memory.commit(Commit {
             source: source.name.clone(),
-            marks,
+            marks: marks.iter().flatten().cloned().collect(),
             ..Commit::default()
         })?;
-        streams.push(Stream::new(&source.name, lanes.len(), gate.clone()));
+        streams.push(Stream::new(&source.name, marks, gate.clone()));
         let stage = Stage::new(lanes, IdHasher::new(source.site.as_deref()));
         readers.push((source, reader(&common, number, source, state, gate), stage));
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
+        mark_age_max: commit::MARK_AGE_MAX,
         unpersisted_bytes_max: config.unpersisted_bytes_max,
     };
     let store = memory.store;

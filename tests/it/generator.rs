@@ -1,7 +1,7 @@
 //! The generator is what other tests judge by, so it is judged first.
 
 #[path = "../../examples/audit_log_gen/lines.rs"]
-mod lines;
+pub mod lines;
 
 use lines::Lines;
 

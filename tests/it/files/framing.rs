@@ -1,0 +1,1 @@
+//! What a record is: ends, halves, very long ones, bad bytes.

@@ -1,0 +1,309 @@
+//! Files that are rotated, truncated, replaced, while the agent runs and while it does not.
+
+use crate::rig::{Host, LogFile, Writer, file_name, judge, skipped, until};
+use rustix::process::Signal;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+const TRUNCATED: &str = "was truncated or rewritten";
+
+/// A writer appends to a file for a while after the next one has appeared, and after that one was read.
+fn drains_predecessor(host: &Host) {
+    let mut writer = Writer::new(&host.audit(), 1);
+    let mut agent = host.start();
+    let mut file = writer.create(&file_name(5, 0));
+    writer.append(&file, 500);
+    for number in 1..20 {
+        let next = writer.create(&file_name(5, number));
+        for _ in 0..5 {
+            writer.append(&next, 20);
+            writer.append(&file, 75);
+            agent.until("what was written is delivered", || {
+                host.delivered() >= writer.count()
+            });
+        }
+        writer.append(&file, 25);
+        file = next;
+    }
+    assert_eq!(writer.count(), 10_000);
+    agent.until("everything is delivered", || host.delivered() >= writer.count());
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
+#[test]
+fn f01_drains_predecessor() {
+    drains_predecessor(&Host::new());
+}
+
+#[test]
+fn f13_poll_only_f01_drains_predecessor() {
+    drains_predecessor(&Host::poll_only());
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    NextName,
+    Rename,
+    RenameAndDeleteTheReadOne,
+}
+
+/// Three rotations and records before, between and after them while the agent is down.
+fn rotated_while_down(mut host: Host, style: Style, stop: Signal) {
+    host.set("files", &format!("[\"{}/*.audit.log*\"]", host.audit().display()));
+    let mut writer = Writer::new(&host.audit(), 2);
+    let name = if style == Style::NextName {
+        file_name(5, 0)
+    } else {
+        "wiki.audit.log".to_owned()
+    };
+    let mut file = writer.create(&name);
+    writer.append(&file, 50);
+    let mut agent = host.start();
+    agent.until("the first records are delivered", || host.delivered() >= 50);
+    if style != Style::RenameAndDeleteTheReadOne {
+        writer.append(&file, 500);
+    }
+    agent.signal(stop);
+    agent.wait(crate::rig::SOON);
+    for rotation in 1..=3u32 {
+        if style != Style::RenameAndDeleteTheReadOne || rotation > 1 {
+            writer.append(&file, 20);
+        }
+        file = match style {
+            Style::NextName => writer.create(&file_name(5, rotation)),
+            _ => {
+                let next = writer.rename_and_create(&mut file, &format!("wiki.audit.log.{rotation}"));
+                if style == Style::RenameAndDeleteTheReadOne && rotation == 1 {
+                    fs::remove_file(&file.path).unwrap();
+                }
+                next
+            }
+        };
+        writer.append(&file, 20);
+    }
+    let mut agent = host.start();
+    agent.until("everything is delivered", || host.delivered() >= writer.count());
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
+fn all_rotated_while_down(host: fn() -> Host) {
+    for style in [Style::NextName, Style::Rename, Style::RenameAndDeleteTheReadOne] {
+        for stop in [Signal::TERM, Signal::KILL] {
+            rotated_while_down(host(), style, stop);
+        }
+    }
+}
+
+#[test]
+fn f02_rotated_while_down() {
+    all_rotated_while_down(Host::new);
+}
+
+#[test]
+fn f13_poll_only_f02_rotated_while_down() {
+    all_rotated_while_down(Host::poll_only);
+}
+
+/// Renamed and deleted under the agent's hands, by a writer that goes on writing to its old descriptor.
+fn rotated_while_running(mut host: Host) {
+    host.set("files", &format!("[\"{}/*.audit.log*\"]", host.audit().display()));
+    let mut writer = Writer::new(&host.audit(), 3);
+    let mut agent = host.start();
+    let mut file = writer.create("wiki.audit.log");
+    file.hold();
+    for rotation in 1..=5 {
+        writer.append(&file, 50);
+        let next = writer.rename_and_create(&mut file, &format!("wiki.audit.log.{rotation}"));
+        writer.append(&next, 50);
+        writer.append(&file, 50);
+        agent.until("all of both is delivered", || host.delivered() >= writer.count());
+        file = next;
+        file.hold();
+    }
+    for _ in 0..5 {
+        // A deleted file is read to its end when a descriptor was there in time; that is when it was being read.
+        writer.append(&file, 50);
+        agent.until("all is delivered", || host.delivered() >= writer.count());
+        let next = writer.delete_and_create(&file);
+        writer.append(&file, 50);
+        writer.append(&next, 50);
+        agent.until("the deleted one and the new one are delivered", || {
+            host.delivered() >= writer.count()
+        });
+        file = next;
+        file.hold();
+    }
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
+#[test]
+fn f02_rotated_while_running() {
+    rotated_while_running(Host::new());
+}
+
+#[test]
+fn f13_poll_only_f02_rotated_while_running() {
+    rotated_while_running(Host::poll_only());
+}
+
+/// A new file of the writer with a certain inode, which was just set free. Elsewhere first: other tests want it too.
+fn with_inode(host: &Host, writer: &mut Writer, name: &str, inode: u64) -> Option<LogFile> {
+    let mut others = Vec::new();
+    for n in 0..2_000 {
+        let path = host.path(&format!("other.{n}"));
+        let other = File::create_new(&path).unwrap();
+        if other.metadata().unwrap().ino() == inode {
+            let file = writer.create(name);
+            fs::rename(&path, &file.path).unwrap();
+            return Some(file);
+        }
+        others.push(path);
+    }
+    others.iter().for_each(|path| fs::remove_file(path).unwrap());
+    None
+}
+
+fn inode(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().ino()
+}
+
+/// A file is deleted and another one, longer than what was read of it, gets its inode; under the same name or another.
+fn inode_reuse_starts_at_zero(host: &Host, name: &str) {
+    let mut writer = Writer::new(&host.audit(), 4);
+    let first = writer.create(&file_name(5, 0));
+    writer.append(&first, 50);
+    let before = inode(&first.path);
+    let mut agent = host.start();
+    agent.until("the first file is delivered", || host.delivered() >= 50);
+    assert_eq!(agent.stop(), 0);
+    fs::remove_file(&first.path).unwrap();
+    let Some(second) = with_inode(host, &mut writer, name, before) else {
+        return skipped("this file system does not use a deleted file's inode again");
+    };
+    writer.append(&second, 100);
+    assert_eq!(inode(&second.path), before);
+    let mut agent = host.start();
+    agent.until("the second file is delivered", || {
+        host.delivered() >= writer.count()
+    });
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
+#[test]
+fn f03_inode_reuse_starts_at_zero() {
+    inode_reuse_starts_at_zero(&Host::new(), &file_name(5, 1));
+    inode_reuse_starts_at_zero(&Host::new(), &file_name(5, 0));
+}
+
+#[test]
+fn f13_poll_only_f03_inode_reuse_starts_at_zero() {
+    inode_reuse_starts_at_zero(&Host::poll_only(), &file_name(5, 1));
+    inode_reuse_starts_at_zero(&Host::poll_only(), &file_name(5, 0));
+}
+
+/// The inode of a file that the running agent has finished is used again.
+#[test]
+fn f03_inode_reuse_while_running() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 5);
+    let first = writer.create(&file_name(5, 0));
+    writer.append(&first, 50);
+    let second = writer.create(&file_name(5, 1));
+    writer.append(&second, 10);
+    let before = inode(&first.path);
+    let mut agent = host.start();
+    agent.until("both are delivered", || host.delivered() >= 60);
+    let pid = agent.pid();
+    let open = || {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+            .any(|target| target == first.path)
+    };
+    agent.until("the first is finished and closed", || !open());
+    fs::remove_file(&first.path).unwrap();
+    let Some(third) = with_inode(&host, &mut writer, &file_name(5, 2), before) else {
+        return skipped("this file system does not use a deleted file's inode again");
+    };
+    writer.append(&third, 100);
+    agent.until("the third is delivered", || host.delivered() >= writer.count());
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
+/// The writer's file is copied away and truncated, and it goes on through its descriptor.
+fn copytruncate(host: &Host, running: bool) {
+    let mut writer = Writer::new(&host.audit(), 6);
+    let mut file = writer.create(&file_name(5, 0));
+    file.hold();
+    writer.append(&file, 50);
+    let mut agent = host.start();
+    agent.until("the first records are delivered", || host.delivered() >= 50);
+    if !running {
+        assert_eq!(agent.stop(), 0);
+    }
+    writer.copy_and_truncate(&mut file, &host.path("copy"));
+    writer.append(&file, 30);
+    if !running {
+        agent = host.start();
+    }
+    agent.until("what came after is delivered", || {
+        host.delivered() >= writer.count()
+    });
+    writer.append(&file, 100);
+    agent.until("it goes on", || host.delivered() >= writer.count());
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+    assert_eq!(agent.said(TRUNCATED), 1, "{}", agent.stderr());
+}
+
+#[test]
+fn f04_copytruncate() {
+    copytruncate(&Host::new(), true);
+    copytruncate(&Host::new(), false);
+}
+
+#[test]
+fn f13_poll_only_f04_copytruncate() {
+    copytruncate(&Host::poll_only(), true);
+    copytruncate(&Host::poll_only(), false);
+}
+
+/// Between two looks of the agent the file is truncated and is longer than before again.
+fn truncate_and_overtake(host: &Host) {
+    let mut writer = Writer::new(&host.audit(), 7);
+    let mut file = writer.create(&file_name(5, 0));
+    writer.append(&file, 50);
+    let mut agent = host.start();
+    agent.until("the first records are delivered", || host.delivered() >= 50);
+    agent.signal(Signal::STOP);
+    let stat = format!("/proc/{}/stat", agent.pid());
+    until(crate::rig::SOON, "the agent stands still", || {
+        fs::read_to_string(&stat).unwrap().contains(") T ")
+    });
+    let size = fs::metadata(&file.path).unwrap().len();
+    writer.truncate(&mut file);
+    writer.append(&file, 80);
+    assert!(fs::metadata(&file.path).unwrap().len() > size);
+    agent.signal(Signal::CONT);
+    agent.until("what came after is delivered", || {
+        host.delivered() >= writer.count()
+    });
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+    assert_eq!(agent.said(TRUNCATED), 1, "{}", agent.stderr());
+}
+
+#[test]
+fn f05_truncate_and_overtake() {
+    truncate_and_overtake(&Host::new());
+}
+
+#[test]
+fn f13_poll_only_f05_truncate_and_overtake() {
+    truncate_and_overtake(&Host::poll_only());
+}

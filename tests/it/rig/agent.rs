@@ -1,0 +1,322 @@
+//! The real binary, in a directory of its own.
+
+use super::oracle::{self, Event};
+use super::{SOON, until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::cell::Cell;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// Where an agent runs: a Confluence home, a state directory, an output, and a configuration that joins them.
+pub struct Host {
+    dir: tempfile::TempDir,
+    /// Lines of TOML before the first table.
+    pub root: String,
+    /// Lines in `[[source]]`; `home` is added unless `files` stands there.
+    pub source: String,
+    /// Lines in `[[sink]]` beside `type` and `path`; a `format` stands here.
+    pub sink: String,
+    /// Write to stdout instead of a file.
+    pub stdout: bool,
+    runs: Cell<u32>,
+}
+
+/// How a run with `--once` ended.
+pub struct Once {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Host {
+    /// On the disk that the repository is on, in fast mode: what defaults make wait for seconds takes fractions.
+    pub fn new() -> Host {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory for the test");
+        let host = Host {
+            dir,
+            root: "checkpoint_interval = \"100ms\"\n".into(),
+            source: "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into(),
+            sink: "rotate_bytes = \"10GiB\"\nrotate_daily = false\n".into(),
+            stdout: false,
+            runs: Cell::new(0),
+        };
+        fs::create_dir_all(host.audit()).unwrap();
+        host
+    }
+
+    /// Sets a key of `[[source]]`; `value` is TOML.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let line = |line: &&str| !line.starts_with(&format!("{key} ="));
+        let kept: String = self
+            .source
+            .lines()
+            .filter(line)
+            .map(|l| format!("{l}\n"))
+            .collect();
+        self.source = format!("{kept}{key} = {value}\n");
+    }
+
+    /// Neither inotify nor linemux: sweeps alone, each 100 ms.
+    pub fn poll_only() -> Host {
+        let mut host = Host::new();
+        host.set("notify", "false");
+        host.set("sweep_interval", "\"100ms\"");
+        host
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.path("home")
+    }
+
+    pub fn audit(&self) -> PathBuf {
+        self.home().join("log/audit")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    pub fn output(&self) -> PathBuf {
+        self.path("out/events.ndjson")
+    }
+
+    /// Writes the configuration and returns its path.
+    pub fn config(&self) -> PathBuf {
+        let path = self.path("config.toml");
+        let home = if self.source.contains("files =") {
+            String::new()
+        } else {
+            format!("home = {:?}\n", self.home())
+        };
+        let sink = if self.stdout {
+            "type = \"stdout\"\n".to_owned()
+        } else {
+            fs::create_dir_all(self.path("out")).unwrap();
+            format!("type = \"file\"\npath = {:?}\n{}", self.output(), self.sink)
+        };
+        let text = format!(
+            "state_dir = {:?}\n{}\n[[source]]\nname = \"wiki\"\ntype = \"data_center\"\n{home}{}\n[[sink]]\nname = \"local\"\n{sink}",
+            self.state(),
+            self.root,
+            self.source,
+        );
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// `run` with this host's configuration and these arguments; `wrapper` is a command that executes its arguments.
+    pub fn command(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
+        let mut words: Vec<&str> = wrapper.to_vec();
+        words.push(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .arg("run")
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env_remove("CONFLUENCE_HOME");
+        command
+    }
+
+    pub fn start(&self) -> Agent {
+        self.start_as(&[])
+    }
+
+    pub fn start_as(&self, wrapper: &[&str]) -> Agent {
+        self.spawn(self.command(wrapper, &[]))
+    }
+
+    /// Starts a command of [`Host::command`]; its stdout goes nowhere unless it was set.
+    pub fn spawn(&self, mut command: Command) -> Agent {
+        if !self.stdout {
+            command.stdout(Stdio::null());
+        }
+        self.runs.set(self.runs.get() + 1);
+        let stderr = self.path(&format!("stderr.{}", self.runs.get()));
+        let child = command
+            .stdin(Stdio::null())
+            .stderr(File::create(&stderr).unwrap())
+            .spawn()
+            .unwrap();
+        Agent {
+            child,
+            stderr,
+            status: None,
+        }
+    }
+
+    pub fn once(&self) -> Once {
+        self.once_with(&["--once"])
+    }
+
+    pub fn once_with(&self, arguments: &[&str]) -> Once {
+        let output = self.command(&[], arguments).output().unwrap();
+        Once {
+            code: output.status.code().expect("ended by itself"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// What has been delivered to the output file, whole lines only.
+    pub fn events(&self) -> Vec<Event> {
+        oracle::events(&fs::read(self.output()).unwrap_or_default())
+    }
+
+    /// How many lines the output file has.
+    pub fn delivered(&self) -> usize {
+        memchr::memchr_iter(b'\n', &fs::read(self.output()).unwrap_or_default()).count()
+    }
+}
+
+/// A running agent, killed when dropped.
+pub struct Agent {
+    child: Child,
+    stderr: PathBuf,
+    status: Option<ExitStatus>,
+}
+
+impl Agent {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// All that this agent has said.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stderr).unwrap()).into_owned()
+    }
+
+    /// How many lines it has said with this in them.
+    pub fn said(&self, text: &str) -> usize {
+        self.stderr().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits for the condition while the agent runs.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        let mut ended = None;
+        let (child, stderr) = (&mut self.child, &self.stderr);
+        let said = || String::from_utf8_lossy(&fs::read(stderr).unwrap()).into_owned();
+        let by = confluence_audit_agent::clock::monotonic() + SOON;
+        until(2 * SOON, what, || {
+            if condition() {
+                return true;
+            }
+            ended = child.try_wait().unwrap();
+            let late = confluence_audit_agent::clock::monotonic() > by;
+            assert!(
+                !late && ended.is_none(),
+                "{}: {what}\nthe agent said:\n{}",
+                ended.map_or("too late".to_owned(), |status| format!(
+                    "the agent ended, {status}"
+                )),
+                said()
+            );
+            false
+        });
+    }
+
+    /// Waits until it has said this.
+    #[track_caller]
+    pub fn until_said(&mut self, text: &str) {
+        let path = self.stderr.clone();
+        self.until(&format!("the agent says `{text}`"), || {
+            String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text)
+        });
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let path = self.stderr.clone();
+        let by = confluence_audit_agent::clock::monotonic() + deadline;
+        while self.status.is_none() {
+            self.status = self.child.try_wait().unwrap();
+            assert!(
+                self.status.is_some() || confluence_audit_agent::clock::monotonic() < by,
+                "the agent did not end in {deadline:?}; it said:\n{}",
+                fs::read_to_string(&path).unwrap()
+            );
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        self.status.unwrap()
+    }
+
+    /// Stops it in order; returns its exit code.
+    #[track_caller]
+    pub fn stop(&mut self) -> i32 {
+        self.signal(Signal::TERM);
+        self.wait(SOON).code().expect("ended by itself")
+    }
+
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait(SOON);
+    }
+
+    /// Targets of its open file descriptors.
+    pub fn descriptors(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", self.pid())) else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .collect()
+    }
+
+    /// A value in kB from its `/proc/…/status`, as `VmHWM`.
+    pub fn status_kb(&self, key: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(key))
+            .unwrap_or_else(|| panic!("no {key} in {text}"));
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Copies a directory with all in it.
+pub fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Appends bytes as Confluence does: open, append, write, close.
+pub fn append(path: &Path, bytes: &[u8]) {
+    use std::io::Write;
+    let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+}

@@ -1,0 +1,43 @@
+//! What the tests of the real binary share: an agent, a writer of audit files, and an oracle that judges what arrived.
+
+pub mod agent;
+pub mod oracle;
+pub mod writer;
+
+pub use agent::{Agent, Host};
+pub use oracle::{Event, Judged, judge};
+pub use writer::{LogFile, Random, Writer, file_name};
+
+use confluence_audit_agent::clock;
+use std::thread::park_timeout;
+use std::time::Duration;
+
+/// Ample for anything that should happen at once, on a machine that is busy with other tests.
+pub const SOON: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// Waits until the condition holds; the only place in the tests where time is let pass.
+#[track_caller]
+pub fn until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let by = clock::monotonic() + deadline;
+    while !condition() {
+        assert!(clock::monotonic() < by, "waited {deadline:?} for: {what}");
+        park_timeout(POLL);
+    }
+}
+
+/// A seed for this run, printed so that a failure can be repeated with `SEED=…`.
+pub fn seed(test: &str) -> u64 {
+    let seed = std::env::var("SEED")
+        .ok()
+        .map(|text| text.parse().expect("SEED is a number"))
+        .unwrap_or_else(|| clock::now_ms() as u64);
+    eprintln!("{test}: SEED={seed}");
+    seed
+}
+
+/// Says loudly that a test could not prove anything here.
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
