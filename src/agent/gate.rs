@@ -4,13 +4,13 @@ use crate::clock;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Bytes that may be on their way to the sinks of one source. A few blocks: enough that a sink never waits for the
-/// next one, little enough that memory stays small.
-const IN_FLIGHT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes that may be on their way to the sinks of one source before another block is read: a block's events being
+/// written and the next one's waiting, so that neither side waits for the other and memory stays small.
+const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// Buffers kept for the next batches while busy.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 3;
 /// A buffer that one long event has grown is not kept.
-const SPARE_BYTES_MAX: usize = 2 * 1024 * 1024;
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Default)]
 pub struct Gate {
