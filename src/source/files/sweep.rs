@@ -236,25 +236,25 @@ impl Files {
                 None => {}
             }
         }
-        // Oldest first: they are the next to be read. What exceeds the caps is let go from the newest.
-        held.sort_by(|&a, &b| self.tracked[a].order.cmp(&self.tracked[b].order));
+        // Unread ones first, of them the oldest: they are the next to be read. What exceeds the caps is let go from the end.
+        held.sort_by_key(|&at| (self.tracked[at].unread() == 0, self.tracked[at].order.clone()));
         let (mut files, mut bytes) = (0, 0);
         for at in held {
             let tracked = &mut self.tracked[at];
-            let unread = tracked.entry.size.saturating_sub(tracked.read_offset());
+            let unread = tracked.unread();
             files += 1;
             bytes += unread;
             let too_old = tracked
                 .deleted_since
                 .is_some_and(|since| grace_passed(since, &self.config));
-            if unread > 0
-                && (files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old)
-            {
+            if files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old {
                 tracked.note_position();
                 let (path, from) = (tracked.path.clone(), tracked.read_offset());
                 tracked.tail = None;
                 tracked.vanished(now_ms);
-                self.lose(now_ms, path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+                if unread > 0 {
+                    self.lose(now_ms, path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+                }
             }
         }
         self.forget(looked_at, now_ms);
@@ -328,6 +328,10 @@ impl Tracked {
     /// Nothing more can come of this file.
     fn vanished(&mut self, now_ms: i64) {
         (self.entry.finished, self.entry.last_seen_ms, self.changed) = (true, now_ms, true);
+    }
+
+    fn unread(&self) -> u64 {
+        self.entry.size.saturating_sub(self.read_offset())
     }
 
     fn read_offset(&self) -> u64 {
