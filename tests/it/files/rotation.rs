@@ -1,6 +1,6 @@
 //! Files that are rotated, truncated, replaced, while the agent runs and while it does not.
 
-use crate::rig::{Host, LogFile, Writer, file_name, judge, skipped, until};
+use crate::rig::{Host, LogFile, SOON, Writer, descriptors, file_name, judge, skipped, until};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -65,8 +65,15 @@ fn rotated_while_down(mut host: Host, style: Style, stop: Signal) {
     if style != Style::RenameAndDeleteTheReadOne {
         writer.append(&file, 500);
     }
+    if style == Style::RenameAndDeleteTheReadOne {
+        // It must be checkpointed as well: an output is cut back to the checkpoint, and what is deleted cannot be read again.
+        assert_eq!(agent.stop(), 0);
+        agent = host.start();
+        let (pid, path) = (agent.pid(), file.path.clone());
+        agent.until("the agent is at work again", || is_open(pid, &path));
+    }
     agent.signal(stop);
-    agent.wait(crate::rig::SOON);
+    agent.wait(SOON);
     for rotation in 1..=3u32 {
         if style != Style::RenameAndDeleteTheReadOne || rotation > 1 {
             writer.append(&file, 20);
@@ -167,6 +174,10 @@ fn with_inode(host: &Host, writer: &mut Writer, name: &str, inode: u64) -> Optio
     None
 }
 
+fn is_open(pid: u32, path: &Path) -> bool {
+    descriptors(pid).iter().any(|open| open == path)
+}
+
 fn inode(path: &Path) -> u64 {
     fs::metadata(path).unwrap().ino()
 }
@@ -219,12 +230,7 @@ fn f03_inode_reuse_while_running() {
     let mut agent = host.start();
     agent.until("both are delivered", || host.delivered() >= 60);
     let pid = agent.pid();
-    let open = || {
-        let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-        fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
-            .any(|target| target == first.path)
-    };
-    agent.until("the first is finished and closed", || !open());
+    agent.until("the first is finished and closed", || !is_open(pid, &first.path));
     fs::remove_file(&first.path).unwrap();
     let Some(third) = with_inode(&host, &mut writer, &file_name(5, 2), before) else {
         return skipped("this file system does not use a deleted file's inode again");
@@ -282,7 +288,7 @@ fn truncate_and_overtake(host: &Host) {
     agent.until("the first records are delivered", || host.delivered() >= 50);
     agent.signal(Signal::STOP);
     let stat = format!("/proc/{}/stat", agent.pid());
-    until(crate::rig::SOON, "the agent stands still", || {
+    until(SOON, "the agent stands still", || {
         fs::read_to_string(&stat).unwrap().contains(") T ")
     });
     let size = fs::metadata(&file.path).unwrap().len();

@@ -270,16 +270,6 @@ impl Agent {
         self.wait(SOON);
     }
 
-    /// Targets of its open file descriptors.
-    pub fn descriptors(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", self.pid())) else {
-            return Vec::new();
-        };
-        entries
-            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-            .collect()
-    }
-
     /// A value in kB from its `/proc/…/status`, as `VmHWM`.
     pub fn status_kb(&self, key: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -298,6 +288,16 @@ impl Drop for Agent {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Targets of a process's open file descriptors; a deleted file's ends in ` (deleted)`.
+pub fn descriptors(pid: u32) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .collect()
 }
 
 /// Copies a directory with all in it.

@@ -4,7 +4,7 @@ pub mod agent;
 pub mod oracle;
 pub mod writer;
 
-pub use agent::{Agent, Host};
+pub use agent::{Agent, Host, append, copy_tree, descriptors};
 pub use oracle::{Event, Judged, judge};
 pub use writer::{LogFile, Writer, file_name};
 
