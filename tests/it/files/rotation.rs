@@ -1,6 +1,6 @@
 //! Files that are rotated, truncated, replaced, while the agent runs and while it does not.
 
-use crate::rig::{Host, LogFile, SOON, Writer, descriptors, file_name, judge, skipped, until};
+use crate::rig::{Agent, Host, LogFile, SOON, Writer, descriptors, file_name, judge, skipped, until};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -9,9 +9,9 @@ use std::path::Path;
 const TRUNCATED: &str = "was truncated or rewritten";
 
 /// A writer appends to a file for a while after the next one has appeared, and after that one was read.
-fn drains_predecessor(host: &Host) {
+pub fn drains_predecessor(host: &Host, wrapper: &[&str]) -> Agent {
     let mut writer = Writer::new(&host.audit(), 1);
-    let mut agent = host.start();
+    let mut agent = host.start_as(wrapper);
     let mut file = writer.create(&file_name(5, 0));
     writer.append(&file, 500);
     for number in 1..20 {
@@ -30,16 +30,17 @@ fn drains_predecessor(host: &Host) {
     agent.until("everything is delivered", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
+    agent
 }
 
 #[test]
 fn f01_drains_predecessor() {
-    drains_predecessor(&Host::new());
+    drains_predecessor(&Host::new(), &[]);
 }
 
 #[test]
 fn f13_poll_only_f01_drains_predecessor() {
-    drains_predecessor(&Host::poll_only());
+    drains_predecessor(&Host::poll_only(), &[]);
 }
 
 #[derive(Clone, Copy, PartialEq)]

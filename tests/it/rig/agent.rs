@@ -171,6 +171,21 @@ impl Host {
         oracle::events(&fs::read(self.output()).unwrap_or_default())
     }
 
+    /// What `state export` says of this host's stopped agent.
+    pub fn export(&self) -> serde_json::Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+            .args(["state", "export", "--state"])
+            .arg(self.state())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// How many lines the output file has.
     pub fn delivered(&self) -> usize {
         memchr::memchr_iter(b'\n', &fs::read(self.output()).unwrap_or_default()).count()
@@ -286,6 +301,18 @@ impl Drop for Agent {
         if self.status.is_none() {
             let _ = self.child.kill();
             let _ = self.child.wait();
+        }
+    }
+}
+
+/// Waits until the agent has looked through its audit directory once more. It says that of names it does not know.
+#[track_caller]
+pub fn sweeps_once(host: &Host, agent: &mut Agent) {
+    for n in 0.. {
+        let marker = format!("marker-{n}.txt");
+        if !host.audit().join(&marker).exists() {
+            File::create(host.audit().join(&marker)).unwrap();
+            return agent.until_said(&marker);
         }
     }
 }

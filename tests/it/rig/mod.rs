@@ -4,7 +4,7 @@ pub mod agent;
 pub mod oracle;
 pub mod writer;
 
-pub use agent::{Agent, Host, append, copy_tree, descriptors};
+pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
 pub use oracle::{Event, Judged, judge};
 pub use writer::{LogFile, Writer, file_name};
 
