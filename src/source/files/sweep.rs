@@ -12,6 +12,12 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+/// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
+struct Candidate {
+    seen: Seen,
+    named: bool,
+}
+
 impl Files {
     /// Looks at every directory of the source and takes note of what is there.
     pub fn sweep(&mut self, now: Instant, now_ms: i64) {
@@ -83,7 +89,7 @@ impl Files {
     }
 
     /// Of what is listed, the files to read. Names are told once when they are left alone.
-    fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Seen> {
+    fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Candidate> {
         let (mut files, mut foreign) = (Vec::new(), Vec::new());
         for Listed { name, seen, kind } in listed {
             // A file that is still being read is followed under whatever name it was given.
@@ -91,12 +97,13 @@ impl Files {
                 .tracked
                 .iter()
                 .any(|t| !t.entry.finished && (t.entry.dev, t.entry.ino) == (seen.dev, seen.ino));
-            if !known && !names.iter().any(|pattern| pattern.matches(&name)) {
+            let named = names.iter().any(|pattern| pattern.matches(&name));
+            if !known && !named {
                 if kind != FileType::Directory && self.told.insert(seen.path.clone()) {
                     foreign.push(name);
                 }
             } else if kind == FileType::RegularFile {
-                files.push(seen);
+                files.push(Candidate { seen, named });
             } else if self.told.insert(seen.path.clone()) {
                 tracing::warn!(
                     source = self.source,
@@ -116,8 +123,8 @@ impl Files {
         files
     }
 
-    fn take_note(&mut self, folder: usize, mut files: Vec<Seen>, now_ms: i64) {
-        files.sort_by_key(|seen| order_of(seen));
+    fn take_note(&mut self, folder: usize, mut files: Vec<Candidate>, now_ms: i64) {
+        files.sort_by_key(|file| order_of(&file.seen));
         for tracked in self.tracked.iter_mut().filter(|t| t.folder == folder) {
             tracked.listed = false;
         }
@@ -129,22 +136,25 @@ impl Files {
             .filter(|(_, t)| t.folder == folder)
             .map(|(at, t)| ((t.entry.dev, t.entry.ino), at))
             .collect();
-        let newest = files.last().cloned();
+        let newest = files.last().map(|file| file.seen.path.clone());
         let mut others = Vec::new();
-        for seen in files {
-            match known.get(&(seen.dev, seen.ino)) {
-                Some(&at) if self.tracked[at].path == seen.path => self.tracked[at].still_there(&seen),
-                _ => others.push(seen),
+        for file in files {
+            match known.get(&(file.seen.dev, file.seen.ino)) {
+                Some(&at) if self.tracked[at].path == file.seen.path => {
+                    self.tracked[at].still_there(&file.seen)
+                }
+                _ => others.push(file),
             }
         }
-        for seen in others {
-            let live = newest.as_ref() == Some(&seen);
-            self.identify(folder, seen, live, now_ms);
+        for file in others {
+            let live = newest.as_ref() == Some(&file.seen.path);
+            self.identify(folder, file, live, now_ms);
         }
     }
 
     /// A file that the last look did not know under this name and inode.
-    fn identify(&mut self, folder: usize, seen: Seen, live: bool, now_ms: i64) {
+    fn identify(&mut self, folder: usize, file: Candidate, live: bool, now_ms: i64) {
+        let Candidate { seen, named } = file;
         let candidates: Vec<usize> = (0..self.tracked.len())
             .filter(|&at| self.tracked[at].folder == folder && !self.tracked[at].listed)
             .collect();
@@ -176,6 +186,8 @@ impl Files {
                 self.tracked[at].still_there(&seen);
                 self.restart(at, seen.size);
             }
+            // The inode of a deleted file was used again for something that is no audit file.
+            Verdict::New if !named => {}
             Verdict::New => {
                 let mut entry = FileEntry {
                     key: self.next_key,
