@@ -112,11 +112,6 @@ fn f13_poll_only_f07_partial_across_restart() {
     partial_across_restart(&Host::poll_only(), Signal::KILL);
 }
 
-fn is_unterminated(event: &Event) -> bool {
-    let tags = event.json["tags"].as_array().expect("tags");
-    tags.iter().any(|tag| tag == "unterminated")
-}
-
 /// Two files that end without LF, one after a whole record and one in the middle of it, and a successor.
 fn terminal_unterminated(host: &Host) {
     let mut writer = Writer::new(&host.audit(), 4);
@@ -147,12 +142,12 @@ fn terminal_unterminated(host: &Host) {
     judge(&writer, &whole).is_exact();
     let flagged: Vec<Option<u64>> = whole
         .iter()
-        .filter(|event| is_unterminated(event))
+        .filter(|event| event.has_tag("unterminated"))
         .map(Event::seq)
         .collect();
     assert_eq!(flagged, [Some(2)]);
     assert_eq!(broken.len(), 1);
-    assert!(is_unterminated(&broken[0]));
+    assert!(broken[0].has_tag("unterminated"));
     assert_eq!(
         broken[0].original.as_deref(),
         Some("{\"auditType\":{\"action\":\"Page cre")

@@ -69,16 +69,16 @@ fn f15_deleted_pin_cap() {
     let first = writer.create(&file_name(5, 0));
     // More than may be on its way to a sink: the agent stops in the middle of the first file.
     writer.append(&first, 3_000);
-    let mut command = host.command(&[], &[]);
-    command.stdout(Stdio::piped());
-    let mut agent = host.spawn(command);
-    let pid = agent.pid();
     let mut files = vec![first];
     for number in 1..=10 {
         let file = writer.create(&file_name(5, number));
         writer.append(&file, 100);
         files.push(file);
     }
+    let mut command = host.command(&[], &[]);
+    command.stdout(Stdio::piped());
+    let mut agent = host.spawn(command);
+    let pid = agent.pid();
     agent.until("what comes next is held open", || held(pid, &host.audit()).0 == 8);
     let contents: Vec<(PathBuf, Vec<u8>)> = files
         .iter()

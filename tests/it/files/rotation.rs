@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+const NO_REUSE: &str = "this file system does not use a deleted file's inode again";
 const TRUNCATED: &str = "was truncated or rewritten";
 
 /// A writer appends to a file for a while after the next one has appeared, and after that one was read.
@@ -158,21 +159,23 @@ fn f13_poll_only_f02_rotated_while_running() {
     rotated_while_running(Host::poll_only());
 }
 
-/// A new file of the writer with a certain inode, which was just set free. Elsewhere first: other tests want it too.
-fn with_inode(host: &Host, writer: &mut Writer, name: &str, inode: u64) -> Option<LogFile> {
+/// Puts a file with a certain inode, which was just set free, at `path`. Made elsewhere: other tests want it too.
+fn with_inode(host: &Host, path: &Path, inode: u64) -> bool {
     let mut others = Vec::new();
     for n in 0..2_000 {
-        let path = host.path(&format!("other.{n}"));
-        let other = File::create_new(&path).unwrap();
-        if other.metadata().unwrap().ino() == inode {
-            let file = writer.create(name);
-            fs::rename(&path, &file.path).unwrap();
-            return Some(file);
+        let other = host.path(&format!("other.{n}"));
+        let found = File::create_new(&other).unwrap().metadata().unwrap().ino() == inode;
+        if found {
+            fs::rename(&other, path).unwrap();
+        } else {
+            others.push(other);
         }
-        others.push(path);
+        if found || n == 1_999 {
+            others.iter().for_each(|other| fs::remove_file(other).unwrap());
+            return found;
+        }
     }
-    others.iter().for_each(|path| fs::remove_file(path).unwrap());
-    None
+    false
 }
 
 fn is_open(pid: u32, path: &Path) -> bool {
@@ -193,9 +196,10 @@ fn inode_reuse_starts_at_zero(host: &Host, name: &str) {
     agent.until("the first file is delivered", || host.delivered() >= 50);
     assert_eq!(agent.stop(), 0);
     fs::remove_file(&first.path).unwrap();
-    let Some(second) = with_inode(host, &mut writer, name, before) else {
-        return skipped("this file system does not use a deleted file's inode again");
-    };
+    let second = writer.create(name);
+    if !with_inode(host, &second.path, before) {
+        return skipped(NO_REUSE);
+    }
     writer.append(&second, 100);
     assert_eq!(inode(&second.path), before);
     let mut agent = host.start();
@@ -233,11 +237,41 @@ fn f03_inode_reuse_while_running() {
     let pid = agent.pid();
     agent.until("the first is finished and closed", || !is_open(pid, &first.path));
     fs::remove_file(&first.path).unwrap();
-    let Some(third) = with_inode(&host, &mut writer, &file_name(5, 2), before) else {
-        return skipped("this file system does not use a deleted file's inode again");
-    };
+    let third = writer.create(&file_name(5, 2));
+    if !with_inode(&host, &third.path, before) {
+        return skipped(NO_REUSE);
+    }
     writer.append(&third, 100);
     agent.until("the third is delivered", || host.delivered() >= writer.count());
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
+/// What is no audit file by its name is none by its inode either.
+#[test]
+fn f03_inode_reuse_by_a_foreign_name() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 8);
+    let first = writer.create(&file_name(5, 0));
+    writer.append(&first, 10);
+    let before = inode(&first.path);
+    assert_eq!(host.once().code, 0);
+    assert_eq!(host.delivered(), 10);
+    fs::remove_file(&first.path).unwrap();
+    let foreign = host.audit().join("notes.txt");
+    if !with_inode(&host, &foreign, before) {
+        return skipped(NO_REUSE);
+    }
+    fs::write(&foreign, "not for this agent\n".repeat(2_000)).unwrap();
+    assert_eq!(inode(&foreign), before);
+    let second = writer.create(&file_name(5, 1));
+    let mut agent = host.start();
+    for _ in 0..5 {
+        writer.append(&second, 10);
+        agent.until("the audit file is delivered", || {
+            host.delivered() == writer.count()
+        });
+    }
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
 }

@@ -5,7 +5,7 @@ pub mod oracle;
 pub mod writer;
 
 pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
-pub use oracle::{Event, Judged, judge};
+pub use oracle::{Event, judge};
 pub use writer::{LogFile, Writer, file_name};
 
 use confluence_audit_agent::clock;
