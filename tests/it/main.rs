@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod crash;
 mod files;
+mod full;
 mod generator;
 mod rig;
 mod supervise;
