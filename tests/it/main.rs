@@ -7,4 +7,5 @@ mod files;
 mod full;
 mod generator;
 mod rig;
+mod state;
 mod supervise;
