@@ -4,13 +4,13 @@ use crate::clock;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Bytes that may be on their way to the sinks of one source. A few blocks: enough that a sink never waits for the
-/// next one, little enough that memory stays small.
-const IN_FLIGHT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes that may be on their way to the sinks of one source before another block is read: a block's events being
+/// written and the next one's waiting, so that neither side waits for the other and memory stays small.
+const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// Buffers kept for the next batches while busy.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 3;
 /// A buffer that one long event has grown is not kept.
-const SPARE_BYTES_MAX: usize = 2 * 1024 * 1024;
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Default)]
 pub struct Gate {
@@ -76,6 +76,24 @@ impl Gate {
                 .0;
         }
         state.woken = false;
+    }
+
+    /// Lets lines come together; only a stop ends it early.
+    pub fn rest(&self, until: Instant) {
+        let mut state = self.lock();
+        while !state.stopped {
+            let Some(left) = until
+                .checked_duration_since(clock::monotonic())
+                .filter(|left| !left.is_zero())
+            else {
+                break;
+            };
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
     }
 
     /// Waits until there is room for more; `false` if there is none by then, or reading has stopped.

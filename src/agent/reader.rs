@@ -149,7 +149,7 @@ impl Reader {
                         .replace(now)
                         .is_some_and(|last| now.duration_since(last) < 2 * COALESCE);
                     if busy && came < 16 {
-                        self.gate.sleep(now + COALESCE);
+                        self.gate.rest(now + COALESCE);
                     }
                 }
                 Turn::More => {}

@@ -177,6 +177,11 @@ pub fn recover(store: &mut Store, beside: &Beside) -> Result<Vec<Rung>, StoreErr
     let meta = Meta {
         agent_id: agent_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
     };
+    let known = beside.meta.value().is_some();
+    if known {
+        // Raises the directory's version before the first value of it is written.
+        side::write_meta(&store.dir, &meta)?;
+    }
     if survey.agent_id.as_ref() != Some(&meta.agent_id) {
         change.put(key::META.to_vec(), &meta).map_err(failed)?;
     }
@@ -198,7 +203,7 @@ pub fn recover(store: &mut Store, beside: &Beside) -> Result<Vec<Rung>, StoreErr
     if !beside.db {
         store.dir.sync()?;
     }
-    if beside.meta.value().is_none() {
+    if !known {
         side::write_meta(&store.dir, &meta)?;
     }
     store.db = Some(db);

@@ -157,7 +157,7 @@ impl FilesConfig {
             entries_vanished_max: 200,
             notify: true,
             // Some hundred records in a system call, and little memory: each source has its own block.
-            read_bytes: 256 * KIB as usize,
+            read_bytes: 128 * KIB as usize,
         }
     }
 }

@@ -8,4 +8,6 @@ mod full;
 mod generator;
 mod rig;
 mod state;
+mod store;
 mod supervise;
+mod tidy;

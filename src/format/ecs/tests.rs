@@ -515,6 +515,7 @@ fn long_events_are_handed_on_in_pieces() {
         sender.send(bytes.clone()).unwrap();
         bytes.clear();
     });
+    out.in_parts = true;
     let mut scratch = Scratch::default();
     let content = &parse(line.as_bytes(), &mut scratch);
     let id = IdHasher::new(None).id(content);

@@ -50,12 +50,11 @@ impl Files {
         match trouble {
             Some(what) => self.trouble(what),
             // A file that cannot be read keeps its own reason until it can.
-            None if self.tracked.iter().all(|t| t.retry.is_none()) => {
-                if self.health.take().is_some() {
+            None => {
+                if self.tracked.iter().all(|t| t.retry.is_none()) && self.health.take().is_some() {
                     tracing::info!(source = self.source, "audit files can be read again");
                 }
             }
-            None => {}
         }
     }
 
@@ -90,13 +89,12 @@ impl Files {
     fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Seen> {
         let (mut files, mut foreign) = (Vec::new(), Vec::new());
         for Listed { name, seen, kind } in listed {
-            // A file that is still being read is followed under whatever name it was given.
-            let known = self
-                .tracked
-                .iter()
-                .any(|t| !t.entry.finished && (t.entry.dev, t.entry.ino) == (seen.dev, seen.ino));
-            if !known && !names.iter().any(|pattern| pattern.matches(&name)) {
-                if kind != FileType::Directory && self.told.insert(seen.path.clone()) {
+            let ours = names.iter().any(|pattern| pattern.matches(&name)) || self.is_being_read(&seen);
+            if !ours {
+                // A pattern's directory may hold anything; a home's holds audit files and nothing else.
+                let expected =
+                    kind == FileType::Directory || matches!(self.config.place, checked::Place::Files(_));
+                if !expected && self.told.insert(seen.path.clone()) {
                     foreign.push(name);
                 }
             } else if kind == FileType::RegularFile {
@@ -120,8 +118,15 @@ impl Files {
         files
     }
 
+    /// A file that is not finished is followed under whatever name it was given.
+    fn is_being_read(&self, seen: &Seen) -> bool {
+        let open = self.tracked.iter().filter(|t| !t.entry.finished);
+        open.map(|t| (t.entry.dev, t.entry.ino))
+            .any(|inode| inode == (seen.dev, seen.ino))
+    }
+
     fn take_note(&mut self, folder: usize, mut files: Vec<Seen>, now_ms: i64) {
-        files.sort_by_key(|seen| order_of(seen));
+        files.sort_by_key(order_of);
         for tracked in self.tracked.iter_mut().filter(|t| t.folder == folder) {
             tracked.listed = false;
         }
