@@ -7,7 +7,7 @@ use confluence_audit_agent::checkpoint::Store;
 use confluence_audit_agent::clock;
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -188,4 +188,34 @@ fn f22_gap_then_kill() {
     let mut piped = events(&taken);
     piped.extend(events(next.stdout.as_bytes()));
     judge(&writer, &piped).is_whole();
+}
+
+/// Two sources share one stdout: a line of one is never torn by the other, however long it is.
+#[test]
+fn two_sources_do_not_mix_on_stdout() {
+    let mut host = Host::new();
+    host.stdout = true;
+    let other = host.path("other/log/audit");
+    fs::create_dir_all(&other).unwrap();
+    host.source += &format!(
+        "[[source]]\nname = \"other\"\ntype = \"data_center\"\nhome = {:?}\n",
+        host.path("other")
+    );
+    for dir in [host.audit(), other] {
+        let mut file = File::create(dir.join(file_name(5, 0))).unwrap();
+        for number in 0..20 {
+            let long = "0123456789abcdef".repeat(40_000);
+            writeln!(file, "{{\"auditType\":\"{number}\",\"long\":\"{long}\"}}").unwrap();
+        }
+    }
+    let run = host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stdout.lines().count(), 40);
+    assert_eq!(events(run.stdout.as_bytes()).len(), 40);
+    assert_eq!(
+        run.stderr.matches("delivered 20 events").count(),
+        2,
+        "{}",
+        run.stderr
+    );
 }
