@@ -5,6 +5,8 @@ use crate::rig::oracle::events;
 use crate::rig::{Host, Writer, file_name, judge};
 use confluence_audit_agent::checkpoint::Store;
 use confluence_audit_agent::clock;
+use confluence_audit_agent::config::{FilesConfig, Place};
+use confluence_audit_agent::source::files::{Files, Turn};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -218,4 +220,48 @@ fn two_sources_do_not_mix_on_stdout() {
         "{}",
         run.stderr
     );
+}
+
+/// A file that was finished long ago is away for a moment, with the disk that it is on: it is not read again.
+#[test]
+fn f25_retention_counts_from_when_the_file_was_last_there() {
+    const DAY_MS: i64 = 86_400_000;
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 25);
+    for day in [5, 6] {
+        let file = writer.create(&file_name(day, 0));
+        writer.append(&file, 5);
+    }
+    let pattern = host.audit().join("*.audit.log").display().to_string();
+    let mut config = FilesConfig::new(Place::Files(vec![pattern]));
+    config.rotate_grace = Duration::ZERO;
+    let mut files = Files::new("wiki", config, Vec::new(), 0, true);
+    let (now, start_ms) = (clock::monotonic(), clock::now_ms());
+    let mut records = 0;
+    let mut look = |files: &mut Files, days: i64| {
+        files.sweep(now, start_ms + days * DAY_MS);
+        while files.read(now, None, &mut |_| records += 1) == Turn::More {}
+        (records, files.progress())
+    };
+    assert_eq!(look(&mut files, 0).0, 10);
+    for days in 1..40 {
+        assert_eq!(look(&mut files, days).0, 10);
+    }
+    let away = host.path("away");
+    fs::create_dir(&away).unwrap();
+    let move_all = |from: &std::path::Path, to: &std::path::Path| {
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            fs::rename(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    move_all(&host.audit(), &away);
+    let (_, progress) = look(&mut files, 40);
+    assert!(progress.forget.is_empty(), "nothing is forgotten yet");
+    move_all(&away, &host.audit());
+    assert_eq!(look(&mut files, 40).0, 10, "nothing is read again");
+    move_all(&host.audit(), &away);
+    look(&mut files, 41);
+    let (_, progress) = look(&mut files, 80);
+    assert!(!progress.forget.is_empty(), "but not remembered for ever");
 }
