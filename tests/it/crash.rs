@@ -172,7 +172,7 @@ fn kill_through_a_backlog(test: &str, format: &str, lives: usize, kills: usize) 
             agent.kill();
             let length = written(&killed);
             half_done += usize::from(length > 0 && length < whole);
-            cut += agent.said("cut back");
+            cut += agent.said("stand there already");
         }
         let last = killed.once();
         assert_eq!(last.code, 0, "{}", last.stderr);
@@ -197,12 +197,12 @@ fn kill_through_a_backlog(test: &str, format: &str, lives: usize, kills: usize) 
     }
     // Or the kills came too early or too late to prove anything.
     eprintln!(
-        "{test}: {half_done} of {} kills in the middle, {cut} outputs cut back",
+        "{test}: {half_done} of {} kills in the middle, {cut} outputs ahead of the checkpoint",
         lives * kills
     );
     assert!(
-        half_done >= lives && cut >= lives / 3,
-        "{half_done} in the middle, {cut} cut"
+        half_done >= lives / 2 && cut > 0,
+        "{half_done} in the middle, {cut} ahead"
     );
 }
 

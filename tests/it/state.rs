@@ -115,35 +115,18 @@ fn f28_old_state_replay() {
 
     fs::remove_dir_all(host.state()).unwrap();
     copy_tree(&host.path("yesterday"), &host.state());
-    // The output was written to for a day after that state.
-    let tomorrow = std::time::UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64 + 86_400_000);
-    File::options()
-        .append(true)
-        .open(host.output())
-        .unwrap()
-        .set_modified(tomorrow)
-        .unwrap();
     let replay = host.once();
     assert_eq!(replay.code, 0, "{}", replay.stderr);
     let found = all();
     let after: HashSet<String> = found.iter().map(|event| event.id.clone()).collect();
     assert_eq!(after, before, "the same events have the same ids");
-    let judged = judge(&writer, &found);
-    assert_eq!(
-        judged.is_whole().repeated.len(),
-        100,
-        "nothing of an output that is newer is taken away"
-    );
-    assert!(
-        replay.stderr.contains("much older than the output"),
-        "{}",
-        replay.stderr
-    );
+    judge(&writer, &found).is_exact();
+    assert!(replay.stderr.contains("stand there already"), "{}", replay.stderr);
 }
 
-/// Two sinks, and one lags: the checkpoint waits for the slower one. After a crash the faster sink's file is cut back
-/// to that checkpoint and written again, so it holds everything once; a pipe cannot be cut, and gets once more what it
-/// had taken since the last commit: every event at least once, and nothing before the checkpoint again.
+/// Two sinks, and one lags: the checkpoint waits for the slower one. After a crash what the faster
+/// sink's file holds since that checkpoint is passed over, so it holds everything once; of a pipe nobody knows what it has
+/// taken, and it gets that once more: every event at least once, and nothing before the checkpoint again.
 #[test]
 fn f22_gap_then_kill() {
     let mut host = Host::new();
