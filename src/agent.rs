@@ -27,6 +27,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
+const NOW_AND_THEN: Duration = Duration::from_secs(10);
+
 /// How long an abandoned stop waits for the last commit.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
@@ -100,8 +102,9 @@ enum What {
     Panicked(String),
 }
 
-/// Runs until stopped by SIGTERM or SIGINT, or with `once` until everything is delivered.
-pub fn run(config: &Config, mode: Mode) -> Result<Summary, AgentError> {
+/// Runs until stopped by SIGTERM or SIGINT, or with `once` until everything is delivered. `now_and_then` is called every
+/// few seconds.
+pub fn run(config: &Config, mode: Mode, now_and_then: &dyn Fn()) -> Result<Summary, AgentError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -109,16 +112,23 @@ pub fn run(config: &Config, mode: Mode) -> Result<Summary, AgentError> {
         // Before anything is changed: from here on a stop is orderly.
         let stops = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
         let running = build::build(config, mode)?;
-        Ok(running.supervise(config.grace, stops).await)
+        Ok(running.supervise(config.grace, stops, now_and_then).await)
     })
 }
 
 impl Running {
-    async fn supervise(mut self, grace: Duration, [mut terminate, mut interrupt]: [Signal; 2]) -> Summary {
+    async fn supervise(
+        mut self,
+        grace: Duration,
+        [mut terminate, mut interrupt]: [Signal; 2],
+        now_and_then: &dyn Fn(),
+    ) -> Summary {
         let mut deadline: Option<Instant> = None;
+        let mut ticks = tokio::time::interval(NOW_AND_THEN);
         let code = loop {
             let at = deadline.unwrap_or_else(Instant::now);
             tokio::select! {
+                _ = ticks.tick() => now_and_then(),
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
                     Some(None) => {}
                     Some(Some(code)) => break code,
@@ -205,12 +215,15 @@ impl Running {
         drop(self.commits.send(commit::ToCommit::Finish));
         let last_commit = async {
             while let Some(ended) = self.ended.recv().await {
-                if let What::Commit(_) = ended.what {
-                    break;
+                if let What::Commit(result) = ended.what {
+                    return result.is_ok();
                 }
             }
+            false
         };
-        let committed = tokio::time::timeout(LAST_COMMIT, last_commit).await.is_ok();
+        let committed = tokio::time::timeout(LAST_COMMIT, last_commit)
+            .await
+            .unwrap_or(false);
         tracing::warn!(
             why,
             committed,

@@ -38,14 +38,9 @@ fn dispatch(cli: Cli) -> u8 {
 fn start(args: &Run) -> u8 {
     match config::load(&args.options) {
         Ok(config) => {
-            let _log = telemetry::log::init(&config.log);
-            run::run(
-                &config,
-                Mode {
-                    once: args.once,
-                    dry_run: args.dry_run,
-                },
-            )
+            let log = telemetry::log::init(&config.log);
+            let (once, dry_run) = (args.once, args.dry_run);
+            run::run(&config, Mode { once, dry_run }, &log)
         }
         Err(errors) => refuse(&errors),
     }

@@ -5,6 +5,7 @@ use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
 use crate::position::{Progress, SinkMark};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -45,13 +46,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(name: &str, lanes: usize, gate: Arc<Gate>) -> Stream {
+    /// `marks` are those of the sinks, in order, as they have just been committed.
+    pub fn new(name: &str, marks: Vec<Option<SinkMark>>, gate: Arc<Gate>) -> Stream {
         Stream {
             name: name.to_owned(),
             gate,
-            watermark: Watermark::new(lanes),
+            watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
-            marks: vec![None; lanes],
+            marks,
             dirty: false,
             unpersisted_bytes: 0,
             last: None,
@@ -72,8 +74,9 @@ impl Stream {
     }
 
     /// When to commit: at once after a pause, else an interval after the last time.
-    fn due(&self, interval: Duration, now: Instant) -> Option<Instant> {
-        self.dirty.then(|| self.last.map_or(now, |last| last + interval))
+    fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
+        self.dirty
+            .then(|| self.last.map_or(now, |last| last + settings.interval))
     }
 
     fn commit(&self) -> Commit {
@@ -105,12 +108,12 @@ pub fn run(
     settings: Settings,
     messages: Receiver<ToCommit>,
 ) -> Result<(), StoreError> {
-    let mut full = false;
+    let mut full = None;
     loop {
         let now = clock::monotonic();
         let due = streams
             .iter()
-            .filter_map(|stream| stream.due(settings.interval, now))
+            .filter_map(|stream| stream.due(&settings, now))
             .min();
         let message = match due {
             None => messages.recv().unwrap_or(ToCommit::Finish),
@@ -149,20 +152,20 @@ pub fn run(
         stream.last = None;
     }
     commit_due(&mut store, &mut streams, &settings, &mut full)?;
-    match store {
-        Some(store) if !full => store.close(),
-        _ => Ok(()),
+    if let Some(path) = full {
+        return Err(StoreError::StorageFull { path });
     }
+    store.map_or(Ok(()), Store::close)
 }
 
 fn commit_due(
     store: &mut Option<Store>,
     streams: &mut [Stream],
     settings: &Settings,
-    full: &mut bool,
+    full: &mut Option<PathBuf>,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
-    let due = |stream: &Stream| stream.due(settings.interval, now).is_some_and(|at| at <= now);
+    let due = |stream: &Stream| stream.due(settings, now).is_some_and(|at| at <= now);
     let commits: Vec<Commit> = streams
         .iter()
         .filter(|stream| due(stream))
@@ -174,7 +177,7 @@ fn commit_due(
     let result = store.as_mut().map_or(Ok(()), |store| store.commit(&commits));
     for stream in streams
         .iter_mut()
-        .filter(|stream| stream.due(settings.interval, now).is_some_and(|at| at <= now))
+        .filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now))
     {
         stream.last = Some(now);
         match &result {
@@ -186,13 +189,13 @@ fn commit_due(
     }
     match result {
         Ok(()) => {
-            if std::mem::take(full) {
+            if full.take().is_some() {
                 tracing::info!("positions are stored again");
             }
             Ok(())
         }
         Err(StoreError::StorageFull { path }) => {
-            if !std::mem::replace(full, true) {
+            if full.replace(path.clone()).is_none() {
                 tracing::error!(
                     path = %path.display(), unpersisted_bytes_max = settings.unpersisted_bytes_max,
                     "no space left to store positions; delivery goes on for a while, then reading pauses until there is room"

@@ -78,6 +78,24 @@ impl Gate {
         state.woken = false;
     }
 
+    /// Lets lines come together; only a stop ends it early.
+    pub fn rest(&self, until: Instant) {
+        let mut state = self.lock();
+        while !state.stopped {
+            let Some(left) = until
+                .checked_duration_since(clock::monotonic())
+                .filter(|left| !left.is_zero())
+            else {
+                break;
+            };
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
     /// Waits until there is room for more; `false` if there is none by then, or reading has stopped.
     pub fn room(&self, until: Instant) -> bool {
         let mut state = self.lock();

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +16,8 @@ const CACHE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// sled lets go of its lock some time after it was dropped.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+const TIMER_SLACK_NS: u64 = 60_000_000_000;
 
 /// What sled came back with.
 #[derive(Debug)]
@@ -60,15 +63,7 @@ impl Db {
         remove_half_snapshots(path).map_err(failure)?;
         let deadline = clock::monotonic() + LOCK_WAIT;
         let sled = loop {
-            let opened = guard(|| {
-                sled::Config::new()
-                    .path(path)
-                    .cache_capacity(CACHE_BYTES_MAX)
-                    .mode(sled::Mode::LowSpace)
-                    // Whoever commits flushes; an idle agent shall not wake up for it.
-                    .flush_every_ms(None)
-                    .open()
-            });
+            let opened = with_lazy_timers(|| guard(|| open_sled(path)));
             match opened {
                 Err(Failure::Locked) if clock::monotonic() < deadline => {
                     std::thread::sleep(Duration::from_millis(20));
@@ -107,10 +102,12 @@ impl Db {
     /// Applies all changes or none; durable on return. After a failure the database has to be opened again.
     pub fn apply(&self, batch: sled::Batch) -> Result<(), Failure> {
         failpoint::hit("before_flush");
-        self.run(|sled| {
-            sled.apply_batch(batch)?;
-            sled.flush()?;
-            Ok(())
+        with_lazy_timers(|| {
+            self.run(|sled| {
+                sled.apply_batch(batch)?;
+                sled.flush()?;
+                Ok(())
+            })
         })?;
         self.log.sync_data().map_err(failure)?;
         failpoint::hit("after_flush");
@@ -125,6 +122,27 @@ impl Drop for Db {
             tracing::warn!("the checkpoint store did not close in order");
         }
     }
+}
+
+fn open_sled(path: &Path) -> sled::Result<sled::Db> {
+    sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE_BYTES_MAX)
+        .mode(sled::Mode::LowSpace)
+        // Whoever commits flushes; an idle agent shall not wake up for it.
+        .flush_every_ms(None)
+        .open()
+}
+
+/// Each of sled's seven threads wakes up once a second to see that there is nothing to do. A thread inherits the
+/// timer slack of the one that starts it: with a minute of it the kernel lets them sleep. Work still wakes them.
+fn with_lazy_timers<T>(work: impl FnOnce() -> T) -> T {
+    // A kernel that does not know it leaves us with the wake-ups.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS));
+    let result = work();
+    // Back to the thread's default.
+    let _ = rustix::thread::set_current_timer_slack(None);
+    result
 }
 
 /// A kill while sled opens leaves `snap.*.generating`, with which it never opens again.

@@ -20,12 +20,25 @@ pub struct Opened {
 }
 
 pub fn open(path: &Path) -> Result<Opened, StoreError> {
-    let mut dir = StateDir::take(path)?;
+    let dir = StateDir::take(path)?;
     let beside = Beside::read(&dir)?;
     refuse_link(&dir)?;
     dir.require_room()?;
-    dir.write_process_id()?;
-    dir.remove_temporary()?;
+    if beside.db && beside.meta.value().is_none() {
+        // Nothing tells which release was here last: its values do, and sled writes as soon as it opens.
+        // Whatever else the copy meets, the directory itself will meet.
+        if let Err(StoreError::Newer { found, .. }) = read_copy(&dir) {
+            return Err(StoreError::Newer {
+                path: dir.path.join("db"),
+                found,
+            });
+        }
+    }
+    open_locked(dir)
+}
+
+fn open_locked(dir: StateDir) -> Result<Opened, StoreError> {
+    let beside = Beside::read(&dir)?;
     let side_file_due = clock::monotonic();
     let mut store = Store {
         dir,
@@ -35,6 +48,9 @@ pub fn open(path: &Path) -> Result<Opened, StoreError> {
         side_file_due,
     };
     let recovered = recover(&mut store, &beside)?;
+    // Only now is it sure that this release may write here.
+    store.dir.write_process_id()?;
+    store.dir.remove_temporary()?;
     Ok(Opened { store, recovered })
 }
 
@@ -56,7 +72,11 @@ pub fn read(path: &Path) -> Result<Option<(Image, Vec<Rung>)>, StoreError> {
     };
     Beside::read(&dir)?;
     refuse_link(&dir)?;
-    // sled cannot open without writing, so it opens a copy.
+    read_copy(&dir).map(Some)
+}
+
+/// sled cannot open without writing, so it opens a copy.
+fn read_copy(dir: &StateDir) -> Result<(Image, Vec<Rung>), StoreError> {
     let io = |error| StoreError::io("create a copy of", &dir.path, error);
     let copy = tempfile::Builder::new()
         .prefix(crate::NAME)
@@ -74,8 +94,8 @@ pub fn read(path: &Path) -> Result<Option<(Image, Vec<Rung>)>, StoreError> {
             _ => {}
         }
     }
-    let Opened { mut store, recovered } = open(&inner)?;
-    store.image().map(|image| Some((image, recovered)))
+    let Opened { mut store, recovered } = open_locked(StateDir::take(&inner)?)?;
+    store.image().map(|image| (image, recovered))
 }
 
 /// Copies of damaged stores in a state directory, oldest first.

@@ -60,16 +60,22 @@ pub fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Resul
     }
 }
 
+/// Writes it in this release's version, unless it is there so.
 pub fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> {
-    write(dir, META, meta)
+    let bytes = sealed(dir, META, meta)?;
+    if dir.read(META)?.is_some_and(|old| old == bytes) {
+        return Ok(());
+    }
+    dir.replace(META, &bytes)
 }
 
 pub fn write_image(dir: &StateDir, image: &Image) -> Result<(), StoreError> {
-    write(dir, SIDE, image)
+    dir.replace(SIDE, &sealed(dir, SIDE, image)?)
 }
 
-fn write(dir: &StateDir, name: &'static str, value: &impl Serialize) -> Result<(), StoreError> {
-    let (bytes, _) = seal::seal(name.as_bytes(), value)
-        .map_err(|error| StoreError::io("write", dir.path.join(name), error.into()))?;
-    dir.replace(name, &bytes)
+fn sealed(dir: &StateDir, name: &'static str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    let sealed = seal::seal(name.as_bytes(), value);
+    sealed
+        .map(|(bytes, _)| bytes)
+        .map_err(|error| StoreError::io("write", dir.path.join(name), error.into()))
 }

@@ -1,17 +1,22 @@
 //! `convert`: records in, events out. Keeps no state.
 
-use std::collections::HashMap;
+mod documents;
+
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use serde_json::value::RawValue;
 
 use crate::enrich::host;
 use crate::format::{Agent, Context, Format, Item, Name, Origin, Out};
+use crate::record::twins::Twins;
 use crate::record::{self, IdHasher, Parsed, Scratch, Shape, Token, walk};
 use crate::{clock, exit};
+use documents::{Documents, Place};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -48,7 +53,8 @@ pub fn run(
     let mut writer = EventWriter {
         format: Format::new(format, &context),
         ids: IdHasher::new(site),
-        twins: HashMap::new(),
+        twins: Twins::default(),
+        base: 0,
         read_at_ms: clock::now_ms(),
         out: Out::new(),
         stdout: BufWriter::with_capacity(64 * 1024, stdout),
@@ -80,165 +86,33 @@ fn convert(path: &Path, stdin: &mut dyn Read, writer: &mut EventWriter) -> Resul
         path: path.to_owned(),
         source,
     };
-    if path == Path::new("-") {
-        return Documents::new(stdin, failed)?.convert(None, writer);
+    let (input, path_json): (Box<dyn Read + '_>, _) = if path == Path::new("-") {
+        (Box::new(stdin), None)
+    } else {
+        let absolute = std::path::absolute(path).map_err(failed)?;
+        let path_json = serde_json::Value::from(absolute.to_string_lossy()).to_string();
+        (Box::new(File::open(path).map_err(failed)?), Some(path_json))
+    };
+    let mut documents = Documents::new(input).map_err(failed)?;
+    while let Some((document, offset)) = documents.next().map_err(failed)? {
+        writer.document(
+            document,
+            Place {
+                path_json: path_json.as_deref(),
+                offset,
+            },
+        )?;
     }
-    let absolute = std::path::absolute(path).map_err(failed)?;
-    let path_json = serde_json::Value::from(absolute.to_string_lossy()).to_string();
-    let file = File::open(path).map_err(failed)?;
-    Documents::new(file, failed)?.convert(Some(&path_json), writer)
-}
-
-/// An answer that is laid out over many lines is put together up to this size; an answer of 1000 events, the most
-/// that Confluence gives, has some 2 MiB.
-const DOCUMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// One input, taken apart into JSON documents: lines as a rule, several lines where a document is laid out so.
-struct Documents<'r, F> {
-    input: Box<dyn BufRead + 'r>,
-    failed: F,
-    /// Where the next line starts, in bytes of what has been unpacked.
-    offset: u64,
-}
-
-impl<'r, F: Fn(io::Error) -> Error> Documents<'r, F> {
-    fn new(input: impl Read + 'r, failed: F) -> Result<Self, Error> {
-        let mut input = BufReader::with_capacity(64 * 1024, input);
-        let is_gzip = input.fill_buf().map_err(&failed)?.starts_with(&[0x1f, 0x8b]);
-        let input: Box<dyn BufRead + 'r> = if is_gzip {
-            Box::new(BufReader::new(MultiGzDecoder::new(input)))
-        } else {
-            Box::new(input)
-        };
-        Ok(Documents {
-            input,
-            failed,
-            offset: 0,
-        })
-    }
-
-    fn convert(&mut self, path_json: Option<&str>, writer: &mut EventWriter) -> Result<(), Error> {
-        let mut line = Vec::new();
-        // The lines of a document that has not ended yet, and where each begins.
-        let mut document = Vec::new();
-        let mut lines = Vec::new();
-        let mut depth = 0;
-        loop {
-            line.clear();
-            let length = self.input.read_until(b'\n', &mut line).map_err(&self.failed)?;
-            if length == 0 {
-                break;
-            }
-            let mut start = self.offset;
-            self.offset += length as u64;
-            let mut body = line.trim_ascii_end();
-            if start == 0
-                && let Some(rest) = body.strip_prefix(b"\xef\xbb\xbf")
-            {
-                body = rest;
-                start = 3;
-            }
-            if body.is_empty() {
-                continue;
-            }
-            if document.is_empty() {
-                if !opens_document(body) {
-                    writer.document(
-                        body,
-                        Place {
-                            path_json,
-                            offset: start,
-                        },
-                    )?;
-                    continue;
-                }
-                depth = 0;
-            }
-            lines.push((start, document.len()));
-            document.extend_from_slice(body);
-            document.push(b'\n');
-            depth += depth_change(body).unwrap_or(0);
-            if depth <= 0 {
-                writer.document(
-                    document.trim_ascii_end(),
-                    Place {
-                        path_json,
-                        offset: lines[0].0,
-                    },
-                )?;
-                document.clear();
-                lines.clear();
-            } else if document.len() > DOCUMENT_BYTES_MAX {
-                self.single_lines(&document, &lines, path_json, writer)?;
-                document.clear();
-                lines.clear();
-            }
-        }
-        self.single_lines(&document, &lines, path_json, writer)
-    }
-
-    /// The document never ended: its lines are what they are.
-    fn single_lines(
-        &self,
-        document: &[u8],
-        lines: &[(u64, usize)],
-        path_json: Option<&str>,
-        writer: &mut EventWriter,
-    ) -> Result<(), Error> {
-        for (at, (offset, start)) in lines.iter().enumerate() {
-            let end = lines.get(at + 1).map_or(document.len(), |(_, next)| *next);
-            writer.document(
-                document[*start..end].trim_ascii_end(),
-                Place {
-                    path_json,
-                    offset: *offset,
-                },
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether a document begins here that goes on in the next line. A line that is merely torn rarely ends so.
-fn opens_document(line: &[u8]) -> bool {
-    matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
-        && matches!(line.last(), Some(b'{' | b'[' | b','))
-        && depth_change(line).is_some_and(|change| change > 0)
-}
-
-/// How many more brackets a line opens than it closes; `None` if it ends within a string.
-fn depth_change(line: &[u8]) -> Option<i64> {
-    let mut depth = 0;
-    let mut at = 0;
-    while let Some(byte) = line.get(at) {
-        match byte {
-            b'"' => {
-                at = walk::string_end(line, at);
-                if at == line.len() && line.last() != Some(&b'"') {
-                    return None;
-                }
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-    }
-    Some(depth)
-}
-
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    path_json: Option<&'a str>,
-    offset: u64,
+    writer.base += documents.bytes_read();
+    Ok(())
 }
 
 struct EventWriter<'w> {
     format: Format,
     ids: IdHasher,
-    /// How many events of an id there have been.
-    twins: HashMap<u128, u32>,
+    twins: Twins,
+    /// The bytes of the inputs before this one: twins are counted over all, as if they were one.
+    base: u64,
     read_at_ms: i64,
     out: Out,
     stdout: BufWriter<&'w mut dyn Write>,
@@ -247,43 +121,43 @@ struct EventWriter<'w> {
 impl EventWriter<'_> {
     /// Writes the events of a document: one record, or an answer that holds many.
     fn document(&mut self, bytes: &[u8], place: Place) -> Result<(), Error> {
+        let at = self.base + place.offset;
         let mut scratch = Scratch::default();
         let parsed = record::parse(bytes, &mut scratch);
         match &parsed {
+            Parsed::Record(record) if record.shape == Shape::File && !bytes.contains(&b'\n') => {
+                self.event(&parsed, Some(place), at)
+            }
             Parsed::Record(record) => {
-                if record.shape == Shape::File && !bytes.contains(&b'\n') {
-                    return self.event(&parsed, Some(place));
-                }
-                let is_file = record.shape == Shape::File;
-                self.compacted(record.original, is_file.then_some(place))
+                let place = Some(place).filter(|_| record.shape == Shape::File);
+                self.compacted(record.original, place, at)
             }
             Parsed::Unreadable { .. } => {
                 let records = std::str::from_utf8(bytes).ok().and_then(records_of_answer);
                 let Some(records) = records else {
-                    return self.event(&parsed, Some(place));
+                    return self.event(&parsed, Some(place), at);
                 };
                 let mut cursor = walk::Cursor::new(records.raw());
                 cursor.enter();
                 while cursor.more() {
-                    self.compacted(cursor.value(), None)?;
+                    let at = at + cursor.place() as u64;
+                    self.compacted(cursor.value(), None, at)?;
                 }
                 Ok(())
             }
         }
     }
 
-    fn compacted(&mut self, record: &str, place: Option<Place>) -> Result<(), Error> {
+    /// Writes the event of a record as an API gave it: of its white space nothing is kept.
+    fn compacted(&mut self, record: &str, place: Option<Place>, at: u64) -> Result<(), Error> {
         let compact = record::compact(record);
         let mut scratch = Scratch::default();
-        let parsed = record::parse(compact.as_bytes(), &mut scratch);
-        self.event(&parsed, place)
+        self.event(&record::parse(compact.as_bytes(), &mut scratch), place, at)
     }
 
-    fn event(&mut self, parsed: &Parsed, place: Option<Place>) -> Result<(), Error> {
+    fn event(&mut self, parsed: &Parsed, place: Option<Place>, at: u64) -> Result<(), Error> {
         let id = self.ids.id(parsed);
-        let twin = self.twins.entry(id.0).or_insert(0);
-        let id = id.twin(*twin);
-        *twin += 1;
+        let id = id.twin(self.twins.number(id, at));
         let origin = match place {
             Some(Place {
                 path_json: Some(path_json),

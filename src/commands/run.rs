@@ -2,18 +2,25 @@
 
 use crate::agent::{self, Mode, Summary};
 use crate::config::Config;
+use crate::exit;
 use crate::telemetry::escape::escape;
+use crate::telemetry::log::LogGuard;
 use std::io::{self, Write};
 
 /// Runs the agent; returns the exit code.
-pub fn run(config: &Config, mode: Mode) -> u8 {
-    match agent::run(config, mode) {
+pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
+    match agent::run(config, mode, &|| log.write_due()) {
         Ok(summary) => {
             if mode.once {
                 // A closed stderr is no reason to fail after the work is done.
                 let _ = tell(&summary, mode, &mut io::stderr().lock());
             }
-            summary.exit_code
+            let unread = mode.once && summary.sources.iter().any(|(_, read)| read.trouble.is_some());
+            if unread && summary.exit_code == exit::OK {
+                exit::TRY_AGAIN
+            } else {
+                summary.exit_code
+            }
         }
         Err(error) => {
             tracing::error!("{}", chain(&error));

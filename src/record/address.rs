@@ -5,12 +5,22 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// The host of a URL: lower case, without user, port and brackets.
 pub fn host(url: &str) -> Option<Cow<'_, str>> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#', '\\']).next()?;
-    let host_port = authority.rsplit('@').next()?;
+    let colon = memchr::memchr(b':', url.as_bytes())?;
+    let rest = url[colon..].strip_prefix("://")?;
+    let end = rest
+        .bytes()
+        .position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\'));
+    let authority = &rest[..end.unwrap_or(rest.len())];
+    let host_port = match memchr::memrchr(b'@', authority.as_bytes()) {
+        Some(at) => &authority[at + 1..],
+        None => authority,
+    };
     let host = match host_port.strip_prefix('[') {
         Some(bracketed) => bracketed.split_once(']')?.0,
-        None => host_port.split(':').next()?,
+        None => match memchr::memchr(b':', host_port.as_bytes()) {
+            Some(colon) => &host_port[..colon],
+            None => host_port,
+        },
     };
     if host.is_empty() {
         return None;

@@ -125,23 +125,23 @@ impl IdHasher {
             record.method,
             record.node,
         ] {
-            put(&mut self.canonical, token);
+            put(&mut self.canonical, token, record.has_escapes);
         }
-        self.multiset(record.affected_objects, |key| match key {
+        self.multiset(record.affected_objects, record.has_escapes, |key| match key {
             "type" => Some(0),
             "id" => Some(1),
             "name" => Some(2),
             _ => None,
         });
         // The stable name of a changed value or an attribute comes before the translated one, see `NAME`.
-        self.multiset(record.changed_values, |key| match key {
+        self.multiset(record.changed_values, record.has_escapes, |key| match key {
             "i18nKey" => Some(NAME),
             "key" => Some(TRANSLATED_NAME),
             "from" => Some(1),
             "to" => Some(2),
             _ => None,
         });
-        self.multiset(record.extra_attributes, |key| match key {
+        self.multiset(record.extra_attributes, record.has_escapes, |key| match key {
             "nameI18nKey" => Some(NAME),
             "name" => Some(TRANSLATED_NAME),
             "value" => Some(1),
@@ -160,16 +160,16 @@ impl IdHasher {
             record.source,
             record.description,
         ] {
-            put(&mut self.canonical, token);
+            put(&mut self.canonical, token, record.has_escapes);
         }
         let named = |key: &str| match key {
             "objectType" => Some(0),
             "name" => Some(1),
             _ => None,
         };
-        self.multiset(record.affected_object, named);
-        self.multiset(record.affected_objects, named);
-        self.multiset(record.changed_values, |key| match key {
+        self.multiset(record.affected_object, record.has_escapes, named);
+        self.multiset(record.affected_objects, record.has_escapes, named);
+        self.multiset(record.changed_values, record.has_escapes, |key| match key {
             "name" => Some(0),
             "oldValue" => Some(1),
             "newValue" => Some(2),
@@ -198,12 +198,12 @@ impl IdHasher {
                 self.canonical.push(b'T');
                 self.canonical.extend_from_slice(&ms.to_be_bytes());
             }
-            None => put(&mut self.canonical, record.time),
+            None => put(&mut self.canonical, record.time, record.has_escapes),
         }
     }
 
     /// Adds the elements of a list without regard to their order. `field` tells which members count.
-    fn multiset(&mut self, list: Token, field: impl Fn(&str) -> Option<usize>) {
+    fn multiset(&mut self, list: Token, has_escapes: bool, field: impl Fn(&str) -> Option<usize>) {
         self.elements.clear();
         self.ranges.clear();
         let mut cursor = Cursor::new(list.raw());
@@ -232,7 +232,7 @@ impl IdHasher {
                 }
                 self.elements.push(b'O');
                 for field in &fields[..5] {
-                    put(&mut self.elements, *field);
+                    put(&mut self.elements, *field, has_escapes);
                 }
             } else {
                 let element = cursor.token();
@@ -240,7 +240,7 @@ impl IdHasher {
                     continue;
                 }
                 self.elements.push(b'V');
-                put(&mut self.elements, element);
+                put(&mut self.elements, element, has_escapes);
             }
             self.ranges.push(start as u32..self.elements.len() as u32);
             if self.elements.len() > RUN_BYTES_MAX {
@@ -273,9 +273,12 @@ const NAME: usize = 5;
 const TRANSLATED_NAME: usize = 6;
 
 /// Adds a value: a missing one, null and `""` alike, a number as its text.
-fn put(canonical: &mut Vec<u8>, token: Token) {
+fn put(canonical: &mut Vec<u8>, token: Token, has_escapes: bool) {
     if let Some(text) = token.text() {
-        put_escaped(canonical, text.escaped());
+        match has_escapes {
+            true => put_escaped(canonical, text.escaped()),
+            false => put_text(canonical, text.escaped()),
+        }
     } else if token.is_list() || token.is_object() {
         canonical.push(3);
         put_text(canonical, &walk::compact(token.raw()));

@@ -4,6 +4,7 @@
 //! it can make [`parse`] fail, panic or take more than linear time.
 
 pub mod address;
+mod audit;
 mod event_id;
 pub mod time;
 pub mod token;
@@ -15,10 +16,7 @@ mod tests;
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
+pub use audit::object;
 pub use event_id::{EventId, IdHasher, event_id};
 pub use token::{Text, Token};
 pub use walk::compact;
@@ -36,6 +34,10 @@ pub enum Shape {
 
 /// What became of one record's bytes.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would cost an allocation for each line"
+)]
 pub enum Parsed<'a> {
     Record(Record<'a>),
     /// No JSON, no object or of no known shape. It still becomes an event.
@@ -56,6 +58,8 @@ pub struct Record<'a> {
     pub shape: Shape,
     /// The whole record as it was read, invalid UTF-8 replaced by U+FFFD.
     pub original: &'a str,
+    /// Whether any text in it is escaped: in most records none is.
+    pub has_escapes: bool,
     /// `None` if there is no time or none that can be understood.
     pub time_ms: Option<i64>,
     /// The time as it stands.
@@ -145,18 +149,21 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
     };
     let mut text = original;
     let mut halves = Vec::new();
-    if memchr::memmem::find(line, b"\\u").is_some()
+    let has_escapes = token::has_escape(original);
+    if has_escapes
+        && memchr::memmem::find(line, b"\\u").is_some()
         && let Some((repaired, places)) = token::without_lone_surrogates(original)
     {
         scratch.repaired = repaired;
         text = &scratch.repaired;
         halves = places;
     }
-    match read(text, original, &mut problems) {
+    match audit::read(text, original, &mut problems) {
         Ok(mut record) => {
             name_places(original, &replaced, "has invalid UTF-8", &mut problems);
             name_places(text, &halves, "has half a surrogate pair", &mut problems);
             record.problems = problems;
+            record.has_escapes = has_escapes;
             Parsed::Record(record)
         }
         Err(error) => Parsed::Unreadable {
@@ -195,317 +202,6 @@ fn name_places(text: &str, places: &[usize], wrong: &'static str, problems: &mut
         };
         if !problems.contains(&problem) {
             problems.push(problem);
-        }
-    }
-}
-
-/// The members of a record that mean something.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(field_identifier, rename_all = "camelCase")]
-enum Member {
-    AffectedObject,
-    AffectedObjects,
-    AssociatedObjects,
-    AuditType,
-    Author,
-    Category,
-    ChangedValues,
-    CreationDate,
-    Description,
-    ExtraAttributes,
-    Method,
-    Node,
-    RemoteAddress,
-    Source,
-    Summary,
-    SuperAdmin,
-    SysAdmin,
-    System,
-    Timestamp,
-    Type,
-    #[serde(other)]
-    Other,
-}
-
-/// A record's members by [`Member`]; of two of one name the last stands.
-struct Members<'a>([&'a str; Member::Other as usize + 1]);
-
-impl<'a> Members<'a> {
-    fn token(&self, member: Member) -> Token<'a> {
-        Token::new(self.0[member as usize])
-    }
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
-
-            fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
-                out.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Members([""; Member::Other as usize + 1]);
-                while let Some(member) = map.next_key::<Member>()? {
-                    members.0[member as usize] = map.next_value::<&RawValue>()?.get();
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-fn read<'a>(text: &'a str, original: &'a str, problems: &mut Vec<Problem>) -> Result<Record<'a>, String> {
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err("not a JSON object".to_owned());
-    }
-    if walk::is_too_deep(text) {
-        return Err(format!("nested deeper than {} levels", walk::DEPTH_MAX));
-    }
-    let members: Members = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let mut check = Check { problems };
-    if !members.token(Member::CreationDate).is_missing() {
-        return Ok(cloud(&members, original, &mut check));
-    }
-    if members.token(Member::AuditType).is_object() {
-        return Ok(data_center(Shape::File, &members, original, &mut check));
-    }
-    if members.token(Member::Type).is_object() {
-        return Ok(data_center(Shape::Entity, &members, original, &mut check));
-    }
-    Err("no audit record: it has no `creationDate`, `auditType` or `type`".to_owned())
-}
-
-fn data_center<'a>(shape: Shape, members: &Members<'a>, original: &'a str, check: &mut Check) -> Record<'a> {
-    let (kind, names) = match shape {
-        Shape::File => (Member::AuditType, &FILE_TYPE_NAMES),
-        _ => (Member::Type, &ENTITY_TYPE_NAMES),
-    };
-    let kind = object(
-        members.token(kind),
-        [
-            "action",
-            "actionI18nKey",
-            "area",
-            "category",
-            "categoryI18nKey",
-            "level",
-        ],
-    );
-    let [action, action_key, area, category, category_key, level] =
-        std::array::from_fn(|at| check.text(kind[at], names[at]));
-    let author = check.object(members.token(Member::Author), "author");
-    let [id, name, kind, uri] = object(author, ["id", "name", "type", "uri"]);
-    let time = members.token(Member::Timestamp);
-    let time_ms = time_ms(time);
-    check.time(time_ms, time, "timestamp");
-    Record {
-        shape,
-        original,
-        time_ms,
-        time,
-        action,
-        action_key,
-        area,
-        category,
-        category_key,
-        level,
-        author: Author {
-            id: check.text(id, "author.id"),
-            name: check.text(name, "author.name"),
-            kind: check.text(kind, "author.type"),
-            uri: check.text(uri, "author.uri"),
-            external_collaborator: None,
-            guest: None,
-        },
-        method: check.text(members.token(Member::Method), "method"),
-        node: check.text(members.token(Member::Node), "node"),
-        source: check.text(members.token(Member::Source), "source"),
-        system: check.text(members.token(Member::System), "system"),
-        affected_objects: check.list(members.token(Member::AffectedObjects), "affectedObjects"),
-        affected_object: Token::MISSING,
-        changed_values: check.list(members.token(Member::ChangedValues), "changedValues"),
-        extra_attributes: check.list(members.token(Member::ExtraAttributes), "extraAttributes"),
-        description: Token::MISSING,
-        sys_admin: None,
-        super_admin: None,
-        problems: Vec::new(),
-    }
-}
-
-const FILE_TYPE_NAMES: [&str; 6] = [
-    "auditType.action",
-    "auditType.actionI18nKey",
-    "auditType.area",
-    "auditType.category",
-    "auditType.categoryI18nKey",
-    "auditType.level",
-];
-
-const ENTITY_TYPE_NAMES: [&str; 6] = [
-    "type.action",
-    "type.actionI18nKey",
-    "type.area",
-    "type.category",
-    "type.categoryI18nKey",
-    "type.level",
-];
-
-fn time_ms(time: Token) -> Option<i64> {
-    if let Some(text) = time.text() {
-        return time::from_iso(&text.decoded());
-    }
-    let [second, nano] = object(time, ["epochSecond", "nano"]);
-    let nano = if nano.is_missing() { 0 } else { nano.integer()? };
-    time::from_epoch(second.integer()?, nano)
-}
-
-fn cloud<'a>(members: &Members<'a>, original: &'a str, check: &mut Check) -> Record<'a> {
-    let author = check.object(members.token(Member::Author), "author");
-    let [id, name, kind, external, guest] = object(
-        author,
-        [
-            "accountId",
-            "displayName",
-            "type",
-            "externalCollaborator",
-            "isGuest",
-        ],
-    );
-    let time = members.token(Member::CreationDate);
-    let time_ms = time.integer().and_then(time::from_epoch_ms);
-    check.time(time_ms, time, "creationDate");
-    let objects = check.list(members.token(Member::AssociatedObjects), "associatedObjects");
-    check.elements(objects, &["name", "objectType"], "associatedObjects");
-    let affected_object = check.object(members.token(Member::AffectedObject), "affectedObject");
-    check.elements(affected_object, &["name", "objectType"], "affectedObject");
-    let changed_values = check.list(members.token(Member::ChangedValues), "changedValues");
-    check.elements(changed_values, &["name", "oldValue", "newValue"], "changedValues");
-    Record {
-        shape: Shape::Cloud,
-        original,
-        time_ms,
-        time,
-        action: check.text(members.token(Member::Summary), "summary"),
-        action_key: Token::MISSING,
-        area: Token::MISSING,
-        category: check.text(members.token(Member::Category), "category"),
-        category_key: Token::MISSING,
-        level: Token::MISSING,
-        author: Author {
-            id: check.text(id, "author.accountId"),
-            name: check.text(name, "author.displayName"),
-            kind: check.text(kind, "author.type"),
-            uri: Token::MISSING,
-            external_collaborator: check.boolean(external, "author.externalCollaborator"),
-            guest: check.boolean(guest, "author.isGuest"),
-        },
-        method: Token::MISSING,
-        node: Token::MISSING,
-        source: check.text(members.token(Member::RemoteAddress), "remoteAddress"),
-        system: Token::MISSING,
-        affected_objects: objects,
-        affected_object,
-        changed_values,
-        extra_attributes: Token::MISSING,
-        description: check.text(members.token(Member::Description), "description"),
-        sys_admin: check.boolean(members.token(Member::SysAdmin), "sysAdmin"),
-        super_admin: check.boolean(members.token(Member::SuperAdmin), "superAdmin"),
-        problems: Vec::new(),
-    }
-}
-
-/// The named members of an object; of two of one name the last stands. Missing ones, too, of what is no object.
-pub fn object<'a, const N: usize>(object: Token<'a>, names: [&str; N]) -> [Token<'a>; N] {
-    let mut values = [Token::MISSING; N];
-    if object.is_object() {
-        let mut cursor = walk::Cursor::new(object.raw());
-        cursor.enter();
-        while cursor.more() {
-            let key = cursor.key();
-            match names.iter().position(|name| *name == key) {
-                Some(at) => values[at] = cursor.token(),
-                None => cursor.skip(),
-            }
-        }
-    }
-    values
-}
-
-/// Notes each member that is not what it should be.
-struct Check<'p> {
-    problems: &'p mut Vec<Problem>,
-}
-
-impl Check<'_> {
-    fn note(&mut self, member: &str, wrong: &'static str) {
-        self.problems.push(Problem {
-            member: member.to_owned(),
-            wrong,
-        });
-    }
-
-    /// Kept even if it is no text: the event id takes a number for its digits.
-    fn text<'a>(&mut self, token: Token<'a>, member: &str) -> Token<'a> {
-        if !token.is_missing() && token.text().is_none() {
-            self.note(member, "is not a text");
-        }
-        token
-    }
-
-    fn boolean(&mut self, token: Token, member: &str) -> Option<bool> {
-        let boolean = token.boolean();
-        if !token.is_missing() && boolean.is_none() {
-            self.note(member, "is not true or false");
-        }
-        boolean
-    }
-
-    fn object<'a>(&mut self, token: Token<'a>, member: &str) -> Token<'a> {
-        if token.is_missing() || token.is_object() {
-            return token;
-        }
-        self.note(member, "is not an object");
-        Token::MISSING
-    }
-
-    fn list<'a>(&mut self, token: Token<'a>, member: &str) -> Token<'a> {
-        if token.is_missing() || token.is_list() {
-            return token;
-        }
-        self.note(member, "is not a list");
-        Token::MISSING
-    }
-
-    fn time(&mut self, time_ms: Option<i64>, token: Token, member: &str) {
-        if time_ms.is_none() {
-            self.note(
-                member,
-                if token.is_missing() {
-                    "is missing"
-                } else {
-                    "is no time"
-                },
-            );
-        }
-    }
-
-    /// Cloud's lists are mapped member by member: each must be a text.
-    fn elements(&mut self, list: Token, names: &[&str], member: &str) {
-        let mut wrong = [false; 3];
-        walk::for_each_element(list, |element| {
-            for (at, name) in names.iter().enumerate() {
-                let [value] = object(element, [name]);
-                wrong[at] |= !value.is_missing() && value.text().is_none();
-            }
-        });
-        for (name, wrong) in names.iter().zip(wrong) {
-            if wrong {
-                self.note(&format!("{member}.{name}"), "is not a text");
-            }
         }
     }
 }

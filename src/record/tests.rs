@@ -218,7 +218,7 @@ fn compact_takes_white_space_only() {
 fn f35_pairs_have_one_id() {
     let pairs = include_str!("../../fixtures/mapping/pairs.jsonl");
     let ids: Vec<EventId> = pairs.lines().map(|line| id_of(line, None)).collect();
-    assert!(ids.len() >= 8 && ids.len() % 2 == 0);
+    assert!(ids.len() >= 8 && ids.len().is_multiple_of(2));
     for (at, pair) in ids.chunks(2).enumerate() {
         assert_eq!(pair[0], pair[1], "pair {at}");
         assert!(!ids[..2 * at].contains(&pair[0]), "pair {at} is like another");

@@ -11,6 +11,7 @@ pub use output::Output;
 use super::{Batch, Message, Report};
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,13 @@ pub fn run(
     let (sync, jobs) = channel::<output::Sync>();
     std::thread::Builder::new().name("sync".into()).spawn(move || {
         for job in jobs {
-            if own.send(Message::Synced(job.run())).is_err() {
+            // A panic here must end the process as one in the writing thread does, not leave that waiting.
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                crate::failpoint::hit("sync");
+                job.run()
+            }));
+            let result = result.unwrap_or_else(|_| Err(io::Error::other("making output durable panicked")));
+            if own.send(Message::Synced(result)).is_err() {
                 break;
             }
         }
@@ -57,11 +64,13 @@ pub fn run(
         last: crate::clock::monotonic(),
     };
     let (mut ended, mut retry_at, mut failures) = (false, None::<Instant>, 0u32);
+    let mut events = 0;
     loop {
         let now = crate::clock::monotonic();
         let writable = !backlog.is_empty()
             && retry_at.is_none_or(|at| now >= at)
-            && finals.waiting_bytes < UNSYNCED_BYTES_MAX;
+            // The parts of one event may be more than that; there is nothing to report before its end.
+            && (finals.waiting_bytes < UNSYNCED_BYTES_MAX || finals.waiting.is_empty());
         let message = if writable {
             messages.try_recv().ok()
         } else {
@@ -96,11 +105,11 @@ pub fn run(
                 Ok(mark) => {
                     crate::failpoint::hit("after_send");
                     finals.waiting_bytes += batch.bytes.len() as u64;
-                    let events = batch.ends.len() as u64;
+                    events += batch.ends.len() as u64;
                     finals.waiting.extend(batch.number.map(|number| Report::Final {
                         number,
-                        events,
-                        mark: Some(mark),
+                        events: std::mem::take(&mut events),
+                        mark: (!batch.behind).then_some(mark),
                     }));
                     report(Report::Written(batch.bytes));
                     if std::mem::take(&mut failures) > 0 {

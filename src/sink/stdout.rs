@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
 
 pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> io::Result<()> {
+    let mut events = 0;
     while let Ok(Message::Batch(batch)) = messages.recv() {
         crate::failpoint::hit("before_send");
         // One lock for a batch: two sources never mix within a line.
@@ -13,12 +14,12 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> io::Result<(
         stdout.flush()?;
         drop(stdout);
         crate::failpoint::hit("after_send");
-        let events = batch.ends.len() as u64;
+        events += batch.ends.len() as u64;
         report(Report::Written(batch.bytes));
         if let Some(number) = batch.number {
             report(Report::Final {
                 number,
-                events,
+                events: std::mem::take(&mut events),
                 mark: None,
             });
         }

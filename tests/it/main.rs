@@ -2,6 +2,11 @@
 
 mod check;
 mod config;
+mod crash;
 mod files;
 mod generator;
 mod rig;
+mod state;
+mod store;
+mod supervise;
+mod tidy;

@@ -29,11 +29,13 @@ pub fn write(record: &Record, out: &mut Out) {
         "type"
     };
     let mut count = 0;
-    // Cloud names what was acted on first and what goes with it after that.
+    // On Cloud what was acted on comes first, then what goes with it.
+    let affected = object(record.affected_object, [kind_name, "name"]);
     for list in [record.affected_object, record.affected_objects] {
         for_first_elements(list, |element| {
             let [kind, name] = object(element, [kind_name, "name"]);
-            if kind.text().is_none() && name.text().is_none() {
+            let is_repeated = count > 0 && [kind, name] == affected;
+            if is_repeated || (kind.text().is_none() && name.text().is_none()) {
                 return;
             }
             if count < OBJECTS_MAX {

@@ -3,14 +3,14 @@
 
 mod constants;
 mod lists;
+mod login;
 mod message;
+mod related;
 mod taxonomy;
 mod users;
 
 #[cfg(test)]
 mod tests;
-
-use std::net::IpAddr;
 
 use super::escape::{escape, escape_long};
 use super::out::Object;
@@ -80,7 +80,7 @@ impl Ecs {
         out.put(",\"message\":\"");
         message::write(record, out);
         out.put("\"");
-        related_and_source(record, host.as_deref(), &users, out);
+        related::write(record, host.as_deref(), &users, out);
         if let Some(system) = record.system.text() {
             out.put(",\"service\":{\"address\":");
             out.put_long(system.quoted());
@@ -266,61 +266,6 @@ fn value(object: &mut Object, key: &str, value: Option<&users::Value>, out: &mut
         out.put("\"");
     }
 }
-
-fn related_and_source(record: &Record, host: Option<&str>, users: &Users, out: &mut Out) {
-    let source = record.source.text();
-    let chain = source.map(Text::decoded);
-    let mut related = Object::new(",\"related\":{");
-    if let Some(host) = host {
-        related.key(",\"hosts\":[\"", out);
-        escape(host, &mut out.bytes);
-        out.put("\"]");
-    }
-    let mut first = None;
-    let mut seen: Vec<IpAddr> = Vec::new();
-    for (text, ip) in chain.as_deref().into_iter().flat_map(address::addresses) {
-        if first.is_none() {
-            first = Some((text, ip));
-            related.key(",\"ip\":[\"", out);
-        } else if first.is_some_and(|(_, first)| first == ip) || seen.contains(&ip) {
-            continue;
-        } else if seen.len() == ADDRESSES_MAX {
-            break;
-        } else {
-            seen.push(ip);
-            out.put("\",\"");
-        }
-        out.put(text);
-    }
-    if first.is_some() {
-        out.put("\"]");
-    }
-    for (at, name) in users.names().enumerate() {
-        if at == 0 {
-            related.key(",\"user\":[\"", out);
-        } else {
-            out.put("\",\"");
-        }
-        out.put_long(name);
-    }
-    if users.names().next().is_some() {
-        out.put("\"]");
-    }
-    related.end(out);
-    if let Some(source) = source {
-        out.put(",\"source\":{\"address\":");
-        out.put_long(source.quoted());
-        if let Some((text, _)) = first {
-            out.put(",\"ip\":\"");
-            out.put(text);
-            out.put("\"");
-        }
-        out.put("}");
-    }
-}
-
-/// A chain of proxies is short; what is longer is an attack on whoever compares each with each.
-const ADDRESSES_MAX: usize = 64;
 
 fn group(group: &Group, open: &'static str, out: &mut Out) {
     let mut object = Object::new(open);

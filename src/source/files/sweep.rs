@@ -18,6 +18,10 @@ struct Candidate {
     named: bool,
 }
 
+/// Retention counts from the day a file was last there: not from its first day, or a disk that is away for a moment
+/// would cost the positions of all older files.
+const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
+
 impl Files {
     /// Looks at every directory of the source and takes note of what is there.
     pub fn sweep(&mut self, now: Instant, now_ms: i64) {
@@ -52,12 +56,11 @@ impl Files {
         match trouble {
             Some(what) => self.trouble(what),
             // A file that cannot be read keeps its own reason until it can.
-            None if self.tracked.iter().all(|t| t.retry.is_none()) => {
-                if self.health.take().is_some() {
+            None => {
+                if self.tracked.iter().all(|t| t.retry.is_none()) && self.health.take().is_some() {
                     tracing::info!(source = self.source, "audit files can be read again");
                 }
             }
-            None => {}
         }
     }
 
@@ -92,14 +95,12 @@ impl Files {
     fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Candidate> {
         let (mut files, mut foreign) = (Vec::new(), Vec::new());
         for Listed { name, seen, kind } in listed {
-            // A file that is still being read is followed under whatever name it was given.
-            let known = self
-                .tracked
-                .iter()
-                .any(|t| !t.entry.finished && (t.entry.dev, t.entry.ino) == (seen.dev, seen.ino));
             let named = names.iter().any(|pattern| pattern.matches(&name));
-            if !known && !named {
-                if kind != FileType::Directory && self.told.insert(seen.path.clone()) {
+            if !named && !self.is_being_read(&seen) {
+                // A pattern's directory may hold anything; a home's holds audit files and nothing else.
+                let expected =
+                    kind == FileType::Directory || matches!(self.config.place, checked::Place::Files(_));
+                if !expected && self.told.insert(seen.path.clone()) {
                     foreign.push(name);
                 }
             } else if kind == FileType::RegularFile {
@@ -123,6 +124,13 @@ impl Files {
         files
     }
 
+    /// A file that is not finished is followed under whatever name it was given.
+    fn is_being_read(&self, seen: &Seen) -> bool {
+        let open = self.tracked.iter().filter(|t| !t.entry.finished);
+        open.map(|t| (t.entry.dev, t.entry.ino))
+            .any(|inode| inode == (seen.dev, seen.ino))
+    }
+
     fn take_note(&mut self, folder: usize, mut files: Vec<Candidate>, now_ms: i64) {
         files.sort_by_key(|file| order_of(&file.seen));
         for tracked in self.tracked.iter_mut().filter(|t| t.folder == folder) {
@@ -141,7 +149,7 @@ impl Files {
         for file in files {
             match known.get(&(file.seen.dev, file.seen.ino)) {
                 Some(&at) if self.tracked[at].path == file.seen.path => {
-                    self.tracked[at].still_there(&file.seen)
+                    self.tracked[at].still_there(&file.seen, now_ms)
                 }
                 _ => others.push(file),
             }
@@ -179,11 +187,11 @@ impl Files {
                     offset = tracked.entry.offset,
                     "audit file has another name, device or inode than before but the same content; going on where it was left"
                 );
-                tracked.moved_to(&seen);
+                tracked.moved_to(&seen, now_ms);
             }
             Verdict::Restart { entry } => {
                 let at = candidates[entry];
-                self.tracked[at].still_there(&seen);
+                self.tracked[at].still_there(&seen, now_ms);
                 self.restart(at, seen.size);
             }
             // The inode of a deleted file was used again for something that is no audit file.
@@ -315,8 +323,11 @@ impl Files {
 }
 
 impl Tracked {
-    fn still_there(&mut self, seen: &Seen) {
+    fn still_there(&mut self, seen: &Seen, now_ms: i64) {
         self.listed = true;
+        if now_ms - self.entry.last_seen_ms > LAST_SEEN_AGE_MAX_MS {
+            (self.entry.last_seen_ms, self.changed) = (now_ms, true);
+        }
         if self.entry.finished && (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms) {
             // Written to again after it was finished; the evidence is checked when it is opened.
             (self.entry.finished, self.changed) = (false, true);
@@ -325,7 +336,7 @@ impl Tracked {
         self.order = order_of(seen);
     }
 
-    fn moved_to(&mut self, seen: &Seen) {
+    fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
         if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
             self.tail = None;
         }
@@ -334,7 +345,7 @@ impl Tracked {
         self.path = seen.path.clone();
         self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
         self.changed = true;
-        self.still_there(seen);
+        self.still_there(seen, now_ms);
     }
 
     /// Nothing more can come of this file.

@@ -123,7 +123,7 @@ fn f15_deleted_pin_cap() {
         assert!(to <= content.len() as u64, "{loss}");
         lost_bytes += to - from;
         let lines = content[from as usize..to as usize].split(|&byte| byte == b'\n');
-        lost.extend(lines.filter_map(crate::rig::writer::check));
+        lost.extend(lines.filter_map(crate::rig::check));
     }
     assert_eq!(
         judged.missing,

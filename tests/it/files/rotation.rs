@@ -1,6 +1,6 @@
 //! Files that are rotated, truncated, replaced, while the agent runs and while it does not.
 
-use crate::rig::{Agent, Host, LogFile, SOON, Writer, descriptors, file_name, judge, skipped, until};
+use crate::rig::{Agent, Host, SOON, Writer, descriptors, file_name, judge, skipped, until};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

@@ -1,0 +1,202 @@
+use std::io::Cursor;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+
+use super::*;
+
+const LINE: &str = r#"{"auditType":{"action":"x"},"timestamp":{"epochSecond":1}}"#;
+const ENTITY: &str = r#"{"timestamp":"1970-01-01T00:00:02Z","type":{"action":"y"}}"#;
+const CLOUD: &str = r#"{"creationDate":3000,"summary":"z"}"#;
+
+fn converted(inputs: &[PathBuf], stdin: &[u8]) -> Vec<Value> {
+    let mut stdout = Vec::new();
+    let code = run(Name::Ecs, None, inputs, &mut Cursor::new(stdin), &mut stdout).unwrap();
+    assert_eq!(code, exit::OK);
+    let text = String::from_utf8(stdout).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Second of each event's time and what it was made of; the second is `!` for a pipeline error.
+fn shown(events: &[Value]) -> Vec<(String, String)> {
+    let show = |event: &Value| {
+        let failed = event["event"]["kind"] == "pipeline_error";
+        let time = event["@timestamp"].as_str().unwrap();
+        let second = if failed { "!" } else { &time[18..19] };
+        (
+            second.to_owned(),
+            event["event"]["original"].as_str().unwrap().to_owned(),
+        )
+    };
+    events.iter().map(show).collect()
+}
+
+fn check(input: &str, expected: &[(&str, &str)]) {
+    let found = shown(&converted(&[], input.as_bytes()));
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(s, o)| ((*s).to_owned(), (*o).to_owned()))
+        .collect();
+    assert_eq!(found, expected, "{input}");
+}
+
+#[test]
+fn shapes_mixed_one_a_line() {
+    check(
+        &format!("\u{feff}{LINE}\r\n\n  \n{ENTITY}\n{CLOUD}\nnot json\n{LINE}"),
+        &[
+            ("1", LINE),
+            ("2", ENTITY),
+            ("3", CLOUD),
+            ("!", "not json"),
+            ("1", LINE),
+        ],
+    );
+    check("", &[]);
+    check("\n\r\n", &[]);
+}
+
+#[test]
+fn answers_in_any_layout() {
+    let answer = format!(r#"{{"entities":[{ENTITY},{ENTITY}],"pagingInfo":{{"lastPage":true}}}}"#);
+    check(&answer, &[("2", ENTITY), ("2", ENTITY)]);
+    let answer = format!(r#"{{"results":[{CLOUD}],"start":0}}"#);
+    check(
+        &format!("{LINE}\n{answer}\n{LINE}\n"),
+        &[("1", LINE), ("3", CLOUD), ("1", LINE)],
+    );
+    check(r#"{"results":[],"size":0}"#, &[]);
+    check(&format!("[{LINE},17]"), &[("1", LINE), ("!", "17")]);
+    for text in [ENTITY, CLOUD, LINE] {
+        let value: Value = serde_json::from_str(text).unwrap();
+        let sorted = value.to_string();
+        let second = &shown(&converted(&[], text.as_bytes()))[0].0;
+        let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap();
+        let one = pretty(&value);
+        let page = pretty(&serde_json::json!({"entities": [value, value], "pagingInfo": {}}));
+        check(
+            &format!("{one}\n{page}\n{LINE}\n"),
+            &[
+                (second, &sorted),
+                (second, &sorted),
+                (second, &sorted),
+                ("1", LINE),
+            ],
+        );
+    }
+}
+
+#[test]
+fn torn_documents_swallow_nothing() {
+    let torn = r#"{"auditType":{"action":"x","#;
+    check(
+        &format!("{torn}\n{LINE}\n{LINE}\n"),
+        &[("!", torn), ("1", LINE), ("1", LINE)],
+    );
+    let in_string = r#"{"auditType":{"action":"x,"#;
+    check(
+        &format!("{in_string}\n{LINE}\n"),
+        &[("!", in_string), ("1", LINE)],
+    );
+}
+
+#[test]
+fn places_of_named_files_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.log");
+    std::fs::write(&path, format!("{LINE}\n{ENTITY}\nbad\n")).unwrap();
+    let events = converted(&[path.clone(), PathBuf::from("-")], LINE.as_bytes());
+    let log = |offset: usize| serde_json::json!({"file": {"path": path.to_str()}, "offset": offset});
+    assert_eq!(events[0]["log"], log(0));
+    assert_eq!(events[1]["log"], Value::Null);
+    assert_eq!(events[2]["log"], log(LINE.len() + ENTITY.len() + 2));
+    assert_eq!(events[3]["log"], Value::Null);
+    let inputs: Vec<&Value> = events.iter().map(|event| &event["input"]["type"]).collect();
+    assert_eq!(inputs, ["log", "api", "log", "log"]);
+    let missing = folder.path().join("missing");
+    let error = run(
+        Name::Ecs,
+        None,
+        std::slice::from_ref(&missing),
+        &mut io::empty(),
+        &mut io::sink(),
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        format!("failed to read `{}`", missing.display())
+    );
+}
+
+#[test]
+fn packed_files() {
+    let folder = tempfile::tempdir().unwrap();
+    // Packed twice over: what `cat a.gz b.gz` makes.
+    let mut packed = Vec::new();
+    for text in [LINE, CLOUD] {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(format!("{text}\n").as_bytes()).unwrap();
+        packed.extend(encoder.finish().unwrap());
+    }
+    let path = folder.path().join("export");
+    std::fs::write(&path, &packed).unwrap();
+    let found = shown(&converted(&[path], &[]));
+    assert_eq!(
+        found
+            .iter()
+            .map(|(second, _)| second.as_str())
+            .collect::<String>(),
+        "13"
+    );
+    let mut stdout = Vec::new();
+    let error = run(
+        Name::Ecs,
+        None,
+        &[],
+        &mut Cursor::new(&packed[..packed.len() - 9]),
+        &mut stdout,
+    );
+    assert!(matches!(error, Err(Error::Read { .. })), "{error:?}");
+}
+
+#[test]
+fn f35_twins_have_ids_of_their_own() {
+    let input = format!("{LINE}\n{ENTITY}\n{LINE}\n[{LINE}]\n");
+    let ids = |events: Vec<Value>| -> Vec<String> {
+        events
+            .iter()
+            .map(|event| event["event"]["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let first = ids(converted(&[], input.as_bytes()));
+    let mut distinct = first.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(distinct.len(), 4);
+    assert_eq!(ids(converted(&[], input.as_bytes())), first);
+}
+
+/// A reader that has gone.
+struct Gone;
+
+impl Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[test]
+fn broken_pipe_is_no_error() {
+    for lines in [1, 1000] {
+        let input = format!("{LINE}\n").repeat(lines);
+        let code = run(Name::Raw, None, &[], &mut Cursor::new(input), &mut Gone).unwrap();
+        assert_eq!(code, exit::OK);
+    }
+}

@@ -1,0 +1,249 @@
+//! The agent dies at any moment, and the next one goes on: nothing is lost, and the output file holds nothing twice.
+
+use crate::rig::oracle::events;
+use crate::rig::{Host, Random, Writer, file_name, judge, seed};
+use confluence_audit_agent::clock;
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
+
+const FAILPOINT: &str = "CONFLUENCE_AUDIT_AGENT_FAILPOINT";
+
+/// Waits for the moment of a kill: the one thing that a test cannot see coming.
+fn wait_until(at: Instant) {
+    while let Some(left) = at
+        .checked_duration_since(clock::monotonic())
+        .filter(|left| !left.is_zero())
+    {
+        park_timeout(left);
+    }
+}
+
+/// A host whose output rotates often and keeps everything.
+fn rotating(format: &str) -> Host {
+    let mut host = Host::new();
+    host.sink =
+        format!("format = \"{format}\"\nrotate_bytes = \"48KiB\"\nrotate_daily = false\nkeep = 100000\n");
+    host
+}
+
+/// A host with an output of its own that reads the files of `host`.
+fn beside(host: &Host, format: &str) -> Host {
+    let mut other = rotating(format);
+    other.source = format!(
+        "{}files = [\"{}/*.audit.log\"]\n",
+        host.source,
+        host.audit().display()
+    );
+    other
+}
+
+/// The rotated outputs of a host, oldest first, and then the one being written.
+fn outputs(host: &Host) -> Vec<Vec<u8>> {
+    let live = host.output();
+    let mut rotated: Vec<(u64, PathBuf)> = fs::read_dir(live.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| *path != live)
+        .map(|path| {
+            let generation = path.extension().unwrap().to_str().unwrap();
+            (generation.parse().unwrap(), path.clone())
+        })
+        .collect();
+    rotated.sort();
+    let mut all: Vec<Vec<u8>> = rotated.iter().map(|(_, path)| fs::read(path).unwrap()).collect();
+    all.push(fs::read(live).unwrap());
+    all
+}
+
+/// What differs between two runs although they deliver the same is made the same: who read it, and when.
+fn blank(outputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let line = |line: &[u8]| {
+        let mut line = line.to_vec();
+        let unreadable = memchr::memmem::find(&line, b"\"kind\":\"pipeline_error\"").is_some();
+        let read_at = if unreadable {
+            "{\"@timestamp\":\""
+        } else {
+            "\"created\":\""
+        };
+        for key in [read_at, "\"agent\":{\"ephemeral_id\":\"", "xx\",\"id\":\""] {
+            let at = memchr::memmem::find(&line, key.as_bytes()).expect("stands in every event") + key.len();
+            let end = at + memchr::memchr(b'"', &line[at..]).unwrap();
+            line[at..end].fill(b'x');
+        }
+        line
+    };
+    let file = |bytes: &Vec<u8>| bytes.split_inclusive(|&b| b == b'\n').flat_map(line).collect();
+    outputs.iter().map(file).collect()
+}
+
+/// A backlog that has all kinds of lines: numbered ones, twins, unreadable ones, one that is handed on in parts.
+fn backlog(host: &Host, records: usize) {
+    let mut writer = Writer::new(&host.audit(), 5);
+    for number in 0..5 {
+        let file = writer.create(&file_name(5, number));
+        let twin = writer.record(&file);
+        for _ in 0..3 {
+            writer.append(&file, records / 15);
+            file.write(&twin);
+            file.write(b"this is no record\n\r\n");
+            file.write(&twin);
+        }
+        if number == 2 {
+            let long = format!("{{\"auditType\":\"{}\"}}\n", "long \\\" ".repeat(60_000));
+            file.write(long.as_bytes());
+        }
+    }
+}
+
+/// A crash at each step of the way, at several moments: the next run makes the output what an undisturbed one makes it.
+#[test]
+fn f21_kill_everywhere() {
+    let host = rotating("raw");
+    backlog(&host, 300);
+    let reference = beside(&host, "raw");
+    assert_eq!(reference.once().code, 0);
+    let expect = outputs(&reference);
+    assert!(expect.len() > 5, "the output rotates");
+    for (name, hits) in [
+        ("read", [1, 2, 7]),
+        ("decode", [1, 150, 311]),
+        ("encode", [1, 77, 300]),
+        ("before_send", [1, 2, 5]),
+        ("after_send", [1, 2, 5]),
+        ("after_ack", [1, 2, 3]),
+        ("before_flush", [1, 2, 3]),
+        ("after_flush", [1, 2, 3]),
+    ] {
+        for hit in hits {
+            let crashed = beside(&host, "raw");
+            let mut command = crashed.command(&[], &["--once"]);
+            command.env(FAILPOINT, format!("{name}=abort@{hit}"));
+            let status = command.stderr(Stdio::null()).status().unwrap();
+            assert_eq!(status.signal(), Some(6), "{name}@{hit} was reached: {status}");
+            let after = crashed.once();
+            assert_eq!(after.code, 0, "{name}@{hit}: {}", after.stderr);
+            assert!(
+                outputs(&crashed) == expect,
+                "{name}@{hit}: the output differs\n{}",
+                after.stderr
+            );
+        }
+    }
+}
+
+/// SIGKILL at random moments while a backlog is read, from the first milliseconds of a new installation on.
+fn kill_through_a_backlog(test: &str, format: &str, lives: usize, kills: usize) {
+    let mut random = Random::new(seed(test));
+    let host = rotating(format);
+    backlog(&host, 900);
+    let reference = beside(&host, format);
+    let begun = clock::monotonic();
+    assert_eq!(reference.once().code, 0);
+    let undisturbed = begun.elapsed();
+    let expect = outputs(&reference);
+    for life in 0..lives {
+        let killed = beside(&host, format);
+        for _ in 0..kills {
+            let within = if random.below(4) == 0 {
+                undisturbed / 10
+            } else {
+                undisturbed
+            };
+            let at = clock::monotonic() + within.mul_f64(random.below(1000) as f64 / 1000.0);
+            let mut agent = killed.start();
+            wait_until(at);
+            agent.kill();
+        }
+        let last = killed.once();
+        assert_eq!(last.code, 0, "{}", last.stderr);
+        let found = outputs(&killed);
+        let same = match format {
+            "raw" => found == expect,
+            _ => {
+                let agents: HashSet<String> = found
+                    .iter()
+                    .flat_map(|file| events(file))
+                    .map(|event| event.text("/agent/id").to_owned())
+                    .collect();
+                assert_eq!(agents.len(), 1, "the agent's id outlives a crash");
+                blank(&found) == blank(&expect)
+            }
+        };
+        assert!(
+            same,
+            "life {life}: the output differs from an undisturbed one; {}",
+            killed.path("").display()
+        );
+    }
+}
+
+#[test]
+fn f72_file_output_exactly_once_raw() {
+    kill_through_a_backlog("f72_file_output_exactly_once_raw", "raw", 14, 6);
+}
+
+#[test]
+fn f72_file_output_exactly_once_ecs() {
+    kill_through_a_backlog("f72_file_output_exactly_once_ecs", "ecs", 6, 6);
+}
+
+/// SIGKILL at random moments while Confluence writes and rotates, and while the agent is down.
+#[test]
+fn f21_random_kills_while_live() {
+    let mut random = Random::new(seed("f21_random_kills_while_live"));
+    let mut host = rotating("raw");
+    host.sink = host.sink.replace("48KiB", "24KiB");
+    let mut writer = Writer::new(&host.audit(), random.next());
+    let mut number = 0;
+    let mut files = vec![writer.create(&file_name(5, 0))];
+    for _ in 0..100 {
+        // While it is down.
+        writer.append(files.last().unwrap(), random.below(20) as usize);
+        let mut agent = host.start();
+        let at = clock::monotonic() + Duration::from_millis(random.below(250));
+        while clock::monotonic() < at {
+            let newest = files.len() - 1;
+            match random.below(12) {
+                0 => {
+                    number += 1;
+                    files.push(writer.create(&file_name(5, number)));
+                }
+                // Late into the file before, as Confluence does.
+                1 if newest > 0 => writer.append(&files[newest - 1], 1),
+                2 => {
+                    let line = writer.record(&files[newest]);
+                    let (first, rest) = line.split_at(random.below(line.len() as u64) as usize);
+                    files[newest].write(first);
+                    wait_until(clock::monotonic() + Duration::from_millis(random.below(5)));
+                    files[newest].write(rest);
+                }
+                _ => writer.append(&files[newest], 1 + random.below(5) as usize),
+            }
+            wait_until(clock::monotonic() + Duration::from_millis(random.below(20)));
+        }
+        agent.kill();
+    }
+    let mut agent = host.start();
+    agent.until("all of it is delivered", || {
+        events(&outputs(&host).concat()).len() >= writer.count()
+    });
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &events(&outputs(&host).concat())).is_exact();
+    let again = host.once();
+    assert!(again.stderr.contains("nothing is new"), "{}", again.stderr);
+    // The same records as a run that was never disturbed, with the same ids.
+    let reference = beside(&host, "raw");
+    assert_eq!(reference.once().code, 0);
+    let lines = |host: &Host| {
+        let all = outputs(host).concat();
+        let mut lines: Vec<Vec<u8>> = all.split_inclusive(|&b| b == b'\n').map(<[u8]>::to_vec).collect();
+        lines.sort();
+        lines
+    };
+    assert!(lines(&host) == lines(&reference));
+}
