@@ -144,7 +144,8 @@ fn f60_inotify_enospc() {
         return skipped("this host does not let a test take inotify away (unshare -Ur)");
     }
     let script = format!("{none}; exec \"$@\"");
-    let host = Host::new();
+    let mut host = Host::new();
+    host.set("sweep_interval", "\"100ms\"");
     let agent = drains_predecessor(&host, &["unshare", "-Ur", "sh", "-c", &script, "sh"]);
     assert_eq!(agent.said("inotify instances"), 1, "{}", agent.stderr());
     assert_eq!(agent.said("WARN"), 1, "{}", agent.stderr());
