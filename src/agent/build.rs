@@ -20,8 +20,8 @@ use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Descriptors that are used for other things than audit files, by the process and by each source of it; some to spare.
-const OTHER_DESCRIPTORS: u64 = 16;
-const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 8;
+const OTHER_DESCRIPTORS: u64 = 18;
+const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 
 /// What every stream is built with.
 struct Common<'a> {

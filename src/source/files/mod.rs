@@ -226,7 +226,8 @@ impl Files {
     /// Whether each file that is there has been read to its end.
     pub fn caught_up(&self) -> bool {
         let mut active = self.tracked.iter().filter(|t| t.is_active());
-        self.health.is_none() && active.all(|t| t.tail.is_some() && t.retry.is_none())
+        self.health.is_none()
+            && active.all(|t| t.retry.is_none() && (t.tail.is_some() || t.entry.offset == t.entry.size))
     }
 
     /// Why the source cannot do its work at the moment, if so.
@@ -312,12 +313,9 @@ impl Files {
         once: Option<i64>,
         emit: &mut dyn FnMut(Found<'_>),
     ) -> io::Result<Turn> {
-        let (folder, order) = (self.tracked[at].folder, &self.tracked[at].order);
-        let succeeded = self
-            .tracked
-            .iter()
-            .any(|other| other.folder == folder && other.listed && other.order > *order);
+        let succeeded = self.succeeded(at);
         let tracked = &mut self.tracked[at];
+        let folder = tracked.folder;
         if !succeeded && names > 0 && tracked.listed {
             return Ok(Turn::Idle);
         }
@@ -511,23 +509,36 @@ impl Files {
         });
     }
 
-    /// Whether another file may be opened. If need be one is closed that was read to its end and is still there under
-    /// its name: each directory has a live file, and there may be more directories than files that may be open.
+    /// Whether another file may be opened. If need be a live one is closed that was read to its end: all others are
+    /// closed by themselves when they are finished, but there may be more directories than files that may be open.
     fn room_for_one_more(&mut self) -> bool {
         if self.open_tails() < self.config.open_files_max {
             return true;
         }
-        let at_its_end = |t: &Tracked| {
-            let Some(tail) = &t.tail else { return false };
-            t.listed && tail.framer.waiting_bytes() == 0 && tail.framer.boundary() == t.entry.size
-        };
         // The last, not the first: most of those that are looked at in turn stay open then.
-        let Some(idle) = self.tracked.iter_mut().rev().find(|t| at_its_end(t)) else {
-            return false;
-        };
-        idle.note_position();
-        idle.tail = None;
-        true
+        for at in (0..self.tracked.len()).rev() {
+            let succeeded = self.succeeded(at);
+            let tracked = &mut self.tracked[at];
+            let (Some(tail), false, true) = (&mut tracked.tail, succeeded, tracked.listed) else {
+                continue;
+            };
+            let at_its_end = tail.framer.waiting_bytes() == 0 && tail.framer.boundary() == tracked.entry.size;
+            // Deleted since the last sweep: this descriptor is all that is left of it.
+            if at_its_end && tail.look(&tracked.path).is_ok_and(|look| look.names > 0) {
+                tracked.note_position();
+                tracked.tail = None;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a newer file has appeared beside it.
+    fn succeeded(&self, at: usize) -> bool {
+        let (folder, order) = (self.tracked[at].folder, &self.tracked[at].order);
+        self.tracked
+            .iter()
+            .any(|other| other.folder == folder && other.listed && other.order > *order)
     }
 
     fn open_tails(&self) -> usize {

@@ -1,7 +1,6 @@
 //! What a record is: ends, halves, very long ones, bad bytes.
 
-use crate::generator::lines::Random;
-use crate::rig::{Agent, Event, Host, SOON, Writer, append, file_name, judge, seed};
+use crate::rig::{Agent, Event, Host, Random, SOON, Writer, append, file_name, judge, seed};
 use rustix::process::Signal;
 use std::fs;
 

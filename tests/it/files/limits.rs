@@ -123,7 +123,7 @@ fn f15_deleted_pin_cap() {
         assert!(to <= content.len() as u64, "{loss}");
         lost_bytes += to - from;
         let lines = content[from as usize..to as usize].split(|&byte| byte == b'\n');
-        lost.extend(lines.filter_map(crate::rig::writer::check));
+        lost.extend(lines.filter_map(crate::rig::check));
     }
     assert_eq!(
         judged.missing,
@@ -144,7 +144,8 @@ fn f60_inotify_enospc() {
         return skipped("this host does not let a test take inotify away (unshare -Ur)");
     }
     let script = format!("{none}; exec \"$@\"");
-    let host = Host::new();
+    let mut host = Host::new();
+    host.set("sweep_interval", "\"100ms\"");
     let agent = drains_predecessor(&host, &["unshare", "-Ur", "sh", "-c", &script, "sh"]);
     assert_eq!(agent.said("inotify instances"), 1, "{}", agent.stderr());
     assert_eq!(agent.said("WARN"), 1, "{}", agent.stderr());

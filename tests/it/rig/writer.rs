@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Confluence's name for the n-th file of a day in January 2026; every other one in the form with a dash.
 pub fn file_name(day: u32, number: u32) -> String {
-    let separator = if number % 2 == 0 { '.' } else { '-' };
+    let separator = if number.is_multiple_of(2) { '.' } else { '-' };
     format!("202601{day:02}{separator}{number:05}.audit.log")
 }
 
