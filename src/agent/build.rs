@@ -13,6 +13,7 @@ use crate::record::IdHasher;
 use crate::sink::{self, Message, Report, file::Output};
 use crate::source::files::Files;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -53,8 +54,8 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         let gate = Arc::new(Gate::default());
         let (mut lanes, mut marks) = (Vec::new(), Vec::new());
         for (lane, sink) in config.sinks.iter().enumerate() {
-            let (thread, format, mark) = start_sink(&common, number, lane, source, sink, &state, &gate)?;
-            lanes.push(Lane::new(format, thread.messages.clone(), gate.clone()));
+            let (thread, lane, mark) = start_sink(&common, number, lane, source, sink, &state, &gate)?;
+            lanes.push(lane);
             marks.push(mark);
             sinks.push(thread);
         }
@@ -70,7 +71,6 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
-        mark_age_max: commit::MARK_AGE_MAX,
         unpersisted_bytes_max: config.unpersisted_bytes_max,
     };
     let store = memory.store;
@@ -154,7 +154,7 @@ fn start_sink(
     sink: &SinkConfig,
     state: &SourceState,
     gate: &Arc<Gate>,
-) -> Result<(SinkThread, Format, Option<SinkMark>), AgentError> {
+) -> Result<(SinkThread, Lane, Option<SinkMark>), AgentError> {
     let (messages, receiver) = channel::<Message>();
     let delivered = Arc::new(AtomicU64::new(0));
     let report = {
@@ -174,7 +174,7 @@ fn start_sink(
         }
     };
     let stage = format!("sink {}", sink.name);
-    let mut mark = None;
+    let (mut mark, mut standing) = (None, HashSet::new());
     match &sink.kind {
         SinkKind::File(file) if !common.mode.dry_run => {
             let known = state.marks.iter().find(|mark| mark.sink == sink.name);
@@ -183,8 +183,15 @@ fn start_sink(
                 path: file.path_for(&source.name).display().to_string(),
                 source: error,
             };
-            let output = Output::open(&sink.name, &source.name, file, known).map_err(failed)?;
-            mark = Some(output.mark().map_err(failed)?);
+            let id_of = |event: &[u8]| sink.format.id_of(event);
+            let (output, events) =
+                Output::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
+            mark = match known {
+                // They are told again: until they have passed, the output is as long as the checkpoint says.
+                Some(known) if !events.is_empty() => Some(known.clone()),
+                _ => Some(output.mark().map_err(failed)?),
+            };
+            standing = events;
             let own = messages.clone();
             spawn(stage, &common.ended, move || {
                 What::Sink(sink::file::run(output, receiver, own, report))
@@ -198,6 +205,7 @@ fn start_sink(
         }
     }
     let format = Format::new(sink.format, &context(common, source));
+    let lane = Lane::new(format, messages.clone(), gate.clone(), standing);
     Ok((
         SinkThread {
             sink: sink.name.clone(),
@@ -205,7 +213,7 @@ fn start_sink(
             messages,
             delivered,
         },
-        format,
+        lane,
         mark,
     ))
 }

@@ -28,13 +28,8 @@ pub enum ToCommit {
     Finish,
 }
 
-/// How often an idle source says that its outputs are still as long as they were. An output that was written to long
-/// after its mark counts as one that an old checkpoint does not speak for, so a mark must not grow old by idleness.
-pub const MARK_AGE_MAX: Duration = Duration::from_secs(5 * 60);
-
 pub struct Settings {
     pub interval: Duration,
-    pub mark_age_max: Duration,
     pub unpersisted_bytes_max: u64,
 }
 
@@ -48,8 +43,6 @@ pub struct Stream {
     dirty: bool,
     unpersisted_bytes: u64,
     last: Option<Instant>,
-    /// When the marks were last committed, or tried to.
-    marked: Instant,
 }
 
 impl Stream {
@@ -64,7 +57,6 @@ impl Stream {
             dirty: false,
             unpersisted_bytes: 0,
             last: None,
-            marked: clock::monotonic(),
         }
     }
 
@@ -81,13 +73,10 @@ impl Stream {
         }
     }
 
-    /// When to commit: at once after a pause, else an interval after the last time; marks also when they grow old.
+    /// When to commit: at once after a pause, else an interval after the last time.
     fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
-        if self.dirty {
-            return Some(self.last.map_or(now, |last| last + settings.interval));
-        }
-        let marked = self.marks.iter().any(Option::is_some);
-        marked.then(|| self.marked + settings.mark_age_max)
+        self.dirty
+            .then(|| self.last.map_or(now, |last| last + settings.interval))
     }
 
     fn commit(&self) -> Commit {
@@ -96,13 +85,11 @@ impl Stream {
             forget,
             losses,
         } = self.ready.clone();
-        let at_ms = clock::now_ms();
-        let marks = self.marks.iter().flatten().cloned();
         Commit {
             source: self.name.clone(),
             files,
             forget,
-            marks: marks.map(|mark| SinkMark { at_ms, ..mark }).collect(),
+            marks: self.marks.iter().flatten().cloned().collect(),
             losses,
         }
     }
@@ -192,7 +179,7 @@ fn commit_due(
         .iter_mut()
         .filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now))
     {
-        (stream.last, stream.marked) = (Some(now), now);
+        stream.last = Some(now);
         match &result {
             Ok(()) => stream.committed(),
             Err(_) => stream
@@ -217,49 +204,5 @@ fn commit_due(
             Ok(())
         }
         Err(other) => Err(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc::channel;
-
-    /// A source that is idle for hours and then killed has a young mark all the same.
-    #[test]
-    fn f72_a_mark_does_not_grow_old_by_idleness() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path().join("state");
-        let long_ago = SinkMark {
-            sink: "local".into(),
-            path: "/out".into(),
-            dev: 1,
-            ino: 2,
-            at_ms: 1,
-            generation: 3,
-            length: 4,
-        };
-        let store = Store::open(&dir).unwrap().store;
-        let stream = Stream::new("wiki", vec![Some(long_ago.clone())], Arc::default());
-        let settings = Settings {
-            interval: Duration::from_secs(1),
-            mark_age_max: Duration::ZERO,
-            unpersisted_bytes_max: 0,
-        };
-        let (send, messages) = channel();
-        let commits = std::thread::spawn(move || run(Some(store), vec![stream], settings, messages));
-        let log = || std::fs::read(dir.join("db/db")).unwrap();
-        let before = log();
-        let by = clock::monotonic() + Duration::from_secs(30);
-        while log() == before {
-            assert!(clock::monotonic() < by, "nothing was committed");
-            std::thread::yield_now();
-        }
-        send.send(ToCommit::Finish).unwrap();
-        commits.join().unwrap().unwrap();
-        let state = Store::open(&dir).unwrap().store.load("wiki").unwrap();
-        let at_ms = state.marks[0].at_ms;
-        assert!(clock::now_ms() - at_ms < 60_000, "{at_ms}");
-        assert_eq!(state.marks, [SinkMark { at_ms, ..long_ago }]);
     }
 }

@@ -6,11 +6,12 @@ use crate::clock;
 use crate::format::{Format, Item, Origin, Out};
 use crate::position::Progress;
 use crate::record::twins::Twins;
-use crate::record::{self, IdHasher, Parsed, Scratch};
+use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
 use crate::sink::{Batch, Message};
 use crate::source::files::frame::{Frame, Why};
 use crate::source::files::wake::DirectoryWatch;
 use crate::source::files::{FileTotal, Files, Found, Turn};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -43,6 +44,8 @@ pub struct Lane {
     ends: Vec<u32>,
     messages: Sender<Message>,
     gate: Arc<Gate>,
+    /// Events that already stand in the output: they were written after the checkpoint and are told again now.
+    standing: HashSet<EventId>,
 }
 
 /// What a reader has done, for the summary of a run.
@@ -66,7 +69,12 @@ pub struct Stage {
 }
 
 impl Lane {
-    pub fn new(format: Format, messages: Sender<Message>, gate: Arc<Gate>) -> Lane {
+    pub fn new(
+        format: Format,
+        messages: Sender<Message>,
+        gate: Arc<Gate>,
+        standing: HashSet<EventId>,
+    ) -> Lane {
         let (to, holds) = (messages.clone(), gate.clone());
         let out = Out::with_hand_on(move |bytes| {
             holds.room_for_part();
@@ -78,6 +86,7 @@ impl Lane {
                     number: None,
                     bytes: part,
                     ends: Vec::new(),
+                    behind: false,
                 },
             );
         });
@@ -87,10 +96,14 @@ impl Lane {
             ends: Vec::new(),
             messages,
             gate,
+            standing,
         }
     }
 
     fn write(&mut self, item: &Item<'_>, long: bool) {
+        if !self.standing.is_empty() && self.standing.remove(&item.id) {
+            return;
+        }
         if long && !self.out.bytes.is_empty() {
             self.send(None);
         }
@@ -109,6 +122,7 @@ impl Lane {
                 number,
                 bytes,
                 ends: std::mem::take(&mut self.ends),
+                behind: !self.standing.is_empty(),
             },
         );
     }
@@ -154,7 +168,13 @@ impl Reader {
                 }
                 Turn::More => {}
                 Turn::Idle | Turn::Until(_) if self.once && !self.files.rest_waits() => break,
-                Turn::Idle => self.gate.sleep(next_sweep),
+                Turn::Idle => {
+                    if self.files.caught_up() {
+                        // Events that stand in an output and were not told again: their file is gone.
+                        stage.lanes.iter_mut().for_each(|lane| lane.standing.clear());
+                    }
+                    self.gate.sleep(next_sweep);
+                }
                 Turn::Until(at) => self.gate.sleep(at.min(next_sweep)),
             }
         }

@@ -160,6 +160,13 @@ impl StateDir {
     }
 }
 
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // Closing alone would leave it locked as long as a process forked meanwhile has not begun its program.
+        let _ = self.lock.unlock();
+    }
+}
+
 /// A directory of ours in which nobody else can put anything: no link, owned by this user, writable by no other.
 fn check(path: &Path) -> Result<File, StoreError> {
     let insecure = |problem: String| StoreError::Insecure {

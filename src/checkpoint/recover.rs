@@ -1,8 +1,9 @@
 //! The recovery ladder.
 //!
-//! Locked and full are not damage. For damage: keep a copy, try without the snapshot (derived from the log), without
-//! `conf` (constants), then begin a new store. Whatever opened is read whole and checked; a source whose values are
-//! missing, do not add up, or are older than the side file's goes on from the side file.
+//! Locked and full are not damage. For damage: keep a copy, try without `conf` (constants, nothing is lost with it),
+//! then without the snapshot (sled replays its log; a log that has freed segments may come back empty), then begin a
+//! new store. Whatever opened is read whole and checked; a source whose values are missing, do not add up, or are
+//! older than the side file's goes on from the side file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -252,7 +253,7 @@ impl Ladder<'_> {
         };
         self.keep_evidence(&problem)?;
         let io = |error| StoreError::io("recover", &path, error);
-        for rung in [Rung::WithoutSnapshot, Rung::WithoutConf, Rung::Replaced] {
+        for rung in [Rung::WithoutConf, Rung::WithoutSnapshot, Rung::Replaced] {
             match rung {
                 Rung::WithoutSnapshot => remove_files(&path, |name| name.starts_with("snap.")).map_err(io)?,
                 Rung::WithoutConf => remove_files(&path, |name| name == "conf").map_err(io)?,

@@ -78,6 +78,31 @@ pub enum Name {
     Raw,
 }
 
+impl Name {
+    /// The id of an event that was written in this format; `None` if these bytes are no whole event.
+    pub fn id_of(self, event: &[u8]) -> Option<EventId> {
+        #[derive(serde::Deserialize)]
+        struct EcsEvent<'a> {
+            #[serde(borrow)]
+            event: Event<'a>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Event<'a> {
+            id: &'a str,
+        }
+        #[derive(serde::Deserialize)]
+        struct RawEvent<'a> {
+            event_id: &'a str,
+        }
+        let id = match self {
+            Name::Ecs => serde_json::from_slice::<EcsEvent>(event).ok()?.event.id,
+            Name::Raw => serde_json::from_slice::<RawEvent>(event).ok()?.event_id,
+        };
+        let whole = id.len() == 32;
+        u128::from_str_radix(id, 16).ok().filter(|_| whole).map(EventId)
+    }
+}
+
 impl Format {
     pub fn new(name: Name, context: &Context) -> Self {
         match name {

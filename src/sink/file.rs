@@ -109,7 +109,7 @@ pub fn run(
                     finals.waiting.extend(batch.number.map(|number| Report::Final {
                         number,
                         events: std::mem::take(&mut events),
-                        mark: Some(mark),
+                        mark: (!batch.behind).then_some(mark),
                     }));
                     report(Report::Written(batch.bytes));
                     if std::mem::take(&mut failures) > 0 {

@@ -13,6 +13,9 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// Where each event ends in `bytes`. Bytes after the last end belong to an event that goes on in the next batch.
     pub ends: Vec<u32>,
+    /// The source has not yet passed all events that stood in the output at start. Until then the checkpoint must not say
+    /// that the output is longer than it said before.
+    pub behind: bool,
 }
 
 /// What a sink's thread is told.

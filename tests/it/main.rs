@@ -6,6 +6,7 @@ mod crash;
 mod files;
 mod full;
 mod generator;
+mod restart;
 mod rig;
 mod state;
 mod store;

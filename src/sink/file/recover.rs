@@ -1,54 +1,67 @@
-//! Brings an output back to what the checkpoint says of it.
+//! Opens an output where it was left, and finds out which events already stand in it.
+//!
+//! What was written after the checkpoint is kept: the source will tell these events again, unless their audit file is
+//! gone by then, and those that already stand here are passed over by their ids. Only what is no whole event is cut off.
 
 use super::output::{Output, day, open, parent, rotated_files};
 use crate::config::FileSinkConfig;
 use crate::position::SinkMark;
+use crate::record::EventId;
+use std::collections::HashSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
 
-/// An output that went on for longer than this after the checkpoint was not written in the moments before a crash:
-/// the checkpoint is an old one, put back from a backup. Then nothing is cut, and events stand there twice instead.
-const CUT_AGE_MAX_MS: i64 = 10 * 60 * 1000;
+/// Ids that are held in memory until the source has caught up: some 3 GB of output. Of a state that is older than that
+/// (put back from a backup, then) the rest is written twice, with the same ids.
+const IDS_MAX: usize = 1_000_000;
+
+/// The id of an event as it stands in the output; `None`: no whole event.
+pub type IdOf<'a> = &'a dyn Fn(&[u8]) -> Option<EventId>;
 
 impl Output {
-    /// Opens the output of one source. `mark` is what the checkpoint says of it.
+    /// Opens the output of one source. `mark` is what the checkpoint says of it. Returns the ids of the events that stand in
+    /// it since then.
     pub fn open(
         sink: &str,
         source: &str,
         config: &FileSinkConfig,
         mark: Option<&SinkMark>,
-    ) -> io::Result<Output> {
+        id_of: IdOf,
+    ) -> io::Result<(Output, HashSet<EventId>)> {
         let path = config.path_for(source);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(parent(&path))?;
-        let mark = mark.filter(|mark| mark.path == path);
-        if let Some(mark) = mark {
-            undo_rotations(&path, mark)?;
-        }
         let file = open(&path)?;
         let metadata = file.metadata()?;
-        let newest = rotated_files(&path)
-            .last()
-            .map_or(0, |(generation, _)| generation + 1);
-        let (generation, length) = match mark {
-            Some(mark) if is_marked(&file, mark)? => {
-                cut(&file, &path, mark)?;
-                (mark.generation, mark.length)
+        let rotated = rotated_files(&path);
+        let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
+        let mut ids = HashSet::new();
+        if let Some(mark) = mark.filter(|mark| mark.path == path) {
+            let live_is_marked = is_of(&file, mark)?;
+            generation = generation.max(mark.generation + u64::from(!live_is_marked));
+            for (_, rotated) in rotated
+                .iter()
+                .filter(|(generation, _)| *generation >= mark.generation)
+            {
+                take_tail(&open(rotated)?, rotated, mark, id_of, &mut ids)?;
             }
-            Some(mark) => (newest.max(mark.generation + 1), append_to(&file)?),
-            None => (newest, append_to(&file)?),
-        };
+            take_tail(&file, &path, mark, id_of, &mut ids)?;
+        }
+        let length = end_of_last_line(&file)?;
+        if !ids.is_empty() {
+            tracing::info!(path = %path.display(), events = ids.len(), "events that were written after the checkpoint stand there already and are not written again");
+        }
         let day = day(if length > 0 {
             metadata.mtime() * 1000
         } else {
             crate::clock::now_ms()
         });
         File::open(parent(&path))?.sync_all()?;
-        Ok(Output {
+        let output = Output {
             sink: sink.to_owned(),
             path,
             config: config.clone(),
@@ -59,57 +72,53 @@ impl Output {
             taken: 0,
             day,
             rotated: Vec::new(),
-        })
+        };
+        Ok((output, ids))
     }
 }
 
-/// Takes back the rotations that the checkpoint does not know of. All that was written since stands in files with a
-/// greater generation, and will be written again.
-fn undo_rotations(path: &Path, mark: &SinkMark) -> io::Result<()> {
-    let mut later = rotated_files(path);
-    later.retain(|(generation, rotated)| {
-        *generation > mark.generation || (*generation == mark.generation && is_inode_of(rotated, mark))
-    });
-    if later.is_empty() || is_old(path, mark) {
-        return Ok(());
-    }
-    remove_if_there(path)?;
-    while let Some((generation, rotated)) = later.pop() {
-        if generation == mark.generation {
-            std::fs::rename(&rotated, path)?;
-        } else {
-            remove_if_there(&rotated)?;
-        }
-    }
-    Ok(())
-}
-
-fn is_inode_of(path: &Path, mark: &SinkMark) -> bool {
-    path.symlink_metadata()
-        .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (mark.dev, mark.ino))
-}
-
-fn is_marked(file: &File, mark: &SinkMark) -> io::Result<bool> {
+fn is_of(file: &File, mark: &SinkMark) -> io::Result<bool> {
     let metadata = file.metadata()?;
-    Ok((metadata.dev(), metadata.ino()) == (mark.dev, mark.ino)
-        && metadata.len() >= mark.length
-        && (metadata.len() == mark.length || metadata.mtime() * 1000 - mark.at_ms <= CUT_AGE_MAX_MS))
+    Ok((metadata.dev(), metadata.ino()) == (mark.dev, mark.ino))
 }
 
-fn cut(file: &File, path: &Path, mark: &SinkMark) -> io::Result<()> {
+/// Collects the ids of what stands in a file after the mark, the whole file if it is a later one. From the first line that
+/// is no whole event, torn by a kill or by a power cut, the file is cut.
+fn take_tail(
+    file: &File,
+    path: &Path,
+    mark: &SinkMark,
+    id_of: IdOf,
+    ids: &mut HashSet<EventId>,
+) -> io::Result<()> {
     let length = file.metadata()?.len();
-    if length > mark.length {
-        tracing::info!(
-            path = %path.display(), bytes = length - mark.length,
-            "output cut back to the checkpoint; these events are written again"
-        );
-        file.set_len(mark.length)?;
+    let mut at = if is_of(file, mark)? {
+        mark.length.min(length)
+    } else {
+        0
+    };
+    let mut reader = BufReader::with_capacity(64 * 1024, file);
+    reader.seek(SeekFrom::Start(at))?;
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        match line.strip_suffix(b"\n").and_then(id_of) {
+            Some(id) if ids.len() < IDS_MAX => ids.insert(id),
+            Some(_) => false,
+            None => {
+                tracing::info!(path = %path.display(), bytes = length - at, "what is no whole event was cut off the output");
+                file.set_len(at)?;
+                return file.sync_all();
+            }
+        };
+        at += line.len() as u64;
+        line.clear();
     }
+    // What is kept counts as delivered from now on, so it must not depend on a page that is not on the disk.
     file.sync_all()
 }
 
-/// Where to go on in a file that no checkpoint speaks for: after what is there, on a line of its own.
-fn append_to(file: &File) -> io::Result<u64> {
+/// Where to go on: after what is there, on a line of its own.
+fn end_of_last_line(file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
     if length > 0 {
@@ -122,23 +131,83 @@ fn append_to(file: &File) -> io::Result<u64> {
     Ok(length + 1)
 }
 
-fn is_old(path: &Path, mark: &SinkMark) -> bool {
-    let written_ms = path
-        .symlink_metadata()
-        .map_or(mark.at_ms, |metadata| metadata.mtime() * 1000);
-    let old = written_ms - mark.at_ms > CUT_AGE_MAX_MS;
-    if old {
-        tracing::warn!(
-            path = %path.display(),
-            "the checkpoint is much older than the output; nothing is cut, so events since then will stand there twice, with the same id"
-        );
-    }
-    old
-}
+#[cfg(test)]
+mod tests {
+    use super::super::super::Batch;
+    use super::*;
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+    fn id_of(event: &[u8]) -> Option<EventId> {
+        let number = std::str::from_utf8(event)
+            .ok()?
+            .strip_prefix("event ")?
+            .strip_suffix('!')?;
+        number.parse().ok().map(EventId)
+    }
+
+    fn batch(numbers: std::ops::Range<u128>) -> Batch {
+        let mut batch = Batch::default();
+        for number in numbers {
+            batch.bytes.extend(format!("event {number}!\n").into_bytes());
+            batch.ends.push(batch.bytes.len() as u32);
+        }
+        batch
+    }
+
+    fn reopen(config: &FileSinkConfig, mark: &SinkMark) -> (Output, Vec<u128>) {
+        let (output, ids) = Output::open("local", "wiki", config, Some(mark), &id_of).unwrap();
+        let mut ids: Vec<u128> = ids.into_iter().map(|id| id.0).collect();
+        ids.sort();
+        (output, ids)
+    }
+
+    #[test]
+    fn f72_what_stands_after_the_mark_is_told_and_what_is_torn_is_cut() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, ids) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        assert!(ids.is_empty());
+        let mark = output.write(&batch(0..3)).unwrap();
+        output.write(&batch(3..5)).unwrap();
+        let whole = std::fs::read(&config.path).unwrap();
+        for torn in [&b""[..], b"event 5", b"\0\0\0\n", b"event 5!"] {
+            std::fs::write(&config.path, [&whole, torn].concat()).unwrap();
+            let (output, ids) = reopen(&config, &mark);
+            assert_eq!(ids, [3, 4], "{torn:?}");
+            assert_eq!(
+                (output.generation, output.length),
+                (0, whole.len() as u64),
+                "{torn:?}"
+            );
+            assert_eq!(std::fs::read(&config.path).unwrap(), whole, "{torn:?}");
+        }
+    }
+
+    #[test]
+    fn f72_rotations_that_the_checkpoint_does_not_know_are_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut config = FileSinkConfig::new(temp.path().join("out"));
+        config.rotate_bytes = 30;
+        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mark = output.write(&batch(0..2)).unwrap();
+        output.write(&batch(2..9)).unwrap();
+        assert_eq!(output.generation, 2);
+        let files = |path: &Path| rotated_files(path).len();
+        assert_eq!(files(&config.path), 2);
+        let (output, ids) = reopen(&config, &mark);
+        assert_eq!(ids, [2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!((output.generation, files(&config.path)), (2, 2));
+        // Without a mark nothing is known and nothing is touched.
+        let (output, ids) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        assert_eq!((output.generation, ids.len()), (2, 0));
+    }
+
+    #[test]
+    fn without_a_mark_a_torn_line_of_somebody_else_gets_its_end() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        std::fs::write(&config.path, "half").unwrap();
+        let (output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        assert_eq!(output.length, 5);
+        assert_eq!(std::fs::read(&config.path).unwrap(), b"half\n");
     }
 }

@@ -52,9 +52,9 @@ pub fn resolve(entries: &[FileEntry], seen: &Seen, holds: &mut dyn FnMut(u64, Ev
 
 fn stands(entry: &FileEntry, seen: &Seen, holds: &mut dyn FnMut(u64, Evidence) -> bool) -> bool {
     let same_inode = (entry.dev, entry.ino) == (seen.dev, seen.ino);
-    // Without a byte read there is no evidence, and nothing to lose: the same file only if everything else agrees.
+    // Without a byte read there is no evidence, and none is needed: whatever it is, it is read from its beginning.
     if entry.offset == 0 {
-        return same_inode && entry.path == Path::new(&seen.path);
+        return same_inode && seen.size >= entry.size;
     }
     seen.size >= entry.offset
         && holds(entry.offset, entry.frontier)
@@ -154,6 +154,13 @@ mod tests {
             }
         );
         assert_eq!(resolve(&entries, &at("a", 11), &mut |_, _| true), Verdict::New);
-        assert_eq!(resolve(&entries, &at("b", 10), &mut |_, _| true), Verdict::New);
+        // Renamed before a byte of it was read.
+        assert_eq!(
+            resolve(&entries, &at("b", 10), &mut |_, _| true),
+            Verdict::Resume {
+                entry: 0,
+                moved: true
+            }
+        );
     }
 }

@@ -223,6 +223,12 @@ impl Files {
         })
     }
 
+    /// Whether each file that is there has been read to its end.
+    pub fn caught_up(&self) -> bool {
+        let mut active = self.tracked.iter().filter(|t| t.is_active());
+        self.health.is_none() && active.all(|t| t.tail.is_some() && t.retry.is_none())
+    }
+
     /// Why the source cannot do its work at the moment, if so.
     pub fn health(&self) -> Option<&str> {
         self.health.as_deref()
