@@ -165,7 +165,7 @@ fn f24_a_stop_without_room_is_told() {
     disk.free();
     let again = host.once();
     assert_eq!(again.code, 0, "{}", again.stderr);
-    assert!(again.stderr.contains("cut back"), "{}", again.stderr);
+    assert!(again.stderr.contains("stand there already"), "{}", again.stderr);
     judge(&deep.writer, &host.events()).is_exact();
 }
 
