@@ -228,7 +228,7 @@ fn f25_retention_counts_from_when_the_file_was_last_there() {
     let mut records = 0;
     let mut look = |files: &mut Files, days: i64| {
         files.sweep(now, start_ms + days * DAY_MS);
-        while files.read(now, None, &mut |_| records += 1) == Turn::More {}
+        while files.read(now, start_ms, false, &mut |_| records += 1) == Turn::More {}
         (records, files.progress())
     };
     assert_eq!(look(&mut files, 0).0, 10);
@@ -252,4 +252,23 @@ fn f25_retention_counts_from_when_the_file_was_last_there() {
     look(&mut files, 41);
     let (_, progress) = look(&mut files, 80);
     assert!(!progress.forget.is_empty(), "but not remembered for ever");
+}
+
+/// A new installation finds many files that were finished long ago: it does not wait for each to be quiet.
+#[test]
+fn old_files_are_not_waited_for() {
+    let mut host = Host::new();
+    host.source = "rotate_grace = \"1h\"\n".into();
+    let mut writer = Writer::new(&host.audit(), 1);
+    let yesterday = std::time::UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64 - 86_400_000);
+    for number in 0..40 {
+        let file = writer.create(&file_name(5, number));
+        writer.append(&file, 2);
+        let open = File::options().append(true).open(&file.path).unwrap();
+        open.set_modified(yesterday).unwrap();
+    }
+    let mut agent = host.start();
+    agent.until("all of it is delivered", || host.delivered() >= writer.count());
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
 }
