@@ -19,6 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+/// Descriptors that are used for other things than audit files, by the process and by each source of it; some to spare.
+const OTHER_DESCRIPTORS: u64 = 16;
+const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 8;
+
 /// What every stream is built with.
 struct Common<'a> {
     config: &'a Config,
@@ -242,6 +246,10 @@ fn reader(
     let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
     let (live, live_files) = unbounded_channel();
     let follow = source.files.notify && !common.mode.once;
+    let mut files = source.files.clone();
+    files.open_files_max = files
+        .open_files_max
+        .min(descriptors_for_files(common.config.sources.len()));
     if follow {
         tokio::spawn(watch_live_files(live_files, wake.clone()));
     }
@@ -249,7 +257,7 @@ fn reader(
         stream,
         files: Files::new(
             &source.name,
-            source.files.clone(),
+            files,
             state.files,
             state.next_key,
             state.commits == 0,
@@ -261,4 +269,13 @@ fn reader(
         sweep_interval: source.files.sweep_interval,
         once: common.mode.once,
     }
+}
+
+/// How many audit files each source may hold open without taking the descriptors that its sinks and the store need.
+fn descriptors_for_files(sources: usize) -> usize {
+    let sources = sources as u64;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let others = OTHER_DESCRIPTORS + sources * OTHER_DESCRIPTORS_OF_SOURCE;
+    let left = limit.unwrap_or(u64::MAX).saturating_sub(others) / sources;
+    usize::try_from(left).unwrap_or(usize::MAX).max(1)
 }

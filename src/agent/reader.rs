@@ -286,7 +286,7 @@ impl Stage {
         }
         if let Parsed::Unreadable { error, .. } = &parsed {
             self.unreadable += 1;
-            let path = found.path_json;
+            let path = found.path_json.trim_matches('"');
             tracing::warn!(
                 path,
                 offset,

@@ -276,7 +276,7 @@ impl Files {
         emit: &mut dyn FnMut(Found<'_>),
     ) -> io::Result<Turn> {
         if self.tracked[at].tail.is_none() {
-            if self.open_tails() >= self.config.open_files_max || !self.open(at)? {
+            if !self.room_for_one_more() || !self.open(at)? {
                 return Ok(Turn::Idle);
             }
             self.replay(at, emit)?;
@@ -517,6 +517,25 @@ impl Files {
             to: from + bytes,
             reason: reason.to_owned(),
         });
+    }
+
+    /// Whether another file may be opened. If need be one is closed that was read to its end and is still there under
+    /// its name: each directory has a live file, and there may be more directories than files that may be open.
+    fn room_for_one_more(&mut self) -> bool {
+        if self.open_tails() < self.config.open_files_max {
+            return true;
+        }
+        let at_its_end = |t: &Tracked| {
+            let Some(tail) = &t.tail else { return false };
+            t.listed && tail.framer.waiting_bytes() == 0 && tail.framer.boundary() == t.entry.size
+        };
+        // The last, not the first: most of those that are looked at in turn stay open then.
+        let Some(idle) = self.tracked.iter_mut().rev().find(|t| at_its_end(t)) else {
+            return false;
+        };
+        idle.note_position();
+        idle.tail = None;
+        true
     }
 
     fn open_tails(&self) -> usize {

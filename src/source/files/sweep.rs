@@ -16,6 +16,12 @@ use std::time::Instant;
 /// would cost the positions of all older files.
 const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
 
+/// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
+struct Candidate {
+    seen: Seen,
+    named: bool,
+}
+
 impl Files {
     /// Looks at every directory of the source and takes note of what is there.
     pub fn sweep(&mut self, now: Instant, now_ms: i64) {
@@ -86,11 +92,11 @@ impl Files {
     }
 
     /// Of what is listed, the files to read. Names are told once when they are left alone.
-    fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Seen> {
+    fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Candidate> {
         let (mut files, mut foreign) = (Vec::new(), Vec::new());
         for Listed { name, seen, kind } in listed {
-            let ours = names.iter().any(|pattern| pattern.matches(&name)) || self.is_being_read(&seen);
-            if !ours {
+            let named = names.iter().any(|pattern| pattern.matches(&name));
+            if !named && !self.is_being_read(&seen) {
                 // A pattern's directory may hold anything; a home's holds audit files and nothing else.
                 let expected =
                     kind == FileType::Directory || matches!(self.config.place, checked::Place::Files(_));
@@ -98,7 +104,7 @@ impl Files {
                     foreign.push(name);
                 }
             } else if kind == FileType::RegularFile {
-                files.push(seen);
+                files.push(Candidate { seen, named });
             } else if self.told.insert(seen.path.clone()) {
                 tracing::warn!(
                     source = self.source,
@@ -125,8 +131,8 @@ impl Files {
             .any(|inode| inode == (seen.dev, seen.ino))
     }
 
-    fn take_note(&mut self, folder: usize, mut files: Vec<Seen>, now_ms: i64) {
-        files.sort_by_key(order_of);
+    fn take_note(&mut self, folder: usize, mut files: Vec<Candidate>, now_ms: i64) {
+        files.sort_by_key(|file| order_of(&file.seen));
         for tracked in self.tracked.iter_mut().filter(|t| t.folder == folder) {
             tracked.listed = false;
         }
@@ -138,24 +144,25 @@ impl Files {
             .filter(|(_, t)| t.folder == folder)
             .map(|(at, t)| ((t.entry.dev, t.entry.ino), at))
             .collect();
-        let newest = files.last().cloned();
+        let newest = files.last().map(|file| file.seen.path.clone());
         let mut others = Vec::new();
-        for seen in files {
-            match known.get(&(seen.dev, seen.ino)) {
-                Some(&at) if self.tracked[at].path == seen.path => {
-                    self.tracked[at].still_there(&seen, now_ms)
+        for file in files {
+            match known.get(&(file.seen.dev, file.seen.ino)) {
+                Some(&at) if self.tracked[at].path == file.seen.path => {
+                    self.tracked[at].still_there(&file.seen, now_ms)
                 }
-                _ => others.push(seen),
+                _ => others.push(file),
             }
         }
-        for seen in others {
-            let live = newest.as_ref() == Some(&seen);
-            self.identify(folder, seen, live, now_ms);
+        for file in others {
+            let live = newest.as_ref() == Some(&file.seen.path);
+            self.identify(folder, file, live, now_ms);
         }
     }
 
     /// A file that the last look did not know under this name and inode.
-    fn identify(&mut self, folder: usize, seen: Seen, live: bool, now_ms: i64) {
+    fn identify(&mut self, folder: usize, file: Candidate, live: bool, now_ms: i64) {
+        let Candidate { seen, named } = file;
         let candidates: Vec<usize> = (0..self.tracked.len())
             .filter(|&at| self.tracked[at].folder == folder && !self.tracked[at].listed)
             .collect();
@@ -171,6 +178,9 @@ impl Files {
             _ => false,
         };
         match resolve(&entries, &seen, &mut holds) {
+            // The inode of a deleted file was used again for something that is no audit file.
+            Verdict::Resume { entry, .. } if !named && entries[entry].offset == 0 => {}
+            Verdict::New if !named => {}
             Verdict::Resume { entry, .. } => {
                 let tracked = &mut self.tracked[candidates[entry]];
                 tracing::warn!(
@@ -247,25 +257,25 @@ impl Files {
                 None => {}
             }
         }
-        // Oldest first: they are the next to be read. What exceeds the caps is let go from the newest.
-        held.sort_by(|&a, &b| self.tracked[a].order.cmp(&self.tracked[b].order));
+        // Unread ones first, of them the oldest: they are the next to be read. What exceeds the caps is let go from the end.
+        held.sort_by_key(|&at| (self.tracked[at].unread() == 0, self.tracked[at].order.clone()));
         let (mut files, mut bytes) = (0, 0);
         for at in held {
             let tracked = &mut self.tracked[at];
-            let unread = tracked.entry.size.saturating_sub(tracked.read_offset());
+            let unread = tracked.unread();
             files += 1;
             bytes += unread;
             let too_old = tracked
                 .deleted_since
                 .is_some_and(|since| grace_passed(since, &self.config));
-            if unread > 0
-                && (files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old)
-            {
+            if files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old {
                 tracked.note_position();
                 let (path, from) = (tracked.path.clone(), tracked.read_offset());
                 tracked.tail = None;
                 tracked.vanished(now_ms);
-                self.lose(now_ms, path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+                if unread > 0 {
+                    self.lose(now_ms, path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+                }
             }
         }
         self.forget(looked_at, now_ms);
@@ -342,6 +352,10 @@ impl Tracked {
     /// Nothing more can come of this file.
     fn vanished(&mut self, now_ms: i64) {
         (self.entry.finished, self.entry.last_seen_ms, self.changed) = (true, now_ms, true);
+    }
+
+    fn unread(&self) -> u64 {
+        self.entry.size.saturating_sub(self.read_offset())
     }
 
     fn read_offset(&self) -> u64 {

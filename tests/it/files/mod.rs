@@ -1,4 +1,9 @@
 //! How files are found, followed and read, on the real binary.
 
 mod framing;
+mod limits;
+mod links;
+mod long;
+mod once;
 mod rotation;
+mod start;

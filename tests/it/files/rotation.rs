@@ -1,17 +1,18 @@
 //! Files that are rotated, truncated, replaced, while the agent runs and while it does not.
 
-use crate::rig::{Host, LogFile, Writer, file_name, judge, skipped, until};
+use crate::rig::{Agent, Host, SOON, Writer, descriptors, file_name, judge, skipped, until};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+const NO_REUSE: &str = "this file system does not use a deleted file's inode again";
 const TRUNCATED: &str = "was truncated or rewritten";
 
 /// A writer appends to a file for a while after the next one has appeared, and after that one was read.
-fn drains_predecessor(host: &Host) {
+pub fn drains_predecessor(host: &Host, wrapper: &[&str]) -> Agent {
     let mut writer = Writer::new(&host.audit(), 1);
-    let mut agent = host.start();
+    let mut agent = host.start_as(wrapper);
     let mut file = writer.create(&file_name(5, 0));
     writer.append(&file, 500);
     for number in 1..20 {
@@ -30,16 +31,17 @@ fn drains_predecessor(host: &Host) {
     agent.until("everything is delivered", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
+    agent
 }
 
 #[test]
 fn f01_drains_predecessor() {
-    drains_predecessor(&Host::new());
+    drains_predecessor(&Host::new(), &[]);
 }
 
 #[test]
 fn f13_poll_only_f01_drains_predecessor() {
-    drains_predecessor(&Host::poll_only());
+    drains_predecessor(&Host::poll_only(), &[]);
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -65,8 +67,15 @@ fn rotated_while_down(mut host: Host, style: Style, stop: Signal) {
     if style != Style::RenameAndDeleteTheReadOne {
         writer.append(&file, 500);
     }
+    if style == Style::RenameAndDeleteTheReadOne {
+        // It must be checkpointed as well: an output is cut back to the checkpoint, and what is deleted cannot be read again.
+        assert_eq!(agent.stop(), 0);
+        agent = host.start();
+        let (pid, path) = (agent.pid(), file.path.clone());
+        agent.until("the agent is at work again", || is_open(pid, &path));
+    }
     agent.signal(stop);
-    agent.wait(crate::rig::SOON);
+    agent.wait(SOON);
     for rotation in 1..=3u32 {
         if style != Style::RenameAndDeleteTheReadOne || rotation > 1 {
             writer.append(&file, 20);
@@ -150,21 +159,27 @@ fn f13_poll_only_f02_rotated_while_running() {
     rotated_while_running(Host::poll_only());
 }
 
-/// A new file of the writer with a certain inode, which was just set free. Elsewhere first: other tests want it too.
-fn with_inode(host: &Host, writer: &mut Writer, name: &str, inode: u64) -> Option<LogFile> {
+/// Puts a file with a certain inode, which was just set free, at `path`. Made elsewhere: other tests want it too.
+fn with_inode(host: &Host, path: &Path, inode: u64) -> bool {
     let mut others = Vec::new();
     for n in 0..2_000 {
-        let path = host.path(&format!("other.{n}"));
-        let other = File::create_new(&path).unwrap();
-        if other.metadata().unwrap().ino() == inode {
-            let file = writer.create(name);
-            fs::rename(&path, &file.path).unwrap();
-            return Some(file);
+        let other = host.path(&format!("other.{n}"));
+        let found = File::create_new(&other).unwrap().metadata().unwrap().ino() == inode;
+        if found {
+            fs::rename(&other, path).unwrap();
+        } else {
+            others.push(other);
         }
-        others.push(path);
+        if found || n == 1_999 {
+            others.iter().for_each(|other| fs::remove_file(other).unwrap());
+            return found;
+        }
     }
-    others.iter().for_each(|path| fs::remove_file(path).unwrap());
-    None
+    false
+}
+
+fn is_open(pid: u32, path: &Path) -> bool {
+    descriptors(pid).iter().any(|open| open == path)
 }
 
 fn inode(path: &Path) -> u64 {
@@ -181,9 +196,10 @@ fn inode_reuse_starts_at_zero(host: &Host, name: &str) {
     agent.until("the first file is delivered", || host.delivered() >= 50);
     assert_eq!(agent.stop(), 0);
     fs::remove_file(&first.path).unwrap();
-    let Some(second) = with_inode(host, &mut writer, name, before) else {
-        return skipped("this file system does not use a deleted file's inode again");
-    };
+    let second = writer.create(name);
+    if !with_inode(host, &second.path, before) {
+        return skipped(NO_REUSE);
+    }
     writer.append(&second, 100);
     assert_eq!(inode(&second.path), before);
     let mut agent = host.start();
@@ -219,18 +235,43 @@ fn f03_inode_reuse_while_running() {
     let mut agent = host.start();
     agent.until("both are delivered", || host.delivered() >= 60);
     let pid = agent.pid();
-    let open = || {
-        let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-        fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
-            .any(|target| target == first.path)
-    };
-    agent.until("the first is finished and closed", || !open());
+    agent.until("the first is finished and closed", || !is_open(pid, &first.path));
     fs::remove_file(&first.path).unwrap();
-    let Some(third) = with_inode(&host, &mut writer, &file_name(5, 2), before) else {
-        return skipped("this file system does not use a deleted file's inode again");
-    };
+    let third = writer.create(&file_name(5, 2));
+    if !with_inode(&host, &third.path, before) {
+        return skipped(NO_REUSE);
+    }
     writer.append(&third, 100);
     agent.until("the third is delivered", || host.delivered() >= writer.count());
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
+/// What is no audit file by its name is none by its inode either.
+#[test]
+fn f03_inode_reuse_by_a_foreign_name() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 8);
+    let first = writer.create(&file_name(5, 0));
+    writer.append(&first, 10);
+    let before = inode(&first.path);
+    assert_eq!(host.once().code, 0);
+    assert_eq!(host.delivered(), 10);
+    fs::remove_file(&first.path).unwrap();
+    let foreign = host.audit().join("notes.txt");
+    if !with_inode(&host, &foreign, before) {
+        return skipped(NO_REUSE);
+    }
+    fs::write(&foreign, "not for this agent\n".repeat(2_000)).unwrap();
+    assert_eq!(inode(&foreign), before);
+    let second = writer.create(&file_name(5, 1));
+    let mut agent = host.start();
+    for _ in 0..5 {
+        writer.append(&second, 10);
+        agent.until("the audit file is delivered", || {
+            host.delivered() == writer.count()
+        });
+    }
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
 }
@@ -282,7 +323,7 @@ fn truncate_and_overtake(host: &Host) {
     agent.until("the first records are delivered", || host.delivered() >= 50);
     agent.signal(Signal::STOP);
     let stat = format!("/proc/{}/stat", agent.pid());
-    until(crate::rig::SOON, "the agent stands still", || {
+    until(SOON, "the agent stands still", || {
         fs::read_to_string(&stat).unwrap().contains(") T ")
     });
     let size = fs::metadata(&file.path).unwrap().len();

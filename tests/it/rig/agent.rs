@@ -171,6 +171,21 @@ impl Host {
         oracle::events(&fs::read(self.output()).unwrap_or_default())
     }
 
+    /// What `state export` says of this host's stopped agent.
+    pub fn export(&self) -> serde_json::Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+            .args(["state", "export", "--state"])
+            .arg(self.state())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// How many lines the output file has.
     pub fn delivered(&self) -> usize {
         memchr::memchr_iter(b'\n', &fs::read(self.output()).unwrap_or_default()).count()
@@ -270,16 +285,6 @@ impl Agent {
         self.wait(SOON);
     }
 
-    /// Targets of its open file descriptors.
-    pub fn descriptors(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", self.pid())) else {
-            return Vec::new();
-        };
-        entries
-            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-            .collect()
-    }
-
     /// A value in kB from its `/proc/…/status`, as `VmHWM`.
     pub fn status_kb(&self, key: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -298,6 +303,24 @@ impl Drop for Agent {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Waits until the agent has looked through its audit directory once more: it tells of names that it does not know.
+/// Once a test: what it says again within ten seconds is only counted.
+#[track_caller]
+pub fn sweeps_once(host: &Host, agent: &mut Agent) {
+    File::create_new(host.audit().join("marker.txt")).unwrap();
+    agent.until_said("marker.txt");
+}
+
+/// Targets of a process's open file descriptors; a deleted file's ends in ` (deleted)`.
+pub fn descriptors(pid: u32) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .collect()
 }
 
 /// Copies a directory with all in it.

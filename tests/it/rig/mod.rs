@@ -4,8 +4,8 @@ pub mod agent;
 pub mod oracle;
 pub mod writer;
 
-pub use agent::{Agent, Host};
-pub use oracle::{Event, Judged, judge};
+pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
+pub use oracle::{Event, judge};
 pub use writer::{LogFile, Random, Writer, file_name};
 
 use confluence_audit_agent::clock;

@@ -19,6 +19,11 @@ impl Event {
         self.json.pointer(pointer).and_then(Value::as_str).unwrap_or("")
     }
 
+    pub fn has_tag(&self, tag: &str) -> bool {
+        let tags = self.json["tags"].as_array();
+        tags.is_some_and(|tags| tags.iter().any(|found| found == tag))
+    }
+
     pub fn is_pipeline_error(&self) -> bool {
         self.text("/event/kind") == "pipeline_error"
     }

@@ -1,0 +1,214 @@
+//! Runs that end by themselves, on the fixture home: counts, offsets, twins, and what a dry run leaves alone.
+
+use crate::rig::{Event, Host, append, copy_tree, file_name};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn with_fixture_home() -> Host {
+    let host = Host::new();
+    copy_tree(&fixtures().join("confluence-home"), &host.home());
+    host
+}
+
+/// What fixtures/README.md says of each file: events, pipeline errors, flawed ones.
+fn stated() -> BTreeMap<String, [usize; 3]> {
+    let readme = fs::read_to_string(fixtures().join("README.md")).unwrap();
+    let mut out = BTreeMap::new();
+    for line in readme.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        if cells.len() == 8 && cells[0].ends_with(".audit.log`") {
+            let number = |at: usize| cells[at].parse().unwrap();
+            out.insert(
+                cells[0].trim_matches('`').to_owned(),
+                [number(5), number(6), number(7)],
+            );
+        }
+    }
+    assert_eq!(out.len(), 10, "{out:?}");
+    out
+}
+
+fn is_flawed(event: &Event) -> bool {
+    !event.is_pipeline_error() && !event.text("/error/message").is_empty()
+}
+
+#[test]
+fn a_home_is_delivered_once_and_then_what_is_new() {
+    let host = with_fixture_home();
+    let first = host.once();
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let events = host.events();
+    let mut counted: BTreeMap<String, [usize; 3]> = stated().into_keys().map(|name| (name, [0; 3])).collect();
+    for event in &events {
+        let path = Path::new(event.text("/log/file/path"));
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let counts = counted.get_mut(name).expect("a file of the table");
+        counts[0] += 1;
+        counts[1] += usize::from(event.is_pipeline_error());
+        counts[2] += usize::from(is_flawed(event));
+    }
+    assert_eq!(counted, stated());
+    let ids: BTreeSet<&str> = events.iter().map(|event| event.id.as_str()).collect();
+    assert_eq!(ids.len(), events.len(), "every event has an id of its own");
+    // The one without its line end waits until its file has been quiet for long enough.
+    let ended = events.iter().filter(|event| !event.has_tag("unterminated"));
+    let order: Vec<&str> = ended.map(|event| event.text("/log/file/path")).collect();
+    assert_eq!(order.len(), events.len() - 1);
+    assert!(order.is_sorted(), "file by file, oldest first");
+    let total = format!("wiki: delivered {} events to local", events.len());
+    assert!(first.stderr.contains(&total), "{}", first.stderr);
+
+    let second = host.once();
+    assert_eq!(second.code, 0);
+    assert!(
+        second.stderr.contains("wiki: nothing is new"),
+        "{}",
+        second.stderr
+    );
+    assert_eq!(host.delivered(), events.len());
+
+    let live = host.audit().join("20260112.00001.audit.log");
+    let line = fs::read(&live)
+        .unwrap()
+        .split_inclusive(|&b| b == b'\n')
+        .next()
+        .unwrap()
+        .to_owned();
+    append(&live, &line);
+    let third = host.once();
+    assert!(
+        third.stderr.contains("wiki: delivered 1 event to local"),
+        "{}",
+        third.stderr
+    );
+    assert_eq!(host.delivered(), events.len() + 1);
+}
+
+/// The bytes at `log.offset` are the record, whatever stands between records: BOM, CR, blank lines, NUL.
+#[test]
+fn f12_framing_golden() {
+    let host = with_fixture_home();
+    assert_eq!(host.once().code, 0);
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut covered: BTreeMap<String, u64> = BTreeMap::new();
+    for event in host.events() {
+        let path = event.text("/log/file/path").to_owned();
+        let content = files
+            .entry(path.clone())
+            .or_insert_with(|| fs::read(&path).unwrap());
+        let offset = event.json["log"]["offset"].as_u64().unwrap();
+        let end = covered.entry(path.clone()).or_default();
+        let between = &content[*end as usize..offset as usize];
+        let blank = between.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(between);
+        let is_nul_run = |bytes: &[u8]| bytes.iter().all(|&b| b == 0 || b == b'\n');
+        assert!(
+            blank.iter().all(u8::is_ascii_whitespace) || is_nul_run(blank),
+            "{path}: {:?} before {offset} was passed over",
+            String::from_utf8_lossy(between)
+        );
+        let rest = &content[offset as usize..];
+        let original = event.original.as_deref().unwrap();
+        let line = rest.split(|&b| b == b'\n').next().unwrap();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let nul = event.text("/error/message").contains("NUL");
+        let text = String::from_utf8_lossy(line);
+        assert!(
+            text == original || nul && String::from_utf8_lossy(rest).starts_with(original),
+            "{path} at {offset}: {original}"
+        );
+        *end = offset + if nul { original.len() } else { line.len() } as u64;
+    }
+    for (path, content) in &files {
+        assert!(
+            content[covered[path] as usize..]
+                .iter()
+                .all(u8::is_ascii_whitespace),
+            "{path}"
+        );
+    }
+    assert_eq!(files.len(), 9);
+}
+
+fn ids(host: &Host) -> Vec<String> {
+    host.events().into_iter().map(|event| event.id).collect()
+}
+
+/// Records alike byte for byte are different events, and a replay gives each the id that it had.
+#[test]
+fn f35_twins() {
+    let home = fixtures().join("confluence-home/log/audit/20260112.00001.audit.log");
+    let content = fs::read(home).unwrap();
+    let lines: Vec<&[u8]> = content.split_inclusive(|&b| b == b'\n').take(3).collect();
+    let (twin, other, bad) = (lines[0], lines[1], b"{bad}\n");
+    let pieces: [&[u8]; 8] = [twin, twin, other, bad, twin, bad, other, twin];
+
+    let host = Host::new();
+    let path = host.audit().join(file_name(5, 0));
+    append(&path, &pieces.concat());
+    assert_eq!(host.once().code, 0);
+    let whole = ids(&host);
+    assert_eq!(BTreeSet::from_iter(&whole).len(), pieces.len(), "{whole:?}");
+
+    // Everything again, without memory.
+    fs::remove_dir_all(host.state()).unwrap();
+    fs::remove_file(host.output()).unwrap();
+    assert_eq!(host.once().code, 0);
+    assert_eq!(ids(&host), whole);
+
+    // One by one, with a restart after each, and a rotation in the middle.
+    let host = Host::new();
+    for (at, piece) in pieces.iter().enumerate() {
+        let number = u32::from(at >= 4);
+        append(&host.audit().join(file_name(5, number)), piece);
+        assert_eq!(host.once().code, 0);
+    }
+    assert_eq!(ids(&host), whole);
+}
+
+fn bytes_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.extend(bytes_of(&path));
+        } else {
+            out.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    out
+}
+
+#[test]
+fn a_dry_run_prints_and_changes_nothing() {
+    let host = with_fixture_home();
+    let events: usize = stated().values().map(|counts| counts[0]).sum();
+    let first = host.once_with(&["--once", "--dry-run"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert_eq!(first.stdout.lines().count(), events);
+    assert!(!host.state().exists() && !host.output().exists());
+
+    assert_eq!(host.once().code, 0);
+    let live = host.audit().join("20260112.00001.audit.log");
+    append(&live, b"{bad}\n{bad}\n{bad}\n");
+    let before = (bytes_of(&host.state()), bytes_of(&host.path("out")));
+    for _ in 0..2 {
+        let dry = host.once_with(&["--once", "--dry-run"]);
+        assert_eq!(dry.code, 0, "{}", dry.stderr);
+        assert_eq!(
+            dry.stdout.matches("\"pipeline_error\"").count(),
+            3,
+            "{}",
+            dry.stdout
+        );
+        assert_eq!(dry.stdout.lines().count(), 3);
+        assert!(dry.stderr.contains("would deliver 3 events"), "{}", dry.stderr);
+    }
+    assert!(before == (bytes_of(&host.state()), bytes_of(&host.path("out"))));
+    assert_eq!(host.once().code, 0);
+    assert_eq!(host.delivered(), events + 3);
+}
