@@ -228,8 +228,25 @@ fn f21_random_kills_while_live() {
     for _ in 0..100 {
         // While it is down.
         writer.append(files.last().unwrap(), random.below(20) as usize);
+        let half = random.below(2) == 0;
+        let line = if half {
+            writer.record(files.last().unwrap())
+        } else {
+            Vec::new()
+        };
+        let (first, rest) = line.split_at(line.len() / 2);
+        files.last().unwrap().write(first);
         let mut agent = host.start();
         let at = clock::monotonic() + Duration::from_millis(random.below(250));
+        if random.below(3) == 0 {
+            // Its second half comes after the kill.
+            wait_until(at);
+            agent.kill();
+            files.last().unwrap().write(rest);
+            continue;
+        }
+        wait_until(clock::monotonic() + Duration::from_millis(random.below(100)));
+        files.last().unwrap().write(rest);
         while clock::monotonic() < at {
             let newest = files.len() - 1;
             match random.below(12) {
