@@ -153,8 +153,8 @@ impl Reader {
             }
             let before = stage.events;
             stage.read_at_ms = clock::now_ms();
-            let once = self.once.then_some(stage.read_at_ms);
-            let turn = self.files.read(now, once, &mut |found| stage.take(found));
+            let (now_ms, once) = (stage.read_at_ms, self.once);
+            let turn = self.files.read(now, now_ms, once, &mut |found| stage.take(found));
             let came = stage.events - before;
             self.hand_over(&mut stage, &mut number);
             match turn {
