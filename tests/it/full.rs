@@ -2,6 +2,7 @@
 
 use crate::rig::{Agent, Host, LogFile, Writer, file_name, judge, skipped};
 use confluence_audit_agent::checkpoint::Store;
+use confluence_audit_agent::clock;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -229,6 +230,9 @@ fn f24_output_disk_full() {
         agent.until_said("cannot write events");
         assert_eq!(agent.said("cannot write events"), 1);
         if killed {
+            // Time enough for a checkpoint of what was read, which must not be made before it is written.
+            let at = clock::monotonic() + Duration::from_millis(500);
+            agent.until("a checkpoint would be due", || clock::monotonic() >= at);
             agent.kill();
             agent = host.start();
             agent.until_said("cannot write events");
