@@ -3,7 +3,6 @@
 //! A source is driven from outside: [`Files::sweep`] looks at the directories, [`Files::read`] hands out the records of
 //! one block, [`Files::progress`] says what a checkpoint may say once those records are delivered.
 
-pub mod denied;
 pub mod directory;
 pub mod frame;
 pub mod identity;
@@ -12,6 +11,7 @@ mod sweep;
 pub mod tail;
 pub mod wake;
 
+use crate::access;
 use crate::config::FilesConfig;
 use crate::position::{Evidence, FileEntry, Loss, Progress};
 use directory::Directory;
@@ -480,7 +480,7 @@ impl Files {
                 "no file descriptor is free; the file waits (raise `LimitNOFILE`)"
             );
         } else if error.kind() == io::ErrorKind::PermissionDenied {
-            self.trouble(denied::explain(std::path::Path::new(&path)));
+            self.trouble(access::why_denied(std::path::Path::new(&path)));
         } else if error.kind() != io::ErrorKind::NotFound {
             if failures == READ_ERRORS_TOLD {
                 self.trouble(format!("cannot read `{path}`: {error}"));

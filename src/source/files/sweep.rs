@@ -3,7 +3,8 @@
 use super::directory::{self, Directory, Listed, Place};
 use super::identity::{Seen, Verdict, resolve};
 use super::name::{self, Order};
-use super::{Files, Tracked, denied, tail};
+use super::{Files, Tracked, tail};
+use crate::access;
 use crate::config::{self as checked, StartAt, audit_dir};
 use crate::position::{Evidence, FileEntry};
 use rustix::fs::FileType;
@@ -387,7 +388,7 @@ fn reason(dir: &Path, error: &io::Error, again: std::time::Duration) -> String {
              Confluence is older than 7.5, or it has no Data Center licence; looking again every {again:?}",
             dir.display()
         ),
-        io::ErrorKind::PermissionDenied => denied::explain(dir),
+        io::ErrorKind::PermissionDenied => access::why_denied(dir),
         _ => format!("cannot read audit directory `{}`: {error}", dir.display()),
     }
 }
