@@ -258,8 +258,15 @@ impl Files {
                 None => {}
             }
         }
-        // Unread ones first, of them the oldest: they are the next to be read. What exceeds the caps is let go from the end.
-        held.sort_by_key(|&at| (self.tracked[at].unread() == 0, self.tracked[at].order.clone()));
+        // Unread ones first, of them the oldest: they are the next to be read. Then those that were read, the last deleted
+        // first: somebody may still write to it. What exceeds the caps is let go from the end.
+        held.sort_by(|&a, &b| {
+            let (a, b) = (&self.tracked[a], &self.tracked[b]);
+            match (a.unread() == 0, b.unread() == 0) {
+                (true, true) => b.deleted_since.cmp(&a.deleted_since),
+                (a_is_read, b_is_read) => a_is_read.cmp(&b_is_read).then_with(|| a.order.cmp(&b.order)),
+            }
+        });
         let (mut files, mut bytes) = (0, 0);
         for at in held {
             let tracked = &mut self.tracked[at];
