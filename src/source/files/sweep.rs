@@ -256,8 +256,16 @@ impl Files {
                 None => {}
             }
         }
-        // Unread ones first, of them the oldest: they are the next to be read. What exceeds the caps is let go from the end.
-        held.sort_by_key(|&at| (self.tracked[at].unread() == 0, self.tracked[at].order.clone()));
+        // Unread ones first, of them the oldest: they are the next to be read. Of the others the newest, which may be
+        // written to yet. What exceeds the caps is let go from the end.
+        held.sort_by(|&a, &b| {
+            let (a, b) = (&self.tracked[a], &self.tracked[b]);
+            match (a.unread() > 0, b.unread() > 0) {
+                (true, true) => a.order.cmp(&b.order),
+                (false, false) => b.order.cmp(&a.order),
+                (a_unread, b_unread) => b_unread.cmp(&a_unread),
+            }
+        });
         let (mut files, mut bytes) = (0, 0);
         for at in held {
             let tracked = &mut self.tracked[at];
