@@ -258,13 +258,14 @@ impl Files {
                 None => {}
             }
         }
-        // Unread ones first, of them the oldest: they are the next to be read. Then those that were read, the last deleted
-        // first: somebody may still write to it. What exceeds the caps is let go from the end.
+        // Unread ones first, of them the oldest: they are the next to be read. Of the others the newest, which may be
+        // written to yet. What exceeds the caps is let go from the end.
         held.sort_by(|&a, &b| {
             let (a, b) = (&self.tracked[a], &self.tracked[b]);
-            match (a.unread() == 0, b.unread() == 0) {
-                (true, true) => b.deleted_since.cmp(&a.deleted_since),
-                (a_is_read, b_is_read) => a_is_read.cmp(&b_is_read).then_with(|| a.order.cmp(&b.order)),
+            match (a.unread() > 0, b.unread() > 0) {
+                (true, true) => a.order.cmp(&b.order),
+                (false, false) => b.order.cmp(&a.order),
+                (a_unread, b_unread) => b_unread.cmp(&a_unread),
             }
         });
         let (mut files, mut bytes) = (0, 0);
