@@ -120,10 +120,11 @@ impl Gate {
         }
     }
 
-    /// Waits for room for the next part of one long event, however long that takes.
+    /// Waits until nothing is on its way, however long that takes: of a long event, whose record fills the memory already, one
+    /// part at a time is sent.
     pub fn room_for_part(&self) {
         let mut state = self.lock();
-        while state.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
+        while state.in_flight_bytes > 0 {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -214,7 +214,7 @@ impl FileSinkConfig {
         }
     }
 
-    /// The output of one source. Each has its own, so that it can be cut back to exactly what was acknowledged.
+    /// The output of one source. Each has its own: one length cannot be right for the positions of two.
     pub fn path_for(&self, source: &str) -> PathBuf {
         match self.path.to_str() {
             Some(path) => path.replace(SOURCE_PLACEHOLDER, source).into(),

@@ -1,7 +1,7 @@
 //! A local file of events, one a line, rotated by size and day: every event in it exactly once.
 //!
-//! A checkpoint carries the file's length along with the source's position. After a crash the file is cut back to that
-//! length and the source repeats from that position, so that neither a torn line nor a repeated one remains.
+//! A checkpoint carries the file's length along with the source's position. After a crash the source repeats from that
+//! position; what stands behind that length already is passed over, so that neither a torn line nor a repeated one remains.
 
 mod output;
 mod recover;
