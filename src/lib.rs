@@ -22,6 +22,7 @@ pub mod record;
 pub mod sink;
 pub mod source;
 
+pub mod access;
 pub mod agent;
 pub mod clock;
 pub mod commands;

@@ -57,7 +57,9 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         let state = memory.load(&source.name)?;
         let gate = Arc::new(Gate::default());
         let (mut lanes, mut marks) = (Vec::new(), Vec::new());
-        for (lane, sink) in config.sinks.iter().enumerate() {
+        // A dry run prints what the first sink would get: two would mix on one standard output.
+        let sinks_used = if mode.dry_run { 1 } else { config.sinks.len() };
+        for (lane, sink) in config.sinks.iter().take(sinks_used).enumerate() {
             let (thread, lane, mark) = start_sink(&common, number, lane, source, sink, &state, &gate)?;
             lanes.push(lane);
             marks.push(mark);

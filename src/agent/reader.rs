@@ -153,21 +153,17 @@ impl Reader {
             }
             let before = stage.events;
             stage.read_at_ms = clock::now_ms();
-            let once = self.once.then_some(stage.read_at_ms);
-            let turn = self.files.read(now, once, &mut |found| stage.take(found));
+            let (now_ms, once) = (stage.read_at_ms, self.once);
+            let turn = self.files.read(now, now_ms, once, &mut |found| stage.take(found));
             let came = stage.events - before;
             self.hand_over(&mut stage, &mut number);
             match turn {
-                Turn::More if came > 0 && !self.once => {
-                    let busy = last_event
-                        .replace(now)
-                        .is_some_and(|last| now.duration_since(last) < 2 * COALESCE);
-                    if busy && came < 16 {
-                        self.gate.rest(now + COALESCE);
-                    }
-                }
+                Turn::More if came > 0 => last_event = Some(now),
                 Turn::More => {}
                 Turn::Idle | Turn::Until(_) if self.once && !self.files.rest_waits() => break,
+                Turn::Idle if last_event.is_some_and(|last| now.duration_since(last) < 2 * COALESCE) => {
+                    self.gate.rest(now + COALESCE);
+                }
                 Turn::Idle => {
                     if self.files.caught_up() {
                         // Events that stand in an output and were not told again: their file is gone.

@@ -1,7 +1,6 @@
 //! `check`: can the agent do its work here, and what to do if not. Looks only; creates and opens nothing for
 //! writing.
 
-mod access;
 mod files;
 mod writing;
 
@@ -9,6 +8,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
 use crate::config::{self, Config, FormatKind, Place, SinkKind, SourceConfig};
 use crate::exit;

@@ -1,18 +1,22 @@
 //! Standard output: for a person, a pipe or a container's log. Delivered is what the pipe has taken.
 
 use super::{Message, Report};
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
 use std::sync::mpsc::Receiver;
 
 pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> io::Result<()> {
     let mut events = 0;
+    // Held from the first part of an event to its last: two sources never mix within a line.
+    let mut held: Option<StdoutLock<'static>> = None;
     while let Ok(Message::Batch(batch)) = messages.recv() {
         crate::failpoint::hit("before_send");
-        // One lock for a batch: two sources never mix within a line.
-        let mut stdout = io::stdout().lock();
+        let mut stdout = held.take().unwrap_or_else(|| io::stdout().lock());
         stdout.write_all(&batch.bytes)?;
         stdout.flush()?;
-        drop(stdout);
+        let end = batch.ends.last().map_or(0, |&end| end as usize);
+        if end < batch.bytes.len() {
+            held = Some(stdout);
+        }
         crate::failpoint::hit("after_send");
         events += batch.ends.len() as u64;
         report(Report::Written(batch.bytes));

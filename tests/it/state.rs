@@ -1,95 +1,274 @@
-//! `state show`, `forget` and `export` as typed.
+//! What a start makes of the state that it finds: kept small, in use by another, old, or behind one of two sinks.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use crate::rig::agent::copy_tree;
+use crate::rig::oracle::events;
+use crate::rig::{Host, Writer, file_name, judge};
+use confluence_audit_agent::checkpoint::Store;
+use confluence_audit_agent::clock;
+use confluence_audit_agent::config::{FilesConfig, Place};
+use confluence_audit_agent::source::files::{Files, Turn};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::time::Duration;
 
-use confluence_audit_agent::checkpoint::{Commit, FileEntry, Image, Store};
-use confluence_audit_agent::exit;
-
-fn stored() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let mut store = Store::open(dir.path()).unwrap().store;
-    let file = FileEntry {
-        path: "/audit/1".into(),
-        offset: 60,
-        size: 100,
-        ..FileEntry::default()
+/// Positions of vanished files are given up again, of those that vanished while nobody looked too.
+#[test]
+fn f25_retention_after_restart() {
+    let mut host = Host::new();
+    host.source = "entries_vanished_max = 50\nrotate_grace = \"0s\"\nsweep_interval = \"500ms\"\nread_bytes = \"4KiB\"\n".into();
+    host.sink = "format = \"raw\"\n".into();
+    let mut writer = Writer::new(&host.audit(), 25);
+    let live = writer.create(&file_name(31, 0));
+    let mut number = 0;
+    let entries = || {
+        Store::open(&host.state())
+            .unwrap()
+            .store
+            .load("wiki")
+            .unwrap()
+            .files
+            .len()
     };
-    for source in ["wiki", "docs"] {
-        let commit = Commit {
-            source: source.to_owned(),
-            files: vec![file.clone()],
-            ..Commit::default()
-        };
-        store.commit(&[commit]).unwrap();
+    for round in 0..4 {
+        let files: Vec<_> = (0..500)
+            .map(|_| {
+                number += 1;
+                let file = writer.create(&file_name(5, number));
+                writer.append(&file, 1);
+                file
+            })
+            .collect();
+        let delete = || files.iter().for_each(|file| fs::remove_file(&file.path).unwrap());
+        let mut agent = host.start();
+        agent.until("all of it is delivered", || host.delivered() >= writer.count());
+        if round % 2 == 0 {
+            delete();
+            writer.append(&live, 1);
+            agent.until("the live file goes on", || host.delivered() >= writer.count());
+            assert_eq!(agent.stop(), 0);
+        } else {
+            assert_eq!(agent.stop(), 0);
+            delete();
+        }
+        assert_eq!(host.once().code, 0);
+        assert!(entries() <= 51, "{} entries after round {round}", entries());
     }
-    store.close().unwrap();
-    dir
+    judge(&writer, &host.events()).is_exact();
 }
 
-fn state(args: &[&str], dir: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
-    command
-        .arg("state")
-        .args(args)
-        .arg("--state")
-        .arg(dir)
-        .output()
-        .unwrap()
-}
-
-fn code(output: &Output) -> u8 {
-    output.status.code().unwrap() as u8
-}
-
-fn exported(dir: &Path) -> Image {
-    let output = state(&["export"], dir);
-    assert_eq!(code(&output), exit::OK);
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
+/// A second agent on the same state leaves at once, touches nothing, and says where; the first does not notice.
 #[test]
-fn show_export_and_forget_of_a_stopped_agent() {
-    let dir = stored();
-    let output = state(&["show", "--source", "wiki"], dir.path());
-    assert_eq!(code(&output), exit::OK);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.contains("/audit/1: delivered to byte 60 of 100, 40 left") && !text.contains("docs"),
-        "{text}"
-    );
-
-    let before = exported(dir.path());
-    assert_eq!(before.sources["wiki"].files[0].offset, 60);
-    assert_eq!(
-        code(&state(&["forget", "--source", "wiki"], dir.path())),
-        exit::OK
-    );
-    let after = exported(dir.path());
-    assert!(after.sources["wiki"].is_empty());
-    assert_eq!(
-        (after.agent_id, &after.sources["docs"]),
-        (before.agent_id, &before.sources["docs"])
-    );
-}
-
-#[test]
-fn all_refuse_while_an_agent_runs() {
-    let dir = stored();
-    let running = Store::open(dir.path()).unwrap();
-    for command in ["show", "export", "forget"] {
-        let output = state(&[command], dir.path());
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(i32::from(exit::TRY_AGAIN)),
-            "{command}: {text}"
-        );
+fn f26_second_instance() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 26);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    let mut first = host.start();
+    first.until("the first delivers", || host.delivered() == 10);
+    for arguments in [&["--once"][..], &[], &["--dry-run", "--once"]] {
+        let output = fs::read(host.output()).unwrap();
+        let begun = clock::monotonic();
+        let second = host.once_with(arguments);
+        assert_eq!(second.code, 75, "{}", second.stderr);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        let state = host.state().display().to_string();
+        assert!(second.stderr.contains(&state), "{}", second.stderr);
         assert!(
-            text.contains(dir.path().to_str().unwrap()) && output.stdout.is_empty(),
-            "{command}: {text}"
+            second.stderr.contains(&first.pid().to_string()),
+            "{}",
+            second.stderr
         );
+        assert_eq!(second.stdout, "");
+        assert_eq!(fs::read(host.output()).unwrap(), output);
     }
-    drop(running);
-    assert_eq!(exported(dir.path()).sources["wiki"].files[0].offset, 60);
+    writer.append(&file, 10);
+    first.until("the first goes on", || host.delivered() == 20);
+    assert_eq!(first.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
+/// Yesterday's state is put back. The events since are told again under the ids that they had, and the file sink passes
+/// over those that stand in its output.
+#[test]
+fn f28_old_state_replay() {
+    let mut host = Host::new();
+    host.sink = "rotate_bytes = \"40KiB\"\nrotate_daily = false\nkeep = 1000\n".into();
+    let mut writer = Writer::new(&host.audit(), 28);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 30);
+    assert_eq!(host.once().code, 0);
+    copy_tree(&host.state(), &host.path("yesterday"));
+    writer.append(&file, 50);
+    let next = writer.create(&file_name(6, 0));
+    writer.append(&next, 50);
+    assert_eq!(host.once().code, 0);
+    let all = || {
+        let names = fs::read_dir(host.path("out")).unwrap();
+        let mut files: Vec<_> = names.map(|entry| entry.unwrap().path()).collect();
+        files.sort_by_key(|path| (*path == host.output(), path.clone()));
+        let bytes: Vec<u8> = files.iter().flat_map(|path| fs::read(path).unwrap()).collect();
+        events(&bytes)
+    };
+    let before: HashSet<String> = all().into_iter().map(|event| event.id).collect();
+    assert_eq!(before.len(), 130);
+
+    fs::remove_dir_all(host.state()).unwrap();
+    copy_tree(&host.path("yesterday"), &host.state());
+    let replay = host.once();
+    assert_eq!(replay.code, 0, "{}", replay.stderr);
+    let found = all();
+    let after: HashSet<String> = found.iter().map(|event| event.id.clone()).collect();
+    assert_eq!(after, before, "the same events have the same ids");
+    judge(&writer, &found).is_exact();
+    assert!(
+        replay.stderr.contains("100 events that") || replay.stderr.contains("events=100"),
+        "{}",
+        replay.stderr
+    );
+}
+
+/// Two sinks, and one lags: the checkpoint waits for the slower one. After a crash everything since is told
+/// to both. The file passes over what stands in it already, so it holds everything once; a pipe cannot be asked, and
+/// gets once more what it had taken since the last commit: every event at least once, and nothing before the checkpoint again.
+#[test]
+fn f22_gap_then_kill() {
+    let mut host = Host::new();
+    host.sink += "[[sink]]\nname = \"pipe\"\ntype = \"stdout\"\n";
+    let mut writer = Writer::new(&host.audit(), 22);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    let mut command = host.command(&[], &[]);
+    command.stdout(Stdio::piped());
+    host.stdout = true;
+    let mut agent = host.spawn(command);
+    host.stdout = false;
+    let mut stdout = agent.child().stdout.take().unwrap();
+    let mut taken = Vec::new();
+    let mut block = [0; 4096];
+    while events(&taken).len() < 10 {
+        let count = stdout.read(&mut block).unwrap();
+        taken.extend_from_slice(&block[..count]);
+    }
+    let committed = || fs::read(host.state().join("db/db")).unwrap();
+    agent.until("these are committed", || {
+        // A kill finds whatever was committed; here it shall be all of the first.
+        let before = committed();
+        before == committed() && host.delivered() == 10
+    });
+    // Nobody reads the pipe from now on: the file goes ahead.
+    for _ in 0..40 {
+        writer.append(&file, 10);
+    }
+    agent.until("the pipe is full", || {
+        rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000
+    });
+    let stuck = events(&taken).len();
+    agent.until("the file is ahead of the pipe", || host.delivered() > stuck + 100);
+    let ahead = host.delivered();
+    agent.kill();
+    stdout.read_to_end(&mut taken).unwrap();
+    let in_pipe = events(&taken).len();
+    assert!(in_pipe < ahead, "{in_pipe} in the pipe, {ahead} in the file");
+
+    let next = host.once();
+    assert_eq!(next.code, 0, "{}", next.stderr);
+    judge(&writer, &host.events()).is_exact();
+    let mut piped = events(&taken);
+    piped.extend(events(next.stdout.as_bytes()));
+    judge(&writer, &piped).is_whole();
+}
+
+/// Two sources share one stdout: a line of one is never torn by the other, however long it is.
+#[test]
+fn two_sources_do_not_mix_on_stdout() {
+    let mut host = Host::new();
+    host.stdout = true;
+    let other = host.path("other/log/audit");
+    fs::create_dir_all(&other).unwrap();
+    host.source += &format!(
+        "[[source]]\nname = \"other\"\ntype = \"data_center\"\nhome = {:?}\n",
+        host.path("other")
+    );
+    for dir in [host.audit(), other] {
+        let mut file = File::create(dir.join(file_name(5, 0))).unwrap();
+        for number in 0..20 {
+            let long = "0123456789abcdef".repeat(40_000);
+            writeln!(file, "{{\"auditType\":\"{number}\",\"long\":\"{long}\"}}").unwrap();
+        }
+    }
+    let run = host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stdout.lines().count(), 40);
+    assert_eq!(events(run.stdout.as_bytes()).len(), 40);
+    assert_eq!(
+        run.stderr.matches("delivered 20 events").count(),
+        2,
+        "{}",
+        run.stderr
+    );
+}
+
+/// A file that was finished long ago is away for a moment, with the disk that it is on: it is not read again.
+#[test]
+fn f25_retention_counts_from_when_the_file_was_last_there() {
+    const DAY_MS: i64 = 86_400_000;
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 25);
+    for day in [5, 6] {
+        let file = writer.create(&file_name(day, 0));
+        writer.append(&file, 5);
+    }
+    let pattern = host.audit().join("*.audit.log").display().to_string();
+    let mut config = FilesConfig::new(Place::Files(vec![pattern]));
+    config.rotate_grace = Duration::ZERO;
+    let mut files = Files::new("wiki", config, Vec::new(), 0, true);
+    let (now, start_ms) = (clock::monotonic(), clock::now_ms());
+    let mut records = 0;
+    let mut look = |files: &mut Files, days: i64| {
+        files.sweep(now, start_ms + days * DAY_MS);
+        while files.read(now, start_ms, false, &mut |_| records += 1) == Turn::More {}
+        (records, files.progress())
+    };
+    assert_eq!(look(&mut files, 0).0, 10);
+    for days in 1..40 {
+        assert_eq!(look(&mut files, days).0, 10);
+    }
+    let away = host.path("away");
+    fs::create_dir(&away).unwrap();
+    let move_all = |from: &std::path::Path, to: &std::path::Path| {
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            fs::rename(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    move_all(&host.audit(), &away);
+    let (_, progress) = look(&mut files, 40);
+    assert!(progress.forget.is_empty(), "nothing is forgotten yet");
+    move_all(&away, &host.audit());
+    assert_eq!(look(&mut files, 40).0, 10, "nothing is read again");
+    move_all(&host.audit(), &away);
+    look(&mut files, 41);
+    let (_, progress) = look(&mut files, 80);
+    assert!(!progress.forget.is_empty(), "but not remembered for ever");
+}
+
+/// A new installation finds many files that were finished long ago: it does not wait for each to be quiet.
+#[test]
+fn old_files_are_not_waited_for() {
+    let mut host = Host::new();
+    host.source = "rotate_grace = \"1h\"\n".into();
+    let mut writer = Writer::new(&host.audit(), 1);
+    let yesterday = std::time::UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64 - 86_400_000);
+    for number in 0..40 {
+        let file = writer.create(&file_name(5, number));
+        writer.append(&file, 2);
+        let open = File::options().append(true).open(&file.path).unwrap();
+        open.set_modified(yesterday).unwrap();
+    }
+    let mut agent = host.start();
+    agent.until("all of it is delivered", || host.delivered() >= writer.count());
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
 }

@@ -49,7 +49,14 @@ impl Output {
             {
                 take_tail(&open(rotated)?, rotated, mark, id_of, &mut ids)?;
             }
-            take_tail(&file, &path, mark, id_of, &mut ids)?;
+            // A file that somebody else put there is none of ours to read or to cut.
+            if live_is_marked
+                || rotated
+                    .iter()
+                    .any(|(generation, _)| *generation >= mark.generation)
+            {
+                take_tail(&file, &path, mark, id_of, &mut ids)?;
+            }
         }
         let length = end_of_last_line(&file)?;
         if !ids.is_empty() {

@@ -3,7 +3,6 @@
 //! A source is driven from outside: [`Files::sweep`] looks at the directories, [`Files::read`] hands out the records of
 //! one block, [`Files::progress`] says what a checkpoint may say once those records are delivered.
 
-pub mod denied;
 pub mod directory;
 pub mod frame;
 pub mod identity;
@@ -12,6 +11,7 @@ mod sweep;
 pub mod tail;
 pub mod wake;
 
+use crate::access;
 use crate::config::FilesConfig;
 use crate::position::{Evidence, FileEntry, Loss, Progress};
 use directory::Directory;
@@ -157,9 +157,9 @@ impl Files {
         self.folders.len() - 1
     }
 
-    /// Hands out the records of at most one block. `once` is the reading of a run that will not wait: a file that was
-    /// last written long enough ago by the wall clock counts as quiet at once.
-    pub fn read(&mut self, now: Instant, once: Option<i64>, emit: &mut dyn FnMut(Found<'_>)) -> Turn {
+    /// Hands out the records of at most one block. `once`: this run will not wait for the end of a line in a file that
+    /// was last written long ago.
+    pub fn read(&mut self, now: Instant, now_ms: i64, once: bool, emit: &mut dyn FnMut(Found<'_>)) -> Turn {
         let mut until: Option<Instant> = None;
         let mut wait = |at: Instant| until = Some(until.map_or(at, |u| u.min(at)));
         for at in self.reading_order() {
@@ -169,7 +169,7 @@ impl Files {
                 wait(retry.at);
                 continue;
             }
-            match self.read_one(at, now, once, emit) {
+            match self.read_one(at, now, now_ms, once, emit) {
                 Ok(Turn::More) => {
                     self.tracked[at].retry = None;
                     return Turn::More;
@@ -272,7 +272,8 @@ impl Files {
         &mut self,
         at: usize,
         now: Instant,
-        once: Option<i64>,
+        now_ms: i64,
+        once: bool,
         emit: &mut dyn FnMut(Found<'_>),
     ) -> io::Result<Turn> {
         if self.tracked[at].tail.is_none() {
@@ -309,7 +310,7 @@ impl Files {
                 tracked.hand_out(self.folders[tracked.folder].passed_bytes, emit);
             return Ok(Turn::More);
         }
-        self.at_end(at, look.names, now, once, emit)
+        self.at_end(at, look.names, now, now_ms, once, emit)
     }
 
     /// The file has no more now; if nothing can follow, its rest is a record and it is finished.
@@ -318,7 +319,8 @@ impl Files {
         at: usize,
         names: u64,
         now: Instant,
-        once: Option<i64>,
+        now_ms: i64,
+        once: bool,
         emit: &mut dyn FnMut(Found<'_>),
     ) -> io::Result<Turn> {
         let succeeded = self.succeeded(at);
@@ -329,8 +331,14 @@ impl Files {
         }
         let since = *tracked.quiet_since.get_or_insert(now);
         let grace = self.config.rotate_grace;
-        let long_ago = once.is_some_and(|now_ms| now_ms - tracked.entry.mtime_ms >= grace.as_millis() as i64);
-        if !long_ago && now.duration_since(since) < grace {
+        // What was last written long ago by the wall clock has been quiet already. A rest that may still get its end is
+        // watched all the same, unless this run will not wait.
+        let long_ago = now_ms - tracked.entry.mtime_ms >= grace.as_millis() as i64;
+        let rest = tracked
+            .tail
+            .as_ref()
+            .is_some_and(|tail| tail.framer.waiting_bytes() > 0);
+        if !(long_ago && (once || !rest)) && now.duration_since(since) < grace {
             return Ok(Turn::Until(since + grace));
         }
         let Some(tail) = &mut tracked.tail else {
@@ -480,7 +488,7 @@ impl Files {
                 "no file descriptor is free; the file waits (raise `LimitNOFILE`)"
             );
         } else if error.kind() == io::ErrorKind::PermissionDenied {
-            self.trouble(denied::explain(std::path::Path::new(&path)));
+            self.trouble(access::why_denied(std::path::Path::new(&path)));
         } else if error.kind() != io::ErrorKind::NotFound {
             if failures == READ_ERRORS_TOLD {
                 self.trouble(format!("cannot read `{path}`: {error}"));

@@ -3,7 +3,8 @@
 use super::directory::{self, Directory, Listed, Place};
 use super::identity::{Seen, Verdict, resolve};
 use super::name::{self, Order};
-use super::{Files, Tracked, denied, tail};
+use super::{Files, Tracked, tail};
+use crate::access;
 use crate::config::{self as checked, StartAt, audit_dir};
 use crate::position::{Evidence, FileEntry};
 use rustix::fs::FileType;
@@ -12,15 +13,15 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+/// Retention counts from the day a file was last there: not from its first day, or a disk that is away for a moment
+/// would cost the positions of all older files.
+const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
+
 /// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
 struct Candidate {
     seen: Seen,
     named: bool,
 }
-
-/// Retention counts from the day a file was last there: not from its first day, or a disk that is away for a moment
-/// would cost the positions of all older files.
-const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
 
 impl Files {
     /// Looks at every directory of the source and takes note of what is there.
@@ -178,6 +179,9 @@ impl Files {
             _ => false,
         };
         match resolve(&entries, &seen, &mut holds) {
+            // The inode of a deleted file was used again for something that is no audit file.
+            Verdict::Resume { entry, .. } if !named && entries[entry].offset == 0 => {}
+            Verdict::New if !named => {}
             Verdict::Resume { entry, .. } => {
                 let tracked = &mut self.tracked[candidates[entry]];
                 tracing::warn!(
@@ -194,8 +198,6 @@ impl Files {
                 self.tracked[at].still_there(&seen, now_ms);
                 self.restart(at, seen.size);
             }
-            // The inode of a deleted file was used again for something that is no audit file.
-            Verdict::New if !named => {}
             Verdict::New => {
                 let mut entry = FileEntry {
                     key: self.next_key,
@@ -394,7 +396,7 @@ fn reason(dir: &Path, error: &io::Error, again: std::time::Duration) -> String {
              Confluence is older than 7.5, or it has no Data Center licence; looking again every {again:?}",
             dir.display()
         ),
-        io::ErrorKind::PermissionDenied => denied::explain(dir),
+        io::ErrorKind::PermissionDenied => access::why_denied(dir),
         _ => format!("cannot read audit directory `{}`: {error}", dir.display()),
     }
 }

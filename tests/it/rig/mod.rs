@@ -6,7 +6,7 @@ pub mod writer;
 
 pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
 pub use oracle::{Event, judge};
-pub use writer::{Random, Writer, check, file_name};
+pub use writer::{LogFile, Random, Writer, check, file_name};
 
 use confluence_audit_agent::clock;
 use std::thread::park_timeout;

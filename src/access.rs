@@ -1,4 +1,4 @@
-//! What this user may reach, and which group would let them.
+//! What this user may reach, and which group would let them. Looks only.
 
 use std::ffi::CString;
 use std::fmt;
@@ -51,6 +51,23 @@ pub fn reach(path: &Path) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// One sentence for a path whose reading was refused.
+pub fn why_denied(path: &Path) -> String {
+    let wanted = if path.is_dir() {
+        Access::READ_OK | Access::EXEC_OK
+    } else {
+        Access::READ_OK
+    };
+    match reach(path).and_then(|()| allowed(path, wanted)) {
+        Err(problem) => format!("cannot read `{}`: uid {}, {problem}", path.display(), user().uid),
+        Ok(()) => format!(
+            "cannot read `{}`: permission denied to uid {}, though modes and groups allow it (SELinux or AppArmor?)",
+            path.display(),
+            user().uid
+        ),
+    }
 }
 
 impl From<glob::GlobError> for Problem {

@@ -1,0 +1,254 @@
+//! Full disks: of the state, while running and at the start, and of the output.
+
+use crate::rig::{Agent, Host, LogFile, Writer, file_name, judge, skipped};
+use confluence_audit_agent::checkpoint::Store;
+use confluence_audit_agent::clock;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::park_timeout;
+use std::time::Duration;
+
+/// A file system of its own, away again when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None`, said aloud, where this process may not mount.
+    fn mount(dir: PathBuf, megabytes: u32) -> Option<Disk> {
+        fs::create_dir_all(&dir).unwrap();
+        let size = format!("size={megabytes}m,mode=0700");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(&dir)
+            .output();
+        if !mount.is_ok_and(|mount| mount.status.success()) {
+            skipped("this process may not mount; `unshare -Urm cargo test` lets it");
+            return None;
+        }
+        Some(Disk(dir))
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut ballast = File::options()
+            .create(true)
+            .append(true)
+            .open(self.0.join("ballast"))
+            .unwrap();
+        while ballast.write_all(&[b'x'; 4096]).is_ok() {}
+        while ballast.write_all(b"x").is_ok() {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn delivered(agent: &mut Agent, host: &Host, records: usize) {
+    agent.until(&format!("{records} records are delivered"), || {
+        host.delivered() >= records
+    });
+}
+
+/// Files with paths so long that each commit takes many bytes: sled keeps room for hundreds of small ones.
+struct Deep {
+    writer: Writer,
+    files: Vec<LogFile>,
+}
+
+impl Deep {
+    fn new(host: &mut Host) -> Deep {
+        let dir = host.path("deep").join(vec!["d".repeat(200); 15].join("/"));
+        fs::create_dir_all(&dir).unwrap();
+        host.source += &format!("files = [{:?}]\n", dir.join("*.audit.log"));
+        let mut writer = Writer::new(&dir, 24);
+        let files = (1..=8).map(|day| writer.create(&file_name(day, 0))).collect();
+        Deep { writer, files }
+    }
+
+    fn append(&mut self, records: usize) {
+        self.files
+            .iter()
+            .for_each(|file| self.writer.append(file, records));
+    }
+
+    /// Writes until positions cannot be stored any more.
+    fn append_until_told(&mut self, agent: &mut Agent, host: &Host) {
+        while agent.said("no space left to store positions") == 0 {
+            self.append(1);
+            let count = self.writer.count();
+            delivered(agent, host, count);
+            assert!(count < 100_000, "{}", agent.stderr());
+        }
+    }
+}
+
+/// The state's disk fills up while events flow: said once, nothing is reset, delivery goes on for as much as was
+/// allowed and then reading pauses. When there is room again the checkpoint catches up, without a restart.
+#[test]
+fn f24_enospc() {
+    let mut host = Host::new();
+    host.root += "unpersisted_bytes_max = \"256KiB\"\n";
+    // Small blocks, so that the pause comes between two of them.
+    host.source += "read_bytes = \"16KiB\"\n";
+    let Some(disk) = Disk::mount(host.state(), 8) else {
+        return;
+    };
+    let mut deep = Deep::new(&mut host);
+    let mut agent = host.start();
+    deep.append(1);
+    delivered(&mut agent, &host, 8);
+    disk.fill();
+    deep.append_until_told(&mut agent, &host);
+    // Far more than may be delivered without a position.
+    let told = host.delivered();
+    while !paused(&host, &deep.writer) {
+        deep.append(20);
+        assert!(deep.writer.count() < 100_000, "reading did not pause");
+    }
+    assert!(host.delivered() > told, "delivery goes on for a while");
+    let said = "no space left to store positions";
+    assert_eq!(agent.said(said), 1, "{}", agent.stderr());
+    disk.free();
+    agent.until_said("positions are stored again");
+    delivered(&mut agent, &host, deep.writer.count());
+    assert_eq!(agent.said("ERROR"), 1, "{}", agent.stderr());
+    agent.kill();
+    let again = host.once();
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(!again.stderr.contains("ERROR"), "{}", again.stderr);
+    judge(&deep.writer, &host.events()).is_exact();
+}
+
+/// Whether what was written is not read although there was time to.
+fn paused(host: &Host, writer: &Writer) -> bool {
+    let before = host.delivered();
+    for _ in 0..30 {
+        park_timeout(Duration::from_millis(20));
+        if host.delivered() > before {
+            return false;
+        }
+    }
+    before < writer.count()
+}
+
+/// Stopping while positions cannot be stored is no success: the next start does it again, and the output holds
+/// nothing twice even so.
+#[test]
+fn f24_a_stop_without_room_is_told() {
+    let mut host = Host::new();
+    let Some(disk) = Disk::mount(host.state(), 8) else {
+        return;
+    };
+    let mut deep = Deep::new(&mut host);
+    let mut agent = host.start();
+    deep.append(1);
+    delivered(&mut agent, &host, 8);
+    disk.fill();
+    deep.append_until_told(&mut agent, &host);
+    deep.append(1);
+    delivered(&mut agent, &host, deep.writer.count());
+    assert_eq!(agent.stop(), 75, "{}", agent.stderr());
+    assert_eq!(
+        agent.said("is delivered and checkpointed"),
+        0,
+        "{}",
+        agent.stderr()
+    );
+    disk.free();
+    let again = host.once();
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(again.stderr.contains("stand there already"), "{}", again.stderr);
+    judge(&deep.writer, &host.events()).is_exact();
+}
+
+/// No room at the start: the agent leaves at once and has not changed a byte.
+#[test]
+fn f24_enospc_at_start() {
+    let host = Host::new();
+    let Some(disk) = Disk::mount(host.state(), 8) else {
+        return;
+    };
+    let mut writer = Writer::new(&host.audit(), 24);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    assert_eq!(host.once().code, 0);
+    writer.append(&file, 10);
+    disk.fill();
+    let before = contents(&host.state());
+    let output = fs::read(host.output()).unwrap();
+    let refused = host.once();
+    assert_eq!(refused.code, 75, "{}", refused.stderr);
+    assert!(refused.stderr.contains("no space left"), "{}", refused.stderr);
+    assert!(contents(&host.state()) == before, "the state was changed");
+    assert_eq!(fs::read(host.output()).unwrap(), output);
+    disk.free();
+    assert_eq!(host.once().code, 0);
+    judge(&writer, &host.events()).is_exact();
+    let opened = Store::open(&host.state()).unwrap();
+    assert_eq!(opened.recovered, []);
+}
+
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else {
+            all.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    all
+}
+
+/// The output's disk fills up in the middle of an event: reading waits, and goes on with the very next byte.
+#[test]
+fn f24_output_disk_full() {
+    for killed in [false, true] {
+        let mut host = Host::new();
+        host.sink = "rotate_bytes = \"200KiB\"\nrotate_daily = false\nkeep = 1000\n".into();
+        fs::create_dir_all(host.path("out")).unwrap();
+        let Some(disk) = Disk::mount(host.path("out"), 4) else {
+            return;
+        };
+        let mut writer = Writer::new(&host.audit(), 25);
+        let file = writer.create(&file_name(5, 0));
+        writer.append(&file, 10);
+        let mut agent = host.start();
+        delivered(&mut agent, &host, 10);
+        disk.fill();
+        writer.append(&file, 500);
+        agent.until_said("cannot write events");
+        assert_eq!(agent.said("cannot write events"), 1);
+        if killed {
+            // Time enough for a checkpoint of what was read, which must not be made before it is written.
+            let at = clock::monotonic() + Duration::from_millis(500);
+            agent.until("a checkpoint would be due", || clock::monotonic() >= at);
+            agent.kill();
+            agent = host.start();
+            agent.until_said("cannot write events");
+        }
+        disk.free();
+        let all = || {
+            let names = fs::read_dir(host.path("out")).unwrap();
+            let mut files: Vec<PathBuf> = names.map(|entry| entry.unwrap().path()).collect();
+            // By generation; the live one last.
+            files.sort_by_key(|path| (*path == host.output(), path.clone()));
+            let bytes: Vec<u8> = files.iter().flat_map(|path| fs::read(path).unwrap()).collect();
+            crate::rig::oracle::events(&bytes)
+        };
+        agent.until("all of it is delivered", || all().len() >= writer.count());
+        agent.until_said("writing goes on");
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        judge(&writer, &all()).is_exact();
+    }
+}
