@@ -277,6 +277,14 @@ impl Files {
         emit: &mut dyn FnMut(Found<'_>),
     ) -> io::Result<Turn> {
         if self.tracked[at].tail.is_none() {
+            // Closed to make room while it was waiting to be quiet for long enough; a sweep sees whether it grows.
+            let tracked = &self.tracked[at];
+            if let Some(since) = tracked.quiet_since
+                && tracked.entry.offset == tracked.entry.size
+                && now.duration_since(since) < self.config.rotate_grace
+            {
+                return Ok(Turn::Until(since + self.config.rotate_grace));
+            }
             if !self.room_for_one_more() || !self.open(at)? {
                 return Ok(Turn::Idle);
             }
@@ -517,22 +525,31 @@ impl Files {
         });
     }
 
-    /// Whether another file may be opened. If need be a live one is closed that was read to its end: all others are
-    /// closed by themselves when they are finished, but there may be more directories than files that may be open.
+    /// Whether another file may be opened. If need be one is closed that was read to its end: the rotated file that has
+    /// been quiet for longest, or a live one, for there may be more directories than files that may be open.
     fn room_for_one_more(&mut self) -> bool {
         if self.open_tails() < self.config.open_files_max {
             return true;
         }
+        let at_its_end = |t: &Tracked| {
+            let Some(tail) = &t.tail else { return false };
+            let read = tail.framer.waiting_bytes() == 0 && tail.framer.boundary() == t.entry.size;
+            t.listed && read && t.retry.is_none()
+        };
+        let idle: Vec<usize> = (0..self.tracked.len())
+            .filter(|&at| at_its_end(&self.tracked[at]))
+            .collect();
+        let (mut rotated, mut live): (Vec<usize>, Vec<usize>) =
+            idle.into_iter().partition(|&at| self.succeeded(at));
+        rotated.retain(|&at| self.tracked[at].quiet_since.is_some());
+        rotated.sort_by_key(|&at| self.tracked[at].quiet_since);
         // The last, not the first: most of those that are looked at in turn stay open then.
-        for at in (0..self.tracked.len()).rev() {
-            let succeeded = self.succeeded(at);
+        live.reverse();
+        for at in rotated.into_iter().chain(live) {
             let tracked = &mut self.tracked[at];
-            let (Some(tail), false, true) = (&mut tracked.tail, succeeded, tracked.listed) else {
-                continue;
-            };
-            let at_its_end = tail.framer.waiting_bytes() == 0 && tail.framer.boundary() == tracked.entry.size;
             // Deleted since the last sweep: this descriptor is all that is left of it.
-            if at_its_end && tail.look(&tracked.path).is_ok_and(|look| look.names > 0) {
+            let named = |tail: &mut Tail| tail.look(&tracked.path).is_ok_and(|look| look.names > 0);
+            if tracked.tail.as_mut().is_some_and(named) {
                 tracked.note_position();
                 tracked.tail = None;
                 return true;
