@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Three rules hold everywhere. A checkpoint may lie behind delivery, never ahead: what cannot be trusted is
-//! dropped or taken from an older state of the *whole* source, because an output that is cut back to an old
-//! length while its source goes on from a new position has lost what lies between. A lock that is held and a
+//! dropped or taken from an older state of the *whole* source, because the length of an output and the position
+//! of its source hold only together. A lock that is held and a
 //! disk that is full are not damage, and nothing is touched then. A state of a newer release is refused untouched.
 
 mod change;
