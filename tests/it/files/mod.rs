@@ -1,6 +1,7 @@
 //! How files are found, followed and read, on the real binary.
 
 mod framing;
+mod inode;
 mod limits;
 mod links;
 mod long;
