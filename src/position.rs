@@ -46,7 +46,7 @@ pub struct FileEntry {
 
 /// How long an output was when the positions of the same commit were reached.
 ///
-/// A source that has lost its mark has an output that must not be cut.
+/// Without a mark nothing of the output is recognised or cut.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 pub struct SinkMark {
     pub sink: String,

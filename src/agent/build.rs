@@ -262,7 +262,7 @@ fn reader(
             files,
             state.files,
             state.next_key,
-            state.commits == 0,
+            state.next_key == 0,
         ),
         gate,
         commits: common.commits.clone(),

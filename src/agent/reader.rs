@@ -151,6 +151,7 @@ impl Reader {
             if !self.gate.room(next_sweep) {
                 continue;
             }
+            let now = clock::monotonic();
             let before = stage.events;
             stage.read_at_ms = clock::now_ms();
             let (now_ms, once) = (stage.read_at_ms, self.once);
@@ -160,7 +161,7 @@ impl Reader {
             match turn {
                 Turn::More if came > 0 => last_event = Some(now),
                 Turn::More => {}
-                Turn::Idle | Turn::Until(_) if self.once && !self.files.rest_waits() => break,
+                Turn::Idle | Turn::Until(_) if self.once && self.drained() => break,
                 Turn::Idle if last_event.is_some_and(|last| now.duration_since(last) < 2 * COALESCE) => {
                     self.gate.rest(now + COALESCE);
                 }
@@ -180,6 +181,12 @@ impl Reader {
             unreadable: stage.unreadable,
             trouble: self.files.health().map(str::to_owned),
         }
+    }
+
+    /// Whether nothing more is to be had now.
+    fn drained(&self) -> bool {
+        let read = self.files.caught_up() && !self.files.rest_waits();
+        read || self.files.health().is_some()
     }
 
     /// Watches what the sweep found; returns how long until the next one.

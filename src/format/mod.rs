@@ -94,10 +94,13 @@ impl Name {
         struct RawEvent<'a> {
             event_id: &'a str,
         }
+        let ecs = || Some(serde_json::from_slice::<EcsEvent>(event).ok()?.event.id);
+        let raw = || Some(serde_json::from_slice::<RawEvent>(event).ok()?.event_id);
+        // The other one too: an output's format may have been changed.
         let id = match self {
-            Name::Ecs => serde_json::from_slice::<EcsEvent>(event).ok()?.event.id,
-            Name::Raw => serde_json::from_slice::<RawEvent>(event).ok()?.event_id,
-        };
+            Name::Ecs => ecs().or_else(raw),
+            Name::Raw => raw().or_else(ecs),
+        }?;
         let whole = id.len() == 32;
         u128::from_str_radix(id, 16).ok().filter(|_| whole).map(EventId)
     }

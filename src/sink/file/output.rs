@@ -1,6 +1,7 @@
 //! The file that is being written, and its rotation.
 
 use super::super::Batch;
+use super::recover::end_of_last_line;
 use crate::config::FileSinkConfig;
 use crate::position::SinkMark;
 use std::fs::{File, OpenOptions};
@@ -148,7 +149,7 @@ impl Output {
 
     fn begin_anew(&mut self) -> io::Result<()> {
         let next = open(&self.path)?;
-        let length = next.metadata()?.len();
+        let length = end_of_last_line(&next)?;
         self.rotated.push(std::mem::replace(&mut self.file, next));
         self.generation += 1;
         (self.length, self.whole) = (length, length);
@@ -177,7 +178,8 @@ impl Output {
                 "the output was cut by another program; events are appended to what is left"
             );
             self.generation += 1;
-            (self.length, self.whole) = (own.len(), own.len());
+            let length = end_of_last_line(&self.file)?;
+            (self.length, self.whole) = (length, length);
         }
         Ok(())
     }

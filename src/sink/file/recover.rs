@@ -47,16 +47,14 @@ impl Output {
                 .iter()
                 .filter(|(generation, _)| *generation >= mark.generation)
             {
-                take_tail(&open(rotated)?, rotated, mark, id_of, &mut ids)?;
+                take_tail(&open(rotated)?, rotated, mark, true, id_of, &mut ids)?;
             }
-            // A file that somebody else put there is none of ours to read or to cut.
-            if live_is_marked
+            // After somebody else moved the output away this one may be ours or theirs: it is read, and not cut.
+            let ours = live_is_marked
                 || rotated
                     .iter()
-                    .any(|(generation, _)| *generation >= mark.generation)
-            {
-                take_tail(&file, &path, mark, id_of, &mut ids)?;
-            }
+                    .any(|(generation, _)| *generation >= mark.generation);
+            take_tail(&file, &path, mark, ours, id_of, &mut ids)?;
         }
         let length = end_of_last_line(&file)?;
         if !ids.is_empty() {
@@ -95,6 +93,7 @@ fn take_tail(
     file: &File,
     path: &Path,
     mark: &SinkMark,
+    may_cut: bool,
     id_of: IdOf,
     ids: &mut HashSet<EventId>,
 ) -> io::Result<()> {
@@ -109,14 +108,20 @@ fn take_tail(
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         match line.strip_suffix(b"\n").and_then(id_of) {
-            Some(id) if ids.len() < IDS_MAX => ids.insert(id),
-            Some(_) => false,
+            Some(id) => {
+                if ids.len() < IDS_MAX {
+                    ids.insert(id);
+                }
+                // After a sync that failed the system takes a page for clean that is not on the disk: written again, it is not.
+                file.write_all_at(&line, at)?;
+            }
+            None if !may_cut => {}
             None => {
                 tracing::info!(path = %path.display(), bytes = length - at, "what is no whole event was cut off the output");
                 file.set_len(at)?;
                 return file.sync_all();
             }
-        };
+        }
         at += line.len() as u64;
         line.clear();
     }
@@ -125,7 +130,7 @@ fn take_tail(
 }
 
 /// Where to go on: after what is there, on a line of its own.
-fn end_of_last_line(file: &File) -> io::Result<u64> {
+pub(super) fn end_of_last_line(file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
     if length > 0 {

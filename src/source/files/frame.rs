@@ -49,6 +49,8 @@ struct Passing {
     bytes: u64,
     prefix: Vec<u8>,
     hash: Xxh3,
+    /// The bytes before it, which are gone from the buffer before it ends.
+    frontier: Vec<u8>,
 }
 
 impl Passing {
@@ -114,11 +116,11 @@ impl Framer {
         self.read_offset() - self.boundary()
     }
 
-    /// The last bytes before the boundary, at most [`FRONTIER_BYTES`]; none while a malformed record is being passed over.
-    pub fn frontier(&self) -> Option<&[u8]> {
-        match self.passing {
-            Some(_) => None,
-            None => Some(&self.buf[self.start.saturating_sub(FRONTIER_BYTES)..self.start]),
+    /// The last bytes before the boundary, at most [`FRONTIER_BYTES`].
+    pub fn frontier(&self) -> &[u8] {
+        match &self.passing {
+            Some(passing) => &passing.frontier,
+            None => &self.buf[self.start.saturating_sub(FRONTIER_BYTES)..self.start],
         }
     }
 
@@ -232,6 +234,7 @@ impl Framer {
             bytes: 0,
             prefix: Vec::new(),
             hash: Xxh3::new(),
+            frontier: self.buf[begun.start.saturating_sub(FRONTIER_BYTES)..begun.start].to_vec(),
         };
         passing.take(&self.buf[begun]);
         passing

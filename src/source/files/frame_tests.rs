@@ -29,10 +29,9 @@ fn frames(bytes: &[u8], parts: &[usize], max: usize, finished: bool) -> (Vec<Own
         while let Some(frame) = framer.next_frame() {
             out.push(own(frame));
         }
-        if let Some(frontier) = framer.frontier() {
-            let boundary = framer.boundary() as usize;
-            assert_eq!(frontier, &bytes[boundary - frontier.len()..boundary]);
-        }
+        let (frontier, boundary) = (framer.frontier(), framer.boundary() as usize);
+        assert_eq!(frontier.len(), boundary.min(FRONTIER_BYTES));
+        assert_eq!(frontier, &bytes[boundary - frontier.len()..boundary]);
     }
     if finished && let Some(frame) = framer.last_frame() {
         out.push(own(frame));

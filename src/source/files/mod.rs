@@ -288,7 +288,10 @@ impl Files {
             if !self.room_for_one_more() || !self.open(at)? {
                 return Ok(Turn::Idle);
             }
-            self.replay(at, emit)?;
+            if let Err(error) = self.replay(at, emit) {
+                self.tracked[at].tail = None;
+                return Err(error);
+            }
         }
         crate::failpoint::hit("read");
         let tracked = &mut self.tracked[at];
@@ -406,7 +409,7 @@ impl Files {
             "audit file was truncated or rewritten; it is read from its beginning, and what was written between the last read and that is lost"
         );
         entry.epoch += 1;
-        (entry.offset, entry.frontier, entry.prefix) = (0, Evidence::of(b""), Evidence::default());
+        (entry.offset, entry.frontier, entry.prefix) = (0, Evidence::of(b""), Evidence::of(b""));
         (entry.size, entry.finished) = (size, false);
         (tracked.tail, tracked.quiet_since, tracked.changed) = (None, None, true);
     }
@@ -414,7 +417,7 @@ impl Files {
     /// Before the first record of a folder: tells the records just before it again, from the file itself and its predecessors.
     fn replay(&mut self, at: usize, emit: &mut dyn FnMut(Found<'_>)) -> io::Result<()> {
         let folder = self.tracked[at].folder;
-        if std::mem::replace(&mut self.folders[folder].begun, true) {
+        if self.folders[folder].begun {
             return Ok(());
         }
         let Some(directory) = &self.folders[folder].open else {
@@ -433,11 +436,15 @@ impl Files {
                 break;
             }
             let entry = &self.tracked[t].entry;
-            let file = directory.open_file(name::of(&self.tracked[t].path))?;
+            let file = match directory.open_file(name::of(&self.tracked[t].path)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
             let bytes = tail::bytes_before(&file, entry.offset, wanted as usize)?.unwrap_or_default();
             wanted -= bytes.len() as u64;
             stretches.push((t, bytes));
         }
+        self.folders[folder].begun = true;
         for (t, bytes) in stretches.into_iter().rev() {
             let entry = &self.tracked[t].entry;
             let from = entry.offset - bytes.len() as u64;
@@ -622,12 +629,8 @@ impl Tracked {
     /// Writes the reading position into the entry.
     fn note_position(&mut self) {
         let Some(tail) = &self.tail else { return };
-        // While a malformed record is being passed over the position stays before it.
-        let Some(frontier) = tail.framer.frontier() else {
-            return;
-        };
         self.entry.offset = tail.framer.boundary();
-        self.entry.frontier = Evidence::of(frontier);
+        self.entry.frontier = Evidence::of(tail.framer.frontier());
         let prefix = self.entry.offset.min(FRONTIER_BYTES as u64);
         if u64::from(self.entry.prefix.len) < prefix
             && let Ok(evidence) = tail.prefix(prefix as usize)

@@ -338,8 +338,11 @@ impl Tracked {
         if now_ms - self.entry.last_seen_ms > LAST_SEEN_AGE_MAX_MS {
             (self.entry.last_seen_ms, self.changed) = (now_ms, true);
         }
-        if self.entry.finished && (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms) {
-            // Written to again after it was finished; the evidence is checked when it is opened.
+        self.deleted_since = None;
+        let grown = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
+        if self.entry.finished && (grown || self.entry.offset < seen.size) {
+            // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
+            // is opened.
             (self.entry.finished, self.changed) = (false, true);
         }
         (self.entry.size, self.entry.mtime_ms) = (seen.size, seen.mtime_ms);

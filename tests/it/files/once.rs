@@ -1,6 +1,6 @@
 //! Runs that end by themselves, on the fixture home: counts, offsets, twins, and what a dry run leaves alone.
 
-use crate::rig::{Event, Host, append, copy_tree, file_name};
+use crate::rig::{Event, Host, Writer, append, copy_tree, file_name, judge};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -211,4 +211,43 @@ fn a_dry_run_prints_and_changes_nothing() {
     assert!(before == (bytes_of(&host.state()), bytes_of(&host.path("out"))));
     assert_eq!(host.once().code, 0);
     assert_eq!(host.delivered(), events + 3);
+}
+
+/// What a host crash leaves behind stands at the end of the file until something more is written: what came before it is
+/// delivered once, however often the agent starts.
+#[test]
+fn f11_a_nul_tail_repeats_nothing() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 11);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 20);
+    file.write(&[0; 3000]);
+    for _ in 0..2 {
+        assert_eq!(host.once().code, 0);
+        judge(&writer, &host.events()).is_exact();
+    }
+}
+
+/// A disk that is away for a moment while its files are not read yet: they are read when it is back.
+#[test]
+fn f16_files_that_vanished_unread_are_read_when_they_are_back() {
+    let mut host = Host::new();
+    host.set("open_files_max", "1");
+    let mut writer = Writer::new(&host.audit(), 16);
+    let files: Vec<_> = (0..3)
+        .map(|number| writer.create(&file_name(5, number)))
+        .collect();
+    writer.append(&files[0], 5);
+    assert_eq!(host.once().code, 0);
+    writer.append(&files[1], 5);
+    writer.append(&files[2], 5);
+    // Away, with an empty directory in its place, as a mount point is.
+    let away = host.path("away");
+    std::fs::rename(host.audit(), &away).unwrap();
+    std::fs::create_dir(host.audit()).unwrap();
+    host.once();
+    std::fs::remove_dir(host.audit()).unwrap();
+    std::fs::rename(&away, host.audit()).unwrap();
+    assert_eq!(host.once().code, 0);
+    judge(&writer, &host.events()).is_exact();
 }
