@@ -91,6 +91,25 @@ fn blank(outputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     outputs.iter().map(file).collect()
 }
 
+/// How two outputs differ: the files' lengths, and the first line that is another.
+fn difference(found: &[Vec<u8>], expect: &[Vec<u8>]) -> String {
+    let lengths = |outputs: &[Vec<u8>]| outputs.iter().map(Vec::len).collect::<Vec<_>>();
+    let lines = |outputs: &[Vec<u8>]| -> Vec<String> {
+        let all = outputs.concat();
+        all.split(|&b| b == b'\n')
+            .map(|line| String::from_utf8_lossy(&line[..line.len().min(300)]).into_owned())
+            .collect()
+    };
+    let (left, right) = (lines(found), lines(expect));
+    let first = left.iter().zip(&right).position(|(left, right)| left != right);
+    format!(
+        "the output differs from an undisturbed one: files of {:?} bytes, not {:?}; the first line to differ: {:?}",
+        lengths(found),
+        lengths(expect),
+        first.map(|at| (at, &left[at], &right[at]))
+    )
+}
+
 /// A backlog that has all kinds of lines: numbered ones, twins, unreadable ones, one that is handed on in parts.
 fn backlog(host: &Host, records: usize) {
     let mut writer = Writer::new(&host.audit(), 5);
@@ -189,11 +208,7 @@ fn kill_through_a_backlog(test: &str, format: &str, lives: usize, kills: usize) 
                 blank(&found) == blank(&expect)
             }
         };
-        assert!(
-            same,
-            "life {life}: the output differs from an undisturbed one; {}",
-            killed.path("").display()
-        );
+        assert!(same, "life {life}: {}", difference(&found, &expect));
     }
     // Or the kills came too early or too late to prove anything.
     eprintln!(

@@ -74,6 +74,7 @@ impl Output {
     /// Writes the batch. After an error the same batch must be given again: it goes on where it stopped.
     pub fn write(&mut self, batch: &Batch) -> io::Result<SinkMark> {
         self.notice_strangers()?;
+        self.rotate_if_full()?;
         let today = day(crate::clock::now_ms());
         if self.config.rotate_daily && today != self.day && self.between_events() {
             if self.length > 0 {
@@ -91,8 +92,8 @@ impl Output {
             before = end;
             if length >= self.config.rotate_bytes {
                 self.append(batch, end)?;
-                self.rotate()?;
-                length = 0;
+                self.rotate_if_full()?;
+                length = self.length;
             }
         }
         self.append(batch, before)?;
@@ -139,6 +140,14 @@ impl Output {
 
     fn between_events(&self) -> bool {
         self.whole == self.length
+    }
+
+    /// Also makes good a rotation that a crash or an error has prevented.
+    pub(super) fn rotate_if_full(&mut self) -> io::Result<()> {
+        if self.between_events() && self.length >= self.config.rotate_bytes {
+            self.rotate()?;
+        }
+        Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {

@@ -66,7 +66,7 @@ impl Output {
             crate::clock::now_ms()
         });
         File::open(parent(&path))?.sync_all()?;
-        let output = Output {
+        let mut output = Output {
             sink: sink.to_owned(),
             path,
             config: config.clone(),
@@ -78,6 +78,7 @@ impl Output {
             day,
             rotated: Vec::new(),
         };
+        output.rotate_if_full()?;
         Ok((output, ids))
     }
 }
@@ -211,6 +212,20 @@ mod tests {
         // Without a mark nothing is known and nothing is touched.
         let (output, ids) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
         assert_eq!((output.generation, ids.len()), (2, 0));
+    }
+
+    #[test]
+    fn f72_a_crash_before_the_rotation_makes_no_file_longer() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mark = output.write(&batch(0..4)).unwrap();
+        config.rotate_bytes = 30;
+        for generation in [1, 1] {
+            let (output, ids) = reopen(&config, &mark);
+            assert!(ids.is_empty());
+            assert_eq!((output.generation, output.length), (generation, 0));
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn rotated_while_down(mut host: Host, style: Style, stop: Signal) {
         writer.append(&file, 500);
     }
     if style == Style::RenameAndDeleteTheReadOne {
-        // It must be checkpointed as well: an output is cut back to the checkpoint, and what is deleted cannot be read again.
+        // It must be checkpointed as well: an output is cut to the checkpoint, and what is deleted cannot be read again.
         assert_eq!(agent.stop(), 0);
         agent = host.start();
         let (pid, path) = (agent.pid(), file.path.clone());

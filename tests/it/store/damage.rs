@@ -94,7 +94,7 @@ fn examine(dir: &Path, truth: &Image) -> Vec<String> {
         }
         let offsets: u64 = state.files.iter().map(|file| file.offset).sum();
         for mark in &state.marks {
-            // An output cut back to less than its source has read would have lost what lies between.
+            // An output cut to less than its source has read would have lost what lies between.
             assert_eq!(
                 (mark.length, state.files.len()),
                 (offsets, truth.files.len()),
