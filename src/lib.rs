@@ -26,6 +26,7 @@ pub mod access;
 pub mod agent;
 pub mod clock;
 pub mod commands;
+pub mod secret;
 pub mod telemetry;
 
 /// Name of the package, the binary, the unit and the user.

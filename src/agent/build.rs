@@ -5,7 +5,7 @@ use super::gate::Gate;
 use super::reader::{Lane, Reader, Stage};
 use super::{AgentError, Ended, Mode, Running, SinkThread, What, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
-use crate::config::{Config, SinkConfig, SinkKind, SourceConfig};
+use crate::config::{Config, FilesConfig, SinkConfig, SinkKind, SourceConfig};
 use crate::enrich::host::Host;
 use crate::format::{Agent, Context, Format};
 use crate::position::SinkMark;
@@ -73,7 +73,8 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         })?;
         streams.push(Stream::new(&source.name, marks, gate.clone()));
         let stage = Stage::new(lanes, IdHasher::new(source.site.as_deref()));
-        readers.push((source, reader(&common, number, source, state, gate), stage));
+        let Some(files) = &source.files else { continue };
+        readers.push((source, reader(&common, number, source, files, state, gate), stage));
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
@@ -241,14 +242,15 @@ fn reader(
     common: &Common,
     stream: usize,
     source: &SourceConfig,
+    files: &FilesConfig,
     state: SourceState,
     gate: Arc<Gate>,
 ) -> Reader {
     let woken = gate.clone();
     let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
     let (live, live_files) = unbounded_channel();
-    let follow = source.files.notify && !common.mode.once;
-    let mut files = source.files.clone();
+    let mut files = files.clone();
+    let (follow, sweep_interval) = (files.notify && !common.mode.once, files.sweep_interval);
     files.open_files_max = files
         .open_files_max
         .min(descriptors_for_files(common.config.sources.len()));
@@ -268,7 +270,7 @@ fn reader(
         commits: common.commits.clone(),
         watch: follow.then(|| DirectoryWatch::new(&source.name, wake)),
         live,
-        sweep_interval: source.files.sweep_interval,
+        sweep_interval,
         once: common.mode.once,
     }
 }

@@ -121,7 +121,10 @@ fn user(report: &mut Report) -> io::Result<()> {
 
 fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
     let subject = format!("source {}", source.name);
-    match &source.files.place {
+    let Some(files) = &source.files else {
+        return Ok(());
+    };
+    match &files.place {
         Place::Home { dir, found } => {
             let text = format!("home `{}`, {found}", dir.display());
             if let Err(problem) = access::reach(dir) {

@@ -107,7 +107,8 @@ fn from_options() -> Config {
         sources: vec![SourceConfig {
             name: SOURCE_NAME.into(),
             site: None,
-            files,
+            files: Some(files),
+            api: None,
         }],
         sinks: vec![SinkConfig {
             name: "stdout".into(),
@@ -214,7 +215,7 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
             "--files"
         };
         match &mut config.sources[..] {
-            [source] => source.files.place = place,
+            [source] => source.files_mut().place = place,
             sources => {
                 let message = format!(
                     "the configuration has {} sources and this option cannot tell which it is for; change the file, or leave out `--config`",
@@ -312,7 +313,7 @@ format = "raw"
         let mut file = file::read(Path::new("x"), text, false).unwrap();
         // Only a name that somebody chose is a site's name, and how the home was found is told.
         file.sources[0].site = None;
-        file.sources[0].files.place = Place::Home {
+        file.sources[0].files_mut().place = Place::Home {
             dir: "/data/wiki".into(),
             found: HomeFound::Option,
         };
@@ -352,7 +353,10 @@ format = "raw"
         assert_eq!(file.path, here.join("out"));
         let here = glob::Pattern::escape(here.to_str().unwrap());
         let expected = vec![format!("{here}/none/a/*.log"), format!("{here}/none/b.log")];
-        assert_eq!(config.sources[0].files.place, Place::Files(expected));
+        assert_eq!(
+            config.sources[0].files.clone().unwrap().place,
+            Place::Files(expected)
+        );
     }
 
     #[test]
@@ -373,7 +377,7 @@ format = "raw"
             state_dir: "/s".into(),
             ..base.clone()
         };
-        expected.sources[0].files.place = home;
+        expected.sources[0].files_mut().place = home;
         assert_eq!(changed, expected, "the rest of the source stays");
 
         let changed = config(&["--config", path, "--sink", "stdout"]);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::home::HomeFound;
+use super::remote::ApiConfig;
 pub use crate::format::Name as FormatKind;
 
 const KIB: u64 = 1024;
@@ -93,14 +94,23 @@ impl Default for EventConfig {
     }
 }
 
-/// One Confluence node whose audit files are read: `type = "data_center"`, `mode = "files"`.
+/// One Confluence: a node's audit files, a site's audit API, or both. At least one of them is there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
     pub name: String,
     /// `confluence.audit.site`. The source's name when a configuration file names it; `None` when built from
     /// options only: then it is the host of each event's own `system`.
     pub site: Option<String>,
-    pub files: FilesConfig,
+    pub files: Option<FilesConfig>,
+    pub api: Option<ApiConfig>,
+}
+
+impl SourceConfig {
+    /// Its files, by their defaults if it had none.
+    pub fn files_mut(&mut self) -> &mut FilesConfig {
+        self.files
+            .get_or_insert_with(|| FilesConfig::new(Place::Files(Vec::new())))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

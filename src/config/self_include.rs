@@ -12,7 +12,8 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
     let state_dir = resolve(&config.state_dir);
     let outputs = outputs(config);
     for source in &config.sources {
-        let dirs = watch_dirs(&source.files.place);
+        let Some(files) = &source.files else { continue };
+        let dirs = watch_dirs(&files.place);
         let key = format!("source.{}", source.name);
         if let Some(dir) = dirs.iter().find(|dir| state_dir.starts_with(dir)) {
             let message = format!(
@@ -31,7 +32,7 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
                     path.display()
                 );
                 errors.push(ConfigError::new(key.clone(), message));
-            } else if let Some(pattern) = reads(&source.files.place, &output) {
+            } else if let Some(pattern) = reads(&files.place, &output) {
                 let message = format!(
                     "reads `{pattern}`, which sink `{name}` writes as `{}`; let the sink write elsewhere",
                     path.display()
@@ -41,7 +42,7 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
         }
         if config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout)
             && let Ok(stdout) = std::fs::read_link("/proc/self/fd/1")
-            && let Some(pattern) = reads(&source.files.place, &stdout)
+            && let Some(pattern) = reads(&files.place, &stdout)
         {
             let message = format!(
                 "reads `{pattern}`, and stdout is connected to `{}`, which that matches; send stdout elsewhere",

@@ -84,7 +84,8 @@ pub fn table(
     Some(SourceConfig {
         site: Some(name.clone()),
         name,
-        files,
+        files: Some(files),
+        api: None,
     })
 }
 

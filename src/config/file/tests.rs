@@ -34,7 +34,7 @@ fn example_is_valid_as_shipped_and_means_the_defaults() {
     let mut shipped = read(Path::new(NO_FILE), EXAMPLE, false).unwrap();
     let expected = read(Path::new(NO_FILE), &minimal(&home), false).unwrap();
     // Where this host's Confluence is does not matter here.
-    shipped.sources[0].files.place = expected.sources[0].files.place.clone();
+    shipped.sources[0].files_mut().place = expected.sources[0].files.clone().unwrap().place;
     assert_eq!(shipped, expected);
 }
 
@@ -159,7 +159,8 @@ keep = 15
         sources: vec![SourceConfig {
             name: "one".into(),
             site: Some("one".into()),
-            files,
+            files: Some(files),
+            api: None,
         }],
         sinks: vec![
             SinkConfig {

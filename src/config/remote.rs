@@ -1,0 +1,129 @@
+//! What the configuration means where a source is reached by HTTP. Every value here has been checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::secret::Secret;
+
+/// An audit API that is polled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiConfig {
+    pub product: Product,
+    pub http: HttpConfig,
+    /// Where a source that has no checkpoint begins.
+    pub start: Start,
+    pub poll_interval: Duration,
+    /// Rows asked for in one request.
+    pub page_size: usize,
+    /// Read again by each poll, for rows that become visible late.
+    pub overlap: Duration,
+    /// Now and then so much is read again, for rows that are later than that.
+    pub reconcile: Duration,
+    /// Whether the audit events that the agent's own searches make are left out.
+    pub drop_self_polls: bool,
+    pub token: TokenConfig,
+}
+
+/// Which Confluence is behind a URL.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Product {
+    DataCenter,
+    /// Classic tokens are used at the site's own host; scoped ones at `api.atlassian.com` under the site's cloud id, which is
+    /// looked up if it is not given.
+    Cloud {
+        scoped: bool,
+        cloud_id: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// In milliseconds since 1970.
+    At(i64),
+    /// So long before the first poll.
+    Ago(Duration),
+}
+
+/// What is known of the token besides its text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenConfig {
+    /// Data Center tells the expiry of each token and not which one is in use.
+    pub name: Option<String>,
+    /// In milliseconds since 1970, as the operator recorded it.
+    pub expires_ms: Option<i64>,
+}
+
+/// How a server is spoken to. Serves sources and sinks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpConfig {
+    /// Scheme, host, port and context path; never ends with `/`. Of a Cloud site: `https://acme.atlassian.net`.
+    pub base: Url,
+    pub auth: Auth,
+    pub timeouts: Timeouts,
+    /// `None`: from the environment (`HTTPS_PROXY`, `NO_PROXY`).
+    pub proxy: Option<ProxyConfig>,
+    pub tls: TlsConfig,
+    /// Sent with each request. The values may be secret.
+    pub headers: Vec<(String, Reference)>,
+    pub user_agent: String,
+    /// A longer answer is an error.
+    pub body_bytes_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Auth {
+    None,
+    Bearer(Reference),
+    Basic { user: String, password: Reference },
+}
+
+/// Where a secret is found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reference {
+    /// Read when it changes. A trailing line end does not belong to the secret.
+    File(PathBuf),
+    /// The name of an environment variable.
+    Env(String),
+    /// The name of a systemd credential: a file in `$CREDENTIALS_DIRECTORY`.
+    Systemd(String),
+    /// In the configuration itself.
+    Inline(Secret),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// Until the head of the answer.
+    pub first_byte: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+    /// For all of an exchange.
+    pub whole: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyConfig {
+    /// Without credentials.
+    pub url: Url,
+    pub auth: Option<(String, Reference)>,
+    /// Hosts, domains and networks that are reached directly.
+    pub no_proxy: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TlsConfig {
+    /// PEM. Trusted beside the system's own.
+    pub ca_file: Option<PathBuf>,
+    /// PEM: a certificate chain and its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    pub version_min: TlsVersion,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVersion {
+    #[default]
+    V1_2,
+    V1_3,
+}
