@@ -26,6 +26,8 @@ pub mod access;
 pub mod agent;
 pub mod clock;
 pub mod commands;
+pub mod credential;
+pub mod http;
 pub mod secret;
 pub mod telemetry;
 

@@ -1,0 +1,32 @@
+//! Asks a server, one request after another: for audit APIs, and for whatever else is reached by HTTP.
+//!
+//! No request leaves the configured origin, no redirect is followed, and nothing here logs. What an answer means is
+//! not decided here.
+
+mod build;
+mod client;
+mod error;
+mod redirect;
+#[cfg(test)]
+mod tests;
+
+pub use client::Client;
+pub use error::{HttpError, Phase, TlsProblem, UnreachableCause};
+pub use redirect::RedirectKind;
+pub use reqwest::header::HeaderMap;
+
+/// What a server said: whole, and not longer than `body_bytes_max`.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// Hand it back with [`Client::recycle`] when it has been read.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's text; `None` if it is missing or no plain text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}

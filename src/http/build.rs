@@ -1,0 +1,144 @@
+//! The connections' settings, made from the configuration and the files that it names, and made again when one of these changes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
+use reqwest::header::HeaderValue;
+use reqwest::tls::Version;
+use reqwest::{Certificate, Identity, NoProxy, Proxy, redirect::Policy};
+
+use super::HttpError;
+use super::client::sensitive;
+use crate::config::{HttpConfig, TlsVersion};
+use crate::credential::Credential;
+use crate::secret::Secret;
+
+pub struct Built {
+    pub client: reqwest::Client,
+    pub proxy_password: Option<Credential>,
+    files: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+/// A file that is replaced or rewritten has another one.
+type Stamp = (u64, u64, i64, i64);
+
+impl Built {
+    pub fn new(config: &HttpConfig) -> Result<Built, HttpError> {
+        let tls = &config.tls;
+        let pair = tls
+            .client_certificate
+            .iter()
+            .flat_map(|(chain, key)| [chain, key]);
+        let files = tls.ca_file.iter().chain(pair);
+        // Before the files are read: a change in between is seen as one later.
+        let files = files.map(|path| (path.clone(), stamp(path))).collect();
+        let proxy = config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
+        let mut proxy_password = proxy.map(|(_, password)| Credential::new(password.clone()));
+        Ok(Built {
+            client: client(config, proxy_password.as_mut())?,
+            proxy_password,
+            files,
+        })
+    }
+
+    /// Whether a file has another content than the one that was read.
+    pub fn files_changed(&self) -> bool {
+        self.files.iter().any(|(path, was)| stamp(path) != *was)
+    }
+
+    /// Reads everything again after a change. What is wrong with the new is told once; the old goes on then.
+    pub fn refresh(&mut self, config: &HttpConfig) -> Result<(), HttpError> {
+        if !self.files_changed() && !self.proxy_password.as_ref().is_some_and(Credential::changed) {
+            return Ok(());
+        }
+        *self = Built::new(config)?;
+        Ok(())
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+}
+
+fn client(
+    config: &HttpConfig,
+    proxy_password: Option<&mut Credential>,
+) -> Result<reqwest::Client, HttpError> {
+    // The one provider in the binary. An error says that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .user_agent(&config.user_agent)
+        .connect_timeout(config.timeouts.connect)
+        .tls_version_min(match config.tls.version_min {
+            TlsVersion::V1_2 => Version::TLS_1_2,
+            TlsVersion::V1_3 => Version::TLS_1_3,
+        });
+    let own = config.tls.ca_file.as_deref().map_or(Ok(Vec::new()), ca)?;
+    let proxy_url = config.proxy.as_ref().map(|proxy| &proxy.url);
+    builder = if [Some(&config.base), proxy_url]
+        .iter()
+        .flatten()
+        .any(|url| url.scheme() == "https")
+    {
+        builder.tls_certs_merge(own)
+    } else {
+        // No TLS, so no need for the system to have CA certificates.
+        builder.tls_certs_only(own)
+    };
+    if let Some((chain, key)) = &config.tls.client_certificate {
+        builder = builder.identity(identity(chain, key)?);
+    }
+    if let Some(proxy) = &config.proxy {
+        let wrong = |error: reqwest::Error| HttpError::Build(error.without_url());
+        let mut built = Proxy::all(proxy.url.clone()).map_err(wrong)?;
+        if let (Some((user, _)), Some(password)) = (&proxy.auth, proxy_password) {
+            let password = password.read().map_err(HttpError::Credential)?;
+            built = built.custom_http_auth(basic(user, &password)?);
+        }
+        let direct = NoProxy::from_string(&proxy.no_proxy.join(","));
+        builder = builder.proxy(built.no_proxy(direct));
+    }
+    builder
+        .build()
+        .map_err(|error| HttpError::Build(error.without_url()))
+}
+
+fn ca(path: &Path) -> Result<Vec<Certificate>, HttpError> {
+    let found = Certificate::from_pem_bundle(&read(path)?);
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(HttpError::NoPem {
+            path: path.into(),
+            what: "certificate",
+        }),
+    }
+}
+
+fn identity(chain: &Path, key: &Path) -> Result<Identity, HttpError> {
+    let mut pem = read(key)?;
+    pem.push(b'\n');
+    pem.extend(read(chain)?);
+    Identity::from_pem(&pem).map_err(|_| HttpError::NoPem {
+        path: chain.into(),
+        what: "certificate with its private key",
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, HttpError> {
+    fs::read(path).map_err(|source| HttpError::File {
+        path: path.into(),
+        source,
+    })
+}
+
+/// The value of an `Authorization` or `Proxy-Authorization` header.
+pub fn basic(user: &str, password: &Secret) -> Result<HeaderValue, HttpError> {
+    let text = format!("Basic {}", BASE64.encode(format!("{user}:{}", password.expose())));
+    sensitive(&text, "user and password".into())
+}

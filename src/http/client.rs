@@ -1,0 +1,180 @@
+//! One server and what is needed to ask it.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use tokio::time::timeout;
+use url::Url;
+
+use super::build::{self, Built};
+use super::{Answer, HttpError, Phase, error, redirect};
+use crate::config::{Auth, HttpConfig};
+use crate::credential::Credential;
+
+/// Keeps the connections and the credentials of one configured server.
+pub struct Client {
+    config: HttpConfig,
+    /// Where credentials may be sent: scheme, host, port and the beginning of the path.
+    bases: Vec<Url>,
+    /// Of `Auth`: the token or the password.
+    credential: Option<Credential>,
+    headers: Vec<(HeaderName, Credential)>,
+    built: Built,
+    spare_body: Vec<u8>,
+}
+
+impl Client {
+    /// Reads CA, client certificate and the proxy's password. The other credentials are read with each request.
+    pub fn new(config: &HttpConfig) -> Result<Client, HttpError> {
+        let credential = match &config.auth {
+            Auth::None => None,
+            Auth::Bearer(reference) => Some(reference),
+            Auth::Basic { password, .. } => Some(password),
+        };
+        let headers = config.headers.iter().map(|(name, value)| {
+            let parsed = HeaderName::from_bytes(name.as_bytes());
+            let parsed = parsed.map_err(|_| HttpError::Setting(format!("`{name}` is no name of a header")));
+            Ok((parsed?, Credential::new(value.clone())))
+        });
+        Ok(Client {
+            bases: vec![config.base.clone()],
+            credential: credential.cloned().map(Credential::new),
+            headers: headers.collect::<Result<_, HttpError>>()?,
+            built: Built::new(config)?,
+            config: config.clone(),
+            spare_body: Vec::new(),
+        })
+    }
+
+    /// Lets requests go below `base` too. Credentials are sent there: name only what belongs to the same service.
+    pub fn allow(&mut self, base: Url) {
+        if !self.bases.contains(&base) {
+            self.bases.push(base);
+        }
+    }
+
+    /// GET with the credentials, of a URL below an own base.
+    pub async fn get(&mut self, url: &Url) -> Result<Answer, HttpError> {
+        let mut headers = self.plain_headers()?;
+        if let Some(value) = self.authorization()? {
+            headers.insert(AUTHORIZATION, value);
+        }
+        self.exchange(url, headers).await
+    }
+
+    /// The same without the `Authorization` header.
+    pub async fn get_anonymously(&mut self, url: &Url) -> Result<Answer, HttpError> {
+        let headers = self.plain_headers()?;
+        self.exchange(url, headers).await
+    }
+
+    /// Whether a credential reads differently now: after a refusal, then, it is worth to ask again at once.
+    pub fn credentials_changed(&self) -> bool {
+        let headers = self.headers.iter().map(|(_, value)| value);
+        let mut all = self
+            .credential
+            .iter()
+            .chain(headers)
+            .chain(&self.built.proxy_password);
+        all.any(Credential::changed) || self.built.files_changed()
+    }
+
+    /// Takes back a body, so that the next one needs no new memory.
+    pub fn recycle(&mut self, body: Vec<u8>) {
+        if body.capacity() > self.spare_body.capacity() {
+            self.spare_body = body;
+        }
+    }
+
+    fn plain_headers(&mut self) -> Result<HeaderMap, HttpError> {
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        for (name, credential) in &mut self.headers {
+            let value = credential.read().map_err(HttpError::Credential)?;
+            let what = format!("the value of the header `{name}`");
+            headers.insert(name.clone(), sensitive(value.expose(), what)?);
+        }
+        Ok(headers)
+    }
+
+    fn authorization(&mut self) -> Result<Option<HeaderValue>, HttpError> {
+        let Some(credential) = &mut self.credential else {
+            return Ok(None);
+        };
+        let secret = credential.read().map_err(HttpError::Credential)?;
+        match &self.config.auth {
+            Auth::Basic { user, .. } => Ok(Some(build::basic(user, &secret)?)),
+            _ => {
+                let text = format!("Bearer {}", secret.expose());
+                sensitive(&text, "the token".into()).map(Some)
+            }
+        }
+    }
+
+    async fn exchange(&mut self, url: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
+        if !self.bases.iter().any(|base| redirect::is_below(url, base)) {
+            return Err(HttpError::Foreign {
+                url: redirect::shown(url),
+            });
+        }
+        self.built.refresh(&self.config)?;
+        let mut body = std::mem::take(&mut self.spare_body);
+        body.clear();
+        let whole = self.config.timeouts.whole;
+        let answer = timeout(whole, self.ask(url, headers, body)).await;
+        answer.unwrap_or_else(|_| Err(late(Phase::Whole, whole)))
+    }
+
+    async fn ask(&self, url: &Url, headers: HeaderMap, mut body: Vec<u8>) -> Result<Answer, HttpError> {
+        let (timeouts, bytes_max) = (&self.config.timeouts, self.config.body_bytes_max);
+        let failed = |error| error::from_reqwest(error, url, &self.config);
+        let request = self.built.client.get(url.clone()).headers(headers);
+        let head = timeout(timeouts.first_byte, request.send()).await;
+        let head = head.map_err(|_| late(Phase::Head, timeouts.first_byte))?;
+        let mut response = head.map_err(failed)?;
+        if let Some(to) = redirect_target(&response) {
+            return Err(redirect::error(response.status().as_u16(), to, url));
+        }
+        let announced = response.content_length().unwrap_or(0);
+        if announced > bytes_max as u64 {
+            return Err(HttpError::TooLarge { bytes_max });
+        }
+        body.reserve(announced as usize);
+        loop {
+            let piece = timeout(timeouts.idle, response.chunk()).await;
+            let piece = piece.map_err(|_| late(Phase::Idle, timeouts.idle))?;
+            let Some(piece) = piece.map_err(failed)? else {
+                break;
+            };
+            if body.len() + piece.len() > bytes_max {
+                return Err(HttpError::TooLarge { bytes_max });
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Answer {
+            status: response.status().as_u16(),
+            headers: std::mem::take(response.headers_mut()),
+            body,
+        })
+    }
+}
+
+fn redirect_target(response: &Response) -> Option<&str> {
+    let location = response.headers().get(LOCATION);
+    location
+        .filter(|_| response.status().is_redirection())?
+        .to_str()
+        .ok()
+}
+
+fn late(phase: Phase, after: Duration) -> HttpError {
+    HttpError::Timeout { phase, after }
+}
+
+/// A header's value that no debug output shows.
+pub(super) fn sensitive(text: &str, what: String) -> Result<HeaderValue, HttpError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| HttpError::NoHeader { what })?;
+    value.set_sensitive(true);
+    Ok(value)
+}

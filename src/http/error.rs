@@ -1,0 +1,239 @@
+//! Why there is no answer, in words that an administrator can act on.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustls::{AlertDescription, CertificateError};
+use url::Url;
+
+use super::redirect::RedirectKind;
+use crate::config::HttpConfig;
+use crate::credential::CredentialError;
+
+/// Carries no secret: URLs are told without userinfo and query.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("no credentials to send")]
+    Credential(#[source] CredentialError),
+    #[error("{what} cannot be sent: a header holds no line ends and no control characters; write it again")]
+    NoHeader { what: String },
+    #[error("{0}; change it in the configuration")]
+    Setting(String),
+    #[error("cannot read `{}`; correct its path, or let the agent's user read it", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("`{}` holds no {what} in PEM form (`-----BEGIN …`); convert it with `openssl`, or name another file", path.display())]
+    NoPem { path: PathBuf, what: &'static str },
+    #[error(
+        "TLS cannot be set up; where the system has no CA certificates install the package `ca-certificates`, or name a file with `ca_file`"
+    )]
+    Build(#[source] reqwest::Error),
+    /// Nothing was sent.
+    #[error("`{url}` is not below the configured URL, so nothing is sent there")]
+    Foreign { url: String },
+    #[error("cannot reach `{host}`: {cause}")]
+    Unreachable {
+        host: String,
+        cause: UnreachableCause,
+        source: reqwest::Error,
+    },
+    #[error("no TLS with `{host}`: {problem}")]
+    Tls {
+        host: String,
+        problem: TlsProblem,
+        source: reqwest::Error,
+    },
+    #[error("the proxy does not pass requests to `{host}` on: {remedy}")]
+    Proxy {
+        host: String,
+        remedy: &'static str,
+        source: reqwest::Error,
+    },
+    #[error("{phase} took longer than {after:?}; see how busy the server is, or raise the timeout")]
+    Timeout { phase: Phase, after: Duration },
+    #[error("the answer is longer than {bytes_max} bytes")]
+    TooLarge { bytes_max: usize },
+    #[error("redirected to `{to}` (status {status}): {}", kind.remedy())]
+    Redirect {
+        status: u16,
+        to: String,
+        kind: RedirectKind,
+    },
+    #[error("the connection to `{host}` ended before the answer did; the request is repeated")]
+    Broken { host: String, source: reqwest::Error },
+}
+
+/// What a timeout was waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Phase {
+    #[error("connecting")]
+    Connect,
+    /// From the request on, connecting included.
+    #[error("the wait for the beginning of the answer")]
+    Head,
+    #[error("a pause within the answer")]
+    Idle,
+    #[error("the whole exchange")]
+    Whole,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnreachableCause {
+    #[error("its name cannot be resolved; correct `url` or the host's DNS")]
+    Name,
+    #[error("nothing listens at that port; correct `url`, or start the server")]
+    Refused,
+    #[error("no route; see network and firewall, or set a proxy")]
+    NoRoute,
+    #[error("the connection fails; see network, firewall and proxy")]
+    Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TlsProblem {
+    #[error(
+        "its certificate is issued by nobody whom this system trusts; name the issuer's certificate with `ca_file`"
+    )]
+    UnknownIssuer,
+    #[error("its certificate has expired; renew it on the server, and see this host's clock")]
+    Expired,
+    #[error("its certificate is not valid yet; see the clocks of both hosts")]
+    NotValidYet,
+    #[error("its certificate is for another name; write that name in `url`")]
+    OtherName,
+    #[error("its certificate is not valid; see the cause, and renew it on the server")]
+    Certificate,
+    #[error("it does not accept the client certificate, or there is none; see `client_certificate`")]
+    ClientCertificate,
+    #[error("the two share no TLS version or cipher; see `tls_version_min`, or update the server")]
+    Version,
+    #[error("what answers there speaks no TLS; write `http://` in `url`, or the right port")]
+    NoTls,
+    #[error("the handshake fails; see the cause")]
+    Handshake,
+}
+
+impl RedirectKind {
+    fn remedy(self) -> &'static str {
+        match self {
+            RedirectKind::Login => {
+                "a login page; the token is not accepted, or a single sign-on stands before the API and must let it through"
+            }
+            RedirectKind::OtherOrigin => {
+                "another server, to which no credentials are sent; if Confluence is there, write that in `url`; else a proxy or single sign-on stands before it"
+            }
+            RedirectKind::ToHttps => "write `https://` in `url`",
+            RedirectKind::SameOrigin => "another path; correct `url`, its context path included",
+        }
+    }
+}
+
+/// `url` is what was asked for.
+pub fn from_reqwest(error: reqwest::Error, url: &Url, config: &HttpConfig) -> HttpError {
+    let host = host(url);
+    let source = error.without_url();
+    if source.is_timeout() {
+        // The other timeouts are the client's own.
+        let after = config.timeouts.connect;
+        return HttpError::Timeout {
+            phase: Phase::Connect,
+            after,
+        };
+    }
+    let (tls, kind) = (
+        find::<rustls::Error>(&source).map(tls_problem),
+        find::<io::Error>(&source).map(io::Error::kind),
+    );
+    let (name, tunnel) = (says(&source, "dns error"), says(&source, "tunnel error"));
+    if let Some(problem) = tls {
+        return HttpError::Tls {
+            host,
+            problem,
+            source,
+        };
+    }
+    if tunnel || says(&source, "socks") {
+        let remedy = if says(&source, "authorization required") {
+            "it wants a user and a password; set or correct those of the proxy"
+        } else {
+            "it refuses; let it pass this host, or list the host in `no_proxy`"
+        };
+        return HttpError::Proxy { host, remedy, source };
+    }
+    if !source.is_connect() {
+        return HttpError::Broken { host, source };
+    }
+    if url.scheme() == "https" && kind == Some(ErrorKind::UnexpectedEof) {
+        return HttpError::Tls {
+            host,
+            problem: TlsProblem::Handshake,
+            source,
+        };
+    }
+    let cause = match kind {
+        _ if name => UnreachableCause::Name,
+        Some(ErrorKind::ConnectionRefused) => UnreachableCause::Refused,
+        Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => UnreachableCause::NoRoute,
+        _ => UnreachableCause::Other,
+    };
+    HttpError::Unreachable { host, cause, source }
+}
+
+fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port()
+        .map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
+}
+
+fn tls_problem(error: &rustls::Error) -> TlsProblem {
+    use rustls::Error::*;
+    match error {
+        InvalidCertificate(CertificateError::UnknownIssuer) => TlsProblem::UnknownIssuer,
+        InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            TlsProblem::Expired
+        }
+        InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            TlsProblem::NotValidYet
+        }
+        InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => TlsProblem::OtherName,
+        InvalidCertificate(_) | NoCertificatesPresented => TlsProblem::Certificate,
+        AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate,
+        ) => TlsProblem::ClientCertificate,
+        AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity)
+        | PeerIncompatible(_) => TlsProblem::Version,
+        InvalidMessage(rustls::InvalidMessage::InvalidContentType) => TlsProblem::NoTls,
+        _ => TlsProblem::Handshake,
+    }
+}
+
+/// The causes from the outermost on. An `io::Error` hides the error it was made from: that comes after it.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error: &&'e (dyn Error + 'static)| {
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// The innermost of a type.
+fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    causes(error).filter_map(|cause| cause.downcast_ref()).last()
+}
+
+/// The connector's errors have private types; their texts are what tells them apart.
+fn says(error: &(dyn Error + 'static), text: &str) -> bool {
+    causes(error).any(|cause| cause.to_string().contains(text))
+}

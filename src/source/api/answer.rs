@@ -1,0 +1,273 @@
+//! What an answer of an audit API means, and what an administrator has to do about it.
+
+use std::error::Error;
+use std::fmt::Display;
+
+use crate::config::Product;
+use crate::http::{Answer, HttpError, RedirectKind};
+
+/// Each answer is of one class.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Class {
+    /// JSON with status 200; whether it is a page is for the page's parser to say.
+    Ok,
+    /// 429.
+    RateLimited,
+    /// 502 to 504, a 5xx with `Retry-After`, or too many searches at once.
+    Overloaded {
+        status: u16,
+    },
+    /// Any other 5xx.
+    Server {
+        status: u16,
+    },
+    /// Wrong, expired or no credentials.
+    Authentication {
+        product: Product,
+    },
+    /// Each further try prolongs the lock.
+    Captcha,
+    /// Logged in, and not allowed.
+    Permission {
+        product: Product,
+    },
+    /// A scoped token without the scope.
+    Scope,
+    NotFound {
+        product: Product,
+    },
+    /// HTML where JSON belongs, or a redirect to another server or a login.
+    LoginPage {
+        what: String,
+    },
+    /// Nothing that an audit API says.
+    Protocol {
+        what: String,
+    },
+    Unreachable {
+        what: String,
+    },
+    Timeout {
+        what: String,
+    },
+    TooLarge {
+        bytes_max: usize,
+    },
+    /// A file or a setting on this side.
+    Credential {
+        what: String,
+    },
+}
+
+/// How the next request is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cadence {
+    /// At the poll interval.
+    Normal,
+    /// After a back-off: it passes by itself.
+    BackOff,
+    /// A person has to act, and trying often does harm: a minute, then 15.
+    Slow,
+}
+
+/// `result` is of a request to an audit API of `product`.
+pub fn classify(result: &Result<Answer, HttpError>, product: &Product) -> Class {
+    match result {
+        Ok(answer) => classify_answer(answer, product),
+        Err(error) => classify_error(error),
+    }
+}
+
+/// An answer with status 200 and JSON that is no page: the parser's reason.
+pub fn not_a_page(reason: impl Display) -> Class {
+    let what = format!("the answer is no page of audit events: {reason}");
+    Class::Protocol { what }
+}
+
+fn classify_answer(answer: &Answer, product: &Product) -> Class {
+    let has = |name, value: &str| answer.header(name).is_some_and(|text| text.contains(value));
+    let product = || product.clone();
+    let anonymous = has("x-ausername", "anonymous");
+    match answer.status {
+        429 => Class::RateLimited,
+        status @ 500.. if overloaded(answer) => Class::Overloaded { status },
+        status @ 500.. => Class::Server { status },
+        407 => Class::Unreachable {
+            what: "the proxy wants a user and a password; set or correct those of the proxy".into(),
+        },
+        _ if has("x-seraph-loginreason", "AUTHENTICATION_DENIED")
+            || has("x-authentication-denied-reason", "") =>
+        {
+            Class::Captcha
+        }
+        401 if has("x-failure-category", "FAILURE_CLIENT_SCOPE_CHECK") => Class::Scope,
+        401 => Class::Authentication { product: product() },
+        200 | 403 | 404 if anonymous => Class::Authentication { product: product() },
+        403 => Class::Permission { product: product() },
+        404 => Class::NotFound { product: product() },
+        200 => classify_content(answer),
+        status => Class::Protocol {
+            what: format!("status {status}, which no audit API answers"),
+        },
+    }
+}
+
+fn classify_content(answer: &Answer) -> Class {
+    let content_type = answer.header("content-type").unwrap_or("no content type");
+    let kind = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if kind == "application/json" || kind.ends_with("+json") {
+        Class::Ok
+    } else if kind.contains("html") {
+        Class::LoginPage {
+            what: "an HTML page came instead of JSON".into(),
+        }
+    } else {
+        Class::Protocol {
+            what: format!("`{content_type}` came instead of JSON"),
+        }
+    }
+}
+
+fn overloaded(answer: &Answer) -> bool {
+    matches!(answer.status, 502..=504)
+        || answer.headers.contains_key("retry-after")
+        // Data Center refuses searches beyond a number at once with a plain 500.
+        || String::from_utf8_lossy(&answer.body).to_ascii_lowercase().contains("concurrent")
+}
+
+fn classify_error(error: &HttpError) -> Class {
+    let what = chain(error);
+    match error {
+        HttpError::Credential(_)
+        | HttpError::NoHeader { .. }
+        | HttpError::Setting(_)
+        | HttpError::File { .. }
+        | HttpError::NoPem { .. }
+        | HttpError::Build(_)
+        | HttpError::Foreign { .. } => Class::Credential { what },
+        HttpError::Redirect {
+            kind: RedirectKind::Login | RedirectKind::OtherOrigin,
+            ..
+        } => Class::LoginPage { what },
+        HttpError::Redirect { .. } => Class::Protocol { what },
+        HttpError::Timeout { .. } => Class::Timeout { what },
+        HttpError::TooLarge { bytes_max } => Class::TooLarge {
+            bytes_max: *bytes_max,
+        },
+        HttpError::Unreachable { .. }
+        | HttpError::Tls { .. }
+        | HttpError::Proxy { .. }
+        | HttpError::Broken { .. } => Class::Unreachable { what },
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &HttpError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl Class {
+    /// A word for logs and status.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Class::Ok => "ok",
+            Class::RateLimited => "rate_limited",
+            Class::Overloaded { .. } => "overloaded",
+            Class::Server { .. } => "server_error",
+            Class::Authentication { .. } => "authentication",
+            Class::Captcha => "captcha",
+            Class::Permission { .. } => "permission",
+            Class::Scope => "scope",
+            Class::NotFound { .. } => "not_found",
+            Class::LoginPage { .. } => "login_page",
+            Class::Protocol { .. } => "protocol",
+            Class::Unreachable { .. } => "unreachable",
+            Class::Timeout { .. } => "timeout",
+            Class::TooLarge { .. } => "too_large",
+            Class::Credential { .. } => "credential",
+        }
+    }
+
+    pub fn cadence(&self) -> Cadence {
+        match self {
+            Class::Ok => Cadence::Normal,
+            Class::Authentication { .. }
+            | Class::Captcha
+            | Class::Permission { .. }
+            | Class::Scope
+            | Class::NotFound { .. }
+            | Class::LoginPage { .. }
+            | Class::Credential { .. } => Cadence::Slow,
+            _ => Cadence::BackOff,
+        }
+    }
+
+    /// Cause and remedy, for an administrator.
+    pub fn message(&self) -> String {
+        match self {
+            Class::Ok => "answers".into(),
+            Class::RateLimited => "rate limit reached (status 429); the agent waits as long as the server asks. If it lasts, raise `poll_interval`, or exempt the agent's user from the limit".into(),
+            Class::Overloaded { status } => format!("the server is overloaded or being restarted (status {status}); the agent tries again later. If it lasts, look at the server and the proxy before it"),
+            Class::Server { status } => format!("the server failed (status {status}); the agent tries again later. If it lasts, look into the server's log"),
+            Class::Authentication { product } => authentication(product).into(),
+            Class::Captcha => "Confluence demands a CAPTCHA of the agent's user after failed logins, and each further try prolongs that; correct the credentials, then log in once with a browser as this user, or let an administrator reset the failed logins. A Personal Access Token is not subject to it".into(),
+            Class::Permission { product } => permission(product).into(),
+            Class::Scope => "the token lacks the scope `read:audit-log:confluence` (status 401, scope check failed); make a new token with this scope".into(),
+            Class::NotFound { product } => not_found(product).into(),
+            Class::LoginPage { what } => format!("{what}: a single sign-on or a proxy asks for a login. Let it pass requests to the audit API that carry a token, or see whether the token is still valid; and see that `url` is Confluence's own address"),
+            Class::Protocol { what } => format!("{what}; see that `url` is Confluence's own base URL, context path included, and that no proxy changes its answers"),
+            Class::Unreachable { what } | Class::Timeout { what } | Class::Credential { what } => what.clone(),
+            Class::TooLarge { bytes_max } => format!("the answer is longer than {bytes_max} bytes; the agent asks for fewer events. If it lasts, lower `page_size`"),
+        }
+    }
+}
+
+fn authentication(product: &Product) -> &'static str {
+    match product {
+        Product::DataCenter => {
+            "the credentials are not accepted (status 401 or an anonymous answer): wrong, revoked or expired; make a new Personal Access Token (Confluence 7.9 or later) as an administrator. The agent takes it up from its file without a restart"
+        }
+        Product::Cloud { scoped: false, .. } => {
+            "the credentials are not accepted: wrong, revoked or expired; `user` is the e-mail address of the account that made the API token. A token with scopes needs `scoped = true`"
+        }
+        Product::Cloud { scoped: true, .. } => {
+            "the credentials are not accepted: wrong, revoked or expired; `user` is the e-mail address of the account that made the API token. A token without scopes needs `scoped = false`"
+        }
+    }
+}
+
+fn permission(product: &Product) -> &'static str {
+    match product {
+        Product::DataCenter => {
+            "logged in, but not allowed to read the audit log (status 403): give the agent's user the global permission Confluence Administrator or System Administrator. If it has that, Basic authentication is switched off: use `personal_access_token`"
+        }
+        Product::Cloud { .. } => {
+            "logged in, but not allowed to read the audit log (status 403): make the agent's user a Confluence administrator. A free plan has no audit log"
+        }
+    }
+}
+
+fn not_found(product: &Product) -> &'static str {
+    match product {
+        Product::DataCenter => {
+            "there is no audit API at this address (status 404): `url` lacks the context path or has a wrong one, Confluence is older than 7.5, or its app Audit log is disabled"
+        }
+        Product::Cloud { scoped: false, .. } => {
+            "there is no Confluence at this site (status 404); correct `site`"
+        }
+        Product::Cloud { scoped: true, .. } => {
+            "there is no Confluence with this cloud id (status 404); correct `cloud_id`, or leave it out and let the agent look it up"
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Audit APIs.
+
+pub mod answer;
