@@ -80,17 +80,10 @@ impl Stream {
     }
 
     fn commit(&self) -> Commit {
-        let Progress {
-            files,
-            forget,
-            losses,
-        } = self.ready.clone();
         Commit {
             source: self.name.clone(),
-            files,
-            forget,
+            progress: self.ready.clone(),
             marks: self.marks.iter().flatten().cloned().collect(),
-            losses,
         }
     }
 

@@ -16,6 +16,7 @@ const SPARE_BYTES_MAX: usize = 1024 * 1024;
 pub struct Gate {
     state: Mutex<State>,
     changed: Condvar,
+    stop_asked: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -41,6 +42,12 @@ impl Gate {
     pub fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
+        self.stop_asked.notify_one();
+    }
+
+    /// Waits until no more is to be read. For the one who reads.
+    pub async fn stop_asked(&self) {
+        self.stop_asked.notified().await;
     }
 
     pub fn stopped(&self) -> bool {

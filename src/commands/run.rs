@@ -45,6 +45,19 @@ fn tell(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
                 waiting => writeln!(out, "; {waiting} bytes of an unfinished line wait for their end")?,
             }
         }
+        if let Some(api) = &read.api {
+            write!(
+                out,
+                "{source}: read {} from {} in {} requests",
+                records(api.rows - api.repeated),
+                escape(&api.url),
+                api.requests
+            )?;
+            match api.dropped {
+                0 => writeln!(out)?,
+                dropped => writeln!(out, "; {dropped} of the agent's own searches left out")?,
+            }
+        }
         if let Some(trouble) = &read.trouble {
             writeln!(out, "{source}: {}", escape(trouble))?;
         } else if read.events == 0 {

@@ -35,6 +35,8 @@ pub enum Product {
     Cloud {
         scoped: bool,
         cloud_id: Option<String>,
+        /// Where scoped tokens are used: `https://api.atlassian.com`; Atlassian's government cloud has another.
+        gateway: Url,
     },
 }
 
