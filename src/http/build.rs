@@ -48,13 +48,25 @@ impl Built {
         self.files.iter().any(|(path, was)| stamp(path) != *was)
     }
 
-    /// Reads everything again after a change. What is wrong with the new is told once; the old goes on then.
-    pub fn refresh(&mut self, config: &HttpConfig) -> Result<(), HttpError> {
+    /// Reads everything again after a change. If the new is not usable, half written for instance, the old goes on.
+    pub fn refresh(&mut self, config: &HttpConfig) {
         if !self.files_changed() && !self.proxy_password.as_ref().is_some_and(Credential::changed) {
-            return Ok(());
+            return;
         }
-        *self = Built::new(config)?;
-        Ok(())
+        // Before they are read, as in `new`.
+        let files: Vec<_> = self
+            .files
+            .iter()
+            .map(|(path, _)| (path.clone(), stamp(path)))
+            .collect();
+        match Built::new(config) {
+            Ok(built) => *self = built,
+            Err(error) => {
+                self.files = files;
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(url = %config.base, error, "changed TLS files or proxy password cannot be used; the old ones are");
+            }
+        }
     }
 }
 

@@ -118,7 +118,7 @@ impl Client {
                 url: redirect::shown(url),
             });
         }
-        self.built.refresh(&self.config)?;
+        self.built.refresh(&self.config);
         let mut body = std::mem::take(&mut self.spare_body);
         body.clear();
         let whole = self.config.timeouts.whole;

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt::Display;
 
+use url::Url;
+
 use crate::config::Product;
 use crate::http::{Answer, HttpError, RedirectKind};
 
@@ -82,6 +84,13 @@ pub fn classify(result: &Result<Answer, HttpError>, product: &Product) -> Class 
 pub fn not_a_page(reason: impl Display) -> Class {
     let what = format!("the answer is no page of audit events: {reason}");
     Class::Protocol { what }
+}
+
+/// `path` (relative) below `base`, whose context path is kept.
+pub fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
 }
 
 fn classify_answer(answer: &Answer, product: &Product) -> Class {

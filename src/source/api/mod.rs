@@ -1,3 +1,6 @@
 //! Audit APIs.
 
 pub mod answer;
+pub mod cloud_id;
+pub mod delay;
+pub mod token;

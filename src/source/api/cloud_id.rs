@@ -1,0 +1,73 @@
+//! The id of a Cloud site, which the URL for scoped tokens contains.
+
+use serde::Deserialize;
+use url::Url;
+
+use super::answer::{self, Class};
+use crate::config::Product;
+use crate::http::Client;
+
+/// Where scoped tokens are accepted, and only there.
+pub const API_BASE: &str = "https://api.atlassian.com";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TenantInfo {
+    cloud_id: String,
+}
+
+/// Asks the site, without credentials. `site` is `https://<name>.atlassian.net`.
+pub async fn look_up(client: &mut Client, site: &Url, product: &Product) -> Result<String, Class> {
+    let result = client
+        .get_anonymously(&answer::below(site, "_edge/tenant_info"))
+        .await;
+    match (answer::classify(&result, product), &result) {
+        (Class::Ok, Ok(found)) => parse(&found.body).map_err(|what| Class::Protocol { what }),
+        (Class::NotFound { .. }, _) => Err(Class::Protocol {
+            what: format!("`{site}` is no Cloud site (status 404); correct `site`, or set `cloud_id`"),
+        }),
+        (class, _) => Err(class),
+    }
+}
+
+fn parse(body: &[u8]) -> Result<String, String> {
+    let found: TenantInfo = serde_json::from_slice(body)
+        .map_err(|error| format!("the site does not tell its cloud id: {error}; set `cloud_id`"))?;
+    // It becomes a part of a path to which credentials are sent.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if found.cloud_id.is_empty() || !found.cloud_id.bytes().all(plain) {
+        return Err("the site tells a cloud id that is none; set `cloud_id`".into());
+    }
+    Ok(found.cloud_id)
+}
+
+/// The base URL for a scoped token: `<api>/ex/confluence/<id>`.
+pub fn scoped_base(api: &Url, cloud_id: &str) -> Url {
+    answer::below(api, &format!("ex/confluence/{cloud_id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_id_and_lets_nothing_else_into_a_path() {
+        assert_eq!(parse(br#"{"cloudId":"1f3a-BC"}"#).unwrap(), "1f3a-BC");
+        for wrong in [
+            r#"{"cloudId":""}"#,
+            r#"{"cloudId":"../x"}"#,
+            r#"{"cloudId":"a/b"}"#,
+            r#"{"cloudId":"a?b"}"#,
+            r#"{"cloudId":7}"#,
+            "{}",
+            "",
+        ] {
+            assert!(
+                parse(wrong.as_bytes()).unwrap_err().contains("set `cloud_id`"),
+                "{wrong}"
+            );
+        }
+        let base = scoped_base(&Url::parse(API_BASE).unwrap(), "1f3a");
+        assert_eq!(base.as_str(), "https://api.atlassian.com/ex/confluence/1f3a");
+    }
+}

@@ -1,0 +1,207 @@
+//! When the token in use expires, and when to say so.
+//!
+//! Data Center lists a user's own tokens (`<base>/rest/pat/latest/tokens`, from 7.9 on) and does not say which one made the call. Of
+//! Cloud's tokens nothing tells the expiry: the operator records it as `token_expires`.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use super::answer::{self, Class};
+use super::delay::moment_ms;
+use crate::config::Product;
+use crate::http::Client;
+
+const DAY_MS: i64 = 86_400_000;
+/// So many days ahead it is said; 0 is when it has happened.
+const DAYS_AHEAD: [u32; 6] = [0, 1, 3, 7, 14, 30];
+
+/// What the list of tokens says about the one in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expiry {
+    /// The token with this name, at this moment in milliseconds since 1970.
+    At { name: String, expires_ms: i64 },
+    /// It never expires, or there is none.
+    Never,
+    /// None has the name that the operator gave; these are the names.
+    NoSuchToken { names: Vec<String> },
+}
+
+/// One warning for each of 30, 14, 7, 3 and 1 days ahead, and one afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warning {
+    /// 30, 14, 7, 3, 1, or 0 for a token that has expired. Remember it with `expires_ms`.
+    pub days: u32,
+    pub expires_ms: i64,
+    /// Negative when it has expired.
+    pub left_ms: i64,
+}
+
+/// The warning that is due now and was not given yet. `last_warned_days` is the [`Warning::days`] given last for this very
+/// `expires_ms`: a new token starts with `None`.
+pub fn due(expires_ms: i64, now_ms: i64, last_warned_days: Option<u32>) -> Option<Warning> {
+    let left_ms = expires_ms.saturating_sub(now_ms);
+    let days = *DAYS_AHEAD
+        .iter()
+        .find(|days| left_ms <= i64::from(**days) * DAY_MS)?;
+    let said = last_warned_days.is_some_and(|last| last <= days);
+    (!said).then_some(Warning {
+        days,
+        expires_ms,
+        left_ms,
+    })
+}
+
+impl Warning {
+    /// For log, `check`, health and the event in the stream.
+    pub fn message(&self) -> String {
+        let when = Timestamp::from_millisecond(self.expires_ms).unwrap_or_default();
+        let when = when.strftime("%Y-%m-%d %H:%M UTC");
+        let remedy = "make a new one and put it in the old one's place; the agent takes it up without a restart if it is in a file";
+        match self.left_ms {
+            ..=0 => format!("the token expired on {when}; {remedy}"),
+            left if left < DAY_MS => format!("the token expires in less than a day, on {when}; {remedy}"),
+            left if left < 2 * DAY_MS => format!("the token expires in 1 day, on {when}; {remedy}"),
+            left => format!("the token expires in {} days, on {when}; {remedy}", left / DAY_MS),
+        }
+    }
+}
+
+/// Asks a Data Center. `name` is what the operator calls the token; without it, it is the one that expires soonest.
+pub async fn fetch(
+    client: &mut Client,
+    base: &Url,
+    name: Option<&str>,
+    now_ms: i64,
+) -> Result<Expiry, Class> {
+    let result = client.get(&answer::below(base, "rest/pat/latest/tokens")).await;
+    match answer::classify(&result, &Product::DataCenter) {
+        Class::Ok => {
+            let body = result.map(|answer| answer.body).unwrap_or_default();
+            let expiry = expiry(&body, name, now_ms);
+            client.recycle(body);
+            expiry.map_err(|reason| Class::Protocol {
+                what: format!("the answer is no list of tokens: {reason}"),
+            })
+        }
+        class => Err(class),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Token {
+    name: String,
+    /// A date. Missing or null: never.
+    expiring_at: Option<Value>,
+}
+
+/// Reads the list of tokens.
+pub fn expiry(body: &[u8], name: Option<&str>, now_ms: i64) -> Result<Expiry, serde_json::Error> {
+    let tokens: Vec<Token> = serde_json::from_slice(body)?;
+    let at = |token: &Token| {
+        let expires_ms = moment(token.expiring_at.as_ref()?)?;
+        Some(Expiry::At {
+            name: token.name.clone(),
+            expires_ms,
+        })
+    };
+    let Some(name) = name else {
+        // The call was accepted: it was made with none that has expired.
+        let alive = tokens.iter().filter_map(at).filter_map(|expiry| match expiry {
+            Expiry::At { expires_ms, .. } if expires_ms > now_ms => Some((expires_ms, expiry)),
+            _ => None,
+        });
+        return Ok(alive
+            .min_by_key(|(at, _)| *at)
+            .map_or(Expiry::Never, |(_, expiry)| expiry));
+    };
+    Ok(match tokens.iter().find(|token| token.name == name) {
+        Some(token) => at(token).unwrap_or(Expiry::Never),
+        None => Expiry::NoSuchToken {
+            names: tokens.into_iter().map(|token| token.name).collect(),
+        },
+    })
+}
+
+fn moment(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => moment_ms(text),
+        value => value.as_i64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_795_262_400_000;
+
+    #[test]
+    fn each_warning_comes_once_and_a_new_token_starts_anew() {
+        let expires_ms = NOW_MS + 40 * DAY_MS;
+        let (mut last, mut said) = (None, Vec::new());
+        for hour in 0..24 * 45 {
+            if let Some(warning) = due(expires_ms, NOW_MS + hour * 3_600_000, last) {
+                said.push((hour / 24, warning.days));
+                last = Some(warning.days);
+            }
+        }
+        assert_eq!(said, [(10, 30), (26, 14), (33, 7), (37, 3), (39, 1), (40, 0)]);
+        assert_eq!(due(expires_ms + 365 * DAY_MS, NOW_MS, None), None);
+    }
+
+    #[test]
+    fn an_agent_that_was_stopped_says_only_the_latest() {
+        let days = |left_days: i64, last| due(NOW_MS + left_days * DAY_MS, NOW_MS, last).map(|due| due.days);
+        assert_eq!(days(31, None), None);
+        assert_eq!(days(30, None), Some(30));
+        assert_eq!(days(5, None), Some(7));
+        assert_eq!(days(5, Some(30)), Some(7));
+        assert_eq!(days(5, Some(7)), None);
+        assert_eq!(days(-300, Some(7)), Some(0));
+        assert_eq!(days(-300, Some(0)), None);
+        assert_eq!(due(i64::MIN, i64::MAX, Some(0)), None);
+    }
+
+    #[test]
+    fn messages_name_the_day_and_the_remedy() {
+        let message = |left_ms| due(NOW_MS + left_ms, NOW_MS, None).unwrap().message();
+        assert!(
+            message(6 * DAY_MS)
+                .starts_with("the token expires in 6 days, on 2026-11-27 12:00 UTC; make a new one")
+        );
+        assert!(message(DAY_MS).contains("in 1 day, on 2026-11-22"));
+        assert!(message(1).contains("in less than a day, on 2026-11-21"));
+        assert!(message(-DAY_MS).contains("expired on 2026-11-20"));
+    }
+
+    const TOKENS: &str = r#"[
+        {"id":1,"name":"old","createdAt":"2025-01-01T10:00:00.000Z","expiringAt":"2026-01-01T10:00:00.000Z"},
+        {"id":2,"name":"late","createdAt":"2026-01-01T10:00:00.000Z","expiringAt":"2027-06-01T10:00:00.000Z"},
+        {"id":3,"name":"soon","createdAt":"2026-01-01T10:00:00.000Z","lastAccessedAt":null,"expiringAt":"2026-12-01T10:00:00Z"},
+        {"id":4,"name":"always","createdAt":"2026-01-01T10:00:00.000Z"},
+        {"id":5,"name":"null","expiringAt":null}]"#;
+
+    #[test]
+    fn the_named_token_or_the_one_that_expires_soonest() {
+        let find = |name| expiry(TOKENS.as_bytes(), name, NOW_MS).unwrap();
+        let at = |name: &str, date: &str| Expiry::At {
+            name: name.into(),
+            expires_ms: moment_ms(date).unwrap(),
+        };
+        assert_eq!(find(None), at("soon", "2026-12-01T10:00:00Z"));
+        assert_eq!(find(Some("late")), at("late", "2027-06-01T10:00:00Z"));
+        assert_eq!(find(Some("old")), at("old", "2026-01-01T10:00:00Z"));
+        assert_eq!(find(Some("always")), Expiry::Never);
+        assert_eq!(find(Some("null")), Expiry::Never);
+        let names = ["old", "late", "soon", "always", "null"]
+            .map(String::from)
+            .to_vec();
+        assert_eq!(find(Some("other")), Expiry::NoSuchToken { names });
+        assert_eq!(expiry(b"[]", None, NOW_MS).unwrap(), Expiry::Never);
+        assert!(expiry(b"{}", None, NOW_MS).is_err());
+        assert!(expiry(b"<html>", None, NOW_MS).is_err());
+    }
+}
