@@ -54,17 +54,14 @@ impl Built {
             return;
         }
         // Before they are read, as in `new`.
-        let files: Vec<_> = self
-            .files
-            .iter()
-            .map(|(path, _)| (path.clone(), stamp(path)))
-            .collect();
-        match Built::new(config) {
-            Ok(built) => *self = built,
+        for (path, was) in &mut self.files {
+            *was = stamp(path);
+        }
+        match client(config, self.proxy_password.as_mut()) {
+            Ok(client) => self.client = client,
             Err(error) => {
-                self.files = files;
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(url = %config.base, error, "changed TLS files or proxy password cannot be used; the old ones are");
+                tracing::warn!(url = %config.base, error, "changed TLS files cannot be used; the old ones are");
             }
         }
     }
