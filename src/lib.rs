@@ -26,6 +26,7 @@ pub mod access;
 pub mod agent;
 pub mod clock;
 pub mod commands;
+pub mod credential;
 pub mod secret;
 pub mod telemetry;
 
