@@ -1,6 +1,6 @@
 //! Asks a server, one request after another: for audit APIs, and for whatever else is reached by HTTP.
 //!
-//! No request leaves the configured origin, no redirect is followed, and nothing here logs. What an answer means is
+//! No request leaves the configured origin, no redirect is followed, and no header is logged. What an answer means is
 //! not decided here.
 
 mod build;

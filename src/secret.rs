@@ -2,7 +2,31 @@
 
 use std::fmt;
 
-/// Has no textual form: it can be used, and not printed, logged or serialised.
+/// Has no textual form: it can be used, and not printed, logged or serialised. These do not compile, and not for another
+/// reason than that:
+///
+/// ```compile_fail,E0277
+/// let secret = confluence_audit_agent::secret::Secret::new("x");
+/// println!("{}", secret);
+/// ```
+///
+/// ```compile_fail,E0277
+/// let secret = confluence_audit_agent::secret::Secret::new("x");
+/// serde_json::to_string(&secret);
+/// ```
+///
+/// ```compile_fail,E0599
+/// let secret = confluence_audit_agent::secret::Secret::new("x");
+/// secret.to_string();
+/// ```
+///
+/// and this does:
+///
+/// ```
+/// let secret = confluence_audit_agent::secret::Secret::new("x");
+/// assert_eq!(secret.expose(), "x");
+/// assert_eq!(format!("{secret:?} {secret:#?}"), "Secret(…) Secret(…)");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

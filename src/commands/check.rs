@@ -1,6 +1,7 @@
 //! `check`: can the agent do its work here, and what to do if not. Looks only; creates and opens nothing for
 //! writing.
 
+mod api;
 mod files;
 mod writing;
 
@@ -35,6 +36,9 @@ pub fn check(options: &Options, colour: bool, out: &mut dyn Write) -> io::Result
     user(&mut report)?;
     for source in &config.sources {
         source_place(source, &mut report)?;
+        if let Some(config) = &source.api {
+            api::check(&format!("source {}", source.name), config, &mut report)?;
+        }
     }
     writing::state_dir(&config.state_dir, &mut report)?;
     for sink in &config.sinks {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::errors::ConfigError;
 use super::home::HomeFound;
 use super::remote::ApiConfig;
 pub use crate::format::Name as FormatKind;
@@ -28,6 +29,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// At least one; names are unique.
     pub sinks: Vec<SinkConfig>,
+    /// What works and is not as it should be. `check` shows it, `run` logs it once.
+    pub warnings: Vec<ConfigError>,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             event: EventConfig::default(),
             sources: Vec::new(),
             sinks: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }

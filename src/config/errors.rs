@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::telemetry::escape::escape;
 
-/// One thing that is wrong, and the way out.
+/// One thing that is wrong, or in a warning not as it should be, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// File and line (from 1); `None` for an option of the command line or what is no line's fault.

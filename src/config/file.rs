@@ -1,5 +1,9 @@
 //! From a configuration file's tables to a `Config`.
 
+mod address;
+mod api;
+mod credentials;
+mod http;
 mod sink;
 mod source;
 
@@ -61,9 +65,9 @@ impl<P> Default for Seen<P> {
 pub fn read(file: &Path, text: &str, sinks_follow: bool) -> Result<Config, ConfigErrors> {
     let mut problems = Problems::new(file, text);
     let config = Table::parse(&mut problems).map(|root| root_table(root, sinks_follow, &mut problems).0);
-    let errors = problems.into_errors();
+    let (errors, warnings) = problems.into_parts();
     match config {
-        Some(config) if errors.is_empty() => Ok(config),
+        Some(config) if errors.is_empty() => Ok(Config { warnings, ..config }),
         _ => Err(ConfigErrors(errors)),
     }
 }
@@ -248,6 +252,7 @@ fn belongs_to(key: &str) -> Option<&'static str> {
         | "entries_vanished_max"
         | "notify"
         | "read_bytes" => Some("[[source]]"),
+        key if api::KEYS.contains(&key) => Some("[[source]]"),
         "path" | "rotate_bytes" | "rotate_daily" | "keep" => Some("[[sink]]"),
         "level" => Some("[log]"),
         "tags" | "namespace" | "preserve_original" => Some("[event]"),

@@ -20,6 +20,7 @@ pub struct Problems<'t> {
     file: &'t Path,
     text: &'t str,
     found: Vec<(usize, ConfigError)>,
+    warnings: Vec<(usize, ConfigError)>,
 }
 
 impl<'t> Problems<'t> {
@@ -28,19 +29,28 @@ impl<'t> Problems<'t> {
             file,
             text,
             found: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
+    /// Something is wrong.
     pub fn add(&mut self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
-        let place = Some((self.file.to_path_buf(), self.line(span)));
-        self.found.push((
-            span.start,
-            ConfigError {
-                place,
-                key: key.into(),
-                message: message.into(),
-            },
-        ));
+        let error = self.at(span, key.into(), message.into());
+        self.found.push((span.start, error));
+    }
+
+    /// Something works and is not as it should be.
+    pub fn warn(&mut self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
+        let warning = self.at(span, key.into(), message.into());
+        self.warnings.push((span.start, warning));
+    }
+
+    fn at(&self, span: &Span, key: String, message: String) -> ConfigError {
+        ConfigError {
+            place: Some((self.file.to_path_buf(), self.line(span))),
+            key,
+            message,
+        }
     }
 
     /// The line, from 1, in which something stands.
@@ -49,14 +59,18 @@ impl<'t> Problems<'t> {
         before.filter(|byte| **byte == b'\n').count() + 1
     }
 
-    /// All errors in the order of the file.
-    pub fn into_errors(mut self) -> Vec<ConfigError> {
-        self.found.sort_by_key(|(start, _)| *start);
-        self.found.into_iter().map(|(_, error)| error).collect()
+    /// All errors, and all warnings, in the order of the file.
+    pub fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigError>) {
+        let sorted = |mut list: Vec<(usize, ConfigError)>| {
+            list.sort_by_key(|(start, _)| *start);
+            list.into_iter().map(|(_, error)| error).collect()
+        };
+        (sorted(self.found), sorted(self.warnings))
     }
 }
 
 /// A value that was found, where, and the path of its key.
+#[derive(Clone)]
 pub struct Found<T> {
     pub value: T,
     pub span: Span,
@@ -81,21 +95,17 @@ impl<'t> Table<'t> {
         let (root, errors) = DeTable::parse_recoverable(problems.text);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
-            let line = problems
-                .text
-                .lines()
-                .nth(problems.line(&span) - 1)
-                .unwrap_or("")
-                .trim();
+            let line = problems.text.lines().nth(problems.line(&span) - 1);
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            problems.add(&span, "", format!("not valid TOML: {message}: `{line}`"));
+            let shown = shown(line.unwrap_or("").trim());
+            problems.add(&span, "", format!("not valid TOML: {message}: `{shown}`"));
         }
         errors
             .is_empty()
             .then(|| Table::new(String::new(), root.span(), root.into_inner()))
     }
 
-    fn new(path: String, span: Span, entries: DeTable<'t>) -> Table<'t> {
+    pub(super) fn new(path: String, span: Span, entries: DeTable<'t>) -> Table<'t> {
         Table {
             path,
             span,
@@ -153,11 +163,26 @@ impl<'t> Table<'t> {
         self.place_of(key).is_some()
     }
 
+    /// Whether a key is there, asked for or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.had(key) || self.entries.contains_key(key)
+    }
+
     /// Whether an unknown key is there that was probably meant to be this one.
     pub fn has_like(&self, key: &str) -> bool {
         self.entries
             .keys()
             .any(|name| nearest(name.get_ref(), &[key]).is_some())
+    }
+
+    /// Takes a value of whatever type.
+    pub(super) fn any(&mut self, key: &'static str) -> Option<Found<DeValue<'t>>> {
+        let value = self.take(key)?;
+        Some(Found {
+            span: value.span(),
+            value: value.into_inner(),
+            key: self.key(key),
+        })
     }
 
     /// Takes a value that `read` understands; otherwise says that `wanted` is wanted.
@@ -215,6 +240,15 @@ impl<'t> Table<'t> {
         })?;
         let table = |(n, (span, entries))| Table::new(format!("{key}#{}.", n + 1), span, entries);
         Some(found.value.into_iter().enumerate().map(table).collect())
+    }
+}
+
+/// What may be shown of a line: never a value, which could be somebody's token.
+fn shown(line: &str) -> String {
+    match line.split_once('=') {
+        Some((key, _)) => format!("{}= …", key),
+        None if line.starts_with('[') => line.to_string(),
+        None => "…".to_string(),
     }
 }
 

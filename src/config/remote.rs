@@ -26,6 +26,30 @@ pub struct ApiConfig {
     pub token: TokenConfig,
 }
 
+impl ApiConfig {
+    /// The defaults.
+    pub fn new(product: Product, http: HttpConfig) -> ApiConfig {
+        ApiConfig {
+            product,
+            http,
+            // A first run shows events at once and asks little of the server. Who wants the history says from when.
+            start: Start::Ago(Duration::from_secs(86_400)),
+            // Each search leaves an audit event in Confluence, so once a minute and no more.
+            poll_interval: Duration::from_secs(60),
+            // The most that Confluence gives: the fewest requests.
+            page_size: 1000,
+            // Nodes whose clocks differ and transactions that commit late are well inside it, and five minutes of rows
+            // are mostly one page.
+            overlap: Duration::from_secs(300),
+            // A node that was cut off from the database for a while, or a queue that stood still.
+            reconcile: Duration::from_secs(3600),
+            // An audit trail has no holes that nobody asked for.
+            drop_self_polls: false,
+            token: TokenConfig::default(),
+        }
+    }
+}
+
 /// Which Confluence is behind a URL.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Product {
@@ -60,7 +84,8 @@ pub struct TokenConfig {
 /// How a server is spoken to. Serves sources and sinks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
-    /// Scheme, host, port and context path; never ends with `/`. Of a Cloud site: `https://acme.atlassian.net`.
+    /// Scheme, host, port and context path, the latter without a slash at its end. Where there is none the path is `/`,
+    /// as `Url` has it. Of a Cloud site: `https://acme.atlassian.net/`.
     pub base: Url,
     pub auth: Auth,
     pub timeouts: Timeouts,
@@ -72,6 +97,24 @@ pub struct HttpConfig {
     pub user_agent: String,
     /// A longer answer is an error.
     pub body_bytes_max: usize,
+}
+
+impl HttpConfig {
+    /// The defaults, for a server at `base`.
+    pub fn new(base: Url, auth: Auth) -> HttpConfig {
+        HttpConfig {
+            base,
+            auth,
+            timeouts: Timeouts::within(Timeouts::DEFAULT),
+            proxy: None,
+            tls: TlsConfig::default(),
+            headers: Vec::new(),
+            // Who reads the server's access log sees what asks.
+            user_agent: format!("{}/{}", crate::NAME, env!("CARGO_PKG_VERSION")),
+            // A page of 1000 rows has one or two megabytes. There is room for long texts, and an end.
+            body_bytes_max: 64 << 20,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +148,24 @@ pub struct Timeouts {
     pub whole: Duration,
 }
 
+impl Timeouts {
+    /// A minute: a page takes seconds on a busy database, and what takes a minute does not come any more.
+    pub const DEFAULT: Duration = Duration::from_secs(60);
+
+    /// The defaults in an exchange that may take this long.
+    pub fn within(whole: Duration) -> Timeouts {
+        Timeouts {
+            // Time for three lost packets and the greetings of TLS.
+            connect: whole.min(Duration::from_secs(10)),
+            // A server under load is busy first and sends then: all of the time may be spent here.
+            first_byte: whole,
+            // Whoever sends does not pause for so long; a connection that a firewall forgot does.
+            idle: whole.min(Duration::from_secs(30)),
+            whole,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProxyConfig {
     /// Without credentials.
@@ -125,6 +186,7 @@ pub struct TlsConfig {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsVersion {
+    /// What every Confluence that is still supported speaks.
     #[default]
     V1_2,
     V1_3,

@@ -48,13 +48,22 @@ impl Built {
         self.files.iter().any(|(path, was)| stamp(path) != *was)
     }
 
-    /// Reads everything again after a change. What is wrong with the new is told once; the old goes on then.
-    pub fn refresh(&mut self, config: &HttpConfig) -> Result<(), HttpError> {
+    /// Reads everything again after a change. If the new is not usable, half written for instance, the old goes on.
+    pub fn refresh(&mut self, config: &HttpConfig) {
         if !self.files_changed() && !self.proxy_password.as_ref().is_some_and(Credential::changed) {
-            return Ok(());
+            return;
         }
-        *self = Built::new(config)?;
-        Ok(())
+        // Before they are read, as in `new`.
+        for (path, was) in &mut self.files {
+            *was = stamp(path);
+        }
+        match client(config, self.proxy_password.as_mut()) {
+            Ok(client) => self.client = client,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(url = %config.base, error, "changed TLS files cannot be used; the old ones are");
+            }
+        }
     }
 }
 

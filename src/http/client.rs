@@ -21,6 +21,8 @@ pub struct Client {
     credential: Option<Credential>,
     headers: Vec<(HeaderName, Credential)>,
     built: Built,
+    /// The last answer was 401: files are read again even if they look the same.
+    refused: bool,
     spare_body: Vec<u8>,
 }
 
@@ -43,6 +45,7 @@ impl Client {
             headers: headers.collect::<Result<_, HttpError>>()?,
             built: Built::new(config)?,
             config: config.clone(),
+            refused: false,
             spare_body: Vec::new(),
         })
     }
@@ -60,7 +63,9 @@ impl Client {
         if let Some(value) = self.authorization()? {
             headers.insert(AUTHORIZATION, value);
         }
-        self.exchange(url, headers).await
+        let result = self.exchange(url, headers).await;
+        self.refused = result.as_ref().is_ok_and(|answer| answer.status == 401);
+        result
     }
 
     /// The same without the `Authorization` header.
@@ -102,7 +107,11 @@ impl Client {
         let Some(credential) = &mut self.credential else {
             return Ok(None);
         };
-        let secret = credential.read().map_err(HttpError::Credential)?;
+        let secret = match self.refused {
+            true => credential.reread(),
+            false => credential.read(),
+        };
+        let secret = secret.map_err(HttpError::Credential)?;
         match &self.config.auth {
             Auth::Basic { user, .. } => Ok(Some(build::basic(user, &secret)?)),
             _ => {
@@ -118,7 +127,7 @@ impl Client {
                 url: redirect::shown(url),
             });
         }
-        self.built.refresh(&self.config)?;
+        self.built.refresh(&self.config);
         let mut body = std::mem::take(&mut self.spare_body);
         body.clear();
         let whole = self.config.timeouts.whole;

@@ -1,14 +1,38 @@
-//! `[[source]]`.
+//! `[[source]]`: which Confluence, and its audit files.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DAY, GIB, HOUR, KIB, Seen, absolute, belongs_to, name, set};
+use super::{DAY, GIB, HOUR, KIB, SEC, Seen, absolute, api, belongs_to, name, set};
 use crate::config::checked::*;
 use crate::config::home::{self, HomeFound};
-use crate::config::raw::{Problems, Table};
+use crate::config::raw::{Problems, Span, Table};
 
-const SEC: Duration = Duration::from_secs(1);
+/// The keys that only files have.
+const FILES_KEYS: [&str; 14] = [
+    "home",
+    "files",
+    "start_at",
+    "record_bytes_max",
+    "sweep_interval",
+    "rotate_grace",
+    "open_files_max",
+    "deleted_files_max",
+    "deleted_bytes_max",
+    "deleted_age_max",
+    "retention",
+    "entries_vanished_max",
+    "notify",
+    "read_bytes",
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Files,
+    Api,
+    /// Both, of the same Confluence.
+    Auto,
+}
 
 /// `None` when something without which there is no source is missing or wrong; that has been reported then.
 pub fn table(
@@ -18,17 +42,108 @@ pub fn table(
     problems: &mut Problems,
 ) -> Option<SourceConfig> {
     let name = name(&mut table, "source", "wiki", &mut seen.names, problems);
-    let kind = table.choice("type", &[("data_center", ())], &["cloud"], problems);
-    if kind.is_none() && !table.had("type") {
+    let types = [("data_center", false), ("cloud", true)];
+    let cloud = table.choice("type", &types, &[], problems);
+    if cloud.is_none() && !table.had("type") {
         problems.add(
             &table.span,
             table.key("type"),
-            "is missing; add `type = \"data_center\"`",
+            "is missing; add `type = \"data_center\"` or `type = \"cloud\"`",
         );
     }
-    table.choice("mode", &[("files", ())], &["api", "auto"], problems);
-    let place = place(&mut table, seen, problems);
+    let cloud = cloud.map_or(table.has("site"), |found| found.value);
+    let mode = mode(&mut table, cloud, problems);
+    let wants_files = mode != Mode::Api;
+    let place = place(&mut table, wants_files, seen, problems);
+    let files = files(&mut table, problems);
+    let api = api::table(&mut table, cloud, mode != Mode::Files, problems);
+    misplaced(&table, cloud, mode, problems);
+    if let Some(api) = &api {
+        let span = table
+            .place_of(if cloud { "site" } else { "url" })
+            .unwrap_or(&table.span);
+        let message = "so each event would come twice; remove one of the two";
+        only_here(
+            "polls the same API",
+            api.http.base.as_str(),
+            message,
+            span,
+            &table,
+            seen,
+            problems,
+        );
+    }
+    *keys = table.finish(belongs_to, problems);
 
+    let files = wants_files.then_some(FilesConfig {
+        place: place?,
+        ..files
+    });
+    let name = name?;
+    Some(SourceConfig {
+        site: Some(name.clone()),
+        name,
+        files,
+        api,
+    })
+}
+
+/// What `mode` says, or the other keys where it says nothing.
+fn mode(table: &mut Table, cloud: bool, problems: &mut Problems) -> Mode {
+    let modes = [("files", Mode::Files), ("api", Mode::Api), ("auto", Mode::Auto)];
+    let typed = table.choice("mode", &modes, &[], problems);
+    if cloud {
+        if let Some(typed) = typed.filter(|typed| typed.value != Mode::Api) {
+            let message = "reads audit files, and Cloud has none; write `mode = \"api\"`, or leave it out";
+            problems.add(&typed.span, typed.key, message);
+        }
+        return Mode::Api;
+    }
+    let url = table.has("url") || table.has_like("url");
+    let files = table.has("home") || table.has("files");
+    match (typed, url, files) {
+        (Some(typed), ..) => typed.value,
+        (None, true, true) => Mode::Auto,
+        (None, true, false) => Mode::Api,
+        (None, false, _) => Mode::Files,
+    }
+}
+
+/// Reports keys that the mode has no use for.
+fn misplaced(table: &Table, cloud: bool, mode: Mode, problems: &mut Problems) {
+    let present = |keys: &'static [&'static str]| {
+        let place = |key: &&'static str| table.place_of(key).map(|span| (*key, span.clone()));
+        keys.iter().filter_map(move |key| place(key))
+    };
+    if mode == Mode::Files {
+        // One message will do where `url` alone is missing.
+        let typed = table.had("mode");
+        let keys = present(&api::KEYS).take(if typed { usize::MAX } else { 1 });
+        for (key, span) in keys {
+            let message = if typed {
+                "is for the audit API, which `mode = \"files\"` does not use; remove it, or write `mode = \"auto\"`"
+            } else {
+                "is for the audit API, and there is no address; add `url = \"https://confluence.example.com\"`, or remove this"
+            };
+            problems.add(&span, table.key(key), message);
+        }
+    }
+    if mode == Mode::Api {
+        for (key, span) in present(&FILES_KEYS) {
+            let message = match (key, cloud) {
+                ("start_at", _) => "is for audit files; an API begins at `start`, as in `start = \"30d\"`",
+                (_, true) => "is for audit files, and Cloud has none; remove it",
+                (_, false) => {
+                    "is for audit files, which are not read here; remove it, or write `mode = \"auto\"` and `home`"
+                }
+            };
+            problems.add(&span, table.key(key), message);
+        }
+    }
+}
+
+/// Reads every key that concerns files, but for the place.
+fn files(table: &mut Table, problems: &mut Problems) -> FilesConfig {
     let mut files = FilesConfig::new(Place::Files(Vec::new()));
     let starts = [("beginning", StartAt::Beginning), ("end", StartAt::End)];
     set(
@@ -77,26 +192,20 @@ pub fn table(
     set(&mut files.notify, table.flag("notify", problems));
     let read_bytes = table.size("read_bytes", 4 * KIB..=64 << 20, problems);
     set(&mut files.read_bytes, read_bytes.map(|bytes| bytes as usize));
-    *keys = table.finish(belongs_to, problems);
-
-    files.place = place?;
-    let name = name?;
-    Some(SourceConfig {
-        site: Some(name.clone()),
-        name,
-        files: Some(files),
-        api: None,
-    })
+    files
 }
 
 /// Where a source reads: homes and patterns must not be another source's.
-fn place(table: &mut Table, seen: &mut Seen<String>, problems: &mut Problems) -> Option<Place> {
+fn place(table: &mut Table, wanted: bool, seen: &mut Seen<String>, problems: &mut Problems) -> Option<Place> {
     let dir = table.text("home", home::DEFAULT_HOME, problems);
     let patterns = table.texts("files", "/srv/confluence/log/audit/*.audit.log", problems);
     let span = patterns
         .as_ref()
         .map_or(&table.span, |patterns| &patterns.span)
         .clone();
+    if !wanted {
+        return Some(Place::Files(Vec::new()));
+    }
     let place = match (dir, patterns) {
         (Some(_), Some(patterns)) => {
             let message = "stands beside `home`, which finds the files itself; keep one of the two";
@@ -124,18 +233,38 @@ fn place(table: &mut Table, seen: &mut Seen<String>, problems: &mut Problems) ->
         Place::Home { dir, .. } => vec![dir.to_string_lossy().into_owned()],
         Place::Files(patterns) => patterns.clone(),
     };
+    let message = "so each event would come twice; give each source its own `home` or `files`";
+    for same in same {
+        only_here(
+            "reads the same files",
+            &same,
+            message,
+            &span,
+            table,
+            seen,
+            problems,
+        );
+    }
+    Some(place)
+}
+
+/// Reports that another source takes its events from the same place.
+fn only_here(
+    what: &str,
+    place: &str,
+    way_out: &str,
+    span: &Span,
+    table: &Table,
+    seen: &mut Seen<String>,
+    problems: &mut Problems,
+) {
     let own = table.key("");
     let own = own.trim_end_matches('.');
-    if let Some((_, other)) = seen.places.iter().find(|(place, _)| same.contains(place)) {
-        let message = format!(
-            "reads the same files as `{other}` ({}), so each event would come twice; give each source its own `home` or `files`",
-            same.join(", ")
-        );
-        problems.add(&span, own, message);
+    let other = seen.places.iter().find(|(other, _)| other == place);
+    if let Some((_, other)) = other.filter(|(_, other)| other != own) {
+        problems.add(span, own, format!("{what} as `{other}` ({place}), {way_out}"));
     }
-    seen.places
-        .extend(same.into_iter().map(|place| (place, own.to_string())));
-    Some(place)
+    seen.places.push((place.to_string(), own.to_string()));
 }
 
 /// Says what is wrong with glob patterns.

@@ -17,7 +17,7 @@ fn parse(text: &str) -> (Config, Keys) {
     let mut problems = Problems::new(Path::new(NO_FILE), text);
     let root = Table::parse(&mut problems).expect("valid TOML");
     let parsed = root_table(root, false, &mut problems);
-    assert_eq!(ConfigErrors(problems.into_errors()).to_string(), "");
+    assert_eq!(ConfigErrors(problems.into_parts().0).to_string(), "");
     parsed
 }
 
@@ -174,6 +174,7 @@ keep = 15
                 kind: SinkKind::File(file),
             },
         ],
+        warnings: Vec::new(),
     };
     assert_eq!(config, expected);
 }

@@ -1,0 +1,343 @@
+//! An audit API: can it be reached, who is the agent there, may it read events, and until when.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::ToSocketAddrs;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::Report;
+use crate::clock;
+use crate::commands::run::chain;
+use crate::config::{ApiConfig, Auth, Product};
+use crate::http::{Answer, Client};
+use crate::source::api::answer::{self, Class, below, classify};
+use crate::source::api::token::{self, Expiry};
+use crate::source::api::{cloud_id, delay};
+
+/// The `Date` header has whole seconds, and the answer is on its way for a while. Up to the overlap nothing is missed.
+const CLOCK_DIFFERENCE_MS_MAX: i64 = 30_000;
+
+/// Writes one line for each thing looked at. Sends at most five small requests, one after another.
+pub fn check(subject: &str, config: &ApiConfig, report: &mut Report) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(all(subject, config, report))
+}
+
+async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::Result<()> {
+    let mut client = match Client::new(&config.http) {
+        Ok(client) => client,
+        Err(error) => return report.failure(subject, chain(&error)),
+    };
+    let base = match api_base(&mut client, config).await {
+        Ok(base) => base,
+        Err(class) => return report.failure(subject, class.message()),
+    };
+    if !resolves(subject, config, &base, report)? {
+        return Ok(());
+    }
+    let mut result = client.get(&events_url(config, &base)).await;
+    let mut class = classify(&result, &config.product);
+    if let (Product::DataCenter, Class::NotFound { .. }) = (&config.product, &class) {
+        let legacy = client.get(&with_limit(below(&base, "rest/api/audit"))).await;
+        if classify(&legacy, &config.product) == Class::Ok {
+            (result, class) = (legacy, Class::Ok);
+            report.warning(
+                subject,
+                "Confluence is older than 7.5 and has the old audit API only; events come with less detail",
+            )?;
+        }
+    }
+    let Ok(answer) = result else {
+        return report.failure(subject, class.message());
+    };
+    reached(subject, &base, &answer, report)?;
+    if class != Class::Ok {
+        return report.failure(subject, class.message());
+    }
+    events(subject, &answer, report)?;
+    expiry(subject, config, &mut client, &base, report).await?;
+    if config.product == Product::DataCenter {
+        coverage(subject, &mut client, &base, report).await?;
+    }
+    Ok(())
+}
+
+/// The configured base, or for scoped tokens the one that the cloud id leads to.
+async fn api_base(client: &mut Client, config: &ApiConfig) -> Result<Url, Class> {
+    let Product::Cloud {
+        scoped: true,
+        cloud_id,
+    } = &config.product
+    else {
+        return Ok(config.http.base.clone());
+    };
+    let id = match cloud_id {
+        Some(id) => id.clone(),
+        None => cloud_id::look_up(client, &config.http.base, &config.product).await?,
+    };
+    let api = Url::parse(cloud_id::API_BASE).map_err(answer::not_a_page)?;
+    let base = cloud_id::scoped_base(&api, &id);
+    client.allow(base.clone());
+    Ok(base)
+}
+
+fn events_url(config: &ApiConfig, base: &Url) -> Url {
+    with_limit(match config.product {
+        Product::DataCenter => below(base, "rest/auditing/1.0/events"),
+        Product::Cloud { .. } => below(base, "wiki/rest/api/audit"),
+    })
+}
+
+fn with_limit(mut url: Url) -> Url {
+    url.set_query(Some("limit=1"));
+    url
+}
+
+/// Where a proxy is in between it is the proxy that resolves the name.
+fn resolves(subject: &str, config: &ApiConfig, base: &Url, report: &mut Report) -> io::Result<bool> {
+    let environment = [
+        "https_proxy",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "all_proxy",
+        "ALL_PROXY",
+    ];
+    let by_environment = environment.iter().any(|name| std::env::var_os(name).is_some());
+    if config.http.proxy.is_some() || by_environment {
+        return Ok(true);
+    }
+    let host = base.host_str().unwrap_or_default();
+    let port = base.port_or_known_default().unwrap_or(443);
+    match (host.trim_matches(['[', ']']), port).to_socket_addrs() {
+        Ok(addresses) => {
+            let mut addresses: Vec<String> = addresses.map(|address| address.ip().to_string()).collect();
+            addresses.dedup();
+            report.ok(subject, format_args!("`{host}` is {}", addresses.join(", ")))?;
+            Ok(true)
+        }
+        Err(error) => {
+            let remedy = "correct the URL or this host's DNS, or set `proxy`";
+            report.failure(
+                subject,
+                format_args!("the name `{host}` does not resolve ({error}); {remedy}"),
+            )?;
+            Ok(false)
+        }
+    }
+}
+
+fn reached(subject: &str, base: &Url, answer: &Answer, report: &mut Report) -> io::Result<()> {
+    let url = base.as_str().trim_end_matches('/');
+    match base.scheme() {
+        "https" => report.ok(
+            subject,
+            format_args!("`{url}` answers, and its TLS certificate is trusted"),
+        )?,
+        _ => report.warning(
+            subject,
+            format_args!(
+                "`{url}` answers, without TLS: everybody on the way can read the token; use `https`"
+            ),
+        )?,
+    }
+    clock_difference(subject, answer, report)?;
+    let user = answer.header("x-ausername").filter(|user| *user != "anonymous");
+    match user.or_else(|| answer.header("x-aaccountid")) {
+        Some(user) => report.ok(subject, format_args!("logged in as `{user}`")),
+        None => Ok(()),
+    }
+}
+
+fn clock_difference(subject: &str, answer: &Answer, report: &mut Report) -> io::Result<()> {
+    let Some(server_ms) = answer.header("date").and_then(delay::moment_ms) else {
+        return Ok(());
+    };
+    let ahead_ms = clock::now_ms().saturating_sub(server_ms);
+    let (seconds, side) = (
+        ahead_ms.abs() / 1000,
+        if ahead_ms < 0 { "behind" } else { "ahead of" },
+    );
+    if ahead_ms.abs() <= CLOCK_DIFFERENCE_MS_MAX {
+        return report.ok(
+            subject,
+            format_args!("this host's clock agrees with the server's ({seconds} s)"),
+        );
+    }
+    let remedy = "set both by NTP: new events are asked for by time";
+    report.warning(
+        subject,
+        format_args!("this host's clock is {seconds} s {side} the server's; {remedy}"),
+    )
+}
+
+/// Either API's page; only its length matters.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow, alias = "results")]
+    entities: Vec<&'a RawValue>,
+}
+
+fn events(subject: &str, answer: &Answer, report: &mut Report) -> io::Result<()> {
+    match serde_json::from_slice::<Page>(&answer.body) {
+        Err(error) => report.failure(subject, answer::not_a_page(error).message()),
+        Ok(page) if page.entities.is_empty() => {
+            let remedy = "do something in Confluence that is audited, and look again";
+            report.warning(
+                subject,
+                format_args!("the audit API may be read and holds no event yet; {remedy}"),
+            )
+        }
+        Ok(_) => report.ok(subject, "the audit API answers with events"),
+    }
+}
+
+async fn expiry(
+    subject: &str,
+    config: &ApiConfig,
+    client: &mut Client,
+    base: &Url,
+    report: &mut Report<'_>,
+) -> io::Result<()> {
+    let name = config.token.name.as_deref();
+    let bearer = matches!(config.http.auth, Auth::Bearer(_));
+    let (token, expires_ms) = match (config.token.expires_ms, &config.product) {
+        (Some(recorded_ms), _) => ("the token".to_string(), recorded_ms),
+        (None, Product::Cloud { .. }) => {
+            let remedy = "write its date as `token_expires`, and the agent warns in time";
+            return report.warning(
+                subject,
+                format_args!("nothing tells when the token expires; {remedy}"),
+            );
+        }
+        (None, Product::DataCenter) if bearer || name.is_some() => {
+            match token::fetch(client, base, name, clock::now_ms()).await {
+                Ok(Expiry::At { name, expires_ms }) => (format!("the token `{name}`"), expires_ms),
+                Ok(Expiry::Never) => return report.ok(subject, "the token never expires"),
+                Ok(Expiry::NoSuchToken { names }) => {
+                    let names = match names.is_empty() {
+                        true => "it has none".to_string(),
+                        false => format!("it has {}", names.join(", ")),
+                    };
+                    let name = name.unwrap_or_default();
+                    return report.warning(
+                        subject,
+                        format_args!(
+                            "this user has no token with the name `{name}`; {names}: correct `token_name`"
+                        ),
+                    );
+                }
+                Err(class) => {
+                    let remedy = "write its date as `token_expires`, and the agent warns in time";
+                    return report.warning(
+                        subject,
+                        format_args!(
+                            "when the token expires cannot be read ({}); {remedy}",
+                            class.name()
+                        ),
+                    );
+                }
+            }
+        }
+        (None, Product::DataCenter) => return Ok(()),
+    };
+    match token::due(expires_ms, clock::now_ms(), None) {
+        Some(warning) if warning.days == 0 => report.failure(subject, warning.message()),
+        Some(warning) => report.warning(subject, warning.message()),
+        None => {
+            let date = jiff::Timestamp::from_millisecond(expires_ms).unwrap_or_default();
+            report.ok(
+                subject,
+                format_args!("{token} expires on {}", date.strftime("%Y-%m-%d")),
+            )
+        }
+    }
+}
+
+/// Which areas are audited how closely. Not every version and not every administrator can read it.
+async fn coverage(subject: &str, client: &mut Client, base: &Url, report: &mut Report<'_>) -> io::Result<()> {
+    let result = client
+        .get(&below(base, "rest/auditing/1.0/configuration/coverage"))
+        .await;
+    let class = classify(&result, &Product::DataCenter);
+    let levels = match (class, result) {
+        (Class::Ok, Ok(answer)) => levels(&answer.body),
+        _ => BTreeMap::new(),
+    };
+    if levels.is_empty() {
+        return report.ok(
+            subject,
+            "the coverage levels cannot be read here; see them in Confluence's audit log settings",
+        );
+    }
+    let list: Vec<String> = levels
+        .iter()
+        .map(|(area, level)| format!("{area} {level}"))
+        .collect();
+    let list = list.join(", ");
+    if levels.values().any(|level| level == "off") {
+        let remedy = "nothing is audited in an area that is off: raise it in Confluence's audit log settings";
+        return report.warning(subject, format_args!("coverage: {list}; {remedy}"));
+    }
+    report.ok(
+        subject,
+        format_args!("coverage: {list}; logins and views are audited at `full` only"),
+    )
+}
+
+/// Each member anywhere in the answer whose value is a level: Confluence's versions nest them differently.
+fn levels(body: &[u8]) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<Value> = serde_json::from_slice(body).into_iter().collect();
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items),
+            Value::Object(members) => {
+                // `{"area": "SECURITY", "level": "BASE"}` is the other way to write `{"SECURITY": "BASE"}`.
+                let area = members.get("area").and_then(Value::as_str).map(str::to_string);
+                for (key, value) in members {
+                    match level(&value) {
+                        Some(level) => drop(found.insert(area.clone().unwrap_or(key), level)),
+                        None => open.push(value),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn level(value: &Value) -> Option<String> {
+    let level = value.as_str()?.to_ascii_lowercase();
+    ["off", "base", "advanced", "full"]
+        .contains(&level.as_str())
+        .then_some(level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_of_every_nesting() {
+        let expect = BTreeMap::from([
+            ("SECURITY".into(), "base".into()),
+            ("PERMISSIONS".into(), "off".into()),
+        ]);
+        for body in [
+            r#"{"levelByArea":{"SECURITY":"BASE","PERMISSIONS":"OFF"}}"#,
+            r#"{"SECURITY":"base","PERMISSIONS":"off"}"#,
+            r#"[{"area":"SECURITY","level":"BASE"},{"area":"PERMISSIONS","level":"OFF"}]"#,
+        ] {
+            assert_eq!(levels(body.as_bytes()), expect, "{body}");
+        }
+        assert!(levels(b"{\"x\":7,\"y\":\"other\"}").is_empty());
+        assert!(levels(b"<html>").is_empty());
+    }
+}
