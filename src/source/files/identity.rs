@@ -1,5 +1,6 @@
 //! Decides whether a file found now is one that was read before: by evidence, never by name alone. Pure.
 
+use super::name::{self, Order};
 use crate::position::{Evidence, FileEntry};
 use std::path::Path;
 
@@ -11,6 +12,12 @@ pub struct Seen {
     pub ino: u64,
     pub size: u64,
     pub mtime_ms: i64,
+}
+
+impl Seen {
+    pub fn order(&self) -> Order {
+        Order::of(name::of(&self.path), self.mtime_ms)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
