@@ -62,71 +62,28 @@ impl Gate {
     pub fn sleep(&self, until: Instant) {
         let mut state = self.lock();
         state.spare.clear();
-        while !state.woken && !state.stopped {
-            let Some(left) = until
-                .checked_duration_since(clock::monotonic())
-                .filter(|left| !left.is_zero())
-            else {
-                break;
-            };
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+        state = self.wait(state, until, |state| !state.woken && !state.stopped);
         state.woken = false;
     }
 
     /// Lets lines come together; only a stop ends it early.
     pub fn rest(&self, until: Instant) {
-        let mut state = self.lock();
-        while !state.stopped {
-            let Some(left) = until
-                .checked_duration_since(clock::monotonic())
-                .filter(|left| !left.is_zero())
-            else {
-                break;
-            };
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+        drop(self.wait(self.lock(), until, |state| !state.stopped));
     }
 
     /// Waits until there is room for more; `false` if there is none by then, or reading has stopped.
     pub fn room(&self, until: Instant) -> bool {
-        let mut state = self.lock();
-        loop {
-            if state.stopped {
-                return false;
-            }
-            if state.in_flight_bytes < IN_FLIGHT_BYTES_MAX && !state.paused {
-                return true;
-            }
-            let Some(left) = until
-                .checked_duration_since(clock::monotonic())
-                .filter(|left| !left.is_zero())
-            else {
-                return false;
-            };
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+        let full = |state: &State| state.in_flight_bytes >= IN_FLIGHT_BYTES_MAX || state.paused;
+        let state = self.wait(self.lock(), until, |state| full(state) && !state.stopped);
+        !full(&state) && !state.stopped
     }
 
     /// Waits until nothing is on its way, however long that takes: of a long event, whose record fills the memory already, one
     /// part at a time is sent.
     pub fn room_for_part(&self) {
-        let mut state = self.lock();
-        while state.in_flight_bytes > 0 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let state = self.lock();
+        let left = self.changed.wait_while(state, |state| state.in_flight_bytes > 0);
+        drop(left.unwrap_or_else(PoisonError::into_inner));
     }
 
     pub fn sent(&self, bytes: usize) {
@@ -145,6 +102,18 @@ impl Gate {
 
     pub fn buffer(&self) -> Vec<u8> {
         self.lock().spare.pop().unwrap_or_default()
+    }
+
+    /// Waits as long as `waits` holds, but not beyond `until`.
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        until: Instant,
+        waits: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let left = until.saturating_duration_since(clock::monotonic());
+        let waited = self.changed.wait_timeout_while(state, left, |state| waits(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -21,6 +21,8 @@ pub struct Output {
     pub(super) whole: u64,
     /// How much of a batch was written before a write failed.
     pub(super) taken: usize,
+    /// It was renamed to rotate it, and the next one is not begun yet.
+    pub(super) renamed: bool,
     pub(super) day: i64,
     /// Rotated files that are not durable yet.
     pub(super) rotated: Vec<File>,
@@ -65,7 +67,6 @@ impl Output {
             path: self.path.clone(),
             dev: metadata.dev(),
             ino: metadata.ino(),
-            at_ms: crate::clock::now_ms(),
             generation: self.generation,
             length: self.whole,
         })
@@ -152,14 +153,22 @@ impl Output {
 
     fn rotate(&mut self) -> io::Result<()> {
         let to = rotated_name(&self.path, crate::clock::now_ms(), self.generation);
-        std::fs::rename(&self.path, &to)?;
+        std::fs::rename(&self.path, &to).map_err(|error| {
+            because(
+                format!("cannot rename the full output to `{}`", to.display()),
+                error,
+            )
+        })?;
+        self.renamed = true;
         self.begin_anew()
     }
 
     fn begin_anew(&mut self) -> io::Result<()> {
-        let next = open(&self.path)?;
-        let length = end_of_last_line(&next)?;
+        let begun = open(&self.path).and_then(|next| Ok((end_of_last_line(&next)?, next)));
+        let (length, next) = begun
+            .map_err(|error| because("cannot begin the next output after a rotation".to_owned(), error))?;
         self.rotated.push(std::mem::replace(&mut self.file, next));
+        self.renamed = false;
         self.generation += 1;
         (self.length, self.whole) = (length, length);
         Ok(())
@@ -175,10 +184,12 @@ impl Output {
             Err(_) => false,
         };
         if moved && self.between_events() {
-            tracing::warn!(
-                path = self.path(),
-                "the output was moved away by another program; a new file is begun"
-            );
+            if !self.renamed {
+                tracing::warn!(
+                    path = self.path(),
+                    "the output was moved away by another program; a new file is begun"
+                );
+            }
             return self.begin_anew();
         }
         if own.len() < self.length {
@@ -211,6 +222,10 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         ));
     }
     Ok(file)
+}
+
+fn because(what: String, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 pub(super) fn parent(path: &Path) -> &Path {

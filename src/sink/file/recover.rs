@@ -75,6 +75,7 @@ impl Output {
             length,
             whole: length,
             taken: 0,
+            renamed: false,
             day,
             rotated: Vec::new(),
         };

@@ -38,14 +38,6 @@ pub struct Files {
     pending: Progress,
     health: Option<String>,
     told: HashSet<String>,
-    pub counts: Counts,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub truncations: u64,
-    pub read_errors: u64,
-    pub lost_bytes: u64,
 }
 
 /// A directory that is read. Its files are one sequence.
@@ -109,7 +101,6 @@ impl Files {
             pending: Progress::default(),
             health: None,
             told: HashSet::new(),
-            counts: Counts::default(),
         };
         for entry in entries {
             let folder = files.folder(entry.path.parent().unwrap_or(&entry.path));

@@ -141,7 +141,6 @@ impl Files {
     pub(super) fn restart(&mut self, at: usize, size: u64) {
         let tracked = &mut self.tracked[at];
         let entry = &mut tracked.entry;
-        self.counts.truncations += 1;
         tracing::warn!(
             source = self.source,
             path = tracked.path,

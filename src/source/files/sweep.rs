@@ -176,9 +176,9 @@ impl Files {
         };
         match resolve(&entries, &seen, &mut holds) {
             // The inode of a deleted file was used again for something that is no audit file.
-            Verdict::Resume { entry, .. } if !named && entries[entry].offset == 0 => {}
+            Verdict::Resume { entry } if !named && entries[entry].offset == 0 => {}
             Verdict::New if !named => {}
-            Verdict::Resume { entry, .. } => {
+            Verdict::Resume { entry } => {
                 let tracked = &mut self.tracked[candidates[entry]];
                 tracing::warn!(
                     source = self.source,
@@ -189,6 +189,7 @@ impl Files {
                 );
                 tracked.moved_to(&seen, now_ms);
             }
+            // Two entries had this inode, one after the other; a file whose inode only one had is checked when it is opened.
             Verdict::Restart { entry } => {
                 let at = candidates[entry];
                 self.tracked[at].still_there(&seen, now_ms);

@@ -14,7 +14,6 @@ const READ_RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Files {
     pub(super) fn read_failed(&mut self, at: usize, now: Instant, error: io::Error) -> Instant {
-        self.counts.read_errors += 1;
         let tracked = &mut self.tracked[at];
         let failures = tracked.retry.as_ref().map_or(0, |retry| retry.failures) + 1;
         let pause = Duration::from_millis(50 << failures.min(10)).min(READ_RETRY_MAX);
@@ -51,7 +50,6 @@ impl Files {
     }
 
     pub(super) fn lose(&mut self, at_ms: i64, path: String, from: u64, bytes: u64, reason: &str) {
-        self.counts.lost_bytes += bytes;
         tracing::error!(
             source = self.source,
             path,
