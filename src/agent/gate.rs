@@ -2,7 +2,7 @@
 
 use crate::clock;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that may be on their way to the sinks of one source before another block is read: a block's events being
 /// written and the next one's waiting, so that neither side waits for the other and memory stays small.
@@ -11,6 +11,9 @@ const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 const SPARE_MAX: usize = 3;
 /// A buffer that one long event has grown is not kept.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Between two sweeps that were asked for, so that a directory in which much else changes does not keep the agent sweeping.
+const SWEEP_GAP: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 pub struct Gate {
@@ -23,17 +26,26 @@ struct State {
     in_flight_bytes: usize,
     woken: bool,
     sweep: bool,
+    /// When a sweep that was asked for was last taken.
+    swept: Option<Instant>,
     paused: bool,
     stopped: bool,
     spare: Vec<Vec<u8>>,
 }
 
+impl State {
+    fn sweep_due(&self, now: Instant) -> Option<Instant> {
+        self.sweep
+            .then(|| self.swept.map_or(now, |swept| swept + SWEEP_GAP))
+    }
+}
+
 impl Gate {
-    /// Something may have happened to the files; `sweep`: to their directory.
+    /// Something may have happened to the files; `sweep`: to their directory, and a sweep is to look at it.
     pub fn wake(&self, sweep: bool) {
         let mut state = self.lock();
-        state.woken = true;
         state.sweep |= sweep;
+        state.woken |= !sweep;
         self.changed.notify_all();
     }
 
@@ -53,16 +65,32 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Whether a sweep was asked for since the last call.
+    /// Whether a sweep that was asked for is due. The first one is at once.
     pub fn take_sweep(&self) -> bool {
-        std::mem::take(&mut self.lock().sweep)
+        let mut state = self.lock();
+        let now = clock::monotonic();
+        let due = state.sweep_due(now).is_some_and(|at| at <= now);
+        if due {
+            (state.sweep, state.swept) = (false, Some(now));
+        }
+        due
     }
 
     /// Waits for a hint, a stop, or until the time has come.
     pub fn sleep(&self, until: Instant) {
         let mut state = self.lock();
         state.spare.clear();
-        state = self.wait(state, until, |state| !state.woken && !state.stopped);
+        loop {
+            let now = clock::monotonic();
+            let until = state.sweep_due(now).map_or(until, |at| at.min(until));
+            if state.woken || state.stopped || until <= now {
+                break;
+            }
+            let sweep = state.sweep;
+            state = self.wait(state, until, |state| {
+                !state.woken && !state.stopped && state.sweep == sweep
+            });
+        }
         state.woken = false;
     }
 
@@ -119,5 +147,46 @@ impl Gate {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A thread that panicked ends the process; until then the numbers here are still right.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_hint_sweeps_at_once_and_the_next_after_a_gap() {
+        let gate = Gate::default();
+        let far = || clock::monotonic() + Duration::from_secs(60);
+        assert!(!gate.take_sweep());
+        gate.wake(true);
+        gate.sleep(far());
+        let first = clock::monotonic();
+        assert!(gate.take_sweep());
+        let mut sweeps = 0;
+        while sweeps < 2 {
+            gate.wake(true);
+            gate.sleep(far());
+            sweeps += u32::from(gate.take_sweep());
+        }
+        let passed = clock::monotonic() - first;
+        assert!(
+            passed >= 2 * SWEEP_GAP && passed < Duration::from_secs(30),
+            "{passed:?}"
+        );
+    }
+
+    #[test]
+    fn a_line_wakes_although_a_sweep_has_to_wait() {
+        let gate = Gate::default();
+        gate.wake(true);
+        assert!(gate.take_sweep());
+        gate.wake(true);
+        gate.wake(false);
+        let before = clock::monotonic();
+        gate.sleep(before + Duration::from_secs(60));
+        assert!(!gate.take_sweep() || clock::monotonic() - before >= SWEEP_GAP);
+        gate.sleep(before + Duration::from_secs(60));
+        assert!(gate.take_sweep());
     }
 }
