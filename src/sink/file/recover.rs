@@ -3,7 +3,7 @@
 //! What was written after the checkpoint is kept: the source will tell these events again, unless their audit file is
 //! gone by then, and those that already stand here are passed over by their ids. Only what is no whole event is cut off.
 
-use super::output::{Output, day, open, parent, rotated_files};
+use super::output::{Output, day, open, open_existing, parent, rotated_files};
 use crate::config::FileSinkConfig;
 use crate::position::SinkMark;
 use crate::record::EventId;
@@ -47,7 +47,7 @@ impl Output {
                 .iter()
                 .filter(|(generation, _)| *generation >= mark.generation)
             {
-                take_tail(&open(rotated)?, rotated, mark, true, id_of, &mut ids)?;
+                take_tail(&open_existing(rotated)?, rotated, mark, true, id_of, &mut ids)?;
             }
             // After somebody else moved the output away this one may be ours or theirs: it is read, and not cut.
             let ours = live_is_marked
@@ -76,6 +76,7 @@ impl Output {
             whole: length,
             taken: 0,
             renamed: false,
+            sync_failed: None,
             day,
             rotated: Vec::new(),
         };
@@ -108,7 +109,16 @@ fn take_tail(
     let mut reader = BufReader::with_capacity(64 * 1024, file);
     reader.seek(SeekFrom::Start(at))?;
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
+    while at < length {
+        let (bytes, may_be_event) = measure_line(&mut reader)?;
+        if bytes == 0 {
+            break;
+        }
+        line.clear();
+        if may_be_event {
+            line.resize(bytes, 0);
+            file.read_exact_at(&mut line, at)?;
+        }
         match line.strip_suffix(b"\n").and_then(id_of) {
             Some(id) => {
                 if ids.len() < IDS_MAX {
@@ -117,18 +127,40 @@ fn take_tail(
                 // After a sync that failed the system takes a page for clean that is not on the disk: written again, it is not.
                 file.write_all_at(&line, at)?;
             }
-            None if !may_cut => {}
+            None if !may_cut => {
+                if !may_be_event {
+                    at += reader.skip_until(b'\n')? as u64;
+                }
+            }
             None => {
                 tracing::info!(path = %path.display(), bytes = length - at, "what is no whole event was cut off the output");
                 file.set_len(at)?;
                 return file.sync_all();
             }
         }
-        at += line.len() as u64;
-        line.clear();
+        at += bytes as u64;
     }
     // What is kept counts as delivered from now on, so it must not depend on a page that is not on the disk.
     file.sync_all()
+}
+
+/// Passes over the next line, or over its beginning if that shows already that it is no event: how many bytes, and whether
+/// it may be one. An event has an end and no NUL; what has not may be of any length and is never held in memory.
+fn measure_line(reader: &mut impl BufRead) -> io::Result<(usize, bool)> {
+    let mut bytes = 0;
+    loop {
+        let block = reader.fill_buf()?;
+        let stop = memchr::memchr2(b'\n', 0, block);
+        let passed = stop.map_or(block.len(), |at| at + 1);
+        let ended = stop.map(|at| block[at] == b'\n');
+        reader.consume(passed);
+        bytes += passed;
+        match ended {
+            Some(whole) => return Ok((bytes, whole)),
+            None if passed == 0 => return Ok((bytes, false)),
+            None => {}
+        }
+    }
 }
 
 /// Where to go on: after what is there, on a line of its own.
@@ -194,6 +226,76 @@ mod tests {
             );
             assert_eq!(std::fs::read(&config.path).unwrap(), whole, "{torn:?}");
         }
+    }
+
+    /// Who reads this tail into memory, or to its end, does not come back.
+    #[test]
+    fn f72_a_torn_tail_of_any_length_is_cut_in_little_memory() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mark = output.write(&batch(0..1)).unwrap();
+        output.write(&batch(1..3)).unwrap();
+        let whole = std::fs::read(&config.path).unwrap();
+        output.file.set_len(1 << 40).unwrap();
+        let (output, ids) = reopen(&config, &mark);
+        assert_eq!(ids, [1, 2]);
+        assert_eq!(output.length, whole.len() as u64);
+        assert_eq!(std::fs::read(&config.path).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_line_is_measured_and_what_cannot_be_an_event_is_not_kept() {
+        let mut reader = BufReader::with_capacity(4, &b"event 1!\n\nev\0ent\nhalf"[..]);
+        for expect in [
+            (9, true),
+            (1, true),
+            (3, false),
+            (4, true),
+            (4, false),
+            (0, false),
+        ] {
+            assert_eq!(measure_line(&mut reader).unwrap(), expect);
+        }
+    }
+
+    /// An output that is not ours to cut: what stands behind a line that is no event counts all the same.
+    #[test]
+    fn lines_of_others_are_passed_over() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mark = output.write(&batch(0..1)).unwrap();
+        std::fs::rename(&config.path, temp.path().join("elsewhere")).unwrap();
+        let theirs = b"theirs\nth\0eirs\nevent 7!\nhalf";
+        std::fs::write(&config.path, theirs).unwrap();
+        let (_, ids) = reopen(&config, &mark);
+        assert_eq!(ids, [7]);
+        assert_eq!(
+            std::fs::read(&config.path).unwrap(),
+            [theirs.as_slice(), b"\n"].concat()
+        );
+    }
+
+    #[test]
+    fn a_rotated_output_is_never_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let gone = temp.path().join("out.2026-11-21.000001");
+        assert_eq!(open_existing(&gone).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!gone.exists());
+    }
+
+    #[test]
+    fn rotated_outputs_do_not_stay_open_without_bound() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut config = FileSinkConfig::new(temp.path().join("out"));
+        (config.rotate_bytes, config.keep) = (10, 1_000);
+        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        output.write(&batch(0..100)).unwrap();
+        assert!(output.generation > 40);
+        assert!(output.rotated.len() <= super::super::output::ROTATED_OPEN_MAX);
+        output.sync().unwrap().run().unwrap();
+        assert_eq!(rotated_files(&config.path).len() as u64, output.generation);
     }
 
     #[test]
