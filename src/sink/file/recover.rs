@@ -7,7 +7,7 @@ use super::output::{Output, day, open, open_existing, parent, rotated_files};
 use crate::config::FileSinkConfig;
 use crate::position::SinkMark;
 use crate::record::EventId;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
@@ -16,6 +16,28 @@ use std::path::Path;
 /// Ids that are held in memory until the source has caught up: some 3 GB of output. Of a state that is older than that
 /// (put back from a backup, then) the rest is written twice, with the same ids.
 const IDS_MAX: usize = 1_000_000;
+
+/// The newest ids. A source that never catches up, because a directory of it stays away, holds the mark back while its
+/// positions move on: what it tells again after a crash is then the end of what stands after the mark.
+#[derive(Default)]
+struct Newest {
+    ids: HashSet<EventId>,
+    in_order: VecDeque<EventId>,
+}
+
+impl Newest {
+    fn add(&mut self, id: EventId, most: usize) {
+        if !self.ids.insert(id) {
+            return;
+        }
+        self.in_order.push_back(id);
+        if self.in_order.len() > most
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+}
 
 /// The id of an event as it stands in the output; `None`: no whole event.
 pub type IdOf<'a> = &'a dyn Fn(&[u8]) -> Option<EventId>;
@@ -39,7 +61,7 @@ impl Output {
         let metadata = file.metadata()?;
         let rotated = rotated_files(&path);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
-        let mut ids = HashSet::new();
+        let mut newest = Newest::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             let live_is_marked = is_of(&file, mark)?;
             generation = generation.max(mark.generation + u64::from(!live_is_marked));
@@ -47,15 +69,16 @@ impl Output {
                 .iter()
                 .filter(|(generation, _)| *generation >= mark.generation)
             {
-                take_tail(&open_existing(rotated)?, rotated, mark, true, id_of, &mut ids)?;
+                take_tail(&open_existing(rotated)?, rotated, mark, true, id_of, &mut newest)?;
             }
             // After somebody else moved the output away this one may be ours or theirs: it is read, and not cut.
             let ours = live_is_marked
                 || rotated
                     .iter()
                     .any(|(generation, _)| *generation >= mark.generation);
-            take_tail(&file, &path, mark, ours, id_of, &mut ids)?;
+            take_tail(&file, &path, mark, ours, id_of, &mut newest)?;
         }
+        let ids = newest.ids;
         let length = end_of_last_line(&file)?;
         if !ids.is_empty() {
             tracing::info!(path = %path.display(), events = ids.len(), "events that were written after the checkpoint stand there already and are not written again");
@@ -98,7 +121,7 @@ fn take_tail(
     mark: &SinkMark,
     may_cut: bool,
     id_of: IdOf,
-    ids: &mut HashSet<EventId>,
+    newest: &mut Newest,
 ) -> io::Result<()> {
     let length = file.metadata()?.len();
     let mut at = if is_of(file, mark)? {
@@ -121,9 +144,7 @@ fn take_tail(
         }
         match line.strip_suffix(b"\n").and_then(id_of) {
             Some(id) => {
-                if ids.len() < IDS_MAX {
-                    ids.insert(id);
-                }
+                newest.add(id, IDS_MAX);
                 // After a sync that failed the system takes a page for clean that is not on the disk: written again, it is not.
                 file.write_all_at(&line, at)?;
             }
@@ -242,6 +263,15 @@ mod tests {
         assert_eq!(ids, [1, 2]);
         assert_eq!(output.length, whole.len() as u64);
         assert_eq!(std::fs::read(&config.path).unwrap(), whole);
+    }
+
+    #[test]
+    fn of_too_many_ids_the_newest_are_known() {
+        let mut newest = Newest::default();
+        for number in [1, 2, 2, 3, 2, 4] {
+            newest.add(EventId(number), 2);
+        }
+        assert_eq!(newest.ids, HashSet::from([EventId(3), EventId(4)]));
     }
 
     #[test]
