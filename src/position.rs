@@ -55,9 +55,6 @@ pub struct SinkMark {
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
-    /// When this was last said, by the wall clock.
-    #[serde(default)]
-    pub at_ms: i64,
     /// Counts the output's rotations.
     pub generation: u64,
     /// In bytes.

@@ -253,7 +253,6 @@ mod tests {
             path: "/out/events.ndjson".into(),
             dev: 1,
             ino: 2,
-            at_ms: 3,
             generation: 4,
             length: 567,
         };

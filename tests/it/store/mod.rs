@@ -39,7 +39,6 @@ fn mark(generation: u64, length: u64) -> SinkMark {
         path: "/var/log/events.ndjson".into(),
         dev: 64769,
         ino: 77,
-        at_ms: 0,
         generation,
         length,
     }
