@@ -2,6 +2,7 @@
 
 use super::page::{Next, Page, Route};
 use super::window::Window;
+use super::{answer, cloud_id};
 use crate::config::{ApiConfig, Product};
 use std::collections::HashSet;
 use url::Url;
@@ -45,21 +46,11 @@ impl Endpoint {
     }
 
     /// The cloud id is known, and with it where scoped tokens are used.
-    pub fn found(&mut self, cloud_id: &str) {
+    pub fn found(&mut self, id: &str) {
         if let Some(gateway) = &self.gateway {
-            self.base = Some(below(gateway, &["ex", "confluence", cloud_id]));
+            self.base = Some(cloud_id::scoped_base(gateway, id));
         }
     }
-}
-
-/// An URL further down.
-pub fn below(base: &Url, segments: &[&str]) -> Url {
-    let mut url = base.clone();
-    // Only a URL that cannot be a base has no segments, and the configuration takes none of those.
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().extend(segments);
-    }
-    url
 }
 
 /// How far the pages of a window have been read.
@@ -102,16 +93,16 @@ impl Reading {
     }
 
     pub fn url(&self, base: &Url, route: Route, rows: usize) -> Url {
-        let (path, from, to): (&[&str], _, _) = match route {
-            Route::Auditing => (&["rest", "auditing", "1.0", "events"], "from", "to"),
-            Route::Legacy => (&["rest", "api", "audit"], "startDate", "endDate"),
-            Route::Cloud => (&["wiki", "rest", "api", "audit"], "startDate", "endDate"),
+        let (path, from, to) = match route {
+            Route::Auditing => ("rest/auditing/1.0/events", "from", "to"),
+            Route::Legacy => ("rest/api/audit", "startDate", "endDate"),
+            Route::Cloud => ("wiki/rest/api/audit", "startDate", "endDate"),
         };
         let time = |ms: i64| match route {
             Route::Auditing => String::from_utf8_lossy(&crate::record::time::iso(ms)).into_owned(),
             Route::Legacy | Route::Cloud => ms.to_string(),
         };
-        let mut url = below(base, path);
+        let mut url = answer::below(base, path);
         let mut query = url.query_pairs_mut();
         query
             .append_pair(from, &time(self.window.from_ms))
