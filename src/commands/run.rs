@@ -9,6 +9,9 @@ use std::io::{self, Write};
 
 /// Runs the agent; returns the exit code.
 pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
+    for warning in &config.warnings {
+        tracing::warn!("the configuration: {warning}");
+    }
     match agent::run(config, mode, &|| log.write_due()) {
         Ok(summary) => {
             if mode.once {

@@ -190,3 +190,7 @@ fn start(table: &mut Table, problems: &mut Problems) -> Option<Start> {
     }
     Some(found.value)
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;
