@@ -1,5 +1,6 @@
 //! Behaviour of the real binary.
 
+mod api;
 mod check;
 mod config;
 mod crash;
