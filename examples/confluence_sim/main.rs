@@ -104,9 +104,12 @@ fn invite(sim: &Sim, arguments: &Arguments) -> io::Result<()> {
             "type = \"cloud\"\nsite = {url:?}\nuser = {ADMIN_EMAIL:?}\ntoken = {{ file = {token_file:?} }}\n"
         )
     } else {
-        let home = match (&arguments.write_files, arguments.write_files.is_some()) {
-            (Some(home), true) => format!("mode = \"auto\"\nhome = {:?}\n", home.canonicalize()?),
-            _ => "mode = \"api\"\n".into(),
+        let home = match &arguments.write_files {
+            Some(home) => {
+                fs::create_dir_all(home)?;
+                format!("mode = \"auto\"\nhome = {:?}\n", home.canonicalize()?)
+            }
+            None => "mode = \"api\"\n".into(),
         };
         format!(
             "type = \"data_center\"\n{home}url = {url:?}\npersonal_access_token = {{ file = {token_file:?} }}\n"
