@@ -2,8 +2,6 @@
 
 use url::{Host, Url};
 
-use crate::config::raw::{Found, Problems};
-
 /// The base URL of a Data Center: a context path is kept.
 pub fn data_center(text: &str) -> Result<Url, String> {
     let mut url = parse(text)?;
@@ -64,12 +62,10 @@ pub fn proxy(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Says that what is sent can be read on the way.
-pub fn warn_clear_text(found: &Found<String>, url: &Url, problems: &mut Problems) {
-    if url.scheme() == "http" && !is_loopback(url) {
-        let message = "is not encrypted: everybody on the way can read the credentials; write `https://`";
-        problems.warn(&found.span, found.key.clone(), message);
-    }
+/// Says that what is sent can be read on the way, where it can.
+pub fn clear_text(url: &Url) -> Option<&'static str> {
+    (url.scheme() == "http" && !is_loopback(url))
+        .then_some("is not encrypted: everybody on the way can read the credentials; write `https://`")
 }
 
 const CREDENTIALS: &str =

@@ -111,7 +111,9 @@ fn base(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Problems) -
     };
     match read(&found.value) {
         Ok(url) => {
-            address::warn_clear_text(&found, &url, problems);
+            if let Some(message) = address::clear_text(&url) {
+                problems.warn(&found.span, found.key, message);
+            }
             Some(url)
         }
         Err(message) => {

@@ -32,7 +32,8 @@ fn f68_credential_table() {
     let no_pat = || Err("`source.x.personal_access_token`: is for Data Center");
     let data_center = "type = \"data_center\"\nurl = \"https://c.example.com\"\n";
     let cloud = "type = \"cloud\"\nsite = \"acme.atlassian.net\"\n";
-    let table: [(&str, &[&str], Result<Auth, &str>, usize); 16] = [
+    type Row<'r> = (&'r str, &'r [&'r str], Result<Auth, &'r str>, usize);
+    let table: [Row; 16] = [
         (
             data_center,
             &[],
@@ -255,7 +256,7 @@ fn what_works_and_should_not_be_is_warned_of() {
         ),
     ];
     for (text, expected) in table {
-        let config = config(&format!("type = \"data_center\"\n\n{text}")).unwrap();
+        let config = config(&format!("type = \"data_center\"\n{text}")).unwrap();
         let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].starts_with(expected), "{warnings:?}");
