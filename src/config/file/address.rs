@@ -47,6 +47,15 @@ pub fn site(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Where scoped tokens of Cloud are used. Has no path.
+pub fn gateway(text: &str) -> Result<Url, String> {
+    let url = parse(text)?;
+    if url.path() != "/" {
+        return Err("has a path, which the agent adds itself; end it after the host, as in \"https://api.atlassian.com\"".into());
+    }
+    Ok(url)
+}
+
 /// A proxy's URL, without path.
 pub fn proxy(text: &str) -> Result<Url, String> {
     let url = parse(text).map_err(|message| {
@@ -173,7 +182,7 @@ mod tests {
             "hunter2@acme.atlassian.net",
         ];
         for text in addresses {
-            for read in [data_center, site, proxy] {
+            for read in [data_center, site, gateway, proxy] {
                 let message = read(text).unwrap_err();
                 assert!(!message.contains("hunter2"), "{text}: {message}");
             }
