@@ -7,7 +7,9 @@
 mod build;
 mod commit;
 mod gate;
+mod poller;
 mod reader;
+mod stage;
 
 pub use reader::Read;
 
@@ -42,6 +44,11 @@ pub enum AgentError {
         path: String,
         source: io::Error,
     },
+    #[error("cannot ask the audit API of source `{source_name}`")]
+    Http {
+        source_name: String,
+        source: crate::http::HttpError,
+    },
     #[error("cannot start")]
     Start(#[from] io::Error),
 }
@@ -50,7 +57,7 @@ impl AgentError {
     pub fn exit_code(&self) -> u8 {
         match self {
             AgentError::Store(error) => error.exit_code(),
-            AgentError::Output { .. } | AgentError::Start(_) => exit::TRY_AGAIN,
+            AgentError::Output { .. } | AgentError::Http { .. } | AgentError::Start(_) => exit::TRY_AGAIN,
         }
     }
 }
@@ -96,7 +103,7 @@ struct Ended {
 }
 
 enum What {
-    Reader { stream: usize, read: Read },
+    Reader { stream: usize, read: io::Result<Read> },
     Sink(io::Result<()>),
     Commit(Result<(), StoreError>),
     Panicked(String),
@@ -169,7 +176,14 @@ impl Running {
     fn note(&mut self, ended: Ended) -> Option<u8> {
         let stage = ended.stage;
         match ended.what {
-            What::Reader { stream, read } => {
+            What::Reader { read: Err(error), .. } => {
+                tracing::error!(stage, %error, "a source cannot be read; ending, to start again from the checkpoint");
+                Some(exit::TRY_AGAIN)
+            }
+            What::Reader {
+                stream,
+                read: Ok(read),
+            } => {
                 self.readers[stream].1 = Some(read);
                 self.readers_left -= 1;
                 if self.readers_left == 0 {

@@ -17,6 +17,7 @@ pub mod checkpoint;
 pub mod enrich;
 pub mod failpoint;
 pub mod format;
+pub mod notice;
 pub mod position;
 pub mod record;
 pub mod sink;

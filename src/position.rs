@@ -1,5 +1,6 @@
 //! The nouns of progress that travel from a source and a sink to the checkpoint.
 
+use crate::record::EventId;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -54,9 +55,6 @@ pub struct SinkMark {
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
-    /// When this was last said, by the wall clock.
-    #[serde(default)]
-    pub at_ms: i64,
     /// Counts the output's rotations.
     pub generation: u64,
     /// In bytes.
@@ -74,20 +72,48 @@ pub struct Loss {
     pub reason: String,
 }
 
+/// How far an audit API has been read.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ApiCursor {
+    /// Each row up to this time has a final outcome, but for rows that become visible late.
+    pub at_ms: i64,
+    /// Where the source began: nothing before it is asked for.
+    pub start_ms: i64,
+    /// The ids of all events since then that were delivered are known.
+    pub ids_from_ms: i64,
+    /// The expiry of the token that was warned of, and how many days ahead.
+    #[serde(default)]
+    pub warned: Option<(i64, u32)>,
+}
+
+/// Ids of events that were delivered and may be met again.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+pub struct IdChunk {
+    /// Number of the chunk among those of its source.
+    pub key: u32,
+    /// Of the newest of the events.
+    pub newest_ms: i64,
+    #[serde(with = "ids_text")]
+    pub ids: Vec<EventId>,
+}
+
 /// What a source's checkpoint has to learn.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     pub files: Vec<FileEntry>,
     pub forget: Vec<u32>,
     pub losses: Vec<Loss>,
+    pub api: Option<ApiCursor>,
+    pub ids: Vec<IdChunk>,
+    pub forget_ids: Vec<u32>,
 }
 
 impl Progress {
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.forget.is_empty() && self.losses.is_empty()
+        self == &Progress::default()
     }
 
-    /// Adds what came later; of a file only the newest entry counts.
+    /// Adds what came later; of a file, of the cursor and of a chunk of ids only the newest counts.
     pub fn merge(&mut self, later: Progress) {
         for entry in later.files {
             match self.files.iter_mut().find(|known| known.key == entry.key) {
@@ -98,6 +124,16 @@ impl Progress {
         self.files.retain(|entry| !later.forget.contains(&entry.key));
         self.forget.extend(later.forget);
         self.losses.extend(later.losses);
+        self.api = later.api.or(self.api);
+        for chunk in later.ids {
+            self.forget_ids.retain(|key| *key != chunk.key);
+            match self.ids.iter_mut().find(|known| known.key == chunk.key) {
+                Some(known) => *known = chunk,
+                None => self.ids.push(chunk),
+            }
+        }
+        self.ids.retain(|chunk| !later.forget_ids.contains(&chunk.key));
+        self.forget_ids.extend(later.forget_ids);
     }
 }
 
@@ -135,5 +171,27 @@ mod path_text {
             bytes.push(byte.ok_or_else(|| D::Error::custom("path is not hexadecimal"))?);
         }
         Ok(PathBuf::from(OsString::from_vec(bytes)))
+    }
+}
+
+/// Ids are one string: 32 hexadecimal digits each.
+mod ids_text {
+    use crate::record::EventId;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::borrow::Cow;
+
+    pub fn serialize<S: Serializer>(ids: &[EventId], serializer: S) -> Result<S::Ok, S::Error> {
+        let digits: Vec<u8> = ids.iter().flat_map(|id| id.hex()).collect();
+        serializer.serialize_str(&String::from_utf8_lossy(&digits))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EventId>, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let digits = |chunk: &[u8]| u128::from_str_radix(std::str::from_utf8(chunk).ok()?, 16).ok();
+        let ids = text.as_bytes().chunks(32).map(|chunk| digits(chunk).map(EventId));
+        ids.collect::<Option<Vec<EventId>>>()
+            .filter(|_| text.len() % 32 == 0)
+            .ok_or_else(|| D::Error::custom("ids are not hexadecimal"))
     }
 }

@@ -2,7 +2,9 @@
 
 use super::commit::{self, Settings, Stream, ToCommit};
 use super::gate::Gate;
-use super::reader::{Lane, Reader, Stage};
+use super::poller::Poller;
+use super::reader::Reader;
+use super::stage::{Lane, Stage};
 use super::{AgentError, Ended, Mode, Running, SinkThread, What, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FilesConfig, SinkConfig, SinkKind, SourceConfig};
@@ -11,6 +13,7 @@ use crate::format::{Agent, Context, Format};
 use crate::position::SinkMark;
 use crate::record::IdHasher;
 use crate::sink::{self, Message, Report, file::Output};
+use crate::source::api::Api;
 use crate::source::files::Files;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
 use std::collections::HashSet;
@@ -72,9 +75,23 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
             ..Commit::default()
         })?;
         streams.push(Stream::new(&source.name, marks, gate.clone()));
-        let stage = Stage::new(lanes, IdHasher::new(source.site.as_deref()));
-        let Some(files) = &source.files else { continue };
-        readers.push((source, reader(&common, number, source, files, state, gate), stage));
+        let ids = IdHasher::new(source.site.as_deref());
+        let stage = Stage::new(number, lanes, ids, common.commits.clone());
+        let read = match (&source.files, &source.api) {
+            (Some(files), _) => Way::Files(reader(&common, source, files, state, gate.clone())),
+            (None, Some(api)) => Way::Api(Poller {
+                api: Api::new(&source.name, api.clone(), state.api, state.ids).map_err(|error| {
+                    AgentError::Http {
+                        source_name: source.name.clone(),
+                        source: error,
+                    }
+                })?,
+                gate: gate.clone(),
+                once: mode.once,
+            }),
+            (None, None) => continue,
+        };
+        readers.push((source, gate, read, stage));
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
@@ -84,17 +101,18 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     spawn("checkpoint".to_owned(), &common.ended, move || {
         What::Commit(commit::run(store, streams, settings, to_commit))
     })?;
-    let gates = readers.iter().map(|(_, reader, _)| reader.gate.clone()).collect();
+    let gates = readers.iter().map(|(_, gate, ..)| gate.clone()).collect();
     let names = readers
         .iter()
         .map(|(source, ..)| (source.name.clone(), None))
         .collect();
-    for (stream, (source, reader, stage)) in readers.into_iter().enumerate() {
+    for (stream, (source, _, way, stage)) in readers.into_iter().enumerate() {
         spawn(format!("source {}", source.name), &common.ended, move || {
-            What::Reader {
-                stream,
-                read: reader.run(stage),
-            }
+            let read = match way {
+                Way::Files(reader) => Ok(reader.run(stage)),
+                Way::Api(poller) => poller.run(stage),
+            };
+            What::Reader { stream, read }
         })?;
     }
     Ok(Running {
@@ -106,6 +124,13 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         commits: common.commits,
         ended: ended_here,
     })
+}
+
+/// How the events of a source come in.
+#[allow(clippy::large_enum_variant, reason = "one for each source, made once")]
+enum Way {
+    Files(Reader),
+    Api(Poller),
 }
 
 /// The store, or for a dry run what it holds.
@@ -240,7 +265,6 @@ fn context(common: &Common, source: &SourceConfig) -> Context {
 
 fn reader(
     common: &Common,
-    stream: usize,
     source: &SourceConfig,
     files: &FilesConfig,
     state: SourceState,
@@ -258,7 +282,6 @@ fn reader(
         tokio::spawn(watch_live_files(live_files, wake.clone()));
     }
     Reader {
-        stream,
         files: Files::new(
             &source.name,
             files,
@@ -267,7 +290,6 @@ fn reader(
             state.next_key == 0,
         ),
         gate,
-        commits: common.commits.clone(),
         watch: follow.then(|| DirectoryWatch::new(&source.name, wake)),
         live,
         sweep_interval,

@@ -80,17 +80,10 @@ impl Stream {
     }
 
     fn commit(&self) -> Commit {
-        let Progress {
-            files,
-            forget,
-            losses,
-        } = self.ready.clone();
         Commit {
             source: self.name.clone(),
-            files,
-            forget,
+            progress: self.ready.clone(),
             marks: self.marks.iter().flatten().cloned().collect(),
-            losses,
         }
     }
 
@@ -165,20 +158,16 @@ fn commit_due(
     full: &mut Option<PathBuf>,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
-    let due = |stream: &Stream| stream.due(settings, now).is_some_and(|at| at <= now);
-    let commits: Vec<Commit> = streams
-        .iter()
-        .filter(|stream| due(stream))
-        .map(Stream::commit)
-        .collect();
-    if commits.is_empty() {
-        return Ok(());
-    }
-    let result = store.as_mut().map_or(Ok(()), |store| store.commit(&commits));
-    for stream in streams
+    let due: Vec<&mut Stream> = streams
         .iter_mut()
         .filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now))
-    {
+        .collect();
+    if due.is_empty() {
+        return Ok(());
+    }
+    let commits: Vec<Commit> = due.iter().map(|stream| stream.commit()).collect();
+    let result = store.as_mut().map_or(Ok(()), |store| store.commit(&commits));
+    for stream in due {
         stream.last = Some(now);
         match &result {
             Ok(()) => stream.committed(),

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that may be on their way to the sinks of one source before another block is read: a block's events being
 /// written and the next one's waiting, so that neither side waits for the other and memory stays small.
@@ -12,10 +12,14 @@ const SPARE_MAX: usize = 3;
 /// A buffer that one long event has grown is not kept.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Between two sweeps that were asked for, so that a directory in which much else changes does not keep the agent sweeping.
+const SWEEP_GAP: Duration = Duration::from_millis(50);
+
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<State>,
     changed: Condvar,
+    stop_asked: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -23,17 +27,26 @@ struct State {
     in_flight_bytes: usize,
     woken: bool,
     sweep: bool,
+    /// When a sweep that was asked for was last taken.
+    swept: Option<Instant>,
     paused: bool,
     stopped: bool,
     spare: Vec<Vec<u8>>,
 }
 
+impl State {
+    fn sweep_due(&self, now: Instant) -> Option<Instant> {
+        self.sweep
+            .then(|| self.swept.map_or(now, |swept| swept + SWEEP_GAP))
+    }
+}
+
 impl Gate {
-    /// Something may have happened to the files; `sweep`: to their directory.
+    /// Something may have happened to the files; `sweep`: to their directory, and a sweep is to look at it.
     pub fn wake(&self, sweep: bool) {
         let mut state = self.lock();
-        state.woken = true;
         state.sweep |= sweep;
+        state.woken |= !sweep;
         self.changed.notify_all();
     }
 
@@ -41,6 +54,12 @@ impl Gate {
     pub fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
+        self.stop_asked.notify_one();
+    }
+
+    /// Waits until no more is to be read. For the one who reads.
+    pub async fn stop_asked(&self) {
+        self.stop_asked.notified().await;
     }
 
     pub fn stopped(&self) -> bool {
@@ -53,80 +72,53 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Whether a sweep was asked for since the last call.
+    /// Whether a sweep that was asked for is due. The first one is at once.
     pub fn take_sweep(&self) -> bool {
-        std::mem::take(&mut self.lock().sweep)
+        let mut state = self.lock();
+        let now = clock::monotonic();
+        let due = state.sweep_due(now).is_some_and(|at| at <= now);
+        if due {
+            (state.sweep, state.swept) = (false, Some(now));
+        }
+        due
     }
 
     /// Waits for a hint, a stop, or until the time has come.
     pub fn sleep(&self, until: Instant) {
         let mut state = self.lock();
         state.spare.clear();
-        while !state.woken && !state.stopped {
-            let Some(left) = until
-                .checked_duration_since(clock::monotonic())
-                .filter(|left| !left.is_zero())
-            else {
+        loop {
+            let now = clock::monotonic();
+            let until = state.sweep_due(now).map_or(until, |at| at.min(until));
+            if state.woken || state.stopped || until <= now {
                 break;
-            };
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            }
+            let sweep = state.sweep;
+            state = self.wait(state, until, |state| {
+                !state.woken && !state.stopped && state.sweep == sweep
+            });
         }
         state.woken = false;
     }
 
     /// Lets lines come together; only a stop ends it early.
     pub fn rest(&self, until: Instant) {
-        let mut state = self.lock();
-        while !state.stopped {
-            let Some(left) = until
-                .checked_duration_since(clock::monotonic())
-                .filter(|left| !left.is_zero())
-            else {
-                break;
-            };
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+        drop(self.wait(self.lock(), until, |state| !state.stopped));
     }
 
     /// Waits until there is room for more; `false` if there is none by then, or reading has stopped.
     pub fn room(&self, until: Instant) -> bool {
-        let mut state = self.lock();
-        loop {
-            if state.stopped {
-                return false;
-            }
-            if state.in_flight_bytes < IN_FLIGHT_BYTES_MAX && !state.paused {
-                return true;
-            }
-            let Some(left) = until
-                .checked_duration_since(clock::monotonic())
-                .filter(|left| !left.is_zero())
-            else {
-                return false;
-            };
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+        let full = |state: &State| state.in_flight_bytes >= IN_FLIGHT_BYTES_MAX || state.paused;
+        let state = self.wait(self.lock(), until, |state| full(state) && !state.stopped);
+        !full(&state) && !state.stopped
     }
 
     /// Waits until nothing is on its way, however long that takes: of a long event, whose record fills the memory already, one
     /// part at a time is sent.
     pub fn room_for_part(&self) {
-        let mut state = self.lock();
-        while state.in_flight_bytes > 0 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let state = self.lock();
+        let left = self.changed.wait_while(state, |state| state.in_flight_bytes > 0);
+        drop(left.unwrap_or_else(PoisonError::into_inner));
     }
 
     pub fn sent(&self, bytes: usize) {
@@ -147,8 +139,61 @@ impl Gate {
         self.lock().spare.pop().unwrap_or_default()
     }
 
+    /// Waits as long as `waits` holds, but not beyond `until`.
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        until: Instant,
+        waits: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let left = until.saturating_duration_since(clock::monotonic());
+        let waited = self.changed.wait_timeout_while(state, left, |state| waits(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A thread that panicked ends the process; until then the numbers here are still right.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_hint_sweeps_at_once_and_the_next_after_a_gap() {
+        let gate = Gate::default();
+        let far = || clock::monotonic() + Duration::from_secs(60);
+        assert!(!gate.take_sweep());
+        gate.wake(true);
+        gate.sleep(far());
+        let first = clock::monotonic();
+        assert!(gate.take_sweep());
+        let mut sweeps = 0;
+        while sweeps < 2 {
+            gate.wake(true);
+            gate.sleep(far());
+            sweeps += u32::from(gate.take_sweep());
+        }
+        let passed = clock::monotonic() - first;
+        assert!(
+            passed >= 2 * SWEEP_GAP && passed < Duration::from_secs(30),
+            "{passed:?}"
+        );
+    }
+
+    #[test]
+    fn a_line_wakes_although_a_sweep_has_to_wait() {
+        let gate = Gate::default();
+        gate.wake(true);
+        assert!(gate.take_sweep());
+        gate.wake(true);
+        gate.wake(false);
+        let before = clock::monotonic();
+        gate.sleep(before + Duration::from_secs(60));
+        assert!(!gate.take_sweep() || clock::monotonic() - before >= SWEEP_GAP);
+        gate.sleep(before + Duration::from_secs(60));
+        assert!(gate.take_sweep());
     }
 }

@@ -1,6 +1,6 @@
 //! A set of changes to the store that is applied as one batch.
 //!
-//! Each source has a head: its counters, and the sum of the sums of its files and marks. A store that came back
+//! Each source has a head: its counters, and the sum of the sums of its values, but for losses. A store that came back
 //! with some values old and some new does not add up, and is not believed.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub struct Head {
     pub next_key: u32,
     pub losses_total: u64,
     pub lost_bytes_total: u64,
-    /// Of the files and marks, added up.
+    /// Of the values, added up.
     pub sum: u64,
 }
 
@@ -43,11 +43,12 @@ impl Change<'_> {
         let source = &commit.source;
         let mut head = self.heads.get(source).copied().unwrap_or(head);
         let mut rotated = false;
-        for file in &commit.files {
+        let progress = &commit.progress;
+        for file in &progress.files {
             self.put_summed(&mut head, key::file(source, file.key), file)?;
             head.next_key = head.next_key.max(file.key.saturating_add(1));
         }
-        for &file in &commit.forget {
+        for &file in &progress.forget {
             self.remove_summed(&mut head, key::file(source, file))?;
         }
         for mark in &commit.marks {
@@ -58,13 +59,22 @@ impl Change<'_> {
             rotated |= old.is_none_or(|(old, _)| old.generation != mark.generation);
             self.put_summed(&mut head, key, mark)?;
         }
-        for loss in &commit.losses {
+        for loss in &progress.losses {
             self.put(key::loss(source, head.losses_total), loss)?;
             if let Some(oldest) = head.losses_total.checked_sub(LOSSES_MAX as u64) {
                 self.values.insert(key::loss(source, oldest), None);
             }
             head.losses_total += 1;
             head.lost_bytes_total += loss.to.saturating_sub(loss.from);
+        }
+        if let Some(cursor) = &progress.api {
+            self.put_summed(&mut head, key::cursor(source), cursor)?;
+        }
+        for chunk in &progress.ids {
+            self.put_summed(&mut head, key::ids(source, chunk.key), chunk)?;
+        }
+        for &chunk in &progress.forget_ids {
+            self.remove_summed(&mut head, key::ids(source, chunk))?;
         }
         head.commits += 1;
         self.put_head(source, head)?;
@@ -73,7 +83,7 @@ impl Change<'_> {
 
     /// Makes the store hold of this source `state` and nothing else. The counters are those of `head`.
     pub fn replace_source(&mut self, source: &str, head: Head, state: &SourceState) -> Result<(), Failure> {
-        for kind in ["file", "mark", "loss"] {
+        for kind in ["file", "mark", "loss", "cursor", "ids"] {
             let values = &mut self.values;
             self.db.scan(&key::prefix(kind, source), |key, _| {
                 values.insert(key.to_vec(), None);
@@ -86,6 +96,12 @@ impl Change<'_> {
         }
         for mark in &state.marks {
             self.put_summed(&mut head, key::mark(source, &mark.sink), mark)?;
+        }
+        if let Some(cursor) = &state.api {
+            self.put_summed(&mut head, key::cursor(source), cursor)?;
+        }
+        for chunk in &state.ids {
+            self.put_summed(&mut head, key::ids(source, chunk.key), chunk)?;
         }
         let first = head.losses_total.saturating_sub(state.losses.len() as u64);
         for (number, loss) in (first..).zip(&state.losses) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-pub use crate::position::{Evidence, FileEntry, Loss, SinkMark};
+pub use crate::position::{ApiCursor, Evidence, FileEntry, IdChunk, Loss, Progress, SinkMark};
 use serde::{Deserialize, Serialize};
 
 /// The newest losses that are kept of one source; the totals in [`SourceState`] go on counting.
@@ -12,12 +12,8 @@ pub const LOSSES_MAX: usize = 1000;
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Commit {
     pub source: String,
-    /// The entries that changed.
-    pub files: Vec<FileEntry>,
-    /// Keys of files whose entries are removed. Applied after `files`.
-    pub forget: Vec<u32>,
+    pub progress: Progress,
     pub marks: Vec<SinkMark>,
-    pub losses: Vec<Loss>,
 }
 
 /// All that is remembered of one source.
@@ -33,12 +29,20 @@ pub struct SourceState {
     pub files: Vec<FileEntry>,
     pub marks: Vec<SinkMark>,
     pub losses: Vec<Loss>,
+    #[serde(default)]
+    pub api: Option<ApiCursor>,
+    #[serde(default)]
+    pub ids: Vec<IdChunk>,
 }
 
 impl SourceState {
     /// Whether nothing is remembered but the counters.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.marks.is_empty() && self.losses.is_empty()
+        self.files.is_empty()
+            && self.marks.is_empty()
+            && self.losses.is_empty()
+            && self.api.is_none()
+            && self.ids.is_empty()
     }
 }
 

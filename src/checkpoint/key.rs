@@ -1,6 +1,7 @@
 //! Keys in sled: a kind, the source's name as a JSON string, and what tells its values apart.
 //!
-//! `meta` · `head "wiki"` · `file "wiki" 0000002a` · `mark "wiki" "local"` · `loss "wiki" 0000000000000007`
+//! `meta` · `head "wiki"` · `file "wiki" 0000002a` · `mark "wiki" "local"` · `loss "wiki" 0000000000000007` ·
+//! `cursor "wiki" ` · `ids "wiki" 0000002a`
 //!
 //! A JSON string ends at its quote, whatever is in the name, so no source's keys are the prefix of another's.
 
@@ -13,6 +14,8 @@ pub enum Kind {
     File,
     Mark,
     Loss,
+    Cursor,
+    Ids,
 }
 
 pub fn head(source: &str) -> Vec<u8> {
@@ -31,7 +34,15 @@ pub fn loss(source: &str, number: u64) -> Vec<u8> {
     format!("loss {} {number:016x}", quoted(source)).into_bytes()
 }
 
-/// What all files, marks or losses of a source begin with.
+pub fn cursor(source: &str) -> Vec<u8> {
+    prefix("cursor", source)
+}
+
+pub fn ids(source: &str, key: u32) -> Vec<u8> {
+    format!("ids {} {key:08x}", quoted(source)).into_bytes()
+}
+
+/// What all values of a kind of a source begin with.
 pub fn prefix(kind: &str, source: &str) -> Vec<u8> {
     format!("{kind} {} ", quoted(source)).into_bytes()
 }
@@ -48,6 +59,8 @@ pub fn parse(key: &[u8]) -> Option<(Kind, String)> {
         "file" => Kind::File,
         "mark" => Kind::Mark,
         "loss" => Kind::Loss,
+        "cursor" => Kind::Cursor,
+        "ids" => Kind::Ids,
         _ => return None,
     };
     let source = serde_json::Deserializer::from_str(rest)
@@ -73,6 +86,8 @@ mod tests {
                 (Kind::File, file(name, 42)),
                 (Kind::Mark, mark(name, "the \"sink\"")),
                 (Kind::Loss, loss(name, 7)),
+                (Kind::Cursor, cursor(name)),
+                (Kind::Ids, ids(name, 3)),
             ] {
                 assert_eq!(parse(&key), Some((kind, name.to_owned())));
             }

@@ -26,7 +26,9 @@ mod seal;
 mod side;
 mod store;
 
-pub use entry::{Commit, Evidence, FileEntry, Image, LOSSES_MAX, Loss, SinkMark, SourceState};
+pub use entry::{
+    ApiCursor, Commit, Evidence, FileEntry, IdChunk, Image, LOSSES_MAX, Loss, Progress, SinkMark, SourceState,
+};
 pub use error::{Rung, StoreError};
 pub use open::{Opened, evidence, read};
 pub use store::{Forgotten, Store};

@@ -72,7 +72,7 @@ fn attempt(path: &Path) -> Result<(Db, Survey), Attempt> {
                 seal::unseal::<Meta>(bytes, value).map(|(meta, _)| survey.agent_id = Some(meta.agent_id))
             }
             Kind::Head => seal::unseal::<Head>(bytes, value).map(|(head, _)| surveyed.head = Some(head)),
-            Kind::File | Kind::Mark => {
+            Kind::File | Kind::Mark | Kind::Cursor | Kind::Ids => {
                 seal::unseal::<IgnoredAny>(bytes, value).map(|(_, sum)| surveyed.sum = sum)
             }
             Kind::Loss => seal::unseal::<IgnoredAny>(bytes, value).map(|_| ()),
@@ -221,6 +221,8 @@ fn read_sound(db: &Db, source: &str) -> Result<SourceState, Failure> {
     Ok(SourceState {
         files: sound_values(db, "file", source)?,
         losses: sound_values(db, "loss", source)?,
+        api: sound_values(db, "cursor", source)?.pop(),
+        ids: sound_values(db, "ids", source)?,
         ..SourceState::default()
     })
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::change::{Change, Head};
 use super::db::{Db, Failure};
 use super::dir::StateDir;
-use super::entry::{Commit, FileEntry, Image, Loss, SinkMark, SourceState};
+use super::entry::{ApiCursor, Commit, FileEntry, IdChunk, Image, Loss, SinkMark, SourceState};
 use super::error::StoreError;
 use super::open::{self, Opened};
 use super::{key, seal, side};
@@ -188,6 +188,8 @@ pub(super) fn read_source(db: &Db, source: &str, head: Head) -> Result<SourceSta
         files: read_values::<FileEntry>(db, "file", source)?,
         marks: read_values::<SinkMark>(db, "mark", source)?,
         losses: read_values::<Loss>(db, "loss", source)?,
+        api: read_values::<ApiCursor>(db, "cursor", source)?.pop(),
+        ids: read_values::<IdChunk>(db, "ids", source)?,
     })
 }
 

@@ -107,7 +107,11 @@ fn configuration(options: &Options, config: &Config, report: &mut Report) -> io:
     report.ok(
         "configuration",
         format_args!("{from}; sources: {sources}; sinks: {sinks}"),
-    )
+    )?;
+    for warning in &config.warnings {
+        report.warning("configuration", warning)?;
+    }
+    Ok(())
 }
 
 /// Root may read everything, which says nothing about the agent's own user.

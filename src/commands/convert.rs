@@ -173,6 +173,7 @@ impl EventWriter<'_> {
             content: parsed,
             id,
             origin,
+            self_poll: false,
             read_at_ms: self.read_at_ms,
         };
         self.out.bytes.clear();

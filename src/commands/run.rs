@@ -9,6 +9,9 @@ use std::io::{self, Write};
 
 /// Runs the agent; returns the exit code.
 pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
+    for warning in &config.warnings {
+        tracing::warn!("the configuration: {warning}");
+    }
     match agent::run(config, mode, &|| log.write_due()) {
         Ok(summary) => {
             if mode.once {
@@ -43,6 +46,19 @@ fn tell(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
             match file.waiting_bytes {
                 0 => writeln!(out)?,
                 waiting => writeln!(out, "; {waiting} bytes of an unfinished line wait for their end")?,
+            }
+        }
+        if let Some(api) = &read.api {
+            write!(
+                out,
+                "{source}: read {} from {} in {} requests",
+                records(api.rows - api.repeated),
+                escape(&api.url),
+                api.requests
+            )?;
+            match api.dropped {
+                0 => writeln!(out)?,
+                dropped => writeln!(out, "; {dropped} of the agent's own searches left out")?,
             }
         }
         if let Some(trouble) = &read.trouble {

@@ -230,7 +230,7 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Commit, Evidence, SinkMark};
+    use crate::checkpoint::{Commit, Evidence, Progress, SinkMark};
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
@@ -253,7 +253,6 @@ mod tests {
             path: "/out/events.ndjson".into(),
             dev: 1,
             ino: 2,
-            at_ms: 3,
             generation: 4,
             length: 567,
         };
@@ -266,14 +265,19 @@ mod tests {
         };
         let wiki = Commit {
             source: "wiki".to_owned(),
-            files: vec![entry(0, "/audit/1", 100, true), entry(1, "/audit/2", 60, false)],
+            progress: Progress {
+                files: vec![entry(0, "/audit/1", 100, true), entry(1, "/audit/2", 60, false)],
+                losses: vec![loss],
+                ..Progress::default()
+            },
             marks: vec![mark],
-            losses: vec![loss],
-            ..Commit::default()
         };
         let docs = Commit {
             source: "docs".to_owned(),
-            files: vec![entry(0, "/docs/1", 5, false)],
+            progress: Progress {
+                files: vec![entry(0, "/docs/1", 5, false)],
+                ..Progress::default()
+            },
             ..Commit::default()
         };
         store.commit(&[wiki, docs]).unwrap();

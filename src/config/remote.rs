@@ -59,6 +59,8 @@ pub enum Product {
     Cloud {
         scoped: bool,
         cloud_id: Option<String>,
+        /// Where scoped tokens are used: `https://api.atlassian.com`; Atlassian's government cloud has another.
+        gateway: Url,
     },
 }
 
@@ -109,8 +111,8 @@ impl HttpConfig {
             headers: Vec::new(),
             // Who reads the server's access log sees what asks.
             user_agent: format!("{}/{}", crate::NAME, env!("CARGO_PKG_VERSION")),
-            // A page of 1000 rows has one or two megabytes. There is room for long texts, and an end.
-            body_bytes_max: 64 << 20,
+            // A page of 1000 rows has one or two megabytes; of longer rows fewer are asked for. It bounds memory.
+            body_bytes_max: 16 << 20,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod prune;
 mod raw;
 
 use crate::enrich::host::Host;
+use crate::notice::Notice;
 use crate::record::{EventId, Parsed};
 
 pub use ecs::Ecs;
@@ -20,6 +21,8 @@ pub struct Item<'a> {
     pub content: &'a Parsed<'a>,
     pub id: EventId,
     pub origin: Origin<'a>,
+    /// Made by the agent's own question to the audit API.
+    pub self_poll: bool,
     pub read_at_ms: i64,
 }
 
@@ -119,6 +122,14 @@ impl Format {
         match self {
             Format::Ecs(ecs) => ecs.write(item, out),
             Format::Raw(raw) => raw.write(item, out),
+        }
+    }
+
+    /// Writes an event of the agent's own likewise.
+    pub fn write_notice(&self, notice: &Notice, out: &mut Out) {
+        match self {
+            Format::Ecs(ecs) => ecs.write_notice(notice, out),
+            Format::Raw(raw) => raw.write_notice(notice, out),
         }
     }
 }

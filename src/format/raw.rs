@@ -2,7 +2,8 @@
 
 use super::escape::escape_long;
 use super::{Item, Origin, Out};
-use crate::record::{Parsed, compact};
+use crate::notice::Notice;
+use crate::record::{Parsed, compact, time};
 
 /// Puts `event_id` before the members of the record and changes nothing else.
 #[derive(Clone, Debug, Default)]
@@ -31,5 +32,17 @@ impl Raw {
                 out.put("\"}");
             }
         }
+    }
+
+    pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
+        out.put("{\"event_id\":\"");
+        out.bytes.extend_from_slice(&notice.id.hex());
+        out.put("\",\"agent\":{\"action\":\"");
+        out.put(notice.action);
+        out.put("\",\"message\":\"");
+        escape_long(&notice.message, out);
+        out.put("\",\"time\":\"");
+        out.bytes.extend_from_slice(&time::iso(notice.at_ms));
+        out.put("\"}}");
     }
 }

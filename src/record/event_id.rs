@@ -35,7 +35,8 @@ impl EventId {
         text
     }
 
-    fn of(bytes: &[u8]) -> EventId {
+    /// A hash that nobody can find another origin of.
+    pub fn of(bytes: &[u8]) -> EventId {
         let mut id = [0; 16];
         id.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
         EventId(u128::from_be_bytes(id))

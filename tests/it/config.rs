@@ -43,6 +43,8 @@ fn f63_config_errors() {
             "{name}"
         );
         assert!(output.stdout.is_empty(), "{name}");
+        // What stands in the files where a secret is.
+        assert!(!stderr(&output).contains("canary"), "{name}");
     }
 }
 
@@ -232,4 +234,22 @@ fn stdout_into_what_is_read_is_refused() {
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(78));
+}
+
+/// What works and should not be is told by `check`, and no secret with it.
+#[test]
+fn warnings_are_shown_by_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "state_dir = \"/none\"\n[[source]]\nname = \"wiki\"\ntype = \"data_center\"\nurl = \"http://127.0.0.1:1\"\n\
+                  user = \"unused\"\npersonal_access_token = \"canary\"\n[[sink]]\nname = \"out\"\ntype = \"stdout\"\n";
+    std::fs::write(dir.path().join("api.toml"), config).unwrap();
+    let output = agent(dir.path(), &["check", "--config", "api.toml"]);
+    let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+    for expected in [
+        "warning  configuration: api.toml:6: `source.wiki.user`: is not used",
+        "warning  configuration: api.toml:7: `source.wiki.personal_access_token`: stands in the configuration itself",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    assert!(!said.contains("canary"), "{said}");
 }

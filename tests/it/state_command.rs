@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use confluence_audit_agent::checkpoint::{Commit, FileEntry, Image, Store};
+use confluence_audit_agent::checkpoint::{Commit, FileEntry, Image, Progress, Store};
 use confluence_audit_agent::exit;
 
 fn stored() -> tempfile::TempDir {
@@ -18,7 +18,10 @@ fn stored() -> tempfile::TempDir {
     for source in ["wiki", "docs"] {
         let commit = Commit {
             source: source.to_owned(),
-            files: vec![file.clone()],
+            progress: Progress {
+                files: vec![file.clone()],
+                ..Progress::default()
+            },
             ..Commit::default()
         };
         store.commit(&[commit]).unwrap();

@@ -73,6 +73,7 @@ async fn api_base(client: &mut Client, config: &ApiConfig) -> Result<Url, Class>
     let Product::Cloud {
         scoped: true,
         cloud_id,
+        gateway,
     } = &config.product
     else {
         return Ok(config.http.base.clone());
@@ -81,8 +82,7 @@ async fn api_base(client: &mut Client, config: &ApiConfig) -> Result<Url, Class>
         Some(id) => id.clone(),
         None => cloud_id::look_up(client, &config.http.base, &config.product).await?,
     };
-    let api = Url::parse(cloud_id::API_BASE).map_err(answer::not_a_page)?;
-    let base = cloud_id::scoped_base(&api, &id);
+    let base = cloud_id::scoped_base(gateway, &id);
     client.allow(base.clone());
     Ok(base)
 }

@@ -8,8 +8,10 @@ use crate::clock;
 use crate::config::raw::{Problems, Table};
 use crate::config::remote::*;
 
+const GATEWAY: &str = "https://api.atlassian.com";
+
 /// The keys that only an API has. `url` stands first: where it is, an API is wanted.
-pub const KEYS: [&str; 27] = [
+pub const KEYS: [&str; 28] = [
     "url",
     "site",
     "personal_access_token",
@@ -17,6 +19,7 @@ pub const KEYS: [&str; 27] = [
     "token",
     "scoped",
     "cloud_id",
+    "gateway",
     "start",
     "token_expires",
     "token_name",
@@ -63,7 +66,7 @@ pub fn table(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Proble
         problems.add(span, table.key("token_name"), message);
     }
 
-    let mut api = ApiConfig::new(product, http.config(base?, auth?));
+    let mut api = ApiConfig::new(product?, http.config(base?, auth?));
     set(&mut api.start, start);
     set(&mut api.poll_interval, poll_interval);
     set(&mut api.page_size, page_size);
@@ -118,16 +121,17 @@ fn base(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Problems) -
     }
 }
 
-fn product(table: &mut Table, cloud: bool, problems: &mut Problems) -> Product {
+fn product(table: &mut Table, cloud: bool, problems: &mut Problems) -> Option<Product> {
     let scoped = table.flag("scoped", problems).unwrap_or(false);
     let cloud_id = table.text("cloud_id", "1a2b3c4d-0000-4000-8000-123456789abc", problems);
+    let gateway = gateway(table, problems);
     if !cloud {
-        for key in ["scoped", "cloud_id"] {
+        for key in ["scoped", "cloud_id", "gateway"] {
             if let Some(span) = table.place_of(key) {
                 problems.add(span, table.key(key), "is for `type = \"cloud\"`; remove it");
             }
         }
-        return Product::DataCenter;
+        return Some(Product::DataCenter);
     }
     if let Some(id) = &cloud_id {
         // It becomes a part of an address.
@@ -140,9 +144,30 @@ fn product(table: &mut Table, cloud: bool, problems: &mut Problems) -> Product {
             problems.add(&id.span, id.key.clone(), message);
         }
     }
-    Product::Cloud {
+    Some(Product::Cloud {
         scoped,
         cloud_id: cloud_id.map(|id| id.value),
+        gateway: gateway?,
+    })
+}
+
+/// Where scoped tokens are used; Atlassian's government cloud has another place for them.
+fn gateway(table: &mut Table, problems: &mut Problems) -> Option<url::Url> {
+    let found = table.text("gateway", GATEWAY, problems);
+    let text = found.as_ref().map_or(GATEWAY, |found| found.value.as_str());
+    match (address::data_center(text), found) {
+        (Ok(url), found) => {
+            if let Some(found) = &found {
+                address::warn_clear_text(found, &url, problems);
+            }
+            Some(url)
+        }
+        (Err(message), found) => {
+            if let Some(found) = found {
+                problems.add(&found.span, found.key, message);
+            }
+            None
+        }
     }
 }
 
@@ -165,3 +190,7 @@ fn start(table: &mut Table, problems: &mut Problems) -> Option<Start> {
     }
     Some(found.value)
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

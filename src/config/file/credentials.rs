@@ -47,7 +47,8 @@ pub fn auth(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Problem
             password: token?.value,
         }),
         (true, false) => {
-            missing(table, "user", "has no `token` beside it", "token", problems);
+            let message = "has no `token` (or password) beside it";
+            missing(table, "user", message, "token", problems);
             None
         }
         (false, true) => {
@@ -81,7 +82,13 @@ pub fn auth(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Problem
 /// Reports at `there` that `lacking` is missing; not if it is there and only misspelt, which is told then.
 fn missing(table: &Table, there: &str, message: &str, lacking: &str, problems: &mut Problems) {
     if let Some(span) = table.place_of(there).filter(|_| !table.has_like(lacking)) {
-        problems.add(span, table.key(there), format!("{message}; add `{lacking}`"));
+        let example = if lacking == "user" {
+            "\"…\""
+        } else {
+            "{ file = \"/path\" }"
+        };
+        let message = format!("{message}; add `{lacking} = {example}`");
+        problems.add(span, table.key(there), message);
     }
 }
 

@@ -4,13 +4,40 @@ use crate::config::home;
 const EXAMPLE: &str = include_str!("../../../packaging/confluence-audit-agent.toml");
 const NO_FILE: &str = "example.toml";
 
-/// `#key = value` is a default, `# words` a comment, `##key = value` an alternative that excludes another key.
+/// `#key = value` is a default, `# words` a comment, `##key = value` an alternative that excludes another key. Tables whose
+/// head is commented out are not there.
 fn uncommented(mark: &str) -> String {
+    let own = tables().filter(|table| !table.starts_with("##"));
+    own.map(|table| without(mark, table))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The tables whose head is commented out. With `##` they have their examples, with `#` their defaults too.
+fn example_tables(mark: &str) -> String {
+    let examples = tables().filter(|table| table.starts_with("##"));
+    let with_head = |table: &str| without(mark, &without("##", table).replace("##[[", "[["));
+    let sink = "[[sink]]\nname = \"out\"\ntype = \"stdout\"\n".to_string();
+    let all: Vec<String> = examples.map(with_head).chain([sink]).collect();
+    all.join("\n")
+}
+
+/// The pieces of the example file that begin with a table's head, after that before the first.
+fn tables() -> impl Iterator<Item = &'static str> {
+    let heads = EXAMPLE.match_indices("\n").map(|(at, _)| at + 1);
+    let heads = heads.filter(|at| EXAMPLE[*at..].trim_start_matches("##").starts_with('['));
+    let mut at: Vec<usize> = [0].into_iter().chain(heads).collect();
+    at.push(EXAMPLE.len());
+    (1..at.len()).map(move |n| &EXAMPLE[at[n - 1]..at[n]])
+}
+
+/// Settings behind `mark` are no comments any more.
+fn without(mark: &str, text: &str) -> String {
     let line = |line: &str| match line.strip_prefix(mark) {
         Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase()) => setting.to_string(),
         _ => line.to_string(),
     };
-    EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn parse(text: &str) -> (Config, Keys) {
@@ -46,10 +73,29 @@ fn example_states_the_defaults() {
 }
 
 #[test]
+fn examples_of_apis_work_and_state_the_defaults() {
+    let [bare, stated] =
+        ["##", "#"].map(|mark| read(Path::new(NO_FILE), &example_tables(mark), false).unwrap());
+    let without_warnings = |config: Config| Config {
+        warnings: Vec::new(),
+        ..config
+    };
+    assert_eq!(without_warnings(stated), without_warnings(bare.clone()));
+    let unused: Vec<&str> = bare.warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert_eq!(unused, ["source.intranet.user", "source.intranet.token"]);
+    assert_eq!(bare.sources.len(), 2);
+    assert!(
+        bare.sources
+            .iter()
+            .all(|source| source.api.is_some() && source.files.is_none())
+    );
+}
+
+#[test]
 fn example_has_every_key_and_no_other() {
     // No other: an unknown key would have been an error in `parse`.
     let (_, keys) = parse(&uncommented("#"));
-    let example = uncommented("#").replace("##", "");
+    let example = uncommented("#").replace("##", "") + "\n" + &example_tables("#");
     let mut table = "";
     let mut there: Vec<(&str, &str)> = Vec::new();
     for line in example.lines() {
@@ -71,8 +117,11 @@ fn example_has_every_key_and_no_other() {
         .iter()
         .flat_map(|(table, keys)| keys.iter().map(move |key| (*table, *key)))
         .collect();
-    asked.sort();
-    there.sort();
+    // Several tables stand there for a source, and each asks for all keys.
+    for keys in [&mut asked, &mut there] {
+        keys.sort();
+        keys.dedup();
+    }
     assert_eq!(there, asked);
 }
 

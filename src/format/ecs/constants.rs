@@ -4,14 +4,20 @@ use super::super::escape::escape;
 use super::super::{Agent, Context};
 use crate::enrich::host::{Host, Os};
 
-/// The parts of an event that stand between its time and what is its own. Of two, the second is for the rest of
-/// a file that ended within a line.
+/// The parts of an event that stand between its time and what is its own, by what its tags say of it.
 #[derive(Clone, Debug)]
 pub struct Constants {
-    pub data_center: [String; 2],
-    pub cloud: [String; 2],
-    pub unreadable: [String; 2],
+    pub data_center: [String; 3],
+    pub cloud: [String; 3],
+    pub unreadable: [String; 3],
 }
+
+pub const PLAIN: usize = 0;
+/// The rest of a file that ended within a line.
+pub const UNTERMINATED: usize = 1;
+/// Made by the agent's own question to the audit API.
+pub const SELF_POLL: usize = 2;
+const OWN_TAGS: [Option<&str>; 3] = [None, Some("unterminated"), Some("self_poll")];
 
 /// `event.module`, and `event.dataset` as the integration names it whose dashboards the events fill.
 pub const EVENT: &str =
@@ -33,7 +39,7 @@ impl Constants {
             .as_ref()
             .filter(|_| !here.iter().any(|tag| tag == FORWARDED));
         let of = |host: Option<&Host>, tags: &[String]| {
-            [false, true].map(|unterminated| render(context, host, tags, unterminated))
+            OWN_TAGS.map(|own_tag| render(context, host, tags, own_tag))
         };
         Constants {
             data_center: of(host, &here),
@@ -43,7 +49,7 @@ impl Constants {
     }
 }
 
-fn render(context: &Context, host: Option<&Host>, tags: &[String], unterminated: bool) -> String {
+fn render(context: &Context, host: Option<&Host>, tags: &[String], own_tag: Option<&str>) -> String {
     let Agent {
         id,
         ephemeral_id,
@@ -71,9 +77,7 @@ fn render(context: &Context, host: Option<&Host>, tags: &[String], unterminated:
         .preserve_original
         .then(|| "preserve_original_event".to_owned());
     let mut all: Vec<String> = preserved.into_iter().chain(tags.iter().cloned()).collect();
-    if unterminated {
-        all.push("unterminated".to_owned());
-    }
+    all.extend(own_tag.map(str::to_owned));
     json.list("tags", &all);
     json.0
 }

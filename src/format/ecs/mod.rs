@@ -16,6 +16,7 @@ use super::escape::{escape, escape_long};
 use super::out::Object;
 use super::prune::write_pruned;
 use super::{Context, Item, Origin, Out};
+use crate::notice::Notice;
 use crate::record::{Parsed, Record, Shape, Text, Token, address, time};
 use constants::Constants;
 use taxonomy::{Kind, Taxonomy};
@@ -183,6 +184,25 @@ impl Ecs {
         }
     }
 
+    pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
+        head_of(notice.at_ms, &self.constants.unreadable[constants::PLAIN], out);
+        if let Some(site) = &self.site {
+            out.put(",\"confluence\":{\"audit\":{\"site\":");
+            out.put(site);
+            out.put("}}");
+        }
+        out.put(constants::EVENT);
+        out.put("\"kind\":\"event\",\"id\":\"");
+        out.bytes.extend_from_slice(&notice.id.hex());
+        out.put("\",\"created\":\"");
+        out.bytes.extend_from_slice(&time::iso(notice.at_ms));
+        out.put("\",\"type\":[\"info\"],\"action\":\"");
+        out.put(notice.action);
+        out.put("\"},\"message\":\"");
+        escape_long(&notice.message, out);
+        out.put("\"}");
+    }
+
     fn pipeline_error(&self, error: &str, bytes: &[u8], item: &Item, out: &mut Out) {
         head(item.read_at_ms, &self.constants.unreadable, item, out);
         out.put(",\"error\":{\"message\":\"");
@@ -200,18 +220,22 @@ impl Ecs {
     }
 }
 
-fn head(time_ms: i64, constants: &[String; 2], item: &Item, out: &mut Out) {
-    let unterminated = matches!(
-        item.origin,
+fn head(time_ms: i64, constants: &[String; 3], item: &Item, out: &mut Out) {
+    let tag = match item.origin {
         Origin::File {
-            unterminated: true,
-            ..
-        }
-    );
+            unterminated: true, ..
+        } => constants::UNTERMINATED,
+        _ if item.self_poll => constants::SELF_POLL,
+        _ => constants::PLAIN,
+    };
+    head_of(time_ms, &constants[tag], out);
+}
+
+fn head_of(time_ms: i64, constants: &str, out: &mut Out) {
     out.put("{\"@timestamp\":\"");
     out.bytes.extend_from_slice(&time::iso(time_ms));
     out.put("\",");
-    out.put(&constants[usize::from(unterminated)]);
+    out.put(constants);
 }
 
 fn log(item: &Item, out: &mut Out) {

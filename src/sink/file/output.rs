@@ -9,6 +9,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// Rotated files that are kept open until the next sync. With more the writing waits for the oldest to be durable.
+pub(super) const ROTATED_OPEN_MAX: usize = 8;
+
 pub struct Output {
     pub(super) sink: String,
     pub(super) path: PathBuf,
@@ -21,9 +24,13 @@ pub struct Output {
     pub(super) whole: u64,
     /// How much of a batch was written before a write failed.
     pub(super) taken: usize,
+    /// It was renamed to rotate it, and the next one is not begun yet.
+    pub(super) renamed: bool,
     pub(super) day: i64,
     /// Rotated files that are not durable yet.
     pub(super) rotated: Vec<File>,
+    /// One of them could not be made durable: the next sync says so.
+    pub(super) sync_failed: Option<io::Error>,
 }
 
 /// What is to be made durable, apart from the writing.
@@ -65,7 +72,6 @@ impl Output {
             path: self.path.clone(),
             dev: metadata.dev(),
             ino: metadata.ino(),
-            at_ms: crate::clock::now_ms(),
             generation: self.generation,
             length: self.whole,
         })
@@ -104,6 +110,9 @@ impl Output {
 
     /// Hands over what was written since the last call.
     pub fn sync(&mut self) -> io::Result<Sync> {
+        if let Some(error) = self.sync_failed.take() {
+            return Err(error);
+        }
         let mut files = std::mem::take(&mut self.rotated);
         let directory = if files.is_empty() {
             None
@@ -152,14 +161,29 @@ impl Output {
 
     fn rotate(&mut self) -> io::Result<()> {
         let to = rotated_name(&self.path, crate::clock::now_ms(), self.generation);
-        std::fs::rename(&self.path, &to)?;
+        std::fs::rename(&self.path, &to).map_err(|error| {
+            because(
+                format!("cannot rename the full output to `{}`", to.display()),
+                error,
+            )
+        })?;
+        self.renamed = true;
         self.begin_anew()
     }
 
     fn begin_anew(&mut self) -> io::Result<()> {
-        let next = open(&self.path)?;
-        let length = end_of_last_line(&next)?;
+        let begun = open(&self.path).and_then(|next| Ok((end_of_last_line(&next)?, next)));
+        let (length, next) = begun
+            .map_err(|error| because("cannot begin the next output after a rotation".to_owned(), error))?;
+        if self.rotated.len() >= ROTATED_OPEN_MAX {
+            // Its error must end the process and not look like one of writing, which is tried again.
+            self.sync_failed = self
+                .sync_failed
+                .take()
+                .or(self.rotated.remove(0).sync_data().err());
+        }
         self.rotated.push(std::mem::replace(&mut self.file, next));
+        self.renamed = false;
         self.generation += 1;
         (self.length, self.whole) = (length, length);
         Ok(())
@@ -175,10 +199,12 @@ impl Output {
             Err(_) => false,
         };
         if moved && self.between_events() {
-            tracing::warn!(
-                path = self.path(),
-                "the output was moved away by another program; a new file is begun"
-            );
+            if !self.renamed {
+                tracing::warn!(
+                    path = self.path(),
+                    "the output was moved away by another program; a new file is begun"
+                );
+            }
             return self.begin_anew();
         }
         if own.len() < self.length {
@@ -196,10 +222,19 @@ impl Output {
 
 /// Opens or makes the file: for its owner only, and no link.
 pub(super) fn open(path: &Path) -> io::Result<File> {
+    open_with(path, true)
+}
+
+/// The same for one that is there.
+pub(super) fn open_existing(path: &Path) -> io::Result<File> {
+    open_with(path, false)
+}
+
+fn open_with(path: &Path, create: bool) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create(create)
         .truncate(false)
         .mode(0o600)
         .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32)
@@ -211,6 +246,10 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         ));
     }
     Ok(file)
+}
+
+fn because(what: String, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 pub(super) fn parent(path: &Path) -> &Path {

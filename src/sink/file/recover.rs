@@ -3,11 +3,11 @@
 //! What was written after the checkpoint is kept: the source will tell these events again, unless their audit file is
 //! gone by then, and those that already stand here are passed over by their ids. Only what is no whole event is cut off.
 
-use super::output::{Output, day, open, parent, rotated_files};
+use super::output::{Output, day, open, open_existing, parent, rotated_files};
 use crate::config::FileSinkConfig;
 use crate::position::SinkMark;
 use crate::record::EventId;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
@@ -16,6 +16,28 @@ use std::path::Path;
 /// Ids that are held in memory until the source has caught up: some 3 GB of output. Of a state that is older than that
 /// (put back from a backup, then) the rest is written twice, with the same ids.
 const IDS_MAX: usize = 1_000_000;
+
+/// The newest ids. A source that never catches up, because a directory of it stays away, holds the mark back while its
+/// positions move on: what it tells again after a crash is then the end of what stands after the mark.
+#[derive(Default)]
+struct Newest {
+    ids: HashSet<EventId>,
+    in_order: VecDeque<EventId>,
+}
+
+impl Newest {
+    fn add(&mut self, id: EventId, most: usize) {
+        if !self.ids.insert(id) {
+            return;
+        }
+        self.in_order.push_back(id);
+        if self.in_order.len() > most
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+}
 
 /// The id of an event as it stands in the output; `None`: no whole event.
 pub type IdOf<'a> = &'a dyn Fn(&[u8]) -> Option<EventId>;
@@ -39,7 +61,7 @@ impl Output {
         let metadata = file.metadata()?;
         let rotated = rotated_files(&path);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
-        let mut ids = HashSet::new();
+        let mut newest = Newest::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             let live_is_marked = is_of(&file, mark)?;
             generation = generation.max(mark.generation + u64::from(!live_is_marked));
@@ -47,15 +69,16 @@ impl Output {
                 .iter()
                 .filter(|(generation, _)| *generation >= mark.generation)
             {
-                take_tail(&open(rotated)?, rotated, mark, true, id_of, &mut ids)?;
+                take_tail(&open_existing(rotated)?, rotated, mark, true, id_of, &mut newest)?;
             }
             // After somebody else moved the output away this one may be ours or theirs: it is read, and not cut.
             let ours = live_is_marked
                 || rotated
                     .iter()
                     .any(|(generation, _)| *generation >= mark.generation);
-            take_tail(&file, &path, mark, ours, id_of, &mut ids)?;
+            take_tail(&file, &path, mark, ours, id_of, &mut newest)?;
         }
+        let ids = newest.ids;
         let length = end_of_last_line(&file)?;
         if !ids.is_empty() {
             tracing::info!(path = %path.display(), events = ids.len(), "events that were written after the checkpoint stand there already and are not written again");
@@ -75,6 +98,8 @@ impl Output {
             length,
             whole: length,
             taken: 0,
+            renamed: false,
+            sync_failed: None,
             day,
             rotated: Vec::new(),
         };
@@ -96,7 +121,7 @@ fn take_tail(
     mark: &SinkMark,
     may_cut: bool,
     id_of: IdOf,
-    ids: &mut HashSet<EventId>,
+    newest: &mut Newest,
 ) -> io::Result<()> {
     let length = file.metadata()?.len();
     let mut at = if is_of(file, mark)? {
@@ -107,27 +132,56 @@ fn take_tail(
     let mut reader = BufReader::with_capacity(64 * 1024, file);
     reader.seek(SeekFrom::Start(at))?;
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
+    while at < length {
+        let (bytes, may_be_event) = measure_line(&mut reader)?;
+        if bytes == 0 {
+            break;
+        }
+        line.clear();
+        if may_be_event {
+            line.resize(bytes, 0);
+            file.read_exact_at(&mut line, at)?;
+        }
         match line.strip_suffix(b"\n").and_then(id_of) {
             Some(id) => {
-                if ids.len() < IDS_MAX {
-                    ids.insert(id);
-                }
+                newest.add(id, IDS_MAX);
                 // After a sync that failed the system takes a page for clean that is not on the disk: written again, it is not.
                 file.write_all_at(&line, at)?;
             }
-            None if !may_cut => {}
+            None if !may_cut => {
+                if !may_be_event {
+                    at += reader.skip_until(b'\n')? as u64;
+                }
+            }
             None => {
                 tracing::info!(path = %path.display(), bytes = length - at, "what is no whole event was cut off the output");
                 file.set_len(at)?;
                 return file.sync_all();
             }
         }
-        at += line.len() as u64;
-        line.clear();
+        at += bytes as u64;
     }
     // What is kept counts as delivered from now on, so it must not depend on a page that is not on the disk.
     file.sync_all()
+}
+
+/// Passes over the next line, or over its beginning if that shows already that it is no event: how many bytes, and whether
+/// it may be one. An event has an end and no NUL; what has not may be of any length and is never held in memory.
+fn measure_line(reader: &mut impl BufRead) -> io::Result<(usize, bool)> {
+    let mut bytes = 0;
+    loop {
+        let block = reader.fill_buf()?;
+        let stop = memchr::memchr2(b'\n', 0, block);
+        let passed = stop.map_or(block.len(), |at| at + 1);
+        let ended = stop.map(|at| block[at] == b'\n');
+        reader.consume(passed);
+        bytes += passed;
+        match ended {
+            Some(whole) => return Ok((bytes, whole)),
+            None if passed == 0 => return Ok((bytes, false)),
+            None => {}
+        }
+    }
 }
 
 /// Where to go on: after what is there, on a line of its own.
@@ -193,6 +247,85 @@ mod tests {
             );
             assert_eq!(std::fs::read(&config.path).unwrap(), whole, "{torn:?}");
         }
+    }
+
+    /// Who reads this tail into memory, or to its end, does not come back.
+    #[test]
+    fn f72_a_torn_tail_of_any_length_is_cut_in_little_memory() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mark = output.write(&batch(0..1)).unwrap();
+        output.write(&batch(1..3)).unwrap();
+        let whole = std::fs::read(&config.path).unwrap();
+        output.file.set_len(1 << 40).unwrap();
+        let (output, ids) = reopen(&config, &mark);
+        assert_eq!(ids, [1, 2]);
+        assert_eq!(output.length, whole.len() as u64);
+        assert_eq!(std::fs::read(&config.path).unwrap(), whole);
+    }
+
+    #[test]
+    fn of_too_many_ids_the_newest_are_known() {
+        let mut newest = Newest::default();
+        for number in [1, 2, 2, 3, 2, 4] {
+            newest.add(EventId(number), 2);
+        }
+        assert_eq!(newest.ids, HashSet::from([EventId(3), EventId(4)]));
+    }
+
+    #[test]
+    fn a_line_is_measured_and_what_cannot_be_an_event_is_not_kept() {
+        let mut reader = BufReader::with_capacity(4, &b"event 1!\n\nev\0ent\nhalf"[..]);
+        for expect in [
+            (9, true),
+            (1, true),
+            (3, false),
+            (4, true),
+            (4, false),
+            (0, false),
+        ] {
+            assert_eq!(measure_line(&mut reader).unwrap(), expect);
+        }
+    }
+
+    /// An output that is not ours to cut: what stands behind a line that is no event counts all the same.
+    #[test]
+    fn lines_of_others_are_passed_over() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = FileSinkConfig::new(temp.path().join("out"));
+        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mark = output.write(&batch(0..1)).unwrap();
+        std::fs::rename(&config.path, temp.path().join("elsewhere")).unwrap();
+        let theirs = b"theirs\nth\0eirs\nevent 7!\nhalf";
+        std::fs::write(&config.path, theirs).unwrap();
+        let (_, ids) = reopen(&config, &mark);
+        assert_eq!(ids, [7]);
+        assert_eq!(
+            std::fs::read(&config.path).unwrap(),
+            [theirs.as_slice(), b"\n"].concat()
+        );
+    }
+
+    #[test]
+    fn a_rotated_output_is_never_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let gone = temp.path().join("out.2026-11-21.000001");
+        assert_eq!(open_existing(&gone).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!gone.exists());
+    }
+
+    #[test]
+    fn rotated_outputs_do_not_stay_open_without_bound() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut config = FileSinkConfig::new(temp.path().join("out"));
+        (config.rotate_bytes, config.keep) = (10, 1_000);
+        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        output.write(&batch(0..100)).unwrap();
+        assert!(output.generation > 40);
+        assert!(output.rotated.len() <= super::super::output::ROTATED_OPEN_MAX);
+        output.sync().unwrap().run().unwrap();
+        assert_eq!(rotated_files(&config.path).len() as u64, output.generation);
     }
 
     #[test]

@@ -7,9 +7,6 @@ use super::answer::{self, Class};
 use crate::config::Product;
 use crate::http::Client;
 
-/// Where scoped tokens are accepted, and only there.
-pub const API_BASE: &str = "https://api.atlassian.com";
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TenantInfo {
@@ -67,7 +64,7 @@ mod tests {
                 "{wrong}"
             );
         }
-        let base = scoped_base(&Url::parse(API_BASE).unwrap(), "1f3a");
+        let base = scoped_base(&Url::parse("https://api.atlassian.com").unwrap(), "1f3a");
         assert_eq!(base.as_str(), "https://api.atlassian.com/ex/confluence/1f3a");
     }
 }

@@ -1,5 +1,6 @@
 //! Decides whether a file found now is one that was read before: by evidence, never by name alone. Pure.
 
+use super::name::{self, Order};
 use crate::position::{Evidence, FileEntry};
 use std::path::Path;
 
@@ -13,12 +14,17 @@ pub struct Seen {
     pub mtime_ms: i64,
 }
 
+impl Seen {
+    pub fn order(&self) -> Order {
+        Order::of(name::of(&self.path), self.mtime_ms)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The entry's file: go on at its offset. `moved` says that name or device changed on the way.
+    /// The entry's file, maybe under another name or on another device: go on at its offset.
     Resume {
         entry: usize,
-        moved: bool,
     },
     /// The entry's file, but what was read of it is gone: begin anew, one epoch later.
     Restart {
@@ -38,10 +44,7 @@ pub fn resolve(entries: &[FileEntry], seen: &Seen, holds: &mut dyn FnMut(u64, Ev
     let by_path = entries.iter().position(|e| e.path == Path::new(&seen.path));
     for entry in [by_inode, by_path].into_iter().flatten() {
         if stands(&entries[entry], seen, holds) {
-            let known = &entries[entry];
-            let moved =
-                (known.dev, known.ino, known.path.as_path()) != (seen.dev, seen.ino, Path::new(&seen.path));
-            return Verdict::Resume { entry, moved };
+            return Verdict::Resume { entry };
         }
     }
     match by_inode {
@@ -84,20 +87,20 @@ mod tests {
     /// F03: twelve combinations of place, size and evidence, and what each is.
     #[test]
     fn f03_resolve_table() {
-        let resume = |moved| Verdict::Resume { entry: 0, moved };
+        let resume = Verdict::Resume { entry: 0 };
         let restart = Verdict::Restart { entry: 0 };
         let table = [
             // path, dev, ino, size, prefix holds, frontier holds → verdict
-            ("a", 1, 10, 100, true, true, resume(false)),
-            ("a", 1, 10, 200, true, true, resume(false)),
+            ("a", 1, 10, 100, true, true, resume),
+            ("a", 1, 10, 200, true, true, resume),
             ("a", 1, 10, 99, true, true, restart),        // shrunk
             ("a", 1, 10, 200, true, false, restart),      // rewritten before the offset
             ("a", 1, 10, 200, false, true, restart),      // begins otherwise
-            ("b", 1, 10, 200, true, true, resume(true)),  // renamed
+            ("b", 1, 10, 200, true, true, resume),        // renamed
             ("b", 1, 10, 200, true, false, Verdict::New), // inode used again
             ("b", 1, 10, 50, true, true, Verdict::New),   // inode used again, shorter
-            ("a", 2, 10, 100, true, true, resume(true)),  // other device: remounted
-            ("a", 1, 11, 200, true, true, resume(true)),  // restored copy
+            ("a", 2, 10, 100, true, true, resume),        // other device: remounted
+            ("a", 1, 11, 200, true, true, resume),        // restored copy
             ("a", 1, 11, 200, true, false, Verdict::New), // deleted and made again
             ("b", 2, 11, 200, true, true, Verdict::New),  // nothing in common but bytes
         ];
@@ -129,10 +132,7 @@ mod tests {
         };
         assert_eq!(
             resolve(&entries, &seen, &mut |_, _| true),
-            Verdict::Resume {
-                entry: 0,
-                moved: true
-            }
+            Verdict::Resume { entry: 0 }
         );
     }
 
@@ -148,19 +148,13 @@ mod tests {
         };
         assert_eq!(
             resolve(&entries, &at("a", 10), &mut |_, _| true),
-            Verdict::Resume {
-                entry: 0,
-                moved: false
-            }
+            Verdict::Resume { entry: 0 }
         );
         assert_eq!(resolve(&entries, &at("a", 11), &mut |_, _| true), Verdict::New);
         // Renamed before a byte of it was read.
         assert_eq!(
             resolve(&entries, &at("b", 10), &mut |_, _| true),
-            Verdict::Resume {
-                entry: 0,
-                moved: true
-            }
+            Verdict::Resume { entry: 0 }
         );
     }
 }

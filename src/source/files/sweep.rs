@@ -2,8 +2,8 @@
 
 use super::directory::{self, Directory, Listed, Place};
 use super::identity::{Seen, Verdict, resolve};
-use super::name::{self, Order};
-use super::{Files, Tracked, tail};
+use super::tracked::Tracked;
+use super::{Files, name, tail};
 use crate::access;
 use crate::config::{self as checked, StartAt, audit_dir};
 use crate::position::{Evidence, FileEntry};
@@ -12,10 +12,6 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::time::Instant;
-
-/// Retention counts from the day a file was last there: not from its first day, or a disk that is away for a moment
-/// would cost the positions of all older files.
-const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
 
 /// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
 struct Candidate {
@@ -133,7 +129,7 @@ impl Files {
     }
 
     fn take_note(&mut self, folder: usize, mut files: Vec<Candidate>, now_ms: i64) {
-        files.sort_by_key(|file| order_of(&file.seen));
+        files.sort_by_key(|file| file.seen.order());
         for tracked in self.tracked.iter_mut().filter(|t| t.folder == folder) {
             tracked.listed = false;
         }
@@ -180,9 +176,9 @@ impl Files {
         };
         match resolve(&entries, &seen, &mut holds) {
             // The inode of a deleted file was used again for something that is no audit file.
-            Verdict::Resume { entry, .. } if !named && entries[entry].offset == 0 => {}
+            Verdict::Resume { entry } if !named && entries[entry].offset == 0 => {}
             Verdict::New if !named => {}
-            Verdict::Resume { entry, .. } => {
+            Verdict::Resume { entry } => {
                 let tracked = &mut self.tracked[candidates[entry]];
                 tracing::warn!(
                     source = self.source,
@@ -193,6 +189,7 @@ impl Files {
                 );
                 tracked.moved_to(&seen, now_ms);
             }
+            // Two entries had this inode, one after the other; a file whose inode only one had is checked when it is opened.
             Verdict::Restart { entry } => {
                 let at = candidates[entry];
                 self.tracked[at].still_there(&seen, now_ms);
@@ -222,163 +219,6 @@ impl Files {
             }
         }
     }
-
-    /// Files that are gone: what of them was not read is lost unless a descriptor still holds it.
-    fn care_for_vanished(&mut self, looked_at: &[usize], now: Instant, now_ms: i64) {
-        let grace_passed = |since: Instant, config: &checked::FilesConfig| {
-            now.duration_since(since) >= config.deleted_age_max
-        };
-        let mut held: Vec<usize> = Vec::new();
-        for at in 0..self.tracked.len() {
-            let tracked = &mut self.tracked[at];
-            if tracked.listed || !looked_at.contains(&tracked.folder) {
-                continue;
-            }
-            let size = tracked.entry.size;
-            match &mut tracked.tail {
-                Some(tail) => {
-                    let seen_size = tail.look(&tracked.path).map_or(size, |look| look.seen.size);
-                    tracked.entry.size = seen_size;
-                    tracked.deleted_since.get_or_insert(now);
-                    held.push(at);
-                }
-                None if !tracked.entry.finished => {
-                    let (path, from) = (tracked.path.clone(), tracked.entry.offset);
-                    tracked.vanished(now_ms);
-                    if size > from {
-                        self.lose(
-                            now_ms,
-                            path,
-                            from,
-                            size - from,
-                            "the file was deleted before it was read",
-                        );
-                    }
-                }
-                None => {}
-            }
-        }
-        // Unread ones first, of them the oldest: they are the next to be read. Of the others the newest, which may be
-        // written to yet. What exceeds the caps is let go from the end.
-        held.sort_by(|&a, &b| {
-            let (a, b) = (&self.tracked[a], &self.tracked[b]);
-            match (a.unread() > 0, b.unread() > 0) {
-                (true, true) => a.order.cmp(&b.order),
-                (false, false) => b.order.cmp(&a.order),
-                (a_unread, b_unread) => b_unread.cmp(&a_unread),
-            }
-        });
-        let (mut files, mut bytes) = (0, 0);
-        for at in held {
-            let tracked = &mut self.tracked[at];
-            let unread = tracked.unread();
-            files += 1;
-            bytes += unread;
-            let too_old = tracked
-                .deleted_since
-                .is_some_and(|since| grace_passed(since, &self.config));
-            if files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old {
-                tracked.note_position();
-                let (path, from) = (tracked.path.clone(), tracked.read_offset());
-                tracked.tail = None;
-                tracked.vanished(now_ms);
-                if unread > 0 {
-                    self.lose(now_ms, path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
-                }
-            }
-        }
-        self.forget(looked_at, now_ms);
-    }
-
-    /// Entries of vanished files are kept for a while, for a file may come back, but not for ever.
-    fn forget(&mut self, looked_at: &[usize], now_ms: i64) {
-        let gone =
-            |t: &Tracked| !t.listed && t.tail.is_none() && t.entry.finished && looked_at.contains(&t.folder);
-        let retention_ms = self.config.retention.as_millis() as i64;
-        let mut vanished: Vec<(i64, u32)> = self
-            .tracked
-            .iter()
-            .filter(|t| gone(t))
-            .map(|t| (t.entry.last_seen_ms, t.entry.key))
-            .collect();
-        vanished.sort();
-        let surplus = vanished.len().saturating_sub(self.config.entries_vanished_max);
-        let forget: std::collections::HashSet<u32> = vanished
-            .iter()
-            .enumerate()
-            .filter(|(n, (last_seen_ms, _))| *n < surplus || now_ms - last_seen_ms > retention_ms)
-            .map(|(_, (_, key))| *key)
-            .collect();
-        if !forget.is_empty() {
-            self.tracked.retain(|t| !forget.contains(&t.entry.key));
-            self.pending.forget.extend(forget);
-        }
-    }
-
-    /// Opens what is to be read next, so that a deletion does not take it away before.
-    fn pin(&mut self) {
-        for at in self.reading_order() {
-            if self.open_tails() >= self.config.open_files_max {
-                break;
-            }
-            if self.tracked[at].tail.is_none()
-                && self.tracked[at].retry.is_none()
-                && self.folders[self.tracked[at].folder].begun
-            {
-                // A failure is told when the file's turn to be read comes.
-                let _ = self.open(at);
-            }
-        }
-    }
-}
-
-impl Tracked {
-    fn still_there(&mut self, seen: &Seen, now_ms: i64) {
-        self.listed = true;
-        if now_ms - self.entry.last_seen_ms > LAST_SEEN_AGE_MAX_MS {
-            (self.entry.last_seen_ms, self.changed) = (now_ms, true);
-        }
-        self.deleted_since = None;
-        let grown = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
-        if self.entry.finished && (grown || self.entry.offset < seen.size) {
-            // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
-            // is opened.
-            (self.entry.finished, self.changed) = (false, true);
-        }
-        (self.entry.size, self.entry.mtime_ms) = (seen.size, seen.mtime_ms);
-        self.order = order_of(seen);
-    }
-
-    fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
-        if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
-            self.tail = None;
-        }
-        (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
-        self.entry.path = seen.path.clone().into();
-        self.path = seen.path.clone();
-        self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
-        self.changed = true;
-        self.still_there(seen, now_ms);
-    }
-
-    /// Nothing more can come of this file.
-    fn vanished(&mut self, now_ms: i64) {
-        (self.entry.finished, self.entry.last_seen_ms, self.changed) = (true, now_ms, true);
-    }
-
-    fn unread(&self) -> u64 {
-        self.entry.size.saturating_sub(self.read_offset())
-    }
-
-    fn read_offset(&self) -> u64 {
-        self.tail
-            .as_ref()
-            .map_or(self.entry.offset, |tail| tail.framer.boundary())
-    }
-}
-
-fn order_of(seen: &Seen) -> Order {
-    Order::of(name::of(&seen.path), seen.mtime_ms)
 }
 
 fn group_by_dir(places: Vec<Place>) -> Vec<(std::path::PathBuf, Vec<glob::Pattern>)> {

@@ -83,6 +83,7 @@ fn child_commits_until_it_is_killed() {
         let mut commit = at("wiki", offset);
         let base = 1 + (offset % 30) as u32 * 10;
         commit
+            .progress
             .files
             .extend((base..base + 10).map(|key| entry(key, offset)));
         store.commit(&[commit]).unwrap();

@@ -27,9 +27,11 @@ fn leave_store(dir: &Path) -> Image {
             let offset = |key: u64| 100 * (round / files) + if key <= round % files { 50 } else { 0 };
             Commit {
                 source: source.to_owned(),
-                files: (0..files).map(|key| entry(key as u32, offset(key))).collect(),
+                progress: Progress {
+                    files: (0..files).map(|key| entry(key as u32, offset(key))).collect(),
+                    ..Progress::default()
+                },
                 marks: vec![mark(round / 150, (0..files).map(offset).sum())],
-                ..Commit::default()
             }
         };
         store.commit(&[commit("wiki", 30), commit("docs", 3)]).unwrap();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use confluence_audit_agent::checkpoint::{
-    self, Commit, Evidence, FileEntry, Loss, SinkMark, Store, StoreError,
+    self, Commit, Evidence, FileEntry, Loss, Progress, SinkMark, Store, StoreError,
 };
 use confluence_audit_agent::{clock, exit};
 
@@ -39,7 +39,6 @@ fn mark(generation: u64, length: u64) -> SinkMark {
         path: "/var/log/events.ndjson".into(),
         dev: 64769,
         ino: 77,
-        at_ms: 0,
         generation,
         length,
     }
@@ -49,9 +48,11 @@ fn mark(generation: u64, length: u64) -> SinkMark {
 fn at(source: &str, offset: u64) -> Commit {
     Commit {
         source: source.to_owned(),
-        files: vec![entry(0, offset)],
+        progress: Progress {
+            files: vec![entry(0, offset)],
+            ..Progress::default()
+        },
         marks: vec![mark(0, offset)],
-        ..Commit::default()
     }
 }
 
@@ -136,14 +137,20 @@ fn what_was_committed_is_there_after_a_restart() {
         reason: "gone".to_owned(),
     };
     let many = Commit {
-        files: (0..20).map(|key| entry(key, 1)).collect(),
-        losses: vec![loss(0), loss(10)],
+        progress: Progress {
+            files: (0..20).map(|key| entry(key, 1)).collect(),
+            losses: vec![loss(0), loss(10)],
+            ..Progress::default()
+        },
         ..at("wiki", 1)
     };
     store.commit(&[many, at("docs", 7)]).unwrap();
     let fewer = Commit {
-        files: vec![entry(3, 99)],
-        forget: vec![0, 19],
+        progress: Progress {
+            files: vec![entry(3, 99)],
+            forget: vec![0, 19],
+            ..Progress::default()
+        },
         ..at("wiki", 0)
     };
     store.commit(&[fewer]).unwrap();
@@ -180,7 +187,10 @@ fn the_ledger_keeps_the_newest_losses_and_counts_them_all() {
     for losses in losses.collect::<Vec<_>>().chunks(70) {
         store
             .commit(&[Commit {
-                losses: losses.to_vec(),
+                progress: Progress {
+                    losses: losses.to_vec(),
+                    ..at("wiki", 1).progress
+                },
                 ..at("wiki", 1)
             }])
             .unwrap();

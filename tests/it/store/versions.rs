@@ -11,21 +11,24 @@ fn fixture(version: u32) -> PathBuf {
 /// What each fixture holds; members that a version did not know have their defaults.
 fn expected() -> [Commit; 2] {
     let wiki = Commit {
-        files: vec![
-            entry(0, 4321),
-            FileEntry {
-                finished: true,
-                epoch: 2,
-                ..entry(1, 1_000_000)
-            },
-        ],
-        losses: vec![Loss {
-            at_ms: 1_795_000_000_000,
-            path: "/var/confluence/log/audit/gone".into(),
-            from: 7,
-            to: 70,
-            reason: "deleted before it was read".to_owned(),
-        }],
+        progress: Progress {
+            files: vec![
+                entry(0, 4321),
+                FileEntry {
+                    finished: true,
+                    epoch: 2,
+                    ..entry(1, 1_000_000)
+                },
+            ],
+            losses: vec![Loss {
+                at_ms: 1_795_000_000_000,
+                path: "/var/confluence/log/audit/gone".into(),
+                from: 7,
+                to: 70,
+                reason: "deleted before it was read".to_owned(),
+            }],
+            ..Progress::default()
+        },
         marks: vec![mark(3, 99_999)],
         ..at("wiki", 0)
     };
@@ -86,7 +89,7 @@ fn f27_state_matrix() {
             } = &sources[&commit.source];
             assert_eq!(
                 (files, marks, losses),
-                (&commit.files, &commit.marks, &commit.losses)
+                (&commit.progress.files, &commit.marks, &commit.progress.losses)
             );
         }
         assert_eq!(sources.len(), expected().len());

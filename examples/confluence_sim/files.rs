@@ -1,0 +1,188 @@
+//! Audit files as a node of Confluence Data Center writes them.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::time::iso;
+
+/// The documentation's rule has a dash before the number, all that was seen has a dot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameForm {
+    Dot,
+    Dash,
+}
+
+/// The directory `log/audit` of one node, and what is to be appended there.
+#[derive(Debug, Clone)]
+pub struct AuditFiles {
+    pub dir: PathBuf,
+    pub form: NameForm,
+    /// A file that has reached it is the last but one.
+    pub rotate_bytes: u64,
+    /// Lines are held back until so many are there.
+    pub batch_lines: usize,
+    /// The last line of each batch stays half-written until the next batch.
+    pub tear: bool,
+    /// Newest files kept; older ones are deleted at rotation.
+    pub files_max: usize,
+    /// Nothing is written; what happens meanwhile never reaches a file.
+    pub silent: bool,
+    /// Nothing is written yet; what happens meanwhile comes with the first batch afterwards.
+    pub stalled: bool,
+    /// Why the last write failed. Confluence goes on, and so does this.
+    pub failure: Option<String>,
+    held: Vec<u8>,
+    held_lines: usize,
+    current: Option<(String, u32)>,
+}
+
+impl AuditFiles {
+    /// Under the local home: `log/audit` in it, as Confluence has it.
+    pub fn under(home: &Path) -> AuditFiles {
+        AuditFiles {
+            dir: home.join("log/audit"),
+            form: NameForm::Dot,
+            rotate_bytes: 100 << 20,
+            batch_lines: 1,
+            tear: false,
+            files_max: 100,
+            silent: false,
+            stalled: false,
+            failure: None,
+            held: Vec::new(),
+            held_lines: 0,
+            current: None,
+        }
+    }
+
+    pub fn append(&mut self, now_ms: i64, lines: &[&str]) {
+        if self.silent {
+            return;
+        }
+        for line in lines {
+            self.held.extend_from_slice(line.as_bytes());
+            self.held.push(b'\n');
+        }
+        self.held_lines += lines.len();
+        if self.held_lines >= self.batch_lines && !self.stalled {
+            self.flush(now_ms);
+        }
+    }
+
+    /// Writes what is held back, but for half a line if lines are torn.
+    pub fn flush(&mut self, now_ms: i64) {
+        let last_line = self.held[..self.held.len().saturating_sub(1)]
+            .iter()
+            .rposition(|b| *b == b'\n');
+        let start = last_line.map_or(0, |at| at + 1);
+        let keep = if self.tear {
+            (self.held.len() - start) / 2
+        } else {
+            0
+        };
+        let bytes = self.held.len() - keep;
+        match self.write(now_ms, bytes) {
+            Ok(()) => {
+                self.held.drain(..bytes);
+                self.held_lines = usize::from(keep > 0);
+                self.failure = None;
+            }
+            // What could not be written is lost, as with Confluence.
+            Err(error) => {
+                self.held.clear();
+                self.held_lines = 0;
+                self.current = None;
+                self.failure = Some(error.to_string());
+            }
+        }
+    }
+
+    /// The next batch begins a new file.
+    pub fn rotate(&mut self, now_ms: i64) {
+        self.finish_line(now_ms);
+        if let Some((_, number)) = &mut self.current {
+            *number += 1;
+        }
+    }
+
+    /// The file that the next batch goes to, unless it is full or of yesterday.
+    pub fn live(&self) -> Option<PathBuf> {
+        let (date, number) = self.current.as_ref()?;
+        Some(self.dir.join(self.name(date, *number)))
+    }
+
+    fn name(&self, date: &str, number: u32) -> String {
+        let separator = if self.form == NameForm::Dot { '.' } else { '-' };
+        format!("{date}{separator}{number:05}.audit.log")
+    }
+
+    /// A line is never spread over two files.
+    fn finish_line(&mut self, now_ms: i64) {
+        if !self.held.is_empty() {
+            let torn = std::mem::replace(&mut self.tear, false);
+            self.flush(now_ms);
+            self.tear = torn;
+        }
+    }
+
+    fn write(&mut self, now_ms: i64, bytes: usize) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        let path = self.place(now_ms)?;
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.write_all(&self.held[..bytes])
+    }
+
+    /// Chooses the file: a new one each day and at a size, else the newest of today that is there.
+    fn place(&mut self, now_ms: i64) -> io::Result<PathBuf> {
+        let date: String = iso(now_ms)[..10].replace('-', "");
+        let (day, mut number) = match self.current.take() {
+            Some(current) => current,
+            None => (date.clone(), self.newest(&date)?),
+        };
+        // With half a line in the file its other half has to follow it there, whatever the day.
+        let whole = self.held_lines == 0 || !self.ends_torn(&day, number);
+        let full = |path: PathBuf| path.metadata().is_ok_and(|meta| meta.len() >= self.rotate_bytes);
+        let place = if whole && day != date {
+            (date, 0)
+        } else {
+            if whole && full(self.dir.join(self.name(&day, number))) {
+                number += 1;
+            }
+            (day, number)
+        };
+        let path = self.dir.join(self.name(&place.0, place.1));
+        self.current = Some(place);
+        if !path.exists() {
+            self.expire()?;
+        }
+        Ok(path)
+    }
+
+    fn ends_torn(&self, day: &str, number: u32) -> bool {
+        fs::read(self.dir.join(self.name(day, number)))
+            .is_ok_and(|bytes| bytes.last().is_some_and(|b| *b != b'\n'))
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(".audit.log")).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn newest(&self, date: &str) -> io::Result<u32> {
+        let of_today = |name: &String| name.strip_prefix(date)?.get(1..6)?.parse::<u32>().ok();
+        Ok(self.names()?.iter().filter_map(of_today).max().unwrap_or(0))
+    }
+
+    /// Makes room for a new file as Confluence does: the oldest goes.
+    fn expire(&self) -> io::Result<()> {
+        let names = self.names()?;
+        let surplus = (names.len() + 1).saturating_sub(self.files_max);
+        for name in &names[..surplus.min(names.len())] {
+            fs::remove_file(self.dir.join(name))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! Which answer a request gets.
+
+use super::accounts::{self, Credential, Presented};
+use super::faults::{self, Fault};
+use super::rows::Row;
+use super::server::{Reply, Request};
+use super::state::{Options, Product, Seen, State};
+use super::time::http_date;
+use super::{cloud, data_center};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Data Center's `…/rest/auditing/1.0/events`.
+    Events,
+    Coverage,
+    Retention,
+    Tokens,
+    /// `…/rest/api/audit` of a Data Center.
+    Legacy,
+    /// Cloud's `/wiki/rest/api/audit`.
+    Audit,
+    /// The same under `/ex/confluence/{cloudId}`.
+    ScopedAudit,
+    TenantInfo,
+    Unknown,
+}
+
+impl Route {
+    fn of(options: &Options, path: &str) -> Route {
+        if options.product == Product::Cloud {
+            let scoped = format!("/ex/confluence/{}/wiki/rest/api/audit", options.cloud_id);
+            return match path {
+                "/wiki/rest/api/audit" => Route::Audit,
+                "/_edge/tenant_info" => Route::TenantInfo,
+                _ if path == scoped => Route::ScopedAudit,
+                _ => Route::Unknown,
+            };
+        }
+        match path.strip_prefix(options.context_path.as_str()) {
+            Some("/rest/auditing/1.0/events") => Route::Events,
+            Some("/rest/auditing/1.0/configuration/coverage") => Route::Coverage,
+            Some("/rest/auditing/1.0/configuration/retention") => Route::Retention,
+            Some("/rest/pat/latest/tokens") => Route::Tokens,
+            Some("/rest/api/audit") => Route::Legacy,
+            _ => Route::Unknown,
+        }
+    }
+
+    pub fn shows_events(self) -> bool {
+        matches!(
+            self,
+            Route::Events | Route::Legacy | Route::Audit | Route::ScopedAudit
+        )
+    }
+
+    fn since_7_5(self) -> bool {
+        matches!(
+            self,
+            Route::Events | Route::Coverage | Route::Retention | Route::Tokens
+        )
+    }
+}
+
+/// What the faults of a request change in a page.
+#[derive(Debug, Default)]
+pub struct Twist {
+    pub rows_max: Option<usize>,
+    pub same_next: bool,
+    pub empty: bool,
+    pub next_host: Option<String>,
+}
+
+pub fn answer(state: &mut State, request: &Request) -> Reply {
+    let now_ms = state.clock.now_ms();
+    let route = Route::of(&state.options, &request.path);
+    state.requests += 1;
+    let audit_number = route.shows_events().then(|| {
+        state.audit_requests += 1;
+        state.audit_requests
+    });
+    let hits = |set: &&faults::Set| set.hits(audit_number, state.requests);
+    let set: Vec<Fault> = state
+        .faults
+        .iter()
+        .filter(hits)
+        .map(|set| set.fault.clone())
+        .collect();
+
+    let mut reply = match set.iter().find_map(|fault| faults::instead(fault, now_ms)) {
+        Some(reply) => reply,
+        None => {
+            let twist = twist(state, request, &set, now_ms);
+            serve(state, request, route, &twist)
+        }
+    };
+    let rows = reply.rows;
+    for fault in &set {
+        let held = request
+            .parameter("limit")
+            .and_then(|l| l.parse().ok())
+            .unwrap_or(rows);
+        reply = faults::spoil(fault, reply, held);
+    }
+    reply.header("Date", &http_date(now_ms));
+    if state.options.rate_headers && reply.status != 429 {
+        reply.headers.extend(faults::bucket(49));
+    }
+    state.seen.push(Seen {
+        number: state.requests,
+        audit_number,
+        at_ms: now_ms,
+        method: request.method.clone(),
+        route,
+        path: request.path.clone(),
+        query: request.query.clone(),
+        headers: request.headers.clone(),
+        authorization: request.authorization.clone(),
+        proxy_authorization: request.proxy_authorization.clone(),
+        via_proxy: request.via_proxy,
+        connection: request.connection,
+        status: reply.status,
+        rows,
+    });
+    reply
+}
+
+fn twist(state: &mut State, request: &Request, set: &[Fault], now_ms: i64) -> Twist {
+    let starts_later = |name| request.parameter(name).is_some_and(|value| value != "0");
+    let later_page = ["pageCursor", "offset", "start"].into_iter().any(starts_later);
+    let mut twist = Twist::default();
+    for fault in set {
+        match fault {
+            Fault::InsertBetweenPages { rows, age_ms } if later_page => {
+                for _ in 0..*rows {
+                    state.drifted += 1;
+                    // Far from the numbers that a test gives its own rows.
+                    let (number, time_ms) = (1_000_000_000 + state.drifted, now_ms - age_ms);
+                    let row = match state.options.product {
+                        Product::DataCenter => Row::data_center(time_ms, number),
+                        Product::Cloud => Row::cloud(time_ms, number),
+                    };
+                    state.insert(row);
+                }
+            }
+            Fault::EndlessCursor => twist.same_next = true,
+            Fault::EmptyPages => twist.empty = true,
+            Fault::ForeignNextLink(host) => twist.next_host = Some(host.clone()),
+            Fault::PageCap(rows) => twist.rows_max = Some(*rows),
+            _ => {}
+        }
+    }
+    twist
+}
+
+fn serve(state: &mut State, request: &Request, route: Route, twist: &Twist) -> Reply {
+    if route == Route::Unknown || state.options.older_than_7_5 && route.since_7_5() {
+        return Reply::html(404, "<html><body>Page not found</body></html>");
+    }
+    if request.method != "GET" {
+        return Reply::text(405, "only GET is simulated");
+    }
+    if route == Route::TenantInfo {
+        return Reply::json(200, format!(r#"{{"cloudId":"{}"}}"#, state.options.cloud_id));
+    }
+    let caller = match authenticate(state, request, route) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
+    let mut reply = match route {
+        Route::Events if caller.admin => data_center::events(state, request, &caller, twist),
+        Route::Coverage if caller.admin => data_center::coverage(state),
+        Route::Retention if caller.admin => data_center::retention(),
+        Route::Tokens => data_center::tokens(state, &caller),
+        Route::Legacy if caller.admin => cloud::legacy(state, request, twist),
+        Route::Audit | Route::ScopedAudit if caller.admin => cloud::audit(state, request, route, twist),
+        _ => Reply::json(
+            403,
+            r#"{"statusCode":403,"message":"User must be a Confluence administrator."}"#,
+        ),
+    };
+    if state.options.product == Product::DataCenter {
+        reply.header("X-AUSERNAME", &caller.login);
+    }
+    reply
+}
+
+fn authenticate(state: &mut State, request: &Request, route: Route) -> Result<Credential, Reply> {
+    let data_center = state.options.product == Product::DataCenter;
+    let basic = matches!(request.authorization, Presented::Basic { .. });
+    if basic && data_center {
+        if state
+            .options
+            .captcha_after
+            .is_some_and(|max| state.failed_logins >= max)
+        {
+            state.failed_logins += 1;
+            return Err(faults::captcha());
+        }
+        if !state.options.basic_allowed {
+            return Err(Reply::json(
+                403,
+                r#"{"message":"Basic Authentication has been disabled on this instance."}"#,
+            ));
+        }
+    }
+    let (scoped, now_ms) = (route == Route::ScopedAudit, state.clock.now_ms());
+    match accounts::caller(&state.credentials, request, scoped, now_ms).cloned() {
+        Some(Credential {
+            kind: accounts::Kind::Scoped {
+                reads_audit_log: false,
+            },
+            ..
+        }) => Err(faults::wrong_scope()),
+        // A personal access token is no password of Cloud, and Cloud's classic token no Bearer.
+        Some(_) if !data_center && !scoped && !basic => Err(unauthorized(data_center, false)),
+        Some(caller) => {
+            state.failed_logins = 0;
+            Ok(caller)
+        }
+        None => {
+            state.failed_logins += u32::from(basic);
+            Err(unauthorized(data_center, basic))
+        }
+    }
+}
+
+fn unauthorized(data_center: bool, basic: bool) -> Reply {
+    let mut reply = Reply::json(
+        401,
+        r#"{"message":"Client must be authenticated to access this resource.","status-code":401}"#,
+    );
+    if data_center {
+        reply.header("X-AUSERNAME", "anonymous");
+        if basic {
+            reply.header("X-Seraph-LoginReason", "AUTHENTICATED_FAILED");
+        }
+    }
+    reply
+}

@@ -1,0 +1,88 @@
+//! The thread of a source that polls an audit API.
+
+use super::gate::Gate;
+use super::reader::Read;
+use super::stage::Stage;
+use crate::clock;
+use crate::source::api::{Api, Now, Step};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// With `once`, faults that pass by themselves are waited for so often.
+const ONCE_FAILURES_MAX: u32 = 3;
+
+/// A sink that is behind is waited for; a stop is heard at once.
+const ROOM_LOOKED_FOR: Duration = Duration::from_secs(1);
+
+pub struct Poller {
+    pub api: Api,
+    pub gate: Arc<Gate>,
+    /// End when the present has been reached.
+    pub once: bool,
+}
+
+fn now() -> Now {
+    Now {
+        monotonic: clock::monotonic(),
+        ms: clock::now_ms(),
+    }
+}
+
+impl Poller {
+    /// Polls until stopped, or with `once` until nothing more is there.
+    pub fn run(mut self, mut stage: Stage) -> io::Result<Read> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        while !self.gate.stopped() {
+            if !self.gate.room(clock::monotonic() + ROOM_LOOKED_FOR) {
+                continue;
+            }
+            let step = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = self.gate.stop_asked() => None,
+                    step = self.api.step(&now) => Some(step),
+                }
+            });
+            let mut sleep_until = None;
+            match step {
+                None | Some(Step::Again) => {}
+                Some(Step::Page { page, repeated }) => {
+                    stage.read_at_ms = clock::now_ms();
+                    // Oldest first, as far as a page goes.
+                    for row in (repeated..page.len()).rev() {
+                        stage.take_row(page.row(row), &mut self.api);
+                    }
+                    self.api.page_read(page, now());
+                    if self.api.caught_up() {
+                        stage.forget_standing();
+                    }
+                }
+                Some(Step::Wait(until)) => sleep_until = Some(until),
+            }
+            for notice in self.api.take_notices() {
+                stage.tell(&notice);
+            }
+            stage.hand_over(self.api.progress());
+            match sleep_until {
+                Some(_) if self.once && self.drained() => break,
+                Some(until) => self.gate.sleep(until),
+                None => {}
+            }
+        }
+        Ok(Read {
+            api: Some(self.api.total().clone()),
+            events: stage.events,
+            unreadable: stage.unreadable,
+            trouble: self.api.health().map(str::to_owned),
+            ..Read::default()
+        })
+    }
+
+    /// Whether nothing more is to be had now.
+    fn drained(&self) -> bool {
+        self.api.caught_up() || self.api.needs_a_person() || self.api.failures() > ONCE_FAILURES_MAX
+    }
+}

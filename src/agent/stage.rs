@@ -1,0 +1,250 @@
+//! What turns records into batches of events: parses each record once and writes it in every sink's format.
+
+use super::commit::ToCommit;
+use super::gate::Gate;
+use crate::format::{Format, Item, Origin, Out};
+use crate::notice::Notice;
+use crate::position::Progress;
+use crate::record::twins::Twins;
+use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
+use crate::sink::{Batch, Message};
+use crate::source::api::Api;
+use crate::source::files::Found;
+use crate::source::files::frame::{Frame, Why};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+/// An event of a longer record is handed on in parts; what stands before it in the batch goes first.
+const LONG_RECORD_BYTES: usize = 64 * 1024;
+
+/// The lanes of one source, and what they share.
+pub struct Stage {
+    stream: usize,
+    lanes: Vec<Lane>,
+    commits: Sender<ToCommit>,
+    /// Of the next batch.
+    number: u64,
+    ids: IdHasher,
+    twins: Vec<Twins>,
+    scratch: Scratch,
+    pub read_at_ms: i64,
+    pub events: u64,
+    pub unreadable: u64,
+}
+
+/// One sink of a source.
+pub struct Lane {
+    format: Format,
+    out: Out,
+    ends: Vec<u32>,
+    messages: Sender<Message>,
+    gate: Arc<Gate>,
+    /// Events that already stand in the output: they were written after the checkpoint and are told again now.
+    standing: HashSet<EventId>,
+}
+
+impl Stage {
+    pub fn new(stream: usize, lanes: Vec<Lane>, ids: IdHasher, commits: Sender<ToCommit>) -> Stage {
+        Stage {
+            stream,
+            lanes,
+            commits,
+            number: 0,
+            ids,
+            twins: Vec::new(),
+            scratch: Scratch::default(),
+            read_at_ms: 0,
+            events: 0,
+            unreadable: 0,
+        }
+    }
+
+    /// Takes a record of an audit file.
+    pub fn take(&mut self, found: Found<'_>) {
+        crate::failpoint::hit("decode");
+        let (parsed, offset, long) = match found.frame {
+            Frame::Line { body, offset } => (
+                record::parse(body, &mut self.scratch),
+                offset,
+                body.len() > LONG_RECORD_BYTES,
+            ),
+            Frame::Malformed {
+                prefix,
+                offset,
+                bytes,
+                hash,
+                why,
+            } => {
+                let what = match why {
+                    Why::TooLong => "a line longer than `record_bytes_max`",
+                    Why::Nul => "a run of NUL bytes",
+                };
+                let malformed = Parsed::Unreadable {
+                    error: format!("{what}: {bytes} bytes at offset {offset}, xxh3 {hash:016x}"),
+                    bytes: prefix,
+                    whole_hash: Some(u128::from(hash)),
+                };
+                (malformed, offset, false)
+            }
+        };
+        let id = self.ids.id(&parsed);
+        while self.twins.len() <= found.folder {
+            self.twins.push(Twins::default());
+        }
+        let id = id.twin(self.twins[found.folder].number(id, found.at));
+        if found.replayed {
+            return;
+        }
+        if let Parsed::Unreadable { error, .. } = &parsed {
+            self.unreadable += 1;
+            let path = found.path_json.trim_matches('"');
+            tracing::warn!(
+                path,
+                offset,
+                error,
+                "a record cannot be read; it is delivered as `pipeline_error`"
+            );
+        }
+        let item = Item {
+            content: &parsed,
+            id,
+            origin: Origin::File {
+                path_json: found.path_json,
+                offset,
+                unterminated: found.unterminated,
+            },
+            self_poll: false,
+            read_at_ms: self.read_at_ms,
+        };
+        deliver(&mut self.lanes, &item, long);
+        self.events += 1;
+    }
+
+    /// Takes a row of an audit API, unless it was taken before.
+    pub fn take_row(&mut self, row: &[u8], api: &mut Api) {
+        crate::failpoint::hit("decode");
+        let parsed = record::parse(row, &mut self.scratch);
+        let (time_ms, self_poll) = match &parsed {
+            Parsed::Record(record) => (record.time_ms, api.is_self_poll(record)),
+            Parsed::Unreadable { .. } => (None, false),
+        };
+        let Some(id) = api.admit(self.ids.id(&parsed), time_ms, self_poll) else {
+            return;
+        };
+        if let Parsed::Unreadable { error, .. } = &parsed {
+            self.unreadable += 1;
+            tracing::warn!(
+                error,
+                "a row of the audit API cannot be read; it is delivered as `pipeline_error`"
+            );
+        }
+        let item = Item {
+            content: &parsed,
+            id,
+            origin: Origin::Api,
+            self_poll,
+            read_at_ms: self.read_at_ms,
+        };
+        deliver(&mut self.lanes, &item, row.len() > LONG_RECORD_BYTES);
+        self.events += 1;
+    }
+
+    /// An event of the agent's own.
+    pub fn tell(&mut self, notice: &Notice) {
+        for lane in &mut self.lanes {
+            lane.write(notice.id, false, |format, out| format.write_notice(notice, out));
+        }
+        self.events += 1;
+    }
+
+    /// Events that stand in an output and were not told again: what they were read from is gone.
+    pub fn forget_standing(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.standing.clear());
+    }
+
+    /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
+    pub fn hand_over(&mut self, progress: Progress) {
+        let bytes = self.lanes.iter().map(|lane| lane.out.bytes.len() as u64).max();
+        let bytes = bytes.unwrap_or(0);
+        if progress.is_empty() && bytes == 0 {
+            return;
+        }
+        // A commit thread that is gone has ended the process, or is about to.
+        let _ = self.commits.send(ToCommit::Sent {
+            stream: self.stream,
+            progress,
+            bytes,
+        });
+        for lane in &mut self.lanes {
+            lane.send(Some(self.number));
+        }
+        self.number += 1;
+    }
+}
+
+fn deliver(lanes: &mut [Lane], item: &Item<'_>, long: bool) {
+    crate::failpoint::hit("encode");
+    for lane in lanes {
+        lane.write(item.id, long, |format, out| format.write(item, out));
+    }
+}
+
+impl Lane {
+    pub fn new(
+        format: Format,
+        messages: Sender<Message>,
+        gate: Arc<Gate>,
+        standing: HashSet<EventId>,
+    ) -> Lane {
+        let (to, holds) = (messages.clone(), gate.clone());
+        let out = Out::with_hand_on(move |bytes| {
+            holds.room_for_part();
+            let part = std::mem::replace(bytes, holds.buffer());
+            let batch = Batch {
+                number: None,
+                bytes: part,
+                ends: Vec::new(),
+                behind: false,
+            };
+            send(&to, &holds, batch);
+        });
+        Lane {
+            format,
+            out,
+            ends: Vec::new(),
+            messages,
+            gate,
+            standing,
+        }
+    }
+
+    fn write(&mut self, id: EventId, long: bool, write: impl FnOnce(&Format, &mut Out)) {
+        if !self.standing.is_empty() && self.standing.remove(&id) {
+            return;
+        }
+        if long && !self.out.bytes.is_empty() {
+            self.send(None);
+        }
+        self.out.in_parts = long;
+        write(&self.format, &mut self.out);
+        self.out.bytes.push(b'\n');
+        self.ends.push(self.out.bytes.len() as u32);
+    }
+
+    fn send(&mut self, number: Option<u64>) {
+        let batch = Batch {
+            number,
+            bytes: std::mem::replace(&mut self.out.bytes, self.gate.buffer()),
+            ends: std::mem::take(&mut self.ends),
+            behind: !self.standing.is_empty(),
+        };
+        send(&self.messages, &self.gate, batch);
+    }
+}
+
+fn send(messages: &Sender<Message>, gate: &Gate, batch: Batch) {
+    gate.sent(batch.bytes.len());
+    // A sink that is gone has ended the process, or is about to.
+    let _ = messages.send(Message::Batch(batch));
+}

@@ -1,0 +1,29 @@
+//! Events that the agent has to tell itself, for the stream: what the security team must see even if nobody reads its log.
+
+use crate::record::EventId;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub id: EventId,
+    pub at_ms: i64,
+    /// `event.action`.
+    pub action: &'static str,
+    pub message: String,
+}
+
+/// A token will expire soon, or has expired.
+pub const TOKEN_EXPIRING: &str = "agent.token.expiring";
+
+impl Notice {
+    /// `occasion` tells this notice from others of the same action and source: told twice, it has the same id.
+    pub fn new(action: &'static str, source: &str, occasion: &str, at_ms: i64, message: String) -> Notice {
+        // No record's canonical form is a JSON list of texts.
+        let told = serde_json::json!(["notice", action, source, occasion]).to_string();
+        Notice {
+            id: EventId::of(told.as_bytes()),
+            at_ms,
+            action,
+            message,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What time it is at the server. The host's own clock may be wrong or be set; windows of time must not follow it. Pure.
+
+use super::Now;
+
+#[derive(Default)]
+pub struct ServerClock {
+    /// The newest `Date` of an answer, and when it came.
+    learned: Option<(i64, Now)>,
+}
+
+impl ServerClock {
+    /// From a `Date` header. It counts whole seconds.
+    pub fn learn(&mut self, date: Option<&str>, now: Now) {
+        let parsed = date.and_then(|date| jiff::fmt::rfc2822::parse(date.trim()).ok());
+        if let Some(date) = parsed {
+            self.learned = Some((date.timestamp().as_millisecond() + 999, now));
+        }
+    }
+
+    /// In milliseconds since 1970; by the host's clock while the server has not said.
+    pub fn present_ms(&self, now: Now) -> i64 {
+        match self.learned {
+            Some((date_ms, at)) => {
+                date_ms + now.monotonic.saturating_duration_since(at.monotonic).as_millis() as i64
+            }
+            None => now.ms,
+        }
+    }
+
+    /// By how much the server was ahead of the host when it last answered.
+    pub fn difference_ms(&self) -> Option<i64> {
+        self.learned.map(|(date_ms, at)| date_ms - at.ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn f29_the_servers_clock_counts_and_the_hosts_may_jump() {
+        let begun = Now {
+            monotonic: crate::clock::monotonic(),
+            ms: 5_000_000,
+        };
+        let mut clock = ServerClock::default();
+        assert_eq!(
+            (clock.present_ms(begun), clock.difference_ms()),
+            (5_000_000, None)
+        );
+        clock.learn(Some("garbage"), begun);
+        assert_eq!(clock.difference_ms(), None);
+        clock.learn(Some("Thu, 01 Jan 1970 00:00:10 GMT"), begun);
+        for ms in [5_000_000, -1_000_000_000_000, 1_000_000_000_000_000] {
+            let monotonic = begun.monotonic + Duration::from_secs(3);
+            assert_eq!(clock.present_ms(Now { monotonic, ms }), 13_999);
+        }
+        assert_eq!(clock.difference_ms(), Some(10_999 - 5_000_000));
+    }
+}

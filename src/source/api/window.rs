@@ -1,0 +1,215 @@
+//! Which stretch of time is asked for next, and how far everything has been asked for. Pure.
+//!
+//! A poll asks for everything from a while before the cursor to the present, in windows with fixed ends, oldest first.
+//! The cursor moves when a window is whole, and never beyond what the server may still have rows for.
+
+use crate::position::ApiCursor;
+use crate::record::EventId;
+use std::collections::HashMap;
+
+/// A window that holds more rows is halved: it bounds what is asked for again after an interruption.
+pub const ROWS_MAX: usize = 20_000;
+/// The first window of a source that is behind; it grows by how few rows it holds.
+const FIRST_SPAN_MS: i64 = 3_600_000;
+const SPAN_MS_MAX: i64 = 10 * 365 * 86_400_000;
+/// Rows kept coming into a window while it was read, down to the shortest one.
+const RESTARTS_MAX: u32 = 40;
+
+/// All windows of a source.
+pub struct Windows {
+    /// `None`: nothing was ever asked for.
+    pub cursor: Option<ApiCursor>,
+    span_ms: i64,
+    /// Where the next window of this poll begins.
+    next_from_ms: Option<i64>,
+    restarts: u32,
+}
+
+/// One stretch of time, both ends included.
+#[derive(Debug, Default)]
+pub struct Window {
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// It reaches to the present.
+    pub live: bool,
+    rows: usize,
+    newest_ms: Option<i64>,
+    /// How often each event was met: alike in everything, they are as many events.
+    twins: HashMap<EventId, u32>,
+}
+
+impl Window {
+    pub fn new(from_ms: i64, to_ms: i64, live: bool) -> Window {
+        Window {
+            from_ms,
+            to_ms,
+            live,
+            ..Window::default()
+        }
+    }
+
+    /// Counts a row. Returns its id among its twins.
+    pub fn row(&mut self, id: EventId, time_ms: Option<i64>) -> EventId {
+        self.rows += 1;
+        self.newest_ms = self.newest_ms.max(time_ms.map(|time| time.min(self.to_ms)));
+        let count = self.twins.entry(id).or_default();
+        *count += 1;
+        id.twin(*count - 1)
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn too_large(&self) -> bool {
+        self.rows > ROWS_MAX && self.to_ms > self.from_ms
+    }
+}
+
+impl Windows {
+    pub fn new(cursor: Option<ApiCursor>) -> Windows {
+        Windows {
+            cursor,
+            span_ms: FIRST_SPAN_MS,
+            next_from_ms: None,
+            restarts: 0,
+        }
+    }
+
+    /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for.
+    pub fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64) {
+        let cursor = *self.cursor.get_or_insert(ApiCursor {
+            at_ms: start_ms,
+            start_ms,
+            ids_from_ms: start_ms,
+            warned: None,
+        });
+        let known_from_ms = cursor.ids_from_ms.max(cursor.start_ms).min(cursor.at_ms);
+        self.next_from_ms = Some((cursor.at_ms - lookback_ms).max(known_from_ms));
+        self.restarts = 0;
+    }
+
+    /// The next window of the poll; `present_ms` is the server's time. `None`: the poll is over.
+    pub fn next(&self, present_ms: i64) -> Option<Window> {
+        let from_ms = self.next_from_ms?;
+        let cursor_ms = self.cursor.map_or(from_ms, |cursor| cursor.at_ms);
+        let end_ms = present_ms.max(cursor_ms).max(from_ms);
+        let to_ms = from_ms.saturating_add(self.span_ms).min(end_ms);
+        Some(Window::new(from_ms, to_ms, to_ms == end_ms))
+    }
+
+    /// Everything in the window has been handed on.
+    pub fn finish(&mut self, window: &Window) {
+        let Some(cursor) = &mut self.cursor else { return };
+        self.restarts = 0;
+        if window.live {
+            // Not to its end: by the clock of another node the present may be a little earlier.
+            cursor.at_ms = cursor.at_ms.max(window.newest_ms.unwrap_or(cursor.at_ms));
+            self.next_from_ms = None;
+        } else {
+            cursor.at_ms = cursor.at_ms.max(window.to_ms);
+            self.next_from_ms = Some(window.to_ms);
+        }
+        if window.rows < ROWS_MAX / 8 {
+            self.span_ms = self.span_ms.saturating_mul(4).min(SPAN_MS_MAX);
+        } else if window.rows > ROWS_MAX / 2 {
+            self.span_ms = (self.span_ms / 2).max(1);
+        }
+    }
+
+    /// The window cannot be read as a whole: the next one begins where it did and is half as long. `false`: there is no shorter one.
+    pub fn halve(&mut self, window: &Window) -> bool {
+        self.restarts += 1;
+        self.span_ms = ((window.to_ms - window.from_ms) / 2).max(1);
+        self.restarts <= RESTARTS_MAX
+    }
+
+    /// Ends the poll; the next one begins at the cursor again.
+    pub fn abandon(&mut self) {
+        self.next_from_ms = None;
+    }
+
+    /// Whether a poll has windows left.
+    pub fn polling(&self) -> bool {
+        self.next_from_ms.is_some()
+    }
+
+    /// The part of the way that lies behind, from the start to the present.
+    pub fn done(&self, present_ms: i64) -> f64 {
+        let Some(cursor) = self.cursor else { return 0.0 };
+        let way = (present_ms - cursor.start_ms).max(1) as f64;
+        ((cursor.at_ms - cursor.start_ms) as f64 / way).clamp(0.0, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    #[test]
+    fn windows_follow_each_other_oldest_first_and_reach_the_present() {
+        let mut windows = Windows::new(None);
+        windows.begin_poll(0, 5);
+        let (mut at, mut count) = (0, 0);
+        while let Some(mut window) = windows.next(100 * HOUR) {
+            assert_eq!(window.from_ms, at);
+            assert!(window.to_ms > at && window.to_ms <= 100 * HOUR);
+            at = window.to_ms;
+            window.row(EventId(count), Some(at - 1));
+            windows.finish(&window);
+            count += 1;
+        }
+        assert_eq!(at, 100 * HOUR);
+        assert!(count < 6, "windows with few rows grow");
+        assert_eq!(windows.cursor.unwrap().at_ms, 100 * HOUR - 1);
+        // Idle from then on: one window a poll, however long it takes for something to happen.
+        for hours in [101, 200, 2000] {
+            windows.begin_poll(0, 5);
+            let window = windows.next(hours * HOUR).unwrap();
+            assert_eq!((window.from_ms, window.to_ms), (100 * HOUR - 6, hours * HOUR));
+            windows.finish(&window);
+            assert!(windows.next(hours * HOUR).is_none());
+        }
+    }
+
+    #[test]
+    fn a_window_with_too_many_rows_is_halved() {
+        let mut windows = Windows::new(None);
+        windows.begin_poll(0, 0);
+        let mut window = windows.next(HOUR).unwrap();
+        for row in 0..=ROWS_MAX as u128 {
+            window.row(EventId(row), None);
+        }
+        assert!(window.too_large() && windows.halve(&window));
+        let half = windows.next(HOUR).unwrap();
+        assert_eq!((half.from_ms, half.to_ms, half.live), (0, HOUR / 2, false));
+        assert_eq!(windows.cursor.unwrap().at_ms, 0);
+    }
+
+    #[test]
+    fn twins_are_as_many_events() {
+        let mut window = Window::default();
+        let ids: Vec<EventId> = (0..3).map(|_| window.row(EventId(7), Some(1))).collect();
+        assert_eq!(ids, [EventId(7), EventId(7).twin(1), EventId(7).twin(2)]);
+    }
+
+    #[test]
+    fn f29_a_clock_that_goes_back_neither_stops_nor_skips() {
+        let cursor = ApiCursor {
+            at_ms: 1000 * HOUR,
+            start_ms: 0,
+            ids_from_ms: 0,
+            warned: None,
+        };
+        let mut windows = Windows::new(Some(cursor));
+        for present in [500 * HOUR, -500 * HOUR] {
+            windows.begin_poll(0, HOUR);
+            let window = windows.next(present).unwrap();
+            assert_eq!((window.from_ms, window.to_ms), (999 * HOUR, 1000 * HOUR));
+            windows.finish(&window);
+            assert_eq!(windows.cursor, Some(cursor));
+        }
+    }
+}

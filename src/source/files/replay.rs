@@ -1,0 +1,69 @@
+//! Tells the last records before the reading position again, for what depends on the records before.
+
+use super::frame::Framer;
+use super::{Files, Found, name, tail};
+use std::io;
+
+impl Files {
+    /// Before the first record of a folder: tells the records just before it again, from the file itself and its predecessors.
+    pub(super) fn replay(&mut self, at: usize, emit: &mut dyn FnMut(Found<'_>)) -> io::Result<()> {
+        let folder = self.tracked[at].folder;
+        if self.folders[folder].begun {
+            return Ok(());
+        }
+        let Some(directory) = &self.folders[folder].open else {
+            return Ok(());
+        };
+        // Twice the window: lines count without their ends, so the same stretch is longer on the disk.
+        let mut wanted = 2 * crate::record::twins::WINDOW_BYTES;
+        let mut stretches = Vec::new();
+        let mut before: Vec<usize> = (0..self.tracked.len())
+            .filter(|&t| self.tracked[t].folder == folder && self.tracked[t].listed)
+            .filter(|&t| self.tracked[t].entry.offset > 0)
+            .collect();
+        before.sort_by(|&a, &b| self.tracked[b].order.cmp(&self.tracked[a].order));
+        for t in before {
+            if wanted == 0 {
+                break;
+            }
+            let entry = &self.tracked[t].entry;
+            let file = match directory.open_file(name::of(&self.tracked[t].path)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            let bytes = tail::bytes_before(&file, entry.offset, wanted as usize)?.unwrap_or_default();
+            wanted -= bytes.len() as u64;
+            stretches.push((t, bytes));
+        }
+        self.folders[folder].begun = true;
+        for (t, bytes) in stretches.into_iter().rev() {
+            let entry = &self.tracked[t].entry;
+            let from = entry.offset - bytes.len() as u64;
+            let whole = if from == 0 {
+                0
+            } else {
+                memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1)
+            };
+            let mut framer = Framer::new(from + whole as u64, b"", self.config.record_bytes_max);
+            let path_json = &self.tracked[t].path_json;
+            let passed = &mut self.folders[folder].passed_bytes;
+            for piece in bytes[whole..].chunks(64 * 1024) {
+                framer.room(piece.len())[..piece.len()].copy_from_slice(piece);
+                framer.filled(piece.len());
+                while let Some(frame) = framer.next_frame() {
+                    let bytes = frame.bytes();
+                    emit(Found {
+                        frame,
+                        path_json,
+                        folder,
+                        at: *passed,
+                        unterminated: false,
+                        replayed: true,
+                    });
+                    *passed += bytes;
+                }
+            }
+        }
+        Ok(())
+    }
+}

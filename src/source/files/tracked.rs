@@ -1,0 +1,144 @@
+//! One audit file that the source knows: its entry in the checkpoint, and what this run makes of it.
+
+use super::Found;
+use super::frame::FRONTIER_BYTES;
+use super::identity::Seen;
+use super::name::{self, Order};
+use super::tail::Tail;
+use crate::position::{Evidence, FileEntry};
+use std::time::Instant;
+
+/// Retention counts from the day a file was last there: not from its first day, or a disk that is away for a moment
+/// would cost the positions of all older files.
+const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
+
+pub(super) struct Tracked {
+    pub(super) entry: FileEntry,
+    pub(super) folder: usize,
+    pub(super) order: Order,
+    pub(super) tail: Option<Tail>,
+    /// Found by the last sweep of its folder.
+    pub(super) listed: bool,
+    /// Since when it has been at its end and did not change.
+    pub(super) quiet_since: Option<Instant>,
+    pub(super) deleted_since: Option<Instant>,
+    pub(super) retry: Option<Retry>,
+    pub(super) skip_to_end: bool,
+    pub(super) changed: bool,
+    /// The entry's path as text.
+    pub(super) path: String,
+    pub(super) path_json: String,
+    /// Totals of this run, for its summary.
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+}
+
+pub(super) struct Retry {
+    pub(super) at: Instant,
+    pub(super) failures: u32,
+}
+
+impl Tracked {
+    pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
+        let path = entry.path.to_string_lossy().into_owned();
+        Tracked {
+            order: Order::of(name::of(&path), entry.mtime_ms),
+            path_json: serde_json::Value::from(path.as_str()).to_string(),
+            path,
+            folder,
+            entry,
+            tail: None,
+            listed: false,
+            quiet_since: None,
+            deleted_since: None,
+            retry: None,
+            skip_to_end: false,
+            changed: false,
+            records: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        !self.entry.finished && (self.listed || self.tail.is_some())
+    }
+
+    /// Emits what is whole in the buffer; returns how many bytes of records that were.
+    pub(super) fn hand_out(&mut self, passed: u64, emit: &mut dyn FnMut(Found<'_>)) -> u64 {
+        let Some(tail) = &mut self.tail else { return 0 };
+        let (folder, path_json) = (self.folder, &self.path_json);
+        let (mut handed_out, before) = (0, tail.framer.boundary());
+        while let Some(frame) = tail.framer.next_frame() {
+            let bytes = frame.bytes();
+            emit(Found {
+                frame,
+                path_json,
+                folder,
+                at: passed + handed_out,
+                unterminated: false,
+                replayed: false,
+            });
+            handed_out += bytes;
+            self.records += 1;
+        }
+        self.bytes += tail.framer.boundary() - before;
+        self.changed |= tail.framer.boundary() > before;
+        handed_out
+    }
+
+    /// Writes the reading position into the entry.
+    pub(super) fn note_position(&mut self) {
+        let Some(tail) = &self.tail else { return };
+        self.entry.offset = tail.framer.boundary();
+        self.entry.frontier = Evidence::of(tail.framer.frontier());
+        let prefix = self.entry.offset.min(FRONTIER_BYTES as u64);
+        if u64::from(self.entry.prefix.len) < prefix
+            && let Ok(evidence) = tail.prefix(prefix as usize)
+        {
+            self.entry.prefix = evidence;
+        }
+    }
+
+    pub(super) fn still_there(&mut self, seen: &Seen, now_ms: i64) {
+        self.listed = true;
+        if now_ms - self.entry.last_seen_ms > LAST_SEEN_AGE_MAX_MS {
+            (self.entry.last_seen_ms, self.changed) = (now_ms, true);
+        }
+        self.deleted_since = None;
+        let grown = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
+        if self.entry.finished && (grown || self.entry.offset < seen.size) {
+            // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
+            // is opened.
+            (self.entry.finished, self.changed) = (false, true);
+        }
+        (self.entry.size, self.entry.mtime_ms) = (seen.size, seen.mtime_ms);
+        self.order = seen.order();
+    }
+
+    pub(super) fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
+        if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
+            self.tail = None;
+        }
+        (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
+        self.entry.path = seen.path.clone().into();
+        self.path = seen.path.clone();
+        self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
+        self.changed = true;
+        self.still_there(seen, now_ms);
+    }
+
+    /// Nothing more can come of this file.
+    pub(super) fn vanished(&mut self, now_ms: i64) {
+        (self.entry.finished, self.entry.last_seen_ms, self.changed) = (true, now_ms, true);
+    }
+
+    pub(super) fn unread(&self) -> u64 {
+        self.entry.size.saturating_sub(self.read_offset())
+    }
+
+    pub(super) fn read_offset(&self) -> u64 {
+        self.tail
+            .as_ref()
+            .map_or(self.entry.offset, |tail| tail.framer.boundary())
+    }
+}

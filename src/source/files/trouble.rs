@@ -1,0 +1,69 @@
+//! What keeps the source from its work, and what is lost: tried again, and told.
+
+use super::Files;
+use super::tracked::Retry;
+use crate::access;
+use crate::position::Loss;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// After so many failed reads in a row it is no hiccup any more.
+const READ_ERRORS_TOLD: u32 = 3;
+const READ_RETRY_MAX: Duration = Duration::from_secs(30);
+
+impl Files {
+    pub(super) fn read_failed(&mut self, at: usize, now: Instant, error: io::Error) -> Instant {
+        let tracked = &mut self.tracked[at];
+        let failures = tracked.retry.as_ref().map_or(0, |retry| retry.failures) + 1;
+        let pause = Duration::from_millis(50 << failures.min(10)).min(READ_RETRY_MAX);
+        tracked.retry = Some(Retry {
+            at: now + pause,
+            failures,
+        });
+        let path = tracked.path.clone();
+        let out_of_descriptors = matches!(error.raw_os_error(), Some(code)
+            if code == rustix::io::Errno::MFILE.raw_os_error() || code == rustix::io::Errno::NFILE.raw_os_error());
+        if out_of_descriptors {
+            tracing::warn!(
+                source = self.source,
+                path,
+                "no file descriptor is free; the file waits (raise `LimitNOFILE`)"
+            );
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            self.trouble(access::why_denied(Path::new(&path)));
+        } else if error.kind() != io::ErrorKind::NotFound {
+            if failures == READ_ERRORS_TOLD {
+                self.trouble(format!("cannot read `{path}`: {error}"));
+            } else {
+                tracing::warn!(source = self.source, path, %error, failures, "read failed; the same bytes are tried again");
+            }
+        }
+        now + pause
+    }
+
+    pub(super) fn trouble(&mut self, what: String) {
+        if self.health.as_deref() != Some(what.as_str()) {
+            tracing::error!(source = self.source, "{what}");
+            self.health = Some(what);
+        }
+    }
+
+    pub(super) fn lose(&mut self, at_ms: i64, path: String, from: u64, bytes: u64, reason: &str) {
+        tracing::error!(
+            source = self.source,
+            path,
+            from,
+            bytes,
+            reason,
+            "audit records are lost"
+        );
+        self.pending.losses.push(Loss {
+            at_ms,
+            path: path.into(),
+            from,
+            to: from + bytes,
+            reason: reason.to_owned(),
+        });
+    }
+}

@@ -1,0 +1,149 @@
+//! The ids of events that were delivered lately, so that what is read twice is delivered once. Pure.
+
+use crate::position::IdChunk;
+use crate::record::EventId;
+use std::collections::{BTreeSet, HashSet};
+
+/// 200,000 ids are some 8 MiB: an hour of 55 events a second.
+pub const IDS_MAX: usize = 200_000;
+/// A chunk is written to the checkpoint as a whole: 32 KiB at most.
+const CHUNK_IDS_MAX: usize = 1024;
+
+/// Ids in chunks by the order in which they came.
+#[derive(Default)]
+pub struct Recent {
+    known: HashSet<EventId>,
+    chunks: Vec<IdChunk>,
+    next_key: u32,
+    /// Keys of the chunks that the checkpoint does not know as they are.
+    changed: BTreeSet<u32>,
+    forgotten: BTreeSet<u32>,
+}
+
+impl Recent {
+    pub fn new(mut chunks: Vec<IdChunk>) -> Recent {
+        chunks.sort_by_key(|chunk| chunk.key);
+        Recent {
+            known: chunks
+                .iter()
+                .flat_map(|chunk| chunk.ids.iter().copied())
+                .collect(),
+            next_key: chunks.last().map_or(0, |chunk| chunk.key + 1),
+            chunks,
+            changed: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+        }
+    }
+
+    pub fn contains(&self, id: EventId) -> bool {
+        self.known.contains(&id)
+    }
+
+    /// Remembers an event of the time `at_ms`; `false`: it was known.
+    pub fn insert(&mut self, id: EventId, at_ms: i64) -> bool {
+        if !self.known.insert(id) {
+            return false;
+        }
+        match self.chunks.last_mut() {
+            Some(open) if open.ids.len() < CHUNK_IDS_MAX => {
+                open.ids.push(id);
+                open.newest_ms = open.newest_ms.max(at_ms);
+                self.changed.insert(open.key);
+            }
+            _ => {
+                self.changed.insert(self.next_key);
+                self.chunks.push(IdChunk {
+                    key: self.next_key,
+                    newest_ms: at_ms,
+                    ids: vec![id],
+                });
+                self.next_key += 1;
+            }
+        }
+        true
+    }
+
+    /// Forgets chunks whose events are all older than `before_ms`, and the first ones beyond [`IDS_MAX`]. Returns the time up to
+    /// which ids that were still wanted are forgotten, if any are.
+    pub fn prune(&mut self, before_ms: i64) -> Option<i64> {
+        let mut over = self.known.len().saturating_sub(IDS_MAX);
+        let mut incomplete_to = None;
+        let (mut kept, mut dropped) = (Vec::new(), Vec::new());
+        for chunk in self.chunks.drain(..) {
+            if chunk.newest_ms < before_ms {
+                dropped.push(chunk);
+            } else if over > 0 {
+                over = over.saturating_sub(chunk.ids.len());
+                incomplete_to = incomplete_to.max(Some(chunk.newest_ms));
+                dropped.push(chunk);
+            } else {
+                kept.push(chunk);
+            }
+        }
+        self.chunks = kept;
+        for chunk in dropped {
+            for id in &chunk.ids {
+                self.known.remove(id);
+            }
+            self.changed.remove(&chunk.key);
+            self.forgotten.insert(chunk.key);
+        }
+        incomplete_to
+    }
+
+    /// What the checkpoint has to learn since the last call: chunks, and keys of forgotten ones.
+    pub fn changes(&mut self) -> (Vec<IdChunk>, Vec<u32>) {
+        let changed = std::mem::take(&mut self.changed);
+        let chunks = self.chunks.iter().filter(|chunk| changed.contains(&chunk.key));
+        let chunks = chunks.cloned().collect();
+        (chunks, std::mem::take(&mut self.forgotten).into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(ids: std::ops::Range<u128>) -> Recent {
+        let mut recent = Recent::default();
+        for id in ids {
+            assert!(recent.insert(EventId(id), id as i64));
+        }
+        recent
+    }
+
+    #[test]
+    fn what_is_known_is_not_inserted_again_and_survives_a_restart() {
+        let mut recent = filled(0..3000);
+        let (chunks, forgotten) = recent.changes();
+        assert_eq!((chunks.len(), forgotten.len()), (3, 0));
+        assert!(!recent.insert(EventId(7), 7));
+        assert_eq!(recent.changes(), (vec![], vec![]));
+        let mut again = Recent::new(chunks);
+        assert!(again.contains(EventId(2999)) && !again.insert(EventId(0), 0));
+        // The last chunk has room: it is told again, with its key.
+        assert!(again.insert(EventId(9999), 9999));
+        let (chunks, _) = again.changes();
+        assert_eq!((chunks.len(), chunks[0].key, chunks[0].newest_ms), (1, 2, 9999));
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten_by_chunks() {
+        let mut recent = filled(0..3000);
+        recent.changes();
+        assert_eq!(recent.prune(1500), None);
+        assert!(!recent.contains(EventId(1023)) && recent.contains(EventId(1024)));
+        assert_eq!(recent.changes(), (vec![], vec![0]));
+        // A chunk that the checkpoint never saw leaves nothing behind but its key.
+        let mut recent = filled(0..1024);
+        recent.prune(5000);
+        assert_eq!(recent.changes(), (vec![], vec![0]));
+    }
+
+    #[test]
+    fn there_is_a_most_of_ids_and_it_is_told_what_is_not_known_any_more() {
+        let mut recent = filled(0..IDS_MAX as u128 + 10);
+        assert_eq!(recent.prune(0), Some(1023));
+        assert!(recent.known.len() <= IDS_MAX);
+    }
+}

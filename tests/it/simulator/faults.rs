@@ -1,0 +1,1 @@
+//! Each way in which the server goes wrong on command.

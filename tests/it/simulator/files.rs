@@ -1,0 +1,1 @@
+//! Audit files, and rows from a folder.
