@@ -3,14 +3,14 @@ use reqwest::header::{HeaderName, HeaderValue};
 use super::*;
 use crate::http::Phase;
 
-const CLASSIC: Product = Product::Cloud {
-    scoped: false,
-    cloud_id: None,
-};
-const SCOPED: Product = Product::Cloud {
-    scoped: true,
-    cloud_id: None,
-};
+fn cloud(scoped: bool) -> Product {
+    Product::Cloud {
+        scoped,
+        cloud_id: None,
+        gateway: Url::parse("https://api.atlassian.com").unwrap(),
+    }
+}
+
 const JSON: &str = "content-type: application/json;charset=UTF-8\n";
 
 /// `headers` are lines.
@@ -190,29 +190,35 @@ fn the_answers_of_cloud_that_are_its_own() {
     use Cadence::Slow;
     let scope = "X-Failure-Category: FAILURE_CLIENT_SCOPE_CHECK\n";
     check(
-        &SCOPED,
+        &cloud(true),
         answer(401, scope, ""),
         "scope",
         Slow,
         "`read:audit-log:confluence`",
     );
     check(
-        &SCOPED,
+        &cloud(true),
         answer(401, "", ""),
         "authentication",
         Slow,
         "`scoped = false`",
     );
     check(
-        &CLASSIC,
+        &cloud(false),
         answer(401, "", ""),
         "authentication",
         Slow,
         "`scoped = true`",
     );
-    check(&CLASSIC, answer(403, JSON, ""), "permission", Slow, "free plan");
-    check(&CLASSIC, answer(404, "", ""), "not_found", Slow, "`site`");
-    check(&SCOPED, answer(404, "", ""), "not_found", Slow, "`cloud_id`");
+    check(
+        &cloud(false),
+        answer(403, JSON, ""),
+        "permission",
+        Slow,
+        "free plan",
+    );
+    check(&cloud(false), answer(404, "", ""), "not_found", Slow, "`site`");
+    check(&cloud(true), answer(404, "", ""), "not_found", Slow, "`cloud_id`");
 }
 
 #[test]
@@ -291,7 +297,7 @@ fn what_is_no_answer() {
         source,
     };
     check(
-        &CLASSIC,
+        &cloud(false),
         Err(file),
         "credential",
         Slow,
