@@ -1,6 +1,7 @@
 //! Behaviour of the real binary.
 
 mod check;
+mod check_api;
 mod config;
 mod crash;
 mod files;
