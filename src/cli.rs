@@ -38,7 +38,8 @@ pub enum Command {
 Examples:
   confluence-audit-agent run
   confluence-audit-agent run --home /var/atlassian/application-data/confluence --state ./state --once
-  confluence-audit-agent run --files '/srv/confluence/log/audit/*.audit.log' --sink file:/tmp/events.ndjson --state ./state")]
+  confluence-audit-agent run --files '/srv/confluence/log/audit/*.audit.log' --sink file:/tmp/events.ndjson --state ./state
+  confluence-audit-agent run --url https://confluence.example.com --token-file ./token --state ./state --once")]
     Run(Run),
     /// Turn audit records into events on stdout, without state
     #[command(long_about = "\
@@ -75,7 +76,7 @@ Run it as the agent's user: sudo -u confluence-audit-agent confluence-audit-agen
 /// Options that build a `Config`, alone or on top of a file.
 #[derive(Args, Debug, Default, Clone)]
 pub struct Options {
-    /// Configuration file [default: /etc/confluence-audit-agent/config.toml, unless --home or --files is given]
+    /// Configuration file [default: /etc/confluence-audit-agent/config.toml, unless --home, --files or --url is given]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Confluence's local home directory; its log/audit is read
@@ -84,6 +85,17 @@ pub struct Options {
     /// Audit files to read instead of a home; patterns in quotes
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     pub files: Vec<String>,
+    /// Data Center whose audit API is polled, to try it without a configuration file; with --token-file
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with_all = ["config", "home", "files"],
+        requires = "token_file"
+    )]
+    pub url: Option<String>,
+    /// File that holds the Personal Access Token for --url
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub token_file: Option<PathBuf>,
     /// Where events go: stdout, or file:PATH [default: stdout]
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
@@ -99,6 +111,13 @@ pub struct Options {
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", help_heading = "Log")]
     pub log_level: Option<String>,
+}
+
+impl Options {
+    /// Whether they say what to read, so that no file is needed.
+    pub fn without_file(&self) -> bool {
+        self.config.is_none() && (self.home.is_some() || !self.files.is_empty() || self.url.is_some())
+    }
 }
 
 #[derive(Args, Debug)]

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// Has no textual form: it can be used, and not printed, logged or serialised. These do not compile, and not for another
-/// reason than that:
+/// Has no textual form: it can be used, and not printed, logged or serialised. These do not compile:
 ///
 /// ```compile_fail,E0277
 /// let secret = confluence_audit_agent::secret::Secret::new("x");
@@ -20,11 +19,13 @@ use std::fmt;
 /// secret.to_string();
 /// ```
 ///
-/// and this does:
+/// and this, which differs from them in that alone, does:
 ///
 /// ```
 /// let secret = confluence_audit_agent::secret::Secret::new("x");
-/// assert_eq!(secret.expose(), "x");
+/// println!("{}", secret.expose());
+/// assert_eq!(serde_json::to_string(secret.expose()).unwrap(), "\"x\"");
+/// assert_eq!(secret.expose().to_string(), "x");
 /// assert_eq!(format!("{secret:?} {secret:#?}"), "Secret(…) Secret(…)");
 /// ```
 #[derive(Clone, PartialEq, Eq)]

@@ -96,9 +96,7 @@ impl Report<'_> {
 fn configuration(options: &Options, config: &Config, report: &mut Report) -> io::Result<()> {
     let from = match &options.config {
         Some(path) => format!("`{}`", path.display()),
-        None if options.home.is_some() || !options.files.is_empty() => {
-            "from options, no file read".to_string()
-        }
+        None if options.without_file() => "from options, no file read".to_string(),
         None => format!("`{CONFIG_PATH}`"),
     };
     let names = |names: Vec<&str>| names.join(", ");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::checked::*;
 use super::errors::{ConfigError, ConfigErrors};
 use super::home::HomeFound;
+use super::remote::{ApiConfig, Auth, HttpConfig, Product, Reference};
 use super::words::choose;
 use super::{file, self_include};
 use crate::cli::{CONFIG_PATH, Options};
@@ -23,16 +24,15 @@ struct Overrides {
     log_level: Option<tracing::Level>,
 }
 
-/// Builds the configuration. Without `--config`, `--home` or `--files` the default file is read; with `--home`
-/// or `--files` but no `--config`, none. On top of a file, an option replaces what the file says.
+/// Builds the configuration. Without `--config`, `--home`, `--files` or `--url` the default file is read; with one
+/// of the last three but no `--config`, none. On top of a file, an option replaces what the file says.
 ///
 /// The error holds everything that is wrong. Nothing was changed on the host.
 pub fn load(options: &Options) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
     let overrides = overrides(options, &mut errors);
-    let options_only = options.config.is_none() && (options.home.is_some() || !options.files.is_empty());
-    let base = if options_only {
-        Ok(from_options())
+    let base = if options.without_file() {
+        Ok(from_options(options, &mut errors))
     } else {
         let path = options.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
         read(path, options.sink.is_some())
@@ -100,23 +100,40 @@ fn read(path: &Path, sinks_follow: bool) -> Result<Config, ConfigErrors> {
     file::read(path, &text, sinks_follow)
 }
 
-/// What `run --home DIR` means besides the home: everything by default, to stdout.
-fn from_options() -> Config {
-    let files = FilesConfig::new(Place::Files(Vec::new()));
+/// What `run --home DIR` or `run --url URL` means besides the home: everything by default, to stdout.
+fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
+    let mut warnings = Vec::new();
+    let api = keep(api(options, &mut warnings), errors);
+    let files = options.url.is_none();
     Config {
         sources: vec![SourceConfig {
             name: SOURCE_NAME.into(),
             site: None,
-            files: Some(files),
-            api: None,
+            files: files.then(|| FilesConfig::new(Place::Files(Vec::new()))),
+            api,
         }],
         sinks: vec![SinkConfig {
             name: "stdout".into(),
             format: FormatKind::Ecs,
             kind: SinkKind::Stdout,
         }],
+        warnings,
         ..Config::default()
     }
+}
+
+/// `--url` and `--token-file`, which are given together.
+fn api(options: &Options, warnings: &mut Vec<ConfigError>) -> Option<Result<ApiConfig, ConfigError>> {
+    let (url, token) = (options.url.as_deref()?, options.token_file.as_deref()?);
+    let base = file::data_center(url).map_err(|message| ConfigError::new("--url", message));
+    let api = base.and_then(|base| {
+        if let Some(message) = file::clear_text(&base) {
+            warnings.push(ConfigError::new("--url", message));
+        }
+        let auth = Auth::Bearer(Reference::File(in_cwd("--token-file", token)?));
+        Ok(ApiConfig::new(Product::DataCenter, HttpConfig::new(base, auth)))
+    });
+    Some(api)
 }
 
 fn overrides(options: &Options, errors: &mut Vec<ConfigError>) -> Overrides {
@@ -215,6 +232,13 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
             "--files"
         };
         match &mut config.sources[..] {
+            [source] if source.files.is_none() => {
+                let message = format!(
+                    "source `{}` of the configuration reads no files; leave out this option, or `--config`",
+                    source.name
+                );
+                errors.push(ConfigError::new(option, message));
+            }
             [source] => source.files_mut().place = place,
             sources => {
                 let message = format!(
@@ -331,6 +355,27 @@ format = "raw"
             "--log-level",
             "debug",
         ]);
+        assert_eq!(options, file);
+    }
+
+    #[test]
+    fn an_api_by_options_means_what_the_same_file_means() {
+        let text = r#"
+[[source]]
+name = "confluence"
+type = "data_center"
+url = "http://c.example.com/wiki"
+personal_access_token = { file = "/token" }
+[[sink]]
+name = "stdout"
+type = "stdout"
+"#;
+        let mut file = file::read(Path::new("x"), text, false).unwrap();
+        file.sources[0].site = None;
+        let mut options = config(&["--url", "http://c.example.com/wiki/", "--token-file", "/token"]);
+        assert_eq!(options.warnings.len(), 1);
+        assert_eq!(options.warnings[0].message, file.warnings[0].message);
+        options.warnings = file.warnings.clone();
         assert_eq!(options, file);
     }
 

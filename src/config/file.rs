@@ -14,6 +14,7 @@ use super::checked::*;
 use super::errors::ConfigErrors;
 use super::raw::{Found, Problems, Span, Table};
 
+pub use address::{clear_text, data_center};
 pub use sink::check_path as check_sink_path;
 pub use source::check_patterns;
 

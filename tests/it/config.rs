@@ -51,7 +51,7 @@ fn f63_config_errors() {
 #[test]
 fn wrong_usage_is_64_and_wrong_values_are_78() {
     let dir = tempfile::tempdir().unwrap();
-    let table: [(&[&str], i32, &str); 15] = [
+    let table: [(&[&str], i32, &str); 18] = [
         (&[], 64, "Usage"),
         (&["rum"], 64, "run"),
         (&["run", "--onec"], 64, "--once"),
@@ -89,6 +89,25 @@ fn wrong_usage_is_64_and_wrong_values_are_78() {
         ),
         (&["run", "--files", "[", "--state", "s"], 78, "`--files`: "),
         (&["run", "--home", ""], 64, "--home"),
+        (&["run", "--url", "https://c.example.com"], 64, "--token-file"),
+        (
+            &[
+                "run",
+                "--url",
+                "https://c.example.com",
+                "--token-file",
+                "t",
+                "--home",
+                "h",
+            ],
+            64,
+            "cannot be used with",
+        ),
+        (
+            &["run", "--url", "c.example.com", "--token-file", "t"],
+            78,
+            "`--url`: has no scheme; begin it with `https://`",
+        ),
         (
             &["run", "--config", "missing.toml"],
             78,

@@ -2,8 +2,6 @@
 
 use url::{Host, Url};
 
-use crate::config::raw::{Found, Problems};
-
 /// The base URL of a Data Center: a context path is kept.
 pub fn data_center(text: &str) -> Result<Url, String> {
     let mut url = parse(text)?;
@@ -49,6 +47,15 @@ pub fn site(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Where scoped tokens of Cloud are used. Has no path.
+pub fn gateway(text: &str) -> Result<Url, String> {
+    let url = parse(text)?;
+    if url.path() != "/" {
+        return Err("has a path, which the agent adds itself; end it after the host, as in \"https://api.atlassian.com\"".into());
+    }
+    Ok(url)
+}
+
 /// A proxy's URL, without path.
 pub fn proxy(text: &str) -> Result<Url, String> {
     let url = parse(text).map_err(|message| {
@@ -64,12 +71,10 @@ pub fn proxy(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Says that what is sent can be read on the way.
-pub fn warn_clear_text(found: &Found<String>, url: &Url, problems: &mut Problems) {
-    if url.scheme() == "http" && !is_loopback(url) {
-        let message = "is not encrypted: everybody on the way can read the credentials; write `https://`";
-        problems.warn(&found.span, found.key.clone(), message);
-    }
+/// Says that what is sent can be read on the way, where it can.
+pub fn clear_text(url: &Url) -> Option<&'static str> {
+    (url.scheme() == "http" && !is_loopback(url))
+        .then_some("is not encrypted: everybody on the way can read the credentials; write `https://`")
 }
 
 const CREDENTIALS: &str =
@@ -177,7 +182,7 @@ mod tests {
             "hunter2@acme.atlassian.net",
         ];
         for text in addresses {
-            for read in [data_center, site, proxy] {
+            for read in [data_center, site, gateway, proxy] {
                 let message = read(text).unwrap_err();
                 assert!(!message.contains("hunter2"), "{text}: {message}");
             }

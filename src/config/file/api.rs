@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::http::Http;
 use super::{DAY, SEC, address, credentials, set};
 use crate::clock;
-use crate::config::raw::{Problems, Table};
+use crate::config::raw::{Found, Problems, Table};
 use crate::config::remote::*;
 
 const GATEWAY: &str = "https://api.atlassian.com";
@@ -109,16 +109,7 @@ fn base(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Problems) -
     } else {
         address::data_center
     };
-    match read(&found.value) {
-        Ok(url) => {
-            address::warn_clear_text(&found, &url, problems);
-            Some(url)
-        }
-        Err(message) => {
-            problems.add(&found.span, found.key, message);
-            None
-        }
-    }
+    known(read(&found.value), found, problems)
 }
 
 fn product(table: &mut Table, cloud: bool, problems: &mut Problems) -> Option<Product> {
@@ -153,19 +144,23 @@ fn product(table: &mut Table, cloud: bool, problems: &mut Problems) -> Option<Pr
 
 /// Where scoped tokens are used; Atlassian's government cloud has another place for them.
 fn gateway(table: &mut Table, problems: &mut Problems) -> Option<url::Url> {
-    let found = table.text("gateway", GATEWAY, problems);
-    let text = found.as_ref().map_or(GATEWAY, |found| found.value.as_str());
-    match (address::data_center(text), found) {
-        (Ok(url), found) => {
-            if let Some(found) = &found {
-                address::warn_clear_text(found, &url, problems);
+    let Some(found) = table.text("gateway", GATEWAY, problems) else {
+        return address::gateway(GATEWAY).ok();
+    };
+    known(address::gateway(&found.value), found, problems)
+}
+
+/// The address that was found, or what is wrong with it told.
+fn known(read: Result<url::Url, String>, found: Found<String>, problems: &mut Problems) -> Option<url::Url> {
+    match read {
+        Ok(url) => {
+            if let Some(message) = address::clear_text(&url) {
+                problems.warn(&found.span, found.key, message);
             }
             Some(url)
         }
-        (Err(message), found) => {
-            if let Some(found) = found {
-                problems.add(&found.span, found.key, message);
-            }
+        Err(message) => {
+            problems.add(&found.span, found.key, message);
             None
         }
     }

@@ -32,7 +32,8 @@ fn f68_credential_table() {
     let no_pat = || Err("`source.x.personal_access_token`: is for Data Center");
     let data_center = "type = \"data_center\"\nurl = \"https://c.example.com\"\n";
     let cloud = "type = \"cloud\"\nsite = \"acme.atlassian.net\"\n";
-    let table: [(&str, &[&str], Result<Auth, &str>, usize); 16] = [
+    type Row<'r> = (&'r str, &'r [&'r str], Result<Auth, &'r str>, usize);
+    let table: [Row; 16] = [
         (
             data_center,
             &[],
@@ -213,7 +214,8 @@ fn a_cloud_site_and_what_is_derived_from_other_values() {
         api.product,
         Product::Cloud {
             scoped: true,
-            cloud_id
+            cloud_id,
+            gateway: url::Url::parse("https://api.atlassian.com").unwrap(),
         }
     );
     assert_eq!(api.http.base.as_str(), "https://acme.atlassian.net/");
@@ -223,6 +225,30 @@ fn a_cloud_site_and_what_is_derived_from_other_values() {
     let timeouts = api.http.timeouts;
     assert_eq!([timeouts.connect, timeouts.first_byte, timeouts.idle], [five; 3]);
     assert_eq!(api.http.proxy.unwrap().url.as_str(), "http://127.0.0.1:3128/");
+}
+
+#[test]
+fn scoped_tokens_may_be_used_elsewhere() {
+    let cloud = "type = \"cloud\"\nsite = \"acme.atlassian.net\"\nuser = \"a@acme.example\"\ntoken = { env = \"T\" }\nscoped = true\n";
+    let (source, warnings) = good(&format!("{cloud}gateway = \"http://127.0.0.1:8090/\""));
+    let Product::Cloud { gateway, .. } = source.api.unwrap().product else {
+        panic!("no Cloud")
+    };
+    assert_eq!(gateway.as_str(), "http://127.0.0.1:8090/");
+    assert_eq!(warnings, [""; 0]);
+    for text in [
+        "api.atlassian.com",
+        "https://api.atlassian.com/ex/confluence",
+        "https://u:canary@gateway.example",
+    ] {
+        let errors = config(&format!("{cloud}gateway = \"{text}\""))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            errors.contains("`source.x.gateway`: ") && !errors.contains("canary"),
+            "{errors}"
+        );
+    }
 }
 
 #[test]
@@ -255,7 +281,7 @@ fn what_works_and_should_not_be_is_warned_of() {
         ),
     ];
     for (text, expected) in table {
-        let config = config(&format!("type = \"data_center\"\n\n{text}")).unwrap();
+        let config = config(&format!("type = \"data_center\"\n{text}")).unwrap();
         let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].starts_with(expected), "{warnings:?}");

@@ -113,7 +113,7 @@ fn mode(table: &mut Table, cloud: bool, problems: &mut Problems) -> Mode {
 fn misplaced(table: &Table, cloud: bool, mode: Mode, problems: &mut Problems) {
     let present = |keys: &'static [&'static str]| {
         let place = |key: &&'static str| table.place_of(key).map(|span| (*key, span.clone()));
-        keys.iter().filter_map(move |key| place(key))
+        keys.iter().filter_map(place)
     };
     if mode == Mode::Files {
         // One message will do where `url` alone is missing.
