@@ -189,7 +189,10 @@ fn host(url: &Url) -> String {
 fn tls_problem(error: &rustls::Error) -> TlsProblem {
     use rustls::Error::*;
     match error {
-        InvalidCertificate(CertificateError::UnknownIssuer) => TlsProblem::UnknownIssuer,
+        // The second: a CA of the same name with another key, as after its renewal.
+        InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            TlsProblem::UnknownIssuer
+        }
         InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             TlsProblem::Expired
         }

@@ -2,6 +2,7 @@
 
 mod api;
 mod check;
+mod check_api;
 mod config;
 mod crash;
 mod files;

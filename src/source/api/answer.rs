@@ -280,3 +280,6 @@ fn not_found(product: &Product) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+mod proxy;
+mod rig;
+mod secrets;
+mod server;
+mod tls;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use url::Url;
+
+use self::rig::{answer, config, get, serve, url_of};
+use super::{Client, HttpError, Phase, RedirectKind, UnreachableCause, redirect};
+use crate::config::{Auth, Reference};
+use crate::secret::Secret;
+
+#[test]
+fn a_request_carries_what_is_configured_and_the_body_comes_back() {
+    let server = serve(|stream, _| {
+        answer(
+            stream,
+            "200 OK",
+            "Content-Type: application/json\r\nX-AUSERNAME: auditor\r\n",
+            "{\"a\":1}",
+        )
+    });
+    let mut config = config(&server.url("/context"));
+    config.auth = Auth::Bearer(Reference::Inline(Secret::new("t0ken")));
+    config.headers = vec![("X-Gateway".into(), Reference::Inline(Secret::new("key")))];
+    config.user_agent = "agent/1".into();
+    let mut client = Client::new(&config).unwrap();
+    let found = get(&mut client, &server.url("/context/rest?limit=1")).unwrap();
+    assert_eq!(
+        (found.status, found.body.as_slice()),
+        (200, b"{\"a\":1}".as_slice())
+    );
+    assert_eq!(found.header("x-ausername"), Some("auditor"));
+    let heads = server.heads();
+    assert!(
+        heads[0].starts_with("GET /context/rest?limit=1 HTTP/1.1\r\n"),
+        "{heads:?}"
+    );
+    for line in [
+        "authorization: Bearer t0ken",
+        "x-gateway: key",
+        "user-agent: agent/1",
+        "accept: application/json",
+    ] {
+        assert!(heads[0].lines().any(|found| found == line), "{line}: {heads:?}");
+    }
+    assert!(!heads[0].contains("accept-encoding"), "{heads:?}");
+}
+
+#[test]
+fn basic_credentials_and_none() {
+    let server = serve(|stream, _| answer(stream, "200 OK", "", ""));
+    let mut config = config(&server.url("/"));
+    let password = Reference::Inline(Secret::new("pässword"));
+    config.auth = Auth::Basic {
+        user: "auditor@acme.example".into(),
+        password,
+    };
+    let mut client = Client::new(&config).unwrap();
+    get(&mut client, &server.url("/x")).unwrap();
+    rig::run(client.get_anonymously(&url_of(&server.url("/y")))).unwrap();
+    let heads = server.heads();
+    // printf 'auditor@acme.example:pässword' | base64
+    assert!(
+        heads[0].contains("authorization: Basic YXVkaXRvckBhY21lLmV4YW1wbGU6cMOkc3N3b3Jk\r\n"),
+        "{heads:?}"
+    );
+    assert!(!heads[1].contains("authorization"), "{heads:?}");
+}
+
+#[test]
+fn a_body_that_is_handed_back_is_used_again() {
+    let server = serve(|stream, _| answer(stream, "200 OK", "", &"x".repeat(100_000)));
+    let mut client = Client::new(&config(&server.url("/"))).unwrap();
+    let first = get(&mut client, &server.url("/")).unwrap().body;
+    let place = first.as_ptr();
+    client.recycle(first);
+    let second = get(&mut client, &server.url("/")).unwrap().body;
+    assert_eq!((second.len(), second.as_ptr()), (100_000, place));
+}
+
+/// Says which timeout it was; the other ones are far away.
+#[track_caller]
+fn times_out(base: &str, set: impl Fn(&mut crate::config::Timeouts), expect: Phase) {
+    let mut config = config(base);
+    set(&mut config.timeouts);
+    let error = get(&mut Client::new(&config).unwrap(), base).unwrap_err();
+    assert!(
+        matches!(error, HttpError::Timeout { phase, .. } if phase == expect),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("raise the timeout"), "{error}");
+}
+
+const SHORT: Duration = Duration::from_millis(150);
+
+#[test]
+fn f44_no_handshake_ends_at_the_connect_timeout() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("https://{}/", silent.local_addr().unwrap());
+    times_out(&base, |timeouts| timeouts.connect = SHORT, Phase::Connect);
+}
+
+#[test]
+fn f44_no_head_ends_at_the_first_byte_timeout() {
+    let server = serve(|_, held| held.wait());
+    times_out(
+        &server.url("/"),
+        |timeouts| timeouts.first_byte = SHORT,
+        Phase::Head,
+    );
+}
+
+#[test]
+fn f44_slow_body_ends_at_the_idle_timeout() {
+    let server = serve(|stream, held| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+            .unwrap();
+        held.wait();
+    });
+    times_out(&server.url("/"), |timeouts| timeouts.idle = SHORT, Phase::Idle);
+}
+
+#[test]
+fn f44_dripping_body_ends_at_the_whole_timeout() {
+    let server = serve(|stream, held| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            .unwrap();
+        while stream.write_all(b" ").is_ok() && !held.wait_for(Duration::from_millis(5)) {}
+    });
+    times_out(
+        &server.url("/"),
+        |timeouts| timeouts.whole = 2 * SHORT,
+        Phase::Whole,
+    );
+}
+
+/// 1024 bytes and the end of their line.
+const CHUNK: &[u8] = &{
+    let mut chunk = [b'x'; 1026];
+    chunk[1024] = b'\r';
+    chunk[1025] = b'\n';
+    chunk
+};
+
+#[test]
+fn f44_huge_body_is_not_taken_in() {
+    let announced = serve(|stream, held| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 314572800\r\n\r\n")
+            .unwrap();
+        held.wait();
+    });
+    let endless = serve(|stream, _| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .unwrap();
+        while stream
+            .write_all(b"400\r\n")
+            .and_then(|()| stream.write_all(CHUNK))
+            .is_ok()
+        {}
+    });
+    for server in [announced, endless] {
+        let mut config = config(&server.url("/"));
+        config.body_bytes_max = 10_000;
+        let error = get(&mut Client::new(&config).unwrap(), &server.url("/")).unwrap_err();
+        assert!(
+            matches!(error, HttpError::TooLarge { bytes_max: 10_000 }),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn f40_foreign_redirect_gets_no_request() {
+    for status in [
+        "301 Moved",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary",
+        "308 Permanent",
+    ] {
+        let foreign = serve(|stream, _| answer(stream, "200 OK", "", ""));
+        let location = format!("Location: {}\r\n", foreign.url("/rest/auditing?x=secret"));
+        let server = serve(move |stream, _| answer(stream, status, &location, ""));
+        let mut config = config(&server.url("/"));
+        config.auth = Auth::Bearer(Reference::Inline(Secret::new("t0ken")));
+        let error = get(&mut Client::new(&config).unwrap(), &server.url("/rest")).unwrap_err();
+        let HttpError::Redirect { to, kind, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(
+            (*kind, to),
+            (RedirectKind::OtherOrigin, &foreign.url("/rest/auditing"))
+        );
+        assert_eq!((server.heads().len(), foreign.heads().len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_redirect_is_known_by_its_target() {
+    for (location, expect) in [
+        ("/login.action?os_destination=x", RedirectKind::Login),
+        ("https://id.atlassian.com/login", RedirectKind::Login),
+        ("https://sso.example.com/saml2/idp", RedirectKind::Login),
+        ("/context/rest/auditing", RedirectKind::SameOrigin),
+        ("https://wiki.example.com/rest", RedirectKind::ToHttps),
+        ("https://other.example.com/rest", RedirectKind::OtherOrigin),
+        ("//other.example.com/rest", RedirectKind::OtherOrigin),
+        ("http://wiki.example.com:8090/rest", RedirectKind::OtherOrigin),
+        ("http://[", RedirectKind::OtherOrigin),
+    ] {
+        let error = redirect::error(302, location, &url_of("http://wiki.example.com/rest"));
+        assert!(
+            matches!(error, HttpError::Redirect { kind, .. } if kind == expect),
+            "{location}: {error:?}"
+        );
+    }
+    let error = redirect::error(
+        302,
+        "https://user:pass@other.example.com/x?token=y#z",
+        &url_of("http://a/"),
+    );
+    assert!(
+        error.to_string().contains("`https://other.example.com/x`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn f40_nothing_is_sent_beside_the_own_base() {
+    let server = serve(|stream, _| answer(stream, "200 OK", "", ""));
+    let mut client = Client::new(&config(&server.url("/context"))).unwrap();
+    let mut with_user = url_of(&server.url("/context/x"));
+    with_user.set_username("other").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    for url in [
+        with_user.as_str(),
+        &server.url("/contextual/x"),
+        &server.url("/context/../x"),
+        &server.url("/context/%2e%2e/x"),
+        &server.url("/"),
+        &format!("http://127.0.0.1:{port}/context/x"),
+        &server.url("/context/x").replace("http:", "https:"),
+        &server.url("/context/x").replace("127.0.0.1", "localhost"),
+    ] {
+        let error = get(&mut client, url).unwrap_err();
+        assert!(matches!(error, HttpError::Foreign { .. }), "{url}: {error:?}");
+    }
+    assert_eq!(server.heads(), [""; 0]);
+    client.allow(Url::parse(&server.url("/ex/confluence/1")).unwrap());
+    get(&mut client, &server.url("/ex/confluence/1/wiki")).unwrap();
+    get(&mut client, &server.url("/context")).unwrap();
+    get(&mut client, &server.url("/ex/confluence/12")).unwrap_err();
+}
+
+#[test]
+fn a_server_that_is_not_there() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (base, expect) in [
+        (format!("http://{closed}/"), UnreachableCause::Refused),
+        ("http://no-such-host.invalid/".into(), UnreachableCause::Name),
+    ] {
+        let error = get(&mut Client::new(&config(&base)).unwrap(), &base).unwrap_err();
+        assert!(
+            matches!(error, HttpError::Unreachable { cause, .. } if cause == expect),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_that_ends_too_early() {
+    for head in [
+        "",
+        "HTTP/1.1 200",
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+    ] {
+        let server = serve(move |stream, _| {
+            stream.write_all(head.as_bytes()).unwrap();
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        });
+        let error = get(
+            &mut Client::new(&config(&server.url("/"))).unwrap(),
+            &server.url("/"),
+        )
+        .unwrap_err();
+        assert!(matches!(error, HttpError::Broken { .. }), "{head}: {error:?}");
+    }
+}

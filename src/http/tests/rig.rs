@@ -1,0 +1,44 @@
+//! Configurations for servers on this host, and a runtime to ask them in.
+
+use std::time::Duration;
+
+use url::Url;
+
+pub use super::server::{Server, answer, serve, serve_with};
+use crate::config::{Auth, HttpConfig, Timeouts};
+use crate::http::{Answer, Client, HttpError};
+
+pub fn url_of(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+/// Timeouts that no test waits for.
+pub fn config(base: &str) -> HttpConfig {
+    let mut config = HttpConfig::new(url_of(base), Auth::None);
+    let long = Duration::from_secs(60);
+    config.timeouts = Timeouts {
+        connect: long,
+        first_byte: long,
+        idle: long,
+        whole: long,
+    };
+    config
+}
+
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    thread_local! {
+        // One for all requests of a test: pooled connections belong to it.
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+pub fn get(client: &mut Client, url: &str) -> Result<Answer, HttpError> {
+    run(client.get(&url_of(url)))
+}
+
+/// An error with its causes, and what debug output would show of it.
+pub fn everything_of(error: &HttpError) -> String {
+    format!("{} {error:?} {error:#?}", crate::commands::run::chain(error))
+}

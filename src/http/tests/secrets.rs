@@ -1,0 +1,158 @@
+use std::fmt::Debug;
+use std::fs;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use super::rig::{answer, config, everything_of, get, serve};
+use super::server::start;
+use super::tls;
+use crate::config::{Auth, ProxyConfig, Reference};
+use crate::http::Client;
+use crate::secret::Secret;
+
+#[test]
+fn f56_a_token_file_that_is_replaced_is_used_at_once() {
+    let dir = TempDir::new().unwrap();
+    let server = serve(|stream, _| answer(stream, "401 Unauthorized", "", ""));
+    let path = tls::file(&dir, "token", "first\n");
+    let mut config = config(&server.url("/"));
+    config.auth = Auth::Bearer(Reference::File(path.clone()));
+    let mut client = Client::new(&config).unwrap();
+    get(&mut client, &server.url("/")).unwrap();
+    assert!(!client.credentials_changed());
+    fs::rename(tls::file(&dir, "new", "second\n"), &path).unwrap();
+    assert!(client.credentials_changed());
+    get(&mut client, &server.url("/")).unwrap();
+    assert!(!client.credentials_changed());
+    // Gone for a moment: the one before goes on.
+    fs::remove_file(&path).unwrap();
+    get(&mut client, &server.url("/")).unwrap();
+    let sent: Vec<String> = server
+        .heads()
+        .iter()
+        .flat_map(|head| head.lines())
+        .filter(|line| line.starts_with("authorization"))
+        .map(String::from)
+        .collect();
+    assert_eq!(
+        sent,
+        [
+            "authorization: Bearer first",
+            "authorization: Bearer second",
+            "authorization: Bearer second"
+        ]
+    );
+}
+
+/// Everything that any library says at any level, by `log` and by `tracing`.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<String>>);
+
+impl Said {
+    fn add(&self, what: impl Debug) {
+        // `{:?}` of a text escapes quotes only; the canary has none.
+        *self.0.lock().unwrap() += &format!("{what:?}\n");
+    }
+}
+
+impl Visit for &Said {
+    fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
+        self.add(value);
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Said {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        event.record(&mut &*self);
+    }
+
+    fn on_new_span(&self, span: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
+        span.record(&mut &*self);
+    }
+}
+
+impl log::Log for Said {
+    fn enabled(&self, _: &log::Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record) {
+        self.add(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn f57_no_secret_in_logs_and_errors_at_any_level() {
+    const CANARY: &str = "cAnArY7";
+    const ENCODED: [&str; 2] = ["YWdlbnQ6Y0FuQXJZNw", "dXNlcjpjQW5Bclk3"];
+    let said = Said::default();
+    log::set_logger(Box::leak(Box::new(said.clone())))
+        .expect("no other test of this binary listens to `log`");
+    log::set_max_level(log::LevelFilter::Trace);
+    let canary = || Reference::Inline(Secret::new(CANARY));
+    let silent = start("http", |mut stream, _, _| {
+        let _ = stream.write_all(b"garbage\r\n\r\n");
+    });
+    let moved = serve(|stream, _| {
+        answer(
+            stream,
+            "302 Found",
+            "Location: http://u:cAnArY7@other.example/?t=cAnArY7\r\n",
+            "",
+        )
+    });
+    let good = serve(|stream, _| answer(stream, "200 OK", "", "{}"));
+    let mut shown = String::new();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(said.clone()), || {
+        for proxied in [false, true] {
+            for (server, url) in [
+                (&silent, silent.url("/")),
+                (&moved, moved.url("/")),
+                (&good, good.url("/")),
+                (&good, "http://u:cAnArY7@h/?cAnArY7".into()),
+            ] {
+                for auth in [
+                    Auth::Bearer(canary()),
+                    Auth::Basic {
+                        user: "user".into(),
+                        password: canary(),
+                    },
+                ] {
+                    let mut config = config(&server.url("/"));
+                    config.headers = vec![("X-Key".into(), canary())];
+                    config.auth = auth;
+                    config.proxy = proxied.then(|| ProxyConfig {
+                        url: super::url_of(&silent.url("/")),
+                        auth: Some(("agent".into(), canary())),
+                        no_proxy: Vec::new(),
+                    });
+                    shown += &format!("{config:?}");
+                    match get(&mut Client::new(&config).unwrap(), &url) {
+                        Ok(_) => {}
+                        Err(error) => shown += &everything_of(&error),
+                    }
+                }
+            }
+        }
+        tracing::trace!("heard");
+    });
+    log::trace!("heard by log");
+    assert!(good.heads()[0].contains(CANARY), "the canary was sent");
+    let said = said.0.lock().unwrap().clone();
+    assert!(said.contains("heard") && said.contains("heard by log"), "{said}");
+    assert!(
+        said.contains("starting new connection"),
+        "the client's own records were heard: {said}"
+    );
+    for secret in [CANARY].iter().chain(&ENCODED) {
+        assert!(!said.contains(secret), "{said}");
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
