@@ -9,6 +9,7 @@ mod files;
 mod full;
 mod generator;
 mod rig;
+mod service;
 mod simulator;
 mod state;
 mod state_command;
