@@ -178,7 +178,9 @@ fn files_that_are_no_certificates() {
     ] {
         let path = dir.path().join("ca.pem");
         let _ = fs::remove_file(&path);
-        text.map(|text| fs::write(&path, text).unwrap());
+        if let Some(text) = text {
+            fs::write(&path, text).unwrap();
+        }
         with_ca.tls.ca_file = Some(path);
         let error = Client::new(&with_ca).err().unwrap().to_string();
         assert!(error.contains(what) && error.contains("ca.pem"), "{error}");
