@@ -9,6 +9,7 @@ mod commit;
 mod gate;
 mod poller;
 mod reader;
+mod service;
 mod stage;
 
 pub use reader::Read;
@@ -17,7 +18,9 @@ use crate::checkpoint::StoreError;
 use crate::config::Config;
 use crate::exit;
 use crate::sink::Message;
+use crate::telemetry::pulse;
 use gate::Gate;
+use service::Service;
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,8 +31,6 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
-
-const NOW_AND_THEN: Duration = Duration::from_secs(10);
 
 /// How long an abandoned stop waits for the last commit.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
@@ -131,11 +132,15 @@ impl Running {
         now_and_then: &dyn Fn(),
     ) -> Summary {
         let mut deadline: Option<Instant> = None;
-        let mut ticks = tokio::time::interval(NOW_AND_THEN);
+        let mut service = Service::from_env();
+        let mut tick_at = Instant::now();
         let code = loop {
             let at = deadline.unwrap_or_else(Instant::now);
             tokio::select! {
-                _ = ticks.tick() => now_and_then(),
+                () = tokio::time::sleep_until(tick_at) => {
+                    now_and_then();
+                    tick_at = Instant::now() + service.tick(&self);
+                }
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
                     Some(None) => {}
                     Some(Some(code)) => break code,
@@ -146,6 +151,7 @@ impl Running {
                         break self.abandon("stopped a second time").await;
                     }
                     tracing::info!(?grace, "stopping: delivering what has been read");
+                    service.stopping();
                     deadline = Some(Instant::now() + grace);
                     self.gates.iter().for_each(|gate| gate.stop());
                 }
@@ -262,8 +268,8 @@ fn spawn(
 ) -> io::Result<()> {
     let (stage, ended) = (name.clone(), ended.clone());
     std::thread::Builder::new().name(name).spawn(move || {
-        let what =
-            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| What::Panicked(text(panic.as_ref())));
+        let what = catch_unwind(AssertUnwindSafe(|| pulse::stage(&stage, work)))
+            .unwrap_or_else(|panic| What::Panicked(text(panic.as_ref())));
         // Nobody listens any more when the process is about to end.
         let _ = ended.send(Ended { stage, what });
     })?;

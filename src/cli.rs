@@ -14,7 +14,7 @@ pub const CONFIG_PATH: &str = "/etc/confluence-audit-agent/config.toml";
 #[derive(Parser, Debug)]
 #[command(
     name = crate::NAME,
-    version,
+    version = crate::VERSION,
     about = "Delivers every Confluence audit event to the security team's systems, once",
     after_help = "\
 For packagers: `completions SHELL` writes a completion script, `man [DIR]` the man pages.
@@ -149,6 +149,9 @@ pub struct Convert {
 pub struct Check {
     #[command(flatten)]
     pub options: Options,
+    /// Only what takes no time and touches nothing but the configuration: for a service about to start
+    #[arg(long)]
+    pub fast: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -1,7 +1,7 @@
 //! Places where a test can end the process: proof that a crash there loses nothing and repeats nothing.
 //!
 //! `CONFLUENCE_AUDIT_AGENT_FAILPOINT="before_flush=abort@3"` aborts at the third time `before_flush` is hit;
-//! `panic` instead of `abort` unwinds. Only debug builds read it.
+//! `panic` instead of `abort` unwinds, `hang` never returns. Only debug builds read it.
 
 /// Does nothing, unless a debug build was told to end the process at the n-th hit of `name`.
 #[cfg(debug_assertions)]
@@ -20,6 +20,9 @@ pub fn hit(name: &str) {
     match failpoint.action {
         Action::Abort => std::process::abort(),
         Action::Panic => panic!("failpoint `{name}`"),
+        Action::Hang => loop {
+            std::thread::park();
+        },
     }
 }
 
@@ -33,6 +36,7 @@ pub fn hit(_name: &str) {}
 enum Action {
     Abort,
     Panic,
+    Hang,
 }
 
 #[cfg(debug_assertions)]
@@ -51,6 +55,7 @@ fn parse(text: &str) -> Option<Failpoint> {
     let action = match action {
         "abort" => Action::Abort,
         "panic" => Action::Panic,
+        "hang" => Action::Hang,
         _ => return None,
     };
     Some(Failpoint {

@@ -35,6 +35,9 @@ pub mod telemetry;
 /// Name of the package, the binary, the unit and the user.
 pub const NAME: &str = "confluence-audit-agent";
 
+/// `0.1.0 (3f9c2d1b7a40 2026-11-21)`: version, commit and its date, as far as the build knew them.
+pub const VERSION: &str = env!("CONFLUENCE_AUDIT_AGENT_VERSION");
+
 /// Exit codes, as `sysexits.h` numbers them.
 pub mod exit {
     /// Everything asked for was done.

@@ -23,7 +23,7 @@ fn dispatch(cli: Cli) -> u8 {
         Command::Check(args) => {
             let mut out = io::stdout().lock();
             let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            written(check::check(&args.options, colour, &mut out))
+            written(check::check(&args.options, args.fast, colour, &mut out))
         }
         Command::State(args) => stored(&args),
         Command::Completions { shell } => {

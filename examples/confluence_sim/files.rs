@@ -32,9 +32,11 @@ pub struct AuditFiles {
     pub stalled: bool,
     /// Why the last write failed. Confluence goes on, and so does this.
     pub failure: Option<String>,
-    held: Vec<u8>,
-    held_lines: usize,
-    current: Option<(String, u32)>,
+    /// Not yet written.
+    pub held: Vec<u8>,
+    pub held_lines: usize,
+    /// Date and number in the name of the live file.
+    pub current: Option<(String, u32)>,
 }
 
 impl AuditFiles {

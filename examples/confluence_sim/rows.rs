@@ -73,6 +73,13 @@ impl Row {
         self
     }
 
+    /// Moves it in time, in all its shapes.
+    pub fn move_by(&mut self, by_ms: i64) {
+        self.time_ms += by_ms;
+        self.api = shapes::at(&self.api, self.time_ms);
+        self.line = self.line.as_ref().map(|line| shapes::at(line, self.time_ms));
+    }
+
     /// It reached the file and never the database.
     pub fn file_only(mut self) -> Row {
         self.in_database = false;

@@ -101,8 +101,7 @@ fn line_of(entity: &Value, time_ms: i64) -> String {
             object.remove("uri");
         }
     }
-    let (second, nano) = (time_ms.div_euclid(1_000), time_ms.rem_euclid(1_000) * 1_000_000);
-    line.insert("timestamp".into(), json!({"epochSecond": second, "nano": nano}));
+    line.insert("timestamp".into(), stamp(time_ms));
     line.insert("version".into(), "1.0".into());
     Value::Object(line).to_string()
 }
@@ -167,6 +166,26 @@ pub fn with_node(json: &str, node: &str) -> String {
     };
     object.insert("node".into(), node.into());
     Value::Object(object).to_string()
+}
+
+/// The same record, whatever its shape, at another time.
+pub fn at(json: &str, time_ms: i64) -> String {
+    let Ok(mut value) = serde_json::from_str::<Value>(json) else {
+        return json.to_owned();
+    };
+    if value.get("creationDate").is_some() {
+        value["creationDate"] = time_ms.into();
+    } else if value["timestamp"].is_object() {
+        value["timestamp"] = stamp(time_ms);
+    } else {
+        value["timestamp"] = iso(time_ms).into();
+    }
+    value.to_string()
+}
+
+/// As a file line has it.
+fn stamp(time_ms: i64) -> Value {
+    json!({"epochSecond": time_ms.div_euclid(1_000), "nano": time_ms.rem_euclid(1_000) * 1_000_000})
 }
 
 /// What a row that carries a number says in the API of Data Center.

@@ -5,6 +5,7 @@ use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
 use crate::position::{Progress, SinkMark};
+use crate::telemetry::pulse;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -103,6 +104,7 @@ pub fn run(
 ) -> Result<(), StoreError> {
     let mut full = None;
     loop {
+        pulse::waiting();
         let now = clock::monotonic();
         let due = streams
             .iter()
@@ -114,11 +116,13 @@ pub fn run(
                 Ok(message) => message,
                 Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
                 Err(RecvTimeoutError::Timeout) => {
+                    pulse::working();
                     commit_due(&mut store, &mut streams, &settings, &mut full)?;
                     continue;
                 }
             },
         };
+        pulse::working();
         match message {
             ToCommit::Sent {
                 stream,

@@ -1,6 +1,7 @@
 //! What holds a reader back and what wakes it: the one thing that the threads of a stream share.
 
 use crate::clock;
+use crate::telemetry::pulse;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,13 @@ pub struct Gate {
     stop_asked: tokio::sync::Notify,
 }
 
+/// How a source is.
+pub struct Health {
+    /// It has had a turn without trouble.
+    pub turned: bool,
+    pub trouble: Option<String>,
+}
+
 #[derive(Default)]
 struct State {
     in_flight_bytes: usize,
@@ -31,6 +39,8 @@ struct State {
     swept: Option<Instant>,
     paused: bool,
     stopped: bool,
+    turned: bool,
+    trouble: Option<String>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -83,6 +93,23 @@ impl Gate {
         due
     }
 
+    /// A turn has come to its end; `trouble` says why the source cannot do its work at the moment, if so.
+    pub fn turn(&self, trouble: Option<&str>) {
+        let mut state = self.lock();
+        state.turned |= trouble.is_none();
+        if state.trouble.as_deref() != trouble {
+            state.trouble = trouble.map(str::to_owned);
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        let state = self.lock();
+        Health {
+            turned: state.turned,
+            trouble: state.trouble.clone(),
+        }
+    }
+
     /// Waits for a hint, a stop, or until the time has come.
     pub fn sleep(&self, until: Instant) {
         let mut state = self.lock();
@@ -117,8 +144,10 @@ impl Gate {
     /// part at a time is sent.
     pub fn room_for_part(&self) {
         let state = self.lock();
+        pulse::waiting();
         let left = self.changed.wait_while(state, |state| state.in_flight_bytes > 0);
         drop(left.unwrap_or_else(PoisonError::into_inner));
+        pulse::working();
     }
 
     pub fn sent(&self, bytes: usize) {
@@ -146,8 +175,10 @@ impl Gate {
         until: Instant,
         waits: impl Fn(&State) -> bool,
     ) -> MutexGuard<'a, State> {
+        pulse::waiting();
         let left = until.saturating_duration_since(clock::monotonic());
         let waited = self.changed.wait_timeout_while(state, left, |state| waits(state));
+        pulse::working();
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 

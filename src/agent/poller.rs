@@ -5,6 +5,7 @@ use super::reader::Read;
 use super::stage::Stage;
 use crate::clock;
 use crate::source::api::{Api, Now, Step};
+use crate::telemetry::pulse;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,8 @@ impl Poller {
             if !self.gate.room(clock::monotonic() + ROOM_LOOKED_FOR) {
                 continue;
             }
+            // A server may be slow; each request has time limits of its own.
+            pulse::waiting();
             let step = runtime.block_on(async {
                 tokio::select! {
                     biased;
@@ -46,6 +49,7 @@ impl Poller {
                     step = self.api.step(&now) => Some(step),
                 }
             });
+            pulse::working();
             let mut sleep_until = None;
             match step {
                 None | Some(Step::Again) => {}
@@ -62,6 +66,7 @@ impl Poller {
                 }
                 Some(Step::Wait(until)) => sleep_until = Some(until),
             }
+            self.gate.turn(self.api.health());
             for notice in self.api.take_notices() {
                 stage.tell(&notice);
             }

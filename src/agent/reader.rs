@@ -57,6 +57,7 @@ impl Reader {
             stage.read_at_ms = clock::now_ms();
             let (now_ms, once) = (stage.read_at_ms, self.once);
             let turn = self.files.read(now, now_ms, once, &mut |found| stage.take(found));
+            self.gate.turn(self.files.health());
             let came = stage.events - before;
             stage.hand_over(self.files.progress());
             match turn {

@@ -1,5 +1,7 @@
 //! `completions` and `man`: both from the definitions of the command line, so that neither can be out of date.
 
+mod config_page;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -15,12 +17,13 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) -> io::Resu
     out.write_all(&script)
 }
 
-/// Writes a man page for the program and each of its commands into a directory, or the main page to `out`.
+/// Writes a man page for the program, each of its commands and the configuration into a directory, or the main page to `out`.
 pub fn man(dir: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
     match dir {
         Some(dir) => {
             std::fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(Cli::command(), dir)
+            clap_mangen::generate_to(Cli::command(), dir)?;
+            std::fs::write(dir.join(format!("{}.toml.5", crate::NAME)), config_page::page())
         }
         None => clap_mangen::Man::new(Cli::command()).render(out),
     }
@@ -48,5 +51,7 @@ mod tests {
             let page = dir.path().join(format!("{}{command}.1", crate::NAME));
             assert!(page.is_file(), "{}", page.display());
         }
+        let page = dir.path().join(format!("{}.toml.5", crate::NAME));
+        assert!(page.is_file(), "{}", page.display());
     }
 }

@@ -19,7 +19,7 @@ pub struct ApiConfig {
     pub page_size: usize,
     /// Read again by each poll, for rows that become visible late.
     pub overlap: Duration,
-    /// Now and then so much is read again, for rows that are later than that.
+    /// This often twice as much is read again, for rows that are later than `overlap`.
     pub reconcile: Duration,
     /// Whether the audit events that the agent's own searches make are left out.
     pub drop_self_polls: bool,

@@ -9,6 +9,7 @@ mod recover;
 pub use output::Output;
 
 use super::{Batch, Message, Report};
+use crate::telemetry::pulse;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,6 +80,7 @@ pub fn run(
                 _ if finals.waiting.is_empty() || finals.busy => None,
                 _ => Some(QUIET),
             };
+            pulse::waiting();
             match wait.map_or_else(
                 || messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 |w| messages.recv_timeout(w),
@@ -88,6 +90,7 @@ pub fn run(
                 Err(RecvTimeoutError::Disconnected) => Some(Message::End),
             }
         };
+        pulse::working();
         let quiet = message.is_none() && !writable;
         match message {
             Some(Message::Batch(batch)) => backlog.push_back(batch),

@@ -4,3 +4,5 @@ pub mod escape;
 mod flood;
 mod line;
 pub mod log;
+pub mod pulse;
+pub mod systemd;

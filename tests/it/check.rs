@@ -136,6 +136,22 @@ fn all_is_well_and_nothing_is_changed() {
     assert_eq!(tree(host.dir.path()), before);
 }
 
+/// What a service looks at before it starts: a home that is not there yet is no reason not to.
+#[test]
+fn fast_looks_at_the_configuration_alone() {
+    let host = Host::new();
+    fs::remove_dir_all(host.path("home")).unwrap();
+    let (code, said) = host.check(&["--fast"]);
+    assert_eq!(code, 0, "{said}");
+    has(&said, "ok", "configuration");
+    assert!(!said.contains("source confluence:"), "{said}");
+    let (code, said) = host.check(&["--fast", "--sink", "fil:x"]);
+    assert_eq!(code, 78, "{said}");
+    has(&said, "failure", "--sink");
+    let (code, said) = host.check(&[]);
+    assert_eq!(code, 75, "{said}");
+}
+
 #[test]
 fn a_wrong_configuration_is_78_with_every_error() {
     let host = Host::new();

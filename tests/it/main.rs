@@ -1,5 +1,6 @@
 //! Behaviour of the real binary.
 
+mod api;
 mod check;
 mod check_api;
 mod config;
@@ -8,6 +9,7 @@ mod files;
 mod full;
 mod generator;
 mod rig;
+mod service;
 mod simulator;
 mod state;
 mod state_command;

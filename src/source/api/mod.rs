@@ -182,17 +182,14 @@ impl Api {
 
     fn held_back(&mut self, now: Instant) -> Option<Instant> {
         let at = self.not_before.filter(|at| now < *at)?;
-        if self.slow_failures == 0 {
-            return Some(at);
-        }
-        if self.client.credentials_changed() {
+        if self.slow_failures > 0 && self.client.credentials_changed() {
             tracing::info!(
                 source = self.source,
                 "credentials have changed; trying again at once"
             );
             return None;
         }
-        Some(at.min(now + CREDENTIALS_LOOKED_AT))
+        Some(self.until_credentials(at, now))
     }
 
     /// Scoped tokens are used at another host, under a number that the site tells.
@@ -222,7 +219,7 @@ impl Api {
             self.next_reconcile = Some(now.monotonic + self.config.reconcile);
         }
         let lookback = if reconcile {
-            self.config.reconcile.max(self.config.overlap)
+            self.kept()
         } else {
             self.config.overlap
         };
@@ -253,7 +250,7 @@ impl Api {
         if first && apart && self.saved_cursor.is_none() {
             // The first window was chosen by a clock that is not the server's.
             self.windows = Windows::new(None);
-            self.reading = None;
+            (self.reading, self.next_poll) = (None, None);
             return Step::Again;
         }
         let pause = delay::asked_delay(&answer.headers, now.ms);
@@ -335,7 +332,16 @@ impl Api {
         };
         let at = now.monotonic + pause;
         self.not_before = Some(at);
-        Step::Wait(at)
+        Step::Wait(self.until_credentials(at, now.monotonic))
+    }
+
+    /// While a person has to act, changed credentials are looked for in between.
+    fn until_credentials(&self, at: Instant, now: Instant) -> Instant {
+        if self.slow_failures > 0 {
+            at.min(now + CREDENTIALS_LOOKED_AT)
+        } else {
+            at
+        }
     }
 
     fn trouble(&mut self, what: String) {
@@ -423,11 +429,17 @@ impl Api {
         }
     }
 
+    /// Ids are kept for as long as the longest look back: what became visible since the last reconciling read, and was late
+    /// by as much.
+    fn kept(&self) -> Duration {
+        (2 * self.config.reconcile).max(self.config.overlap)
+    }
+
     fn prune(&mut self) {
+        let kept = self.kept().as_millis() as i64;
         let Some(cursor) = &mut self.windows.cursor else {
             return;
         };
-        let kept = self.config.reconcile.max(self.config.overlap).as_millis() as i64;
         if let Some(incomplete_to_ms) = self.recent.prune(cursor.at_ms - kept) {
             cursor.ids_from_ms = cursor.ids_from_ms.max(incomplete_to_ms + 1);
         }

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::ops::Range;
 
 /// Which question was asked.
@@ -53,7 +52,7 @@ struct Paging<'a> {
     #[serde(rename = "lastPage")]
     last_page: Option<bool>,
     #[serde(borrow, rename = "nextPageCursor")]
-    cursor: Option<Cow<'a, str>>,
+    cursor: Option<&'a RawValue>,
     #[serde(rename = "nextPageOffset")]
     offset: Option<i64>,
 }
@@ -72,6 +71,17 @@ struct Links<'a> {
     next: Option<&'a RawValue>,
 }
 
+/// A text, or as an app of the same plugin's family writes it, an object around one.
+fn cursor_text(json: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Around {
+        cursor: String,
+    }
+    let plain = serde_json::from_str::<String>(json.get());
+    let text = plain.or_else(|_| serde_json::from_str::<Around>(json.get()).map(|around| around.cursor));
+    text.ok().filter(|text| !text.is_empty())
+}
+
 impl Page {
     /// `limit` is how many rows were asked for.
     pub fn parse(route: Route, body: Vec<u8>, limit: usize) -> Result<Page, EnvelopeError> {
@@ -88,14 +98,11 @@ impl Page {
         let (rows, next) = match route {
             Route::Auditing => {
                 let Entities { entities, paging } = serde_json::from_str(text)?;
-                let next = match paging {
+                let next = match paging.cursor.and_then(cursor_text) {
                     _ if entities.is_empty() || paging.last_page == Some(true) => Next::End,
-                    Paging {
-                        cursor: Some(cursor), ..
-                    } if !cursor.is_empty() => Next::Cursor(cursor.into_owned()),
-                    Paging { offset: Some(_), .. } => Next::Offset,
-                    _ if paging.last_page == Some(false) => Next::Offset,
-                    _ => Next::Maybe,
+                    Some(cursor) => Next::Cursor(cursor),
+                    None if paging.offset.is_some() || paging.last_page == Some(false) => Next::Offset,
+                    None => Next::Maybe,
                 };
                 (place(&entities), next)
             }
@@ -164,6 +171,12 @@ mod tests {
                 r#"{"entities":[{"a":1},[ 2 ]],"pagingInfo":{"lastPage":false,"nextPageOffset":2}}"#,
                 &two,
                 Next::Offset,
+            ),
+            (
+                Route::Auditing,
+                r#"{"entities":[{"a":1},[ 2 ]],"pagingInfo":{"lastPage":false,"nextPageCursor":{"cursor":"7,8"}}}"#,
+                &two,
+                Next::Cursor("7,8".into()),
             ),
             (
                 Route::Auditing,

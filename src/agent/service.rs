@@ -1,0 +1,105 @@
+//! What the agent as a whole tells systemd: that it is ready, how it is, and that every stage is alive.
+
+use super::Running;
+use crate::clock;
+use crate::telemetry::pulse;
+use crate::telemetry::systemd::Notify;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+const NOW_AND_THEN: Duration = Duration::from_secs(10);
+/// How often it is looked whether all sources have had their first good turn.
+const UNTIL_READY: Duration = Duration::from_millis(100);
+/// A source in trouble does not hold back readiness for longer: a home that is mounted late is waited for by the agent, not by
+/// whoever started it. systemd's own patience is 90 s.
+const READY_WAIT_MAX: Duration = Duration::from_secs(20);
+
+pub struct Service {
+    notify: Notify,
+    begun: Instant,
+    ready: bool,
+    status: String,
+    stuck: Option<String>,
+}
+
+impl Service {
+    pub fn from_env() -> Service {
+        Service {
+            notify: Notify::from_env(),
+            begun: clock::monotonic(),
+            ready: false,
+            status: String::new(),
+            stuck: None,
+        }
+    }
+
+    /// Tells what is to be told; returns how long until the next time.
+    pub(super) fn tick(&mut self, running: &Running) -> Duration {
+        if !self.notify.is_heard() {
+            return NOW_AND_THEN;
+        }
+        let troubles = self.look(running);
+        if !self.ready && (troubles.is_empty() || self.begun.elapsed() >= READY_WAIT_MAX) {
+            self.ready = true;
+            self.notify.ready();
+        }
+        self.watch();
+        self.tell(running, &troubles);
+        let interval = if self.ready { NOW_AND_THEN } else { UNTIL_READY };
+        // Twice in each period: one that comes late is no reason to be killed.
+        self.notify
+            .watchdog
+            .map_or(interval, |period| interval.min(period / 3))
+    }
+
+    pub fn stopping(&self) {
+        self.notify.stopping();
+    }
+
+    /// What keeps each source from its work, or has kept it until now.
+    fn look(&self, running: &Running) -> Vec<String> {
+        let sources = running.gates.iter().zip(&running.readers);
+        sources
+            .filter_map(|(gate, (name, _))| {
+                let health = gate.health();
+                match health.trouble {
+                    Some(trouble) => Some(format!("{name}: {trouble}")),
+                    None if !health.turned => Some(format!("{name}: starting")),
+                    None => None,
+                }
+            })
+            .collect()
+    }
+
+    /// The sign of life: this loop runs, and no stage has been at one piece of work for a whole period.
+    fn watch(&mut self) {
+        let stuck = self.notify.watchdog.and_then(pulse::stuck);
+        if stuck.is_none() {
+            self.notify.alive();
+        } else if let Some(stage) = stuck.as_ref().filter(|_| self.stuck.is_none()) {
+            tracing::error!(
+                stage,
+                "a stage does not go on; systemd ends the agent if that lasts"
+            );
+        }
+        self.stuck = stuck;
+    }
+
+    fn tell(&mut self, running: &Running, troubles: &[String]) {
+        let delivered: u64 = running
+            .sinks
+            .iter()
+            .map(|sink| sink.delivered.load(Ordering::Relaxed))
+            .sum();
+        let mut status = match &self.stuck {
+            Some(stage) => format!("{stage} does not go on"),
+            None if troubles.is_empty() => "following".to_owned(),
+            None => troubles.join("; "),
+        };
+        status.push_str(&format!("; {delivered} events delivered since the start"));
+        if status != self.status {
+            self.notify.status(&status);
+            self.status = status;
+        }
+    }
+}

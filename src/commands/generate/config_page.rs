@@ -1,0 +1,123 @@
+//! The man page of the configuration, made from the example that is shipped: its comments are the documentation of each key.
+
+use std::fmt::Write;
+
+const EXAMPLE: &str = include_str!("../../../packaging/confluence-audit-agent.toml");
+
+/// confluence-audit-agent.toml(5) in roff.
+pub fn page() -> String {
+    let (name, version, path) = (
+        crate::NAME,
+        env!("CARGO_PKG_VERSION"),
+        escaped(crate::cli::CONFIG_PATH),
+    );
+    let body = body(EXAMPLE);
+    let title = escaped(name);
+    format!(
+        ".TH {name}.toml 5 \"\" \"{name} {version}\"\n\
+         .SH NAME\n{title}.toml \\- configuration of {title}(1)\n\
+         .SH SYNOPSIS\n{path}\n\
+         .SH DESCRIPTION\n{body}\
+         .SH SEE ALSO\n.BR {title} (1)\n"
+    )
+}
+
+/// `# words` are prose, `#key = value` a key with its default, `##key = value` one that stands in the place of another. What a
+/// comment says belongs to the keys or the table right below it.
+fn body(example: &str) -> String {
+    let (mut page, mut prose, mut keys) = (String::new(), Vec::new(), Vec::new());
+    for line in example.lines() {
+        let bare = line.trim_start_matches('#').trim();
+        let is_prose = bare.is_empty() || line.starts_with("# ");
+        let is_table = bare.starts_with('[') && bare.ends_with(']') && !bare.contains('=');
+        if (is_prose || is_table) && !keys.is_empty() {
+            write_keys(&mut keys, &mut prose, &mut page);
+        }
+        if is_table {
+            let _ = writeln!(page, ".SS {}", escaped(bare));
+            write_prose(&mut prose, &mut page);
+        } else if is_prose {
+            if line.is_empty() && !prose.is_empty() {
+                write_prose(&mut prose, &mut page);
+            }
+            prose.push(line.strip_prefix("# ").unwrap_or_default());
+        } else {
+            keys.push(bare);
+        }
+    }
+    write_keys(&mut keys, &mut prose, &mut page);
+    page
+}
+
+fn write_keys(keys: &mut Vec<&str>, prose: &mut Vec<&str>, page: &mut String) {
+    for (number, key) in keys.drain(..).enumerate() {
+        let tag = if number == 0 { ".TP" } else { ".TQ" };
+        let _ = writeln!(page, "{tag}\n.B {}", escaped(key).replace('"', "\\(dq"));
+    }
+    write_lines(prose, page);
+}
+
+/// A paragraph of its own.
+fn write_prose(prose: &mut Vec<&str>, page: &mut String) {
+    if prose.iter().any(|line| !line.trim().is_empty()) {
+        page.push_str(".PP\n");
+        write_lines(prose, page);
+    }
+    prose.clear();
+}
+
+/// Commands keep their indentation: they stand as they are.
+fn write_lines(prose: &mut Vec<&str>, page: &mut String) {
+    for line in prose.drain(..) {
+        let text = escaped(line.trim());
+        if text.is_empty() {
+            continue;
+        }
+        if line.starts_with("    ") {
+            let _ = writeln!(page, ".br\n\\ \\ \\ \\ {text}\n.br");
+        } else {
+            let _ = writeln!(page, "{text}");
+        }
+    }
+}
+
+/// No character of it is a command to roff.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    if text.starts_with(['.', '\'']) {
+        format!("\\&{text}")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_belongs_to_the_keys_and_tables_below_it() {
+        let example = "# About all.\n#\n#     a command\n\n# The first.\n#one = \"1s\"\n\n\n# A table.\n[log]\n\
+                       # Two of them.\n#two = 2\n##three = '\\d'\n";
+        assert_eq!(
+            body(example),
+            ".PP\nAbout all.\n.br\n\\ \\ \\ \\ a command\n.br\n.TP\n.B one = \\(dq1s\\(dq\nThe first.\n\
+             .SS [log]\n.PP\nA table.\n.TP\n.B two = 2\n.TQ\n.B three = '\\ed'\nTwo of them.\n"
+        );
+    }
+
+    #[test]
+    fn the_page_has_every_key_of_the_example() {
+        let page = page();
+        let keys = EXAMPLE.lines().filter_map(|line| {
+            let (key, _) = line.trim_start_matches('#').split_once(" = ")?;
+            (!key.contains(' ')).then_some(key)
+        });
+        let mut count = 0;
+        for key in keys {
+            assert!(page.contains(&format!(".B {key} = ")), "{key}");
+            count += 1;
+        }
+        assert!(count >= 30, "{count}");
+    }
+}

@@ -1,0 +1,118 @@
+//! What systemd is told: readiness, a line of status, and that the agent is alive. The protocol of sd_notify(3): a datagram of
+//! `NAME=value` lines to the socket that `NOTIFY_SOCKET` names.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+pub struct Notify {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// How long systemd waits for the next sign of life before it kills; `None` where it does not watch.
+    pub watchdog: Option<Duration>,
+}
+
+impl Notify {
+    /// Says nothing where nobody asked to be told.
+    pub fn from_env() -> Notify {
+        let variable = |name| std::env::var(name).ok();
+        let address = variable("NOTIFY_SOCKET").and_then(|name| address(&name));
+        let socket = address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
+        Notify {
+            watchdog: watchdog(
+                socket.is_some(),
+                variable("WATCHDOG_USEC").as_deref(),
+                variable("WATCHDOG_PID").as_deref(),
+            ),
+            socket,
+        }
+    }
+
+    pub fn is_heard(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    pub fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    pub fn alive(&self) {
+        self.send("WATCHDOG=1");
+    }
+
+    pub fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status(&self, text: &str) {
+        self.send(&format!("STATUS={}", super::escape::escape(text)));
+    }
+
+    fn send(&self, what: &str) {
+        if let Some((socket, address)) = &self.socket {
+            // Whoever does not listen any more needs no news.
+            let _ = socket.send_to_addr(what.as_bytes(), address);
+        }
+    }
+}
+
+/// A path, or with a leading `@` an abstract name.
+fn address(name: &str) -> Option<SocketAddr> {
+    match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name).ok(),
+        None if name.starts_with('/') => SocketAddr::from_pathname(name).ok(),
+        None => None,
+    }
+}
+
+/// A process that a service started inherits its variables, and is not the one that is watched.
+fn watchdog(heard: bool, usec: Option<&str>, pid: Option<&str>) -> Option<Duration> {
+    let watched = pid.is_none_or(|pid| pid == std::process::id().to_string());
+    let usec = usec?.parse().ok().filter(|usec| *usec > 0)?;
+    (heard && watched).then(|| Duration::from_micros(usec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_watched_has_a_watchdog() {
+        let own = std::process::id().to_string();
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(watchdog(true, Some("60000000"), None), minute);
+        assert_eq!(watchdog(true, Some("60000000"), Some(&own)), minute);
+        assert_eq!(watchdog(true, Some("60000000"), Some("1")), None);
+        assert_eq!(watchdog(false, Some("60000000"), None), None);
+        assert_eq!(watchdog(true, Some("0"), None), None);
+        assert_eq!(watchdog(true, None, None), None);
+    }
+
+    #[test]
+    fn a_socket_has_a_path_or_an_abstract_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let abstract_name = format!("confluence-audit-agent-test-{}", std::process::id());
+        for (receiver, name) in [
+            (
+                UnixDatagram::bind(&path).unwrap(),
+                path.to_str().unwrap().to_owned(),
+            ),
+            (
+                UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&abstract_name).unwrap()).unwrap(),
+                format!("@{abstract_name}"),
+            ),
+        ] {
+            let notify = Notify {
+                socket: Some((UnixDatagram::unbound().unwrap(), address(&name).unwrap())),
+                watchdog: None,
+            };
+            notify.status("two\nlines");
+            let mut buffer = [0; 64];
+            let length = receiver.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], b"STATUS=two\\nlines");
+        }
+        assert!(address("relative").is_none());
+        assert!(address("").is_none());
+    }
+}

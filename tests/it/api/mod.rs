@@ -1,0 +1,221 @@
+//! Audit APIs that are polled, against the simulated Confluence: in the process with clocks that the test sets, and with the
+//! real binary.
+
+mod binary;
+mod cadence;
+mod random;
+mod windows;
+
+use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Row, Sim};
+use confluence_audit_agent::clock;
+use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
+use confluence_audit_agent::notice::Notice;
+use confluence_audit_agent::position::{ApiCursor, IdChunk};
+use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
+use confluence_audit_agent::secret::Secret;
+use confluence_audit_agent::source::api::{Api, Now, Step};
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// 2026-03-01T00:00:00Z.
+pub const BEGIN_MS: i64 = 1_772_323_200_000;
+
+/// An API source whose clocks are the test's. What it delivers is kept; what it would checkpoint too.
+pub struct Polled<'s> {
+    sim: &'s Sim,
+    config: ApiConfig,
+    api: Api,
+    now: Cell<Now>,
+    /// By how much the host's wall clock is wrong.
+    pub wall_wrong_ms: i64,
+    runtime: tokio::runtime::Runtime,
+    /// Each delivered row with its id, in order.
+    pub delivered: Vec<(EventId, String)>,
+    pub self_polls: usize,
+    pub notices: Vec<Notice>,
+    cursor: Option<ApiCursor>,
+    chunks: BTreeMap<u32, IdChunk>,
+}
+
+/// The configuration of a source at a simulator.
+pub fn config_of(sim: &Sim, cloud: bool) -> ApiConfig {
+    let token = Reference::Inline(Secret::new(ADMIN_TOKEN));
+    let (product, auth) = if cloud {
+        let product = Product::Cloud {
+            scoped: false,
+            cloud_id: None,
+            gateway: sim.url().parse().unwrap(),
+        };
+        let user = ADMIN_EMAIL.to_owned();
+        (
+            product,
+            Auth::Basic {
+                user,
+                password: token,
+            },
+        )
+    } else {
+        (Product::DataCenter, Auth::Bearer(token))
+    };
+    let mut config = ApiConfig::new(product, HttpConfig::new(sim.url().parse().unwrap(), auth));
+    config.start = Start::At(BEGIN_MS);
+    config
+}
+
+impl<'s> Polled<'s> {
+    /// The simulated server's clock is set to an hour after the beginning.
+    pub fn new(sim: &'s Sim, config: ApiConfig) -> Polled<'s> {
+        sim.set_clock_ms(BEGIN_MS + 3_600_000);
+        let monotonic = clock::monotonic();
+        Polled {
+            sim,
+            api: Api::new("wiki", config.clone(), None, Vec::new()).unwrap(),
+            config,
+            now: Cell::new(Now {
+                monotonic,
+                ms: sim.now_ms(),
+            }),
+            wall_wrong_ms: 0,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap(),
+            delivered: Vec::new(),
+            self_polls: 0,
+            notices: Vec::new(),
+            cursor: None,
+            chunks: BTreeMap::new(),
+        }
+    }
+
+    /// Lets time go by, for everybody.
+    pub fn advance(&mut self, by: Duration) {
+        self.sim.advance_clock_ms(by.as_millis() as i64);
+        let now = self.now.get();
+        self.now.set(Now {
+            monotonic: now.monotonic + by,
+            ms: self.sim.now_ms() + self.wall_wrong_ms,
+        });
+    }
+
+    /// One step; `true` if there is more to do now.
+    pub fn step(&mut self) -> bool {
+        self.advance(Duration::ZERO);
+        let now = self.now.get();
+        let wait = match self.runtime.block_on(self.api.step(&|| now)) {
+            Step::Again => None,
+            Step::Wait(until) => Some(until),
+            Step::Page { page, repeated } => {
+                let rows: Vec<String> = (repeated..page.len())
+                    .rev()
+                    .map(|at| String::from_utf8(page.row(at).to_vec()).unwrap())
+                    .collect();
+                for row in rows {
+                    self.take(row);
+                }
+                self.api.page_read(page, now);
+                None
+            }
+        };
+        self.notices.extend(self.api.take_notices());
+        let progress = self.api.progress();
+        self.cursor = progress.api.or(self.cursor);
+        for chunk in progress.ids {
+            self.chunks.insert(chunk.key, chunk);
+        }
+        for key in progress.forget_ids {
+            self.chunks.remove(&key);
+        }
+        match wait {
+            None => true,
+            Some(until) => {
+                assert!(until > now.monotonic, "waits for what is past: a busy loop");
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, row: String) {
+        let mut scratch = Scratch::default();
+        let parsed = parse(row.as_bytes(), &mut scratch);
+        let (time_ms, own) = match &parsed {
+            Parsed::Record(record) => (record.time_ms, self.api.is_self_poll(record)),
+            Parsed::Unreadable { .. } => (None, false),
+        };
+        let id = IdHasher::new(Some("wiki")).id(&parsed);
+        if let Some(id) = self.api.admit(id, time_ms, own) {
+            self.self_polls += usize::from(own);
+            self.delivered.push((id, row));
+        }
+    }
+
+    /// Steps until there is nothing to do now.
+    pub fn poll(&mut self) {
+        for _ in 0..100_000 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("a poll without end");
+    }
+
+    /// Polls for so long, in steps of virtual time.
+    pub fn run(&mut self, time: Duration, step: Duration) {
+        let end = self.now.get().monotonic + time;
+        while self.now.get().monotonic < end {
+            self.poll();
+            self.advance(step);
+        }
+    }
+
+    /// The process is gone, and another goes on from the checkpoint.
+    pub fn restart(&mut self) {
+        let chunks = self.chunks.values().cloned().collect();
+        self.api = Api::new("wiki", self.config.clone(), self.cursor, chunks).unwrap();
+    }
+
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    pub fn cursor_ms(&self) -> i64 {
+        self.cursor.expect("a checkpoint").at_ms
+    }
+
+    /// What a naive reader would have: each row that is in the database and visible, once.
+    #[track_caller]
+    pub fn is_complete(&self) {
+        let now_ms = self.sim.now_ms();
+        let mut left: HashMap<String, i64> = HashMap::new();
+        for Row { api, .. } in self
+            .sim
+            .rows()
+            .into_iter()
+            .filter(|row| row.in_database && row.visible_from_ms <= now_ms && row.time_ms >= BEGIN_MS)
+            .filter(|row| row.time_ms <= now_ms)
+        {
+            *left.entry(api).or_default() += 1;
+        }
+        for (_, row) in &self.delivered {
+            *left.entry(row.clone()).or_default() -= 1;
+        }
+        left.retain(|_, count| *count != 0);
+        // The last search is audited after it was answered.
+        left.retain(|row, count| !(*count == 1 && row.contains("audit.search")));
+        assert!(left.is_empty(), "rows missing (1) or too many (-1): {left:?}");
+        let mut ids: Vec<EventId> = self.delivered.iter().map(|(id, _)| *id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), self.delivered.len(), "two events with one id");
+    }
+}
+
+/// So many events of Data Center, `step_ms` apart from the beginning on.
+pub fn rows(numbers: std::ops::Range<u64>, step_ms: i64) -> impl Iterator<Item = Row> {
+    numbers.map(move |number| Row::data_center(BEGIN_MS + number as i64 * step_ms, number))
+}
+
+pub fn cloud_rows(numbers: std::ops::Range<u64>, step_ms: i64) -> impl Iterator<Item = Row> {
+    numbers.map(move |number| Row::cloud(BEGIN_MS + number as i64 * step_ms, number))
+}

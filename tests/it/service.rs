@@ -1,0 +1,137 @@
+//! What the agent tells the service manager that started it.
+
+use crate::rig::{Agent, Host, Writer, file_name};
+use confluence_audit_agent::clock;
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// The other end of `NOTIFY_SOCKET`.
+struct Manager {
+    socket: UnixDatagram,
+    heard: RefCell<Vec<String>>,
+}
+
+impl Manager {
+    /// Starts the agent as systemd would, with this watchdog period.
+    fn start(host: &Host, watchdog_ms: u32, set_up: impl Fn(&mut Command)) -> (Manager, Agent) {
+        let path = host.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut command = host.command(&[], &[]);
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", (watchdog_ms * 1000).to_string());
+        set_up(&mut command);
+        let manager = Manager {
+            socket,
+            heard: RefCell::default(),
+        };
+        (manager, host.spawn(command))
+    }
+
+    /// How many messages so far begin like that.
+    fn heard(&self, what: &str) -> usize {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            self.heard.borrow_mut().push(text);
+        }
+        self.heard
+            .borrow()
+            .iter()
+            .filter(|text| text.starts_with(what))
+            .count()
+    }
+}
+
+#[test]
+fn ready_alive_and_stopping_are_told() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 61);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    let (manager, mut agent) = Manager::start(&host, 300, |_| {});
+    agent.until("it is ready", || manager.heard("READY=1") == 1);
+    agent.until("it gives signs of life", || manager.heard("WATCHDOG=1") >= 5);
+    agent.until("it says how it is", || {
+        manager.heard("STATUS=following; 10 events delivered") >= 1
+    });
+    assert_eq!(manager.heard("STOPPING=1"), 0);
+    assert_eq!(agent.stop(), 0);
+    assert_eq!(manager.heard("STOPPING=1"), 1);
+    assert_eq!(manager.heard("READY=1"), 1);
+}
+
+/// Whoever starts it is told why it is not ready, and does not have to wait for a home that is not there.
+#[test]
+fn trouble_is_told_and_holds_back_readiness_for_a_while() {
+    let host = Host::new();
+    fs::remove_dir_all(host.audit()).unwrap();
+    let (manager, mut agent) = Manager::start(&host, 60_000, |_| {});
+    agent.until("it says what is missing", || {
+        manager.heard("STATUS=wiki: audit directory `") >= 1
+    });
+    assert_eq!(manager.heard("READY=1"), 0);
+    agent.until("it is ready all the same", || manager.heard("READY=1") == 1);
+    fs::create_dir_all(host.audit()).unwrap();
+    let mut writer = Writer::new(&host.audit(), 61);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 3);
+    agent.until("it says that all is well", || {
+        manager.heard("STATUS=following") >= 1
+    });
+    assert_eq!(agent.stop(), 0);
+}
+
+/// A stage that does not come to the end of its work ends the signs of life, whichever it is.
+#[test]
+fn a_stage_that_hangs_is_not_alive() {
+    for (failpoint, stage) in [
+        ("decode=hang@5", "source wiki"),
+        ("before_send=hang", "sink local"),
+        ("after_ack=hang", "checkpoint"),
+    ] {
+        let host = Host::new();
+        let mut writer = Writer::new(&host.audit(), 61);
+        let file = writer.create(&file_name(5, 0));
+        writer.append(&file, 10);
+        let (manager, mut agent) = Manager::start(&host, 300, |command| {
+            command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", failpoint);
+        });
+        agent.until("it says which stage hangs", || {
+            manager.heard(&format!("STATUS={stage} does not go on")) == 1
+        });
+        agent.until_said("a stage does not go on");
+        let before = manager.heard("WATCHDOG=1");
+        let later = clock::monotonic() + Duration::from_secs(1);
+        agent.until("three periods pass", || clock::monotonic() > later);
+        assert_eq!(manager.heard("WATCHDOG=1"), before, "{failpoint}");
+        agent.kill();
+    }
+}
+
+/// A sink whose reader takes nothing waits: that is no fault of the agent.
+#[test]
+fn a_stage_that_waits_is_alive() {
+    let mut host = Host::new();
+    host.stdout = true;
+    let mut writer = Writer::new(&host.audit(), 61);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 400);
+    let (manager, mut agent) = Manager::start(&host, 300, |command| {
+        command.stdout(Stdio::piped());
+    });
+    let stdout = agent.child().stdout.take().unwrap();
+    agent.until("the pipe is full", || {
+        rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000
+    });
+    let before = manager.heard("WATCHDOG=1");
+    agent.until("signs of life go on for several periods", || {
+        manager.heard("WATCHDOG=1") >= before + 12
+    });
+    assert_eq!(agent.said("does not go on"), 0, "{}", agent.stderr());
+    agent.kill();
+}
