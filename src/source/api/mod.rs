@@ -8,11 +8,13 @@ pub mod answer;
 pub mod cloud_id;
 pub mod delay;
 mod expiry;
+mod faults;
 mod own;
 pub mod page;
 mod question;
 mod server_clock;
 pub mod token;
+mod way;
 pub mod window;
 
 use crate::config::{ApiConfig, Auth, Product, Start};
@@ -21,21 +23,15 @@ use crate::notice::Notice;
 use crate::position::{ApiCursor, IdChunk, Progress};
 use crate::record::{EventId, Record};
 use crate::source::recent::Recent;
-use answer::{Cadence, Class};
+use answer::Class;
 use own::Own;
-use page::{Next, Page, Route};
+use page::{Next, Page};
 use question::{Endpoint, Reading};
 use server_clock::ServerClock;
 use std::time::{Duration, Instant};
+use way::Way;
 use window::Windows;
 
-/// While a person has to act, credentials that have changed are noticed this soon.
-const CREDENTIALS_LOOKED_AT: Duration = Duration::from_secs(5);
-/// After faults that a person has to mend: first this long, then [`SLOW`]. Trying often locks accounts.
-const SLOW_FIRST: Duration = Duration::from_secs(60);
-const SLOW: Duration = Duration::from_secs(15 * 60);
-/// How often a long way is told about.
-const TOLD_EVERY: Duration = Duration::from_secs(30);
 /// A clock that differs by more than this from the server's may have chosen the wrong first window.
 const CLOCK_DIFFERENCE_MAX_MS: i64 = 2_000;
 
@@ -93,8 +89,8 @@ pub struct Api {
     /// Faults in a row that a person has to mend.
     slow_failures: u32,
     health: Option<String>,
-    /// Since when, and from how many rows on, the way to the present is told about.
-    way: Option<(Instant, Instant, u64)>,
+    /// To the present, in this poll.
+    way: Option<Way>,
     next_expiry: Option<Instant>,
     notices: Vec<Notice>,
     total: ApiTotal,
@@ -180,18 +176,6 @@ impl Api {
         self.answered(result, asked, now())
     }
 
-    fn held_back(&mut self, now: Instant) -> Option<Instant> {
-        let at = self.not_before.filter(|at| now < *at)?;
-        if self.slow_failures > 0 && self.client.credentials_changed() {
-            tracing::info!(
-                source = self.source,
-                "credentials have changed; trying again at once"
-            );
-            return None;
-        }
-        Some(self.until_credentials(at, now))
-    }
-
     /// Scoped tokens are used at another host, under a number that the site tells.
     async fn find_base(&mut self, now: &dyn Fn() -> Now) -> Step {
         self.total.requests += 1;
@@ -229,7 +213,12 @@ impl Api {
         };
         self.windows.begin_poll(start_ms, lookback.as_millis() as i64);
         self.next_poll = Some(now.monotonic + self.config.poll_interval);
-        self.way = None;
+        self.way = Some(Way::new(
+            &self.windows,
+            self.total.rows,
+            self.clock.present_ms(now),
+            now,
+        ));
     }
 
     fn answered(&mut self, result: Result<Answer, HttpError>, asked: usize, now: Now) -> Step {
@@ -268,101 +257,6 @@ impl Api {
                     }
                     None => self.shifted(now),
                 }
-            }
-        }
-    }
-
-    /// Rows came into the window while it was read by offsets: it is read again, in shorter ones.
-    fn shifted(&mut self, now: Now) -> Step {
-        let Some(reading) = self.reading.take() else {
-            return Step::Again;
-        };
-        if self.windows.halve(&reading.window) {
-            return Step::Again;
-        }
-        self.end_poll(
-            "pages keep shifting while they are read; the next poll tries again".to_owned(),
-            now,
-        )
-    }
-
-    /// Ends the poll; what was read of it stays known.
-    fn end_poll(&mut self, what: String, now: Now) -> Step {
-        self.reading = None;
-        self.windows.abandon();
-        self.trouble(what);
-        let at = now.monotonic + self.config.poll_interval;
-        self.next_poll = Some(at);
-        Step::Wait(at)
-    }
-
-    fn failed(&mut self, class: Class, answer: Option<&Answer>, now: Now) -> Step {
-        match &class {
-            Class::TooLarge { .. } if self.limit > 1 => {
-                self.limit = (self.limit / 2).max(1);
-                tracing::info!(
-                    source = self.source,
-                    page_size = self.limit,
-                    "an answer was too large; asking for fewer rows"
-                );
-                return Step::Again;
-            }
-            Class::NotFound { .. }
-                if self.endpoint.route == Route::Auditing && !self.endpoint.route_known =>
-            {
-                // Older than 7.5, perhaps.
-                self.endpoint.route = Route::Legacy;
-                self.reading = None;
-                return Step::Again;
-            }
-            Class::NotFound { .. } if self.endpoint.route == Route::Legacy && !self.endpoint.route_known => {
-                self.endpoint.route = Route::Auditing;
-                self.reading = None;
-            }
-            _ => {}
-        }
-        self.trouble(class.message());
-        let pause = if class.cadence() == Cadence::Slow {
-            self.slow_failures += 1;
-            if self.slow_failures == 1 { SLOW_FIRST } else { SLOW }
-        } else {
-            let asked = answer.and_then(|answer| delay::asked_delay(&answer.headers, now.ms));
-            self.failures += 1;
-            delay::back_off(self.failures, asked, random())
-        };
-        let at = now.monotonic + pause;
-        self.not_before = Some(at);
-        Step::Wait(self.until_credentials(at, now.monotonic))
-    }
-
-    /// While a person has to act, changed credentials are looked for in between.
-    fn until_credentials(&self, at: Instant, now: Instant) -> Instant {
-        if self.slow_failures > 0 {
-            at.min(now + CREDENTIALS_LOOKED_AT)
-        } else {
-            at
-        }
-    }
-
-    fn trouble(&mut self, what: String) {
-        if self.health.as_deref() != Some(what.as_str()) {
-            tracing::error!(source = self.source, "{what}");
-            self.health = Some(what);
-        }
-    }
-
-    fn recovered(&mut self) {
-        (self.failures, self.slow_failures, self.not_before) = (0, 0, None);
-        if self.health.take().is_some() {
-            tracing::info!(source = self.source, "the audit API answers again");
-        }
-        if !self.endpoint.route_known && self.endpoint.base.is_some() {
-            self.endpoint.route_known = true;
-            if self.endpoint.route == Route::Legacy {
-                tracing::info!(
-                    source = self.source,
-                    "this Confluence is older than 7.5: its audit log is read from `/rest/api/audit`"
-                );
             }
         }
     }
@@ -417,7 +311,10 @@ impl Api {
                     .unwrap_or_default();
                 self.windows.finish(&window);
                 self.prune();
-                self.tell_way(window.live, now);
+                let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
+                if let Some(way) = &mut self.way {
+                    way.tell(&self.source, &self.windows, rows, present_ms, now);
+                }
                 // As many rows as configured again, by and by.
                 self.limit = (self.limit * 2).min(self.config.page_size);
             }
@@ -443,30 +340,6 @@ impl Api {
         if let Some(incomplete_to_ms) = self.recent.prune(cursor.at_ms - kept) {
             cursor.ids_from_ms = cursor.ids_from_ms.max(incomplete_to_ms + 1);
         }
-    }
-
-    /// Says how far a backfill has come.
-    fn tell_way(&mut self, live: bool, now: Now) {
-        let (begun, told, rows) = self
-            .way
-            .unwrap_or((now.monotonic, now.monotonic, self.total.rows));
-        let elapsed = now.monotonic.duration_since(begun).as_secs_f64();
-        let due = now.monotonic.duration_since(told) >= TOLD_EVERY;
-        if due && !live || live && elapsed > TOLD_EVERY.as_secs_f64() {
-            let present_ms = self.clock.present_ms(now);
-            let done = self.windows.done(present_ms);
-            let rows = self.total.rows - rows;
-            let at = self.windows.cursor.map_or(0, |cursor| cursor.at_ms);
-            tracing::info!(
-                source = self.source,
-                done_percent = (done * 1000.0).round() / 10.0,
-                at = %jiff::Timestamp::from_millisecond(at).unwrap_or_default(),
-                rows,
-                rows_per_second = (rows as f64 / elapsed.max(0.001)).round(),
-                "reading what happened before"
-            );
-        }
-        self.way = Some((begun, if due { now.monotonic } else { told }, rows));
     }
 
     /// What happened to the agent itself, as events.
@@ -515,10 +388,4 @@ impl Api {
     pub fn total(&self) -> &ApiTotal {
         &self.total
     }
-}
-
-/// From 0 to 1, for jitter.
-fn random() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
 }

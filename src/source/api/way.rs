@@ -1,0 +1,58 @@
+//! Tells how far a source has come that has much to read before it reaches the present.
+
+use super::Now;
+use super::window::Windows;
+use std::time::{Duration, Instant};
+
+const TOLD_EVERY: Duration = Duration::from_secs(30);
+
+/// The way of one poll.
+pub struct Way {
+    begun: Now,
+    told: Instant,
+    windows: u64,
+    /// What lay behind when it began: rows, and the part of all time.
+    rows: u64,
+    done: f64,
+}
+
+impl Way {
+    pub fn new(windows: &Windows, rows: u64, present_ms: i64, now: Now) -> Way {
+        Way {
+            begun: now,
+            told: now.monotonic,
+            windows: 0,
+            rows,
+            done: windows.done(present_ms),
+        }
+    }
+
+    /// A window has been read.
+    pub fn tell(&mut self, source: &str, windows: &Windows, rows: u64, present_ms: i64, now: Now) {
+        self.windows += 1;
+        if now.monotonic.saturating_duration_since(self.told) < TOLD_EVERY {
+            return;
+        }
+        self.told = now.monotonic;
+        let seconds = now
+            .monotonic
+            .saturating_duration_since(self.begun.monotonic)
+            .as_secs_f64();
+        let done = windows.done(present_ms);
+        let here = (done - self.done).max(f64::EPSILON);
+        let rows = rows - self.rows;
+        let at_ms = windows.cursor.map_or(0, |cursor| cursor.at_ms);
+        tracing::info!(
+            source,
+            window = self.windows,
+            // Windows are as long as their rows are few, so this is an estimate.
+            windows_about = (self.windows as f64 * (1.0 - self.done) / here).round(),
+            done_percent = (done * 1000.0).round() / 10.0,
+            at = %jiff::Timestamp::from_millisecond(at_ms).unwrap_or_default(),
+            rows,
+            rows_per_second = (rows as f64 / seconds).round(),
+            seconds_left = (seconds * (1.0 - done) / here).round(),
+            "reading what happened before"
+        );
+    }
+}
