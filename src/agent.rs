@@ -6,6 +6,7 @@
 
 mod build;
 mod commit;
+mod fallback;
 mod gate;
 mod poller;
 mod reader;

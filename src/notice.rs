@@ -14,6 +14,12 @@ pub struct Notice {
 /// A token will expire soon, or has expired.
 pub const TOKEN_EXPIRING: &str = "agent.token.expiring";
 
+/// Another way in: from the files to the API, or back.
+pub const SOURCE_SWITCHED: &str = "agent.source.switched";
+
+/// Bytes of audit files that were never delivered.
+pub const GAP: &str = "agent.source.gap";
+
 impl Notice {
     /// `occasion` tells this notice from others of the same action and source: told twice, it has the same id.
     pub fn new(action: &'static str, source: &str, occasion: &str, at_ms: i64, message: String) -> Notice {

@@ -106,6 +106,8 @@ pub struct Progress {
     pub api: Option<ApiCursor>,
     pub ids: Vec<IdChunk>,
     pub forget_ids: Vec<u32>,
+    /// The cluster node whose files these are.
+    pub node: Option<String>,
 }
 
 impl Progress {
@@ -125,6 +127,7 @@ impl Progress {
         self.forget.extend(later.forget);
         self.losses.extend(later.losses);
         self.api = later.api.or(self.api);
+        self.node = later.node.or(self.node.take());
         for chunk in later.ids {
             self.forget_ids.retain(|key| *key != chunk.key);
             match self.ids.iter_mut().find(|known| known.key == chunk.key) {

@@ -1,10 +1,11 @@
 //! Makes the stages of an agent from its configuration and its checkpoint, and starts them.
 
 use super::commit::{self, Settings, Stream, ToCommit};
+use super::fallback::Fallback;
 use super::gate::Gate;
 use super::poller::Poller;
 use super::reader::Reader;
-use super::stage::{Lane, Stage};
+use super::stage::{Lane, OfFiles, Stage};
 use super::{AgentError, Ended, Mode, Running, SinkThread, What, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FilesConfig, SinkConfig, SinkKind, SourceConfig};
@@ -16,6 +17,7 @@ use crate::sink::{self, Message, Report, file::Output};
 use crate::source::api::Api;
 use crate::source::files::Files;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
+use crate::source::recent::Recent;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,16 +78,36 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         })?;
         streams.push(Stream::new(&source.name, marks, gate.clone()));
         let ids = IdHasher::new(source.site.as_deref());
-        let stage = Stage::new(number, lanes, ids, common.commits.clone());
-        let read = match (&source.files, &source.api) {
-            (Some(files), _) => Way::Files(reader(&common, source, files, state, gate.clone())),
+        let api = source.api.as_ref().map(|config| {
+            Api::new(&source.name, config.clone(), state.api).map_err(|error| AgentError::Http {
+                source_name: source.name.clone(),
+                source: error,
+            })
+        });
+        let api = api.transpose()?;
+        let recent = api.is_some().then(|| Recent::new(state.ids.clone()));
+        let beside = (api.is_some() && source.files.is_some())
+            .then(|| OfFiles::new(state.node.clone(), source.fallback.all_nodes));
+        let stage = Stage::new(number, lanes, ids, common.commits.clone(), recent, beside);
+        let read = match (&source.files, api) {
+            (Some(files), api) => {
+                let mut reader = reader(&common, source, files, state, gate.clone());
+                if let (Some(api), Some(config)) = (api, &source.api) {
+                    let (pace, interval) = (source.fallback, config.poll_interval);
+                    let gate = gate.clone();
+                    reader.fallback = Some(Fallback::start(
+                        &source.name,
+                        pace,
+                        interval,
+                        api,
+                        gate,
+                        mode.once,
+                    )?);
+                }
+                Way::Files(reader)
+            }
             (None, Some(api)) => Way::Api(Poller {
-                api: Api::new(&source.name, api.clone(), state.api, state.ids).map_err(|error| {
-                    AgentError::Http {
-                        source_name: source.name.clone(),
-                        source: error,
-                    }
-                })?,
+                api,
                 gate: gate.clone(),
                 once: mode.once,
             }),
@@ -282,6 +304,7 @@ fn reader(
         tokio::spawn(watch_live_files(live_files, wake.clone()));
     }
     Reader {
+        source: source.name.clone(),
         files: Files::new(
             &source.name,
             files,
@@ -294,6 +317,7 @@ fn reader(
         live,
         sweep_interval,
         once: common.mode.once,
+        fallback: None,
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// With `once`, faults that pass by themselves are waited for so often.
-const ONCE_FAILURES_MAX: u32 = 3;
+pub const ONCE_FAILURES_MAX: u32 = 3;
 
 /// A sink that is behind is waited for; a stop is heard at once.
 const ROOM_LOOKED_FOR: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub struct Poller {
     pub once: bool,
 }
 
-fn now() -> Now {
+pub fn now() -> Now {
     Now {
         monotonic: clock::monotonic(),
         ms: clock::now_ms(),
@@ -60,6 +60,7 @@ impl Poller {
                         stage.take_row(page.row(row), &mut self.api);
                     }
                     self.api.page_read(page, now());
+                    stage.prune_ids(&mut self.api);
                     if self.api.caught_up() {
                         stage.forget_standing();
                     }

@@ -1,8 +1,11 @@
 //! The thread of a source that reads audit files.
 
+use super::fallback::Fallback;
 use super::gate::Gate;
 use super::stage::Stage;
 use crate::clock;
+use crate::notice::{GAP, Notice};
+use crate::position::Loss;
 use crate::source::api::ApiTotal;
 use crate::source::files::wake::DirectoryWatch;
 use crate::source::files::{FileTotal, Files, Turn};
@@ -17,6 +20,7 @@ const SWEEP_WITHOUT_NOTIFICATION: Duration = Duration::from_secs(1);
 const COALESCE: Duration = Duration::from_millis(10);
 
 pub struct Reader {
+    pub source: String,
     pub files: Files,
     pub gate: Arc<Gate>,
     pub watch: Option<DirectoryWatch>,
@@ -24,6 +28,8 @@ pub struct Reader {
     pub sweep_interval: Duration,
     /// End when everything that is there now has been read.
     pub once: bool,
+    /// The API, where there is one as well.
+    pub fallback: Option<Fallback>,
 }
 
 /// What a reader has done, for the summary of a run.
@@ -42,12 +48,13 @@ impl Reader {
         let mut live = Vec::new();
         let mut next_sweep = clock::monotonic();
         let mut last_event: Option<Instant> = None;
+        let mut known = 0;
         while !self.gate.stopped() {
             let now = clock::monotonic();
             if self.gate.take_sweep() || now >= next_sweep {
                 self.files.sweep(now, clock::now_ms());
                 next_sweep = now + self.follow(&mut live);
-                stage.hand_over(self.files.progress());
+                self.hand_over(&mut stage);
             }
             if !self.gate.room(next_sweep) {
                 continue;
@@ -57,9 +64,16 @@ impl Reader {
             stage.read_at_ms = clock::now_ms();
             let (now_ms, once) = (stage.read_at_ms, self.once);
             let turn = self.files.read(now, now_ms, once, &mut |found| stage.take(found));
-            self.gate.turn(self.files.health());
             let came = stage.events - before;
-            stage.hand_over(self.files.progress());
+            let growing = came > 0 || stage.known > known;
+            known = stage.known;
+            self.hand_over(&mut stage);
+            let look = self
+                .fallback
+                .as_mut()
+                .map(|fallback| fallback.turn(&self.files, growing, &mut stage));
+            let until = look.map_or(next_sweep, |look| look.min(next_sweep));
+            self.gate.turn(self.health());
             match turn {
                 Turn::More if came > 0 => last_event = Some(now),
                 Turn::More => {}
@@ -71,24 +85,57 @@ impl Reader {
                     if self.files.caught_up() {
                         stage.forget_standing();
                     }
-                    self.gate.sleep(next_sweep);
+                    self.gate.sleep(until);
                 }
-                Turn::Until(at) => self.gate.sleep(at.min(next_sweep)),
+                Turn::Until(at) => self.gate.sleep(at.min(until)),
             }
         }
         Read {
             files: self.files.totals(),
-            api: None,
+            api: self
+                .fallback
+                .as_ref()
+                .and_then(|fallback| Some(fallback.api()?.total().clone())),
             events: stage.events,
             unreadable: stage.unreadable,
-            trouble: self.files.health().map(str::to_owned),
+            trouble: self.health().map(str::to_owned),
         }
+    }
+
+    /// Why events do not come in, if so.
+    fn health(&self) -> Option<&str> {
+        match &self.fallback {
+            Some(fallback) => fallback.health(&self.files),
+            None => self.files.health(),
+        }
+    }
+
+    /// Sends on what was read. What is lost is an event too.
+    fn hand_over(&mut self, stage: &mut Stage) {
+        let progress = self.files.progress();
+        for loss in &progress.losses {
+            let Loss {
+                at_ms,
+                path,
+                from,
+                to,
+                reason,
+            } = loss;
+            let message = format!(
+                "bytes {from} to {to} of the audit file `{}` were not delivered: {reason}",
+                path.display()
+            );
+            let occasion = format!("{} {from} {to} {at_ms}", path.display());
+            stage.tell(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
+        }
+        stage.hand_over(progress);
     }
 
     /// Whether nothing more is to be had now.
     fn drained(&self) -> bool {
         let read = self.files.caught_up() && !self.files.rest_waits();
-        read || self.files.health().is_some()
+        let asked = self.fallback.as_ref().is_none_or(Fallback::settled);
+        asked && (read || self.files.health().is_some())
     }
 
     /// Watches what the sweep found; returns how long until the next one.

@@ -6,11 +6,12 @@ use crate::format::{Format, Item, Origin, Out};
 use crate::notice::Notice;
 use crate::position::Progress;
 use crate::record::twins::Twins;
-use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
+use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch};
 use crate::sink::{Batch, Message};
 use crate::source::api::Api;
 use crate::source::files::Found;
 use crate::source::files::frame::{Frame, Why};
+use crate::source::recent::Recent;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -27,10 +28,30 @@ pub struct Stage {
     number: u64,
     ids: IdHasher,
     twins: Vec<Twins>,
+    /// What was delivered lately, if an API may bring it again.
+    recent: Option<Recent>,
+    /// Beside an API: what the files have told.
+    files: Option<OfFiles>,
     scratch: Scratch,
     pub read_at_ms: i64,
     pub events: u64,
     pub unreadable: u64,
+    /// Records of files that an API had brought already.
+    pub known: u64,
+}
+
+/// What is known from the files of a source that has an API as well.
+#[derive(Default)]
+pub struct OfFiles {
+    /// Of the newest event.
+    newest_ms: Option<i64>,
+    /// The cluster node that writes them: the API shows the events of all nodes.
+    node: Option<String>,
+    /// Take the events of all nodes nevertheless.
+    all_nodes: bool,
+    node_changed: bool,
+    /// Ids of events up to then had to be forgotten.
+    ids_incomplete_to: Option<i64>,
 }
 
 /// One sink of a source.
@@ -45,7 +66,15 @@ pub struct Lane {
 }
 
 impl Stage {
-    pub fn new(stream: usize, lanes: Vec<Lane>, ids: IdHasher, commits: Sender<ToCommit>) -> Stage {
+    /// `recent` for a source that has an API, `files` for one that has files as well.
+    pub fn new(
+        stream: usize,
+        lanes: Vec<Lane>,
+        ids: IdHasher,
+        commits: Sender<ToCommit>,
+        recent: Option<Recent>,
+        files: Option<OfFiles>,
+    ) -> Stage {
         Stage {
             stream,
             lanes,
@@ -53,10 +82,13 @@ impl Stage {
             number: 0,
             ids,
             twins: Vec::new(),
+            recent,
+            files,
             scratch: Scratch::default(),
             read_at_ms: 0,
             events: 0,
             unreadable: 0,
+            known: 0,
         }
     }
 
@@ -96,6 +128,21 @@ impl Stage {
         if found.replayed {
             return;
         }
+        if let (Some(recent), Some(files)) = (&mut self.recent, &mut self.files) {
+            let record = match &parsed {
+                Parsed::Record(record) => Some(record),
+                Parsed::Unreadable { .. } => None,
+            };
+            let time_ms = record
+                .and_then(|record| record.time_ms)
+                .unwrap_or(self.read_at_ms);
+            files.saw(record, time_ms);
+            if !recent.insert(id, time_ms) {
+                // The API has brought it.
+                self.known += 1;
+                return;
+            }
+        }
         if let Parsed::Unreadable { error, .. } = &parsed {
             self.unreadable += 1;
             let path = found.path_json.trim_matches('"');
@@ -121,16 +168,26 @@ impl Stage {
         self.events += 1;
     }
 
-    /// Takes a row of an audit API, unless it was taken before.
-    pub fn take_row(&mut self, row: &[u8], api: &mut Api) {
+    /// Takes a row of an audit API, unless it was taken before. Returns whether it was an event that the files should have brought.
+    pub fn take_row(&mut self, row: &[u8], api: &mut Api) -> bool {
         crate::failpoint::hit("decode");
         let parsed = record::parse(row, &mut self.scratch);
         let (time_ms, self_poll) = match &parsed {
             Parsed::Record(record) => (record.time_ms, api.is_self_poll(record)),
             Parsed::Unreadable { .. } => (None, false),
         };
-        let Some(id) = api.admit(self.ids.id(&parsed), time_ms, self_poll) else {
-            return;
+        let id = self.ids.id(&parsed);
+        if let (Parsed::Record(record), Some(files)) = (&parsed, &self.files)
+            && files.is_of_another_node(record)
+        {
+            api.count(id, time_ms);
+            return false;
+        }
+        let Some(recent) = &mut self.recent else {
+            return false;
+        };
+        let Some(id) = api.admit(id, time_ms, self_poll, recent) else {
+            return false;
         };
         if let Parsed::Unreadable { error, .. } = &parsed {
             self.unreadable += 1;
@@ -148,6 +205,26 @@ impl Stage {
         };
         deliver(&mut self.lanes, &item, row.len() > LONG_RECORD_BYTES);
         self.events += 1;
+        !self_poll
+    }
+
+    /// Forgets ids that are not met again.
+    pub fn prune_ids(&mut self, api: &mut Api) {
+        if let Some(recent) = &mut self.recent {
+            let newest_ms = self
+                .files
+                .as_ref()
+                .map(|files| files.newest_ms.unwrap_or(i64::MIN));
+            api.prune(recent, newest_ms);
+        }
+    }
+
+    pub fn newest_of_files_ms(&self) -> Option<i64> {
+        self.files.as_ref()?.newest_ms
+    }
+
+    pub fn take_ids_incomplete_to(&mut self) -> Option<i64> {
+        self.files.as_mut()?.ids_incomplete_to.take()
     }
 
     /// An event of the agent's own.
@@ -164,7 +241,19 @@ impl Stage {
     }
 
     /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
-    pub fn hand_over(&mut self, progress: Progress) {
+    pub fn hand_over(&mut self, mut progress: Progress) {
+        if let Some(recent) = &mut self.recent {
+            if let Some(files) = &mut self.files
+                && recent.is_over_full()
+            {
+                files.ids_incomplete_to = files.ids_incomplete_to.max(recent.prune(i64::MIN));
+            }
+            (progress.ids, progress.forget_ids) = recent.changes();
+            if let Some(files) = self.files.as_mut().filter(|files| files.node_changed) {
+                files.node_changed = false;
+                progress.node = files.node.clone();
+            }
+        }
         let bytes = self.lanes.iter().map(|lane| lane.out.bytes.len() as u64).max();
         let bytes = bytes.unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
@@ -180,6 +269,33 @@ impl Stage {
             lane.send(Some(self.number));
         }
         self.number += 1;
+    }
+}
+
+impl OfFiles {
+    pub fn new(node: Option<String>, all_nodes: bool) -> OfFiles {
+        OfFiles {
+            node,
+            all_nodes,
+            ..OfFiles::default()
+        }
+    }
+
+    fn saw(&mut self, record: Option<&Record>, time_ms: i64) {
+        self.newest_ms = self.newest_ms.max(Some(time_ms));
+        if let Some(node) = record.and_then(|record| record.node.text())
+            && !self.node.as_deref().is_some_and(|known| node.is(known))
+        {
+            self.node = Some(node.decoded().into_owned());
+            self.node_changed = true;
+        }
+    }
+
+    fn is_of_another_node(&self, record: &Record) -> bool {
+        match (&self.node, record.node.text()) {
+            (Some(own), Some(node)) => !self.all_nodes && !node.is(own),
+            _ => false,
+        }
     }
 }
 

@@ -76,6 +76,9 @@ impl Change<'_> {
         for &chunk in &progress.forget_ids {
             self.remove_summed(&mut head, key::ids(source, chunk))?;
         }
+        if let Some(node) = &progress.node {
+            self.put_summed(&mut head, key::node(source), node)?;
+        }
         head.commits += 1;
         self.put_head(source, head)?;
         Ok(rotated)
@@ -83,7 +86,7 @@ impl Change<'_> {
 
     /// Makes the store hold of this source `state` and nothing else. The counters are those of `head`.
     pub fn replace_source(&mut self, source: &str, head: Head, state: &SourceState) -> Result<(), Failure> {
-        for kind in ["file", "mark", "loss", "cursor", "ids"] {
+        for kind in ["file", "mark", "loss", "cursor", "ids", "node"] {
             let values = &mut self.values;
             self.db.scan(&key::prefix(kind, source), |key, _| {
                 values.insert(key.to_vec(), None);
@@ -102,6 +105,9 @@ impl Change<'_> {
         }
         for chunk in &state.ids {
             self.put_summed(&mut head, key::ids(source, chunk.key), chunk)?;
+        }
+        if let Some(node) = &state.node {
+            self.put_summed(&mut head, key::node(source), node)?;
         }
         let first = head.losses_total.saturating_sub(state.losses.len() as u64);
         for (number, loss) in (first..).zip(&state.losses) {

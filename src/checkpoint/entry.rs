@@ -33,6 +33,8 @@ pub struct SourceState {
     pub api: Option<ApiCursor>,
     #[serde(default)]
     pub ids: Vec<IdChunk>,
+    #[serde(default)]
+    pub node: Option<String>,
 }
 
 impl SourceState {
@@ -43,6 +45,7 @@ impl SourceState {
             && self.losses.is_empty()
             && self.api.is_none()
             && self.ids.is_empty()
+            && self.node.is_none()
     }
 }
 

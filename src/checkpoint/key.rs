@@ -1,7 +1,7 @@
 //! Keys in sled: a kind, the source's name as a JSON string, and what tells its values apart.
 //!
 //! `meta` · `head "wiki"` · `file "wiki" 0000002a` · `mark "wiki" "local"` · `loss "wiki" 0000000000000007` ·
-//! `cursor "wiki" ` · `ids "wiki" 0000002a`
+//! `cursor "wiki" ` · `ids "wiki" 0000002a` · `node "wiki" `
 //!
 //! A JSON string ends at its quote, whatever is in the name, so no source's keys are the prefix of another's.
 
@@ -16,6 +16,7 @@ pub enum Kind {
     Loss,
     Cursor,
     Ids,
+    Node,
 }
 
 pub fn head(source: &str) -> Vec<u8> {
@@ -36,6 +37,10 @@ pub fn loss(source: &str, number: u64) -> Vec<u8> {
 
 pub fn cursor(source: &str) -> Vec<u8> {
     prefix("cursor", source)
+}
+
+pub fn node(source: &str) -> Vec<u8> {
+    prefix("node", source)
 }
 
 pub fn ids(source: &str, key: u32) -> Vec<u8> {
@@ -61,6 +66,7 @@ pub fn parse(key: &[u8]) -> Option<(Kind, String)> {
         "loss" => Kind::Loss,
         "cursor" => Kind::Cursor,
         "ids" => Kind::Ids,
+        "node" => Kind::Node,
         _ => return None,
     };
     let source = serde_json::Deserializer::from_str(rest)
@@ -88,6 +94,7 @@ mod tests {
                 (Kind::Loss, loss(name, 7)),
                 (Kind::Cursor, cursor(name)),
                 (Kind::Ids, ids(name, 3)),
+                (Kind::Node, node(name)),
             ] {
                 assert_eq!(parse(&key), Some((kind, name.to_owned())));
             }

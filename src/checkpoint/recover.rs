@@ -72,7 +72,7 @@ fn attempt(path: &Path) -> Result<(Db, Survey), Attempt> {
                 seal::unseal::<Meta>(bytes, value).map(|(meta, _)| survey.agent_id = Some(meta.agent_id))
             }
             Kind::Head => seal::unseal::<Head>(bytes, value).map(|(head, _)| surveyed.head = Some(head)),
-            Kind::File | Kind::Mark | Kind::Cursor | Kind::Ids => {
+            Kind::File | Kind::Mark | Kind::Cursor | Kind::Ids | Kind::Node => {
                 seal::unseal::<IgnoredAny>(bytes, value).map(|(_, sum)| surveyed.sum = sum)
             }
             Kind::Loss => seal::unseal::<IgnoredAny>(bytes, value).map(|_| ()),
@@ -223,6 +223,7 @@ fn read_sound(db: &Db, source: &str) -> Result<SourceState, Failure> {
         losses: sound_values(db, "loss", source)?,
         api: sound_values(db, "cursor", source)?.pop(),
         ids: sound_values(db, "ids", source)?,
+        node: sound_values(db, "node", source)?.pop(),
         ..SourceState::default()
     })
 }

@@ -190,6 +190,7 @@ pub(super) fn read_source(db: &Db, source: &str, head: Head) -> Result<SourceSta
         losses: read_values::<Loss>(db, "loss", source)?,
         api: read_values::<ApiCursor>(db, "cursor", source)?.pop(),
         ids: read_values::<IdChunk>(db, "ids", source)?,
+        node: read_values::<String>(db, "node", source)?.pop(),
     })
 }
 

@@ -111,6 +111,7 @@ fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
             site: None,
             files: files.then(|| FilesConfig::new(Place::Files(Vec::new()))),
             api,
+            fallback: FallbackConfig::default(),
         }],
         sinks: vec![SinkConfig {
             name: "stdout".into(),

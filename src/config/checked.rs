@@ -107,6 +107,40 @@ pub struct SourceConfig {
     pub site: Option<String>,
     pub files: Option<FilesConfig>,
     pub api: Option<ApiConfig>,
+    /// How the two work together where both are there.
+    pub fallback: FallbackConfig,
+}
+
+/// When the API stands in for the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FallbackConfig {
+    /// How often the API is asked whether the files bring everything.
+    pub probe_interval: Duration,
+    /// An event that the files have not brought so long after its time is taken from the API.
+    pub silent_after: Duration,
+    /// How long files must be unreadable before the API is read instead.
+    pub unusable_after: Duration,
+    /// How long files must be well before they are trusted again.
+    pub return_after: Duration,
+    /// Take the events of all nodes of a cluster from the API, and not only those of this one.
+    pub all_nodes: bool,
+}
+
+impl Default for FallbackConfig {
+    fn default() -> FallbackConfig {
+        FallbackConfig {
+            // Each probe is a search that Confluence audits; what it finds has waited for longer anyhow.
+            probe_interval: Duration::from_secs(300),
+            // Confluence writes files in batches, and a busy disk may hold one back.
+            silent_after: Duration::from_secs(600),
+            // A restart or a remount takes seconds.
+            unusable_after: Duration::from_secs(30),
+            // Longer than that, so that a flapping mount does not switch each time.
+            return_after: Duration::from_secs(120),
+            // Each node of a cluster has an agent of its own.
+            all_nodes: false,
+        }
+    }
 }
 
 impl SourceConfig {

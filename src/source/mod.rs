@@ -1,5 +1,6 @@
 //! Where records come from.
 
 pub mod api;
+pub mod failover;
 pub mod files;
 pub mod recent;

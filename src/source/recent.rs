@@ -63,6 +63,11 @@ impl Recent {
         true
     }
 
+    /// Whether it holds more than it should by so much that forgetting is worth the work.
+    pub fn is_over_full(&self) -> bool {
+        self.known.len() > IDS_MAX + IDS_MAX / 8
+    }
+
     /// Forgets chunks whose events are all older than `before_ms`, and the first ones beyond [`IDS_MAX`]. Returns the time up to
     /// which ids that were still wanted are forgotten, if any are.
     pub fn prune(&mut self, before_ms: i64) -> Option<i64> {

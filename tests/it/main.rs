@@ -1,6 +1,7 @@
 //! Behaviour of the real binary.
 
 mod api;
+mod auto;
 mod check;
 mod check_api;
 mod config;

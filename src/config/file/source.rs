@@ -73,6 +73,42 @@ pub fn table(
             problems,
         );
     }
+    let mut fallback = FallbackConfig::default();
+    set(
+        &mut fallback.probe_interval,
+        table.duration("probe_interval", SEC..=DAY, problems),
+    );
+    set(
+        &mut fallback.silent_after,
+        table.duration("silent_after", SEC..=DAY, problems),
+    );
+    set(
+        &mut fallback.unusable_after,
+        table.duration("unusable_after", Duration::ZERO..=DAY, problems),
+    );
+    set(
+        &mut fallback.return_after,
+        table.duration("return_after", Duration::ZERO..=DAY, problems),
+    );
+    let nodes = [("own", false), ("all", true)];
+    set(
+        &mut fallback.all_nodes,
+        table
+            .choice("nodes", &nodes, &[], problems)
+            .map(|found| found.value),
+    );
+    for key in [
+        "probe_interval",
+        "silent_after",
+        "unusable_after",
+        "return_after",
+        "nodes",
+    ] {
+        if let Some(span) = table.place_of(key).filter(|_| mode != Mode::Auto) {
+            let message = "is for `mode = \"auto\"`, where an API stands in for files; add what is missing for that, or remove it";
+            problems.add(span, table.key(key), message);
+        }
+    }
     *keys = table.finish(belongs_to, problems);
 
     let files = wants_files.then_some(FilesConfig {
@@ -85,6 +121,7 @@ pub fn table(
         name,
         files,
         api,
+        fallback,
     })
 }
 

@@ -210,6 +210,7 @@ keep = 15
             site: Some("one".into()),
             files: Some(files),
             api: None,
+            fallback: FallbackConfig::default(),
         }],
         sinks: vec![
             SinkConfig {

@@ -43,7 +43,7 @@ impl Api {
         self.reading = None;
         self.windows.abandon();
         self.trouble(what);
-        let at = now.monotonic + self.config.poll_interval;
+        let at = now.monotonic + self.interval;
         self.next_poll = Some(at);
         Step::Wait(at)
     }

@@ -20,7 +20,7 @@ pub mod window;
 use crate::config::{ApiConfig, Auth, Product, Start};
 use crate::http::{Answer, Client, HttpError};
 use crate::notice::Notice;
-use crate::position::{ApiCursor, IdChunk, Progress};
+use crate::position::{ApiCursor, Progress};
 use crate::record::{EventId, Record};
 use crate::source::recent::Recent;
 use answer::Class;
@@ -77,11 +77,13 @@ pub struct Api {
     /// An answer with rows, or with none, has come.
     begun: bool,
     reading: Option<Reading>,
-    recent: Recent,
     clock: ServerClock,
     own: Own,
     /// Rows asked for; less than configured after an answer that was too large.
     limit: usize,
+    /// How often it is polled, and how far from the present a poll ends.
+    interval: Duration,
+    behind: Duration,
     next_poll: Option<Instant>,
     next_reconcile: Option<Instant>,
     not_before: Option<Instant>,
@@ -97,13 +99,8 @@ pub struct Api {
 }
 
 impl Api {
-    /// `cursor` and `ids` are what the checkpoint knows.
-    pub fn new(
-        source: &str,
-        config: ApiConfig,
-        cursor: Option<ApiCursor>,
-        ids: Vec<IdChunk>,
-    ) -> Result<Api, HttpError> {
+    /// `cursor` is what the checkpoint knows.
+    pub fn new(source: &str, config: ApiConfig, cursor: Option<ApiCursor>) -> Result<Api, HttpError> {
         let endpoint = Endpoint::new(&config);
         let mut client = Client::new(&config.http)?;
         if let Some(base) = &endpoint.base {
@@ -120,10 +117,11 @@ impl Api {
             saved_cursor: cursor,
             begun: false,
             reading: None,
-            recent: Recent::new(ids),
             clock: ServerClock::default(),
             own: Own::new(user),
             limit: config.page_size,
+            interval: config.poll_interval,
+            behind: Duration::ZERO,
             next_poll: None,
             next_reconcile: None,
             not_before: None,
@@ -161,7 +159,7 @@ impl Api {
                 }
                 self.begin_poll(begun);
             }
-            match self.windows.next(self.clock.present_ms(begun)) {
+            match self.windows.next(self.end_ms(begun)) {
                 Some(window) => self.reading = Some(Reading::new(window, self.endpoint.route)),
                 None => return Step::Again,
             }
@@ -197,6 +195,42 @@ impl Api {
         }
     }
 
+    /// Sets another pace: polls each `interval` that end `behind` the present. A faster one holds at once.
+    pub fn set_pace(&mut self, interval: Duration, behind: Duration) {
+        if interval < self.interval {
+            self.next_poll = None;
+        }
+        (self.interval, self.behind) = (interval, behind);
+    }
+
+    /// Where a source begins that never asked: nothing before is wanted.
+    pub fn begin_at(&mut self, at_ms: i64) {
+        if self.windows.cursor.is_none() {
+            self.config.start = Start::At(at_ms);
+        }
+    }
+
+    /// The ids of events up to then are not known any more, so whether the files brought them cannot be told.
+    pub fn cannot_compare_to(&mut self, to_ms: i64) {
+        if let Some(cursor) = &mut self.windows.cursor {
+            cursor.ids_from_ms = cursor.ids_from_ms.max(to_ms + 1);
+            if cursor.at_ms < cursor.ids_from_ms {
+                tracing::info!(
+                    source = self.source,
+                    to = %jiff::Timestamp::from_millisecond(to_ms).unwrap_or_default(),
+                    "the files brought too many events to compare all with the API; what is older is not compared"
+                );
+                cursor.at_ms = cursor.ids_from_ms;
+                self.windows.abandon();
+                self.reading = None;
+            }
+        }
+    }
+
+    fn end_ms(&self, now: Now) -> i64 {
+        self.clock.present_ms(now) - self.behind.as_millis() as i64
+    }
+
     fn begin_poll(&mut self, now: Now) {
         let reconcile = self.next_reconcile.is_some_and(|at| now.monotonic >= at);
         if reconcile || self.next_reconcile.is_none() {
@@ -212,7 +246,7 @@ impl Api {
             Start::Ago(ago) => self.clock.present_ms(now) - ago.as_millis() as i64,
         };
         self.windows.begin_poll(start_ms, lookback.as_millis() as i64);
-        self.next_poll = Some(now.monotonic + self.config.poll_interval);
+        self.next_poll = Some(now.monotonic + self.interval);
         self.way = Some(Way::new(
             &self.windows,
             self.total.rows,
@@ -262,11 +296,16 @@ impl Api {
     }
 
     /// The id to deliver a row by; `None`: it was delivered before, or is not wanted.
-    pub fn admit(&mut self, id: EventId, time_ms: Option<i64>, self_poll: bool) -> Option<EventId> {
-        self.total.rows += 1;
-        let window = &mut self.reading.as_mut()?.window;
-        let id = window.row(id, time_ms);
-        if !self.recent.insert(id, time_ms.unwrap_or(window.to_ms)) {
+    pub fn admit(
+        &mut self,
+        id: EventId,
+        time_ms: Option<i64>,
+        self_poll: bool,
+        recent: &mut Recent,
+    ) -> Option<EventId> {
+        let id = self.count(id, time_ms)?;
+        let to_ms = self.reading.as_ref()?.window.to_ms;
+        if !recent.insert(id, time_ms.unwrap_or(to_ms)) {
             self.total.repeated += 1;
             return None;
         }
@@ -287,6 +326,12 @@ impl Api {
             return None;
         }
         Some(id)
+    }
+
+    /// Takes note of a row, whether or not it is wanted. Returns its id among its twins.
+    pub fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
+        self.total.rows += 1;
+        Some(self.reading.as_mut()?.window.row(id, time_ms))
     }
 
     /// Whether a record was made by this agent's own question.
@@ -310,7 +355,6 @@ impl Api {
                     .map(|reading| reading.window)
                     .unwrap_or_default();
                 self.windows.finish(&window);
-                self.prune();
                 let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
                 if let Some(way) = &mut self.way {
                     way.tell(&self.source, &self.windows, rows, present_ms, now);
@@ -332,12 +376,18 @@ impl Api {
         (2 * self.config.reconcile).max(self.config.overlap)
     }
 
-    fn prune(&mut self) {
+    /// Forgets ids that are not met again.
+    /// `files_ms`: the newest event of the files, of which those that come back may bring everything since.
+    pub fn prune(&mut self, recent: &mut Recent, files_ms: Option<i64>) {
         let kept = self.kept().as_millis() as i64;
         let Some(cursor) = &mut self.windows.cursor else {
             return;
         };
-        if let Some(incomplete_to_ms) = self.recent.prune(cursor.at_ms - kept) {
+        let before_ms = files_ms
+            .unwrap_or(i64::MAX)
+            .min(cursor.at_ms)
+            .saturating_sub(kept);
+        if let Some(incomplete_to_ms) = recent.prune(before_ms) {
             cursor.ids_from_ms = cursor.ids_from_ms.max(incomplete_to_ms + 1);
         }
     }
@@ -349,7 +399,6 @@ impl Api {
 
     /// What has changed since the last call; it may be checkpointed once every row handed out is delivered.
     pub fn progress(&mut self) -> Progress {
-        let (ids, forget_ids) = self.recent.changes();
         let cursor = self
             .windows
             .cursor
@@ -359,8 +408,6 @@ impl Api {
         self.saved_cursor = api.or(self.saved_cursor);
         Progress {
             api,
-            ids,
-            forget_ids,
             ..Progress::default()
         }
     }

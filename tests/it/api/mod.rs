@@ -14,6 +14,7 @@ use confluence_audit_agent::position::{ApiCursor, IdChunk};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::secret::Secret;
 use confluence_audit_agent::source::api::{Api, Now, Step};
+use confluence_audit_agent::source::recent::Recent;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub struct Polled<'s> {
     pub delivered: Vec<(EventId, String)>,
     pub self_polls: usize,
     pub notices: Vec<Notice>,
+    recent: Recent,
     cursor: Option<ApiCursor>,
     chunks: BTreeMap<u32, IdChunk>,
 }
@@ -70,7 +72,7 @@ impl<'s> Polled<'s> {
         let monotonic = clock::monotonic();
         Polled {
             sim,
-            api: Api::new("wiki", config.clone(), None, Vec::new()).unwrap(),
+            api: Api::new("wiki", config.clone(), None).unwrap(),
             config,
             now: Cell::new(Now {
                 monotonic,
@@ -84,6 +86,7 @@ impl<'s> Polled<'s> {
             delivered: Vec::new(),
             self_polls: 0,
             notices: Vec::new(),
+            recent: Recent::default(),
             cursor: None,
             chunks: BTreeMap::new(),
         }
@@ -115,16 +118,18 @@ impl<'s> Polled<'s> {
                     self.take(row);
                 }
                 self.api.page_read(page, now);
+                self.api.prune(&mut self.recent, None);
                 None
             }
         };
         self.notices.extend(self.api.take_notices());
         let progress = self.api.progress();
         self.cursor = progress.api.or(self.cursor);
-        for chunk in progress.ids {
+        let (ids, forget_ids) = self.recent.changes();
+        for chunk in ids {
             self.chunks.insert(chunk.key, chunk);
         }
-        for key in progress.forget_ids {
+        for key in forget_ids {
             self.chunks.remove(&key);
         }
         match wait {
@@ -144,7 +149,7 @@ impl<'s> Polled<'s> {
             Parsed::Unreadable { .. } => (None, false),
         };
         let id = IdHasher::new(Some("wiki")).id(&parsed);
-        if let Some(id) = self.api.admit(id, time_ms, own) {
+        if let Some(id) = self.api.admit(id, time_ms, own, &mut self.recent) {
             self.self_polls += usize::from(own);
             self.delivered.push((id, row));
         }
@@ -171,8 +176,8 @@ impl<'s> Polled<'s> {
 
     /// The process is gone, and another goes on from the checkpoint.
     pub fn restart(&mut self) {
-        let chunks = self.chunks.values().cloned().collect();
-        self.api = Api::new("wiki", self.config.clone(), self.cursor, chunks).unwrap();
+        self.recent = Recent::new(self.chunks.values().cloned().collect());
+        self.api = Api::new("wiki", self.config.clone(), self.cursor).unwrap();
     }
 
     pub fn api(&self) -> &Api {

@@ -1,0 +1,207 @@
+//! When to trust the audit files and when to ask the API instead. Pure: observations in, switches out.
+//!
+//! Both ways in share one set of ids, so a switch too many costs requests and no event; a switch too few costs time. Files are
+//! read whenever they can be, in either state.
+
+use std::time::{Duration, Instant};
+
+/// How long something must last before it counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A directory that is away for a moment (a restart, a remount) is no reason to switch.
+    pub unusable_after: Duration,
+    /// Files have to be well for so long before they are trusted again.
+    pub return_after: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The files bring the events; the API is asked now and then whether they bring all.
+    Files { unusable_since: Option<Instant> },
+    /// The API brings them.
+    Api {
+        cause: Cause,
+        well_since: Option<Instant>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The directory or a file in it is missing or cannot be read.
+    Unusable,
+    /// The API has events that the files did not bring in time.
+    Silent,
+}
+
+/// What was seen since the last time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The files cannot be read.
+    pub unusable: bool,
+    /// Events that the API had to bring although files are trusted.
+    pub missing: u64,
+    /// Events came from the files, whether or not the API had brought them already.
+    pub growing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    ToApi(Cause),
+    ToFiles,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Files { unusable_since: None }
+    }
+}
+
+impl State {
+    pub fn is_api(&self) -> bool {
+        matches!(self, State::Api { .. })
+    }
+
+    pub fn see(&mut self, seen: Seen, patience: Patience, now: Instant) -> Option<Switch> {
+        match self {
+            State::Files { .. } if seen.missing > 0 => Some(self.to_api(Cause::Silent)),
+            State::Files { unusable_since } if seen.unusable => {
+                let since = *unusable_since.get_or_insert(now);
+                (now.duration_since(since) >= patience.unusable_after).then(|| self.to_api(Cause::Unusable))
+            }
+            State::Files { unusable_since } => {
+                *unusable_since = None;
+                None
+            }
+            State::Api { well_since, .. } if seen.unusable => {
+                *well_since = None;
+                None
+            }
+            State::Api { cause, well_since } => {
+                // Silent files are well when they speak; those that could not be read, when they can.
+                if well_since.is_none() && (seen.growing || *cause == Cause::Unusable) {
+                    *well_since = Some(now);
+                }
+                let well = well_since.is_some_and(|since| now.duration_since(since) >= patience.return_after);
+                well.then(|| {
+                    *self = State::default();
+                    Switch::ToFiles
+                })
+            }
+        }
+    }
+
+    fn to_api(&mut self, cause: Cause) -> Switch {
+        *self = State::Api {
+            cause,
+            well_since: None,
+        };
+        Switch::ToApi(cause)
+    }
+
+    /// When to look again though nothing happens.
+    pub fn due(&self, patience: Patience) -> Option<Instant> {
+        match self {
+            State::Files { unusable_since } => unusable_since.map(|since| since + patience.unusable_after),
+            State::Api { well_since, .. } => well_since.map(|since| since + patience.return_after),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        unusable_after: Duration::from_secs(30),
+        return_after: Duration::from_secs(120),
+    };
+    const OK: Seen = Seen {
+        unusable: false,
+        missing: 0,
+        growing: false,
+    };
+    const GROWING: Seen = Seen { growing: true, ..OK };
+    const UNUSABLE: Seen = Seen { unusable: true, ..OK };
+    const MISSING: Seen = Seen { missing: 3, ..OK };
+
+    /// Seconds, what is seen then, and the switch that follows.
+    fn plays(steps: &[(u64, Seen, Option<Switch>)]) {
+        let begun = crate::clock::monotonic();
+        let mut state = State::default();
+        for (at, seen, switch) in steps {
+            let found = state.see(*seen, PATIENCE, begun + Duration::from_secs(*at));
+            assert_eq!(found, *switch, "at {at}: {state:?}");
+        }
+    }
+
+    #[test]
+    fn f75_table_of_switches() {
+        let (unusable, silent) = (Switch::ToApi(Cause::Unusable), Switch::ToApi(Cause::Silent));
+        plays(&[(0, OK, None), (1, GROWING, None), (9999, OK, None)]);
+        // A hiccup.
+        plays(&[
+            (0, UNUSABLE, None),
+            (29, UNUSABLE, None),
+            (30, OK, None),
+            (59, UNUSABLE, None),
+            (88, UNUSABLE, None),
+        ]);
+        // Away and back; the way back takes as long as health must last, and begins anew with each relapse.
+        plays(&[
+            (0, UNUSABLE, None),
+            (30, UNUSABLE, Some(unusable)),
+            (100, UNUSABLE, None),
+            (101, OK, None),
+            (110, UNUSABLE, None),
+            (111, OK, None),
+            (230, OK, None),
+            (231, OK, Some(Switch::ToFiles)),
+            (232, UNUSABLE, None),
+            (262, UNUSABLE, Some(unusable)),
+        ]);
+        // Silence ends with the first event, not with readability.
+        plays(&[
+            (0, MISSING, Some(silent)),
+            (1000, OK, None),
+            (1001, GROWING, None),
+            (1100, OK, None),
+            (1121, OK, Some(Switch::ToFiles)),
+            (1122, MISSING, Some(silent)),
+        ]);
+    }
+
+    /// Whatever is seen: two switches to the same side never follow each other, and steady health leads back to the files.
+    #[test]
+    fn f75_model() {
+        let seed = crate::clock::now_ms() as u64;
+        eprintln!("SEED={seed}");
+        let mut random = seed | 1;
+        let mut below = |n: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % n
+        };
+        let begun = crate::clock::monotonic();
+        let (mut state, mut at, mut api) = (State::default(), 0, false);
+        for _ in 0..100_000 {
+            at += below(40);
+            let seen = Seen {
+                unusable: below(3) == 0,
+                missing: u64::from(below(20) == 0),
+                growing: below(3) == 0,
+            };
+            match state.see(seen, PATIENCE, begun + Duration::from_secs(at)) {
+                Some(Switch::ToApi(_)) => assert!(!std::mem::replace(&mut api, true)),
+                Some(Switch::ToFiles) => assert!(std::mem::replace(&mut api, false) && !seen.unusable),
+                None => {}
+            }
+            assert_eq!(state.is_api(), api);
+        }
+        for _ in 0..10 {
+            at += 60;
+            state.see(GROWING, PATIENCE, begun + Duration::from_secs(at));
+        }
+        assert!(!state.is_api());
+    }
+}
