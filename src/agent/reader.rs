@@ -121,11 +121,15 @@ impl Reader {
                 to,
                 reason,
             } = loss;
-            let message = format!(
-                "bytes {from} to {to} of the audit file `{}` were not delivered: {reason}",
-                path.display()
-            );
-            let occasion = format!("{} {from} {to} {at_ms}", path.display());
+            let path = path.display();
+            let message = if to > from {
+                format!("bytes {from} to {to} of the audit file `{path}` were not delivered: {reason}")
+            } else {
+                format!(
+                    "what follows byte {from} of the audit file `{path}` was not delivered, if anything did: {reason}"
+                )
+            };
+            let occasion = format!("{path} {from} {to} {at_ms}");
             stage.tell(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
         }
         stage.hand_over(progress);

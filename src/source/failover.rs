@@ -63,10 +63,11 @@ impl State {
 
     pub fn see(&mut self, seen: Seen, patience: Patience, now: Instant) -> Option<Switch> {
         match self {
-            State::Files { .. } if seen.missing > 0 => Some(self.to_api(Cause::Silent)),
+            State::Files { .. } if seen.missing > 0 => Some(self.leave_files(Cause::Silent)),
             State::Files { unusable_since } if seen.unusable => {
                 let since = *unusable_since.get_or_insert(now);
-                (now.duration_since(since) >= patience.unusable_after).then(|| self.to_api(Cause::Unusable))
+                (now.duration_since(since) >= patience.unusable_after)
+                    .then(|| self.leave_files(Cause::Unusable))
             }
             State::Files { unusable_since } => {
                 *unusable_since = None;
@@ -90,7 +91,7 @@ impl State {
         }
     }
 
-    fn to_api(&mut self, cause: Cause) -> Switch {
+    fn leave_files(&mut self, cause: Cause) -> Switch {
         *self = State::Api {
             cause,
             well_since: None,

@@ -50,14 +50,24 @@ impl Files {
     }
 
     pub(super) fn lose(&mut self, at_ms: i64, path: String, from: u64, bytes: u64, reason: &str) {
-        tracing::error!(
-            source = self.source,
-            path,
-            from,
-            bytes,
-            reason,
-            "audit records are lost"
-        );
+        if bytes > 0 {
+            tracing::error!(
+                source = self.source,
+                path,
+                from,
+                bytes,
+                reason,
+                "audit records are lost"
+            );
+        } else {
+            tracing::warn!(
+                source = self.source,
+                path,
+                from,
+                reason,
+                "audit records may be lost"
+            );
+        }
         self.pending.losses.push(Loss {
             at_ms,
             path: path.into(),

@@ -28,15 +28,12 @@ impl Files {
                 None if !tracked.entry.finished => {
                     let (path, from) = (tracked.path.clone(), tracked.entry.offset);
                     tracked.vanished(now_ms);
-                    if size > from {
-                        self.lose(
-                            now_ms,
-                            path,
-                            from,
-                            size - from,
-                            "the file was deleted before it was read",
-                        );
-                    }
+                    let reason = if size > from {
+                        "the file was deleted before it was read"
+                    } else {
+                        "the file was deleted while the agent did not hold it; what was written to it since is not known"
+                    };
+                    self.lose(now_ms, path, from, size.saturating_sub(from), reason);
                 }
                 None => {}
             }

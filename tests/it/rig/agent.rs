@@ -188,7 +188,9 @@ impl Host {
 
     /// How many lines the output file has.
     pub fn delivered(&self) -> usize {
-        memchr::memchr_iter(b'\n', &fs::read(self.output()).unwrap_or_default()).count()
+        let output = fs::read(self.output()).unwrap_or_default();
+        let notices = memchr::memmem::find_iter(&output, b"\"action\":\"agent.").count();
+        memchr::memchr_iter(b'\n', &output).count() - notices
     }
 }
 

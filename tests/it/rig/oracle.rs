@@ -28,6 +28,11 @@ impl Event {
         self.text("/event/kind") == "pipeline_error"
     }
 
+    /// Whether the agent tells of itself.
+    pub fn is_notice(&self) -> bool {
+        self.text("/event/action").starts_with("agent.") || self.text("/agent/action").starts_with("agent.")
+    }
+
     /// The record's sequence number if every byte of it arrived.
     pub fn seq(&self) -> Option<u64> {
         check(self.original.as_ref()?.as_bytes())
@@ -86,7 +91,7 @@ pub fn judge(writer: &Writer, events: &[Event]) -> Judged {
     let mut id_of: HashMap<u64, &str> = HashMap::new();
     let mut ids = HashSet::new();
     let mut last_of_file: HashMap<usize, u64> = HashMap::new();
-    for event in events {
+    for event in events.iter().filter(|event| !event.is_notice()) {
         let Some(seq) = event.seq().filter(|&seq| (seq as usize) < writer.written.len()) else {
             judged.damaged.push(event.json.to_string());
             continue;
