@@ -38,9 +38,11 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         };
         sim.write_files(&arguments.node, files);
     }
+    let mut oldest_ms = sim.now_ms();
     if arguments.generate > 0 {
         let (count, step_ms) = (arguments.generate, 1_000);
         let start_ms = sim.now_ms() - count as i64 * step_ms;
+        oldest_ms = start_ms;
         sim.generate(match arguments.options().product {
             Product::DataCenter => Generated::entities(count, start_ms, step_ms),
             Product::Cloud => Generated::records(count, start_ms, step_ms),
@@ -52,12 +54,13 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         rows.len(),
         arguments.generate
     );
+    oldest_ms = rows.first().map_or(oldest_ms, |row| oldest_ms.min(row.time_ms));
     sim.insert_all(rows);
     let requests = arguments.from_request..=arguments.until_request.unwrap_or(u64::MAX);
     for misbehaviour in &arguments.misbehave {
         sim.fault_for(Target::Audit, requests.clone(), misbehaviour.fault());
     }
-    invite(&sim, arguments)?;
+    invite(&sim, arguments, oldest_ms)?;
     live(&sim, arguments)
 }
 
@@ -87,8 +90,8 @@ fn records(arguments: &Arguments, now_ms: i64) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Writes a configuration that fits, and says what to type.
-fn invite(sim: &Sim, arguments: &Arguments) -> io::Result<()> {
+/// Writes a configuration that reads everything there is, and says what to type.
+fn invite(sim: &Sim, arguments: &Arguments, oldest_ms: i64) -> io::Result<()> {
     fs::create_dir_all(&arguments.dir)?;
     let dir = arguments.dir.canonicalize()?;
     let (url, token_file) = (sim.url(), dir.join("token"));
@@ -100,8 +103,13 @@ fn invite(sim: &Sim, arguments: &Arguments) -> io::Result<()> {
     };
     private(&token_file, token)?;
     let source = if cloud {
+        let scoped = if arguments.scoped {
+            format!("scoped = true\ngateway = {url:?}\n")
+        } else {
+            String::new()
+        };
         format!(
-            "type = \"cloud\"\nsite = {url:?}\nuser = {ADMIN_EMAIL:?}\ntoken = {{ file = {token_file:?} }}\n"
+            "type = \"cloud\"\nsite = {url:?}\n{scoped}user = {ADMIN_EMAIL:?}\ntoken = {{ file = {token_file:?} }}\n"
         )
     } else {
         let home = match &arguments.write_files {
@@ -115,8 +123,9 @@ fn invite(sim: &Sim, arguments: &Arguments) -> io::Result<()> {
             "type = \"data_center\"\n{home}url = {url:?}\npersonal_access_token = {{ file = {token_file:?} }}\n"
         )
     };
+    let start = sim::time::iso(oldest_ms.div_euclid(1_000) * 1_000);
     let config = format!(
-        "state_dir = {:?}\n\n[[source]]\nname = \"wiki\"\n{source}poll_interval = \"5s\"\n\n[[sink]]\nname = \"local\"\ntype = \"stdout\"\n",
+        "state_dir = {:?}\n\n[[source]]\nname = \"wiki\"\n{source}start = {start:?}\npoll_interval = \"5s\"\n\n[[sink]]\nname = \"local\"\ntype = \"stdout\"\n",
         dir.join("state")
     );
     let config_file = dir.join("config.toml");

@@ -33,6 +33,10 @@ pub struct Forgotten {
     pub files: usize,
     pub marks: usize,
     pub losses: usize,
+    /// Where an audit API had been read to.
+    pub cursor: bool,
+    /// Of events that an audit API may show again.
+    pub ids: usize,
 }
 
 impl Store {
@@ -107,15 +111,13 @@ impl Store {
                 change.apply()
             })?;
             self.heads.extend(heads);
-            let SourceState {
-                files, marks, losses, ..
-            } = state;
-            let (files, marks, losses) = (files.len(), marks.len(), losses.len());
             forgotten.push(Forgotten {
                 source,
-                files,
-                marks,
-                losses,
+                files: state.files.len(),
+                marks: state.marks.len(),
+                losses: state.losses.len(),
+                cursor: state.api.is_some(),
+                ids: state.ids.iter().map(|chunk| chunk.ids.len()).sum(),
             });
         }
         if !forgotten.is_empty() {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::checkpoint::{self, FileEntry, Image, Loss, Rung, SourceState, Store, StoreError};
+use crate::checkpoint::{self, FileEntry, Forgotten, Image, Loss, Rung, SourceState, Store, StoreError};
 use crate::exit;
 
 /// The newest losses that are written out for people; `export` has all that are kept.
@@ -51,12 +51,20 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     let (finished, open): (Vec<&FileEntry>, Vec<&FileEntry>) =
         state.files.iter().partition(|file| file.finished);
     writeln!(out, "source {}", printable(name))?;
-    writeln!(
-        out,
-        "  {} finished, {} open",
-        counted(finished.len(), "file"),
-        open.len()
-    )?;
+    if state.api.is_none() || !state.files.is_empty() {
+        let finished = counted(finished.len(), "file");
+        writeln!(out, "  {finished} finished, {} open", open.len())?;
+    }
+    if let Some(cursor) = &state.api {
+        let ids = state.ids.iter().map(|chunk| chunk.ids.len()).sum();
+        writeln!(
+            out,
+            "  audit API: delivered up to {}, begun at {}, {} known",
+            time(cursor.at_ms),
+            time(cursor.start_ms),
+            counted(ids, "id")
+        )?;
+    }
     for file in open {
         let left = file.size.saturating_sub(file.offset);
         writeln!(
@@ -89,12 +97,10 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         reason,
     } in state.losses.iter().rev().take(LOSSES_SHOWN)
     {
-        let at = jiff::Timestamp::from_millisecond(*at_ms)
-            .map(|at| at.to_string())
-            .unwrap_or_default();
         writeln!(
             out,
-            "  lost {at} {}: bytes {from} to {to}, {}",
+            "  lost {} {}: bytes {from} to {to}, {}",
+            time(*at_ms),
             shown(path),
             printable(reason)
         )?;
@@ -127,17 +133,30 @@ pub fn forget(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> i
             for what in forgotten {
                 writeln!(
                     out,
-                    "source {}: forgot {}, {} and {}",
+                    "source {}: forgot {}",
                     printable(&what.source),
-                    counted(what.files, "file"),
-                    counted(what.marks, "output length"),
-                    counted(what.losses, "ledger entry").replace("entrys", "entries"),
+                    listed(&what)
                 )?;
             }
         }
         Err(error) => return refuse(&error),
     }
     Ok(exit::OK)
+}
+
+fn listed(what: &Forgotten) -> String {
+    let counts = [
+        (what.files, "file"),
+        (usize::from(what.cursor), "audit API cursor"),
+        (what.ids, "id"),
+        (what.marks, "output length"),
+        (what.losses, "ledger entry"),
+    ];
+    let some = counts.into_iter().filter(|(count, _)| *count > 0);
+    let some: Vec<String> = some
+        .map(|(count, noun)| counted(count, noun).replace("entrys", "entries"))
+        .collect();
+    some.join(", ")
 }
 
 /// Prints all that is stored as one JSON value. The exit code.
@@ -208,6 +227,10 @@ fn counted(number: usize, noun: &str) -> String {
     } else {
         format!("{number} {noun}s")
     }
+}
+
+fn time(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |at| at.to_string())
 }
 
 fn shown(path: &Path) -> String {
@@ -328,17 +351,14 @@ mod tests {
             (code, text.as_str()),
             (
                 0,
-                "source wiki: forgot 2 files, 1 output length and 1 ledger entry\n"
+                "source wiki: forgot 2 files, 1 output length, 1 ledger entry\n"
             )
         );
         let (image, _) = checkpoint::read(dir.path()).unwrap().unwrap();
         assert!(image.sources["wiki"].is_empty() && !image.sources["docs"].is_empty());
         assert_eq!(image.sources["wiki"].next_key, 2);
         let (_, text) = printed(|out| forget(dir.path(), None, out));
-        assert_eq!(
-            text,
-            "source docs: forgot 1 file, 0 output lengths and 0 ledger entries\n"
-        );
+        assert_eq!(text, "source docs: forgot 1 file\n");
         let (_, text) = printed(|out| show(dir.path(), None, out));
         assert!(text.contains("nothing is stored"), "{text}");
     }

@@ -3,7 +3,7 @@
 #[path = "../../examples/confluence_sim/sim.rs"]
 pub mod sim;
 
-mod client;
+pub mod client;
 mod faults;
 mod files;
 mod routes;

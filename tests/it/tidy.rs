@@ -78,6 +78,11 @@ fn the_middle_is_pure() {
             "source/files/identity.rs",
             "source/files/frame.rs",
             "source/files/name.rs",
+            "source/api/window.rs",
+            "source/api/question.rs",
+            "source/api/page.rs",
+            "source/api/delay.rs",
+            "source/api/own.rs",
         ];
         if !pure.iter().any(|prefix| place.starts_with(prefix)) || is_test(&path) {
             continue;
@@ -129,7 +134,7 @@ fn covered_faults_have_their_tests() {
             }
         }
     }
-    assert!(covered >= 43, "{covered} rows of the catalogue are covered");
+    assert!(covered >= 61, "{covered} rows of the catalogue are covered");
     assert_eq!(missing, [""; 0]);
 }
 

@@ -1,1 +1,381 @@
+//! The real binary against the simulated Confluence: what a run delivers, and how it goes on after its end.
 
+use crate::rig::{Event, Host, SOON, oracle, until};
+use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Fault, Options, Row, SCOPED_TOKEN, Sim, Target};
+use confluence_audit_agent::clock;
+use std::fs;
+use std::process::{Command, Output};
+
+/// A source that polls this often, with a token in a file.
+pub fn data_center(sim: &Sim) -> Host {
+    let mut host = Host::new();
+    fs::write(host.path("token"), format!("{ADMIN_TOKEN}\n")).unwrap();
+    host.source = "mode = \"api\"\npoll_interval = \"100ms\"\n".into();
+    host.set("url", &format!("{:?}", sim.url()));
+    host.set(
+        "personal_access_token",
+        &format!("{{ file = {:?} }}", host.path("token")),
+    );
+    host
+}
+
+pub fn cloud(sim: &Sim, token: &str) -> Host {
+    let mut host = Host::new();
+    fs::write(host.path("token"), token).unwrap();
+    host.source = "type = \"cloud\"\nmode = \"api\"\npoll_interval = \"100ms\"\n".into();
+    for key in ["site", "gateway"] {
+        host.set(key, &format!("{:?}", sim.url()));
+    }
+    host.set("user", &format!("{ADMIN_EMAIL:?}"));
+    host.set("token", &format!("{{ file = {:?} }}", host.path("token")));
+    host
+}
+
+/// So many rows, a second apart, the last a second ago.
+pub fn insert(sim: &Sim, cloud: bool, numbers: std::ops::Range<u64>) {
+    let now_ms = sim.now_ms();
+    let end = numbers.end as i64;
+    sim.insert_all(numbers.map(|number| {
+        let time_ms = now_ms - (end - number as i64) * 1000;
+        if cloud {
+            Row::cloud(time_ms, number)
+        } else {
+            Row::data_center(time_ms, number)
+        }
+    }));
+}
+
+fn originals(events: &[Event]) -> Vec<String> {
+    let mut all: Vec<String> = events
+        .iter()
+        .map(|event| event.original.clone().expect("each has its original"))
+        .collect();
+    all.sort();
+    all
+}
+
+fn in_database(sim: &Sim) -> Vec<String> {
+    let mut all: Vec<String> = sim.rows().into_iter().map(|row| row.api).collect();
+    all.sort();
+    all
+}
+
+/// Everything that the server has was delivered, and nothing twice.
+#[track_caller]
+pub fn is_exact(sim: &Sim, events: &[Event]) {
+    assert_eq!(originals(events), in_database(sim));
+    let mut ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), events.len(), "two events with one id");
+}
+
+fn quiet(mut options: Options) -> Sim {
+    options.searches_are_audited = false;
+    Sim::start(options).unwrap()
+}
+
+pub fn quiet_data_center() -> Sim {
+    quiet(Options::data_center())
+}
+
+fn state(host: &Host, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+        .arg("state")
+        .args(arguments)
+        .arg("--state")
+        .arg(host.state())
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A dry run changes nothing; a run delivers each row once; the next has nothing to do, or exactly what is new.
+#[track_caller]
+fn reads_what_is_new(sim: &Sim, host: &Host, is_cloud: bool) {
+    insert(sim, is_cloud, 0..25);
+    let dry = host.once_with(&["--once", "--dry-run"]);
+    assert_eq!((dry.code, dry.stdout.lines().count()), (0, 25), "{}", dry.stderr);
+    assert!(dry.stderr.contains("would deliver 25 events"), "{}", dry.stderr);
+    assert!(!host.state().exists() && !host.output().exists());
+
+    let first = host.once();
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert!(
+        first.stderr.contains("read 25 records from http://127.0.0.1"),
+        "{}",
+        first.stderr
+    );
+    is_exact(sim, &host.events());
+
+    let second = host.once();
+    assert_eq!(second.code, 0, "{}", second.stderr);
+    assert!(
+        second.stderr.contains("wiki: nothing is new"),
+        "{}",
+        second.stderr
+    );
+    assert_eq!(host.delivered(), 25);
+
+    insert(sim, is_cloud, 100..101);
+    let (before, dry) = (host.export(), host.once_with(&["--once", "--dry-run"]));
+    assert_eq!((dry.code, dry.stdout.lines().count()), (0, 1), "{}", dry.stderr);
+    assert_eq!(host.export(), before);
+    let third = host.once();
+    assert!(third.stderr.contains("delivered 1 event to"), "{}", third.stderr);
+    is_exact(sim, &host.events());
+}
+
+#[test]
+fn data_center_delivers_each_row_once() {
+    let sim = quiet_data_center();
+    reads_what_is_new(&sim, &data_center(&sim), false);
+    assert!(
+        sim.requests()
+            .iter()
+            .all(|seen| seen.authorization.is_bearer(ADMIN_TOKEN))
+    );
+}
+
+#[test]
+fn a_context_path_is_kept() {
+    let mut options = Options::data_center();
+    options.context_path = "/confluence".into();
+    let sim = quiet(options);
+    reads_what_is_new(&sim, &data_center(&sim), false);
+    assert!(
+        sim.requests()
+            .iter()
+            .all(|seen| seen.path.starts_with("/confluence/rest/"))
+    );
+}
+
+#[test]
+fn a_data_center_older_than_7_5_is_read_the_old_way() {
+    let mut options = Options::data_center();
+    options.older_than_7_5 = true;
+    let sim = quiet(options);
+    let mut host = data_center(&sim);
+    insert(&sim, false, 0..25);
+    host.set("page_size", "10");
+    let first = host.once();
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert!(first.stderr.contains("older than 7.5"), "{}", first.stderr);
+    assert_eq!(host.delivered(), 25);
+    assert!(host.once().stderr.contains("nothing is new"));
+    insert(&sim, false, 100..101);
+    assert!(host.once().stderr.contains("delivered 1 event to"));
+    assert_eq!(host.delivered(), 26);
+}
+
+#[test]
+fn cloud_with_a_classic_token() {
+    let sim = quiet(Options::cloud());
+    let mut host = cloud(&sim, ADMIN_TOKEN);
+    host.set("page_size", "10");
+    reads_what_is_new(&sim, &host, true);
+    let basic = |seen: &crate::simulator::sim::Seen| seen.authorization.is_basic(ADMIN_EMAIL, ADMIN_TOKEN);
+    assert!(sim.requests().iter().all(|seen| basic(seen)));
+}
+
+#[test]
+fn cloud_with_a_scoped_token_through_the_gateway() {
+    let sim = quiet(Options::cloud());
+    let mut host = cloud(&sim, SCOPED_TOKEN);
+    host.set("scoped", "true");
+    reads_what_is_new(&sim, &host, true);
+    let gateway = |path: &str| path.starts_with("/ex/confluence/") || path == "/_edge/tenant_info";
+    assert!(sim.requests().iter().all(|seen| gateway(&seen.path)));
+}
+
+/// The agent's own searches are events too: tagged, or left out if that is wanted.
+#[test]
+fn own_searches_are_tagged_or_left_out() {
+    let sim = Sim::data_center().unwrap();
+    let mut host = data_center(&sim);
+    insert(&sim, false, 0..3);
+    assert_eq!(host.once().code, 0);
+    let again = host.once();
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let events = host.events();
+    let own = events.iter().filter(|event| event.has_tag("self_poll")).count();
+    assert_eq!((events.len(), own), (3 + own, own));
+    assert!(own > 0, "the first search is seen by the second run");
+    host.set("drop_self_polls", "true");
+    let quiet = host.once();
+    assert!(
+        quiet.stderr.contains("of the agent's own searches left out"),
+        "{}",
+        quiet.stderr
+    );
+    assert_eq!(host.delivered(), events.len());
+}
+
+/// What is stored of an API is shown, exported and forgotten; what is forgotten is delivered again, with the same ids.
+#[test]
+fn the_cursor_is_shown_and_forgotten() {
+    let sim = quiet_data_center();
+    let host = data_center(&sim);
+    insert(&sim, false, 0..5);
+    assert_eq!(host.once().code, 0);
+    let shown = text(&state(&host, &["show"]));
+    assert!(
+        shown.contains("source wiki\n  audit API: delivered up to 20"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains(", 5 ids known\n") && !shown.contains("file"),
+        "{shown}"
+    );
+    let export = host.export();
+    let cursor = &export["sources"]["wiki"]["api"];
+    let at_ms = cursor["at_ms"].as_i64().expect("a time");
+    assert!(
+        (sim.now_ms() - 120_000..=sim.now_ms()).contains(&at_ms),
+        "{cursor}"
+    );
+    assert_eq!(
+        text(&state(&host, &["forget"])),
+        "source wiki: forgot 1 audit API cursor, 5 ids, 1 output length\n"
+    );
+    assert!(text(&state(&host, &["show"])).contains("nothing is stored"));
+    assert_eq!(host.once().code, 0);
+    let mut ids: Vec<String> = host.events().into_iter().map(|event| event.id).collect();
+    assert_eq!(ids.len(), 10);
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 5);
+}
+
+/// SIGKILL after each page of a poll with ten: the next run delivers all of it, and the output has nothing twice.
+#[test]
+fn f70_kill_between_pages_of_the_real_binary() {
+    for is_cloud in [false, true] {
+        for page in 1..=10 {
+            let sim = quiet(if is_cloud {
+                Options::cloud()
+            } else {
+                Options::data_center()
+            });
+            let mut host = if is_cloud {
+                cloud(&sim, ADMIN_TOKEN)
+            } else {
+                data_center(&sim)
+            };
+            insert(&sim, is_cloud, 0..200);
+            // One window.
+            host.set("start", "\"4m\"");
+            host.set("page_size", "20");
+            // The next page never comes.
+            sim.fault_for(Target::Audit, page + 1.., Fault::SlowHead(SOON));
+            let mut agent = host.start();
+            agent.until("so many pages", || sim.audit_request_count() > page);
+            if page % 2 == 0 {
+                agent.until("their rows are in the output", || host.delivered() >= 20);
+            }
+            agent.kill();
+            let pages = sim.requests().iter().filter(|seen| seen.rows > 0).count() as u64;
+            assert!(pages >= page.min(10), "{pages} pages with rows");
+            sim.clear_faults();
+            let next = host.once();
+            assert_eq!(next.code, 0, "{}", next.stderr);
+            is_exact(&sim, &host.events());
+        }
+    }
+}
+
+/// One source fails for good, and the other goes on; each has its own state and health.
+#[test]
+fn f73_two_sites() {
+    let (wiki, docs) = (quiet_data_center(), quiet_data_center());
+    let mut host = data_center(&wiki);
+    host.more = format!(
+        "[[source]]\nname = \"docs\"\n{}type = \"data_center\"\n",
+        data_center(&docs).source.replace(&wiki.url(), &docs.url())
+    );
+    let token = host.path("docs-token");
+    fs::write(&token, ADMIN_TOKEN).unwrap();
+    let line = host
+        .more
+        .lines()
+        .find(|line| line.starts_with("personal"))
+        .unwrap()
+        .to_owned();
+    host.more = host
+        .more
+        .replace(&line, &format!("personal_access_token = {{ file = {token:?} }}"));
+    insert(&wiki, false, 0..5);
+    insert(&docs, false, 100..105);
+    wiki.fault(Fault::Unauthorized);
+    let of =
+        |name: &str| oracle::events(&fs::read(host.path(&format!("out/{name}.ndjson"))).unwrap_or_default());
+    let mut agent = host.start();
+    agent.until_said("credentials are not accepted");
+    for number in 200..205 {
+        insert(&docs, false, number..number + 1);
+        agent.until("the other goes on", || of("docs").len() as u64 == number - 194);
+    }
+    assert_eq!(
+        agent.said("credentials are not accepted"),
+        1,
+        "{}",
+        agent.stderr()
+    );
+    assert!(
+        wiki.audit_request_count() <= 3,
+        "slowly: {}",
+        wiki.audit_request_count()
+    );
+    assert_eq!(agent.stop(), 0);
+    is_exact(&docs, &of("docs"));
+    assert!(of("wiki").is_empty());
+    let export = host.export();
+    assert!(export["sources"]["wiki"]["api"].is_null(), "{export}");
+    assert!(export["sources"]["docs"]["api"]["at_ms"].is_i64(), "{export}");
+    wiki.clear_faults();
+    let once = host.once();
+    assert_eq!(once.code, 0, "{}", once.stderr);
+    is_exact(&wiki, &of("wiki"));
+    is_exact(&docs, &of("docs"));
+}
+
+/// A server that is not there ends a run with `--once`, with cause and remedy, and no other run.
+#[test]
+fn an_unreachable_server_ends_only_a_single_run() {
+    let sim = quiet_data_center();
+    let host = data_center(&sim);
+    insert(&sim, false, 0..5);
+    sim.disconnect();
+    let once = host.once();
+    assert_eq!(once.code, 75, "{}", once.stderr);
+    assert!(
+        once.stderr
+            .contains("nothing listens at that port; correct `url`"),
+        "{}",
+        once.stderr
+    );
+    let mut agent = host.start();
+    agent.until_said("nothing listens at that port");
+    sim.reconnect().unwrap();
+    agent.until("it goes on by itself", || host.delivered() == 5);
+    assert!(agent.said("answers again") == 1, "{}", agent.stderr());
+    assert_eq!(agent.stop(), 0);
+    for (fault, said) in [
+        (Fault::Unauthorized, "make a new Personal Access Token"),
+        (Fault::Forbidden, "give the agent's user the global permission"),
+        (Fault::LoginPage, "asks for a login"),
+    ] {
+        sim.clear_faults();
+        sim.fault(fault);
+        let begun = clock::monotonic();
+        let once = host.once();
+        assert_eq!(once.code, 75, "{}", once.stderr);
+        assert!(once.stderr.contains(said), "{}", once.stderr);
+        assert!(begun.elapsed() < SOON / 2, "does not wait for a person");
+    }
+    until(SOON, "the cursor is where it was", || host.delivered() == 5);
+}

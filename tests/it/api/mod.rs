@@ -4,7 +4,9 @@
 mod binary;
 mod cadence;
 mod random;
+mod secrets;
 mod windows;
+mod wire;
 
 use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Row, Sim};
 use confluence_audit_agent::clock;

@@ -14,10 +14,12 @@ pub struct Host {
     dir: tempfile::TempDir,
     /// Lines of TOML before the first table.
     pub root: String,
-    /// Lines in `[[source]]`; `home` is added unless `files` stands there.
+    /// Lines in `[[source]]`. `type` is Data Center unless it stands there; `home` is added unless `files` or `mode` does.
     pub source: String,
     /// Lines in `[[sink]]` beside `type` and `path`; a `format` stands here.
     pub sink: String,
+    /// More tables; each source has an output of its own then, `out/<name>.ndjson`.
+    pub more: String,
     /// Write to stdout instead of a file.
     pub stdout: bool,
     runs: Cell<u32>,
@@ -39,6 +41,7 @@ impl Host {
             root: "checkpoint_interval = \"100ms\"\n".into(),
             source: "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into(),
             sink: "rotate_bytes = \"10GiB\"\nrotate_daily = false\n".into(),
+            more: String::new(),
             stdout: false,
             runs: Cell::new(0),
         };
@@ -89,22 +92,29 @@ impl Host {
     /// Writes the configuration and returns its path.
     pub fn config(&self) -> PathBuf {
         let path = self.path("config.toml");
-        let home = if self.source.contains("files =") {
-            String::new()
-        } else {
-            format!("home = {:?}\n", self.home())
-        };
+        let mut source = self.source.clone();
+        if !source.contains("type =") {
+            source += "type = \"data_center\"\n";
+        }
+        if !source.contains("files =") && !source.contains("mode =") {
+            source += &format!("home = {:?}\n", self.home());
+        }
         let sink = if self.stdout {
             "type = \"stdout\"\n".to_owned()
         } else {
             fs::create_dir_all(self.path("out")).unwrap();
-            format!("type = \"file\"\npath = {:?}\n{}", self.output(), self.sink)
+            let path = if self.more.is_empty() {
+                self.output()
+            } else {
+                self.path("out/{source}.ndjson")
+            };
+            format!("type = \"file\"\npath = {path:?}\n{}", self.sink)
         };
         let text = format!(
-            "state_dir = {:?}\n{}\n[[source]]\nname = \"wiki\"\ntype = \"data_center\"\n{home}{}\n[[sink]]\nname = \"local\"\n{sink}",
+            "state_dir = {:?}\n{}\n[[source]]\nname = \"wiki\"\n{source}\n[[sink]]\nname = \"local\"\n{sink}\n{}",
             self.state(),
             self.root,
-            self.source,
+            self.more,
         );
         fs::write(&path, text).unwrap();
         path
@@ -123,6 +133,9 @@ impl Host {
             .args(arguments)
             .current_dir(self.dir.path())
             .env_remove("CONFLUENCE_HOME");
+        for name in ["http_proxy", "https_proxy", "all_proxy"] {
+            command.env_remove(name).env_remove(name.to_uppercase());
+        }
         command
     }
 
