@@ -33,12 +33,18 @@ pub fn output(dir: &Path) -> PathBuf {
     dir.join("out/events.ndjson")
 }
 
+/// The binary that is measured, without input and with its output thrown away.
+pub fn command() -> Command {
+    let built = || env!("CARGO_BIN_EXE_confluence-audit-agent").into();
+    let mut command = Command::new(std::env::var_os("BENCH_AGENT").unwrap_or_else(built));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
 impl Agent {
     pub fn start(dir: &Path, once: bool) -> Result<Agent> {
         fs::create_dir_all(dir.join("out"))?;
-        let stderr = dir.join("stderr");
-        let built = || env!("CARGO_BIN_EXE_confluence-audit-agent").into();
-        let mut command = Command::new(std::env::var_os("BENCH_AGENT").unwrap_or_else(built));
+        let mut command = command();
         command.arg("run").arg("--files").arg(dir.join("log/*.audit.log"));
         command
             .arg("--sink")
@@ -47,10 +53,13 @@ impl Agent {
         if once {
             command.arg("--once");
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&stderr)?);
+        Agent::spawn(command, dir)
+    }
+
+    /// Starts any command of the agent; what it says goes to a file in `dir`.
+    pub fn spawn(mut command: Command, dir: &Path) -> Result<Agent> {
+        let stderr = dir.join("stderr");
+        command.stderr(fs::File::create(&stderr)?);
         let started = clock::monotonic();
         Ok(Agent {
             child: command.spawn()?,

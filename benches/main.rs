@@ -5,14 +5,18 @@
 //! | variable | what | default |
 //! |---|---|---|
 //! | `BENCH_DIR` | where data is written; `/dev/shm` takes the disk out of the picture | `target/tmp` |
-//! | `BENCH_BYTES` | size of the backlog | 1 GiB |
+//! | `BENCH_BYTES` | size of the backlog, such as `16MiB` | 1 GiB |
+//! | `BENCH_ROWS` | entities of a backfill | 1,000,000 |
 //! | `BENCH_AGENT` | another binary to measure, such as the last release | the one just built |
 //! | `BENCH_IDLE_S`, `BENCH_LATENCY_S` | how long these look | 60 |
 
 #[path = "../examples/audit_log_gen/lines.rs"]
 mod lines;
+#[path = "../examples/confluence_sim/sim.rs"]
+mod sim;
 
 mod agent;
+mod backfill;
 mod drain;
 mod idle;
 mod latency;
@@ -28,12 +32,13 @@ type Measure = fn() -> Result<()>;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let groups: [(&str, Measure); 5] = [
+    let groups: [(&str, Measure); 6] = [
         ("drain", drain::measure),
         ("memory", memory::measure),
         ("idle", idle::measure),
         ("latency", latency::measure),
         ("startup", startup::measure),
+        ("backfill", backfill::measure),
     ];
     println!("{:<58} {:>22} {:>22}", "what", "measured", "target");
     for (name, measure) in groups {

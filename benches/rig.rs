@@ -4,18 +4,21 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use confluence_audit_agent::config::units::parse_size;
+
 use crate::lines::{self, Lines};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 pub const MIB: u64 = 1 << 20;
 
-/// The number in an environment variable, or the default.
+/// The number or size in an environment variable, or the default.
 pub fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+    let Ok(text) = std::env::var(name) else {
+        return default;
+    };
+    let number = text.parse().ok().or_else(|| parse_size(&text).ok());
+    number.unwrap_or_else(|| panic!("`{name}={text}` is neither a number nor a size such as `16MiB`"))
 }
 
 /// A directory that goes when the measurement is over.

@@ -177,24 +177,28 @@ mod path_text {
     }
 }
 
-/// Ids are one string: 32 hexadecimal digits each.
+/// Ids are one string: base64 of their bytes, 16 each. There may be many.
 mod ids_text {
     use crate::record::EventId;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
     use std::borrow::Cow;
 
     pub fn serialize<S: Serializer>(ids: &[EventId], serializer: S) -> Result<S::Ok, S::Error> {
-        let digits: Vec<u8> = ids.iter().flat_map(|id| id.hex()).collect();
-        serializer.serialize_str(&String::from_utf8_lossy(&digits))
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.0.to_be_bytes()).collect();
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EventId>, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let digits = |chunk: &[u8]| u128::from_str_radix(std::str::from_utf8(chunk).ok()?, 16).ok();
-        let ids = text.as_bytes().chunks(32).map(|chunk| digits(chunk).map(EventId));
-        ids.collect::<Option<Vec<EventId>>>()
-            .filter(|_| text.len() % 32 == 0)
-            .ok_or_else(|| D::Error::custom("ids are not hexadecimal"))
+        let bytes = STANDARD_NO_PAD
+            .decode(text.as_bytes())
+            .map_err(D::Error::custom)?;
+        match bytes.as_chunks() {
+            (ids, []) => Ok(ids.iter().map(|id| EventId(u128::from_be_bytes(*id))).collect()),
+            _ => Err(D::Error::custom("ids are not 16 bytes each")),
+        }
     }
 }

@@ -26,15 +26,20 @@ pub enum Broken {
 
 /// `value`, sealed under `name`, and its sum.
 pub fn seal(name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
-    Ok(seal_text(super::VERSION, name, &serde_json::to_string(value)?))
+    seal_as(super::VERSION, name, value)
 }
 
-pub fn seal_text(version: u32, name: &[u8], value: &str) -> (Vec<u8>, u64) {
-    let sum = sum(version, name, value);
-    (
-        format!(r#"{{"version":{version},"sum":"{sum:016x}","value":{value}}}"#).into_bytes(),
-        sum,
-    )
+/// All in one buffer: a value may be large. The sum stands before the value and is known after it.
+fn seal_as(version: u32, name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
+    let mut bytes = format!(r#"{{"version":{version},"sum":""#).into_bytes();
+    let sum_at = bytes.len();
+    bytes.extend_from_slice(br#"0000000000000000","value":"#);
+    let value_at = bytes.len();
+    serde_json::to_writer(&mut bytes, value)?;
+    let sum = sum(version, name, &bytes[value_at..]);
+    bytes[sum_at..sum_at + 16].copy_from_slice(format!("{sum:016x}").as_bytes());
+    bytes.push(b'}');
+    Ok((bytes, sum))
 }
 
 /// The value in `bytes`, which were sealed under `name`, and its sum.
@@ -42,7 +47,7 @@ pub fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64)
     let damaged = |error: serde_json::Error| Broken::Damaged(error.to_string());
     let envelope: Envelope = serde_json::from_slice(bytes).map_err(damaged)?;
     let value = envelope.value.get();
-    let sum = sum(envelope.version, name, value);
+    let sum = sum(envelope.version, name, value.as_bytes());
     if envelope.sum != format!("{sum:016x}") {
         return Err(Broken::Damaged("its checksum does not match".to_owned()));
     }
@@ -54,12 +59,12 @@ pub fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64)
         .map_err(damaged)
 }
 
-fn sum(version: u32, name: &[u8], value: &str) -> u64 {
+fn sum(version: u32, name: &[u8], value: &[u8]) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&version.to_le_bytes());
     hash.update(&(name.len() as u64).to_le_bytes());
     hash.update(name);
-    hash.update(value.as_bytes());
+    hash.update(value);
     hash.digest()
 }
 
@@ -90,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_newer_value_is_told_from_a_damaged_one() {
-        let (bytes, _) = seal_text(super::super::VERSION + 1, b"name", r#"{"unknown":true}"#);
+        let value = serde_json::json!({"unknown": true});
+        let (bytes, _) = seal_as(super::super::VERSION + 1, b"name", &value).unwrap();
         assert_eq!(
             unseal::<Vec<u32>>(b"name", &bytes),
             Err(Broken::Newer(super::super::VERSION + 1))

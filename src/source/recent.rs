@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 
 /// 200,000 ids are some 8 MiB: an hour of 55 events a second.
 pub const IDS_MAX: usize = 200_000;
-/// A chunk is written to the checkpoint as a whole: 32 KiB at most.
+/// A chunk is written to the checkpoint as a whole: 22 KiB at most.
 const CHUNK_IDS_MAX: usize = 1024;
 
 /// Ids in chunks by the order in which they came.
@@ -52,10 +52,12 @@ impl Recent {
             }
             _ => {
                 self.changed.insert(self.next_key);
+                let mut ids = Vec::with_capacity(CHUNK_IDS_MAX);
+                ids.push(id);
                 self.chunks.push(IdChunk {
                     key: self.next_key,
                     newest_ms: at_ms,
-                    ids: vec![id],
+                    ids,
                 });
                 self.next_key += 1;
             }
@@ -68,25 +70,28 @@ impl Recent {
         self.known.len() > IDS_MAX + IDS_MAX / 8
     }
 
-    /// Forgets chunks whose events are all older than `before_ms`, and the first ones beyond [`IDS_MAX`]. Returns the time up to
-    /// which ids that were still wanted are forgotten, if any are.
+    /// Forgets chunks whose events are all older than `before_ms`, and beyond [`IDS_MAX`] those with the oldest events: what was
+    /// read of a window that turned out too large is newer than what is read next, and met again. Returns the time up to which
+    /// ids that were still wanted are forgotten, if any are.
     pub fn prune(&mut self, before_ms: i64) -> Option<i64> {
         let mut over = self.known.len().saturating_sub(IDS_MAX);
         let mut incomplete_to = None;
-        let (mut kept, mut dropped) = (Vec::new(), Vec::new());
-        for chunk in self.chunks.drain(..) {
-            if chunk.newest_ms < before_ms {
-                dropped.push(chunk);
-            } else if over > 0 {
-                over = over.saturating_sub(chunk.ids.len());
-                incomplete_to = incomplete_to.max(Some(chunk.newest_ms));
-                dropped.push(chunk);
-            } else {
-                kept.push(chunk);
+        if over > 0 {
+            let mut oldest_first: Vec<(i64, usize)> =
+                self.chunks.iter().map(|c| (c.newest_ms, c.ids.len())).collect();
+            oldest_first.sort_unstable();
+            for (newest_ms, ids) in oldest_first {
+                if over == 0 {
+                    break;
+                }
+                over = over.saturating_sub(ids);
+                incomplete_to = Some(newest_ms).filter(|newest_ms| *newest_ms >= before_ms);
             }
         }
-        self.chunks = kept;
-        for chunk in dropped {
+        let forget = |chunk: &mut IdChunk| {
+            chunk.newest_ms < before_ms || incomplete_to.is_some_and(|to_ms| chunk.newest_ms <= to_ms)
+        };
+        for chunk in self.chunks.extract_if(.., forget) {
             for id in &chunk.ids {
                 self.known.remove(id);
             }
@@ -143,6 +148,18 @@ mod tests {
         let mut recent = filled(0..1024);
         recent.prune(5000);
         assert_eq!(recent.changes(), (vec![], vec![0]));
+    }
+
+    #[test]
+    fn of_too_many_those_with_the_oldest_events_go_first() {
+        let mut recent = Recent::default();
+        let newer = IDS_MAX as u128..IDS_MAX as u128 + 2048;
+        for id in newer.clone().chain(0..IDS_MAX as u128) {
+            recent.insert(EventId(id), id as i64);
+        }
+        assert_eq!(recent.prune(0), Some(2047));
+        assert!(newer.clone().all(|id| recent.contains(EventId(id))));
+        assert!(!recent.contains(EventId(2047)) && recent.contains(EventId(2048)));
     }
 
     #[test]

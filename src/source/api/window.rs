@@ -34,6 +34,7 @@ pub struct Window {
     pub live: bool,
     rows: usize,
     newest_ms: Option<i64>,
+    oldest_ms: Option<i64>,
     /// How often each event was met: alike in everything, they are as many events.
     twins: HashMap<EventId, u32>,
 }
@@ -51,7 +52,10 @@ impl Window {
     /// Counts a row. Returns its id among its twins.
     pub fn row(&mut self, id: EventId, time_ms: Option<i64>) -> EventId {
         self.rows += 1;
-        self.newest_ms = self.newest_ms.max(time_ms.map(|time| time.min(self.to_ms)));
+        if let Some(time_ms) = time_ms.map(|time| time.clamp(self.from_ms, self.to_ms)) {
+            self.newest_ms = self.newest_ms.max(Some(time_ms));
+            self.oldest_ms = Some(self.oldest_ms.map_or(time_ms, |oldest| oldest.min(time_ms)));
+        }
         let count = self.twins.entry(id).or_default();
         *count += 1;
         id.twin(*count - 1)
@@ -117,10 +121,12 @@ impl Windows {
         }
     }
 
-    /// The window cannot be read as a whole: the next one begins where it did and is half as long. `false`: there is no shorter one.
+    /// The window cannot be read as a whole: the next one begins where it did and is half as long, or if it holds too many rows,
+    /// half as long as the stretch at its end that was read. `false`: there is no shorter one.
     pub fn halve(&mut self, window: &Window) -> bool {
         self.restarts += 1;
-        self.span_ms = ((window.to_ms - window.from_ms) / 2).max(1);
+        let read_from_ms = window.oldest_ms.filter(|_| window.too_large());
+        self.span_ms = ((window.to_ms - read_from_ms.unwrap_or(window.from_ms)) / 2).max(1);
         self.restarts <= RESTARTS_MAX
     }
 
@@ -186,6 +192,18 @@ mod tests {
         let half = windows.next(HOUR).unwrap();
         assert_eq!((half.from_ms, half.to_ms, half.live), (0, HOUR / 2, false));
         assert_eq!(windows.cursor.unwrap().at_ms, 0);
+    }
+
+    #[test]
+    fn a_window_with_far_too_many_rows_becomes_as_short_as_they_are_dense() {
+        let mut windows = Windows::new(None);
+        windows.begin_poll(0, 0);
+        let mut window = windows.next(HOUR).unwrap();
+        for row in 0..=ROWS_MAX as i64 {
+            window.row(EventId(row as u128), Some(HOUR - row));
+        }
+        assert!(windows.halve(&window));
+        assert_eq!(windows.next(HOUR).unwrap().to_ms, ROWS_MAX as i64 / 2);
     }
 
     #[test]
