@@ -123,6 +123,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         readers: names,
         commits: common.commits,
         ended: ended_here,
+        start_anew: false,
     })
 }
 
