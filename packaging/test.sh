@@ -43,13 +43,13 @@ target/tools/hadolint/bin/hadolint packaging/Containerfile
 tree() {
     local include=systemd,systemd-sysv,dbus,procps
     [ "${1#*-}" = deb ] || include=$include,rpm,dnf
-    [ -s $trees/$1.tar ] || mmdebstrap --quiet --variant=minbase --include=$include --aptopt='APT::Install-Recommends "false"' \
-        "${1%-*}" $trees/$1.tar.new
-    [ -s $trees/$1.tar ] || mv $trees/$1.tar.new $trees/$1.tar
+    [ -s "$trees/$1.tar" ] && return
+    mmdebstrap --quiet --variant=minbase --include=$include --aptopt='APT::Install-Recommends "false"' "${1%-*}" "$trees/new.tar"
+    mv "$trees/new.tar" "$trees/$1.tar"
 }
 say "trees of ${machines[*]}, beside the build"
 mkdir -p $trees
-(for each in "${machines[@]}"; do tree "$each" || exit 1; done) >$trees/log 2>&1 &
+(for each in "${machines[@]}"; do tree "$each"; done) >$trees/log 2>&1 &
 making=$!
 
 packaging/build.sh $out

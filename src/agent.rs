@@ -89,6 +89,8 @@ struct Running {
     ended: UnboundedReceiver<Ended>,
     readers_left: usize,
     sinks_left: usize,
+    /// After an orderly end the next process is to go on.
+    start_anew: bool,
 }
 
 struct SinkThread {
@@ -143,6 +145,10 @@ impl Running {
                     tick_at = Instant::now() + service.tick(&self);
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
+                    Some(None) if self.start_anew && deadline.is_none() => {
+                        deadline = Some(Instant::now() + grace);
+                        self.gates.iter().for_each(|gate| gate.stop());
+                    }
                     Some(None) => {}
                     Some(Some(code)) => break code,
                     None => break exit::INTERNAL,
@@ -191,6 +197,14 @@ impl Running {
                 stream,
                 read: Ok(read),
             } => {
+                if read.start_anew {
+                    tracing::warn!(
+                        stage,
+                        trouble = read.trouble,
+                        "the directory may be there and out of this process's sight; ending, for the next one to look"
+                    );
+                    self.start_anew = true;
+                }
                 self.readers[stream].1 = Some(read);
                 self.readers_left -= 1;
                 if self.readers_left == 0 {
@@ -207,7 +221,13 @@ impl Running {
                 }
                 None
             }
-            What::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => Some(exit::OK),
+            What::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
+                Some(if self.start_anew {
+                    exit::TRY_AGAIN
+                } else {
+                    exit::OK
+                })
+            }
             What::Sink(Err(error)) => {
                 tracing::error!(stage, %error, "a sink has failed; ending, to start again from the checkpoint");
                 Some(exit::TRY_AGAIN)

@@ -145,6 +145,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         readers: names,
         commits: common.commits,
         ended: ended_here,
+        start_anew: false,
     })
 }
 

@@ -40,6 +40,8 @@ pub struct Read {
     pub events: u64,
     pub unreadable: u64,
     pub trouble: Option<String>,
+    /// There is more to be had, for another process.
+    pub start_anew: bool,
 }
 
 impl Reader {
@@ -49,6 +51,7 @@ impl Reader {
         let mut next_sweep = clock::monotonic();
         let mut last_event: Option<Instant> = None;
         let mut known = 0;
+        let mut start_anew = false;
         while !self.gate.stopped() {
             let now = clock::monotonic();
             if self.gate.take_sweep() || now >= next_sweep {
@@ -78,6 +81,10 @@ impl Reader {
                 Turn::More if came > 0 => last_event = Some(now),
                 Turn::More => {}
                 Turn::Idle | Turn::Until(_) if self.once && self.drained() => break,
+                Turn::Idle if self.files.view_is_stale(now) => {
+                    start_anew = true;
+                    break;
+                }
                 Turn::Idle if last_event.is_some_and(|last| now.duration_since(last) < 2 * COALESCE) => {
                     self.gate.rest(now + COALESCE);
                 }
@@ -99,6 +106,7 @@ impl Reader {
             events: stage.events,
             unreadable: stage.unreadable,
             trouble: self.health().map(str::to_owned),
+            start_anew,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the agent tells the service manager that started it.
 
-use crate::rig::{Agent, Host, Writer, file_name};
+use crate::rig::{Agent, Host, SOON, Writer, file_name, judge, skipped};
 use confluence_audit_agent::clock;
 use std::cell::RefCell;
 use std::fs;
@@ -134,4 +134,42 @@ fn a_stage_that_waits_is_alive() {
     });
     assert_eq!(agent.said("does not go on"), 0, "{}", agent.stderr());
     agent.kill();
+}
+
+/// What a service sees of a directory that is deleted and made again is the deleted one: all of it is delivered, and the next
+/// process sees the new one.
+#[test]
+fn a_dead_mount_ends_the_process_for_the_next_to_see_more() {
+    let bind = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        "mount --bind real \"$0/log\"; exec \"$@\"",
+    ];
+    let may = Command::new("unshare").args(["--mount", "true"]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        return skipped("this process may not have mounts of its own");
+    }
+    let host = Host::new();
+    let real = host.path("real/audit");
+    fs::create_dir_all(&real).unwrap();
+    let mut writer = Writer::new(&real, 61);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    let home = host.home();
+    let wrapper = [&bind[..], &[home.to_str().unwrap()]].concat();
+    let mut agent = host.start_as(&wrapper);
+    agent.until("it reads through the mount", || host.delivered() == 10);
+    writer.append(&file, 10);
+    fs::remove_dir_all(host.path("real")).unwrap();
+    assert_eq!(agent.wait(SOON).code(), Some(75), "{}", agent.stderr());
+    assert_eq!(agent.said("out of this process's sight"), 1, "{}", agent.stderr());
+    fs::create_dir_all(&real).unwrap();
+    let file = writer.create(&file_name(5, 1));
+    writer.append(&file, 10);
+    let mut agent = host.start_as(&wrapper);
+    agent.until("it reads the new one", || host.delivered() == 30);
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
 }

@@ -15,6 +15,7 @@ pub mod tail;
 mod tracked;
 mod trouble;
 mod vanished;
+mod view;
 pub mod wake;
 
 use crate::config::FilesConfig;
@@ -38,6 +39,8 @@ pub struct Files {
     pending: Progress,
     health: Option<String>,
     told: HashSet<String>,
+    /// When another process is to look for a directory that this one cannot see.
+    view_ends: Option<Instant>,
 }
 
 /// A directory that is read. Its files are one sequence.
@@ -101,6 +104,7 @@ impl Files {
             pending: Progress::default(),
             health: None,
             told: HashSet::new(),
+            view_ends: None,
         };
         for entry in entries {
             let folder = files.folder(entry.path.parent().unwrap_or(&entry.path));

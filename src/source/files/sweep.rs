@@ -26,6 +26,7 @@ impl Files {
         let mut trouble = places.is_empty().then(|| self.nothing_there());
         let mut audit_files = 0;
         let mut looked_at = Vec::new();
+        let mut missing = Vec::new();
         for place in group_by_dir(places) {
             let folder = self.folder(&place.0);
             match Directory::open(&place.0).and_then(|dir| Ok((dir.list()?, dir))) {
@@ -39,9 +40,11 @@ impl Files {
                 Err(error) => {
                     self.folders[folder].open = None;
                     trouble.get_or_insert(reason(&place.0, &error, self.config.sweep_interval));
+                    missing.push(place.0);
                 }
             }
         }
+        self.judge_view(&missing, now);
         self.care_for_vanished(&looked_at, now, now_ms);
         if !looked_at.is_empty() {
             self.fresh = false;
