@@ -81,6 +81,9 @@ pub struct ApiCursor {
     pub start_ms: i64,
     /// The ids of all events since then that were delivered are known.
     pub ids_from_ms: i64,
+    /// It was read in the way of a Data Center before 7.5.
+    #[serde(default)]
+    pub legacy: bool,
     /// The expiry of the token that was warned of, and how many days ahead.
     #[serde(default)]
     pub warned: Option<(i64, u32)>,

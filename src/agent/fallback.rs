@@ -189,7 +189,7 @@ impl Fallback {
     pub fn settled(&self) -> bool {
         self.api.as_ref().is_some_and(|api| {
             let asked_enough = api.needs_a_person() || api.failures() > ONCE_FAILURES_MAX;
-            api.caught_up() || asked_enough
+            api.poll_is_over() || asked_enough
         })
     }
 

@@ -61,9 +61,6 @@ impl Poller {
                     }
                     self.api.page_read(page, now());
                     stage.prune_ids(&mut self.api);
-                    if self.api.caught_up() {
-                        stage.forget_standing();
-                    }
                 }
                 Some(Step::Wait(until)) => sleep_until = Some(until),
             }
@@ -74,7 +71,12 @@ impl Poller {
             stage.hand_over(self.api.progress());
             match sleep_until {
                 Some(_) if self.once && self.drained() => break,
-                Some(until) => self.gate.sleep(until),
+                Some(until) => {
+                    if self.api.caught_up() {
+                        stage.forget_standing();
+                    }
+                    self.gate.sleep(until);
+                }
                 None => {}
             }
         }
@@ -89,6 +91,6 @@ impl Poller {
 
     /// Whether nothing more is to be had now.
     fn drained(&self) -> bool {
-        self.api.caught_up() || self.api.needs_a_person() || self.api.failures() > ONCE_FAILURES_MAX
+        self.api.poll_is_over() || self.api.needs_a_person() || self.api.failures() > ONCE_FAILURES_MAX
     }
 }

@@ -15,8 +15,9 @@ fn host(sim: &Sim) -> Host {
     fs::write(&token, ADMIN_TOKEN).unwrap();
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     host.source += &format!(
-        "mode = \"auto\"\nurl = {:?}\npersonal_access_token = {{ file = {token:?} }}\npoll_interval = \"1s\"\n\
+        "mode = \"auto\"\nhome = {:?}\nurl = {:?}\npersonal_access_token = {{ file = {token:?} }}\npoll_interval = \"1s\"\n\
          probe_interval = \"1s\"\nsilent_after = \"2s\"\nunusable_after = \"1s\"\nreturn_after = \"1s\"\n",
+        host.home(),
         sim.url()
     );
     host

@@ -45,6 +45,17 @@ pub fn asked_delay(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     Some(seconds(interval * (1.0 / fill).ceil()))
 }
 
+/// What the headers of an answer that was given ask for, if no further one would be.
+pub fn asked_pause(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
+    let left = headers
+        .get("x-ratelimit-remaining")?
+        .to_str()
+        .ok()
+        .and_then(number)?;
+    let delay = asked_delay(headers, now_ms).filter(|_| left < 1.0)?;
+    Some(delay.min(DELAY_MAX))
+}
+
 /// The wait after so many failures in a row (from 1). `random` is from 0 to 1.
 pub fn back_off(failures: u32, asked: Option<Duration>, random: f64) -> Duration {
     let random = if (0.0..=1.0).contains(&random) {

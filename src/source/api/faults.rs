@@ -11,6 +11,9 @@ const CREDENTIALS_LOOKED_AT: Duration = Duration::from_secs(5);
 /// After faults that a person has to mend: first this long, then [`SLOW`]. Trying often locks accounts.
 const SLOW_FIRST: Duration = Duration::from_secs(60);
 const SLOW: Duration = Duration::from_secs(15 * 60);
+/// After so many the window is begun anew.
+const FAILURES_OF_A_PAGE: u32 = 3;
+
 impl Api {
     pub(super) fn held_back(&mut self, now: Instant) -> Option<Instant> {
         let at = self.not_before.filter(|at| now < *at)?;
@@ -42,6 +45,7 @@ impl Api {
     pub(super) fn end_poll(&mut self, what: String, now: Now) -> Step {
         self.reading = None;
         self.windows.abandon();
+        self.poll_failed = true;
         self.trouble(what);
         let at = now.monotonic + self.interval;
         self.next_poll = Some(at);
@@ -59,18 +63,13 @@ impl Api {
                 );
                 return Step::Again;
             }
-            Class::NotFound { .. }
-                if self.endpoint.route == Route::Auditing && !self.endpoint.route_known =>
-            {
-                // Older than 7.5, perhaps.
+            // Older than 7.5, perhaps; not if it was read by the newer way before.
+            Class::NotFound { .. } if self.endpoint.may_be_legacy(self.saved_cursor) => {
                 self.endpoint.route = Route::Legacy;
                 self.reading = None;
                 return Step::Again;
             }
-            Class::NotFound { .. } if self.endpoint.route == Route::Legacy && !self.endpoint.route_known => {
-                self.endpoint.route = Route::Auditing;
-                self.reading = None;
-            }
+            _ if self.endpoint.not_legacy_either() => self.reading = None,
             _ => {}
         }
         self.trouble(class.message());
@@ -80,6 +79,10 @@ impl Api {
         } else {
             let asked = answer.and_then(|answer| delay::asked_delay(&answer.headers, now.ms));
             self.failures += 1;
+            // What the server refuses for good may be the page's cursor.
+            if self.failures.is_multiple_of(FAILURES_OF_A_PAGE) {
+                self.reading = None;
+            }
             delay::back_off(self.failures, asked, random())
         };
         let at = now.monotonic + pause;
@@ -105,7 +108,7 @@ impl Api {
 
     pub(super) fn recovered(&mut self) {
         (self.failures, self.slow_failures, self.not_before) = (0, 0, None);
-        if self.health.take().is_some() {
+        if !self.poll_failed && self.health.take().is_some() {
             tracing::info!(source = self.source, "the audit API answers again");
         }
         if !self.endpoint.route_known && self.endpoint.base.is_some() {

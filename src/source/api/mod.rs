@@ -25,7 +25,7 @@ use crate::record::{EventId, Record};
 use crate::source::recent::Recent;
 use answer::Class;
 use own::Own;
-use page::{Next, Page};
+use page::{Next, Page, Route};
 use question::{Endpoint, Reading};
 use server_clock::ServerClock;
 use std::time::{Duration, Instant};
@@ -90,6 +90,8 @@ pub struct Api {
     failures: u32,
     /// Faults in a row that a person has to mend.
     slow_failures: u32,
+    /// The last poll did not reach its end for a reason that is not one request's.
+    poll_failed: bool,
     health: Option<String>,
     /// To the present, in this poll.
     way: Option<Way>,
@@ -127,6 +129,7 @@ impl Api {
             not_before: None,
             failures: 0,
             slow_failures: 0,
+            poll_failed: false,
             health: None,
             way: None,
             next_expiry: None,
@@ -150,11 +153,11 @@ impl Api {
             return self.find_base(now).await;
         }
         if self.reading.is_none() {
+            if self.begun && self.expiry_due(begun) {
+                self.look_at_expiry(begun).await;
+            }
             if !self.windows.polling() {
                 if let Some(at) = self.next_poll.filter(|at| begun.monotonic < *at) {
-                    if self.expiry_due(begun) {
-                        self.look_at_expiry(begun).await;
-                    }
                     return Step::Wait(at);
                 }
                 self.begin_poll(begun);
@@ -228,13 +231,15 @@ impl Api {
     }
 
     fn end_ms(&self, now: Now) -> i64 {
-        self.clock.present_ms(now) - self.behind.as_millis() as i64
+        self.clock.bounds_ms(now).0 - self.behind.as_millis() as i64
     }
 
     fn begin_poll(&mut self, now: Now) {
-        let reconcile = self.next_reconcile.is_some_and(|at| now.monotonic >= at);
-        if reconcile || self.next_reconcile.is_none() {
+        // The first poll looks back as far: when the process before did so last is not known.
+        let reconcile = self.next_reconcile.is_none_or(|at| now.monotonic >= at);
+        if reconcile {
             self.next_reconcile = Some(now.monotonic + self.config.reconcile);
+            self.endpoint.look_for_upgrade();
         }
         let lookback = if reconcile {
             self.kept()
@@ -263,20 +268,23 @@ impl Api {
         let first = self.clock.difference_ms().is_none();
         self.clock.learn(answer.header("date"), now);
         self.own.learn(answer.header("x-ausername"));
-        if class != Class::Ok {
-            return self.failed(class, Some(&answer), now);
-        }
         let apart = self
             .clock
             .difference_ms()
             .is_some_and(|ms| ms.abs() > CLOCK_DIFFERENCE_MAX_MS);
-        if first && apart && self.saved_cursor.is_none() {
-            // The first window was chosen by a clock that is not the server's.
-            self.windows = Windows::new(None);
+        let begin_anew = first && apart;
+        if begin_anew {
+            // The window was chosen by a clock that is not the server's.
+            self.windows = Windows::new(self.saved_cursor);
             (self.reading, self.next_poll) = (None, None);
+        }
+        if class != Class::Ok {
+            return self.failed(class, Some(&answer), now);
+        }
+        if begin_anew {
             return Step::Again;
         }
-        let pause = delay::asked_delay(&answer.headers, now.ms);
+        let pause = delay::asked_pause(&answer.headers, now.ms);
         match Page::parse(self.endpoint.route, answer.body, asked) {
             Err(error) => self.failed(answer::not_a_page(error), None, now),
             Ok(page) => {
@@ -284,7 +292,14 @@ impl Api {
                 if let Some(pause) = pause {
                     self.not_before = Some(now.monotonic + pause);
                 }
-                match self.reading.as_ref().and_then(|reading| reading.repeated(&page)) {
+                let Some(reading) = &self.reading else {
+                    return Step::Again;
+                };
+                if reading.leads_back(&page) {
+                    let what = "the audit API gave the same page twice, so its pages have no end; the next poll tries again";
+                    return self.end_poll(what.to_owned(), now);
+                }
+                match reading.repeated(&page) {
                     Some(repeated) => {
                         self.begun = true;
                         Step::Page { page, repeated }
@@ -344,29 +359,33 @@ impl Api {
         let Some(reading) = &mut self.reading else { return };
         let next = reading.page_read(&page);
         self.client.recycle(page.body);
-        match next {
-            Err(error) => {
-                self.end_poll(error, now);
+        if reading.window.outside > 0 {
+            let what = "the audit API gives events of other times than were asked for; see that no proxy or cache answers in its place";
+            self.end_poll(what.to_owned(), now);
+        } else if next == Next::End {
+            let window = self
+                .reading
+                .take()
+                .map(|reading| reading.window)
+                .unwrap_or_default();
+            let past_ms = self.clock.bounds_ms(now).1;
+            self.windows
+                .finish(&window, past_ms - self.behind.as_millis() as i64);
+            self.poll_failed = false;
+            self.recovered();
+            let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
+            if let Some(way) = &mut self.way {
+                way.tell(&self.source, &self.windows, rows, present_ms, now);
             }
-            Ok(Next::End) => {
-                let window = self
-                    .reading
-                    .take()
-                    .map(|reading| reading.window)
-                    .unwrap_or_default();
-                self.windows.finish(&window);
-                let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
-                if let Some(way) = &mut self.way {
-                    way.tell(&self.source, &self.windows, rows, present_ms, now);
-                }
-                // As many rows as configured again, by and by.
-                self.limit = (self.limit * 2).min(self.config.page_size);
+            // As many rows as configured again, by and by.
+            self.limit = (self.limit * 2).min(self.config.page_size);
+        } else if reading.window.too_large() {
+            if !self.windows.halve(&reading.window) {
+                let what =
+                    "the windows of the audit API cannot be made short enough; the next poll tries again";
+                self.end_poll(what.to_owned(), now);
             }
-            Ok(_) if reading.window.too_large() => {
-                self.windows.halve(&reading.window);
-                self.reading = None;
-            }
-            Ok(_) => {}
+            self.reading = None;
         }
     }
 
@@ -387,9 +406,9 @@ impl Api {
             .unwrap_or(i64::MAX)
             .min(cursor.at_ms)
             .saturating_sub(kept);
-        if let Some(incomplete_to_ms) = recent.prune(before_ms) {
-            cursor.ids_from_ms = cursor.ids_from_ms.max(incomplete_to_ms + 1);
-        }
+        let incomplete_to_ms = recent.prune(before_ms);
+        let known_from_ms = incomplete_to_ms.map_or(before_ms, |to_ms| to_ms + 1);
+        cursor.ids_from_ms = cursor.ids_from_ms.max(known_from_ms);
     }
 
     /// What happened to the agent itself, as events.
@@ -399,6 +418,10 @@ impl Api {
 
     /// What has changed since the last call; it may be checkpointed once every row handed out is delivered.
     pub fn progress(&mut self) -> Progress {
+        let legacy = self.endpoint.route == Route::Legacy;
+        if let Some(cursor) = self.windows.cursor.as_mut().filter(|_| self.endpoint.route_known) {
+            cursor.legacy = legacy;
+        }
         let cursor = self
             .windows
             .cursor
@@ -414,7 +437,12 @@ impl Api {
 
     /// Whether the last poll has reached the present.
     pub fn caught_up(&self) -> bool {
-        self.next_poll.is_some() && self.reading.is_none() && !self.windows.polling() && self.health.is_none()
+        self.poll_is_over() && self.health.is_none()
+    }
+
+    /// Whether the last poll has ended, well or not.
+    pub fn poll_is_over(&self) -> bool {
+        self.next_poll.is_some() && self.reading.is_none() && !self.windows.polling()
     }
 
     /// Why the source cannot do its work at the moment, if so.

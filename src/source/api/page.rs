@@ -61,6 +61,8 @@ struct Paging<'a> {
 struct Results<'a> {
     #[serde(borrow)]
     results: Vec<&'a RawValue>,
+    /// What the server took for it: it may give fewer rows than it was asked for.
+    limit: Option<usize>,
     #[serde(borrow, rename = "_links")]
     links: Option<Links<'a>>,
 }
@@ -107,7 +109,12 @@ impl Page {
                 (place(&entities), next)
             }
             Route::Legacy | Route::Cloud => {
-                let Results { results, links } = serde_json::from_str(text)?;
+                let Results {
+                    results,
+                    limit: taken,
+                    links,
+                } = serde_json::from_str(text)?;
+                let limit = taken.unwrap_or(limit).min(limit);
                 let linked = links.is_some_and(|links| links.next.is_some_and(|next| next.get() != "null"));
                 let next = match (linked, results.len() < limit) {
                     _ if results.is_empty() => Next::End,

@@ -4,6 +4,7 @@ use super::page::{Next, Page, Route};
 use super::window::Window;
 use super::{answer, cloud_id};
 use crate::config::{ApiConfig, Product};
+use crate::position::ApiCursor;
 use std::collections::HashSet;
 use url::Url;
 
@@ -45,6 +46,28 @@ impl Endpoint {
         endpoint
     }
 
+    /// Whether a 404 may mean that this Confluence is older than 7.5.
+    pub fn may_be_legacy(&self, saved: Option<ApiCursor>) -> bool {
+        let never_newer = saved.is_none_or(|cursor| cursor.legacy);
+        self.route == Route::Auditing && !self.route_known && never_newer
+    }
+
+    /// An answer that is none has come: if it was a try of the legacy way, that is over.
+    pub fn not_legacy_either(&mut self) -> bool {
+        let tried = self.route == Route::Legacy && !self.route_known;
+        if tried {
+            self.route = Route::Auditing;
+        }
+        tried
+    }
+
+    /// A Confluence that was older than 7.5 may have been upgraded.
+    pub fn look_for_upgrade(&mut self) {
+        if self.route == Route::Legacy {
+            (self.route, self.route_known) = (Route::Auditing, false);
+        }
+    }
+
     /// The cloud id is known, and with it where scoped tokens are used.
     pub fn found(&mut self, id: &str) {
         if let Some(gateway) = &self.gateway {
@@ -67,6 +90,8 @@ pub struct Reading {
     pub window: Window,
     pub paging: Paging,
     cursors: HashSet<String>,
+    /// Hashes of the rows of the page before, where pages follow by cursors.
+    page_before: Vec<u64>,
 }
 
 impl Reading {
@@ -81,6 +106,7 @@ impl Reading {
                 },
             },
             cursors: HashSet::new(),
+            page_before: Vec::new(),
         }
     }
 
@@ -126,6 +152,21 @@ impl Reading {
         url
     }
 
+    /// Whether the page leads back: its cursor was met before, or it is the page before once more.
+    pub fn leads_back(&self, page: &Page) -> bool {
+        let Paging::Cursor(_) = self.paging else {
+            return false;
+        };
+        let again = match &page.next {
+            Next::Cursor(cursor) => self.cursors.contains(cursor),
+            _ => false,
+        };
+        // Rows that are alike in everything may fill two pages; different ones come but once.
+        let hashes = page.hashes(0..page.len());
+        let different = hashes.iter().any(|hash| *hash != hashes[0]);
+        again || different && hashes == self.page_before
+    }
+
     /// How many rows at the head of the page stood at the end of the one before; `None`: others stand there.
     pub fn repeated(&self, page: &Page) -> Option<usize> {
         match &self.paging {
@@ -137,8 +178,8 @@ impl Reading {
         }
     }
 
-    /// Sets what to ask for after this page. An error says why that leads nowhere.
-    pub fn page_read(&mut self, page: &Page) -> Result<Next, String> {
+    /// Sets what to ask for after this page.
+    pub fn page_read(&mut self, page: &Page) -> Next {
         let repeated = self.repeated(page).unwrap_or(0);
         let next = if page.len() == repeated {
             Next::End
@@ -148,12 +189,8 @@ impl Reading {
         match &next {
             Next::End => {}
             Next::Cursor(cursor) => {
-                if !self.cursors.insert(cursor.clone()) {
-                    return Err(
-                        "the audit API gave the same page cursor twice, so its pages have no end; the next poll tries again"
-                            .to_owned(),
-                    );
-                }
+                self.cursors.insert(cursor.clone());
+                self.page_before = page.hashes(0..page.len());
                 self.paging = Paging::Cursor(Some(cursor.clone()));
             }
             Next::Offset | Next::Maybe => {
@@ -169,7 +206,7 @@ impl Reading {
                 };
             }
         }
-        Ok(next)
+        next
     }
 }
 
@@ -212,14 +249,14 @@ mod tests {
         let mut reading = Reading::new(window(), Route::Cloud);
         let next = "\"next\":\"/x\"";
         assert_eq!(reading.repeated(&page(0..10, next)), Some(0));
-        reading.page_read(&page(0..10, next)).unwrap();
+        reading.page_read(&page(0..10, next));
         assert!(matches!(reading.paging, Paging::Offset { at: 2, .. }));
         // Nothing came between; one row came; the server lost rows.
         assert_eq!(reading.repeated(&page(2..12, next)), Some(8));
         assert_eq!(reading.repeated(&page(1..11, next)), None);
         assert_eq!(reading.repeated(&page(2..6, next)), None);
         // Nothing new: the end, whatever the links say.
-        assert_eq!(reading.page_read(&page(2..10, next)).unwrap(), Next::End);
+        assert_eq!(reading.page_read(&page(2..10, next)), Next::End);
     }
 
     #[test]
@@ -227,12 +264,8 @@ mod tests {
         let answer = r#"{"entities":[{}],"pagingInfo":{"lastPage":false,"nextPageCursor":"1,2"}}"#;
         let page = || Page::parse(Route::Auditing, answer.into(), 1).unwrap();
         let mut reading = Reading::new(window(), Route::Auditing);
-        reading.page_read(&page()).unwrap();
-        assert!(
-            reading
-                .page_read(&page())
-                .unwrap_err()
-                .contains("same page cursor")
-        );
+        assert!(!reading.leads_back(&page()));
+        reading.page_read(&page());
+        assert!(reading.leads_back(&page()));
     }
 }

@@ -27,6 +27,12 @@ impl ServerClock {
         }
     }
 
+    /// The later and the earlier of both clocks: a `Date` may be a cache's, and the host's clock may be anything.
+    pub fn bounds_ms(&self, now: Now) -> (i64, i64) {
+        let server_ms = self.present_ms(now);
+        (server_ms.max(now.ms), server_ms.min(now.ms))
+    }
+
     /// By how much the server was ahead of the host when it last answered.
     pub fn difference_ms(&self) -> Option<i64> {
         self.learned.map(|(date_ms, at)| date_ms - at.ms)

@@ -15,6 +15,9 @@ const SPAN_MS_MAX: i64 = 10 * 365 * 86_400_000;
 /// Rows kept coming into a window while it was read, down to the shortest one.
 const RESTARTS_MAX: u32 = 40;
 
+/// A server may round the ends of a window.
+const OUTSIDE_MS: i64 = 1_000;
+
 /// All windows of a source.
 pub struct Windows {
     /// `None`: nothing was ever asked for.
@@ -23,6 +26,8 @@ pub struct Windows {
     /// Where the next window of this poll begins.
     next_from_ms: Option<i64>,
     restarts: u32,
+    /// Of the newest row ever seen: the server's time is at least that.
+    seen_ms: i64,
 }
 
 /// One stretch of time, both ends included.
@@ -33,6 +38,8 @@ pub struct Window {
     /// It reaches to the present.
     pub live: bool,
     rows: usize,
+    /// Rows of other times than were asked for.
+    pub outside: usize,
     newest_ms: Option<i64>,
     oldest_ms: Option<i64>,
     /// How often each event was met: alike in everything, they are as many events.
@@ -52,6 +59,8 @@ impl Window {
     /// Counts a row. Returns its id among its twins.
     pub fn row(&mut self, id: EventId, time_ms: Option<i64>) -> EventId {
         self.rows += 1;
+        let asked_for = self.from_ms - OUTSIDE_MS..=self.to_ms + OUTSIDE_MS;
+        self.outside += usize::from(time_ms.is_some_and(|time| !asked_for.contains(&time)));
         if let Some(time_ms) = time_ms.map(|time| time.clamp(self.from_ms, self.to_ms)) {
             self.newest_ms = self.newest_ms.max(Some(time_ms));
             self.oldest_ms = Some(self.oldest_ms.map_or(time_ms, |oldest| oldest.min(time_ms)));
@@ -66,7 +75,7 @@ impl Window {
     }
 
     pub fn too_large(&self) -> bool {
-        self.rows > ROWS_MAX && self.to_ms > self.from_ms
+        self.rows > ROWS_MAX && self.to_ms > self.from_ms + 1
     }
 }
 
@@ -77,6 +86,7 @@ impl Windows {
             span_ms: FIRST_SPAN_MS,
             next_from_ms: None,
             restarts: 0,
+            seen_ms: i64::MIN,
         }
     }
 
@@ -86,6 +96,7 @@ impl Windows {
             at_ms: start_ms,
             start_ms,
             ids_from_ms: start_ms,
+            legacy: false,
             warned: None,
         });
         let known_from_ms = cursor.ids_from_ms.max(cursor.start_ms).min(cursor.at_ms);
@@ -93,7 +104,8 @@ impl Windows {
         self.restarts = 0;
     }
 
-    /// The next window of the poll; `present_ms` is the server's time. `None`: the poll is over.
+    /// The next window of the poll; it does not reach beyond `present_ms`, the later of what is believed to be the
+    /// present. `None`: the poll is over.
     pub fn next(&self, present_ms: i64) -> Option<Window> {
         let from_ms = self.next_from_ms?;
         let cursor_ms = self.cursor.map_or(from_ms, |cursor| cursor.at_ms);
@@ -102,16 +114,18 @@ impl Windows {
         Some(Window::new(from_ms, to_ms, to_ms == end_ms))
     }
 
-    /// Everything in the window has been handed on.
-    pub fn finish(&mut self, window: &Window) {
+    /// Everything in the window has been handed on. `past_ms`, the earlier of what is believed to be the present, is past for
+    /// sure: beyond it, and beyond the newest row, rows may still come.
+    pub fn finish(&mut self, window: &Window, past_ms: i64) {
         let Some(cursor) = &mut self.cursor else { return };
         self.restarts = 0;
+        self.seen_ms = self.seen_ms.max(window.newest_ms.unwrap_or(i64::MIN));
         if window.live {
             // Not to its end: by the clock of another node the present may be a little earlier.
             cursor.at_ms = cursor.at_ms.max(window.newest_ms.unwrap_or(cursor.at_ms));
             self.next_from_ms = None;
         } else {
-            cursor.at_ms = cursor.at_ms.max(window.to_ms);
+            cursor.at_ms = cursor.at_ms.max(window.to_ms.min(past_ms.max(self.seen_ms)));
             self.next_from_ms = Some(window.to_ms);
         }
         if window.rows < ROWS_MAX / 8 {
@@ -164,7 +178,7 @@ mod tests {
             assert!(window.to_ms > at && window.to_ms <= 100 * HOUR);
             at = window.to_ms;
             window.row(EventId(count), Some(at - 1));
-            windows.finish(&window);
+            windows.finish(&window, 100 * HOUR);
             count += 1;
         }
         assert_eq!(at, 100 * HOUR);
@@ -175,7 +189,7 @@ mod tests {
             windows.begin_poll(0, 5);
             let window = windows.next(hours * HOUR).unwrap();
             assert_eq!((window.from_ms, window.to_ms), (100 * HOUR - 6, hours * HOUR));
-            windows.finish(&window);
+            windows.finish(&window, hours * HOUR);
             assert!(windows.next(hours * HOUR).is_none());
         }
     }
@@ -219,6 +233,7 @@ mod tests {
             at_ms: 1000 * HOUR,
             start_ms: 0,
             ids_from_ms: 0,
+            legacy: false,
             warned: None,
         };
         let mut windows = Windows::new(Some(cursor));
@@ -226,8 +241,33 @@ mod tests {
             windows.begin_poll(0, HOUR);
             let window = windows.next(present).unwrap();
             assert_eq!((window.from_ms, window.to_ms), (999 * HOUR, 1000 * HOUR));
-            windows.finish(&window);
+            windows.finish(&window, present);
             assert_eq!(windows.cursor, Some(cursor));
         }
+    }
+
+    #[test]
+    fn f29_a_clock_that_is_ahead_does_not_take_the_cursor_with_it() {
+        let mut windows = Windows::new(None);
+        windows.begin_poll(0, 0);
+        // One clock says 10 hours, the other a thousand; the newest row is an hour before the first.
+        while let Some(mut window) = windows.next(1000 * HOUR) {
+            if (window.from_ms..=window.to_ms).contains(&(9 * HOUR)) {
+                window.row(EventId(1), Some(9 * HOUR));
+            }
+            windows.finish(&window, 10 * HOUR);
+        }
+        assert!(windows.cursor.unwrap().at_ms <= 10 * HOUR);
+    }
+
+    #[test]
+    fn the_shortest_window_is_not_halved_for_ever() {
+        let mut window = Window::new(5, 6, false);
+        for row in 0..=ROWS_MAX as u128 {
+            window.row(EventId(row), Some(5));
+        }
+        assert!(!window.too_large());
+        window.row(EventId(0), Some(5000));
+        assert_eq!(window.outside, 1);
     }
 }

@@ -179,7 +179,7 @@ fn cloud_with_a_classic_token() {
     host.set("page_size", "10");
     reads_what_is_new(&sim, &host, true);
     let basic = |seen: &crate::simulator::sim::Seen| seen.authorization.is_basic(ADMIN_EMAIL, ADMIN_TOKEN);
-    assert!(sim.requests().iter().all(|seen| basic(seen)));
+    assert!(sim.requests().iter().all(basic));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod binary;
 mod cadence;
 mod random;
 mod secrets;
+mod unlucky;
 mod windows;
 mod wire;
 

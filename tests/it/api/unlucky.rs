@@ -1,0 +1,158 @@
+//! What a review found: clocks, credentials, caches and restarts in unlucky combinations.
+
+use super::*;
+use crate::simulator::sim::Fault;
+use std::io::{Read, Write};
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn f37_a_longer_overlap_repeats_nothing() {
+    let sim = Sim::data_center().unwrap();
+    sim.configure(|options| options.searches_are_audited = false);
+    let mut config = config_of(&sim, false);
+    config.overlap = Duration::from_secs(60);
+    config.reconcile = Duration::from_secs(60);
+    let mut polled = Polled::new(&sim, config);
+    // more than a chunk, older than what is kept
+    sim.insert_all(rows(0..3500, 1000));
+    polled.run(10 * MINUTE, MINUTE);
+    polled.config.overlap = Duration::from_secs(7200);
+    polled.config.reconcile = Duration::from_secs(7200);
+    polled.restart();
+    polled.run(2 * MINUTE, MINUTE);
+    polled.is_complete();
+}
+
+#[test]
+fn f29_host_clock_ahead_at_a_restart() {
+    let sim = Sim::data_center().unwrap();
+    sim.configure(|options| options.searches_are_audited = false);
+    let mut polled = Polled::new(&sim, config_of(&sim, false));
+    sim.insert_all(rows(0..3500, 1000));
+    polled.poll();
+    polled.restart();
+    polled.wall_wrong_ms = 30 * 86_400_000;
+    polled.advance(MINUTE);
+    polled.poll();
+    polled.wall_wrong_ms = 0;
+    for n in 0..10u64 {
+        polled.advance(MINUTE);
+        sim.insert(Row::data_center(sim.now_ms(), 50_000 + n));
+        polled.advance(MINUTE);
+        polled.poll();
+    }
+    polled.is_complete();
+}
+
+#[test]
+fn f42_a_token_that_cannot_be_read_is_not_tried_often() {
+    let sim = Sim::data_center().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "wrong\n").unwrap();
+    let mut config = config_of(&sim, false);
+    config.http.auth = Auth::Bearer(Reference::File(file.clone()));
+    let mut polled = Polled::new(&sim, config);
+    sim.fault(Fault::Unauthorized);
+    polled.poll();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap(); // as a file that cannot be opened: `stat` works, `read` does not
+    polled.run(60 * MINUTE, Duration::from_secs(5));
+    let asked = sim.request_count();
+    assert!(asked < 10, "{asked} requests in an hour");
+}
+
+#[test]
+fn f39_a_poll_that_failed_is_over() {
+    let sim = Sim::data_center().unwrap();
+    let mut config = config_of(&sim, false);
+    config.page_size = 5;
+    let mut polled = Polled::new(&sim, config);
+    sim.insert_all(rows(0..50, 1000));
+    sim.fault(Fault::EndlessCursor);
+    polled.run(20 * MINUTE, MINUTE);
+    assert!(polled.api().poll_is_over() && polled.api().health().is_some());
+}
+
+/// A server (or a proxy's cache keyed without the query) that gives the first page whatever the cursor.
+fn serve(body: String, headers: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buf = [0; 4096];
+            let _ = stream.read(&mut buf);
+            let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn f39_a_cursor_that_is_ignored_doubles_nothing() {
+    let sim = Sim::data_center().unwrap();
+    let entities: Vec<String> = rows(0..10, 1000).map(|r| r.api).collect();
+    let url = serve(
+        format!(
+            r#"{{"entities":[{}],"pagingInfo":{{"lastPage":false,"nextPageCursor":"1,2"}}}}"#,
+            entities.join(",")
+        ),
+        "",
+    );
+    let mut config = config_of(&sim, false);
+    config.http.base = url.parse().unwrap();
+    let mut polled = Polled::new(&sim, config);
+    polled.poll();
+    assert_eq!(polled.delivered.len(), 10);
+}
+
+#[test]
+fn f43_a_pause_on_an_ordinary_answer_ends() {
+    let sim = Sim::data_center().unwrap();
+    let url = serve(
+        r#"{"entities":[],"pagingInfo":{"lastPage":true}}"#.into(),
+        "x-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1795262460000000\r\n",
+    );
+    let mut config = config_of(&sim, false);
+    config.http.base = url.parse().unwrap();
+    let mut polled = Polled::new(&sim, config);
+    polled.poll();
+    let asked = polled.api().total().requests;
+    polled.run(Duration::from_secs(86_400), MINUTE);
+    assert!(polled.api().total().requests > asked);
+}
+
+#[test]
+fn f29_the_first_answer_is_an_error_and_the_host_clock_is_wrong() {
+    let sim = Sim::data_center().unwrap();
+    sim.configure(|options| options.searches_are_audited = false);
+    let mut config = config_of(&sim, false);
+    config.start = Start::Ago(Duration::from_secs(3600));
+    let mut polled = Polled::new(&sim, config);
+    polled.wall_wrong_ms = 86_400_000;
+    // The first of them are older than the beginning by the time of the second answer.
+    sim.insert_all(rows(60..3600, 1000));
+    sim.fault_next(1, Fault::TooManySearches);
+    polled.run(3 * MINUTE, Duration::from_secs(10));
+    polled.is_complete();
+}
+
+#[test]
+fn f37_late_row_and_restarts_each_50_minutes() {
+    let sim = Sim::data_center().unwrap();
+    sim.configure(|options| options.searches_are_audited = false);
+    let mut polled = Polled::new(&sim, config_of(&sim, false));
+    polled.poll();
+    let now = sim.now_ms();
+    sim.insert(Row::data_center(now, 1).visible_from(now + 400_000));
+    for n in 0..600u64 {
+        sim.insert(Row::data_center(now + n as i64 * 30_000, 100 + n).visible_from(i64::MIN));
+    }
+    for _ in 0..6 {
+        polled.run(50 * MINUTE, MINUTE);
+        polled.restart();
+    }
+    polled.poll();
+    polled.is_complete();
+}
