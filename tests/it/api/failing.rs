@@ -134,3 +134,39 @@ fn an_unreachable_server_ends_only_a_single_run() {
     }
     assert_eq!(host.delivered(), 5);
 }
+
+/// Two sources fail at the same time, alike or not: each says so by its name, and a wrong configuration warns of each thing.
+#[test]
+fn f73_two_sites_tell_their_own_failures() {
+    for (fault, said) in [
+        (Fault::Unauthorized, "credentials are not accepted"),
+        (Fault::LoginPage, "asks for a login"),
+    ] {
+        let (wiki, docs) = (quiet_data_center(), quiet_data_center());
+        let mut host = data_center(&wiki);
+        host.set("user", "\"auditor\"");
+        host.set("token", "\"x\"");
+        host.more = format!(
+            "[[source]]\nname = \"docs\"\n{}type = \"data_center\"\n",
+            host.source.replace(&wiki.url(), &docs.url())
+        );
+        wiki.fault(Fault::Unauthorized);
+        docs.fault(fault);
+        let mut agent = host.start();
+        for (source, said) in [("wiki", "credentials are not accepted"), ("docs", said)] {
+            let path = agent.stderr_path();
+            agent.until(&format!("{source} says `{said}`"), || {
+                let text = fs::read_to_string(&path).unwrap();
+                text.lines()
+                    .any(|line| line.contains(said) && line.ends_with(&format!("source={source}")))
+            });
+        }
+        assert_eq!(
+            agent.said("is not used: `personal_access_token`"),
+            4,
+            "{}",
+            agent.stderr()
+        );
+        assert_eq!(agent.stop(), 0);
+    }
+}
