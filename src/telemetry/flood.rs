@@ -10,6 +10,9 @@ use tracing::Level;
 /// Of each place in the program one line in this time, and one summary of what it would have said besides.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// Messages may hold what others choose: no more of them are told apart.
+const PLACES_MAX: usize = 200;
+
 /// What is held back, by the place in the program that says it.
 pub(super) struct Flood<K> {
     places: HashMap<K, Place>,
@@ -43,6 +46,11 @@ pub(super) struct Summary {
 }
 
 impl<K: Hash + Eq> Flood<K> {
+    /// Whether no further place should be told apart.
+    pub fn is_full(&self) -> bool {
+        self.places.len() >= PLACES_MAX
+    }
+
     /// Whether what this place says now is written; if not, it is counted. `take_due(now)` comes before.
     pub fn admit(
         &mut self,

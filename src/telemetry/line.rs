@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::hash::{Hash, Hasher};
 
 use tracing::Level;
 use tracing::field::{Field, Visit};
@@ -25,6 +26,18 @@ pub(super) enum Value {
 }
 
 impl Line {
+    /// A hash of the message and of whom it concerns: one source's failure must not hide another's.
+    pub fn subject(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.message.hash(&mut hasher);
+        for (name, value) in &self.fields {
+            if let ("source" | "sink", Value::Text(value)) = (*name, value) {
+                (name, value).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     /// `2026-11-21T10:00:00Z  INFO message key=value`
     pub fn text(&self, now_ms: i64, level: Level) -> String {
         let time = jiff::Timestamp::from_second(now_ms.div_euclid(1000)).unwrap_or_default();

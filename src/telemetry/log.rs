@@ -64,7 +64,8 @@ struct Log {
 }
 
 struct Shared {
-    flood: Flood<Identifier>,
+    /// By place, and by what is said there of whom.
+    flood: Flood<(Identifier, Option<u64>)>,
     output: Output,
 }
 
@@ -105,11 +106,9 @@ impl<S: Subscriber> Layer<S> for Log {
         shared.write_summaries(Some(now));
         let (level, target) = (*metadata.level(), metadata.target());
         let repeats = level <= Level::WARN;
-        if !repeats
-            || shared
-                .flood
-                .admit(metadata.callsite(), level, target, &line.message, now)
-        {
+        let what = (!shared.flood.is_full()).then(|| line.subject());
+        let place = (metadata.callsite(), what);
+        if !repeats || shared.flood.admit(place, level, target, &line.message, now) {
             shared.output.write(level, target, &line);
         }
     }

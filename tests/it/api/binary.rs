@@ -1,8 +1,7 @@
 //! The real binary against the simulated Confluence: what a run delivers, and how it goes on after its end.
 
-use crate::rig::{Event, Host, SOON, oracle, until};
-use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Fault, Options, Row, SCOPED_TOKEN, Sim, Target};
-use confluence_audit_agent::clock;
+use crate::rig::{Event, Host};
+use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Options, Row, SCOPED_TOKEN, Seen, Sim};
 use std::fs;
 use std::process::{Command, Output};
 
@@ -70,7 +69,7 @@ pub fn is_exact(sim: &Sim, events: &[Event]) {
     assert_eq!(ids.len(), events.len(), "two events with one id");
 }
 
-fn quiet(mut options: Options) -> Sim {
+pub fn quiet(mut options: Options) -> Sim {
     options.searches_are_audited = false;
     Sim::start(options).unwrap()
 }
@@ -178,7 +177,7 @@ fn cloud_with_a_classic_token() {
     let mut host = cloud(&sim, ADMIN_TOKEN);
     host.set("page_size", "10");
     reads_what_is_new(&sim, &host, true);
-    let basic = |seen: &crate::simulator::sim::Seen| seen.authorization.is_basic(ADMIN_EMAIL, ADMIN_TOKEN);
+    let basic = |seen: &Seen| seen.authorization.is_basic(ADMIN_EMAIL, ADMIN_TOKEN);
     assert!(sim.requests().iter().all(basic));
 }
 
@@ -249,133 +248,4 @@ fn the_cursor_is_shown_and_forgotten() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 5);
-}
-
-/// SIGKILL after each page of a poll with ten: the next run delivers all of it, and the output has nothing twice.
-#[test]
-fn f70_kill_between_pages_of_the_real_binary() {
-    for is_cloud in [false, true] {
-        for page in 1..=10 {
-            let sim = quiet(if is_cloud {
-                Options::cloud()
-            } else {
-                Options::data_center()
-            });
-            let mut host = if is_cloud {
-                cloud(&sim, ADMIN_TOKEN)
-            } else {
-                data_center(&sim)
-            };
-            insert(&sim, is_cloud, 0..200);
-            // One window.
-            host.set("start", "\"4m\"");
-            host.set("page_size", "20");
-            // The next page never comes.
-            sim.fault_for(Target::Audit, page + 1.., Fault::SlowHead(SOON));
-            let mut agent = host.start();
-            agent.until("so many pages", || sim.audit_request_count() > page);
-            if page % 2 == 0 {
-                agent.until("their rows are in the output", || host.delivered() >= 20);
-            }
-            agent.kill();
-            let pages = sim.requests().iter().filter(|seen| seen.rows > 0).count() as u64;
-            assert!(pages >= page.min(10), "{pages} pages with rows");
-            sim.clear_faults();
-            let next = host.once();
-            assert_eq!(next.code, 0, "{}", next.stderr);
-            is_exact(&sim, &host.events());
-        }
-    }
-}
-
-/// One source fails for good, and the other goes on; each has its own state and health.
-#[test]
-fn f73_two_sites() {
-    let (wiki, docs) = (quiet_data_center(), quiet_data_center());
-    let mut host = data_center(&wiki);
-    host.more = format!(
-        "[[source]]\nname = \"docs\"\n{}type = \"data_center\"\n",
-        data_center(&docs).source.replace(&wiki.url(), &docs.url())
-    );
-    let token = host.path("docs-token");
-    fs::write(&token, ADMIN_TOKEN).unwrap();
-    let line = host
-        .more
-        .lines()
-        .find(|line| line.starts_with("personal"))
-        .unwrap()
-        .to_owned();
-    host.more = host
-        .more
-        .replace(&line, &format!("personal_access_token = {{ file = {token:?} }}"));
-    insert(&wiki, false, 0..5);
-    insert(&docs, false, 100..105);
-    wiki.fault(Fault::Unauthorized);
-    let of =
-        |name: &str| oracle::events(&fs::read(host.path(&format!("out/{name}.ndjson"))).unwrap_or_default());
-    let mut agent = host.start();
-    agent.until_said("credentials are not accepted");
-    for number in 200..205 {
-        insert(&docs, false, number..number + 1);
-        agent.until("the other goes on", || of("docs").len() as u64 == number - 194);
-    }
-    assert_eq!(
-        agent.said("credentials are not accepted"),
-        1,
-        "{}",
-        agent.stderr()
-    );
-    assert!(
-        wiki.audit_request_count() <= 3,
-        "slowly: {}",
-        wiki.audit_request_count()
-    );
-    assert_eq!(agent.stop(), 0);
-    is_exact(&docs, &of("docs"));
-    assert!(of("wiki").is_empty());
-    let export = host.export();
-    assert!(export["sources"]["wiki"]["api"].is_null(), "{export}");
-    assert!(export["sources"]["docs"]["api"]["at_ms"].is_i64(), "{export}");
-    wiki.clear_faults();
-    let once = host.once();
-    assert_eq!(once.code, 0, "{}", once.stderr);
-    is_exact(&wiki, &of("wiki"));
-    is_exact(&docs, &of("docs"));
-}
-
-/// A server that is not there ends a run with `--once`, with cause and remedy, and no other run.
-#[test]
-fn an_unreachable_server_ends_only_a_single_run() {
-    let sim = quiet_data_center();
-    let host = data_center(&sim);
-    insert(&sim, false, 0..5);
-    sim.disconnect();
-    let once = host.once();
-    assert_eq!(once.code, 75, "{}", once.stderr);
-    assert!(
-        once.stderr
-            .contains("nothing listens at that port; correct `url`"),
-        "{}",
-        once.stderr
-    );
-    let mut agent = host.start();
-    agent.until_said("nothing listens at that port");
-    sim.reconnect().unwrap();
-    agent.until("it goes on by itself", || host.delivered() == 5);
-    assert!(agent.said("answers again") == 1, "{}", agent.stderr());
-    assert_eq!(agent.stop(), 0);
-    for (fault, said) in [
-        (Fault::Unauthorized, "make a new Personal Access Token"),
-        (Fault::Forbidden, "give the agent's user the global permission"),
-        (Fault::LoginPage, "asks for a login"),
-    ] {
-        sim.clear_faults();
-        sim.fault(fault);
-        let begun = clock::monotonic();
-        let once = host.once();
-        assert_eq!(once.code, 75, "{}", once.stderr);
-        assert!(once.stderr.contains(said), "{}", once.stderr);
-        assert!(begun.elapsed() < SOON / 2, "does not wait for a person");
-    }
-    until(SOON, "the cursor is where it was", || host.delivered() == 5);
 }

@@ -228,6 +228,11 @@ impl Agent {
         String::from_utf8_lossy(&fs::read(&self.stderr).unwrap()).into_owned()
     }
 
+    /// Where it says it.
+    pub fn stderr_path(&self) -> PathBuf {
+        self.stderr.clone()
+    }
+
     /// How many lines it has said with this in them.
     pub fn said(&self, text: &str) -> usize {
         self.stderr().lines().filter(|line| line.contains(text)).count()
