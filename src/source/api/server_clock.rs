@@ -2,6 +2,9 @@
 
 use super::Now;
 
+/// A `Date` counts whole seconds: it may be so much later.
+const DATE_MS: i64 = 999;
+
 #[derive(Default)]
 pub struct ServerClock {
     /// The newest `Date` of an answer, and when it came.
@@ -13,7 +16,7 @@ impl ServerClock {
     pub fn learn(&mut self, date: Option<&str>, now: Now) {
         let parsed = date.and_then(|date| jiff::fmt::rfc2822::parse(date.trim()).ok());
         if let Some(date) = parsed {
-            self.learned = Some((date.timestamp().as_millisecond() + 999, now));
+            self.learned = Some((date.timestamp().as_millisecond() + DATE_MS, now));
         }
     }
 
@@ -30,7 +33,7 @@ impl ServerClock {
     /// The later and the earlier of both clocks: a `Date` may be a cache's, and the host's clock may be anything.
     pub fn bounds_ms(&self, now: Now) -> (i64, i64) {
         let server_ms = self.present_ms(now);
-        (server_ms.max(now.ms), server_ms.min(now.ms))
+        (server_ms.max(now.ms), (server_ms - DATE_MS).min(now.ms))
     }
 
     /// By how much the server was ahead of the host when it last answered.
