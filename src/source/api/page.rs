@@ -85,7 +85,6 @@ fn cursor_text(json: &RawValue) -> Option<String> {
 impl Page {
     /// `limit` is how many rows were asked for.
     pub fn parse(route: Route, body: Vec<u8>, limit: usize) -> Result<Page, EnvelopeError> {
-        let text = serde_json::from_slice::<&RawValue>(&body)?.get();
         let place = |rows: &[&RawValue]| {
             // The text of each row lies within the body; `from_slice` has borrowed it from there.
             let begin = body.as_ptr() as usize;
@@ -97,7 +96,7 @@ impl Page {
         };
         let (rows, next) = match route {
             Route::Auditing => {
-                let Entities { entities, paging } = serde_json::from_str(text)?;
+                let Entities { entities, paging } = serde_json::from_slice(&body)?;
                 let next = match paging.cursor.and_then(cursor_text) {
                     _ if entities.is_empty() || paging.last_page == Some(true) => Next::End,
                     Some(cursor) => Next::Cursor(cursor),
@@ -107,7 +106,7 @@ impl Page {
                 (place(&entities), next)
             }
             Route::Legacy | Route::Cloud => {
-                let Results { results, links } = serde_json::from_str(text)?;
+                let Results { results, links } = serde_json::from_slice(&body)?;
                 let linked = links.is_some_and(|links| links.next.is_some_and(|next| next.get() != "null"));
                 let next = match (linked, results.len() < limit) {
                     _ if results.is_empty() => Next::End,
