@@ -87,7 +87,6 @@ fn cursor_text(json: &RawValue) -> Option<String> {
 impl Page {
     /// `limit` is how many rows were asked for.
     pub fn parse(route: Route, body: Vec<u8>, limit: usize) -> Result<Page, EnvelopeError> {
-        let text = serde_json::from_slice::<&RawValue>(&body)?.get();
         let place = |rows: &[&RawValue]| {
             // The text of each row lies within the body; `from_slice` has borrowed it from there.
             let begin = body.as_ptr() as usize;
@@ -99,7 +98,7 @@ impl Page {
         };
         let (rows, next) = match route {
             Route::Auditing => {
-                let Entities { entities, paging } = serde_json::from_str(text)?;
+                let Entities { entities, paging } = serde_json::from_slice(&body)?;
                 let next = match paging.cursor.and_then(cursor_text) {
                     _ if entities.is_empty() || paging.last_page == Some(true) => Next::End,
                     Some(cursor) => Next::Cursor(cursor),
@@ -113,7 +112,7 @@ impl Page {
                     results,
                     limit: taken,
                     links,
-                } = serde_json::from_str(text)?;
+                } = serde_json::from_slice(&body)?;
                 let limit = taken.unwrap_or(limit).min(limit);
                 let linked = links.is_some_and(|links| links.next.is_some_and(|next| next.get() != "null"));
                 let next = match (linked, results.len() < limit) {
