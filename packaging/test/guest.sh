@@ -121,7 +121,7 @@ a_confluence_host() {
     if [ "$family" = rpm ]; then
         # What each host with rpm has, as rpm knows it: one stub in the place of a distribution.
         printf '%s\n' 'Name: host' 'Version: 1' 'Release: 1' 'Summary: s' 'License: x' 'BuildArch: noarch' \
-            'Provides: glibc = 2.28' 'Provides: systemd' 'Provides: shadow-utils' 'Provides: /bin/sh' \
+            'Provides: glibc = 2.28' 'Provides: systemd' 'Provides: /usr/sbin/groupadd' 'Provides: /usr/sbin/useradd' 'Provides: /bin/sh' \
             '%description' 's' '%files' >/root/host.spec
         rpmbuild -bb --quiet --define '_topdir /root/rb' --define '_rpmdir /root' --define '_rpmfilename host.rpm' /root/host.spec
         rpm --force-debian -i /root/host.rpm

@@ -2,7 +2,10 @@
 # systemd, and may have the old cgroups: the machine gets its own mounts and a cgroup2 of its own.
 # shellcheck shell=bash
 
-# boot TREE: sets `machine` (PID of nspawn) and `init` (PID of the machine's PID 1), and waits until it is up.
+# PID of nspawn, and PID of the machine's PID 1.
+machine='' init=''
+
+# boot TREE: waits until it is up.
 boot() {
     local tree=$1 log=$1.boot.log child
     # SocketBindDeny= and IPAddressDeny= are BPF programs.
@@ -38,8 +41,15 @@ inside() {
 halt() {
     inside systemctl poweroff 2>/dev/null || :
     for _ in $(seq 200); do
-        kill -0 "$machine" 2>/dev/null || return 0
+        kill -0 "$machine" 2>/dev/null || break
         sleep 0.1
     done
-    kill -KILL "$init" "$machine" 2>/dev/null || :
+    stop_at_once
+}
+
+stop_at_once() {
+    if [ -n "$machine" ] && kill -0 "$machine" 2>/dev/null; then
+        kill -KILL ${init:+"$init"} "$machine" 2>/dev/null || :
+    fi
+    machine='' init=''
 }
