@@ -90,6 +90,7 @@ pub struct Api {
     failures: u32,
     /// Faults in a row that a person has to mend.
     slow_failures: u32,
+    restart_failures: u32,
     health: Option<String>,
     /// To the present, in this poll.
     way: Option<Way>,
@@ -127,6 +128,7 @@ impl Api {
             not_before: None,
             failures: 0,
             slow_failures: 0,
+            restart_failures: 0,
             health: None,
             way: None,
             next_expiry: None,

@@ -144,6 +144,35 @@ fn f41_html_200() {
     }
 }
 
+/// A restart, while a proxy says 404 or shows a page, costs about a minute; what lasts is asked for slowly all the same.
+#[test]
+fn f41_what_a_proxy_says_during_a_restart_passes() {
+    for fault in [Fault::Status(404, Vec::new()), Fault::LoginPage] {
+        let sim = Sim::data_center().unwrap();
+        sim.insert_all(rows(0..5, 1000));
+        sim.fault(fault.clone());
+        let mut polled = Polled::new(&sim, config_of(&sim, false));
+        polled.poll();
+        assert!(polled.api().needs_a_person(), "{fault:?}: it never answered well");
+        sim.clear_faults();
+        polled.run(2 * MINUTE, Duration::from_secs(5));
+        for _ in 0..2 {
+            sim.fault(fault.clone());
+            polled.run(2 * MINUTE, Duration::from_secs(5));
+            assert!(polled.api().health().is_some(), "{fault:?}");
+            sim.clear_faults();
+            polled.run(MINUTE, Duration::from_secs(5));
+            assert_eq!(polled.api().health(), None, "{fault:?}");
+        }
+        let before = sim.request_count();
+        sim.fault(fault.clone());
+        polled.run(HOUR, Duration::from_secs(5));
+        let asked = sim.request_count() - before;
+        assert!((4..=9).contains(&asked), "{fault:?}: {asked} requests in an hour");
+        assert!(polled.api().needs_a_person(), "{fault:?}");
+    }
+}
+
 /// Whatever is refused in between, in the end everything has come.
 #[test]
 fn faults_at_random_lose_nothing() {
