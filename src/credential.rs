@@ -102,11 +102,11 @@ impl Credential {
     }
 
     /// Whether [`Credential::read`] would look into a file that is another than the last time. Costs a `stat`. A file that
-    /// has vanished brings nothing new.
+    /// has vanished, or never was, brings nothing new.
     pub fn changed(&self) -> bool {
         match self.identity_now() {
             Some(Ok(now)) => self.seen != Some(now),
-            Some(Err(_)) | None => self.held.is_none(),
+            _ => false,
         }
     }
 
@@ -116,14 +116,17 @@ impl Credential {
     }
 
     fn update(&mut self, force: bool) -> Result<Secret, CredentialError> {
-        let is_same = match self.identity_now() {
-            Some(now) => now.ok() == self.seen,
-            None => true,
-        };
+        let now = self.identity_now().map(Result::ok);
+        let is_same = now.is_none_or(|now| now == self.seen);
         if let (Some(held), true, false) = (&self.held, is_same && self.warned.is_none(), force) {
             return Ok(held.clone());
         }
-        match (self.load(), self.held.clone()) {
+        let loaded = self.load();
+        if let (Err(_), Some(Some(now))) = (&loaded, now) {
+            // One that cannot be opened was looked at as well: it is not new the next time.
+            self.seen = Some(now);
+        }
+        match (loaded, self.held.clone()) {
             (Ok(Loaded::BeingWritten(held)), _) => Ok(held),
             (Ok(Loaded::Secret(secret)), _) => {
                 if self.warned.take().is_some() {
@@ -194,7 +197,6 @@ impl Credential {
         }
         self.warn_of_readers(path, &metadata);
         if metadata.len() > FILE_BYTES_MAX {
-            self.seen = Some(now);
             return Err(content(
                 "has more than 64 KiB; name a file that holds the secret and nothing else",
             ));

@@ -135,11 +135,34 @@ fn f56_rotate_secret_half_written_where_it_stands() {
 }
 
 #[test]
+fn f42_what_cannot_be_read_is_no_change_until_it_is_another() {
+    let (_dir, path, mut token) = file();
+    fs::create_dir(&path).unwrap();
+    assert!(token.read().is_err());
+    assert!(!token.changed(), "looked at, with nothing held");
+    fs::remove_dir(&path).unwrap();
+    replace(&path, "first");
+    assert!(token.changed());
+    assert_eq!(text(&mut token), "first");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(token.changed(), "something else is there");
+    assert_eq!(text(&mut token), "first");
+    assert!(!token.changed());
+    fs::remove_dir(&path).unwrap();
+    replace(&path, "second");
+    assert!(token.changed());
+    age(&path);
+    assert_eq!(text(&mut token), "second");
+}
+
+#[test]
 fn a_file_that_vanishes_and_returns() {
     let (_dir, path, mut token) = file();
     assert!(matches!(token.read(), Err(CredentialError::File { .. })));
-    assert!(token.changed(), "there is nothing yet");
+    assert!(!token.changed(), "there is nothing yet");
     replace(&path, "first");
+    assert!(token.changed());
     assert_eq!(text(&mut token), "first");
     let ((), log) = logged(|| {
         fs::remove_file(&path).unwrap();
@@ -221,12 +244,11 @@ fn f59_a_secret_that_others_may_read_is_warned_of_once() {
 #[test]
 fn environment_systemd_and_inline() {
     let mut path = Credential::new(Reference::Env("PATH".into()));
-    assert!(path.changed());
     assert_eq!(text(&mut path), std::env::var("PATH").unwrap());
     assert!(!path.changed());
-    let error = Credential::new(Reference::Env("NOT_SET_ANYWHERE".into()))
-        .read()
-        .unwrap_err();
+    let mut unset = Credential::new(Reference::Env("NOT_SET_ANYWHERE".into()));
+    let error = unset.read().unwrap_err();
+    assert!(!unset.changed());
     assert!(
         error.to_string().contains("`NOT_SET_ANYWHERE` is not set"),
         "{error}"

@@ -96,7 +96,7 @@ pub fn below(base: &Url, path: &str) -> Url {
 fn classify_answer(answer: &Answer, product: &Product) -> Class {
     let has = |name, value: &str| answer.header(name).is_some_and(|text| text.contains(value));
     let product = || product.clone();
-    let anonymous = has("x-ausername", "anonymous");
+    let anonymous = answer.header("x-ausername").is_some_and(is_anonymous);
     match answer.status {
         429 => Class::RateLimited,
         status @ 500.. if overloaded(answer) => Class::Overloaded { status },
@@ -104,8 +104,9 @@ fn classify_answer(answer: &Answer, product: &Product) -> Class {
         407 => Class::Unreachable {
             what: "the proxy wants a user and a password; set or correct those of the proxy".into(),
         },
-        _ if has("x-seraph-loginreason", "AUTHENTICATION_DENIED")
-            || has("x-authentication-denied-reason", "") =>
+        401 | 403
+            if has("x-seraph-loginreason", "AUTHENTICATION_DENIED")
+                || has("x-authentication-denied-reason", "") =>
         {
             Class::Captcha
         }
@@ -119,6 +120,11 @@ fn classify_answer(answer: &Answer, product: &Product) -> Class {
             what: format!("status {status}, which no audit API answers"),
         },
     }
+}
+
+/// Whether `X-AUSERNAME` says that nobody is logged in. A user may have a name like that.
+pub fn is_anonymous(user: &str) -> bool {
+    user.trim().eq_ignore_ascii_case("anonymous")
 }
 
 fn classify_content(answer: &Answer) -> Class {
@@ -220,6 +226,11 @@ impl Class {
             | Class::Credential { .. } => Cadence::Slow,
             _ => Cadence::BackOff,
         }
+    }
+
+    /// Whether a proxy says so while the server behind it restarts, too: then it passes by itself.
+    pub fn comes_of_a_restart_too(&self) -> bool {
+        matches!(self, Class::NotFound { .. } | Class::LoginPage { .. })
     }
 
     /// Cause and remedy, for an administrator.

@@ -13,6 +13,10 @@ const SLOW_FIRST: Duration = Duration::from_secs(60);
 const SLOW: Duration = Duration::from_secs(15 * 60);
 /// After so many the window is begun anew.
 const FAILURES_OF_A_PAGE: u32 = 3;
+/// Where the API has answered well, a page that a proxy shows during a restart as well is first taken for that: so many tries
+/// with such pauses (and up to half more, by chance) span the two minutes of a restart.
+const RESTART_FAILURES_MAX: u32 = 3;
+const RESTART_PAUSE: Duration = Duration::from_secs(30);
 
 impl Api {
     pub(super) fn held_back(&mut self, now: Instant) -> Option<Instant> {
@@ -73,7 +77,14 @@ impl Api {
             _ => {}
         }
         self.trouble(class.message());
-        let pause = if class.cadence() == Cadence::Slow {
+        let restarting = self.begun
+            && class.comes_of_a_restart_too()
+            && self.slow_failures == 0
+            && self.restart_failures < RESTART_FAILURES_MAX;
+        let pause = if restarting {
+            self.restart_failures += 1;
+            RESTART_PAUSE.mul_f64(1.0 + random() / 2.0)
+        } else if class.cadence() == Cadence::Slow {
             self.slow_failures += 1;
             if self.slow_failures == 1 { SLOW_FIRST } else { SLOW }
         } else {
@@ -107,7 +118,8 @@ impl Api {
     }
 
     pub(super) fn recovered(&mut self) {
-        (self.failures, self.slow_failures, self.not_before) = (0, 0, None);
+        (self.failures, self.slow_failures, self.restart_failures) = (0, 0, 0);
+        self.not_before = None;
         if !self.poll_failed && self.health.take().is_some() {
             tracing::info!(source = self.source, "the audit API answers again");
         }

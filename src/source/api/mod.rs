@@ -92,6 +92,7 @@ pub struct Api {
     slow_failures: u32,
     /// The last poll did not reach its end for a reason that is not one request's.
     poll_failed: bool,
+    restart_failures: u32,
     health: Option<String>,
     /// To the present, in this poll.
     way: Option<Way>,
@@ -130,6 +131,7 @@ impl Api {
             failures: 0,
             slow_failures: 0,
             poll_failed: false,
+            restart_failures: 0,
             health: None,
             way: None,
             next_expiry: None,

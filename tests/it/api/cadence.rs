@@ -39,6 +39,36 @@ fn f42_auth_lockout() {
     }
 }
 
+/// A token file that is there and cannot be read is no new token: the old one is not tried again and again.
+#[test]
+fn f42_a_token_file_that_cannot_be_read_is_no_new_token() {
+    let sim = Sim::data_center().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "wrong\n").unwrap();
+    let mut config = config_of(&sim, false);
+    config.http.auth = Auth::Bearer(Reference::File(file.clone()));
+    let mut polled = Polled::new(&sim, config);
+    sim.insert_all(rows(0..5, 1000));
+    sim.fault(Fault::Unauthorized);
+    polled.poll();
+    std::fs::remove_file(&file).unwrap();
+    polled.run(30 * MINUTE, Duration::from_secs(5));
+    // `stat` works, to read it does not: as a file of another user.
+    std::fs::create_dir(&file).unwrap();
+    polled.run(30 * MINUTE, Duration::from_secs(5));
+    let asked = sim.request_count();
+    assert!((4..10).contains(&asked), "{asked} requests in an hour");
+    sim.clear_faults();
+    let next = dir.path().join("next");
+    std::fs::write(&next, ADMIN_TOKEN).unwrap();
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&next, &file).unwrap();
+    polled.poll();
+    assert_eq!(polled.api().health(), None);
+    polled.is_complete();
+}
+
 /// In whatever shape a server asks to be left alone: few requests, and never none for ever.
 #[test]
 fn f43_rate_limited_poll() {
@@ -111,6 +141,35 @@ fn f41_html_200() {
         sim.clear_faults();
         polled.run(90 * MINUTE, MINUTE);
         polled.is_complete();
+    }
+}
+
+/// A restart, while a proxy says 404 or shows a page, costs about a minute; what lasts is asked for slowly all the same.
+#[test]
+fn f41_what_a_proxy_says_during_a_restart_passes() {
+    for fault in [Fault::Status(404, Vec::new()), Fault::LoginPage] {
+        let sim = Sim::data_center().unwrap();
+        sim.insert_all(rows(0..5, 1000));
+        sim.fault(fault.clone());
+        let mut polled = Polled::new(&sim, config_of(&sim, false));
+        polled.poll();
+        assert!(polled.api().needs_a_person(), "{fault:?}: it never answered well");
+        sim.clear_faults();
+        polled.run(2 * MINUTE, Duration::from_secs(5));
+        for _ in 0..2 {
+            sim.fault(fault.clone());
+            polled.run(2 * MINUTE, Duration::from_secs(5));
+            assert!(polled.api().health().is_some(), "{fault:?}");
+            sim.clear_faults();
+            polled.run(MINUTE, Duration::from_secs(5));
+            assert_eq!(polled.api().health(), None, "{fault:?}");
+        }
+        let before = sim.request_count();
+        sim.fault(fault.clone());
+        polled.run(HOUR, Duration::from_secs(5));
+        let asked = sim.request_count() - before;
+        assert!((4..=9).contains(&asked), "{fault:?}: {asked} requests in an hour");
+        assert!(polled.api().needs_a_person(), "{fault:?}");
     }
 }
 

@@ -69,6 +69,31 @@ fn every_answer_of_a_data_center() {
             Slow,
             "new Personal Access Token",
         ),
+        (
+            200,
+            &(JSON.to_string() + "X-AUSERNAME:  Anonymous \n"),
+            "{}",
+            "authentication",
+            Slow,
+            "revoked or expired",
+        ),
+        (
+            200,
+            &(JSON.to_string() + "X-AUSERNAME: svc-anonymous\n"),
+            "{}",
+            "ok",
+            Normal,
+            "",
+        ),
+        // Of an earlier login: this one was let in.
+        (
+            200,
+            &(JSON.to_string() + denied + captcha),
+            "{}",
+            "ok",
+            Normal,
+            "",
+        ),
         (200, html, "<html>Log in", "login_page", Slow, "single sign-on"),
         (
             200,
