@@ -5,7 +5,7 @@ use crate::record::EventId;
 use std::collections::{BTreeSet, HashSet};
 
 /// Five minutes, the default overlap, of 200 events a second, or two hours of 8. What is kept here, the checkpoint's copies while they
-/// are written and what that leaves unused come to some 160 bytes an id.
+/// are written and what that leaves unused come to some 120 bytes an id.
 pub const IDS_MAX: usize = 60_000;
 /// A chunk is written to the checkpoint as a whole: 22 KiB at most.
 const CHUNK_IDS_MAX: usize = 1024;
