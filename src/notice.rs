@@ -17,6 +17,9 @@ pub const TOKEN_EXPIRING: &str = "agent.token.expiring";
 /// Another way in: from the files to the API, or back.
 pub const SOURCE_SWITCHED: &str = "agent.source.switched";
 
+/// An audit file was truncated or rewritten where it had been read already.
+pub const FILE_TAMPERED: &str = "agent.file.tampered";
+
 /// Bytes of audit files that were never delivered.
 pub const GAP: &str = "agent.source.gap";
 

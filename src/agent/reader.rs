@@ -4,7 +4,7 @@ use super::fallback::Fallback;
 use super::gate::Gate;
 use super::stage::Stage;
 use crate::clock;
-use crate::notice::{GAP, Notice};
+use crate::notice::{FILE_TAMPERED, GAP, Notice};
 use crate::position::Loss;
 use crate::source::api::ApiTotal;
 use crate::source::files::wake::DirectoryWatch;
@@ -120,6 +120,22 @@ impl Reader {
 
     /// Sends on what was read. What is lost is an event too.
     fn hand_over(&mut self, stage: &mut Stage) {
+        for tampered in self.files.take_tampered() {
+            let (path, at_ms) = (&tampered.path, clock::now_ms());
+            let message = format!(
+                "the audit file `{path}` was truncated or rewritten: it had been read to byte {}, holds other bytes before it now, \
+                 and has {}; it is read from its beginning",
+                tampered.offset, tampered.size
+            );
+            let occasion = format!("{path} {} {}", tampered.epoch, tampered.offset);
+            stage.tell(&Notice::new(
+                FILE_TAMPERED,
+                &self.source,
+                &occasion,
+                at_ms,
+                message,
+            ));
+        }
         let progress = self.files.progress();
         for loss in &progress.losses {
             let Loss {

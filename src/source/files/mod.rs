@@ -39,6 +39,7 @@ pub struct Files {
     pending: Progress,
     health: Option<String>,
     told: HashSet<String>,
+    tampered: Vec<Tampered>,
     /// When another process is to look for a directory that this one cannot see.
     view_ends: Option<Instant>,
 }
@@ -64,6 +65,18 @@ pub struct Found<'a> {
     pub unterminated: bool,
     /// Delivered before: told again only so that what depends on the records before can be made again.
     pub replayed: bool,
+}
+
+/// A file that does not hold any more what was read of it.
+#[derive(Clone, Debug)]
+pub struct Tampered {
+    pub path: String,
+    /// Up to where it had been read.
+    pub offset: u64,
+    /// How long it is now, in bytes.
+    pub size: u64,
+    /// How often that has happened to it.
+    pub epoch: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +117,7 @@ impl Files {
             pending: Progress::default(),
             health: None,
             told: HashSet::new(),
+            tampered: Vec::new(),
             view_ends: None,
         };
         for entry in entries {
@@ -160,6 +174,11 @@ impl Files {
             }
         }
         std::mem::take(&mut self.pending)
+    }
+
+    /// Files that were truncated or rewritten since the last call. Confluence does neither.
+    pub fn take_tampered(&mut self) -> Vec<Tampered> {
+        std::mem::take(&mut self.tampered)
     }
 
     /// The files that may still grow: the newest of each folder.

@@ -3,7 +3,7 @@
 use super::directory;
 use super::frame::FRONTIER_BYTES;
 use super::tail::{self, Tail};
-use super::{Files, Found, Turn, name};
+use super::{Files, Found, Tampered, Turn, name};
 use crate::position::Evidence;
 use std::io;
 use std::time::Instant;
@@ -149,6 +149,12 @@ impl Files {
             "audit file was truncated or rewritten; it is read from its beginning, and what was written between the last read and that is lost"
         );
         entry.epoch += 1;
+        self.tampered.push(Tampered {
+            path: tracked.path.clone(),
+            offset: entry.offset,
+            size,
+            epoch: entry.epoch,
+        });
         (entry.offset, entry.frontier, entry.prefix) = (0, Evidence::of(b""), Evidence::of(b""));
         (entry.size, entry.finished) = (size, false);
         (tracked.tail, tracked.quiet_since, tracked.changed) = (None, None, true);

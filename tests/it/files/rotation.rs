@@ -225,6 +225,11 @@ fn truncate_and_overtake(host: &Host) {
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
     assert_eq!(agent.said(TRUNCATED), 1, "{}", agent.stderr());
+    let events = host.events();
+    let told = events
+        .iter()
+        .filter(|event| event.text("/event/action") == "agent.file.tampered");
+    assert_eq!(told.count(), 1);
 }
 
 #[test]
