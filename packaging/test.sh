@@ -26,8 +26,8 @@ unshare --mount --pid --fork true 2>/dev/null || skip "this machine makes no nam
 
 say "what this needs"
 apt-get -qq update
-apt-get -qq install -y --no-install-recommends apparmor binutils checkpolicy git lintian mmdebstrap python3-venv rpm rpmlint secilc \
-    shellcheck systemd systemd-container xz-utils zstd >/dev/null
+apt-get -qq install -y --no-install-recommends apparmor binutils git lintian mmdebstrap python3-venv rpm rpmlint shellcheck systemd \
+    systemd-container xz-utils zstd >/dev/null
 
 say "scripts and profiles"
 shellcheck --severity=warning --exclude=SC1091 .ci/run packaging/*.sh packaging/after-install packaging/deb/{postinst,prerm,postrm} \
