@@ -11,7 +11,6 @@ use url::Url;
 
 use super::Report;
 use crate::clock;
-use crate::commands::run::chain;
 use crate::config::{ApiConfig, Auth, Product};
 use crate::http::{Answer, Client};
 use crate::source::api::answer::{self, Class, below, classify};
@@ -30,10 +29,7 @@ pub fn check(subject: &str, config: &ApiConfig, report: &mut Report) -> io::Resu
 }
 
 async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::Result<()> {
-    let mut client = match Client::new(&config.http) {
-        Ok(client) => client,
-        Err(error) => return report.failure(subject, chain(&error)),
-    };
+    let mut client = Client::new(&config.http);
     let base = match api_base(&mut client, config).await {
         Ok(base) => base,
         Err(class) => return report.failure(subject, class.message()),
