@@ -11,7 +11,7 @@ mod expiry;
 mod faults;
 mod own;
 pub mod page;
-mod question;
+pub mod question;
 mod server_clock;
 pub mod token;
 mod way;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rig::{Random, seed};
-use crate::simulator::sim::{Fault, RateHeaders};
+use crate::simulator::sim::{ADMIN, ADMIN_PASSWORD, Fault, RateHeaders};
 use confluence_audit_agent::config::ProxyConfig;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -242,4 +242,23 @@ fn the_expiry_of_the_token_is_told_in_time() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 5);
+}
+
+/// A user's password has none; a token that the operator has named is looked for whatever else is sent.
+#[test]
+fn the_expiry_of_a_named_token_is_told_with_a_password_too() {
+    for (name, notices) in [(None, 0), (Some("audit"), 1)] {
+        let sim = Sim::data_center().unwrap();
+        let mut config = config_of(&sim, false);
+        config.http.auth = Auth::Basic {
+            user: ADMIN.into(),
+            password: Reference::Inline(Secret::new(ADMIN_PASSWORD)),
+        };
+        config.token.name = name.map(str::to_owned);
+        let mut polled = Polled::new(&sim, config);
+        sim.expire(ADMIN_TOKEN, Some(sim.now_ms() + 86_400_000));
+        polled.run(HOUR, MINUTE);
+        assert_eq!(polled.api().health(), None);
+        assert_eq!(polled.notices.len(), notices, "{name:?}");
+    }
 }
