@@ -46,11 +46,6 @@ pub enum AgentError {
         path: String,
         source: io::Error,
     },
-    #[error("cannot ask the audit API of source `{source_name}`")]
-    Http {
-        source_name: String,
-        source: crate::http::HttpError,
-    },
     #[error("cannot start")]
     Start(#[from] io::Error),
 }
@@ -59,7 +54,7 @@ impl AgentError {
     pub fn exit_code(&self) -> u8 {
         match self {
             AgentError::Store(error) => error.exit_code(),
-            AgentError::Output { .. } | AgentError::Http { .. } | AgentError::Start(_) => exit::TRY_AGAIN,
+            AgentError::Output { .. } | AgentError::Start(_) => exit::TRY_AGAIN,
         }
     }
 }

@@ -78,13 +78,8 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         })?;
         streams.push(Stream::new(&source.name, marks, gate.clone()));
         let ids = IdHasher::new(source.site.as_deref());
-        let api = source.api.as_ref().map(|config| {
-            Api::new(&source.name, config.clone(), state.api).map_err(|error| AgentError::Http {
-                source_name: source.name.clone(),
-                source: error,
-            })
-        });
-        let api = api.transpose()?;
+        let api = source.api.as_ref();
+        let api = api.map(|config| Api::new(&source.name, config.clone(), state.api));
         let recent = api.is_some().then(|| Recent::new(state.ids.clone()));
         let beside = (api.is_some() && source.files.is_some())
             .then(|| OfFiles::new(state.node.clone(), source.fallback.all_nodes));

@@ -253,7 +253,7 @@ fn belongs_to(key: &str) -> Option<&'static str> {
         | "entries_vanished_max"
         | "notify"
         | "read_bytes" => Some("[[source]]"),
-        key if api::KEYS.contains(&key) => Some("[[source]]"),
+        key if api::KEYS.contains(&key) || source::FALLBACK_KEYS.contains(&key) => Some("[[source]]"),
         "path" | "rotate_bytes" | "rotate_daily" | "keep" => Some("[[sink]]"),
         "level" => Some("[log]"),
         "tags" | "namespace" | "preserve_original" => Some("[event]"),

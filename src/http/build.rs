@@ -16,7 +16,8 @@ use crate::credential::Credential;
 use crate::secret::Secret;
 
 pub struct Built {
-    pub client: reqwest::Client,
+    /// `None` until a first one could be made.
+    client: Option<reqwest::Client>,
     pub proxy_password: Option<Credential>,
     files: Vec<(PathBuf, Option<Stamp>)>,
 }
@@ -25,22 +26,20 @@ pub struct Built {
 type Stamp = (u64, u64, i64, i64);
 
 impl Built {
-    pub fn new(config: &HttpConfig) -> Result<Built, HttpError> {
+    /// Reads nothing yet.
+    pub fn new(config: &HttpConfig) -> Built {
         let tls = &config.tls;
         let pair = tls
             .client_certificate
             .iter()
             .flat_map(|(chain, key)| [chain, key]);
         let files = tls.ca_file.iter().chain(pair);
-        // Before the files are read: a change in between is seen as one later.
-        let files = files.map(|path| (path.clone(), stamp(path))).collect();
         let proxy = config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
-        let mut proxy_password = proxy.map(|(_, password)| Credential::new(password.clone()));
-        Ok(Built {
-            client: client(config, proxy_password.as_mut())?,
-            proxy_password,
-            files,
-        })
+        Built {
+            client: None,
+            proxy_password: proxy.map(|(_, password)| Credential::new(password.clone())),
+            files: files.map(|path| (path.clone(), stamp(path))).collect(),
+        }
     }
 
     /// Whether a file has another content than the one that was read.
@@ -48,20 +47,24 @@ impl Built {
         self.files.iter().any(|(path, was)| stamp(path) != *was)
     }
 
-    /// Reads everything again after a change. If the new is not usable, half written for instance, the old goes on.
-    pub fn refresh(&mut self, config: &HttpConfig) {
-        if !self.files_changed() && !self.proxy_password.as_ref().is_some_and(Credential::changed) {
-            return;
+    /// The client; made at the first call, and anew after a change of what it is made from. If the new is not usable, half
+    /// written for instance, the old goes on.
+    pub fn client(&mut self, config: &HttpConfig) -> Result<reqwest::Client, HttpError> {
+        let changed = self.files_changed() || self.proxy_password.as_ref().is_some_and(Credential::changed);
+        if let (Some(client), false) = (&self.client, changed) {
+            return Ok(client.clone());
         }
-        // Before they are read, as in `new`.
+        // Before they are read: a change in between is seen as one later.
         for (path, was) in &mut self.files {
             *was = stamp(path);
         }
-        match client(config, self.proxy_password.as_mut()) {
-            Ok(client) => self.client = client,
-            Err(error) => {
+        match (client(config, self.proxy_password.as_mut()), &self.client) {
+            (Ok(client), _) => Ok(self.client.insert(client).clone()),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(old)) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(url = %config.base, error, "changed TLS files cannot be used; the old ones are");
+                Ok(old.clone())
             }
         }
     }

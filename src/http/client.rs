@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::Response;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{RequestBuilder, Response};
 use tokio::time::timeout;
 use url::Url;
 
@@ -19,7 +19,7 @@ pub struct Client {
     bases: Vec<Url>,
     /// Of `Auth`: the token or the password.
     credential: Option<Credential>,
-    headers: Vec<(HeaderName, Credential)>,
+    headers: Vec<(String, Credential)>,
     built: Built,
     /// The last answer was 401: files are read again even if they look the same.
     refused: bool,
@@ -27,27 +27,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads CA, client certificate and the proxy's password. The other credentials are read with each request.
-    pub fn new(config: &HttpConfig) -> Result<Client, HttpError> {
+    /// Reads nothing yet. What is wrong with a file or a setting, each request tells, and a later one may find it mended.
+    pub fn new(config: &HttpConfig) -> Client {
         let credential = match &config.auth {
             Auth::None => None,
             Auth::Bearer(reference) => Some(reference),
             Auth::Basic { password, .. } => Some(password),
         };
-        let headers = config.headers.iter().map(|(name, value)| {
-            let parsed = HeaderName::from_bytes(name.as_bytes());
-            let parsed = parsed.map_err(|_| HttpError::Setting(format!("`{name}` is no name of a header")));
-            Ok((parsed?, Credential::new(value.clone())))
-        });
-        Ok(Client {
+        let headers = config.headers.iter();
+        Client {
             bases: vec![config.base.clone()],
             credential: credential.cloned().map(Credential::new),
-            headers: headers.collect::<Result<_, HttpError>>()?,
-            built: Built::new(config)?,
+            headers: headers
+                .map(|(name, value)| (name.clone(), Credential::new(value.clone())))
+                .collect(),
+            built: Built::new(config),
             config: config.clone(),
             refused: false,
             spare_body: Vec::new(),
-        })
+        }
     }
 
     /// Lets requests go below `base` too. Credentials are sent there: name only what belongs to the same service.
@@ -59,19 +57,25 @@ impl Client {
 
     /// GET with the credentials, of a URL below an own base.
     pub async fn get(&mut self, url: &Url) -> Result<Answer, HttpError> {
-        let mut headers = self.plain_headers()?;
-        if let Some(value) = self.authorization()? {
+        // Each is read, whichever fails: then all that has changed since is new.
+        let (client, headers, authorization) = (
+            self.built.client(&self.config),
+            self.configured_headers(),
+            self.authorization(),
+        );
+        let (client, mut headers) = (client?, headers?);
+        if let Some(value) = authorization? {
             headers.insert(AUTHORIZATION, value);
         }
-        let result = self.exchange(url, headers).await;
+        let result = self.exchange(&client, url, headers).await;
         self.refused = result.as_ref().is_ok_and(|answer| answer.status == 401);
         result
     }
 
-    /// The same without the `Authorization` header.
+    /// The same with nothing that may be a secret: without the `Authorization` header and the configured ones.
     pub async fn get_anonymously(&mut self, url: &Url) -> Result<Answer, HttpError> {
-        let headers = self.plain_headers()?;
-        self.exchange(url, headers).await
+        let client = self.built.client(&self.config)?;
+        self.exchange(&client, url, HeaderMap::new()).await
     }
 
     /// Whether a credential reads differently now: after a refusal, then, it is worth to ask again at once.
@@ -92,13 +96,15 @@ impl Client {
         }
     }
 
-    fn plain_headers(&mut self) -> Result<HeaderMap, HttpError> {
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        for (name, credential) in &mut self.headers {
-            let value = credential.read().map_err(HttpError::Credential)?;
+    fn configured_headers(&mut self) -> Result<HeaderMap, HttpError> {
+        let values: Vec<_> = self.headers.iter_mut().map(|(_, value)| value.read()).collect();
+        let mut headers = HeaderMap::with_capacity(values.len() + 2);
+        for ((name, _), value) in self.headers.iter().zip(values) {
+            let wrong = |_| HttpError::Setting(format!("`{name}` is no name of a header"));
+            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(wrong)?;
+            let value = value.map_err(HttpError::Credential)?;
             let what = format!("the value of the header `{name}`");
-            headers.insert(name.clone(), sensitive(value.expose(), what)?);
+            headers.insert(parsed, sensitive(value.expose(), what)?);
         }
         Ok(headers)
     }
@@ -121,24 +127,29 @@ impl Client {
         }
     }
 
-    async fn exchange(&mut self, url: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
+    async fn exchange(
+        &mut self,
+        client: &reqwest::Client,
+        url: &Url,
+        mut headers: HeaderMap,
+    ) -> Result<Answer, HttpError> {
         if !self.bases.iter().any(|base| redirect::is_below(url, base)) {
             return Err(HttpError::Foreign {
                 url: redirect::shown(url),
             });
         }
-        self.built.refresh(&self.config);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let request = client.get(url.clone()).headers(headers);
         let mut body = std::mem::take(&mut self.spare_body);
         body.clear();
         let whole = self.config.timeouts.whole;
-        let answer = timeout(whole, self.ask(url, headers, body)).await;
+        let answer = timeout(whole, self.ask(url, request, body)).await;
         answer.unwrap_or_else(|_| Err(late(Phase::Whole, whole)))
     }
 
-    async fn ask(&self, url: &Url, headers: HeaderMap, mut body: Vec<u8>) -> Result<Answer, HttpError> {
+    async fn ask(&self, url: &Url, request: RequestBuilder, mut body: Vec<u8>) -> Result<Answer, HttpError> {
         let (timeouts, bytes_max) = (&self.config.timeouts, self.config.body_bytes_max);
         let failed = |error| error::from_reqwest(error, url, &self.config);
-        let request = self.built.client.get(url.clone()).headers(headers);
         let head = timeout(timeouts.first_byte, request.send()).await;
         let head = head.map_err(|_| late(Phase::Head, timeouts.first_byte))?;
         let mut response = head.map_err(failed)?;

@@ -67,7 +67,7 @@ fn data_center_that_is_ready() {
     let sim = Sim::start(options).unwrap();
     sim.expire(ADMIN_TOKEN, Some(clock::now_ms() + 90 * DAY_MS));
     let (_, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
-    says(&text, "warning", "holds no event yet");
+    says(&text, "warning", "holds no event of the past year");
     // That search was itself audited.
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 0, "{text}");
@@ -134,6 +134,11 @@ fn each_refusal_is_a_failure_with_its_remedy() {
             Some(Fault::MissingMember("entities")),
             "no page of audit events",
         ),
+        (
+            ADMIN_TOKEN,
+            Some(Fault::MissingMember("pagingInfo")),
+            "no page of audit events",
+        ),
     ] {
         sim.clear_faults();
         if let Some(fault) = fault {
@@ -161,6 +166,14 @@ fn an_old_data_center() {
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 0, "{text}");
     says(&text, "warning", "older than 7.5");
+    sim.fault(Fault::MissingMember("results"));
+    let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
+    assert_eq!(code, 75, "{text}");
+    says(&text, "failure", "no page of audit events");
+    sim.clear_faults();
+    let (code, text) = check(&data_center(&sim, USER_TOKEN, ""));
+    assert_eq!(code, 75, "{text}");
+    says(&text, "failure", "Confluence Administrator");
 }
 
 #[test]

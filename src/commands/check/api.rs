@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::ToSocketAddrs;
 
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use url::Url;
 
 use super::Report;
 use crate::clock;
-use crate::commands::run::chain;
-use crate::config::{ApiConfig, Auth, Product};
-use crate::http::{Answer, Client};
+use crate::config::{ApiConfig, Product};
+use crate::http::{Answer, Client, HttpError};
 use crate::source::api::answer::{self, Class, below, classify};
+use crate::source::api::page::{Page, Route};
+use crate::source::api::question::{Endpoint, Reading};
 use crate::source::api::token::{self, Expiry};
+use crate::source::api::window::Window;
 use crate::source::api::{cloud_id, delay};
 
 /// The `Date` header has whole seconds, and the answer is on its way for a while. Up to the overlap nothing is missed.
 const CLOCK_DIFFERENCE_MS_MAX: i64 = 30_000;
+
+/// Events of so long are looked for: Cloud keeps no older ones, and a Confluence without any in a year is not in use.
+const LOOKED_BACK_MS: i64 = 365 * 86_400_000;
 
 /// Writes one line for each thing looked at. Sends at most five small requests, one after another.
 pub fn check(subject: &str, config: &ApiConfig, report: &mut Report) -> io::Result<()> {
@@ -30,29 +33,38 @@ pub fn check(subject: &str, config: &ApiConfig, report: &mut Report) -> io::Resu
 }
 
 async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::Result<()> {
-    let mut client = match Client::new(&config.http) {
-        Ok(client) => client,
-        Err(error) => return report.failure(subject, chain(&error)),
+    let mut client = Client::new(&config.http);
+    let mut endpoint = Endpoint::new(config);
+    if endpoint.base.is_none() {
+        match cloud_id::look_up(&mut client, &config.http.base, &config.product).await {
+            Ok(id) => endpoint.found(&id),
+            Err(class) => return report.failure(subject, class.message()),
+        }
+    }
+    let Some(base) = endpoint.base.clone() else {
+        return Ok(());
     };
-    let base = match api_base(&mut client, config).await {
-        Ok(base) => base,
-        Err(class) => return report.failure(subject, class.message()),
-    };
+    client.allow(base.clone());
     if !resolves(subject, config, &base, report)? {
         return Ok(());
     }
-    let mut result = client.get(&events_url(config, &base)).await;
-    let mut class = classify(&result, &config.product);
-    if let (Product::DataCenter, Class::NotFound { .. }) = (&config.product, &class) {
-        let legacy = client.get(&with_limit(below(&base, "rest/api/audit"))).await;
-        if classify(&legacy, &config.product) == Class::Ok {
-            (result, class) = (legacy, Class::Ok);
+    let mut asked = ask(&mut client, config, &base, endpoint.route).await;
+    if !endpoint.route_known && matches!(asked.class, Class::NotFound { .. }) {
+        let legacy = ask(&mut client, config, &base, Route::Legacy).await;
+        if !matches!(legacy.class, Class::NotFound { .. }) {
+            asked = legacy;
             report.warning(
                 subject,
                 "Confluence is older than 7.5 and has the old audit API only; events come with less detail",
             )?;
         }
     }
+    let Asked {
+        route,
+        rows,
+        class,
+        result,
+    } = asked;
     let Ok(answer) = result else {
         return report.failure(subject, class.message());
     };
@@ -60,7 +72,10 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     if class != Class::Ok {
         return report.failure(subject, class.message());
     }
-    events(subject, &answer, report)?;
+    match Page::parse(route, answer.body, rows) {
+        Ok(page) => events(subject, &page, report)?,
+        Err(error) => return report.failure(subject, answer::not_a_page(error).message()),
+    }
     expiry(subject, config, &mut client, &base, report).await?;
     if config.product == Product::DataCenter {
         coverage(subject, &mut client, &base, report).await?;
@@ -68,35 +83,26 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     Ok(())
 }
 
-/// The configured base, or for scoped tokens the one that the cloud id leads to.
-async fn api_base(client: &mut Client, config: &ApiConfig) -> Result<Url, Class> {
-    let Product::Cloud {
-        scoped: true,
-        cloud_id,
-        gateway,
-    } = &config.product
-    else {
-        return Ok(config.http.base.clone());
-    };
-    let id = match cloud_id {
-        Some(id) => id.clone(),
-        None => cloud_id::look_up(client, &config.http.base, &config.product).await?,
-    };
-    let base = cloud_id::scoped_base(gateway, &id);
-    client.allow(base.clone());
-    Ok(base)
+/// A question for events, and what came.
+struct Asked {
+    route: Route,
+    rows: usize,
+    class: Class,
+    result: Result<Answer, HttpError>,
 }
 
-fn events_url(config: &ApiConfig, base: &Url) -> Url {
-    with_limit(match config.product {
-        Product::DataCenter => below(base, "rest/auditing/1.0/events"),
-        Product::Cloud { .. } => below(base, "wiki/rest/api/audit"),
-    })
-}
-
-fn with_limit(mut url: Url) -> Url {
-    url.set_query(Some("limit=1"));
-    url
+/// As a run asks for its first page, but for few rows.
+async fn ask(client: &mut Client, config: &ApiConfig, base: &Url, route: Route) -> Asked {
+    let now_ms = clock::now_ms();
+    let reading = Reading::new(Window::new(now_ms - LOOKED_BACK_MS, now_ms, true), route);
+    let rows = reading.rows_asked(1);
+    let result = client.get(&reading.url(base, route, rows)).await;
+    Asked {
+        route,
+        rows,
+        class: classify(&result, &config.product),
+        result,
+    }
 }
 
 /// Where a proxy is in between it is the proxy that resolves the name.
@@ -147,7 +153,9 @@ fn reached(subject: &str, base: &Url, answer: &Answer, report: &mut Report) -> i
         )?,
     }
     clock_difference(subject, answer, report)?;
-    let user = answer.header("x-ausername").filter(|user| *user != "anonymous");
+    let user = answer
+        .header("x-ausername")
+        .filter(|user| !answer::is_anonymous(user));
     match user.or_else(|| answer.header("x-aaccountid")) {
         Some(user) => report.ok(subject, format_args!("logged in as `{user}`")),
         None => Ok(()),
@@ -176,25 +184,15 @@ fn clock_difference(subject: &str, answer: &Answer, report: &mut Report) -> io::
     )
 }
 
-/// Either API's page; only its length matters.
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(borrow, alias = "results")]
-    entities: Vec<&'a RawValue>,
-}
-
-fn events(subject: &str, answer: &Answer, report: &mut Report) -> io::Result<()> {
-    match serde_json::from_slice::<Page>(&answer.body) {
-        Err(error) => report.failure(subject, answer::not_a_page(error).message()),
-        Ok(page) if page.entities.is_empty() => {
-            let remedy = "do something in Confluence that is audited, and look again";
-            report.warning(
-                subject,
-                format_args!("the audit API may be read and holds no event yet; {remedy}"),
-            )
-        }
-        Ok(_) => report.ok(subject, "the audit API answers with events"),
+fn events(subject: &str, page: &Page, report: &mut Report) -> io::Result<()> {
+    if page.is_empty() {
+        let remedy = "do something in Confluence that is audited, and look again";
+        return report.warning(
+            subject,
+            format_args!("the audit API may be read and holds no event of the past year; {remedy}"),
+        );
     }
+    report.ok(subject, "the audit API answers with events")
 }
 
 async fn expiry(
@@ -205,7 +203,6 @@ async fn expiry(
     report: &mut Report<'_>,
 ) -> io::Result<()> {
     let name = config.token.name.as_deref();
-    let bearer = matches!(config.http.auth, Auth::Bearer(_));
     let (token, expires_ms) = match (config.token.expires_ms, &config.product) {
         (Some(recorded_ms), _) => ("the token".to_string(), recorded_ms),
         (None, Product::Cloud { .. }) => {
@@ -215,7 +212,7 @@ async fn expiry(
                 format_args!("nothing tells when the token expires; {remedy}"),
             );
         }
-        (None, Product::DataCenter) if bearer || name.is_some() => {
+        (None, Product::DataCenter) if token::is_listed(config) => {
             match token::fetch(client, base, name, clock::now_ms()).await {
                 Ok(Expiry::At { name, expires_ms }) => (format!("the token `{name}`"), expires_ms),
                 Ok(Expiry::Never) => return report.ok(subject, "the token never expires"),

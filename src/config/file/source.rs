@@ -26,6 +26,14 @@ const FILES_KEYS: [&str; 14] = [
     "read_bytes",
 ];
 
+pub const FALLBACK_KEYS: [&str; 5] = [
+    "probe_interval",
+    "silent_after",
+    "unusable_after",
+    "return_after",
+    "nodes",
+];
+
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Files,
@@ -97,13 +105,7 @@ pub fn table(
             .choice("nodes", &nodes, &[], problems)
             .map(|found| found.value),
     );
-    for key in [
-        "probe_interval",
-        "silent_after",
-        "unusable_after",
-        "return_after",
-        "nodes",
-    ] {
+    for key in FALLBACK_KEYS {
         if let Some(span) = table.place_of(key).filter(|_| mode != Mode::Auto) {
             let message = "is for `mode = \"auto\"`, where an API stands in for files; add what is missing for that, or remove it";
             problems.add(span, table.key(key), message);

@@ -83,11 +83,13 @@ fn examples_of_apis_work_and_state_the_defaults() {
     assert_eq!(without_warnings(stated), without_warnings(bare.clone()));
     let unused: Vec<&str> = bare.warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(unused, ["source.intranet.user", "source.intranet.token"]);
-    assert_eq!(bare.sources.len(), 2);
-    assert!(
-        bare.sources
-            .iter()
-            .all(|source| source.api.is_some() && source.files.is_none())
+    let ways = bare
+        .sources
+        .iter()
+        .map(|source| (source.api.is_some(), source.files.is_some()));
+    assert_eq!(
+        ways.collect::<Vec<_>>(),
+        [(true, false), (true, true), (true, false)]
     );
 }
 
@@ -232,6 +234,7 @@ keep = 15
 #[test]
 fn misplaced_keys_are_known_where_they_belong() {
     let (_, keys) = parse(&uncommented("#"));
+    assert!(keys.source.contains(&"nodes") && keys.source.contains(&"page_size"));
     let tables = [
         ("[log]", &keys.log),
         ("[event]", &keys.event),

@@ -29,7 +29,7 @@ fn a_request_carries_what_is_configured_and_the_body_comes_back() {
     config.auth = Auth::Bearer(Reference::Inline(Secret::new("t0ken")));
     config.headers = vec![("X-Gateway".into(), Reference::Inline(Secret::new("key")))];
     config.user_agent = "agent/1".into();
-    let mut client = Client::new(&config).unwrap();
+    let mut client = Client::new(&config);
     let found = get(&mut client, &server.url("/context/rest?limit=1")).unwrap();
     assert_eq!(
         (found.status, found.body.as_slice()),
@@ -61,7 +61,8 @@ fn basic_credentials_and_none() {
         user: "auditor@acme.example".into(),
         password,
     };
-    let mut client = Client::new(&config).unwrap();
+    config.headers = vec![("X-Gateway".into(), Reference::Inline(Secret::new("key")))];
+    let mut client = Client::new(&config);
     get(&mut client, &server.url("/x")).unwrap();
     rig::run(client.get_anonymously(&url_of(&server.url("/y")))).unwrap();
     let heads = server.heads();
@@ -70,13 +71,17 @@ fn basic_credentials_and_none() {
         heads[0].contains("authorization: Basic YXVkaXRvckBhY21lLmV4YW1wbGU6cMOkc3N3b3Jk\r\n"),
         "{heads:?}"
     );
-    assert!(!heads[1].contains("authorization"), "{heads:?}");
+    assert!(heads[0].contains("x-gateway: key\r\n"), "{heads:?}");
+    for secret in ["authorization", "x-gateway", "key"] {
+        assert!(!heads[1].contains(secret), "{heads:?}");
+    }
+    assert!(heads[1].contains("accept: application/json"), "{heads:?}");
 }
 
 #[test]
 fn a_body_that_is_handed_back_is_used_again() {
     let server = serve(|stream, _| answer(stream, "200 OK", "", &"x".repeat(100_000)));
-    let mut client = Client::new(&config(&server.url("/"))).unwrap();
+    let mut client = Client::new(&config(&server.url("/")));
     let first = get(&mut client, &server.url("/")).unwrap().body;
     let place = first.as_ptr();
     client.recycle(first);
@@ -89,7 +94,7 @@ fn a_body_that_is_handed_back_is_used_again() {
 fn times_out(base: &str, set: impl Fn(&mut crate::config::Timeouts), expect: Phase) {
     let mut config = config(base);
     set(&mut config.timeouts);
-    let error = get(&mut Client::new(&config).unwrap(), base).unwrap_err();
+    let error = get(&mut Client::new(&config), base).unwrap_err();
     assert!(
         matches!(error, HttpError::Timeout { phase, .. } if phase == expect),
         "{error:?}"
@@ -171,7 +176,7 @@ fn f44_huge_body_is_not_taken_in() {
     for server in [announced, endless] {
         let mut config = config(&server.url("/"));
         config.body_bytes_max = 10_000;
-        let error = get(&mut Client::new(&config).unwrap(), &server.url("/")).unwrap_err();
+        let error = get(&mut Client::new(&config), &server.url("/")).unwrap_err();
         assert!(
             matches!(error, HttpError::TooLarge { bytes_max: 10_000 }),
             "{error:?}"
@@ -193,7 +198,7 @@ fn f40_foreign_redirect_gets_no_request() {
         let server = serve(move |stream, _| answer(stream, status, &location, ""));
         let mut config = config(&server.url("/"));
         config.auth = Auth::Bearer(Reference::Inline(Secret::new("t0ken")));
-        let error = get(&mut Client::new(&config).unwrap(), &server.url("/rest")).unwrap_err();
+        let error = get(&mut Client::new(&config), &server.url("/rest")).unwrap_err();
         let HttpError::Redirect { to, kind, .. } = &error else {
             panic!("{error:?}");
         };
@@ -238,7 +243,7 @@ fn a_redirect_is_known_by_its_target() {
 #[test]
 fn f40_nothing_is_sent_beside_the_own_base() {
     let server = serve(|stream, _| answer(stream, "200 OK", "", ""));
-    let mut client = Client::new(&config(&server.url("/context"))).unwrap();
+    let mut client = Client::new(&config(&server.url("/context")));
     let mut with_user = url_of(&server.url("/context/x"));
     with_user.set_username("other").unwrap();
     let port = TcpListener::bind("127.0.0.1:0")
@@ -273,7 +278,7 @@ fn a_server_that_is_not_there() {
         (format!("http://{closed}/"), UnreachableCause::Refused),
         ("http://no-such-host.invalid/".into(), UnreachableCause::Name),
     ] {
-        let error = get(&mut Client::new(&config(&base)).unwrap(), &base).unwrap_err();
+        let error = get(&mut Client::new(&config(&base)), &base).unwrap_err();
         assert!(
             matches!(error, HttpError::Unreachable { cause, .. } if cause == expect),
             "{error:?}"
@@ -292,11 +297,7 @@ fn a_connection_that_ends_too_early() {
             stream.write_all(head.as_bytes()).unwrap();
             let _ = stream.shutdown(std::net::Shutdown::Both);
         });
-        let error = get(
-            &mut Client::new(&config(&server.url("/"))).unwrap(),
-            &server.url("/"),
-        )
-        .unwrap_err();
+        let error = get(&mut Client::new(&config(&server.url("/"))), &server.url("/")).unwrap_err();
         assert!(matches!(error, HttpError::Broken { .. }), "{head}: {error:?}");
     }
 }

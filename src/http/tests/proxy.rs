@@ -75,7 +75,7 @@ fn https_goes_through_a_tunnel_and_the_proxy_sees_no_token() {
     config.tls.ca_file = Some(tls::file(&dir, "ca.pem", &ca.pem()));
     config.auth = Auth::Bearer(Reference::Inline(Secret::new("t0ken")));
     let config = through(config, &proxy, "proxypass", &["other.example.com"]);
-    get(&mut Client::new(&config).unwrap(), &server.url("/rest")).unwrap();
+    get(&mut Client::new(&config), &server.url("/rest")).unwrap();
     let (seen, arrived) = (proxy.heads(), server.heads());
     assert_eq!(seen.len(), 1);
     assert!(
@@ -96,7 +96,7 @@ fn https_goes_through_a_tunnel_and_the_proxy_sees_no_token() {
 fn plain_http_is_asked_of_the_proxy() {
     let proxy = proxy("");
     let config = through(config("http://wiki.example.com/"), &proxy, "proxypass", &[]);
-    let found = get(&mut Client::new(&config).unwrap(), "http://wiki.example.com/rest").unwrap();
+    let found = get(&mut Client::new(&config), "http://wiki.example.com/rest").unwrap();
     assert_eq!(found.body, b"through the proxy");
     assert!(proxy.heads()[0].starts_with("GET http://wiki.example.com/rest HTTP/1.1\r\n"));
 }
@@ -112,7 +112,7 @@ fn no_proxy_hosts_are_reached_directly() {
             "proxypass",
             &["wiki.example.com", direct],
         );
-        let found = get(&mut Client::new(&config).unwrap(), &server.url("/")).unwrap();
+        let found = get(&mut Client::new(&config), &server.url("/")).unwrap();
         assert_eq!(found.body, b"direct");
         assert_eq!(proxy.heads(), [""; 0]);
     }
@@ -128,7 +128,7 @@ fn a_proxy_that_refuses_says_what_to_do() {
         let mut config = config("https://wiki.example.com/");
         config.tls.ca_file = Some(tls::file(&dir, "ca.pem", &tls::ca().pem()));
         let config = through(config, &proxy, password, &[]);
-        let error = get(&mut Client::new(&config).unwrap(), "https://wiki.example.com/").unwrap_err();
+        let error = get(&mut Client::new(&config), "https://wiki.example.com/").unwrap_err();
         assert!(
             matches!(error, HttpError::Proxy { .. }),
             "{}",

@@ -22,7 +22,7 @@ fn f56_a_token_file_that_is_replaced_is_used_at_once() {
     let path = tls::file(&dir, "token", "first\n");
     let mut config = config(&server.url("/"));
     config.auth = Auth::Bearer(Reference::File(path.clone()));
-    let mut client = Client::new(&config).unwrap();
+    let mut client = Client::new(&config);
     get(&mut client, &server.url("/")).unwrap();
     assert!(!client.credentials_changed());
     fs::rename(tls::file(&dir, "new", "second\n"), &path).unwrap();
@@ -134,7 +134,7 @@ fn f57_no_secret_in_logs_and_errors_at_any_level() {
                         no_proxy: Vec::new(),
                     });
                     shown += &format!("{config:?}");
-                    match get(&mut Client::new(&config).unwrap(), &url) {
+                    match get(&mut Client::new(&config), &url) {
                         Ok(_) => {}
                         Err(error) => shown += &everything_of(&error),
                     }

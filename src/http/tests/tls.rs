@@ -74,7 +74,7 @@ fn trusting(server: &Server, ca_file: &Path) -> HttpConfig {
 
 #[track_caller]
 fn fails(config: &HttpConfig, expect: TlsProblem, remedy: &str) {
-    let error = get(&mut Client::new(config).unwrap(), config.base.as_str()).unwrap_err();
+    let error = get(&mut Client::new(config), config.base.as_str()).unwrap_err();
     assert!(
         matches!(&error, HttpError::Tls { problem, .. } if *problem == expect),
         "{}",
@@ -100,10 +100,10 @@ fn only_the_own_ca_makes_its_server_trusted() {
         TlsProblem::UnknownIssuer,
         "`ca_file`",
     );
-    let mut client = Client::new(&trusting(&server, &file(&dir, "ca.pem", &own.pem()))).unwrap();
+    let mut client = Client::new(&trusting(&server, &file(&dir, "ca.pem", &own.pem())));
     assert_eq!(get(&mut client, &server.url("/")).unwrap().body, b"{}");
     let bundle = ca().pem() + &own.pem();
-    let mut client = Client::new(&trusting(&server, &file(&dir, "bundle.pem", &bundle))).unwrap();
+    let mut client = Client::new(&trusting(&server, &file(&dir, "bundle.pem", &bundle)));
     get(&mut client, &server.url("/")).unwrap();
 }
 
@@ -130,7 +130,7 @@ fn a_client_certificate_that_is_demanded() {
         let server = server(&own, "127.0.0.1", Some(&clients), versions);
         let mut config = trusting(&server, &file(&dir, "ca.pem", &own.pem()));
         // Under TLS 1.2 the alert is one that says less.
-        let error = get(&mut Client::new(&config).unwrap(), &server.url("/")).unwrap_err();
+        let error = get(&mut Client::new(&config), &server.url("/")).unwrap_err();
         let known = [TlsProblem::ClientCertificate, TlsProblem::Handshake];
         assert!(
             matches!(&error, HttpError::Tls { problem, .. } if known.contains(problem)),
@@ -138,7 +138,7 @@ fn a_client_certificate_that_is_demanded() {
             everything_of(&error)
         );
         config.tls.client_certificate = Some(pair.clone());
-        get(&mut Client::new(&config).unwrap(), &server.url("/")).unwrap();
+        get(&mut Client::new(&config), &server.url("/")).unwrap();
     }
 }
 
@@ -147,7 +147,7 @@ fn a_minimum_version_that_the_server_does_not_have() {
     let (dir, own) = (TempDir::new().unwrap(), ca());
     let server = server(&own, "127.0.0.1", None, &[&rustls::version::TLS12]);
     let mut config = trusting(&server, &file(&dir, "ca.pem", &own.pem()));
-    get(&mut Client::new(&config).unwrap(), &server.url("/")).unwrap();
+    get(&mut Client::new(&config), &server.url("/")).unwrap();
     config.tls.version_min = TlsVersion::V1_3;
     fails(&config, TlsProblem::Version, "`tls_version_min`");
 }
@@ -182,14 +182,18 @@ fn files_that_are_no_certificates() {
             fs::write(&path, text).unwrap();
         }
         with_ca.tls.ca_file = Some(path);
-        let error = Client::new(&with_ca).err().unwrap().to_string();
+        let error = get(&mut Client::new(&with_ca), "https://wiki.example.com/")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(what) && error.contains("ca.pem"), "{error}");
     }
     let mut with_pair = config("https://wiki.example.com/");
     let (certificate, _) = leaf(&ca(), "agent");
     let chain = file(&dir, "client.pem", &certificate.pem());
     with_pair.tls.client_certificate = Some((chain, file(&dir, "client.key", "no PEM")));
-    let error = Client::new(&with_pair).err().unwrap().to_string();
+    let error = get(&mut Client::new(&with_pair), "https://wiki.example.com/")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("with its private key"), "{error}");
 }
 
@@ -199,7 +203,19 @@ fn f56_a_ca_file_that_is_replaced_is_used_at_once() {
     let (dir, own) = (TempDir::new().unwrap(), ca());
     let server = server(&own, "127.0.0.1", None, ALL);
     let path = file(&dir, "ca.pem", &ca().pem());
-    let mut client = Client::new(&trusting(&server, &path)).unwrap();
+    let mut client = Client::new(&trusting(&server, &path));
+    // Not there at first, or not yet a CA: each request looks again.
+    let right = fs::read(&path).unwrap();
+    for wrong in [None, Some("no PEM")] {
+        fs::remove_file(&path).unwrap();
+        if let Some(text) = wrong {
+            fs::write(&path, text).unwrap();
+        }
+        assert!(get(&mut client, &server.url("/")).is_err());
+        assert!(!client.credentials_changed());
+        fs::write(&path, &right).unwrap();
+        assert!(client.credentials_changed());
+    }
     assert!(matches!(
         get(&mut client, &server.url("/")),
         Err(HttpError::Tls { .. })

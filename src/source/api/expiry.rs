@@ -2,7 +2,6 @@
 
 use super::token::{self, Expiry};
 use super::{Api, Now};
-use crate::config::{Auth, Product};
 use crate::notice::{Notice, TOKEN_EXPIRING};
 use std::time::Duration;
 
@@ -43,7 +42,7 @@ impl Api {
         if let Some(expires_ms) = self.config.token.expires_ms {
             return Some(expires_ms);
         }
-        if self.config.product != Product::DataCenter || !matches!(self.config.http.auth, Auth::Bearer(_)) {
+        if !token::is_listed(&self.config) {
             return None;
         }
         self.total.requests += 1;

@@ -11,7 +11,7 @@ mod expiry;
 mod faults;
 mod own;
 pub mod page;
-mod question;
+pub mod question;
 mod server_clock;
 pub mod token;
 mod way;
@@ -103,9 +103,9 @@ pub struct Api {
 
 impl Api {
     /// `cursor` is what the checkpoint knows.
-    pub fn new(source: &str, config: ApiConfig, cursor: Option<ApiCursor>) -> Result<Api, HttpError> {
+    pub fn new(source: &str, config: ApiConfig, cursor: Option<ApiCursor>) -> Api {
         let endpoint = Endpoint::new(&config);
-        let mut client = Client::new(&config.http)?;
+        let mut client = Client::new(&config.http);
         if let Some(base) = &endpoint.base {
             client.allow(base.clone());
         }
@@ -113,7 +113,7 @@ impl Api {
             Auth::Basic { user, .. } if matches!(config.product, Product::DataCenter) => Some(user.clone()),
             _ => None,
         };
-        Ok(Api {
+        Api {
             source: source.to_owned(),
             client,
             windows: Windows::new(cursor),
@@ -142,7 +142,7 @@ impl Api {
             },
             endpoint,
             config,
-        })
+        }
     }
 
     /// Asks for the next page if it is time to.

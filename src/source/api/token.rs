@@ -10,7 +10,7 @@ use url::Url;
 
 use super::answer::{self, Class};
 use super::delay::moment_ms;
-use crate::config::Product;
+use crate::config::{ApiConfig, Auth, Product};
 use crate::http::Client;
 
 const DAY_MS: i64 = 86_400_000;
@@ -26,6 +26,12 @@ pub enum Expiry {
     Never,
     /// None has the name that the operator gave; these are the names.
     NoSuchToken { names: Vec<String> },
+}
+
+/// Whether the server can tell the expiry: of a Personal Access Token in use, or of the one that the operator has named.
+pub fn is_listed(config: &ApiConfig) -> bool {
+    let in_use = matches!(config.http.auth, Auth::Bearer(_));
+    config.product == Product::DataCenter && (in_use || config.token.name.is_some())
 }
 
 /// One warning for each of 30, 14, 7, 3 and 1 days ahead, and one afterwards.

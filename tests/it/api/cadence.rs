@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::rig::{Random, seed};
-use crate::simulator::sim::{Fault, RateHeaders};
+use crate::simulator::sim::{ADMIN, ADMIN_PASSWORD, Fault, RateHeaders};
+use confluence_audit_agent::config::ProxyConfig;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -64,6 +65,32 @@ fn f42_a_token_file_that_cannot_be_read_is_no_new_token() {
     std::fs::write(&next, ADMIN_TOKEN).unwrap();
     std::fs::remove_dir(&file).unwrap();
     std::fs::rename(&next, &file).unwrap();
+    polled.poll();
+    assert_eq!(polled.api().health(), None);
+    polled.is_complete();
+}
+
+/// A file of the connection that is not there at the start: tried again slowly, and at once when it is there.
+#[test]
+fn f73_a_proxy_password_that_comes_later() {
+    let sim = Sim::data_center().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    let mut config = config_of(&sim, false);
+    config.http.proxy = Some(ProxyConfig {
+        url: "http://127.0.0.1:1".parse().unwrap(),
+        auth: Some(("agent".into(), Reference::File(file.clone()))),
+        no_proxy: vec!["127.0.0.1".into()],
+    });
+    let mut polled = Polled::new(&sim, config);
+    sim.insert_all(rows(0..5, 1000));
+    polled.run(HOUR, Duration::from_secs(5));
+    let health = polled.api().health().unwrap();
+    assert!(health.contains("failed to read the credential file"), "{health}");
+    let tried = polled.api().total().requests;
+    assert!((3..=6).contains(&tried), "{tried} in an hour");
+    assert_eq!(sim.request_count(), 0);
+    std::fs::write(&file, "secret").unwrap();
     polled.poll();
     assert_eq!(polled.api().health(), None);
     polled.is_complete();
@@ -215,4 +242,23 @@ fn the_expiry_of_the_token_is_told_in_time() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 5);
+}
+
+/// A user's password has none; a token that the operator has named is looked for whatever else is sent.
+#[test]
+fn the_expiry_of_a_named_token_is_told_with_a_password_too() {
+    for (name, notices) in [(None, 0), (Some("audit"), 1)] {
+        let sim = Sim::data_center().unwrap();
+        let mut config = config_of(&sim, false);
+        config.http.auth = Auth::Basic {
+            user: ADMIN.into(),
+            password: Reference::Inline(Secret::new(ADMIN_PASSWORD)),
+        };
+        config.token.name = name.map(str::to_owned);
+        let mut polled = Polled::new(&sim, config);
+        sim.expire(ADMIN_TOKEN, Some(sim.now_ms() + 86_400_000));
+        polled.run(HOUR, MINUTE);
+        assert_eq!(polled.api().health(), None);
+        assert_eq!(polled.notices.len(), notices, "{name:?}");
+    }
 }

@@ -98,6 +98,26 @@ fn f73_two_sites() {
     is_exact(&docs, &of("docs"));
 }
 
+/// Files that are there for one source do not keep another from its work, at the start either.
+#[test]
+fn f73_a_ca_file_that_is_not_there() {
+    let (wiki, docs) = (quiet_data_center(), quiet_data_center());
+    let mut host = data_center(&wiki);
+    let source = host.source.replace(&wiki.url(), &docs.url());
+    host.more = format!("[[source]]\nname = \"docs\"\n{source}type = \"data_center\"\n");
+    let path = host.path("ca.pem");
+    host.set("ca_file", &format!("{path:?}"));
+    insert(&docs, false, 0..5);
+    let of =
+        |name: &str| oracle::events(&fs::read(host.path(&format!("out/{name}.ndjson"))).unwrap_or_default());
+    let mut agent = host.start();
+    agent.until_said("ca.pem`; correct its path");
+    agent.until("the other works", || of("docs").len() == 5);
+    assert_eq!(agent.stop(), 0);
+    assert_eq!(wiki.request_count(), 0);
+    assert!(of("wiki").is_empty());
+}
+
 /// A server that is not there ends a run with `--once`, with cause and remedy, and no other run.
 #[test]
 fn an_unreachable_server_ends_only_a_single_run() {

@@ -76,7 +76,7 @@ impl<'s> Polled<'s> {
         let monotonic = clock::monotonic();
         Polled {
             sim,
-            api: Api::new("wiki", config.clone(), None).unwrap(),
+            api: Api::new("wiki", config.clone(), None),
             config,
             now: Cell::new(Now {
                 monotonic,
@@ -181,7 +181,7 @@ impl<'s> Polled<'s> {
     /// The process is gone, and another goes on from the checkpoint.
     pub fn restart(&mut self) {
         self.recent = Recent::new(self.chunks.values().cloned().collect());
-        self.api = Api::new("wiki", self.config.clone(), self.cursor).unwrap();
+        self.api = Api::new("wiki", self.config.clone(), self.cursor);
     }
 
     pub fn api(&self) -> &Api {
