@@ -11,6 +11,7 @@ mod gate;
 mod poller;
 mod reader;
 mod service;
+mod sinks;
 mod stage;
 
 pub use reader::Read;
@@ -18,7 +19,7 @@ pub use reader::Read;
 use crate::checkpoint::StoreError;
 use crate::config::Config;
 use crate::exit;
-use crate::sink::Message;
+use crate::sink::{Inbox, Message, SinkError};
 use crate::telemetry::pulse;
 use gate::Gate;
 use service::Service;
@@ -91,8 +92,9 @@ struct Running {
 struct SinkThread {
     sink: String,
     source: String,
-    messages: Sender<Message>,
+    inbox: Inbox,
     delivered: Arc<AtomicU64>,
+    quarantined: Arc<AtomicU64>,
 }
 
 /// A thread has come to its end.
@@ -103,7 +105,7 @@ struct Ended {
 
 enum What {
     Reader { stream: usize, read: io::Result<Read> },
-    Sink(io::Result<()>),
+    Sink(Result<(), SinkError>),
     Commit(Result<(), StoreError>),
     Panicked(String),
 }
@@ -203,9 +205,7 @@ impl Running {
                 self.readers[stream].1 = Some(read);
                 self.readers_left -= 1;
                 if self.readers_left == 0 {
-                    self.sinks
-                        .iter()
-                        .for_each(|sink| drop(sink.messages.send(Message::End)));
+                    self.sinks.iter().for_each(|sink| sink.inbox.send(Message::End));
                 }
                 None
             }
@@ -222,6 +222,10 @@ impl Running {
                 } else {
                     exit::OK
                 })
+            }
+            What::Sink(Err(error @ SinkError::Poison { .. })) => {
+                tracing::error!(stage, %error, "ending, for a person to look: a new start would end the same way");
+                Some(exit::CONFIG)
             }
             What::Sink(Err(error)) => {
                 tracing::error!(stage, %error, "a sink has failed; ending, to start again from the checkpoint");

@@ -11,6 +11,7 @@ use crate::access;
 use crate::clock;
 use crate::config::Reference;
 use crate::secret::Secret;
+use crate::telemetry::chain;
 
 /// Tokens have a few hundred bytes, keys a few thousand. What is larger is the wrong file.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -298,13 +299,6 @@ fn identity(metadata: &Metadata) -> Identity {
 fn is_fresh(identity: Identity) -> bool {
     let age_ms = i128::from(clock::now_ms()) - identity.modified_ns / 1_000_000;
     (0..i128::from(QUIET_MS)).contains(&age_ms)
-}
-
-fn chain(error: &CredentialError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 
-pub use client::Client;
+pub use client::{Client, Exchange};
 pub use error::{HttpError, Phase, TlsProblem, UnreachableCause};
 pub use redirect::RedirectKind;
 pub use reqwest::header::HeaderMap;

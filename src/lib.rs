@@ -28,7 +28,9 @@ pub mod agent;
 pub mod clock;
 pub mod commands;
 pub mod credential;
+pub mod delay;
 pub mod http;
+pub mod quarantine;
 pub mod secret;
 pub mod telemetry;
 

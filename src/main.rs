@@ -60,7 +60,11 @@ fn converted(args: &Convert) -> u8 {
     ) {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{}", run::chain(&error));
+            let _ = writeln!(
+                io::stderr(),
+                "{}",
+                confluence_audit_agent::telemetry::chain(&error)
+            );
             code::TRY_AGAIN
         }
     }

@@ -5,22 +5,18 @@ use super::fallback::Fallback;
 use super::gate::Gate;
 use super::poller::Poller;
 use super::reader::Reader;
-use super::stage::{Lane, OfFiles, Stage};
-use super::{AgentError, Ended, Mode, Running, SinkThread, What, spawn};
+use super::stage::{OfFiles, Stage};
+use super::{AgentError, Ended, Mode, Running, What, sinks, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
-use crate::config::{Config, FilesConfig, SinkConfig, SinkKind, SourceConfig};
+use crate::config::{Config, FilesConfig, SinkKind, SourceConfig};
 use crate::enrich::host::Host;
-use crate::format::{Agent, Context, Format};
-use crate::position::SinkMark;
+use crate::format::Agent;
 use crate::record::IdHasher;
-use crate::sink::{self, Message, Report, file::Output};
 use crate::source::api::Api;
 use crate::source::files::Files;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
 use crate::source::recent::Recent;
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -28,14 +24,17 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 const OTHER_DESCRIPTORS: u64 = 18;
 const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 
+/// A block's events being written and the next one's waiting, so that neither side waits for the other and memory stays small.
+const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
+
 /// What every stream is built with.
-struct Common<'a> {
-    config: &'a Config,
-    mode: Mode,
-    agent: Agent,
-    host: Host,
-    ended: UnboundedSender<Ended>,
-    commits: Sender<ToCommit>,
+pub struct Common<'a> {
+    pub config: &'a Config,
+    pub mode: Mode,
+    pub agent: Agent,
+    pub host: Host,
+    pub ended: UnboundedSender<Ended>,
+    pub commits: Sender<ToCommit>,
 }
 
 pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
@@ -60,12 +59,12 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let (mut sinks, mut streams, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
         let state = memory.load(&source.name)?;
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(Gate::new(in_flight_bytes_max(config)));
         let (mut lanes, mut marks) = (Vec::new(), Vec::new());
         // A dry run prints what the first sink would get: two would mix on one standard output.
         let sinks_used = if mode.dry_run { 1 } else { config.sinks.len() };
         for (lane, sink) in config.sinks.iter().take(sinks_used).enumerate() {
-            let (thread, lane, mark) = start_sink(&common, number, lane, source, sink, &state, &gate)?;
+            let (thread, lane, mark) = sinks::start(&common, number, lane, source, sink, &state, &gate)?;
             lanes.push(lane);
             marks.push(mark);
             sinks.push(thread);
@@ -196,91 +195,6 @@ fn open_memory(config: &Config, mode: Mode) -> Result<(Memory, String), AgentErr
     ))
 }
 
-fn start_sink(
-    common: &Common,
-    stream: usize,
-    lane: usize,
-    source: &SourceConfig,
-    sink: &SinkConfig,
-    state: &SourceState,
-    gate: &Arc<Gate>,
-) -> Result<(SinkThread, Lane, Option<SinkMark>), AgentError> {
-    let (messages, receiver) = channel::<Message>();
-    let delivered = Arc::new(AtomicU64::new(0));
-    let report = {
-        let (gate, commits, delivered) = (gate.clone(), common.commits.clone(), delivered.clone());
-        move |report: Report| match report {
-            Report::Written(buffer) => gate.written(buffer),
-            Report::Final { number, events, mark } => {
-                delivered.fetch_add(events, Ordering::Relaxed);
-                // A commit thread that is gone has ended the process, or is about to.
-                let _ = commits.send(ToCommit::Final {
-                    stream,
-                    lane,
-                    number,
-                    mark,
-                });
-            }
-        }
-    };
-    let stage = format!("sink {}", sink.name);
-    let (mut mark, mut standing) = (None, HashSet::new());
-    match &sink.kind {
-        SinkKind::File(file) if !common.mode.dry_run => {
-            let known = state.marks.iter().find(|mark| mark.sink == sink.name);
-            let failed = |error: std::io::Error| AgentError::Output {
-                sink: sink.name.clone(),
-                path: file.path_for(&source.name).display().to_string(),
-                source: error,
-            };
-            let id_of = |event: &[u8]| sink.format.id_of(event);
-            let (output, events) =
-                Output::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
-            mark = match known {
-                // They are told again: until they have passed, the output is as long as the checkpoint says.
-                Some(known) if !events.is_empty() => Some(known.clone()),
-                _ => Some(output.mark().map_err(failed)?),
-            };
-            standing = events;
-            let own = messages.clone();
-            spawn(stage, &common.ended, move || {
-                What::Sink(sink::file::run(output, receiver, own, report))
-            })?;
-        }
-        // A dry run prints what a sink would get.
-        SinkKind::File(_) | SinkKind::Stdout => {
-            spawn(stage, &common.ended, move || {
-                What::Sink(sink::stdout::run(receiver, report))
-            })?;
-        }
-    }
-    let format = Format::new(sink.format, &context(common, source));
-    let lane = Lane::new(format, messages.clone(), gate.clone(), standing);
-    Ok((
-        SinkThread {
-            sink: sink.name.clone(),
-            source: source.name.clone(),
-            messages,
-            delivered,
-        },
-        lane,
-        mark,
-    ))
-}
-
-fn context(common: &Common, source: &SourceConfig) -> Context {
-    let event = &common.config.event;
-    let forwarded = event.tags.iter().any(|tag| tag == "forwarded");
-    Context {
-        tags: Some(event.tags.clone()),
-        namespace: event.namespace.clone(),
-        site: source.site.clone(),
-        agent: common.agent.clone(),
-        host: (!forwarded).then(|| common.host.clone()),
-        preserve_original: event.preserve_original,
-    }
-}
-
 fn reader(
     common: &Common,
     source: &SourceConfig,
@@ -315,6 +229,16 @@ fn reader(
         once: common.mode.once,
         fallback: None,
     }
+}
+
+/// How many bytes may be on their way to the sinks of one source before another block is read.
+fn in_flight_bytes_max(config: &Config) -> usize {
+    let remote = config.sinks.iter().map(|sink| match &sink.kind {
+        SinkKind::Remote(remote) => remote.in_flight_bytes_max(),
+        SinkKind::Stdout | SinkKind::File(_) => 0,
+    });
+    // A block's events are counted once for each sink.
+    IN_FLIGHT_BYTES_MAX + remote.max().unwrap_or(0) * config.sinks.len()
 }
 
 /// How many audit files each source may hold open without taking the descriptors that its sinks and the store need.

@@ -2,12 +2,10 @@
 
 use crate::clock;
 use crate::telemetry::pulse;
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes that may be on their way to the sinks of one source before another block is read: a block's events being
-/// written and the next one's waiting, so that neither side waits for the other and memory stays small.
-const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// Buffers kept for the next batches while busy.
 const SPARE_MAX: usize = 3;
 /// A buffer that one long event has grown is not kept.
@@ -16,8 +14,9 @@ const SPARE_BYTES_MAX: usize = 1024 * 1024;
 /// Between two sweeps that were asked for, so that a directory in which much else changes does not keep the agent sweeping.
 const SWEEP_GAP: Duration = Duration::from_millis(50);
 
-#[derive(Default)]
 pub struct Gate {
+    /// Bytes that may be on their way to the sinks of one source before another block is read.
+    in_flight_bytes_max: usize,
     state: Mutex<State>,
     changed: Condvar,
     stop_asked: tokio::sync::Notify,
@@ -41,6 +40,8 @@ struct State {
     stopped: bool,
     turned: bool,
     trouble: Option<String>,
+    /// Of each sink, why it takes nothing.
+    sinks: BTreeMap<usize, String>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -52,6 +53,24 @@ impl State {
 }
 
 impl Gate {
+    pub fn new(in_flight_bytes_max: usize) -> Gate {
+        Gate {
+            in_flight_bytes_max,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stop_asked: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// The sink `lane` takes nothing at the moment, or does again.
+    pub fn sink_trouble(&self, lane: usize, trouble: Option<String>) {
+        let mut state = self.lock();
+        match trouble {
+            Some(trouble) => drop(state.sinks.insert(lane, trouble)),
+            None => drop(state.sinks.remove(&lane)),
+        }
+    }
+
     /// Something may have happened to the files; `sweep`: to their directory, and a sweep is to look at it.
     pub fn wake(&self, sweep: bool) {
         let mut state = self.lock();
@@ -106,7 +125,12 @@ impl Gate {
         let state = self.lock();
         Health {
             turned: state.turned,
-            trouble: state.trouble.clone(),
+            trouble: state
+                .trouble
+                .iter()
+                .chain(state.sinks.values())
+                .cloned()
+                .reduce(|all, one| format!("{all}; {one}")),
         }
     }
 
@@ -135,7 +159,7 @@ impl Gate {
 
     /// Waits until there is room for more; `false` if there is none by then, or reading has stopped.
     pub fn room(&self, until: Instant) -> bool {
-        let full = |state: &State| state.in_flight_bytes >= IN_FLIGHT_BYTES_MAX || state.paused;
+        let full = |state: &State| state.in_flight_bytes >= self.in_flight_bytes_max || state.paused;
         let state = self.wait(self.lock(), until, |state| full(state) && !state.stopped);
         !full(&state) && !state.stopped
     }
@@ -194,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_first_hint_sweeps_at_once_and_the_next_after_a_gap() {
-        let gate = Gate::default();
+        let gate = Gate::new(1024);
         let far = || clock::monotonic() + Duration::from_secs(60);
         assert!(!gate.take_sweep());
         gate.wake(true);
@@ -216,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_line_wakes_although_a_sweep_has_to_wait() {
-        let gate = Gate::default();
+        let gate = Gate::new(1024);
         gate.wake(true);
         assert!(gate.take_sweep());
         gate.wake(true);

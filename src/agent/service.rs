@@ -97,6 +97,14 @@ impl Service {
             None => troubles.join("; "),
         };
         status.push_str(&format!("; {delivered} events delivered since the start"));
+        let quarantined: u64 = running
+            .sinks
+            .iter()
+            .map(|sink| sink.quarantined.load(Ordering::Relaxed))
+            .sum();
+        if quarantined > 0 {
+            status.push_str(&format!(", {quarantined} of them into quarantine"));
+        }
         if status != self.status {
             self.notify.status(&status);
             self.status = status;

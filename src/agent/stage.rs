@@ -7,7 +7,7 @@ use crate::notice::Notice;
 use crate::position::Progress;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch};
-use crate::sink::{Batch, Message};
+use crate::sink::{Batch, Inbox, Message, Written};
 use crate::source::api::Api;
 use crate::source::files::Found;
 use crate::source::files::frame::{Frame, Why};
@@ -58,8 +58,8 @@ pub struct OfFiles {
 pub struct Lane {
     format: Format,
     out: Out,
-    ends: Vec<u32>,
-    messages: Sender<Message>,
+    events: Vec<Written>,
+    inbox: Inbox,
     gate: Arc<Gate>,
     /// Events that already stand in the output: they were written after the checkpoint and are told again now.
     standing: HashSet<EventId>,
@@ -230,7 +230,9 @@ impl Stage {
     /// An event of the agent's own.
     pub fn tell(&mut self, notice: &Notice) {
         for lane in &mut self.lanes {
-            lane.write(notice.id, false, |format, out| format.write_notice(notice, out));
+            lane.write(notice.id, notice.at_ms, false, |format, out| {
+                format.write_notice(notice, out)
+            });
         }
         self.events += 1;
     }
@@ -301,26 +303,26 @@ impl OfFiles {
 
 fn deliver(lanes: &mut [Lane], item: &Item<'_>, long: bool) {
     crate::failpoint::hit("encode");
+    let time_ms = match item.content {
+        Parsed::Record(record) => record.time_ms,
+        Parsed::Unreadable { .. } => None,
+    };
+    let time_ms = time_ms.unwrap_or(item.read_at_ms);
     for lane in lanes {
-        lane.write(item.id, long, |format, out| format.write(item, out));
+        lane.write(item.id, time_ms, long, |format, out| format.write(item, out));
     }
 }
 
 impl Lane {
-    pub fn new(
-        format: Format,
-        messages: Sender<Message>,
-        gate: Arc<Gate>,
-        standing: HashSet<EventId>,
-    ) -> Lane {
-        let (to, holds) = (messages.clone(), gate.clone());
+    pub fn new(format: Format, inbox: Inbox, gate: Arc<Gate>, standing: HashSet<EventId>) -> Lane {
+        let (to, holds) = (inbox.clone(), gate.clone());
         let out = Out::with_hand_on(move |bytes| {
             holds.room_for_part();
             let part = std::mem::replace(bytes, holds.buffer());
             let batch = Batch {
                 number: None,
                 bytes: part,
-                ends: Vec::new(),
+                events: Vec::new(),
                 behind: false,
             };
             send(&to, &holds, batch);
@@ -328,14 +330,14 @@ impl Lane {
         Lane {
             format,
             out,
-            ends: Vec::new(),
-            messages,
+            events: Vec::new(),
+            inbox,
             gate,
             standing,
         }
     }
 
-    fn write(&mut self, id: EventId, long: bool, write: impl FnOnce(&Format, &mut Out)) {
+    fn write(&mut self, id: EventId, time_ms: i64, long: bool, write: impl FnOnce(&Format, &mut Out)) {
         if !self.standing.is_empty() && self.standing.remove(&id) {
             return;
         }
@@ -345,22 +347,22 @@ impl Lane {
         self.out.in_parts = long;
         write(&self.format, &mut self.out);
         self.out.bytes.push(b'\n');
-        self.ends.push(self.out.bytes.len() as u32);
+        let end = self.out.bytes.len() as u32;
+        self.events.push(Written { end, id, time_ms });
     }
 
     fn send(&mut self, number: Option<u64>) {
         let batch = Batch {
             number,
             bytes: std::mem::replace(&mut self.out.bytes, self.gate.buffer()),
-            ends: std::mem::take(&mut self.ends),
+            events: std::mem::take(&mut self.events),
             behind: !self.standing.is_empty(),
         };
-        send(&self.messages, &self.gate, batch);
+        send(&self.inbox, &self.gate, batch);
     }
 }
 
-fn send(messages: &Sender<Message>, gate: &Gate, batch: Batch) {
+fn send(inbox: &Inbox, gate: &Gate, batch: Batch) {
     gate.sent(batch.bytes.len());
-    // A sink that is gone has ended the process, or is about to.
-    let _ = messages.send(Message::Batch(batch));
+    inbox.send(Message::Batch(batch));
 }

@@ -48,6 +48,7 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
         let subject = format!("sink {}", sink.name);
         match &sink.kind {
             SinkKind::Stdout => report.ok(&subject, format_args!("stdout, {}", format_name(sink.format)))?,
+            SinkKind::Remote(_) => report.ok(&subject, format_name(sink.format))?,
             SinkKind::File(file) => {
                 for path in writing::outputs(file, &config.sources) {
                     writing::output(&subject, &path, sink.format, &mut report)?;

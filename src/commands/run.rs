@@ -3,6 +3,7 @@
 use crate::agent::{self, Mode, Summary};
 use crate::config::Config;
 use crate::exit;
+use crate::telemetry::chain;
 use crate::telemetry::escape::escape;
 use crate::telemetry::log::LogGuard;
 use std::io::{self, Write};
@@ -95,15 +96,4 @@ fn records(count: u64) -> String {
     } else {
         format!("{count} records")
     }
-}
-
-/// An error with its causes on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

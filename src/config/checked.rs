@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::errors::ConfigError;
 use super::home::HomeFound;
 use super::remote::ApiConfig;
+use super::sinks::RemoteSinkConfig;
 pub use crate::format::Name as FormatKind;
 
 const KIB: u64 = 1024;
@@ -237,6 +238,7 @@ pub struct SinkConfig {
 pub enum SinkKind {
     Stdout,
     File(FileSinkConfig),
+    Remote(Box<RemoteSinkConfig>),
 }
 
 #[derive(Debug, Clone, PartialEq)]

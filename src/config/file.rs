@@ -235,8 +235,12 @@ fn absolute(path: Found<String>, problems: &mut Problems) -> Option<Found<PathBu
     None
 }
 
-/// The table of a key that people put somewhere else.
-fn belongs_to(key: &str) -> Option<&'static str> {
+/// Where a key belongs that people put somewhere else.
+fn belongs_to(key: &str) -> Option<String> {
+    Some(format!("it belongs in `{}`", table_of(key)?))
+}
+
+fn table_of(key: &str) -> Option<&'static str> {
     match key {
         "home"
         | "files"
@@ -254,9 +258,9 @@ fn belongs_to(key: &str) -> Option<&'static str> {
         | "notify"
         | "read_bytes" => Some("[[source]]"),
         key if api::KEYS.contains(&key) || source::FALLBACK_KEYS.contains(&key) => Some("[[source]]"),
-        "path" | "rotate_bytes" | "rotate_daily" | "keep" => Some("[[sink]]"),
         "level" => Some("[log]"),
         "tags" | "namespace" | "preserve_original" => Some("[event]"),
+        key if sink::types_of(key).next().is_some() => Some("[[sink]]"),
         _ => None,
     }
 }

@@ -125,18 +125,18 @@ impl<'t> Table<'t> {
         self.path = format!("{path}.");
     }
 
-    /// Reports what is left, with the nearest name. `elsewhere` gives the table that a known key belongs to.
+    /// Reports what is left, with the nearest name. `elsewhere` says where a known key belongs.
     /// Returns the keys that were asked for.
     pub fn finish(
         self,
-        elsewhere: impl Fn(&str) -> Option<&'static str>,
+        elsewhere: impl Fn(&str) -> Option<String>,
         problems: &mut Problems,
     ) -> Vec<&'static str> {
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
             let way_out = match (nearest(name, &self.asked), elsewhere(name)) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
-                (None, Some(table)) => format!("it belongs in `{table}`"),
+                (None, Some(place)) => place,
                 (None, None) => format!("remove it; known here are {}", list(&self.asked)),
             };
             problems.add(&key.span(), self.key(name), format!("unknown key; {way_out}"));

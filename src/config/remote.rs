@@ -121,7 +121,12 @@ impl HttpConfig {
 pub enum Auth {
     None,
     Bearer(Reference),
-    Basic { user: String, password: Reference },
+    /// `ApiKey`, `Splunk`: a token of another scheme.
+    Scheme(&'static str, Reference),
+    Basic {
+        user: String,
+        password: Reference,
+    },
 }
 
 /// Where a secret is found.

@@ -82,6 +82,14 @@ pub enum Name {
 }
 
 impl Name {
+    /// As the configuration has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Name::Ecs => "ecs",
+            Name::Raw => "raw",
+        }
+    }
+
     /// The id of an event that was written in this format; `None` if these bytes are no whole event.
     pub fn id_of(self, event: &[u8]) -> Option<EventId> {
         #[derive(serde::Deserialize)]

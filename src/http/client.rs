@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use tokio::time::timeout;
 use url::Url;
 
 use super::build::{self, Built};
 use super::{Answer, HttpError, Phase, error, redirect};
-use crate::config::{Auth, HttpConfig};
+use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::credential::Credential;
 
 /// Keeps the connections and the credentials of one configured server.
@@ -31,7 +31,7 @@ impl Client {
     pub fn new(config: &HttpConfig) -> Client {
         let credential = match &config.auth {
             Auth::None => None,
-            Auth::Bearer(reference) => Some(reference),
+            Auth::Bearer(reference) | Auth::Scheme(_, reference) => Some(reference),
             Auth::Basic { password, .. } => Some(password),
         };
         let headers = config.headers.iter();
@@ -57,6 +57,31 @@ impl Client {
 
     /// GET with the credentials, of a URL below an own base.
     pub async fn get(&mut self, url: &Url) -> Result<Answer, HttpError> {
+        let result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
+            Ok(exchange) => exchange.run().await,
+            Err(error) => Err(error),
+        };
+        self.note(&result);
+        result
+    }
+
+    /// The same with nothing that may be a secret: without the `Authorization` header and the configured ones.
+    pub async fn get_anonymously(&mut self, url: &Url) -> Result<Answer, HttpError> {
+        let client = self.built.client(&self.config)?;
+        self.prepare(&client, Method::GET, url, HeaderMap::new(), Vec::new())?
+            .run()
+            .await
+    }
+
+    /// A request with the credentials, to be run; several may run at once. `headers` win over the credentials. Its result is to
+    /// be [noted](Client::note).
+    pub fn exchange(
+        &mut self,
+        method: Method,
+        url: &Url,
+        own: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Exchange, HttpError> {
         // Each is read, whichever fails: then all that has changed since is new.
         let (client, headers, authorization) = (
             self.built.client(&self.config),
@@ -67,15 +92,13 @@ impl Client {
         if let Some(value) = authorization? {
             headers.insert(AUTHORIZATION, value);
         }
-        let result = self.exchange(&client, url, headers).await;
-        self.refused = result.as_ref().is_ok_and(|answer| answer.status == 401);
-        result
+        headers.extend(own);
+        self.prepare(&client, method, url, headers, body)
     }
 
-    /// The same with nothing that may be a secret: without the `Authorization` header and the configured ones.
-    pub async fn get_anonymously(&mut self, url: &Url) -> Result<Answer, HttpError> {
-        let client = self.built.client(&self.config)?;
-        self.exchange(&client, url, HeaderMap::new()).await
+    /// Takes note of a result: after a refusal the credentials' files are read again even if they look the same.
+    pub fn note(&mut self, result: &Result<Answer, HttpError>) {
+        self.refused = result.as_ref().is_ok_and(|answer| answer.status == 401);
     }
 
     /// Whether a credential reads differently now: after a refusal, then, it is worth to ask again at once.
@@ -120,41 +143,79 @@ impl Client {
         let secret = secret.map_err(HttpError::Credential)?;
         match &self.config.auth {
             Auth::Basic { user, .. } => Ok(Some(build::basic(user, &secret)?)),
-            _ => {
-                let text = format!("Bearer {}", secret.expose());
+            other => {
+                let scheme = match other {
+                    Auth::Scheme(scheme, _) => scheme,
+                    _ => "Bearer",
+                };
+                let text = format!("{scheme} {}", secret.expose());
                 sensitive(&text, "the token".into()).map(Some)
             }
         }
     }
 
-    async fn exchange(
+    fn prepare(
         &mut self,
         client: &reqwest::Client,
+        method: Method,
         url: &Url,
         mut headers: HeaderMap,
-    ) -> Result<Answer, HttpError> {
+        body: Vec<u8>,
+    ) -> Result<Exchange, HttpError> {
         if !self.bases.iter().any(|base| redirect::is_below(url, base)) {
             return Err(HttpError::Foreign {
                 url: redirect::shown(url),
             });
         }
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let request = client.get(url.clone()).headers(headers);
-        let mut body = std::mem::take(&mut self.spare_body);
-        body.clear();
-        let whole = self.config.timeouts.whole;
-        let answer = timeout(whole, self.ask(url, request, body)).await;
+        let mut request = client.request(method, url.clone()).headers(headers);
+        if !body.is_empty() {
+            request = request.body(body);
+        }
+        let mut answer_body = std::mem::take(&mut self.spare_body);
+        answer_body.clear();
+        Ok(Exchange {
+            url: url.clone(),
+            request,
+            answer_body,
+            bytes_max: self.config.body_bytes_max,
+            timeouts: self.config.timeouts,
+        })
+    }
+}
+
+/// A request and what its answer may cost.
+#[must_use]
+pub struct Exchange {
+    url: Url,
+    request: RequestBuilder,
+    answer_body: Vec<u8>,
+    bytes_max: usize,
+    timeouts: Timeouts,
+}
+
+impl Exchange {
+    /// Sends it and waits for the whole answer.
+    pub async fn run(self) -> Result<Answer, HttpError> {
+        let whole = self.timeouts.whole;
+        let answer = timeout(whole, self.ask()).await;
         answer.unwrap_or_else(|_| Err(late(Phase::Whole, whole)))
     }
 
-    async fn ask(&self, url: &Url, request: RequestBuilder, mut body: Vec<u8>) -> Result<Answer, HttpError> {
-        let (timeouts, bytes_max) = (&self.config.timeouts, self.config.body_bytes_max);
-        let failed = |error| error::from_reqwest(error, url, &self.config);
+    async fn ask(self) -> Result<Answer, HttpError> {
+        let Exchange {
+            url,
+            request,
+            answer_body: mut body,
+            bytes_max,
+            timeouts,
+        } = self;
+        let failed = |error| error::from_reqwest(error, &url, timeouts.connect);
         let head = timeout(timeouts.first_byte, request.send()).await;
         let head = head.map_err(|_| late(Phase::Head, timeouts.first_byte))?;
         let mut response = head.map_err(failed)?;
         if let Some(to) = redirect_target(&response) {
-            return Err(redirect::error(response.status().as_u16(), to, url));
+            return Err(redirect::error(response.status().as_u16(), to, &url));
         }
         let announced = response.content_length().unwrap_or(0);
         if announced > bytes_max as u64 {

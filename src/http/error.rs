@@ -9,7 +9,6 @@ use rustls::{AlertDescription, CertificateError};
 use url::Url;
 
 use super::redirect::RedirectKind;
-use crate::config::HttpConfig;
 use crate::credential::CredentialError;
 
 /// Carries no secret: URLs are told without userinfo and query.
@@ -130,15 +129,14 @@ impl RedirectKind {
 }
 
 /// `url` is what was asked for.
-pub fn from_reqwest(error: reqwest::Error, url: &Url, config: &HttpConfig) -> HttpError {
+pub fn from_reqwest(error: reqwest::Error, url: &Url, connect_timeout: Duration) -> HttpError {
     let host = host(url);
     let source = error.without_url();
     if source.is_timeout() {
         // The other timeouts are the client's own.
-        let after = config.timeouts.connect;
         return HttpError::Timeout {
             phase: Phase::Connect,
-            after,
+            after: connect_timeout,
         };
     }
     let (tls, kind) = (

@@ -8,7 +8,7 @@ mod recover;
 
 pub use output::Output;
 
-use super::{Batch, Message, Report};
+use super::{Batch, Message, Report, SinkError};
 use crate::telemetry::pulse;
 use std::collections::VecDeque;
 use std::io;
@@ -41,7 +41,7 @@ pub fn run(
     messages: Receiver<Message>,
     own: Sender<Message>,
     report: impl Fn(Report),
-) -> io::Result<()> {
+) -> Result<(), SinkError> {
     let (sync, jobs) = channel::<output::Sync>();
     std::thread::Builder::new().name("sync".into()).spawn(move || {
         for job in jobs {
@@ -108,7 +108,7 @@ pub fn run(
                 Ok(mark) => {
                     crate::failpoint::hit("after_send");
                     finals.waiting_bytes += batch.bytes.len() as u64;
-                    events += batch.ends.len() as u64;
+                    events += batch.events.len() as u64;
                     finals.waiting.extend(batch.number.map(|number| Report::Final {
                         number,
                         events: std::mem::take(&mut events),
@@ -140,7 +140,7 @@ pub fn run(
             finals.waiting_bytes = 0;
             finals.syncing = std::mem::take(&mut finals.waiting);
             if sync.send(output.sync()?).is_err() {
-                return Err(io::Error::other("the thread that makes output durable is gone"));
+                return Err(io::Error::other("the thread that makes output durable is gone").into());
             }
         }
         if ended && backlog.is_empty() && finals.waiting.is_empty() && finals.syncing.is_empty() {

@@ -1,10 +1,10 @@
 //! Standard output: for a person, a pipe or a container's log. Delivered is what the pipe has taken.
 
-use super::{Message, Report};
+use super::{Message, Report, SinkError};
 use std::io::{self, StdoutLock, Write};
 use std::sync::mpsc::Receiver;
 
-pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> io::Result<()> {
+pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), SinkError> {
     let mut events = 0;
     // Held from the first part of an event to its last: two sources never mix within a line.
     let mut held: Option<StdoutLock<'static>> = None;
@@ -13,12 +13,12 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> io::Result<(
         let mut stdout = held.take().unwrap_or_else(|| io::stdout().lock());
         stdout.write_all(&batch.bytes)?;
         stdout.flush()?;
-        let end = batch.ends.last().map_or(0, |&end| end as usize);
+        let end = batch.events.last().map_or(0, |event| event.end as usize);
         if end < batch.bytes.len() {
             held = Some(stdout);
         }
         crate::failpoint::hit("after_send");
-        events += batch.ends.len() as u64;
+        events += batch.events.len() as u64;
         report(Report::Written(batch.bytes));
         if let Some(number) = batch.number {
             report(Report::Final {

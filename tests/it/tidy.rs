@@ -81,7 +81,7 @@ fn the_middle_is_pure() {
             "source/api/window.rs",
             "source/api/question.rs",
             "source/api/page.rs",
-            "source/api/delay.rs",
+            "delay.rs",
             "source/api/own.rs",
         ];
         if !pure.iter().any(|prefix| place.starts_with(prefix)) || is_test(&path) {

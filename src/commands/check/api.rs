@@ -10,13 +10,14 @@ use url::Url;
 use super::Report;
 use crate::clock;
 use crate::config::{ApiConfig, Product};
+use crate::delay;
 use crate::http::{Answer, Client, HttpError};
 use crate::source::api::answer::{self, Class, below, classify};
+use crate::source::api::cloud_id;
 use crate::source::api::page::{Page, Route};
 use crate::source::api::question::{Endpoint, Reading};
 use crate::source::api::token::{self, Expiry};
 use crate::source::api::window::Window;
-use crate::source::api::{cloud_id, delay};
 
 /// The `Date` header has whole seconds, and the answer is on its way for a while. Up to the overlap nothing is missed.
 const CLOCK_DIFFERENCE_MS_MAX: i64 = 30_000;

@@ -56,6 +56,11 @@ pub fn gateway(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// The address of a sink's server; a path is kept as it is, and a query too.
+pub fn server(text: &str, example: &str) -> Result<Url, String> {
+    parse_any(text, example)
+}
+
 /// A proxy's URL, without path.
 pub fn proxy(text: &str) -> Result<Url, String> {
     let url = parse(text).map_err(|message| {
@@ -82,20 +87,25 @@ const CREDENTIALS: &str =
 const PROXY_CREDENTIALS: &str = "holds a user or a password; remove them, and write `proxy = { url = \"…\", user = \"…\", password = { file = \"/path\" } }`";
 
 fn parse(text: &str) -> Result<Url, String> {
+    let url = parse_any(text, "https://confluence.example.com")?;
+    if url.query().is_some() {
+        return Err("has a query; end it before the `?`".into());
+    }
+    Ok(url)
+}
+
+fn parse_any(text: &str, example: &str) -> Result<Url, String> {
     let text = text.trim();
     if !text.contains("://") {
         return Err("has no scheme; begin it with `https://`".into());
     }
-    let url = Url::parse(text)
-        .map_err(|error| format!("is no URL: {error}; write it as in \"https://confluence.example.com\""))?;
+    let url =
+        Url::parse(text).map_err(|error| format!("is no URL: {error}; write it as in \"{example}\""))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("begins with `{}://`; write `https://`", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(CREDENTIALS.into());
-    }
-    if url.query().is_some() {
-        return Err("has a query; end it before the `?`".into());
     }
     if url.fragment().is_some() {
         return Err("has a fragment; end it before the `#`".into());

@@ -107,8 +107,8 @@ fn good_user(user: Found<String>, cloud: bool, problems: &mut Problems) -> Optio
     Some(user.value)
 }
 
-/// Credentials of a proxy: both or none.
-pub fn of_proxy(table: &mut Table, problems: &mut Problems) -> Option<(String, Reference)> {
+/// `user` and `password`: both or none.
+pub fn pair(table: &mut Table, problems: &mut Problems) -> Option<(String, Reference)> {
     let user = table.text("user", "agent", problems);
     let password = table.reference("password", problems);
     for (there, lacking) in [("user", "password"), ("password", "user")] {

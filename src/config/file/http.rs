@@ -14,10 +14,7 @@ const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3"
 
 /// Headers that the agent writes itself, and where what is wanted by writing them is set.
 const OWN_HEADERS: [(&str, &str); 10] = [
-    (
-        "authorization",
-        "write `personal_access_token`, or `user` and `token`",
-    ),
+    ("authorization", "write the keys for credentials of this table"),
     (
         "proxy-authorization",
         "write `proxy = { url = \"…\", user = \"…\", password = { file = \"/path\" } }`",
@@ -121,7 +118,7 @@ fn proxy(table: &mut Table, problems: &mut Problems) -> Option<ProxyConfig> {
         let message = format!("is missing; add `url = \"{EXAMPLE}\"`");
         problems.add(&table.span, table.key("url"), message);
     }
-    let auth = credentials::of_proxy(&mut table, problems);
+    let auth = credentials::pair(&mut table, problems);
     let no_proxy = table.texts("no_proxy", "localhost", problems);
     if let Some(hosts) = &no_proxy
         && let Some(host) = hosts

@@ -1,10 +1,48 @@
 //! `[[sink]]`.
 
+mod file;
+mod http;
+mod remote;
+
 use std::path::PathBuf;
 
 use super::{FORMATS, GIB, KIB, Seen, absolute, belongs_to, name, set};
 use crate::config::checked::*;
-use crate::config::raw::{Found, Problems, Table};
+use crate::config::raw::{Problems, Span, Table};
+use crate::config::{PeerConfig, RemoteSinkConfig};
+
+pub use file::check_path;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Type {
+    Stdout,
+    File,
+    Http,
+}
+
+const TYPES: [(&str, Type); 3] = [
+    ("file", Type::File),
+    ("http", Type::Http),
+    ("stdout", Type::Stdout),
+];
+
+/// The keys that a type has beside those of all.
+fn keys_of(kind: Type) -> Vec<&'static str> {
+    match kind {
+        Type::Stdout => Vec::new(),
+        Type::File => file::KEYS.to_vec(),
+        Type::Http => [&remote::KEYS[..], &remote::HTTP_KEYS, &http::KEYS].concat(),
+    }
+}
+
+/// The types that have a key which not all have.
+pub fn types_of(key: &str) -> impl Iterator<Item = &'static str> {
+    let has = move |kind: &Type| keys_of(*kind).contains(&key);
+    TYPES
+        .iter()
+        .filter(move |(_, kind)| has(kind))
+        .map(|(name, _)| *name)
+}
 
 /// `None` when something without which there is no sink is missing or wrong; that has been reported then.
 /// In `seen` the place is a file, or `None` for stdout.
@@ -16,64 +54,51 @@ pub fn table(
     problems: &mut Problems,
 ) -> Option<SinkConfig> {
     let name = name(&mut table, "sink", "local", &mut seen.names, problems);
-    let is_file = table.choice("type", &[("stdout", false), ("file", true)], &[], problems);
-    if is_file.is_none() && !table.had("type") {
+    let kind = table
+        .choice("type", &TYPES, &[], problems)
+        .map(|found| found.value);
+    if kind.is_none() && !table.had("type") {
         problems.add(
             &table.span,
             table.key("type"),
-            "is missing; add `type = \"file\"` or `type = \"stdout\"`",
+            "is missing; add `type = \"file\"`, or where else events are to go",
         );
     }
     let format = table
         .choice("format", &FORMATS, &[], problems)
         .map_or(FormatKind::Ecs, |found| found.value);
-    let path = table.text("path", "/var/log/confluence-audit-agent/events.ndjson", problems);
-    let path_span = path.as_ref().map_or(&table.span, |path| &path.span).clone();
-    let path = path.and_then(|path| absolute_path(path, several_sources, problems));
-
-    let mut file = FileSinkConfig::new(path.clone().unwrap_or_default());
-    set(
-        &mut file.rotate_bytes,
-        table.size("rotate_bytes", KIB..=1024 * GIB, problems),
-    );
-    set(&mut file.rotate_daily, table.flag("rotate_daily", problems));
-    set(&mut file.keep, table.count("keep", 1..=100_000, problems));
-
-    let own = table.key("");
-    let own = own.trim_end_matches('.').to_string();
-    let kind = match is_file.map(|found| found.value) {
-        Some(true) => {
-            if path.is_none() && !table.had("path") {
-                let message = "is missing; add `path = \"/var/log/confluence-audit-agent/events.ndjson\"`";
-                problems.add(&table.span, table.key("path"), message);
-            }
-            path.map(|_| SinkKind::File(file))
+    let kind = match kind {
+        // Without it nothing can be said of the other keys.
+        None => return None,
+        Some(Type::File) => {
+            let file = file::table(&mut table, several_sources, problems);
+            let output = file
+                .as_ref()
+                .map(|(file, span)| (Some(file.path.clone()), span.clone()));
+            place(&table, output, seen, problems);
+            file.map(|(file, _)| SinkKind::File(file))
         }
-        Some(false) => {
-            for key in ["path", "rotate_bytes", "rotate_daily", "keep"] {
-                if let Some(span) = table.place_of(key) {
-                    let message =
-                        "has no meaning for `type = \"stdout\"`; remove it, or write `type = \"file\"`";
-                    problems.add(span, table.key(key), message);
-                }
-            }
+        Some(Type::Stdout) => {
+            place(&table, Some((None, table.span.clone())), seen, problems);
             Some(SinkKind::Stdout)
         }
-        None => None,
+        Some(Type::Http) => http::table(&mut table, problems)
+            .map(PeerConfig::Http)
+            .map(RemoteSinkConfig::new)
+            .map(|config| SinkKind::Remote(Box::new(remote::table(&mut table, config, problems)))),
     };
-    let output = match &kind {
-        Some(SinkKind::File(file)) => Some(Some(file.path.clone())),
-        Some(SinkKind::Stdout) => Some(None),
-        None => None,
-    };
-    if let Some(output) = output {
-        if let Some((_, other)) = seen.places.iter().find(|(there, _)| *there == output) {
-            let message = format!("writes to the same place as `{other}`; give each sink its own");
-            problems.add(&path_span, own.clone(), message);
+    let for_others = |key: &str| {
+        let types: Vec<String> = types_of(key).map(|name| format!("`type = \"{name}\"`")).collect();
+        match types.is_empty() {
+            true => belongs_to(key),
+            false => Some(format!("it is for {}", types.join(" and "))),
         }
-        seen.places.push((output, own));
+    };
+    for key in table.finish(for_others, problems) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
     }
-    *keys = table.finish(belongs_to, problems);
     Some(SinkConfig {
         name: name?,
         format,
@@ -81,29 +106,18 @@ pub fn table(
     })
 }
 
-fn absolute_path(path: Found<String>, several_sources: bool, problems: &mut Problems) -> Option<PathBuf> {
-    if let Err(message) = check_path(&path.value, several_sources) {
-        problems.add(&path.span, path.key, message);
-        return None;
+/// No two sinks write to the same place.
+fn place(
+    table: &Table,
+    output: Option<(Option<PathBuf>, Span)>,
+    seen: &mut Seen<Option<PathBuf>>,
+    problems: &mut Problems,
+) {
+    let Some((output, span)) = output else { return };
+    let own = table.key("").trim_end_matches('.').to_string();
+    if let Some((_, other)) = seen.places.iter().find(|(there, _)| *there == output) {
+        let message = format!("writes to the same place as `{other}`; give each sink its own");
+        problems.add(&span, own.clone(), message);
     }
-    absolute(path, problems).map(|path| path.value)
-}
-
-/// Says what is wrong with a file sink's path, but for its being absolute.
-pub fn check_path(path: &str, several_sources: bool) -> Result<(), String> {
-    if path.ends_with('/') {
-        return Err(format!("`{path}` names a directory; write the file's name too"));
-    }
-    let rest = path.replace(SOURCE_PLACEHOLDER, "");
-    if rest.contains(['{', '}']) {
-        return Err(format!(
-            "`{path}` has braces; only `{SOURCE_PLACEHOLDER}` can be replaced"
-        ));
-    }
-    if several_sources && rest.len() == path.len() {
-        return Err(format!(
-            "`{path}` would be shared by several sources, each needs an output of its own; put `{SOURCE_PLACEHOLDER}` into it, as in \"/var/log/confluence-audit-agent/{SOURCE_PLACEHOLDER}.ndjson\""
-        ));
-    }
-    Ok(())
+    seen.places.push((output, own));
 }

@@ -247,7 +247,7 @@ fn misplaced_keys_are_known_where_they_belong() {
             .iter()
             .filter(|key| !["name", "type", "format"].contains(key))
         {
-            assert_eq!(belongs_to(key), Some(table), "{key}");
+            assert_eq!(table_of(key), Some(table), "{key}");
         }
     }
 }

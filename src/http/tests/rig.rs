@@ -40,5 +40,5 @@ pub fn get(client: &mut Client, url: &str) -> Result<Answer, HttpError> {
 
 /// An error with its causes, and what debug output would show of it.
 pub fn everything_of(error: &HttpError) -> String {
-    format!("{} {error:?} {error:#?}", crate::commands::run::chain(error))
+    format!("{} {error:?} {error:#?}", crate::telemetry::chain(error))
 }

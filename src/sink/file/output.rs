@@ -92,8 +92,12 @@ impl Output {
         let mut length = self.length;
         let taken = self.taken;
         let mut before = taken;
-        for &end in batch.ends.iter().filter(|&&end| end as usize > taken) {
-            let end = end as usize;
+        for end in batch
+            .events
+            .iter()
+            .map(|event| event.end as usize)
+            .filter(|&end| end > taken)
+        {
             length += (end - before) as u64;
             before = end;
             if length >= self.config.rotate_bytes {
@@ -141,7 +145,11 @@ impl Output {
         self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
         self.taken = end;
-        if batch.ends.binary_search(&(end as u32)).is_ok() {
+        if batch
+            .events
+            .binary_search_by_key(&(end as u32), |event| event.end)
+            .is_ok()
+        {
             self.whole = self.length;
         }
         Ok(())

@@ -215,7 +215,11 @@ mod tests {
         let mut batch = Batch::default();
         for number in numbers {
             batch.bytes.extend(format!("event {number}!\n").into_bytes());
-            batch.ends.push(batch.bytes.len() as u32);
+            batch.events.push(super::super::super::Written {
+                end: batch.bytes.len() as u32,
+                id: EventId(number),
+                time_ms: 0,
+            });
         }
         batch
     }

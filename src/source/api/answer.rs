@@ -1,6 +1,6 @@
 //! What an answer of an audit API means, and what an administrator has to do about it.
 
-use std::error::Error;
+use crate::telemetry::chain;
 use std::fmt::Display;
 
 use url::Url;
@@ -179,17 +179,6 @@ fn classify_error(error: &HttpError) -> Class {
         | HttpError::Proxy { .. }
         | HttpError::Broken { .. } => Class::Unreachable { what },
     }
-}
-
-/// An error with its causes.
-fn chain(error: &HttpError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl Class {

@@ -2,7 +2,8 @@
 
 use super::answer::{Cadence, Class};
 use super::page::Route;
-use super::{Api, Now, Step, delay};
+use super::{Api, Now, Step};
+use crate::delay::{self, random};
 use crate::http::Answer;
 use std::time::{Duration, Instant};
 
@@ -133,10 +134,4 @@ impl Api {
             }
         }
     }
-}
-
-/// From 0 to 1, for jitter.
-fn random() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
 }

@@ -6,7 +6,6 @@
 
 pub mod answer;
 pub mod cloud_id;
-pub mod delay;
 mod expiry;
 mod faults;
 mod own;
@@ -286,7 +285,7 @@ impl Api {
         if begin_anew {
             return Step::Again;
         }
-        let pause = delay::asked_pause(&answer.headers, now.ms);
+        let pause = crate::delay::asked_pause(&answer.headers, now.ms);
         match Page::parse(self.endpoint.route, answer.body, asked) {
             Err(error) => self.failed(answer::not_a_page(error), None, now),
             Ok(page) => {

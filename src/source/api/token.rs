@@ -9,8 +9,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::answer::{self, Class};
-use super::delay::moment_ms;
 use crate::config::{ApiConfig, Auth, Product};
+use crate::delay::moment_ms;
 use crate::http::Client;
 
 const DAY_MS: i64 = 86_400_000;

@@ -70,6 +70,12 @@ pub fn back_off(failures: u32, asked: Option<Duration>, random: f64) -> Duration
     seconds(own.max(asked)).clamp(DELAY_MIN, DELAY_MAX)
 }
 
+/// From 0 to 1, for jitter.
+pub fn random() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
+}
+
 /// Seconds from now, a moment in seconds or milliseconds since 1970, an HTTP date, or an ISO date.
 fn delay(text: &str, now_ms: i64) -> Option<Duration> {
     let until = |at_ms: f64| seconds((at_ms - now_ms as f64) / 1000.0);

@@ -1,0 +1,178 @@
+//! Starts the threads that write or send what a source has read.
+
+use super::build::Common;
+use super::commit::ToCommit;
+use super::gate::Gate;
+use super::stage::Lane;
+use super::{AgentError, SinkThread, What, spawn};
+use crate::checkpoint::SourceState;
+use crate::clock;
+use crate::config::{FormatKind, PeerConfig, RemoteSinkConfig, SinkConfig, SinkKind, SourceConfig};
+use crate::format::{Context, Format};
+use crate::position::SinkMark;
+use crate::quarantine::{self, Entry};
+use crate::sink::remote::{Refused, Settings};
+use crate::sink::{self, Inbox, Message, Report, SinkError, file::Output};
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// Starts the thread of one sink of one source.
+pub fn start(
+    common: &Common,
+    stream: usize,
+    lane: usize,
+    source: &SourceConfig,
+    sink: &SinkConfig,
+    state: &SourceState,
+    gate: &Arc<Gate>,
+) -> Result<(SinkThread, Lane, Option<SinkMark>), AgentError> {
+    let delivered = Arc::new(AtomicU64::new(0));
+    let quarantined = Arc::new(AtomicU64::new(0));
+    let report = {
+        let (gate, commits) = (gate.clone(), common.commits.clone());
+        let (delivered, quarantined) = (delivered.clone(), quarantined.clone());
+        move |report: Report| match report {
+            Report::Written(buffer) => gate.written(buffer),
+            Report::Final { number, events, mark } => {
+                delivered.fetch_add(events, Ordering::Relaxed);
+                // A commit thread that is gone has ended the process, or is about to.
+                let _ = commits.send(ToCommit::Final {
+                    stream,
+                    lane,
+                    number,
+                    mark,
+                });
+            }
+            Report::Trouble(trouble) => gate.sink_trouble(lane, trouble),
+            Report::Quarantined(events) => {
+                quarantined.fetch_add(events, Ordering::Relaxed);
+            }
+        }
+    };
+    let stage = format!("sink {}", sink.name);
+    let (mut mark, mut standing) = (None, HashSet::new());
+    let inbox = match &sink.kind {
+        SinkKind::File(file) if !common.mode.dry_run => {
+            let (messages, receiver) = channel();
+            let known = state.marks.iter().find(|mark| mark.sink == sink.name);
+            let failed = |error: io::Error| AgentError::Output {
+                sink: sink.name.clone(),
+                path: file.path_for(&source.name).display().to_string(),
+                source: error,
+            };
+            let id_of = |event: &[u8]| sink.format.id_of(event);
+            let (output, events) =
+                Output::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
+            mark = match known {
+                // They are told again: until they have passed, the output is as long as the checkpoint says.
+                Some(known) if !events.is_empty() => Some(known.clone()),
+                _ => Some(output.mark().map_err(failed)?),
+            };
+            standing = events;
+            let own = messages.clone();
+            spawn(stage, &common.ended, move || {
+                What::Sink(sink::file::run(output, receiver, own, report))
+            })?;
+            Inbox::Thread(messages)
+        }
+        SinkKind::Remote(remote) if !common.mode.dry_run => {
+            let (messages, receiver) = unbounded_channel();
+            let remote = Remote {
+                peer: remote.peer.clone(),
+                settings: settings(common, source, sink, remote),
+                state_dir: common.config.state_dir.clone(),
+                format: sink.format,
+            };
+            spawn(stage, &common.ended, move || {
+                What::Sink(remote.run(receiver, &report))
+            })?;
+            Inbox::Task(messages)
+        }
+        // A dry run prints what a sink would get.
+        SinkKind::File(_) | SinkKind::Remote(_) | SinkKind::Stdout => {
+            let (messages, receiver) = channel();
+            spawn(stage, &common.ended, move || {
+                What::Sink(sink::stdout::run(receiver, report))
+            })?;
+            Inbox::Thread(messages)
+        }
+    };
+    let format = Format::new(sink.format, &context(common, source));
+    let lane = Lane::new(format, inbox.clone(), gate.clone(), standing);
+    Ok((
+        SinkThread {
+            sink: sink.name.clone(),
+            source: source.name.clone(),
+            inbox,
+            delivered,
+            quarantined,
+        },
+        lane,
+        mark,
+    ))
+}
+
+fn settings(
+    common: &Common,
+    source: &SourceConfig,
+    sink: &SinkConfig,
+    remote: &RemoteSinkConfig,
+) -> Settings {
+    Settings {
+        sink: sink.name.clone(),
+        source: source.name.clone(),
+        batch: remote.batch,
+        concurrency: remote.concurrency,
+        on_poison: remote.on_poison,
+        once: common.mode.once,
+    }
+}
+
+/// What the thread of a sink that reaches a server needs.
+struct Remote {
+    peer: PeerConfig,
+    settings: Settings,
+    state_dir: PathBuf,
+    format: FormatKind,
+}
+
+impl Remote {
+    fn run(self, messages: UnboundedReceiver<Message>, report: &dyn Fn(Report)) -> Result<(), SinkError> {
+        let put = |refused: &[Refused]| {
+            let at_ms = clock::now_ms();
+            let entries: Vec<Entry> = refused
+                .iter()
+                .map(|refused| Entry {
+                    id: String::from_utf8_lossy(&refused.id.hex()).into_owned(),
+                    sink: self.settings.sink.clone(),
+                    source: self.settings.source.clone(),
+                    format: self.format.as_str().to_owned(),
+                    time_ms: refused.time_ms,
+                    at_ms,
+                    why: refused.why.clone(),
+                    event: String::from_utf8_lossy(&refused.event).into_owned(),
+                })
+                .collect();
+            quarantine::put(&self.state_dir, at_ms, &entries)
+        };
+        sink::deliver(self.peer, self.settings.clone(), messages, report, &put)
+    }
+}
+
+fn context(common: &Common, source: &SourceConfig) -> Context {
+    let event = &common.config.event;
+    let forwarded = event.tags.iter().any(|tag| tag == "forwarded");
+    Context {
+        tags: Some(event.tags.clone()),
+        namespace: event.namespace.clone(),
+        site: source.site.clone(),
+        agent: common.agent.clone(),
+        host: (!forwarded).then(|| common.host.clone()),
+        preserve_original: event.preserve_original,
+    }
+}

@@ -1,0 +1,61 @@
+//! `type = "file"`.
+
+use std::path::PathBuf;
+
+use super::{GIB, KIB, absolute, set};
+use crate::config::checked::*;
+use crate::config::raw::{Found, Problems, Span, Table};
+
+pub const KEYS: [&str; 4] = ["path", "rotate_bytes", "rotate_daily", "keep"];
+
+const EXAMPLE: &str = "/var/log/confluence-audit-agent/events.ndjson";
+
+/// The sink, and where its path stands.
+pub fn table(
+    table: &mut Table,
+    several_sources: bool,
+    problems: &mut Problems,
+) -> Option<(FileSinkConfig, Span)> {
+    let path = table.text("path", EXAMPLE, problems);
+    if path.is_none() && !table.had("path") {
+        let message = format!("is missing; add `path = \"{EXAMPLE}\"`");
+        problems.add(&table.span, table.key("path"), message);
+    }
+    let span = path.as_ref().map_or(&table.span, |path| &path.span).clone();
+    let path = path.and_then(|path| absolute_path(path, several_sources, problems));
+    let mut file = FileSinkConfig::new(path.clone().unwrap_or_default());
+    set(
+        &mut file.rotate_bytes,
+        table.size("rotate_bytes", KIB..=1024 * GIB, problems),
+    );
+    set(&mut file.rotate_daily, table.flag("rotate_daily", problems));
+    set(&mut file.keep, table.count("keep", 1..=100_000, problems));
+    path.map(|_| (file, span))
+}
+
+fn absolute_path(path: Found<String>, several_sources: bool, problems: &mut Problems) -> Option<PathBuf> {
+    if let Err(message) = check_path(&path.value, several_sources) {
+        problems.add(&path.span, path.key, message);
+        return None;
+    }
+    absolute(path, problems).map(|path| path.value)
+}
+
+/// Says what is wrong with a file sink's path, but for its being absolute.
+pub fn check_path(path: &str, several_sources: bool) -> Result<(), String> {
+    if path.ends_with('/') {
+        return Err(format!("`{path}` names a directory; write the file's name too"));
+    }
+    let rest = path.replace(SOURCE_PLACEHOLDER, "");
+    if rest.contains(['{', '}']) {
+        return Err(format!(
+            "`{path}` has braces; only `{SOURCE_PLACEHOLDER}` can be replaced"
+        ));
+    }
+    if several_sources && rest.len() == path.len() {
+        return Err(format!(
+            "`{path}` would be shared by several sources, each needs an output of its own; put `{SOURCE_PLACEHOLDER}` into it, as in \"/var/log/confluence-audit-agent/{SOURCE_PLACEHOLDER}.ndjson\""
+        ));
+    }
+    Ok(())
+}

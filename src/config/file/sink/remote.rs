@@ -1,0 +1,113 @@
+//! What all sinks that reach a server have in common.
+
+use std::time::Duration;
+
+use super::{KIB, set};
+use crate::config::file::address::{self, clear_text};
+use crate::config::file::credentials;
+use crate::config::raw::{Problems, Table};
+use crate::config::{Auth, Compression, OnPoison, RemoteSinkConfig};
+use url::Url;
+
+pub const KEYS: [&str; 5] = [
+    "batch_bytes",
+    "batch_events",
+    "batch_wait",
+    "concurrency",
+    "on_poison",
+];
+
+/// Of those by HTTP.
+pub const HTTP_KEYS: [&str; 13] = [
+    "timeout",
+    "connect_timeout",
+    "first_byte_timeout",
+    "idle_timeout",
+    "proxy",
+    "ca_file",
+    "client_certificate",
+    "client_key",
+    "tls_version_min",
+    "headers",
+    "user_agent",
+    "body_bytes_max",
+    "compression",
+];
+
+const ON_POISON: [(&str, OnPoison); 2] = [("quarantine", OnPoison::Quarantine), ("stop", OnPoison::Stop)];
+const COMPRESSIONS: [(&str, Compression); 3] = [
+    ("none", Compression::None),
+    ("gzip", Compression::Gzip),
+    ("zstd", Compression::Zstd),
+];
+
+/// Reads the common keys over the defaults.
+pub fn table(table: &mut Table, mut config: RemoteSinkConfig, problems: &mut Problems) -> RemoteSinkConfig {
+    let bytes = table.size("batch_bytes", KIB..=64 << 20, problems);
+    set(&mut config.batch.bytes, bytes.map(|bytes| bytes as usize));
+    set(
+        &mut config.batch.events,
+        table.count("batch_events", 1..=100_000, problems),
+    );
+    set(
+        &mut config.batch.wait,
+        table.duration("batch_wait", Duration::ZERO..=Duration::from_secs(600), problems),
+    );
+    set(
+        &mut config.concurrency,
+        table.count("concurrency", 1..=16, problems),
+    );
+    let on_poison = table.choice("on_poison", &ON_POISON, &[], problems);
+    set(&mut config.on_poison, on_poison.map(|found| found.value));
+    config
+}
+
+pub fn compression(table: &mut Table, default: Compression, problems: &mut Problems) -> Compression {
+    table
+        .choice("compression", &COMPRESSIONS, &[], problems)
+        .map_or(default, |found| found.value)
+}
+
+/// A server's address that must be there.
+pub fn url(table: &mut Table, key: &'static str, example: &str, problems: &mut Problems) -> Option<Url> {
+    let found = table.text(key, example, problems);
+    if found.is_none() && !table.had(key) && !table.has_like(key) {
+        let message = format!("is missing; add `{key} = \"{example}\"`");
+        problems.add(&table.span, table.key(key), message);
+    }
+    let found = found?;
+    match address::server(&found.value, example) {
+        Ok(url) => Some(url),
+        Err(message) => {
+            problems.add(&found.span, found.key, message);
+            None
+        }
+    }
+}
+
+/// `token`, or `user` and `password`, or neither.
+pub fn auth(table: &mut Table, problems: &mut Problems) -> Auth {
+    let token = table.reference("token", problems);
+    let basic = credentials::pair(table, problems);
+    if let (Some(_), Some(token)) = (&basic, &token) {
+        let message = "stands beside `user` and `password`; remove one or the other";
+        problems.add(&token.span, token.key.clone(), message);
+    }
+    match (token, basic) {
+        (Some(token), _) => {
+            crate::config::reference::warn_inline(&token, problems);
+            Auth::Bearer(token.value)
+        }
+        (None, Some((user, password))) => Auth::Basic { user, password },
+        (None, None) => Auth::None,
+    }
+}
+
+/// Warns of a secret that is sent for everybody on the way to read.
+pub fn warn_clear_text(table: &Table, key: &'static str, url: &Url, auth: &Auth, problems: &mut Problems) {
+    if let (Some(message), Some(span)) = (clear_text(url), table.place_of(key))
+        && *auth != Auth::None
+    {
+        problems.warn(span, table.key(key), message);
+    }
+}

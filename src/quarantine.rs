@@ -1,0 +1,126 @@
+//! Events that their server refuses, kept safe until a person sends them again or drops them.
+//!
+//! One file for each time that events were set aside, in `quarantine` below the state directory: written whole, on the disk
+//! before the event counts as done, and never changed. So no lock is needed between the agent and the commands.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Below the state directory.
+pub const DIRECTORY: &str = "quarantine";
+/// More than this is no quarantine but a sink that takes nothing: it is held back then, as when a server is down.
+const BYTES_MAX: u64 = 1 << 30;
+const SUFFIX: &str = ".ndjson";
+
+/// One event, a line of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub id: String,
+    pub sink: String,
+    pub source: String,
+    /// In which the event is written.
+    pub format: String,
+    /// When it happened, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// When it was set aside.
+    pub at_ms: i64,
+    /// What the server said.
+    pub why: String,
+    /// As it was sent.
+    pub event: String,
+}
+
+/// Keeps these. They are on the disk when it returns.
+pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
+    let Some(first) = entries.first() else {
+        return Ok(());
+    };
+    let dir = state_dir.join(DIRECTORY);
+    match fs::DirBuilder::new().mode(0o700).create(&dir) {
+        Ok(()) => File::open(state_dir)?.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let bytes: u64 = files(state_dir)?.iter().map(|(_, bytes)| bytes).sum();
+    if bytes > BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "`{}` holds {bytes} bytes; send them again or drop them",
+            dir.display()
+        )));
+    }
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(&dir)?;
+    let mut out = BufWriter::new(file.as_file_mut());
+    for entry in entries {
+        serde_json::to_writer(&mut out, entry)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    drop(out);
+    file.as_file().sync_all()?;
+    // One name for the same events at the same time: there is nothing to be lost by the second.
+    let name = format!("{at_ms}-{}-{}-{}{SUFFIX}", first.sink, first.source, first.id);
+    file.persist(dir.join(name)).map_err(|error| error.error)?;
+    File::open(&dir)?.sync_all()
+}
+
+/// The files and their sizes, oldest first.
+pub fn files(state_dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let entries = match fs::read_dir(state_dir.join(DIRECTORY)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let is_ours = entry.file_name().to_string_lossy().ends_with(SUFFIX);
+        if is_ours && entry.file_type()?.is_file() {
+            files.push((entry.path(), entry.metadata()?.len()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_is_there_for_the_agents_user_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(files(temp.path()).unwrap().is_empty());
+        let entry = Entry {
+            id: "0a".into(),
+            sink: "elastic".into(),
+            source: "wiki".into(),
+            format: "ecs".into(),
+            time_ms: 1,
+            at_ms: 2,
+            why: "status 400".into(),
+            event: "{\"a\":\"ä\"}".into(),
+        };
+        put(temp.path(), 2, &[]).unwrap();
+        put(temp.path(), 2, &[entry.clone(), entry.clone()]).unwrap();
+        put(temp.path(), 3, std::slice::from_ref(&entry)).unwrap();
+        let files = files(temp.path()).unwrap();
+        let read: Vec<Vec<Entry>> = files
+            .iter()
+            .map(|(path, _)| {
+                let text = fs::read_to_string(path).unwrap();
+                text.lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect()
+            })
+            .collect();
+        assert_eq!(read, [vec![entry.clone(), entry.clone()], vec![entry]]);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&temp.path().join(DIRECTORY)), 0o700);
+        assert_eq!(mode(&files[0].0), 0o600);
+    }
+}

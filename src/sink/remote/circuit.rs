@@ -1,0 +1,205 @@
+//! When a server is asked again after a fault, and by whom: while it fails, one request at a time tries.
+
+use crate::delay::back_off;
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+/// How often it is looked, while a person has to act, whether credentials have changed.
+pub const LOOK: Duration = Duration::from_secs(1);
+
+/// What a person has to correct is tried again in half a minute to a minute, then ever more slowly: often enough to be well soon
+/// after, and no reason to lock an account.
+const SLOW_FROM: u32 = 6;
+
+/// So many events may be refused after one that was taken; more in a row are no fault of theirs.
+const REFUSED_MIN: usize = 10;
+/// The same after many that were taken.
+const REFUSED_MAX: usize = 100;
+
+/// Shared by the requests of one sink of one source.
+#[derive(Default)]
+pub struct Circuit {
+    /// In a row.
+    failures: Cell<u32>,
+    /// Not before then is the server asked again. `None`: it works.
+    until: Cell<Option<Instant>>,
+    /// A person has to act.
+    slow: Cell<bool>,
+    probing: Cell<bool>,
+    changed: Notify,
+    why: RefCell<Option<String>>,
+    /// How many refusals are believed to be the events' own fault.
+    credit: Cell<usize>,
+}
+
+/// The right to send one request.
+#[must_use]
+pub struct Permit {
+    probe: bool,
+}
+
+impl Circuit {
+    /// Waits until a request may be sent.
+    pub async fn enter(&self, credentials_changed: impl Fn() -> bool) -> Permit {
+        loop {
+            if self.until.get().is_none() {
+                return Permit { probe: false };
+            }
+            if !self.probing.replace(true) {
+                break;
+            }
+            self.changed.notified().await;
+        }
+        while let Some(left) = self.waits() {
+            sleep(left.min(LOOK)).await;
+            if self.slow.get() && credentials_changed() {
+                break;
+            }
+        }
+        Permit { probe: true }
+    }
+
+    /// How long the server is to be left alone.
+    pub fn waits(&self) -> Option<Duration> {
+        let left = self.until.get()?.saturating_duration_since(Instant::now());
+        Some(left).filter(|left| !left.is_zero())
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.until.get().is_some()
+    }
+
+    pub fn is_slow(&self) -> bool {
+        self.is_open() && self.slow.get()
+    }
+
+    /// The server has done its work. Returns whether that is new.
+    pub fn worked(&self, _permit: Permit) -> bool {
+        self.probing.set(false);
+        self.failures.set(0);
+        self.until.set(None);
+        self.changed.notify_waiters();
+        self.why.take().is_some()
+    }
+
+    /// It has not. Returns whether that, or its reason, is new.
+    pub fn failed(
+        &self,
+        permit: Permit,
+        why: &str,
+        after: Option<Duration>,
+        slow: bool,
+        random: f64,
+    ) -> bool {
+        // Requests that were on their way together fail together: that is one failure.
+        if !permit.probe && self.is_open() {
+            return false;
+        }
+        let failures = self.failures.get() + 1;
+        self.failures.set(failures);
+        let steps = if slow { failures + SLOW_FROM } else { failures };
+        self.until
+            .set(Some(Instant::now() + back_off(steps, after, random)));
+        self.slow.set(slow);
+        self.probing.set(false);
+        self.changed.notify_waiters();
+        let mut last = self.why.borrow_mut();
+        let new = last.as_deref() != Some(why);
+        *last = Some(why.to_owned());
+        new
+    }
+
+    pub fn failures(&self) -> u32 {
+        self.failures.get()
+    }
+
+    /// Events were taken: the sink works, and what is refused beside them is refused for its own faults.
+    pub fn took(&self, events: usize) {
+        if events > 0 {
+            let credit = (self.credit.get() + events).clamp(REFUSED_MIN, REFUSED_MAX);
+            self.credit.set(credit.max(events));
+        }
+    }
+
+    /// Whether a refusal is the event's own fault. Without a limit a wrong setting, under which everything is refused, would
+    /// set everything aside.
+    pub fn is_own_fault(&self) -> bool {
+        let credit = self.credit.get();
+        self.credit.set(credit.saturating_sub(1));
+        credit > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn while_it_fails_one_request_at_a_time_tries() {
+        runtime().block_on(async {
+            let circuit = Circuit::default();
+            let (first, second) = (circuit.enter(|| false).await, circuit.enter(|| false).await);
+            assert!(circuit.failed(first, "down", None, false, 1.0));
+            // It was on its way as well.
+            assert!(!circuit.failed(second, "down", None, false, 1.0));
+            assert_eq!(
+                (circuit.failures(), circuit.waits()),
+                (1, Some(Duration::from_secs(1)))
+            );
+            let begun = Instant::now();
+            let probe = circuit.enter(|| false).await;
+            assert_eq!(begun.elapsed(), Duration::from_secs(1));
+            let other = tokio::time::timeout(Duration::from_secs(3600), circuit.enter(|| false));
+            assert!(other.await.is_err());
+            assert!(!circuit.failed(probe, "down", Some(Duration::from_secs(40)), false, 0.0));
+            let begun = Instant::now();
+            let probe = circuit.enter(|| false).await;
+            assert_eq!(begun.elapsed(), Duration::from_secs(40));
+            assert!(circuit.worked(probe));
+            assert!(!circuit.is_open());
+        });
+    }
+
+    #[test]
+    fn what_a_person_has_to_correct_is_tried_seldom_and_at_once_when_corrected() {
+        runtime().block_on(async {
+            let circuit = Circuit::default();
+            let begun = Instant::now();
+            let mut requests = 0;
+            while begun.elapsed() < Duration::from_secs(3600) {
+                let permit = circuit.enter(|| false).await;
+                requests += 1;
+                circuit.failed(permit, "status 401", None, true, 0.0);
+            }
+            assert!((5..=15).contains(&requests), "{requests}");
+            let changed = Cell::new(false);
+            let begun = Instant::now();
+            let permit = circuit.enter(|| changed.replace(true)).await;
+            assert!(begun.elapsed() <= 2 * LOOK);
+            assert!(circuit.worked(permit));
+        });
+    }
+
+    #[test]
+    fn an_event_is_at_fault_only_where_others_are_taken() {
+        let circuit = Circuit::default();
+        assert!(!circuit.is_own_fault());
+        let believed = || (0..5000).filter(|_| circuit.is_own_fault()).count();
+        for (taken, expect) in [(0, 0), (1, REFUSED_MIN), (50, 50), (1000, 1000)] {
+            circuit.took(taken);
+            assert_eq!(believed(), expect);
+        }
+        (0..1000).for_each(|_| circuit.took(1));
+        assert_eq!(believed(), REFUSED_MAX);
+    }
+}

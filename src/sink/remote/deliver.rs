@@ -1,0 +1,219 @@
+//! One request's events, sent until each has a final outcome.
+
+use super::circuit::{Circuit, Permit};
+use super::{Event, Peer, Quarantine, Refused, Report, Settings, SinkError};
+use crate::config::OnPoison;
+use crate::delay::random;
+use crate::sink::answer::{Answer, Outcome};
+use std::cell::Cell;
+use std::time::Duration;
+
+/// With `once`, faults that pass by themselves are waited for so often.
+const ONCE_FAILURES_MAX: u32 = 3;
+/// However small the requests are that a server takes: smaller ones than this are found by halving each time.
+const BYTES_MIN: usize = 16 * 1024;
+
+/// What the requests of one sink of one source share.
+pub struct Delivery<'a, P> {
+    pub peer: &'a P,
+    pub circuit: &'a Circuit,
+    pub settings: &'a Settings,
+    /// Larger requests were refused.
+    pub bytes_max: Cell<usize>,
+    pub report: &'a dyn Fn(Report),
+    pub quarantine: Quarantine<'a>,
+}
+
+/// Why events are to be sent again.
+struct Fault {
+    why: String,
+    after: Option<Duration>,
+    /// A person has to act.
+    slow: bool,
+}
+
+/// What is left of the events of one answer.
+#[derive(Default)]
+struct Left {
+    again: Vec<Event>,
+    fault: Option<Fault>,
+    refused: Vec<(Event, String)>,
+}
+
+impl<P: Peer> Delivery<'_, P> {
+    /// Returns the events that were refused while nothing proves that others are taken: they are to be sent together with
+    /// more.
+    pub async fn deliver(&self, events: Vec<Event>) -> Result<Vec<Event>, SinkError> {
+        // What is still to be sent; the next part is the last one.
+        let mut parts = vec![events];
+        let mut unproven = Vec::new();
+        while let Some(mut events) = parts.pop() {
+            let permit = self.circuit.enter(|| self.peer.changed()).await;
+            crate::failpoint::hit("before_send");
+            let answer = self.peer.send(&events).await;
+            crate::failpoint::hit("after_send");
+            let outcomes = match answer {
+                Answer::Halve { why, too_large } if events.len() > 1 => {
+                    if too_large {
+                        self.learn_limit(&events, &why);
+                    }
+                    self.worked(permit);
+                    let second = events.split_off(events.len() / 2);
+                    parts.extend([second, events]);
+                    continue;
+                }
+                Answer::Halve { why, .. } => vec![Outcome::Poison { why }],
+                Answer::All(outcome) => vec![outcome; events.len()],
+                Answer::Each(outcomes) if outcomes.len() == events.len() => outcomes,
+                Answer::Each(outcomes) => {
+                    let (sent, got) = (events.len(), outcomes.len());
+                    let why = format!("the answer tells of {got} events where {sent} were sent");
+                    vec![Outcome::retry(why); sent]
+                }
+            };
+            let mut left = self.settle(events, outcomes);
+            unproven.extend(self.set_aside(&mut left)?);
+            match left.fault {
+                Some(fault) => self.failed(permit, fault)?,
+                None => self.worked(permit),
+            }
+            if !left.again.is_empty() {
+                parts.push(left.again);
+            }
+        }
+        let Some((_, why)) = unproven.first() else {
+            return Ok(Vec::new());
+        };
+        let fault = Fault {
+            why: format!(
+                "events are refused, and none is taken that would prove it is their own fault: {why}"
+            ),
+            after: None,
+            slow: true,
+        };
+        let permit = self.circuit.enter(|| self.peer.changed()).await;
+        self.failed(permit, fault)?;
+        Ok(unproven.into_iter().map(|(event, _)| event).collect())
+    }
+
+    fn settle(&self, events: Vec<Event>, outcomes: Vec<Outcome>) -> Left {
+        let is_there = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered | Outcome::Duplicate);
+        self.circuit.took(outcomes.iter().filter(is_there).count());
+        let mut left = Left::default();
+        for (event, outcome) in events.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Delivered | Outcome::Duplicate => event.done(self.report),
+                Outcome::Retry { why, after } => left.send_again(event, why, after, false),
+                Outcome::Misconfigured { why } => left.send_again(event, why, None, true),
+                Outcome::Poison { why } => left.refused.push((event, why)),
+            }
+        }
+        left
+    }
+
+    /// Refused events go into quarantine, or end the sink. Returns those that may not be at fault.
+    fn set_aside(&self, left: &mut Left) -> Result<Vec<(Event, String)>, SinkError> {
+        let (poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut left.refused)
+            .into_iter()
+            .partition(|_| self.circuit.is_own_fault());
+        let Some((event, why)) = poison.first() else {
+            return Ok(unproven);
+        };
+        let (id, sink, count) = (event.id(), &self.settings.sink, poison.len());
+        if self.settings.on_poison == OnPoison::Stop {
+            return Err(SinkError::Poison { id, why: why.clone() });
+        }
+        let refused: Vec<Refused> = poison
+            .iter()
+            .map(|(event, why)| Refused {
+                id: event.id(),
+                time_ms: event.time_ms(),
+                why: why.clone(),
+                event: event.bytes().to_vec(),
+            })
+            .collect();
+        match (self.quarantine)(&refused) {
+            Ok(()) => {
+                tracing::error!(
+                    sink,
+                    source = self.settings.source,
+                    events = count,
+                    id = %String::from_utf8_lossy(&id.hex()),
+                    why,
+                    "events are refused and are in quarantine; see `confluence-audit-agent quarantine list`"
+                );
+                (self.report)(Report::Quarantined(count as u64));
+                poison.into_iter().for_each(|(event, _)| event.done(self.report));
+            }
+            Err(error) => {
+                let why = format!("refused events cannot be put into quarantine: {error}");
+                for (event, _) in poison {
+                    left.send_again(event, why.clone(), None, true);
+                }
+            }
+        }
+        Ok(unproven)
+    }
+
+    /// What was too large will be so the next time.
+    fn learn_limit(&self, events: &[Event], why: &str) {
+        let bytes: usize = events.iter().map(|event| event.bytes().len() + 1).sum();
+        let limit = (bytes / 2).max(BYTES_MIN);
+        if limit < self.bytes_max.get() {
+            self.bytes_max.set(limit);
+            let sink = &self.settings.sink;
+            tracing::warn!(
+                sink,
+                bytes,
+                why,
+                "a request is refused as too large; smaller ones are sent from now on, lower `batch_bytes`"
+            );
+        }
+    }
+
+    fn worked(&self, permit: Permit) {
+        if self.circuit.worked(permit) {
+            let Settings { sink, source, .. } = self.settings;
+            tracing::info!(sink, source, "events get through again");
+            (self.report)(Report::Trouble(None));
+        }
+    }
+
+    fn failed(&self, permit: Permit, fault: Fault) -> Result<(), SinkError> {
+        let Fault { why, after, slow } = fault;
+        let Settings { sink, source, .. } = self.settings;
+        if self.circuit.failed(permit, &why, after, slow, random()) {
+            let wait = self.circuit.waits().unwrap_or_default();
+            if slow {
+                tracing::error!(
+                    sink,
+                    source,
+                    why,
+                    ?wait,
+                    "events are not taken until a person acts; reading pauses meanwhile and nothing is lost"
+                );
+            } else {
+                tracing::warn!(sink, source, why, ?wait, "events are not taken; trying again");
+            }
+            (self.report)(Report::Trouble(Some(format!("sink {sink}: {why}"))));
+        }
+        if self.settings.once && (slow || self.circuit.failures() > ONCE_FAILURES_MAX) {
+            return Err(SinkError::GaveUp { why });
+        }
+        Ok(())
+    }
+}
+
+impl Left {
+    fn send_again(&mut self, event: Event, why: String, after: Option<Duration>, slow: bool) {
+        self.again.push(event);
+        match &mut self.fault {
+            Some(fault) => {
+                fault.after = fault.after.max(after);
+                // What passes by itself is tried soon, and the rest with it.
+                fault.slow &= slow;
+            }
+            none => *none = Some(Fault { why, after, slow }),
+        }
+    }
+}
