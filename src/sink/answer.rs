@@ -20,6 +20,10 @@ pub enum Outcome {
     Poison {
         why: String,
     },
+    /// Larger than the server takes: refused for ever as well, and for no other fault.
+    TooLarge {
+        why: String,
+    },
     /// Nobody's event would be taken: a person has to correct credentials, permissions, names.
     Misconfigured {
         why: String,

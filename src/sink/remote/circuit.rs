@@ -75,13 +75,11 @@ impl Circuit {
         self.is_open() && self.slow.get()
     }
 
-    /// The server has done its work. Returns whether that is new.
-    pub fn worked(&self, _permit: Permit) -> bool {
+    /// The server has answered.
+    pub fn worked(&self, _permit: Permit) {
         self.probing.set(false);
-        self.failures.set(0);
         self.until.set(None);
         self.changed.notify_waiters();
-        self.why.take().is_some()
     }
 
     /// It has not. Returns whether that, or its reason, is new.
@@ -115,12 +113,16 @@ impl Circuit {
         self.failures.get()
     }
 
-    /// Events were taken: the sink works, and what is refused beside them is refused for its own faults.
-    pub fn took(&self, events: usize) {
-        if events > 0 {
-            let credit = (self.credit.get() + events).clamp(REFUSED_MIN, REFUSED_MAX);
-            self.credit.set(credit.max(events));
+    /// Events were taken: the sink works, and what is refused beside them is refused for its own faults. Returns whether it
+    /// did not work before.
+    pub fn took(&self, events: usize) -> bool {
+        if events == 0 {
+            return false;
         }
+        let credit = (self.credit.get() + events).clamp(REFUSED_MIN, REFUSED_MAX);
+        self.credit.set(credit.max(events));
+        self.failures.set(0);
+        self.why.take().is_some()
     }
 
     /// Whether a refusal is the event's own fault. Without a limit a wrong setting, under which everything is refused, would
@@ -165,8 +167,12 @@ mod tests {
             let begun = Instant::now();
             let probe = circuit.enter(|| false).await;
             assert_eq!(begun.elapsed(), Duration::from_secs(40));
-            assert!(circuit.worked(probe));
+            circuit.worked(probe);
             assert!(!circuit.is_open());
+            assert_eq!(
+                (circuit.took(1), circuit.failures(), circuit.took(1)),
+                (true, 0, false)
+            );
         });
     }
 
@@ -186,7 +192,7 @@ mod tests {
             let begun = Instant::now();
             let permit = circuit.enter(|| changed.replace(true)).await;
             assert!(begun.elapsed() <= 2 * LOOK);
-            assert!(circuit.worked(permit));
+            circuit.worked(permit);
         });
     }
 
@@ -199,7 +205,9 @@ mod tests {
             circuit.took(taken);
             assert_eq!(believed(), expect);
         }
-        (0..1000).for_each(|_| circuit.took(1));
+        for _ in 0..1000 {
+            circuit.took(1);
+        }
         assert_eq!(believed(), REFUSED_MAX);
     }
 }

@@ -38,6 +38,7 @@ struct Left {
     again: Vec<Event>,
     fault: Option<Fault>,
     refused: Vec<(Event, String)>,
+    too_large: Vec<(Event, String)>,
 }
 
 impl<P: Peer> Delivery<'_, P> {
@@ -57,11 +58,12 @@ impl<P: Peer> Delivery<'_, P> {
                     if too_large {
                         self.learn_limit(&events, &why);
                     }
-                    self.worked(permit);
+                    self.circuit.worked(permit);
                     let second = events.split_off(events.len() / 2);
                     parts.extend([second, events]);
                     continue;
                 }
+                Answer::Halve { why, too_large: true } => vec![Outcome::TooLarge { why }],
                 Answer::Halve { why, .. } => vec![Outcome::Poison { why }],
                 Answer::All(outcome) => vec![outcome; events.len()],
                 Answer::Each(outcomes) if outcomes.len() == events.len() => outcomes,
@@ -75,7 +77,7 @@ impl<P: Peer> Delivery<'_, P> {
             unproven.extend(self.set_aside(&mut left)?);
             match left.fault {
                 Some(fault) => self.failed(permit, fault)?,
-                None => self.worked(permit),
+                None => self.circuit.worked(permit),
             }
             if !left.again.is_empty() {
                 parts.push(left.again);
@@ -98,7 +100,11 @@ impl<P: Peer> Delivery<'_, P> {
 
     fn settle(&self, events: Vec<Event>, outcomes: Vec<Outcome>) -> Left {
         let is_there = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered | Outcome::Duplicate);
-        self.circuit.took(outcomes.iter().filter(is_there).count());
+        if self.circuit.took(outcomes.iter().filter(is_there).count()) {
+            let Settings { sink, source, .. } = self.settings;
+            tracing::info!(sink, source, "events get through again");
+            (self.report)(Report::Trouble(None));
+        }
         let mut left = Left::default();
         for (event, outcome) in events.into_iter().zip(outcomes) {
             match outcome {
@@ -106,6 +112,7 @@ impl<P: Peer> Delivery<'_, P> {
                 Outcome::Retry { why, after } => left.send_again(event, why, after, false),
                 Outcome::Misconfigured { why } => left.send_again(event, why, None, true),
                 Outcome::Poison { why } => left.refused.push((event, why)),
+                Outcome::TooLarge { why } => left.too_large.push((event, why)),
             }
         }
         left
@@ -113,9 +120,10 @@ impl<P: Peer> Delivery<'_, P> {
 
     /// Refused events go into quarantine, or end the sink. Returns those that may not be at fault.
     fn set_aside(&self, left: &mut Left) -> Result<Vec<(Event, String)>, SinkError> {
-        let (poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut left.refused)
+        let (mut poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut left.refused)
             .into_iter()
             .partition(|_| self.circuit.is_own_fault());
+        poison.append(&mut left.too_large);
         let Some((event, why)) = poison.first() else {
             return Ok(unproven);
         };
@@ -168,14 +176,6 @@ impl<P: Peer> Delivery<'_, P> {
                 why,
                 "a request is refused as too large; smaller ones are sent from now on, lower `batch_bytes`"
             );
-        }
-    }
-
-    fn worked(&self, permit: Permit) {
-        if self.circuit.worked(permit) {
-            let Settings { sink, source, .. } = self.settings;
-            tracing::info!(sink, source, "events get through again");
-            (self.report)(Report::Trouble(None));
         }
     }
 

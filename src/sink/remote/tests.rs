@@ -1,1 +1,581 @@
+//! The loop against a server that does what a test says, with a clock that jumps.
 
+use super::*;
+use crate::sink::answer::Outcome;
+use crate::sink::{Batch, Written};
+use proptest::prelude::*;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// Takes events as a server does that knows them by their ids.
+#[derive(Default)]
+struct Server {
+    taken: RefCell<BTreeSet<u128>>,
+    requests: RefCell<Vec<Vec<u128>>>,
+    begun: RefCell<Option<Instant>>,
+    changed: Cell<bool>,
+}
+
+struct Scripted<'a, A> {
+    server: &'a Server,
+    answer: A,
+}
+
+impl<A: Fn(&Server, &[(u128, usize)]) -> Option<Answer>> Peer for Scripted<'_, A> {
+    /// The script's answer, or all are taken.
+    async fn send(&self, events: &[Event]) -> Answer {
+        let server = self.server;
+        server.begun.borrow_mut().get_or_insert(Instant::now());
+        let events: Vec<(u128, usize)> = events.iter().map(|e| (e.id().0, e.bytes().len())).collect();
+        let ids = events.iter().map(|(id, _)| *id);
+        server.requests.borrow_mut().push(ids.clone().collect());
+        // Another request may come in between.
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        (self.answer)(server, &events).unwrap_or_else(|| {
+            let mut taken = server.taken.borrow_mut();
+            let outcome = |id| match taken.insert(id) {
+                true => Outcome::Delivered,
+                false => Outcome::Duplicate,
+            };
+            Answer::Each(ids.map(outcome).collect())
+        })
+    }
+
+    fn changed(&self) -> bool {
+        self.server.changed.replace(false)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    finals: Vec<u64>,
+    events: u64,
+    returned: usize,
+    troubles: Vec<Option<String>>,
+    quarantined: BTreeMap<u128, String>,
+    result: Option<SinkError>,
+}
+
+fn batch(number: u64, ids: std::ops::Range<u128>, size: impl Fn(u128) -> usize) -> Batch {
+    let mut batch = Batch {
+        number: Some(number),
+        ..Batch::default()
+    };
+    for id in ids {
+        batch.bytes.resize(batch.bytes.len() + size(id), b'x');
+        batch.bytes.push(b'\n');
+        batch.events.push(Written {
+            end: batch.bytes.len() as u32,
+            id: EventId(id),
+            time_ms: id as i64,
+        });
+    }
+    batch
+}
+
+fn settings() -> Settings {
+    Settings {
+        sink: "elastic".into(),
+        source: "wiki".into(),
+        batch: BatchConfig {
+            bytes: 4000,
+            events: 50,
+            wait: Duration::from_secs(1),
+        },
+        concurrency: 2,
+        on_poison: OnPoison::Quarantine,
+        once: false,
+    }
+}
+
+fn run_with(
+    settings: Settings,
+    server: &Server,
+    answer: impl Fn(&Server, &[(u128, usize)]) -> Option<Answer>,
+    feed: impl AsyncFnOnce(UnboundedSender<Message>),
+) -> Seen {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let seen = RefCell::new(Seen::default());
+    let report = |report: Report| {
+        let mut seen = seen.borrow_mut();
+        match report {
+            Report::Written(bytes) => seen.returned += bytes.len(),
+            Report::Final { number, events, .. } => {
+                seen.finals.push(number);
+                seen.events += events;
+            }
+            Report::Trouble(trouble) => seen.troubles.push(trouble),
+            Report::Quarantined(_) => {}
+        }
+    };
+    let quarantine = |refused: &[Refused]| {
+        let refused = refused.iter().map(|r| (r.id.0, r.why.clone()));
+        seen.borrow_mut().quarantined.extend(refused);
+        Ok(())
+    };
+    let result = runtime.block_on(async {
+        let (messages, receiver) = unbounded_channel();
+        let peer = Scripted { server, answer };
+        let run = run(peer, settings, receiver, &report, &quarantine);
+        // A day is more than any test waits.
+        let run = tokio::time::timeout(Duration::from_secs(86_400), run);
+        let (result, ()) = tokio::join!(run, feed(messages));
+        result.expect("it ends")
+    });
+    let mut seen = seen.into_inner();
+    seen.result = result.err();
+    seen
+}
+
+/// `count` events of 100 bytes, ten a batch, then the end.
+fn run_all(
+    count: u128,
+    server: &Server,
+    answer: impl Fn(&Server, &[(u128, usize)]) -> Option<Answer>,
+) -> Seen {
+    run_with(settings(), server, answer, async |messages| {
+        feed_all(&messages, count, |_| 100)
+    })
+}
+
+fn feed_all(messages: &UnboundedSender<Message>, count: u128, size: impl Fn(u128) -> usize) {
+    let batches = count.div_ceil(10);
+    for number in 0..batches {
+        let ids = number * 10..((number + 1) * 10).min(count);
+        messages
+            .send(Message::Batch(batch(number as u64, ids, &size)))
+            .unwrap();
+    }
+    messages.send(Message::End).unwrap();
+}
+
+fn each(events: &[(u128, usize)], outcome: impl Fn(u128) -> Outcome) -> Option<Answer> {
+    Some(Answer::Each(events.iter().map(|(id, _)| outcome(*id)).collect()))
+}
+
+fn poison() -> Outcome {
+    Outcome::Poison {
+        why: "no such field".into(),
+    }
+}
+
+#[track_caller]
+fn is_complete(seen: &Seen, server: &Server, count: u128) {
+    let mut finals = seen.finals.clone();
+    finals.sort();
+    assert_eq!(finals, (0..count.div_ceil(10) as u64).collect::<Vec<_>>());
+    assert_eq!(seen.events, count as u64);
+    let mut there = server.taken.borrow().clone();
+    there.extend(seen.quarantined.keys());
+    assert_eq!(there, (0..count).collect());
+    assert!(seen.result.is_none(), "{:?}", seen.result);
+}
+
+#[test]
+fn what_goes_well_is_joined_into_requests() {
+    let server = Server::default();
+    let seen = run_all(1000, &server, |_, _| None);
+    is_complete(&seen, &server, 1000);
+    // 4000 bytes hold 39 events of 101.
+    assert_eq!(server.requests.borrow().len(), 1000usize.div_ceil(39));
+    assert_eq!((seen.returned, seen.troubles.len()), (1000 * 101, 0));
+}
+
+#[test]
+fn f53_a_request_that_is_not_full_goes_at_its_time_and_at_the_end_at_once() {
+    let server = Server::default();
+    let slow = Settings {
+        batch: BatchConfig {
+            wait: Duration::from_secs(600),
+            ..settings().batch
+        },
+        ..settings()
+    };
+    run_with(
+        slow,
+        &server,
+        |_, _| None,
+        async |messages| {
+            let begun = Instant::now();
+            messages.send(Message::Batch(batch(0, 0..3, |_| 9))).unwrap();
+            tokio::time::sleep(Duration::from_secs(700)).await;
+            assert_eq!(server.taken.borrow().len(), 3);
+            assert_eq!(server.begun.borrow().unwrap() - begun, Duration::from_secs(600));
+            messages.send(Message::Batch(batch(1, 3..4, |_| 9))).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(server.taken.borrow().len(), 3);
+            messages.send(Message::End).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(server.taken.borrow().len(), 4);
+        },
+    );
+}
+
+#[test]
+fn f47_bulk_mixed() {
+    let server = Server::default();
+    let refused = RefCell::new(BTreeSet::new());
+    let seen = run_all(30, &server, |server, events| {
+        each(events, |id| match id % 5 {
+            // Busy at first, then not.
+            0 | 1 if refused.borrow_mut().insert(id) => Outcome::Retry {
+                why: "status 429".into(),
+                after: (id == 0).then(|| Duration::from_secs(90)),
+            },
+            2 => poison(),
+            _ => match server.taken.borrow_mut().insert(id) {
+                true => Outcome::Delivered,
+                false => Outcome::Duplicate,
+            },
+        })
+    });
+    is_complete(&seen, &server, 30);
+    assert_eq!(
+        seen.quarantined.keys().copied().collect::<Vec<_>>(),
+        [2, 7, 12, 17, 22, 27]
+    );
+    let again: Vec<u128> = (0..30).filter(|id| id % 5 < 2).collect();
+    assert_eq!(*server.requests.borrow(), [(0..30).collect(), again]);
+}
+
+#[test]
+fn f47_an_answer_that_does_not_fit_what_was_sent_is_no_delivery() {
+    let server = Server::default();
+    let first = Cell::new(true);
+    let seen = run_all(10, &server, |_, events| {
+        first
+            .replace(false)
+            .then(|| Answer::Each(vec![Outcome::Delivered; events.len() - 1]))
+    });
+    is_complete(&seen, &server, 10);
+    assert_eq!(server.requests.borrow().len(), 2);
+}
+
+#[test]
+fn f48_poison_event() {
+    let (server, whole) = (Server::default(), Server::default());
+    let bad = |id: u128| id == 17 || id == 40;
+    let named = run_all(100, &server, |server, events| {
+        each(events, |id| match bad(id) {
+            true => poison(),
+            false => {
+                server.taken.borrow_mut().insert(id);
+                Outcome::Delivered
+            }
+        })
+    });
+    // The same where the server refuses the whole request and names none.
+    let unnamed = run_all(100, &whole, |_, events| {
+        events.iter().any(|(id, _)| bad(*id)).then(|| Answer::Halve {
+            why: "no such field".into(),
+            too_large: false,
+        })
+    });
+    for (seen, server) in [(&named, &server), (&unnamed, &whole)] {
+        is_complete(seen, server, 100);
+        let reason = "no such field".to_string();
+        assert_eq!(
+            seen.quarantined,
+            BTreeMap::from([(17, reason.clone()), (40, reason)])
+        );
+    }
+    assert!(whole.requests.borrow().len() < 40);
+    let stop = Settings {
+        on_poison: OnPoison::Stop,
+        ..settings()
+    };
+    let server = Server::default();
+    let seen = run_with(
+        stop,
+        &server,
+        |_, events| each(events, |id| if bad(id) { poison() } else { Outcome::Delivered }),
+        async |messages| feed_all(&messages, 100, |_| 100),
+    );
+    assert!(matches!(
+        seen.result,
+        Some(SinkError::Poison { id: EventId(17), .. })
+    ));
+    assert!(!seen.finals.contains(&1) && seen.quarantined.is_empty());
+}
+
+#[test]
+fn f48_where_everything_is_refused_nothing_is_set_aside() {
+    let (server, wrong) = (Server::default(), Cell::new(true));
+    let seen = run_with(
+        settings(),
+        &server,
+        |server, events| {
+            // Corrected after an hour.
+            let begun = server.begun.borrow().unwrap();
+            wrong.set(begun.elapsed() < Duration::from_secs(3600));
+            wrong.get().then(|| each(events, |_| poison()).unwrap())
+        },
+        async |messages| feed_all(&messages, 100, |_| 100),
+    );
+    is_complete(&seen, &server, 100);
+    assert_eq!(seen.quarantined, BTreeMap::new());
+    assert!(
+        server.requests.borrow().len() < 40,
+        "{}",
+        server.requests.borrow().len()
+    );
+}
+
+#[test]
+fn f48_the_first_event_of_all_is_poison() {
+    let server = Server::default();
+    let seen = run_with(
+        settings(),
+        &server,
+        |_, events| {
+            events.iter().any(|(id, _)| *id == 0).then(|| Answer::Halve {
+                why: "no".into(),
+                too_large: false,
+            })
+        },
+        async |messages| {
+            messages.send(Message::Batch(batch(0, 0..1, |_| 100))).unwrap();
+            tokio::time::sleep(Duration::from_secs(7000)).await;
+            // What is refused alone waits for another that is taken.
+            assert_eq!(server.taken.borrow().len(), 0);
+            messages.send(Message::Batch(batch(1, 1..10, |_| 100))).unwrap();
+            messages.send(Message::End).unwrap();
+        },
+    );
+    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [0]);
+    assert_eq!((seen.events, server.taken.borrow().len()), (10, 9));
+}
+
+proptest! {
+    /// A server takes requests up to a size: all events that fit are delivered, the larger ones are set aside, in few requests.
+    #[test]
+    fn f49_too_large(sizes in prop::collection::vec(1usize..3000, 1..120), limit in 50usize..5000) {
+        let server = Server::default();
+        let seen = run_with(
+            settings(),
+            &server,
+            |_, events| {
+                let bytes: usize = events.iter().map(|(_, bytes)| bytes + 1).sum();
+                (bytes > limit).then(|| Answer::Halve { why: "status 413".into(), too_large: true })
+            },
+            async |messages| {
+                // Something is always taken: otherwise the sink waits for a person, for it looks wrong as a whole.
+                messages.send(Message::Batch(batch(1_000_000, 1_000_000..1_000_001, |_| 1))).unwrap();
+                feed_all(&messages, sizes.len() as u128, |id| sizes[id as usize]);
+            },
+        );
+        prop_assert!(seen.result.is_none());
+        let too_large = |id: &u128| sizes.get(*id as usize).is_some_and(|size| size + 1 > limit);
+        let taken = server.taken.borrow();
+        prop_assert_eq!(taken.len() + seen.quarantined.len(), sizes.len() + 1);
+        prop_assert!(!taken.iter().any(too_large) && seen.quarantined.keys().all(too_large));
+        // A set-aside event may have to be proven by a neighbour, a minute at a time.
+        let n = sizes.len() + 1;
+        let requests = server.requests.borrow().len();
+        prop_assert!(requests <= 3 * n + 40, "{requests} requests for {n} events");
+    }
+}
+
+#[test]
+fn f50_store_then_drop() {
+    let server = Server::default();
+    let seen = run_all(500, &server, |server, events| {
+        let cut = server.requests.borrow().len() % 2 == 1;
+        cut.then(|| {
+            server.taken.borrow_mut().extend(events.iter().map(|(id, _)| id));
+            Answer::All(Outcome::retry("the connection ended before the answer did"))
+        })
+    });
+    is_complete(&seen, &server, 500);
+}
+
+#[test]
+fn f51_while_nothing_is_taken_nothing_more_is_asked_for_and_one_request_tries() {
+    let server = Server::default();
+    let seen = run_with(
+        settings(),
+        &server,
+        |server, _| {
+            let down = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(6 * 3600);
+            down.then(|| Answer::All(Outcome::retry("cannot reach `c`")))
+        },
+        async |messages| {
+            feed_all(&messages, 200, |_| 100);
+            tokio::time::sleep(Duration::from_secs(6 * 3600 - 10)).await;
+            // Two were on their way when it failed, then one at a time, at most each quarter of an hour.
+            let requests = server.requests.borrow();
+            assert!((10..60).contains(&requests.len()), "{}", requests.len());
+            let tried: BTreeSet<&Vec<u128>> = requests.iter().collect();
+            assert!(tried.len() <= 2, "{tried:?}");
+        },
+    );
+    is_complete(&seen, &server, 200);
+    assert_eq!(seen.troubles.len(), 2);
+    assert!(seen.troubles[0].is_some() && seen.troubles[1].is_none());
+}
+
+#[test]
+fn f55_sink_401() {
+    let server = Server::default();
+    let seen = run_with(
+        settings(),
+        &server,
+        |server, _| {
+            let wrong = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(3600);
+            wrong.then(|| {
+                Answer::All(Outcome::Misconfigured {
+                    why: "status 401".into(),
+                })
+            })
+        },
+        async |messages| feed_all(&messages, 200, |_| 100),
+    );
+    is_complete(&seen, &server, 200);
+    assert_eq!(seen.quarantined, BTreeMap::new());
+    let tried = server.requests.borrow().len() - 200usize.div_ceil(39);
+    assert!((5..20).contains(&tried), "{tried} in an hour");
+}
+
+#[test]
+fn f55_corrected_credentials_are_tried_at_once() {
+    let (server, right) = (Server::default(), Cell::new(false));
+    run_with(
+        settings(),
+        &server,
+        |_, _| {
+            (!right.get()).then(|| {
+                Answer::All(Outcome::Misconfigured {
+                    why: "status 401".into(),
+                })
+            })
+        },
+        async |messages| {
+            messages.send(Message::Batch(batch(0, 0..3, |_| 9))).unwrap();
+            tokio::time::sleep(Duration::from_secs(1800)).await;
+            let tried = server.requests.borrow().len();
+            (right.set(true), server.changed.set(true));
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            assert_eq!(
+                (server.requests.borrow().len(), server.taken.borrow().len()),
+                (tried + 1, 3)
+            );
+            messages.send(Message::End).unwrap();
+        },
+    );
+}
+
+#[test]
+fn once_does_not_wait_for_ever() {
+    let once = || Settings {
+        once: true,
+        ..settings()
+    };
+    for outcome in [
+        Outcome::retry("cannot reach `c`"),
+        Outcome::Misconfigured {
+            why: "status 403".into(),
+        },
+    ] {
+        let server = Server::default();
+        let answer = |_: &Server, _: &[(u128, usize)]| Some(Answer::All(outcome.clone()));
+        let seen = run_with(once(), &server, answer, async |messages| {
+            feed_all(&messages, 10, |_| 9)
+        });
+        assert!(
+            matches!(seen.result, Some(SinkError::GaveUp { .. })),
+            "{:?}",
+            seen.result
+        );
+        assert_eq!((seen.finals.len(), seen.quarantined.len()), (0, 0));
+    }
+}
+
+#[test]
+fn a_quarantine_that_cannot_be_written_holds_the_events() {
+    let server = Server::default();
+    let full = Cell::new(true);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let finals = Cell::new(0);
+    let report = |report: Report| {
+        if let Report::Final { .. } = report {
+            finals.set(finals.get() + 1);
+        }
+    };
+    let quarantine = |refused: &[Refused]| {
+        assert_eq!(refused.len(), 1);
+        match full.replace(false) {
+            true => Err(io::Error::other("disk full")),
+            false => Ok(()),
+        }
+    };
+    let answer = |_: &Server, events: &[(u128, usize)]| {
+        each(events, |id| if id == 4 { poison() } else { Outcome::Delivered })
+    };
+    let (messages, receiver) = unbounded_channel();
+    feed_all(&messages, 10, |_| 9);
+    let peer = Scripted {
+        server: &server,
+        answer,
+    };
+    runtime
+        .block_on(run(peer, settings(), receiver, &report, &quarantine))
+        .unwrap();
+    assert_eq!(finals.get(), 1);
+    assert_eq!(*server.requests.borrow(), [(0..10).collect::<Vec<_>>(), vec![4]]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever a server answers for a while: in the end each event is taken or set aside, and final once.
+    #[test]
+    fn nothing_is_lost_whatever_the_answers(
+        answers in prop::collection::vec(0u8..9, 0..60),
+        concurrency in 1usize..5,
+        count in 1u128..150,
+    ) {
+        let server = Server::default();
+        let next = Cell::new(0);
+        let settings = Settings { concurrency, ..settings() };
+        let seen = run_with(
+            settings,
+            &server,
+            |server, events| {
+                let take = |id: u128| match server.taken.borrow_mut().insert(id) {
+                    true => Outcome::Delivered,
+                    false => Outcome::Duplicate,
+                };
+                let answer = answers.get(next.replace(next.get() + 1))?;
+                match answer {
+                    0 => Some(Answer::All(Outcome::retry("busy"))),
+                    1 => Some(Answer::All(Outcome::Misconfigured { why: "status 403".into() })),
+                    2 => Some(Answer::Halve { why: "no".into(), too_large: false }),
+                    3 => Some(Answer::Halve { why: "no".into(), too_large: true }),
+                    4 => Some(Answer::Each(Vec::new())),
+                    5 => each(events, |id| if id % 3 == 0 { take(id) } else { Outcome::retry("busy") }),
+                    6 => each(events, |id| if id % 4 == 0 { poison() } else { take(id) }),
+                    7 => each(events, |id| if id % 2 == 0 { take(id) } else { Outcome::Misconfigured { why: "no".into() } }),
+                    _ => None,
+                }
+            },
+            async |messages| feed_all(&messages, count, |_| 100),
+        );
+        prop_assert!(seen.result.is_none());
+        let mut finals = seen.finals.clone();
+        finals.sort();
+        prop_assert_eq!(finals, (0..count.div_ceil(10) as u64).collect::<Vec<_>>());
+        prop_assert_eq!((seen.events, seen.returned), (count as u64, count as usize * 101));
+        let mut there = server.taken.borrow().clone();
+        there.extend(seen.quarantined.keys());
+        prop_assert_eq!(there, (0..count).collect());
+    }
+}
