@@ -187,7 +187,7 @@ fn two_sources_do_not_mix_on_stdout() {
     host.stdout = true;
     let other = host.path("other/log/audit");
     fs::create_dir_all(&other).unwrap();
-    host.source += &format!(
+    host.more += &format!(
         "[[source]]\nname = \"other\"\ntype = \"data_center\"\nhome = {:?}\n",
         host.path("other")
     );
