@@ -12,6 +12,7 @@ mod generator;
 mod rig;
 mod service;
 mod simulator;
+mod sinks;
 mod state;
 mod state_command;
 mod store;

@@ -20,6 +20,8 @@ pub struct Host {
     pub sink: String,
     /// More tables; each source has an output of its own then, `out/<name>.ndjson`.
     pub more: String,
+    /// All lines of `[[sink]]` but its name, in place of a file's.
+    pub remote: Option<String>,
     /// Write to stdout instead of a file.
     pub stdout: bool,
     runs: Cell<u32>,
@@ -42,6 +44,7 @@ impl Host {
             source: "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into(),
             sink: "rotate_bytes = \"10GiB\"\nrotate_daily = false\n".into(),
             more: String::new(),
+            remote: None,
             stdout: false,
             runs: Cell::new(0),
         };
@@ -101,6 +104,8 @@ impl Host {
         }
         let sink = if self.stdout {
             "type = \"stdout\"\n".to_owned()
+        } else if let Some(remote) = &self.remote {
+            remote.clone()
         } else {
             fs::create_dir_all(self.path("out")).unwrap();
             let path = if self.more.is_empty() {

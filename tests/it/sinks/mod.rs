@@ -1,0 +1,389 @@
+//! What holds for every sink by HTTP, by one table of cases; each kind of server is a row in it.
+
+use crate::rig::collector::{Collector, Do, Plain, Reply, Sent};
+use crate::rig::oracle::{self, Judged};
+use crate::rig::{Host, SOON, Writer, file_name, judge, until};
+use std::fs;
+
+mod http;
+
+/// One kind of server.
+struct Kind {
+    name: &'static str,
+    start: fn() -> Collector,
+    /// The lines of `[[sink]]`; the token, where one is wanted, is in the file.
+    sink: fn(&Collector, &std::path::Path) -> String,
+    /// What a request with the token `first` has as `Authorization`.
+    authorization: fn(&str) -> String,
+    knows_ids: bool,
+    names_events: bool,
+}
+
+const KINDS: &[Kind] = &[http::NDJSON, http::ARRAY];
+
+/// Small requests, tried again soon.
+const BATCHES: &str = "batch_wait = \"100ms\"\nbatch_events = 20\n";
+
+/// Nothing lost, nothing damaged, nothing under two ids. Requests that are on their way at once may overtake each other.
+#[track_caller]
+fn whole(scene: &Scene) -> Judged {
+    let judged = judge(&scene.writer, &scene.collector.events());
+    let fine = judged.missing.is_empty() && judged.damaged.is_empty() && judged.id_conflicts.is_empty();
+    assert!(fine, "{judged:?}");
+    judged
+}
+
+/// And nothing twice.
+#[track_caller]
+fn exact(scene: &Scene) {
+    assert_eq!(whole(scene).repeated, [0; 0]);
+}
+
+struct Scene {
+    host: Host,
+    collector: Collector,
+    writer: Writer,
+    file: crate::rig::LogFile,
+}
+
+impl Kind {
+    fn scene(&self) -> Scene {
+        eprintln!("sink: {}", self.name);
+        let mut host = Host::new();
+        let collector = (self.start)();
+        let token = host.path("token");
+        write_token(&token, "first");
+        host.remote = Some((self.sink)(&collector, &token) + BATCHES);
+        let mut writer = Writer::new(&host.audit(), 1);
+        let file = writer.create(&file_name(5, 0));
+        Scene {
+            host,
+            collector,
+            writer,
+            file,
+        }
+    }
+}
+
+fn write_token(path: &std::path::Path, token: &str) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let new = path.with_extension("new");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .unwrap();
+    std::io::Write::write_all(&mut file, token.as_bytes()).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+impl Scene {
+    fn write(&mut self, records: usize) {
+        self.writer.append(&self.file, records);
+    }
+
+    #[track_caller]
+    fn all_are_there(&self, agent: &mut crate::rig::Agent) {
+        let count = self.writer.count();
+        agent.until("all events are there", || self.collector.distinct() == count);
+        whole(self);
+    }
+}
+
+#[test]
+fn events_arrive_once_and_with_their_credentials() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        let authorization = (kind.authorization)("first");
+        scene.collector.demand(Some(&authorization));
+        scene.write(100);
+        let run = scene.host.once();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        exact(&scene);
+        let again = scene.host.once();
+        assert_eq!(
+            (again.code, scene.collector.stored_count()),
+            (0, 100),
+            "{}",
+            again.stderr
+        );
+        assert!(!run.stderr.contains("first") && !again.stderr.contains("first"));
+    }
+}
+
+#[test]
+fn f50_store_then_drop() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        scene.collector.script([
+            Do::Take,
+            Do::TakeAndHangUp,
+            Do::HangUp,
+            Do::Take,
+            Do::TakeAndHangUp,
+        ]);
+        let mut agent = scene.host.start();
+        scene.write(200);
+        scene.all_are_there(&mut agent);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        let stored = scene.collector.stored_count();
+        match kind.knows_ids {
+            true => assert_eq!(stored, 200),
+            // Told again with the same id.
+            false => assert!((201..=240).contains(&stored), "{stored}"),
+        }
+    }
+}
+
+#[test]
+fn f47_refusals_for_a_while() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        let busy = || {
+            Do::Refuse(Reply {
+                headers: vec![("retry-after", "1".into())],
+                ..Reply::new(429, "")
+            })
+        };
+        scene.collector.script([
+            busy(),
+            Do::Refuse(Reply::new(503, "starting")),
+            Do::Take,
+        ]);
+        if kind.names_events {
+            scene.collector.script([Do::BusyInParts, Do::BusyInParts]);
+        }
+        let mut agent = scene.host.start();
+        scene.write(100);
+        scene.all_are_there(&mut agent);
+        agent.until_said("events get through again");
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        exact(&scene);
+    }
+}
+
+#[test]
+fn f48_poison_event() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        scene.collector.refuse(|sent| number(sent) % 10 == 7);
+        let poison = |scene: &Scene| scene.writer.count() - scene.collector.distinct();
+        let mut agent = scene.host.start();
+        scene.write(100);
+        agent.until("all but the refused are there", || poison(&scene) == 10);
+        agent.until("they are in quarantine", || quarantined(&scene.host).len() == 10);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        agent.until_said("are in quarantine");
+        for entry in quarantined(&scene.host) {
+            assert!(
+                entry["why"].as_str().unwrap().contains("no such field"),
+                "{entry}"
+            );
+            assert!(
+                entry["event"]
+                    .as_str()
+                    .unwrap()
+                    .contains(entry["id"].as_str().unwrap())
+            );
+        }
+        // They are final: a new start does not send them again.
+        let before = scene.collector.post_count();
+        assert_eq!(scene.host.once().code, 0);
+        assert_eq!(scene.collector.post_count(), before);
+    }
+}
+
+#[test]
+fn f48_poison_event_stops_the_agent_where_that_is_wanted() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        scene
+            .host
+            .remote
+            .as_mut()
+            .unwrap()
+            .push_str("on_poison = \"stop\"\n");
+        scene.collector.refuse(|sent| number(sent) == 57);
+        scene.write(100);
+        let run = scene.host.once();
+        assert_eq!(run.code, 78, "{}", run.stderr);
+        assert!(
+            run.stderr.contains("no such field") && run.stderr.contains("on_poison"),
+            "{}",
+            run.stderr
+        );
+        assert_eq!(quarantined(&scene.host).len(), 0);
+        // Corrected, it goes on, and nothing is missing.
+        scene.collector.refuse(|_| false);
+        assert_eq!(scene.host.once().code, 0);
+        whole(&scene);
+    }
+}
+
+#[test]
+fn f49_too_large() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        scene.collector.take_at_most(Some(6000));
+        let mut agent = scene.host.start();
+        scene.write(60);
+        scene.all_are_there(&mut agent);
+        agent.until_said("refused as too large");
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        assert_eq!(quarantined(&scene.host).len(), 0);
+    }
+}
+
+#[test]
+fn f51_a_server_that_is_away() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        let mut agent = scene.host.start();
+        scene.write(30);
+        scene.all_are_there(&mut agent);
+        scene.collector.stop();
+        for _ in 0..200 {
+            scene.write(100);
+        }
+        agent.until_said("nothing listens at that port");
+        let before_kb = agent.status_kb("VmRSS");
+        for _ in 0..200 {
+            scene.write(100);
+        }
+        // What is not read needs no memory: 40,000 events are 60 MB.
+        assert!(agent.status_kb("VmRSS") < before_kb + 8 * 1024);
+        scene.collector.start_again();
+        scene.all_are_there(&mut agent);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    }
+}
+
+#[test]
+fn f52_sigterm_while_a_server_is_away() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        scene.host.root += "grace = \"1s\"\n";
+        scene.collector.stop();
+        let mut agent = scene.host.start();
+        scene.write(50);
+        agent.until_said("nothing listens at that port");
+        assert_eq!(agent.stop(), 75, "{}", agent.stderr());
+        scene.collector.start_again();
+        let run = scene.host.once();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        exact(&scene);
+    }
+}
+
+#[test]
+fn f55_sink_401() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        let second = (kind.authorization)("second");
+        scene.collector.demand(Some(&second));
+        let mut agent = scene.host.start();
+        scene.write(50);
+        agent.until_said("until a person acts");
+        assert_eq!(
+            (scene.collector.distinct(), quarantined(&scene.host).len()),
+            (0, 0)
+        );
+        // Corrected, it is used at once, without a restart.
+        write_token(&scene.host.path("token"), "second");
+        scene.all_are_there(&mut agent);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        exact(&scene);
+    }
+}
+
+#[test]
+fn f56_rotate_secret() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        scene.collector.demand(Some(&(kind.authorization)("first")));
+        let mut agent = scene.host.start();
+        scene.write(10);
+        scene.all_are_there(&mut agent);
+        scene.collector.demand(Some(&(kind.authorization)("second")));
+        write_token(&scene.host.path("token"), "second");
+        scene.write(10);
+        scene.all_are_there(&mut agent);
+        assert_eq!(agent.said("until a person acts"), 0, "{}", agent.stderr());
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    }
+}
+
+/// A kill at any moment: every event arrives, repeated only with its own id.
+#[test]
+fn f22_kills_while_events_are_sent() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        let mut random = crate::rig::Random::new(crate::rig::seed("f22_kills_while_events_are_sent"));
+        for round in 0..6u64 {
+            let mut agent = scene.host.start();
+            scene.write(100);
+            let some = scene.collector.distinct() + 1 + random.below(90) as usize;
+            agent.until("some have arrived", || {
+                scene.collector.distinct() >= some.min(100 * (round as usize + 1))
+            });
+            agent.kill();
+        }
+        let run = scene.host.once();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        match kind.knows_ids {
+            true => exact(&scene),
+            false => drop(whole(&scene)),
+        }
+    }
+}
+
+/// A line of 3 MiB between short ones, larger than a request is meant to be.
+#[test]
+fn a_long_event_is_sent_whole_and_alone() {
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        scene.write(30);
+        let long = format!(
+            "{{\"auditType\":\"long\",\"text\":\"{}\"}}\n",
+            "0123456789abcdef".repeat(200_000)
+        );
+        crate::rig::append(&scene.host.audit().join(file_name(5, 0)), long.as_bytes());
+        let run = scene.host.once();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        until(SOON, "all are stored", || scene.collector.distinct() == 31);
+        let sizes: Vec<usize> = scene
+            .collector
+            .stored()
+            .iter()
+            .map(|sent| sent.text.len())
+            .collect();
+        assert_eq!(sizes.iter().filter(|&&size| size > 3_000_000).count(), 1);
+    }
+}
+
+/// The number of the writer's record in an event.
+fn number(sent: &Sent) -> u64 {
+    oracle::events(format!("{}\n", sent.text).as_bytes())[0]
+        .seq()
+        .unwrap()
+}
+
+/// The entries in quarantine, oldest first.
+fn quarantined(host: &Host) -> Vec<serde_json::Value> {
+    let Ok(dir) = fs::read_dir(host.state().join("quarantine")) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<_> = dir.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+    paths.sort();
+    let texts = paths
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap_or_default());
+    let lines: String = texts.collect();
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
