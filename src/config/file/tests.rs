@@ -112,6 +112,7 @@ fn example_has_every_key_and_no_other() {
         ("", &keys.root),
         ("log", &keys.log),
         ("event", &keys.event),
+        ("enrich", &keys.enrich),
         ("source", &keys.source),
         ("sink", &keys.sink),
     ];
@@ -137,6 +138,7 @@ checkpoint_interval = "3s"
 log.format = "json"
 log.level = "debug"
 event = { tags = ["a", "b"], namespace = "production", preserve_original = false }
+enrich = { geoip = false, geoip_city = "/g/c.mmdb", geoip_asn = "/g/a.mmdb", cloud_metadata = false }
 
 [[source]]
 name = "one"
@@ -207,6 +209,12 @@ keep = 15
             namespace: "production".into(),
             preserve_original: false,
         },
+        enrich: EnrichConfig {
+            geoip: false,
+            geoip_city: Some("/g/c.mmdb".into()),
+            geoip_asn: Some("/g/a.mmdb".into()),
+            cloud_metadata: false,
+        },
         sources: vec![SourceConfig {
             name: "one".into(),
             site: Some("one".into()),
@@ -238,6 +246,7 @@ fn misplaced_keys_are_known_where_they_belong() {
     let tables = [
         ("[log]", &keys.log),
         ("[event]", &keys.event),
+        ("[enrich]", &keys.enrich),
         ("[[source]]", &keys.source),
         ("[[sink]]", &keys.sink),
     ];
