@@ -9,7 +9,7 @@ use super::stage::{OfFiles, Stage};
 use super::{AgentError, Ended, Mode, Running, What, sinks, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig};
-use crate::enrich::host::Host;
+use crate::enrich::Enrichment;
 use crate::format::Agent;
 use crate::record::IdHasher;
 use crate::source::api::Api;
@@ -32,7 +32,7 @@ pub struct Common<'a> {
     pub config: &'a Config,
     pub mode: Mode,
     pub agent: Agent,
-    pub host: Host,
+    pub enrichment: Enrichment,
     pub ended: UnboundedSender<Ended>,
     pub commits: Sender<ToCommit>,
 }
@@ -41,18 +41,22 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let (mut memory, agent_id) = open_memory(config, mode)?;
     let (ended, ended_here) = unbounded_channel();
     let (commits, to_commit) = channel();
-    let host = crate::enrich::host::gather();
+    let enrichment = Enrichment::gather(&config.enrich);
     let agent = Agent {
         id: agent_id,
         ephemeral_id: uuid::Uuid::new_v4().to_string(),
-        name: host.name.clone().unwrap_or_else(|| crate::NAME.to_owned()),
+        name: enrichment
+            .host
+            .name
+            .clone()
+            .unwrap_or_else(|| crate::NAME.to_owned()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let common = Common {
         config,
         mode,
         agent,
-        host,
+        enrichment,
         ended,
         commits,
     };

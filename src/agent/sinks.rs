@@ -172,7 +172,9 @@ fn context(common: &Common, source: &SourceConfig) -> Context {
         namespace: event.namespace.clone(),
         site: source.site.clone(),
         agent: common.agent.clone(),
-        host: (!forwarded).then(|| common.host.clone()),
+        host: (!forwarded).then(|| common.enrichment.host.clone()),
+        cloud: common.enrichment.cloud.clone(),
+        geo: common.enrichment.geo.clone(),
         preserve_original: event.preserve_original,
     }
 }

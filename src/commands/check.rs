@@ -2,6 +2,7 @@
 //! writing.
 
 mod api;
+mod enrich;
 mod files;
 mod writing;
 
@@ -43,6 +44,8 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
             api::check(&format!("source {}", source.name), config, &mut report)?;
         }
     }
+    enrich::geoip(&config.enrich, &mut report)?;
+    enrich::cloud(&config.enrich, &mut report)?;
     writing::state_dir(&config.state_dir, &mut report)?;
     for sink in &config.sinks {
         let subject = format!("sink {}", sink.name);

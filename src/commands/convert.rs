@@ -48,6 +48,9 @@ pub fn run(
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         host: Some(host),
+        // Where an address is now says nothing of records that may be old; and no metadata service has to do with a conversion.
+        cloud: None,
+        geo: None,
         preserve_original: true,
     };
     let mut writer = EventWriter {

@@ -26,6 +26,7 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     pub log: LogConfig,
     pub event: EventConfig,
+    pub enrich: EnrichConfig,
     /// At least one; names are unique.
     pub sources: Vec<SourceConfig>,
     /// At least one; names are unique.
@@ -48,6 +49,7 @@ impl Default for Config {
             checkpoint_interval: Duration::from_secs(1),
             log: LogConfig::default(),
             event: EventConfig::default(),
+            enrich: EnrichConfig::default(),
             sources: Vec::new(),
             sinks: Vec::new(),
             warnings: Vec::new(),
@@ -95,6 +97,32 @@ impl Default for EventConfig {
             namespace: "default".into(),
             // Evidence: what the mapping leaves out or gets wrong can still be read.
             preserve_original: true,
+        }
+    }
+}
+
+/// What is added to events that no record says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnrichConfig {
+    /// `false`: addresses are not looked up.
+    pub geoip: bool,
+    /// Absolute, of a MaxMind City database. `None`: looked for where `geoipupdate` puts it.
+    pub geoip_city: Option<PathBuf>,
+    /// Likewise, of an ASN or ISP database.
+    pub geoip_asn: Option<PathBuf>,
+    /// Whether a cloud's metadata service is asked on a host of that cloud.
+    pub cloud_metadata: bool,
+}
+
+impl Default for EnrichConfig {
+    fn default() -> EnrichConfig {
+        EnrichConfig {
+            // Who installs databases wants them used; without any it costs nothing.
+            geoip: true,
+            geoip_city: None,
+            geoip_asn: None,
+            // Asked on hosts whose firmware names the cloud, and at a link-local address only.
+            cloud_metadata: true,
         }
     }
 }

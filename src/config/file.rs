@@ -3,6 +3,7 @@
 mod address;
 mod api;
 mod credentials;
+mod enrich;
 mod http;
 mod sink;
 mod source;
@@ -40,6 +41,7 @@ pub struct Keys {
     pub root: Vec<&'static str>,
     pub log: Vec<&'static str>,
     pub event: Vec<&'static str>,
+    pub enrich: Vec<&'static str>,
     pub source: Vec<&'static str>,
     pub sink: Vec<&'static str>,
 }
@@ -94,6 +96,7 @@ fn root_table(mut root: Table, sinks_follow: bool, problems: &mut Problems) -> (
     set(&mut config.checkpoint_interval, interval);
     keys.log = log_table(root.table("log", problems), &mut config.log, problems);
     keys.event = event_table(root.table("event", problems), &mut config.event, problems);
+    keys.enrich = enrich::table(root.table("enrich", problems), &mut config.enrich, problems);
 
     let sources = root.tables("source", problems);
     if lacks(&root, "source", sources.as_ref()) {
@@ -260,6 +263,7 @@ fn table_of(key: &str) -> Option<&'static str> {
         key if api::KEYS.contains(&key) || source::FALLBACK_KEYS.contains(&key) => Some("[[source]]"),
         "level" => Some("[log]"),
         "tags" | "namespace" | "preserve_original" => Some("[event]"),
+        key if enrich::KEYS.contains(&key) => Some("[enrich]"),
         key if sink::types_of(key).next().is_some() => Some("[[sink]]"),
         _ => None,
     }

@@ -6,9 +6,12 @@ mod out;
 pub mod prune;
 mod raw;
 
+use crate::enrich::cloud::Cloud;
+use crate::enrich::geo::Geo;
 use crate::enrich::host::Host;
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed};
+use std::sync::Arc;
 
 pub use ecs::Ecs;
 pub use escape::escape;
@@ -52,6 +55,10 @@ pub struct Context {
     pub site: Option<String>,
     pub agent: Agent,
     pub host: Option<Host>,
+    /// The instance that the host is, in a cloud.
+    pub cloud: Option<Cloud>,
+    /// Where addresses are; looked up in memory.
+    pub geo: Option<Arc<Geo>>,
     /// Whether `event.original` is written.
     pub preserve_original: bool,
 }

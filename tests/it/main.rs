@@ -6,6 +6,7 @@ mod check;
 mod check_api;
 mod config;
 mod crash;
+mod enrich;
 mod files;
 mod full;
 mod generator;

@@ -67,8 +67,10 @@ pub fn table(
     let format = table
         .choice("format", &FORMATS, &[], problems)
         .map_or(FormatKind::Ecs, |found| found.value);
-    let kind = match kind {
-        // Without it nothing can be said of the other keys.
+    let has_key_of = |kind: &Type| keys_of(*kind).iter().any(|key| table.has(key));
+    let guessed = TYPES.iter().map(|(_, kind)| *kind).find(has_key_of);
+    let config = match kind.or(guessed) {
+        // Nothing can be said of other keys.
         None => return None,
         Some(Type::File) => {
             let file = file::table(&mut table, several_sources, problems);
@@ -99,10 +101,11 @@ pub fn table(
             keys.push(key);
         }
     }
+    kind?;
     Some(SinkConfig {
         name: name?,
         format,
-        kind: kind?,
+        kind: config?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::escape::escape;
 use super::super::{Agent, Context};
+use crate::enrich::cloud::Cloud;
 use crate::enrich::host::{Host, Os};
 
 /// The parts of an event that stand between its time and what is its own, by what its tags say of it.
@@ -38,18 +39,24 @@ impl Constants {
             .host
             .as_ref()
             .filter(|_| !here.iter().any(|tag| tag == FORWARDED));
-        let of = |host: Option<&Host>, tags: &[String]| {
-            OWN_TAGS.map(|own_tag| render(context, host, tags, own_tag))
+        let of = |host: Option<&Host>, cloud: Option<&Cloud>, tags: &[String]| {
+            OWN_TAGS.map(|own_tag| render(context, host, cloud, tags, own_tag))
         };
         Constants {
-            data_center: of(host, &here),
-            cloud: of(None, &own(&[FORWARDED, TAG])),
-            unreadable: of(None, &here),
+            data_center: of(host, context.cloud.as_ref(), &here),
+            cloud: of(None, None, &own(&[FORWARDED, TAG])),
+            unreadable: of(None, None, &here),
         }
     }
 }
 
-fn render(context: &Context, host: Option<&Host>, tags: &[String], own_tag: Option<&str>) -> String {
+fn render(
+    context: &Context,
+    host: Option<&Host>,
+    cloud: Option<&Cloud>,
+    tags: &[String],
+    own_tag: Option<&str>,
+) -> String {
     let Agent {
         id,
         ephemeral_id,
@@ -64,6 +71,9 @@ fn render(context: &Context, host: Option<&Host>, tags: &[String], own_tag: Opti
         agent.text("type", Some(crate::NAME));
         agent.text("version", Some(version));
     });
+    if let Some(cloud) = cloud {
+        json.object("cloud", |json| render_cloud(cloud, json));
+    }
     json.object("data_stream", |stream| {
         stream.text("dataset", Some("atlassian_confluence.audit"));
         stream.text("namespace", Some(&context.namespace));
@@ -80,6 +90,28 @@ fn render(context: &Context, host: Option<&Host>, tags: &[String], own_tag: Opti
     all.extend(own_tag.map(str::to_owned));
     json.list("tags", &all);
     json.0
+}
+
+fn render_cloud(cloud: &Cloud, json: &mut Json) {
+    let Cloud {
+        provider,
+        account_id,
+        availability_zone,
+        image_id,
+        instance_id,
+        machine_type,
+        region,
+    } = cloud;
+    let mut inside = |object: &str, key: &str, value: &Option<String>| {
+        json.object(object, |json| json.text(key, value.as_deref()));
+    };
+    inside("account", "id", account_id);
+    inside("image", "id", image_id);
+    inside("instance", "id", instance_id);
+    inside("machine", "type", machine_type);
+    json.text("availability_zone", availability_zone.as_deref());
+    json.text("provider", Some(provider));
+    json.text("region", region.as_deref());
 }
 
 fn render_host(host: &Host, json: &mut Json) {

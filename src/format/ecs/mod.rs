@@ -2,6 +2,7 @@
 //! field. Members are written in the order of their names where that costs nothing.
 
 mod constants;
+mod geo;
 mod lists;
 mod login;
 mod message;
@@ -16,9 +17,11 @@ use super::escape::{escape, escape_long};
 use super::out::Object;
 use super::prune::write_pruned;
 use super::{Context, Item, Origin, Out};
+use crate::enrich::geo::Geo;
 use crate::notice::Notice;
 use crate::record::{Parsed, Record, Shape, Text, Token, address, time};
 use constants::Constants;
+use std::sync::Arc;
 use taxonomy::{Kind, Taxonomy};
 use users::{Group, Person, Users};
 
@@ -29,6 +32,7 @@ pub struct Ecs {
     taxonomy: Taxonomy,
     /// Escaped, with quotes.
     site: Option<String>,
+    geo: Option<Arc<Geo>>,
     preserve_original: bool,
 }
 
@@ -48,6 +52,7 @@ impl Ecs {
             constants: Constants::new(context),
             taxonomy: Taxonomy::new(),
             site,
+            geo: context.geo.clone(),
             preserve_original: context.preserve_original,
         }
     }
@@ -81,7 +86,7 @@ impl Ecs {
         out.put(",\"message\":\"");
         message::write(record, out);
         out.put("\"");
-        related::write(record, host.as_deref(), &users, out);
+        related::write(record, host.as_deref(), &users, self.geo.as_deref(), out);
         if let Some(system) = record.system.text() {
             out.put(",\"service\":{\"address\":");
             out.put_long(system.quoted());

@@ -4,14 +4,16 @@ use std::net::IpAddr;
 
 use super::super::escape::escape;
 use super::super::out::{Object, Out};
+use super::geo;
 use super::users::Users;
+use crate::enrich::geo::Geo;
 use crate::record::{Record, Text, address};
 
 /// A chain of proxies is short; what is longer is an attack on whoever compares each with each.
 const ADDRESSES_MAX: usize = 64;
 
 /// Writes both, with a comma before each.
-pub fn write(record: &Record, host: Option<&str>, users: &Users, out: &mut Out) {
+pub fn write(record: &Record, host: Option<&str>, users: &Users, places: Option<&Geo>, out: &mut Out) {
     let source = record.source.text();
     let chain = source.map(Text::decoded);
     let mut related = Object::new(",\"related\":{");
@@ -54,7 +56,10 @@ pub fn write(record: &Record, host: Option<&str>, users: &Users, out: &mut Out) 
     if let Some(source) = source {
         out.put(",\"source\":{\"address\":");
         out.put_long(source.quoted());
-        if let Some((text, _)) = first {
+        if let Some((text, ip)) = first {
+            if let Some(place) = places.and_then(|places| places.look_up(ip)) {
+                geo::write(&place, out);
+            }
             out.put(",\"ip\":\"");
             out.put(text);
             out.put("\"");

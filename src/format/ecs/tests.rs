@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use super::super::{Agent, Format, Name};
 use super::*;
+use crate::config::EnrichConfig;
+use crate::enrich::cloud::Cloud;
+use crate::enrich::geo::mmdb;
 use crate::enrich::host::{Host, Os};
 use crate::record::{EventId, IdHasher, Scratch, parse};
 
@@ -52,6 +55,8 @@ fn context() -> Context {
                 version: text(host.os.version),
             },
         }),
+        cloud: None,
+        geo: None,
         preserve_original: true,
     }
 }
@@ -711,4 +716,95 @@ proptest! {
     fn f32_random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         check_any(&bytes);
     }
+}
+
+/// With databases: the first valid address of the chain, and of it what is known.
+#[test]
+fn places_of_addresses() {
+    let dir = tempfile::tempdir().unwrap();
+    let [city, asn] = ["city.mmdb", "asn.mmdb"].map(|name| dir.path().join(name));
+    fs::write(&city, mmdb::city()).unwrap();
+    fs::write(&asn, mmdb::asn()).unwrap();
+    let config = EnrichConfig {
+        geoip_city: Some(city),
+        geoip_asn: Some(asn),
+        ..EnrichConfig::default()
+    };
+    let geo = Geo::new(&config, dir.path());
+    geo.refresh();
+    let context = Context {
+        geo: Some(Arc::new(geo)),
+        ..context()
+    };
+    let source = |shape: &str, address: &str| {
+        let line = match shape {
+            "cloud" => json!({"creationDate": 1_767_323_045_000_u64, "remoteAddress": address}),
+            shape => json!({"timestamp": {"epochSecond": 1}, shape: {"action": "x"}, "source": address}),
+        };
+        let line = line.to_string();
+        let event = written(&ecs(&context), line.as_bytes(), Origin::Api);
+        let event: Value = serde_json::from_slice(&event).unwrap();
+        event["source"].clone()
+    };
+    for shape in ["auditType", "type", "cloud"] {
+        assert_eq!(
+            source(shape, "unknown, 81.2.69.143:4711, 2a02:cf40::1"),
+            json!({
+                "address": "unknown, 81.2.69.143:4711, 2a02:cf40::1",
+                "as": {"number": 20712, "organization": {"name": "Andrews & Arnold Ltd"}},
+                "geo": {
+                    "city_name": "London", "continent_name": "Europe", "country_iso_code": "GB",
+                    "country_name": "United Kingdom", "location": {"lat": 51.5142, "lon": -0.0931},
+                    "region_iso_code": "GB-ENG", "region_name": "England",
+                },
+                "ip": "81.2.69.143",
+            }),
+            "{shape}"
+        );
+    }
+    let oslo = source("auditType", "[2a02:cf40::1]:443");
+    assert_eq!(oslo["geo"]["city_name"], "\"Oslo\"\n");
+    assert_eq!(oslo["geo"]["location"], json!({"lat": 59, "lon": 10}));
+    assert_eq!(oslo["geo"].get("region_name"), None);
+    assert_eq!(oslo["as"]["number"], 4_200_000_000_u64);
+    let bhutan = source("auditType", "67.43.156.9");
+    let expected = json!({"address": "67.43.156.9", "geo": {"country_iso_code": "BT", "country_name": "Bhutan"}, "ip": "67.43.156.9"});
+    assert_eq!(bhutan, expected);
+    for nowhere in ["192.168.1.1", "::1", "8.8.8.8"] {
+        let expected = json!({"address": nowhere, "ip": nowhere});
+        assert_eq!(source("auditType", nowhere), expected);
+    }
+    assert_eq!(source("auditType", "unknown"), json!({"address": "unknown"}));
+}
+
+/// `cloud` is of the agent's host, so it stands in events of that host's files and of its Data Center, and in no others.
+#[test]
+fn the_instance_in_its_cloud() {
+    let context = Context {
+        cloud: Some(Cloud {
+            provider: "aws",
+            account_id: text("123456789012"),
+            availability_zone: text("eu-central-1b"),
+            image_id: text("ami-0abcd"),
+            instance_id: text("i-0123456789abcdef0"),
+            machine_type: None,
+            region: text("eu-central-1"),
+        }),
+        ..context()
+    };
+    let cloud = |line: &str| {
+        let event = written(&ecs(&context), line.as_bytes(), Origin::Api);
+        serde_json::from_slice::<Value>(&event)
+            .unwrap()
+            .get("cloud")
+            .cloned()
+    };
+    let expected = json!({
+        "account": {"id": "123456789012"}, "availability_zone": "eu-central-1b", "image": {"id": "ami-0abcd"},
+        "instance": {"id": "i-0123456789abcdef0"}, "provider": "aws", "region": "eu-central-1",
+    });
+    assert_eq!(cloud(r#"{"auditType":{"action":"x"}}"#), Some(expected.clone()));
+    assert_eq!(cloud(r#"{"type":{"action":"x"}}"#), Some(expected));
+    assert_eq!(cloud(r#"{"creationDate":1767323045000}"#), None);
+    assert_eq!(cloud("no record"), None);
 }

@@ -459,7 +459,8 @@ fn f55_corrected_credentials_are_tried_at_once() {
             messages.send(Message::Batch(batch(0, 0..3, |_| 9))).unwrap();
             tokio::time::sleep(Duration::from_secs(1800)).await;
             let tried = server.requests.borrow().len();
-            (right.set(true), server.changed.set(true));
+            right.set(true);
+            server.changed.set(true);
             tokio::time::sleep(Duration::from_secs(3)).await;
             assert_eq!(
                 (server.requests.borrow().len(), server.taken.borrow().len()),

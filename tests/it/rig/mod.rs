@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod collector;
+pub mod mmdb;
 pub mod oracle;
 pub mod writer;
 

@@ -147,11 +147,9 @@ fn f47_refusals_for_a_while() {
                 ..Reply::new(429, "")
             })
         };
-        scene.collector.script([
-            busy(),
-            Do::Refuse(Reply::new(503, "starting")),
-            Do::Take,
-        ]);
+        scene
+            .collector
+            .script([busy(), Do::Refuse(Reply::new(503, "starting")), Do::Take]);
         if kind.names_events {
             scene.collector.script([Do::BusyInParts, Do::BusyInParts]);
         }

@@ -89,9 +89,13 @@ pub fn url(table: &mut Table, key: &'static str, example: &str, problems: &mut P
 pub fn auth(table: &mut Table, problems: &mut Problems) -> Auth {
     let token = table.reference("token", problems);
     let basic = credentials::pair(table, problems);
-    if let (Some(_), Some(token)) = (&basic, &token) {
-        let message = "stands beside `user` and `password`; remove one or the other";
-        problems.add(&token.span, token.key.clone(), message);
+    if token.is_some() {
+        for key in ["user", "password"] {
+            if let Some(span) = table.place_of(key) {
+                let message = "is not used: `token` stands beside it and wins; remove one of the two";
+                problems.warn(span, table.key(key), message);
+            }
+        }
     }
     match (token, basic) {
         (Some(token), _) => {

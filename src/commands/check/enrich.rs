@@ -1,0 +1,82 @@
+//! What is added to events: GeoIP databases, and what the cloud tells of its instance. None of it keeps the agent from its work.
+
+use std::io;
+use std::path::Path;
+
+use super::Report;
+use crate::clock;
+
+use crate::config::EnrichConfig;
+use crate::enrich::{cloud, geo};
+use crate::telemetry::chain;
+
+/// MaxMind builds twice a week, and its licence wants old databases replaced within 30 days.
+const DATABASE_AGE_DAYS_MAX: i64 = 60;
+
+pub fn geoip(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
+    let subject = "geoip";
+    if !config.geoip {
+        return report.ok(subject, "switched off by `geoip = false`");
+    }
+    for (kind, found) in geo::look(config, Path::new("/")) {
+        let (key, fields) = (kind.key(), kind.fields());
+        match found {
+            None => report.ok(
+                subject,
+                format_args!(
+                    "no database for `{fields}`; install it with `geoipupdate`, or name it by `{key}`"
+                ),
+            )?,
+            Some(Err(error)) => report.warning(
+                subject,
+                format_args!("{}; events go out without `{fields}`", chain(&error)),
+            )?,
+            Some(Ok(database)) => {
+                let what = format!(
+                    "`{}`, {}, built on {}, for `{fields}`",
+                    database.path.display(),
+                    database.database_type(),
+                    geo::build_date(&database)
+                );
+                let built_at_s = i64::try_from(database.built_at_s()).unwrap_or(i64::MAX);
+                let days = (clock::now_ms() / 1000).saturating_sub(built_at_s) / 86_400;
+                if days > DATABASE_AGE_DAYS_MAX {
+                    report.warning(
+                        subject,
+                        format_args!("{what}; that was {days} days ago: see that `geoipupdate` runs"),
+                    )?;
+                } else {
+                    report.ok(subject, what)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+pub fn cloud(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
+    let subject = "cloud";
+    if !config.cloud_metadata {
+        return report.ok(subject, "switched off by `cloud_metadata = false`");
+    }
+    let Some((provider, service)) = cloud::recognise() else {
+        return report.ok(
+            subject,
+            "the host's firmware names none; no metadata service is asked",
+        );
+    };
+    let name = provider.name();
+    match cloud::ask_here(provider, &service) {
+        Ok(cloud) => {
+            let instance = cloud.instance_id.unwrap_or_default();
+            report.ok(subject, format_args!("{name}, instance {instance}"))
+        }
+        Err(error) => report.warning(
+            subject,
+            format_args!(
+                "{name}, but {}; open the way to 169.254.169.254, or set `cloud_metadata = false` in `[enrich]`",
+                chain(&error)
+            ),
+        ),
+    }
+}
