@@ -102,6 +102,11 @@ impl Credential {
         self.update(true)
     }
 
+    /// The secret that was read last.
+    pub fn held(&self) -> Option<&Secret> {
+        self.held.as_ref()
+    }
+
     /// Whether [`Credential::read`] would look into a file that is another than the last time. Costs a `stat`. A file that
     /// has vanished, or never was, brings nothing new.
     pub fn changed(&self) -> bool {

@@ -4,6 +4,7 @@
 mod api;
 mod enrich;
 mod files;
+mod sinks;
 mod writing;
 
 use std::fmt;
@@ -51,7 +52,7 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
         let subject = format!("sink {}", sink.name);
         match &sink.kind {
             SinkKind::Stdout => report.ok(&subject, format_args!("stdout, {}", format_name(sink.format)))?,
-            SinkKind::Remote(_) => report.ok(&subject, format_name(sink.format))?,
+            SinkKind::Remote(remote) => sinks::check(&subject, remote, &mut report)?,
             SinkKind::File(file) => {
                 for path in writing::outputs(file, &config.sources) {
                     writing::output(&subject, &path, sink.format, &mut report)?;

@@ -57,11 +57,11 @@ impl Client {
 
     /// GET with the credentials, of a URL below an own base.
     pub async fn get(&mut self, url: &Url) -> Result<Answer, HttpError> {
-        let result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
+        let mut result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
             Ok(exchange) => exchange.run().await,
             Err(error) => Err(error),
         };
-        self.note(&result);
+        self.note(&mut result);
         result
     }
 
@@ -96,9 +96,18 @@ impl Client {
         self.prepare(&client, method, url, headers, body)
     }
 
-    /// Takes note of a result: after a refusal the credentials' files are read again even if they look the same.
-    pub fn note(&mut self, result: &Result<Answer, HttpError>) {
+    /// Takes note of a result: after a refusal the credentials' files are read again even if they look the same. What a server
+    /// says of a refusal is told to people: a secret that it repeats is taken out of it.
+    pub fn note(&mut self, result: &mut Result<Answer, HttpError>) {
         self.refused = result.as_ref().is_ok_and(|answer| answer.status == 401);
+        if let Ok(answer) = result
+            && answer.status >= 300
+        {
+            let headers = self.headers.iter().map(|(_, value)| value);
+            for secret in headers.chain(&self.credential).filter_map(Credential::held) {
+                conceal(&mut answer.body, secret.expose().as_bytes());
+            }
+        }
     }
 
     /// Whether a credential reads differently now: after a refusal, then, it is worth to ask again at once.
@@ -247,6 +256,18 @@ fn redirect_target(response: &Response) -> Option<&str> {
         .filter(|_| response.status().is_redirection())?
         .to_str()
         .ok()
+}
+
+/// Too short to be a secret, or to be told from other words.
+const SECRET_BYTES_MIN: usize = 4;
+
+fn conceal(text: &mut Vec<u8>, secret: &[u8]) {
+    if secret.len() < SECRET_BYTES_MIN {
+        return;
+    }
+    while let Some(at) = memchr::memmem::find(text, secret) {
+        text.splice(at..at + secret.len(), *b"***");
+    }
 }
 
 fn late(phase: Phase, after: Duration) -> HttpError {

@@ -49,6 +49,22 @@ fn f56_a_token_file_that_is_replaced_is_used_at_once() {
     );
 }
 
+#[test]
+fn f57_a_secret_that_a_server_repeats_is_taken_out() {
+    let server = serve(|stream, _| {
+        answer(
+            stream,
+            "403 Forbidden",
+            "",
+            "no right for canary-one, canary-one; see ***",
+        )
+    });
+    let mut config = config(&server.url("/"));
+    config.auth = Auth::Bearer(Reference::Inline(Secret::new("canary-one")));
+    let answer = get(&mut Client::new(&config), &server.url("/")).unwrap();
+    assert_eq!(answer.body, b"no right for ***, ***; see ***");
+}
+
 /// Everything that any library says at any level, by `log` and by `tracing`.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<String>>);
