@@ -99,7 +99,7 @@ pub struct Options {
     /// Where events go: stdout, or file:PATH [default: stdout]
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
-    /// How events are written: ecs, or raw [default: ecs]
+    /// How events are written: ecs, raw, sentinel, cef, or ocsf [default: ecs]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Directory that keeps the position [default: /var/lib/confluence-audit-agent]
@@ -134,7 +134,7 @@ pub struct Run {
 
 #[derive(Args, Debug)]
 pub struct Convert {
-    /// How events are written: ecs, or raw
+    /// How events are written: ecs, raw, sentinel, cef, or ocsf
     #[arg(long, value_name = "FORMAT", default_value = "ecs")]
     pub format: String,
     /// Name of the site the records come from [default: the host in each record's own `system`]

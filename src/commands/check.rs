@@ -180,5 +180,8 @@ fn format_name(format: FormatKind) -> &'static str {
     match format {
         FormatKind::Ecs => "ECS events",
         FormatKind::Raw => "raw records",
+        FormatKind::Sentinel => "records for Microsoft Sentinel",
+        FormatKind::Cef => "CEF events",
+        FormatKind::Ocsf => "OCSF events",
     }
 }

@@ -25,7 +25,13 @@ const DAY: Duration = Duration::from_secs(86_400);
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 
-pub const FORMATS: [(&str, FormatKind); 2] = [("ecs", FormatKind::Ecs), ("raw", FormatKind::Raw)];
+pub const FORMATS: [(&str, FormatKind); 5] = [
+    ("ecs", FormatKind::Ecs),
+    ("raw", FormatKind::Raw),
+    ("sentinel", FormatKind::Sentinel),
+    ("cef", FormatKind::Cef),
+    ("ocsf", FormatKind::Ocsf),
+];
 pub const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 pub const LOG_LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),

@@ -7,7 +7,15 @@ pub fn escape(text: &str, out: &mut Vec<u8>) {
     escape_bytes(text.as_bytes(), out);
 }
 
-/// The same for a text that may be long: in pieces, with room made between them.
+/// `text` as a JSON string, with its quotes.
+pub(super) fn quoted(text: &str) -> String {
+    let mut json = vec![b'"'];
+    escape(text, &mut json);
+    json.push(b'"');
+    String::from_utf8_lossy(&json).into_owned()
+}
+
+/// The same as [`escape`] for a text that may be long: in pieces, with room made between them.
 pub(super) fn escape_long(text: &str, out: &mut Out) {
     for piece in text.as_bytes().chunks(PIECE_BYTES) {
         escape_bytes(piece, &mut out.bytes);

@@ -1,10 +1,22 @@
 //! What an event looks like on its way out. A format writes bytes from a record; it builds no tree.
 
+mod cef;
 pub mod ecs;
 mod escape;
+mod login;
+mod message;
+mod name;
+mod ocsf;
 mod out;
 pub mod prune;
 mod raw;
+mod sentinel;
+mod tags;
+mod taxonomy;
+mod users;
+
+#[cfg(test)]
+mod tests;
 
 use crate::enrich::cloud::Cloud;
 use crate::enrich::geo::Geo;
@@ -13,10 +25,14 @@ use crate::notice::Notice;
 use crate::record::{EventId, Parsed};
 use std::sync::Arc;
 
+pub use cef::Cef;
 pub use ecs::Ecs;
 pub use escape::escape;
+pub use name::Name;
+pub use ocsf::Ocsf;
 pub use out::Out;
 pub use raw::Raw;
+pub use sentinel::Sentinel;
 
 /// One event to be written.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +79,13 @@ pub struct Context {
     pub preserve_original: bool,
 }
 
+impl Context {
+    /// The configured name of the site, unless it is empty.
+    fn site(&self) -> Option<&str> {
+        self.site.as_deref().filter(|site| !site.is_empty())
+    }
+}
+
 /// The agent as its events name it.
 #[derive(Clone, Debug)]
 pub struct Agent {
@@ -79,49 +102,9 @@ pub struct Agent {
 pub enum Format {
     Ecs(Box<Ecs>),
     Raw(Raw),
-}
-
-/// The formats by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Name {
-    Ecs,
-    Raw,
-}
-
-impl Name {
-    /// As the configuration has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Name::Ecs => "ecs",
-            Name::Raw => "raw",
-        }
-    }
-
-    /// The id of an event that was written in this format; `None` if these bytes are no whole event.
-    pub fn id_of(self, event: &[u8]) -> Option<EventId> {
-        #[derive(serde::Deserialize)]
-        struct EcsEvent<'a> {
-            #[serde(borrow)]
-            event: Event<'a>,
-        }
-        #[derive(serde::Deserialize)]
-        struct Event<'a> {
-            id: &'a str,
-        }
-        #[derive(serde::Deserialize)]
-        struct RawEvent<'a> {
-            event_id: &'a str,
-        }
-        let ecs = || Some(serde_json::from_slice::<EcsEvent>(event).ok()?.event.id);
-        let raw = || Some(serde_json::from_slice::<RawEvent>(event).ok()?.event_id);
-        // The other one too: an output's format may have been changed.
-        let id = match self {
-            Name::Ecs => ecs().or_else(raw),
-            Name::Raw => raw().or_else(ecs),
-        }?;
-        let whole = id.len() == 32;
-        u128::from_str_radix(id, 16).ok().filter(|_| whole).map(EventId)
-    }
+    Sentinel(Box<Sentinel>),
+    Cef(Box<Cef>),
+    Ocsf(Box<Ocsf>),
 }
 
 impl Format {
@@ -129,14 +112,20 @@ impl Format {
         match name {
             Name::Ecs => Format::Ecs(Box::new(Ecs::new(context))),
             Name::Raw => Format::Raw(Raw),
+            Name::Sentinel => Format::Sentinel(Box::new(Sentinel::new(context))),
+            Name::Cef => Format::Cef(Box::new(Cef::new(context))),
+            Name::Ocsf => Format::Ocsf(Box::new(Ocsf::new(context))),
         }
     }
 
-    /// Writes the event as one line of JSON, without a line end.
+    /// Writes the event as one line, without a line end: a JSON object, or CEF's text.
     pub fn write(&self, item: &Item, out: &mut Out) {
         match self {
             Format::Ecs(ecs) => ecs.write(item, out),
             Format::Raw(raw) => raw.write(item, out),
+            Format::Sentinel(sentinel) => sentinel.write(item, out),
+            Format::Cef(cef) => cef.write(item, out),
+            Format::Ocsf(ocsf) => ocsf.write(item, out),
         }
     }
 
@@ -145,6 +134,9 @@ impl Format {
         match self {
             Format::Ecs(ecs) => ecs.write_notice(notice, out),
             Format::Raw(raw) => raw.write_notice(notice, out),
+            Format::Sentinel(sentinel) => sentinel.write_notice(notice, out),
+            Format::Cef(cef) => cef.write_notice(notice, out),
+            Format::Ocsf(ocsf) => ocsf.write_notice(notice, out),
         }
     }
 }

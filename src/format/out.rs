@@ -56,6 +56,13 @@ impl Out {
         }
     }
 
+    pub fn put_signed(&mut self, number: i64) {
+        if number < 0 {
+            self.put("-");
+        }
+        self.put_number(number.unsigned_abs());
+    }
+
     pub fn put_number(&mut self, mut number: u64) {
         let mut digits = [0; 20];
         let mut at = digits.len();

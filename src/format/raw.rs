@@ -1,6 +1,7 @@
 //! The record as it came, with its id.
 
 use super::escape::escape_long;
+use super::name::RAW_START;
 use super::{Item, Origin, Out};
 use crate::notice::Notice;
 use crate::record::{Parsed, compact, time};
@@ -11,7 +12,7 @@ pub struct Raw;
 
 impl Raw {
     pub(super) fn write(&self, item: &Item, out: &mut Out) {
-        out.put("{\"event_id\":\"");
+        out.put(RAW_START);
         out.bytes.extend_from_slice(&item.id.hex());
         out.put("\"");
         match item.content {
@@ -35,7 +36,7 @@ impl Raw {
     }
 
     pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
-        out.put("{\"event_id\":\"");
+        out.put(RAW_START);
         out.bytes.extend_from_slice(&notice.id.hex());
         out.put("\",\"agent\":{\"action\":\"");
         out.put(notice.action);

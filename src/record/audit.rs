@@ -82,18 +82,23 @@ pub(super) fn read<'a>(
     let members: Members = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     let mut check = Check { problems };
     if !members.token(Member::CreationDate).is_missing() {
-        return Ok(cloud(&members, original, &mut check));
+        return Ok(cloud(&members, (text, original), &mut check));
     }
     if members.token(Member::AuditType).is_object() {
-        return Ok(data_center(Shape::File, &members, original, &mut check));
+        return Ok(data_center(Shape::File, &members, (text, original), &mut check));
     }
     if members.token(Member::Type).is_object() {
-        return Ok(data_center(Shape::Entity, &members, original, &mut check));
+        return Ok(data_center(Shape::Entity, &members, (text, original), &mut check));
     }
     Err("no audit record: it has no `creationDate`, `auditType` or `type`".to_owned())
 }
 
-fn data_center<'a>(shape: Shape, members: &Members<'a>, original: &'a str, check: &mut Check) -> Record<'a> {
+fn data_center<'a>(
+    shape: Shape,
+    members: &Members<'a>,
+    (text, original): (&'a str, &'a str),
+    check: &mut Check,
+) -> Record<'a> {
     let (kind, names) = match shape {
         Shape::File => (Member::AuditType, &FILE_TYPE_NAMES),
         _ => (Member::Type, &ENTITY_TYPE_NAMES),
@@ -119,6 +124,7 @@ fn data_center<'a>(shape: Shape, members: &Members<'a>, original: &'a str, check
     Record {
         shape,
         original,
+        text,
         has_escapes: true,
         time_ms,
         time,
@@ -178,7 +184,7 @@ fn time_ms(time: Token) -> Option<i64> {
     time::from_epoch(second.integer()?, nano)
 }
 
-fn cloud<'a>(members: &Members<'a>, original: &'a str, check: &mut Check) -> Record<'a> {
+fn cloud<'a>(members: &Members<'a>, (text, original): (&'a str, &'a str), check: &mut Check) -> Record<'a> {
     let author = check.object(members.token(Member::Author), "author");
     let [id, name, kind, external, guest] = object(
         author,
@@ -202,6 +208,7 @@ fn cloud<'a>(members: &Members<'a>, original: &'a str, check: &mut Check) -> Rec
     Record {
         shape: Shape::Cloud,
         original,
+        text,
         has_escapes: true,
         time_ms,
         time,

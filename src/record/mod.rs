@@ -58,6 +58,8 @@ pub struct Record<'a> {
     pub shape: Shape,
     /// The whole record as it was read, invalid UTF-8 replaced by U+FFFD.
     pub original: &'a str,
+    /// The same, half surrogate pairs replaced too: what the tokens are borrowed from.
+    pub text: &'a str,
     /// Whether any text in it is escaped: in most records none is.
     pub has_escapes: bool,
     /// `None` if there is no time or none that can be understood.

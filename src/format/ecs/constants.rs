@@ -1,7 +1,7 @@
 //! What does not change from event to event, rendered once.
 
-use super::super::escape::escape;
-use super::super::{Agent, Context};
+use super::super::escape::quoted;
+use super::super::{Agent, Context, tags};
 use crate::enrich::cloud::Cloud;
 use crate::enrich::host::{Host, Os};
 
@@ -13,38 +13,23 @@ pub struct Constants {
     pub unreadable: [String; 3],
 }
 
-pub const PLAIN: usize = 0;
-/// The rest of a file that ended within a line.
-pub const UNTERMINATED: usize = 1;
-/// Made by the agent's own question to the audit API.
-pub const SELF_POLL: usize = 2;
-const OWN_TAGS: [Option<&str>; 3] = [None, Some("unterminated"), Some("self_poll")];
-
 /// `event.module`, and `event.dataset` as the integration names it whose dashboards the events fill.
 pub const EVENT: &str =
     r#","event":{"dataset":"atlassian_confluence.audit","module":"atlassian_confluence","#;
 
-const TAG: &str = "confluence-audit";
-const FORWARDED: &str = "forwarded";
-
 impl Constants {
     pub fn new(context: &Context) -> Self {
-        let configured = context.tags.as_deref();
-        let own = |default: &[&str]| match configured {
-            Some(tags) => tags.to_vec(),
-            None => default.iter().map(|tag| (*tag).to_owned()).collect(),
-        };
-        let here = own(&[TAG]);
+        let (here, forwarded) = (tags::data_center(context), tags::cloud(context));
         let host = context
             .host
             .as_ref()
-            .filter(|_| !here.iter().any(|tag| tag == FORWARDED));
+            .filter(|_| !here.iter().any(|tag| tag == tags::FORWARDED));
         let of = |host: Option<&Host>, cloud: Option<&Cloud>, tags: &[String]| {
-            OWN_TAGS.map(|own_tag| render(context, host, cloud, tags, own_tag))
+            tags::OWN_TAGS.map(|own_tag| render(context, host, cloud, tags, own_tag))
         };
         Constants {
             data_center: of(host, context.cloud.as_ref(), &here),
-            cloud: of(None, None, &own(&[FORWARDED, TAG])),
+            cloud: of(None, None, &forwarded),
             unreadable: of(None, None, &here),
         }
     }
@@ -171,11 +156,7 @@ impl Json {
     }
 
     fn string(&mut self, text: &str) {
-        let mut escaped = Vec::new();
-        escape(text, &mut escaped);
-        self.0.push('"');
-        self.0.push_str(&String::from_utf8_lossy(&escaped));
-        self.0.push('"');
+        self.0.push_str(&quoted(text));
     }
 
     fn text(&mut self, key: &str, text: Option<&str>) {

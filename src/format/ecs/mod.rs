@@ -4,26 +4,23 @@
 mod constants;
 mod geo;
 mod lists;
-mod login;
-mod message;
 mod related;
-mod taxonomy;
-mod users;
 
 #[cfg(test)]
 mod tests;
 
-use super::escape::{escape, escape_long};
+use super::escape::{escape, escape_long, quoted};
 use super::out::Object;
 use super::prune::write_pruned;
-use super::{Context, Item, Origin, Out};
+use super::tags;
+use super::taxonomy::{Kind, Taxonomy};
+use super::users::{self, Group, Person, Users};
+use super::{Context, Item, Origin, Out, message};
 use crate::enrich::geo::Geo;
 use crate::notice::Notice;
 use crate::record::{Parsed, Record, Shape, Text, Token, address, time};
 use constants::Constants;
 use std::sync::Arc;
-use taxonomy::{Kind, Taxonomy};
-use users::{Group, Person, Users};
 
 /// Writes ECS events.
 #[derive(Clone, Debug)]
@@ -38,20 +35,10 @@ pub struct Ecs {
 
 impl Ecs {
     pub fn new(context: &Context) -> Self {
-        let site = context
-            .site
-            .as_deref()
-            .filter(|site| !site.is_empty())
-            .map(|site| {
-                let mut json = vec![b'"'];
-                escape(site, &mut json);
-                json.push(b'"');
-                String::from_utf8_lossy(&json).into_owned()
-            });
         Ecs {
             constants: Constants::new(context),
             taxonomy: Taxonomy::new(),
-            site,
+            site: context.site().map(quoted),
             geo: context.geo.clone(),
             preserve_original: context.preserve_original,
         }
@@ -190,7 +177,7 @@ impl Ecs {
     }
 
     pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
-        head_of(notice.at_ms, &self.constants.unreadable[constants::PLAIN], out);
+        head_of(notice.at_ms, &self.constants.unreadable[tags::PLAIN], out);
         if let Some(site) = &self.site {
             out.put(",\"confluence\":{\"audit\":{\"site\":");
             out.put(site);
@@ -226,14 +213,7 @@ impl Ecs {
 }
 
 fn head(time_ms: i64, constants: &[String; 3], item: &Item, out: &mut Out) {
-    let tag = match item.origin {
-        Origin::File {
-            unterminated: true, ..
-        } => constants::UNTERMINATED,
-        _ if item.self_poll => constants::SELF_POLL,
-        _ => constants::PLAIN,
-    };
-    head_of(time_ms, &constants[tag], out);
+    head_of(time_ms, &constants[tags::own_tag(item)], out);
 }
 
 fn head_of(time_ms: i64, constants: &str, out: &mut Out) {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::super::escape::escape;
 use super::super::out::{Object, Out};
+use super::super::users::Users;
 use super::geo;
-use super::users::Users;
 use crate::enrich::geo::Geo;
 use crate::record::{Record, Text, address};
 

@@ -1,82 +1,18 @@
-use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use proptest::prelude::*;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
-use super::super::{Agent, Format, Name};
+use super::super::tests::{READ_AT_MS, context, limit, written};
+use super::super::{Format, Name};
 use super::*;
 use crate::config::EnrichConfig;
 use crate::enrich::cloud::Cloud;
 use crate::enrich::geo::mmdb;
-use crate::enrich::host::{Host, Os};
-use crate::record::{EventId, IdHasher, Scratch, parse};
-
-#[path = "../../../benches/limit_event.rs"]
-mod limit;
-
-const READ_AT_MS: i64 = 1_767_323_045_678;
+use crate::record::{EventId, Scratch, parse};
 
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
-}
-
-/// The agent and the host that the limit of the benchmark names.
-fn context() -> Context {
-    let (agent, host) = (limit::AGENT, limit::HOST);
-    Context {
-        tags: None,
-        namespace: "default".to_owned(),
-        site: None,
-        agent: Agent {
-            id: agent.id.to_owned(),
-            ephemeral_id: agent.ephemeral_id.to_owned(),
-            name: agent.name.to_owned(),
-            version: agent.version.to_owned(),
-        },
-        host: Some(Host {
-            name: text(host.name),
-            hostname: text(host.hostname),
-            id: text(host.id),
-            architecture: text(host.architecture),
-            containerized: Some(host.containerized),
-            ip: host.ip.map(str::to_owned).to_vec(),
-            mac: host.mac.map(str::to_owned).to_vec(),
-            os: Os {
-                build: None,
-                codename: text(host.os.codename),
-                family: text(host.os.family),
-                kernel: text(host.os.kernel),
-                name: text(host.os.name),
-                platform: text(host.os.platform),
-                kind: text(host.os.kind),
-                version: text(host.os.version),
-            },
-        }),
-        cloud: None,
-        geo: None,
-        preserve_original: true,
-    }
-}
-
-fn written(format: &Format, line: &[u8], origin: Origin) -> Vec<u8> {
-    let mut scratch = Scratch::default();
-    let content = &parse(line, &mut scratch);
-    let id = IdHasher::new(None).id(content);
-    let mut out = Out::new();
-    format.write(
-        &Item {
-            content,
-            id,
-            origin,
-            self_poll: false,
-            read_at_ms: READ_AT_MS,
-        },
-        &mut out,
-    );
-    out.bytes
 }
 
 fn ecs(context: &Context) -> Format {
@@ -85,49 +21,6 @@ fn ecs(context: &Context) -> Format {
 
 fn event(line: impl AsRef<[u8]>) -> Value {
     serde_json::from_slice(&written(&ecs(&context()), line.as_ref(), Origin::Api)).unwrap()
-}
-
-/// Events as they are written today against fixtures/mapping. `UPDATE_GOLDEN=1` writes them anew; look at the
-/// difference with docs/MAPPING.md beside it before it is committed.
-#[test]
-fn mapping_golden() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
-    for name in ["file", "entity", "cloud", "broken"] {
-        let lines = fs::read(folder.join(name).with_extension("jsonl")).unwrap();
-        let golden = folder.join(name).with_extension("ecs.jsonl");
-        let mut offset = 0;
-        let mut events = Vec::new();
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            let origin = match name {
-                "file" | "broken" => Origin::File {
-                    path_json: "\"/log/audit/20260102.00000.audit.log\"",
-                    offset,
-                    unterminated: false,
-                },
-                _ => Origin::Api,
-            };
-            events.extend(written(&ecs(&context()), line.trim_ascii_end(), origin));
-            events.push(b'\n');
-            offset += line.len() as u64;
-        }
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&golden, &events).unwrap();
-        }
-        let expected = fs::read(&golden).unwrap();
-        let values = |bytes: &[u8]| -> Vec<Value> {
-            serde_json::Deserializer::from_slice(bytes)
-                .into_iter()
-                .map(Result::unwrap)
-                .collect()
-        };
-        for (at, (event, expected)) in values(&events).into_iter().zip(values(&expected)).enumerate() {
-            assert_eq!(event, expected, "{name}, line {}", at + 1);
-        }
-        assert_eq!(
-            events.split(|b| *b == b'\n').count(),
-            expected.split(|b| *b == b'\n').count()
-        );
-    }
 }
 
 /// What the benchmark divides by makes the same events.
@@ -459,7 +352,7 @@ fn context_changes_the_constants() {
     let event = with(
         &|context| {
             context.tags = Some(vec!["forwarded".to_owned(), "x\"y".to_owned()]);
-            context.site = text("My \"Wiki\"");
+            context.site = Some("My \"Wiki\"".to_owned());
             context.namespace = "prod".to_owned();
             context.preserve_original = false;
         },
@@ -475,247 +368,6 @@ fn context_changes_the_constants() {
     assert_eq!(event["data_stream"]["namespace"], "prod");
     assert_eq!(event["event"]["original"], Value::Null);
     assert_eq!(event["log"], json!({"file": {"path": "/a\"b"}, "offset": 17}));
-}
-
-#[test]
-fn raw_adds_the_id_and_nothing_else() {
-    let raw = Format::new(Name::Raw, &context());
-    let show = |line: &str, origin| String::from_utf8(written(&raw, line.as_bytes(), origin)).unwrap();
-    let file = Origin::File {
-        path_json: "\"/a\"",
-        offset: 0,
-        unterminated: false,
-    };
-    let id = "3cf6";
-    let strip = |text: String| text.replacen(&text[13..45], id, 1);
-    let line = r#"{ "auditType":{"action":"x"}, "v":"" } "#;
-    assert_eq!(
-        strip(show(line, file)),
-        r#"{"event_id":"3cf6","auditType":{"action":"x"}, "v":"" }"#
-    );
-    assert_eq!(
-        strip(show(line, Origin::Api)),
-        r#"{"event_id":"3cf6","auditType":{"action":"x"},"v":""}"#
-    );
-    assert_eq!(
-        strip(show("{\n\"creationDate\": 1\n}", file)),
-        r#"{"event_id":"3cf6","creationDate":1}"#
-    );
-    assert_eq!(
-        strip(show("a \"b\"", file)),
-        r#"{"event_id":"3cf6","error":"not a JSON object","original":"a \"b\""}"#
-    );
-}
-
-/// Long values leave in pieces: what is in the buffer stays small, and the event is the same.
-#[test]
-fn long_events_are_handed_on_in_pieces() {
-    let elements = (0..60_000).map(|at| format!(r#"{{"key":"k{at}","to":"","from":"ü"}}"#));
-    let line = format!(
-        r#"{{"auditType":{{"action":"x"}},"changedValues":[{}],"extraAttributes":[{{"value":"{}"}}]}}"#,
-        elements.collect::<Vec<_>>().join(","),
-        "\\\"ü".repeat(300_000)
-    );
-    let whole = written(&ecs(&context()), line.as_bytes(), Origin::Api);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let mut out = Out::with_hand_on(move |bytes: &mut Vec<u8>| {
-        sender.send(bytes.clone()).unwrap();
-        bytes.clear();
-    });
-    out.in_parts = true;
-    let mut scratch = Scratch::default();
-    let content = &parse(line.as_bytes(), &mut scratch);
-    let id = IdHasher::new(None).id(content);
-    ecs(&context()).write(
-        &Item {
-            content,
-            id,
-            origin: Origin::Api,
-            self_poll: false,
-            read_at_ms: READ_AT_MS,
-        },
-        &mut out,
-    );
-    let last = std::mem::take(&mut out.bytes);
-    drop(out);
-    let pieces: Vec<Vec<u8>> = receiver.iter().chain([last]).collect();
-    assert!(pieces.iter().all(|piece| piece.len() < 512 * 1024));
-    assert!(pieces.concat() == whole);
-    serde_json::from_slice::<Value>(&whole).unwrap();
-}
-
-/// JSON in which no object has two members of one name.
-struct Strict;
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StrictVisitor;
-        impl<'de> Visitor<'de> for StrictVisitor {
-            type Value = Strict;
-            fn expecting(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-                out.write_str("JSON without repeated names")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
-                let mut names = HashSet::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    map.next_value::<Strict>()?;
-                    if !names.insert(name.clone()) {
-                        return Err(serde::de::Error::custom(format!("`{name}` stands twice")));
-                    }
-                }
-                Ok(Strict)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Strict, A::Error> {
-                while list.next_element::<Strict>()?.is_some() {}
-                Ok(Strict)
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Strict, E> {
-                Ok(Strict)
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Strict, E> {
-                Ok(Strict)
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Strict, E> {
-                Ok(Strict)
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Strict, E> {
-                Ok(Strict)
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Strict, E> {
-                Ok(Strict)
-            }
-        }
-        // A null in an event is an error: what is empty is dropped.
-        deserializer.deserialize_any(StrictVisitor)
-    }
-}
-
-fn check_any(line: &[u8]) -> Value {
-    for format in [ecs(&context()), Format::new(Name::Raw, &context())] {
-        let bytes = written(&format, line, Origin::Api);
-        let is_ecs = matches!(format, Format::Ecs(_));
-        if let Err(error) = serde_json::from_slice::<Strict>(&bytes)
-            && is_ecs
-        {
-            panic!("{error}: {}", String::from_utf8_lossy(&bytes));
-        }
-        if is_ecs {
-            let event: Value = serde_json::from_slice(&bytes).unwrap();
-            assert_eq!(event["@timestamp"].as_str().unwrap().len(), 24);
-            assert_eq!(event["event"]["original"], String::from_utf8_lossy(line).as_ref());
-            let failed = event["event"]["kind"] == "pipeline_error";
-            assert!(failed || event["event"]["kind"] == "event");
-            assert!(!failed || event["error"]["message"].is_string());
-        }
-    }
-    event(line)
-}
-
-fn fixtures() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
-    let mut lines = Vec::new();
-    for name in [
-        "file.jsonl",
-        "entity.jsonl",
-        "cloud.jsonl",
-        "broken.jsonl",
-        "pairs.jsonl",
-    ] {
-        let bytes = fs::read(folder.join(name)).unwrap();
-        lines.extend(
-            bytes
-                .split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-                .map(<[u8]>::to_vec),
-        );
-    }
-    lines
-}
-
-/// Each value in a tree, as a path of positions.
-fn paths(value: &Value, path: &mut Vec<usize>, found: &mut Vec<Vec<usize>>) {
-    let children: Vec<&Value> = match value {
-        Value::Object(object) => object.values().collect(),
-        Value::Array(list) => list.iter().collect(),
-        _ => Vec::new(),
-    };
-    for (at, child) in children.into_iter().enumerate() {
-        path.push(at);
-        found.push(path.clone());
-        paths(child, path, found);
-        path.pop();
-    }
-}
-
-fn at_path<'v>(value: &'v mut Value, path: &[usize]) -> &'v mut Value {
-    path.iter().fold(value, |value, at| match value {
-        Value::Object(object) => object.values_mut().nth(*at).unwrap(),
-        Value::Array(list) => &mut list[*at],
-        _ => unreachable!(),
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    #[test]
-    fn f31_drift(which in 0_usize..1000, changes in prop::collection::vec((any::<usize>(), 0_usize..10), 1..4)) {
-        let lines = fixtures();
-        let line = &lines[which % lines.len()];
-        let Ok(mut record @ Value::Object(_)) = serde_json::from_slice(line) else { return Ok(()) };
-        for (place, change) in changes {
-            let mut places = Vec::new();
-            paths(&record, &mut Vec::new(), &mut places);
-            if places.is_empty() {
-                break;
-            }
-            let path = &places[place % places.len()];
-            if change == 8 {
-                let (last, parent) = path.split_last().unwrap();
-                match at_path(&mut record, parent) {
-                    Value::Object(object) => drop(object.remove(&object.keys().nth(*last).unwrap().clone())),
-                    Value::Array(list) => drop(list.remove(*last)),
-                    _ => unreachable!(),
-                }
-                continue;
-            }
-            let value = at_path(&mut record, path);
-            *value = match change {
-                0 => Value::Null,
-                1 => json!(""),
-                2 => json!(17),
-                3 => json!(-1.5e3),
-                4 => json!(true),
-                5 => json!([]),
-                6 => json!({"unknown": {"a": [null, "", {"b": "c"}]}}),
-                7 => json!(["x", {"name": "y"}]),
-                _ => json!("text \"\\\u{1}ü"),
-            };
-        }
-        record["inserted"] = json!({"new": ["member"]});
-        check_any(record.to_string().as_bytes());
-    }
-
-    #[test]
-    fn f32_mutated_bytes(which in 0_usize..1000, changes in prop::collection::vec((any::<usize>(), any::<u8>(), 0_u8..4), 1..6)) {
-        let lines = fixtures();
-        let mut line = lines[which % lines.len()].clone();
-        for (place, byte, kind) in changes {
-            let place = place % line.len().max(1);
-            match kind {
-                0 if !line.is_empty() => line[place] = byte,
-                1 if !line.is_empty() => drop(line.remove(place)),
-                2 => line.insert(place, b"\"\\{}[],: \xff0n"[usize::from(byte) % 12]),
-                _ => line.truncate(place.max(10)),
-            }
-        }
-        check_any(&line);
-    }
-
-    #[test]
-    fn f32_random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        check_any(&bytes);
-    }
 }
 
 /// With databases: the first valid address of the chain, and of it what is known.

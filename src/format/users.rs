@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::escape::escape;
+use super::escape::escape;
 use super::login::login;
 use crate::record::token::{decoded, has_escape};
 use crate::record::walk::for_each_element;
@@ -195,7 +195,7 @@ fn is_about_users(record: &Record) -> bool {
         .is_some_and(|text| text.is("Users and groups"))
 }
 
-fn value(token: Token) -> Option<Value> {
+pub(super) fn value(token: Token) -> Option<Value> {
     token.text().map(|text| Cow::Borrowed(text.escaped()))
 }
 
@@ -215,7 +215,7 @@ fn removed_member<'a>(name: &Value<'a>) -> Option<(Value<'a>, Value<'a>)> {
 }
 
 /// Splits a trailing `:<uuid>` off a group's name; without one the object's own id is the group's.
-fn split_group<'a>(name: Option<Value<'a>>, id: Option<Value<'a>>) -> Group<'a> {
+pub(super) fn split_group<'a>(name: Option<Value<'a>>, id: Option<Value<'a>>) -> Group<'a> {
     let Some(name) = name else {
         return Group { id, name: None };
     };
@@ -246,7 +246,7 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-pub(super) fn escaped(text: &str) -> Value<'static> {
+pub fn escaped(text: &str) -> Value<'static> {
     let mut json = Vec::with_capacity(text.len());
     escape(text, &mut json);
     Cow::Owned(String::from_utf8_lossy(&json).into_owned())

@@ -1,6 +1,6 @@
 //! `message`: one sentence that a person can read: who, action, on what.
 
-use super::super::out::Out;
+use super::out::Out;
 use crate::record::walk::Cursor;
 use crate::record::{Record, Shape, Text, Token, object};
 

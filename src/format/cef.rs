@@ -1,0 +1,384 @@
+//! ArcSight's Common Event Format: one line of text that syslog receivers and most SIEMs read. docs/FORMATS.md has
+//! each key.
+
+mod text;
+
+use super::message;
+use super::tags;
+use super::taxonomy::{Severity, Taxonomy};
+use super::users::Users;
+use super::{Context, Item, Out};
+use crate::notice::{self, Notice};
+use crate::record::walk::for_each_element;
+use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address, object};
+use std::net::IpAddr;
+use text::Limited;
+
+/// What each event begins with.
+pub const START: &str = "CEF:0|Atlassian|Confluence|";
+
+/// The id stands last, so that what has one is a whole event. No value can hold this: `=` is escaped in them.
+const ID: &str = " externalId=";
+
+/// Writes CEF events.
+#[derive(Clone, Debug)]
+pub struct Cef {
+    /// Up to the signature id.
+    head: String,
+    taxonomy: Taxonomy,
+    site: Option<String>,
+    /// By `tags::own_tag`; for Data Center and Cloud.
+    tags: [[String; 3]; 2],
+}
+
+// The longest that ArcSight's dictionary allows, in characters.
+const SIGNATURE_MAX: usize = 1023;
+const NAME_MAX: usize = 512;
+const VERSION_MAX: usize = 31;
+const TEXT_MAX: usize = 1023;
+const CUSTOM_MAX: usize = 4000;
+const ACT_MAX: usize = 63;
+const HOST_MAX: usize = 100;
+const NODE_MAX: usize = 255;
+
+/// A record is looked at up to here where it cannot be read; a value is shorter.
+const UNREADABLE_BYTES_MAX: usize = 4 * CUSTOM_MAX;
+
+impl Cef {
+    pub fn new(context: &Context) -> Self {
+        let mut out = Out::new();
+        out.put(START);
+        let mut version = Limited::header(VERSION_MAX);
+        version.plain(&context.agent.version, &mut out);
+        out.put("|");
+        let of = |tags: Vec<String>| {
+            tags::OWN_TAGS.map(|own| {
+                let all: Vec<&str> = tags.iter().map(String::as_str).chain(own).collect();
+                all.join(",")
+            })
+        };
+        Cef {
+            head: String::from_utf8_lossy(&out.bytes).into_owned(),
+            taxonomy: Taxonomy::new(),
+            site: context.site().map(str::to_owned),
+            tags: [of(tags::data_center(context)), of(tags::cloud(context))],
+        }
+    }
+
+    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+        match item.content {
+            Parsed::Record(record) => self.event(record, item, out),
+            Parsed::Unreadable { error, bytes, .. } => {
+                let bytes = &bytes[..bytes.len().min(UNREADABLE_BYTES_MAX)];
+                self.own(
+                    "pipeline_error",
+                    "Unreadable audit record",
+                    Severity::Medium,
+                    item.read_at_ms,
+                    out,
+                );
+                custom(out, 1, "site", self.site.as_deref());
+                plain(out, " reason=", TEXT_MAX, error);
+                plain(out, " msg=", TEXT_MAX, &String::from_utf8_lossy(bytes));
+                custom(out, 6, "tags", Some(&self.tags[0][tags::own_tag(item)]));
+                end(item.id, out);
+            }
+        }
+    }
+
+    pub(super) fn write_notice(&self, told: &Notice, out: &mut Out) {
+        let severity = match told.action {
+            notice::FILE_TAMPERED | notice::GAP => Severity::High,
+            notice::TOKEN_EXPIRING => Severity::Medium,
+            _ => Severity::Low,
+        };
+        self.own(told.action, told.action, severity, told.at_ms, out);
+        custom(out, 1, "site", self.site.as_deref());
+        plain(out, " msg=", TEXT_MAX, &told.message);
+        custom(out, 6, "tags", Some(&self.tags[0][tags::PLAIN]));
+        end(told.id, out);
+    }
+
+    /// The header of an event that is no audit record.
+    fn own(&self, signature: &str, name: &str, severity: Severity, at_ms: i64, out: &mut Out) {
+        out.put(&self.head);
+        out.put(signature);
+        out.put("|");
+        out.put(name);
+        out.put("|");
+        out.put(number(severity));
+        out.put("|rt=");
+        out.put_signed(at_ms);
+    }
+
+    fn event(&self, record: &Record, item: &Item, out: &mut Out) {
+        let kind = self.taxonomy.kind(record);
+        out.put(&self.head);
+        header(
+            record.stable_action().or(record.action.text()),
+            "unknown",
+            SIGNATURE_MAX,
+            out,
+        );
+        header(
+            record.action.text().or(record.stable_action()),
+            "Unknown action",
+            NAME_MAX,
+            out,
+        );
+        out.put(number(kind.severity));
+        out.put("|rt=");
+        out.put_signed(record.time_ms.unwrap_or(item.read_at_ms));
+        source(record, out);
+        let users = Users::of(record);
+        value(
+            out,
+            " suser=",
+            TEXT_MAX,
+            users
+                .user
+                .name
+                .as_ref()
+                .or(users.user.full_name.as_ref())
+                .map(AsRef::as_ref),
+        );
+        value(out, " suid=", TEXT_MAX, users.user.id.as_deref());
+        let target = &users.target;
+        value(
+            out,
+            " duser=",
+            TEXT_MAX,
+            target
+                .name
+                .as_ref()
+                .or(target.full_name.as_ref())
+                .map(AsRef::as_ref),
+        );
+        value(out, " duid=", TEXT_MAX, target.id.as_deref());
+        plain(
+            out,
+            " act=",
+            ACT_MAX,
+            kind.types.last().copied().unwrap_or("info"),
+        );
+        value(
+            out,
+            " cat=",
+            TEXT_MAX,
+            record
+                .category
+                .text()
+                .or(record.category_key.text())
+                .map(Text::escaped),
+        );
+        if let Some(outcome) = kind.outcome {
+            plain(out, " outcome=", ACT_MAX, outcome);
+        }
+        let mut sentence = Out::new();
+        message::write(record, &mut sentence);
+        value(
+            out,
+            " msg=",
+            TEXT_MAX,
+            Some(&String::from_utf8_lossy(&sentence.bytes)),
+        );
+        let url = record.system.text().map(Text::decoded);
+        let host = url.as_deref().and_then(address::host);
+        if let Some(host) = &host {
+            plain(out, " dvchost=", HOST_MAX, host);
+        }
+        value(
+            out,
+            " deviceExternalId=",
+            NODE_MAX,
+            record.node.text().map(Text::escaped),
+        );
+        custom(out, 1, "site", self.site.as_deref().or(host.as_deref()));
+        if let Some(area) = record.area.text() {
+            value(out, " cs2=", CUSTOM_MAX, Some(area.escaped()));
+            out.put(" cs2Label=area");
+        }
+        objects(record, out);
+        changed_values(record, out);
+        details(record, out);
+        let of_cloud = usize::from(record.shape == Shape::Cloud);
+        custom(out, 6, "tags", Some(&self.tags[of_cloud][tags::own_tag(item)]));
+        if let Some(method) = record.method.text() {
+            value(out, " flexString1=", TEXT_MAX, Some(method.escaped()));
+            out.put(" flexString1Label=method");
+        }
+        for (at, problem) in record.problems.iter().enumerate() {
+            if at == 0 {
+                plain(out, " reason=", TEXT_MAX, &problem.to_string());
+            }
+        }
+        end(item.id, out);
+    }
+}
+
+/// CEF's severity, 0 to 10.
+fn number(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "1",
+        Severity::Low => "3",
+        Severity::Medium => "5",
+        Severity::High => "8",
+    }
+}
+
+fn header(text: Option<Text>, otherwise: &str, max: usize, out: &mut Out) {
+    let mut field = Limited::header(max);
+    field.escaped(text.map_or(otherwise, Text::escaped), out);
+    out.put("|");
+}
+
+fn value(out: &mut Out, key: &str, max: usize, escaped: Option<&str>) {
+    if let Some(escaped) = escaped {
+        out.put(key);
+        Limited::extension(max).escaped(escaped, out);
+    }
+}
+
+fn plain(out: &mut Out, key: &str, max: usize, text: &str) {
+    out.put(key);
+    Limited::extension(max).plain(text, out);
+}
+
+/// `csN` and its label.
+fn custom(out: &mut Out, at: u64, label: &str, text: Option<&str>) {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return;
+    };
+    out.put(" cs");
+    out.put_number(at);
+    out.put("=");
+    Limited::extension(CUSTOM_MAX).plain(text, out);
+    out.put(" cs");
+    out.put_number(at);
+    out.put("Label=");
+    out.put(label);
+}
+
+/// `src` holds IPv4 only; IPv6 has a key of its own.
+fn source(record: &Record, out: &mut Out) {
+    let Some(source) = record.source.text() else {
+        return;
+    };
+    let text = source.decoded();
+    match address::addresses(&text).next() {
+        Some((address, IpAddr::V4(_))) => {
+            out.put(" src=");
+            out.put(address);
+        }
+        Some((address, IpAddr::V6(_))) => {
+            out.put(" c6a2=");
+            out.put(address);
+            out.put(" c6a2Label=Source IPv6 Address");
+        }
+        None => plain(out, " shost=", TEXT_MAX, &text),
+    }
+}
+
+/// All affected objects in one text; the first that is no user or group is the file of the event.
+fn objects(record: &Record, out: &mut Out) {
+    let mut all: Option<Limited> = None;
+    let mut file = None;
+    let kind_name = match record.shape {
+        Shape::Cloud => "objectType",
+        Shape::File | Shape::Entity => "type",
+    };
+    for list in [record.affected_object, record.affected_objects] {
+        for_each_element(list, |element| {
+            let [kind, name, id] = object(element, [kind_name, "name", "id"]).map(Token::text);
+            if kind.is_none() && name.is_none() {
+                return;
+            }
+            let is_person = kind.is_some_and(|kind| kind.is("User") || kind.is("Group"));
+            if file.is_none() && !is_person {
+                file = Some((kind, name, id));
+            }
+            let all = begin(&mut all, " cs3=", ", ", out);
+            if let Some(kind) = kind {
+                all.escaped(kind.escaped(), out);
+            }
+            if let Some(name) = name {
+                all.plain(if kind.is_some() { " " } else { "" }, out);
+                all.escaped(name.escaped(), out);
+            }
+        });
+    }
+    if all.is_some() {
+        out.put(" cs3Label=affectedObjects");
+    }
+    if let Some((kind, name, id)) = file {
+        value(out, " fname=", TEXT_MAX, name.map(Text::escaped));
+        value(out, " fileType=", TEXT_MAX, kind.map(Text::escaped));
+        value(out, " fileId=", TEXT_MAX, id.map(Text::escaped));
+    }
+}
+
+/// A text of many parts: `key` before the first of them, `between` before the others.
+fn begin<'t>(text: &'t mut Option<Limited>, key: &str, between: &str, out: &mut Out) -> &'t mut Limited {
+    if let Some(text) = text.as_mut() {
+        text.plain(between, out);
+    } else {
+        out.put(key);
+    }
+    text.get_or_insert_with(|| Limited::extension(CUSTOM_MAX))
+}
+
+/// `key: from -> to; …`
+fn changed_values(record: &Record, out: &mut Out) {
+    let names = match record.shape {
+        Shape::Cloud => ["name", "name", "oldValue", "newValue"],
+        Shape::File | Shape::Entity => ["key", "i18nKey", "from", "to"],
+    };
+    let mut all = None;
+    for_each_element(record.changed_values, |element| {
+        let [key, i18n_key, from, to] = object(element, names).map(Token::text);
+        let key = key.or(i18n_key);
+        if key.is_none() && from.is_none() && to.is_none() {
+            return;
+        }
+        let all = begin(&mut all, " cs4=", "; ", out);
+        all.escaped(key.map_or("", Text::escaped), out);
+        all.plain(": ", out);
+        all.escaped(from.map_or("", Text::escaped), out);
+        all.plain(" -> ", out);
+        all.escaped(to.map_or("", Text::escaped), out);
+    });
+    if all.is_some() {
+        out.put(" cs4Label=changedValues");
+    }
+}
+
+/// Extra attributes as `name: value; …`, or Cloud's description.
+fn details(record: &Record, out: &mut Out) {
+    let mut all = None;
+    if let Some(description) = record.description.text() {
+        begin(&mut all, " cs5=", "", out).escaped(description.escaped(), out);
+    }
+    for_each_element(record.extra_attributes, |element| {
+        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]).map(Token::text);
+        let Some(name) = name.or(key) else { return };
+        let all = begin(&mut all, " cs5=", "; ", out);
+        all.escaped(name.escaped(), out);
+        all.plain(": ", out);
+        all.escaped(value.map_or("", Text::escaped), out);
+    });
+    if all.is_some() {
+        out.put(" cs5Label=details");
+    }
+}
+
+fn end(id: EventId, out: &mut Out) {
+    out.put(ID);
+    out.bytes.extend_from_slice(&id.hex());
+}
+
+/// The digits of the id at the end of an event.
+pub fn id_of(event: &[u8]) -> Option<&[u8]> {
+    let at = event.len().checked_sub(super::name::ID_BYTES)?;
+    let (before, id) = event.split_at(at);
+    before.ends_with(ID.as_bytes()).then_some(id)
+}

@@ -1,0 +1,121 @@
+//! Text in a header or an extension of CEF: escaped as CEF wants it, and no longer than ArcSight takes.
+
+use super::super::out::Out;
+use crate::record::token::pieces;
+
+/// A value that is written piece by piece.
+pub struct Limited {
+    header: bool,
+    /// Characters.
+    max: usize,
+    written: usize,
+    /// Where the last character that is allowed begins: if more come an ellipsis stands there.
+    last: usize,
+    cut: bool,
+}
+
+impl Limited {
+    /// One of the seven fields before the extensions.
+    pub fn header(max: usize) -> Self {
+        Limited {
+            header: true,
+            max,
+            written: 0,
+            last: 0,
+            cut: false,
+        }
+    }
+
+    /// The value of a key.
+    pub fn extension(max: usize) -> Self {
+        Limited {
+            header: false,
+            ..Limited::header(max)
+        }
+    }
+
+    /// Appends the inside of a JSON string.
+    pub fn escaped(&mut self, json: &str, out: &mut Out) {
+        pieces(json, |piece| self.plain(piece, out));
+    }
+
+    /// Appends a text.
+    pub fn plain(&mut self, text: &str, out: &mut Out) {
+        if text.len() < self.max - self.written && text.bytes().all(is_plain) {
+            self.written += text.len();
+            return out.put(text);
+        }
+        for letter in text.chars() {
+            if self.cut {
+                return;
+            }
+            if self.written == self.max {
+                self.cut = true;
+                out.bytes.truncate(self.last);
+                return out.put("…");
+            }
+            self.written += 1;
+            if self.written == self.max {
+                self.last = out.bytes.len();
+            }
+            self.letter(letter, out);
+        }
+    }
+
+    fn letter(&self, letter: char, out: &mut Out) {
+        match letter {
+            '\\' => out.put("\\\\"),
+            '|' if self.header => out.put("\\|"),
+            '=' if !self.header => out.put("\\="),
+            '\n' if !self.header => out.put("\\n"),
+            '\r' if !self.header => out.put("\\r"),
+            // CEF has no escape for other control characters.
+            control if control.is_control() => out.put(" "),
+            other => out.put(other.encode_utf8(&mut [0; 4])),
+        }
+    }
+}
+
+/// Whether a byte stands for itself, alone. Other characters are counted one by one.
+fn is_plain(byte: u8) -> bool {
+    (0x20..0x7f).contains(&byte) && !matches!(byte, b'\\' | b'|' | b'=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(mut limited: Limited, parts: &[&str]) -> String {
+        let mut out = Out::new();
+        out.put("k=");
+        for part in parts {
+            limited.plain(part, &mut out);
+        }
+        String::from_utf8(out.bytes).unwrap()
+    }
+
+    #[test]
+    fn what_means_something_is_escaped() {
+        let text = "a|b=c\\d\ne\rf\tg\u{1b}\u{85}ü";
+        assert_eq!(written(Limited::header(50), &[text]), "k=a\\|b=c\\\\d e f g  ü");
+        assert_eq!(
+            written(Limited::extension(50), &[text]),
+            "k=a|b\\=c\\\\d\\ne\\rf g  ü"
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_ends_in_an_ellipsis() {
+        for (parts, expected) in [
+            (&["abcde"][..], "k=abcde"),
+            (&["abcdef"], "k=abcd…"),
+            (&["abcde", ""], "k=abcde"),
+            (&["abc", "de", "f", "g"], "k=abcd…"),
+            (&["äöüß", "="], "k=äöüß\\="),
+            (&["äöüß", "==", "x"], "k=äöüß…"),
+            (&["ab", "cdefgh", "i"], "k=abcd…"),
+        ] {
+            assert_eq!(written(Limited::extension(5), parts), expected, "{parts:?}");
+        }
+    }
+}

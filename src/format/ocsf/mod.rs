@@ -1,0 +1,301 @@
+//! Open Cybersecurity Schema Framework 1.8.0. The class is told by the table of `taxonomy.rs`; docs/FORMATS.md has each
+//! attribute. The tests validate events against the published schema.
+
+mod class;
+mod parts;
+
+#[cfg(test)]
+mod tests;
+
+use super::escape::{escape, escape_long, quoted};
+use super::name::OCSF_START;
+use super::out::Object;
+use super::prune::write_pruned;
+use super::taxonomy::{Activity, Class, OTHER, Severity, Taxonomy};
+use super::{Context, Item, Origin, Out, message, tags};
+use crate::notice::{self, Notice};
+use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address};
+use class::Names;
+use parts::Parts;
+
+/// Writes OCSF events.
+#[derive(Clone, Debug)]
+pub struct Ocsf {
+    taxonomy: Taxonomy,
+    /// Escaped, with quotes.
+    site: Option<String>,
+    /// The members of `metadata` that never change, by `tags::own_tag`; for Data Center and Cloud.
+    metadata: [[String; 3]; 2],
+    preserve_original: bool,
+}
+
+impl Ocsf {
+    pub fn new(context: &Context) -> Self {
+        let of = |tags: Vec<String>| tags::OWN_TAGS.map(|own| metadata(context, &tags, own));
+        Ocsf {
+            taxonomy: Taxonomy::new(),
+            site: context.site().map(quoted),
+            metadata: [of(tags::data_center(context)), of(tags::cloud(context))],
+            preserve_original: context.preserve_original,
+        }
+    }
+
+    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+        match item.content {
+            Parsed::Record(record) => self.event(record, item, out),
+            Parsed::Unreadable { error, bytes, .. } => self.unreadable(error, bytes, item, out),
+        }
+    }
+
+    fn event(&self, record: &Record, item: &Item, out: &mut Out) {
+        let url = record.system.text().map(Text::decoded);
+        let host = url.as_deref().and_then(address::host);
+        let kind = self.taxonomy.kind(record);
+        let parts = Parts::of(record, kind.activity, host.as_deref());
+        let of_cloud = usize::from(record.shape == Shape::Cloud);
+        let constants = &self.metadata[of_cloud][tags::own_tag(item)];
+        self.head(item.id, constants, item.read_at_ms, host.as_deref(), out);
+        if let Some(code) = record.stable_action() {
+            out.put(",\"event_code\":");
+            out.put_long(code.quoted());
+        }
+        log_source(item, out);
+        original_time(record.time, out);
+        let (class, activity) = parts.activity;
+        // The one class that has no actor but by this profile.
+        out.put(match class {
+            Class::WebResources => ",\"profiles\":[\"host\"]}",
+            _ => "}",
+        });
+        self.class(
+            class::names(class),
+            activity,
+            record.action.text(),
+            kind.severity,
+            out,
+        );
+        let (status_id, status) = class::status(kind.outcome);
+        out.put(",\"status_id\":");
+        out.put_number(status_id);
+        out.put(",\"status\":\"");
+        out.put(status);
+        out.put("\",\"time\":");
+        out.put_signed(record.time_ms.unwrap_or(item.read_at_ms));
+        out.put(",\"message\":\"");
+        message::write(record, out);
+        out.put("\"");
+        parts.write(out);
+        if self.preserve_original {
+            out.put(",\"raw_data\":\"");
+            escape_long(record.original, out);
+            out.put("\"");
+        }
+        unmapped(record, item, class, out);
+        out.put("}");
+    }
+
+    /// `metadata` up to where an event's own members follow.
+    fn head(&self, id: EventId, constants: &str, read_at_ms: i64, host: Option<&str>, out: &mut Out) {
+        out.put(OCSF_START);
+        out.bytes.extend_from_slice(&id.hex());
+        out.put("\",");
+        out.put(constants);
+        out.put(",\"logged_time\":");
+        out.put_signed(read_at_ms);
+        if let Some(site) = &self.site {
+            out.put(",\"tenant_uid\":");
+            out.put(site);
+        } else if let Some(host) = host {
+            out.put(",\"tenant_uid\":\"");
+            escape(host, &mut out.bytes);
+            out.put("\"");
+        }
+    }
+
+    fn class(&self, names: Names, activity: u8, action: Option<Text>, severity: Severity, out: &mut Out) {
+        out.put(",\"activity_id\":");
+        out.put_number(activity.into());
+        out.put(",\"activity_name\":");
+        match action.filter(|_| activity == OTHER) {
+            // What is none of the schema's activities goes by the source's own name.
+            Some(action) => out.put_long(action.quoted()),
+            None => {
+                out.put("\"");
+                out.put(names.activity(activity));
+                out.put("\"");
+            }
+        }
+        out.put(",\"category_name\":\"");
+        out.put(names.category);
+        out.put("\",\"category_uid\":");
+        out.put_number(names.category_uid.into());
+        out.put(",\"class_name\":\"");
+        out.put(names.name);
+        out.put("\",\"class_uid\":");
+        out.put_number(names.uid.into());
+        out.put(",\"type_name\":\"");
+        out.put(names.name);
+        out.put(": ");
+        out.put(names.activity(activity));
+        out.put("\",\"type_uid\":");
+        out.put_number(u64::from(names.uid) * 100 + u64::from(activity));
+        let (severity_id, severity) = class::severity(severity);
+        out.put(",\"severity_id\":");
+        out.put_number(severity_id);
+        out.put(",\"severity\":\"");
+        out.put(severity);
+        out.put("\"");
+    }
+
+    pub(super) fn write_notice(&self, told: &Notice, out: &mut Out) {
+        let severity = match told.action {
+            notice::FILE_TAMPERED | notice::GAP => Severity::High,
+            notice::TOKEN_EXPIRING => Severity::Medium,
+            _ => Severity::Low,
+        };
+        self.head(told.id, &self.metadata[0][tags::PLAIN], told.at_ms, None, out);
+        out.put(",\"event_code\":\"");
+        out.put(told.action);
+        out.put("\"}");
+        self.class(class::BASE, OTHER, None, severity, out);
+        out.put(",\"status_id\":0,\"status\":\"Unknown\",\"time\":");
+        out.put_signed(told.at_ms);
+        out.put(",\"message\":\"");
+        escape_long(&told.message, out);
+        out.put("\"}");
+    }
+
+    fn unreadable(&self, error: &str, bytes: &[u8], item: &Item, out: &mut Out) {
+        let constants = &self.metadata[0][tags::own_tag(item)];
+        self.head(item.id, constants, item.read_at_ms, None, out);
+        out.put(",\"event_code\":\"pipeline_error\"");
+        log_source(item, out);
+        out.put("}");
+        self.class(class::BASE, 0, None, Severity::Medium, out);
+        out.put(",\"status_id\":2,\"status\":\"Failure\",\"status_detail\":\"");
+        escape_long(error, out);
+        out.put("\",\"time\":");
+        out.put_signed(item.read_at_ms);
+        // Kept whatever is configured: nothing else of the record is in the event.
+        out.put(",\"message\":\"Unreadable audit record\",\"raw_data\":\"");
+        escape_long(&String::from_utf8_lossy(bytes), out);
+        out.put("\"");
+        let mut unmapped = Object::new(",\"unmapped\":{");
+        log_offset(item, &mut unmapped, out);
+        unmapped.end(out);
+        out.put("}");
+    }
+}
+
+fn metadata(context: &Context, tags: &[String], own_tag: Option<&str>) -> String {
+    let labels: Vec<String> = tags
+        .iter()
+        .map(String::as_str)
+        .chain(own_tag)
+        .filter(|tag| !tag.is_empty())
+        .map(quoted)
+        .collect();
+    let labels = match labels.as_slice() {
+        [] => String::new(),
+        some => format!("\"labels\":[{}],", some.join(",")),
+    };
+    format!(
+        concat!(
+            "{}\"log_format\":\"JSON\",\"log_name\":\"atlassian_confluence.audit\",\"log_provider\":\"Confluence\",",
+            "\"loggers\":[{{\"name\":{},\"uid\":{},\"version\":{}}}],",
+            "\"product\":{{\"feature\":{{\"name\":\"Audit log\"}},\"name\":\"Confluence\",\"vendor_name\":\"Atlassian\"}},",
+            "\"version\":\"1.8.0\""
+        ),
+        labels,
+        quoted(crate::NAME),
+        quoted(&context.agent.id),
+        quoted(&context.agent.version),
+    )
+}
+
+fn log_source(item: &Item, out: &mut Out) {
+    if let Origin::File { path_json, .. } = item.origin {
+        out.put(",\"log_source\":");
+        out.put(path_json);
+    }
+}
+
+fn log_offset(item: &Item, object: &mut Object, out: &mut Out) {
+    if let Origin::File { offset, .. } = item.origin {
+        object.key(",\"log_offset\":", out);
+        out.put_number(offset);
+    }
+}
+
+/// The time as it stands in the record; JSON that is no text becomes one.
+fn original_time(time: Token, out: &mut Out) {
+    if time.is_missing() {
+        return;
+    }
+    out.put(",\"original_time\":");
+    match time.text() {
+        Some(text) => out.put_long(text.quoted()),
+        None => {
+            out.put("\"");
+            escape_long(time.raw(), out);
+            out.put("\"");
+        }
+    }
+}
+
+/// What has no attribute of its own.
+fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
+    let mut object = Object::new(",\"unmapped\":{");
+    for (key, token) in [
+        (",\"area\":", record.area),
+        (",\"author_type\":", record.author.kind),
+        (",\"category\":", record.category),
+        (",\"category_key\":", record.category_key),
+        (",\"description\":", record.description),
+        (",\"level\":", record.level),
+        (",\"method\":", record.method),
+        (",\"node\":", record.node),
+    ] {
+        if let Some(text) = token.text() {
+            object.key(key, out);
+            out.put_long(text.quoted());
+        }
+    }
+    for (key, value) in [
+        (",\"external_collaborator\":", record.author.external_collaborator),
+        (",\"guest\":", record.author.guest),
+        (",\"super_admin\":", record.super_admin),
+        (",\"sys_admin\":", record.sys_admin),
+    ] {
+        if let Some(value) = value {
+            object.key(key, out);
+            out.put(if value { "true" } else { "false" });
+        }
+    }
+    for (key, list) in [
+        (",\"affected_object\":", record.affected_object),
+        (",\"affected_objects\":", record.affected_objects),
+        (",\"changed_values\":", record.changed_values),
+        (",\"extra_attributes\":", record.extra_attributes),
+    ] {
+        // Two classes have a list for all objects.
+        let told = key.contains("object") && matches!(class, Class::WebResources | Class::Api);
+        if !list.is_missing() && !told {
+            object.key(key, out);
+            write_pruned(list.raw(), out);
+        }
+    }
+    log_offset(item, &mut object, out);
+    for (at, problem) in record.problems.iter().enumerate() {
+        if at == 0 {
+            object.key(",\"error\":\"", out);
+        } else {
+            out.put("; ");
+        }
+        escape(&problem.to_string(), &mut out.bytes);
+    }
+    if !record.problems.is_empty() {
+        out.put("\"");
+    }
+    object.end(out);
+}

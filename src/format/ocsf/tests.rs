@@ -1,0 +1,275 @@
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::{Value, json};
+
+use super::super::tests::{READ_AT_MS, context, drifted, fixtures, written};
+use super::super::{Format, Name};
+use super::*;
+use crate::format::taxonomy;
+
+/// Where `.ci/run` installs the published schema with what validates against it.
+fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/ocsf/bin/python");
+    python.exists().then_some(python)
+}
+
+fn event(line: &Value) -> Value {
+    let format = Format::new(Name::Ocsf, &context());
+    serde_json::from_slice(&written(&format, line.to_string().as_bytes(), Origin::Api)).unwrap()
+}
+
+/// An event of each row of the taxonomy in each shape, with and without what it could be about.
+fn of_each_row() -> Vec<Value> {
+    let user =
+        json!({"type": "User", "name": "Ada", "id": "u-1", "uri": "https://wiki.example/x?username=ada"});
+    let group = json!({"type": "Group", "name": "ops", "id": "g-1"});
+    let space =
+        json!({"type": "Space", "name": "Team", "id": "98305", "uri": "https://wiki.example/display/T"});
+    let objects = [
+        json!([]),
+        json!([user]),
+        json!([group]),
+        json!([user, group, space]),
+        json!([{"name": "untyped"}]),
+    ];
+    let changes = json!([
+        {"key": "Type", "i18nKey": "Type", "to": "VIEWSPACE"},
+        {"key": "Email", "i18nKey": "Email", "from": "no address", "to": "ada@example.org"},
+    ]);
+    let mut lines = Vec::new();
+    for action in taxonomy::actions() {
+        for objects in &objects {
+            for category in [
+                "audit.logging.category.user.management",
+                "audit.logging.category.auth",
+                "x",
+            ] {
+                let kind = json!({"action": "Text", "actionI18nKey": action, "categoryI18nKey": category, "area": "SECURITY"});
+                let author = json!({"id": "-2", "name": "Anonymous", "type": "user"});
+                let mut file = json!({"auditType": kind, "author": author, "affectedObjects": objects, "changedValues": changes});
+                lines.push(file.clone());
+                file["source"] = json!("::ffff:255.255.255.255, 192.0.2.1");
+                file["system"] = json!("https://wiki.example/confluence");
+                lines.push(file.clone());
+                file["type"] = file["auditType"].take();
+                file["timestamp"] = json!("2026-01-02T03:04:05.678Z");
+                lines.push(file);
+            }
+            let of_cloud: Vec<Value> = objects
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|object| json!({"name": object["name"], "objectType": object["type"]}))
+                .collect();
+            let first = of_cloud
+                .first()
+                .cloned()
+                .unwrap_or(json!({"name": "", "objectType": ""}));
+            lines.push(json!({
+                "creationDate": 1_767_322_800_054_i64,
+                "summary": action,
+                "category": "Users and groups",
+                "author": {"displayName": "Kim", "accountId": "712020:x"},
+                "remoteAddress": "2001:db8::1",
+                "sysAdmin": true,
+                "affectedObject": first,
+                "associatedObjects": of_cloud,
+            }));
+        }
+    }
+    lines
+}
+
+/// Fixtures with random changes; the seed is printed.
+fn random(count: usize) -> Vec<Vec<u8>> {
+    let seed: Vec<u8> = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()]
+        .iter()
+        .flat_map(|part| *part.as_bytes())
+        .collect();
+    println!("seed {seed:?}");
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let strategy = (
+        any::<usize>(),
+        prop::collection::vec((any::<usize>(), 0_usize..10), 1..4),
+    );
+    (0..count)
+        .filter_map(|_| {
+            let (which, changes) = strategy.new_tree(&mut runner).unwrap().current();
+            drifted(which, &changes)
+        })
+        .collect()
+}
+
+#[test]
+fn events_are_valid_by_the_published_schema() {
+    let Some(python) = python() else {
+        println!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
+        return;
+    };
+    let format = Format::new(Name::Ocsf, &context());
+    let mut lines: Vec<Vec<u8>> = of_each_row()
+        .iter()
+        .map(|line| line.to_string().into_bytes())
+        .collect();
+    lines.extend(fixtures());
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/confluence-home/log/audit");
+    for file in fs::read_dir(home).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_some_and(|extension| extension == "log") {
+            let bytes = fs::read(file).unwrap();
+            lines.extend(bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
+        }
+    }
+    lines.extend(random(500));
+    let mut events = tempfile::NamedTempFile::new().unwrap();
+    let file = Origin::File {
+        path_json: "\"/log/audit/20260102.00000.audit.log\"",
+        offset: 17,
+        unterminated: true,
+    };
+    for (at, line) in lines.iter().enumerate() {
+        let origin = if at % 2 == 0 { Origin::Api } else { file };
+        events.write_all(&written(&format, line, origin)).unwrap();
+        events.write_all(b"\n").unwrap();
+    }
+    let notice = Notice::new(notice::GAP, "wiki", "once", READ_AT_MS, "a gap".to_owned());
+    let mut out = Out::new();
+    format.write_notice(&notice, &mut out);
+    out.put("\n");
+    events.write_all(&out.bytes).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocsf/validate.py");
+    let validated = Command::new(python)
+        .arg(script)
+        .arg("1.8.0")
+        .arg(events.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&validated.stdout);
+    assert!(
+        validated.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&validated.stderr)
+    );
+    assert_eq!(said.trim(), format!("{} valid", lines.len() + 1));
+}
+
+/// What is no event of the schema is told: the test above can fail.
+#[test]
+fn validation_finds_faults() {
+    let Some(python) = python() else {
+        println!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
+        return;
+    };
+    let good = event(&json!({"auditType": {"actionI18nKey": "audit.logging.summary.user.created"}}));
+    let mut faults = Vec::new();
+    for (pointer, value) in [
+        ("/class_uid", json!(3002)),
+        ("/activity_id", json!(77)),
+        ("/activity_name", json!("Delete")),
+        ("/type_uid", json!(300_102)),
+        ("/time", json!("2026")),
+        ("/user", json!({})),
+        ("/metadata/product", Value::Null),
+        ("/severity", json!("Loud")),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        faults.push(bad);
+    }
+    let mut unknown = good.clone();
+    unknown["unknown_attribute"] = json!(1);
+    faults.push(unknown);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocsf/validate.py");
+    for bad in &faults {
+        let mut events = tempfile::NamedTempFile::new().unwrap();
+        writeln!(events, "{bad}").unwrap();
+        let status = Command::new(&python)
+            .arg(&script)
+            .arg("1.8.0")
+            .arg(events.path())
+            .output()
+            .unwrap();
+        assert_eq!(status.status.code(), Some(1), "{bad}");
+    }
+}
+
+#[test]
+fn classes_and_parts() {
+    let line = |action: &str, objects: Value| {
+        json!({
+            "auditType": {
+                "action": "Text", "actionI18nKey": format!("audit.logging.summary.{action}"),
+                "categoryI18nKey": "audit.logging.category.user.management",
+            },
+            "author": {"id": "k-1", "name": "Kim", "type": "user", "uri": "https://w/x?username=kim"},
+            "affectedObjects": objects,
+            "changedValues": [{"key": "Typ", "i18nKey": "Type", "to": "VIEWSPACE"}],
+            "source": "192.0.2.1, 10.0.0.1",
+            "system": "https://wiki.example",
+        })
+    };
+    let group = json!({"type": "Group", "name": "ops", "id": "ops"});
+    let user = json!({"type": "User", "name": "Ada", "id": "u-1"});
+    let space = json!({"type": "Space", "name": "Team", "id": "98305"});
+
+    let added = event(&line("group.membership.added", json!([group, user])));
+    assert_eq!(
+        (&added["type_uid"], &added["activity_name"]),
+        (&json!(300_603), &json!("Add User"))
+    );
+    assert_eq!(added["group"], json!({"name": "ops", "uid": "ops"}));
+    assert_eq!(added["user"]["uid"], "u-1");
+    assert_eq!(added["actor"]["user"]["name"], "kim");
+    assert_eq!(
+        added["src_endpoint"],
+        json!({"ip": "192.0.2.1", "intermediate_ips": ["10.0.0.1"]})
+    );
+
+    let to_user = event(&line("space.permission.added", json!([user, space])));
+    assert_eq!(to_user["type_uid"], 300_501);
+    assert_eq!(to_user["privileges"], json!(["VIEWSPACE"]));
+    assert_eq!(to_user["user"]["uid"], "u-1");
+    assert_eq!(
+        to_user["resources"],
+        json!([{"name": "Team", "type": "Space", "uid": "98305"}])
+    );
+
+    let to_group = event(&line("space.permission.removed", json!([group, space])));
+    assert_eq!(to_group["type_uid"], 300_602);
+    assert_eq!(to_group["resource"]["name"], "Team");
+
+    let failed = event(&line("login.failed", json!([user])));
+    assert_eq!(
+        (&failed["type_uid"], &failed["status_id"]),
+        (&json!(300_201), &json!(2))
+    );
+    assert_eq!(failed["user"]["uid"], "u-1");
+
+    let removed = event(&line("space.removed", json!([space])));
+    assert_eq!(
+        (&removed["type_uid"], &removed["severity"]),
+        (&json!(600_104), &json!("High"))
+    );
+
+    let settings = event(&line("global.settings.edited", json!([])));
+    assert_eq!(
+        (&settings["type_uid"], &settings["entity"]["type_id"]),
+        (&json!(300_403), &json!(99))
+    );
+
+    let unknown = event(&line("widget.updated", json!([space])));
+    assert_eq!(
+        (&unknown["type_uid"], &unknown["resources"][0]["uid"]),
+        (&json!(600_303), &json!("98305"))
+    );
+    assert_eq!(
+        unknown["api"]["operation"],
+        "audit.logging.summary.widget.updated"
+    );
+}

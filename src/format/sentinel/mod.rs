@@ -1,0 +1,280 @@
+//! What Microsoft Sentinel's Logs Ingestion API is sent: the eleven members of Cloud's own record that Microsoft's data
+//! collection rule maps to the columns of `ConfluenceAuditLogs_CL`. docs/FORMATS.md has each member.
+
+mod capped;
+
+use super::escape::{escape, quoted};
+use super::login::login;
+use super::name::SENTINEL_START;
+use super::{Context, Item, Out};
+use crate::notice::Notice;
+use crate::record::walk::for_each_element;
+use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address, object};
+use capped::Capped;
+
+/// Writes records for Sentinel.
+#[derive(Clone, Debug)]
+pub struct Sentinel {
+    /// Escaped, with quotes.
+    site: Option<String>,
+}
+
+/// The members that are sent as Cloud has them, but for `creationDate`, which must be a number.
+const CLOUD_MEMBERS: [&str; 10] = [
+    "author",
+    "remoteAddress",
+    "summary",
+    "description",
+    "category",
+    "sysAdmin",
+    "superAdmin",
+    "affectedObject",
+    "changedValues",
+    "associatedObjects",
+];
+
+/// What the agent says of itself stands under this category.
+const OWN_CATEGORY: &str = crate::NAME;
+
+impl Sentinel {
+    pub fn new(context: &Context) -> Self {
+        Sentinel {
+            site: context.site().map(quoted),
+        }
+    }
+
+    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+        match item.content {
+            Parsed::Record(record) => self.event(record, item, out),
+            Parsed::Unreadable { error, bytes, .. } => {
+                // More of it than a field can hold need not be looked at.
+                let bytes = &bytes[..bytes.len().min(capped::FIELD_BYTES_MAX)];
+                let text = format!("{error}\n{}", String::from_utf8_lossy(bytes));
+                self.own(item.id, item.read_at_ms, "Unreadable audit record", &text, out);
+            }
+        }
+    }
+
+    pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
+        self.own(notice.id, notice.at_ms, notice.action, &notice.message, out);
+    }
+
+    fn own(&self, id: EventId, at_ms: i64, summary: &str, description: &str, out: &mut Out) {
+        head(id, at_ms, out);
+        self.site(None, out);
+        out.put(",\"summary\":\"");
+        escape(summary, &mut out.bytes);
+        out.put("\",\"category\":\"");
+        out.put(OWN_CATEGORY);
+        out.put("\"");
+        let mut cut = Cut::default();
+        cut.field("description", out, |field, out| field.plain(description, out));
+        cut.end(out);
+    }
+
+    fn event(&self, record: &Record, item: &Item, out: &mut Out) {
+        head(item.id, record.time_ms.unwrap_or(item.read_at_ms), out);
+        let url = record.system.text().map(Text::decoded);
+        self.site(url.as_deref().and_then(address::host).as_deref(), out);
+        for (at, problem) in record.problems.iter().enumerate() {
+            out.put(if at == 0 { ",\"Error\":\"" } else { "; " });
+            escape(&problem.to_string(), &mut out.bytes);
+        }
+        if !record.problems.is_empty() {
+            out.put("\"");
+        }
+        let mut cut = Cut::default();
+        match record.shape {
+            Shape::Cloud => cloud(record, &mut cut, out),
+            Shape::File | Shape::Entity => data_center(record, &mut cut, out),
+        }
+        cut.end(out);
+    }
+
+    fn site(&self, host: Option<&str>, out: &mut Out) {
+        if let Some(site) = &self.site {
+            out.put(",\"Site\":");
+            out.put(site);
+        } else if let Some(host) = host {
+            out.put(",\"Site\":\"");
+            escape(host, &mut out.bytes);
+            out.put("\"");
+        }
+    }
+}
+
+fn head(id: EventId, time_ms: i64, out: &mut Out) {
+    out.put(SENTINEL_START);
+    out.bytes.extend_from_slice(&id.hex());
+    out.put("\",\"creationDate\":");
+    out.put_signed(time_ms);
+}
+
+/// Writes fields and remembers which of them had to be cut.
+#[derive(Default)]
+struct Cut(Vec<&'static str>);
+
+impl Cut {
+    /// Writes `,"name":` and a value, each at most 64 KB.
+    fn field(&mut self, name: &'static str, out: &mut Out, write: impl FnOnce(&mut Capped, &mut Out)) {
+        out.put(",\"");
+        out.put(name);
+        out.put("\":");
+        let mut field = Capped::new();
+        write(&mut field, out);
+        if field.is_cut() {
+            self.0.push(name);
+        }
+        out.room();
+    }
+
+    fn end(self, out: &mut Out) {
+        for (at, name) in self.0.iter().enumerate() {
+            out.put(if at == 0 { ",\"Truncated\":[\"" } else { "\",\"" });
+            out.put(name);
+        }
+        out.put(if self.0.is_empty() { "}" } else { "\"]}" });
+    }
+}
+
+fn cloud(record: &Record, cut: &mut Cut, out: &mut Out) {
+    let values = capped::members(record.text, CLOUD_MEMBERS);
+    for (name, value) in CLOUD_MEMBERS.into_iter().zip(values) {
+        if let Some(value) = value {
+            cut.field(name, out, |field, out| field.value(value, out));
+        }
+    }
+}
+
+fn data_center(record: &Record, cut: &mut Cut, out: &mut Out) {
+    cut.field("author", out, |field, out| author(record, field, out));
+    if let Some(source) = record.source.text() {
+        cut.field("remoteAddress", out, |field, out| {
+            let text = source.decoded();
+            match address::addresses(&text).next() {
+                Some((address, _)) => field.plain(address, out),
+                None => field.text(source.escaped(), out),
+            }
+        });
+    }
+    for (name, text) in [
+        ("summary", record.action.text().or(record.action_key.text())),
+        ("category", record.category.text().or(record.category_key.text())),
+    ] {
+        if let Some(text) = text {
+            cut.field(name, out, |field, out| field.text(text.escaped(), out));
+        }
+    }
+    if !record.extra_attributes.is_missing() {
+        cut.field("description", out, |field, out| description(record, field, out));
+    }
+    affected_objects(record, cut, out);
+    cut.field("changedValues", out, |field, out| {
+        changed_values(record, field, out)
+    });
+}
+
+fn author(record: &Record, field: &mut Capped, out: &mut Out) {
+    let author = &record.author;
+    let login = login(author.uri);
+    let id = author.id.text().map(Text::escaped);
+    let mut first = true;
+    field.raw("{", out);
+    for (key, value) in [
+        ("\"type\":", author.kind.text().map(Text::escaped)),
+        ("\"displayName\":", author.name.text().map(Text::escaped)),
+        ("\"accountId\":", id),
+        ("\"userKey\":", id),
+        ("\"username\":", login.as_deref()),
+    ] {
+        if let Some(value) = value {
+            field.raw(if std::mem::take(&mut first) { "" } else { "," }, out);
+            field.raw(key, out);
+            field.text(value, out);
+        }
+    }
+    field.raw("}", out);
+}
+
+/// Extra attributes, a line each: `name: value`.
+fn description(record: &Record, field: &mut Capped, out: &mut Out) {
+    field.raw("\"", out);
+    let mut first = true;
+    for_each_element(record.extra_attributes, |element| {
+        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]).map(Token::text);
+        let Some(name) = name.or(key).or(value) else {
+            return;
+        };
+        if !std::mem::take(&mut first) {
+            field.piece("\\n", out);
+        }
+        field.piece(name.escaped(), out);
+        if let Some(value) = value.filter(|value| *value != name) {
+            field.piece(": ", out);
+            field.piece(value.escaped(), out);
+        }
+    });
+    field.raw("\"", out);
+}
+
+/// The first is what was acted on, the others go with it.
+fn affected_objects(record: &Record, cut: &mut Cut, out: &mut Out) {
+    let mut first = None;
+    for_each_named(record, |object| first = first.or(Some(object)));
+    if let Some(first) = first {
+        cut.field("affectedObject", out, |field, out| named(first, field, out));
+    }
+    cut.field("associatedObjects", out, |field, out| {
+        let mut at = 0;
+        field.raw("[", out);
+        for_each_named(record, |object| {
+            if at > 0 {
+                field.element(at == 1, out, |field, out| named(object, field, out));
+            }
+            at += 1;
+        });
+        field.raw("]", out);
+    });
+}
+
+type Named<'a> = [Option<Text<'a>>; 2];
+
+fn for_each_named<'a>(record: &Record<'a>, mut each: impl FnMut(Named<'a>)) {
+    for_each_element(record.affected_objects, |element| {
+        let named = object(element, ["name", "type"]).map(Token::text);
+        if named != [None, None] {
+            each(named);
+        }
+    });
+}
+
+fn named([name, kind]: Named, field: &mut Capped, out: &mut Out) {
+    field.raw("{\"name\":", out);
+    field.text(name.map_or("", Text::escaped), out);
+    field.raw(",\"objectType\":", out);
+    field.text(kind.map_or("", Text::escaped), out);
+    field.raw("}", out);
+}
+
+fn changed_values(record: &Record, field: &mut Capped, out: &mut Out) {
+    let mut first = true;
+    field.raw("[", out);
+    for_each_element(record.changed_values, |element| {
+        let [key, i18n_key, from, to] = object(element, ["key", "i18nKey", "from", "to"])
+            .map(|token| token.text().map_or("", Text::escaped));
+        let name = if key.is_empty() { i18n_key } else { key };
+        if [name, from, to] == [""; 3] {
+            return;
+        }
+        field.element(std::mem::take(&mut first), out, |field, out| {
+            field.raw("{\"name\":", out);
+            field.text(name, out);
+            field.raw(",\"oldValue\":", out);
+            field.text(from, out);
+            field.raw(",\"newValue\":", out);
+            field.text(to, out);
+            field.raw(",\"hiddenOldValue\":\"\",\"hiddenNewValue\":\"\"}", out);
+        });
+    });
+    field.raw("]", out);
+}

@@ -1,0 +1,535 @@
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::enrich::host::{Host, Os};
+use crate::record::{IdHasher, Scratch, parse};
+
+#[path = "../../benches/limit_event.rs"]
+pub mod limit;
+
+pub const READ_AT_MS: i64 = 1_767_323_045_678;
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+/// The agent and the host that the limit of the benchmark names.
+pub fn context() -> Context {
+    let (agent, host) = (limit::AGENT, limit::HOST);
+    Context {
+        tags: None,
+        namespace: "default".to_owned(),
+        site: None,
+        agent: Agent {
+            id: agent.id.to_owned(),
+            ephemeral_id: agent.ephemeral_id.to_owned(),
+            name: agent.name.to_owned(),
+            version: agent.version.to_owned(),
+        },
+        host: Some(Host {
+            name: text(host.name),
+            hostname: text(host.hostname),
+            id: text(host.id),
+            architecture: text(host.architecture),
+            containerized: Some(host.containerized),
+            ip: host.ip.map(str::to_owned).to_vec(),
+            mac: host.mac.map(str::to_owned).to_vec(),
+            os: Os {
+                build: None,
+                codename: text(host.os.codename),
+                family: text(host.os.family),
+                kernel: text(host.os.kernel),
+                name: text(host.os.name),
+                platform: text(host.os.platform),
+                kind: text(host.os.kind),
+                version: text(host.os.version),
+            },
+        }),
+        cloud: None,
+        geo: None,
+        preserve_original: true,
+    }
+}
+
+pub fn written(format: &Format, line: &[u8], origin: Origin) -> Vec<u8> {
+    let mut scratch = Scratch::default();
+    let content = &parse(line, &mut scratch);
+    let id = IdHasher::new(None).id(content);
+    let mut out = Out::new();
+    format.write(
+        &Item {
+            content,
+            id,
+            origin,
+            self_poll: false,
+            read_at_ms: READ_AT_MS,
+        },
+        &mut out,
+    );
+    out.bytes
+}
+
+fn format(name: Name) -> Format {
+    Format::new(name, &context())
+}
+
+/// Events as they are written today against fixtures/mapping. `UPDATE_GOLDEN=1` writes them anew; look at the
+/// difference with docs/MAPPING.md and docs/FORMATS.md beside it before it is committed.
+#[test]
+fn mapping_golden() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
+    for format_name in [Name::Ecs, Name::Sentinel, Name::Cef, Name::Ocsf] {
+        for name in ["file", "entity", "cloud", "broken"] {
+            let lines = fs::read(folder.join(name).with_extension("jsonl")).unwrap();
+            let golden = match format_name {
+                Name::Cef => folder.join(name).with_extension("cef"),
+                json => folder.join(name).with_extension(format!("{}.jsonl", json.as_str())),
+            };
+            let mut offset = 0;
+            let mut events = Vec::new();
+            for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                let origin = match name {
+                    "file" | "broken" => Origin::File {
+                        path_json: "\"/log/audit/20260102.00000.audit.log\"",
+                        offset,
+                        unterminated: false,
+                    },
+                    _ => Origin::Api,
+                };
+                events.extend(written(&format(format_name), line.trim_ascii_end(), origin));
+                events.push(b'\n');
+                offset += line.len() as u64;
+            }
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                fs::write(&golden, &events).unwrap();
+            }
+            let expected = fs::read(&golden).unwrap();
+            let lines = |bytes: &[u8]| -> Vec<Value> {
+                let lines = bytes.trim_ascii_end().split(|byte| *byte == b'\n');
+                lines
+                    .map(|line| match format_name {
+                        Name::Cef => Value::String(String::from_utf8(line.to_vec()).unwrap()),
+                        _ => serde_json::from_slice(line).unwrap(),
+                    })
+                    .collect()
+            };
+            let (events, expected) = (lines(&events), lines(&expected));
+            for (at, (event, expected)) in events.iter().zip(&expected).enumerate() {
+                assert_eq!(event, expected, "{format_name:?}, {name}, line {}", at + 1);
+            }
+            assert_eq!(events.len(), expected.len());
+        }
+    }
+}
+
+#[test]
+fn raw_adds_the_id_and_nothing_else() {
+    let raw = Format::new(Name::Raw, &context());
+    let show = |line: &str, origin| String::from_utf8(written(&raw, line.as_bytes(), origin)).unwrap();
+    let file = Origin::File {
+        path_json: "\"/a\"",
+        offset: 0,
+        unterminated: false,
+    };
+    let id = "3cf6";
+    let strip = |text: String| text.replacen(&text[13..45], id, 1);
+    let line = r#"{ "auditType":{"action":"x"}, "v":"" } "#;
+    assert_eq!(
+        strip(show(line, file)),
+        r#"{"event_id":"3cf6","auditType":{"action":"x"}, "v":"" }"#
+    );
+    assert_eq!(
+        strip(show(line, Origin::Api)),
+        r#"{"event_id":"3cf6","auditType":{"action":"x"},"v":""}"#
+    );
+    assert_eq!(
+        strip(show("{\n\"creationDate\": 1\n}", file)),
+        r#"{"event_id":"3cf6","creationDate":1}"#
+    );
+    assert_eq!(
+        strip(show("a \"b\"", file)),
+        r#"{"event_id":"3cf6","error":"not a JSON object","original":"a \"b\""}"#
+    );
+}
+
+/// Long values leave in pieces: what is in the buffer stays small, and the event is the same.
+#[test]
+fn long_events_are_handed_on_in_pieces() {
+    let elements = (0..60_000).map(|at| format!(r#"{{"key":"k{at}","to":"","from":"ü"}}"#));
+    let line = format!(
+        r#"{{"auditType":{{"action":"x"}},"changedValues":[{}],"extraAttributes":[{{"value":"{}"}}]}}"#,
+        elements.collect::<Vec<_>>().join(","),
+        "\\\"ü".repeat(300_000)
+    );
+    let unreadable = "\"x\u{1}".repeat(1_000_000);
+    for (name, line) in Name::ALL
+        .into_iter()
+        .flat_map(|name| [(name, &line), (name, &unreadable)])
+    {
+        let whole = written(&format(name), line.as_bytes(), Origin::Api);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut out = Out::with_hand_on(move |bytes: &mut Vec<u8>| {
+            sender.send(bytes.clone()).unwrap();
+            bytes.clear();
+        });
+        out.in_parts = true;
+        let mut scratch = Scratch::default();
+        let content = &parse(line.as_bytes(), &mut scratch);
+        let id = IdHasher::new(None).id(content);
+        let item = Item {
+            content,
+            id,
+            origin: Origin::Api,
+            self_poll: false,
+            read_at_ms: READ_AT_MS,
+        };
+        format(name).write(&item, &mut out);
+        let last = std::mem::take(&mut out.bytes);
+        drop(out);
+        let pieces: Vec<Vec<u8>> = receiver.iter().chain([last]).collect();
+        assert!(pieces.iter().all(|piece| piece.len() < 1024 * 1024), "{name:?}");
+        assert!(pieces.concat() == whole, "{name:?}");
+        assert_eq!(name.id_of(&whole), Some(id), "{name:?}");
+        if name == Name::Sentinel {
+            let event: Value = serde_json::from_slice(&whole).unwrap();
+            assert!(
+                event["Truncated"]
+                    .as_array()
+                    .unwrap()
+                    .contains(&json!("description"))
+            );
+        }
+        if matches!(name, Name::Cef | Name::Sentinel) {
+            assert!(whole.len() < 256 * 1024);
+        }
+    }
+}
+
+/// What the agent has to say itself, in every format.
+#[test]
+fn notices_are_events_of_every_format() {
+    let message = "a \"quoted\" | message=\\\nof two lines".to_owned();
+    for action in [
+        crate::notice::GAP,
+        crate::notice::SOURCE_SWITCHED,
+        crate::notice::TOKEN_EXPIRING,
+    ] {
+        let notice = Notice::new(action, "wiki", "once", READ_AT_MS, message.clone());
+        for name in Name::ALL {
+            let mut out = Out::new();
+            format(name).write_notice(&notice, &mut out);
+            check_line(name, &out.bytes, notice.id);
+            let text = String::from_utf8(out.bytes).unwrap();
+            assert!(text.contains(action) && text.contains("of two lines"), "{text}");
+        }
+    }
+}
+
+/// JSON in which no object has two members of one name.
+struct Strict;
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StrictVisitor;
+        impl<'de> Visitor<'de> for StrictVisitor {
+            type Value = Strict;
+            fn expecting(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+                out.write_str("JSON without repeated names")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
+                let mut names = HashSet::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    map.next_value::<Strict>()?;
+                    if !names.insert(name.clone()) {
+                        return Err(serde::de::Error::custom(format!("`{name}` stands twice")));
+                    }
+                }
+                Ok(Strict)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Strict, A::Error> {
+                while list.next_element::<Strict>()?.is_some() {}
+                Ok(Strict)
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+        }
+        // A null in an event is an error: what is empty is dropped.
+        deserializer.deserialize_any(StrictVisitor)
+    }
+}
+
+/// One whole line of text that has its id, and no event once a byte is missing.
+fn check_line(name: Name, bytes: &[u8], id: EventId) {
+    std::str::from_utf8(bytes).unwrap();
+    // A record may have tabs between its members, and `raw` changes nothing.
+    let is_raw = name == Name::Raw;
+    assert!(
+        bytes
+            .iter()
+            .all(|byte| *byte >= 0x20 || (is_raw && *byte == b'\t')),
+        "{name:?}"
+    );
+    for any in Name::ALL {
+        assert_eq!(
+            any.id_of(bytes),
+            Some(id),
+            "{name:?}: {}",
+            String::from_utf8_lossy(bytes)
+        );
+        for end in [bytes.len() - 1, bytes.len() - 33, bytes.len() / 2, 0] {
+            assert_eq!(any.id_of(&bytes[..end]), None, "{name:?}");
+        }
+    }
+}
+
+/// Header and extensions of a CEF event, unescaped.
+fn cef(line: &str) -> (Vec<String>, Vec<(String, String)>) {
+    let mut header = vec![String::new()];
+    let mut letters = line.char_indices();
+    let mut rest = "";
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => {
+                let next = letters.next().unwrap().1;
+                assert!(matches!(next, '\\' | '|'), "{line}");
+                header.last_mut().unwrap().push(next);
+            }
+            '|' if header.len() == 7 => {
+                rest = &line[at + 1..];
+                break;
+            }
+            '|' => header.push(String::new()),
+            other => header.last_mut().unwrap().push(other),
+        }
+    }
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut text = String::new();
+    let mut letters = rest.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => text.push(match letters.next().unwrap() {
+                'n' => '\n',
+                'r' => '\r',
+                // Told apart from the sign before a value.
+                '=' => '\u{1}',
+                '\\' => '\\',
+                other => panic!("escaped {other}: {line}"),
+            }),
+            '=' => {
+                let (before, key) = text.rsplit_once(' ').unwrap_or(("", &text));
+                if let Some((_, value)) = pairs.last_mut() {
+                    value.push_str(before);
+                }
+                assert!(
+                    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+                    "{line}"
+                );
+                pairs.push((key.to_owned(), String::new()));
+                text.clear();
+            }
+            other => text.push(other),
+        }
+    }
+    pairs.last_mut().unwrap().1.push_str(&text);
+    for (_, value) in &mut pairs {
+        *value = value.replace('\u{1}', "=");
+    }
+    (header, pairs)
+}
+
+fn check_cef(line: &str) {
+    let (header, pairs) = cef(line);
+    assert_eq!(header.len(), 7, "{line}");
+    assert_eq!(header[..3], ["CEF:0", "Atlassian", "Confluence"]);
+    assert!(header[6].parse::<u8>().unwrap() <= 10);
+    assert!(!header[4].is_empty() && !header[5].is_empty());
+    let keys: HashSet<&String> = pairs.iter().map(|(key, _)| key).collect();
+    assert_eq!(keys.len(), pairs.len(), "{line}");
+    for (key, value) in &pairs {
+        assert!(value.chars().count() <= 4000, "{key}");
+        if let Some(labelled) = key.strip_suffix("Label") {
+            assert!(pairs.iter().any(|(key, _)| key == labelled), "{line}");
+        }
+    }
+    assert!(
+        pairs
+            .iter()
+            .any(|(key, value)| key == "rt" && value.parse::<i64>().is_ok())
+    );
+    assert_eq!(pairs.last().unwrap().0, "externalId");
+}
+
+fn check_any(line: &[u8]) {
+    let id = IdHasher::new(None).id(&parse(line, &mut Scratch::default()));
+    for name in Name::ALL {
+        let bytes = written(&format(name), line, Origin::Api);
+        check_line(name, &bytes, id);
+        if matches!(name, Name::Ecs | Name::Ocsf)
+            && let Err(error) = serde_json::from_slice::<Strict>(&bytes)
+        {
+            panic!("{error}: {}", String::from_utf8_lossy(&bytes));
+        }
+        if name == Name::Cef {
+            check_cef(std::str::from_utf8(&bytes).unwrap());
+            continue;
+        }
+        let event: Value = serde_json::from_slice(&bytes).unwrap();
+        match name {
+            Name::Ecs => {
+                assert_eq!(event["@timestamp"].as_str().unwrap().len(), 24);
+                assert_eq!(event["event"]["original"], String::from_utf8_lossy(line).as_ref());
+                let failed = event["event"]["kind"] == "pipeline_error";
+                assert!(failed || event["event"]["kind"] == "event");
+                assert!(!failed || event["error"]["message"].is_string());
+            }
+            Name::Sentinel => {
+                assert!(event["creationDate"].is_i64());
+                let values = event.as_object().unwrap().values();
+                assert!(
+                    values
+                        .into_iter()
+                        .all(|value| value.to_string().len() <= 64 * 1024)
+                );
+            }
+            Name::Ocsf => {
+                assert_eq!(event["raw_data"], String::from_utf8_lossy(line).as_ref());
+                assert!(event["time"].is_i64() && event["class_uid"].is_u64());
+            }
+            Name::Raw | Name::Cef => {}
+        }
+    }
+}
+
+pub fn fixtures() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
+    let mut lines = Vec::new();
+    for name in [
+        "file.jsonl",
+        "entity.jsonl",
+        "cloud.jsonl",
+        "broken.jsonl",
+        "pairs.jsonl",
+    ] {
+        let bytes = fs::read(folder.join(name)).unwrap();
+        lines.extend(
+            bytes
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(<[u8]>::to_vec),
+        );
+    }
+    lines
+}
+
+/// Each value in a tree, as a path of positions.
+fn paths(value: &Value, path: &mut Vec<usize>, found: &mut Vec<Vec<usize>>) {
+    let children: Vec<&Value> = match value {
+        Value::Object(object) => object.values().collect(),
+        Value::Array(list) => list.iter().collect(),
+        _ => Vec::new(),
+    };
+    for (at, child) in children.into_iter().enumerate() {
+        path.push(at);
+        found.push(path.clone());
+        paths(child, path, found);
+        path.pop();
+    }
+}
+
+fn at_path<'v>(value: &'v mut Value, path: &[usize]) -> &'v mut Value {
+    path.iter().fold(value, |value, at| match value {
+        Value::Object(object) => object.values_mut().nth(*at).unwrap(),
+        Value::Array(list) => &mut list[*at],
+        _ => unreachable!(),
+    })
+}
+
+/// A fixture with some of its values changed, by place and by what they become; `None` if it is no object.
+pub fn drifted(which: usize, changes: &[(usize, usize)]) -> Option<Vec<u8>> {
+    let lines = fixtures();
+    let Ok(mut record @ Value::Object(_)) = serde_json::from_slice(&lines[which % lines.len()]) else {
+        return None;
+    };
+    for (place, change) in changes {
+        let mut places = Vec::new();
+        paths(&record, &mut Vec::new(), &mut places);
+        if places.is_empty() {
+            break;
+        }
+        let path = &places[place % places.len()];
+        if *change == 8 {
+            let (last, parent) = path.split_last().unwrap();
+            match at_path(&mut record, parent) {
+                Value::Object(object) => drop(object.remove(&object.keys().nth(*last).unwrap().clone())),
+                Value::Array(list) => drop(list.remove(*last)),
+                _ => unreachable!(),
+            }
+            continue;
+        }
+        let value = at_path(&mut record, path);
+        *value = match change {
+            0 => Value::Null,
+            1 => json!(""),
+            2 => json!(17),
+            3 => json!(-1.5e3),
+            4 => json!(true),
+            5 => json!([]),
+            6 => json!({"unknown": {"a": [null, "", {"b": "c"}]}}),
+            7 => json!(["x", {"name": "y"}]),
+            _ => json!("text \"\\\u{1}ü|=\n"),
+        };
+    }
+    record["inserted"] = json!({"new": ["member"]});
+    Some(record.to_string().into_bytes())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn f31_drift(which in 0_usize..1000, changes in prop::collection::vec((any::<usize>(), 0_usize..10), 1..4)) {
+        if let Some(line) = drifted(which, &changes) {
+            check_any(&line);
+        }
+    }
+
+    #[test]
+    fn f32_mutated_bytes(which in 0_usize..1000, changes in prop::collection::vec((any::<usize>(), any::<u8>(), 0_u8..4), 1..6)) {
+        let lines = fixtures();
+        let mut line = lines[which % lines.len()].clone();
+        for (place, byte, kind) in changes {
+            let place = place % line.len().max(1);
+            match kind {
+                0 if !line.is_empty() => line[place] = byte,
+                1 if !line.is_empty() => drop(line.remove(place)),
+                2 => line.insert(place, b"\"\\{}[],: \xff0n"[usize::from(byte) % 12]),
+                _ => line.truncate(place.max(10)),
+            }
+        }
+        check_any(&line);
+    }
+
+    #[test]
+    fn f32_random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        check_any(&bytes);
+    }
+}
