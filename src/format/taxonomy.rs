@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::notice;
 use crate::record::{Record, Text};
 use Class::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
 use Severity::{High, Info, Low, Medium};
@@ -25,6 +26,17 @@ pub enum Severity {
     Low,
     Medium,
     High,
+}
+
+impl Severity {
+    /// Of what the agent has to say itself.
+    pub fn of_notice(action: &str) -> Severity {
+        match action {
+            notice::FILE_TAMPERED | notice::GAP => High,
+            notice::TOKEN_EXPIRING => Medium,
+            _ => Low,
+        }
+    }
 }
 
 /// A class of OCSF and the class's own `activity_id`.

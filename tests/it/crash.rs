@@ -3,6 +3,8 @@
 use crate::rig::oracle::events;
 use crate::rig::{Host, Random, Writer, file_name, judge, seed};
 use confluence_audit_agent::clock;
+use confluence_audit_agent::format::Name;
+use confluence_audit_agent::record::EventId;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -229,6 +231,46 @@ fn f72_file_output_exactly_once_raw() {
 #[test]
 fn f72_file_output_exactly_once_ecs() {
     kill_through_a_backlog("f72_file_output_exactly_once_ecs", "ecs", 6, 6);
+}
+
+/// The formats in which events may bear the time at which they were read: their ids tell what stands there.
+#[test]
+fn f72_file_output_exactly_once_in_other_formats() {
+    for (word, name) in [
+        ("sentinel", Name::Sentinel),
+        ("cef", Name::Cef),
+        ("ocsf", Name::Ocsf),
+    ] {
+        let ids = |host: &Host| -> Vec<EventId> {
+            let all = outputs(host).concat();
+            let lines = all.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n');
+            lines.map(|line| name.id_of(line).expect("a whole event")).collect()
+        };
+        let host = rotating(word);
+        backlog(&host, 300);
+        let reference = beside(&host, word);
+        assert_eq!(reference.once().code, 0);
+        let expect = ids(&reference);
+        assert!(expect.len() > 300);
+        let mut passed_over = false;
+        for failpoint in [
+            "after_send=abort@2",
+            "after_ack=abort@2",
+            "before_flush=abort@1",
+            "after_flush=abort@2",
+        ] {
+            let crashed = beside(&host, word);
+            let mut command = crashed.command(&[], &["--once"]);
+            command.env(FAILPOINT, failpoint);
+            let status = command.stderr(Stdio::null()).status().unwrap();
+            assert_eq!(status.signal(), Some(6), "{failpoint} was reached: {status}");
+            let after = crashed.once();
+            assert_eq!(after.code, 0, "{failpoint}: {}", after.stderr);
+            passed_over |= after.stderr.contains("stand there already");
+            assert!(ids(&crashed) == expect, "{word}, {failpoint}: {}", after.stderr);
+        }
+        assert!(passed_over, "{word}: no events were found standing");
+    }
 }
 
 /// SIGKILL at random moments while Confluence writes and rotates, and while the agent is down.

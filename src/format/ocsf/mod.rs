@@ -2,7 +2,10 @@
 //! attribute. The tests validate events against the published schema.
 
 mod class;
+mod endpoints;
 mod parts;
+mod person;
+mod things;
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +16,7 @@ use super::out::Object;
 use super::prune::write_pruned;
 use super::taxonomy::{Activity, Class, OTHER, Severity, Taxonomy};
 use super::{Context, Item, Origin, Out, message, tags};
-use crate::notice::{self, Notice};
+use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address};
 use class::Names;
 use parts::Parts;
@@ -148,11 +151,7 @@ impl Ocsf {
     }
 
     pub(super) fn write_notice(&self, told: &Notice, out: &mut Out) {
-        let severity = match told.action {
-            notice::FILE_TAMPERED | notice::GAP => Severity::High,
-            notice::TOKEN_EXPIRING => Severity::Medium,
-            _ => Severity::Low,
-        };
+        let severity = Severity::of_notice(told.action);
         self.head(told.id, &self.metadata[0][tags::PLAIN], told.at_ms, None, out);
         out.put(",\"event_code\":\"");
         out.put(told.action);

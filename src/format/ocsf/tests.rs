@@ -12,6 +12,7 @@ use super::super::tests::{READ_AT_MS, context, drifted, fixtures, written};
 use super::super::{Format, Name};
 use super::*;
 use crate::format::taxonomy;
+use crate::notice;
 
 /// Where `.ci/run` installs the published schema with what validates against it.
 fn python() -> Option<PathBuf> {

@@ -1,6 +1,7 @@
 //! ArcSight's Common Event Format: one line of text that syslog receivers and most SIEMs read. docs/FORMATS.md has
 //! each key.
 
+mod lists;
 mod text;
 
 use super::message;
@@ -8,9 +9,8 @@ use super::tags;
 use super::taxonomy::{Severity, Taxonomy};
 use super::users::Users;
 use super::{Context, Item, Out};
-use crate::notice::{self, Notice};
-use crate::record::walk::for_each_element;
-use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address, object};
+use crate::notice::Notice;
+use crate::record::{EventId, Parsed, Record, Shape, Text, address};
 use std::net::IpAddr;
 use text::Limited;
 
@@ -87,11 +87,7 @@ impl Cef {
     }
 
     pub(super) fn write_notice(&self, told: &Notice, out: &mut Out) {
-        let severity = match told.action {
-            notice::FILE_TAMPERED | notice::GAP => Severity::High,
-            notice::TOKEN_EXPIRING => Severity::Medium,
-            _ => Severity::Low,
-        };
+        let severity = Severity::of_notice(told.action);
         self.own(told.action, told.action, severity, told.at_ms, out);
         custom(out, 1, "site", self.site.as_deref());
         plain(out, " msg=", TEXT_MAX, &told.message);
@@ -198,9 +194,9 @@ impl Cef {
             value(out, " cs2=", CUSTOM_MAX, Some(area.escaped()));
             out.put(" cs2Label=area");
         }
-        objects(record, out);
-        changed_values(record, out);
-        details(record, out);
+        lists::objects(record, out);
+        lists::changed_values(record, out);
+        lists::details(record, out);
         let of_cloud = usize::from(record.shape == Shape::Cloud);
         custom(out, 6, "tags", Some(&self.tags[of_cloud][tags::own_tag(item)]));
         if let Some(method) = record.method.text() {
@@ -276,98 +272,6 @@ fn source(record: &Record, out: &mut Out) {
             out.put(" c6a2Label=Source IPv6 Address");
         }
         None => plain(out, " shost=", TEXT_MAX, &text),
-    }
-}
-
-/// All affected objects in one text; the first that is no user or group is the file of the event.
-fn objects(record: &Record, out: &mut Out) {
-    let mut all: Option<Limited> = None;
-    let mut file = None;
-    let kind_name = match record.shape {
-        Shape::Cloud => "objectType",
-        Shape::File | Shape::Entity => "type",
-    };
-    for list in [record.affected_object, record.affected_objects] {
-        for_each_element(list, |element| {
-            let [kind, name, id] = object(element, [kind_name, "name", "id"]).map(Token::text);
-            if kind.is_none() && name.is_none() {
-                return;
-            }
-            let is_person = kind.is_some_and(|kind| kind.is("User") || kind.is("Group"));
-            if file.is_none() && !is_person {
-                file = Some((kind, name, id));
-            }
-            let all = begin(&mut all, " cs3=", ", ", out);
-            if let Some(kind) = kind {
-                all.escaped(kind.escaped(), out);
-            }
-            if let Some(name) = name {
-                all.plain(if kind.is_some() { " " } else { "" }, out);
-                all.escaped(name.escaped(), out);
-            }
-        });
-    }
-    if all.is_some() {
-        out.put(" cs3Label=affectedObjects");
-    }
-    if let Some((kind, name, id)) = file {
-        value(out, " fname=", TEXT_MAX, name.map(Text::escaped));
-        value(out, " fileType=", TEXT_MAX, kind.map(Text::escaped));
-        value(out, " fileId=", TEXT_MAX, id.map(Text::escaped));
-    }
-}
-
-/// A text of many parts: `key` before the first of them, `between` before the others.
-fn begin<'t>(text: &'t mut Option<Limited>, key: &str, between: &str, out: &mut Out) -> &'t mut Limited {
-    if let Some(text) = text.as_mut() {
-        text.plain(between, out);
-    } else {
-        out.put(key);
-    }
-    text.get_or_insert_with(|| Limited::extension(CUSTOM_MAX))
-}
-
-/// `key: from -> to; …`
-fn changed_values(record: &Record, out: &mut Out) {
-    let names = match record.shape {
-        Shape::Cloud => ["name", "name", "oldValue", "newValue"],
-        Shape::File | Shape::Entity => ["key", "i18nKey", "from", "to"],
-    };
-    let mut all = None;
-    for_each_element(record.changed_values, |element| {
-        let [key, i18n_key, from, to] = object(element, names).map(Token::text);
-        let key = key.or(i18n_key);
-        if key.is_none() && from.is_none() && to.is_none() {
-            return;
-        }
-        let all = begin(&mut all, " cs4=", "; ", out);
-        all.escaped(key.map_or("", Text::escaped), out);
-        all.plain(": ", out);
-        all.escaped(from.map_or("", Text::escaped), out);
-        all.plain(" -> ", out);
-        all.escaped(to.map_or("", Text::escaped), out);
-    });
-    if all.is_some() {
-        out.put(" cs4Label=changedValues");
-    }
-}
-
-/// Extra attributes as `name: value; …`, or Cloud's description.
-fn details(record: &Record, out: &mut Out) {
-    let mut all = None;
-    if let Some(description) = record.description.text() {
-        begin(&mut all, " cs5=", "", out).escaped(description.escaped(), out);
-    }
-    for_each_element(record.extra_attributes, |element| {
-        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]).map(Token::text);
-        let Some(name) = name.or(key) else { return };
-        let all = begin(&mut all, " cs5=", "; ", out);
-        all.escaped(name.escaped(), out);
-        all.plain(": ", out);
-        all.escaped(value.map_or("", Text::escaped), out);
-    });
-    if all.is_some() {
-        out.put(" cs5Label=details");
     }
 }
 

@@ -1,0 +1,99 @@
+//! Lists as texts: CEF has no lists.
+
+use super::super::out::Out;
+use super::text::Limited;
+use super::{CUSTOM_MAX, TEXT_MAX, value};
+use crate::record::walk::for_each_element;
+use crate::record::{Record, Shape, Text, Token, object};
+
+/// All affected objects in one text; the first that is no user or group is the file of the event.
+pub fn objects(record: &Record, out: &mut Out) {
+    let mut all: Option<Limited> = None;
+    let mut file = None;
+    let kind_name = match record.shape {
+        Shape::Cloud => "objectType",
+        Shape::File | Shape::Entity => "type",
+    };
+    for list in [record.affected_object, record.affected_objects] {
+        for_each_element(list, |element| {
+            let [kind, name, id] = object(element, [kind_name, "name", "id"]).map(Token::text);
+            if kind.is_none() && name.is_none() {
+                return;
+            }
+            let is_person = kind.is_some_and(|kind| kind.is("User") || kind.is("Group"));
+            if file.is_none() && !is_person {
+                file = Some((kind, name, id));
+            }
+            let all = begin(&mut all, " cs3=", ", ", out);
+            if let Some(kind) = kind {
+                all.escaped(kind.escaped(), out);
+            }
+            if let Some(name) = name {
+                all.plain(if kind.is_some() { " " } else { "" }, out);
+                all.escaped(name.escaped(), out);
+            }
+        });
+    }
+    if all.is_some() {
+        out.put(" cs3Label=affectedObjects");
+    }
+    if let Some((kind, name, id)) = file {
+        value(out, " fname=", TEXT_MAX, name.map(Text::escaped));
+        value(out, " fileType=", TEXT_MAX, kind.map(Text::escaped));
+        value(out, " fileId=", TEXT_MAX, id.map(Text::escaped));
+    }
+}
+
+/// A text of many parts: `key` before the first of them, `between` before the others.
+fn begin<'t>(text: &'t mut Option<Limited>, key: &str, between: &str, out: &mut Out) -> &'t mut Limited {
+    if let Some(text) = text.as_mut() {
+        text.plain(between, out);
+    } else {
+        out.put(key);
+    }
+    text.get_or_insert_with(|| Limited::extension(CUSTOM_MAX))
+}
+
+/// `key: from -> to; …`
+pub fn changed_values(record: &Record, out: &mut Out) {
+    let names = match record.shape {
+        Shape::Cloud => ["name", "name", "oldValue", "newValue"],
+        Shape::File | Shape::Entity => ["key", "i18nKey", "from", "to"],
+    };
+    let mut all = None;
+    for_each_element(record.changed_values, |element| {
+        let [key, i18n_key, from, to] = object(element, names).map(Token::text);
+        let key = key.or(i18n_key);
+        if key.is_none() && from.is_none() && to.is_none() {
+            return;
+        }
+        let all = begin(&mut all, " cs4=", "; ", out);
+        all.escaped(key.map_or("", Text::escaped), out);
+        all.plain(": ", out);
+        all.escaped(from.map_or("", Text::escaped), out);
+        all.plain(" -> ", out);
+        all.escaped(to.map_or("", Text::escaped), out);
+    });
+    if all.is_some() {
+        out.put(" cs4Label=changedValues");
+    }
+}
+
+/// Extra attributes as `name: value; …`, or Cloud's description.
+pub fn details(record: &Record, out: &mut Out) {
+    let mut all = None;
+    if let Some(description) = record.description.text() {
+        begin(&mut all, " cs5=", "", out).escaped(description.escaped(), out);
+    }
+    for_each_element(record.extra_attributes, |element| {
+        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]).map(Token::text);
+        let Some(name) = name.or(key) else { return };
+        let all = begin(&mut all, " cs5=", "; ", out);
+        all.escaped(name.escaped(), out);
+        all.plain(": ", out);
+        all.escaped(value.map_or("", Text::escaped), out);
+    });
+    if all.is_some() {
+        out.put(" cs5Label=details");
+    }
+}
