@@ -18,6 +18,7 @@ mod sim;
 mod agent;
 mod backfill;
 mod drain;
+mod formats;
 mod idle;
 mod latency;
 #[path = "limit_event.rs"]
@@ -32,8 +33,9 @@ type Measure = fn() -> Result<()>;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let groups: [(&str, Measure); 6] = [
+    let groups: [(&str, Measure); 7] = [
         ("drain", drain::measure),
+        ("formats", formats::measure),
         ("memory", memory::measure),
         ("idle", idle::measure),
         ("latency", latency::measure),

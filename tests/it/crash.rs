@@ -244,7 +244,9 @@ fn f72_file_output_exactly_once_in_other_formats() {
         let ids = |host: &Host| -> Vec<EventId> {
             let all = outputs(host).concat();
             let lines = all.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n');
-            lines.map(|line| name.id_of(line).expect("a whole event")).collect()
+            lines
+                .map(|line| name.id_of(line).expect("a whole event"))
+                .collect()
         };
         let host = rotating(word);
         backlog(&host, 300);

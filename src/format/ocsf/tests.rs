@@ -111,7 +111,7 @@ fn random(count: usize) -> Vec<Vec<u8>> {
 #[test]
 fn events_are_valid_by_the_published_schema() {
     let Some(python) = python() else {
-        println!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
+        eprintln!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
         return;
     };
     let format = Format::new(Name::Ocsf, &context());
@@ -164,7 +164,7 @@ fn events_are_valid_by_the_published_schema() {
 #[test]
 fn validation_finds_faults() {
     let Some(python) = python() else {
-        println!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
+        eprintln!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
         return;
     };
     let good = event(&json!({"auditType": {"actionI18nKey": "audit.logging.summary.user.created"}}));

@@ -1,0 +1,98 @@
+//! What each format costs over ECS: processor time to parse and write the same lines into memory.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::PathBuf;
+
+use confluence_audit_agent::format::{Agent, Context, Format, Item, Name, Origin, Out};
+use confluence_audit_agent::record::{IdHasher, Scratch, parse};
+
+use crate::limit_event;
+use crate::rig::{self, MIB, Result, Target, row, setting};
+
+const ROUNDS: usize = 5;
+
+pub fn measure() -> Result<()> {
+    let bytes = setting("BENCH_BYTES", 1024 * MIB).min(64 * MIB);
+    let dir = rig::directory()?;
+    let files = rig::write_files(dir.path(), 1, bytes)?;
+    // In turns, so that what else the machine does falls on all of them.
+    let mut ratios: [Vec<f64>; Name::ALL.len()] = Default::default();
+    for _ in 0..ROUNDS {
+        let ecs_s = seconds(Name::Ecs, &files)?;
+        for (ratios, name) in ratios.iter_mut().zip(Name::ALL) {
+            ratios.push(seconds(name, &files)? / ecs_s);
+        }
+    }
+    for (mut ratios, name) in ratios.into_iter().zip(Name::ALL) {
+        ratios.sort_by(f64::total_cmp);
+        let target = match name {
+            Name::Ecs => Target::None,
+            _ => Target::AtMost(1.25),
+        };
+        row(
+            &format!("{name:?}: CPU to parse and write, over ECS, median of {ROUNDS}"),
+            rig::quantile(&ratios, 0.5),
+            "",
+            target,
+        );
+    }
+    Ok(())
+}
+
+fn seconds(name: Name, files: &[PathBuf]) -> Result<f64> {
+    let agent = limit_event::AGENT;
+    let format = Format::new(
+        name,
+        &Context {
+            tags: None,
+            namespace: "default".to_owned(),
+            site: None,
+            agent: Agent {
+                id: agent.id.to_owned(),
+                ephemeral_id: agent.ephemeral_id.to_owned(),
+                name: agent.name.to_owned(),
+                version: agent.version.to_owned(),
+            },
+            host: None,
+            cloud: None,
+            geo: None,
+            preserve_original: true,
+        },
+    );
+    let (mut ids, mut scratch, mut out) = (IdHasher::new(None), Scratch::default(), Out::new());
+    let path_json = format!("\"{}\"", limit_event::PATH);
+    let mut s = 0.0;
+    for file in files {
+        let content = fs::read(file)?;
+        let start = on_cpu_s()?;
+        for line in content.split_inclusive(|byte| *byte == b'\n') {
+            let parsed = &parse(&line[..line.len() - 1], &mut scratch);
+            let item = Item {
+                content: parsed,
+                id: ids.id(parsed),
+                origin: Origin::File {
+                    path_json: &path_json,
+                    offset: limit_event::OFFSET,
+                    unterminated: false,
+                },
+                self_poll: false,
+                read_at_ms: 1_767_323_045_678,
+            };
+            format.write(&item, &mut out);
+            if out.bytes.len() > 1 << 20 {
+                black_box(&out.bytes);
+                out.bytes.clear();
+            }
+        }
+        s += on_cpu_s()? - start;
+    }
+    Ok(s)
+}
+
+/// How long this thread has run: what else the machine does is not in it.
+fn on_cpu_s() -> Result<f64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ns: f64 = text.split(' ').next().unwrap_or("").parse()?;
+    Ok(ns / 1e9)
+}
