@@ -283,6 +283,73 @@ mod tests {
         assert!(rows.windows(2).all(|pair| pair[0].0 != pair[1].0));
     }
 
+    /// docs/FORMATS.md has each key with the severity and the OCSF activity that it gets, and no others.
+    #[test]
+    fn severities_and_activities_are_documented() {
+        let document = include_str!("../../docs/FORMATS.md");
+        let mut documented = Vec::new();
+        for line in document.lines() {
+            let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, actions, severity, class, activity, _] = columns[..] else {
+                continue;
+            };
+            let Some(class) = class.get(..4).and_then(|uid| uid.parse::<u16>().ok()) else {
+                continue;
+            };
+            let activity: u8 = activity.split(' ').next().and_then(|id| id.parse().ok()).unwrap();
+            for action in actions.split(", ") {
+                let action = action.trim_matches(['`', '*']);
+                let action = match action.strip_prefix("s.") {
+                    Some(key) => format!("audit.logging.summary.{key}"),
+                    None => action.to_owned(),
+                };
+                documented.push((action, severity.to_owned(), class, activity));
+            }
+        }
+        let uid = |class| match class {
+            Account => 3001,
+            Authentication => 3002,
+            Entity => 3004,
+            UserAccess => 3005,
+            Group => 3006,
+            WebResources => 6001,
+            Api => 6003,
+        };
+        let word = |severity| match severity {
+            Info => "informational",
+            Low => "low",
+            Medium => "medium",
+            High => "high",
+        };
+        let mut expected: Vec<_> = TABLE
+            .iter()
+            .filter(|row| row.0.contains('.') || row.0 == "User deactivated")
+            .map(|row| {
+                let (class, activity) = row.5;
+                (row.0.to_owned(), word(row.4).to_owned(), uid(class), activity)
+            })
+            .collect();
+        documented.sort();
+        expected.sort();
+        assert_eq!(documented, expected);
+    }
+
+    /// Cloud's label stands behind the key it goes with, and is the same kind of event.
+    #[test]
+    fn labels_are_what_their_keys_are() {
+        for pair in TABLE.windows(2) {
+            let (key, label) = (&pair[0], &pair[1]);
+            if key.0.contains('.') && !label.0.contains('.') && label.0 != "User deactivated" {
+                assert_eq!(
+                    (key.1, key.2, key.4, key.5),
+                    (label.1, label.2, label.4, label.5),
+                    "{}",
+                    label.0
+                );
+            }
+        }
+    }
+
     #[test]
     fn rules() {
         const C: &str = "audit.logging.category.";

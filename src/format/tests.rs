@@ -89,7 +89,9 @@ fn mapping_golden() {
             let lines = fs::read(folder.join(name).with_extension("jsonl")).unwrap();
             let golden = match format_name {
                 Name::Cef => folder.join(name).with_extension("cef"),
-                json => folder.join(name).with_extension(format!("{}.jsonl", json.as_str())),
+                json => folder
+                    .join(name)
+                    .with_extension(format!("{}.jsonl", json.as_str())),
             };
             let mut offset = 0;
             let mut events = Vec::new();
@@ -208,6 +210,63 @@ fn long_events_are_handed_on_in_pieces() {
         if matches!(name, Name::Cef | Name::Sentinel) {
             assert!(whole.len() < 256 * 1024);
         }
+    }
+}
+
+/// Microsoft's rule is made for Cloud's own record: what it takes is passed on as it came, empty or not.
+#[test]
+fn sentinel_has_clouds_members_as_they_are() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping/cloud.jsonl");
+    let mut compared = 0;
+    for line in fs::read_to_string(path).unwrap().lines() {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        let bytes = written(&format(Name::Sentinel), line.as_bytes(), Origin::Api);
+        let event: Value = serde_json::from_slice(&bytes).unwrap();
+        if !record["creationDate"].is_i64() {
+            assert!(
+                event["Error"]
+                    .as_str()
+                    .unwrap()
+                    .contains("`creationDate` is no time")
+            );
+            record["creationDate"] = json!(READ_AT_MS);
+        }
+        let members = record.as_object().unwrap();
+        assert_eq!(members.len(), 11);
+        for (name, value) in members {
+            assert_eq!(event[name], *value, "{name}");
+            compared += 1;
+        }
+        assert_eq!(event["Truncated"], Value::Null);
+    }
+    assert!(compared > 80);
+}
+
+/// A record as large as they come is still one that Azure takes.
+#[test]
+fn sentinel_records_are_cut_to_what_azure_takes() {
+    let long = "x\"\\ü\u{1}".repeat(12_000);
+    let object = json!({"name": long, "objectType": long, "type": long, "id": long});
+    let many = vec![object.clone(); 3];
+    for line in [
+        json!({
+            "creationDate": 1, "summary": long, "description": long, "category": long, "remoteAddress": long,
+            "author": {"displayName": long, "username": long, "accountId": "a"}, "affectedObject": object,
+            "associatedObjects": many, "changedValues": [{"name": long, "oldValue": long, "newValue": long}],
+        }),
+        json!({
+            "auditType": {"action": long, "category": long}, "source": long, "affectedObjects": many,
+            "author": {"id": long, "name": long, "type": "user", "uri": format!("https://w/?username={long}")},
+            "changedValues": [{"key": long, "from": long, "to": long}],
+            "extraAttributes": [{"name": long, "value": "v"}, {"name": "n", "value": "v"}],
+        }),
+    ] {
+        let line = line.to_string();
+        let bytes = written(&format(Name::Sentinel), line.as_bytes(), Origin::Api);
+        assert!(bytes.len() < 1024 * 1024, "{}", bytes.len());
+        let event: Value = serde_json::from_slice(&bytes).unwrap();
+        let cut = event["Truncated"].as_array().unwrap();
+        assert_eq!(cut.len(), 8, "{cut:?}");
     }
 }
 
