@@ -84,7 +84,7 @@ pub fn table(
             place(&table, Some((None, table.span.clone())), seen, problems);
             Some(SinkKind::Stdout)
         }
-        Some(Type::Http) => http::table(&mut table, problems)
+        Some(Type::Http) => http::table(&mut table, format, problems)
             .map(PeerConfig::Http)
             .map(RemoteSinkConfig::new)
             .map(|config| SinkKind::Remote(Box::new(remote::table(&mut table, config, problems)))),

@@ -5,18 +5,26 @@ use toml::de::DeValue;
 use super::remote::{auth, compression, url, warn_clear_text};
 use crate::config::file::http::Http;
 use crate::config::raw::{Problems, Table};
-use crate::config::{Compression, HttpBody, HttpSinkConfig};
+use crate::config::{Compression, FormatKind, HttpBody, HttpSinkConfig};
 
 pub const KEYS: [&str; 7] = ["url", "method", "body", "success", "token", "user", "password"];
 
 const BODIES: [(&str, HttpBody); 2] = [("ndjson", HttpBody::Ndjson), ("array", HttpBody::Array)];
 
-pub fn table(table: &mut Table, problems: &mut Problems) -> Option<HttpSinkConfig> {
+pub fn table(table: &mut Table, format: FormatKind, problems: &mut Problems) -> Option<HttpSinkConfig> {
     let url = url(table, "url", "https://collector.example.com/audit", problems);
     let auth = auth(table, problems);
     let http = Http::read(table, problems);
     let method = method(table, problems);
     let body = table.choice("body", &BODIES, &[], problems);
+    if let Some(body) = &body
+        && body.value == HttpBody::Array
+        && format == FormatKind::Cef
+    {
+        let message =
+            "makes a JSON array, and `format = \"cef\"` is no JSON; write \"ndjson\", or another format";
+        problems.add(&body.span, body.key.clone(), message);
+    }
     let success = success(table, problems);
     let compression = compression(table, Compression::None, problems);
     let url = url?;
