@@ -10,6 +10,7 @@ use super::{FORMATS, GIB, KIB, Seen, absolute, belongs_to, name, set};
 use crate::config::checked::*;
 use crate::config::raw::{Problems, Span, Table};
 use crate::config::{PeerConfig, RemoteSinkConfig};
+use remote::Common;
 
 pub use file::check_path;
 
@@ -84,10 +85,12 @@ pub fn table(
             place(&table, Some((None, table.span.clone())), seen, problems);
             Some(SinkKind::Stdout)
         }
-        Some(Type::Http) => http::table(&mut table, format, problems)
-            .map(PeerConfig::Http)
-            .map(RemoteSinkConfig::new)
-            .map(|config| SinkKind::Remote(Box::new(remote::table(&mut table, config, problems)))),
+        Some(Type::Http) => {
+            let common = Common::read(&mut table, problems);
+            http::table(&mut table, format, problems)
+                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::Http(peer))))
+                .map(|config| SinkKind::Remote(Box::new(config)))
+        }
     };
     let for_others = |key: &str| {
         let types: Vec<String> = types_of(key).map(|name| format!("`type = \"{name}\"`")).collect();

@@ -41,25 +41,38 @@ const COMPRESSIONS: [(&str, Compression); 3] = [
     ("zstd", Compression::Zstd),
 ];
 
-/// Reads the common keys over the defaults.
-pub fn table(table: &mut Table, mut config: RemoteSinkConfig, problems: &mut Problems) -> RemoteSinkConfig {
-    let bytes = table.size("batch_bytes", KIB..=64 << 20, problems);
-    set(&mut config.batch.bytes, bytes.map(|bytes| bytes as usize));
-    set(
-        &mut config.batch.events,
-        table.count("batch_events", 1..=100_000, problems),
-    );
-    set(
-        &mut config.batch.wait,
-        table.duration("batch_wait", Duration::ZERO..=Duration::from_secs(600), problems),
-    );
-    set(
-        &mut config.concurrency,
-        table.count("concurrency", 1..=16, problems),
-    );
-    let on_poison = table.choice("on_poison", &ON_POISON, &[], problems);
-    set(&mut config.on_poison, on_poison.map(|found| found.value));
-    config
+/// What stands in the common keys.
+pub struct Common {
+    bytes: Option<u64>,
+    events: Option<usize>,
+    wait: Option<Duration>,
+    concurrency: Option<usize>,
+    on_poison: Option<OnPoison>,
+}
+
+impl Common {
+    pub fn read(table: &mut Table, problems: &mut Problems) -> Common {
+        let wait = Duration::ZERO..=Duration::from_secs(600);
+        Common {
+            bytes: table.size("batch_bytes", KIB..=64 << 20, problems),
+            events: table.count("batch_events", 1..=100_000, problems),
+            wait: table.duration("batch_wait", wait, problems),
+            concurrency: table.count("concurrency", 1..=16, problems),
+            on_poison: table
+                .choice("on_poison", &ON_POISON, &[], problems)
+                .map(|found| found.value),
+        }
+    }
+
+    /// Over the defaults of a sink.
+    pub fn over(self, mut config: RemoteSinkConfig) -> RemoteSinkConfig {
+        set(&mut config.batch.bytes, self.bytes.map(|bytes| bytes as usize));
+        set(&mut config.batch.events, self.events);
+        set(&mut config.batch.wait, self.wait);
+        set(&mut config.concurrency, self.concurrency);
+        set(&mut config.on_poison, self.on_poison);
+        config
+    }
 }
 
 pub fn compression(table: &mut Table, default: Compression, problems: &mut Problems) -> Compression {
