@@ -26,6 +26,7 @@ use service::Service;
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -63,9 +64,17 @@ impl AgentError {
 /// What a run has done, and how it ended.
 pub struct Summary {
     pub sources: Vec<(String, Read)>,
-    /// Sink, source, and events that are final.
-    pub sinks: Vec<(String, String, u64)>,
+    pub sinks: Vec<Delivered>,
     pub exit_code: u8,
+}
+
+/// What became of one source's events at one sink.
+pub struct Delivered {
+    pub sink: String,
+    pub source: String,
+    pub events: u64,
+    /// Refused, and put into quarantine.
+    pub quarantined: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,14 +96,28 @@ struct Running {
     sinks_left: usize,
     /// After an orderly end the next process is to go on.
     start_anew: bool,
+    state_dir: PathBuf,
 }
 
 struct SinkThread {
     sink: String,
     source: String,
     inbox: Inbox,
+    /// Events that are final, those in quarantine among them.
     delivered: Arc<AtomicU64>,
     quarantined: Arc<AtomicU64>,
+}
+
+impl SinkThread {
+    fn delivered(self) -> Delivered {
+        let quarantined = self.quarantined.load(Ordering::Relaxed);
+        Delivered {
+            sink: self.sink,
+            source: self.source,
+            events: self.delivered.load(Ordering::Relaxed).saturating_sub(quarantined),
+            quarantined,
+        }
+    }
 }
 
 /// A thread has come to its end.
@@ -173,11 +196,7 @@ impl Running {
                 .into_iter()
                 .map(|(name, read)| (name, read.unwrap_or_default()))
                 .collect(),
-            sinks: self
-                .sinks
-                .into_iter()
-                .map(|s| (s.sink, s.source, s.delivered.load(Ordering::Relaxed)))
-                .collect(),
+            sinks: self.sinks.into_iter().map(SinkThread::delivered).collect(),
             exit_code: code,
         }
     }

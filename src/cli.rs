@@ -59,6 +59,16 @@ Run it as the agent's user: sudo -u confluence-audit-agent confluence-audit-agen
     /// Look at or change what a stopped agent has stored about its position
     #[command(subcommand)]
     State(State),
+    /// Look at events that a server refuses, send them again, or drop them
+    #[command(
+        subcommand,
+        long_about = "\
+Look at events that a server refuses, send them again, or drop them.
+
+The agent may run meanwhile. Works as root or as the agent's user:
+sudo -u confluence-audit-agent confluence-audit-agent quarantine list"
+    )]
+    Quarantine(Quarantine),
     /// Write a completion script for a shell to stdout
     #[command(hide = true)]
     Completions {
@@ -197,6 +207,93 @@ pub struct StateForget {
 pub struct StateExport {
     #[command(flatten)]
     pub place: StatePlace,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Quarantine {
+    /// Print what is in quarantine and why, an event a line, oldest first
+    List(QuarantineList),
+    /// Print events whole
+    Show(QuarantineShow),
+    /// Send events again, as their sink is configured now; those that are taken leave the quarantine
+    #[command(long_about = "\
+Send events again, as their sink is configured now; those that are taken leave the quarantine.
+
+Exit code 0: none is left of those asked for; 75: some are still refused, or the server does not answer.
+After a kill the same call goes on; at worst a few events are sent twice, with the same id.")]
+    Replay(QuarantineReplay),
+    /// Give events up for good; what was dropped stands in `dropped.log` beside them
+    Drop(QuarantineDrop),
+}
+
+/// Which events; without any of these all.
+#[derive(Args, Debug, Default, Clone)]
+pub struct Which {
+    /// Only of this sink
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
+    /// Only of this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Only these events
+    #[arg(long, value_name = "ID", num_args = 1..)]
+    pub id: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct QuarantineList {
+    #[command(flatten)]
+    pub place: StatePlace,
+    #[command(flatten)]
+    pub which: Which,
+    /// An object a line, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct QuarantineShow {
+    #[command(flatten)]
+    pub place: StatePlace,
+    /// Ids of events, as `list` prints them
+    #[arg(value_name = "ID", required = true)]
+    pub id: Vec<String>,
+    /// The event alone, as it was sent
+    #[arg(long)]
+    pub raw: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct QuarantineReplay {
+    /// Configuration file with the sinks [default: /etc/confluence-audit-agent/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The state directory, if it is not the configuration's
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub which: Which,
+    /// Send to this sink instead of the event's own; `stdout` prints the events and removes none
+    #[arg(long, value_name = "SINK")]
+    pub to: Option<String>,
+    /// Send events although the sink's format is another one now
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["id", "all"]))]
+pub struct QuarantineDrop {
+    #[command(flatten)]
+    pub place: StatePlace,
+    #[command(flatten)]
+    pub which: Which,
+    /// All events, of a sink or source if one is named
+    #[arg(long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// Parses the process's arguments. `Err` is the exit code after help, version or a complaint was printed.

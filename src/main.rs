@@ -1,11 +1,12 @@
 //! The whole life of the process: parse, load, log, build, run, drain, exit.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::exit;
 
 use confluence_audit_agent::agent::Mode;
-use confluence_audit_agent::cli::{self, Cli, Command, Convert, Run, State};
-use confluence_audit_agent::commands::{check, convert, generate, run, state};
+use confluence_audit_agent::cli::{self, Cli, Command, Convert, Quarantine, Run, State, StatePlace};
+use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, state};
 use confluence_audit_agent::{config, exit as code, telemetry};
 
 fn main() {
@@ -26,6 +27,7 @@ fn dispatch(cli: Cli) -> u8 {
             written(check::check(&args.options, args.fast, colour, &mut out))
         }
         Command::State(args) => stored(&args),
+        Command::Quarantine(args) => quarantined(&args),
         Command::Completions { shell } => {
             written(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
         }
@@ -86,6 +88,30 @@ fn stored(args: &State) -> u8 {
         State::Forget(args) => state::forget(&dir, args.source.as_deref(), &mut out),
         State::Export(_) => state::export(&dir, &mut out),
     })
+}
+
+fn quarantined(args: &Quarantine) -> u8 {
+    let mut out = io::stdout().lock();
+    let out = &mut out;
+    match args {
+        Quarantine::List(args) => in_state_dir(&args.place, |dir| {
+            quarantine::list(dir, &args.which, args.json, out)
+        }),
+        Quarantine::Show(args) => {
+            in_state_dir(&args.place, |dir| quarantine::show(dir, &args.id, args.raw, out))
+        }
+        Quarantine::Replay(args) => written(quarantine::replay(args, out)),
+        Quarantine::Drop(args) => in_state_dir(&args.place, |dir| {
+            quarantine::discard(dir, &args.which, args.yes, out)
+        }),
+    }
+}
+
+fn in_state_dir(place: &StatePlace, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
+    match config::state_dir(place) {
+        Ok(dir) => written(work(&dir)),
+        Err(errors) => refuse(&errors),
+    }
 }
 
 /// What is wrong with the configuration goes to stderr, one error a line.

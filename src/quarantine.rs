@@ -1,7 +1,14 @@
 //! Events that their server refuses, kept safe until a person sends them again or drops them.
 //!
 //! One file for each time that events were set aside, in `quarantine` below the state directory: written whole, on the disk
-//! before the event counts as done, and never changed. So no lock is needed between the agent and the commands.
+//! before the event counts as done, and never changed by the agent. So no lock is needed between it and the commands, which
+//! replace a file by one with fewer events, or remove it.
+
+mod directory;
+mod tally;
+
+pub use directory::{Directory, Files, Line, QuarantineError};
+pub use tally::Tally;
 
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Permissions};
@@ -14,9 +21,11 @@ pub const DIRECTORY: &str = "quarantine";
 /// More than this is no quarantine but a sink that takes nothing: it is held back then, as when a server is down.
 const BYTES_MAX: u64 = 1 << 30;
 const SUFFIX: &str = ".ndjson";
+/// What the agent's temporary files begin with.
+const TEMPORARY: &str = ".new-";
 
 /// One event, a line of a file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub id: String,
     pub sink: String,
@@ -52,6 +61,7 @@ pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
         )));
     }
     let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(&dir)?;
     let mut out = BufWriter::new(file.as_file_mut());
@@ -62,29 +72,58 @@ pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
     out.flush()?;
     drop(out);
     file.as_file().sync_all()?;
-    // One name for the same events at the same time: there is nothing to be lost by the second.
-    let name = format!("{at_ms}-{}-{}-{}{SUFFIX}", first.sink, first.source, first.id);
-    file.persist(dir.join(name)).map_err(|error| error.error)?;
+    let name = format!("{at_ms}-{}-{}-{}", first.sink, first.source, first.id);
+    let mut number = 1;
+    let mut path = dir.join(format!("{name}{SUFFIX}"));
+    // A clock that went back must not put one file in another's place.
+    while let Err(error) = file.persist_noclobber(&path) {
+        if error.error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(error.error);
+        }
+        number += 1;
+        (file, path) = (error.file, dir.join(format!("{name}-{number}{SUFFIX}")));
+    }
     File::open(&dir)?.sync_all()
 }
 
 /// The files and their sizes, oldest first.
 pub fn files(state_dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
-    let entries = match fs::read_dir(state_dir.join(DIRECTORY)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
     let mut files = Vec::new();
-    for entry in entries {
+    for entry in entries(state_dir)? {
         let entry = entry?;
-        let is_ours = entry.file_name().to_string_lossy().ends_with(SUFFIX);
-        if is_ours && entry.file_type()?.is_file() {
-            files.push((entry.path(), entry.metadata()?.len()));
+        if !entry.file_name().to_string_lossy().ends_with(SUFFIX) {
+            continue;
+        }
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_file() => files.push((entry.path(), metadata.len())),
+            Ok(_) => {}
+            // A command has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Removes what a killed agent was writing. For the one that has the state directory's lock.
+pub fn remove_temporary(state_dir: &Path) -> io::Result<()> {
+    for entry in entries(state_dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn entries(state_dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    let entries = match fs::read_dir(state_dir.join(DIRECTORY)) {
+        Ok(entries) => Some(entries),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    Ok(entries.into_iter().flatten())
 }
 
 #[cfg(test)]
@@ -108,6 +147,12 @@ mod tests {
         put(temp.path(), 2, &[]).unwrap();
         put(temp.path(), 2, &[entry.clone(), entry.clone()]).unwrap();
         put(temp.path(), 3, std::slice::from_ref(&entry)).unwrap();
+        // Put by a clock that went back.
+        put(temp.path(), 2, std::slice::from_ref(&entry)).unwrap();
+        let killed = temp.path().join(DIRECTORY).join(".new-x");
+        fs::write(&killed, "{").unwrap();
+        remove_temporary(temp.path()).unwrap();
+        assert!(!killed.exists());
         let files = files(temp.path()).unwrap();
         let read: Vec<Vec<Entry>> = files
             .iter()
@@ -118,7 +163,8 @@ mod tests {
                     .collect()
             })
             .collect();
-        assert_eq!(read, [vec![entry.clone(), entry.clone()], vec![entry]]);
+        let (one, two) = (vec![entry.clone()], vec![entry.clone(), entry.clone()]);
+        assert_eq!(read, [one.clone(), two, one]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&temp.path().join(DIRECTORY)), 0o700);
         assert_eq!(mode(&files[0].0), 0o600);

@@ -11,11 +11,13 @@ use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
+use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
 use crate::source::api::Api;
 use crate::source::files::Files;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
 use crate::source::recent::Recent;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -39,6 +41,9 @@ pub struct Common<'a> {
 
 pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let (mut memory, agent_id) = open_memory(config, mode)?;
+    if !mode.dry_run {
+        look_into_quarantine(&config.state_dir);
+    }
     let (ended, ended_here) = unbounded_channel();
     let (commits, to_commit) = channel();
     let enrichment = Enrichment::gather(&config.enrich);
@@ -64,13 +69,14 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     for (number, source) in config.sources.iter().enumerate() {
         let state = memory.load(&source.name)?;
         let gate = Arc::new(Gate::new(in_flight_bytes_max(config)));
-        let (mut lanes, mut marks) = (Vec::new(), Vec::new());
+        let (mut lanes, mut marks, mut inboxes) = (Vec::new(), Vec::new(), Vec::new());
         // A dry run prints what the first sink would get: two would mix on one standard output.
         let sinks_used = if mode.dry_run { 1 } else { config.sinks.len() };
         for (lane, sink) in config.sinks.iter().take(sinks_used).enumerate() {
             let (thread, lane, mark) = sinks::start(&common, number, lane, source, sink, &state, &gate)?;
             lanes.push(lane);
             marks.push(mark);
+            inboxes.push(thread.inbox.clone());
             sinks.push(thread);
         }
         // Before the first byte is written the checkpoint knows where the outputs begin.
@@ -79,7 +85,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
             marks: marks.iter().flatten().cloned().collect(),
             ..Commit::default()
         })?;
-        streams.push(Stream::new(&source.name, marks, gate.clone()));
+        streams.push(Stream::new(&source.name, marks, inboxes, gate.clone()));
         let ids = IdHasher::new(source.site.as_deref());
         let api = source.api.as_ref();
         let api = api.map(|config| Api::new(&source.name, config.clone(), state.api));
@@ -144,7 +150,22 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         commits: common.commits,
         ended: ended_here,
         start_anew: false,
+        state_dir: config.state_dir.clone(),
     })
+}
+
+/// Says once what waits there for a person, and clears away what a killed agent was writing.
+fn look_into_quarantine(state_dir: &Path) {
+    let looked = quarantine::remove_temporary(state_dir).and_then(|()| Tally::default().count(state_dir));
+    match looked {
+        Ok(0) => {}
+        Ok(events) => tracing::warn!(
+            events,
+            "events are in quarantine, refused by their server; see `confluence-audit-agent quarantine list`"
+        ),
+        // Said again when an event is to be put there, with what it means then.
+        Err(error) => tracing::error!(%error, "the quarantine cannot be looked into"),
+    }
 }
 
 /// How the events of a source come in.

@@ -5,6 +5,7 @@ use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
 use crate::position::{Progress, SinkMark};
+use crate::sink::{Inbox, Message};
 use crate::telemetry::pulse;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub struct Stream {
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
     marks: Vec<Option<SinkMark>>,
+    sinks: Vec<Inbox>,
     dirty: bool,
     unpersisted_bytes: u64,
     last: Option<Instant>,
@@ -48,17 +50,20 @@ pub struct Stream {
 
 impl Stream {
     /// `marks` are those of the sinks, in order, as they have just been committed.
-    pub fn new(name: &str, marks: Vec<Option<SinkMark>>, gate: Arc<Gate>) -> Stream {
-        Stream {
+    pub fn new(name: &str, marks: Vec<Option<SinkMark>>, sinks: Vec<Inbox>, gate: Arc<Gate>) -> Stream {
+        let stream = Stream {
             name: name.to_owned(),
             gate,
             watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
             marks,
+            sinks,
             dirty: false,
             unpersisted_bytes: 0,
             last: None,
-        }
+        };
+        stream.tell_outputs();
+        stream
     }
 
     fn advance(&mut self) {
@@ -92,6 +97,15 @@ impl Stream {
         self.ready = Progress::default();
         (self.dirty, self.unpersisted_bytes) = (false, 0);
         self.gate.pause(false);
+        self.tell_outputs();
+    }
+
+    fn tell_outputs(&self) {
+        for (sink, mark) in self.sinks.iter().zip(&self.marks) {
+            if let Some(SinkMark { generation, .. }) = *mark {
+                sink.send(Message::Committed { generation });
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Running;
 use crate::clock;
+use crate::quarantine::Tally;
 use crate::telemetry::pulse;
 use crate::telemetry::systemd::Notify;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,7 @@ pub struct Service {
     ready: bool,
     status: String,
     stuck: Option<String>,
+    quarantine: Tally,
 }
 
 impl Service {
@@ -30,6 +32,7 @@ impl Service {
             ready: false,
             status: String::new(),
             stuck: None,
+            quarantine: Tally::default(),
         }
     }
 
@@ -97,13 +100,11 @@ impl Service {
             None => troubles.join("; "),
         };
         status.push_str(&format!("; {delivered} events delivered since the start"));
-        let quarantined: u64 = running
-            .sinks
-            .iter()
-            .map(|sink| sink.quarantined.load(Ordering::Relaxed))
-            .sum();
-        if quarantined > 0 {
-            status.push_str(&format!(", {quarantined} of them into quarantine"));
+        match self.quarantine.count(&running.state_dir) {
+            Ok(0) => {}
+            Ok(1) => status.push_str("; 1 event is in quarantine"),
+            Ok(events) => status.push_str(&format!("; {events} events are in quarantine")),
+            Err(error) => status.push_str(&format!("; the quarantine cannot be looked into: {error}")),
         }
         if status != self.status {
             self.notify.status(&status);

@@ -74,9 +74,9 @@ pub fn start(
                 _ => Some(output.mark().map_err(failed)?),
             };
             standing = events;
-            let own = messages.clone();
+            let (own, once) = (messages.clone(), common.mode.once);
             spawn(stage, &common.ended, move || {
-                What::Sink(sink::file::run(output, receiver, own, report))
+                What::Sink(sink::file::run(output, once, receiver, own, report))
             })?;
             Inbox::Thread(messages)
         }
@@ -130,6 +130,7 @@ fn settings(
         concurrency: remote.concurrency,
         on_poison: remote.on_poison,
         once: common.mode.once,
+        refusals_believed: false,
     }
 }
 

@@ -48,6 +48,7 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
     enrich::geoip(&config.enrich, &mut report)?;
     enrich::cloud(&config.enrich, &mut report)?;
     writing::state_dir(&config.state_dir, &mut report)?;
+    writing::quarantine(&config.state_dir, &mut report)?;
     for sink in &config.sinks {
         let subject = format!("sink {}", sink.name);
         match &sink.kind {

@@ -47,7 +47,15 @@ mod tests {
     fn every_command_gets_a_page() {
         let dir = tempfile::tempdir().unwrap();
         man(Some(dir.path()), &mut io::sink()).unwrap();
-        for command in ["", "-run", "-convert", "-check", "-state", "-state-forget"] {
+        for command in [
+            "",
+            "-run",
+            "-convert",
+            "-check",
+            "-state",
+            "-state-forget",
+            "-quarantine-replay",
+        ] {
             let page = dir.path().join(format!("{}{command}.1", crate::NAME));
             assert!(page.is_file(), "{}", page.display());
         }

@@ -3,5 +3,6 @@
 pub mod check;
 pub mod convert;
 pub mod generate;
+pub mod quarantine;
 pub mod run;
 pub mod state;

@@ -1,6 +1,6 @@
 //! `run`: the agent itself, and what it says on stderr at the end of a run that ends by itself.
 
-use crate::agent::{self, Mode, Summary};
+use crate::agent::{self, Delivered, Mode, Summary};
 use crate::config::Config;
 use crate::exit;
 use crate::telemetry::chain;
@@ -75,7 +75,13 @@ fn tell(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
             )?;
         }
     }
-    for (sink, source, events) in &summary.sinks {
+    for Delivered {
+        sink,
+        source,
+        events,
+        quarantined,
+    } in &summary.sinks
+    {
         let verb = if mode.dry_run {
             "would deliver"
         } else {
@@ -86,6 +92,12 @@ fn tell(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
             "{source}: {verb} {events} event{} to {sink}",
             if *events == 1 { "" } else { "s" }
         )?;
+        if *quarantined > 0 {
+            writeln!(
+                out,
+                "{source}: {quarantined} refused by {sink}; see `confluence-audit-agent quarantine list`"
+            )?;
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::checkpoint::{self, FileEntry, Forgotten, Image, Loss, Rung, SourceState, Store, StoreError};
 use crate::exit;
+use crate::quarantine::Tally;
 
 /// The newest losses that are written out for people; `export` has all that are kept.
 const LOSSES_SHOWN: usize = 10;
@@ -31,6 +32,15 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
             out,
             "evidence         {} (copy of a damaged store, yours to remove)",
             shown(&evidence)
+        )?;
+    }
+    // What is wrong there `quarantine list` says.
+    let quarantined = Tally::default().count(state_dir).unwrap_or_default();
+    if quarantined > 0 {
+        let events = counted(quarantined as usize, "event");
+        writeln!(
+            out,
+            "quarantine       {events} that a server refuses; see `quarantine list`"
         )?;
     }
     let mut any = false;

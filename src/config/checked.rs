@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::errors::ConfigError;
 use super::home::HomeFound;
 use super::remote::ApiConfig;
-use super::sinks::RemoteSinkConfig;
+use super::sinks::{Compression, RemoteSinkConfig};
 pub use crate::format::Name as FormatKind;
 
 const KIB: u64 = 1024;
@@ -277,6 +277,8 @@ pub struct FileSinkConfig {
     pub rotate_daily: bool,
     /// Rotated files kept.
     pub keep: usize,
+    /// Of rotated files.
+    pub compression: Compression,
 }
 
 impl FileSinkConfig {
@@ -289,6 +291,8 @@ impl FileSinkConfig {
             rotate_daily: true,
             // As many as Confluence keeps itself.
             keep: 100,
+            // Whatever reads them may not know how to; and it takes a moment of Confluence's processor.
+            compression: Compression::None,
         }
     }
 

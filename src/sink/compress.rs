@@ -1,8 +1,10 @@
 //! How bodies and rotated files are made smaller.
 
 use crate::config::Compression;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::path::Path;
 
 /// Events are alike, so even the fastest level makes them a tenth; what more would save costs Confluence its CPU.
 const GZIP_LEVEL: u32 = 1;
@@ -17,6 +19,71 @@ impl Compression {
             Compression::Zstd => Some("zstd"),
         }
     }
+
+    /// What names of compressed files end with.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Compression::None => "",
+            Compression::Gzip => ".gz",
+            Compression::Zstd => ".zst",
+        }
+    }
+}
+
+/// How the file of this name is compressed.
+pub fn of_name(path: &Path) -> Compression {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("gz") => Compression::Gzip,
+        Some("zst") => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+/// Compresses what is written to it, in constant memory.
+pub enum Encoder<W: Write> {
+    None(W),
+    Gzip(GzEncoder<W>),
+    Zstd(zstd::Encoder<'static, W>),
+}
+
+impl<W: Write> Encoder<W> {
+    pub fn new(to: W, how: Compression) -> io::Result<Encoder<W>> {
+        Ok(match how {
+            Compression::None => Encoder::None(to),
+            Compression::Gzip => Encoder::Gzip(GzEncoder::new(to, flate2::Compression::new(GZIP_LEVEL))),
+            Compression::Zstd => {
+                let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
+                // Nobody else looks whether the disk gives back what it got.
+                encoder.include_checksum(true)?;
+                Encoder::Zstd(encoder)
+            }
+        })
+    }
+
+    pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Encoder::None(to) => to.write_all(bytes),
+            Encoder::Gzip(encoder) => encoder.write_all(bytes),
+            Encoder::Zstd(encoder) => encoder.write_all(bytes),
+        }
+    }
+
+    /// Writes the end.
+    pub fn finish(self) -> io::Result<W> {
+        match self {
+            Encoder::None(to) => Ok(to),
+            Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+pub fn decoder<'a>(from: impl Read + 'a, how: Compression) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match how {
+        Compression::None => Box::new(from),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(from)),
+        Compression::Zstd => Box::new(zstd::Decoder::new(from)?),
+    })
 }
 
 pub fn compress(bytes: Vec<u8>, how: Compression) -> io::Result<Vec<u8>> {

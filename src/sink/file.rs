@@ -5,6 +5,7 @@
 
 mod output;
 mod recover;
+mod shrink;
 
 pub use output::Output;
 
@@ -35,9 +36,11 @@ struct Finals {
 }
 
 /// Writes until told to end and everything is durable. `own` sends to `messages`. An error means that it is not known
-/// what the disk holds: the process must end, and the next one starts from the checkpoint.
+/// what the disk holds: the process must end, and the next one starts from the checkpoint. With `once` the compression of rotated
+/// files is waited for too.
 pub fn run(
     mut output: Output,
+    once: bool,
     messages: Receiver<Message>,
     own: Sender<Message>,
     report: impl Fn(Report),
@@ -56,6 +59,7 @@ pub fn run(
             }
         }
     })?;
+    let shrinker = output.shrinker()?;
     let mut backlog: VecDeque<Batch> = VecDeque::new();
     let mut finals = Finals {
         waiting: Vec::new(),
@@ -95,6 +99,9 @@ pub fn run(
         match message {
             Some(Message::Batch(batch)) => backlog.push_back(batch),
             Some(Message::End) => ended = true,
+            Some(Message::Committed { generation }) => {
+                shrinker.iter().for_each(|shrinker| shrinker.passed(generation));
+            }
             Some(Message::Synced(result)) => {
                 result?;
                 finals.busy = false;
@@ -144,6 +151,11 @@ pub fn run(
             }
         }
         if ended && backlog.is_empty() && finals.waiting.is_empty() && finals.syncing.is_empty() {
+            // A run that goes on soon after is left to do the rest; who is called now and then has no other time for it.
+            if let Some(shrinker) = shrinker.filter(|_| once) {
+                pulse::waiting();
+                shrinker.finish();
+            }
             return Ok(());
         }
     }

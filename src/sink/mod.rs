@@ -40,6 +40,10 @@ pub struct Written {
 /// What a sink's thread is told.
 pub enum Message {
     Batch(Batch),
+    /// The checkpoint says that the output has come to this generation.
+    Committed {
+        generation: u64,
+    },
     /// Nothing more will come.
     End,
     /// The sink's own: what was written before is on the disk now.

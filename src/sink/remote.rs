@@ -44,6 +44,8 @@ pub struct Settings {
     pub on_poison: OnPoison,
     /// Do not wait for a server for ever.
     pub once: bool,
+    /// A refusal is the event's own fault although no other event was taken: for events that are kept anyway.
+    pub refusals_believed: bool,
 }
 
 /// An event that a server refuses.
@@ -110,7 +112,7 @@ pub async fn run<P: Peer>(
                 pulse::working();
                 match message {
                     Some(Message::Batch(batch)) => intake.add(batch, Instant::now(), report),
-                    Some(Message::Synced(_)) => {}
+                    Some(Message::Synced(_) | Message::Committed { .. }) => {}
                     Some(Message::End) | None => ended = true,
                 }
             }

@@ -1,12 +1,14 @@
 //! The agent dies at any moment, and the next one goes on: nothing is lost, and the output file holds nothing twice.
 
 use crate::rig::oracle::events;
-use crate::rig::{Host, Random, Writer, file_name, judge, seed};
+use crate::rig::{Host, Random, Writer, copy_tree, file_name, judge, seed};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::format::Name;
 use confluence_audit_agent::record::EventId;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -44,22 +46,46 @@ fn beside(host: &Host, format: &str) -> Host {
     other
 }
 
-/// The rotated outputs of a host, oldest first, and then the one being written.
+/// The rotated outputs of a host, oldest first, and then the one being written; all as they were before they were compressed.
 fn outputs(host: &Host) -> Vec<Vec<u8>> {
     let live = host.output();
-    let mut rotated: Vec<(u64, PathBuf)> = fs::read_dir(live.parent().unwrap())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| *path != live)
-        .map(|path| {
-            let generation = path.extension().unwrap().to_str().unwrap();
-            (generation.parse().unwrap(), path.clone())
-        })
-        .collect();
-    rotated.sort();
-    let mut all: Vec<Vec<u8>> = rotated.iter().map(|(_, path)| fs::read(path).unwrap()).collect();
+    // By generation; where a crash left one in both forms both are whole.
+    let mut rotated: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    for path in names(host) {
+        let name = path.to_str().unwrap();
+        if path == live || name.ends_with(".part") {
+            continue;
+        }
+        let plain = name.trim_end_matches(".gz").trim_end_matches(".zst");
+        let generation = plain.rsplit_once('.').unwrap().1.parse().unwrap();
+        let mut content = Vec::new();
+        let file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => panic!("{error}"),
+        };
+        match name.rsplit_once('.').unwrap().1 {
+            "gz" => flate2::read::GzDecoder::new(file)
+                .read_to_end(&mut content)
+                .unwrap(),
+            "zst" => zstd::Decoder::new(file)
+                .unwrap()
+                .read_to_end(&mut content)
+                .unwrap(),
+            _ => (&file).read_to_end(&mut content).unwrap(),
+        };
+        if let Some(other) = rotated.insert(generation, content) {
+            assert!(other == rotated[&generation], "{name}");
+        }
+    }
+    let mut all: Vec<Vec<u8>> = rotated.into_values().collect();
     all.push(fs::read(live).unwrap());
     all
+}
+
+fn names(host: &Host) -> Vec<PathBuf> {
+    let dir = fs::read_dir(host.output().parent().unwrap()).unwrap();
+    dir.map(|entry| entry.unwrap().path()).collect()
 }
 
 /// Bytes in all outputs of a host that may not have come to write any.
@@ -168,7 +194,7 @@ fn f21_kill_everywhere() {
 }
 
 /// SIGKILL at random moments while a backlog is read, from the first milliseconds of a new installation on.
-fn kill_through_a_backlog(test: &str, format: &str, lives: usize, kills: usize) {
+fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: usize, kills: usize) {
     let mut random = Random::new(seed(test));
     let host = rotating(format);
     backlog(&host, 900);
@@ -180,7 +206,8 @@ fn kill_through_a_backlog(test: &str, format: &str, lives: usize, kills: usize) 
     let whole = expect.concat().len();
     let (mut half_done, mut passed_over) = (0, 0);
     for life in 0..lives {
-        let killed = beside(&host, format);
+        let mut killed = beside(&host, format);
+        compress(&mut killed, compression);
         for _ in 0..kills {
             let within = if random.below(4) == 0 {
                 undisturbed / 10
@@ -211,6 +238,11 @@ fn kill_through_a_backlog(test: &str, format: &str, lives: usize, kills: usize) 
             }
         };
         assert!(same, "life {life}: {}", difference(&found, &expect));
+        if compression != "none" {
+            assert_eq!(killed.once().code, 0);
+            is_compressed(&killed, "zst");
+            assert!(outputs(&killed) == expect, "life {life}");
+        }
     }
     // Or the kills came too early or too late to prove anything.
     eprintln!(
@@ -225,12 +257,132 @@ fn kill_through_a_backlog(test: &str, format: &str, lives: usize, kills: usize) 
 
 #[test]
 fn f72_file_output_exactly_once_raw() {
-    kill_through_a_backlog("f72_file_output_exactly_once_raw", "raw", 16, 6);
+    kill_through_a_backlog("f72_file_output_exactly_once_raw", "raw", "none", 16, 6);
 }
 
 #[test]
 fn f72_file_output_exactly_once_ecs() {
-    kill_through_a_backlog("f72_file_output_exactly_once_ecs", "ecs", 6, 6);
+    kill_through_a_backlog("f72_file_output_exactly_once_ecs", "ecs", "none", 6, 6);
+}
+
+#[test]
+fn f72_file_output_exactly_once_compressed() {
+    let test = "f72_file_output_exactly_once_compressed";
+    kill_through_a_backlog(test, "raw", "zstd", 6, 8);
+}
+
+fn compress(host: &mut Host, how: &str) {
+    host.sink += &format!("compression = \"{how}\"\n");
+}
+
+/// What was rotated before the last run is compressed, and nothing else lies there.
+#[track_caller]
+fn is_compressed(host: &Host, ending: &str) {
+    let mut endings: BTreeMap<String, usize> = BTreeMap::new();
+    for path in names(host).iter().filter(|path| **path != host.output()) {
+        let ending = path.extension().unwrap().to_str().unwrap();
+        let kind = if ending.bytes().all(|b| b.is_ascii_digit()) {
+            "plain"
+        } else {
+            ending
+        };
+        *endings.entry(kind.to_owned()).or_default() += 1;
+    }
+    assert_eq!(
+        endings,
+        BTreeMap::from([(ending.to_owned(), outputs(host).len() - 1)])
+    );
+}
+
+/// A crash at each step of compressing leaves each event where it was, once, and nothing else.
+#[test]
+fn f72_compression_of_rotated_outputs_is_whole_or_not_there() {
+    let host = rotating("raw");
+    backlog(&host, 300);
+    let reference = beside(&host, "raw");
+    assert_eq!(reference.once().code, 0);
+    let expect = outputs(&reference);
+    for (how, ending) in [("gzip", "gz"), ("zstd", "zst")] {
+        for (name, hit) in [
+            ("compress_written", 1),
+            ("compress_written", 3),
+            ("compress_renamed", 1),
+            ("compress_renamed", 3),
+            ("compressed", 1),
+            ("compressed", 2),
+        ] {
+            let mut crashed = beside(&host, "raw");
+            assert_eq!(crashed.once().code, 0);
+            compress(&mut crashed, how);
+            let mut command = crashed.command(&[], &["--once"]);
+            command.env(FAILPOINT, format!("{name}=abort@{hit}"));
+            let status = command.stderr(Stdio::null()).status().unwrap();
+            assert_eq!(
+                status.signal(),
+                Some(6),
+                "{how} {name}@{hit} was reached: {status}"
+            );
+            assert!(outputs(&crashed) == expect, "{how} {name}@{hit}: after the crash");
+            let after = crashed.once();
+            assert_eq!(after.code, 0, "{}", after.stderr);
+            assert!(
+                outputs(&crashed) == expect,
+                "{how} {name}@{hit}: after the next run"
+            );
+            is_compressed(&crashed, ending);
+        }
+    }
+}
+
+/// A state from a backup: what it does not know stands in compressed files, and is not written again.
+#[test]
+fn f72_compressed_outputs_are_recognised_by_an_older_state() {
+    for (how, ending) in [("gzip", "gz"), ("zstd", "zst")] {
+        let mut host = rotating("raw");
+        compress(&mut host, how);
+        let mut writer = Writer::new(&host.audit(), 5);
+        let file = writer.create(&file_name(5, 0));
+        writer.append(&file, 120);
+        assert_eq!(host.once().code, 0);
+        copy_tree(&host.state(), &host.path("backup"));
+        writer.append(&file, 400);
+        for _ in 0..2 {
+            assert_eq!(host.once().code, 0);
+        }
+        is_compressed(&host, ending);
+        let before = outputs(&host);
+        fs::remove_dir_all(host.state()).unwrap();
+        copy_tree(&host.path("backup"), &host.state());
+        fs::set_permissions(host.state(), fs::Permissions::from_mode(0o700)).unwrap();
+        let run = host.once();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stderr.contains("stand there already"), "{}", run.stderr);
+        assert!(outputs(&host) == before, "{how}");
+        judge(&writer, &events(&before.concat())).is_exact();
+    }
+}
+
+/// While the agent runs, and as many are kept as without.
+#[test]
+fn rotated_outputs_are_compressed_behind_the_checkpoint() {
+    let mut host = rotating("raw");
+    host.sink = host.sink.replace("keep = 100000", "keep = 3");
+    compress(&mut host, "gzip");
+    let mut writer = Writer::new(&host.audit(), 5);
+    let file = writer.create(&file_name(5, 0));
+    let mut agent = host.start();
+    for _ in 0..6 {
+        writer.append(&file, 200);
+        let ready = || {
+            let all = names(&host);
+            let ending = |path: &PathBuf, ending: &str| path.to_string_lossy().ends_with(ending);
+            let compressed = all.iter().filter(|path| ending(path, ".gz")).count();
+            // The live one and the compressed ones: none is left plain, once all is stored.
+            compressed > 0 && compressed <= 3 && all.len() == compressed + 1
+        };
+        agent.until("all rotated outputs are compressed", ready);
+    }
+    assert_eq!(agent.stop(), 0);
 }
 
 /// The formats in which events may bear the time at which they were read: their ids tell what stands there.

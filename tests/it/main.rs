@@ -10,6 +10,7 @@ mod enrich;
 mod files;
 mod full;
 mod generator;
+mod quarantine;
 mod rig;
 mod service;
 mod simulator;

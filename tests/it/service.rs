@@ -2,8 +2,10 @@
 
 use crate::rig::{Agent, Host, SOON, Writer, file_name, judge, skipped};
 use confluence_audit_agent::clock;
+use confluence_audit_agent::quarantine::{self, Entry};
 use std::cell::RefCell;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -44,6 +46,14 @@ impl Manager {
             .iter()
             .filter(|text| text.starts_with(what))
             .count()
+    }
+
+    /// The newest message that begins like that.
+    fn last(&self, what: &str) -> String {
+        self.heard(what);
+        let heard = self.heard.borrow();
+        let mut found = heard.iter().rev().filter(|text| text.starts_with(what));
+        found.next().cloned().unwrap_or_default()
     }
 }
 
@@ -172,4 +182,31 @@ fn a_dead_mount_ends_the_process_for_the_next_to_see_more() {
     agent.until("it reads the new one", || host.delivered() == 30);
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
+}
+
+/// What waits for a person stands in the status, as long as it does.
+#[test]
+fn a_quarantine_is_told_until_it_is_empty() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 61);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    fs::create_dir_all(host.state()).unwrap();
+    fs::set_permissions(host.state(), fs::Permissions::from_mode(0o700)).unwrap();
+    let entries = [Entry::default(), Entry::default()];
+    quarantine::put(&host.state(), 1, &entries).unwrap();
+    let (manager, mut agent) = Manager::start(&host, 300, |_| {});
+    agent.until_said("events are in quarantine, refused by their server");
+    agent.until("the status tells it", || {
+        manager.heard("STATUS=following; 10 events delivered since the start; 2 events are in quarantine")
+            >= 1
+    });
+    let (path, _) = quarantine::files(&host.state()).unwrap().remove(0);
+    fs::remove_file(path).unwrap();
+    writer.append(&file, 1);
+    agent.until("and does not tell it any more", || {
+        let last = manager.last("STATUS=");
+        last == "STATUS=following; 11 events delivered since the start"
+    });
+    assert_eq!(agent.stop(), 0);
 }

@@ -9,6 +9,7 @@ use rustix::fs::Access;
 
 use super::{Report, access, files, format_name};
 use crate::config::{FileSinkConfig, FormatKind, SourceConfig};
+use crate::quarantine::Tally;
 
 /// The running agent holds a lock on this file of the state directory.
 const LOCK_FILE: &str = "lock";
@@ -74,6 +75,27 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
         ""
     };
     free_space(subject, dir, &format!("`{shown}`{running}"), report)
+}
+
+/// Events that wait there for a person. Of a directory that cannot be looked into the state has told already.
+pub fn quarantine(state_dir: &Path, report: &mut Report) -> io::Result<()> {
+    match Tally::default().count(state_dir) {
+        Ok(0) | Err(_) => Ok(()),
+        Ok(events) => {
+            let events = match events {
+                1 => "1 event is".to_owned(),
+                events => format!("{events} events are"),
+            };
+            let way_out = format!(
+                "see `{0} quarantine list`, then `{0} quarantine replay`",
+                crate::NAME
+            );
+            report.warning(
+                "quarantine",
+                format_args!("{events} kept that a server refuses; {way_out}"),
+            )
+        }
+    }
 }
 
 /// An agent that runs holds the lock; one that cannot be asked about is taken as not running.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::home;
+use crate::config::{Compression, home};
 
 const EXAMPLE: &str = include_str!("../../../packaging/confluence-audit-agent.toml");
 const NO_FILE: &str = "example.toml";
@@ -187,6 +187,7 @@ format = "raw"
 rotate_bytes = "14MiB"
 rotate_daily = false
 keep = 15
+compression = "zstd"
 "#;
     let config = parse(text).0;
     let secs = Duration::from_secs;
@@ -210,6 +211,7 @@ keep = 15
         rotate_bytes: 14 << 20,
         rotate_daily: false,
         keep: 15,
+        compression: Compression::Zstd,
     };
     assert_eq!(file.path_for("one"), PathBuf::from("/o/one.ndjson"));
     let expected = Config {

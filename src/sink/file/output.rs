@@ -2,8 +2,10 @@
 
 use super::super::Batch;
 use super::recover::end_of_last_line;
-use crate::config::FileSinkConfig;
+use super::shrink::{self, Shrinker};
+use crate::config::{Compression, FileSinkConfig};
 use crate::position::SinkMark;
+use crate::sink::compress;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -38,7 +40,7 @@ pub struct Sync {
     files: Vec<File>,
     /// Names changed: their directory too.
     directory: Option<File>,
-    /// Rotated files over the number to keep.
+    /// Rotated files over the number to keep, by the names that they had before they were compressed.
     surplus: Vec<PathBuf>,
 }
 
@@ -51,8 +53,12 @@ impl Sync {
             directory.sync_all()?;
         }
         for path in self.surplus {
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot remove a rotated output that is over the number to keep");
+            // In each form: it may be compressed at this moment.
+            for form in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                let path = shrink::with_ending(&path, form.ending());
+                if let Err(error) = shrink::remove(&path) {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove a rotated output that is over the number to keep");
+                }
             }
         }
         Ok(())
@@ -62,6 +68,11 @@ impl Sync {
 impl Output {
     pub fn path(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// Compresses rotated files, if that is configured.
+    pub(super) fn shrinker(&self) -> io::Result<Option<Shrinker>> {
+        Shrinker::start(&self.path, self.config.compression)
     }
 
     /// How long the file is with its last whole event.
@@ -283,7 +294,8 @@ fn rotated_name(path: &Path, now_ms: i64, generation: u64) -> PathBuf {
     name.into()
 }
 
-/// The rotated files of `path` with their generations, oldest first.
+/// The rotated files of `path` with their generations, oldest first. Where a crash has left one twice, its compressed form
+/// comes last.
 pub(super) fn rotated_files(path: &Path) -> Vec<(u64, PathBuf)> {
     let Some(base) = path.file_name().and_then(|name| name.to_str()) else {
         return Vec::new();
@@ -293,27 +305,35 @@ pub(super) fn rotated_files(path: &Path) -> Vec<(u64, PathBuf)> {
     };
     let mut out: Vec<(u64, PathBuf)> = entries
         .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let name = entry.file_name();
-            let (date, generation) = name
-                .to_str()?
-                .strip_prefix(base)?
-                .strip_prefix('.')?
-                .rsplit_once('.')?;
-            let dated = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-            let generation = generation
-                .parse()
-                .ok()
-                .filter(|_| dated && generation.len() >= 6)?;
-            Some((generation, entry.path()))
+            let path = entry.ok()?.path();
+            Some((generation_of(path.file_name()?.to_str()?, base)?, path))
         })
         .collect();
     out.sort();
     out
 }
 
+fn generation_of(name: &str, base: &str) -> Option<u64> {
+    let ending = compress::of_name(Path::new(name)).ending();
+    let (date, number) = name
+        .strip_suffix(ending)?
+        .strip_prefix(base)?
+        .strip_prefix('.')?
+        .rsplit_once('.')?;
+    let dated = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    number.parse().ok().filter(|_| dated && number.len() >= 6)
+}
+
+/// The rotated files over the number to keep, without the endings of compressed ones.
 fn surplus(path: &Path, keep: usize) -> Vec<PathBuf> {
-    let files = rotated_files(path);
-    let over = files.len().saturating_sub(keep);
-    files.into_iter().take(over).map(|(_, path)| path).collect()
+    let mut files: Vec<PathBuf> = rotated_files(path)
+        .into_iter()
+        .map(|(_, path)| match compress::of_name(&path) {
+            Compression::None => path,
+            _ => path.with_extension(""),
+        })
+        .collect();
+    files.dedup();
+    files.truncate(files.len().saturating_sub(keep));
+    files
 }

@@ -4,12 +4,14 @@
 //! gone by then, and those that already stand here are passed over by their ids. Only what is no whole event is cut off.
 
 use super::output::{Output, day, open, open_existing, parent, rotated_files};
-use crate::config::FileSinkConfig;
+use super::shrink::{reader, remove_parts};
+use crate::config::{Compression, FileSinkConfig};
 use crate::position::SinkMark;
 use crate::record::EventId;
+use crate::sink::compress;
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
 
@@ -59,17 +61,24 @@ impl Output {
             .create(parent(&path))?;
         let file = open(&path)?;
         let metadata = file.metadata()?;
-        let rotated = rotated_files(&path);
+        remove_parts(&path)?;
+        let mut rotated = rotated_files(&path);
+        // What a crash has left in both forms is read in the first.
+        rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
         let mut newest = Newest::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             let live_is_marked = is_of(&file, mark)?;
             generation = generation.max(mark.generation + u64::from(!live_is_marked));
-            for (_, rotated) in rotated
+            for (generation, rotated) in rotated
                 .iter()
                 .filter(|(generation, _)| *generation >= mark.generation)
             {
-                take_tail(&open_existing(rotated)?, rotated, mark, true, id_of, &mut newest)?;
+                let file = open_existing(rotated)?;
+                match compress::of_name(rotated) {
+                    Compression::None => take_tail(&file, rotated, mark, true, id_of, &mut newest)?,
+                    _ => take_compressed(&file, rotated, *generation, mark, id_of, &mut newest)?,
+                }
             }
             // After somebody else moved the output away this one may be ours or theirs: it is read, and not cut.
             let ours = live_is_marked
@@ -163,6 +172,29 @@ fn take_tail(
     }
     // What is kept counts as delivered from now on, so it must not depend on a page that is not on the disk.
     file.sync_all()
+}
+
+/// The same for one that was compressed, and so was whole and on the disk: a state from a backup is older than that.
+fn take_compressed(
+    file: &File,
+    path: &Path,
+    generation: u64,
+    mark: &SinkMark,
+    id_of: IdOf,
+    newest: &mut Newest,
+) -> io::Result<()> {
+    let mut reader = reader(file, path)?;
+    if generation == mark.generation {
+        io::copy(&mut (&mut reader).take(mark.length), &mut io::sink())?;
+    }
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        if let Some(id) = line.strip_suffix(b"\n").and_then(id_of) {
+            newest.add(id, IDS_MAX);
+        }
+        line.clear();
+    }
+    Ok(())
 }
 
 /// Passes over the next line, or over its beginning if that shows already that it is no event: how many bytes, and whether

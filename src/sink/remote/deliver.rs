@@ -122,7 +122,7 @@ impl<P: Peer> Delivery<'_, P> {
     fn set_aside(&self, left: &mut Left) -> Result<Vec<(Event, String)>, SinkError> {
         let (mut poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut left.refused)
             .into_iter()
-            .partition(|_| self.circuit.is_own_fault());
+            .partition(|_| self.settings.refusals_believed || self.circuit.is_own_fault());
         poison.append(&mut left.too_large);
         let Some((event, why)) = poison.first() else {
             return Ok(unproven);

@@ -87,6 +87,7 @@ fn settings() -> Settings {
         concurrency: 2,
         on_poison: OnPoison::Quarantine,
         once: false,
+        refusals_believed: false,
     }
 }
 

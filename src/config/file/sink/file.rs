@@ -6,7 +6,7 @@ use super::{GIB, KIB, absolute, set};
 use crate::config::checked::*;
 use crate::config::raw::{Found, Problems, Span, Table};
 
-pub const KEYS: [&str; 4] = ["path", "rotate_bytes", "rotate_daily", "keep"];
+pub const KEYS: [&str; 5] = ["path", "rotate_bytes", "rotate_daily", "keep", "compression"];
 
 const EXAMPLE: &str = "/var/log/confluence-audit-agent/events.ndjson";
 
@@ -30,6 +30,7 @@ pub fn table(
     );
     set(&mut file.rotate_daily, table.flag("rotate_daily", problems));
     set(&mut file.keep, table.count("keep", 1..=100_000, problems));
+    file.compression = super::remote::compression(table, file.compression, problems);
     path.map(|_| (file, span))
 }
 

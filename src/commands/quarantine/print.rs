@@ -1,0 +1,232 @@
+//! `list` and `show`.
+
+use super::{Failure, each, ended, events, open, tell, time, unknown};
+use crate::cli::Which;
+use crate::exit;
+use crate::quarantine::Entry;
+use crate::telemetry::escape::escape;
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// How much of a reason is listed; `show` has all of it.
+const WHY_CHARS_MAX: usize = 120;
+
+/// Prints a line for each event. The exit code.
+///
+/// # Errors
+/// Only those of `out`.
+pub fn list(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -> io::Result<u8> {
+    ended(list_all(state_dir, which, json, out))
+}
+
+fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -> Result<u8, Failure> {
+    let directory = match open(state_dir)? {
+        Ok(directory) => directory,
+        Err(code) => return Ok(code),
+    };
+    let (mut seen, mut sinks, mut damaged) = (HashSet::new(), BTreeMap::new(), 0);
+    if let Some(directory) = &directory {
+        damaged = each(directory, which, &mut |_, entry| {
+            let key = (entry.event_id(), entry.sink.clone(), entry.source.clone());
+            if !seen.insert(key) {
+                return Ok(());
+            }
+            match json {
+                true => write_json(&entry, out)?,
+                false if seen.len() == 1 => {
+                    writeln!(
+                        out,
+                        "{:<20}  {:<20}  {:<12}  {:<12}  {:<32}  WHY",
+                        "SET ASIDE", "HAPPENED", "SINK", "SOURCE", "ID"
+                    )?;
+                    write_line(&entry, out)?;
+                }
+                false => write_line(&entry, out)?,
+            }
+            *sinks.entry(entry.sink).or_insert(0) += 1;
+            Ok(())
+        })?;
+    }
+    if json {
+        return Ok(exit::OK);
+    }
+    let filtered = which.sink.is_some() || which.source.is_some() || !which.id.is_empty();
+    match (seen.is_empty(), filtered, damaged) {
+        (true, true, _) => writeln!(out, "no such event is in quarantine")?,
+        (true, false, 0) => writeln!(out, "the quarantine is empty")?,
+        (true, false, _) => writeln!(out, "no event in quarantine can be read")?,
+        (false, ..) => {
+            let sinks: Vec<String> = sinks
+                .iter()
+                .map(|(sink, count)| format!("{} {count}", escape(sink)))
+                .collect();
+            writeln!(out, "\n{}: {}", events(seen.len() as u64), sinks.join(", "))?;
+        }
+    }
+    Ok(exit::OK)
+}
+
+fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
+    let mut why: String = entry.why.chars().take(WHY_CHARS_MAX).collect();
+    if why.len() < entry.why.len() {
+        why.push('…');
+    }
+    writeln!(
+        out,
+        "{:<20}  {:<20}  {:<12}  {:<12}  {}  {}",
+        time(entry.at_ms),
+        time(entry.time_ms),
+        escape(&entry.sink),
+        escape(&entry.source),
+        entry.id,
+        escape(&why)
+    )
+}
+
+/// All of an entry but the event.
+fn write_json(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
+    let line = serde_json::json!({
+        "id": entry.id,
+        "sink": entry.sink,
+        "source": entry.source,
+        "format": entry.format,
+        "time_ms": entry.time_ms,
+        "at_ms": entry.at_ms,
+        "why": entry.why,
+        "event_bytes": entry.event.len(),
+    });
+    writeln!(out, "{line}")
+}
+
+/// Prints these events whole. The exit code.
+///
+/// # Errors
+/// Only those of `out`.
+pub fn show(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -> io::Result<u8> {
+    ended(show_all(state_dir, ids, raw, out))
+}
+
+fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -> Result<u8, Failure> {
+    let directory = match open(state_dir)? {
+        Ok(directory) => directory,
+        Err(code) => return Ok(code),
+    };
+    let which = Which {
+        id: ids.to_vec(),
+        ..Which::default()
+    };
+    let mut seen = HashSet::new();
+    if let Some(directory) = &directory {
+        each(directory, &which, &mut |place, entry| {
+            let key = (entry.id.clone(), entry.sink.clone(), entry.source.clone());
+            let first = seen.is_empty();
+            if !seen.insert(key) {
+                return Ok(());
+            }
+            if raw {
+                out.write_all(entry.event.as_bytes())?;
+                return Ok(out.write_all(b"\n")?);
+            }
+            if !first {
+                writeln!(out)?;
+            }
+            for (what, value) in [
+                ("id", entry.id.as_str()),
+                ("sink", &entry.sink),
+                ("source", &entry.source),
+                ("format", &entry.format),
+                ("happened", &time(entry.time_ms)),
+                ("set aside", &time(entry.at_ms)),
+                ("why", &entry.why),
+                ("file", &directory.path.join(place.name).to_string_lossy()),
+            ] {
+                writeln!(out, "{what:<10} {}", escape(value))?;
+            }
+            for line in pretty(&entry.event).lines() {
+                writeln!(out, "{}", escape(line))?;
+            }
+            Ok(())
+        })?;
+    }
+    if directory.is_none() {
+        tell("the quarantine is empty")?;
+    }
+    let code = unknown(ids, seen.iter().map(|(id, ..)| id.as_str()))?;
+    Ok(code.unwrap_or(exit::OK))
+}
+
+/// JSON over several lines, nothing changed but the space between its tokens. What is no JSON is left as it is.
+fn pretty(event: &str) -> String {
+    if serde_json::from_str::<serde::de::IgnoredAny>(event).is_err() {
+        return event.to_owned();
+    }
+    let mut out = String::with_capacity(event.len() * 2);
+    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
+    let mut chars = event.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(c) = chars.next() {
+        if in_text {
+            out.push(c);
+            in_text = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        match c {
+            '"' => (in_text, _) = (true, out.push(c)),
+            '{' | '[' => {
+                out.push(c);
+                while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                if let Some(close) = chars.next_if(|c| matches!(c, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_ascii_whitespace() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_spread_over_lines_and_not_changed() {
+        let event = r#"{"b":1.50,"a":{"x":[1,{"y":"z, \"{q}\\"}],"none":{}, "empty":[ ]},"long":12345678901234567890123}"#;
+        let expect = r#"{
+  "b": 1.50,
+  "a": {
+    "x": [
+      1,
+      {
+        "y": "z, \"{q}\\"
+      }
+    ],
+    "none": {},
+    "empty": []
+  },
+  "long": 12345678901234567890123
+}"#;
+        assert_eq!(pretty(event), expect);
+        let cef = "CEF:0|Atlassian|Confluence|8|1|a,b|3|msg={";
+        assert_eq!(pretty(cef), cef);
+    }
+}

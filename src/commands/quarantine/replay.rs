@@ -1,0 +1,256 @@
+//! `replay`.
+
+use super::index::Index;
+use super::{Failure, ended, events, open, tell, unknown};
+use crate::cli::{Options, QuarantineReplay};
+use crate::config::{self, Config, OnPoison, RemoteSinkConfig, SinkConfig, SinkKind};
+use crate::exit;
+use crate::record::EventId;
+use crate::sink::remote::{Refused, Settings};
+use crate::sink::{self, Batch, Message, Report, SinkError, Written};
+use crate::telemetry::{self, escape::escape};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{self, Write};
+use tokio::sync::mpsc::unbounded_channel;
+
+/// So much is sent between two looks at what has become of it: it bounds memory, and what a kill lets be sent twice.
+const ROUND_BYTES: u64 = 8 << 20;
+/// The reasons that are told; `list` has all.
+const REASONS_TOLD: usize = 20;
+/// Prints instead of sending.
+const STDOUT: &str = "stdout";
+
+/// Sends events again. The exit code.
+///
+/// # Errors
+/// Only those of `out`.
+pub fn replay(args: &QuarantineReplay, out: &mut impl Write) -> io::Result<u8> {
+    let options = Options {
+        config: args.config.clone(),
+        state: args.state.clone(),
+        ..Options::default()
+    };
+    let config = match config::load(&options) {
+        Ok(config) => config,
+        Err(errors) => {
+            writeln!(io::stderr(), "{errors}")?;
+            return Ok(exit::CONFIG);
+        }
+    };
+    let log = telemetry::log::init(&config.log);
+    let code = ended(replay_all(args, &config, out));
+    log.write_due();
+    code
+}
+
+fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) -> Result<u8, Failure> {
+    let directory = match open(&config.state_dir)? {
+        Ok(directory) => directory,
+        Err(code) => return Ok(code),
+    };
+    let Some(directory) = directory else {
+        if let Some(code) = unknown(&args.which.id, std::iter::empty())? {
+            return Ok(code);
+        }
+        tell("the quarantine is empty")?;
+        return Ok(exit::OK);
+    };
+    directory.lock()?;
+    let mut index = Index::of(&directory, &args.which)?;
+    let ids: Vec<String> = index
+        .groups
+        .iter()
+        .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
+        .collect();
+    if let Some(code) = unknown(&args.which.id, ids.iter().map(String::as_str))? {
+        return Ok(code);
+    }
+    let is_remote = |sink: &&SinkConfig| matches!(sink.kind, SinkKind::Remote(_));
+    let named_stdout = config
+        .sinks
+        .iter()
+        .filter(is_remote)
+        .any(|sink| sink.name == STDOUT);
+    if args.to.as_deref() == Some(STDOUT) && !named_stdout {
+        return print(&index, out);
+    }
+    let mut ways = Vec::new();
+    for group in 0..index.groups.len() {
+        match way(&index, group, args, config) {
+            Ok(way) => ways.push(way),
+            Err(why) => tell(&why)?,
+        }
+    }
+    // All or nothing: a name or format that is wrong is wrong before anything is sent.
+    if ways.len() < index.groups.len() {
+        return Ok(exit::CONFIG);
+    }
+    let (mut left, mut reasons) = (0, 0);
+    for (group, (sink, remote)) in ways.into_iter().enumerate() {
+        let sent = send(&mut index, group, sink, remote)?;
+        let (of, source) = (
+            index.groups[group].events.len() as u64,
+            &index.groups[group].source,
+        );
+        let kept = of - sent.delivered;
+        left += kept;
+        for (id, why) in sent.refused.iter().take(REASONS_TOLD - reasons) {
+            writeln!(out, "{id} is refused: {}", escape(why))?;
+            reasons += 1;
+        }
+        write!(
+            out,
+            "source {}, sink {}: delivered {}",
+            escape(source),
+            escape(sink),
+            events(sent.delivered)
+        )?;
+        match kept {
+            0 => writeln!(out)?,
+            kept => writeln!(out, ", {kept} stay in quarantine")?,
+        }
+        if let Some(why) = sent.stopped {
+            writeln!(
+                out,
+                "source {}, sink {}: {}",
+                escape(source),
+                escape(sink),
+                escape(&why)
+            )?;
+        }
+    }
+    if index.count() == 0 {
+        tell("there is nothing to send")?;
+    }
+    let damaged = args.which.id.is_empty() && index.damaged > 0;
+    Ok(match left == 0 && !damaged {
+        true => exit::OK,
+        false => exit::TRY_AGAIN,
+    })
+}
+
+/// The sink that a group goes to, or why there is none.
+fn way<'a>(
+    index: &Index,
+    group: usize,
+    args: &QuarantineReplay,
+    config: &'a Config,
+) -> Result<(&'a str, &'a RemoteSinkConfig), String> {
+    let group = &index.groups[group];
+    let name = args.to.as_ref().unwrap_or(&group.sink);
+    let Some(sink) = config.sinks.iter().find(|sink| sink.name == *name) else {
+        return Err(format!(
+            "there is no sink `{name}` in the configuration, to which {} would go; name another one with `--to`",
+            events(group.events.len() as u64)
+        ));
+    };
+    let SinkKind::Remote(remote) = &sink.kind else {
+        return Err(format!(
+            "sink `{name}` is no server: what it writes to is the running agent's alone; name another sink with `--to`, or \
+             print the events with `--to stdout`"
+        ));
+    };
+    let now = sink.format.as_str();
+    let others = group.events.iter().map(|item| index.format(item));
+    if let Some(other) = others
+        .into_iter()
+        .find(|format| *format != now)
+        .filter(|_| !args.force)
+    {
+        return Err(format!(
+            "sink `{name}` takes `format = \"{now}\"` and events of source `{}` are kept as `{other}`, as they were sent; \
+             `--force` sends them as they are",
+            group.source
+        ));
+    }
+    Ok((&sink.name, remote))
+}
+
+fn print(index: &Index, out: &mut impl Write) -> Result<u8, Failure> {
+    for item in index.groups.iter().flat_map(|group| &group.events) {
+        writeln!(out, "{}", index.entry(item)?.event)?;
+    }
+    tell(&format!(
+        "printed {}; all of them stay in quarantine until you drop them",
+        events(index.count())
+    ))?;
+    Ok(exit::OK)
+}
+
+#[derive(Default)]
+struct Sent {
+    delivered: u64,
+    refused: Vec<(EventId, String)>,
+    /// Why the rest was not tried.
+    stopped: Option<String>,
+}
+
+/// Sends a group's events, and removes after each round those that were delivered.
+fn send(index: &mut Index, group: usize, sink: &str, remote: &RemoteSinkConfig) -> Result<Sent, Failure> {
+    let settings = Settings {
+        sink: sink.to_owned(),
+        source: index.groups[group].source.clone(),
+        batch: remote.batch,
+        concurrency: remote.concurrency,
+        on_poison: OnPoison::Quarantine,
+        once: true,
+        refusals_believed: true,
+    };
+    let (mut sent, mut next) = (Sent::default(), 0);
+    while next < index.groups[group].events.len() && sent.stopped.is_none() {
+        let (messages, receiver) = unbounded_channel();
+        let mut bytes = 0;
+        while let Some(item) = index.groups[group].events.get(next) {
+            bytes += index.bytes(item);
+            // A receiver is there, so nothing is lost here.
+            let _ = messages.send(Message::Batch(batch(index, item, next as u64)?));
+            next += 1;
+            if bytes >= ROUND_BYTES {
+                break;
+            }
+        }
+        let _ = messages.send(Message::End);
+        let finals = RefCell::new(Vec::new());
+        let refused = RefCell::new(HashMap::new());
+        let report = |report: Report| {
+            if let Report::Final { number, .. } = report {
+                finals.borrow_mut().push(number as usize);
+            }
+        };
+        let keep = |events: &[Refused]| {
+            let events = events.iter().map(|event| (event.id, event.why.clone()));
+            refused.borrow_mut().extend(events);
+            Ok(())
+        };
+        let result = sink::deliver(remote.peer.clone(), settings.clone(), receiver, &report, &keep);
+        let refused = refused.into_inner();
+        let is_delivered = |at: &usize| !refused.contains_key(&index.groups[group].events[*at].id);
+        let delivered: Vec<usize> = finals.into_inner().into_iter().filter(is_delivered).collect();
+        index.remove(group, &delivered)?;
+        sent.delivered += delivered.len() as u64;
+        sent.refused.extend(refused);
+        sent.stopped = match result {
+            Ok(()) => None,
+            Err(SinkError::GaveUp { why }) => Some(why),
+            Err(error) => Some(telemetry::chain(&error)),
+        };
+    }
+    Ok(sent)
+}
+
+fn batch(index: &Index, item: &super::index::Item, number: u64) -> Result<Batch, Failure> {
+    let entry = index.entry(item)?;
+    let mut bytes = entry.event.into_bytes();
+    bytes.push(b'\n');
+    Ok(Batch {
+        number: Some(number),
+        events: vec![Written {
+            end: bytes.len() as u32,
+            id: item.id,
+            time_ms: entry.time_ms,
+        }],
+        bytes,
+        behind: false,
+    })
+}
