@@ -27,10 +27,10 @@ impl Scene {
         Scene { host, collector }
     }
 
-    /// One file for each range.
-    fn put(&self, ranges: &[std::ops::Range<u128>]) {
-        for (at, range) in ranges.iter().enumerate() {
-            let entries: Vec<Entry> = range.clone().map(entry).collect();
+    /// One file for each range of numbers.
+    fn put(&self, ranges: &[(u128, u128)]) {
+        for (at, (from, to)) in ranges.iter().enumerate() {
+            let entries: Vec<Entry> = (*from..*to).map(entry).collect();
             quarantine::put(&self.host.state(), 1_700_000_000_000 + at as i64, &entries).unwrap();
         }
     }
@@ -106,7 +106,7 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     let scene = Scene::new();
     let (code, out, _) = scene.call(&["list"]);
     assert_eq!((code, out.as_str()), (0, "the quarantine is empty\n"));
-    scene.put(&[0..3, 2..5]);
+    scene.put(&[(0, 3), (2, 5)]);
     let (code, out, err) = scene.call(&["list"]);
     assert_eq!((code, err.as_str()), (0, ""));
     let lines: Vec<&str> = out.lines().collect();
@@ -142,7 +142,7 @@ fn what_is_in_quarantine_is_listed_and_shown() {
 #[test]
 fn f48_poison_event_is_sent_again() {
     let scene = Scene::new();
-    scene.put(&[0..30, 20..50, 50..60]);
+    scene.put(&[(0, 30), (20, 50), (50, 60)]);
     scene.refuse(|number| number % 10 == 7 || number < 12);
     let (code, out, err) = scene.call(&["replay"]);
     assert_eq!(code, 75, "{err}");
@@ -191,7 +191,7 @@ fn f48_poison_event_is_sent_again() {
 #[test]
 fn a_server_that_refuses_the_agent_itself_leaves_everything_where_it_is() {
     let scene = Scene::new();
-    scene.put(&[0..5]);
+    scene.put(&[(0, 5)]);
     scene.collector.demand(Some("Bearer other"));
     let (code, out, _) = scene.call(&["replay"]);
     assert_eq!(code, 75);
@@ -218,7 +218,7 @@ fn f48_poison_event_kills_while_it_is_sent_again() {
     ] {
         for hit in 1..=hits {
             let scene = Scene::new();
-            scene.put(&[0..25, 15..40, 40..50]);
+            scene.put(&[(0, 25), (15, 40), (40, 50)]);
             let poison = random.below(15) as u128;
             // In each of the files one stays.
             scene.refuse(move |number| number % 15 == poison);
@@ -258,7 +258,7 @@ fn f48_poison_event_is_sent_again_while_the_agent_runs() {
     let scene = Scene::new();
     let mut writer = Writer::new(&scene.host.audit(), 48);
     let file = writer.create(&file_name(5, 0));
-    scene.put(&[0..40]);
+    scene.put(&[(0, 40)]);
     scene
         .collector
         .refuse(|sent| !sent.text.contains("1.50") && sent.id.ends_with('7'));
@@ -282,7 +282,7 @@ fn f48_poison_event_is_sent_again_while_the_agent_runs() {
 #[test]
 fn names_and_formats_that_are_wrong_are_told_before_anything_is_sent() {
     let scene = Scene::new();
-    scene.put(&[0..2]);
+    scene.put(&[(0, 2)]);
     let others = [
         Entry {
             sink: "former".into(),
@@ -311,7 +311,7 @@ fn names_and_formats_that_are_wrong_are_told_before_anything_is_sent() {
     // A file is the running agent's alone.
     let mut scene = scene;
     scene.host.remote = None;
-    scene.put(&[0..2]);
+    scene.put(&[(0, 2)]);
     let (code, _, err) = scene.call(&["replay"]);
     assert_eq!(code, 78);
     assert!(
@@ -323,7 +323,7 @@ fn names_and_formats_that_are_wrong_are_told_before_anything_is_sent() {
 #[test]
 fn what_is_dropped_is_named_first_and_written_down() {
     let scene = Scene::new();
-    scene.put(&[0..5, 4..8]);
+    scene.put(&[(0, 5), (4, 8)]);
     let (code, out, err) = scene.call(&["drop", "--all"]);
     assert_eq!(code, 64, "{out}");
     assert!(err.contains("--yes"), "{err}");
@@ -354,7 +354,7 @@ fn what_is_dropped_is_named_first_and_written_down() {
 #[test]
 fn damage_is_told_and_kept() {
     let scene = Scene::new();
-    scene.put(&[0..3]);
+    scene.put(&[(0, 3)]);
     let dir = scene.host.state().join("quarantine");
     let whole = fs::read(&quarantine::files(&scene.host.state()).unwrap()[0].0).unwrap();
     let torn = dir.join("1700000000009-local-\u{1b}[2J\n.ndjson");
@@ -384,7 +384,7 @@ fn damage_is_told_and_kept() {
 #[test]
 fn one_command_changes_it_at_a_time() {
     let scene = Scene::new();
-    scene.put(&[0..3]);
+    scene.put(&[(0, 3)]);
     let held = Directory::open(&scene.host.state()).unwrap().unwrap();
     held.lock().unwrap();
     for words in [&["replay"][..], &["drop", "--all", "--yes"]] {
@@ -402,7 +402,7 @@ fn one_command_changes_it_at_a_time() {
 fn root_leaves_files_to_their_owner_and_others_are_sent_to_sudo() {
     const AGENT: u32 = 4711;
     let scene = Scene::new();
-    scene.put(&[0..3]);
+    scene.put(&[(0, 3)]);
     if !rustix::process::geteuid().is_root() {
         crate::rig::skipped("only root can make files another user's");
         return;
@@ -447,7 +447,7 @@ fn a_quarantine_that_is_not_empty_is_told() {
     writer.append(&file, 1);
     let run = scene.host.once();
     assert_eq!(run.code, 0, "{}", run.stderr);
-    scene.put(&[0..3]);
+    scene.put(&[(0, 3)]);
     let run = |words: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
             .args(words)
