@@ -85,7 +85,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         let api = api.map(|config| Api::new(&source.name, config.clone(), state.api));
         let recent = api.is_some().then(|| Recent::new(state.ids.clone()));
         let beside = (api.is_some() && source.files.is_some())
-            .then(|| OfFiles::new(state.node.clone(), source.fallback.all_nodes));
+            .then(|| OfFiles::new(state.node.clone(), source.fallback.all_nodes, &state.ids));
         let stage = Stage::new(number, lanes, ids, common.commits.clone(), recent, beside);
         let read = match (&source.files, api) {
             (Some(files), api) => {

@@ -30,6 +30,7 @@ pub struct Fallback {
     due: Instant,
     missing: u64,
     once: bool,
+    begun: Instant,
 }
 
 impl Fallback {
@@ -76,6 +77,7 @@ impl Fallback {
             due: clock::monotonic(),
             missing: 0,
             once,
+            begun: clock::monotonic(),
         })
     }
 
@@ -83,7 +85,7 @@ impl Fallback {
     /// the files since the last turn.
     pub fn turn(&mut self, files: &Files, growing: bool, stage: &mut Stage) -> Instant {
         if let Ok((api, step)) = self.answers.try_recv() {
-            self.take(api, step, stage);
+            self.take(api, step, files, stage);
         }
         let now = clock::monotonic();
         let seen = Seen {
@@ -103,10 +105,11 @@ impl Fallback {
         let may_ask = by_api || files.caught_up();
         if let Some(mut api) = self.api.take() {
             self.set_pace(&mut api, by_api);
-            if let Some(begin_ms) = stage.newest_of_files_ms() {
-                api.begin_at(begin_ms);
+            if may_ask && let Some((oldest_ms, newest_ms)) = stage.known_ms() {
+                api.begin_between(oldest_ms, newest_ms);
+                stage.hand_over(api.progress());
             }
-            if let Some(to_ms) = stage.take_ids_incomplete_to() {
+            if let Some(to_ms) = stage.ids_incomplete_to() {
                 api.cannot_compare_to(to_ms);
             }
             if may_ask && now >= self.due {
@@ -132,7 +135,7 @@ impl Fallback {
         }
     }
 
-    fn take(&mut self, mut api: Box<Api>, step: Step, stage: &mut Stage) {
+    fn take(&mut self, mut api: Box<Api>, step: Step, files: &Files, stage: &mut Stage) {
         match step {
             Step::Again => self.due = clock::monotonic(),
             Step::Wait(until) => self.due = until,
@@ -143,7 +146,7 @@ impl Fallback {
                     brought += u64::from(stage.take_row(page.row(row), &mut api));
                 }
                 api.page_read(page, now());
-                stage.prune_ids(&mut api);
+                stage.prune_ids(&mut api, files.caught_up());
                 if !self.state.is_api() {
                     self.missing += brought;
                 }
@@ -183,6 +186,12 @@ impl Fallback {
         let occasion = at_ms.to_string();
         stage.tell(&Notice::new(SOURCE_SWITCHED, &self.source, &occasion, at_ms, why));
         stage.hand_over(Default::default());
+    }
+
+    /// Whether the API has told again what this process found delivered and not checkpointed, as far as it came from there.
+    pub fn has_told_again(&self) -> bool {
+        let api = self.api.as_ref();
+        api.is_some_and(|api| api.has_asked_to(self.begun, now()))
     }
 
     /// Whether, with `once`, the API has nothing more to say.

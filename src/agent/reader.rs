@@ -89,7 +89,8 @@ impl Reader {
                     self.gate.rest(now + COALESCE);
                 }
                 Turn::Idle => {
-                    if self.files.caught_up() {
+                    let told_again = self.fallback.as_ref().is_none_or(Fallback::has_told_again);
+                    if self.files.caught_up() && told_again {
                         stage.forget_standing();
                     }
                     self.gate.sleep(until);

@@ -75,6 +75,10 @@ pub struct Api {
     saved_cursor: Option<ApiCursor>,
     /// An answer with rows, or with none, has come.
     begun: bool,
+    /// Where to begin does not depend on the server's clock.
+    begin_is_sure: bool,
+    /// The end of the last poll that reached it.
+    asked_to_ms: Option<i64>,
     reading: Option<Reading>,
     clock: ServerClock,
     own: Own,
@@ -118,6 +122,8 @@ impl Api {
             windows: Windows::new(cursor),
             saved_cursor: cursor,
             begun: false,
+            begin_is_sure: false,
+            asked_to_ms: None,
             reading: None,
             clock: ServerClock::default(),
             own: Own::new(user),
@@ -207,10 +213,15 @@ impl Api {
         (self.interval, self.behind) = (interval, behind);
     }
 
-    /// Where a source begins that never asked: nothing before is wanted.
-    pub fn begin_at(&mut self, at_ms: i64) {
+    /// Where a source begins that never asked, and whose files brought events of this time: with them, so that a hole among
+    /// them is found, but no further back than any poll looks.
+    pub fn begin_between(&mut self, oldest_ms: i64, newest_ms: i64) {
         if self.windows.cursor.is_none() {
-            self.config.start = Start::At(at_ms);
+            let kept_ms = self.kept().as_millis() as i64;
+            let begin_ms = oldest_ms.max(newest_ms.saturating_sub(kept_ms));
+            self.windows.begin(begin_ms);
+            self.config.start = Start::At(begin_ms);
+            self.begin_is_sure = true;
         }
     }
 
@@ -369,6 +380,9 @@ impl Api {
                 .take()
                 .map(|reading| reading.window)
                 .unwrap_or_default();
+            if window.live {
+                self.asked_to_ms = Some(window.to_ms);
+            }
             let past_ms = self.clock.bounds_ms(now).1;
             self.windows
                 .finish(&window, past_ms - self.behind.as_millis() as i64);
@@ -428,12 +442,19 @@ impl Api {
             .cursor
             .filter(|cursor| self.saved_cursor != Some(*cursor));
         // Before the first answer the server's clock is not known, and where to begin may still change.
-        let api = cursor.filter(|_| self.begun);
+        let api = cursor.filter(|_| self.begun || self.begin_is_sure);
         self.saved_cursor = api.or(self.saved_cursor);
         Progress {
             api,
             ..Progress::default()
         }
+    }
+
+    /// Whether a poll has reached what was the present at `begun`.
+    pub fn has_asked_to(&self, begun: Instant, now: Now) -> bool {
+        let since_ms = now.monotonic.saturating_duration_since(begun).as_millis() as i64;
+        let begun_ms = self.clock.present_ms(now) - since_ms;
+        self.asked_to_ms.is_some_and(|to_ms| to_ms >= begun_ms)
     }
 
     /// Whether the last poll has reached the present.

@@ -31,7 +31,9 @@ impl Output {
     }
 
     pub fn read(&mut self) {
-        let Ok(mut file) = File::open(&self.path) else { return };
+        let Ok(mut file) = File::open(&self.path) else {
+            return;
+        };
         let mut text = String::new();
         file.seek(SeekFrom::Start(self.offset)).unwrap();
         file.read_to_string(&mut text).unwrap();
@@ -86,9 +88,16 @@ pub fn judge(world: &World, events: u64) {
     }
     // What a killed agent said last may not have reached the stream. The log sums up what repeats.
     let switches = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
-    let told = output.notices.iter().filter(|(action, _)| action == "agent.source.switched");
+    let told = output
+        .notices
+        .iter()
+        .filter(|(action, _)| action == "agent.source.switched");
     let told: Vec<&str> = told.map(|(_, message)| message.as_str()).collect();
-    for what in ["is read instead of", "is read beside", "can be read again and grow"] {
+    for what in [
+        "is read instead of",
+        "is read beside",
+        "can be read again and grow",
+    ] {
         let (in_log, in_stream) = (
             switches(&log, what),
             told.iter().filter(|message| message.contains(what)).count(),
