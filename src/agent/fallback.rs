@@ -9,6 +9,7 @@ use super::stage::Stage;
 use crate::clock;
 use crate::config::FallbackConfig;
 use crate::notice::{Notice, SOURCE_SWITCHED};
+use crate::position::{Progress, WayIn};
 use crate::source::api::{Api, Step};
 use crate::source::failover::{Cause, Patience, Seen, State, Switch};
 use crate::source::files::Files;
@@ -31,6 +32,7 @@ pub struct Fallback {
     missing: u64,
     once: bool,
     begun: Instant,
+    gate: Arc<Gate>,
 }
 
 impl Fallback {
@@ -40,11 +42,15 @@ impl Fallback {
         poll_interval: Duration,
         mut api: Api,
         gate: Arc<Gate>,
+        way: Option<WayIn>,
         once: bool,
     ) -> io::Result<Fallback> {
         let (ask, asked) = channel::<Box<Api>>();
         let (answer, answers) = channel();
         api.set_pace(config.probe_interval, config.silent_after);
+        let state = State::resumed(way.as_ref().and_then(|way| way.api));
+        gate.tell(way.filter(|_| state.is_api()).map(|way| way.why));
+        let woken = gate.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -55,7 +61,7 @@ impl Fallback {
                     let step = runtime.block_on(async {
                         tokio::select! {
                             biased;
-                            () = gate.stop_asked() => None,
+                            () = woken.stop_asked() => None,
                             step = api.step(&now) => Some(step),
                         }
                     });
@@ -63,14 +69,14 @@ impl Fallback {
                     if answer.send((api, step)).is_err() {
                         break;
                     }
-                    gate.wake(false);
+                    woken.wake(false);
                 }
             })?;
         Ok(Fallback {
             source: source.to_owned(),
             config,
             poll_interval,
-            state: State::default(),
+            state,
             api: Some(Box::new(api)),
             ask,
             answers,
@@ -78,6 +84,7 @@ impl Fallback {
             missing: 0,
             once,
             begun: clock::monotonic(),
+            gate,
         })
     }
 
@@ -184,8 +191,21 @@ impl Fallback {
             Switch::ToApi(_) => tracing::warn!(source = self.source, "{why}"),
         }
         let occasion = at_ms.to_string();
-        stage.tell(&Notice::new(SOURCE_SWITCHED, &self.source, &occasion, at_ms, why));
-        stage.hand_over(Default::default());
+        let notice = Notice::new(SOURCE_SWITCHED, &self.source, &occasion, at_ms, why.clone());
+        stage.tell(&notice);
+        let api = match switch {
+            Switch::ToApi(cause) => Some(cause),
+            Switch::ToFiles => None,
+        };
+        self.gate.tell(api.map(|_| why.clone()));
+        stage.hand_over(Progress {
+            way: Some(WayIn {
+                api,
+                since_ms: at_ms,
+                why,
+            }),
+            ..Progress::default()
+        });
     }
 
     /// Whether the API has told again what this process found delivered and not checkpointed, as far as it came from there.

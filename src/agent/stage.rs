@@ -53,6 +53,8 @@ pub struct OfFiles {
     /// Take the events of all nodes nevertheless.
     all_nodes: bool,
     node_changed: bool,
+    /// That the node is not known has been said.
+    node_missed: bool,
     /// Ids of events up to then had to be forgotten.
     ids_incomplete_to: Option<i64>,
 }
@@ -185,7 +187,7 @@ impl Stage {
             Parsed::Unreadable { .. } => (None, false),
         };
         let id = self.ids.id(&parsed);
-        if let (Parsed::Record(record), Some(files)) = (&parsed, &self.files)
+        if let (Parsed::Record(record), Some(files)) = (&parsed, &mut self.files)
             && files.is_of_another_node(record)
         {
             api.count(id, time_ms);
@@ -285,11 +287,12 @@ impl Stage {
 impl OfFiles {
     /// `ids` are those of the checkpoint.
     pub fn new(node: Option<String>, all_nodes: bool, ids: &[IdChunk]) -> OfFiles {
-        let newest_ms = || ids.iter().map(|chunk| chunk.newest_ms);
+        let oldest_ms = ids.iter().map(|chunk| chunk.oldest_ms).min();
+        let newest_ms = ids.iter().map(|chunk| chunk.newest_ms).max();
         OfFiles {
             node,
             all_nodes,
-            known_ms: newest_ms().min().zip(newest_ms().max()),
+            known_ms: oldest_ms.zip(newest_ms),
             ..OfFiles::default()
         }
     }
@@ -306,8 +309,16 @@ impl OfFiles {
         }
     }
 
-    fn is_of_another_node(&self, record: &Record) -> bool {
+    fn is_of_another_node(&mut self, record: &Record) -> bool {
         match (&self.node, record.node.text()) {
+            (None, Some(_)) if !self.all_nodes => {
+                if !std::mem::replace(&mut self.node_missed, true) {
+                    tracing::warn!(
+                        "no audit file has told yet which node of the cluster this is, so the events of all nodes are taken from the API"
+                    );
+                }
+                false
+            }
             (Some(own), Some(node)) => !self.all_nodes && !node.is(own),
             _ => false,
         }

@@ -48,6 +48,7 @@ impl Recent {
         match self.chunks.last_mut() {
             Some(open) if open.ids.len() < CHUNK_IDS_MAX => {
                 open.ids.push(id);
+                open.oldest_ms = open.oldest_ms.min(at_ms);
                 open.newest_ms = open.newest_ms.max(at_ms);
                 self.changed.insert(open.key);
             }
@@ -57,6 +58,7 @@ impl Recent {
                 ids.push(id);
                 self.chunks.push(IdChunk {
                     key: self.next_key,
+                    oldest_ms: at_ms,
                     newest_ms: at_ms,
                     ids,
                 });

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod cloud_id;
+pub mod coverage;
 mod expiry;
 mod faults;
 mod own;
@@ -19,7 +20,7 @@ pub mod window;
 use crate::config::{ApiConfig, Auth, Product, Start};
 use crate::http::{Answer, Client, HttpError};
 use crate::notice::Notice;
-use crate::position::{ApiCursor, Progress};
+use crate::position::{ApiCursor, Coverage, Progress};
 use crate::record::{EventId, Record};
 use crate::source::recent::Recent;
 use answer::Class;
@@ -100,6 +101,10 @@ pub struct Api {
     /// To the present, in this poll.
     way: Option<Way>,
     next_expiry: Option<Instant>,
+    next_coverage: Option<Instant>,
+    /// As it was last seen.
+    coverage: Option<Coverage>,
+    coverage_changed: bool,
     notices: Vec<Notice>,
     total: ApiTotal,
 }
@@ -140,6 +145,9 @@ impl Api {
             health: None,
             way: None,
             next_expiry: None,
+            next_coverage: None,
+            coverage: None,
+            coverage_changed: false,
             notices: Vec::new(),
             total: ApiTotal {
                 url: config.http.base.to_string(),
@@ -162,6 +170,9 @@ impl Api {
         if self.reading.is_none() {
             if self.begun && self.expiry_due(begun) {
                 self.look_at_expiry(begun).await;
+            }
+            if self.begun && self.coverage_due(begun) {
+                self.look_at_coverage(begun).await;
             }
             if !self.windows.polling() {
                 if let Some(at) = self.next_poll.filter(|at| begun.monotonic < *at) {
@@ -444,8 +455,11 @@ impl Api {
         // Before the first answer the server's clock is not known, and where to begin may still change.
         let api = cursor.filter(|_| self.begun || self.begin_is_sure);
         self.saved_cursor = api.or(self.saved_cursor);
+        let coverage = self.coverage.clone().filter(|_| self.coverage_changed);
+        self.coverage_changed = false;
         Progress {
             api,
+            coverage,
             ..Progress::default()
         }
     }
