@@ -154,6 +154,12 @@ impl Reader {
                     "what follows byte {from} of the audit file `{path}` was not delivered, if anything did: {reason}"
                 )
             };
+            let filled = if self.fallback.is_some() {
+                "; the audit API is asked for what it held"
+            } else {
+                ""
+            };
+            let message = message + filled;
             let occasion = format!("{path} {from} {to} {at_ms}");
             stage.tell(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
         }
