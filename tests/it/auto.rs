@@ -393,3 +393,54 @@ fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
         repeated.last()
     );
 }
+
+/// A kill before the first answer of the API: where to begin is known by then, and what only the API has is not passed over.
+#[test]
+fn f45_killed_before_the_api_ever_answered() {
+    let (sim, host) = confluence(host);
+    sim.disconnect();
+    let mut agent = host.start();
+    happen(&sim, 0..20);
+    agent.until("the files are read", || has(&host, 0..20));
+    agent.until_said("cannot reach");
+    agent.kill();
+    sim.files("", |files, _| files.silent = true);
+    happen(&sim, 20..40);
+    sim.files("", |files, _| files.silent = false);
+    happen(&sim, 40..50);
+    sim.reconnect().unwrap();
+    let mut agent = host.start();
+    agent.until("the hole is filled", || has(&host, 0..50));
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, 50);
+}
+
+/// A kill between delivery and checkpoint, of events that came by the API: they stand in the output, and are recognised however
+/// late the API tells them again.
+#[test]
+fn f45_killed_between_delivery_and_checkpoint() {
+    let (sim, mut host) = confluence(host);
+    host.root = "checkpoint_interval = \"60s\"\n".into();
+    let mut agent = host.start();
+    happen(&sim, 0..10);
+    agent.until("the files are read", || has(&host, 0..10));
+    sim.files("", |files, _| files.silent = true);
+    happen(&sim, 10..30);
+    agent.until("the API brings what the files do not", || has(&host, 0..30));
+    agent.kill();
+    sim.disconnect();
+    sim.files("", |files, _| files.silent = false);
+    let mut agent = host.start();
+    agent.until_said("stand there already");
+    agent.until_said("cannot reach");
+    happen(&sim, 30..40);
+    agent.until("the files are read", || has(&host, 0..40));
+    sim.reconnect().unwrap();
+    happen(&sim, 40..45);
+    for number in 45..50 {
+        sim.insert(Row::data_center(clock::now_ms(), number).database_only());
+    }
+    agent.until("the API is asked again", || has(&host, 0..50));
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, 50);
+}
