@@ -123,7 +123,8 @@ fn drain(dir: &Path, beside: Beside, sim: &Sim, count: usize) -> Result<Taken> {
         events += Events::at(file?.path()).count()?;
     }
     if events != count {
-        return Err(format!("{events} events of {count} lines").into());
+        let said = fs::read_to_string(dir.join("stderr"))?;
+        return Err(format!("{events} events of {count} lines; the agent said {said}").into());
     }
     fs::remove_dir_all(&out)?;
     fs::remove_dir_all(dir.join("state"))?;

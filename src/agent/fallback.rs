@@ -88,11 +88,11 @@ impl Fallback {
         })
     }
 
-    /// Takes what came, switches if need be, and asks on. Returns when to look again at the latest. `growing`: events came from
-    /// the files since the last turn.
-    pub fn turn(&mut self, files: &Files, growing: bool, stage: &mut Stage) -> Instant {
+    /// Takes what came, switches if need be, and asks on. Returns when to look again at the latest. `read`: the files that
+    /// are there have been read to their ends. `growing`: events came from them since the last turn.
+    pub fn turn(&mut self, files: &Files, read: bool, growing: bool, stage: &mut Stage) -> Instant {
         if let Ok((api, step)) = self.answers.try_recv() {
-            self.take(api, step, files, stage);
+            self.take(api, step, read, stage);
         }
         let now = clock::monotonic();
         let seen = Seen {
@@ -109,7 +109,7 @@ impl Fallback {
         }
         let by_api = self.state.is_api() || self.once && seen.unusable;
         // What the files still have to bring is not missing.
-        let may_ask = by_api || files.caught_up();
+        let may_ask = by_api || read;
         if let Some(mut api) = self.api.take() {
             self.set_pace(&mut api, by_api);
             if may_ask && let Some((oldest_ms, newest_ms)) = stage.known_ms() {
@@ -142,7 +142,7 @@ impl Fallback {
         }
     }
 
-    fn take(&mut self, mut api: Box<Api>, step: Step, files: &Files, stage: &mut Stage) {
+    fn take(&mut self, mut api: Box<Api>, step: Step, read: bool, stage: &mut Stage) {
         match step {
             Step::Again => self.due = clock::monotonic(),
             Step::Wait(until) => self.due = until,
@@ -153,7 +153,7 @@ impl Fallback {
                     brought += u64::from(stage.take_row(page.row(row), &mut api));
                 }
                 api.page_read(page, now());
-                stage.prune_ids(&mut api, files.caught_up());
+                stage.prune_ids(&mut api, read);
                 if !self.state.is_api() {
                     self.missing += brought;
                 }

@@ -71,10 +71,12 @@ impl Reader {
             let growing = came > 0 || stage.known > known;
             known = stage.known;
             self.hand_over(&mut stage);
+            // While a file is open and has more, its rest is a backlog and no hole.
+            let read = turn != Turn::More && self.files.caught_up();
             let look = self
                 .fallback
                 .as_mut()
-                .map(|fallback| fallback.turn(&self.files, growing, &mut stage));
+                .map(|fallback| fallback.turn(&self.files, read, growing, &mut stage));
             let until = look.map_or(next_sweep, |look| look.min(next_sweep));
             self.gate.turn(self.health());
             match turn {

@@ -444,3 +444,21 @@ fn f45_killed_between_delivery_and_checkpoint() {
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     once_each(&host, 50);
 }
+
+/// A backlog in a file that is being read is no hole, although the API has it all already.
+#[test]
+fn f75_a_backlog_is_no_hole() {
+    const EVENTS: u64 = 5_000;
+    let (sim, host) = confluence(host);
+    let then_ms = clock::now_ms() - 60_000;
+    sim.insert_all((0..EVENTS).map(|number| Row::data_center(then_ms + number as i64, number)));
+    let mut agent = host.start();
+    agent.until("the backlog is read", || host.delivered() as u64 >= EVENTS);
+    let asked = sim.audit_request_count();
+    agent.until("the API has been compared with it", || {
+        sim.audit_request_count() > asked + EVENTS / 1_000
+    });
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, EVENTS);
+    assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+}
