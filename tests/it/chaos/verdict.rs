@@ -1,7 +1,7 @@
 //! What was delivered, against what happened.
 
 use super::world::World;
-use crate::simulator::sim::shapes::number_in;
+use crate::simulator::sim::shapes::{number_in, numbered_entity, numbered_line};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// An output in the raw format, read on from where it was left.
 pub struct Output {
     path: PathBuf,
+    times_ms: Vec<i64>,
     offset: u64,
     /// How often each numbered event stands in it.
     pub numbers: BTreeMap<u64, usize>,
@@ -20,9 +21,11 @@ pub struct Output {
 }
 
 impl Output {
-    pub fn new(path: &Path) -> Output {
+    /// `times_ms`: when each event happened.
+    pub fn new(path: &Path, times_ms: &[i64]) -> Output {
         Output {
             path: path.to_owned(),
+            times_ms: times_ms.to_vec(),
             offset: 0,
             numbers: BTreeMap::new(),
             ids: HashMap::new(),
@@ -42,6 +45,15 @@ impl Output {
         text[..whole].lines().for_each(|line| self.take(line));
     }
 
+    /// What is left of a line in a cut file and what is appended to it may happen to be one record: none that was written.
+    fn is_whole(&self, number: u64, rest: &str) -> bool {
+        let written = |text: String| text.strip_prefix('{') == Some(rest);
+        let time_ms = self.times_ms.get(number as usize);
+        time_ms.is_some_and(|time_ms| {
+            written(numbered_line(number, *time_ms)) || written(numbered_entity(number, *time_ms))
+        })
+    }
+
     fn take(&mut self, line: &str) {
         let (id, rest) = line
             .strip_prefix("{\"event_id\":\"")
@@ -52,8 +64,8 @@ impl Output {
             let notice: serde_json::Value = serde_json::from_str(line).unwrap();
             let text = |name: &str| notice["agent"][name].as_str().unwrap().to_owned();
             self.notices.push((text("action"), text("message")));
-        } else if !rest.starts_with("\"error\":")
-            && let Some(number) = number_in(rest)
+        } else if let Some(number) = number_in(rest)
+            && self.is_whole(number, rest)
         {
             *self.numbers.entry(number).or_default() += 1;
         }
@@ -61,7 +73,7 @@ impl Output {
 }
 
 pub fn judge(world: &World, events: u64) {
-    let mut output = Output::new(&world.host.output());
+    let mut output = Output::new(&world.host.output(), &world.times_ms);
     output.read();
     let wrong: Vec<(u64, usize)> = (0..events)
         .map(|number| (number, output.numbers.get(&number).copied().unwrap_or(0)))

@@ -28,6 +28,8 @@ pub struct World {
     /// What was done, for whoever has to find out.
     pub script: Vec<String>,
     pub written: u64,
+    /// When each event happened, by its number.
+    pub times_ms: Vec<i64>,
     pub now: Wrong,
 }
 
@@ -79,6 +81,7 @@ impl World {
             runs: 0,
             script: Vec::new(),
             written: 0,
+            times_ms: Vec::new(),
             now: Wrong::default(),
         };
         world.give_token(ADMIN_TOKEN);
@@ -92,8 +95,11 @@ impl World {
 
     pub fn happen(&mut self, numbers: Range<u64>) {
         self.written = numbers.end;
-        self.sim
-            .insert_all(numbers.map(|number| Row::data_center(clock::now_ms(), number)));
+        let rows: Vec<Row> = numbers
+            .map(|number| Row::data_center(clock::now_ms(), number))
+            .collect();
+        self.times_ms.extend(rows.iter().map(|row| row.time_ms));
+        self.sim.insert_all(rows);
     }
 
     pub fn did(&mut self, what: String) {
@@ -139,7 +145,7 @@ impl World {
     }
 
     pub fn until_delivered(&mut self, events: u64) {
-        let mut output = super::verdict::Output::new(&self.host.output());
+        let mut output = super::verdict::Output::new(&self.host.output(), &self.times_ms);
         let found = |output: &mut super::verdict::Output| {
             output.read();
             output.numbers.len() as u64 >= events
