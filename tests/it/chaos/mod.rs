@@ -76,8 +76,9 @@ fn one(seed: u64) {
         world.happen(number..number + BATCH);
         let step_of = |number| number * STEPS / EVENTS;
         if number == 0 {
-            // What is destroyed before the agent has ever read is nobody's to deliver.
+            // What is destroyed before the agent has ever read and checkpointed is nobody's to deliver.
             world.until_delivered(BATCH);
+            world.restart();
             next_batch = clock::monotonic();
         } else if step_of(number + BATCH) > step_of(number) {
             world.step();

@@ -166,6 +166,13 @@ impl World {
         }
     }
 
+    /// After an orderly stop all that was delivered is checkpointed.
+    pub fn restart(&mut self) {
+        let mut agent = self.agent.take().expect("an agent that runs");
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        self.start();
+    }
+
     /// Stops the agent, and lets another look for what is left: nothing.
     pub fn end(&mut self) {
         let mut agent = self.agent.take().expect("an agent that runs");
