@@ -165,7 +165,7 @@ impl World {
             None if self.now.away => {}
             None => {
                 if let Ok(metadata) = path.metadata() {
-                    fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+                    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
                     self.did(format!("forbid {}", path.display()));
                     self.now.forbidden = Some((path, metadata.permissions().mode()));
                 }
