@@ -16,6 +16,7 @@ mod lines;
 mod sim;
 
 mod agent;
+mod auto;
 mod backfill;
 mod drain;
 mod formats;
@@ -41,6 +42,7 @@ fn main() {
         ("latency", latency::measure),
         ("startup", startup::measure),
         ("backfill", backfill::measure),
+        ("auto", auto::measure),
     ];
     println!("{:<58} {:>22} {:>22}", "what", "measured", "target");
     for (name, measure) in groups {

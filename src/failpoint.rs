@@ -31,6 +31,24 @@ pub fn hit(name: &str) {
 #[inline(always)]
 pub fn hit(_name: &str) {}
 
+/// A limit that a debug build may be told to lower, so that a test reaches it: `CONFLUENCE_AUDIT_AGENT_LIMIT="ids_max=2000"`.
+#[cfg(debug_assertions)]
+pub fn limit(name: &str, limit: usize) -> usize {
+    let told = std::env::var("CONFLUENCE_AUDIT_AGENT_LIMIT").unwrap_or_default();
+    let lower = told
+        .split_once('=')
+        .filter(|(told, _)| *told == name)
+        .and_then(|(_, limit)| limit.parse().ok());
+    lower.unwrap_or(limit)
+}
+
+/// A limit that a debug build may be told to lower, so that a test reaches it.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn limit(_name: &str, limit: usize) -> usize {
+    limit
+}
+
 #[cfg(debug_assertions)]
 #[derive(Debug, PartialEq)]
 enum Action {

@@ -20,6 +20,9 @@ pub const SOURCE_SWITCHED: &str = "agent.source.switched";
 /// An audit file was truncated or rewritten where it had been read already.
 pub const FILE_TAMPERED: &str = "agent.file.tampered";
 
+/// Confluence audits an area less closely than before.
+pub const COVERAGE_LOWERED: &str = "agent.coverage.lowered";
+
 /// Bytes of audit files that were never delivered.
 pub const GAP: &str = "agent.source.gap";
 

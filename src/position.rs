@@ -2,6 +2,7 @@
 
 use crate::record::EventId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A hash (XXH3, 64 bits) over a stretch of a file: says whether a file is the one it was.
@@ -94,11 +95,35 @@ pub struct ApiCursor {
 pub struct IdChunk {
     /// Number of the chunk among those of its source.
     pub key: u32,
-    /// Of the newest of the events.
+    /// Of the oldest and of the newest of the events.
+    #[serde(default)]
+    pub oldest_ms: i64,
     pub newest_ms: i64,
     #[serde(with = "ids_text")]
     pub ids: Vec<EventId>,
 }
+
+/// Why a source's events come by the API although it has files.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The directory or a file in it is missing or cannot be read.
+    Unusable,
+    /// The API has events that the files did not bring in time.
+    Silent,
+}
+
+/// By which of its two ways a source's events come in: by its files, or for a cause by its API.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct WayIn {
+    pub api: Option<Cause>,
+    pub since_ms: i64,
+    /// For people.
+    pub why: String,
+}
+
+/// How closely each area is audited: `off`, `base`, `advanced` or `full`.
+pub type Coverage = BTreeMap<String, String>;
 
 /// What a source's checkpoint has to learn.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -111,6 +136,9 @@ pub struct Progress {
     pub forget_ids: Vec<u32>,
     /// The cluster node whose files these are.
     pub node: Option<String>,
+    pub way: Option<WayIn>,
+    /// As it was last seen.
+    pub coverage: Option<Coverage>,
 }
 
 impl Progress {
@@ -131,6 +159,8 @@ impl Progress {
         self.losses.extend(later.losses);
         self.api = later.api.or(self.api);
         self.node = later.node.or(self.node.take());
+        self.way = later.way.or(self.way.take());
+        self.coverage = later.coverage.or(self.coverage.take());
         for chunk in later.ids {
             self.forget_ids.retain(|key| *key != chunk.key);
             match self.ids.iter_mut().find(|known| known.key == chunk.key) {

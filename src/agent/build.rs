@@ -88,13 +88,16 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         streams.push(Stream::new(&source.name, marks, inboxes, gate.clone()));
         let ids = IdHasher::new(source.site.as_deref());
         let api = source.api.as_ref();
-        let api = api.map(|config| Api::new(&source.name, config.clone(), state.api));
+        let api = api.map(|config| {
+            Api::new(&source.name, config.clone(), state.api).with_coverage(state.coverage.clone())
+        });
         let recent = api.is_some().then(|| Recent::new(state.ids.clone()));
         let beside = (api.is_some() && source.files.is_some())
-            .then(|| OfFiles::new(state.node.clone(), source.fallback.all_nodes));
+            .then(|| OfFiles::new(state.node.clone(), source.fallback.all_nodes, &state.ids));
         let stage = Stage::new(number, lanes, ids, common.commits.clone(), recent, beside);
         let read = match (&source.files, api) {
             (Some(files), api) => {
+                let way = state.way.clone();
                 let mut reader = reader(&common, source, files, state, gate.clone());
                 if let (Some(api), Some(config)) = (api, &source.api) {
                     let (pace, interval) = (source.fallback, config.poll_interval);
@@ -105,6 +108,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
                         interval,
                         api,
                         gate,
+                        way,
                         mode.once,
                     )?);
                 }

@@ -9,6 +9,7 @@ use super::stage::Stage;
 use crate::clock;
 use crate::config::FallbackConfig;
 use crate::notice::{Notice, SOURCE_SWITCHED};
+use crate::position::{Progress, WayIn};
 use crate::source::api::{Api, Step};
 use crate::source::failover::{Cause, Patience, Seen, State, Switch};
 use crate::source::files::Files;
@@ -30,6 +31,8 @@ pub struct Fallback {
     due: Instant,
     missing: u64,
     once: bool,
+    begun: Instant,
+    gate: Arc<Gate>,
 }
 
 impl Fallback {
@@ -39,11 +42,15 @@ impl Fallback {
         poll_interval: Duration,
         mut api: Api,
         gate: Arc<Gate>,
+        way: Option<WayIn>,
         once: bool,
     ) -> io::Result<Fallback> {
         let (ask, asked) = channel::<Box<Api>>();
         let (answer, answers) = channel();
         api.set_pace(config.probe_interval, config.silent_after);
+        let state = State::resumed(way.as_ref().and_then(|way| way.api));
+        gate.tell(way.filter(|_| state.is_api()).map(|way| way.why));
+        let woken = gate.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -54,7 +61,7 @@ impl Fallback {
                     let step = runtime.block_on(async {
                         tokio::select! {
                             biased;
-                            () = gate.stop_asked() => None,
+                            () = woken.stop_asked() => None,
                             step = api.step(&now) => Some(step),
                         }
                     });
@@ -62,28 +69,30 @@ impl Fallback {
                     if answer.send((api, step)).is_err() {
                         break;
                     }
-                    gate.wake(false);
+                    woken.wake(false);
                 }
             })?;
         Ok(Fallback {
             source: source.to_owned(),
             config,
             poll_interval,
-            state: State::default(),
+            state,
             api: Some(Box::new(api)),
             ask,
             answers,
             due: clock::monotonic(),
             missing: 0,
             once,
+            begun: clock::monotonic(),
+            gate,
         })
     }
 
-    /// Takes what came, switches if need be, and asks on. Returns when to look again at the latest. `growing`: events came from
-    /// the files since the last turn.
-    pub fn turn(&mut self, files: &Files, growing: bool, stage: &mut Stage) -> Instant {
+    /// Takes what came, switches if need be, and asks on. Returns when to look again at the latest. `read`: the files that
+    /// are there have been read to their ends. `growing`: events came from them since the last turn.
+    pub fn turn(&mut self, files: &Files, read: bool, growing: bool, stage: &mut Stage) -> Instant {
         if let Ok((api, step)) = self.answers.try_recv() {
-            self.take(api, step, stage);
+            self.take(api, step, read, stage);
         }
         let now = clock::monotonic();
         let seen = Seen {
@@ -100,13 +109,14 @@ impl Fallback {
         }
         let by_api = self.state.is_api() || self.once && seen.unusable;
         // What the files still have to bring is not missing.
-        let may_ask = by_api || files.caught_up();
+        let may_ask = by_api || read;
         if let Some(mut api) = self.api.take() {
             self.set_pace(&mut api, by_api);
-            if let Some(begin_ms) = stage.newest_of_files_ms() {
-                api.begin_at(begin_ms);
+            if may_ask && let Some((oldest_ms, newest_ms)) = stage.known_ms() {
+                api.begin_between(oldest_ms, newest_ms);
+                stage.hand_over(api.progress());
             }
-            if let Some(to_ms) = stage.take_ids_incomplete_to() {
+            if let Some(to_ms) = stage.ids_incomplete_to() {
                 api.cannot_compare_to(to_ms);
             }
             if may_ask && now >= self.due {
@@ -132,7 +142,7 @@ impl Fallback {
         }
     }
 
-    fn take(&mut self, mut api: Box<Api>, step: Step, stage: &mut Stage) {
+    fn take(&mut self, mut api: Box<Api>, step: Step, read: bool, stage: &mut Stage) {
         match step {
             Step::Again => self.due = clock::monotonic(),
             Step::Wait(until) => self.due = until,
@@ -143,7 +153,7 @@ impl Fallback {
                     brought += u64::from(stage.take_row(page.row(row), &mut api));
                 }
                 api.page_read(page, now());
-                stage.prune_ids(&mut api);
+                stage.prune_ids(&mut api, read);
                 if !self.state.is_api() {
                     self.missing += brought;
                 }
@@ -181,8 +191,27 @@ impl Fallback {
             Switch::ToApi(_) => tracing::warn!(source = self.source, "{why}"),
         }
         let occasion = at_ms.to_string();
-        stage.tell(&Notice::new(SOURCE_SWITCHED, &self.source, &occasion, at_ms, why));
-        stage.hand_over(Default::default());
+        let notice = Notice::new(SOURCE_SWITCHED, &self.source, &occasion, at_ms, why.clone());
+        stage.tell(&notice);
+        let api = match switch {
+            Switch::ToApi(cause) => Some(cause),
+            Switch::ToFiles => None,
+        };
+        self.gate.tell(api.map(|_| why.clone()));
+        stage.hand_over(Progress {
+            way: Some(WayIn {
+                api,
+                since_ms: at_ms,
+                why,
+            }),
+            ..Progress::default()
+        });
+    }
+
+    /// Whether the API has told again what this process found delivered and not checkpointed, as far as it came from there.
+    pub fn has_told_again(&self) -> bool {
+        let api = self.api.as_ref();
+        api.is_some_and(|api| api.has_asked_to(self.begun, now()))
     }
 
     /// Whether, with `once`, the API has nothing more to say.

@@ -27,6 +27,8 @@ pub struct Health {
     /// It has had a turn without trouble.
     pub turned: bool,
     pub trouble: Option<String>,
+    /// What is to be known although it does its work.
+    pub note: Option<String>,
 }
 
 #[derive(Default)]
@@ -42,6 +44,7 @@ struct State {
     trouble: Option<String>,
     /// Of each sink, why it takes nothing.
     sinks: BTreeMap<usize, String>,
+    note: Option<String>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -121,6 +124,11 @@ impl Gate {
         }
     }
 
+    /// What is to be known of the source although it does its work, if anything.
+    pub fn tell(&self, note: Option<String>) {
+        self.lock().note = note;
+    }
+
     pub fn health(&self) -> Health {
         let state = self.lock();
         Health {
@@ -131,6 +139,7 @@ impl Gate {
                 .chain(state.sinks.values())
                 .cloned()
                 .reduce(|all, one| format!("{all}; {one}")),
+            note: state.note.clone(),
         }
     }
 

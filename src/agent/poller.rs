@@ -60,7 +60,7 @@ impl Poller {
                         stage.take_row(page.row(row), &mut self.api);
                     }
                     self.api.page_read(page, now());
-                    stage.prune_ids(&mut self.api);
+                    stage.prune_ids(&mut self.api, true);
                 }
                 Some(Step::Wait(until)) => sleep_until = Some(until),
             }

@@ -71,10 +71,12 @@ impl Reader {
             let growing = came > 0 || stage.known > known;
             known = stage.known;
             self.hand_over(&mut stage);
+            // While a file is open and has more, its rest is a backlog and no hole.
+            let read = turn != Turn::More && self.files.caught_up();
             let look = self
                 .fallback
                 .as_mut()
-                .map(|fallback| fallback.turn(&self.files, growing, &mut stage));
+                .map(|fallback| fallback.turn(&self.files, read, growing, &mut stage));
             let until = look.map_or(next_sweep, |look| look.min(next_sweep));
             self.gate.turn(self.health());
             match turn {
@@ -89,7 +91,8 @@ impl Reader {
                     self.gate.rest(now + COALESCE);
                 }
                 Turn::Idle => {
-                    if self.files.caught_up() {
+                    let told_again = self.fallback.as_ref().is_none_or(Fallback::has_told_again);
+                    if self.files.caught_up() && told_again {
                         stage.forget_standing();
                     }
                     self.gate.sleep(until);
@@ -153,6 +156,12 @@ impl Reader {
                     "what follows byte {from} of the audit file `{path}` was not delivered, if anything did: {reason}"
                 )
             };
+            let filled = if self.fallback.is_some() {
+                "; the audit API is asked for what it held"
+            } else {
+                ""
+            };
+            let message = message + filled;
             let occasion = format!("{path} {from} {to} {at_ms}");
             stage.tell(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
         }

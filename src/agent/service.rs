@@ -96,7 +96,7 @@ impl Service {
             .sum();
         let mut status = match &self.stuck {
             Some(stage) => format!("{stage} does not go on"),
-            None if troubles.is_empty() => "following".to_owned(),
+            None if troubles.is_empty() => following(running),
             None => troubles.join("; "),
         };
         status.push_str(&format!("; {delivered} events delivered since the start"));
@@ -111,4 +111,13 @@ impl Service {
             self.status = status;
         }
     }
+}
+
+/// All sources do their work; some of them by another way than they should.
+fn following(running: &Running) -> String {
+    let sources = running.gates.iter().zip(&running.readers);
+    let notes = sources.filter_map(|(gate, (name, _))| Some(format!("; {name}: {}", gate.health().note?)));
+    let mut status = "following".to_owned();
+    status.extend(notes);
+    status
 }

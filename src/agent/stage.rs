@@ -4,7 +4,7 @@ use super::commit::ToCommit;
 use super::gate::Gate;
 use crate::format::{Format, Item, Origin, Out};
 use crate::notice::Notice;
-use crate::position::Progress;
+use crate::position::{IdChunk, Progress};
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch};
 use crate::sink::{Batch, Inbox, Message, Written};
@@ -27,7 +27,8 @@ pub struct Stage {
     /// Of the next batch.
     number: u64,
     ids: IdHasher,
-    twins: Vec<Twins>,
+    /// Of each folder, for its present sequence.
+    twins: Vec<(u32, Twins)>,
     /// What was delivered lately, if an API may bring it again.
     recent: Option<Recent>,
     /// Beside an API: what the files have told.
@@ -45,11 +46,15 @@ pub struct Stage {
 pub struct OfFiles {
     /// Of the newest event.
     newest_ms: Option<i64>,
+    /// Of the oldest and the newest event whose ids are known, from whichever way in.
+    known_ms: Option<(i64, i64)>,
     /// The cluster node that writes them: the API shows the events of all nodes.
     node: Option<String>,
     /// Take the events of all nodes nevertheless.
     all_nodes: bool,
     node_changed: bool,
+    /// That the node is not known has been said.
+    node_missed: bool,
     /// Ids of events up to then had to be forgotten.
     ids_incomplete_to: Option<i64>,
 }
@@ -122,9 +127,13 @@ impl Stage {
         };
         let id = self.ids.id(&parsed);
         while self.twins.len() <= found.folder {
-            self.twins.push(Twins::default());
+            self.twins.push((found.sequence, Twins::default()));
         }
-        let id = id.twin(self.twins[found.folder].number(id, found.at));
+        let (sequence, twins) = &mut self.twins[found.folder];
+        if *sequence != found.sequence {
+            (*sequence, *twins) = (found.sequence, Twins::default());
+        }
+        let id = id.twin(twins.number(id, found.at));
         if found.replayed {
             return;
         }
@@ -136,7 +145,8 @@ impl Stage {
             let time_ms = record
                 .and_then(|record| record.time_ms)
                 .unwrap_or(self.read_at_ms);
-            files.saw(record, time_ms);
+            // A time that is yet to come is no time.
+            files.saw(record, time_ms.min(self.read_at_ms));
             if !recent.insert(id, time_ms) {
                 // The API has brought it.
                 self.known += 1;
@@ -177,7 +187,7 @@ impl Stage {
             Parsed::Unreadable { .. } => (None, false),
         };
         let id = self.ids.id(&parsed);
-        if let (Parsed::Record(record), Some(files)) = (&parsed, &self.files)
+        if let (Parsed::Record(record), Some(files)) = (&parsed, &mut self.files)
             && files.is_of_another_node(record)
         {
             api.count(id, time_ms);
@@ -208,23 +218,23 @@ impl Stage {
         !self_poll
     }
 
-    /// Forgets ids that are not met again.
-    pub fn prune_ids(&mut self, api: &mut Api) {
+    /// Forgets ids that are not met again. `read`: the files that are there have been read, so what they may yet bring is newer
+    /// than what they have brought.
+    pub fn prune_ids(&mut self, api: &mut Api, read: bool) {
         if let Some(recent) = &mut self.recent {
-            let newest_ms = self
-                .files
-                .as_ref()
-                .map(|files| files.newest_ms.unwrap_or(i64::MIN));
-            api.prune(recent, newest_ms);
+            let newest = |files: &OfFiles| files.newest_ms.filter(|_| read).unwrap_or(i64::MIN);
+            api.prune(recent, self.files.as_ref().map(newest));
         }
     }
 
-    pub fn newest_of_files_ms(&self) -> Option<i64> {
-        self.files.as_ref()?.newest_ms
+    /// Times of the oldest and the newest event that can be compared with the API.
+    pub fn known_ms(&self) -> Option<(i64, i64)> {
+        self.files.as_ref()?.known_ms
     }
 
-    pub fn take_ids_incomplete_to(&mut self) -> Option<i64> {
-        self.files.as_mut()?.ids_incomplete_to.take()
+    /// Ids of events up to then had to be forgotten.
+    pub fn ids_incomplete_to(&self) -> Option<i64> {
+        self.files.as_ref()?.ids_incomplete_to
     }
 
     /// An event of the agent's own.
@@ -275,16 +285,22 @@ impl Stage {
 }
 
 impl OfFiles {
-    pub fn new(node: Option<String>, all_nodes: bool) -> OfFiles {
+    /// `ids` are those of the checkpoint.
+    pub fn new(node: Option<String>, all_nodes: bool, ids: &[IdChunk]) -> OfFiles {
+        let oldest_ms = ids.iter().map(|chunk| chunk.oldest_ms).min();
+        let newest_ms = ids.iter().map(|chunk| chunk.newest_ms).max();
         OfFiles {
             node,
             all_nodes,
+            known_ms: oldest_ms.zip(newest_ms),
             ..OfFiles::default()
         }
     }
 
     fn saw(&mut self, record: Option<&Record>, time_ms: i64) {
         self.newest_ms = self.newest_ms.max(Some(time_ms));
+        let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
+        self.known_ms = Some((oldest_ms.min(time_ms), newest_ms.max(time_ms)));
         if let Some(node) = record.and_then(|record| record.node.text())
             && !self.node.as_deref().is_some_and(|known| node.is(known))
         {
@@ -293,8 +309,16 @@ impl OfFiles {
         }
     }
 
-    fn is_of_another_node(&self, record: &Record) -> bool {
+    fn is_of_another_node(&mut self, record: &Record) -> bool {
         match (&self.node, record.node.text()) {
+            (None, Some(_)) if !self.all_nodes => {
+                if !std::mem::replace(&mut self.node_missed, true) {
+                    tracing::warn!(
+                        "no audit file has told yet which node of the cluster this is, so the events of all nodes are taken from the API"
+                    );
+                }
+                false
+            }
             (Some(own), Some(node)) => !self.all_nodes && !node.is(own),
             _ => false,
         }

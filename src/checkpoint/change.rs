@@ -79,6 +79,12 @@ impl Change<'_> {
         if let Some(node) = &progress.node {
             self.put_summed(&mut head, key::node(source), node)?;
         }
+        if let Some(way) = &progress.way {
+            self.put_summed(&mut head, key::way(source), way)?;
+        }
+        if let Some(coverage) = &progress.coverage {
+            self.put_summed(&mut head, key::coverage(source), coverage)?;
+        }
         head.commits += 1;
         self.put_head(source, head)?;
         Ok(rotated)
@@ -86,7 +92,7 @@ impl Change<'_> {
 
     /// Makes the store hold of this source `state` and nothing else. The counters are those of `head`.
     pub fn replace_source(&mut self, source: &str, head: Head, state: &SourceState) -> Result<(), Failure> {
-        for kind in ["file", "mark", "loss", "cursor", "ids", "node"] {
+        for kind in ["file", "mark", "loss", "cursor", "ids", "node", "way", "coverage"] {
             let values = &mut self.values;
             self.db.scan(&key::prefix(kind, source), |key, _| {
                 values.insert(key.to_vec(), None);
@@ -108,6 +114,12 @@ impl Change<'_> {
         }
         if let Some(node) = &state.node {
             self.put_summed(&mut head, key::node(source), node)?;
+        }
+        if let Some(way) = &state.way {
+            self.put_summed(&mut head, key::way(source), way)?;
+        }
+        if let Some(coverage) = &state.coverage {
+            self.put_summed(&mut head, key::coverage(source), coverage)?;
         }
         let first = head.losses_total.saturating_sub(state.losses.len() as u64);
         for (number, loss) in (first..).zip(&state.losses) {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-pub use crate::position::{ApiCursor, Evidence, FileEntry, IdChunk, Loss, Progress, SinkMark};
+pub use crate::position::{
+    ApiCursor, Coverage, Evidence, FileEntry, IdChunk, Loss, Progress, SinkMark, WayIn,
+};
 use serde::{Deserialize, Serialize};
 
 /// The newest losses that are kept of one source; the totals in [`SourceState`] go on counting.
@@ -35,6 +37,10 @@ pub struct SourceState {
     pub ids: Vec<IdChunk>,
     #[serde(default)]
     pub node: Option<String>,
+    #[serde(default)]
+    pub way: Option<WayIn>,
+    #[serde(default)]
+    pub coverage: Option<Coverage>,
 }
 
 impl SourceState {
@@ -46,6 +52,8 @@ impl SourceState {
             && self.api.is_none()
             && self.ids.is_empty()
             && self.node.is_none()
+            && self.way.is_none()
+            && self.coverage.is_none()
     }
 }
 

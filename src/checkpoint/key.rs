@@ -1,7 +1,7 @@
 //! Keys in sled: a kind, the source's name as a JSON string, and what tells its values apart.
 //!
 //! `meta` · `head "wiki"` · `file "wiki" 0000002a` · `mark "wiki" "local"` · `loss "wiki" 0000000000000007` ·
-//! `cursor "wiki" ` · `ids "wiki" 0000002a` · `node "wiki" `
+//! `cursor "wiki" ` · `ids "wiki" 0000002a` · `node "wiki" ` · `way "wiki" ` · `coverage "wiki" `
 //!
 //! A JSON string ends at its quote, whatever is in the name, so no source's keys are the prefix of another's.
 
@@ -17,6 +17,8 @@ pub enum Kind {
     Cursor,
     Ids,
     Node,
+    Way,
+    Coverage,
 }
 
 pub fn head(source: &str) -> Vec<u8> {
@@ -43,6 +45,14 @@ pub fn node(source: &str) -> Vec<u8> {
     prefix("node", source)
 }
 
+pub fn way(source: &str) -> Vec<u8> {
+    prefix("way", source)
+}
+
+pub fn coverage(source: &str) -> Vec<u8> {
+    prefix("coverage", source)
+}
+
 pub fn ids(source: &str, key: u32) -> Vec<u8> {
     format!("ids {} {key:08x}", quoted(source)).into_bytes()
 }
@@ -67,6 +77,8 @@ pub fn parse(key: &[u8]) -> Option<(Kind, String)> {
         "cursor" => Kind::Cursor,
         "ids" => Kind::Ids,
         "node" => Kind::Node,
+        "way" => Kind::Way,
+        "coverage" => Kind::Coverage,
         _ => return None,
     };
     let source = serde_json::Deserializer::from_str(rest)
@@ -95,6 +107,8 @@ mod tests {
                 (Kind::Cursor, cursor(name)),
                 (Kind::Ids, ids(name, 3)),
                 (Kind::Node, node(name)),
+                (Kind::Way, way(name)),
+                (Kind::Coverage, coverage(name)),
             ] {
                 assert_eq!(parse(&key), Some((kind, name.to_owned())));
             }

@@ -72,7 +72,7 @@ fn attempt(path: &Path) -> Result<(Db, Survey), Attempt> {
                 seal::unseal::<Meta>(bytes, value).map(|(meta, _)| survey.agent_id = Some(meta.agent_id))
             }
             Kind::Head => seal::unseal::<Head>(bytes, value).map(|(head, _)| surveyed.head = Some(head)),
-            Kind::File | Kind::Mark | Kind::Cursor | Kind::Ids | Kind::Node => {
+            Kind::File | Kind::Mark | Kind::Cursor | Kind::Ids | Kind::Node | Kind::Way | Kind::Coverage => {
                 seal::unseal::<IgnoredAny>(bytes, value).map(|(_, sum)| surveyed.sum = sum)
             }
             Kind::Loss => seal::unseal::<IgnoredAny>(bytes, value).map(|_| ()),
@@ -224,6 +224,8 @@ fn read_sound(db: &Db, source: &str) -> Result<SourceState, Failure> {
         api: sound_values(db, "cursor", source)?.pop(),
         ids: sound_values(db, "ids", source)?,
         node: sound_values(db, "node", source)?.pop(),
+        way: sound_values(db, "way", source)?.pop(),
+        coverage: sound_values(db, "coverage", source)?.pop(),
         ..SourceState::default()
     })
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::change::{Change, Head};
 use super::db::{Db, Failure};
 use super::dir::StateDir;
-use super::entry::{ApiCursor, Commit, FileEntry, IdChunk, Image, Loss, SinkMark, SourceState};
+use super::entry::{
+    ApiCursor, Commit, Coverage, FileEntry, IdChunk, Image, Loss, SinkMark, SourceState, WayIn,
+};
 use super::error::StoreError;
 use super::open::{self, Opened};
 use super::{key, seal, side};
@@ -193,6 +195,8 @@ pub(super) fn read_source(db: &Db, source: &str, head: Head) -> Result<SourceSta
         api: read_values::<ApiCursor>(db, "cursor", source)?.pop(),
         ids: read_values::<IdChunk>(db, "ids", source)?,
         node: read_values::<String>(db, "node", source)?.pop(),
+        way: read_values::<WayIn>(db, "way", source)?.pop(),
+        coverage: read_values::<Coverage>(db, "coverage", source)?.pop(),
     })
 }
 

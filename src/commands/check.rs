@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
-use crate::config::{self, Config, FormatKind, Place, SinkKind, SourceConfig};
+use crate::config::{self, Config, FormatKind, Place, Product, SinkKind, SourceConfig};
 use crate::exit;
 use crate::telemetry::escape::escape;
 
@@ -41,6 +41,7 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
     }
     for source in &config.sources {
         source_place(source, &mut report)?;
+        protection(source, &mut report)?;
         if let Some(config) = &source.api {
             api::check(&format!("source {}", source.name), config, &mut report)?;
         }
@@ -160,6 +161,24 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
             files::matching(&subject, patterns, report)
         }
     }
+}
+
+/// What is lost, and when, by what is configured.
+fn protection(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
+    let what = match (&source.files, &source.api) {
+        (Some(_), Some(_)) => "audit files, and the audit API for what they do not bring",
+        (Some(_), None) => {
+            "audit files only: what Confluence deletes, or somebody changes, before it is read is lost, though told; add `url` and a \
+             token, and the audit API fills such holes"
+        }
+        (None, Some(api)) if api.product == Product::DataCenter => {
+            "audit API only: what Confluence does not store, or removes before it is asked for, is lost; run an agent on each node \
+             with `home`, and the audit files are read first"
+        }
+        // A Cloud has nothing else.
+        _ => return Ok(()),
+    };
+    report.ok(&format!("source {}", source.name), what)
 }
 
 fn audit_dir(subject: &str, dir: &Path, report: &mut Report) -> io::Result<()> {

@@ -75,6 +75,25 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
             counted(ids, "id")
         )?;
     }
+    if let Some(way) = &state.way {
+        let by = if way.api.is_some() {
+            "audit API"
+        } else {
+            "audit files"
+        };
+        let (since, why) = (time(way.since_ms), printable(&way.why));
+        writeln!(out, "  events come by the {by} since {since}: {why}")?;
+    }
+    if let Some(node) = &state.node {
+        writeln!(out, "  cluster node {}", printable(node))?;
+    }
+    if let Some(coverage) = &state.coverage {
+        let levels: Vec<String> = coverage
+            .iter()
+            .map(|(area, level)| format!("{} {}", printable(area), printable(level)))
+            .collect();
+        writeln!(out, "  coverage: {}", levels.join(", "))?;
+    }
     for file in open {
         let left = file.size.saturating_sub(file.offset);
         writeln!(

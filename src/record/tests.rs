@@ -233,6 +233,21 @@ fn f35_pairs_have_one_id() {
     }
 }
 
+/// Between the line and the question somebody was renamed. Of the author that does not matter, for there is an id; an object's
+/// name belongs to the event, for many objects have nothing else.
+#[test]
+fn f35_renamed_meanwhile() {
+    let line = |author: &str, object: &str| {
+        let line = json!({
+            "auditType": {"action": "x"}, "author": {"id": "8a80cb81", "name": author},
+            "affectedObjects": [{"type": "Group", "id": "g1", "name": object}],
+        });
+        id_of(&line.to_string(), None)
+    };
+    assert_eq!(line("Ada King", "editors"), line("Ada Lovelace", "editors"));
+    assert_ne!(line("Ada King", "editors"), line("Ada King", "writers"));
+}
+
 #[test]
 fn f35_twins_and_known_values() {
     let line = r#"{"auditType":{"action":"x"},"timestamp":{"epochSecond":1}}"#;
@@ -323,7 +338,14 @@ impl Model {
                                 _ => drop(object.insert((*name).to_owned(), json!(text))),
                             }
                         }
-                        if names[0] == "type" {
+                        // The translated name beside a stable one is the site's language, which may change.
+                        let translated = [("i18nKey", "key"), ("nameI18nKey", "name")];
+                        if let Some((_, name)) = translated.iter().find(|(stable, _)| *stable == names[0])
+                            && !element[0].is_empty()
+                        {
+                            object.insert((*name).to_owned(), json!(noise.word()));
+                        }
+                        if names[0] == "type" && !file {
                             object.insert("uri".to_owned(), json!(noise.word()));
                         }
                         Value::Object(object)
@@ -337,14 +359,19 @@ impl Model {
             .collect();
         let mut record = json!({
             "timestamp": time,
-            "author": {"id": self.author, "name": noise.word(), "uri": noise.word(), "avatarUri": noise.word()},
+            "author": {"id": self.author, "name": noise.word()},
             "source": self.source, "method": self.method, "node": self.node, "system": "http://wiki.example:8090",
             "affectedObjects": lists[0], "changedValues": lists[1], "extraAttributes": lists[2],
         });
-        record[if file { "auditType" } else { "type" }] = kind;
         if file {
             record["version"] = json!("1.0");
+            kind["area"] = json!(noise.word());
+            kind["level"] = json!(noise.word());
+        } else {
+            record["author"]["uri"] = json!(noise.word());
+            record["author"]["avatarUri"] = json!(noise.word());
         }
+        record[if file { "auditType" } else { "type" }] = kind;
         let mut json = String::new();
         noise.write(&record, &mut json);
         json

@@ -3,6 +3,7 @@
 //! Both ways in share one set of ids, so a switch too many costs requests and no event; a switch too few costs time. Files are
 //! read whenever they can be, in either state.
 
+pub use crate::position::Cause;
 use std::time::{Duration, Instant};
 
 /// How long something must last before it counts.
@@ -23,14 +24,6 @@ pub enum State {
         cause: Cause,
         well_since: Option<Instant>,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The directory or a file in it is missing or cannot be read.
-    Unusable,
-    /// The API has events that the files did not bring in time.
-    Silent,
 }
 
 /// What was seen since the last time.
@@ -57,6 +50,14 @@ impl Default for State {
 }
 
 impl State {
+    /// As the process before left it.
+    pub fn resumed(api: Option<Cause>) -> State {
+        api.map_or_else(State::default, |cause| State::Api {
+            cause,
+            well_since: None,
+        })
+    }
+
     pub fn is_api(&self) -> bool {
         matches!(self, State::Api { .. })
     }

@@ -11,7 +11,6 @@ pub const IDS_MAX: usize = 60_000;
 const CHUNK_IDS_MAX: usize = 1024;
 
 /// Ids in chunks by the order in which they came.
-#[derive(Default)]
 pub struct Recent {
     known: HashSet<EventId>,
     chunks: Vec<IdChunk>,
@@ -19,6 +18,13 @@ pub struct Recent {
     /// Keys of the chunks that the checkpoint does not know as they are.
     changed: BTreeSet<u32>,
     forgotten: BTreeSet<u32>,
+    ids_max: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent::new(Vec::new())
+    }
 }
 
 impl Recent {
@@ -33,6 +39,7 @@ impl Recent {
             chunks,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            ids_max: crate::failpoint::limit("ids_max", IDS_MAX),
         }
     }
 
@@ -48,6 +55,7 @@ impl Recent {
         match self.chunks.last_mut() {
             Some(open) if open.ids.len() < CHUNK_IDS_MAX => {
                 open.ids.push(id);
+                open.oldest_ms = open.oldest_ms.min(at_ms);
                 open.newest_ms = open.newest_ms.max(at_ms);
                 self.changed.insert(open.key);
             }
@@ -57,6 +65,7 @@ impl Recent {
                 ids.push(id);
                 self.chunks.push(IdChunk {
                     key: self.next_key,
+                    oldest_ms: at_ms,
                     newest_ms: at_ms,
                     ids,
                 });
@@ -68,14 +77,14 @@ impl Recent {
 
     /// Whether it holds more than it should by so much that forgetting is worth the work.
     pub fn is_over_full(&self) -> bool {
-        self.known.len() > IDS_MAX + IDS_MAX / 8
+        self.known.len() > self.ids_max + self.ids_max / 8
     }
 
     /// Forgets chunks whose events are all older than `before_ms`, and beyond [`IDS_MAX`] those with the oldest events: what was
     /// read of a window that turned out too large is newer than what is read next, and met again. Returns the time up to which
     /// ids that were still wanted are forgotten, if any are.
     pub fn prune(&mut self, before_ms: i64) -> Option<i64> {
-        let mut over = self.known.len().saturating_sub(IDS_MAX);
+        let mut over = self.known.len().saturating_sub(self.ids_max);
         let mut incomplete_to = None;
         if over > 0 {
             let mut oldest_first: Vec<(i64, usize)> =

@@ -2,11 +2,13 @@
 
 use crate::rig::oracle::{Event, events};
 use crate::rig::{Host, SOON, until};
-use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Row, Sim};
+use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Route, Row, Sim};
 use confluence_audit_agent::clock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 /// An agent that has both ways in, in fast mode.
 fn host(sim: &Sim) -> Host {
@@ -226,4 +228,237 @@ fn f45_each_node_brings_its_own() {
             "{found:?}"
         );
     }
+}
+
+/// Which way events come in outlasts the process: a new one neither waits nor switches again, and all say so.
+#[test]
+fn f45_an_outage_outlasts_the_agent() {
+    let (sim, host) = confluence(host);
+    let mut agent = host.start();
+    happen(&sim, 0..10);
+    agent.until("the files are read", || has(&host, 0..10));
+    let (audit, away) = (host.audit(), host.home().join("log/away"));
+    fs::rename(&audit, &away).unwrap();
+    sim.files("", |files, _| files.dir = away.clone());
+    agent.until("the switch is told", || told(&host, "agent.source.switched") == 1);
+    agent.until_said("the audit API is read instead of the audit files");
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    let shown = shown(&host);
+    assert!(shown.contains("events come by the audit API since "), "{shown}");
+    assert!(shown.contains("does not exist"), "{shown}");
+    happen(&sim, 10..20);
+    let socket = UnixDatagram::bind(host.path("notify")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut command = host.command(&[], &[]);
+    command.env("NOTIFY_SOCKET", host.path("notify"));
+    let mut agent = host.spawn(command);
+    agent.until("the API is read on", || has(&host, 0..20));
+    let mut message = [0; 4096];
+    agent.until("systemd is told by which way", || {
+        let heard = socket.recv(&mut message).unwrap_or(0);
+        String::from_utf8_lossy(&message[..heard]).contains("wiki: the audit API is read instead")
+    });
+    assert_eq!(told(&host, "agent.source.switched"), 1);
+    fs::rename(&away, &audit).unwrap();
+    sim.files("", |files, _| files.dir = audit.clone());
+    agent.until("the way back is told", || {
+        told(&host, "agent.source.switched") == 2
+    });
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, 20);
+}
+
+fn shown(host: &Host) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+        .args(["state", "show", "--state"])
+        .arg(host.state())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A coverage that was lowered while the agent was down is an event, once.
+#[test]
+fn f75_coverage_lowered_meanwhile() {
+    let (sim, host) = confluence(host);
+    sim.set_coverage("SECURITY", "FULL");
+    happen(&sim, 0..5);
+    let mut agent = host.start();
+    agent.until("the coverage is read", || {
+        sim.requests().iter().any(|seen| seen.route == Route::Coverage)
+    });
+    agent.until("the files are read", || has(&host, 0..5));
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    assert!(shown(&host).contains("SECURITY full"), "{}", shown(&host));
+    sim.set_coverage("SECURITY", "BASE");
+    for _ in 0..2 {
+        sim.forget_requests();
+        let mut agent = host.start();
+        agent.until("it is told", || told(&host, "agent.coverage.lowered") == 1);
+        agent.until("the coverage is read", || {
+            sim.requests().iter().any(|seen| seen.route == Route::Coverage)
+        });
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    }
+    assert_eq!(told(&host, "agent.coverage.lowered"), 1);
+    once_each(&host, 5);
+}
+
+/// Two nodes of one cluster, and none of the agents ever saw a file: each takes all, says so, and gives each event the same id,
+/// by which a sink keeps one.
+#[test]
+fn f45_unknown_nodes_bring_all_with_the_same_ids() {
+    let sim = Sim::data_center().unwrap();
+    sim.configure(|options| options.searches_are_audited = false);
+    let hosts: Vec<Host> = ["a", "b"].iter().map(|_| host(&sim)).collect();
+    for host in &hosts {
+        fs::remove_dir_all(host.audit()).unwrap();
+    }
+    let mut agents: Vec<_> = hosts.iter().map(Host::start).collect();
+    for number in 0..20 {
+        let node = if number % 2 == 0 { "a" } else { "b" };
+        sim.insert(Row::data_center(clock::now_ms(), number).on_node(node));
+    }
+    for (host, agent) in hosts.iter().zip(&mut agents) {
+        agent.until("all are read", || has(host, 0..20));
+        agent.until_said("the events of all nodes are taken");
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        once_each(host, 20);
+    }
+    let ids = |host: &Host| {
+        let numbered = all(host).into_iter().filter(|event| !event.is_notice());
+        numbered.map(|event| event.id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(ids(&hosts[0]).len(), 20);
+    assert_eq!(ids(&hosts[0]), ids(&hosts[1]));
+}
+
+/// An outage with more events than ids are kept: when the files come back, those whose ids had to be forgotten come again, with
+/// the same ids; none is missing, and no other is repeated.
+#[test]
+fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
+    const EVENTS: u64 = 9_000;
+    const IDS_MAX: u64 = 4_000;
+    let (sim, mut host) = confluence(host);
+    host.sink += "format = \"raw\"\n";
+    let mut command = host.command(&[], &[]);
+    command.env("CONFLUENCE_AUDIT_AGENT_LIMIT", format!("ids_max={IDS_MAX}"));
+    let mut agent = host.spawn(command);
+    happen(&sim, 0..10);
+    agent.until("the files are read", || host.delivered() == 10);
+    let (audit, away) = (host.audit(), host.home().join("log/away"));
+    fs::rename(&audit, &away).unwrap();
+    sim.files("", |files, _| files.dir = away.clone());
+    agent.until_said("the audit API is read instead of the audit files");
+    let delivered = |host: &Host| {
+        let output = fs::read(host.output()).unwrap();
+        memchr::memchr_iter(b'\n', &output).count() as u64
+    };
+    for from in (10..EVENTS).step_by(1_000) {
+        happen(&sim, from..(from + 1_000).min(EVENTS));
+        let by = (from + 1_000).min(EVENTS);
+        agent.until("the API brings them", || delivered(&host) >= by);
+    }
+    fs::rename(&away, &audit).unwrap();
+    sim.files("", |files, _| files.dir = audit.clone());
+    agent.until_said("the audit files can be read again");
+    happen(&sim, EVENTS..EVENTS + 10);
+    let mut found = BTreeMap::<u64, BTreeMap<String, u64>>::new();
+    agent.until("the files are read to their end", || {
+        let output = fs::read(host.output()).unwrap();
+        found.clear();
+        for event in events(&output).into_iter().filter(|event| !event.is_notice()) {
+            let number = Row::from_json(event.original.as_deref().unwrap())
+                .unwrap()
+                .number();
+            *found
+                .entry(number.unwrap())
+                .or_default()
+                .entry(event.id)
+                .or_default() += 1;
+        }
+        found.len() as u64 == EVENTS + 10
+    });
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    assert!(found.values().all(|ids| ids.len() == 1), "two ids of one event");
+    let repeated: Vec<u64> = found
+        .iter()
+        .filter(|(_, ids)| ids.values().any(|count| *count > 1))
+        .map(|(number, _)| *number)
+        .collect();
+    assert!(!repeated.is_empty(), "the limit was not reached");
+    assert!(
+        repeated.iter().all(|number| *number < EVENTS - IDS_MAX / 2),
+        "repeated although the id was still known: {:?}",
+        repeated.last()
+    );
+}
+
+/// A kill before the first answer of the API: where to begin is known by then, and what only the API has is not passed over.
+#[test]
+fn f45_killed_before_the_api_ever_answered() {
+    let (sim, host) = confluence(host);
+    sim.disconnect();
+    let mut agent = host.start();
+    happen(&sim, 0..20);
+    agent.until("the files are read", || has(&host, 0..20));
+    agent.until_said("cannot reach");
+    agent.kill();
+    sim.files("", |files, _| files.silent = true);
+    happen(&sim, 20..40);
+    sim.files("", |files, _| files.silent = false);
+    happen(&sim, 40..50);
+    sim.reconnect().unwrap();
+    let mut agent = host.start();
+    agent.until("the hole is filled", || has(&host, 0..50));
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, 50);
+}
+
+/// A kill between delivery and checkpoint, of events that came by the API: they stand in the output, and are recognised however
+/// late the API tells them again.
+#[test]
+fn f45_killed_between_delivery_and_checkpoint() {
+    let (sim, mut host) = confluence(host);
+    host.root = "checkpoint_interval = \"60s\"\n".into();
+    let mut agent = host.start();
+    happen(&sim, 0..10);
+    agent.until("the files are read", || has(&host, 0..10));
+    sim.files("", |files, _| files.silent = true);
+    happen(&sim, 10..30);
+    agent.until("the API brings what the files do not", || has(&host, 0..30));
+    agent.kill();
+    sim.disconnect();
+    sim.files("", |files, _| files.silent = false);
+    let mut agent = host.start();
+    agent.until_said("stand there already");
+    agent.until_said("cannot reach");
+    happen(&sim, 30..40);
+    agent.until("the files are read", || has(&host, 0..40));
+    sim.reconnect().unwrap();
+    happen(&sim, 40..45);
+    for number in 45..50 {
+        sim.insert(Row::data_center(clock::now_ms(), number).database_only());
+    }
+    agent.until("the API is asked again", || has(&host, 0..50));
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, 50);
+}
+
+/// A backlog in a file that is being read is no hole, although the API has it all already.
+#[test]
+fn f75_a_backlog_is_no_hole() {
+    const EVENTS: u64 = 5_000;
+    let (sim, host) = confluence(host);
+    let then_ms = clock::now_ms() - 60_000;
+    sim.insert_all((0..EVENTS).map(|number| Row::data_center(then_ms + number as i64, number)));
+    let mut agent = host.start();
+    agent.until("the backlog is read", || host.delivered() as u64 >= EVENTS);
+    let asked = sim.audit_request_count();
+    agent.until("the API has been compared with it", || {
+        sim.audit_request_count() > asked + EVENTS / 1_000
+    });
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, EVENTS);
+    assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
 }

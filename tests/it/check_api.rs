@@ -78,6 +78,7 @@ fn data_center_that_is_ready() {
     says(&text, "ok", "answers with events");
     says(&text, "ok", "the token `audit` expires on");
     says(&text, "ok", "coverage: ");
+    says(&text, "ok", "audit API only: what Confluence does not store");
     assert_eq!(sim.audit_request_count(), 2);
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod auto;
+mod chaos;
 mod check;
 mod check_api;
 mod config;

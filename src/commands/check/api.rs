@@ -1,10 +1,8 @@
 //! An audit API: can it be reached, who is the agent there, may it read events, and until when.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::ToSocketAddrs;
 
-use serde_json::Value;
 use url::Url;
 
 use super::Report;
@@ -12,12 +10,12 @@ use crate::clock;
 use crate::config::{ApiConfig, Product};
 use crate::delay;
 use crate::http::{Answer, Client, HttpError};
-use crate::source::api::answer::{self, Class, below, classify};
-use crate::source::api::cloud_id;
+use crate::source::api::answer::{self, Class, classify};
 use crate::source::api::page::{Page, Route};
 use crate::source::api::question::{Endpoint, Reading};
 use crate::source::api::token::{self, Expiry};
 use crate::source::api::window::Window;
+use crate::source::api::{cloud_id, coverage};
 
 /// The `Date` header has whole seconds, and the answer is on its way for a while. Up to the overlap nothing is missed.
 const CLOCK_DIFFERENCE_MS_MAX: i64 = 30_000;
@@ -79,7 +77,7 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     }
     expiry(subject, config, &mut client, &base, report).await?;
     if config.product == Product::DataCenter {
-        coverage(subject, &mut client, &base, report).await?;
+        covered(subject, &mut client, &base, report).await?;
     }
     Ok(())
 }
@@ -258,15 +256,8 @@ async fn expiry(
 }
 
 /// Which areas are audited how closely. Not every version and not every administrator can read it.
-async fn coverage(subject: &str, client: &mut Client, base: &Url, report: &mut Report<'_>) -> io::Result<()> {
-    let result = client
-        .get(&below(base, "rest/auditing/1.0/configuration/coverage"))
-        .await;
-    let class = classify(&result, &Product::DataCenter);
-    let levels = match (class, result) {
-        (Class::Ok, Ok(answer)) => levels(&answer.body),
-        _ => BTreeMap::new(),
-    };
+async fn covered(subject: &str, client: &mut Client, base: &Url, report: &mut Report<'_>) -> io::Result<()> {
+    let levels = coverage::fetch(client, base).await.unwrap_or_default();
     if levels.is_empty() {
         return report.ok(
             subject,
@@ -286,56 +277,4 @@ async fn coverage(subject: &str, client: &mut Client, base: &Url, report: &mut R
         subject,
         format_args!("coverage: {list}; logins and views are audited at `full` only"),
     )
-}
-
-/// Each member anywhere in the answer whose value is a level: Confluence's versions nest them differently.
-fn levels(body: &[u8]) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let mut open: Vec<Value> = serde_json::from_slice(body).into_iter().collect();
-    while let Some(value) = open.pop() {
-        match value {
-            Value::Array(items) => open.extend(items),
-            Value::Object(members) => {
-                // `{"area": "SECURITY", "level": "BASE"}` is the other way to write `{"SECURITY": "BASE"}`.
-                let area = members.get("area").and_then(Value::as_str).map(str::to_string);
-                for (key, value) in members {
-                    match level(&value) {
-                        Some(level) => drop(found.insert(area.clone().unwrap_or(key), level)),
-                        None => open.push(value),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-fn level(value: &Value) -> Option<String> {
-    let level = value.as_str()?.to_ascii_lowercase();
-    ["off", "base", "advanced", "full"]
-        .contains(&level.as_str())
-        .then_some(level)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_of_every_nesting() {
-        let expect = BTreeMap::from([
-            ("SECURITY".into(), "base".into()),
-            ("PERMISSIONS".into(), "off".into()),
-        ]);
-        for body in [
-            r#"{"levelByArea":{"SECURITY":"BASE","PERMISSIONS":"OFF"}}"#,
-            r#"{"SECURITY":"base","PERMISSIONS":"off"}"#,
-            r#"[{"area":"SECURITY","level":"BASE"},{"area":"PERMISSIONS","level":"OFF"}]"#,
-        ] {
-            assert_eq!(levels(body.as_bytes()), expect, "{body}");
-        }
-        assert!(levels(b"{\"x\":7,\"y\":\"other\"}").is_empty());
-        assert!(levels(b"<html>").is_empty());
-    }
 }

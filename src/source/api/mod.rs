@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod cloud_id;
+pub mod coverage;
 mod expiry;
 mod faults;
 mod own;
@@ -19,7 +20,7 @@ pub mod window;
 use crate::config::{ApiConfig, Auth, Product, Start};
 use crate::http::{Answer, Client, HttpError};
 use crate::notice::Notice;
-use crate::position::{ApiCursor, Progress};
+use crate::position::{ApiCursor, Coverage, Progress};
 use crate::record::{EventId, Record};
 use crate::source::recent::Recent;
 use answer::Class;
@@ -75,6 +76,10 @@ pub struct Api {
     saved_cursor: Option<ApiCursor>,
     /// An answer with rows, or with none, has come.
     begun: bool,
+    /// Where to begin does not depend on the server's clock.
+    begin_is_sure: bool,
+    /// The end of the last poll that reached it.
+    asked_to_ms: Option<i64>,
     reading: Option<Reading>,
     clock: ServerClock,
     own: Own,
@@ -96,6 +101,10 @@ pub struct Api {
     /// To the present, in this poll.
     way: Option<Way>,
     next_expiry: Option<Instant>,
+    next_coverage: Option<Instant>,
+    /// As it was last seen.
+    coverage: Option<Coverage>,
+    coverage_changed: bool,
     notices: Vec<Notice>,
     total: ApiTotal,
 }
@@ -118,6 +127,8 @@ impl Api {
             windows: Windows::new(cursor),
             saved_cursor: cursor,
             begun: false,
+            begin_is_sure: false,
+            asked_to_ms: None,
             reading: None,
             clock: ServerClock::default(),
             own: Own::new(user),
@@ -134,6 +145,9 @@ impl Api {
             health: None,
             way: None,
             next_expiry: None,
+            next_coverage: None,
+            coverage: None,
+            coverage_changed: false,
             notices: Vec::new(),
             total: ApiTotal {
                 url: config.http.base.to_string(),
@@ -156,6 +170,9 @@ impl Api {
         if self.reading.is_none() {
             if self.begun && self.expiry_due(begun) {
                 self.look_at_expiry(begun).await;
+            }
+            if self.begun && self.coverage_due(begun) {
+                self.look_at_coverage(begun).await;
             }
             if !self.windows.polling() {
                 if let Some(at) = self.next_poll.filter(|at| begun.monotonic < *at) {
@@ -207,10 +224,15 @@ impl Api {
         (self.interval, self.behind) = (interval, behind);
     }
 
-    /// Where a source begins that never asked: nothing before is wanted.
-    pub fn begin_at(&mut self, at_ms: i64) {
+    /// Where a source begins that never asked, and whose files brought events of this time: with them, so that a hole among
+    /// them is found, but no further back than any poll looks.
+    pub fn begin_between(&mut self, oldest_ms: i64, newest_ms: i64) {
         if self.windows.cursor.is_none() {
-            self.config.start = Start::At(at_ms);
+            let kept_ms = self.kept().as_millis() as i64;
+            let begin_ms = oldest_ms.max(newest_ms.saturating_sub(kept_ms));
+            self.windows.begin(begin_ms);
+            self.config.start = Start::At(begin_ms);
+            self.begin_is_sure = true;
         }
     }
 
@@ -369,6 +391,9 @@ impl Api {
                 .take()
                 .map(|reading| reading.window)
                 .unwrap_or_default();
+            if window.live {
+                self.asked_to_ms = Some(window.to_ms);
+            }
             let past_ms = self.clock.bounds_ms(now).1;
             self.windows
                 .finish(&window, past_ms - self.behind.as_millis() as i64);
@@ -428,12 +453,22 @@ impl Api {
             .cursor
             .filter(|cursor| self.saved_cursor != Some(*cursor));
         // Before the first answer the server's clock is not known, and where to begin may still change.
-        let api = cursor.filter(|_| self.begun);
+        let api = cursor.filter(|_| self.begun || self.begin_is_sure);
         self.saved_cursor = api.or(self.saved_cursor);
+        let coverage = self.coverage.clone().filter(|_| self.coverage_changed);
+        self.coverage_changed = false;
         Progress {
             api,
+            coverage,
             ..Progress::default()
         }
+    }
+
+    /// Whether a poll has reached what was the present at `begun`.
+    pub fn has_asked_to(&self, begun: Instant, now: Now) -> bool {
+        let since_ms = now.monotonic.saturating_duration_since(begun).as_millis() as i64;
+        let begun_ms = self.clock.present_ms(now) - since_ms;
+        self.asked_to_ms.is_some_and(|to_ms| to_ms >= begun_ms)
     }
 
     /// Whether the last poll has reached the present.

@@ -90,15 +90,20 @@ impl Windows {
         }
     }
 
-    /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for.
-    pub fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64) {
-        let cursor = *self.cursor.get_or_insert(ApiCursor {
+    /// Where to begin if nothing was ever asked for.
+    pub fn begin(&mut self, start_ms: i64) -> ApiCursor {
+        *self.cursor.get_or_insert(ApiCursor {
             at_ms: start_ms,
             start_ms,
             ids_from_ms: start_ms,
             legacy: false,
             warned: None,
-        });
+        })
+    }
+
+    /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for.
+    pub fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64) {
+        let cursor = self.begin(start_ms);
         let known_from_ms = cursor.ids_from_ms.max(cursor.start_ms).min(cursor.at_ms);
         self.next_from_ms = Some((cursor.at_ms - lookback_ms).max(known_from_ms));
         self.restarts = 0;

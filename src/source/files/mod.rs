@@ -51,6 +51,8 @@ struct Folder {
     /// Bytes handed out so far: the measure for what stands close together.
     passed_bytes: u64,
     begun: bool,
+    /// Counts how often the sequence was begun anew: what is read again is not a second event.
+    sequence: u32,
 }
 
 /// Where a record was found.
@@ -58,8 +60,9 @@ pub struct Found<'a> {
     pub frame: Frame<'a>,
     /// The file's path as a JSON string.
     pub path_json: &'a str,
-    /// Number of the folder, and where in its sequence the record stands.
+    /// Number of the folder, of its sequence (which a rewritten file begins anew), and where in it the record stands.
     pub folder: usize,
+    pub sequence: u32,
     pub at: u64,
     /// The file ended here for good, without a line end.
     pub unterminated: bool,
@@ -136,6 +139,7 @@ impl Files {
             open: None,
             passed_bytes: 0,
             begun: false,
+            sequence: 0,
         });
         self.folders.len() - 1
     }

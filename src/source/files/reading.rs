@@ -50,8 +50,8 @@ impl Files {
         }
         if tail.fill(self.config.read_bytes)? > 0 {
             tracked.quiet_since = None;
-            self.folders[tracked.folder].passed_bytes +=
-                tracked.hand_out(self.folders[tracked.folder].passed_bytes, emit);
+            let folder = &mut self.folders[tracked.folder];
+            folder.passed_bytes += tracked.hand_out(folder.sequence, folder.passed_bytes, emit);
             return Ok(Turn::More);
         }
         self.at_end(at, look.names, now, now_ms, once, emit)
@@ -89,12 +89,13 @@ impl Files {
             return Ok(Turn::Idle);
         };
         let path_json = &tracked.path_json;
-        let passed = self.folders[folder].passed_bytes;
+        let (sequence, passed) = (self.folders[folder].sequence, self.folders[folder].passed_bytes);
         if let Some(frame) = tail.framer.last_frame() {
             emit(Found {
                 frame,
                 path_json,
                 folder,
+                sequence,
                 at: passed,
                 unterminated: true,
                 replayed: false,
@@ -158,5 +159,8 @@ impl Files {
         (entry.offset, entry.frontier, entry.prefix) = (0, Evidence::of(b""), Evidence::of(b""));
         (entry.size, entry.finished) = (size, false);
         (tracked.tail, tracked.quiet_since, tracked.changed) = (None, None, true);
+        // What it still holds is told again, by the same ids: it must not be counted as twins of itself.
+        let folder = &mut self.folders[tracked.folder];
+        (folder.begun, folder.sequence) = (false, folder.sequence + 1);
     }
 }

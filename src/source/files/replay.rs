@@ -46,6 +46,7 @@ impl Files {
             };
             let mut framer = Framer::new(from + whole as u64, b"", self.config.record_bytes_max);
             let path_json = &self.tracked[t].path_json;
+            let sequence = self.folders[folder].sequence;
             let passed = &mut self.folders[folder].passed_bytes;
             for piece in bytes[whole..].chunks(64 * 1024) {
                 framer.room(piece.len())[..piece.len()].copy_from_slice(piece);
@@ -56,6 +57,7 @@ impl Files {
                         frame,
                         path_json,
                         folder,
+                        sequence,
                         at: *passed,
                         unterminated: false,
                         replayed: true,

@@ -64,7 +64,7 @@ impl Tracked {
     }
 
     /// Emits what is whole in the buffer; returns how many bytes of records that were.
-    pub(super) fn hand_out(&mut self, passed: u64, emit: &mut dyn FnMut(Found<'_>)) -> u64 {
+    pub(super) fn hand_out(&mut self, sequence: u32, passed: u64, emit: &mut dyn FnMut(Found<'_>)) -> u64 {
         let Some(tail) = &mut self.tail else { return 0 };
         let (folder, path_json) = (self.folder, &self.path_json);
         let (mut handed_out, before) = (0, tail.framer.boundary());
@@ -74,6 +74,7 @@ impl Tracked {
                 frame,
                 path_json,
                 folder,
+                sequence,
                 at: passed + handed_out,
                 unterminated: false,
                 replayed: false,

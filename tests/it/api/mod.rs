@@ -3,6 +3,7 @@
 
 mod binary;
 mod cadence;
+mod coverage;
 mod failing;
 mod random;
 mod secrets;

@@ -2,7 +2,7 @@
 
 use crate::rig::{Agent, Host, SOON, Writer, descriptors, file_name, judge, until};
 use rustix::process::Signal;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 const TRUNCATED: &str = "was truncated or rewritten";
@@ -194,6 +194,28 @@ fn copytruncate(host: &Host, running: bool) {
 fn f04_copytruncate() {
     copytruncate(&Host::new(), true);
     copytruncate(&Host::new(), false);
+}
+
+/// What a file still holds after it was cut is told again by the ids that it had: nothing is counted as its own twin.
+#[test]
+fn f04_what_a_cut_file_still_holds_keeps_its_ids() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 44);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 5);
+    let kept = fs::metadata(&file.path).unwrap().len();
+    writer.append(&file, 5);
+    let mut agent = host.start();
+    agent.until("the file is read", || host.delivered() == 10);
+    let open = OpenOptions::new().write(true).open(&file.path).unwrap();
+    open.set_len(kept).unwrap();
+    writer.append(&file, 5);
+    agent.until_said(TRUNCATED);
+    agent.until("what it holds is told again", || host.delivered() == 20);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    let judged = judge(&writer, &host.events());
+    judged.is_whole();
+    assert_eq!(judged.repeated, [0, 1, 2, 3, 4]);
 }
 
 #[test]

@@ -149,7 +149,16 @@ impl Host {
     }
 
     pub fn start_as(&self, wrapper: &[&str]) -> Agent {
-        self.spawn(self.command(wrapper, &[]))
+        self.start_with(wrapper, &[])
+    }
+
+    pub fn start_with(&self, wrapper: &[&str], arguments: &[&str]) -> Agent {
+        self.spawn(self.command(wrapper, arguments))
+    }
+
+    /// Leaves all that it has made to whoever has to find out what went wrong.
+    pub fn keep(&mut self) {
+        self.dir.disable_cleanup(true);
     }
 
     /// Starts a command of [`Host::command`]; its stdout goes nowhere unless it was set.
