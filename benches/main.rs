@@ -34,7 +34,7 @@ type Measure = fn() -> Result<()>;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let groups: [(&str, Measure); 7] = [
+    let groups: [(&str, Measure); 8] = [
         ("drain", drain::measure),
         ("formats", formats::measure),
         ("memory", memory::measure),
