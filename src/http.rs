@@ -11,7 +11,7 @@ mod redirect;
 mod tests;
 
 pub use client::{Client, Exchange};
-pub use error::{HttpError, Phase, TlsProblem, UnreachableCause};
+pub use error::{HttpError, Phase, TlsProblem, UnreachableCause, find, tls_problem};
 pub use redirect::RedirectKind;
 pub use reqwest::header::HeaderMap;
 

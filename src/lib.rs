@@ -33,6 +33,7 @@ pub mod http;
 pub mod quarantine;
 pub mod secret;
 pub mod telemetry;
+pub mod tls;
 
 /// Name of the package, the binary, the unit and the user.
 pub const NAME: &str = "confluence-audit-agent";

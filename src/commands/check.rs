@@ -4,6 +4,7 @@
 mod api;
 mod enrich;
 mod files;
+mod raw_sinks;
 mod sinks;
 mod writing;
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::kafka::KafkaConfig;
 use super::remote::HttpConfig;
+use super::syslog::SyslogConfig;
 
 /// A sink that reaches a server.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +20,8 @@ pub struct RemoteSinkConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PeerConfig {
     Http(HttpSinkConfig),
+    Kafka(KafkaConfig),
+    Syslog(SyslogConfig),
 }
 
 impl RemoteSinkConfig {

@@ -1,8 +1,7 @@
 //! The connections' settings, made from the configuration and the files that it names, and made again when one of these changes.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use reqwest::header::HeaderValue;
@@ -14,37 +13,29 @@ use super::client::sensitive;
 use crate::config::{HttpConfig, TlsVersion};
 use crate::credential::Credential;
 use crate::secret::Secret;
+use crate::tls::Files;
 
 pub struct Built {
     /// `None` until a first one could be made.
     client: Option<reqwest::Client>,
     pub proxy_password: Option<Credential>,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Files,
 }
-
-/// A file that is replaced or rewritten has another one.
-type Stamp = (u64, u64, i64, i64);
 
 impl Built {
     /// Reads nothing yet.
     pub fn new(config: &HttpConfig) -> Built {
-        let tls = &config.tls;
-        let pair = tls
-            .client_certificate
-            .iter()
-            .flat_map(|(chain, key)| [chain, key]);
-        let files = tls.ca_file.iter().chain(pair);
         let proxy = config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
         Built {
             client: None,
             proxy_password: proxy.map(|(_, password)| Credential::new(password.clone())),
-            files: files.map(|path| (path.clone(), stamp(path))).collect(),
+            files: Files::of(&config.tls),
         }
     }
 
     /// Whether a file has another content than the one that was read.
     pub fn files_changed(&self) -> bool {
-        self.files.iter().any(|(path, was)| stamp(path) != *was)
+        self.files.changed()
     }
 
     /// The client; made at the first call, and anew after a change of what it is made from. If the new is not usable, half
@@ -54,10 +45,7 @@ impl Built {
         if let (Some(client), false) = (&self.client, changed) {
             return Ok(client.clone());
         }
-        // Before they are read: a change in between is seen as one later.
-        for (path, was) in &mut self.files {
-            *was = stamp(path);
-        }
+        self.files.note();
         match (client(config, self.proxy_password.as_mut()), &self.client) {
             (Ok(client), _) => Ok(self.client.insert(client).clone()),
             (Err(error), None) => Err(error),
@@ -68,11 +56,6 @@ impl Built {
             }
         }
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
 }
 
 fn client(

@@ -184,7 +184,7 @@ fn host(url: &Url) -> String {
         .map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
 }
 
-fn tls_problem(error: &rustls::Error) -> TlsProblem {
+pub fn tls_problem(error: &rustls::Error) -> TlsProblem {
     use rustls::Error::*;
     match error {
         // The second: a CA of the same name with another key, as after its renewal.
@@ -230,7 +230,7 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
 }
 
 /// The innermost of a type.
-fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+pub fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     causes(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 

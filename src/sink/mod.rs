@@ -4,8 +4,10 @@ pub mod answer;
 pub mod compress;
 pub mod file;
 pub mod http;
+pub mod kafka;
 pub mod remote;
 pub mod stdout;
+pub mod syslog;
 
 use crate::config::PeerConfig;
 use crate::position::SinkMark;
@@ -115,5 +117,13 @@ pub fn deliver(
             report,
             quarantine,
         )),
+        PeerConfig::Kafka(config) => {
+            let peer = kafka::Kafka::new(config, &settings.source);
+            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        }
+        PeerConfig::Syslog(config) => {
+            let peer = syslog::Syslog::new(config, &settings.source);
+            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        }
     }
 }

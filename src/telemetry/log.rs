@@ -83,7 +83,10 @@ impl Log {
 
 impl<S: Subscriber> Layer<S> for Log {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Libraries speak only when something is wrong.
+        // Libraries speak only when something is wrong; that of Kafka says what its sink says better.
+        if metadata.target().starts_with("rskafka") {
+            return false;
+        }
         let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
         let level = if own {
             self.level

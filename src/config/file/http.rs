@@ -150,7 +150,7 @@ fn proxy_url(found: Found<String>, problems: &mut Problems) -> Option<url::Url> 
         .ok()
 }
 
-fn tls(table: &mut Table, problems: &mut Problems) -> TlsConfig {
+pub fn tls(table: &mut Table, problems: &mut Problems) -> TlsConfig {
     let mut path = |table: &mut Table, key, example| -> Option<PathBuf> {
         let path = table.text(key, example, problems)?;
         absolute(path, problems).map(|path| path.value)

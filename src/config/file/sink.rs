@@ -2,7 +2,9 @@
 
 mod file;
 mod http;
+mod kafka;
 mod remote;
+mod syslog;
 
 use std::path::PathBuf;
 
@@ -19,12 +21,16 @@ enum Type {
     Stdout,
     File,
     Http,
+    Kafka,
+    Syslog,
 }
 
-const TYPES: [(&str, Type); 3] = [
+const TYPES: [(&str, Type); 5] = [
     ("file", Type::File),
     ("http", Type::Http),
+    ("kafka", Type::Kafka),
     ("stdout", Type::Stdout),
+    ("syslog", Type::Syslog),
 ];
 
 /// The keys that a type has beside those of all.
@@ -33,6 +39,8 @@ fn keys_of(kind: Type) -> Vec<&'static str> {
         Type::Stdout => Vec::new(),
         Type::File => file::KEYS.to_vec(),
         Type::Http => [&remote::KEYS[..], &remote::HTTP_KEYS, &http::KEYS].concat(),
+        Type::Kafka => [&remote::KEYS[..], &kafka::KEYS].concat(),
+        Type::Syslog => [&remote::KEYS[..], &syslog::KEYS].concat(),
     }
 }
 
@@ -90,6 +98,19 @@ pub fn table(
             http::table(&mut table, format, problems)
                 .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::Http(peer))))
                 .map(|config| SinkKind::Remote(Box::new(config)))
+        }
+        Some(Type::Kafka) => {
+            let common = Common::read(&mut table, problems);
+            kafka::table(&mut table, problems)
+                .map(|peer| kafka::remote(RemoteSinkConfig::new(PeerConfig::Kafka(peer))))
+                .map(|config| SinkKind::Remote(Box::new(common.over(config))))
+        }
+        Some(Type::Syslog) => {
+            let common = Common::read(&mut table, problems);
+            let peer = syslog::table(&mut table, problems);
+            syslog::check_order(&table, common.concurrency(), problems);
+            peer.map(|peer| syslog::remote(RemoteSinkConfig::new(PeerConfig::Syslog(peer))))
+                .map(|config| SinkKind::Remote(Box::new(common.over(config))))
         }
     };
     let for_others = |key: &str| {

@@ -64,6 +64,10 @@ impl Common {
         }
     }
 
+    pub fn concurrency(&self) -> Option<usize> {
+        self.concurrency
+    }
+
     /// Over the defaults of a sink.
     pub fn over(self, mut config: RemoteSinkConfig) -> RemoteSinkConfig {
         set(&mut config.batch.bytes, self.bytes.map(|bytes| bytes as usize));

@@ -1,0 +1,72 @@
+//! Sinks that do not speak HTTP: can they be reached, is their TLS trusted, do they take the credentials.
+
+use std::cell::RefCell;
+use std::io;
+
+use tokio::time::timeout;
+
+use super::Report;
+use crate::config::{KafkaConfig, SyslogConfig, TlsConfig, Transport};
+use crate::sink::answer::Outcome;
+use crate::sink::kafka::cluster::{Access, Cluster};
+use crate::sink::syslog::connection::Connection;
+use crate::tls::Tls;
+
+/// Connects as a run does; sends nothing.
+pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut Report<'_>) -> io::Result<()> {
+    let address = config.address();
+    let (tls, over) = match &config.transport {
+        Transport::Udp => {
+            return report.warning(
+                subject,
+                format_args!("whether `{address}` receives datagrams cannot be known: UDP loses events without anyone knowing; write `transport = \"tls\"` or \"tcp\""),
+            );
+        }
+        Transport::Tcp => (TlsConfig::default(), "accepts connections"),
+        Transport::Tls(tls) => (
+            tls.clone(),
+            "accepts connections, and its TLS certificate is trusted",
+        ),
+    };
+    let tls = RefCell::new(Tls::new(&tls));
+    match Connection::open(config, &tls).await {
+        Ok(_) => report.ok(subject, format_args!("`{address}` {over}")),
+        Err(outcome) => report.failure(subject, why(outcome)),
+    }
+}
+
+/// Connects as a run does and looks for the topic; sends nothing.
+pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut Report<'_>) -> io::Result<()> {
+    let ready = match Access::new(config).read() {
+        Ok(ready) => ready,
+        Err(outcome) => return report.failure(subject, why(outcome)),
+    };
+    let limit = config.timeout;
+    let opened = timeout(limit, Cluster::open(ready, config)).await;
+    let brokers = config.brokers.join(", ");
+    match opened {
+        Ok(Ok(cluster)) => report.ok(
+            subject,
+            format_args!(
+                "Kafka at `{brokers}` answers and has the topic `{}` with {} partitions",
+                config.topic,
+                cluster.partitions()
+            ),
+        ),
+        Ok(Err(outcome)) => report.failure(subject, why(outcome)),
+        Err(_) => report.failure(
+            subject,
+            format_args!("`{brokers}` has not answered within {limit:?}; see network and firewall"),
+        ),
+    }
+}
+
+fn why(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Retry { why, .. }
+        | Outcome::Poison { why }
+        | Outcome::TooLarge { why }
+        | Outcome::Misconfigured { why } => why,
+        Outcome::Delivered | Outcome::Duplicate => String::new(),
+    }
+}

@@ -1,0 +1,218 @@
+//! Kafka: `acks=all`, and the event's id as key.
+//!
+//! A request whose answer is lost is sent again, and the client has no idempotent producer: an event may stand in the topic
+//! more than once, each time with the same key and in the same partition.
+
+pub mod cluster;
+mod fault;
+mod partition;
+
+use super::answer::{Answer, Outcome};
+use super::remote::{Event, Peer};
+use crate::config::{Compression, KafkaConfig};
+use cluster::{Access, Cluster};
+use fault::Fault;
+use futures_util::future::join_all;
+use rskafka::chrono::DateTime;
+use rskafka::client::partition::{self as client, PartitionClient};
+use rskafka::record::Record;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use tokio::time::timeout;
+
+/// What a record has beside its event: key, header, and numbers.
+const OVERHEAD_BYTES: usize = 100;
+/// However small the batches are that a topic takes: smaller ones are found by halving each time.
+const BYTES_MIN: usize = 16 * 1024;
+
+/// The sink of type `kafka`.
+pub struct Kafka {
+    config: KafkaConfig,
+    source: String,
+    access: RefCell<Access>,
+    cluster: RefCell<Option<Rc<Cluster>>>,
+    /// Larger batches were refused.
+    bytes_max: Cell<usize>,
+}
+
+impl Kafka {
+    pub fn new(config: KafkaConfig, source: &str) -> Kafka {
+        Kafka {
+            access: RefCell::new(Access::new(&config)),
+            source: source.to_owned(),
+            cluster: RefCell::default(),
+            bytes_max: Cell::new(usize::MAX),
+            config,
+        }
+    }
+
+    /// The connection there is, or a new one.
+    async fn cluster(&self) -> Result<Rc<Cluster>, Outcome> {
+        if self.access.borrow().changed() {
+            self.cluster.take();
+        }
+        if let Some(cluster) = &*self.cluster.borrow() {
+            return Ok(cluster.clone());
+        }
+        let ready = self.access.borrow_mut().read()?;
+        let limit = self.config.timeout;
+        let opened = timeout(limit, Cluster::open(ready, &self.config)).await;
+        let opened = opened.unwrap_or_else(|_| {
+            Err(Outcome::retry(format!(
+                "no broker has answered within {limit:?}; see network and firewall"
+            )))
+        });
+        let refused = matches!(opened, Err(Outcome::Misconfigured { .. }));
+        self.access.borrow_mut().note(refused);
+        let cluster = Rc::new(opened?);
+        self.cluster.replace(Some(cluster.clone()));
+        Ok(cluster)
+    }
+
+    /// Sends the events of one partition; their outcomes, in order.
+    async fn produce(&self, cluster: &Cluster, number: usize, events: &[&Event]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(events.len());
+        let limit = self.config.timeout;
+        if timeout(limit, self.produce_all(cluster, number, events, &mut outcomes))
+            .await
+            .is_err()
+        {
+            self.cluster.take();
+            let why = format!(
+                "Kafka has not answered within {limit:?}; see how busy the brokers are, or raise `timeout`"
+            );
+            outcomes.resize(events.len(), Outcome::retry(why));
+        }
+        outcomes
+    }
+
+    async fn produce_all(
+        &self,
+        cluster: &Cluster,
+        number: usize,
+        events: &[&Event],
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        // What is still to be sent; the next part is the last one.
+        let mut parts = self.parts(events);
+        while let Some(part) = parts.pop() {
+            let fault = match self.produce_part(cluster, number, part).await {
+                Ok(()) => {
+                    outcomes.resize(outcomes.len() + part.len(), Outcome::Delivered);
+                    continue;
+                }
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::TooLarge(_) | Fault::Refused(_) if part.len() > 1 => {
+                    if let Fault::TooLarge(why) = &fault {
+                        self.learn_limit(part, why);
+                    }
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Fault::TooLarge(why) => outcomes.push(Outcome::TooLarge { why }),
+                Fault::Refused(why) => outcomes.push(Outcome::Poison { why }),
+                Fault::All(outcome) => {
+                    // Connections and leaders are looked up anew.
+                    self.cluster.take();
+                    return outcomes.resize(events.len(), outcome);
+                }
+            }
+        }
+    }
+
+    /// Cut to what the topic is known to take, the first part last.
+    fn parts<'a, 'e>(&self, events: &'a [&'e Event]) -> Vec<&'a [&'e Event]> {
+        let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
+        for (at, event) in events.iter().enumerate() {
+            bytes += event.bytes().len() + OVERHEAD_BYTES;
+            if bytes > self.bytes_max.get() && at > from {
+                parts.push(&events[from..at]);
+                (from, bytes) = (at, event.bytes().len() + OVERHEAD_BYTES);
+            }
+        }
+        parts.push(&events[from..]);
+        parts.reverse();
+        parts
+    }
+
+    async fn produce_part(&self, cluster: &Cluster, number: usize, events: &[&Event]) -> Result<(), Fault> {
+        let of = |error| fault::of(&error, &self.config.topic);
+        let leader: &PartitionClient = cluster.partition(number).await.map_err(of)?;
+        let result = leader.produce(self.records(events), self.compression()).await;
+        match result {
+            // Brokers close connections that have been idle for long: the client knows the next time.
+            Err(error) if fault::is_broken_connection(&error) => {
+                let again = leader.produce(self.records(events), self.compression()).await;
+                again.map(drop).map_err(of)
+            }
+            other => other.map(drop).map_err(of),
+        }
+    }
+
+    fn records(&self, events: &[&Event]) -> Vec<Record> {
+        let record = |event: &&Event| Record {
+            key: Some(event.id().hex().to_vec()),
+            value: Some(event.bytes().to_vec()),
+            headers: BTreeMap::from([("source".to_owned(), self.source.clone().into_bytes())]),
+            timestamp: DateTime::from_timestamp_millis(event.time_ms()).unwrap_or_default(),
+        };
+        events.iter().map(record).collect()
+    }
+
+    fn compression(&self) -> client::Compression {
+        match self.config.compression {
+            Compression::None => client::Compression::NoCompression,
+            Compression::Gzip => client::Compression::Gzip,
+            Compression::Zstd => client::Compression::Zstd,
+        }
+    }
+
+    fn learn_limit(&self, events: &[&Event], why: &str) {
+        let bytes: usize = events
+            .iter()
+            .map(|event| event.bytes().len() + OVERHEAD_BYTES)
+            .sum();
+        let limit = (bytes / 2).max(BYTES_MIN);
+        if limit < self.bytes_max.get() {
+            self.bytes_max.set(limit);
+            tracing::warn!(
+                topic = self.config.topic,
+                bytes,
+                why,
+                "a batch is refused as too large; smaller ones are sent from now on"
+            );
+        }
+    }
+}
+
+impl Peer for Kafka {
+    async fn send(&self, events: &[Event]) -> Answer {
+        let cluster = match self.cluster().await {
+            Ok(cluster) => cluster,
+            Err(outcome) => return Answer::All(outcome),
+        };
+        let mut by_partition: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, event) in events.iter().enumerate() {
+            let number = partition::partition(&event.id().hex(), cluster.partitions());
+            by_partition.entry(number).or_default().push(at);
+        }
+        let requests = by_partition.into_iter().map(async |(number, places)| {
+            let events: Vec<&Event> = places.iter().map(|at| &events[*at]).collect();
+            (places, self.produce(&cluster, number, &events).await)
+        });
+        let mut outcomes = vec![Outcome::retry("not sent"); events.len()];
+        for (places, of_partition) in join_all(requests).await {
+            for (at, outcome) in places.into_iter().zip(of_partition) {
+                outcomes[at] = outcome;
+            }
+        }
+        Answer::Each(outcomes)
+    }
+
+    fn changed(&self) -> bool {
+        self.access.borrow().changed()
+    }
+}

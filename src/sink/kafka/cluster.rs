@@ -1,0 +1,160 @@
+//! The connection to a cluster: who leads the topic's partitions, and how they are told who the agent is.
+
+use super::fault;
+use crate::config::{KafkaConfig, SaslMechanism};
+use crate::credential::Credential;
+use crate::sink::answer::Outcome;
+use crate::telemetry::chain;
+use crate::tls::{self, Tls};
+use rskafka::BackoffConfig;
+use rskafka::client::error::Error;
+use rskafka::client::partition::{PartitionClient, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio_rustls::TlsConnector;
+
+/// What the connections are made from, and whether it has changed.
+pub struct Access {
+    config: KafkaConfig,
+    tls: Option<Tls>,
+    password: Option<Credential>,
+    /// The last attempt was refused: the password's file is read again even if it looks the same.
+    refused: bool,
+}
+
+impl Access {
+    /// Reads nothing yet.
+    pub fn new(config: &KafkaConfig) -> Access {
+        let password = config.sasl.as_ref().map(|sasl| sasl.password.clone());
+        Access {
+            tls: config.tls.as_ref().map(Tls::new),
+            password: password.map(Credential::new),
+            config: config.clone(),
+            refused: false,
+        }
+    }
+
+    pub fn changed(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::changed) || self.password.as_ref().is_some_and(Credential::changed)
+    }
+
+    pub fn note(&mut self, refused: bool) {
+        self.refused = refused;
+    }
+
+    /// A client to be, and the TLS that it will speak.
+    pub fn read(&mut self) -> Result<Ready, Outcome> {
+        let misconfigured = |why: String| Outcome::Misconfigured { why };
+        let mut builder = ClientBuilder::new(self.config.brokers.clone())
+            .client_id(crate::NAME)
+            .backoff_config(at_once());
+        let mut tls = None;
+        if let Some(own) = &mut self.tls {
+            let config = own.config().map_err(|error| misconfigured(chain(&error)))?;
+            builder = builder.tls_config(config.clone());
+            tls = Some(config);
+        }
+        if let (Some(sasl), Some(password)) = (&self.config.sasl, &mut self.password) {
+            let password = match self.refused {
+                true => password.reread(),
+                false => password.read(),
+            };
+            let password = password.map_err(|error| misconfigured(chain(&error)))?;
+            let credentials = Credentials::new(sasl.user.clone(), password.expose().to_owned());
+            builder = builder.sasl_config(match sasl.mechanism {
+                SaslMechanism::Plain => SaslConfig::Plain(credentials),
+                SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+                SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+            });
+        }
+        Ok(Ready { builder, tls })
+    }
+}
+
+/// What is needed to connect.
+pub struct Ready {
+    builder: ClientBuilder,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// The client would try again by itself, for ever: it is the loop that does so, says why, and lets the server rest.
+fn at_once() -> BackoffConfig {
+    BackoffConfig {
+        init_backoff: Duration::from_millis(1),
+        max_backoff: Duration::from_millis(1),
+        base: 2.0,
+        deadline: Some(Duration::from_nanos(1)),
+    }
+}
+
+/// A cluster with the topic.
+pub struct Cluster {
+    client: Client,
+    topic: String,
+    partitions: Vec<OnceCell<PartitionClient>>,
+}
+
+impl Cluster {
+    /// Connects to one of the brokers and asks for the topic.
+    pub async fn open(ready: Ready, config: &KafkaConfig) -> Result<Cluster, Outcome> {
+        let client = match ready.builder.build().await {
+            Ok(client) => client,
+            Err(error) => {
+                if let Some(tls) = ready.tls
+                    && let Some(why) = tls_problem(config, tls).await
+                {
+                    return Err(Outcome::Misconfigured { why });
+                }
+                return Err(fault::of_connection(&error.to_string()));
+            }
+        };
+        let topics = client.list_topics().await;
+        let topics = topics.map_err(|error| fault::of_connection(&error.to_string()))?;
+        let found = topics.into_iter().find(|topic| topic.name == config.topic);
+        let count = found.map_or(0, |topic| topic.partitions.len());
+        if count == 0 {
+            return Err(fault::no_topic(&config.topic));
+        }
+        Ok(Cluster {
+            client,
+            topic: config.topic.clone(),
+            partitions: (0..count).map(|_| OnceCell::new()).collect(),
+        })
+    }
+
+    pub fn partitions(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// A connection to the leader of a partition.
+    pub async fn partition(&self, number: usize) -> Result<&PartitionClient, Error> {
+        let connect = || {
+            let topic = self.topic.as_str();
+            self.client
+                .partition_client(topic, number as i32, UnknownTopicHandling::Error)
+        };
+        self.partitions[number].get_or_try_init(connect).await
+    }
+}
+
+/// What is wrong with TLS: the client itself tells only that it failed.
+async fn tls_problem(config: &KafkaConfig, tls: Arc<ClientConfig>) -> Option<String> {
+    for broker in &config.brokers {
+        let host = broker.rsplit_once(':').map_or(broker.as_str(), |(host, _)| host);
+        let name = ServerName::try_from(host.to_owned()).ok()?;
+        let Ok(stream) = TcpStream::connect(broker).await else {
+            continue;
+        };
+        let error = TlsConnector::from(tls.clone())
+            .connect(name, stream)
+            .await
+            .err()?;
+        return tls::says(&error, "brokers").map(|problem| format!("no TLS with `{broker}`: {problem}"));
+    }
+    None
+}

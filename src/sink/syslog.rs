@@ -1,0 +1,157 @@
+//! Syslog receivers: RFC 5424 over TCP, TLS and UDP.
+//!
+//! Syslog acknowledges nothing. Over TCP and TLS an event counts as delivered when the receiver's *system* has acknowledged
+//! its last byte and the connection was still open on both sides after that. What the receiver's program has not read by then
+//! is lost if its host, or the program, dies at that moment. What is not acknowledged is sent again over another connection,
+//! with the same ids. Over UDP an event counts as delivered when it was sent.
+
+pub mod connection;
+mod message;
+mod unacknowledged;
+
+use super::answer::{Answer, Outcome};
+use super::http::size;
+use super::remote::{Event, Peer};
+use crate::config::{SyslogConfig, TlsConfig, Transport};
+use crate::tls::Tls;
+use connection::{Connection, unreachable};
+use message::Writer;
+use std::cell::RefCell;
+use std::io;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+/// What a datagram can hold over IPv4, and over IPv6 without jumbograms at least.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// The sink of type `syslog`.
+pub struct Syslog {
+    config: SyslogConfig,
+    writer: Writer,
+    tls: RefCell<Tls>,
+    /// Kept from request to request.
+    connection: RefCell<Option<Connection>>,
+    socket: RefCell<Option<UdpSocket>>,
+}
+
+impl Syslog {
+    pub fn new(config: SyslogConfig, source: &str) -> Syslog {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let tls = match &config.transport {
+            Transport::Tls(tls) => tls.clone(),
+            Transport::Tcp | Transport::Udp => TlsConfig::default(),
+        };
+        Syslog {
+            writer: Writer::new(&config, &host, std::process::id(), source),
+            tls: RefCell::new(Tls::new(&tls)),
+            connection: RefCell::default(),
+            socket: RefCell::default(),
+            config,
+        }
+    }
+
+    async fn over_stream(&self, events: &[Event]) -> Outcome {
+        let kept = self.connection.take();
+        // With replaced certificates another connection is made.
+        let kept = kept.filter(|_| !self.tls.borrow().changed());
+        let mut connection = match kept.and_then(|mut kept| (!kept.is_closed()).then_some(kept)) {
+            Some(connection) => connection,
+            None => match Connection::open(&self.config, &self.tls).await {
+                Ok(connection) => connection,
+                Err(outcome) => return outcome,
+            },
+        };
+        let mut bytes = Vec::with_capacity(size(events) + 256 * events.len());
+        for event in events {
+            let framing = self.config.framing;
+            self.writer
+                .frame(framing, event.id(), event.time_ms(), event.bytes(), &mut bytes);
+        }
+        let (limit, address) = (self.config.timeout, self.config.address());
+        match timeout(limit, connection.send(&bytes)).await {
+            Ok(Ok(())) => {
+                self.connection.replace(Some(connection));
+                Outcome::Delivered
+            }
+            Ok(Err(error)) => Outcome::retry(format!(
+                "`{address}` has ended the connection before all was acknowledged ({error}); see the receiver's log"
+            )),
+            Err(_) => Outcome::retry(format!(
+                "`{address}` has not acknowledged all within {limit:?}; see how busy the receiver is"
+            )),
+        }
+    }
+
+    /// One datagram an event; what was sent before a failure is not sent again.
+    async fn over_udp(&self, events: &[Event]) -> Answer {
+        let mut socket = self.socket.take();
+        if socket.is_none() {
+            match timeout(self.config.connect_timeout, bind(&self.config)).await {
+                Ok(Ok(bound)) => socket = Some(bound),
+                Ok(Err(error)) => return Answer::All(Outcome::retry(unreachable(&self.config, &error))),
+                Err(_) => return Answer::All(Outcome::retry("the receiver's name is not resolved in time")),
+            }
+        }
+        let Some(socket) = socket else {
+            return Answer::All(Outcome::retry("no socket"));
+        };
+        let mut outcomes = Vec::with_capacity(events.len());
+        let mut message = Vec::new();
+        for event in events {
+            message.clear();
+            self.writer
+                .write(event.id(), event.time_ms(), event.bytes(), &mut message);
+            let sent = match message.len() > DATAGRAM_BYTES_MAX {
+                true => Err(rustix::io::Errno::MSGSIZE.into()),
+                false => socket.send(&message).await,
+            };
+            outcomes.push(match sent {
+                Ok(_) => Outcome::Delivered,
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
+                    let bytes = message.len();
+                    Outcome::TooLarge {
+                        why: format!(
+                            "{bytes} bytes do not fit into a datagram; write `transport = \"tls\"` or \"tcp\""
+                        ),
+                    }
+                }
+                Err(error) => {
+                    let why = unreachable(&self.config, &error);
+                    let left = events.len() - outcomes.len();
+                    outcomes.extend(vec![Outcome::retry(why); left]);
+                    // Another one: its name may lead elsewhere by then.
+                    return Answer::Each(outcomes);
+                }
+            });
+        }
+        self.socket.replace(Some(socket));
+        Answer::Each(outcomes)
+    }
+}
+
+async fn bind(config: &SyslogConfig) -> io::Result<UdpSocket> {
+    let mut last = io::Error::other("its name has no address");
+    for address in tokio::net::lookup_host((config.host.as_str(), config.port)).await? {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let bound = UdpSocket::bind(any).await?;
+        // Connected, so that a host at which nothing listens can say so.
+        match bound.connect(address).await {
+            Ok(()) => return Ok(bound),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl Peer for Syslog {
+    async fn send(&self, events: &[Event]) -> Answer {
+        match self.config.transport {
+            Transport::Udp => self.over_udp(events).await,
+            Transport::Tcp | Transport::Tls(_) => Answer::All(self.over_stream(events).await),
+        }
+    }
+
+    fn changed(&self) -> bool {
+        self.tls.borrow().changed()
+    }
+}

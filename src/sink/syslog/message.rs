@@ -1,0 +1,200 @@
+//! Events as messages of RFC 5424.
+
+use crate::config::{Framing, SyslogConfig};
+use crate::record::EventId;
+use crate::record::time::iso;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// `name@number` is an SD-ID of one's own, and the number that of an enterprise. 32473 is the one that RFC 5612 keeps for
+/// whoever has none: it is nobody else's.
+const SD_ID: &str = "audit@32473";
+
+/// An MSGID has no more.
+const MSGID_BYTES_MAX: usize = 32;
+
+const WARNING: u8 = 4;
+const NOTICE: u8 = 5;
+const INFO: u8 = 6;
+
+/// What is the same in all messages of a sink of one source.
+pub struct Writer {
+    facility: u8,
+    /// HOSTNAME, APP-NAME and PROCID, each with its blank before.
+    sender: String,
+    source: String,
+}
+
+/// Of an event in ECS; of one in another format nothing is found.
+#[derive(Default, Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    event: Option<HeadEvent<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+struct HeadEvent<'a> {
+    #[serde(borrow)]
+    action: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    outcome: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    kind: Option<Cow<'a, str>>,
+}
+
+impl Writer {
+    /// `host` is this host's name, `process` the agent's process id.
+    pub fn new(config: &SyslogConfig, host: &str, process: u32, source: &str) -> Writer {
+        let host = word(host, 255);
+        Writer {
+            facility: config.facility,
+            sender: format!(" {host} {} {process}", config.app_name),
+            source: escaped(source),
+        }
+    }
+
+    /// Appends one message. There is no BOM before the event: the RFC asks for one where a text is known to be UTF-8, and JSON
+    /// must not begin with it.
+    pub fn write(&self, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
+        let head = serde_json::from_slice::<Head>(event)
+            .unwrap_or_default()
+            .event
+            .unwrap_or_default();
+        let severity = match (head.kind.as_deref(), head.outcome.as_deref()) {
+            (Some("pipeline_error"), _) => WARNING,
+            (_, Some("failure")) => NOTICE,
+            _ => INFO,
+        };
+        let message_id = word(head.action.as_deref().unwrap_or_default(), MSGID_BYTES_MAX);
+        let priority = u32::from(self.facility) * 8 + u32::from(severity);
+        out.extend_from_slice(format!("<{priority}>1 ").as_bytes());
+        out.extend_from_slice(&iso(time_ms));
+        out.extend_from_slice(self.sender.as_bytes());
+        let id = id.hex();
+        let id = String::from_utf8_lossy(&id);
+        let data = format!(" {message_id} [{SD_ID} id=\"{id}\" source=\"{}\"] ", self.source);
+        out.extend_from_slice(data.as_bytes());
+        out.extend_from_slice(event);
+    }
+
+    /// Appends one message with what tells it from the next.
+    pub fn frame(&self, framing: Framing, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
+        match framing {
+            // An event is one line, so there is no LF in it.
+            Framing::Newline => {
+                self.write(id, time_ms, event, out);
+                out.push(b'\n');
+            }
+            Framing::OctetCounting => {
+                let mut message = Vec::with_capacity(event.len() + 256);
+                self.write(id, time_ms, event, &mut message);
+                out.extend_from_slice(format!("{} ", message.len()).as_bytes());
+                out.extend_from_slice(&message);
+            }
+        }
+    }
+}
+
+/// A field of the header: printable ASCII without blanks, or `-` where there is nothing.
+fn word(text: &str, bytes_max: usize) -> String {
+    let fitting = |c: char| if c.is_ascii_graphic() { c } else { '_' };
+    let word: String = text.chars().take(bytes_max).map(fitting).collect();
+    if word.is_empty() { "-".into() } else { word }
+}
+
+/// The value of a parameter of structured data.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if matches!(c, '"' | '\\' | ']') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Transport;
+    use proptest::prelude::*;
+    use syslog_loose::{Message, ProcId, Protocol, SyslogFacility, SyslogSeverity, Variant, parse_message};
+
+    fn writer(source: &str) -> Writer {
+        let config = SyslogConfig::new("siem".into(), 514, Transport::Tcp);
+        Writer::new(&config, "node 1", 7, source)
+    }
+
+    fn message(event: &str) -> String {
+        let mut out = Vec::new();
+        writer("wiki").write(EventId(0xabc), 1_700_000_000_123, event.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_message_to_the_byte() {
+        let event = r#"{"event":{"action":"user-login","outcome":"success"}}"#;
+        assert_eq!(
+            message(event),
+            format!(
+                "<110>1 2023-11-14T22:13:20.123Z node_1 confluence-audit 7 user-login [audit@32473 id=\"{:032x}\" source=\"wiki\"] {event}",
+                0xabc
+            )
+        );
+    }
+
+    #[test]
+    fn severity_and_msgid_come_from_the_event_where_it_says_them() {
+        let long = format!(r#"{{"event":{{"action":"{}"}}}}"#, "a b".repeat(30));
+        for (event, priority, id) in [
+            (r#"{"event":{"action":"x","outcome":"failure"}}"#, 109, "x"),
+            (r#"{"event":{"kind":"pipeline_error"}}"#, 108, "-"),
+            (r#"{"event":{"action":"Straße\n"}}"#, 110, "Stra_e_"),
+            (&long, 110, "a_ba_ba_ba_ba_ba_ba_ba_ba_ba_ba_"),
+            (r#"{"event":7}"#, 110, "-"),
+            (r#"{"auditType":{"action":"x"}}"#, 110, "-"),
+            ("CEF:0|Atlassian|Confluence|", 110, "-"),
+        ] {
+            let text = message(event);
+            let words: Vec<&str> = text.split(' ').collect();
+            assert_eq!(words[0], format!("<{priority}>1"), "{event}");
+            assert_eq!(words[5], id, "{event}");
+        }
+    }
+
+    #[test]
+    fn frames() {
+        let mut out = Vec::new();
+        for framing in [Framing::OctetCounting, Framing::Newline] {
+            writer("wiki").frame(framing, EventId(1), 0, "é".as_bytes(), &mut out);
+        }
+        let text = String::from_utf8(out).unwrap();
+        let (length, rest) = text.split_once(' ').unwrap();
+        let (first, second) = rest.as_bytes().split_at(length.parse().unwrap());
+        assert_eq!(second, [first, b"\n"].concat());
+        assert!(first.ends_with("] é".as_bytes()));
+    }
+
+    proptest! {
+        /// Somebody else's parser reads back what was written.
+        #[test]
+        fn any_event_is_read_back(source in "[ -~äöü]{1,20}", event in "[^\n]{0,200}", id: u128, time_ms in 0i64..4_000_000_000_000) {
+            let mut out = Vec::new();
+            writer(&source).write(EventId(id), time_ms, event.as_bytes(), &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let parsed: Message<&str> = parse_message(&text, Variant::RFC5424);
+            prop_assert_eq!(parsed.protocol, Protocol::RFC5424(1));
+            prop_assert_eq!(parsed.facility, Some(SyslogFacility::LOG_AUDIT));
+            prop_assert_eq!(parsed.severity, Some(SyslogSeverity::SEV_INFO));
+            prop_assert_eq!(parsed.timestamp.unwrap().timestamp_millis(), time_ms);
+            prop_assert_eq!(parsed.procid, Some(ProcId::PID(7)));
+            prop_assert_eq!(parsed.msg, event.trim_start());
+            let data = &parsed.structured_data[0];
+            prop_assert_eq!(data.id, SD_ID);
+            let id = format!("{id:032x}");
+            let params: Vec<(String, String)> = data.params().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            prop_assert_eq!(params, vec![("id".to_string(), id), ("source".to_string(), source)]);
+        }
+    }
+}
