@@ -133,7 +133,7 @@ mod tests {
                 continue;
             };
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (mut server, _) = listener.accept().unwrap();
+            let (server, _) = listener.accept().unwrap();
             let queue =
                 Unacknowledged::of(client.local_addr().unwrap(), client.peer_addr().unwrap()).unwrap();
             assert_eq!(queue.bytes().unwrap(), Some(0));
@@ -146,7 +146,7 @@ mod tests {
             }
             let left = queue.bytes().unwrap().unwrap();
             assert!(left > 0 && (left as usize) < sent, "{left} of {sent}");
-            std::io::copy(&mut server.by_ref().take(sent as u64), &mut std::io::sink()).unwrap();
+            std::io::copy(&mut (&server).take(sent as u64), &mut std::io::sink()).unwrap();
             until("all is acknowledged", || queue.bytes().unwrap() == Some(0));
             // The other side closes: what it had not read is lost, and nothing tells how much that was.
             drop(server);
