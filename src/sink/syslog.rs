@@ -18,11 +18,15 @@ use connection::{Connection, unreachable};
 use message::Writer;
 use std::cell::RefCell;
 use std::io;
+use std::time::Duration;
 use tokio::net::UdpSocket;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// What a datagram can hold over IPv4, and over IPv6 without jumbograms at least.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// So long a host is given to say that nothing listens there (ICMP). Not every host does.
+const REFUSAL: Duration = Duration::from_millis(20);
 
 /// The sink of type `syslog`.
 pub struct Syslog {
@@ -82,18 +86,17 @@ impl Syslog {
         }
     }
 
-    /// One datagram an event; what was sent before a failure is not sent again.
+    /// One datagram an event. If one is refused, all are sent again: those before it went the same way.
     async fn over_udp(&self, events: &[Event]) -> Answer {
-        let mut socket = self.socket.take();
-        if socket.is_none() {
-            match timeout(self.config.connect_timeout, bind(&self.config)).await {
-                Ok(Ok(bound)) => socket = Some(bound),
-                Ok(Err(error)) => return Answer::All(Outcome::retry(unreachable(&self.config, &error))),
+        let failed = |error| Answer::All(Outcome::retry(unreachable(&self.config, &error)));
+        let kept = self.socket.take();
+        let socket = match kept {
+            Some(socket) => socket,
+            None => match timeout(self.config.connect_timeout, bind(&self.config)).await {
+                Ok(Ok(socket)) => socket,
+                Ok(Err(error)) => return failed(error),
                 Err(_) => return Answer::All(Outcome::retry("the receiver's name is not resolved in time")),
-            }
-        }
-        let Some(socket) = socket else {
-            return Answer::All(Outcome::retry("no socket"));
+            },
         };
         let mut outcomes = Vec::with_capacity(events.len());
         let mut message = Vec::new();
@@ -101,28 +104,23 @@ impl Syslog {
             message.clear();
             self.writer
                 .write(event.id(), event.time_ms(), event.bytes(), &mut message);
-            let sent = match message.len() > DATAGRAM_BYTES_MAX {
-                true => Err(rustix::io::Errno::MSGSIZE.into()),
-                false => socket.send(&message).await,
-            };
-            outcomes.push(match sent {
-                Ok(_) => Outcome::Delivered,
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
-                    let bytes = message.len();
-                    Outcome::TooLarge {
-                        why: format!(
-                            "{bytes} bytes do not fit into a datagram; write `transport = \"tls\"` or \"tcp\""
-                        ),
-                    }
-                }
-                Err(error) => {
-                    let why = unreachable(&self.config, &error);
-                    let left = events.len() - outcomes.len();
-                    outcomes.extend(vec![Outcome::retry(why); left]);
-                    // Another one: its name may lead elsewhere by then.
-                    return Answer::Each(outcomes);
-                }
-            });
+            let bytes = message.len();
+            if bytes > DATAGRAM_BYTES_MAX {
+                let why = format!(
+                    "{bytes} bytes do not fit into a datagram; write `transport = \"tls\"` or \"tcp\""
+                );
+                outcomes.push(Outcome::TooLarge { why });
+                continue;
+            }
+            if let Err(error) = socket.send(&message).await {
+                return failed(error);
+            }
+            outcomes.push(Outcome::Delivered);
+        }
+        sleep(REFUSAL).await;
+        match socket.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return failed(error),
         }
         self.socket.replace(Some(socket));
         Answer::Each(outcomes)

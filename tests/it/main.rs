@@ -20,4 +20,5 @@ mod state;
 mod state_command;
 mod store;
 mod supervise;
+mod syslog;
 mod tidy;

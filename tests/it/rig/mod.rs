@@ -1,6 +1,7 @@
 //! What the tests of the real binary share: an agent, a writer of audit files, and an oracle that judges what arrived.
 
 pub mod agent;
+pub mod certificates;
 pub mod collector;
 pub mod mmdb;
 pub mod oracle;

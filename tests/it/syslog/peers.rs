@@ -1,0 +1,257 @@
+//! rsyslog and syslog-ng themselves, where `tests/peers/syslog.sh` has brought them or the system has them.
+
+use super::{BATCHES, Scene};
+use crate::rig::certificates::{Ca, replace};
+use crate::rig::{SOON, judge, skipped, until};
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// What a receiver writes for each message: so everything that it understood is seen.
+const TEMPLATE_RSYSLOG: &str = "<%pri%>1 %timereported:::date-rfc3339% %hostname% %app-name% %procid% %msgid% %structured-data% %msg%\\n";
+const TEMPLATE_SYSLOG_NG: &str =
+    "<${PRI}>1 ${ISODATE} ${HOST} ${PROGRAM} ${PID} ${MSGID} ${SDATA} ${MESSAGE}\\n";
+
+struct Daemon {
+    child: Child,
+    program: PathBuf,
+    root: PathBuf,
+    arguments: Vec<String>,
+    address: String,
+}
+
+impl Daemon {
+    /// Where the program is, unpacked or installed; its own libraries are beside it.
+    fn find(name: &str, program: &str) -> Option<(PathBuf, PathBuf)> {
+        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("target/tools")
+            .join(name);
+        let installed = PathBuf::from("/usr/sbin").join(program);
+        match (unpacked.join("usr/sbin").join(program), installed) {
+            (unpacked_program, _) if unpacked_program.exists() => Some((unpacked_program, unpacked)),
+            (_, installed) if installed.exists() => Some((installed, "/".into())),
+            _ => None,
+        }
+    }
+
+    fn start(program: PathBuf, root: PathBuf, arguments: Vec<String>, address: String) -> Daemon {
+        let child = spawn(&program, &root, &arguments);
+        let mut daemon = Daemon {
+            child,
+            program,
+            root,
+            arguments,
+            address,
+        };
+        daemon.listens();
+        daemon
+    }
+
+    fn listens(&mut self) {
+        let (child, address) = (&mut self.child, &self.address);
+        until(SOON, "the receiver listens", || {
+            assert_eq!(child.try_wait().unwrap(), None, "the receiver ended");
+            TcpStream::connect(address).is_ok()
+        });
+    }
+
+    fn stop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        self.child.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.child = spawn(&self.program, &self.root, &self.arguments);
+        self.listens();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(program: &Path, root: &Path, arguments: &[String]) -> Child {
+    let lib = root.join("usr/lib/x86_64-linux-gnu");
+    let libraries = [
+        lib.clone(),
+        root.join("lib/x86_64-linux-gnu"),
+        root.join("usr/lib/syslog-ng"),
+    ]
+    .map(|path| path.display().to_string());
+    let mut command = Command::new(program);
+    if root != Path::new("/") {
+        command.env("LD_LIBRARY_PATH", libraries.join(":"));
+    }
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// Delivers, restarts the receiver between two requests, delivers more, and judges what it has written.
+fn deliver(scene: &mut Scene, mut daemon: Daemon, output: &Path) {
+    let written = || -> Vec<String> {
+        let text = fs::read_to_string(output).unwrap_or_default();
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        text[..whole].lines().map(str::to_owned).collect()
+    };
+    let mut agent = scene.host.start();
+    scene.write(500);
+    scene.all_are_there(&mut agent, written);
+    daemon.stop();
+    scene.write(100);
+    agent.until_said("nothing listens at that port");
+    daemon.start_again();
+    scene.all_are_there(&mut agent, written);
+    scene.write(400);
+    scene.all_are_there(&mut agent, written);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    judge(&scene.writer, &super::events(&written())).is_exact();
+}
+
+/// A scene whose sink goes to a port that is free, and the lines of TLS with the files of a new CA.
+fn scene(tls: bool) -> (Scene, u16) {
+    let port = free_port();
+    let mut scene = Scene::new(format_args!("127.0.0.1:{port}"), "");
+    let mut sink = scene.host.remote.take().unwrap();
+    let dir = scene.host.path("");
+    if tls {
+        let ca = Ca::new("own");
+        replace(&dir.join("ca.pem"), &ca.pem());
+        ca.write_pair(&dir, "server");
+        ca.write_pair(&dir, "client");
+        sink += &format!(
+            "transport = \"tls\"\nca_file = {:?}\nclient_certificate = {:?}\nclient_key = {:?}\n",
+            dir.join("ca.pem"),
+            dir.join("client.pem"),
+            dir.join("client.key")
+        );
+    } else {
+        sink += "transport = \"tcp\"\n";
+    }
+    scene.host.remote = Some(sink);
+    assert!(scene.host.remote.as_ref().unwrap().contains(BATCHES));
+    (scene, port)
+}
+
+#[test]
+fn rsyslog_takes_every_event() {
+    let Some((program, root)) = Daemon::find("rsyslog", "rsyslogd") else {
+        return skipped("there is no rsyslogd; run tests/peers/install.sh");
+    };
+    for tls in [false, true] {
+        let (mut scene, port) = scene(tls);
+        let dir = scene.host.path("");
+        let path = |name: &str| dir.join(name).display().to_string();
+        let driver = match tls {
+            false => String::new(),
+            true => {
+                "StreamDriver.Name=\"gtls\" StreamDriver.Mode=\"1\" StreamDriver.AuthMode=\"x509/certvalid\""
+                    .into()
+            }
+        };
+        let files = match tls {
+            false => String::new(),
+            true => format!(
+                "defaultNetstreamDriverCAFile=\"{}\" defaultNetstreamDriverCertFile=\"{}\" defaultNetstreamDriverKeyFile=\"{}\"",
+                path("ca.pem"),
+                path("server.pem"),
+                path("server.key")
+            ),
+        };
+        let config = format!(
+            "global(workDirectory=\"{}\" maxMessageSize=\"1m\" {files})\n\
+             module(load=\"imtcp\" {driver})\n\
+             template(name=\"all\" type=\"string\" string=\"{TEMPLATE_RSYSLOG}\")\n\
+             input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\n\
+             action(type=\"omfile\" file=\"{}\" template=\"all\")\n",
+            dir.display(),
+            path("received")
+        );
+        fs::write(dir.join("rsyslog.conf"), config).unwrap();
+        let mut arguments = vec![
+            "-n".into(),
+            "-f".into(),
+            path("rsyslog.conf"),
+            "-i".into(),
+            path("rsyslog.pid"),
+        ];
+        if root != Path::new("/") {
+            let modules = root.join("usr/lib/x86_64-linux-gnu/rsyslog");
+            arguments.extend(["-M".into(), modules.display().to_string()]);
+        }
+        let address = format!("127.0.0.1:{port}");
+        let daemon = Daemon::start(program.clone(), root.clone(), arguments, address);
+        deliver(&mut scene, daemon, &dir.join("received"));
+    }
+}
+
+#[test]
+fn syslog_ng_takes_every_event() {
+    let Some((program, root)) = Daemon::find("syslog-ng", "syslog-ng") else {
+        return skipped("there is no syslog-ng; run tests/peers/install.sh");
+    };
+    for tls in [false, true] {
+        let (mut scene, port) = scene(tls);
+        let dir = scene.host.path("");
+        let path = |name: &str| dir.join(name).display().to_string();
+        let transport = match tls {
+            false => "transport(\"tcp\")".to_string(),
+            true => format!(
+                "transport(\"tls\") tls(ca-file(\"{}\") cert-file(\"{}\") key-file(\"{}\") peer-verify(required-trusted))",
+                path("ca.pem"),
+                path("server.pem"),
+                path("server.key")
+            ),
+        };
+        let config = format!(
+            "@version: 3.38\n\
+             options {{ stats-freq(0); keep-hostname(yes); log-msg-size(1048576); flush-lines(1); frac-digits(3); ts-format(iso); keep-timestamp(yes); }};\n\
+             source s {{ syslog(ip(127.0.0.1) port({port}) {transport}); }};\n\
+             destination d {{ file(\"{}\" template(\"{TEMPLATE_SYSLOG_NG}\")); }};\n\
+             log {{ source(s); destination(d); }};\n",
+            path("received")
+        );
+        fs::write(dir.join("syslog-ng.conf"), config).unwrap();
+        let mut arguments: Vec<String> = [
+            ("-F", None),
+            ("--no-caps", None),
+            ("-f", Some(path("syslog-ng.conf"))),
+            ("-R", Some(path("syslog-ng.persist"))),
+            ("-p", Some(path("syslog-ng.pid"))),
+            ("-c", Some(path("syslog-ng.ctl"))),
+        ]
+        .into_iter()
+        .flat_map(|(option, value)| [Some(option.to_string()), value])
+        .flatten()
+        .collect();
+        if root != Path::new("/") {
+            // `usr/lib/syslog-ng/3.38`
+            let versions = fs::read_dir(root.join("usr/lib/syslog-ng")).unwrap();
+            let modules = versions
+                .map(|entry| entry.unwrap().path())
+                .find(|path| path.is_dir())
+                .unwrap();
+            arguments.push(format!("--module-path={}", modules.display()));
+        }
+        let address = format!("127.0.0.1:{port}");
+        let daemon = Daemon::start(program.clone(), root.clone(), arguments, address);
+        deliver(&mut scene, daemon, &dir.join("received"));
+    }
+}
