@@ -13,8 +13,16 @@ pub struct KafkaConfig {
     pub tls: Option<TlsConfig>,
     pub sasl: Option<SaslConfig>,
     pub compression: Compression,
+    pub timestamp: RecordTime,
     /// For all of a request, connecting included.
     pub timeout: Duration,
+}
+
+/// What a record has as its time. The event says itself when it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordTime {
+    Sent,
+    Event,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +52,8 @@ impl KafkaConfig {
             tls: None,
             sasl: None,
             compression: Compression::None,
+            // A topic's retention counts from it: of a backlog that is older, Kafka would delete what it has just taken.
+            timestamp: RecordTime::Sent,
             // A broker waits for its replicas for 30 s at most and says so then.
             timeout: Duration::from_secs(60),
         }

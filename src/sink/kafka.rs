@@ -9,7 +9,7 @@ mod partition;
 
 use super::answer::{Answer, Outcome};
 use super::remote::{Event, Peer};
-use crate::config::{Compression, KafkaConfig};
+use crate::config::{Compression, KafkaConfig, RecordTime};
 use cluster::{Access, Cluster};
 use fault::Fault;
 use futures_util::future::join_all;
@@ -153,11 +153,16 @@ impl Kafka {
     }
 
     fn records(&self, events: &[&Event]) -> Vec<Record> {
+        let now_ms = crate::clock::now_ms();
+        let time_ms = |event: &Event| match self.config.timestamp {
+            RecordTime::Sent => now_ms,
+            RecordTime::Event => event.time_ms(),
+        };
         let record = |event: &&Event| Record {
             key: Some(event.id().hex().to_vec()),
             value: Some(event.bytes().to_vec()),
             headers: BTreeMap::from([("source".to_owned(), self.source.clone().into_bytes())]),
-            timestamp: DateTime::from_timestamp_millis(event.time_ms()).unwrap_or_default(),
+            timestamp: DateTime::from_timestamp_millis(time_ms(event)).unwrap_or_default(),
         };
         events.iter().map(record).collect()
     }

@@ -11,6 +11,7 @@ mod enrich;
 mod files;
 mod full;
 mod generator;
+mod kafka;
 mod quarantine;
 mod rig;
 mod service;

@@ -8,9 +8,9 @@ use super::syslog::{host_port, required};
 use crate::config::file::credentials;
 use crate::config::file::http::tls;
 use crate::config::raw::{Problems, Table};
-use crate::config::{Compression, KafkaConfig, RemoteSinkConfig, SaslConfig, SaslMechanism};
+use crate::config::{Compression, KafkaConfig, RecordTime, RemoteSinkConfig, SaslConfig, SaslMechanism};
 
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "brokers",
     "topic",
     "sasl",
@@ -22,6 +22,7 @@ pub const KEYS: [&str; 12] = [
     "client_key",
     "tls_version_min",
     "compression",
+    "timestamp",
     "timeout",
 ];
 
@@ -33,6 +34,8 @@ const MECHANISMS: [(&str, SaslMechanism); 3] = [
     ("scram-sha-256", SaslMechanism::ScramSha256),
     ("scram-sha-512", SaslMechanism::ScramSha512),
 ];
+
+const TIMES: [(&str, RecordTime); 2] = [("sent", RecordTime::Sent), ("event", RecordTime::Event)];
 
 pub fn table(table: &mut Table, problems: &mut Problems) -> Option<KafkaConfig> {
     let brokers = brokers(table, problems);
@@ -56,12 +59,14 @@ pub fn table(table: &mut Table, problems: &mut Problems) -> Option<KafkaConfig> 
     }
     let sasl = sasl(table, problems);
     let compression = compression(table, Compression::None, problems);
+    let timestamp = table.choice("timestamp", &TIMES, &[], problems);
     let range = Duration::from_secs(1)..=Duration::from_secs(3600);
     let timeout = table.duration("timeout", range, problems);
     let mut config = KafkaConfig::new(brokers?, topic?);
     config.tls = (with_tls == Some(true)).then_some(tls);
     config.sasl = sasl;
     config.compression = compression;
+    set(&mut config.timestamp, timestamp.map(|found| found.value));
     set(&mut config.timeout, timeout);
     warn_clear_text(table, &config, problems);
     Some(config)

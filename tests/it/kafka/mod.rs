@@ -1,0 +1,226 @@
+//! The sink of type `kafka`, by the real binary against a real broker.
+
+mod broker;
+
+use crate::rig::certificates::Ca;
+use crate::rig::oracle::{self, Judged};
+use crate::rig::{Host, LogFile, Writer, append, file_name, judge, skipped};
+use broker::{Broker, Shown};
+use std::collections::HashMap;
+use std::fs;
+use std::process::Command;
+
+const BATCHES: &str = "batch_wait = \"50ms\"\nbatch_events = 100\n";
+
+/// A home of its own, from which one topic is filled.
+struct Scene {
+    host: Host,
+    writer: Writer,
+    file: LogFile,
+}
+
+impl Scene {
+    fn new(port: u16, topic: &str, sink: &str) -> Scene {
+        let mut host = Host::new();
+        host.remote = Some(format!(
+            "type = \"kafka\"\nbrokers = [\"127.0.0.1:{port}\"]\ntopic = \"{topic}\"\n{BATCHES}{sink}"
+        ));
+        let mut writer = Writer::new(&host.audit(), 1);
+        let file = writer.create(&file_name(5, 0));
+        Scene { host, writer, file }
+    }
+
+    fn write(&mut self, records: usize) {
+        self.writer.append(&self.file, records);
+    }
+
+    /// Whether every event is in the topic, whole, under its key, at its time and in one partition.
+    #[track_caller]
+    fn judge(&self, records: &[Shown]) -> Judged {
+        let mut partitions = HashMap::new();
+        for record in records {
+            let json: serde_json::Value = serde_json::from_str(&record.value).unwrap();
+            assert_eq!(json.pointer("/event/id").unwrap().as_str(), Some(&*record.key));
+            let at = json["@timestamp"].as_str().unwrap();
+            let time_ms = confluence_audit_agent::record::time::from_iso(at).unwrap();
+            match self
+                .host
+                .remote
+                .as_ref()
+                .unwrap()
+                .contains("timestamp = \"event\"")
+            {
+                true => assert_eq!(record.timestamp_ms, time_ms),
+                // The writer's records are old, and a topic keeps a week.
+                false => assert!(record.timestamp_ms > time_ms + 86_400_000),
+            }
+            assert_eq!(record.headers, "source:wiki");
+            let there = *partitions.entry(&record.key).or_insert(record.partition);
+            assert_eq!(there, record.partition, "{} is in two partitions", record.key);
+        }
+        let lines: String = records
+            .iter()
+            .map(|record| format!("{}\n", record.value))
+            .collect();
+        let judged = judge(&self.writer, &oracle::events(lines.as_bytes()));
+        let fine = judged.missing.is_empty() && judged.damaged.is_empty() && judged.id_conflicts.is_empty();
+        assert!(fine, "{judged:?}");
+        judged
+    }
+
+    fn check(&self) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+            .args(["check", "--config"])
+            .arg(self.host.config())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|line| line.contains("sink local")).collect()
+    }
+}
+
+#[test]
+fn f50_a_broker_that_is_killed_while_events_are_sent() {
+    let home = Host::new();
+    let Some(mut broker) = Broker::start(home.path("broker"), &Ca::new("own")) else {
+        return skipped("there is no Kafka or no Java; run tests/peers/install.sh");
+    };
+    broker.create("audit", 3, 1_048_588);
+    let mut scene = Scene::new(
+        broker.plain,
+        "audit",
+        "timeout = \"15s\"\ncompression = \"zstd\"\n",
+    );
+    assert!(
+        scene.check().contains("has the topic `audit` with 3 partitions"),
+        "{}",
+        scene.check()
+    );
+    let mut agent = scene.host.start();
+    for _ in 0..30 {
+        scene.write(100);
+    }
+    // Whatever it has taken by then.
+    broker.kill();
+    scene.write(100);
+    agent.until_said("events are not taken");
+    broker.start_again();
+    scene.write(200);
+    agent.until_said("events get through again");
+    // In order, or with something left for the next start.
+    assert!([0, 75].contains(&agent.stop()), "{}", agent.stderr());
+    let rest = scene.host.once();
+    assert_eq!(rest.code, 0, "{}", rest.stderr);
+    let records = broker.consume("audit");
+    let judged = scene.judge(&records);
+    assert!(judged.repeated.len() <= 400, "{}", judged.repeated.len());
+    let used: std::collections::HashSet<u32> = records.iter().map(|record| record.partition).collect();
+    assert_eq!(used.len(), 3);
+    broker.kill();
+    assert!(scene.check().contains("start the brokers"), "{}", scene.check());
+}
+
+#[test]
+fn f55_logins_certificates_and_limits_of_a_broker() {
+    let (home, ca, other) = (Host::new(), Ca::new("own"), Ca::new("other"));
+    let Some(broker) = Broker::start(home.path("broker"), &ca) else {
+        return skipped("there is no Kafka or no Java; run tests/peers/install.sh");
+    };
+    let dir = home.path("");
+    fs::write(dir.join("ca.pem"), ca.pem()).unwrap();
+    fs::write(dir.join("other.pem"), other.pem()).unwrap();
+    let (chain, key) = ca.write_pair(&dir, "client");
+    let (bad_chain, bad_key) = other.write_pair(&dir, "bad");
+    let tls = |name: &str| format!("tls = true\nca_file = {:?}\n", dir.join(name));
+    let pair = |chain: &std::path::Path, key: &std::path::Path| {
+        format!("client_certificate = {chain:?}\nclient_key = {key:?}\n")
+    };
+    let password = dir.join("password");
+    fs::write(&password, "secret").unwrap();
+    let login = |mechanism: &str| {
+        format!("sasl = \"{mechanism}\"\nuser = \"agent\"\npassword = {{ file = {password:?} }}\n")
+    };
+    broker.create("small", 1, 20_000);
+
+    // Each way in, with what is not let in and why.
+    let ways = [
+        (broker.mutual, tls("ca.pem") + &pair(&chain, &key), "gzip"),
+        (broker.login, tls("ca.pem") + &login("plain"), "none"),
+        (broker.login, tls("ca.pem") + &login("scram-sha-256"), "none"),
+        (broker.login, tls("ca.pem") + &login("scram-sha-512"), "zstd"),
+    ];
+    for (number, (port, sink, compression)) in ways.into_iter().enumerate() {
+        let topic = format!("way-{number}");
+        broker.create(&topic, 1, 1_048_588);
+        let sink = format!("{sink}compression = \"{compression}\"\n");
+        let mut scene = Scene::new(port, &topic, &sink);
+        scene.write(120);
+        let run = scene.host.once();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert_eq!(scene.judge(&broker.consume(&topic)).repeated, [0; 0], "{topic}");
+    }
+    let refused = [
+        (
+            broker.login,
+            "way-0",
+            tls("other.pem") + &login("plain"),
+            "`ca_file`",
+        ),
+        (
+            broker.mutual,
+            "way-0",
+            tls("ca.pem") + &pair(&bad_chain, &bad_key),
+            "`client_certificate`",
+        ),
+        (broker.mutual, "way-0", tls("ca.pem"), "`client_certificate`"),
+        (
+            broker.plain,
+            "missing",
+            String::new(),
+            "there is no topic `missing`",
+        ),
+        (
+            broker.plain,
+            "way-0",
+            tls("ca.pem"),
+            "whether this port wants `tls`",
+        ),
+    ];
+    for (port, topic, sink, why) in refused {
+        let scene = Scene::new(port, topic, &sink);
+        let said = scene.check();
+        assert!(said.contains("failure") && said.contains(why), "{why}: {said}");
+    }
+
+    // A wrong password: nothing is set aside, and the right one is used at once.
+    fs::write(&password, "wrong").unwrap();
+    let mut scene = Scene::new(broker.login, "way-1", &(tls("ca.pem") + &login("scram-sha-512")));
+    let mut agent = scene.host.start();
+    scene.write(10);
+    agent.until_said("until a person acts");
+    assert!(
+        agent.said("user and password are not accepted") > 0,
+        "{}",
+        agent.stderr()
+    );
+    assert_eq!(agent.said("wrong"), 0);
+    assert!(!scene.host.state().join("quarantine").exists());
+    crate::rig::certificates::replace(&password, "secret");
+    agent.until_said("events get through again");
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+
+    // A topic that takes 20,000 bytes at once, and an event that has more.
+    let mut scene = Scene::new(broker.plain, "small", "");
+    scene.write(100);
+    let long = format!("{{\"auditType\":\"{}\"}}\n", "x".repeat(50_000));
+    append(&scene.host.audit().join(file_name(5, 0)), long.as_bytes());
+    let run = scene.host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("max.message.bytes"), "{}", run.stderr);
+    assert_eq!(scene.judge(&broker.consume("small")).repeated, [0; 0]);
+    let quarantine = fs::read_dir(scene.host.state().join("quarantine")).unwrap();
+    let set_aside: String = quarantine
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default())
+        .collect();
+    assert_eq!(set_aside.lines().count(), 1);
+}
