@@ -19,7 +19,7 @@ pub struct RemoteSinkConfig {
 /// The server, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PeerConfig {
-    Http(HttpSinkConfig),
+    Http(Box<HttpSinkConfig>),
     Kafka(KafkaConfig),
     Syslog(SyslogConfig),
 }

@@ -111,7 +111,7 @@ pub fn deliver(
         .build()?;
     match peer {
         PeerConfig::Http(config) => runtime.block_on(remote::run(
-            http::Http::new(config),
+            http::Http::new(*config),
             settings,
             messages,
             report,

@@ -96,7 +96,7 @@ pub fn table(
         Some(Type::Http) => {
             let common = Common::read(&mut table, problems);
             http::table(&mut table, format, problems)
-                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::Http(peer))))
+                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::Http(Box::new(peer)))))
                 .map(|config| SinkKind::Remote(Box::new(config)))
         }
         Some(Type::Kafka) => {
