@@ -16,6 +16,7 @@ use crate::config::{SyslogConfig, TlsConfig, Transport};
 use crate::tls::Tls;
 use connection::{Connection, unreachable};
 use message::Writer;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl Syslog {
         let kept = self.socket.take();
         let socket = match kept {
             Some(socket) => socket,
-            None => match timeout(self.config.connect_timeout, bind(&self.config)).await {
+            None => match timeout(self.config.connect_timeout, open(&self.config)).await {
                 Ok(Ok(socket)) => socket,
                 Ok(Err(error)) => return failed(error),
                 Err(_) => return Answer::All(Outcome::retry("the receiver's name is not resolved in time")),
@@ -127,15 +128,20 @@ impl Syslog {
     }
 }
 
-async fn bind(config: &SyslogConfig) -> io::Result<UdpSocket> {
+/// Connected, so that a host at which nothing listens can say so. Never bound: the systemd unit forbids that, and the kernel
+/// chooses a port by itself.
+async fn open(config: &SyslogConfig) -> io::Result<UdpSocket> {
     let mut last = io::Error::other("its name has no address");
     for address in tokio::net::lookup_host((config.host.as_str(), config.port)).await? {
-        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let bound = UdpSocket::bind(any).await?;
-        // Connected, so that a host at which nothing listens can say so.
-        match bound.connect(address).await {
-            Ok(()) => return Ok(bound),
-            Err(error) => last = error,
+        let family = match address.is_ipv4() {
+            true => AddressFamily::INET,
+            false => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return UdpSocket::from_std(socket.into()),
+            Err(error) => last = error.into(),
         }
     }
     Err(last)
