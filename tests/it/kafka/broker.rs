@@ -184,7 +184,7 @@ fn run(dir: &Path) -> Child {
         .unwrap()
 }
 
-/// `CreateTime:1767225600000	Partition:1	source:wiki	key	value`
+/// `CreateTime:1767225600000 Partition:1 source:wiki key value`, with tabs between.
 #[track_caller]
 fn shown(line: &str) -> Shown {
     let columns: Vec<&str> = line.splitn(5, '\t').collect();
