@@ -4,7 +4,9 @@
 mod api;
 mod enrich;
 mod files;
+mod sentinel;
 mod sinks;
+mod splunk_hec;
 mod writing;
 
 use std::fmt;

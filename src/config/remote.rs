@@ -180,6 +180,17 @@ pub struct ProxyConfig {
     pub no_proxy: Vec<String>,
 }
 
+impl ProxyConfig {
+    /// None for anything, whatever the environment says: for what is reached on the host alone.
+    pub fn never(base: Url) -> ProxyConfig {
+        ProxyConfig {
+            url: base,
+            auth: None,
+            no_proxy: vec!["*".into()],
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TlsConfig {
     /// PEM. Trusted beside the system's own.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::remote::HttpConfig;
+use super::sentinel::SentinelConfig;
+use super::splunk_hec::SplunkHecConfig;
 
 /// A sink that reaches a server.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +20,8 @@ pub struct RemoteSinkConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PeerConfig {
     Http(HttpSinkConfig),
+    Sentinel(Box<SentinelConfig>),
+    SplunkHec(SplunkHecConfig),
 }
 
 impl RemoteSinkConfig {

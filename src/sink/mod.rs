@@ -5,6 +5,8 @@ pub mod compress;
 pub mod file;
 pub mod http;
 pub mod remote;
+pub mod sentinel;
+pub mod splunk_hec;
 pub mod stdout;
 
 use crate::config::PeerConfig;
@@ -115,5 +117,13 @@ pub fn deliver(
             report,
             quarantine,
         )),
+        PeerConfig::Sentinel(config) => {
+            let peer = sentinel::Sentinel::new(*config);
+            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        }
+        PeerConfig::SplunkHec(config) => {
+            let peer = splunk_hec::SplunkHec::new(config);
+            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        }
     }
 }

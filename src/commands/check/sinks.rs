@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Report;
+use super::{Report, sentinel, splunk_hec};
 use crate::config::{HttpSinkConfig, PeerConfig, RemoteSinkConfig};
 use crate::http::Client;
 use crate::sink::answer::says;
@@ -15,6 +15,8 @@ pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut Report) -> i
         .build()?;
     match &config.peer {
         PeerConfig::Http(config) => runtime.block_on(http(subject, config, report)),
+        PeerConfig::Sentinel(config) => runtime.block_on(sentinel::check(subject, config, report)),
+        PeerConfig::SplunkHec(config) => runtime.block_on(splunk_hec::check(subject, config, report)),
     }
 }
 

@@ -3,6 +3,8 @@
 mod file;
 mod http;
 mod remote;
+mod sentinel;
+mod splunk_hec;
 
 use std::path::PathBuf;
 
@@ -19,11 +21,15 @@ enum Type {
     Stdout,
     File,
     Http,
+    Sentinel,
+    SplunkHec,
 }
 
-const TYPES: [(&str, Type); 3] = [
+const TYPES: [(&str, Type); 5] = [
     ("file", Type::File),
     ("http", Type::Http),
+    ("sentinel", Type::Sentinel),
+    ("splunk_hec", Type::SplunkHec),
     ("stdout", Type::Stdout),
 ];
 
@@ -33,6 +39,8 @@ fn keys_of(kind: Type) -> Vec<&'static str> {
         Type::Stdout => Vec::new(),
         Type::File => file::KEYS.to_vec(),
         Type::Http => [&remote::KEYS[..], &remote::HTTP_KEYS, &http::KEYS].concat(),
+        Type::Sentinel => [&remote::KEYS[..], &remote::HTTP_KEYS, &sentinel::KEYS].concat(),
+        Type::SplunkHec => [&remote::KEYS[..], &remote::HTTP_KEYS, &splunk_hec::KEYS].concat(),
     }
 }
 
@@ -65,9 +73,13 @@ pub fn table(
             "is missing; add `type = \"file\"`, or where else events are to go",
         );
     }
+    let usual = match kind {
+        Some(Type::Sentinel) => FormatKind::Sentinel,
+        _ => FormatKind::Ecs,
+    };
     let format = table
         .choice("format", &FORMATS, &[], problems)
-        .map_or(FormatKind::Ecs, |found| found.value);
+        .map_or(usual, |found| found.value);
     let has_key_of = |kind: &Type| keys_of(*kind).iter().any(|key| table.has(key));
     let guessed = TYPES.iter().map(|(_, kind)| *kind).find(has_key_of);
     let config = match kind.or(guessed) {
@@ -89,6 +101,18 @@ pub fn table(
             let common = Common::read(&mut table, problems);
             http::table(&mut table, format, problems)
                 .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::Http(peer))))
+                .map(|config| SinkKind::Remote(Box::new(config)))
+        }
+        Some(Type::Sentinel) => {
+            let common = Common::read(&mut table, problems);
+            sentinel::table(&mut table, &common, format, problems)
+                .map(|peer| common.over(sentinel::defaults(peer)))
+                .map(|config| SinkKind::Remote(Box::new(config)))
+        }
+        Some(Type::SplunkHec) => {
+            let common = Common::read(&mut table, problems);
+            splunk_hec::table(&mut table, format, problems)
+                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::SplunkHec(peer))))
                 .map(|config| SinkKind::Remote(Box::new(config)))
         }
     };
