@@ -181,12 +181,13 @@ pub struct ProxyConfig {
 }
 
 impl ProxyConfig {
-    /// None for anything, whatever the environment says: for what is reached on the host alone.
-    pub fn never(base: Url) -> ProxyConfig {
+    /// None for this server, whatever the environment says: for what is reached from the host alone.
+    pub fn never(base: &Url) -> ProxyConfig {
+        let host = base.host_str().unwrap_or_default();
         ProxyConfig {
-            url: base,
+            url: base.clone(),
             auth: None,
-            no_proxy: vec!["*".into()],
+            no_proxy: vec![host.trim_matches(['[', ']']).into()],
         }
     }
 }

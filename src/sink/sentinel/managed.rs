@@ -73,13 +73,13 @@ impl Managed {
     ) -> Result<Managed, String> {
         let mut url = Url::parse(endpoint).map_err(|error| format!("`{endpoint}` is no URL: {error}"))?;
         let mut config = HttpConfig::new(url.clone(), Auth::None);
-        config.proxy = Some(ProxyConfig::never(url.clone()));
+        config.proxy = Some(ProxyConfig::never(&url));
         config.timeouts = Timeouts {
             connect: CONNECT,
             ..Timeouts::within(WHOLE)
         };
         // Here an audience is wanted, not a scope.
-        let audience = scope.trim_end_matches("/.default");
+        let audience = scope.strip_suffix("/.default").unwrap_or(scope);
         url.query_pairs_mut()
             .append_pair("api-version", version)
             .append_pair("resource", audience);
