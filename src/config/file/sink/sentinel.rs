@@ -221,3 +221,76 @@ fn is_encrypted(table: &Table, key: &'static str, url: &Url, problems: &mut Prob
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{HttpConfig, Reference, SinkKind};
+
+    fn read(lines: &str) -> (SentinelConfig, usize, FormatKind) {
+        let text = format!(
+            "[[source]]\nname = \"wiki\"\ntype = \"data_center\"\n[[sink]]\nname = \"out\"\ntype = \"sentinel\"\nendpoint = \"https://e.example.com\"\ndcr_immutable_id = \"dcr-1\"\n{lines}"
+        );
+        let mut config = crate::config::file::read(Path::new("x.toml"), &text, false).unwrap();
+        let sink = config.sinks.remove(0);
+        let SinkKind::Remote(remote) = sink.kind else {
+            panic!()
+        };
+        let PeerConfig::Sentinel(found) = remote.peer else {
+            panic!()
+        };
+        (*found, remote.batch.bytes, sink.format)
+    }
+
+    #[test]
+    fn every_value_reaches_its_place() {
+        let application = "tenant_id = \"t\"\nclient_id = \"c\"\n";
+        let http = || HttpConfig::new(Url::parse("https://e.example.com").unwrap(), Auth::None);
+        let (tenant, client) = ("t".to_string(), "c".to_string());
+        let usual = SentinelConfig {
+            http: http(),
+            dcr_immutable_id: "dcr-1".into(),
+            stream: "Custom-ConfluenceAuditLogs_CL".into(),
+            identity: AzureIdentity::Secret {
+                tenant: tenant.clone(),
+                client: client.clone(),
+                secret: Reference::Env("S".into()),
+            },
+            login: Url::parse("https://login.microsoftonline.com").unwrap(),
+            scope: "https://monitor.azure.com/.default".into(),
+            compression: Compression::Gzip,
+        };
+        let secret = format!("{application}client_secret = {{ env = \"S\" }}\n");
+        assert_eq!(read(&secret), (usual.clone(), 1_000_000, FormatKind::Sentinel));
+        let others = "stream = \"Microsoft-X\"\nlogin_host = \"login.example.com\"\nscope = \"https://x/.default\"\ncompression = \"none\"\nformat = \"raw\"\nbatch_bytes = \"2KiB\"\n";
+        let expected = SentinelConfig {
+            stream: "Microsoft-X".into(),
+            login: Url::parse("https://login.example.com").unwrap(),
+            scope: "https://x/.default".into(),
+            compression: Compression::None,
+            ..usual.clone()
+        };
+        assert_eq!(read(&(secret + others)), (expected, 2048, FormatKind::Raw));
+        // The certificate is the application's, and not one for TLS.
+        let files = "client_certificate = \"/c.pem\"\nclient_key = \"/k.pem\"\n";
+        let expected = SentinelConfig {
+            identity: AzureIdentity::Certificate {
+                tenant,
+                client,
+                certificate: "/c.pem".into(),
+                key: "/k.pem".into(),
+            },
+            ..usual.clone()
+        };
+        assert_eq!(read(&format!("{application}{files}")).0, expected);
+        for (line, client) in [("", None), ("client_id = \"c\"\n", Some("c".to_string()))] {
+            let expected = SentinelConfig {
+                identity: AzureIdentity::Managed { client },
+                ..usual.clone()
+            };
+            assert_eq!(read(&format!("managed_identity = true\n{line}")).0, expected);
+        }
+    }
+}

@@ -68,3 +68,56 @@ fn is_base(table: &Table, url: &Url, problems: &mut Problems) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Reference, RemoteSinkConfig, SinkKind};
+
+    #[test]
+    fn every_value_reaches_its_place() {
+        let text = r#"
+            [[source]]
+            name = "wiki"
+            type = "data_center"
+            [[sink]]
+            name = "out"
+            type = "splunk_hec"
+            url = "https://s.example.com/hec"
+            token = { env = "T" }
+            index = "i"
+            source = "s"
+            sourcetype = "t"
+            host = "h"
+            acknowledge = true
+            acknowledge_timeout = "7s"
+            compression = "gzip"
+            batch_bytes = "2KiB"
+        "#;
+        let config = crate::config::file::read(Path::new("x.toml"), text, false).unwrap();
+        let SinkKind::Remote(remote) = &config.sinks[0].kind else {
+            panic!()
+        };
+        let RemoteSinkConfig { peer, batch, .. } = &**remote;
+        let crate::config::PeerConfig::SplunkHec(found) = peer else {
+            panic!()
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let expected = SplunkHecConfig {
+            http: crate::config::HttpConfig::new(
+                Url::parse("https://s.example.com/hec").unwrap(),
+                Auth::Scheme("Splunk", Reference::Env("T".into())),
+            ),
+            index: text("i"),
+            source: text("s"),
+            sourcetype: text("t"),
+            host: text("h"),
+            acknowledge: Some(Duration::from_secs(7)),
+            compression: Compression::Gzip,
+        };
+        assert_eq!((found, batch.bytes), (&expected, 2048));
+        assert_eq!(config.warnings, []);
+    }
+}
