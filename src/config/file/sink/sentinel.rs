@@ -10,7 +10,7 @@ use crate::config::file::http::Http;
 use crate::config::raw::{Found, Problems, Table};
 use crate::config::reference::warn_inline;
 use crate::config::{
-    Auth, AzureIdentity, Compression, FormatKind, PeerConfig, RemoteSinkConfig, SentinelConfig,
+    Auth, AzureIdentity, Compression, FormatKind, PeerConfig, Reference, RemoteSinkConfig, SentinelConfig,
 };
 
 /// `client_certificate` and `client_key`, which every sink by HTTP has, are the application's here.
@@ -56,8 +56,14 @@ pub fn table(
             problems,
         )
     });
+    // Before what is missing is told: `client_id` and `client_key` look like misspelt forms of each other.
+    let application = Application {
+        tenant: word(table, "tenant_id", ID, problems),
+        client: word(table, "client_id", ID, problems),
+        secret: table.reference("client_secret", problems),
+    };
     let mut http = Http::read(table, problems);
-    let identity = identity(table, http.take_client_certificate(), problems);
+    let identity = identity(table, application, http.take_client_certificate(), problems);
     let login = login(table, problems);
     let scope = scope(table, problems);
     let compression = gzip_at_most(table, Compression::Gzip, problems);
@@ -83,15 +89,25 @@ pub fn defaults(config: SentinelConfig) -> RemoteSinkConfig {
     config
 }
 
+/// What stands there of an application.
+struct Application {
+    tenant: Option<Found<String>>,
+    client: Option<Found<String>>,
+    secret: Option<Found<Reference>>,
+}
+
 fn identity(
     table: &mut Table,
+    application: Application,
     certificate: Option<(PathBuf, PathBuf)>,
     problems: &mut Problems,
 ) -> Option<AzureIdentity> {
     let managed = table.flag("managed_identity", problems).unwrap_or(false);
-    let tenant = word(table, "tenant_id", ID, problems);
-    let client = word(table, "client_id", ID, problems);
-    let secret = table.reference("client_secret", problems);
+    let Application {
+        tenant,
+        client,
+        secret,
+    } = application;
     if managed {
         for key in ["tenant_id", "client_secret", "client_certificate"] {
             if let Some(span) = table.place_of(key) {
@@ -227,7 +243,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{HttpConfig, Reference, SinkKind};
+    use crate::config::{HttpConfig, SinkKind};
 
     fn read(lines: &str) -> (SentinelConfig, usize, FormatKind) {
         let text = format!(
