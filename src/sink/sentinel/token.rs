@@ -47,9 +47,9 @@ struct Held {
 
 enum Issuer {
     Login(Box<Login>),
-    Managed(Managed),
+    Managed(Box<Managed>),
     /// The host has something that does not fit the configuration.
-    None(String),
+    Nobody(String),
 }
 
 /// Entra ID.
@@ -113,8 +113,8 @@ impl Tokens {
                 login(tenant, client, Proof::Certificate { files, seen })
             }
             AzureIdentity::Managed { client } => match Managed::here(client.as_deref(), &config.scope) {
-                Ok(managed) => Issuer::Managed(managed),
-                Err(why) => Issuer::None(why),
+                Ok(managed) => Issuer::Managed(Box::new(managed)),
+                Err(why) => Issuer::Nobody(why),
             },
         };
         Tokens {
@@ -172,7 +172,7 @@ impl Tokens {
                 Proof::Secret { secret, .. } => secret.borrow().changed(),
                 Proof::Certificate { files, seen } => files.each_ref().map(|path| stamp(path)) != seen.get(),
             },
-            Issuer::Managed(_) | Issuer::None(_) => false,
+            Issuer::Managed(_) | Issuer::Nobody(_) => false,
         }
     }
 
@@ -180,7 +180,7 @@ impl Tokens {
         let answer = match &self.issuer {
             Issuer::Login(login) => login.ask().await?,
             Issuer::Managed(managed) => managed.ask().await?,
-            Issuer::None(why) => return Err(Outcome::Misconfigured { why: why.clone() }),
+            Issuer::Nobody(why) => return Err(Outcome::Misconfigured { why: why.clone() }),
         };
         given(&answer).ok_or_else(|| Outcome::retry("what answers in place of Entra ID gives no token"))
     }
