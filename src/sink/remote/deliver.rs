@@ -73,11 +73,15 @@ impl<P: Peer> Delivery<'_, P> {
                 }
                 Answer::Suspect { at, .. } if events.len() > 1 => {
                     self.circuit.worked(permit);
-                    let after = events.split_off(at + 1);
+                    let mut after = events.split_off(at + 1);
                     let suspect = events.split_off(at);
+                    if at == 0 {
+                        // Where each is refused, the rest is not sent again and again.
+                        parts.push(after.split_off(after.len() / 2));
+                    }
                     // Those before it first: that they are taken proves that it is its own fault.
-                    let apart = [after, suspect, events].into_iter();
-                    parts.extend(apart.filter(|part| !part.is_empty()));
+                    parts.extend([after, suspect, events]);
+                    parts.retain(|part| !part.is_empty());
                     continue;
                 }
                 Answer::Halve { why, too_large: true } => vec![Outcome::TooLarge { why }],
