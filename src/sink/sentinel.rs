@@ -1,6 +1,7 @@
 //! Microsoft Sentinel, by the Logs Ingestion API of Azure Monitor.
 
 mod assertion;
+mod login;
 mod managed;
 mod token;
 

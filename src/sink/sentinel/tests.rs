@@ -1,5 +1,5 @@
+use super::login::refusal;
 use super::managed::Managed;
-use super::token::refusal;
 use super::*;
 use crate::config::{Auth, AzureIdentity, Compression, HttpConfig, Reference, SentinelConfig};
 use crate::secret::Secret;
