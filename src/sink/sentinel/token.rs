@@ -30,6 +30,16 @@ struct Held {
     end: Instant,
 }
 
+impl Held {
+    fn new(token: Secret, life: Duration, now: Instant) -> Held {
+        Held {
+            token,
+            renew: now + life.mul_f64(RENEW_AT),
+            end: now + life,
+        }
+    }
+}
+
 enum Issuer {
     Login(Box<Login>),
     Managed(Box<Managed>),
@@ -76,12 +86,7 @@ impl Tokens {
         }
         match self.ask().await {
             Ok((token, life)) => {
-                let now = Instant::now();
-                *held = Some(Held {
-                    token: token.clone(),
-                    renew: now + life.mul_f64(RENEW_AT),
-                    end: now + life,
-                });
+                *held = Some(Held::new(token.clone(), life, Instant::now()));
                 Ok(token)
             }
             Err(outcome) => match held.as_mut().filter(|held| Instant::now() < held.end) {
@@ -145,5 +150,44 @@ fn why(outcome: &Outcome) -> &str {
         | Outcome::TooLarge { why }
         | Outcome::Misconfigured { why } => why,
         Outcome::Delivered | Outcome::Duplicate => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_when_four_fifths_of_its_life_are_over() {
+        let now = Instant::now();
+        let held = Held::new(Secret::new("t"), Duration::from_secs(3600), now);
+        assert_eq!(
+            (held.renew - now, held.end - now),
+            (Duration::from_secs(2880), Duration::from_secs(3600))
+        );
+    }
+
+    #[test]
+    fn a_life_is_a_number_or_a_text() {
+        let life = |body: &str| {
+            let answer = Answer {
+                body: body.into(),
+                ..Answer::default()
+            };
+            given(&answer).map(|(_, life)| life.as_secs())
+        };
+        let table = [
+            (r#"{"access_token":"t","expires_in":3599}"#, Some(3599)),
+            (r#"{"access_token":"t","expires_in":"86399"}"#, Some(86_399)),
+            (r#"{"access_token":"t","expires_in":99999999999}"#, Some(86_400)),
+            (r#"{"access_token":"t","expires_in":-1}"#, None),
+            (r#"{"access_token":"t"}"#, None),
+            (r#"{"access_token":"","expires_in":3599}"#, None),
+            (r#"{"expires_in":3599}"#, None),
+            ("<html>", None),
+        ];
+        for (body, expect) in table {
+            assert_eq!(life(body), expect, "{body}");
+        }
     }
 }
