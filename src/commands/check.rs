@@ -5,7 +5,9 @@ mod api;
 mod enrich;
 mod files;
 mod raw_sinks;
+mod sentinel;
 mod sinks;
+mod splunk_hec;
 mod writing;
 
 use std::fmt;

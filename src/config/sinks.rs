@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::kafka::KafkaConfig;
 use super::remote::HttpConfig;
+use super::sentinel::SentinelConfig;
+use super::splunk_hec::SplunkHecConfig;
 use super::syslog::SyslogConfig;
 
 /// A sink that reaches a server.
@@ -22,6 +24,8 @@ pub enum PeerConfig {
     Http(Box<HttpSinkConfig>),
     Kafka(KafkaConfig),
     Syslog(SyslogConfig),
+    Sentinel(Box<SentinelConfig>),
+    SplunkHec(SplunkHecConfig),
 }
 
 impl RemoteSinkConfig {

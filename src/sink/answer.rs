@@ -41,6 +41,11 @@ pub enum Answer {
         why: String,
         too_large: bool,
     },
+    /// All were refused, for a fault of this one, counted from 0. It is sent alone, and so are those before and after it.
+    Suspect {
+        at: usize,
+        why: String,
+    },
 }
 
 /// How much of a server's own words is told.

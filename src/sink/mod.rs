@@ -6,6 +6,8 @@ pub mod file;
 pub mod http;
 pub mod kafka;
 pub mod remote;
+pub mod sentinel;
+pub mod splunk_hec;
 pub mod stdout;
 pub mod syslog;
 
@@ -123,6 +125,14 @@ pub fn deliver(
         }
         PeerConfig::Syslog(config) => {
             let peer = syslog::Syslog::new(config, &settings.source);
+            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        }
+        PeerConfig::Sentinel(config) => {
+            let peer = sentinel::Sentinel::new(*config);
+            runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
+        }
+        PeerConfig::SplunkHec(config) => {
+            let peer = splunk_hec::SplunkHec::new(config);
             runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
         }
     }

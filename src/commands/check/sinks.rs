@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Report, raw_sinks};
+use super::{Report, raw_sinks, sentinel, splunk_hec};
 use crate::config::{HttpSinkConfig, PeerConfig, RemoteSinkConfig};
 use crate::http::Client;
 use crate::sink::answer::says;
@@ -17,6 +17,8 @@ pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut Report) -> i
         PeerConfig::Http(config) => runtime.block_on(http(subject, config, report)),
         PeerConfig::Kafka(config) => runtime.block_on(raw_sinks::kafka(subject, config, report)),
         PeerConfig::Syslog(config) => runtime.block_on(raw_sinks::syslog(subject, config, report)),
+        PeerConfig::Sentinel(config) => runtime.block_on(sentinel::check(subject, config, report)),
+        PeerConfig::SplunkHec(config) => runtime.block_on(splunk_hec::check(subject, config, report)),
     }
 }
 

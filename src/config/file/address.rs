@@ -117,7 +117,8 @@ fn is_cloud(host: &str) -> bool {
     host.ends_with(".atlassian.net") || host == "api.atlassian.com"
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether it is on this host.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -51,6 +51,11 @@ impl Http {
         }
     }
 
+    /// Where those keys mean something else than who the agent is in TLS.
+    pub fn take_client_certificate(&mut self) -> Option<(PathBuf, PathBuf)> {
+        self.tls.client_certificate.take()
+    }
+
     pub fn config(self, base: url::Url, auth: Auth) -> HttpConfig {
         let mut config = HttpConfig::new(base, auth);
         config.timeouts = self.timeouts;

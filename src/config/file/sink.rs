@@ -4,6 +4,8 @@ mod file;
 mod http;
 mod kafka;
 mod remote;
+mod sentinel;
+mod splunk_hec;
 mod syslog;
 
 use std::path::PathBuf;
@@ -23,12 +25,16 @@ enum Type {
     Http,
     Kafka,
     Syslog,
+    Sentinel,
+    SplunkHec,
 }
 
-const TYPES: [(&str, Type); 5] = [
+const TYPES: [(&str, Type); 7] = [
     ("file", Type::File),
     ("http", Type::Http),
     ("kafka", Type::Kafka),
+    ("sentinel", Type::Sentinel),
+    ("splunk_hec", Type::SplunkHec),
     ("stdout", Type::Stdout),
     ("syslog", Type::Syslog),
 ];
@@ -41,6 +47,8 @@ fn keys_of(kind: Type) -> Vec<&'static str> {
         Type::Http => [&remote::KEYS[..], &remote::HTTP_KEYS, &http::KEYS].concat(),
         Type::Kafka => [&remote::KEYS[..], &kafka::KEYS].concat(),
         Type::Syslog => [&remote::KEYS[..], &syslog::KEYS].concat(),
+        Type::Sentinel => [&remote::KEYS[..], &remote::HTTP_KEYS, &sentinel::KEYS].concat(),
+        Type::SplunkHec => [&remote::KEYS[..], &remote::HTTP_KEYS, &splunk_hec::KEYS].concat(),
     }
 }
 
@@ -73,9 +81,13 @@ pub fn table(
             "is missing; add `type = \"file\"`, or where else events are to go",
         );
     }
+    let usual = match kind {
+        Some(Type::Sentinel) => FormatKind::Sentinel,
+        _ => FormatKind::Ecs,
+    };
     let format = table
         .choice("format", &FORMATS, &[], problems)
-        .map_or(FormatKind::Ecs, |found| found.value);
+        .map_or(usual, |found| found.value);
     let has_key_of = |kind: &Type| keys_of(*kind).iter().any(|key| table.has(key));
     let guessed = TYPES.iter().map(|(_, kind)| *kind).find(has_key_of);
     let config = match kind.or(guessed) {
@@ -111,6 +123,18 @@ pub fn table(
             syslog::check_order(&table, common.concurrency(), problems);
             peer.map(|peer| syslog::remote(RemoteSinkConfig::new(PeerConfig::Syslog(peer))))
                 .map(|config| SinkKind::Remote(Box::new(common.over(config))))
+        }
+        Some(Type::Sentinel) => {
+            let common = Common::read(&mut table, problems);
+            sentinel::table(&mut table, &common, format, problems)
+                .map(|peer| common.over(sentinel::defaults(peer)))
+                .map(|config| SinkKind::Remote(Box::new(config)))
+        }
+        Some(Type::SplunkHec) => {
+            let common = Common::read(&mut table, problems);
+            splunk_hec::table(&mut table, format, problems)
+                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::SplunkHec(peer))))
+                .map(|config| SinkKind::Remote(Box::new(config)))
         }
     };
     let for_others = |key: &str| {

@@ -53,6 +53,14 @@ impl<P: Peer> Delivery<'_, P> {
             crate::failpoint::hit("before_send");
             let answer = self.peer.send(&events).await;
             crate::failpoint::hit("after_send");
+            let answer = match answer {
+                // A server that counts in its own way.
+                Answer::Suspect { at, why } if at >= events.len() => Answer::Halve {
+                    why,
+                    too_large: false,
+                },
+                other => other,
+            };
             let outcomes = match answer {
                 Answer::Halve { why, too_large } if events.len() > 1 => {
                     if too_large {
@@ -63,8 +71,23 @@ impl<P: Peer> Delivery<'_, P> {
                     parts.extend([second, events]);
                     continue;
                 }
+                Answer::Suspect { at, .. } if events.len() > 1 => {
+                    self.circuit.worked(permit);
+                    let mut after = events.split_off(at + 1);
+                    let suspect = events.split_off(at);
+                    if at == 0 {
+                        // Where each is refused, the rest is not sent again and again.
+                        parts.push(after.split_off(after.len() / 2));
+                    }
+                    // Those before it first: that they are taken proves that it is its own fault.
+                    parts.extend([after, suspect, events]);
+                    parts.retain(|part| !part.is_empty());
+                    continue;
+                }
                 Answer::Halve { why, too_large: true } => vec![Outcome::TooLarge { why }],
-                Answer::Halve { why, .. } => vec![Outcome::Poison { why }],
+                Answer::Halve { why, .. } | Answer::Suspect { why, .. } => {
+                    vec![Outcome::Poison { why }]
+                }
                 Answer::All(outcome) => vec![outcome; events.len()],
                 Answer::Each(outcomes) if outcomes.len() == events.len() => outcomes,
                 Answer::Each(outcomes) => {

@@ -278,7 +278,24 @@ fn f48_poison_event() {
             too_large: false,
         })
     });
-    for (seen, server) in [(&named, &server), (&unnamed, &whole)] {
+    // The same where it refuses the whole request and names the first, or counts from 1.
+    let suspects = [0, 1].map(|from| {
+        let server = Server::default();
+        let seen = run_all(100, &server, |_, events| {
+            let at = events.iter().position(|(id, _)| bad(*id))?;
+            Some(Answer::Suspect {
+                at: at + from,
+                why: "no such field".into(),
+            })
+        });
+        (seen, server)
+    });
+    assert!(suspects[0].1.requests.borrow().len() < 20);
+    let suspects = suspects.iter().map(|(seen, server)| (seen, server));
+    for (seen, server) in [(&named, &server), (&unnamed, &whole)]
+        .into_iter()
+        .chain(suspects)
+    {
         is_complete(seen, server, 100);
         let reason = "no such field".to_string();
         assert_eq!(

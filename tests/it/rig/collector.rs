@@ -74,9 +74,21 @@ pub trait Protocol: Send + Sync + 'static {
     fn knows_ids(&self) -> bool {
         false
     }
-    /// What it says to a request that holds poison.
-    fn refusal(&self) -> Reply {
+    /// What it says to a request that holds poison, first at this event.
+    fn refusal(&self, _at: usize) -> Reply {
         Reply::new(400, "{\"error\":\"no such field\"}")
+    }
+    /// Whether it stores the events before the one for which it refuses a request.
+    fn keeps_those_before(&self) -> bool {
+        false
+    }
+    /// The reply to a request that is not about events, whoever makes it.
+    fn aside(&self, _post: &Post) -> Option<Reply> {
+        None
+    }
+    /// What it says to a caller with another `Authorization` than is demanded.
+    fn stranger(&self) -> Reply {
+        Reply::new(401, "{\"error\":\"who are you?\"}")
     }
 }
 
@@ -247,9 +259,12 @@ fn converse(stream: &TcpStream, state: &Mutex<State>, protocol: &dyn Protocol) -
 fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<Reply> {
     let mut state = lock(state);
     state.posts.push(post.clone());
+    if let Some(reply) = protocol.aside(&post) {
+        return Some(reply);
+    }
     let demanded = state.authorization.as_deref();
     if demanded.is_some_and(|demanded| post.header("authorization") != Some(demanded)) {
-        return Some(Reply::new(401, "{\"error\":\"who are you?\"}"));
+        return Some(protocol.stranger());
     }
     let sent = match protocol.events(&post) {
         Ok(sent) => sent,
@@ -266,8 +281,16 @@ fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<R
     }
     let poison = state.poison.clone();
     let is_poison = |sent: &Sent| poison.as_ref().is_some_and(|poison| poison(sent));
-    if !protocol.names_events() && sent.iter().any(is_poison) {
-        return Some(protocol.refusal());
+    if !protocol.names_events()
+        && let Some(at) = sent.iter().position(is_poison)
+    {
+        if protocol.keeps_those_before() {
+            for sent in sent.into_iter().take(at) {
+                state.ids.insert(sent.id.clone());
+                state.stored.push(sent);
+            }
+        }
+        return Some(protocol.refusal(at));
     }
     let mut items = Vec::new();
     for (at, sent) in sent.into_iter().enumerate() {

@@ -14,6 +14,8 @@ pub const NDJSON: Kind = Kind {
     authorization: |token| format!("Bearer {token}"),
     knows_ids: false,
     names_events: false,
+    refusal: "no such field",
+    event_bytes_max: usize::MAX,
 };
 
 pub const ARRAY: Kind = Kind {

@@ -6,7 +6,7 @@ use super::{KIB, set};
 use crate::config::file::address::{self, clear_text};
 use crate::config::file::credentials;
 use crate::config::raw::{Problems, Table};
-use crate::config::{Auth, Compression, OnPoison, RemoteSinkConfig};
+use crate::config::{Auth, Compression, FormatKind, OnPoison, RemoteSinkConfig};
 use url::Url;
 
 pub const KEYS: [&str; 5] = [
@@ -68,6 +68,15 @@ impl Common {
         self.concurrency
     }
 
+    /// Says where `batch_bytes` is more than a server takes; `message` says what it takes.
+    pub fn at_most(&self, bytes: usize, message: &str, table: &Table, problems: &mut Problems) {
+        if let (Some(stated), Some(span)) = (self.bytes, table.place_of("batch_bytes"))
+            && stated > bytes as u64
+        {
+            problems.add(span, table.key("batch_bytes"), message);
+        }
+    }
+
     /// Over the defaults of a sink.
     pub fn over(self, mut config: RemoteSinkConfig) -> RemoteSinkConfig {
         set(&mut config.batch.bytes, self.bytes.map(|bytes| bytes as usize));
@@ -85,13 +94,36 @@ pub fn compression(table: &mut Table, default: Compression, problems: &mut Probl
         .map_or(default, |found| found.value)
 }
 
+/// As [`compression`], where zstd is not known.
+pub fn gzip_at_most(table: &mut Table, default: Compression, problems: &mut Problems) -> Compression {
+    let found = compression(table, default, problems);
+    if let (Compression::Zstd, Some(span)) = (found, table.place_of("compression")) {
+        let message = "is not known there; write \"gzip\" or \"none\"";
+        problems.add(span, table.key("compression"), message);
+    }
+    found
+}
+
+/// Says that a format which is no JSON cannot be sent there.
+pub fn wants_json(table: &Table, format: FormatKind, problems: &mut Problems) {
+    if let (FormatKind::Cef, Some(span)) = (format, table.place_of("format")) {
+        let message = "is no JSON, which alone can be sent there; remove it, or write \"raw\"";
+        problems.add(span, table.key("format"), message);
+    }
+}
+
+/// Says that a key which has been asked for must be there.
+pub fn missing(table: &Table, key: &'static str, example: &str, problems: &mut Problems) {
+    if !table.had(key) && !table.has_like(key) {
+        let message = format!("is missing; add `{key} = {example}`");
+        problems.add(&table.span, table.key(key), message);
+    }
+}
+
 /// A server's address that must be there.
 pub fn url(table: &mut Table, key: &'static str, example: &str, problems: &mut Problems) -> Option<Url> {
     let found = table.text(key, example, problems);
-    if found.is_none() && !table.had(key) && !table.has_like(key) {
-        let message = format!("is missing; add `{key} = \"{example}\"`");
-        problems.add(&table.span, table.key(key), message);
-    }
+    missing(table, key, &format!("\"{example}\""), problems);
     let found = found?;
     match address::server(&found.value, example) {
         Ok(url) => Some(url),

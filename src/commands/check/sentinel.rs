@@ -1,0 +1,41 @@
+//! Microsoft Sentinel: tells application, endpoint, data collection rule, stream and role apart. Sends nothing that Azure could
+//! store.
+
+use std::io;
+
+use super::Report;
+use crate::config::{AzureIdentity, SentinelConfig};
+use crate::credential::readable_by_others;
+use crate::sink::answer::{Answer, Outcome};
+use crate::sink::sentinel::Sentinel;
+
+pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'_>) -> io::Result<()> {
+    if let AzureIdentity::Certificate { key, .. } = &config.identity
+        && let Some(message) = readable_by_others(key)
+    {
+        report.warning(subject, message)?;
+    }
+    let peer = Sentinel::new(config.clone());
+    match peer.authenticate().await {
+        Ok(()) => report.ok(subject, "Entra ID gives a token")?,
+        Err(Outcome::Misconfigured { why } | Outcome::Retry { why, .. }) => {
+            return report.failure(subject, why);
+        }
+        Err(other) => return report.failure(subject, format_args!("no token: {other:?}")),
+    }
+    let (rule, stream) = (&config.dcr_immutable_id, &config.stream);
+    match peer.probe().await {
+        // It was refused as the broken array that it is, after all else had been looked at.
+        Answer::Halve { .. } => report.ok(
+            subject,
+            format_args!("the endpoint knows the rule `{rule}`, and the application may write to it; its stream `{stream}` is proved by the first event"),
+        ),
+        Answer::All(Outcome::Misconfigured { why } | Outcome::Retry { why, .. }) => {
+            report.failure(subject, why)
+        }
+        other => report.warning(
+            subject,
+            format_args!("the endpoint answers a broken request with what is not understood: {other:?}"),
+        ),
+    }
+}

@@ -1,0 +1,41 @@
+//! A Splunk HTTP Event Collector: does it answer, does it know the token, does it acknowledge. Sends no event.
+
+use std::io;
+
+use super::Report;
+use crate::config::SplunkHecConfig;
+use crate::sink::answer::{Answer, Outcome};
+use crate::sink::splunk_hec::SplunkHec;
+
+pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut Report<'_>) -> io::Result<()> {
+    let peer = SplunkHec::new(config.clone());
+    let url = config.http.base.as_str().trim_end_matches('/');
+    match peer.probe().await {
+        // "No data": it has looked at the token before.
+        Answer::Halve { .. } | Answer::All(Outcome::Delivered) => {
+            report.ok(subject, format_args!("`{url}` answers and accepts the token"))?;
+        }
+        Answer::All(Outcome::Misconfigured { why } | Outcome::Retry { why, .. }) => {
+            return report.failure(subject, why);
+        }
+        other => {
+            return report.failure(
+                subject,
+                format_args!("`{url}` answers with what is not understood: {other:?}"),
+            );
+        }
+    }
+    if config.acknowledge.is_some() {
+        match peer.probe_acknowledgement().await {
+            Ok(()) => report.ok(subject, "the token has indexer acknowledgement")?,
+            Err(why) => report.failure(subject, why)?,
+        }
+    }
+    if let Some(index) = &config.index {
+        report.ok(
+            subject,
+            format_args!("whether the token may write into the index `{index}` shows with the first event"),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,374 @@
+use super::login::refusal;
+use super::managed::Managed;
+use super::*;
+use crate::config::{Auth, AzureIdentity, Compression, HttpConfig, Reference, SentinelConfig};
+use crate::secret::Secret;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64, Engine};
+use ring::signature::{RSA_PSS_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+const CERTIFICATE: &[u8] = include_bytes!("../../../fixtures/sentinel/certificate.pem");
+const KEY: &[u8] = include_bytes!("../../../fixtures/sentinel/key.pem");
+const KEY_PKCS1: &[u8] = include_bytes!("../../../fixtures/sentinel/key-pkcs1.pem");
+const KEY_OTHER: &[u8] = include_bytes!("../../../fixtures/sentinel/key-other.pem");
+const KEY_EC: &[u8] = include_bytes!("../../../fixtures/sentinel/key-ec.pem");
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(future)
+}
+
+/// Answers requests, in their order, with status, headers and body; remembers each request.
+fn serve(replies: Vec<(u16, String, &'static str)>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    std::thread::spawn(move || {
+        let mut replies = replies.into_iter();
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let Some((status, headers, body)) = replies.next() else {
+                return;
+            };
+            let (mut head, mut length) = (String::new(), 0);
+            while !head.ends_with("\r\n\r\n") {
+                let from = head.len();
+                if reader.read_line(&mut head).unwrap() == 0 {
+                    return;
+                }
+                if let Some(text) = head[from..].to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = text.trim().parse().unwrap();
+                }
+            }
+            let mut form = vec![0; length];
+            reader.read_exact(&mut form).unwrap();
+            kept.lock()
+                .unwrap()
+                .push(head + &String::from_utf8(form).unwrap());
+            let length = body.len();
+            let reply = format!(
+                "HTTP/1.1 {status} X\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            reader.into_inner().write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    (url, seen)
+}
+
+fn ok(body: &'static str) -> (u16, String, &'static str) {
+    (200, String::new(), body)
+}
+
+fn config(login: &str, identity: AzureIdentity) -> SentinelConfig {
+    SentinelConfig {
+        http: HttpConfig::new(Url::parse(login).unwrap(), Auth::None),
+        dcr_immutable_id: "dcr-1".into(),
+        stream: SentinelConfig::STREAM.into(),
+        identity,
+        login: Url::parse(login).unwrap(),
+        scope: SentinelConfig::SCOPE.into(),
+        compression: Compression::Gzip,
+    }
+}
+
+fn by_secret() -> AzureIdentity {
+    AzureIdentity::Secret {
+        tenant: "t".into(),
+        client: "c".into(),
+        secret: Reference::Inline(Secret::new("s3cr&t")),
+    }
+}
+
+fn class(status: u16, body: &str) -> String {
+    let answer = http::Answer {
+        status,
+        body: body.into(),
+        ..http::Answer::default()
+    };
+    match classify(&answer, SentinelConfig::STREAM, 0) {
+        Answer::All(Outcome::Delivered) => "delivered".into(),
+        Answer::All(Outcome::Retry { .. }) => "retry".into(),
+        Answer::All(Outcome::Misconfigured { why }) => why,
+        Answer::Halve { too_large, .. } => format!("halve, too large: {too_large}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_answer_has_its_class() {
+    let stream = r#"{"error":{"code":"InvalidStream","message":"not configured"}}"#;
+    let table = [
+        (204, "", "delivered"),
+        (
+            200,
+            "<html>Log in</html>",
+            "what answers is no ingestion endpoint",
+        ),
+        (
+            400,
+            r#"{"error":{"code":"InvalidPayload","message":"no array"}}"#,
+            "halve, too large: false",
+        ),
+        (400, "", "halve, too large: false"),
+        (400, stream, "the data collection rule has no such stream"),
+        (
+            400,
+            r#"{"error":{"code":"X","message":"Stream Custom-ConfluenceAuditLogs_CL is unknown"}}"#,
+            "the data collection rule has no such stream",
+        ),
+        (401, "", "Azure does not accept the token"),
+        (
+            403,
+            "{}",
+            "the application lacks the role Monitoring Metrics Publisher",
+        ),
+        (
+            404,
+            r#"{"error":{"code":"NotFound","message":"x"}}"#,
+            "there is no such data collection rule",
+        ),
+        (413, "", "halve, too large: true"),
+        (429, "", "retry"),
+        (500, "", "retry"),
+        (503, "", "retry"),
+    ];
+    for (status, body, expect) in table {
+        let class = class(status, body);
+        assert!(class.starts_with(expect), "{status} {body}: {class}");
+    }
+}
+
+#[test]
+fn a_refusal_of_entra_id_says_what_to_correct_and_the_same_each_time() {
+    let table = [
+        (
+            "AADSTS7000215: Invalid client secret provided. Trace ID: 1 Timestamp: 2",
+            "write its value, and not its id",
+        ),
+        (
+            "AADSTS7000222: The provided client secret keys are expired.\r\nTrace ID: 4",
+            "the secret has expired",
+        ),
+        (
+            "AADSTS700016: Application with identifier 'x' was not found",
+            "correct `client_id`",
+        ),
+        ("AADSTS90002: Tenant 'x' not found.", "correct `tenant_id`"),
+        (
+            "AADSTS700027: The certificate is not registered",
+            "upload `client_certificate`",
+        ),
+        ("AADSTS500011: The resource principal was not found", "`scope`"),
+        ("AADSTS1: something else", "see `tenant_id`"),
+    ];
+    for (text, expect) in table {
+        let body = serde_json::json!({"error": "invalid_client", "error_description": text});
+        let answer = http::Answer {
+            status: 401,
+            body: body.to_string().into_bytes(),
+            ..http::Answer::default()
+        };
+        let Outcome::Misconfigured { why } = refusal(&answer, 0) else {
+            panic!("{text}");
+        };
+        assert!(why.contains(expect) && !why.contains("Trace"), "{why}");
+    }
+    for (status, body) in [
+        (429, ""),
+        (503, ""),
+        (400, r#"{"error":"temporarily_unavailable"}"#),
+    ] {
+        let answer = http::Answer {
+            status,
+            body: body.into(),
+            ..http::Answer::default()
+        };
+        assert!(matches!(refusal(&answer, 0), Outcome::Retry { .. }), "{status}");
+    }
+}
+
+#[test]
+fn a_token_is_asked_for_once_and_anew_when_it_was_refused() {
+    let (url, seen) = serve(vec![
+        ok(r#"{"access_token":"one","expires_in":3599}"#),
+        ok(r#"{"access_token":"two","expires_in":"3599"}"#),
+        ok(r#"{"access_token":"three","expires_in":0}"#),
+        ok(r#"{"access_token":"","expires_in":9}"#),
+    ]);
+    let tokens = Tokens::new(&config(&url, by_secret()));
+    run(async {
+        for _ in 0..3 {
+            assert_eq!(tokens.get().await.unwrap().expose(), "one");
+        }
+        let one = tokens.get().await.unwrap();
+        tokens.drop_if(&one).await;
+        assert_eq!(tokens.get().await.unwrap().expose(), "two");
+        // The second request that was refused with the first token costs no third.
+        tokens.drop_if(&one).await;
+        let two = tokens.get().await.unwrap();
+        assert_eq!(two.expose(), "two");
+        tokens.drop_if(&two).await;
+        // Over at once: each use asks.
+        assert_eq!(tokens.get().await.unwrap().expose(), "three");
+        assert!(matches!(tokens.get().await, Err(Outcome::Retry { .. })));
+    });
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 4);
+    assert!(
+        seen[0].starts_with("POST /t/oauth2/v2.0/token HTTP/1.1\r\n"),
+        "{}",
+        seen[0]
+    );
+    assert!(seen[0].ends_with("\r\n\r\ngrant_type=client_credentials&client_id=c&scope=https%3A%2F%2Fmonitor.azure.com%2F.default&client_secret=s3cr%26t"));
+}
+
+#[test]
+fn a_certificate_signs_what_entra_id_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    fs::write(&certificate, CERTIFICATE).unwrap();
+    let identity = AzureIdentity::Certificate {
+        tenant: "t".into(),
+        client: "c".into(),
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
+    for pem in [KEY, KEY_PKCS1] {
+        fs::write(&key, pem).unwrap();
+        let (url, seen) = serve(vec![ok(r#"{"access_token":"one","expires_in":3599}"#)]);
+        let tokens = Tokens::new(&config(&url, identity.clone()));
+        assert_eq!(run(tokens.get()).unwrap().expose(), "one");
+        let request = seen.lock().unwrap()[0].clone();
+        let form = request.split("\r\n\r\n").nth(1).unwrap();
+        let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(form.as_bytes()).collect();
+        assert_eq!(
+            form["client_assertion_type"],
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        );
+        assert!(!form.contains_key("client_secret"));
+        verify(&form["client_assertion"], &format!("{url}/t/oauth2/v2.0/token"));
+        assert!(!tokens.changed());
+        fs::write(&key, KEY_OTHER).unwrap();
+        assert!(tokens.changed());
+    }
+    for (certificate_pem, pem, expect) in [
+        (CERTIFICATE, KEY_OTHER, "is not the key of"),
+        (CERTIFICATE, KEY_EC, "is no RSA key"),
+        (CERTIFICATE, CERTIFICATE, "no unencrypted private key"),
+        (KEY, KEY, "no certificate"),
+    ] {
+        fs::write(&certificate, certificate_pem).unwrap();
+        fs::write(&key, pem).unwrap();
+        let tokens = Tokens::new(&config("http://127.0.0.1:9", identity.clone()));
+        let Err(Outcome::Misconfigured { why }) = run(tokens.get()) else {
+            panic!("{expect}");
+        };
+        assert!(why.contains(expect), "{why}");
+    }
+}
+
+fn verify(assertion: &str, audience: &str) {
+    let parts: Vec<&str> = assertion.split('.').collect();
+    let json = |part: &str| serde_json::from_slice::<Value>(&BASE64.decode(part).unwrap()).unwrap();
+    let (header, claims) = (json(parts[0]), json(parts[1]));
+    let der = rustls::pki_types::CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
+    let thumbprint = ring::digest::digest(&ring::digest::SHA256, &der);
+    assert_eq!((&header["alg"], &header["typ"]), (&"PS256".into(), &"JWT".into()));
+    assert_eq!(header["x5t#S256"], BASE64.encode(thumbprint));
+    assert_eq!(
+        (&claims["aud"], &claims["iss"], &claims["sub"]),
+        (&audience.into(), &"c".into(), &"c".into())
+    );
+    assert_eq!(claims["jti"].as_str().unwrap().len(), 36);
+    let now_s = clock::now_ms() / 1000;
+    let (from, to) = (claims["nbf"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+    assert!((now_s - 60..=now_s).contains(&from) && to == from + 600);
+    let PrivateKeyDer::Pkcs8(key) = PrivateKeyDer::from_pem_slice(KEY).unwrap() else {
+        panic!()
+    };
+    let key = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
+    let signed = format!("{}.{}", parts[0], parts[1]);
+    UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key.public().as_ref())
+        .verify(signed.as_bytes(), &BASE64.decode(parts[2]).unwrap())
+        .unwrap();
+}
+
+/// An answer of the Azure Arc agent that names a file.
+fn challenge(path: &Path) -> (u16, String, &'static str) {
+    (
+        401,
+        format!("www-authenticate: Basic realm={}\r\n", path.display()),
+        "",
+    )
+}
+
+fn arc(dir: &Path, named: &Path) -> (Result<http::Answer, Outcome>, Vec<String>) {
+    let (url, seen) = serve(vec![
+        challenge(named),
+        ok(r#"{"access_token":"arc","expires_in":"86399"}"#),
+    ]);
+    let endpoint = format!("{url}/metadata/identity/oauth2/token");
+    let managed = Managed::arc(&endpoint, SentinelConfig::SCOPE, dir.into()).unwrap();
+    let answer = run(managed.ask());
+    let seen = seen.lock().unwrap().clone();
+    (answer, seen)
+}
+
+#[test]
+fn an_arc_host_proves_itself_by_the_agents_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let proof = dir.path().join("1234.key");
+    fs::write(&proof, "pr00f\n").unwrap();
+    let (answer, seen) = arc(dir.path(), &proof);
+    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(seen.len(), 2);
+    let path = "GET /metadata/identity/oauth2/token?api-version=2020-06-01&resource=https%3A%2F%2Fmonitor.azure.com HTTP/1.1";
+    for request in &seen {
+        assert!(
+            request.starts_with(path) && request.contains("metadata: true\r\n"),
+            "{request}"
+        );
+    }
+    assert!(!seen[0].contains("authorization:"));
+    assert!(seen[1].contains("authorization: Basic pr00f\r\n"), "{}", seen[1]);
+}
+
+#[test]
+fn no_other_file_is_read_for_whoever_answers_at_arcs_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens");
+    fs::create_dir_all(tokens.join("below")).unwrap();
+    let secret = dir.path().join("passwd.key");
+    for path in [&secret, &tokens.join("below/x.key"), &tokens.join("x.txt")] {
+        fs::write(path, "hunter2").unwrap();
+    }
+    fs::write(tokens.join("large.key"), "hunter2".repeat(1000)).unwrap();
+    std::os::unix::fs::symlink(&secret, tokens.join("link.key")).unwrap();
+    fs::create_dir(tokens.join("dir.key")).unwrap();
+    let named = [
+        secret.clone(),
+        tokens.join("../passwd.key"),
+        tokens.join("below/x.key"),
+        tokens.join("x.txt"),
+        tokens.join("large.key"),
+        tokens.join("link.key"),
+        tokens.join("dir.key"),
+        tokens.join("missing.key"),
+        "passwd.key".into(),
+    ];
+    for path in named {
+        let (answer, seen) = arc(&tokens, &path);
+        let Err(Outcome::Misconfigured { why }) = answer else {
+            panic!("{path:?}");
+        };
+        assert!(!why.contains("hunter2") && seen.len() == 1, "{path:?}: {why}");
+    }
+}

@@ -1,0 +1,348 @@
+//! The sink of type `splunk_hec`, against a collector that refuses what Splunk's refuses.
+
+use super::*;
+use crate::rig::collector::{Item, Post, Protocol, id_of};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+pub const HEC: Kind = Kind {
+    name: "Splunk HEC",
+    start: || Collector::start(Hec::default()),
+    sink: |collector, token| {
+        let url = collector.url();
+        format!(
+            "type = \"splunk_hec\"\nurl = \"{url}/splunk\"\ntoken = {{ file = {token:?} }}\nindex = \"audit\"\nsourcetype = \"confluence:audit\"\n"
+        )
+    },
+    authorization: |token| format!("Splunk {token}"),
+    knows_ids: false,
+    names_events: false,
+    refusal: "Invalid data format",
+    event_bytes_max: usize::MAX,
+};
+
+/// The same with acknowledgement, which each request waits a second for: too slow for all cases of the table.
+const ACKNOWLEDGED: Kind = Kind {
+    sink: |collector, token| {
+        (HEC.sink)(collector, token)
+            + "acknowledge = true\nacknowledge_timeout = \"3s\"\ncompression = \"gzip\"\n"
+    },
+    ..HEC
+};
+
+/// A collector. Clones are the same one.
+#[derive(Clone, Default)]
+struct Hec(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// The token has indexer acknowledgement.
+    acknowledges: bool,
+    /// Nothing is ever acknowledged.
+    stuck: bool,
+    next: u64,
+    /// By id: how often it was asked for.
+    asked: HashMap<u64, u32>,
+    /// Where acknowledgements are given with a cookie: questions without it are answered by another indexer.
+    sticky: bool,
+}
+
+fn says(status: u16, code: u32, text: &str) -> Reply {
+    Reply::new(status, format!("{{\"text\":\"{text}\",\"code\":{code}}}"))
+}
+
+fn refuses(code: u32, text: &str, at: usize) -> Reply {
+    Reply::new(
+        400,
+        format!("{{\"text\":\"{text}\",\"code\":{code},\"invalid-event-number\":{at}}}"),
+    )
+}
+
+impl Hec {
+    fn acknowledging() -> Hec {
+        let hec = Hec::default();
+        hec.0.lock().unwrap().acknowledges = true;
+        hec
+    }
+
+    /// The event in an envelope.
+    fn event(&self, at: usize, envelope: &Value) -> Result<Value, Reply> {
+        let event = envelope
+            .get("event")
+            .ok_or_else(|| refuses(12, "Event field is required", at))?;
+        if event.as_str() == Some("") {
+            return Err(refuses(13, "Event field cannot be blank", at));
+        }
+        let fields = envelope["fields"].as_object().into_iter().flatten();
+        if fields.into_iter().any(|(_, value)| value.is_object()) {
+            return Err(refuses(15, "Error in handling indexed fields", at));
+        }
+        if envelope.get("index").is_some_and(|index| index != "audit") {
+            return Err(refuses(7, "Incorrect index", at));
+        }
+        assert!(envelope["time"].is_number(), "{envelope}");
+        assert_eq!(envelope["sourcetype"], "confluence:audit");
+        Ok(event.clone())
+    }
+}
+
+impl Protocol for Hec {
+    fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
+        if post.path != "/splunk/services/collector/event" {
+            return Err(says(404, 404, "The requested URL was not found on this server."));
+        }
+        if post.body.is_empty() {
+            return Err(says(400, 5, "No data"));
+        }
+        match post.header("x-splunk-request-channel") {
+            None if self.0.lock().unwrap().acknowledges => {
+                return Err(says(400, 10, "Data channel is missing"));
+            }
+            Some(channel) if uuid::Uuid::parse_str(channel).is_err() => {
+                return Err(says(400, 11, "Invalid data channel"));
+            }
+            _ => {}
+        }
+        let mut sent = Vec::new();
+        for (at, envelope) in serde_json::Deserializer::from_slice(&post.body)
+            .into_iter::<Value>()
+            .enumerate()
+        {
+            let envelope = envelope.map_err(|_| refuses(6, "Invalid data format", at))?;
+            let event = self.event(at, &envelope)?;
+            let id = id_of(&event.to_string());
+            assert_eq!(envelope["fields"]["event_id"], id);
+            sent.push(Sent {
+                id,
+                text: event.to_string(),
+            });
+        }
+        Ok(sent)
+    }
+
+    fn reply(&self, _items: &[Item]) -> Reply {
+        let mut state = self.0.lock().unwrap();
+        if !state.acknowledges {
+            return says(200, 0, "Success");
+        }
+        let id = state.next;
+        state.next += 1;
+        state.asked.insert(id, 0);
+        Reply {
+            headers: vec![("set-cookie", "indexer=7; Path=/".into())],
+            ..Reply::new(200, format!("{{\"text\":\"Success\",\"code\":0,\"ackId\":{id}}}"))
+        }
+    }
+
+    fn refusal(&self, at: usize) -> Reply {
+        refuses(6, "Invalid data format", at)
+    }
+
+    fn keeps_those_before(&self) -> bool {
+        true
+    }
+
+    fn stranger(&self) -> Reply {
+        says(403, 4, "Invalid token")
+    }
+
+    /// Acknowledges when asked for the second time.
+    fn aside(&self, post: &Post) -> Option<Reply> {
+        let channel = post
+            .path
+            .strip_prefix("/splunk/services/collector/ack?channel=")?;
+        assert!(uuid::Uuid::parse_str(channel).is_ok());
+        assert!(
+            post.header("authorization")
+                .is_some_and(|value| value.starts_with("Splunk "))
+        );
+        let mut state = self.0.lock().unwrap();
+        if !state.acknowledges {
+            return Some(says(400, 14, "ACK is disabled"));
+        }
+        let here = !state.sticky || post.header("cookie") == Some("indexer=7");
+        let question: Value = serde_json::from_slice(&post.body).unwrap();
+        let mut acks = serde_json::Map::new();
+        for id in question["acks"].as_array().unwrap() {
+            let stuck = state.stuck;
+            let asked = state.asked.get_mut(&id.as_u64().unwrap());
+            let safe = asked.is_some_and(|asked| {
+                *asked += 1;
+                *asked >= 2 && !stuck && here
+            });
+            acks.insert(id.to_string(), safe.into());
+        }
+        Some(Reply::new(200, serde_json::json!({ "acks": acks }).to_string()))
+    }
+}
+
+#[test]
+fn an_event_is_delivered_when_the_indexer_says_so() {
+    let hec = Hec::acknowledging();
+    let mut scene = ACKNOWLEDGED.scene_with(Collector::start(hec.clone()));
+    hec.0.lock().unwrap().stuck = true;
+    scene.write(30);
+    let run = scene.host.once();
+    assert_eq!(run.code, 75, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("no acknowledgement within 3s"),
+        "{}",
+        run.stderr
+    );
+    let stored = scene.collector.stored_count();
+    assert!(stored >= 30, "{stored}");
+    // Nothing of it counts as delivered: all of it is sent again, with the same ids.
+    {
+        let mut state = hec.0.lock().unwrap();
+        (state.stuck, state.sticky) = (false, true);
+        state.asked.clear();
+    }
+    let run = scene.host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    whole(&scene);
+    assert_eq!(scene.collector.stored_count(), stored + 30);
+    assert!(hec.0.lock().unwrap().asked.values().all(|asked| *asked == 2));
+    let posts = scene.collector.posts();
+    let events = posts.iter().filter(|post| post.path.ends_with("/event"));
+    for post in events {
+        assert_eq!(post.header("content-encoding"), Some("gzip"));
+        assert!(post.wire_bytes * 3 < post.body.len());
+    }
+    let again = scene.host.once();
+    assert_eq!((again.code, scene.collector.posts().len()), (0, posts.len()));
+}
+
+#[test]
+fn a_token_and_the_key_acknowledge_must_agree() {
+    let mut scene = HEC.scene_with(Collector::start(Hec::acknowledging()));
+    scene.write(5);
+    let run = scene.host.once();
+    assert_eq!(run.code, 75, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("write `acknowledge = true`"),
+        "{}",
+        run.stderr
+    );
+    let mut scene = ACKNOWLEDGED.scene();
+    scene.write(5);
+    let run = scene.host.once();
+    assert_eq!(run.code, 75, "{}", run.stderr);
+    assert!(run.stderr.contains("`acknowledge = false`"), "{}", run.stderr);
+}
+
+#[test]
+fn a_wrong_index_is_no_events_fault() {
+    let mut scene = HEC.scene();
+    let remote = scene.host.remote.take().unwrap();
+    scene.host.remote = Some(remote.replace("\"audit\"", "\"secret\""));
+    scene.write(50);
+    let run = scene.host.once();
+    assert_eq!(run.code, 75, "{}", run.stderr);
+    assert!(run.stderr.contains("correct `index`"), "{}", run.stderr);
+    assert_eq!(quarantined(&scene.host).len(), 0);
+}
+
+/// Splunk has the events before a refused one: they come twice, and each of them no more often.
+#[test]
+fn a_refused_event_repeats_those_before_it_once_at_most() {
+    let mut scene = HEC.scene();
+    scene
+        .collector
+        .refuse(|sent| [13, 17].contains(&(number(sent) % 20)));
+    scene.write(100);
+    let run = scene.host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(
+        (quarantined(&scene.host).len(), scene.collector.distinct()),
+        (10, 90)
+    );
+    let mut times = HashMap::new();
+    for sent in scene.collector.stored() {
+        *times.entry(sent.id).or_insert(0) += 1;
+    }
+    assert!(times.values().all(|times| *times <= 2), "{times:?}");
+}
+
+#[test]
+fn raw_records_can_be_sent() {
+    struct Raw;
+    impl Protocol for Raw {
+        fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
+            let envelopes = serde_json::Deserializer::from_slice(&post.body).into_iter::<Value>();
+            let sent = |envelope: Value| Sent {
+                id: envelope["event"]["event_id"].as_str().unwrap().into(),
+                text: envelope.to_string(),
+            };
+            Ok(envelopes.map(|envelope| sent(envelope.unwrap())).collect())
+        }
+        fn reply(&self, _items: &[Item]) -> Reply {
+            says(200, 0, "Success")
+        }
+    }
+    let mut scene = HEC.scene_with(Collector::start(Raw));
+    scene
+        .host
+        .remote
+        .as_mut()
+        .unwrap()
+        .push_str("format = \"raw\"\nhost = \"wiki\"\nsource = \"a \\\"b\\\"\"\n");
+    scene.write(3);
+    let run = scene.host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    for sent in scene.collector.stored() {
+        let envelope: Value = serde_json::from_str(&sent.text).unwrap();
+        assert_eq!(
+            (&envelope["host"], &envelope["source"]),
+            (&"wiki".into(), &"a \"b\"".into())
+        );
+        assert_eq!(envelope["fields"]["event_id"], sent.id);
+        // The record says it in seconds and nanoseconds.
+        let stamp = &envelope["event"]["timestamp"];
+        let ms = stamp["epochSecond"].as_i64().unwrap() * 1000 + stamp["nano"].as_i64().unwrap() / 1_000_000;
+        assert!(
+            (envelope["time"].as_f64().unwrap() * 1000.0 - ms as f64).abs() < 0.5,
+            "{envelope}"
+        );
+    }
+}
+
+#[test]
+fn check_tells_token_and_acknowledgement_apart() {
+    let check = |scene: &Scene| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+        let output = command
+            .args(["check", "--config"])
+            .arg(scene.host.config())
+            .output()
+            .unwrap();
+        assert_eq!(scene.collector.stored_count(), 0);
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let scene = HEC.scene();
+    let (code, said) = check(&scene);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("answers and accepts the token"), "{said}");
+    scene.collector.demand(Some("Splunk second"));
+    let (code, said) = check(&scene);
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("Splunk does not know the token"), "{said}");
+    let (code, said) = check(&ACKNOWLEDGED.scene());
+    assert_eq!(code, 75, "{said}");
+    assert!(
+        said.contains("the token has no indexer acknowledgement"),
+        "{said}"
+    );
+    let (code, said) = check(&ACKNOWLEDGED.scene_with(Collector::start(Hec::acknowledging())));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("the token has indexer acknowledgement"), "{said}");
+}
+
+#[test]
+fn f57_splunk_token_shows_nowhere() {
+    shows_no_secret(&HEC);
+}
