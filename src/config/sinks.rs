@@ -25,7 +25,7 @@ pub enum PeerConfig {
     Kafka(KafkaConfig),
     Syslog(SyslogConfig),
     Sentinel(Box<SentinelConfig>),
-    SplunkHec(SplunkHecConfig),
+    SplunkHec(Box<SplunkHecConfig>),
 }
 
 impl RemoteSinkConfig {

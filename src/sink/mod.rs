@@ -132,7 +132,7 @@ pub fn deliver(
             runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
         }
         PeerConfig::SplunkHec(config) => {
-            let peer = splunk_hec::SplunkHec::new(config);
+            let peer = splunk_hec::SplunkHec::new(*config);
             runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
         }
     }

@@ -133,7 +133,7 @@ pub fn table(
         Some(Type::SplunkHec) => {
             let common = Common::read(&mut table, problems);
             splunk_hec::table(&mut table, format, problems)
-                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::SplunkHec(peer))))
+                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::SplunkHec(Box::new(peer)))))
                 .map(|config| SinkKind::Remote(Box::new(config)))
         }
     };

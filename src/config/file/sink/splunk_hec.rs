@@ -117,7 +117,7 @@ mod tests {
             acknowledge: Some(Duration::from_secs(7)),
             compression: Compression::Gzip,
         };
-        assert_eq!((found, batch.bytes), (&expected, 2048));
+        assert_eq!((&**found, batch.bytes), (&expected, 2048));
         assert_eq!(config.warnings, []);
     }
 }
