@@ -1,5 +1,6 @@
 //! `[[sink]]`.
 
+mod elasticsearch;
 mod file;
 mod http;
 mod kafka;
@@ -21,11 +22,13 @@ enum Type {
     Stdout,
     File,
     Http,
+    Elasticsearch,
     Kafka,
     Syslog,
 }
 
-const TYPES: [(&str, Type); 5] = [
+const TYPES: [(&str, Type); 6] = [
+    ("elasticsearch", Type::Elasticsearch),
     ("file", Type::File),
     ("http", Type::Http),
     ("kafka", Type::Kafka),
@@ -39,6 +42,7 @@ fn keys_of(kind: Type) -> Vec<&'static str> {
         Type::Stdout => Vec::new(),
         Type::File => file::KEYS.to_vec(),
         Type::Http => [&remote::KEYS[..], &remote::HTTP_KEYS, &http::KEYS].concat(),
+        Type::Elasticsearch => [&remote::KEYS[..], &remote::HTTP_KEYS, &elasticsearch::KEYS].concat(),
         Type::Kafka => [&remote::KEYS[..], &kafka::KEYS].concat(),
         Type::Syslog => [&remote::KEYS[..], &syslog::KEYS].concat(),
     }
@@ -58,6 +62,7 @@ pub fn types_of(key: &str) -> impl Iterator<Item = &'static str> {
 pub fn table(
     mut table: Table,
     several_sources: bool,
+    event: &EventConfig,
     seen: &mut Seen<Option<PathBuf>>,
     keys: &mut Vec<&'static str>,
     problems: &mut Problems,
@@ -111,6 +116,12 @@ pub fn table(
             syslog::check_order(&table, common.concurrency(), problems);
             peer.map(|peer| syslog::remote(RemoteSinkConfig::new(PeerConfig::Syslog(peer))))
                 .map(|config| SinkKind::Remote(Box::new(common.over(config))))
+        }
+        Some(Type::Elasticsearch) => {
+            let common = Common::read(&mut table, problems);
+            elasticsearch::table(&mut table, format, &event.namespace, problems)
+                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::Elasticsearch(Box::new(peer)))))
+                .map(|config| SinkKind::Remote(Box::new(config)))
         }
     };
     let for_others = |key: &str| {
