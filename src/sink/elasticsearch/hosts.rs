@@ -62,9 +62,7 @@ impl Hosts {
         path: &str,
         make: impl Fn() -> Result<(HeaderMap, Vec<u8>), Outcome>,
     ) -> Result<Answer, Outcome> {
-        if self.left.get().is_some_and(|left| left.elapsed() >= BACK_AFTER) {
-            self.use_host(0);
-        }
+        self.go_back(Instant::now());
         let mut tries = self.urls.len();
         loop {
             let at = self.at.get();
@@ -92,6 +90,12 @@ impl Hosts {
             if tries == 0 {
                 return result.map_err(|error| Outcome::of_error(&error));
             }
+        }
+    }
+
+    fn go_back(&self, now: Instant) {
+        if self.left.get().is_some_and(|left| now - left >= BACK_AFTER) {
+            self.use_host(0);
         }
     }
 
@@ -130,8 +134,30 @@ fn below(base: &Url, path: &str) -> Url {
 
 #[cfg(test)]
 mod tests {
-    use super::below;
-    use url::Url;
+    use super::*;
+    use crate::config::{Auth, Compression, HttpConfig, Target};
+
+    #[test]
+    fn the_first_host_is_used_again_after_a_while() {
+        let urls: Vec<Url> = ["http://a", "http://b"]
+            .iter()
+            .map(|url| url.parse().unwrap())
+            .collect();
+        let hosts = Hosts::new(&ElasticsearchConfig {
+            http: HttpConfig::new(urls[0].clone(), Auth::None),
+            hosts: urls.clone(),
+            target: Target::Index("x".into()),
+            compression: Compression::None,
+        });
+        let now = Instant::now();
+        hosts.go_back(now);
+        assert_eq!(hosts.current(), &urls[0]);
+        hosts.use_host(1);
+        hosts.go_back(now + BACK_AFTER / 2);
+        assert_eq!(hosts.current(), &urls[1]);
+        hosts.go_back(now + 2 * BACK_AFTER);
+        assert_eq!(hosts.current(), &urls[0]);
+    }
 
     #[test]
     fn a_path_is_put_below_a_host() {

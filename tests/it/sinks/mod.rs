@@ -5,6 +5,7 @@ use crate::rig::oracle::{self, Judged};
 use crate::rig::{Host, SOON, Writer, file_name, judge, until};
 use std::fs;
 
+mod elasticsearch;
 mod http;
 
 /// One kind of server.
@@ -19,7 +20,12 @@ struct Kind {
     names_events: bool,
 }
 
-const KINDS: &[Kind] = &[http::NDJSON, http::ARRAY];
+const KINDS: &[Kind] = &[
+    http::NDJSON,
+    http::ARRAY,
+    elasticsearch::ELASTICSEARCH,
+    elasticsearch::OPENSEARCH,
+];
 
 /// Small requests, tried again soon.
 const BATCHES: &str = "batch_wait = \"100ms\"\nbatch_events = 20\n";

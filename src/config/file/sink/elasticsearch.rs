@@ -53,7 +53,11 @@ pub fn table(
         problems.add(span, table.key("compression"), message);
     }
     let target = target(table, own_namespace, problems);
-    if let (Some(Target::DataStream(_)), true) = (&target, format != FormatKind::Ecs) {
+    if format == FormatKind::Cef {
+        let message = "is \"cef\", which is no JSON; write \"ecs\"";
+        let span = table.place_of("format").unwrap_or(&table.span);
+        problems.add(span, table.key("format"), message);
+    } else if let (Some(Target::DataStream(_)), true) = (&target, format != FormatKind::Ecs) {
         let message =
             "has no `@timestamp`, which a data stream needs; write `format = \"ecs\"`, or name an `index`";
         let span = table.place_of("format").unwrap_or(&table.span);
