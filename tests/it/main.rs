@@ -12,6 +12,8 @@ mod files;
 mod full;
 mod generator;
 mod kafka;
+mod nginx;
+mod opensearch;
 mod quarantine;
 mod rig;
 mod service;

@@ -38,9 +38,11 @@ pub fn table(
     let auth = match api_key {
         Some(api_key) => {
             warn_inline(&api_key, problems);
-            if other != Auth::None {
-                let message = "stands beside other credentials; keep one of `api_key`, `token`, and `user` with `password`";
-                problems.add(&api_key.span, api_key.key, message);
+            for key in ["token", "user", "password"] {
+                if let Some(span) = table.place_of(key) {
+                    let message = "is not used: `api_key` stands beside it and wins; remove one of the two";
+                    problems.warn(span, table.key(key), message);
+                }
             }
             Auth::Scheme("ApiKey", api_key.value)
         }
@@ -119,6 +121,7 @@ fn target(table: &mut Table, own_namespace: &str, problems: &mut Problems) -> Op
     let chosen = namespace(&mut stream, problems);
     if let (Some(chosen), Some(span)) = (&chosen, stream.place_of("namespace"))
         && chosen != own_namespace
+        && !table.has("index")
     {
         let message = format!(
             "is another than that of the events, `{own_namespace}`, and Elastic's own templates refuse events of another; \
@@ -128,9 +131,9 @@ fn target(table: &mut Table, own_namespace: &str, problems: &mut Problems) -> Op
     }
     stream.finish(|_| None, problems);
     let index = table.text("index", "confluence-audit", problems);
-    if let (Some(span), true) = (table.place_of("index"), table.had("data_stream")) {
-        let message = "stands beside `data_stream`; remove one of the two";
-        problems.add(span, table.key("index"), message);
+    if let (true, Some(span)) = (table.had("index"), table.place_of("data_stream")) {
+        let message = "is not used: `index` stands beside it and wins; remove one of the two";
+        problems.warn(span, table.key("data_stream"), message);
     }
     if table.had("index") {
         let index = index?;
