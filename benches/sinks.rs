@@ -41,16 +41,26 @@ pub fn measure() -> Result<()> {
     let bytes = setting("BENCH_BYTES", 1024 * MIB) / 4;
     let dir = rig::directory()?;
     rig::write_files(dir.path(), bytes.div_ceil(100_000_000) as u32, bytes)?;
-    let (mut cpu, mut speed) = ([const { Vec::new() }; KINDS.len()], [const { Vec::new() }; KINDS.len()]);
+    let (mut cpu, mut speed) = (
+        [const { Vec::new() }; KINDS.len()],
+        [const { Vec::new() }; KINDS.len()],
+    );
     for round in 1..=ROUNDS {
         let (events, file) = to_file(dir.path())?;
         let us = |taken: &Taken| taken.cpu_s / events as f64 * 1e6;
-        print!("round {round}: {events} events; file {:.2} µs CPU an event", us(&file));
+        print!(
+            "round {round}: {events} events; file {:.2} µs CPU an event",
+            us(&file)
+        );
         for (at, kind) in KINDS.iter().enumerate() {
             let taken = to_server(dir.path(), kind, events)?;
             let rate = events as f64 / taken.wall_s;
             let peak_mib = taken.peak_rss_kib / 1024.0;
-            print!("; {} {:.2} µs, {rate:.0} events/s, {peak_mib:.1} MiB", kind.name, us(&taken));
+            print!(
+                "; {} {:.2} µs, {rate:.0} events/s, {peak_mib:.1} MiB",
+                kind.name,
+                us(&taken)
+            );
             cpu[at].push(taken.cpu_s / file.cpu_s);
             speed[at].push(file.wall_s / taken.wall_s);
         }
@@ -87,7 +97,10 @@ fn run(dir: &Path, sink: &str) -> Result<Taken> {
 fn to_file(dir: &Path) -> Result<(usize, Taken)> {
     let out = dir.join("out");
     fs::create_dir_all(&out)?;
-    let taken = run(dir, &format!("type = \"file\"\npath = {:?}\n", agent::output(dir)))?;
+    let taken = run(
+        dir,
+        &format!("type = \"file\"\npath = {:?}\n", agent::output(dir)),
+    )?;
     let mut events = 0;
     // The output may have been rotated.
     for file in fs::read_dir(&out)? {
@@ -99,7 +112,12 @@ fn to_file(dir: &Path) -> Result<(usize, Taken)> {
 
 fn to_server(dir: &Path, kind: &Kind, events: usize) -> Result<Taken> {
     let server = Server::start(kind)?;
-    let taken = run(dir, &kind.sink.replace("URL", &format!("http://127.0.0.1:{}", server.port)))?;
+    let taken = run(
+        dir,
+        &kind
+            .sink
+            .replace("URL", &format!("http://127.0.0.1:{}", server.port)),
+    )?;
     let came = server.events()?;
     if came != events {
         return Err(format!("{came} events came of {events}").into());
@@ -193,6 +211,7 @@ fn converse(mut stream: TcpStream, lines: usize, count: &std::sync::atomic::Atom
             format!("{{\"errors\":false,\"items\":[{}]}}", items.join(","))
         };
         let length = answer.len();
-        stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}").as_bytes())?;
+        stream
+            .write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}").as_bytes())?;
     }
 }

@@ -17,6 +17,7 @@ mod opensearch;
 mod quarantine;
 mod rig;
 mod service;
+mod setup;
 mod simulator;
 mod sinks;
 mod state;

@@ -3,7 +3,7 @@
 
 use crate::rig::collector::{Collector, Plain};
 use crate::rig::{Host, Writer, file_name, judge, skipped, until};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -13,7 +13,10 @@ struct Nginx(Child);
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.0),
+            rustix::process::Signal::TERM,
+        );
         let _ = self.0.wait();
     }
 }
@@ -21,6 +24,10 @@ impl Drop for Nginx {
 /// A CA, and certificates of it for a server and a client, as PEM files in `dir`.
 fn certificates(dir: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // Its name is not that of the certificates below it: they would look self-signed.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "the test's CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     fs::write(dir.join("ca.pem"), ca.pem()).unwrap();
@@ -35,13 +42,23 @@ fn certificates(dir: &Path) {
 
 /// TLS and a client certificate before `backend`; bodies up to 8 KiB.
 fn start(dir: &Path, backend: &str) -> Option<(Nginx, u16)> {
-    let binary = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists());
+    let binary = ["/usr/sbin/nginx", "/usr/bin/nginx"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
     let Some(binary) = binary else {
         skipped("nginx is not installed; tests/peers/install.sh does it");
         return None;
     };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let user = if rustix::process::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
     let at = dir.display();
     let config = format!(
         "daemon off; {user} pid {at}/nginx.pid; error_log {at}/error.log; worker_processes 1; events {{}}
@@ -119,5 +136,8 @@ fn a_proxy_with_tls_client_certificates_a_limit_and_a_backend_that_goes_away() {
     agent.until("all events are there", || collector.distinct() == 80);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     let judged = judge(&writer, &collector.events());
-    assert!(judged.missing.is_empty() && judged.damaged.is_empty(), "{judged:?}");
+    assert!(
+        judged.missing.is_empty() && judged.damaged.is_empty(),
+        "{judged:?}"
+    );
 }

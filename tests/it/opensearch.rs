@@ -28,7 +28,11 @@ impl OpenSearch {
             skipped("OpenSearch is not installed; tests/peers/install.sh does it");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let mut server = OpenSearch {
             dir: dir.to_owned(),
             port,
@@ -52,7 +56,11 @@ impl OpenSearch {
             .unwrap();
         until(START, "OpenSearch answers", || {
             let said = || fs::read_to_string(&log).unwrap_or_default();
-            assert!(child.try_wait().unwrap().is_none(), "OpenSearch ended:\n{}", said());
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "OpenSearch ended:\n{}",
+                said()
+            );
             let health = self.try_ask("GET", "/_cluster/health", "");
             health.is_some_and(|(status, health)| status == 200 && health["status"] != "red")
         });
@@ -147,25 +155,58 @@ fn set_up(server: &OpenSearch) {
     // Before, the agent says what is to be done, and makes no index of that name.
     let run = host.once();
     assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(run.stderr.contains("confluence-audit-agent setup elasticsearch"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("confluence-audit-agent setup elasticsearch"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(server.try_ask("GET", &format!("/{STREAM}"), "").unwrap().0, 404);
     let (_, said) = call(&host, &["check"]);
-    assert!(said.contains("is OpenSearch 2.") && said.contains("no template of this agent"), "{said}");
+    assert!(
+        said.contains("is OpenSearch 2.") && said.contains("no template of this agent"),
+        "{said}"
+    );
 
     let (code, said) = call(&host, &["setup", "elasticsearch", "--dry-run"]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("would be created: index template `confluence-audit`"), "{said}");
-    assert_eq!(server.try_ask("GET", "/_index_template/confluence-audit", "").unwrap().0, 404);
+    assert!(
+        said.contains("would be created: index template `confluence-audit`"),
+        "{said}"
+    );
+    assert_eq!(
+        server
+            .try_ask("GET", "/_index_template/confluence-audit", "")
+            .unwrap()
+            .0,
+        404
+    );
 
     let (code, said) = call(&host, &["setup", "elasticsearch"]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("no index state management"), "{said}");
-    assert!(said.contains("created   index template `confluence-audit`"), "{said}");
-    assert!(said.contains(&format!("created   data stream `{STREAM}`")), "{said}");
+    assert!(
+        said.contains("created   index template `confluence-audit`"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("created   data stream `{STREAM}`")),
+        "{said}"
+    );
     let (code, said) = call(&host, &["setup", "elasticsearch"]);
-    assert_eq!((code, said.matches("unchanged").count(), said.matches("created").count()), (0, 2, 0), "{said}");
+    assert_eq!(
+        (
+            code,
+            said.matches("unchanged").count(),
+            said.matches("created").count()
+        ),
+        (0, 2, 0),
+        "{said}"
+    );
     let (_, said) = call(&host, &["check"]);
-    assert!(said.contains(&format!("the data stream `{STREAM}` is there")), "{said}");
+    assert!(
+        said.contains(&format!("the data stream `{STREAM}` is there")),
+        "{said}"
+    );
 
     // What somebody else made under this name stays.
     let other = json!({"index_patterns": ["other-*"], "priority": 1}).to_string();
@@ -218,7 +259,11 @@ fn mapped(server: &OpenSearch) {
         ("confluence.audit.affected_objects.name", "keyword"),
         ("confluence.audit.guest", "boolean"),
     ] {
-        assert!(fields["fields"][field][kind].is_object(), "{field}: {}", fields["fields"][field]);
+        assert!(
+            fields["fields"][field][kind].is_object(),
+            "{field}: {}",
+            fields["fields"][field]
+        );
     }
     // Found by what they say.
     let query = json!({"query": {"bool": {"filter": [{"exists": {"field": "event.action"}}, {"term": {"event.kind": "event"}}]}}});
@@ -233,7 +278,8 @@ fn poison(server: &OpenSearch) {
     template["index_patterns"] = json!(["logs-atlassian_confluence.audit-poison"]);
     template["priority"] = json!(300);
     template["template"]["mappings"]["properties"]["confluence"]["properties"]["audit"]["properties"]["node"] =
-        json!({"type": "long", "ignore_malformed": false});
+        json!({"type": "long"});
+    template["template"]["settings"]["index"]["mapping"]["ignore_malformed"] = json!(false);
     server.ask("PUT", "/_index_template/poison", &template.to_string());
     let mut host = host(server);
     host.root += "event.namespace = \"poison\"\n";
@@ -252,5 +298,8 @@ fn poison(server: &OpenSearch) {
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default())
         .collect();
     assert_eq!(kept.lines().count(), 1, "{kept}");
-    assert!(kept.contains("mapper_parsing_exception") && kept.contains("no number"), "{kept}");
+    assert!(
+        kept.contains("mapper_parsing_exception") && kept.contains("no number"),
+        "{kept}"
+    );
 }
