@@ -277,7 +277,7 @@ fn poison(server: &OpenSearch) {
     let mut template: Value = serde_json::from_str(text).unwrap();
     template["index_patterns"] = json!(["logs-atlassian_confluence.audit-poison"]);
     template["priority"] = json!(300);
-    template["template"]["mappings"]["properties"]["confluence"]["properties"]["audit"]["properties"]["node"] =
+    template["template"]["mappings"]["properties"]["confluence"]["properties"]["audit"]["properties"]["description"] =
         json!({"type": "long"});
     template["template"]["settings"]["index"]["mapping"]["ignore_malformed"] = json!(false);
     server.ask("PUT", "/_index_template/poison", &template.to_string());
@@ -286,7 +286,8 @@ fn poison(server: &OpenSearch) {
     let mut writer = Writer::new(&host.audit(), 2);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 50);
-    let line = "{\"auditType\":{\"action\":\"poison\"},\"timestamp\":{\"epochSecond\":1767600000},\"node\":\"no number\"}\n";
+    let line =
+        "{\"creationDate\":1767600000000,\"summary\":\"User created\",\"description\":\"no number\"}\n";
     rig::append(&host.audit().join(file_name(5, 0)), line.as_bytes());
     writer.append(&file, 50);
     let run = host.once();
