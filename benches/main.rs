@@ -41,7 +41,7 @@ fn main() {
         return;
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let groups: [(&str, Measure); 8] = [
+    let groups: [(&str, Measure); 9] = [
         ("drain", drain::measure),
         ("formats", formats::measure),
         ("memory", memory::measure),

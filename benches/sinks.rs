@@ -174,7 +174,7 @@ pub fn receive(lines: &str) -> Result<()> {
         for stream in listener.incoming().flatten() {
             let count = &count;
             // A caller that goes away is no concern of the server.
-            scope.spawn(move || converse(stream, lines, count));
+            scope.spawn(move || drop(converse(stream, lines, count)));
         }
     });
     Ok(())

@@ -135,10 +135,19 @@ mod tests {
         answer
     }
 
+    /// Body, headers, name, support, whether it takes `require_data_stream`.
+    type Row = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+        Support,
+        bool,
+    );
+
     #[test]
     fn servers_are_recognised_by_what_they_say() {
-        let elastic = &[("x-elastic-product", "Elasticsearch")];
-        let table: &[(&str, &[(&'static str, &str)], &str, Support, bool)] = &[
+        let elastic: &'static [_] = &[("x-elastic-product", "Elasticsearch")];
+        let table: &[Row] = &[
             (
                 r#"{"name":"n","version":{"number":"9.1.0","build_flavor":"default"},"tagline":"You Know, for Search"}"#,
                 elastic,
