@@ -26,6 +26,7 @@ mod latency;
 mod limit_event;
 mod memory;
 mod rig;
+mod sinks;
 mod startup;
 
 use rig::Result;
@@ -33,8 +34,14 @@ use rig::Result;
 type Measure = fn() -> Result<()>;
 
 fn main() {
+    if let Ok(lines) = std::env::var(sinks::RECEIVER) {
+        if let Err(error) = sinks::receive(&lines) {
+            eprintln!("the server ends: {error}");
+        }
+        return;
+    }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let groups: [(&str, Measure); 8] = [
+    let groups: [(&str, Measure); 9] = [
         ("drain", drain::measure),
         ("formats", formats::measure),
         ("memory", memory::measure),
@@ -42,6 +49,7 @@ fn main() {
         ("latency", latency::measure),
         ("startup", startup::measure),
         ("backfill", backfill::measure),
+        ("sinks", sinks::measure),
         ("auto", auto::measure),
     ];
     println!("{:<58} {:>22} {:>22}", "what", "measured", "target");

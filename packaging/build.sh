@@ -93,6 +93,9 @@ tree() {
     put 644 packaging/systemd/tmpfiles.conf usr/lib/tmpfiles.d/$name.conf
     put 755 packaging/after-install usr/share/$name/after-install
     put 644 packaging/$name.toml usr/share/$name/config.toml
+    for document in packaging/elasticsearch/*.json; do
+        put 644 "$document" "usr/share/$name/elasticsearch/${document##*/}"
+    done
     put 644 packaging/selinux/$name.cil usr/share/$name/selinux/$name.cil
     put 644 $made/bash usr/share/bash-completion/completions/$name
     put 644 $made/fish usr/share/fish/vendor_completions.d/$name.fish

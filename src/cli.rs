@@ -69,6 +69,9 @@ The agent may run meanwhile. Works as root or as the agent's user:
 sudo -u confluence-audit-agent confluence-audit-agent quarantine list"
     )]
     Quarantine(Quarantine),
+    /// Install at a destination what its events need there
+    #[command(subcommand)]
+    Setup(Setup),
     /// Write a completion script for a shell to stdout
     #[command(hide = true)]
     Completions {
@@ -294,6 +297,47 @@ pub struct QuarantineDrop {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Setup {
+    /// Install index template, lifecycle policy and data stream in Elasticsearch or OpenSearch
+    #[command(after_help = "\
+What is there already and right stays as it is. The retention of a policy that exists changes with --retention only.
+
+Examples:
+  confluence-audit-agent setup elasticsearch --dry-run
+  confluence-audit-agent setup elasticsearch --user elastic --password-file ./password
+  confluence-audit-agent setup elasticsearch --print")]
+    Elasticsearch(SetupElasticsearch),
+}
+
+#[derive(Args, Debug)]
+pub struct SetupElasticsearch {
+    /// Configuration file that has the sink [default: /etc/confluence-audit-agent/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Only this sink; without it each of type elasticsearch
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
+    /// Say what would be changed, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write templates and policies to stdout, for Kibana's or Dashboards' console, and ask no server
+    #[arg(long)]
+    pub print: bool,
+    /// How long events are kept [default: 365d for a new policy]
+    #[arg(long, value_name = "DURATION")]
+    pub retention: Option<String>,
+    /// Who sets up, instead of the sink's own credentials
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    pub user: Option<String>,
+    /// File that holds the password of --user
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub password_file: Option<PathBuf>,
+    /// File that holds an API key, instead of --user
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    pub api_key_file: Option<PathBuf>,
 }
 
 /// Parses the process's arguments. `Err` is the exit code after help, version or a complaint was printed.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::exit;
 
 use confluence_audit_agent::agent::Mode;
-use confluence_audit_agent::cli::{self, Cli, Command, Convert, Quarantine, Run, State, StatePlace};
-use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, state};
+use confluence_audit_agent::cli::{self, Cli, Command, Convert, Quarantine, Run, Setup, State, StatePlace};
+use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, setup, state};
 use confluence_audit_agent::{config, exit as code, telemetry};
 
 fn main() {
@@ -28,6 +28,11 @@ fn dispatch(cli: Cli) -> u8 {
         }
         Command::State(args) => stored(&args),
         Command::Quarantine(args) => quarantined(&args),
+        Command::Setup(Setup::Elasticsearch(args)) => written(setup::elasticsearch(
+            &args,
+            &mut io::stdout().lock(),
+            &mut io::stderr(),
+        )),
         Command::Completions { shell } => {
             written(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
         }

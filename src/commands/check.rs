@@ -2,6 +2,7 @@
 //! writing.
 
 mod api;
+mod elasticsearch;
 mod enrich;
 mod files;
 mod raw_sinks;

@@ -5,4 +5,5 @@ pub mod convert;
 pub mod generate;
 pub mod quarantine;
 pub mod run;
+pub mod setup;
 pub mod state;

@@ -126,7 +126,7 @@ fn root_table(mut root: Table, sinks_follow: bool, problems: &mut Problems) -> (
     }
     let mut seen = Seen::default();
     for table in sinks.unwrap_or_default() {
-        if let Some(sink) = sink::table(table, several, &mut seen, &mut keys.sink, problems) {
+        if let Some(sink) = sink::table(table, several, &config.event, &mut seen, &mut keys.sink, problems) {
             config.sinks.push(sink);
         }
     }
@@ -162,24 +162,27 @@ fn event_table(mut table: Table, event: &mut EventConfig, problems: &mut Problem
             .texts("tags", "confluence-audit", problems)
             .map(|found| found.value),
     );
-    if let Some(namespace) = table.text("namespace", "default", problems) {
-        // Elasticsearch's rule for data streams, whose names this becomes a part of.
-        let fits = |c: char| !c.is_uppercase() && !c.is_whitespace() && !"\\/*?\"<>|,#:-".contains(c);
-        if namespace.value.len() <= 100 && namespace.value.chars().all(fits) {
-            event.namespace = namespace.value;
-        } else {
-            let message = format!(
-                "`{}` cannot be a data stream's namespace; write at most 100 bytes without upper case, blanks and \\/*?\"<>|,#:-",
-                namespace.value
-            );
-            problems.add(&namespace.span, namespace.key, message);
-        }
-    }
+    set(&mut event.namespace, namespace(&mut table, problems));
     set(
         &mut event.preserve_original,
         table.flag("preserve_original", problems),
     );
     table.finish(belongs_to, problems)
+}
+
+/// Elasticsearch's rule for data streams, whose names a namespace becomes a part of.
+fn namespace(table: &mut Table, problems: &mut Problems) -> Option<String> {
+    let namespace = table.text("namespace", "default", problems)?;
+    let fits = |c: char| !c.is_uppercase() && !c.is_whitespace() && !"\\/*?\"<>|,#:-".contains(c);
+    if namespace.value.len() <= 100 && namespace.value.chars().all(fits) {
+        return Some(namespace.value);
+    }
+    let message = format!(
+        "`{}` cannot be a data stream's namespace; write at most 100 bytes without upper case, blanks and \\/*?\"<>|,#:-",
+        namespace.value
+    );
+    problems.add(&namespace.span, namespace.key, message);
+    None
 }
 
 /// The name of a source or sink; the table's keys are told with it from here on.

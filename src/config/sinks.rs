@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use super::kafka::KafkaConfig;
 use super::remote::HttpConfig;
 use super::sentinel::SentinelConfig;
@@ -22,6 +24,7 @@ pub struct RemoteSinkConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PeerConfig {
     Http(Box<HttpSinkConfig>),
+    Elasticsearch(Box<ElasticsearchConfig>),
     Kafka(KafkaConfig),
     Syslog(SyslogConfig),
     Sentinel(Box<SentinelConfig>),
@@ -103,4 +106,33 @@ pub enum HttpBody {
     Ndjson,
     /// A JSON array of events.
     Array,
+}
+
+/// A cluster of Elasticsearch or OpenSearch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ElasticsearchConfig {
+    /// Its `base` is the first of `hosts`.
+    pub http: HttpConfig,
+    /// Of one cluster, of one scheme, without a slash at their ends. The first is used while it answers.
+    pub hosts: Vec<Url>,
+    pub target: Target,
+    pub compression: Compression,
+}
+
+/// Where in the cluster events go; its whole name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    DataStream(String),
+    Index(String),
+}
+
+impl Target {
+    /// What the names of this agent's data streams begin with; a namespace follows.
+    pub const DATA_STREAMS: &'static str = "logs-atlassian_confluence.audit-";
+
+    pub fn name(&self) -> &str {
+        match self {
+            Target::DataStream(name) | Target::Index(name) => name,
+        }
+    }
 }

@@ -59,6 +59,17 @@ impl Outcome {
         }
     }
 
+    /// Empty where an event is there.
+    pub fn why(&self) -> &str {
+        match self {
+            Outcome::Delivered | Outcome::Duplicate => "",
+            Outcome::Retry { why, .. }
+            | Outcome::Poison { why }
+            | Outcome::TooLarge { why }
+            | Outcome::Misconfigured { why } => why,
+        }
+    }
+
     /// Of a request that got no answer.
     pub fn of_error(error: &HttpError) -> Outcome {
         let why = crate::telemetry::chain(error);

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod compress;
+pub mod elasticsearch;
 pub mod file;
 pub mod http;
 pub mod kafka;
@@ -112,6 +113,13 @@ pub fn deliver(
         .enable_all()
         .build()?;
     match peer {
+        PeerConfig::Elasticsearch(config) => runtime.block_on(remote::run(
+            elasticsearch::Elasticsearch::new(*config),
+            settings,
+            messages,
+            report,
+            quarantine,
+        )),
         PeerConfig::Http(config) => runtime.block_on(remote::run(
             http::Http::new(*config),
             settings,

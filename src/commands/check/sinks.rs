@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Report, raw_sinks, sentinel, splunk_hec};
+use super::{Report, elasticsearch, raw_sinks, sentinel, splunk_hec};
 use crate::config::{HttpSinkConfig, PeerConfig, RemoteSinkConfig};
 use crate::http::Client;
 use crate::sink::answer::says;
@@ -14,6 +14,7 @@ pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut Report) -> i
         .enable_all()
         .build()?;
     match &config.peer {
+        PeerConfig::Elasticsearch(config) => runtime.block_on(elasticsearch::check(subject, config, report)),
         PeerConfig::Http(config) => runtime.block_on(http(subject, config, report)),
         PeerConfig::Kafka(config) => runtime.block_on(raw_sinks::kafka(subject, config, report)),
         PeerConfig::Syslog(config) => runtime.block_on(raw_sinks::syslog(subject, config, report)),

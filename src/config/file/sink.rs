@@ -1,5 +1,6 @@
 //! `[[sink]]`.
 
+mod elasticsearch;
 mod file;
 mod http;
 mod kafka;
@@ -23,13 +24,15 @@ enum Type {
     Stdout,
     File,
     Http,
+    Elasticsearch,
     Kafka,
     Syslog,
     Sentinel,
     SplunkHec,
 }
 
-const TYPES: [(&str, Type); 7] = [
+const TYPES: [(&str, Type); 8] = [
+    ("elasticsearch", Type::Elasticsearch),
     ("file", Type::File),
     ("http", Type::Http),
     ("kafka", Type::Kafka),
@@ -45,6 +48,7 @@ fn keys_of(kind: Type) -> Vec<&'static str> {
         Type::Stdout => Vec::new(),
         Type::File => file::KEYS.to_vec(),
         Type::Http => [&remote::KEYS[..], &remote::HTTP_KEYS, &http::KEYS].concat(),
+        Type::Elasticsearch => [&remote::KEYS[..], &remote::HTTP_KEYS, &elasticsearch::KEYS].concat(),
         Type::Kafka => [&remote::KEYS[..], &kafka::KEYS].concat(),
         Type::Syslog => [&remote::KEYS[..], &syslog::KEYS].concat(),
         Type::Sentinel => [&remote::KEYS[..], &remote::HTTP_KEYS, &sentinel::KEYS].concat(),
@@ -66,6 +70,7 @@ pub fn types_of(key: &str) -> impl Iterator<Item = &'static str> {
 pub fn table(
     mut table: Table,
     several_sources: bool,
+    event: &EventConfig,
     seen: &mut Seen<Option<PathBuf>>,
     keys: &mut Vec<&'static str>,
     problems: &mut Problems,
@@ -134,6 +139,12 @@ pub fn table(
             let common = Common::read(&mut table, problems);
             splunk_hec::table(&mut table, format, problems)
                 .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::SplunkHec(Box::new(peer)))))
+                .map(|config| SinkKind::Remote(Box::new(config)))
+        }
+        Some(Type::Elasticsearch) => {
+            let common = Common::read(&mut table, problems);
+            elasticsearch::table(&mut table, format, &event.namespace, problems)
+                .map(|peer| common.over(RemoteSinkConfig::new(PeerConfig::Elasticsearch(Box::new(peer)))))
                 .map(|config| SinkKind::Remote(Box::new(config)))
         }
     };

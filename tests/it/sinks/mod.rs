@@ -5,6 +5,7 @@ use crate::rig::oracle::{self, Judged};
 use crate::rig::{Host, SOON, Writer, file_name, judge, until};
 use std::fs;
 
+mod elasticsearch;
 mod http;
 mod sentinel;
 mod splunk_hec;
@@ -25,7 +26,14 @@ struct Kind {
     event_bytes_max: usize,
 }
 
-const KINDS: &[Kind] = &[http::NDJSON, http::ARRAY, splunk_hec::HEC, sentinel::SENTINEL];
+const KINDS: &[Kind] = &[
+    http::NDJSON,
+    http::ARRAY,
+    elasticsearch::ELASTICSEARCH,
+    elasticsearch::OPENSEARCH,
+    splunk_hec::HEC,
+    sentinel::SENTINEL,
+];
 
 /// Small requests, tried again soon.
 const BATCHES: &str = "batch_wait = \"100ms\"\nbatch_events = 20\n";

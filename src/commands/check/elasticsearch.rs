@@ -1,0 +1,174 @@
+//! A cluster: which hosts answer, what they are, whether events find their place there, and whether they may be written.
+
+use std::io;
+
+use serde_json::{Value, json};
+
+use super::Report;
+use crate::commands::setup::TEMPLATE;
+use crate::config::{ElasticsearchConfig, Target};
+use crate::http::HeaderMap;
+use crate::sink::answer::{Outcome, says};
+use crate::sink::elasticsearch::hosts::Hosts;
+use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::sink::elasticsearch::{JSON, SETUP};
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+
+/// Writes one line for each thing looked at. Nothing is written to the cluster.
+pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Report<'_>) -> io::Result<()> {
+    let (mut answers, mut found) = (false, None);
+    for host in &config.hosts {
+        let alone = ElasticsearchConfig {
+            hosts: vec![host.clone()],
+            ..config.clone()
+        };
+        let url = host.as_str().trim_end_matches('/');
+        let root = match Hosts::new(&alone).get("/").await {
+            Ok(root) => root,
+            Err(outcome) => {
+                report.failure(subject, format_args!("`{url}`: {}", outcome.why()))?;
+                continue;
+            }
+        };
+        match product::of(&root) {
+            Ok(Some(product)) => {
+                told(subject, url, &product, report)?;
+                (answers, found) = (true, found.or(Some(product)));
+            }
+            Ok(None) if root.status == 401 => {
+                report.failure(subject, format_args!("`{url}`: {}", says(&root)))?
+            }
+            Ok(None) => {
+                answers = true;
+                report.ok(
+                    subject,
+                    format_args!(
+                        "`{url}` answers, and does not say what it is (status {})",
+                        root.status
+                    ),
+                )?;
+            }
+            Err(outcome) => report.failure(subject, format_args!("`{url}`: {}", outcome.why()))?,
+        }
+    }
+    if !answers {
+        return Ok(());
+    }
+    let hosts = Hosts::new(config);
+    let there = match place(subject, config, &hosts, report).await? {
+        Ok(there) => there,
+        Err(outcome) => return report.failure(subject, outcome.why()),
+    };
+    match found.map(|product| product.distribution) {
+        Some(Distribution::Elasticsearch) => rights(subject, config, &hosts, there, report).await,
+        _ => report.ok(
+            subject,
+            "whether events may be written is known when some are sent",
+        ),
+    }
+}
+
+fn told(subject: &str, url: &str, product: &Product, report: &mut Report) -> io::Result<()> {
+    match product.support() {
+        Support::Yes => report.ok(subject, format_args!("`{url}` is {product}")),
+        Support::Untested => report.warning(
+            subject,
+            format_args!("`{url}` is {product}, which this agent was not made for"),
+        ),
+        Support::TooOld => report.failure(
+            subject,
+            format_args!(
+                "`{url}` is {product}, which has no data streams; Elasticsearch 7.17 or newer is needed"
+            ),
+        ),
+    }
+}
+
+/// Whether the data stream or index is there.
+async fn place(
+    subject: &str,
+    config: &ElasticsearchConfig,
+    hosts: &Hosts,
+    report: &mut Report<'_>,
+) -> io::Result<Result<bool, Outcome>> {
+    let name = config.target.name();
+    let (kind, path) = match &config.target {
+        Target::DataStream(name) => ("data stream", format!("/_data_stream/{name}")),
+        Target::Index(name) => ("index", format!("/{name}?filter_path=*.aliases")),
+    };
+    let status = match hosts.get(&path).await {
+        Ok(answer) => answer.status,
+        Err(outcome) => return Ok(Err(outcome)),
+    };
+    match status {
+        200 => report.ok(subject, format_args!("the {kind} `{name}` is there"))?,
+        404 => {
+            let template = hosts.get(&format!("/_index_template/{TEMPLATE}")).await;
+            match template.map(|answer| answer.status) {
+                Ok(200) if kind == "data stream" => {
+                    report.ok(subject, format_args!("the {kind} `{name}` is made with the first event; its template is there"))?
+                }
+                Ok(404) => report.warning(
+                    subject,
+                    format_args!("there is no {kind} `{name}` yet, and no template of this agent for it; {SETUP}"),
+                )?,
+                _ => report.warning(subject, format_args!("there is no {kind} `{name}` yet; {SETUP}"))?,
+            }
+        }
+        _ => report.ok(
+            subject,
+            format_args!("whether the {kind} `{name}` is there may not be asked (status {status}); to write it need not"),
+        )?,
+    }
+    Ok(Ok(status != 404))
+}
+
+/// Elasticsearch says it without a write.
+async fn rights(
+    subject: &str,
+    config: &ElasticsearchConfig,
+    hosts: &Hosts,
+    there: bool,
+    report: &mut Report<'_>,
+) -> io::Result<()> {
+    let name = config.target.name();
+    let wanted: &[&str] = if there {
+        &["create_doc"]
+    } else {
+        &["create_doc", "auto_configure"]
+    };
+    let question = json!({"index": [{"names": [name], "privileges": wanted}]}).to_string();
+    let make = || {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, JSON);
+        Ok((headers, question.clone().into_bytes()))
+    };
+    let answer = match hosts
+        .ask(Method::POST, "/_security/user/_has_privileges", make)
+        .await
+    {
+        Ok(answer) if answer.status == 200 => answer,
+        // Without security there is nobody to ask.
+        Ok(_) => {
+            return report.ok(
+                subject,
+                "whether events may be written is known when some are sent",
+            );
+        }
+        Err(outcome) => return report.failure(subject, outcome.why()),
+    };
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let has = |right: &&&str| answer["index"][name][**right] == Value::Bool(true);
+    let missing: Vec<&str> = wanted.iter().filter(|right| !has(right)).copied().collect();
+    match missing.is_empty() {
+        true => report.ok(subject, format_args!("the credentials may write to `{name}`")),
+        false => report.failure(
+            subject,
+            format_args!(
+                "the credentials lack {} on `{name}`; grant it in their role or API key",
+                missing.join(" and ")
+            ),
+        ),
+    }
+}

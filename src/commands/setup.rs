@@ -1,0 +1,105 @@
+//! `setup`: what events need at their destination, installed there once.
+
+mod cluster;
+mod documents;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::cli::{Options, SetupElasticsearch};
+use crate::config::units::parse_duration;
+use crate::config::{self, Auth, ElasticsearchConfig, PeerConfig, Reference, SinkKind};
+use crate::exit;
+use cluster::Cluster;
+
+pub use documents::TEMPLATE;
+
+const DAY_S: u64 = 86_400;
+
+/// Installs index template, lifecycle policy and data stream for each sink of type `elasticsearch`, or for the one that is
+/// named. Writes a line for each. `Ok` is the exit code.
+pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    if args.print {
+        return documents::print(out).map(|()| exit::OK);
+    }
+    let retention_days = match args.retention.as_deref().map(days).transpose() {
+        Ok(days) => days,
+        Err(message) => {
+            writeln!(err, "--retention {message}")?;
+            return Ok(exit::CONFIG);
+        }
+    };
+    let options = Options {
+        config: args.config.clone(),
+        ..Options::default()
+    };
+    let config = match config::load(&options) {
+        Ok(config) => config,
+        Err(errors) => {
+            writeln!(err, "{errors}")?;
+            return Ok(exit::CONFIG);
+        }
+    };
+    let mut sinks: Vec<(&str, ElasticsearchConfig)> = Vec::new();
+    for sink in &config.sinks {
+        if let SinkKind::Remote(remote) = &sink.kind
+            && let PeerConfig::Elasticsearch(peer) = &remote.peer
+            && args.sink.as_ref().is_none_or(|name| *name == sink.name)
+        {
+            sinks.push((&sink.name, (**peer).clone()));
+        }
+    }
+    if sinks.is_empty() {
+        match &args.sink {
+            Some(name) => writeln!(
+                err,
+                "`{name}` is no sink of type \"elasticsearch\" in the configuration"
+            )?,
+            None => writeln!(
+                err,
+                "the configuration has no sink of type \"elasticsearch\"; add one"
+            )?,
+        }
+        return Ok(exit::CONFIG);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut code = exit::OK;
+    for (name, mut sink) in sinks {
+        if let Some(auth) = other_credentials(args) {
+            sink.http.auth = auth;
+        }
+        let cluster = Cluster {
+            config: &sink,
+            retention_days,
+            dry_run: args.dry_run,
+        };
+        if let Err(why) = runtime.block_on(cluster.set_up(out))? {
+            writeln!(err, "sink {name}: {why}")?;
+            code = exit::TRY_AGAIN;
+        }
+    }
+    Ok(code)
+}
+
+/// Who sends events should not be allowed to change templates: another account sets up.
+fn other_credentials(args: &SetupElasticsearch) -> Option<Auth> {
+    let file = |path: &Path| Reference::File(std::path::absolute(path).unwrap_or_else(|_| path.into()));
+    match (&args.user, &args.password_file, &args.api_key_file) {
+        (Some(user), Some(password), _) => Some(Auth::Basic {
+            user: user.clone(),
+            password: file(password),
+        }),
+        (_, _, Some(key)) => Some(Auth::Scheme("ApiKey", file(key))),
+        _ => None,
+    }
+}
+
+fn days(text: &str) -> Result<u64, String> {
+    let days = parse_duration(text)?.as_secs() / DAY_S;
+    match days {
+        1..=36_500 => Ok(days),
+        _ => Err(format!("`{text}` is out of range; write 1d to 36500d")),
+    }
+}

@@ -1,0 +1,180 @@
+//! What the answer to a bulk request says of each event.
+
+use super::SETUP;
+use crate::config::{Auth, ElasticsearchConfig, Target};
+use crate::http;
+use crate::sink::answer::{Answer, Outcome, excerpt, of_status};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
+
+#[derive(Deserialize)]
+struct Bulk<'a> {
+    #[serde(borrow)]
+    items: Vec<Item<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow)]
+    create: Created<'a>,
+}
+
+#[derive(Deserialize)]
+struct Created<'a> {
+    status: u16,
+    #[serde(borrow)]
+    error: Option<Fault<'a>>,
+}
+
+/// What is wrong, in the server's words.
+#[derive(Debug, Default, Deserialize)]
+pub struct Fault<'a> {
+    #[serde(borrow, default, rename = "type")]
+    pub kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub reason: Cow<'a, str>,
+    #[serde(borrow)]
+    caused_by: Option<Cause<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cause<'a> {
+    #[serde(borrow, default)]
+    reason: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Refusal<'a> {
+    #[serde(borrow)]
+    error: Fault<'a>,
+}
+
+impl fmt::Display for Fault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut text = format!("{}: {}", self.kind, self.reason);
+        if let Some(cause) = self.caused_by.as_ref().filter(|cause| !cause.reason.is_empty()) {
+            text += &format!(": {}", cause.reason);
+        }
+        f.write_str(&excerpt(&text))
+    }
+}
+
+impl Fault<'_> {
+    /// Of a whole request. `None` where a proxy answers in words of its own.
+    pub fn of(body: &[u8]) -> Option<Fault<'_>> {
+        let refusal: Refusal = serde_json::from_slice(body).ok()?;
+        Some(refusal.error)
+    }
+
+    pub fn is_already_there(&self) -> bool {
+        self.kind == "resource_already_exists_exception" && self.reason.starts_with("data_stream")
+    }
+
+    /// Writing is blocked: a disk is full, or somebody works on the index. Who blocked it lifts it.
+    pub fn is_block(&self) -> bool {
+        self.kind.ends_with("_block_exception")
+    }
+
+    /// A fault of the index or the cluster, whatever the event.
+    fn is_nobodys(&self) -> bool {
+        let kinds = [
+            // No more shards are allowed, so no index can be made.
+            "validation_exception",
+            "invalid_index_name_exception",
+            "index_closed_exception",
+            "invalid_index_template_exception",
+            "invalid_alias_name_exception",
+        ];
+        let reasons = [
+            "pipeline with id [",
+            "no write index is defined",
+            "only write ops with an op_type of create are allowed",
+            "unrecognized parameter",
+            "no matching index template",
+        ];
+        kinds.contains(&&*self.kind) || reasons.iter().any(|reason| self.reason.contains(reason))
+    }
+}
+
+/// What became of `sent` events.
+pub fn of(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig, now_ms: i64) -> Answer {
+    if answer.status == 200 {
+        return items(&answer.body, sent, config);
+    }
+    let outcome = match (answer.status, Fault::of(&answer.body)) {
+        (400..=404, Some(fault)) if !fault.kind.is_empty() => outcome(answer.status, &fault, config),
+        (401, _) => outcome(401, &Fault::default(), config),
+        _ => return of_status(answer, now_ms),
+    };
+    match outcome {
+        Outcome::Poison { why } => Answer::Halve {
+            why,
+            too_large: false,
+        },
+        other => Answer::All(other),
+    }
+}
+
+/// Each event has its own line in the answer, in the order in which they were sent: as many as were sent, or the answer is none.
+fn items(body: &[u8], sent: usize, config: &ElasticsearchConfig) -> Answer {
+    let items = match serde_json::from_slice::<Bulk>(body) {
+        Ok(bulk) => bulk.items,
+        Err(error) => {
+            let text = excerpt(&String::from_utf8_lossy(&body[..body.len().min(2000)]));
+            let why = format!("the answer is none to a bulk request ({error}); it says: {text}");
+            return Answer::All(Outcome::retry(why));
+        }
+    };
+    if items.len() != sent {
+        let why = format!(
+            "the answer tells of {} events where {sent} were sent",
+            items.len()
+        );
+        return Answer::All(Outcome::retry(why));
+    }
+    let outcomes = items.into_iter().map(|item| match item.create {
+        Created {
+            status: 200 | 201,
+            error: None,
+        } => Outcome::Delivered,
+        Created { status, error } => outcome(status, &error.unwrap_or_default(), config),
+    });
+    Answer::Each(outcomes.collect())
+}
+
+fn outcome(status: u16, fault: &Fault, config: &ElasticsearchConfig) -> Outcome {
+    let target = config.target.name();
+    let told = match fault.kind.is_empty() {
+        true => format!("status {status}"),
+        false => format!("status {status}, {fault}"),
+    };
+    let misconfigured = |remedy: String| Outcome::Misconfigured {
+        why: format!("{told}; {remedy}"),
+    };
+    match status {
+        409 if fault.kind == "version_conflict_engine_exception" => Outcome::Duplicate,
+        // Freed or lifted, it passes.
+        _ if fault.is_block() => Outcome::retry(format!("{told}; free disk space there, or lift the block")),
+        401 => misconfigured(match config.http.auth {
+            Auth::None => "set `api_key`, or `user` and `password`".into(),
+            Auth::Scheme(..) => "correct `api_key`: it is the key's `encoded` form".into(),
+            _ => "correct the credentials".into(),
+        }),
+        403 => misconfigured(format!(
+            "the credentials need `create_doc` and `auto_configure` on `{target}` (OpenSearch: the action groups `index` and `create_index`)"
+        )),
+        404 => misconfigured(match config.target {
+            Target::DataStream(_) => SETUP.into(),
+            Target::Index(_) => format!("create the index `{target}`, or let the credentials do it"),
+        }),
+        400 if fault.is_nobodys() => misconfigured(SETUP.into()),
+        400 | 422 => Outcome::Poison { why: told },
+        413 => Outcome::TooLarge { why: told },
+        402 | 405..=407 | 410..=412 | 414..=421 => misconfigured("correct the configuration".into()),
+        _ => Outcome::retry(told),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+use super::*;
+use crate::config::{Compression, HttpConfig, Reference};
+use crate::secret::Secret;
+use proptest::prelude::*;
+
+fn config() -> ElasticsearchConfig {
+    let host: url::Url = "https://e:9200".parse().unwrap();
+    let key = Reference::Inline(Secret::new("key"));
+    ElasticsearchConfig {
+        http: HttpConfig::new(host.clone(), Auth::Scheme("ApiKey", key)),
+        hosts: vec![host],
+        target: Target::DataStream("logs-atlassian_confluence.audit-default".into()),
+        compression: Compression::None,
+    }
+}
+
+fn whole(status: u16, body: &str, sent: usize) -> Answer {
+    let answer = http::Answer {
+        status,
+        body: body.into(),
+        ..http::Answer::default()
+    };
+    of(&answer, sent, &config(), 0)
+}
+
+fn each(items: &str, sent: usize) -> Vec<Outcome> {
+    match whole(200, &format!("{{\"errors\":true,\"items\":[{items}]}}"), sent) {
+        Answer::Each(outcomes) => outcomes,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn item(status: u16, kind: &str, reason: &str) -> String {
+    serde_json::json!({"create": {"status": status, "error": {"type": kind, "reason": reason}}}).to_string()
+}
+
+/// The class, and what a person reads.
+fn class(outcome: &Outcome) -> (&'static str, &str) {
+    match outcome {
+        Outcome::Delivered => ("delivered", ""),
+        Outcome::Duplicate => ("duplicate", ""),
+        Outcome::Retry { why, .. } => ("retry", why),
+        Outcome::Poison { why } => ("poison", why),
+        Outcome::TooLarge { why } => ("too large", why),
+        Outcome::Misconfigured { why } => ("misconfigured", why),
+    }
+}
+
+#[test]
+fn each_item_has_its_class() {
+    let table = [
+        (
+            409,
+            "version_conflict_engine_exception",
+            "[x]: version conflict, document already exists",
+            "duplicate",
+            "",
+        ),
+        (409, "some_other_conflict", "", "retry", "some_other_conflict"),
+        (
+            429,
+            "es_rejected_execution_exception",
+            "rejected execution",
+            "retry",
+            "rejected execution",
+        ),
+        (
+            429,
+            "circuit_breaking_exception",
+            "[parent] Data too large",
+            "retry",
+            "Data too large",
+        ),
+        (
+            503,
+            "unavailable_shards_exception",
+            "primary shard is not active",
+            "retry",
+            "primary shard",
+        ),
+        (500, "exception", "x", "retry", "status 500"),
+        (
+            400,
+            "mapper_parsing_exception",
+            "failed to parse field [a]",
+            "poison",
+            "failed to parse field [a]",
+        ),
+        (
+            400,
+            "document_parsing_exception",
+            "[1:9] failed to parse",
+            "poison",
+            "failed to parse",
+        ),
+        (
+            400,
+            "strict_dynamic_mapping_exception",
+            "dynamic introduction of [x]",
+            "poison",
+            "strict",
+        ),
+        (
+            400,
+            "illegal_argument_exception",
+            "Limit of total fields [1000] has been exceeded",
+            "poison",
+            "Limit",
+        ),
+        (
+            400,
+            "illegal_argument_exception",
+            "pipeline with id [x] does not exist",
+            "misconfigured",
+            "pipeline",
+        ),
+        (
+            400,
+            "illegal_argument_exception",
+            "only write ops with an op_type of create are allowed in data streams",
+            "misconfigured",
+            "setup elasticsearch",
+        ),
+        (
+            400,
+            "validation_exception",
+            "this action would add [2] shards, but this cluster currently has [1000]/[1000] maximum",
+            "misconfigured",
+            "maximum",
+        ),
+        (400, "index_closed_exception", "closed", "misconfigured", "closed"),
+        (413, "x", "", "too large", "413"),
+        (
+            404,
+            "index_not_found_exception",
+            "no such index [logs]",
+            "misconfigured",
+            "setup elasticsearch",
+        ),
+        (401, "security_exception", "", "misconfigured", "`encoded`"),
+        (
+            403,
+            "security_exception",
+            "action [indices:data/write/bulk[s]] is unauthorized",
+            "misconfigured",
+            "`create_doc`",
+        ),
+        (
+            403,
+            "cluster_block_exception",
+            "index [x] blocked by: [FORBIDDEN/8/index write (api)];",
+            "retry",
+            "lift the block",
+        ),
+        (
+            429,
+            "cluster_block_exception",
+            "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark]",
+            "retry",
+            "disk space",
+        ),
+        (
+            403,
+            "index_create_block_exception",
+            "blocked by: [FORBIDDEN/10/cluster create-index blocked (api)]",
+            "retry",
+            "disk space",
+        ),
+    ];
+    for (status, kind, reason, expect, words) in table {
+        let outcomes = each(&item(status, kind, reason), 1);
+        let (class, why) = class(&outcomes[0]);
+        assert_eq!(class, expect, "{status} {kind} {reason}");
+        assert!(why.contains(words), "{why}");
+    }
+    let poison = r#"{"create":{"status":400,"error":{"type":"a","reason":"b","caused_by":{"reason":"c"}}}}"#;
+    assert_eq!(class(&each(poison, 1)[0]), ("poison", "status 400, a: b: c"));
+}
+
+#[test]
+fn f47_bulk_mixed() {
+    let items = [
+        r#"{"create":{"status":201}}"#.to_owned(),
+        item(409, "version_conflict_engine_exception", "there"),
+        item(429, "es_rejected_execution_exception", "busy"),
+        item(400, "mapper_parsing_exception", "no"),
+        item(503, "unavailable_shards_exception", "no shard"),
+    ];
+    let outcomes = each(&items.join(","), 5);
+    let classes: Vec<&str> = outcomes.iter().map(|outcome| class(outcome).0).collect();
+    assert_eq!(classes, ["delivered", "duplicate", "retry", "poison", "retry"]);
+}
+
+#[test]
+fn f47_bulk_response() {
+    let fine = r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":201}}]}"#;
+    assert_eq!(whole(200, fine, 2), Answer::Each(vec![Outcome::Delivered; 2]));
+    // What does not tell of each event delivers none.
+    let none = [
+        r#"{"errors":false}"#,
+        r#"{"errors":false,"items":[]}"#,
+        r#"{"errors":false,"items":[{"create":{"status":201}}]}"#,
+        r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":201}},{"create":{"status":201}}]}"#,
+        r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{}}]}"#,
+        r#"{"errors":false,"items":[{"create":{"status":201}},{"index":{"status":201}}]}"#,
+        r#"{"errors":false,"items":[{"create":{"status":201}},null]}"#,
+        r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":99999}}]}"#,
+        "<html><body>please log in</body></html>",
+        "",
+        "null",
+    ];
+    for body in none {
+        assert!(
+            matches!(whole(200, body, 2), Answer::All(Outcome::Retry { .. })),
+            "{body}"
+        );
+    }
+    for end in 0..fine.len() {
+        assert!(
+            matches!(whole(200, &fine[..end], 2), Answer::All(Outcome::Retry { .. })),
+            "{end}"
+        );
+    }
+    // A success with an error beside it is none.
+    assert_eq!(class(&each(&item(201, "x", "y"), 1)[0]).0, "retry");
+}
+
+#[test]
+fn a_refusal_of_the_whole_request_has_its_class() {
+    let error = |kind: &str, reason: &str| {
+        serde_json::json!({"error": {"type": kind, "reason": reason}, "status": 0}).to_string()
+    };
+    let table = [
+        (
+            400,
+            error("illegal_argument_exception", "Malformed action/metadata line [1]"),
+            "halve",
+        ),
+        (
+            400,
+            error(
+                "illegal_argument_exception",
+                "contains unrecognized parameter: [x]",
+            ),
+            "misconfigured",
+        ),
+        (
+            400,
+            error("invalid_index_name_exception", "must be lowercase"),
+            "misconfigured",
+        ),
+        (400, "<html>".into(), "halve"),
+        (
+            401,
+            error("security_exception", "unable to authenticate"),
+            "misconfigured",
+        ),
+        (401, "Unauthorized".into(), "misconfigured"),
+        (
+            403,
+            error(
+                "security_exception",
+                "no permissions for [indices:data/write/bulk]",
+            ),
+            "misconfigured",
+        ),
+        (403, error("cluster_block_exception", "blocked"), "retry"),
+        (403, "<html>".into(), "misconfigured"),
+        (
+            404,
+            error("index_not_found_exception", "no such index"),
+            "misconfigured",
+        ),
+        (413, String::new(), "too large"),
+        (429, String::new(), "retry"),
+        (502, "<html>".into(), "retry"),
+        (503, error("cluster_block_exception", "no master"), "retry"),
+    ];
+    for (status, body, expect) in table {
+        let found = match whole(status, &body, 3) {
+            Answer::All(outcome) => class(&outcome).0,
+            Answer::Halve { too_large: true, .. } => "too large",
+            Answer::Halve { .. } => "halve",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expect, "{status} {body}");
+    }
+}
+
+proptest! {
+    /// Whatever comes, as many outcomes as events, or none is delivered; and never a success that the server did not write.
+    #[test]
+    fn any_answer_is_read_or_tried_again(
+        statuses in prop::collection::vec(prop_oneof![Just(201u16), Just(409), 100u16..600], 0..8),
+        sent in 0usize..8,
+        cut in any::<prop::sample::Index>(),
+        noise in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let items: Vec<String> = statuses.iter().map(|status| match status {
+            200..=299 => format!("{{\"create\":{{\"status\":{status}}}}}"),
+            409 => item(409, "version_conflict_engine_exception", "there"),
+            _ => item(*status, "some_exception", "for \"some\" reason"),
+        }).collect();
+        let body = format!("{{\"errors\":true,\"items\":[{}]}}", items.join(","));
+        let delivered = |answer: &Answer| match answer {
+            Answer::Each(outcomes) => outcomes.iter().filter(|o| matches!(o, Outcome::Delivered | Outcome::Duplicate)).count(),
+            Answer::All(Outcome::Delivered | Outcome::Duplicate) => sent,
+            _ => 0,
+        };
+        let read = whole(200, &body, sent);
+        let fine = statuses.iter().filter(|status| matches!(status, 200 | 201 | 409)).count();
+        prop_assert_eq!(delivered(&read), if statuses.len() == sent { fine } else { 0 });
+        // Cut off anywhere, nothing of it counts.
+        let short = &body[..cut.index(body.len())];
+        prop_assert_eq!(delivered(&whole(200, short, sent)), 0);
+        let mut damaged = body.into_bytes();
+        for (at, byte) in noise {
+            let at = at.index(damaged.len());
+            damaged[at] = byte;
+        }
+        let answer = http::Answer { status: 200, body: damaged, ..http::Answer::default() };
+        if let Answer::Each(outcomes) = of(&answer, sent, &config(), 0) {
+            prop_assert_eq!(outcomes.len(), sent);
+        }
+    }
+}

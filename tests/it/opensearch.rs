@@ -1,0 +1,306 @@
+//! The sink of type `elasticsearch` and `setup` against a real OpenSearch, which tests/peers/opensearch.sh installs.
+
+use crate::rig::{self, Host, Writer, file_name, judge, oracle, skipped, until};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A JVM on a machine that is busy with other tests.
+const START: Duration = Duration::from_secs(240);
+const STREAM: &str = "logs-atlassian_confluence.audit-default";
+
+struct OpenSearch {
+    dir: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl OpenSearch {
+    /// `None` where it is not installed.
+    fn start(dir: &Path) -> Option<OpenSearch> {
+        let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/opensearch");
+        if !installed.is_dir() {
+            skipped("OpenSearch is not installed; tests/peers/install.sh does it");
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut server = OpenSearch {
+            dir: dir.to_owned(),
+            port,
+            child: None,
+        };
+        server.start_again();
+        Some(server)
+    }
+
+    fn start_again(&mut self) {
+        let log = self.dir.with_extension("log");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/opensearch.sh");
+        let mut child = Command::new(script)
+            .arg("start")
+            .arg(&self.dir)
+            .arg(self.port.to_string())
+            .stdin(Stdio::null())
+            .stdout(File::create(&log).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until(START, "OpenSearch answers", || {
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "OpenSearch ended:\n{}",
+                said()
+            );
+            let health = self.try_ask("GET", "/_cluster/health", "");
+            health.is_some_and(|(status, health)| status == 200 && health["status"] != "red")
+        });
+        self.child = Some(child);
+    }
+
+    fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn try_ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all((head + body).as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        Some((status, serde_json::from_str(body).unwrap_or_default()))
+    }
+
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+        let (status, answer) = self.try_ask(method, path, body).expect("OpenSearch answers");
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    fn count(&self, stream: &str) -> u64 {
+        let refreshed = self.try_ask("POST", &format!("/{stream}/_refresh"), "");
+        if refreshed.is_none_or(|(status, _)| status != 200) {
+            return 0;
+        }
+        let counted = self.try_ask("GET", &format!("/{stream}/_count"), "");
+        counted.map_or(0, |(_, counted)| counted["count"].as_u64().unwrap_or(0))
+    }
+}
+
+impl Drop for OpenSearch {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+fn host(server: &OpenSearch) -> Host {
+    let mut host = Host::new();
+    host.remote = Some(format!(
+        "type = \"elasticsearch\"\nhosts = [\"http://127.0.0.1:{}\"]\nbatch_wait = \"100ms\"\nbatch_events = 100\n",
+        server.port
+    ));
+    host
+}
+
+/// What a command with this host's configuration says, and its exit code.
+fn call(host: &Host, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+        .args(arguments)
+        .arg("--config")
+        .arg(host.config())
+        .env_remove("CONFLUENCE_HOME")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// One server for all of it: a JVM takes long to start.
+#[test]
+fn a_real_opensearch_is_set_up_takes_each_event_once_across_a_kill_and_refuses_poison() {
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let Some(mut server) = OpenSearch::start(&place.path().join("opensearch")) else {
+        return;
+    };
+    set_up(&server);
+    killed_in_mid_bulk(&mut server);
+    mapped(&server);
+    poison(&server);
+}
+
+fn set_up(server: &OpenSearch) {
+    let mut host = host(server);
+    let mut writer = Writer::new(&host.audit(), 1);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 5);
+    // Before, the agent says what is to be done, and makes no index of that name.
+    let run = host.once();
+    assert_eq!(run.code, 75, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("confluence-audit-agent setup elasticsearch"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(server.try_ask("GET", &format!("/{STREAM}"), "").unwrap().0, 404);
+    let (_, said) = call(&host, &["check"]);
+    assert!(
+        said.contains("is OpenSearch 2.") && said.contains("no template of this agent"),
+        "{said}"
+    );
+
+    let (code, said) = call(&host, &["setup", "elasticsearch", "--dry-run"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("would be created: index template `confluence-audit`"),
+        "{said}"
+    );
+    assert_eq!(
+        server
+            .try_ask("GET", "/_index_template/confluence-audit", "")
+            .unwrap()
+            .0,
+        404
+    );
+
+    let (code, said) = call(&host, &["setup", "elasticsearch"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("no index state management"), "{said}");
+    assert!(
+        said.contains("created   index template `confluence-audit`"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("created   data stream `{STREAM}`")),
+        "{said}"
+    );
+    let (code, said) = call(&host, &["setup", "elasticsearch"]);
+    assert_eq!(
+        (
+            code,
+            said.matches("unchanged").count(),
+            said.matches("created").count()
+        ),
+        (0, 2, 0),
+        "{said}"
+    );
+    let (_, said) = call(&host, &["check"]);
+    assert!(
+        said.contains(&format!("the data stream `{STREAM}` is there")),
+        "{said}"
+    );
+
+    // What somebody else made under this name stays.
+    let other = json!({"index_patterns": ["other-*"], "priority": 1}).to_string();
+    server.ask("PUT", "/_index_template/confluence-audit-other", &other);
+    host.remote.as_mut().unwrap().push_str("index = \"other\"\n");
+    let (code, said) = call(&host, &["setup", "elasticsearch"]);
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("is not this agent's"), "{said}");
+}
+
+fn killed_in_mid_bulk(server: &mut OpenSearch) {
+    let host = host(server);
+    let mut writer = Writer::new(&host.audit(), 1);
+    let file = writer.create(&file_name(5, 0));
+    let mut agent = host.start();
+    writer.append(&file, 1000);
+    until(rig::SOON, "some events are there", || server.count(STREAM) > 0);
+    server.kill();
+    writer.append(&file, 1000);
+    agent.until_said("events are not taken");
+    server.start_again();
+    until(START, "all events are there", || server.count(STREAM) == 2000);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    let found = server.ask("GET", &format!("/{STREAM}/_search?size=10000"), "");
+    let hits = found["hits"]["hits"].as_array().unwrap();
+    let lines: String = hits.iter().map(|hit| format!("{}\n", hit["_source"])).collect();
+    let events = oracle::events(lines.as_bytes());
+    let judged = judge(&writer, &events);
+    assert!(
+        judged.missing.is_empty() && judged.damaged.is_empty() && judged.repeated.is_empty(),
+        "{judged:?}"
+    );
+    for (hit, event) in hits.iter().zip(&events) {
+        assert_eq!(hit["_id"], event.id.as_str());
+    }
+    let ids: HashSet<&str> = events.iter().map(|event| event.id.as_str()).collect();
+    assert_eq!(ids.len(), 2000);
+}
+
+fn mapped(server: &OpenSearch) {
+    let fields = server.ask("GET", &format!("/{STREAM}/_field_caps?fields=*"), "");
+    for (field, kind) in [
+        ("@timestamp", "date"),
+        ("source.ip", "ip"),
+        ("source.geo.location", "geo_point"),
+        ("source.as.number", "long"),
+        ("event.action", "keyword"),
+        ("event.original", "keyword"),
+        ("message", "text"),
+        ("confluence.audit.affected_objects.name", "keyword"),
+        ("confluence.audit.guest", "boolean"),
+    ] {
+        assert!(
+            fields["fields"][field][kind].is_object(),
+            "{field}: {}",
+            fields["fields"][field]
+        );
+    }
+    // Found by what they say.
+    let query = json!({"query": {"bool": {"filter": [{"exists": {"field": "event.action"}}, {"term": {"event.kind": "event"}}]}}});
+    let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
+    assert_eq!(found["count"], 2000);
+}
+
+/// A member that the mapping of another template takes for a number.
+fn poison(server: &OpenSearch) {
+    let text = include_str!("../../packaging/elasticsearch/index-template.opensearch.json");
+    let mut template: Value = serde_json::from_str(text).unwrap();
+    template["index_patterns"] = json!(["logs-atlassian_confluence.audit-poison"]);
+    template["priority"] = json!(300);
+    template["template"]["mappings"]["properties"]["confluence"]["properties"]["audit"]["properties"]["description"] =
+        json!({"type": "long"});
+    template["template"]["settings"]["index"]["mapping"]["ignore_malformed"] = json!(false);
+    server.ask("PUT", "/_index_template/poison", &template.to_string());
+    let mut host = host(server);
+    host.root += "event.namespace = \"poison\"\n";
+    let mut writer = Writer::new(&host.audit(), 2);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 50);
+    let line =
+        "{\"creationDate\":1767600000000,\"summary\":\"User created\",\"description\":\"no number\"}\n";
+    rig::append(&host.audit().join(file_name(5, 0)), line.as_bytes());
+    writer.append(&file, 50);
+    let run = host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let stream = "logs-atlassian_confluence.audit-poison";
+    assert_eq!(server.count(stream), 100, "{}", run.stderr);
+    let dir = fs::read_dir(host.state().join("quarantine")).unwrap();
+    let kept: String = dir
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default())
+        .collect();
+    assert_eq!(kept.lines().count(), 1, "{kept}");
+    assert!(
+        kept.contains("mapper_parsing_exception") && kept.contains("no number"),
+        "{kept}"
+    );
+}

@@ -1,0 +1,239 @@
+//! `setup elasticsearch` against clusters that answer as a test says. tests/it/opensearch.rs has a real one.
+
+use crate::rig::Host;
+use crate::rig::collector::{Collector, Item, Post, Protocol, Reply, Sent};
+use serde_json::{Value, json};
+use std::process::Command;
+
+const STREAM: &str = "logs-atlassian_confluence.audit-default";
+
+/// Answers by method and the beginning of the path, the first that fits; 404 where none does, 200 to every other PUT.
+struct Cluster(Vec<(&'static str, &'static str, u16, Value)>);
+
+impl Protocol for Cluster {
+    fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
+        let fits = |(method, path, ..): &&(&str, &str, u16, Value)| {
+            *method == post.method
+                && if *path == "/" {
+                    post.path == "/"
+                } else {
+                    post.path.starts_with(path)
+                }
+        };
+        Err(match self.0.iter().find(fits) {
+            Some((_, _, status, body)) => Reply::new(*status, body.to_string()),
+            None if post.method == "PUT" => Reply::new(200, "{\"acknowledged\":true}"),
+            None => Reply::new(
+                404,
+                "{\"error\":{\"type\":\"resource_not_found_exception\",\"reason\":\"none\"}}",
+            ),
+        })
+    }
+
+    fn reply(&self, _items: &[Item]) -> Reply {
+        Reply::new(500, "")
+    }
+}
+
+fn elastic() -> (&'static str, &'static str, u16, Value) {
+    let root = json!({"version": {"number": "8.17.1", "build_flavor": "default"}, "tagline": "You Know, for Search"});
+    ("GET", "/", 200, root)
+}
+
+fn open_search() -> (&'static str, &'static str, u16, Value) {
+    (
+        "GET",
+        "/",
+        200,
+        json!({"version": {"distribution": "opensearch", "number": "2.19.3"}}),
+    )
+}
+
+struct Scene {
+    host: Host,
+    collector: Collector,
+}
+
+fn scene(answers: Vec<(&'static str, &'static str, u16, Value)>) -> Scene {
+    let collector = Collector::start(Cluster(answers));
+    let mut host = Host::new();
+    host.remote = Some(format!(
+        "type = \"elasticsearch\"\nhosts = [\"{}\"]\n",
+        collector.url()
+    ));
+    Scene { host, collector }
+}
+
+impl Scene {
+    fn set_up(&self, arguments: &[&str]) -> (i32, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+            .args(["setup", "elasticsearch"])
+            .args(arguments)
+            .arg("--config")
+            .arg(self.host.config())
+            .env_remove("CONFLUENCE_HOME")
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    /// The paths of all PUTs, with their bodies.
+    fn puts(&self) -> Vec<(String, Value)> {
+        let posts = self.collector.posts();
+        let puts = posts.into_iter().filter(|post| post.method == "PUT");
+        puts.map(|post| (post.path, serde_json::from_slice(&post.body).unwrap_or_default()))
+            .collect()
+    }
+}
+
+#[test]
+fn elasticsearch_gets_a_policy_a_template_and_a_data_stream() {
+    let scene = scene(vec![elastic()]);
+    let (code, said) = scene.set_up(&["--dry-run", "--retention", "90d"]);
+    assert_eq!(
+        (code, said.matches("would be created").count(), scene.puts().len()),
+        (0, 3, 0),
+        "{said}"
+    );
+    let (code, said) = scene.set_up(&["--retention", "90d"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("deletes events after 90 days"), "{said}");
+    let puts = scene.puts();
+    let paths: Vec<&str> = puts.iter().map(|(path, _)| path.as_str()).collect();
+    let stream = format!("/_data_stream/{STREAM}");
+    assert_eq!(
+        paths,
+        [
+            "/_ilm/policy/confluence-audit",
+            "/_index_template/confluence-audit",
+            &stream
+        ]
+    );
+    assert_eq!(puts[0].1["policy"]["phases"]["delete"]["min_age"], "90d");
+    assert_eq!(
+        puts[1].1["template"]["settings"]["index"]["lifecycle"]["name"],
+        "confluence-audit"
+    );
+}
+
+#[test]
+fn opensearch_gets_a_policy_of_its_own_which_is_changed_on_demand_only() {
+    let there =
+        json!({"_id": "confluence-audit", "_version": 3, "_seq_no": 7, "_primary_term": 2, "policy": {}});
+    let scene = scene(vec![
+        open_search(),
+        ("GET", "/_plugins/_ism/policies/", 200, there),
+    ]);
+    let (code, said) = scene.set_up(&[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("unchanged lifecycle policy"), "{said}");
+    assert!(!scene.puts().iter().any(|(path, _)| path.contains("_ism")));
+    let (code, said) = scene.set_up(&["--retention", "730d"]);
+    assert_eq!(code, 0, "{said}");
+    let puts = scene.puts();
+    let (path, policy) = puts.iter().find(|(path, _)| path.contains("_ism")).unwrap();
+    assert_eq!(
+        path,
+        "/_plugins/_ism/policies/confluence-audit?if_seq_no=7&if_primary_term=2"
+    );
+    // Counted from the making of an index that takes events for 30 days.
+    assert_eq!(
+        policy["policy"]["states"][0]["transitions"][0]["conditions"]["min_index_age"],
+        "760d"
+    );
+}
+
+#[test]
+fn what_was_installed_before_is_replaced_and_what_is_right_stays() {
+    let mine = |digest: &str| {
+        let meta = json!({"managed_by": "confluence-audit-agent", "digest": digest});
+        json!({"index_templates": [{"name": "confluence-audit", "index_template": {"_meta": meta}}]})
+    };
+    let policy = ("GET", "/_ilm/policy/", 200, json!({}));
+    let stream = ("GET", "/_data_stream/", 200, json!({}));
+    let old = scene(vec![
+        elastic(),
+        policy.clone(),
+        stream.clone(),
+        ("GET", "/_index_template/", 200, mine("old")),
+    ]);
+    let (code, said) = old.set_up(&[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("updated   index template") && said.contains("_rollover"),
+        "{said}"
+    );
+    let puts = old.puts();
+    let digest = puts[0].1["_meta"]["digest"].as_str().unwrap();
+    let new = scene(vec![
+        elastic(),
+        policy,
+        stream,
+        ("GET", "/_index_template/", 200, mine(digest)),
+    ]);
+    let (code, said) = new.set_up(&[]);
+    assert_eq!(
+        (code, said.matches("unchanged").count(), new.puts().len()),
+        (0, 3, 0),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_missing_right_is_named() {
+    let no = json!({"error": {"type": "security_exception", "reason": "unauthorized"}, "status": 403});
+    for (path, right) in [
+        ("/_ilm/policy/", "`manage_ilm`"),
+        ("/_index_template/", "`manage_index_templates`"),
+        ("/_data_stream/", "`create_index`"),
+    ] {
+        let scene = scene(vec![elastic(), ("PUT", path, 403, no.clone())]);
+        let (code, said) = scene.set_up(&[]);
+        assert_eq!(code, 75, "{said}");
+        assert!(said.contains(right) && said.contains("--user"), "{said}");
+    }
+    let scene = scene(vec![("GET", "/", 401, no)]);
+    let (code, said) = scene.set_up(&[]);
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("status 401") && said.contains("--user"), "{said}");
+}
+
+#[test]
+fn another_account_sets_up() {
+    let scene = scene(vec![elastic()]);
+    let password = scene.host.path("password");
+    std::fs::write(&password, "hunter2\n").unwrap();
+    let (code, said) = scene.set_up(&["--user", "elastic", "--password-file", password.to_str().unwrap()]);
+    assert_eq!(code, 0, "{said}");
+    for post in scene.collector.posts() {
+        assert_eq!(post.header("authorization"), Some("Basic ZWxhc3RpYzpodW50ZXIy"));
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn wrong_calls_are_told() {
+    let mut scene = scene(vec![elastic()]);
+    for (arguments, words) in [
+        (&["--sink", "other"][..], "`other` is no sink of type"),
+        (&["--retention", "soon"], "--retention"),
+        (&["--retention", "1h"], "out of range"),
+    ] {
+        let (code, said) = scene.set_up(arguments);
+        assert_eq!(code, 78, "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(scene.collector.post_count(), 0);
+    scene.host.remote = None;
+    let (code, said) = scene.set_up(&[]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("has no sink of type"), "{said}");
+    // Nothing is needed to print.
+    let (code, said) = scene.set_up(&["--print"]);
+    assert_eq!(code, 0);
+    assert!(
+        said.contains("PUT _index_template/confluence-audit") && said.contains("PUT _plugins/_ism/policies"),
+        "{said}"
+    );
+}

@@ -1,0 +1,341 @@
+//! The sink of type `elasticsearch`, against simulated clusters. tests/it/opensearch.rs has a real one.
+
+use super::*;
+use crate::rig::collector::{Item, Post, Protocol};
+use serde_json::{Value, json};
+
+const STREAM: &str = "logs-atlassian_confluence.audit-default";
+
+/// What a cluster answers to what is no bulk request.
+#[derive(Clone)]
+struct Bulk {
+    root: (u16, Value),
+    /// GET and PUT of the data stream.
+    stream: (u16, Value),
+    made: (u16, Value),
+    /// The queries that it knows.
+    strict: bool,
+}
+
+fn elastic() -> Bulk {
+    Bulk {
+        root: (
+            200,
+            json!({"version": {"number": "9.1.0", "build_flavor": "default"}, "tagline": "You Know, for Search"}),
+        ),
+        stream: (200, json!({"data_streams": [{"name": STREAM}]})),
+        made: (500, json!({})),
+        strict: true,
+    }
+}
+
+fn open_search() -> Bulk {
+    Bulk {
+        root: (
+            200,
+            json!({"version": {"distribution": "opensearch", "number": "2.19.3"}, "tagline": "The OpenSearch Project: https://opensearch.org/"}),
+        ),
+        strict: false,
+        ..elastic()
+    }
+}
+
+fn error(kind: &str, reason: &str) -> Value {
+    json!({"error": {"type": kind, "reason": reason}})
+}
+
+fn reply((status, body): &(u16, Value)) -> Reply {
+    Reply::new(*status, body.to_string())
+}
+
+impl Protocol for Bulk {
+    fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
+        let (path, query) = post.path.split_once('?').unwrap_or((&post.path, ""));
+        match (post.method.as_str(), path) {
+            ("GET", "/") => return Err(reply(&self.root)),
+            ("GET", path) if path.starts_with("/_data_stream/") => return Err(reply(&self.stream)),
+            ("PUT", path) if path.starts_with("/_data_stream/") => return Err(reply(&self.made)),
+            ("POST", path) if path.ends_with("/_bulk") => {}
+            _ => return Err(Reply::new(405, "")),
+        }
+        if query.contains("require_data_stream") && !self.strict {
+            let reason = "request contains unrecognized parameter: [require_data_stream]";
+            return Err(Reply::new(
+                400,
+                error("illegal_argument_exception", reason).to_string(),
+            ));
+        }
+        assert_eq!(post.header("content-type"), Some("application/x-ndjson"));
+        assert!(post.body.ends_with(b"\n"), "a bulk request ends with a line end");
+        let text = String::from_utf8(post.body.clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len() % 2, 0);
+        let sent = lines.chunks(2).map(|pair| {
+            let action: Value = serde_json::from_str(pair[0]).unwrap();
+            let id = action["create"]["_id"].as_str().unwrap().to_owned();
+            assert_eq!(id, crate::rig::collector::id_of(pair[1]));
+            Sent {
+                id,
+                text: pair[1].to_owned(),
+            }
+        });
+        Ok(sent.collect())
+    }
+
+    fn reply(&self, items: &[Item]) -> Reply {
+        let failed = |status: u16, kind: &str, reason: &str| json!({"create": {"status": status, "error": {"type": kind, "reason": reason}}});
+        let items: Vec<Value> = items
+            .iter()
+            .map(|item| match item {
+                Item::Created => json!({"create": {"status": 201}}),
+                Item::Duplicate => failed(
+                    409,
+                    "version_conflict_engine_exception",
+                    "document already exists",
+                ),
+                Item::Poison => failed(400, "mapper_parsing_exception", "no such field"),
+                Item::Busy => failed(429, "es_rejected_execution_exception", "queue is full"),
+            })
+            .collect();
+        let errors = items.iter().any(|item| item["create"]["status"] != 201);
+        Reply::new(200, json!({"errors": errors, "items": items}).to_string())
+    }
+
+    fn names_events(&self) -> bool {
+        true
+    }
+
+    fn knows_ids(&self) -> bool {
+        true
+    }
+}
+
+pub const ELASTICSEARCH: Kind = Kind {
+    name: "elasticsearch, a data stream",
+    start: || Collector::start(elastic()),
+    sink: |collector, token| {
+        format!(
+            "type = \"elasticsearch\"\nhosts = [\"{}\"]\napi_key = {{ file = {token:?} }}\n",
+            collector.url()
+        )
+    },
+    authorization: |token| format!("ApiKey {token}"),
+    knows_ids: true,
+    names_events: true,
+    ..http::NDJSON
+};
+
+pub const OPENSEARCH: Kind = Kind {
+    name: "elasticsearch, OpenSearch, an index, gzip",
+    start: || Collector::start(open_search()),
+    sink: |collector, token| {
+        format!(
+            "type = \"elasticsearch\"\nhosts = [\"{}\"]\nindex = \"audit\"\ncompression = \"gzip\"\nuser = \"agent\"\npassword = {{ file = {token:?} }}\n",
+            collector.url()
+        )
+    },
+    authorization: http::ARRAY.authorization,
+    ..ELASTICSEARCH
+};
+
+fn scene_with(bulk: Bulk, kind: &Kind) -> Scene {
+    let mut scene = kind.scene();
+    scene.collector = Collector::start(bulk);
+    let sink = (kind.sink)(&scene.collector, &scene.host.path("token"));
+    scene.host.remote = Some(sink + BATCHES);
+    scene
+}
+
+fn bulks(scene: &Scene) -> Vec<Post> {
+    let mut posts = scene.collector.posts();
+    posts.retain(|post| post.path.contains("/_bulk"));
+    posts
+}
+
+#[test]
+fn events_go_where_they_belong() {
+    let mut scene = ELASTICSEARCH.scene();
+    scene.write(5);
+    let run = scene.host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("Elasticsearch 9.1.0"), "{}", run.stderr);
+    let path = &bulks(&scene)[0].path;
+    assert!(
+        path.starts_with(&format!("/{STREAM}/_bulk?filter_path=")),
+        "{path}"
+    );
+    assert!(path.ends_with("&require_data_stream=true"), "{path}");
+    let mut scene = OPENSEARCH.scene();
+    scene.write(5);
+    let run = scene.host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("OpenSearch 2.19.3"), "{}", run.stderr);
+    let post = &bulks(&scene)[0];
+    assert!(post.path.starts_with("/audit/_bulk?"), "{}", post.path);
+    assert_eq!(post.header("content-encoding"), Some("gzip"));
+    // The data stream is named after the events' namespace.
+    let mut scene = ELASTICSEARCH.scene();
+    scene.host.root += "event.namespace = \"production\"\n";
+    scene.write(5);
+    assert_eq!(scene.host.once().code, 0);
+    let path = &bulks(&scene)[0].path;
+    assert!(
+        path.starts_with("/logs-atlassian_confluence.audit-production/_bulk?"),
+        "{path}"
+    );
+}
+
+#[test]
+fn a_host_that_is_not_there_is_passed_over() {
+    let mut scene = ELASTICSEARCH.scene();
+    let mut second = Collector::start(elastic());
+    let token = scene.host.path("token");
+    let hosts = format!("hosts = [\"{}\", \"{}\"]", scene.collector.url(), second.url());
+    let sink = (ELASTICSEARCH.sink)(&scene.collector, &token);
+    let own = sink
+        .lines()
+        .find(|line| line.starts_with("hosts"))
+        .unwrap()
+        .to_owned();
+    scene.host.remote = Some(sink.replace(&own, &hosts) + BATCHES);
+    let mut agent = scene.host.start();
+    scene.write(50);
+    scene.all_are_there(&mut agent);
+    assert_eq!(second.post_count(), 0);
+    // The first goes: the second takes all, at once and without a pause.
+    scene.collector.stop();
+    scene.write(50);
+    agent.until("the second host takes them", || second.distinct() == 50);
+    assert_eq!(agent.said("the next one is used"), 1, "{}", agent.stderr());
+    assert_eq!(agent.said("events are not taken"), 0, "{}", agent.stderr());
+    // The second goes, the first is back.
+    scene.collector.start_again();
+    second.stop();
+    scene.write(50);
+    agent.until("the first host takes them", || scene.collector.distinct() == 100);
+    agent.until_said("the first host is used again");
+    // A node that starts answers 503: another is asked.
+    second.start_again();
+    scene.collector.script([Do::Refuse(Reply::new(503, "starting"))]);
+    scene.write(20);
+    agent.until("the second host takes them", || second.distinct() == 70);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    let mut all = scene.collector.events();
+    all.extend(second.events());
+    let judged = judge(&scene.writer, &all);
+    assert!(
+        judged.missing.is_empty() && judged.damaged.is_empty() && judged.repeated.is_empty(),
+        "{judged:?}"
+    );
+}
+
+#[test]
+fn what_is_no_cluster_gets_no_events() {
+    let nginx = Bulk {
+        root: (200, json!("Welcome to nginx!")),
+        ..elastic()
+    };
+    let mut scene = scene_with(nginx, &ELASTICSEARCH);
+    scene.write(5);
+    let run = scene.host.once();
+    assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("neither Elasticsearch nor OpenSearch"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn without_a_template_no_plain_index_is_made_in_place_of_the_data_stream() {
+    let missing = Bulk {
+        stream: (404, error("index_not_found_exception", "no such index")),
+        made: (
+            400,
+            error(
+                "illegal_argument_exception",
+                "no matching index template found for data stream [x]",
+            ),
+        ),
+        ..open_search()
+    };
+    let mut scene = scene_with(missing, &ELASTICSEARCH);
+    scene.write(5);
+    let run = scene.host.once();
+    assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("confluence-audit-agent setup elasticsearch"),
+        "{}",
+        run.stderr
+    );
+    // With one it is made.
+    let made = Bulk {
+        stream: (404, json!({})),
+        made: (200, json!({"acknowledged": true})),
+        ..open_search()
+    };
+    let mut scene = scene_with(made, &ELASTICSEARCH);
+    scene.write(5);
+    let run = scene.host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("the data stream is created"),
+        "{}",
+        run.stderr
+    );
+    exact(&scene);
+}
+
+/// Who writes events need not be allowed to look at the cluster.
+#[test]
+fn credentials_that_may_only_write_are_enough() {
+    let closed = Bulk {
+        root: (
+            403,
+            error(
+                "security_exception",
+                "action [cluster:monitor/main] is unauthorized",
+            ),
+        ),
+        stream: (403, error("security_exception", "unauthorized")),
+        ..elastic()
+    };
+    let mut scene = scene_with(closed, &ELASTICSEARCH);
+    scene.write(50);
+    let run = scene.host.once();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    exact(&scene);
+    // Once they have written it is not asked again.
+    let asked = scene.collector.post_count() - bulks(&scene).len();
+    assert!(asked <= 4, "{asked}");
+}
+
+#[test]
+fn check_says_what_a_cluster_is() {
+    let scene = ELASTICSEARCH.scene();
+    let check = |scene: &Scene| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+            .args(["check", "--config"])
+            .arg(scene.host.config())
+            .env_remove("CONFLUENCE_HOME")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let lines = said.lines().filter(|line| line.contains("sink local"));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let said = check(&scene);
+    assert!(said.contains("is Elasticsearch 9.1.0"), "{said}");
+    assert!(
+        said.contains(&format!("the data stream `{STREAM}` is there")),
+        "{said}"
+    );
+    assert!(!said.contains("failure"), "{said}");
+    scene.collector.demand(Some("ApiKey another"));
+    let said = check(&scene);
+    assert!(
+        said.starts_with("failure") && said.contains("status 401"),
+        "{said}"
+    );
+    assert_eq!(scene.collector.stored_count(), 0);
+}
