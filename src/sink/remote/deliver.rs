@@ -106,19 +106,25 @@ impl<P: Peer> Delivery<'_, P> {
                 parts.push(left.again);
             }
         }
-        let Some((_, why)) = unproven.first() else {
-            return Ok(Vec::new());
+        // What was taken after them may prove it by now.
+        let mut left = Left {
+            refused: unproven,
+            ..Left::default()
         };
-        let fault = Fault {
+        let unproven = self.set_aside(&mut left)?;
+        let no_proof = unproven.first().map(|(_, why)| Fault {
             why: format!(
                 "events are refused, and none is taken that would prove it is their own fault: {why}"
             ),
             after: None,
             slow: true,
-        };
-        let permit = self.circuit.enter(|| self.peer.changed()).await;
-        self.failed(permit, fault)?;
-        Ok(unproven.into_iter().map(|(event, _)| event).collect())
+        });
+        if let Some(fault) = left.fault.or(no_proof) {
+            let permit = self.circuit.enter(|| self.peer.changed()).await;
+            self.failed(permit, fault)?;
+        }
+        let unproven = unproven.into_iter().map(|(event, _)| event);
+        Ok(left.again.into_iter().chain(unproven).collect())
     }
 
     fn settle(&self, events: Vec<Event>, outcomes: Vec<Outcome>) -> Left {

@@ -346,6 +346,21 @@ fn f48_where_everything_is_refused_nothing_is_set_aside() {
 }
 
 #[test]
+fn f48_what_is_taken_after_it_proves_it_too() {
+    let server = Server::default();
+    let seen = run_all(10, &server, |_, events| {
+        events.iter().any(|(id, _)| *id == 0).then(|| Answer::Halve {
+            why: "no".into(),
+            too_large: false,
+        })
+    });
+    is_complete(&seen, &server, 10);
+    assert_eq!(seen.quarantined.len(), 1);
+    let alone = server.requests.borrow().iter().filter(|ids| **ids == [0]).count();
+    assert_eq!((alone, seen.troubles.len()), (1, 0));
+}
+
+#[test]
 fn f48_the_first_event_of_all_is_poison() {
     let server = Server::default();
     let seen = run_with(
