@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::agent::{self, Agent, Events, Taken};
 use crate::rig::{self, MIB, Result, Target, row, setting};
@@ -18,22 +19,40 @@ pub const RECEIVER: &str = "BENCH_RECEIVER";
 
 struct Kind {
     name: &'static str,
-    /// All of `[[sink]]`; `URL` stands for the server's.
+    /// All of `[[sink]]`; `URL` and `ADDRESS` stand for the server's.
     sink: &'static str,
-    /// Lines of a body that make an event.
-    lines: usize,
+    /// What stands in a body once for each event.
+    mark: &'static str,
 }
 
-const KINDS: [Kind; 2] = [
+/// In the format that the file has, and not compressed: what remains is the sink.
+const KINDS: [Kind; 5] = [
     Kind {
         name: "http",
         sink: "type = \"http\"\nurl = \"URL\"\n",
-        lines: 1,
+        mark: "\n",
     },
     Kind {
         name: "elasticsearch",
         sink: "type = \"elasticsearch\"\nhosts = [\"URL\"]\n",
-        lines: 2,
+        mark: "{\"create\"",
+    },
+    Kind {
+        name: "splunk_hec",
+        sink: "type = \"splunk_hec\"\nurl = \"URL\"\ntoken = \"bench\"\n",
+        mark: "\"fields\":{\"event_id\"",
+    },
+    Kind {
+        name: "sentinel",
+        sink: "type = \"sentinel\"\nformat = \"ecs\"\ncompression = \"none\"\nendpoint = \"URL\"\nlogin_host = \"URL\"\n\
+               dcr_immutable_id = \"dcr-0123456789abcdef0123456789abcdef\"\ntenant_id = \"11111111-2222-3333-4444-555555555555\"\n\
+               client_id = \"99999999-2222-3333-4444-555555555555\"\nclient_secret = \"bench\"\n",
+        mark: "{\"@timestamp\"",
+    },
+    Kind {
+        name: "syslog",
+        sink: "type = \"syslog\"\ntransport = \"tcp\"\nframing = \"newline\"\naddress = \"ADDRESS\"\n",
+        mark: "\n",
     },
 ];
 
@@ -116,7 +135,8 @@ fn to_server(dir: &Path, kind: &Kind, events: usize) -> Result<Taken> {
         dir,
         &kind
             .sink
-            .replace("URL", &format!("http://127.0.0.1:{}", server.port)),
+            .replace("URL", &format!("http://127.0.0.1:{}", server.port))
+            .replace("ADDRESS", &format!("127.0.0.1:{}", server.port)),
     )?;
     let came = server.events()?;
     if came != events {
@@ -134,7 +154,7 @@ struct Server {
 impl Server {
     fn start(kind: &Kind) -> Result<Server> {
         let mut child = Command::new(std::env::current_exe()?)
-            .env(RECEIVER, kind.lines.to_string())
+            .env(RECEIVER, kind.mark)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -164,27 +184,28 @@ impl Drop for Server {
     }
 }
 
-/// Takes events that have so many lines, and says so, until it is killed.
-pub fn receive(lines: &str) -> Result<()> {
-    let lines: usize = lines.parse()?;
+/// Takes events, each with this mark, and says how many, until it is killed.
+pub fn receive(mark: &str) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?.port());
-    let count = std::sync::atomic::AtomicUsize::new(0);
+    let count = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for stream in listener.incoming().flatten() {
             let count = &count;
             // A caller that goes away is no concern of the server.
-            scope.spawn(move || drop(converse(stream, lines, count)));
+            scope.spawn(move || drop(converse(stream, mark, count)));
         }
     });
     Ok(())
 }
 
-fn converse(mut stream: TcpStream, lines: usize, count: &std::sync::atomic::AtomicUsize) -> Result<()> {
-    use std::sync::atomic::Ordering;
+fn converse(mut stream: TcpStream, mark: &str, count: &AtomicUsize) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::with_capacity(256 * 1024, stream.try_clone()?);
     let mut body = Vec::new();
+    if reader.fill_buf()?.first() == Some(&b'<') {
+        return lines(&mut reader, count);
+    }
     loop {
         let (mut head, mut length) = (String::new(), 0);
         while !head.ends_with("\r\n\r\n") {
@@ -202,16 +223,35 @@ fn converse(mut stream: TcpStream, lines: usize, count: &std::sync::atomic::Atom
             format!("\r\n{}\r\n", count.load(Ordering::Relaxed))
         } else if head.starts_with("GET / ") {
             r#"{"version":{"distribution":"opensearch","number":"2.19.3"}}"#.to_owned()
+        } else if head.contains("/oauth2/") {
+            r#"{"access_token":"bench","token_type":"Bearer","expires_in":3599}"#.to_owned()
         } else if length == 0 {
             "{}".to_owned()
         } else {
-            let events = memchr::memchr_iter(b'\n', &body).count() / lines;
+            let events = memchr::memmem::find_iter(&body, mark).count();
             count.fetch_add(events, Ordering::Relaxed);
-            let items = vec![r#"{"create":{"status":201}}"#; if lines == 2 { events } else { 0 }];
-            format!("{{\"errors\":false,\"items\":[{}]}}", items.join(","))
+            if head.contains("/streams/") {
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+                continue;
+            }
+            let items =
+                vec![r#"{"create":{"status":201}}"#; if head.contains("/_bulk") { events } else { 0 }];
+            format!("{{\"code\":0,\"errors\":false,\"items\":[{}]}}", items.join(","))
         };
         let length = answer.len();
         stream
             .write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}").as_bytes())?;
+    }
+}
+
+fn lines(reader: &mut impl BufRead, count: &AtomicUsize) -> Result<()> {
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        count.fetch_add(memchr::memchr_iter(b'\n', bytes).count(), Ordering::Relaxed);
+        let length = bytes.len();
+        reader.consume(length);
     }
 }
