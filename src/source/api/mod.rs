@@ -273,7 +273,9 @@ impl Api {
             Start::At(ms) => ms,
             Start::Ago(ago) => self.clock.present_ms(now) - ago.as_millis() as i64,
         };
-        self.windows.begin_poll(start_ms, lookback.as_millis() as i64);
+        let begun_ms = self.clock.bounds_ms(now).0;
+        self.windows
+            .begin_poll(start_ms, lookback.as_millis() as i64, begun_ms);
         self.next_poll = Some(now.monotonic + self.interval);
         self.way = Some(Way::new(
             &self.windows,

@@ -28,6 +28,8 @@ pub struct Windows {
     restarts: u32,
     /// Of the newest row ever seen: the server's time is at least that.
     seen_ms: i64,
+    /// When the poll began, by the later of what is believed to be the present.
+    begun_ms: i64,
 }
 
 /// One stretch of time, both ends included.
@@ -86,6 +88,7 @@ impl Windows {
             span_ms: FIRST_SPAN_MS,
             next_from_ms: None,
             restarts: 0,
+            begun_ms: i64::MIN,
             seen_ms: i64::MIN,
         }
     }
@@ -101,8 +104,10 @@ impl Windows {
         })
     }
 
-    /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for.
-    pub fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64) {
+    /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for. However long the poll
+    /// takes, the cursor does not pass `present_ms`: what was read at its beginning may have got late rows since.
+    pub fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64, present_ms: i64) {
+        self.begun_ms = present_ms;
         let cursor = self.begin(start_ms);
         let known_from_ms = cursor.ids_from_ms.max(cursor.start_ms).min(cursor.at_ms);
         self.next_from_ms = Some((cursor.at_ms - lookback_ms).max(known_from_ms));
@@ -127,10 +132,12 @@ impl Windows {
         self.seen_ms = self.seen_ms.max(window.newest_ms.unwrap_or(i64::MIN));
         if window.live {
             // Not to its end: by the clock of another node the present may be a little earlier.
-            cursor.at_ms = cursor.at_ms.max(window.newest_ms.unwrap_or(cursor.at_ms));
+            let newest_ms = window.newest_ms.unwrap_or(cursor.at_ms);
+            cursor.at_ms = cursor.at_ms.max(newest_ms.min(self.begun_ms));
             self.next_from_ms = None;
         } else {
-            cursor.at_ms = cursor.at_ms.max(window.to_ms.min(past_ms.max(self.seen_ms)));
+            let to_ms = window.to_ms.min(past_ms.max(self.seen_ms));
+            cursor.at_ms = cursor.at_ms.max(to_ms.min(self.begun_ms));
             self.next_from_ms = Some(window.to_ms);
         }
         if window.rows < ROWS_MAX / 8 {
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn windows_follow_each_other_oldest_first_and_reach_the_present() {
         let mut windows = Windows::new(None);
-        windows.begin_poll(0, 5);
+        windows.begin_poll(0, 5, i64::MAX);
         let (mut at, mut count) = (0, 0);
         while let Some(mut window) = windows.next(100 * HOUR) {
             assert_eq!(window.from_ms, at);
@@ -191,7 +198,7 @@ mod tests {
         assert_eq!(windows.cursor.unwrap().at_ms, 100 * HOUR - 1);
         // Idle from then on: one window a poll, however long it takes for something to happen.
         for hours in [101, 200, 2000] {
-            windows.begin_poll(0, 5);
+            windows.begin_poll(0, 5, i64::MAX);
             let window = windows.next(hours * HOUR).unwrap();
             assert_eq!((window.from_ms, window.to_ms), (100 * HOUR - 6, hours * HOUR));
             windows.finish(&window, hours * HOUR);
@@ -200,9 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn f37_a_poll_that_took_long_does_not_pass_its_beginning() {
+        let mut windows = Windows::new(None);
+        windows.begin_poll(0, 5, HOUR);
+        let window = windows.next(HOUR).unwrap();
+        assert!(window.live);
+        // The server refused for a day; a row of before may have become visible in the stretch that was read first.
+        let first = Window::new(0, HOUR, false);
+        windows.finish(&first, HOUR);
+        let mut last = windows.next(24 * HOUR).unwrap();
+        last.row(EventId(1), Some(23 * HOUR));
+        windows.finish(&last, 24 * HOUR);
+        assert_eq!(windows.cursor.unwrap().at_ms, HOUR);
+    }
+
+    #[test]
     fn a_window_with_too_many_rows_is_halved() {
         let mut windows = Windows::new(None);
-        windows.begin_poll(0, 0);
+        windows.begin_poll(0, 0, i64::MAX);
         let mut window = windows.next(HOUR).unwrap();
         for row in 0..=ROWS_MAX as u128 {
             window.row(EventId(row), None);
@@ -216,7 +238,7 @@ mod tests {
     #[test]
     fn a_window_with_far_too_many_rows_becomes_as_short_as_they_are_dense() {
         let mut windows = Windows::new(None);
-        windows.begin_poll(0, 0);
+        windows.begin_poll(0, 0, i64::MAX);
         let mut window = windows.next(HOUR).unwrap();
         for row in 0..=ROWS_MAX as i64 {
             window.row(EventId(row as u128), Some(HOUR - row));
@@ -243,7 +265,7 @@ mod tests {
         };
         let mut windows = Windows::new(Some(cursor));
         for present in [500 * HOUR, -500 * HOUR] {
-            windows.begin_poll(0, HOUR);
+            windows.begin_poll(0, HOUR, i64::MAX);
             let window = windows.next(present).unwrap();
             assert_eq!((window.from_ms, window.to_ms), (999 * HOUR, 1000 * HOUR));
             windows.finish(&window, present);
@@ -254,7 +276,7 @@ mod tests {
     #[test]
     fn f29_a_clock_that_is_ahead_does_not_take_the_cursor_with_it() {
         let mut windows = Windows::new(None);
-        windows.begin_poll(0, 0);
+        windows.begin_poll(0, 0, i64::MAX);
         // One clock says 10 hours, the other a thousand; the newest row is an hour before the first.
         while let Some(mut window) = windows.next(1000 * HOUR) {
             if (window.from_ms..=window.to_ms).contains(&(9 * HOUR)) {
