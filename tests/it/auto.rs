@@ -380,7 +380,9 @@ fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
                 .entry(event.id)
                 .or_default() += 1;
         }
-        found.len() as u64 == EVENTS + 10
+        // The API may bring the last ones before the files repeat the first.
+        let repeats = found.values().any(|ids| ids.values().any(|count| *count > 1));
+        repeats && found.len() as u64 == EVENTS + 10
     });
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     assert!(found.values().all(|ids| ids.len() == 1), "two ids of one event");
@@ -389,7 +391,6 @@ fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
         .filter(|(_, ids)| ids.values().any(|count| *count > 1))
         .map(|(number, _)| *number)
         .collect();
-    assert!(!repeated.is_empty(), "the limit was not reached");
     assert!(
         repeated.iter().all(|number| *number < EVENTS - IDS_MAX / 2),
         "repeated although the id was still known: {:?}",
