@@ -79,7 +79,11 @@ fn outputs(host: &Host) -> Vec<Vec<u8>> {
         }
     }
     let mut all: Vec<Vec<u8>> = rotated.into_values().collect();
-    all.push(fs::read(live).unwrap());
+    // It is not there before the first event, nor in the middle of a rotation.
+    all.push(match fs::read(live) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        read => read.unwrap(),
+    });
     all
 }
 
@@ -90,8 +94,7 @@ fn names(host: &Host) -> Vec<PathBuf> {
 
 /// Bytes in all outputs of a host that may not have come to write any.
 fn written(host: &Host) -> usize {
-    let live = host.output();
-    if live.exists() {
+    if host.output().parent().unwrap().exists() {
         outputs(host).iter().map(Vec::len).sum()
     } else {
         0
