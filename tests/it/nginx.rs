@@ -2,10 +2,10 @@
 //! limits bodies and loses its backend. tests/peers/nginx.sh installs it.
 
 use crate::rig::collector::{Collector, Plain};
-use crate::rig::{Host, Writer, file_name, judge, skipped, until};
+use crate::rig::{Host, Writer, file_name, free_port, judge, skipped, until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -49,11 +49,7 @@ fn start(dir: &Path, backend: &str) -> Option<(Nginx, u16)> {
         skipped("nginx is not installed; tests/peers/install.sh does it");
         return None;
     };
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let user = if rustix::process::geteuid().is_root() {
         "user root;"
     } else {

@@ -1,11 +1,11 @@
 //! The sink of type `elasticsearch` and `setup` against a real OpenSearch, which tests/peers/opensearch.sh installs.
 
-use crate::rig::{self, Host, Writer, file_name, judge, oracle, skipped, until};
+use crate::rig::{self, Host, Writer, file_name, free_port, judge, oracle, skipped, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -28,11 +28,7 @@ impl OpenSearch {
             skipped("OpenSearch is not installed; tests/peers/install.sh does it");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let mut server = OpenSearch {
             dir: dir.to_owned(),
             port,

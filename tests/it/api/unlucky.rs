@@ -45,24 +45,6 @@ fn f29_host_clock_ahead_at_a_restart() {
 }
 
 #[test]
-fn f42_a_token_that_cannot_be_read_is_not_tried_often() {
-    let sim = Sim::data_center().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("token");
-    std::fs::write(&file, "wrong\n").unwrap();
-    let mut config = config_of(&sim, false);
-    config.http.auth = Auth::Bearer(Reference::File(file.clone()));
-    let mut polled = Polled::new(&sim, config);
-    sim.fault(Fault::Unauthorized);
-    polled.poll();
-    std::fs::remove_file(&file).unwrap();
-    std::fs::create_dir(&file).unwrap(); // as a file that cannot be opened: `stat` works, `read` does not
-    polled.run(60 * MINUTE, Duration::from_secs(5));
-    let asked = sim.request_count();
-    assert!(asked < 10, "{asked} requests in an hour");
-}
-
-#[test]
 fn f39_a_poll_that_failed_is_over() {
     let sim = Sim::data_center().unwrap();
     let mut config = config_of(&sim, false);

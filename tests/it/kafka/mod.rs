@@ -8,7 +8,6 @@ use crate::rig::{Host, LogFile, Writer, append, file_name, judge, skipped};
 use broker::{Broker, Shown};
 use std::collections::HashMap;
 use std::fs;
-use std::process::Command;
 
 const BATCHES: &str = "batch_wait = \"50ms\"\nbatch_events = 100\n";
 
@@ -21,12 +20,9 @@ struct Scene {
 
 impl Scene {
     fn new(port: u16, topic: &str, sink: &str) -> Scene {
-        let mut host = Host::new();
-        host.remote = Some(format!(
+        let (host, writer, file) = Host::with_sink(format!(
             "type = \"kafka\"\nbrokers = [\"127.0.0.1:{port}\"]\ntopic = \"{topic}\"\n{BATCHES}{sink}"
         ));
-        let mut writer = Writer::new(&host.audit(), 1);
-        let file = writer.create(&file_name(5, 0));
         Scene { host, writer, file }
     }
 
@@ -67,16 +63,6 @@ impl Scene {
         assert!(fine, "{judged:?}");
         judged
     }
-
-    fn check(&self) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-            .args(["check", "--config"])
-            .arg(self.host.config())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().filter(|line| line.contains("sink local")).collect()
-    }
 }
 
 #[test]
@@ -92,9 +78,12 @@ fn f50_a_broker_that_is_killed_while_events_are_sent() {
         "timeout = \"15s\"\ncompression = \"zstd\"\n",
     );
     assert!(
-        scene.check().contains("has the topic `audit` with 3 partitions"),
+        scene
+            .host
+            .check_sink()
+            .contains("has the topic `audit` with 3 partitions"),
         "{}",
-        scene.check()
+        scene.host.check_sink()
     );
     let mut agent = scene.host.start();
     for _ in 0..30 {
@@ -117,7 +106,11 @@ fn f50_a_broker_that_is_killed_while_events_are_sent() {
     let used: std::collections::HashSet<u32> = records.iter().map(|record| record.partition).collect();
     assert_eq!(used.len(), 3);
     broker.kill();
-    assert!(scene.check().contains("start the brokers"), "{}", scene.check());
+    assert!(
+        scene.host.check_sink().contains("start the brokers"),
+        "{}",
+        scene.host.check_sink()
+    );
 }
 
 #[test]
@@ -188,7 +181,7 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
     ];
     for (port, topic, sink, why) in refused {
         let scene = Scene::new(port, topic, &sink);
-        let said = scene.check();
+        let said = scene.host.check_sink();
         assert!(said.contains("failure") && said.contains(why), "{why}: {said}");
     }
 

@@ -1,6 +1,7 @@
 //! The real binary, in a directory of its own.
 
 use super::oracle::{self, Event};
+use super::writer::{LogFile, Writer, file_name};
 use super::{SOON, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::cell::Cell;
@@ -50,6 +51,15 @@ impl Host {
         };
         fs::create_dir_all(host.audit()).unwrap();
         host
+    }
+
+    /// One whose only sink has these lines, with a writer of audit files and its first file.
+    pub fn with_sink(lines: String) -> (Host, Writer, LogFile) {
+        let mut host = Host::new();
+        host.remote = Some(lines);
+        let mut writer = Writer::new(&host.audit(), 1);
+        let file = writer.create(&file_name(5, 0));
+        (host, writer, file)
     }
 
     /// Sets a key of `[[source]]`; `value` is TOML.
@@ -191,6 +201,45 @@ impl Host {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// What `check` says with this host's configuration.
+    pub fn check(&self) -> Once {
+        let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+            .args(["check", "--config"])
+            .arg(self.config())
+            .env_remove("CONFLUENCE_HOME")
+            .output()
+            .unwrap();
+        Once {
+            code: output.status.code().expect("ended by itself"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The lines of `check` that tell of the sink.
+    pub fn check_sink(&self) -> String {
+        let said = self.check().stdout;
+        let lines = said.lines().filter(|line| line.contains("sink local"));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The entries in quarantine, oldest first.
+    pub fn quarantined(&self) -> Vec<serde_json::Value> {
+        let Ok(dir) = fs::read_dir(self.state().join("quarantine")) else {
+            return Vec::new();
+        };
+        let mut paths: Vec<_> = dir.map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+        paths.sort();
+        let texts = paths
+            .iter()
+            .map(|path| fs::read_to_string(path).unwrap_or_default());
+        let lines: String = texts.collect();
+        // What does not end is still being written.
+        let whole = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// What has been delivered to the output file, whole lines only.

@@ -40,6 +40,12 @@ pub fn seed(test: &str) -> u64 {
     seed
 }
 
+/// A port of 127.0.0.1 at which nobody listens now.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// Says loudly that a test could not prove anything here.
 pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");

@@ -313,17 +313,7 @@ fn credentials_that_may_only_write_are_enough() {
 #[test]
 fn check_says_what_a_cluster_is() {
     let scene = ELASTICSEARCH.scene();
-    let check = |scene: &Scene| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-            .args(["check", "--config"])
-            .arg(scene.host.config())
-            .env_remove("CONFLUENCE_HOME")
-            .output()
-            .unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let lines = said.lines().filter(|line| line.contains("sink local"));
-        lines.map(|line| format!("{line}\n")).collect::<String>()
-    };
+    let check = |scene: &Scene| scene.host.check_sink();
     let said = check(&scene);
     assert!(said.contains("is Elasticsearch 9.1.0"), "{said}");
     assert!(

@@ -70,17 +70,7 @@ fn a_status_that_was_not_called_success_is_none() {
 #[test]
 fn check_says_whether_a_server_answers() {
     let mut scene = NDJSON.scene();
-    let check = |scene: &Scene| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-            .args(["check", "--config"])
-            .arg(scene.host.config())
-            .env_remove("CONFLUENCE_HOME")
-            .output()
-            .unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let line = said.lines().find(|line| line.contains("sink local")).unwrap();
-        line.to_owned()
-    };
+    let check = |scene: &Scene| scene.host.check_sink();
     assert!(check(&scene).starts_with("ok") && check(&scene).contains("a server answers"));
     assert_eq!(scene.collector.stored_count(), 0);
     scene.collector.demand(Some("Bearer another"));

@@ -188,10 +188,10 @@ fn f48_poison_event() {
         let mut agent = scene.host.start();
         scene.write(100);
         agent.until("all but the refused are there", || poison(&scene) == 10);
-        agent.until("they are in quarantine", || quarantined(&scene.host).len() == 10);
+        agent.until("they are in quarantine", || scene.host.quarantined().len() == 10);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         agent.until_said("are in quarantine");
-        for entry in quarantined(&scene.host) {
+        for entry in scene.host.quarantined() {
             assert!(entry["why"].as_str().unwrap().contains(kind.refusal), "{entry}");
             assert!(
                 entry["event"]
@@ -226,7 +226,7 @@ fn f48_poison_event_stops_the_agent_where_that_is_wanted() {
             "{}",
             run.stderr
         );
-        assert_eq!(quarantined(&scene.host).len(), 0);
+        assert_eq!(scene.host.quarantined().len(), 0);
         // Corrected, it goes on, and nothing is missing.
         scene.collector.refuse(|_| false);
         assert_eq!(scene.host.once().code, 0);
@@ -244,7 +244,7 @@ fn f49_too_large() {
         scene.all_are_there(&mut agent);
         agent.until_said("refused as too large");
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        assert_eq!(quarantined(&scene.host).len(), 0);
+        assert_eq!(scene.host.quarantined().len(), 0);
     }
 }
 
@@ -299,7 +299,7 @@ fn f55_sink_401() {
         scene.write(50);
         agent.until_said("until a person acts");
         assert_eq!(
-            (scene.collector.distinct(), quarantined(&scene.host).len()),
+            (scene.collector.distinct(), scene.host.quarantined().len()),
             (0, 0)
         );
         // Corrected, it is used at once, without a restart.
@@ -367,7 +367,7 @@ fn a_long_event_is_sent_whole_and_alone() {
         let taken = kind.event_bytes_max > 4 << 20;
         let expect = 30 + usize::from(taken);
         until(SOON, "all are stored", || scene.collector.distinct() == expect);
-        assert_eq!(quarantined(&scene.host).len(), usize::from(!taken));
+        assert_eq!(scene.host.quarantined().len(), usize::from(!taken));
         let sizes: Vec<usize> = scene
             .collector
             .stored()
@@ -427,22 +427,4 @@ fn number(sent: &Sent) -> u64 {
     oracle::events(format!("{}\n", sent.text).as_bytes())[0]
         .seq()
         .unwrap()
-}
-
-/// The entries in quarantine, oldest first.
-fn quarantined(host: &Host) -> Vec<serde_json::Value> {
-    let Ok(dir) = fs::read_dir(host.state().join("quarantine")) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<_> = dir.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
-    paths.sort();
-    let texts = paths
-        .iter()
-        .map(|path| fs::read_to_string(path).unwrap_or_default());
-    let lines: String = texts.collect();
-    lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }

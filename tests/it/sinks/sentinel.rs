@@ -4,7 +4,6 @@ use super::*;
 use crate::rig::collector::{Item, Post, Protocol, id_of};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 const RULE: &str = "dcr-0123456789abcdef0123456789abcdef";
@@ -339,7 +338,7 @@ fn a_wrong_stream_is_no_events_fault() {
     let run = scene.host.once();
     assert_eq!(run.code, 75, "{}", run.stderr);
     assert!(run.stderr.contains("correct `stream`"), "{}", run.stderr);
-    assert_eq!(quarantined(&scene.host).len(), 0);
+    assert_eq!(scene.host.quarantined().len(), 0);
 }
 
 #[test]
@@ -349,17 +348,11 @@ fn check_tells_application_rule_stream_and_role_apart() {
     let good = scene.host.remote.clone().unwrap();
     let mut check = |lines: &str, expect: &str| {
         scene.host.remote = Some(lines.into());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
-        let output = command
-            .args(["check", "--config"])
-            .arg(scene.host.config())
-            .output()
-            .unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let about = said.lines().rfind(|line| line.contains("sink local")).unwrap();
-        assert!(about.contains(expect), "{said}");
+        let said = scene.host.check();
+        let about = said.stdout.lines().rfind(|line| line.contains("sink local"));
+        assert!(about.unwrap().contains(expect), "{}", said.stdout);
         assert_eq!(scene.collector.stored_count(), 0);
-        output.status.code().unwrap()
+        said.code
     };
     assert_eq!(check(&good, "the application may write to it"), 0);
     assert_eq!(check(&good.replace(CLIENT, TENANT), "correct `client_id`"), 75);

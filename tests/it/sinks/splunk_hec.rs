@@ -4,7 +4,6 @@ use super::*;
 use crate::rig::collector::{Item, Post, Protocol, id_of};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 pub const HEC: Kind = Kind {
@@ -241,7 +240,7 @@ fn a_wrong_index_is_no_events_fault() {
     let run = scene.host.once();
     assert_eq!(run.code, 75, "{}", run.stderr);
     assert!(run.stderr.contains("correct `index`"), "{}", run.stderr);
-    assert_eq!(quarantined(&scene.host).len(), 0);
+    assert_eq!(scene.host.quarantined().len(), 0);
 }
 
 /// Splunk has the events before a refused one: they come twice, and each of them no more often.
@@ -255,7 +254,7 @@ fn a_refused_event_repeats_those_before_it_once_at_most() {
     let run = scene.host.once();
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(
-        (quarantined(&scene.host).len(), scene.collector.distinct()),
+        (scene.host.quarantined().len(), scene.collector.distinct()),
         (10, 90)
     );
     let mut times = HashMap::new();
@@ -311,17 +310,9 @@ fn raw_records_can_be_sent() {
 #[test]
 fn check_tells_token_and_acknowledgement_apart() {
     let check = |scene: &Scene| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
-        let output = command
-            .args(["check", "--config"])
-            .arg(scene.host.config())
-            .output()
-            .unwrap();
+        let said = scene.host.check();
         assert_eq!(scene.collector.stored_count(), 0);
-        (
-            output.status.code().unwrap(),
-            String::from_utf8(output.stdout).unwrap(),
-        )
+        (said.code, said.stdout)
     };
     let scene = HEC.scene();
     let (code, said) = check(&scene);

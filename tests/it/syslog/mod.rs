@@ -9,7 +9,6 @@ use crate::rig::{Agent, Event, Host, LogFile, Random, Writer, append, file_name,
 use receiver::{Datagrams, Receiver, event};
 use std::collections::HashSet;
 use std::fs;
-use std::process::Command;
 
 /// Small requests, tried again soon.
 const BATCHES: &str = "batch_wait = \"50ms\"\nbatch_events = 200\n";
@@ -22,12 +21,9 @@ struct Scene {
 
 impl Scene {
     fn new(address: impl std::fmt::Display, sink: &str) -> Scene {
-        let mut host = Host::new();
-        host.remote = Some(format!(
+        let (host, writer, file) = Host::with_sink(format!(
             "type = \"syslog\"\naddress = \"{address}\"\n{BATCHES}{sink}"
         ));
-        let mut writer = Writer::new(&host.audit(), 1);
-        let file = writer.create(&file_name(5, 0));
         Scene { host, writer, file }
     }
 
@@ -47,29 +43,6 @@ impl Scene {
         let count = self.writer.count();
         agent.until("all events are there", || distinct(&messages()) == count);
         self.judge(&messages());
-    }
-
-    /// The lines of `check` that tell of the sink.
-    fn check(&self) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-            .args(["check", "--config"])
-            .arg(self.host.config())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines()
-            .filter(|line| line.contains("sink local"))
-            .map(|line| format!("{line}\n"))
-            .collect()
-    }
-
-    fn quarantined(&self) -> Vec<String> {
-        let Ok(dir) = fs::read_dir(self.host.state().join("quarantine")) else {
-            return Vec::new();
-        };
-        let texts = dir.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default());
-        let texts: String = texts.collect();
-        texts.lines().map(str::to_owned).collect()
     }
 }
 
@@ -107,7 +80,11 @@ fn messages_arrive_once_and_in_order_in_both_framings() {
             "{}",
             again.stderr
         );
-        assert!(scene.check().contains("accepts connections"), "{}", scene.check());
+        assert!(
+            scene.host.check_sink().contains("accepts connections"),
+            "{}",
+            scene.host.check_sink()
+        );
     }
 }
 
@@ -169,12 +146,16 @@ fn f51_a_receiver_that_is_away() {
     receiver.stop();
     scene.write(3000);
     agent.until_said("nothing listens at that port");
-    assert!(scene.check().contains("failure"), "{}", scene.check());
+    assert!(
+        scene.host.check_sink().contains("failure"),
+        "{}",
+        scene.host.check_sink()
+    );
     receiver.start();
     scene.all_are_there(&mut agent, || receiver.messages());
     agent.until_said("events get through again");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    assert_eq!(scene.quarantined(), [""; 0]);
+    assert_eq!(scene.host.quarantined().len(), 0);
 }
 
 #[test]
@@ -212,11 +193,14 @@ fn f55_a_client_certificate_that_is_not_accepted() {
     agent.until_said("until a person acts");
     assert!(agent.said("`client_certificate`") > 0, "{}", agent.stderr());
     assert!(
-        scene.check().contains("`client_certificate`"),
+        scene.host.check_sink().contains("`client_certificate`"),
         "{}",
-        scene.check()
+        scene.host.check_sink()
     );
-    assert_eq!((receiver.messages().len(), scene.quarantined().len()), (0, 0));
+    assert_eq!(
+        (receiver.messages().len(), scene.host.quarantined().len()),
+        (0, 0)
+    );
     assert!(receiver.refused() > 0);
     clients.write_pair(&dir, "client");
     scene.all_are_there(&mut agent, || receiver.messages());
@@ -250,9 +234,9 @@ fn f56_rotate_ca() {
     replace(&ca, &second.pem());
     scene.all_are_there(&mut agent, || receiver.messages());
     assert!(
-        scene.check().contains("its TLS certificate is trusted"),
+        scene.host.check_sink().contains("its TLS certificate is trusted"),
         "{}",
-        scene.check()
+        scene.host.check_sink()
     );
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 }
@@ -283,17 +267,24 @@ fn datagrams_and_an_event_that_fits_into_none() {
     let datagrams = Datagrams::start();
     let mut scene = Scene::new(datagrams.address, "transport = \"udp\"\n");
     assert!(
-        scene.check().contains("loses events without anyone knowing"),
+        scene
+            .host
+            .check_sink()
+            .contains("loses events without anyone knowing"),
         "{}",
-        scene.check()
+        scene.host.check_sink()
     );
     let mut agent = scene.host.start();
     scene.write(20);
     scene.all_are_there(&mut agent, || datagrams.received());
     let long = format!("{{\"auditType\":\"{}\"}}\n", "x".repeat(70_000));
     append(&scene.host.audit().join(file_name(5, 0)), long.as_bytes());
-    agent.until("it is in quarantine", || scene.quarantined().len() == 1);
-    assert!(scene.quarantined()[0].contains("do not fit into a datagram"));
+    agent.until("it is in quarantine", || scene.host.quarantined().len() == 1);
+    assert!(
+        scene.host.quarantined()[0]
+            .to_string()
+            .contains("do not fit into a datagram")
+    );
     scene.write(20);
     scene.all_are_there(&mut agent, || datagrams.received());
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());

@@ -2,9 +2,10 @@
 
 use super::{BATCHES, Scene};
 use crate::rig::certificates::{Ca, replace};
+use crate::rig::free_port;
 use crate::rig::{SOON, judge, skipped, until};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -94,14 +95,6 @@ fn spawn(program: &Path, root: &Path, arguments: &[String]) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// Delivers, restarts the receiver between two requests, delivers more, and judges what it has written.
