@@ -269,7 +269,12 @@ fn table_of(key: &str) -> Option<&'static str> {
         | "entries_vanished_max"
         | "notify"
         | "read_bytes" => Some("[[source]]"),
-        key if api::KEYS.contains(&key) || source::FALLBACK_KEYS.contains(&key) => Some("[[source]]"),
+        key if api::KEYS.contains(&key)
+            || http::KEYS.contains(&key)
+            || source::FALLBACK_KEYS.contains(&key) =>
+        {
+            Some("[[source]]")
+        }
         "level" => Some("[log]"),
         "tags" | "namespace" | "preserve_original" => Some("[event]"),
         key if enrich::KEYS.contains(&key) => Some("[enrich]"),

@@ -10,8 +10,9 @@ use crate::config::remote::*;
 
 const GATEWAY: &str = "https://api.atlassian.com";
 
-/// The keys that only an API has. `url` stands first: where it is, an API is wanted.
-pub const KEYS: [&str; 28] = [
+/// The keys that only an API has beside those of [how a server is spoken to](super::http::KEYS). `url` stands first: where it
+/// is, an API is wanted.
+pub const KEYS: [&str; 16] = [
     "url",
     "site",
     "personal_access_token",
@@ -27,18 +28,6 @@ pub const KEYS: [&str; 28] = [
     "page_size",
     "overlap",
     "reconcile",
-    "timeout",
-    "connect_timeout",
-    "first_byte_timeout",
-    "idle_timeout",
-    "proxy",
-    "ca_file",
-    "client_certificate",
-    "client_key",
-    "tls_version_min",
-    "headers",
-    "user_agent",
-    "body_bytes_max",
     "drop_self_polls",
 ];
 

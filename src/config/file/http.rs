@@ -12,6 +12,21 @@ use crate::config::remote::*;
 
 const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
 
+pub const KEYS: [&str; 12] = [
+    "timeout",
+    "connect_timeout",
+    "first_byte_timeout",
+    "idle_timeout",
+    "proxy",
+    "ca_file",
+    "client_certificate",
+    "client_key",
+    "tls_version_min",
+    "headers",
+    "user_agent",
+    "body_bytes_max",
+];
+
 /// Headers that the agent writes itself, and where what is wanted by writing them is set.
 const OWN_HEADERS: [(&str, &str); 10] = [
     ("authorization", "write the keys for credentials of this table"),

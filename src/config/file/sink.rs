@@ -11,6 +11,7 @@ mod syslog;
 
 use std::path::PathBuf;
 
+use super::http::KEYS as KEYS_OF_HTTP;
 use super::{FORMATS, GIB, KIB, Seen, absolute, belongs_to, name, set};
 use crate::config::checked::*;
 use crate::config::raw::{Problems, Span, Table};
@@ -44,15 +45,16 @@ const TYPES: [(&str, Type); 8] = [
 
 /// The keys that a type has beside those of all.
 fn keys_of(kind: Type) -> Vec<&'static str> {
+    let by_http = [&KEYS_OF_HTTP[..], &["compression"]].concat();
     match kind {
         Type::Stdout => Vec::new(),
         Type::File => file::KEYS.to_vec(),
-        Type::Http => [&remote::KEYS[..], &remote::HTTP_KEYS, &http::KEYS].concat(),
-        Type::Elasticsearch => [&remote::KEYS[..], &remote::HTTP_KEYS, &elasticsearch::KEYS].concat(),
+        Type::Http => [&remote::KEYS[..], &by_http, &http::KEYS].concat(),
+        Type::Elasticsearch => [&remote::KEYS[..], &by_http, &elasticsearch::KEYS].concat(),
         Type::Kafka => [&remote::KEYS[..], &kafka::KEYS].concat(),
         Type::Syslog => [&remote::KEYS[..], &syslog::KEYS].concat(),
-        Type::Sentinel => [&remote::KEYS[..], &remote::HTTP_KEYS, &sentinel::KEYS].concat(),
-        Type::SplunkHec => [&remote::KEYS[..], &remote::HTTP_KEYS, &splunk_hec::KEYS].concat(),
+        Type::Sentinel => [&remote::KEYS[..], &by_http, &sentinel::KEYS].concat(),
+        Type::SplunkHec => [&remote::KEYS[..], &by_http, &splunk_hec::KEYS].concat(),
     }
 }
 

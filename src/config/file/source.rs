@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DAY, GIB, HOUR, KIB, SEC, Seen, absolute, api, belongs_to, name, set};
+use super::{DAY, GIB, HOUR, KIB, SEC, Seen, absolute, api, belongs_to, http, name, set};
 use crate::config::checked::*;
 use crate::config::home::{self, HomeFound};
 use crate::config::raw::{Problems, Span, Table};
@@ -157,7 +157,9 @@ fn misplaced(table: &Table, cloud: bool, mode: Mode, problems: &mut Problems) {
     if mode == Mode::Files {
         // One message will do where `url` alone is missing.
         let typed = table.had("mode");
-        let keys = present(&api::KEYS).take(if typed { usize::MAX } else { 1 });
+        let keys = present(&api::KEYS)
+            .chain(present(&http::KEYS))
+            .take(if typed { usize::MAX } else { 1 });
         for (key, span) in keys {
             let message = if typed {
                 "is for the audit API, which `mode = \"files\"` does not use; remove it, or write `mode = \"auto\"`"

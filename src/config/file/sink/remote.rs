@@ -17,23 +17,6 @@ pub const KEYS: [&str; 5] = [
     "on_poison",
 ];
 
-/// Of those by HTTP.
-pub const HTTP_KEYS: [&str; 13] = [
-    "timeout",
-    "connect_timeout",
-    "first_byte_timeout",
-    "idle_timeout",
-    "proxy",
-    "ca_file",
-    "client_certificate",
-    "client_key",
-    "tls_version_min",
-    "headers",
-    "user_agent",
-    "body_bytes_max",
-    "compression",
-];
-
 const ON_POISON: [(&str, OnPoison); 2] = [("quarantine", OnPoison::Quarantine), ("stop", OnPoison::Stop)];
 const COMPRESSIONS: [(&str, Compression); 3] = [
     ("none", Compression::None),
