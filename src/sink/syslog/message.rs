@@ -3,7 +3,7 @@
 use crate::config::{Framing, SyslogConfig};
 use crate::record::EventId;
 use crate::record::time::iso;
-use serde::Deserialize;
+use memchr::memmem;
 use std::borrow::Cow;
 
 /// `name@number` is an SD-ID of one's own, and the number that of an enterprise. 32473 is the one that RFC 5612 keeps for
@@ -25,23 +25,6 @@ pub struct Writer {
     source: String,
 }
 
-/// Of an event in ECS; of one in another format nothing is found.
-#[derive(Default, Deserialize)]
-struct Head<'a> {
-    #[serde(borrow)]
-    event: Option<HeadEvent<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-struct HeadEvent<'a> {
-    #[serde(borrow)]
-    action: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    outcome: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    kind: Option<Cow<'a, str>>,
-}
-
 impl Writer {
     /// `host` is this host's name, `process` the agent's process id.
     pub fn new(config: &SyslogConfig, host: &str, process: u32, source: &str) -> Writer {
@@ -53,45 +36,83 @@ impl Writer {
         }
     }
 
-    /// Appends one message. There is no BOM before the event: the RFC asks for one where a text is known to be UTF-8, and JSON
+    /// What stands before the event in a message. There is no BOM: the RFC asks for one where a text is known to be UTF-8, and JSON
     /// must not begin with it.
-    pub fn write(&self, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
-        let head = serde_json::from_slice::<Head>(event)
-            .unwrap_or_default()
-            .event
-            .unwrap_or_default();
-        let severity = match (head.kind.as_deref(), head.outcome.as_deref()) {
-            (Some("pipeline_error"), _) => WARNING,
-            (_, Some("failure")) => NOTICE,
+    fn head(&self, id: EventId, time_ms: i64, event: &[u8]) -> Vec<u8> {
+        let of = members(event);
+        let severity = match (value(of, b"\"kind\":\""), value(of, b"\"outcome\":\"")) {
+            (b"pipeline_error", _) => WARNING,
+            (_, b"failure") => NOTICE,
             _ => INFO,
         };
-        let message_id = word(head.action.as_deref().unwrap_or_default(), MSGID_BYTES_MAX);
+        let action = value(of, b"\"action\":\"");
+        let message_id = word(&unescaped(action), MSGID_BYTES_MAX);
         let priority = u32::from(self.facility) * 8 + u32::from(severity);
-        out.extend_from_slice(format!("<{priority}>1 ").as_bytes());
+        let mut out = format!("<{priority}>1 ").into_bytes();
         out.extend_from_slice(&iso(time_ms));
         out.extend_from_slice(self.sender.as_bytes());
         let id = id.hex();
         let id = String::from_utf8_lossy(&id);
         let data = format!(" {message_id} [{SD_ID} id=\"{id}\" source=\"{}\"] ", self.source);
         out.extend_from_slice(data.as_bytes());
+        out
+    }
+
+    /// Appends one message.
+    pub fn write(&self, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head(id, time_ms, event));
         out.extend_from_slice(event);
     }
 
     /// Appends one message with what tells it from the next.
     pub fn frame(&self, framing: Framing, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
-        match framing {
-            // An event is one line, so there is no LF in it.
-            Framing::Newline => {
-                self.write(id, time_ms, event, out);
-                out.push(b'\n');
-            }
-            Framing::OctetCounting => {
-                let mut message = Vec::with_capacity(event.len() + 256);
-                self.write(id, time_ms, event, &mut message);
-                out.extend_from_slice(format!("{} ", message.len()).as_bytes());
-                out.extend_from_slice(&message);
-            }
+        let head = self.head(id, time_ms, event);
+        if framing == Framing::OctetCounting {
+            out.extend_from_slice(format!("{} ", head.len() + event.len()).as_bytes());
         }
+        out.extend_from_slice(&head);
+        out.extend_from_slice(event);
+        // An event is one line, so there is no LF in it.
+        if framing == Framing::Newline {
+            out.push(b'\n');
+        }
+    }
+}
+
+/// The short members of `event` in an event in ECS, which end where the record as it came begins; of one in another format
+/// nothing. To parse the whole event for them would cost more than all else that is done to send it.
+fn members<'e>(event: &'e [u8]) -> &'e [u8] {
+    const BEGINNING: &[u8] = b",\"event\":{\"dataset\":\"atlassian_confluence.audit\"";
+    let Some(at) = memmem::find(event, BEGINNING) else {
+        return b"";
+    };
+    let members = &event[at + BEGINNING.len()..];
+    let before = |members: &'e [u8], end: &[u8]| match memmem::find(members, end) {
+        Some(at) => &members[..at],
+        None => members,
+    };
+    before(before(members, b",\"original\":\""), b"},\"")
+}
+
+/// The text that begins after `key`, escaped as it stands there.
+fn value<'e>(members: &'e [u8], key: &[u8]) -> &'e [u8] {
+    let Some(at) = memmem::find(members, key) else {
+        return b"";
+    };
+    let text = &members[at + key.len()..];
+    let mut end = 0;
+    while let Some(&byte) = text.get(end).filter(|byte| **byte != b'"') {
+        end += if byte == b'\\' { 2 } else { 1 };
+    }
+    &text[..end.min(text.len())]
+}
+
+fn unescaped(text: &[u8]) -> Cow<'_, str> {
+    match text.contains(&b'\\') {
+        false => String::from_utf8_lossy(text),
+        true => serde_json::from_slice(&[b"\"", text, b"\""].concat())
+            .map(Cow::Owned)
+            .unwrap_or_default(),
     }
 }
 
@@ -132,9 +153,16 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    /// The beginning of an event as the ECS format writes it.
+    fn ecs(members: &str) -> String {
+        format!(
+            r#"{{"@timestamp":"2023-11-14T22:13:20.123Z","event":{{"dataset":"atlassian_confluence.audit"{members}}}}}"#
+        )
+    }
+
     #[test]
     fn a_message_to_the_byte() {
-        let event = r#"{"event":{"action":"user-login","outcome":"success"}}"#;
+        let event = &ecs(r#","outcome":"success","action":"user-login""#);
         assert_eq!(
             message(event),
             format!(
@@ -146,17 +174,24 @@ mod tests {
 
     #[test]
     fn severity_and_msgid_come_from_the_event_where_it_says_them() {
-        let long = format!(r#"{{"event":{{"action":"{}"}}}}"#, "a b".repeat(30));
+        let long = format!(r#","action":"{}""#, "a b".repeat(30));
         for (event, priority, id) in [
-            (r#"{"event":{"action":"x","outcome":"failure"}}"#, 109, "x"),
-            (r#"{"event":{"kind":"pipeline_error"}}"#, 108, "-"),
-            (r#"{"event":{"action":"Straße\n"}}"#, 110, "Stra_e_"),
-            (&long, 110, "a_ba_ba_ba_ba_ba_ba_ba_ba_ba_ba_"),
-            (r#"{"event":7}"#, 110, "-"),
-            (r#"{"auditType":{"action":"x"}}"#, 110, "-"),
-            ("CEF:0|Atlassian|Confluence|", 110, "-"),
+            (ecs(r#","outcome":"failure","action":"x""#), 109, "x"),
+            (ecs(r#","kind":"pipeline_error""#), 108, "-"),
+            (ecs(r#","action":"Straße\n\"""#), 110, "Stra_e_\""),
+            (ecs(&long), 110, "a_ba_ba_ba_ba_ba_ba_ba_ba_ba_ba_"),
+            (ecs(r#","original":"{\"action\":\"x\"}","action":"y""#), 110, "-"),
+            (ecs(""), 110, "-"),
+            (
+                ecs(r#"},"confluence":{"audit":{"changed_values":[{"action":"x","outcome":"failure"}]}"#),
+                110,
+                "-",
+            ),
+            (r#"{"event":7}"#.into(), 110, "-"),
+            (r#"{"auditType":{"action":"x"}}"#.into(), 110, "-"),
+            ("CEF:0|Atlassian|Confluence|".into(), 110, "-"),
         ] {
-            let text = message(event);
+            let text = message(&event);
             let words: Vec<&str> = text.split(' ').collect();
             assert_eq!(words[0], format!("<{priority}>1"), "{event}");
             assert_eq!(words[5], id, "{event}");
