@@ -4,7 +4,7 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=packaging/version.rs");
     println!("cargo::rerun-if-env-changed=CONFLUENCE_AUDIT_AGENT_COMMIT");
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
     // A debug build would have to be made anew after each commit.
