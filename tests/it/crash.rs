@@ -493,11 +493,8 @@ fn f21_random_kills_while_live() {
         }
         agent.kill();
     }
-    let mut agent = host.start();
-    agent.until("all of it is delivered", || {
-        events(&outputs(&host).concat()).len() >= writer.count()
-    });
-    assert_eq!(agent.stop(), 0);
+    // What the killed ones delivered and did not checkpoint is read again.
+    assert_eq!(host.once().code, 0);
     judge(&writer, &events(&outputs(&host).concat())).is_exact();
     let again = host.once();
     assert!(again.stderr.contains("nothing is new"), "{}", again.stderr);
