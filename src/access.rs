@@ -201,7 +201,7 @@ pub fn user_exists(name: &str) -> bool {
         .any(|line| line.split(':').next() == Some(name))
 }
 
-fn group_name(gid: u32) -> String {
+pub fn group_name(gid: u32) -> String {
     name_of("/etc/group", gid)
 }
 

@@ -251,7 +251,9 @@ pub fn readable_by_others(path: &Path) -> Option<String> {
 
 fn readers(path: &Path, metadata: &Metadata) -> Option<String> {
     let mode = metadata.mode();
-    let own_group = metadata.gid() == rustix::process::getegid().as_raw();
+    // To root, who runs `check`, the agent's group is another.
+    let own_group = metadata.gid() == rustix::process::getegid().as_raw()
+        || access::group_name(metadata.gid()) == crate::NAME;
     let who = match (mode & 0o004 != 0, mode & 0o040 != 0 && !own_group) {
         (true, _) => "everybody on this host",
         (false, true) => "its group",

@@ -18,11 +18,12 @@ use std::path::Path;
 use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
 use crate::config::{self, Config, FormatKind, Place, Product, SinkKind, SourceConfig};
+use crate::credential::readable_by_others;
 use crate::exit;
 use crate::telemetry::escape::escape;
 
 /// Writes one line for each thing looked at. `Ok` is the exit code: 0 without a failure, 78 when the
-/// configuration is wrong, 75 when something on the host is not ready. `fast` looks at the configuration alone.
+/// configuration is wrong, 75 when something on the host is not ready. `fast` tells what the configuration means and looks at nothing.
 pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
     let mut report = Report {
         out,
@@ -40,7 +41,17 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
     };
     configuration(options, &config, &mut report)?;
     user(&mut report)?;
+    for file in &config.secret_files {
+        if let Some(message) = readable_by_others(file) {
+            report.warning("secret", message)?;
+        }
+    }
     if fast {
+        for source in &config.sources {
+            if let Some(place) = source.files.as_ref().map(|files| &files.place) {
+                report.ok(&format!("source {}", source.name), place_text(place))?;
+            }
+        }
         return Ok(exit::OK);
     }
     for source in &config.sources {
@@ -144,9 +155,9 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
     let Some(files) = &source.files else {
         return Ok(());
     };
+    let text = place_text(&files.place);
     match &files.place {
-        Place::Home { dir, found } => {
-            let text = format!("home `{}`, {found}", dir.display());
+        Place::Home { dir, .. } => {
             if let Err(problem) = access::reach(dir) {
                 let way_out = "name the right one with `home` or `--home`; the agent waits for it meanwhile";
                 return match problem {
@@ -161,9 +172,16 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
             audit_dir(&subject, &config::audit_dir(dir), report)
         }
         Place::Files(patterns) => {
-            report.ok(&subject, format_args!("files {}", patterns.join(", ")))?;
+            report.ok(&subject, text)?;
             files::matching(&subject, patterns, report)
         }
+    }
+}
+
+fn place_text(place: &Place) -> String {
+    match place {
+        Place::Home { dir, found } => format!("home `{}`, {found}", dir.display()),
+        Place::Files(patterns) => format!("files {}", patterns.join(", ")),
     }
 }
 

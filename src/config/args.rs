@@ -105,6 +105,11 @@ fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
     let mut warnings = Vec::new();
     let api = keep(api(options, &mut warnings), errors);
     let files = options.url.is_none();
+    let auth = api.as_ref().map(|api| &api.http.auth);
+    let secret_files = match auth {
+        Some(Auth::Bearer(Reference::File(path))) => vec![path.clone()],
+        _ => Vec::new(),
+    };
     Config {
         sources: vec![SourceConfig {
             name: SOURCE_NAME.into(),
@@ -119,6 +124,7 @@ fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
             kind: SinkKind::Stdout,
         }],
         warnings,
+        secret_files,
         ..Config::default()
     }
 }

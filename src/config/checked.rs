@@ -33,6 +33,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// What works and is not as it should be. `check` shows it, `run` logs it once.
     pub warnings: Vec<ConfigError>,
+    /// Files that hold secrets; `check` looks whether others may read them.
+    pub secret_files: Vec<PathBuf>,
 }
 
 impl Default for Config {
@@ -53,6 +55,7 @@ impl Default for Config {
             sources: Vec::new(),
             sinks: Vec::new(),
             warnings: Vec::new(),
+            secret_files: Vec::new(),
         }
     }
 }

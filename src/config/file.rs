@@ -74,9 +74,14 @@ impl<P> Default for Seen<P> {
 pub fn read(file: &Path, text: &str, sinks_follow: bool) -> Result<Config, ConfigErrors> {
     let mut problems = Problems::new(file, text);
     let config = Table::parse(&mut problems).map(|root| root_table(root, sinks_follow, &mut problems).0);
+    let secret_files = std::mem::take(&mut problems.secret_files);
     let (errors, warnings) = problems.into_parts();
     match config {
-        Some(config) if errors.is_empty() => Ok(Config { warnings, ..config }),
+        Some(config) if errors.is_empty() => Ok(Config {
+            warnings,
+            secret_files,
+            ..config
+        }),
         _ => Err(ConfigErrors(errors)),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -21,6 +21,8 @@ pub struct Problems<'t> {
     text: &'t str,
     found: Vec<(usize, ConfigError)>,
     warnings: Vec<(usize, ConfigError)>,
+    /// Files that are named as holding a secret.
+    pub secret_files: Vec<PathBuf>,
 }
 
 impl<'t> Problems<'t> {
@@ -30,6 +32,7 @@ impl<'t> Problems<'t> {
             text,
             found: Vec::new(),
             warnings: Vec::new(),
+            secret_files: Vec::new(),
         }
     }
 

@@ -95,6 +95,9 @@ fn table(mut table: Table, key: &str, problems: &mut Problems) -> Option<Referen
         problems.add(&found.span, found.key, wrong);
         return None;
     }
+    if let Reference::File(path) = &reference {
+        problems.secret_files.push(path.clone());
+    }
     Some(reference)
 }
 

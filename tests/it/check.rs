@@ -144,12 +144,38 @@ fn fast_looks_at_the_configuration_alone() {
     let (code, said) = host.check(&["--fast"]);
     assert_eq!(code, 0, "{said}");
     has(&said, "ok", "configuration");
-    assert!(!said.contains("source confluence:"), "{said}");
+    // Where it would read, without a look whether anything is there: the packages ask for it.
+    has(&said, "ok", "source confluence: home `");
     let (code, said) = host.check(&["--fast", "--sink", "fil:x"]);
     assert_eq!(code, 78, "{said}");
     has(&said, "failure", "--sink");
     let (code, said) = host.check(&[]);
     assert_eq!(code, 75, "{said}");
+}
+
+#[test]
+fn f59_secrets_that_others_may_read_are_warned_of() {
+    let host = Host::new();
+    let (token, key) = (host.path("token"), host.path("key.pem"));
+    for file in [&token, &key] {
+        fs::write(file, "canary").unwrap();
+    }
+    let config = format!(
+        "[[source]]\nname = \"wiki\"\ntype = \"data_center\"\nurl = \"https://wiki.example.com\"\npersonal_access_token = {{ file = {token:?} }}\n\
+         client_certificate = \"/c.pem\"\nclient_key = {key:?}\n\n[[sink]]\nname = \"out\"\ntype = \"stdout\"\n"
+    );
+    fs::write(host.path("agent.toml"), config).unwrap();
+    for (bits, warned) in [(0o600, false), (0o644, true)] {
+        mode(&token, bits);
+        mode(&key, bits);
+        let (code, said) = host.check(&["--fast", "--config", "agent.toml"]);
+        assert_eq!(code, 0, "{said}");
+        for file in [&token, &key] {
+            let warning = format!("chmod o-rwx {}", file.display());
+            assert_eq!(said.contains(&warning), warned, "{said}");
+        }
+        assert!(!said.contains("canary"));
+    }
 }
 
 #[test]

@@ -4,17 +4,11 @@
 use std::io;
 
 use super::Report;
-use crate::config::{AzureIdentity, SentinelConfig};
-use crate::credential::readable_by_others;
+use crate::config::SentinelConfig;
 use crate::sink::answer::{Answer, Outcome};
 use crate::sink::sentinel::Sentinel;
 
 pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'_>) -> io::Result<()> {
-    if let AzureIdentity::Certificate { key, .. } = &config.identity
-        && let Some(message) = readable_by_others(key)
-    {
-        report.warning(subject, message)?;
-    }
     let peer = Sentinel::new(config.clone());
     match peer.authenticate().await {
         Ok(()) => report.ok(subject, "Entra ID gives a token")?,

@@ -182,6 +182,7 @@ pub fn tls(table: &mut Table, problems: &mut Problems) -> TlsConfig {
         "/etc/confluence-audit-agent/client.pem",
     );
     let key = path(table, "client_key", "/etc/confluence-audit-agent/client.key");
+    problems.secret_files.extend(key.clone());
     for (there, lacking) in [
         ("client_certificate", "client_key"),
         ("client_key", "client_certificate"),

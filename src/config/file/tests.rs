@@ -254,6 +254,7 @@ compression = "zstd"
             },
         ],
         warnings: Vec::new(),
+        secret_files: Vec::new(),
     };
     assert_eq!(config, expected);
 }
