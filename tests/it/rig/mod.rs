@@ -6,11 +6,13 @@ pub mod collector;
 pub mod mmdb;
 pub mod oracle;
 pub mod outputs;
+pub mod port;
 pub mod writer;
 
 pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
 pub use oracle::{Event, judge};
 pub use outputs::{generation, output_paths, outputs};
+pub use port::{Port, free_port};
 pub use writer::{LogFile, Random, Writer, check, file_name};
 
 use confluence_audit_agent::clock;
@@ -53,12 +55,6 @@ pub fn seed(test: &str) -> u64 {
         .unwrap_or_else(|| clock::now_ms() as u64);
     eprintln!("{test}: SEED={seed}");
     seed
-}
-
-/// A port of 127.0.0.1 at which nobody listens now.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Says loudly that a test could not prove anything here.
