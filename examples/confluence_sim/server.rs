@@ -127,7 +127,6 @@ impl Stop {
 }
 
 impl Server {
-    /// `port` 0 takes any free one.
     pub fn start<F>(port: u16, answer: F) -> io::Result<Server>
     where
         F: Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -164,10 +163,6 @@ impl Server {
             stop,
             accept: Some(accept),
         })
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 }
 

@@ -19,7 +19,9 @@ mod state;
 pub mod time;
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeBounds;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,19 +45,21 @@ pub struct Sim {
     /// `None` while it is disconnected.
     server: Mutex<Option<Server>>,
     port: u16,
+    /// Bound to the port and never listening: while the server is disconnected nobody else gets it.
+    _bound: OwnedFd,
 }
 
 impl Sim {
     pub fn start(options: Options) -> io::Result<Sim> {
-        let port = options.port;
+        let (port, bound) = bind(options.port)?;
         let state = Arc::new(Mutex::new(State::new(options)));
         let server = serve(&state, port)?;
-        let port = server.address().port();
         lock(&state).set_port(port);
         Ok(Sim {
             state,
             server: Mutex::new(Some(server)),
             port,
+            _bound: bound,
         })
     }
 
@@ -237,6 +241,21 @@ impl Sim {
         let now_ms = state.clock.now_ms();
         state.files.get_mut(node).map(|files| act(files, now_ms))
     }
+}
+
+/// Takes a port of 127.0.0.1, any free one for 0. A server listens at it all the same, as often as it likes.
+fn bind(port: u16) -> io::Result<(u16, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with, sockopt};
+    let bound = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    sockopt::set_socket_reuseaddr(&bound, true)?;
+    rustix::net::bind(&bound, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    let address = SocketAddrV4::try_from(getsockname(&bound)?)?;
+    Ok((address.port(), bound))
 }
 
 fn serve(state: &Arc<Mutex<State>>, port: u16) -> io::Result<Server> {

@@ -43,8 +43,7 @@ impl Service {
         }
         let troubles = self.look(running);
         if !self.ready && (troubles.is_empty() || self.begun.elapsed() >= READY_WAIT_MAX) {
-            self.ready = true;
-            self.notify.ready();
+            self.ready = self.notify.ready();
         }
         self.watch();
         self.tell(running, &troubles);
@@ -106,8 +105,7 @@ impl Service {
             Ok(events) => status.push_str(&format!("; {events} events are in quarantine")),
             Err(error) => status.push_str(&format!("; the quarantine cannot be looked into: {error}")),
         }
-        if status != self.status {
-            self.notify.status(&status);
+        if status != self.status && self.notify.status(&status) {
             self.status = status;
         }
     }

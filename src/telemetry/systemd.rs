@@ -15,8 +15,7 @@ impl Notify {
     /// Says nothing where nobody asked to be told.
     pub fn from_env() -> Notify {
         let variable = |name| std::env::var(name).ok();
-        let address = variable("NOTIFY_SOCKET").and_then(|name| address(&name));
-        let socket = address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
+        let socket = variable("NOTIFY_SOCKET").and_then(|name| socket_to(&name));
         Notify {
             watchdog: watchdog(
                 socket.is_some(),
@@ -31,8 +30,9 @@ impl Notify {
         self.socket.is_some()
     }
 
-    pub fn ready(&self) {
-        self.send("READY=1");
+    /// Whether it was taken; otherwise it is to be told again.
+    pub fn ready(&self) -> bool {
+        self.send("READY=1")
     }
 
     pub fn alive(&self) {
@@ -43,17 +43,24 @@ impl Notify {
         self.send("STOPPING=1");
     }
 
-    /// One line for `systemctl status`.
-    pub fn status(&self, text: &str) {
-        self.send(&format!("STATUS={}", super::escape::escape(text)));
+    /// One line for `systemctl status`. Whether it was taken; otherwise it is to be told again.
+    pub fn status(&self, text: &str) -> bool {
+        self.send(&format!("STATUS={}", super::escape::escape(text)))
     }
 
-    fn send(&self, what: &str) {
-        if let Some((socket, address)) = &self.socket {
-            // Whoever does not listen any more needs no news.
-            let _ = socket.send_to_addr(what.as_bytes(), address);
-        }
+    fn send(&self, what: &str) -> bool {
+        let sent =
+            |(socket, address): &(UnixDatagram, SocketAddr)| socket.send_to_addr(what.as_bytes(), address);
+        self.socket.as_ref().is_some_and(|socket| sent(socket).is_ok())
     }
+}
+
+/// One that does not wait: whoever is told may be busy, and a few unread messages fill its queue.
+fn socket_to(name: &str) -> Option<(UnixDatagram, SocketAddr)> {
+    let address = address(name)?;
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some((socket, address))
 }
 
 /// A path, or with a leading `@` an abstract name.
@@ -104,15 +111,36 @@ mod tests {
             ),
         ] {
             let notify = Notify {
-                socket: Some((UnixDatagram::unbound().unwrap(), address(&name).unwrap())),
+                socket: Some(socket_to(&name).unwrap()),
                 watchdog: None,
             };
-            notify.status("two\nlines");
+            assert!(notify.status("two\nlines"));
             let mut buffer = [0; 64];
             let length = receiver.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"STATUS=two\\nlines");
         }
-        assert!(address("relative").is_none());
-        assert!(address("").is_none());
+        assert!(socket_to("relative").is_none());
+        assert!(socket_to("").is_none());
+    }
+
+    /// Whoever is told does not read: nothing waits for it, and what it did not take is known.
+    #[test]
+    fn a_full_queue_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let notify = Notify {
+            socket: socket_to(path.to_str().unwrap()),
+            watchdog: None,
+        };
+        let taken = (0..100_000).take_while(|_| notify.ready()).count();
+        assert!((1..100_000).contains(&taken), "{taken}");
+        assert!(!notify.status("well"));
+        for _ in 0..taken {
+            receiver.recv(&mut [0; 64]).unwrap();
+        }
+        assert!(notify.status("well"));
+        drop(receiver);
+        assert!(!notify.status("well"));
     }
 }

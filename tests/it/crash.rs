@@ -1,31 +1,20 @@
 //! The agent dies at any moment, and the next one goes on: nothing is lost, and the output file holds nothing twice.
 
 use crate::rig::oracle::events;
-use crate::rig::{Host, Random, Writer, copy_tree, file_name, judge, seed};
+use crate::rig::{Host, Random, Writer, generation, output_paths, outputs};
+use crate::rig::{SOON, copy_tree, file_name, judge, seed, until_each, until_moment};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::format::Name;
 use confluence_audit_agent::record::EventId;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::thread::park_timeout;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const FAILPOINT: &str = "CONFLUENCE_AUDIT_AGENT_FAILPOINT";
-
-/// Waits for the moment of a kill: the one thing that a test cannot see coming.
-fn wait_until(at: Instant) {
-    while let Some(left) = at
-        .checked_duration_since(clock::monotonic())
-        .filter(|left| !left.is_zero())
-    {
-        park_timeout(left);
-    }
-}
 
 /// A host whose output rotates often and keeps everything.
 fn rotating(format: &str) -> Host {
@@ -44,52 +33,6 @@ fn beside(host: &Host, format: &str) -> Host {
         host.audit().display()
     );
     other
-}
-
-/// The rotated outputs of a host, oldest first, and then the one being written; all as they were before they were compressed.
-fn outputs(host: &Host) -> Vec<Vec<u8>> {
-    let live = host.output();
-    // By generation; where a crash left one in both forms both are whole.
-    let mut rotated: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-    for path in names(host) {
-        let name = path.to_str().unwrap();
-        if path == live || name.ends_with(".part") {
-            continue;
-        }
-        let plain = name.trim_end_matches(".gz").trim_end_matches(".zst");
-        let generation = plain.rsplit_once('.').unwrap().1.parse().unwrap();
-        let mut content = Vec::new();
-        let file = match fs::File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => panic!("{error}"),
-        };
-        match name.rsplit_once('.').unwrap().1 {
-            "gz" => flate2::read::GzDecoder::new(file)
-                .read_to_end(&mut content)
-                .unwrap(),
-            "zst" => zstd::Decoder::new(file)
-                .unwrap()
-                .read_to_end(&mut content)
-                .unwrap(),
-            _ => (&file).read_to_end(&mut content).unwrap(),
-        };
-        if let Some(other) = rotated.insert(generation, content) {
-            assert!(other == rotated[&generation], "{name}");
-        }
-    }
-    let mut all: Vec<Vec<u8>> = rotated.into_values().collect();
-    // It is not there before the first event, nor in the middle of a rotation.
-    all.push(match fs::read(live) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        read => read.unwrap(),
-    });
-    all
-}
-
-fn names(host: &Host) -> Vec<PathBuf> {
-    let dir = fs::read_dir(host.output().parent().unwrap()).unwrap();
-    dir.map(|entry| entry.unwrap().path()).collect()
 }
 
 /// Bytes in all outputs of a host that may not have come to write any.
@@ -202,9 +145,7 @@ fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: us
     let host = rotating(format);
     backlog(&host, 900);
     let reference = beside(&host, format);
-    let begun = clock::monotonic();
     assert_eq!(reference.once().code, 0);
-    let undisturbed = begun.elapsed();
     let expect = outputs(&reference);
     let whole = expect.concat().len();
     let (mut half_done, mut passed_over, mut compressed) = (0, 0, 0);
@@ -212,14 +153,18 @@ fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: us
         let mut killed = beside(&host, format);
         compress(&mut killed, compression);
         for _ in 0..kills {
-            let within = if random.below(4) == 0 {
-                undisturbed / 10
-            } else {
-                undisturbed
-            };
-            let at = clock::monotonic() + within.mul_f64(random.below(1000) as f64 / 1000.0);
+            let before = written(&killed);
             let mut agent = killed.start();
-            wait_until(at);
+            if random.below(4) == 0 {
+                until_moment(clock::monotonic() + Duration::from_millis(random.below(30)));
+            } else {
+                // Wherever it is by then, however fast this machine is.
+                let left = whole.saturating_sub(before) as u64;
+                let enough = before + random.below(left + 1) as usize;
+                until_each(Duration::from_millis(1), SOON, "so much is written", || {
+                    written(&killed) >= enough
+                });
+            }
             agent.kill();
             let length = written(&killed);
             half_done += usize::from(length > 0 && length < whole);
@@ -245,8 +190,8 @@ fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: us
             // A mark that was held back is not past all of them before the next event.
             assert_eq!(killed.once().code, 0);
             let endings = |ending: &str| {
-                let names = names(&killed);
-                names
+                let paths = output_paths(&killed);
+                paths
                     .iter()
                     .filter(|path| path.to_string_lossy().ends_with(ending))
                     .count()
@@ -292,7 +237,7 @@ fn compress(host: &mut Host, how: &str) {
 #[track_caller]
 fn is_compressed(host: &Host, ending: &str) {
     let mut endings: BTreeMap<String, usize> = BTreeMap::new();
-    for path in names(host).iter().filter(|path| **path != host.output()) {
+    for path in output_paths(host).iter().filter(|path| **path != host.output()) {
         let ending = path.extension().unwrap().to_str().unwrap();
         let kind = if ending.bytes().all(|b| b.is_ascii_digit()) {
             "plain"
@@ -384,14 +329,23 @@ fn rotated_outputs_are_compressed_behind_the_checkpoint() {
     let mut writer = Writer::new(&host.audit(), 5);
     let file = writer.create(&file_name(5, 0));
     let mut agent = host.start();
+    let newest = || {
+        let paths = output_paths(&host);
+        paths
+            .iter()
+            .filter_map(|path| generation(path.to_str().unwrap()))
+            .max()
+    };
     for _ in 0..6 {
+        let before = newest();
         writer.append(&file, 200);
         let ready = || {
-            let all = names(&host);
+            let all = output_paths(&host);
             let ending = |path: &PathBuf, ending: &str| path.to_string_lossy().ends_with(ending);
             let compressed = all.iter().filter(|path| ending(path, ".gz")).count();
             // The live one and the compressed ones: none is left plain, once all is stored.
-            compressed > 0 && compressed <= 3 && all.len() == compressed + 1
+            let rotated = newest() > before && host.output().exists();
+            rotated && compressed > 0 && compressed <= 3 && all.len() == compressed + 1
         };
         agent.until("all rotated outputs are compressed", ready);
     }
@@ -464,12 +418,12 @@ fn f21_random_kills_while_live() {
         let at = clock::monotonic() + Duration::from_millis(random.below(250));
         if random.below(3) == 0 {
             // Its second half comes after the kill.
-            wait_until(at);
+            until_moment(at);
             agent.kill();
             files.last().unwrap().write(rest);
             continue;
         }
-        wait_until(clock::monotonic() + Duration::from_millis(random.below(100)));
+        until_moment(clock::monotonic() + Duration::from_millis(random.below(100)));
         files.last().unwrap().write(rest);
         while clock::monotonic() < at {
             let newest = files.len() - 1;
@@ -484,12 +438,12 @@ fn f21_random_kills_while_live() {
                     let line = writer.record(&files[newest]);
                     let (first, rest) = line.split_at(random.below(line.len() as u64) as usize);
                     files[newest].write(first);
-                    wait_until(clock::monotonic() + Duration::from_millis(random.below(5)));
+                    until_moment(clock::monotonic() + Duration::from_millis(random.below(5)));
                     files[newest].write(rest);
                 }
                 _ => writer.append(&files[newest], 1 + random.below(5) as usize),
             }
-            wait_until(clock::monotonic() + Duration::from_millis(random.below(20)));
+            until_moment(clock::monotonic() + Duration::from_millis(random.below(20)));
         }
         agent.kill();
     }

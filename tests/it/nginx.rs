@@ -2,7 +2,7 @@
 //! limits bodies and loses its backend. tests/peers/nginx.sh installs it.
 
 use crate::rig::collector::{Collector, Plain};
-use crate::rig::{Host, Writer, file_name, free_port, judge, skipped, until};
+use crate::rig::{Host, Port, Writer, file_name, free_port, judge, skipped, until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::fs;
 use std::net::TcpStream;
@@ -41,7 +41,7 @@ fn certificates(dir: &Path) {
 }
 
 /// TLS and a client certificate before `backend`; bodies up to 8 KiB.
-fn start(dir: &Path, backend: &str) -> Option<(Nginx, u16)> {
+fn start(dir: &Path, backend: &str) -> Option<(Nginx, Port)> {
     let binary = ["/usr/sbin/nginx", "/usr/bin/nginx"]
         .into_iter()
         .find(|path| Path::new(path).exists());
@@ -83,7 +83,7 @@ fn start(dir: &Path, backend: &str) -> Option<(Nginx, u16)> {
         .unwrap();
     let nginx = Nginx(child);
     until(crate::rig::SOON, "nginx listens", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
+        TcpStream::connect(port.address()).is_ok()
     });
     Some((nginx, port))
 }

@@ -1,6 +1,6 @@
 //! The sink of type `elasticsearch` and `setup` against a real OpenSearch, which tests/peers/opensearch.sh installs.
 
-use crate::rig::{self, Host, Writer, file_name, free_port, judge, oracle, skipped, until};
+use crate::rig::{self, Host, Port, Writer, file_name, free_port, judge, oracle, skipped, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ const STREAM: &str = "logs-atlassian_confluence.audit-default";
 
 struct OpenSearch {
     dir: PathBuf,
-    port: u16,
+    port: Port,
     child: Option<Child>,
 }
 
@@ -70,7 +70,7 @@ impl OpenSearch {
     }
 
     fn try_ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let mut stream = TcpStream::connect(self.port.address()).ok()?;
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"

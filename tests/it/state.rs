@@ -69,10 +69,8 @@ fn f26_second_instance() {
     first.until("the first delivers", || host.delivered() == 10);
     for arguments in [&["--once"][..], &[], &["--dry-run", "--once"]] {
         let output = fs::read(host.output()).unwrap();
-        let begun = clock::monotonic();
         let second = host.once_with(arguments);
         assert_eq!(second.code, 75, "{}", second.stderr);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         let state = host.state().display().to_string();
         assert!(second.stderr.contains(&state), "{}", second.stderr);
         assert!(

@@ -48,7 +48,6 @@ fn f52_sigterm_stalled_sink() {
     let took = asked.elapsed();
     assert_eq!(status.code(), Some(75), "{}", agent.stderr());
     assert!(took >= Duration::from_secs(1), "it waited only {took:?}");
-    assert!(took < Duration::from_secs(2), "grace is 1 s, it took {took:?}");
     let said = "stopped before everything was delivered";
     assert_eq!(agent.said(said), 1, "{}", agent.stderr());
     let mut delivered = events(&rest(stdout));
@@ -69,10 +68,9 @@ fn f52_a_second_signal_ends_at_once() {
         let (_host, _writer, mut agent, _stdout) = stalled("1h");
         agent.signal(first);
         agent.until_said("stopping");
-        let asked = clock::monotonic();
+        // Long before the grace period is over.
         agent.signal(second);
         assert_eq!(agent.wait(SOON).code(), Some(75), "{}", agent.stderr());
-        assert!(asked.elapsed() < Duration::from_secs(2));
         assert_eq!(agent.said("stopped a second time"), 1, "{}", agent.stderr());
     }
 }
@@ -92,11 +90,9 @@ fn f53_shutdown_flushes() {
         // The first commit is made at once; this event's waits.
         writer.append(&file, 1);
         agent.until("the second event is there", || host.delivered() == 2);
-        let asked = clock::monotonic();
         agent.signal(signal);
         let status = agent.wait(SOON);
         assert_eq!(status.code(), Some(0), "{}", agent.stderr());
-        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
         assert_eq!(
             agent.said("everything that was read is delivered"),
             1,
@@ -125,22 +121,18 @@ fn f54_stage_panic() {
         ("before_flush=panic@3", "stage=checkpoint"),
         ("after_flush=panic@3", "stage=checkpoint"),
     ] {
-        let host = Host::new();
+        let mut host = Host::new();
+        // A dead stage is not waited for.
+        host.root += "grace = \"1h\"\n";
         let mut writer = Writer::new(&host.audit(), 54);
         let file = writer.create(&file_name(5, 0));
         writer.append(&file, 100);
         let mut command = host.command(&[], &[]);
         command.env(FAILPOINT, failpoint);
-        let begun = clock::monotonic();
         let mut agent = host.spawn(command);
         let status = agent.wait(SOON);
         let expect = if failpoint.starts_with("sync") { 75 } else { 70 };
         assert_eq!(status.code(), Some(expect), "{failpoint}: {}", agent.stderr());
-        assert!(
-            begun.elapsed() < Duration::from_secs(5),
-            "{failpoint}: {:?}",
-            begun.elapsed()
-        );
         let named = agent.said(stage);
         assert_eq!(named, 1, "{failpoint}: {}", agent.stderr());
         assert_eq!(host.once().code, 0);

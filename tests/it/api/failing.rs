@@ -23,7 +23,7 @@ fn f70_kill_between_pages_of_the_real_binary() {
             };
             insert(&sim, is_cloud, 0..200);
             // One window.
-            host.set("start", "\"4m\"");
+            host.set("start", "\"30m\"");
             host.set("page_size", "20");
             // The next page never comes.
             sim.fault_for(Target::Audit, page + 1.., Fault::SlowHead(SOON));

@@ -70,6 +70,7 @@ fn f56_rotate_secret_on_the_wire() {
     replace("");
     insert(&sim, false, 20..21);
     agent.until("the token stays in use", || host.delivered() == 7);
+    agent.until_said("the one read before stays in use");
     assert_eq!(
         agent.said("the one read before stays in use"),
         1,

@@ -119,6 +119,8 @@ fn rotated_while_running(mut host: Host) {
     // Eleven files within the grace period: what a cap on open files does to a deleted one is not the question here.
     host.set("open_files_max", "64");
     host.set("deleted_files_max", "64");
+    // Nor is it how long the writer takes between deleting a file and writing to it once more.
+    host.set("rotate_grace", "\"1h\"");
     host.set("files", &format!("[\"{}/*.audit.log*\"]", host.audit().display()));
     let mut writer = Writer::new(&host.audit(), 3);
     let mut agent = host.start();

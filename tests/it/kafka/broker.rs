@@ -1,9 +1,9 @@
 //! A real Kafka broker, which is its own controller, and the console consumer that comes with it.
 
 use crate::rig::certificates::Ca;
-use crate::rig::{SOON, until};
+use crate::rig::{Port, SOON, free_port, until};
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,11 +11,12 @@ pub struct Broker {
     dir: PathBuf,
     child: Child,
     /// Without TLS and login.
-    pub plain: u16,
+    pub plain: Port,
     /// TLS with a client's certificate.
-    pub mutual: u16,
+    pub mutual: Port,
     /// TLS with a login.
-    pub login: u16,
+    pub login: Port,
+    _controller: Port,
 }
 
 /// A record as the consumer shows it.
@@ -51,9 +52,7 @@ impl Broker {
             return None;
         }
         fs::create_dir_all(&dir).unwrap();
-        let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [plain, mutual, login, controller] =
-            listeners.map(|listener| listener.local_addr().unwrap().port());
+        let [plain, mutual, login, controller] = [(); 4].map(|()| free_port());
         let (certificate, key) = ca.issue();
         fs::write(dir.join("server.pem"), key + &certificate).unwrap();
         fs::write(dir.join("ca.pem"), ca.pem()).unwrap();
@@ -96,6 +95,7 @@ impl Broker {
             plain,
             mutual,
             login,
+            _controller: controller,
         };
         broker.listens();
         Some(broker)
@@ -108,7 +108,7 @@ impl Broker {
                 let said = fs::read_to_string(dir.join("broker.log")).unwrap_or_default();
                 panic!("the broker ended, {status}: {said}");
             }
-            TcpStream::connect(("127.0.0.1", self.plain)).is_ok()
+            TcpStream::connect(self.plain.address()).is_ok()
         });
     }
 

@@ -303,12 +303,17 @@ impl Agent {
 
     /// Waits for the condition while the agent runs.
     #[track_caller]
-    pub fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+    pub fn until(&mut self, what: &str, condition: impl FnMut() -> bool) {
+        self.until_within(SOON, what, condition);
+    }
+
+    #[track_caller]
+    fn until_within(&mut self, deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
         let mut ended = None;
         let (child, stderr) = (&mut self.child, &self.stderr);
         let said = || String::from_utf8_lossy(&fs::read(stderr).unwrap()).into_owned();
-        let by = confluence_audit_agent::clock::monotonic() + SOON;
-        until(2 * SOON, what, || {
+        let by = confluence_audit_agent::clock::monotonic() + deadline;
+        until(2 * deadline, what, || {
             if condition() {
                 return true;
             }
@@ -329,8 +334,14 @@ impl Agent {
     /// Waits until it has said this.
     #[track_caller]
     pub fn until_said(&mut self, text: &str) {
+        self.until_said_within(SOON, text);
+    }
+
+    /// As [`Agent::until_said`], of what may take longer.
+    #[track_caller]
+    pub fn until_said_within(&mut self, deadline: Duration, text: &str) {
         let path = self.stderr.clone();
-        self.until(&format!("the agent says `{text}`"), || {
+        self.until_within(deadline, &format!("the agent says `{text}`"), || {
             String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text)
         });
     }
@@ -388,8 +399,8 @@ impl Drop for Agent {
     }
 }
 
-/// Waits until the agent has looked through its audit directory once more: it tells of names that it does not know.
-/// Once a test: what it says again within ten seconds is only counted.
+/// Waits until the agent looks through its audit directory once more: it tells of names that it does not know. What it does about
+/// the files that it finds or misses comes after that. Once a test: what it says again within ten seconds is only counted.
 #[track_caller]
 pub fn sweeps_once(host: &Host, agent: &mut Agent) {
     File::create_new(host.audit().join("marker.txt")).unwrap();

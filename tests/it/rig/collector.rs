@@ -1,9 +1,10 @@
 //! A server that takes events by HTTP as the collectors of the field do, and misbehaves as it is told.
 
 use super::oracle;
+use super::port::{Port, free_port};
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -121,7 +122,7 @@ struct State {
 
 /// Listens on 127.0.0.1 until it is dropped.
 pub struct Collector {
-    address: SocketAddr,
+    port: Port,
     state: Arc<Mutex<State>>,
     protocol: Arc<dyn Protocol>,
     accept: Option<JoinHandle<()>>,
@@ -133,18 +134,19 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl Collector {
     pub fn start(protocol: impl Protocol) -> Collector {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut collector = Collector {
-            address: listener.local_addr().unwrap(),
+            port: free_port(),
             state: Arc::default(),
             protocol: Arc::new(protocol),
             accept: None,
         };
-        collector.listen(listener);
+        collector.start_again();
         collector
     }
 
-    fn listen(&mut self, listener: TcpListener) {
+    /// Listens, again where it did before.
+    pub fn start_again(&mut self) {
+        let listener = self.port.listen();
         let (state, protocol) = (self.state.clone(), self.protocol.clone());
         lock(&state).stopped = false;
         self.accept = Some(std::thread::spawn(move || {
@@ -164,7 +166,7 @@ impl Collector {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.port.address())
     }
 
     /// Nobody listens any more, and all connections end; what is stored stays.
@@ -177,15 +179,10 @@ impl Collector {
             }
         }
         // `accept` has to be woken to see that.
-        let _ = TcpStream::connect(self.address);
+        let _ = TcpStream::connect(self.port.address());
         if let Some(accept) = self.accept.take() {
             let _ = accept.join();
         }
-    }
-
-    /// Listens again where it did before.
-    pub fn start_again(&mut self) {
-        self.listen(TcpListener::bind(self.address).unwrap());
     }
 
     /// The next requests that bring events are answered so.

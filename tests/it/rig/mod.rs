@@ -5,28 +5,45 @@ pub mod certificates;
 pub mod collector;
 pub mod mmdb;
 pub mod oracle;
+pub mod outputs;
+pub mod port;
 pub mod writer;
 
 pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
 pub use oracle::{Event, judge};
+pub use outputs::{generation, output_paths, outputs};
+pub use port::{Port, free_port};
 pub use writer::{LogFile, Random, Writer, check, file_name};
 
 use confluence_audit_agent::clock;
 use std::thread::park_timeout;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Ample for anything that should happen at once, on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(10);
 
-/// Waits until the condition holds; the only place in the tests where time is let pass.
+/// Waits until the condition holds.
 #[track_caller]
-pub fn until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(deadline: Duration, what: &str, condition: impl FnMut() -> bool) {
+    until_each(POLL, deadline, what, condition);
+}
+
+/// As [`until`], looking more often, or less.
+#[track_caller]
+pub fn until_each(poll: Duration, deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let by = clock::monotonic() + deadline;
     while !condition() {
         assert!(clock::monotonic() < by, "waited {deadline:?} for: {what}");
-        park_timeout(POLL);
+        park_timeout(poll);
+    }
+}
+
+/// Waits for a random moment, such as that of a kill: the one thing that a test cannot see coming.
+pub fn until_moment(at: Instant) {
+    while clock::monotonic() < at {
+        park_timeout(at.saturating_duration_since(clock::monotonic()));
     }
 }
 
@@ -38,12 +55,6 @@ pub fn seed(test: &str) -> u64 {
         .unwrap_or_else(|| clock::now_ms() as u64);
     eprintln!("{test}: SEED={seed}");
     seed
-}
-
-/// A port of 127.0.0.1 at which nobody listens now.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Says loudly that a test could not prove anything here.

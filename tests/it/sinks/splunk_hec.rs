@@ -193,6 +193,8 @@ fn an_event_is_delivered_when_the_indexer_says_so() {
     let stored = scene.collector.stored_count();
     assert!(stored >= 30, "{stored}");
     // Nothing of it counts as delivered: all of it is sent again, with the same ids.
+    let remote = scene.host.remote.take().unwrap();
+    scene.host.remote = Some(remote.replace("\"3s\"", "\"1h\""));
     {
         let mut state = hec.0.lock().unwrap();
         (state.stuck, state.sticky) = (false, true);

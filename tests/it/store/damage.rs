@@ -10,8 +10,6 @@ use confluence_audit_agent::checkpoint::{Image, Opened, Rung};
 use super::*;
 
 const MUTATIONS: u64 = 1000;
-/// A store opens within milliseconds.
-const HANG: Duration = Duration::from_secs(60);
 
 /// A store that a killed process left: its side file is older than itself. In each commit the output of a source is
 /// as long as the offsets of its files together.
@@ -154,7 +152,7 @@ fn f23_corrupt_every_byte() {
         let (done, result) = mpsc::channel();
         let (place, expected) = (damaged.clone(), truth.clone());
         thread::spawn(move || done.send(examine(&place, &expected)));
-        match result.recv_timeout(HANG) {
+        match result.recv_timeout(SOON) {
             Ok(kinds) => kinds
                 .into_iter()
                 .for_each(|kind| *counts.entry(kind).or_default() += 1),

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use crate::rig::SOON;
 use confluence_audit_agent::checkpoint::{
     self, Commit, Evidence, FileEntry, Loss, Progress, SinkMark, Store, StoreError,
 };
@@ -216,7 +216,7 @@ fn f26_second_instance() {
 
     let started = clock::monotonic();
     let error = Store::open(dir.path()).map(|_| ()).unwrap_err();
-    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(started.elapsed() < SOON);
     assert!(matches!(&error, StoreError::Locked { pid: Some(pid), .. } if *pid == std::process::id()));
     assert_eq!(error.exit_code(), exit::TRY_AGAIN);
     assert!(

@@ -2,10 +2,9 @@
 
 use super::{BATCHES, Scene};
 use crate::rig::certificates::{Ca, replace};
-use crate::rig::free_port;
-use crate::rig::{SOON, judge, skipped, until};
+use crate::rig::{Port, SOON, free_port, judge, skipped, until};
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -19,7 +18,7 @@ struct Daemon {
     program: PathBuf,
     root: PathBuf,
     arguments: Vec<String>,
-    address: String,
+    address: SocketAddr,
 }
 
 impl Daemon {
@@ -36,7 +35,7 @@ impl Daemon {
         }
     }
 
-    fn start(program: PathBuf, root: PathBuf, arguments: Vec<String>, address: String) -> Daemon {
+    fn start(program: PathBuf, root: PathBuf, arguments: Vec<String>, address: SocketAddr) -> Daemon {
         let child = spawn(&program, &root, &arguments);
         let mut daemon = Daemon {
             child,
@@ -119,9 +118,9 @@ fn deliver(scene: &mut Scene, mut daemon: Daemon, output: &Path) {
 }
 
 /// A scene whose sink goes to a port that is free, and the lines of TLS with the files of a new CA.
-fn scene(tls: bool) -> (Scene, u16) {
+fn scene(tls: bool) -> (Scene, Port) {
     let port = free_port();
-    let mut scene = Scene::new(format_args!("127.0.0.1:{port}"), "");
+    let mut scene = Scene::new(port.address(), "");
     let mut sink = scene.host.remote.take().unwrap();
     let dir = scene.host.path("");
     if tls {
@@ -189,8 +188,7 @@ fn rsyslog_takes_every_event() {
             let modules = root.join("usr/lib/x86_64-linux-gnu/rsyslog");
             arguments.extend(["-M".into(), modules.display().to_string()]);
         }
-        let address = format!("127.0.0.1:{port}");
-        let daemon = Daemon::start(program.clone(), root.clone(), arguments, address);
+        let daemon = Daemon::start(program.clone(), root.clone(), arguments, port.address());
         deliver(&mut scene, daemon, &dir.join("received"));
     }
 }
@@ -243,8 +241,7 @@ fn syslog_ng_takes_every_event() {
                 .unwrap();
             arguments.push(format!("--module-path={}", modules.display()));
         }
-        let address = format!("127.0.0.1:{port}");
-        let daemon = Daemon::start(program.clone(), root.clone(), arguments, address);
+        let daemon = Daemon::start(program.clone(), root.clone(), arguments, port.address());
         deliver(&mut scene, daemon, &dir.join("received"));
     }
 }

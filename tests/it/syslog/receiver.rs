@@ -1,8 +1,9 @@
 //! A syslog receiver that reads strictly by RFC 6587 and RFC 5424, and breaks off when it is told.
 
+use crate::rig::{Port, free_port};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -27,6 +28,7 @@ struct State {
 /// Listens on 127.0.0.1 until it is dropped.
 pub struct Receiver {
     pub address: SocketAddr,
+    port: Port,
     state: Arc<Mutex<State>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -40,8 +42,10 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Receiver {
     pub fn tcp(tls: Option<ServerConfig>, newline: bool) -> Receiver {
+        let port = free_port();
         let mut receiver = Receiver {
-            address: ([127, 0, 0, 1], 0).into(),
+            address: port.address(),
+            port,
             state: Arc::default(),
             stop: Arc::default(),
             thread: None,
@@ -52,11 +56,10 @@ impl Receiver {
         receiver
     }
 
-    /// Listens at the address that it had, if it had one.
+    /// Listens, at the same address each time.
     pub fn start(&mut self) {
-        let listener = TcpListener::bind(self.address).unwrap();
+        let listener = self.port.listen();
         rustix::net::sockopt::set_socket_recv_buffer_size(&listener, RECEIVE_BUFFER_BYTES).unwrap();
-        self.address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         self.stop = Arc::default();
         let (state, stop, tls, newline) = (
