@@ -49,7 +49,7 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
                     ),
                 )?;
             }
-            Err(outcome) => report.failure(subject, format_args!("`{url}`: {}", outcome.why()))?,
+            Err(unknown) => report.failure(subject, format_args!("`{url}`: {}", unknown.why()))?,
         }
     }
     if !answers {

@@ -68,7 +68,7 @@ impl Cluster<'_> {
             )),
             Ok(Some(product)) => Ok(product),
             Ok(None) => Err(format!("{}; name other credentials with `--user`", says(&root))),
-            Err(outcome) => Err(outcome.why().to_owned()),
+            Err(unknown) => Err(unknown.why().to_owned()),
         }
     }
 

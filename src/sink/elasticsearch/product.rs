@@ -4,6 +4,7 @@ use crate::http::Answer;
 use crate::sink::answer::{self, Outcome, of_status};
 use serde::Deserialize;
 use std::fmt;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
@@ -62,6 +63,32 @@ impl Product {
     }
 }
 
+/// Why nothing that takes events has said what it is. Whatever was answered, no event is delivered by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// It passes by itself.
+    Busy { why: String, after: Option<Duration> },
+    /// It is no such server: a person has to act.
+    Other { why: String },
+}
+
+impl Unknown {
+    pub fn why(&self) -> &str {
+        match self {
+            Unknown::Busy { why, .. } | Unknown::Other { why } => why,
+        }
+    }
+}
+
+impl From<Unknown> for Outcome {
+    fn from(unknown: Unknown) -> Outcome {
+        match unknown {
+            Unknown::Busy { why, after } => Outcome::Retry { why, after },
+            Unknown::Other { why } => Outcome::Misconfigured { why },
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Root {
     version: Version,
@@ -77,19 +104,19 @@ struct Version {
 }
 
 /// `None`: whoever writes events need not be allowed to ask this.
-pub fn of(answer: &Answer) -> Result<Option<Product>, Outcome> {
+pub fn of(answer: &Answer) -> Result<Option<Product>, Unknown> {
+    let other = || Unknown::Other {
+        why: format!(
+            "what answers there is neither Elasticsearch nor OpenSearch; correct `hosts` ({})",
+            answer::says(answer)
+        ),
+    };
     match answer.status {
-        200 => parse(answer).map(Some).ok_or_else(|| {
-            let text = answer::excerpt(&String::from_utf8_lossy(&answer.body));
-            let why = format!(
-                "what answers there is neither Elasticsearch nor OpenSearch; correct `hosts`; it says: {text}"
-            );
-            Outcome::Misconfigured { why }
-        }),
+        200 => parse(answer).map(Some).ok_or_else(other),
         401 | 403 | 404 | 405 => Ok(None),
         _ => match of_status(answer, crate::clock::now_ms()) {
-            answer::Answer::All(outcome) => Err(outcome),
-            _ => Err(Outcome::retry(answer::says(answer))),
+            answer::Answer::All(Outcome::Retry { why, after }) => Err(Unknown::Busy { why, after }),
+            _ => Err(other()),
         },
     }
 }
@@ -243,22 +270,20 @@ mod tests {
         ] {
             let outcome = of(&answer(200, body, &[])).unwrap_err();
             assert!(
-                matches!(&outcome, Outcome::Misconfigured { why } if why.contains("`hosts`")),
+                matches!(&outcome, Unknown::Other { why } if why.contains("`hosts`")),
                 "{outcome:?}"
             );
         }
         for status in [401, 403, 404, 405] {
             assert_eq!(of(&answer(status, "", &[])), Ok(None), "{status}");
         }
-        for status in [400, 408, 429, 500, 502, 503] {
-            assert!(
-                matches!(of(&answer(status, "", &[])), Err(Outcome::Retry { .. })),
-                "{status}"
-            );
+        // Whatever else comes is no such server, or one that will be there soon: a success without a name, too.
+        for status in (100..=599).filter(|status| ![200, 401, 403, 404, 405].contains(status)) {
+            let passes = matches!(status, 408 | 425 | 429 | 500..);
+            match of(&answer(status, "", &[])).unwrap_err() {
+                Unknown::Busy { why, .. } => assert!(passes && !why.is_empty(), "{status}: {why}"),
+                Unknown::Other { why } => assert!(!passes && why.contains("`hosts`"), "{status}: {why}"),
+            }
         }
-        assert!(matches!(
-            of(&answer(407, "", &[])),
-            Err(Outcome::Misconfigured { .. })
-        ));
     }
 }

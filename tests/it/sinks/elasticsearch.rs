@@ -231,19 +231,21 @@ fn a_host_that_is_not_there_is_passed_over() {
 
 #[test]
 fn what_is_no_cluster_gets_no_events() {
-    let nginx = Bulk {
-        root: (200, json!("Welcome to nginx!")),
-        ..elastic()
-    };
-    let mut scene = scene_with(nginx, &ELASTICSEARCH);
-    scene.write(5);
-    let run = scene.host.once();
-    assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
-    assert!(
-        run.stderr.contains("neither Elasticsearch nor OpenSearch"),
-        "{}",
-        run.stderr
-    );
+    // 204: what a load balancer answers where it has nothing.
+    for status in [200, 202, 204] {
+        let nginx = Bulk {
+            root: (status, json!("Welcome to nginx!")),
+            ..elastic()
+        };
+        let mut scene = scene_with(nginx, &ELASTICSEARCH);
+        scene.write(5);
+        let run = scene.host.once();
+        assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
+        let said = scene.host.check_sink();
+        for text in [&run.stderr, &said] {
+            assert!(text.contains("neither Elasticsearch nor OpenSearch"), "{text}");
+        }
+    }
 }
 
 #[test]
