@@ -160,19 +160,9 @@ impl SplunkHec {
                     other => return other,
                 },
             };
-            if answer.status != 200 {
-                match classify(&answer, clock::now_ms()) {
-                    Answer::All(Outcome::Retry { why, .. }) => fault = Some(why),
-                    Answer::All(other) => return other,
-                    Answer::Halve { why, .. } | Answer::Suspect { why, .. } => return Outcome::retry(why),
-                    Answer::Each(_) => {}
-                }
-                continue;
-            }
-            fault = None;
-            let said = serde_json::from_slice::<Acknowledged>(&answer.body);
-            if said.is_ok_and(|said| said.acks.get(&id.to_string()) == Some(&true)) {
-                return Outcome::Delivered;
+            match acknowledgement(&answer, id, clock::now_ms()) {
+                Outcome::Retry { why, .. } => fault = Some(why).filter(|why| !why.is_empty()),
+                other => return other,
             }
         }
         let last = fault.map_or(String::new(), |fault| format!(": {fault}"));
@@ -229,6 +219,23 @@ fn cookies(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&pairs.join("; ")).ok()?;
     value.set_sensitive(true);
     (!pairs.is_empty()).then_some(value)
+}
+
+/// What the answer to the question for an id says of its events. `Retry`: not yet, with what is wrong, if something is.
+fn acknowledgement(answer: &http::Answer, id: u64, now_ms: i64) -> Outcome {
+    if (200..300).contains(&answer.status) {
+        let said = serde_json::from_slice::<Acknowledged>(&answer.body);
+        return match said {
+            Ok(said) if said.acks.get(&id.to_string()) == Some(&true) => Outcome::Delivered,
+            Ok(_) => Outcome::retry(""),
+            // That a success is all it says, even in Splunk's own words, is no acknowledgement.
+            Err(_) => Outcome::retry(format!("no acknowledgement is answered ({})", says(answer))),
+        };
+    }
+    match classify(answer, now_ms) {
+        Answer::All(outcome @ Outcome::Misconfigured { .. }) => outcome,
+        _ => Outcome::retry(says(answer)),
+    }
 }
 
 /// By Splunk's own codes, then by the status.
@@ -396,6 +403,35 @@ mod tests {
         for (status, body, expect) in table {
             let class = class(status, body);
             assert!(class.starts_with(expect), "{status} {body}: {class}");
+        }
+    }
+
+    #[test]
+    fn only_an_acknowledgement_delivers() {
+        let of = |status: u16, body: &str| {
+            let answer = Reply {
+                status,
+                body: body.into(),
+                ..Reply::default()
+            };
+            acknowledgement(&answer, 7, 0)
+        };
+        for status in 200..300 {
+            assert_eq!(of(status, r#"{"acks":{"7":true}}"#), Outcome::Delivered);
+            for body in [r#"{"acks":{"7":false}}"#, r#"{"acks":{"8":true}}"#] {
+                assert_eq!(of(status, body), Outcome::retry(""), "{status} {body}");
+            }
+            for body in [r#"{"text":"Success","code":0}"#, "<html>", ""] {
+                let Outcome::Retry { why, .. } = of(status, body) else {
+                    panic!("{status} {body}");
+                };
+                assert!(why.contains(&format!("status {status}")), "{why}");
+            }
+        }
+        let disabled = r#"{"text":"ACK is disabled","code":14}"#;
+        assert!(matches!(of(400, disabled), Outcome::Misconfigured { .. }));
+        for status in [400, 413, 500, 503] {
+            assert!(matches!(of(status, r#"{"code":0}"#), Outcome::Retry { .. }), "{status}");
         }
     }
 

@@ -99,7 +99,7 @@ impl Fault<'_> {
 
 /// What became of `sent` events.
 pub fn of(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig, now_ms: i64) -> Answer {
-    if answer.status == 200 {
+    if (200..300).contains(&answer.status) {
         return items(&answer.body, sent, config);
     }
     let outcome = match (answer.status, Fault::of(&answer.body)) {
