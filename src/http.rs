@@ -5,12 +5,14 @@
 
 mod build;
 mod client;
+mod conceal;
 mod error;
 mod redirect;
 #[cfg(test)]
 mod tests;
 
 pub use client::{Client, Exchange};
+pub use conceal::Secrets;
 pub use error::{HttpError, Phase, TlsProblem, UnreachableCause, find, tls_problem};
 pub use redirect::RedirectKind;
 pub use reqwest::header::HeaderMap;
@@ -22,11 +24,23 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Hand it back with [`Client::recycle`] when it has been read.
     pub body: Vec<u8>,
+    /// Those of the request. What the body says is told by [`Answer::text`] and [`Answer::told`] only.
+    pub secrets: Secrets,
 }
 
 impl Answer {
     /// A header's text; `None` if it is missing or no plain text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as it may be told: without what the request carried that nobody may see.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.secrets.conceal(&self.body)).into_owned()
+    }
+
+    /// The same of a text that was read from the body.
+    pub fn told(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.secrets.conceal(text.as_bytes())).into_owned()
     }
 }

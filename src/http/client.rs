@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::build::{self, Built};
-use super::{Answer, HttpError, Phase, error, redirect};
+use super::{Answer, HttpError, Phase, Secrets, error, redirect};
 use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::credential::Credential;
 
@@ -57,11 +57,11 @@ impl Client {
 
     /// GET with the credentials, of a URL below an own base.
     pub async fn get(&mut self, url: &Url) -> Result<Answer, HttpError> {
-        let mut result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
+        let result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
             Ok(exchange) => exchange.run().await,
             Err(error) => Err(error),
         };
-        self.note(&mut result);
+        self.note(&result);
         result
     }
 
@@ -96,18 +96,9 @@ impl Client {
         self.prepare(&client, method, url, headers, body)
     }
 
-    /// Takes note of a result: after a refusal the credentials' files are read again even if they look the same. What a server
-    /// says of a refusal is told to people: a secret that it repeats is taken out of it.
-    pub fn note(&mut self, result: &mut Result<Answer, HttpError>) {
+    /// Takes note of a result: after a refusal the credentials' files are read again even if they look the same.
+    pub fn note(&mut self, result: &Result<Answer, HttpError>) {
         self.refused = result.as_ref().is_ok_and(|answer| answer.status == 401);
-        if let Ok(answer) = result
-            && answer.status >= 300
-        {
-            let headers = self.headers.iter().map(|(_, value)| value);
-            for secret in headers.chain(&self.credential).filter_map(Credential::held) {
-                conceal(&mut answer.body, secret.expose().as_bytes());
-            }
-        }
     }
 
     /// Whether a credential reads differently now: after a refusal, then, it is worth to ask again at once.
@@ -176,6 +167,7 @@ impl Client {
                 url: redirect::shown(url),
             });
         }
+        let secrets = self.secrets(&headers)?;
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let mut request = client.request(method, url.clone()).headers(headers);
         if !body.is_empty() {
@@ -189,7 +181,21 @@ impl Client {
             answer_body,
             bytes_max: self.config.body_bytes_max,
             timeouts: self.config.timeouts,
+            secrets,
         })
+    }
+
+    /// What a request with these headers carries that nobody may see, in each form in which a server may repeat it.
+    fn secrets(&self, headers: &HeaderMap) -> Result<Secrets, HttpError> {
+        let mut secrets = Secrets::of(headers);
+        let plain = self.credential.iter().chain(&self.built.proxy_password);
+        secrets.add(plain.filter_map(Credential::held).cloned());
+        let proxy = self.config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
+        let password = self.built.proxy_password.as_ref().and_then(Credential::held);
+        if let (Some((user, _)), Some(password)) = (proxy, password) {
+            secrets.add_header(&build::basic(user, password)?);
+        }
+        Ok(secrets)
     }
 }
 
@@ -201,6 +207,7 @@ pub struct Exchange {
     answer_body: Vec<u8>,
     bytes_max: usize,
     timeouts: Timeouts,
+    secrets: Secrets,
 }
 
 impl Exchange {
@@ -218,6 +225,7 @@ impl Exchange {
             answer_body: mut body,
             bytes_max,
             timeouts,
+            secrets,
         } = self;
         let failed = |error| error::from_reqwest(error, &url, timeouts.connect);
         let head = timeout(timeouts.first_byte, request.send()).await;
@@ -246,6 +254,7 @@ impl Exchange {
             status: response.status().as_u16(),
             headers: std::mem::take(response.headers_mut()),
             body,
+            secrets,
         })
     }
 }
@@ -256,18 +265,6 @@ fn redirect_target(response: &Response) -> Option<&str> {
         .filter(|_| response.status().is_redirection())?
         .to_str()
         .ok()
-}
-
-/// Too short to be a secret, or to be told from other words.
-const SECRET_BYTES_MIN: usize = 4;
-
-fn conceal(text: &mut Vec<u8>, secret: &[u8]) {
-    if secret.len() < SECRET_BYTES_MIN {
-        return;
-    }
-    while let Some(at) = memchr::memmem::find(text, secret) {
-        text.splice(at..at + secret.len(), *b"***");
-    }
 }
 
 fn late(phase: Phase, after: Duration) -> HttpError {

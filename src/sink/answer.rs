@@ -126,7 +126,7 @@ pub fn says(answer: &http::Answer) -> String {
         429 => ": too many requests",
         _ => "",
     };
-    let body = excerpt(&String::from_utf8_lossy(&answer.body));
+    let body = excerpt(&answer.text());
     let comma = if body.is_empty() { "" } else { ", it says: " };
     format!("status {}{hint}{comma}{body}", answer.status)
 }

@@ -111,7 +111,10 @@ impl Elasticsearch {
                 Err(Outcome::Misconfigured { why })
             }
             (400, Some(fault)) => {
-                let why = format!("the data stream `{name}` cannot be made: {fault}; {SETUP}");
+                let why = format!(
+                    "the data stream `{name}` cannot be made: {}; {SETUP}",
+                    fault.told(&made)
+                );
                 Err(Outcome::Misconfigured { why })
             }
             (401 | 403, Some(fault)) if !fault.is_block() => Ok(()),

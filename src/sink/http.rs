@@ -32,8 +32,8 @@ impl Link {
         body: Vec<u8>,
     ) -> Result<http::Answer, HttpError> {
         let exchange = self.0.borrow_mut().exchange(method, url, headers, body)?;
-        let mut result = exchange.run().await;
-        self.0.borrow_mut().note(&mut result);
+        let result = exchange.run().await;
+        self.0.borrow_mut().note(&result);
         result
     }
 

@@ -431,7 +431,10 @@ mod tests {
         let disabled = r#"{"text":"ACK is disabled","code":14}"#;
         assert!(matches!(of(400, disabled), Outcome::Misconfigured { .. }));
         for status in [400, 413, 500, 503] {
-            assert!(matches!(of(status, r#"{"code":0}"#), Outcome::Retry { .. }), "{status}");
+            assert!(
+                matches!(of(status, r#"{"code":0}"#), Outcome::Retry { .. }),
+                "{status}"
+            );
         }
     }
 

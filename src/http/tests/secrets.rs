@@ -3,17 +3,20 @@ use std::fs;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use reqwest::Method;
+use reqwest::header::{COOKIE, HeaderValue};
 use tempfile::TempDir;
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::rig::{answer, config, everything_of, get, serve};
-use super::server::start;
+use super::rig::{answer, config, everything_of, get, run, serve};
+use super::server::{next_head, start};
 use super::tls;
 use crate::config::{Auth, ProxyConfig, Reference};
-use crate::http::Client;
+use crate::http::{Client, HeaderMap};
 use crate::secret::Secret;
+use crate::sink::answer::says;
 
 #[test]
 fn f56_a_token_file_that_is_replaced_is_used_at_once() {
@@ -51,18 +54,66 @@ fn f56_a_token_file_that_is_replaced_is_used_at_once() {
 
 #[test]
 fn f57_a_secret_that_a_server_repeats_is_taken_out() {
-    let server = serve(|stream, _| {
-        answer(
-            stream,
-            "403 Forbidden",
-            "",
-            "no right for canary-one, canary-one; see ***",
-        )
-    });
-    let mut config = config(&server.url("/"));
-    config.auth = Auth::Bearer(Reference::Inline(Secret::new("canary-one")));
-    let answer = get(&mut Client::new(&config), &server.url("/")).unwrap();
-    assert_eq!(answer.body, b"no right for ***, ***; see ***");
+    let canary = |text: &str| Reference::Inline(Secret::new(text));
+    let basic = |user: &str, password: &str| Auth::Basic {
+        user: user.into(),
+        password: canary(password),
+    };
+    for status in [
+        "200 OK",
+        "202 Accepted",
+        "403 Forbidden",
+        "500 Internal Server Error",
+    ] {
+        // It repeats the whole request, as pages for finding faults do.
+        let server = start("http", move |mut stream, heads, _| {
+            while let Some(head) = next_head(&mut stream, heads) {
+                answer(&mut stream, status, "", &format!("{head}{head}pässword"));
+            }
+        });
+        for (auth, sent) in [
+            (Auth::Bearer(canary("canary-one")), "canary-one"),
+            (Auth::Scheme("ApiKey", canary("canary-one")), "canary-one"),
+            // Of `auditor@acme.example:pässword`
+            (
+                basic("auditor@acme.example", "pässword"),
+                "YXVkaXRvckBhY21lLmV4YW1wbGU6cMOkc3N3b3Jk",
+            ),
+        ] {
+            let has_password = matches!(auth, Auth::Basic { .. });
+            let mut config = config(&server.url("/"));
+            config.auth = auth;
+            config.headers = vec![("X-Gateway".into(), canary("canary-two"))];
+            config.proxy = Some(ProxyConfig {
+                url: super::url_of(&server.url("/")),
+                auth: Some(("agent".into(), canary("canary-three"))),
+                no_proxy: Vec::new(),
+            });
+            let mut own = HeaderMap::new();
+            let mut cookie = HeaderValue::from_static("canary-four");
+            cookie.set_sensitive(true);
+            own.insert(COOKIE, cookie);
+            let mut client = Client::new(&config);
+            let url = super::url_of("http://wiki.example/");
+            client.allow(url.clone());
+            let exchange = client.exchange(Method::GET, &url, own, Vec::new()).unwrap();
+            let answer = run(exchange.run()).unwrap();
+            let body = String::from_utf8(answer.body.clone()).unwrap();
+            // The last one is of `agent:canary-three`.
+            let others = ["canary-two", "canary-four", "YWdlbnQ6Y2FuYXJ5LXRocmVl"];
+            for secret in others
+                .iter()
+                .chain([&sent])
+                .chain(has_password.then_some(&"pässword"))
+            {
+                assert!(body.contains(secret), "{secret}: {body}");
+                for told in [answer.text(), says(&answer), answer.told(&body)] {
+                    assert!(!told.contains(secret), "{status} {secret}: {told}");
+                    assert!(told.contains("authorization: ***"), "{told}");
+                }
+            }
+        }
+    }
 }
 
 /// Everything that any library says at any level, by `log` and by `tracing`.

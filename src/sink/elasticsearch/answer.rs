@@ -3,10 +3,9 @@
 use super::SETUP;
 use crate::config::{Auth, ElasticsearchConfig, Target};
 use crate::http;
-use crate::sink::answer::{Answer, Outcome, excerpt, of_status};
+use crate::sink::answer::{Answer, Outcome, excerpt, of_status, says};
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::fmt;
 
 #[derive(Deserialize)]
 struct Bulk<'a> {
@@ -50,17 +49,16 @@ struct Refusal<'a> {
     error: Fault<'a>,
 }
 
-impl fmt::Display for Fault<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+impl Fault<'_> {
+    /// In the words of the answer in which it stands.
+    pub fn told(&self, answer: &http::Answer) -> String {
         let mut text = format!("{}: {}", self.kind, self.reason);
         if let Some(cause) = self.caused_by.as_ref().filter(|cause| !cause.reason.is_empty()) {
             text += &format!(": {}", cause.reason);
         }
-        f.write_str(&excerpt(&text))
+        excerpt(&answer.told(&text))
     }
-}
 
-impl Fault<'_> {
     /// Of a whole request. `None` where a proxy answers in words of its own.
     pub fn of(body: &[u8]) -> Option<Fault<'_>> {
         let refusal: Refusal = serde_json::from_slice(body).ok()?;
@@ -100,11 +98,11 @@ impl Fault<'_> {
 /// What became of `sent` events.
 pub fn of(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig, now_ms: i64) -> Answer {
     if (200..300).contains(&answer.status) {
-        return items(&answer.body, sent, config);
+        return items(answer, sent, config);
     }
     let outcome = match (answer.status, Fault::of(&answer.body)) {
-        (400..=404, Some(fault)) if !fault.kind.is_empty() => outcome(answer.status, &fault, config),
-        (401, _) => outcome(401, &Fault::default(), config),
+        (400..=404, Some(fault)) if !fault.kind.is_empty() => outcome(answer, answer.status, &fault, config),
+        (401, _) => outcome(answer, 401, &Fault::default(), config),
         _ => return of_status(answer, now_ms),
     };
     match outcome {
@@ -117,12 +115,12 @@ pub fn of(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig, now_
 }
 
 /// Each event has its own line in the answer, in the order in which they were sent: as many as were sent, or the answer is none.
-fn items(body: &[u8], sent: usize, config: &ElasticsearchConfig) -> Answer {
-    let items = match serde_json::from_slice::<Bulk>(body) {
+fn items(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig) -> Answer {
+    let items = match serde_json::from_slice::<Bulk>(&answer.body) {
         Ok(bulk) => bulk.items,
         Err(error) => {
-            let text = excerpt(&String::from_utf8_lossy(&body[..body.len().min(2000)]));
-            let why = format!("the answer is none to a bulk request ({error}); it says: {text}");
+            let (error, said) = (answer.told(&error.to_string()), says(answer));
+            let why = format!("the answer is none to a bulk request ({error}): {said}");
             return Answer::All(Outcome::retry(why));
         }
     };
@@ -138,22 +136,25 @@ fn items(body: &[u8], sent: usize, config: &ElasticsearchConfig) -> Answer {
             status: 200 | 201,
             error: None,
         } => Outcome::Delivered,
-        Created { status, error } => outcome(status, &error.unwrap_or_default(), config),
+        Created { status, error } => outcome(answer, status, &error.unwrap_or_default(), config),
     });
     Answer::Each(outcomes.collect())
 }
 
-fn outcome(status: u16, fault: &Fault, config: &ElasticsearchConfig) -> Outcome {
+/// `status` is that of the event, or of the whole answer.
+fn outcome(answer: &http::Answer, status: u16, fault: &Fault, config: &ElasticsearchConfig) -> Outcome {
+    if status == 409 && fault.kind == "version_conflict_engine_exception" {
+        return Outcome::Duplicate;
+    }
     let target = config.target.name();
     let told = match fault.kind.is_empty() {
         true => format!("status {status}"),
-        false => format!("status {status}, {fault}"),
+        false => format!("status {status}, {}", fault.told(answer)),
     };
     let misconfigured = |remedy: String| Outcome::Misconfigured {
         why: format!("{told}; {remedy}"),
     };
     match status {
-        409 if fault.kind == "version_conflict_engine_exception" => Outcome::Duplicate,
         // Freed or lifted, it passes.
         _ if fault.is_block() => Outcome::retry(format!("{told}; free disk space there, or lift the block")),
         401 => misconfigured(match config.http.auth {

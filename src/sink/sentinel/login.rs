@@ -96,7 +96,7 @@ impl Login {
         form.append_pair("grant_type", "client_credentials")
             .append_pair("client_id", &self.client)
             .append_pair("scope", &self.scope);
-        match &self.proof {
+        let proof = match &self.proof {
             Proof::Secret { secret, refused } => {
                 let mut secret = secret.borrow_mut();
                 let secret = match refused.get() {
@@ -105,6 +105,7 @@ impl Login {
                 };
                 let secret = secret.map_err(|error| misconfigured(chain(&error)))?;
                 form.append_pair("client_secret", secret.expose());
+                secret
             }
             Proof::Certificate { files, seen } => {
                 seen.set(files.each_ref().map(|path| stamp(path)));
@@ -121,14 +122,16 @@ impl Login {
                     "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
                 )
                 .append_pair("client_assertion", signed.expose());
+                signed
             }
-        }
+        };
         let mut headers = HeaderMap::new();
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form_type);
         let body = form.finish().into_bytes();
         let answer = self.link.send(Method::POST, &self.url, headers, body).await;
-        let answer = answer.map_err(|error| Outcome::of_error(&error))?;
+        let mut answer = answer.map_err(|error| Outcome::of_error(&error))?;
+        answer.secrets.add([proof]);
         if let Proof::Secret { refused, .. } = &self.proof {
             refused.set(answer.status == 401);
         }
@@ -146,7 +149,7 @@ pub fn refusal(answer: &Answer, now_ms: i64) -> Outcome {
     }
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let text = said["error_description"].as_str().unwrap_or_default();
-    let text = excerpt(text.split("Trace ID:").next().unwrap_or_default());
+    let text = excerpt(&answer.told(text.split("Trace ID:").next().unwrap_or_default()));
     if said["error"] == "temporarily_unavailable" {
         return Outcome::retry(text);
     }

@@ -27,17 +27,23 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 /// Answers requests, in their order, with status, headers and body; remembers each request.
 fn serve(replies: Vec<(u16, String, &'static str)>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let mut replies = replies.into_iter();
+    serve_with(move |_| {
+        let (status, headers, body) = replies.next()?;
+        Some((status, headers, body.to_owned()))
+    })
+}
+
+fn serve_with(
+    mut reply: impl FnMut(&str) -> Option<(u16, String, String)> + Send + 'static,
+) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let kept = seen.clone();
     std::thread::spawn(move || {
-        let mut replies = replies.into_iter();
         for stream in listener.incoming().map_while(Result::ok) {
             let mut reader = BufReader::new(stream);
-            let Some((status, headers, body)) = replies.next() else {
-                return;
-            };
             let (mut head, mut length) = (String::new(), 0);
             while !head.ends_with("\r\n\r\n") {
                 let from = head.len();
@@ -50,9 +56,11 @@ fn serve(replies: Vec<(u16, String, &'static str)>) -> (String, Arc<Mutex<Vec<St
             }
             let mut form = vec![0; length];
             reader.read_exact(&mut form).unwrap();
-            kept.lock()
-                .unwrap()
-                .push(head + &String::from_utf8(form).unwrap());
+            let request = head + &String::from_utf8(form).unwrap();
+            kept.lock().unwrap().push(request.clone());
+            let Some((status, headers, body)) = reply(&request) else {
+                return;
+            };
             let length = body.len();
             let reply = format!(
                 "HTTP/1.1 {status} X\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -192,6 +200,59 @@ fn a_refusal_of_entra_id_says_what_to_correct_and_the_same_each_time() {
             ..http::Answer::default()
         };
         assert!(matches!(refusal(&answer, 0), Outcome::Retry { .. }), "{status}");
+    }
+}
+
+/// A login that repeats what it was sent, as it came and read, in the words of Entra ID or of a page for finding faults.
+#[test]
+fn f57_what_proves_the_application_is_not_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    fs::write(&certificate, CERTIFICATE).unwrap();
+    fs::write(&key, KEY).unwrap();
+    let by_certificate = AzureIdentity::Certificate {
+        tenant: "t".into(),
+        client: "c".into(),
+        certificate,
+        key,
+    };
+    let by_secret = AzureIdentity::Secret {
+        tenant: "t".into(),
+        client: "c".into(),
+        secret: Reference::Inline(Secret::new("Abc8Q~mn&rstuvwxyz+0123456789")),
+    };
+    for status in [202, 401, 503] {
+        for identity in [by_secret.clone(), by_certificate.clone()] {
+            for in_json in [true, false] {
+                let (url, seen) = serve_with(move |request| {
+                    let (_, form) = request.split_once("\r\n\r\n").unwrap();
+                    let read: Vec<_> = url::form_urlencoded::parse(form.as_bytes())
+                        .into_owned()
+                        .collect();
+                    let text = format!("{:?} {form}", read.last().unwrap());
+                    let body = match in_json {
+                        true => serde_json::json!({ "error_description": text })
+                            .to_string()
+                            .replace('&', "\\u0026"),
+                        false => text,
+                    };
+                    Some((status, String::new(), body))
+                });
+                let outcome = run(Tokens::new(&config(&url, identity.clone())).get()).unwrap_err();
+                let request = seen.lock().unwrap()[0].clone();
+                let proof = request.rsplit_once('=').unwrap().1;
+                let why = outcome.why();
+                assert!(why.contains("***"), "{why}");
+                for secret in [
+                    &proof[..20],
+                    &proof[proof.len() - 10..],
+                    "rstuvwxyz",
+                    "0123456789",
+                ] {
+                    assert!(!why.contains(secret), "{secret}: {why}");
+                }
+            }
+        }
     }
 }
 

@@ -386,10 +386,13 @@ fn shows_no_secret(kind: &Kind) {
     const CANARY: &str = "cAnArYsInK7";
     let mut scene = kind.scene();
     write_token(&scene.host.path("token"), CANARY);
+    let authorization = (kind.authorization)(CANARY);
+    let repeated = format!("<html>Authorization: {authorization}");
     let replies = [
         Do::Take,
         Do::Refuse(Reply::new(401, "")),
-        Do::Refuse(Reply::new(500, "<html>")),
+        Do::Refuse(Reply::new(500, &*repeated)),
+        Do::Refuse(Reply::new(200, &*repeated)),
         Do::HangUp,
     ];
     scene.write(20);
@@ -405,7 +408,6 @@ fn shows_no_secret(kind: &Kind) {
         );
     }
     whole(&scene);
-    let authorization = (kind.authorization)(CANARY);
     let used = |post: &crate::rig::collector::Post| post.header("authorization") == Some(&authorization);
     assert!(scene.collector.posts().iter().any(used));
     let mut open = vec![scene.host.state()];

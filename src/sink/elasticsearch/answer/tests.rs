@@ -326,3 +326,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn f57_a_key_that_a_cluster_repeats_is_not_told() {
+    let bodies = [
+        (200, "<html>Authorization: ApiKey c4nary".to_owned()),
+        (200, r#""c4nary""#.into()),
+        (
+            200,
+            format!("{{\"items\":[{}]}}", item(400, "c4nary", "no c4nary here")),
+        ),
+        (
+            403,
+            r#"{"error":{"type":"security_exception","reason":"c4nary"}}"#.into(),
+        ),
+        (403, "c4nary".into()),
+    ];
+    for (status, body) in bodies {
+        let mut answer = http::Answer {
+            status,
+            body: body.clone().into(),
+            ..http::Answer::default()
+        };
+        answer.secrets.add([Secret::new("c4nary")]);
+        let told = format!("{:?}", of(&answer, 1, &config(), 0));
+        assert!(told.contains("***") && !told.contains("c4nary"), "{body}: {told}");
+    }
+}

@@ -24,6 +24,7 @@ fn answer(status: u16, headers: &str, body: &str) -> Result<Answer, HttpError> {
         status,
         headers: headers.collect(),
         body: body.into(),
+        ..Answer::default()
     })
 }
 
