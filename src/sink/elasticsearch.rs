@@ -8,7 +8,7 @@ use super::answer::{Answer, Outcome, of_status, says};
 use super::http::{encoded, size};
 use super::remote::{Event, Peer};
 use crate::config::{ElasticsearchConfig, Target};
-use crate::http::HeaderMap;
+use crate::http::{HeaderMap, HttpError};
 use answer::Fault;
 use hosts::Hosts;
 use product::Support;
@@ -35,6 +35,8 @@ pub struct Elasticsearch {
     bulk: String,
     /// The server takes `require_data_stream`: then nothing makes a plain index in place of the data stream.
     strict: Cell<bool>,
+    /// It has been told that it may.
+    told_of_index: Cell<bool>,
     /// It has been looked at what the server is, and that events find their place, or events have been taken.
     ready: Cell<bool>,
     /// Held while it is looked.
@@ -48,6 +50,7 @@ impl Elasticsearch {
             bulk: format!("/{}/_bulk?{FILTER}", config.target.name()),
             config,
             strict: Cell::new(false),
+            told_of_index: Cell::new(false),
             ready: Cell::new(false),
             looking: tokio::sync::Mutex::default(),
         }
@@ -55,7 +58,7 @@ impl Elasticsearch {
 
     /// Looks what the server is, and that there is a data stream: a bulk request to none would make a plain index of that name
     /// where no template says otherwise, with whatever types the first events suggest. Credentials that may write and not
-    /// look are no fault. Says what is one.
+    /// look are no fault, and warned of where nothing else keeps the index from being made. Says what is one.
     async fn prepare(&self) -> Result<(), Outcome> {
         let _one = self.looking.lock().await;
         if self.ready.get() {
@@ -89,8 +92,14 @@ impl Elasticsearch {
     async fn data_stream(&self, name: &str) -> Result<(), Outcome> {
         let path = format!("/_data_stream/{name}");
         let found = self.hosts.get(&path).await?;
-        if found.status != 404 {
-            return Ok(());
+        match (found.status, of_status(&found, crate::clock::now_ms())) {
+            (200..=299, _) => return Ok(()),
+            (404, _) => {}
+            (_, Answer::All(outcome @ Outcome::Retry { .. })) => return Err(outcome),
+            _ => {
+                self.tell_of_index(name, "whether it is there may not be asked");
+                return Ok(());
+            }
         }
         let made = self
             .hosts
@@ -117,11 +126,24 @@ impl Elasticsearch {
                 );
                 Err(Outcome::Misconfigured { why })
             }
-            (401 | 403, Some(fault)) if !fault.is_block() => Ok(()),
+            (401 | 403, Some(fault)) if !fault.is_block() => {
+                self.tell_of_index(name, "it is not there, and may not be made");
+                Ok(())
+            }
             _ => match of_status(&made, crate::clock::now_ms()) {
                 Answer::All(Outcome::Retry { why, after }) => Err(Outcome::Retry { why, after }),
                 _ => Err(Outcome::retry(says(&made))),
             },
+        }
+    }
+
+    fn tell_of_index(&self, name: &str, why: &str) {
+        if !self.strict.get() && !self.told_of_index.replace(true) {
+            tracing::warn!(
+                data_stream = name,
+                why,
+                "without an index template the events would make a plain index in place of the data stream; {SETUP}, or grant `indices:admin/data_stream/get` (in Elasticsearch `view_index_metadata`)"
+            );
         }
     }
 
@@ -152,8 +174,8 @@ impl Peer for Elasticsearch {
         };
         let path = format!("{}{strict}", self.bulk);
         let make = || encoded("application/x-ndjson", self.body(events), self.config.compression);
-        match self.hosts.ask(Method::POST, &path, make).await {
-            Ok(answer) => {
+        match self.hosts.try_to_ask(Method::POST, &path, make).await {
+            Ok(Ok(answer)) => {
                 let answer = answer::of(&answer, events.len(), &self.config, crate::clock::now_ms());
                 // Somebody has to act, so what is there may be another thing next time.
                 let is_wrong = |outcome: &Outcome| matches!(outcome, Outcome::Misconfigured { .. });
@@ -164,6 +186,12 @@ impl Peer for Elasticsearch {
                 });
                 answer
             }
+            // It tells of each event at most so much: of fewer, less.
+            Ok(Err(error @ HttpError::TooLarge { .. })) if events.len() > 1 => Answer::Halve {
+                why: crate::telemetry::chain(&error),
+                too_large: true,
+            },
+            Ok(Err(error)) => Answer::All(Outcome::of_error(&error)),
             Err(outcome) => Answer::All(outcome),
         }
     }

@@ -62,6 +62,17 @@ impl Hosts {
         path: &str,
         make: impl Fn() -> Result<(HeaderMap, Vec<u8>), Outcome>,
     ) -> Result<Answer, Outcome> {
+        let result = self.try_to_ask(method, path, make).await?;
+        result.map_err(|error| Outcome::of_error(&error))
+    }
+
+    /// The same, with the error of a request that got no answer.
+    pub async fn try_to_ask(
+        &self,
+        method: Method,
+        path: &str,
+        make: impl Fn() -> Result<(HeaderMap, Vec<u8>), Outcome>,
+    ) -> Result<Result<Answer, HttpError>, Outcome> {
         self.go_back(Instant::now());
         let mut tries = self.urls.len();
         loop {
@@ -76,7 +87,7 @@ impl Hosts {
                 if at == 0 && self.told.replace(false) {
                     tracing::info!(host = self.urls[0].as_str(), "the first host is used again");
                 }
-                return result.map_err(|error| Outcome::of_error(&error));
+                return Ok(result);
             };
             // Another request may have gone on already.
             if self.at.get() == at && self.urls.len() > 1 {
@@ -88,7 +99,7 @@ impl Hosts {
                 }
             }
             if tries == 0 {
-                return result.map_err(|error| Outcome::of_error(&error));
+                return Ok(result);
             }
         }
     }

@@ -13,6 +13,8 @@ struct Bulk {
     /// GET and PUT of the data stream.
     stream: (u16, Value),
     made: (u16, Value),
+    /// Bytes that each item of an answer has in vain.
+    padding: usize,
     /// The queries that it knows.
     strict: bool,
 }
@@ -25,6 +27,7 @@ fn elastic() -> Bulk {
         ),
         stream: (200, json!({"data_streams": [{"name": STREAM}]})),
         made: (500, json!({})),
+        padding: 0,
         strict: true,
     }
 }
@@ -98,7 +101,11 @@ impl Protocol for Bulk {
             })
             .collect();
         let errors = items.iter().any(|item| item["create"]["status"] != 201);
-        Reply::new(200, json!({"errors": errors, "items": items}).to_string())
+        let padding = " ".repeat(self.padding * items.len());
+        Reply::new(
+            200,
+            json!({"errors": errors, "items": items}).to_string() + &padding,
+        )
     }
 
     fn names_events(&self) -> bool {
@@ -302,7 +309,7 @@ fn credentials_that_may_only_write_are_enough() {
         stream: (403, error("security_exception", "unauthorized")),
         ..elastic()
     };
-    let mut scene = scene_with(closed, &ELASTICSEARCH);
+    let mut scene = scene_with(closed.clone(), &ELASTICSEARCH);
     scene.write(50);
     let run = scene.host.once();
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -310,6 +317,78 @@ fn credentials_that_may_only_write_are_enough() {
     // Once they have written it is not asked again.
     let asked = scene.collector.post_count() - bulks(&scene).len();
     assert!(asked <= 4, "{asked}");
+    // Where no request says that it wants a data stream, an index could be made in its place.
+    let table = [
+        (closed.clone(), true),
+        (
+            Bulk {
+                root: open_search().root,
+                strict: false,
+                ..closed.clone()
+            },
+            true,
+        ),
+        (
+            Bulk {
+                stream: (404, json!({})),
+                made: closed.stream.clone(),
+                ..open_search()
+            },
+            true,
+        ),
+        (
+            Bulk {
+                root: elastic().root,
+                ..closed
+            },
+            false,
+        ),
+        (open_search(), false),
+    ];
+    for (bulk, is_told) in table {
+        let mut scene = scene_with(bulk, &ELASTICSEARCH);
+        scene.write(50);
+        let run = scene.host.once();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let told = run.stderr.matches("indices:admin/data_stream/get").count();
+        assert_eq!(told, usize::from(is_told), "{}", run.stderr);
+    }
+}
+
+/// A cluster that is busy says nothing of the data stream: nothing is written before it does.
+#[test]
+fn whether_there_is_a_data_stream_is_asked_until_it_is_answered() {
+    let busy = Bulk {
+        stream: (503, json!({})),
+        ..open_search()
+    };
+    let mut scene = scene_with(busy, &ELASTICSEARCH);
+    scene.write(5);
+    let run = scene.host.once();
+    assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
+}
+
+/// Fewer events have a shorter answer. Of one alone it is waited for.
+#[test]
+fn f47_an_answer_that_is_too_long_makes_requests_smaller() {
+    for (padding, fits) in [(16 << 10, true), (80 << 10, false)] {
+        let bulk = Bulk { padding, ..elastic() };
+        let mut scene = scene_with(bulk, &ELASTICSEARCH);
+        let remote = scene.host.remote.as_mut().unwrap();
+        remote.push_str("body_bytes_max = \"64KiB\"\n");
+        scene.write(60);
+        let run = scene.host.once();
+        assert_eq!(run.code, if fits { 0 } else { 75 }, "{}", run.stderr);
+        assert!(
+            run.stderr.contains("the answer is longer than 65536 bytes"),
+            "{}",
+            run.stderr
+        );
+        assert_eq!(scene.host.quarantined().len(), 0);
+        if fits {
+            exact(&scene);
+        }
+    }
 }
 
 #[test]
