@@ -19,12 +19,16 @@ use rskafka::record::Record;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// What a record has beside its event: key, header, and numbers.
 const OVERHEAD_BYTES: usize = 100;
 /// However small the batches are that a topic takes: smaller ones are found by halving each time.
 const BYTES_MIN: usize = 16 * 1024;
+/// Brokers that start, and a topic that is made anew, may deny for so long that there is one: Kafka's own clients wait for a
+/// minute, and a person who wrote a wrong name wants to know.
+const MISSING: Duration = Duration::from_secs(30);
 
 /// The sink of type `kafka`.
 pub struct Kafka {
@@ -34,6 +38,10 @@ pub struct Kafka {
     cluster: RefCell<Option<Rc<Cluster>>>,
     /// Larger batches were refused.
     bytes_max: Cell<usize>,
+    /// Larger ones were not answered in time. Grows again with those that are.
+    bytes_max_in_time: Cell<usize>,
+    /// Since when the topic is not there; `None`: it was there the last time.
+    missing: Cell<Option<Instant>>,
 }
 
 impl Kafka {
@@ -43,6 +51,8 @@ impl Kafka {
             source: source.to_owned(),
             cluster: RefCell::default(),
             bytes_max: Cell::new(usize::MAX),
+            bytes_max_in_time: Cell::new(usize::MAX),
+            missing: Cell::default(),
             config,
         }
     }
@@ -79,12 +89,43 @@ impl Kafka {
             .is_err()
         {
             self.cluster.take();
+            self.send_less(&events[outcomes.len()..]);
             let why = format!(
-                "Kafka has not answered within {limit:?}; see how busy the brokers are, or raise `timeout`"
+                "Kafka has not answered within {limit:?}; see how busy the brokers are and whether a quota holds this user back, or raise `timeout`"
             );
             outcomes.resize(events.len(), Outcome::retry(why));
         }
         outcomes
+    }
+
+    /// What exceeds a quota by itself is held back and repeated by the client for ever: only less of it can pass.
+    fn send_less(&self, events: &[&Event]) {
+        let bytes = size(events).min(self.bytes_max_in_time.get());
+        self.bytes_max_in_time.set((bytes / 2).max(BYTES_MIN));
+    }
+
+    fn send_more(&self) {
+        let limit = self.bytes_max_in_time.get();
+        self.bytes_max_in_time.set(limit.saturating_add(BYTES_MIN));
+    }
+
+    /// A topic that is not there may be there soon.
+    fn wait_for_topic(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Misconfigured { why } if why == fault::no_topic(&self.config.topic).why() => {
+                let since = self.missing.get().unwrap_or_else(Instant::now);
+                self.missing.set(Some(since));
+                match since.elapsed() < MISSING {
+                    true => Outcome::retry(why),
+                    false => Outcome::Misconfigured { why },
+                }
+            }
+            Outcome::Delivered => {
+                self.missing.set(None);
+                outcome
+            }
+            other => other,
+        }
     }
 
     async fn produce_all(
@@ -100,6 +141,7 @@ impl Kafka {
             let fault = match self.produce_part(cluster, number, part).await {
                 Ok(()) => {
                     outcomes.resize(outcomes.len() + part.len(), Outcome::Delivered);
+                    self.send_more();
                     continue;
                 }
                 Err(fault) => fault,
@@ -125,12 +167,14 @@ impl Kafka {
 
     /// Cut to what the topic is known to take, the first part last.
     fn parts<'a, 'e>(&self, events: &'a [&'e Event]) -> Vec<&'a [&'e Event]> {
+        let bytes_max = self.bytes_max.get().min(self.bytes_max_in_time.get());
         let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
         for (at, event) in events.iter().enumerate() {
-            bytes += event.bytes().len() + OVERHEAD_BYTES;
-            if bytes > self.bytes_max.get() && at > from {
+            let more = size(&[event]);
+            bytes += more;
+            if bytes > bytes_max && at > from {
                 parts.push(&events[from..at]);
-                (from, bytes) = (at, event.bytes().len() + OVERHEAD_BYTES);
+                (from, bytes) = (at, more);
             }
         }
         parts.push(&events[from..]);
@@ -176,10 +220,7 @@ impl Kafka {
     }
 
     fn learn_limit(&self, events: &[&Event], why: &str) {
-        let bytes: usize = events
-            .iter()
-            .map(|event| event.bytes().len() + OVERHEAD_BYTES)
-            .sum();
+        let bytes = size(events);
         let limit = (bytes / 2).max(BYTES_MIN);
         if limit < self.bytes_max.get() {
             self.bytes_max.set(limit);
@@ -193,11 +234,18 @@ impl Kafka {
     }
 }
 
+fn size(events: &[&Event]) -> usize {
+    events
+        .iter()
+        .map(|event| event.bytes().len() + OVERHEAD_BYTES)
+        .sum()
+}
+
 impl Peer for Kafka {
     async fn send(&self, events: &[Event]) -> Answer {
         let cluster = match self.cluster().await {
             Ok(cluster) => cluster,
-            Err(outcome) => return Answer::All(outcome),
+            Err(outcome) => return Answer::All(self.wait_for_topic(outcome)),
         };
         let mut by_partition: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, event) in events.iter().enumerate() {
@@ -211,7 +259,7 @@ impl Peer for Kafka {
         let mut outcomes = vec![Outcome::retry("not sent"); events.len()];
         for (places, of_partition) in join_all(requests).await {
             for (at, outcome) in places.into_iter().zip(of_partition) {
-                outcomes[at] = outcome;
+                outcomes[at] = self.wait_for_topic(outcome);
             }
         }
         Answer::Each(outcomes)

@@ -67,6 +67,8 @@ impl Broker {
             "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL".into(),
             format!("log.dirs={}", path("data")),
             "offsets.topic.replication.factor=1".into(),
+            // Quotas are of the last seconds, and not of the last eleven.
+            "quota.window.num=3".into(),
             "auto.create.topics.enable=false".into(),
             "group.initial.rebalance.delay.ms=0".into(),
             "ssl.keystore.type=PEM".into(),
@@ -131,6 +133,28 @@ impl Broker {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
+    }
+
+    pub fn remove(&self, topic: &str) {
+        let server = format!("127.0.0.1:{}", self.plain);
+        says(java("org.apache.kafka.tools.TopicCommand").args([
+            "--bootstrap-server",
+            &server,
+            "--delete",
+            "--topic",
+            topic,
+        ]));
+    }
+
+    /// So many bytes a second are taken of each client.
+    pub fn throttle(&self, bytes: usize) {
+        let server = format!("127.0.0.1:{}", self.plain);
+        let rate = format!("producer_byte_rate={bytes}");
+        says(
+            java("kafka.admin.ConfigCommand")
+                .args(["--bootstrap-server", &server, "--alter", "--add-config", &rate])
+                .args(["--entity-type", "clients", "--entity-default"]),
+        );
     }
 
     /// All records of a topic, as many of each partition as the broker says there are.

@@ -218,3 +218,50 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
         .collect();
     assert_eq!(set_aside.lines().count(), 1);
 }
+
+/// Kafka's own clients go on, too, while a topic is made anew.
+#[test]
+fn a_topic_that_is_gone_for_a_moment_is_waited_for() {
+    let home = Host::new();
+    let Some(broker) = Broker::start(home.path("broker"), &Ca::new("own")) else {
+        return skipped("there is no Kafka or no Java; run tests/peers/install.sh");
+    };
+    broker.create("audit", 1, 1_048_588);
+    let mut scene = Scene::new(broker.plain, "audit", "");
+    let mut agent = scene.host.start();
+    scene.write(50);
+    agent.until("they are there", || broker.consume("audit").len() == 50);
+    broker.remove("audit");
+    scene.write(50);
+    agent.until_said("there is no topic `audit`");
+    broker.create("audit", 1, 1_048_588);
+    agent.until_said("events get through again");
+    assert_eq!(agent.said("until a person acts"), 0, "{}", agent.stderr());
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    assert_eq!(broker.consume("audit").len(), 50);
+}
+
+/// A batch that a quota never lets through: smaller ones pass, some more than once.
+#[test]
+fn a_batch_that_is_larger_than_a_quota_is_sent_in_parts() {
+    let home = Host::new();
+    let Some(broker) = Broker::start(home.path("broker"), &Ca::new("own")) else {
+        return skipped("there is no Kafka or no Java; run tests/peers/install.sh");
+    };
+    broker.create("audit", 1, 1_048_588);
+    broker.throttle(40_000);
+    let mut scene = Scene::new(broker.plain, "audit", "timeout = \"5s\"\n");
+    let remote = scene.host.remote.as_mut().unwrap();
+    *remote = remote.replace("batch_events = 100", "batch_events = 1000");
+    scene.write(80);
+    let mut agent = scene.host.start();
+    agent.until_said("whether a quota holds this user back");
+    agent.until_said("events get through again");
+    // In order, or with something left for the next start.
+    assert!([0, 75].contains(&agent.stop()), "{}", agent.stderr());
+    broker.throttle(10_000_000);
+    let rest = scene.host.once();
+    assert_eq!(rest.code, 0, "{}", rest.stderr);
+    let judged = scene.judge(&broker.consume("audit"));
+    assert!(!judged.repeated.is_empty(), "no batch was throttled");
+}
