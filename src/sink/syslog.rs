@@ -21,10 +21,14 @@ use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 use tokio::net::UdpSocket;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What a datagram can hold over IPv4, and over IPv6 without jumbograms at least.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// A receiver that moves has another address by the same name, and its old one takes datagrams without a word: no longer than
+/// this are they lost then. A question to the resolver costs nothing in so much time.
+const RESOLVE_EVERY: Duration = Duration::from_secs(300);
 
 /// So long a host is given to say that nothing listens there (ICMP). Not every host does.
 const REFUSAL: Duration = Duration::from_millis(20);
@@ -36,7 +40,13 @@ pub struct Syslog {
     tls: RefCell<Tls>,
     /// Kept from request to request.
     connection: RefCell<Option<Connection>>,
-    socket: RefCell<Option<UdpSocket>>,
+    socket: RefCell<Option<Socket>>,
+}
+
+/// To the address that the receiver's name had then.
+struct Socket {
+    udp: UdpSocket,
+    resolved: Instant,
 }
 
 impl Syslog {
@@ -90,14 +100,9 @@ impl Syslog {
     /// One datagram an event. If one is refused, all are sent again: those before it went the same way.
     async fn over_udp(&self, events: &[Event]) -> Answer {
         let failed = |error| Answer::All(Outcome::retry(unreachable(&self.config, &error)));
-        let kept = self.socket.take();
-        let socket = match kept {
-            Some(socket) => socket,
-            None => match timeout(self.config.connect_timeout, open(&self.config)).await {
-                Ok(Ok(socket)) => socket,
-                Ok(Err(error)) => return failed(error),
-                Err(_) => return Answer::All(Outcome::retry("the receiver's name is not resolved in time")),
-            },
+        let socket = match self.socket().await {
+            Ok(socket) => socket,
+            Err(why) => return Answer::All(Outcome::retry(why)),
         };
         let mut outcomes = Vec::with_capacity(events.len());
         let mut message = Vec::new();
@@ -113,18 +118,33 @@ impl Syslog {
                 outcomes.push(Outcome::TooLarge { why });
                 continue;
             }
-            if let Err(error) = socket.send(&message).await {
+            if let Err(error) = socket.udp.send(&message).await {
                 return failed(error);
             }
             outcomes.push(Outcome::Delivered);
         }
         sleep(REFUSAL).await;
-        match socket.take_error() {
+        match socket.udp.take_error() {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return failed(error),
         }
         self.socket.replace(Some(socket));
         Answer::Each(outcomes)
+    }
+
+    /// The one that is kept, or one for which the name was resolved anew. Where it is not resolved the old one goes on.
+    async fn socket(&self) -> Result<Socket, String> {
+        let kept = match self.socket.take() {
+            Some(kept) if kept.resolved.elapsed() < RESOLVE_EVERY => return Ok(kept),
+            kept => kept,
+        };
+        let opened = timeout(self.config.connect_timeout, open(&self.config)).await;
+        let resolved = Instant::now();
+        match (opened, kept) {
+            (Ok(Ok(udp)), _) | (_, Some(Socket { udp, .. })) => Ok(Socket { udp, resolved }),
+            (Ok(Err(error)), None) => Err(unreachable(&self.config, &error)),
+            (Err(_), None) => Err("the receiver's name is not resolved in time".into()),
+        }
     }
 }
 
@@ -157,5 +177,43 @@ impl Peer for Syslog {
 
     fn changed(&self) -> bool {
         self.tls.borrow().changed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_receivers_name_is_resolved_again_after_a_while() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
+        runtime.unwrap().block_on(async {
+            let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let port = receiver.local_addr().unwrap().port();
+            let config = SyslogConfig::new("127.0.0.1".into(), port, Transport::Udp);
+            let mut syslog = Syslog::new(config, "wiki");
+            // Each socket is open until there is another, so no two have the same port.
+            let port = async |syslog: &Syslog| {
+                let socket = syslog.socket().await.unwrap();
+                let port = socket.udp.local_addr().unwrap().port();
+                syslog.socket.replace(Some(socket));
+                port
+            };
+            let first = port(&syslog).await;
+            tokio::time::advance(RESOLVE_EVERY - Duration::from_secs(1)).await;
+            assert_eq!(port(&syslog).await, first);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            let second = port(&syslog).await;
+            assert_ne!(second, first);
+            // A resolver that is away, too, ends nothing that works.
+            syslog.config.host = "no-such-host.invalid".into();
+            tokio::time::advance(RESOLVE_EVERY).await;
+            assert_eq!(port(&syslog).await, second);
+            syslog.socket.take();
+            assert!(syslog.socket().await.is_err());
+        });
     }
 }
