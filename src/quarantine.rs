@@ -49,10 +49,11 @@ pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
     };
     let dir = state_dir.join(DIRECTORY);
     match fs::DirBuilder::new().mode(0o700).create(&dir) {
-        Ok(()) => File::open(state_dir)?.sync_all()?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
     }
+    // Whoever made it may have been killed before its name was on the disk.
+    File::open(state_dir)?.sync_all()?;
     let bytes: u64 = files(state_dir)?.iter().map(|(_, bytes)| bytes).sum();
     if bytes > BYTES_MAX {
         return Err(io::Error::other(format!(
