@@ -313,3 +313,51 @@ fn datagrams_that_nobody_receives() {
     assert_eq!(run.code, 75, "{}", run.stderr);
     assert!(run.stderr.contains("nothing listens"), "{}", run.stderr);
 }
+
+/// The header is read off the text of an event. It says what the event says, whatever the event is: of every kind that the
+/// mapping knows, of what cannot be read, and of the agent's own.
+#[test]
+fn headers_say_what_the_events_say() {
+    let receiver = Receiver::tcp(None, false);
+    let mut scene = Scene::new(receiver.address, "transport = \"tcp\"\n");
+    let mut agent = scene.host.start();
+    scene.write(50);
+    scene.all_are_there(&mut agent, || receiver.messages());
+    scene.writer.truncate(&mut scene.file);
+    scene.write(5);
+    let records = [
+        &include_bytes!("../../../fixtures/mapping/file.jsonl")[..],
+        include_bytes!("../../../fixtures/mapping/broken.jsonl"),
+        b"\nthe last one\n",
+    ];
+    append(&scene.file.path, &records.concat());
+    let notice = "\"action\":\"agent.file.tampered\"";
+    let has = |text: &str| receiver.messages().iter().any(|message| message.contains(text));
+    agent.until("the agent's own event is there", || has(notice));
+    agent.until("the last event is there", || has("the last one"));
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    let mut seen = HashSet::new();
+    for message in receiver.messages() {
+        let json: serde_json::Value = serde_json::from_str(&event(&message)).unwrap();
+        let of = |key: &str| json["event"][key].as_str().unwrap_or_default();
+        let severity = match (of("kind"), of("outcome")) {
+            ("pipeline_error", _) => 4,
+            (_, "failure") => 5,
+            _ => 6,
+        };
+        let plain = |c: char| if c.is_ascii_graphic() { c } else { '_' };
+        let id: String = of("action").chars().take(32).map(plain).collect();
+        let id = if id.is_empty() { "-" } else { &id };
+        let words: Vec<&str> = message.splitn(7, ' ').collect();
+        let priority = format!("<{}>1", 13 * 8 + severity);
+        assert_eq!((words[0], words[5]), (&*priority, id), "{message}");
+        seen.insert((severity, id.to_owned()));
+    }
+    for (severity, id) in [
+        (6, "agent.file.tampered"),
+        (5, "audit.logging.summary.login.fail"),
+        (4, "-"),
+    ] {
+        assert!(seen.contains(&(severity, id.to_owned())), "{seen:?}");
+    }
+}
