@@ -14,7 +14,7 @@ mod tests;
 pub use client::{Client, Exchange};
 pub use conceal::Secrets;
 pub use error::{HttpError, Phase, TlsProblem, UnreachableCause, find, tls_problem};
-pub use redirect::RedirectKind;
+pub use redirect::{RedirectKind, below};
 pub use reqwest::header::HeaderMap;
 
 /// What a server said: whole, and not longer than `body_bytes_max`.

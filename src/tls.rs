@@ -48,8 +48,12 @@ impl Files {
             .client_certificate
             .iter()
             .flat_map(|(chain, key)| [chain, key]);
-        let files = tls.ca_file.iter().chain(pair);
-        Files(files.map(|path| (path.clone(), stamp(path))).collect())
+        Files::new(tls.ca_file.iter().chain(pair))
+    }
+
+    pub fn new<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> Files {
+        let paths = paths.into_iter();
+        Files(paths.map(|path| (path.clone(), stamp(path))).collect())
     }
 
     /// Whether one has another content than when this was last noted.

@@ -33,6 +33,17 @@ fn same_origin(one: &Url, other: &Url) -> bool {
         && one.port_or_known_default() == other.port_or_known_default()
 }
 
+/// `path`, which begins with a slash and may have a query, below a base, which may have a path of its own.
+pub fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    let (path, query) = path
+        .split_once('?')
+        .map_or((path, None), |(path, query)| (path, Some(query)));
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url.set_query(query);
+    url
+}
+
 /// A URL as it may be told: without userinfo, query and fragment.
 pub fn shown(url: &Url) -> String {
     let mut url = url.clone();

@@ -12,7 +12,7 @@ use super::http::{Link, array, encoded, size};
 use super::remote::{Event, Peer};
 use crate::clock;
 use crate::config::{Compression, SentinelConfig};
-use crate::http::{self, HeaderMap};
+use crate::http::{self, HeaderMap, below};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
@@ -36,15 +36,12 @@ pub struct Sentinel {
 
 impl Sentinel {
     pub fn new(config: SentinelConfig) -> Sentinel {
-        let mut url = config.http.base.clone();
-        let path = url.path().trim_end_matches('/').to_owned();
         let (rule, stream) = (&config.dcr_immutable_id, &config.stream);
-        url.set_path(&format!("{path}/dataCollectionRules/{rule}/streams/{stream}"));
-        url.query_pairs_mut().append_pair("api-version", API_VERSION);
+        let path = format!("/dataCollectionRules/{rule}/streams/{stream}?api-version={API_VERSION}");
         Sentinel {
             link: Link::new(&config.http),
             tokens: Tokens::new(&config),
-            url,
+            url: below(&config.http.base, &path),
             told_of_times: Cell::new(false),
             config,
         }

@@ -6,7 +6,7 @@ use super::http::{Link, encoded, size};
 use super::remote::{Event, Peer};
 use crate::clock;
 use crate::config::SplunkHecConfig;
-use crate::http::{self, HeaderMap, HttpError};
+use crate::http::{self, HeaderMap, HttpError, below};
 use crate::telemetry::chain;
 use reqwest::Method;
 use reqwest::header::{COOKIE, HeaderValue, SET_COOKIE};
@@ -66,14 +66,13 @@ impl SplunkHec {
         }
         envelope.extend(b",\"event\":");
         let channel = Uuid::new_v4().to_string();
-        let mut acknowledgements = below(&config.http.base, "ack");
-        acknowledgements
-            .query_pairs_mut()
-            .append_pair("channel", &channel);
         SplunkHec {
             link: Link::new(&config.http),
-            events: below(&config.http.base, "event"),
-            acknowledgements,
+            events: below(&config.http.base, "/services/collector/event"),
+            acknowledgements: below(
+                &config.http.base,
+                &format!("/services/collector/ack?channel={channel}"),
+            ),
             channel,
             envelope,
             config,
@@ -200,14 +199,6 @@ impl Peer for SplunkHec {
     fn changed(&self) -> bool {
         self.link.changed()
     }
-}
-
-/// One of the collector's places.
-pub fn below(base: &Url, place: &str) -> Url {
-    let mut url = base.clone();
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&format!("{path}/services/collector/{place}"));
-    url
 }
 
 /// What a load balancer knows its indexer by: the questions must reach the same one.
@@ -446,15 +437,5 @@ mod tests {
             headers.append(SET_COOKIE, HeaderValue::from_static(cookie));
         }
         assert_eq!(cookies(&headers).unwrap(), "AWSELB=abc; other=1");
-    }
-
-    #[test]
-    fn places_are_below_the_base() {
-        for (base, expect) in [
-            ("https://s:8088", "https://s:8088/services/collector/event"),
-            ("https://s/splunk/", "https://s/splunk/services/collector/event"),
-        ] {
-            assert_eq!(below(&Url::parse(base).unwrap(), "event").as_str(), expect);
-        }
     }
 }

@@ -301,3 +301,27 @@ fn a_connection_that_ends_too_early() {
         assert!(matches!(error, HttpError::Broken { .. }), "{head}: {error:?}");
     }
 }
+
+#[test]
+fn a_path_is_put_below_a_base() {
+    for (base, path, expect) in [
+        (
+            "https://e:9200",
+            "/a/_bulk?x=1,y.*.z",
+            "https://e:9200/a/_bulk?x=1,y.*.z",
+        ),
+        (
+            "https://e/es/",
+            "/a/_bulk?x=1,y.*.z",
+            "https://e/es/a/_bulk?x=1,y.*.z",
+        ),
+        ("http://e", "/", "http://e/"),
+        (
+            "https://s/splunk",
+            "/services/collector/event",
+            "https://s/splunk/services/collector/event",
+        ),
+    ] {
+        assert_eq!(redirect::below(&url_of(base), path).as_str(), expect);
+    }
+}

@@ -1,7 +1,7 @@
 //! Several hosts of one cluster: one is used until it does not answer.
 
 use crate::config::ElasticsearchConfig;
-use crate::http::{Answer, HeaderMap, HttpError};
+use crate::http::{Answer, HeaderMap, HttpError, below};
 use crate::sink::answer::Outcome;
 use crate::sink::http::Link;
 use reqwest::Method;
@@ -132,17 +132,6 @@ fn is_away(result: &Result<Answer, HttpError>) -> Option<String> {
     }
 }
 
-/// `path` with its query below a host's URL, which may have a path of its own.
-fn below(base: &Url, path: &str) -> Url {
-    let mut url = base.clone();
-    let (path, query) = path
-        .split_once('?')
-        .map_or((path, None), |(path, query)| (path, Some(query)));
-    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
-    url.set_query(query);
-    url
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,19 +157,5 @@ mod tests {
         assert_eq!(hosts.current(), &urls[1]);
         hosts.go_back(now + 2 * BACK_AFTER);
         assert_eq!(hosts.current(), &urls[0]);
-    }
-
-    #[test]
-    fn a_path_is_put_below_a_host() {
-        for (base, expect) in [
-            ("https://e:9200", "https://e:9200/a/_bulk?x=1,y.*.z"),
-            ("https://e/es/", "https://e/es/a/_bulk?x=1,y.*.z"),
-        ] {
-            assert_eq!(
-                below(&Url::parse(base).unwrap(), "/a/_bulk?x=1,y.*.z").as_str(),
-                expect
-            );
-        }
-        assert_eq!(below(&Url::parse("http://e").unwrap(), "/").as_str(), "http://e/");
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use reqwest::Method;
@@ -20,6 +19,7 @@ use crate::http::{Answer, HeaderMap};
 use crate::sink::answer::{self, Outcome, excerpt, of_status};
 use crate::sink::http::Link;
 use crate::telemetry::chain;
+use crate::tls::Files;
 
 /// Of a key in PEM form, or a chain of certificates.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -41,12 +41,11 @@ pub enum Proof {
         refused: Cell<bool>,
     },
     Certificate {
-        files: [PathBuf; 2],
-        seen: Cell<[Option<Stamp>; 2]>,
+        certificate: PathBuf,
+        key: PathBuf,
+        seen: RefCell<Files>,
     },
 }
-
-type Stamp = (u64, u64, i64, i64);
 
 impl Proof {
     pub fn secret(reference: &Reference) -> Proof {
@@ -57,10 +56,11 @@ impl Proof {
     }
 
     pub fn certificate(certificate: &Path, key: &Path) -> Proof {
-        let files = [certificate.to_path_buf(), key.to_path_buf()];
+        let (certificate, key) = (certificate.to_path_buf(), key.to_path_buf());
         Proof::Certificate {
-            seen: Cell::new(files.each_ref().map(|path| stamp(path))),
-            files,
+            seen: RefCell::new(Files::new([&certificate, &key])),
+            certificate,
+            key,
         }
     }
 
@@ -68,7 +68,7 @@ impl Proof {
     pub fn changed(&self) -> bool {
         match self {
             Proof::Secret { secret, .. } => secret.borrow().changed(),
-            Proof::Certificate { files, seen } => files.each_ref().map(|path| stamp(path)) != seen.get(),
+            Proof::Certificate { seen, .. } => seen.borrow().changed(),
         }
     }
 }
@@ -107,9 +107,12 @@ impl Login {
                 form.append_pair("client_secret", secret.expose());
                 secret
             }
-            Proof::Certificate { files, seen } => {
-                seen.set(files.each_ref().map(|path| stamp(path)));
-                let [certificate, key] = files;
+            Proof::Certificate {
+                certificate,
+                key,
+                seen,
+            } => {
+                seen.borrow_mut().note();
                 let (certificate, key) = (
                     read(certificate).map_err(misconfigured)?,
                     read(key).map_err(misconfigured)?,
@@ -174,11 +177,6 @@ pub fn refusal(answer: &Answer, now_ms: i64) -> Outcome {
     Outcome::Misconfigured {
         why: format!("Entra ID gives no token: {remedy} ({says})"),
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = path.metadata().ok()?;
-    Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

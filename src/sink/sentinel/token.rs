@@ -91,9 +91,8 @@ impl Tokens {
             }
             Err(outcome) => match held.as_mut().filter(|held| Instant::now() < held.end) {
                 Some(held) => {
-                    let why = why(&outcome);
                     tracing::warn!(
-                        why,
+                        why = outcome.why(),
                         "the token for Azure cannot be renewed; the old one is used while it lasts"
                     );
                     held.renew = Instant::now() + RENEW_AGAIN;
@@ -140,17 +139,6 @@ fn given(answer: &Answer) -> Option<(Secret, Duration)> {
     };
     // A day is the most that is given.
     Some((Secret::new(token), Duration::from_secs(seconds.min(86_400))))
-}
-
-/// What an outcome says.
-fn why(outcome: &Outcome) -> &str {
-    match outcome {
-        Outcome::Retry { why, .. }
-        | Outcome::Poison { why }
-        | Outcome::TooLarge { why }
-        | Outcome::Misconfigured { why } => why,
-        Outcome::Delivered | Outcome::Duplicate => "",
-    }
 }
 
 #[cfg(test)]
