@@ -131,6 +131,8 @@ impl Tracked {
     /// Nothing more can come of this file.
     pub(super) fn vanished(&mut self, now_ms: i64) {
         (self.entry.finished, self.entry.last_seen_ms, self.changed) = (true, now_ms, true);
+        // Or the source would count as in trouble for ever.
+        self.retry = None;
     }
 
     pub(super) fn unread(&self) -> u64 {
