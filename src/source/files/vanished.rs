@@ -17,6 +17,9 @@ impl Files {
             if tracked.listed || !looked_at.contains(&tracked.folder) {
                 continue;
             }
+            if self.unidentified.iter().any(|file| file.may_be(tracked)) {
+                continue;
+            }
             let size = tracked.entry.size;
             match &mut tracked.tail {
                 Some(tail) => {
@@ -72,8 +75,11 @@ impl Files {
 
     /// Entries of vanished files are kept for a while, for a file may come back, but not for ever.
     fn forget(&mut self, looked_at: &[usize], now_ms: i64) {
-        let gone =
-            |t: &Tracked| !t.listed && t.tail.is_none() && t.entry.finished && looked_at.contains(&t.folder);
+        let gone = |t: &Tracked| {
+            let maybe_there =
+                t.listed || t.tail.is_some() || self.unidentified.iter().any(|file| file.may_be(t));
+            !maybe_there && t.entry.finished && looked_at.contains(&t.folder)
+        };
         let retention_ms = self.config.retention.as_millis() as i64;
         let mut vanished: Vec<(i64, u32)> = self
             .tracked
