@@ -1,6 +1,6 @@
 //! A file that the last look did not know under its name and inode: one that was read before, or a new one.
 
-use super::identity::{Seen, Verdict, resolve};
+use super::identity::{Seen, Verdict, resolve, resolve_moved};
 use super::tracked::Tracked;
 use super::{Files, name, tail};
 use crate::config::StartAt;
@@ -33,13 +33,7 @@ impl Unidentified {
 impl Files {
     pub(super) fn identify(&mut self, folder: usize, file: Candidate, live: bool, now_ms: i64) {
         let Candidate { seen, named } = file;
-        let candidates: Vec<usize> = (0..self.tracked.len())
-            .filter(|&at| self.tracked[at].folder == folder && !self.tracked[at].listed)
-            .collect();
-        let entries: Vec<FileEntry> = candidates
-            .iter()
-            .map(|&at| self.tracked[at].entry.clone())
-            .collect();
+        let (mut candidates, mut entries) = self.entries_of(|t| t.folder == folder && !t.listed);
         let dir = self.folders[folder].open.as_ref();
         let mut file: Option<File> = None;
         let mut holds = |offset: u64, evidence: Evidence| {
@@ -50,7 +44,12 @@ impl Files {
             let bytes = tail::bytes_before(file, offset, evidence.len as usize)?;
             Ok(bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence))
         };
-        match resolve(&entries, &seen, &mut holds) {
+        let mut verdict = resolve(&entries, &seen, &mut holds);
+        if named && matches!(verdict, Ok(Verdict::New)) {
+            (candidates, entries) = self.entries_of(|t| self.folders[t.folder].left);
+            verdict = resolve_moved(&entries, &seen, &mut holds);
+        }
+        match verdict {
             Err(error) => self.leave_unidentified(&seen, &error),
             // The inode of a deleted file was used again for something that is no audit file.
             Ok(Verdict::Resume { entry }) if !named && entries[entry].offset == 0 => {}
@@ -68,6 +67,12 @@ impl Files {
         }
     }
 
+    /// Entries that a file may be one of, and where they stand.
+    fn entries_of(&self, which: impl Fn(&Tracked) -> bool) -> (Vec<usize>, Vec<FileEntry>) {
+        let found = self.tracked.iter().enumerate().filter(|(_, t)| which(t));
+        found.map(|(at, t)| (at, t.entry.clone())).unzip()
+    }
+
     /// Goes on at the offset of an entry whose file was found elsewhere.
     pub(super) fn go_on(&mut self, at: usize, folder: usize, seen: &Seen, now_ms: i64) {
         let tracked = &mut self.tracked[at];
@@ -76,7 +81,7 @@ impl Files {
             path = seen.path,
             before = tracked.path,
             offset = tracked.entry.offset,
-            "audit file has another name, device or inode than before but the same content; going on where it was left"
+            "audit file has another path, device or inode than before but the same content; going on where it was left"
         );
         if tracked.folder != folder {
             // What stands before the offset is told again to the sequence that it belongs to now.
@@ -99,12 +104,11 @@ impl Files {
             ..FileEntry::default()
         };
         self.next_key += 1;
-        let skip = self.fresh && self.config.start_at == StartAt::End;
-        if skip && !live {
-            (entry.offset, entry.finished) = (seen.size, true);
+        if self.fresh && self.config.start_at == StartAt::End {
+            (entry.offset, entry.finished) = (seen.size, !live);
         }
         let mut tracked = Tracked::new(entry, folder);
-        (tracked.listed, tracked.changed, tracked.skip_to_end) = (true, true, skip && live);
+        (tracked.listed, tracked.changed) = (true, true);
         self.tracked.push(tracked);
     }
 

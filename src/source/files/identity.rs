@@ -61,6 +61,32 @@ pub fn resolve(
     })
 }
 
+/// Looks `seen` up among the entries of directories that are not looked at any more, for its own may be one of these in another
+/// place: the same name, and the same bytes before the offset.
+///
+/// # Errors
+/// Those of `holds`, as above.
+pub fn resolve_moved(
+    entries: &[FileEntry],
+    seen: &Seen,
+    holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
+) -> io::Result<Verdict> {
+    for (at, entry) in entries.iter().enumerate() {
+        let same_name = entry.path.file_name() == Path::new(&seen.path).file_name();
+        // Where nothing was read there is no evidence: either it is read from its beginning anyway, or it was to be passed over.
+        let evident = entry.offset == 0 || entry.frontier.len > 0;
+        if same_name
+            && evident
+            && seen.size >= entry.offset
+            && holds(entry.offset, entry.frontier)?
+            && holds(u64::from(entry.prefix.len), entry.prefix)?
+        {
+            return Ok(Verdict::Resume { entry: at });
+        }
+    }
+    Ok(Verdict::New)
+}
+
 fn stands(
     entry: &FileEntry,
     seen: &Seen,

@@ -53,6 +53,8 @@ pub struct Files {
 struct Folder {
     path: PathBuf,
     open: Option<Directory>,
+    /// Nothing leads to it any more: the home or the patterns are others now, or what they led to is gone.
+    left: bool,
     /// Bytes handed out so far: the measure for what stands close together.
     passed_bytes: u64,
     begun: bool,
@@ -143,6 +145,7 @@ impl Files {
         self.folders.push(Folder {
             path: path.to_owned(),
             open: None,
+            left: false,
             passed_bytes: 0,
             begun: false,
             sequence: 0,

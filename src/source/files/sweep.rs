@@ -4,24 +4,26 @@ use super::Files;
 use super::directory::{self, Directory, Listed, Place};
 use super::identify::Candidate;
 use super::identity::Seen;
+use super::tracked::Tracked;
 use crate::access;
 use crate::config::{self as checked, audit_dir};
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 impl Files {
     /// Looks at every directory of the source and takes note of what is there.
     pub fn sweep(&mut self, now: Instant, now_ms: i64) {
-        let places = self.places();
+        let places = group_by_dir(self.places());
         let mut trouble = places.is_empty().then(|| self.nothing_there());
+        self.leave_others(&places);
         let mut audit_files = 0;
         let mut looked_at = Vec::new();
         let mut missing = Vec::new();
         self.unidentified.iter_mut().for_each(|file| file.listed = false);
-        for place in group_by_dir(places) {
+        for place in places {
             let folder = self.folder(&place.0);
             match Directory::open(&place.0).and_then(|dir| Ok((dir.list()?, dir))) {
                 Ok((listed, dir)) => {
@@ -73,6 +75,23 @@ impl Files {
                     names,
                 }]
             }
+        }
+    }
+
+    /// What is open in directories that nothing leads to any more is read on; all else there waits for them to come back, or
+    /// for its files to be found in another one.
+    fn leave_others(&mut self, places: &[(PathBuf, Vec<glob::Pattern>)]) {
+        for (at, folder) in self.folders.iter_mut().enumerate() {
+            folder.left = !places.iter().any(|(dir, _)| *dir == folder.path);
+            if !folder.left {
+                continue;
+            }
+            folder.open = None;
+            let closed = |t: &&mut Tracked| t.folder == at && t.tail.is_none();
+            self.tracked
+                .iter_mut()
+                .filter(closed)
+                .for_each(|t| t.listed = false);
         }
     }
 
@@ -160,8 +179,8 @@ impl Files {
     }
 }
 
-fn group_by_dir(places: Vec<Place>) -> Vec<(std::path::PathBuf, Vec<glob::Pattern>)> {
-    let mut out: Vec<(std::path::PathBuf, Vec<glob::Pattern>)> = Vec::new();
+fn group_by_dir(places: Vec<Place>) -> Vec<(PathBuf, Vec<glob::Pattern>)> {
+    let mut out: Vec<(PathBuf, Vec<glob::Pattern>)> = Vec::new();
     for place in places {
         match out.iter_mut().find(|(dir, _)| *dir == place.dir) {
             Some((_, names)) => names.push(place.names),

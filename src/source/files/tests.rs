@@ -4,13 +4,13 @@ use super::frame::Frame;
 use super::{Files, Turn};
 use crate::clock;
 use crate::config::home::HomeFound;
-use crate::config::{FilesConfig, Place};
+use crate::config::{FilesConfig, Place, StartAt};
 use crate::position::{FileEntry, Loss};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -253,5 +253,110 @@ fn f16_an_unreadable_predecessor_does_not_stop_the_live_file() {
         run.turn();
         run.is_well();
         assert_eq!(known.lines, ["a", "b", "c"]);
+    });
+}
+
+/// The home is on another disk, under another path: its files go on where they were, the unread ones from their beginning,
+/// and what is another file under a known name is read whole.
+#[test]
+fn f02_a_home_with_another_path_goes_on() {
+    let (old, new) = (Home::new(), Home::new());
+    old.append(0, "a\n");
+    old.append(1, "b\n");
+    old.append(2, "c\n");
+    let mut known = Known::default();
+    Run::start(old.config(), &mut known).turn();
+    for number in 0..2 {
+        fs::copy(old.file(number), new.file(number)).unwrap();
+    }
+    new.append(1, "d\n");
+    new.append(2, "x\ny\n");
+    let mut run = Run::start(new.config(), &mut known);
+    run.turn();
+    run.is_well();
+    let aged = Duration::from_secs(31 * 86_400);
+    run.turn_after(aged);
+    assert_eq!(known.lines, ["a", "b", "c", "d", "x", "y"]);
+    assert_eq!(known.losses, []);
+    let paths: Vec<PathBuf> = known.entries.values().map(|entry| entry.path.clone()).collect();
+    assert_eq!(
+        paths,
+        [new.file(0), new.file(1), new.file(2)],
+        "the old third one is forgotten"
+    );
+}
+
+/// A link that the operator named leads elsewhere from one sweep to the next.
+#[test]
+fn f02_a_link_to_the_home_is_pointed_elsewhere() {
+    let (old, new, links) = (Home::new(), Home::new(), Home::new());
+    let link = links.0.path().join("current");
+    symlink(old.0.path(), &link).unwrap();
+    let mut config = old.config();
+    config.place = Place::Home {
+        dir: link.clone(),
+        found: HomeFound::Setting,
+    };
+    old.append(0, "a\n{half");
+    let mut known = Known::default();
+    let mut run = Run::start(config, &mut known);
+    run.turn();
+    fs::rename(old.file(0), new.file(0)).unwrap();
+    fs::remove_file(&link).unwrap();
+    symlink(new.0.path(), &link).unwrap();
+    new.append(0, " and half}\n");
+    run.turn();
+    run.is_well();
+    assert_eq!(known.lines, ["a", "{half and half}"]);
+    assert_eq!(known.losses, []);
+}
+
+/// What was left unread in a directory that is not looked at any more is told when it is forgotten.
+#[test]
+fn f02_a_directory_that_is_left_is_forgotten_in_time() {
+    let (old, new) = (Home::new(), Home::new());
+    old.append(0, "a\n");
+    old.append(1, "b\n");
+    let mut known = Known::default();
+    Run::start(old.config(), &mut known).turn();
+    known.entries.values_mut().for_each(|entry| entry.size += 10);
+    new.append(5, "c\n");
+    let mut run = Run::start(new.config(), &mut known);
+    run.turn_after(Duration::from_secs(29 * 86_400));
+    assert_eq!(run.known.entries.len(), 3);
+    // A disk that is mounted late may change where the home leads.
+    let away = new.0.path().join("away");
+    fs::rename(new.audit(), &away).unwrap();
+    run.turn_after(Duration::from_secs(2 * 86_400));
+    assert_eq!(run.known.entries.len(), 3);
+    assert_eq!(run.known.losses, []);
+    fs::rename(&away, new.audit()).unwrap();
+    run.turn();
+    assert_eq!(run.known.entries.len(), 1);
+    let lost: Vec<u64> = run.known.losses.iter().map(|loss| loss.to - loss.from).collect();
+    assert_eq!(lost, [10], "of the one that was not finished");
+    run.is_well();
+}
+
+/// `start_at = "end"`: the live file cannot be opened at the first start, nor when the next one begins.
+#[test]
+fn the_end_is_where_it_was_at_the_first_start() {
+    bound_by_modes(|| {
+        let home = Home::new();
+        let mut config = home.config();
+        config.start_at = StartAt::End;
+        home.append(0, "old\n");
+        home.append(1, "old\n{begun");
+        mode(&home.file(1), 0o200);
+        let mut known = Known::default();
+        Run::start(config.clone(), &mut known).turn();
+        home.append(1, " and ended}\nnew\n");
+        Run::start(config.clone(), &mut known).turn();
+        assert_eq!(known.lines, [""; 0]);
+        mode(&home.file(1), 0o600);
+        let mut run = Run::start(config, &mut known);
+        run.turn();
+        run.is_well();
+        assert_eq!(known.lines, ["{begun and ended}", "new"]);
     });
 }

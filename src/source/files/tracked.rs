@@ -23,7 +23,6 @@ pub(super) struct Tracked {
     pub(super) quiet_since: Option<Instant>,
     pub(super) deleted_since: Option<Instant>,
     pub(super) retry: Option<Retry>,
-    pub(super) skip_to_end: bool,
     pub(super) changed: bool,
     /// The entry's path as text.
     pub(super) path: String,
@@ -52,7 +51,6 @@ impl Tracked {
             quiet_since: None,
             deleted_since: None,
             retry: None,
-            skip_to_end: false,
             changed: false,
             records: 0,
             bytes: 0,
@@ -98,6 +96,11 @@ impl Tracked {
         {
             self.entry.prefix = evidence;
         }
+    }
+
+    /// It is to be passed over up to where it ended when it was found, maybe within a line, and was not opened yet.
+    pub(super) fn begins_at_end(&self) -> bool {
+        self.entry.offset > 0 && self.entry.frontier.len == 0
     }
 
     pub(super) fn still_there(&mut self, seen: &Seen, now_ms: i64) {
