@@ -62,7 +62,7 @@ impl Output {
         let file = open(&path)?;
         let metadata = file.metadata()?;
         remove_parts(&path)?;
-        let mut rotated = rotated_files(&path);
+        let mut rotated = rotated_files(&path)?;
         // What a crash has left in both forms is read in the first.
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
@@ -361,7 +361,10 @@ mod tests {
         assert!(output.generation > 40);
         assert!(output.rotated.len() <= super::super::output::ROTATED_OPEN_MAX);
         output.sync().unwrap().run().unwrap();
-        assert_eq!(rotated_files(&config.path).len() as u64, output.generation);
+        assert_eq!(
+            rotated_files(&config.path).unwrap().len() as u64,
+            output.generation
+        );
     }
 
     #[test]
@@ -373,7 +376,7 @@ mod tests {
         let mark = output.write(&batch(0..2)).unwrap();
         output.write(&batch(2..9)).unwrap();
         assert_eq!(output.generation, 2);
-        let files = |path: &Path| rotated_files(path).len();
+        let files = |path: &Path| rotated_files(path).unwrap().len();
         assert_eq!(files(&config.path), 2);
         let (output, ids) = reopen(&config, &mark);
         assert_eq!(ids, [2, 3, 4, 5, 6, 7, 8]);
@@ -407,3 +410,14 @@ mod tests {
         assert_eq!(std::fs::read(&config.path).unwrap(), b"half\n");
     }
 }
+    /// Else all that stands in rotated files would be written twice.
+    #[test]
+    fn f72_rotated_outputs_that_cannot_be_listed_are_not_missing() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(rotated_files(&temp.path().join("out")).unwrap().is_empty());
+        let no_directory = temp.path().join("file/out");
+        std::fs::write(temp.path().join("file"), "").unwrap();
+        let error = rotated_files(&no_directory).unwrap_err().to_string();
+        assert!(error.starts_with("cannot list the rotated outputs: "), "{error}");
+    }
+
