@@ -147,6 +147,25 @@ pub fn run(config: &Config, mode: Mode, now_and_then: &dyn Fn()) -> Result<Summa
     })
 }
 
+/// How a run comes to its end: by a signal, or by itself for another process to go on.
+#[derive(Default)]
+struct Stop {
+    /// When what is not delivered by then is left to the next start.
+    deadline: Option<Instant>,
+    asked: bool,
+}
+
+impl Stop {
+    /// Whether this signal is the first, which has `grace` whatever came before it.
+    fn is_asked_first(&mut self, grace: Duration) -> bool {
+        if std::mem::replace(&mut self.asked, true) {
+            return false;
+        }
+        self.deadline = Some(Instant::now() + grace);
+        true
+    }
+}
+
 impl Running {
     async fn supervise(
         mut self,
@@ -154,19 +173,19 @@ impl Running {
         [mut terminate, mut interrupt]: [Signal; 2],
         now_and_then: &dyn Fn(),
     ) -> Summary {
-        let mut deadline: Option<Instant> = None;
+        let mut stop = Stop::default();
         let mut service = Service::from_env();
         let mut tick_at = Instant::now();
         let code = loop {
-            let at = deadline.unwrap_or_else(Instant::now);
+            let at = stop.deadline.unwrap_or_else(Instant::now);
             tokio::select! {
                 () = tokio::time::sleep_until(tick_at) => {
                     now_and_then();
                     tick_at = Instant::now() + service.tick(&self);
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
-                    Some(None) if self.start_anew && deadline.is_none() => {
-                        deadline = Some(Instant::now() + grace);
+                    Some(None) if self.start_anew && stop.deadline.is_none() => {
+                        stop.deadline = Some(Instant::now() + grace);
                         self.gates.iter().for_each(|gate| gate.stop());
                     }
                     Some(None) => {}
@@ -174,20 +193,20 @@ impl Running {
                     None => break exit::INTERNAL,
                 },
                 () = stopped(&mut terminate, &mut interrupt) => {
-                    if deadline.is_some() {
+                    if !stop.is_asked_first(grace) {
                         break self.abandon("stopped a second time").await;
                     }
                     tracing::info!(?grace, "stopping: delivering what has been read");
                     service.stopping();
-                    deadline = Some(Instant::now() + grace);
+                    self.start_anew = false;
                     self.gates.iter().for_each(|gate| gate.stop());
                 }
-                () = tokio::time::sleep_until(at), if deadline.is_some() => {
+                () = tokio::time::sleep_until(at), if stop.deadline.is_some() => {
                     break self.abandon("the grace period is over").await;
                 }
             }
         };
-        if deadline.is_some() && code == exit::OK {
+        if stop.deadline.is_some() && code == exit::OK {
             tracing::info!("stopped: everything that was read is delivered and checkpointed");
         }
         Summary {
@@ -319,4 +338,25 @@ fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "panicked".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent that was about to start anew has its whole grace at the first signal, and is abandoned at the second.
+    #[test]
+    fn f52_the_first_signal_is_no_second_one() {
+        let grace = Duration::from_secs(3600);
+        let soon = Instant::now() + Duration::from_secs(1);
+        for deadline in [None, Some(soon)] {
+            let mut stop = Stop {
+                deadline,
+                ..Stop::default()
+            };
+            assert!(stop.is_asked_first(grace));
+            assert!(stop.deadline.is_some_and(|at| at > soon));
+            assert!(!stop.is_asked_first(grace));
+        }
+    }
 }

@@ -36,7 +36,8 @@ pub struct FileEntry {
     pub prefix: Evidence,
     /// Of the bytes just before `offset`.
     pub frontier: Evidence,
-    /// In bytes: all before it has a final outcome. Always a record boundary.
+    /// In bytes: all before it has a final outcome. Always a record boundary, but where `frontier` is empty: nothing was read
+    /// then, and what stands before it is to be passed over.
     pub offset: u64,
     /// In bytes, when the file was last looked at.
     pub size: u64,

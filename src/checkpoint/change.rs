@@ -9,8 +9,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::db::{Db, Failure};
-use super::entry::{Commit, LOSSES_MAX, SinkMark, SourceState};
-use super::{key, seal};
+use super::entry::{Commit, LOSSES_MAX, Progress, SinkMark, SourceState};
+use super::key::{self, Kind};
+use super::seal;
 
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug, Default)]
 pub struct Head {
@@ -43,14 +44,7 @@ impl Change<'_> {
         let source = &commit.source;
         let mut head = self.heads.get(source).copied().unwrap_or(head);
         let mut rotated = false;
-        let progress = &commit.progress;
-        for file in &progress.files {
-            self.put_summed(&mut head, key::file(source, file.key), file)?;
-            head.next_key = head.next_key.max(file.key.saturating_add(1));
-        }
-        for &file in &progress.forget {
-            self.remove_summed(&mut head, key::file(source, file))?;
-        }
+        self.put_progress(&mut head, source, &commit.progress)?;
         for mark in &commit.marks {
             let key = key::mark(source, &mark.sink);
             let old = self
@@ -59,31 +53,13 @@ impl Change<'_> {
             rotated |= old.is_none_or(|(old, _)| old.generation != mark.generation);
             self.put_summed(&mut head, key, mark)?;
         }
-        for loss in &progress.losses {
+        for loss in &commit.progress.losses {
             self.put(key::loss(source, head.losses_total), loss)?;
             if let Some(oldest) = head.losses_total.checked_sub(LOSSES_MAX as u64) {
                 self.values.insert(key::loss(source, oldest), None);
             }
             head.losses_total += 1;
             head.lost_bytes_total += loss.to.saturating_sub(loss.from);
-        }
-        if let Some(cursor) = &progress.api {
-            self.put_summed(&mut head, key::cursor(source), cursor)?;
-        }
-        for chunk in &progress.ids {
-            self.put_summed(&mut head, key::ids(source, chunk.key), chunk)?;
-        }
-        for &chunk in &progress.forget_ids {
-            self.remove_summed(&mut head, key::ids(source, chunk))?;
-        }
-        if let Some(node) = &progress.node {
-            self.put_summed(&mut head, key::node(source), node)?;
-        }
-        if let Some(way) = &progress.way {
-            self.put_summed(&mut head, key::way(source), way)?;
-        }
-        if let Some(coverage) = &progress.coverage {
-            self.put_summed(&mut head, key::coverage(source), coverage)?;
         }
         head.commits += 1;
         self.put_head(source, head)?;
@@ -92,40 +68,87 @@ impl Change<'_> {
 
     /// Makes the store hold of this source `state` and nothing else. The counters are those of `head`.
     pub fn replace_source(&mut self, source: &str, head: Head, state: &SourceState) -> Result<(), Failure> {
-        for kind in ["file", "mark", "loss", "cursor", "ids", "node", "way", "coverage"] {
+        for kind in Kind::OF_A_SOURCE {
             let values = &mut self.values;
             self.db.scan(&key::prefix(kind, source), |key, _| {
                 values.insert(key.to_vec(), None);
             })?;
         }
+        // Each member by its name: one that is left out here is lost without a word.
+        let SourceState {
+            commits: _,
+            next_key: _,
+            losses_total: _,
+            lost_bytes_total: _,
+            files,
+            marks,
+            losses,
+            api,
+            ids,
+            node,
+            way,
+            coverage,
+        } = state;
+        let progress = Progress {
+            files: files.clone(),
+            api: *api,
+            ids: ids.clone(),
+            node: node.clone(),
+            way: way.clone(),
+            coverage: coverage.clone(),
+            ..Progress::default()
+        };
         let mut head = Head { sum: 0, ..head };
-        for file in &state.files {
-            self.put_summed(&mut head, key::file(source, file.key), file)?;
-            head.next_key = head.next_key.max(file.key.saturating_add(1));
-        }
-        for mark in &state.marks {
+        self.put_progress(&mut head, source, &progress)?;
+        for mark in marks {
             self.put_summed(&mut head, key::mark(source, &mark.sink), mark)?;
         }
-        if let Some(cursor) = &state.api {
-            self.put_summed(&mut head, key::cursor(source), cursor)?;
-        }
-        for chunk in &state.ids {
-            self.put_summed(&mut head, key::ids(source, chunk.key), chunk)?;
-        }
-        if let Some(node) = &state.node {
-            self.put_summed(&mut head, key::node(source), node)?;
-        }
-        if let Some(way) = &state.way {
-            self.put_summed(&mut head, key::way(source), way)?;
-        }
-        if let Some(coverage) = &state.coverage {
-            self.put_summed(&mut head, key::coverage(source), coverage)?;
-        }
-        let first = head.losses_total.saturating_sub(state.losses.len() as u64);
-        for (number, loss) in (first..).zip(&state.losses) {
+        let first = head.losses_total.saturating_sub(losses.len() as u64);
+        for (number, loss) in (first..).zip(losses) {
             self.put(key::loss(source, number), loss)?;
         }
         self.put_head(source, head)
+    }
+
+    /// All of it but the losses, which are numbered.
+    fn put_progress(&mut self, head: &mut Head, source: &str, progress: &Progress) -> Result<(), Failure> {
+        let Progress {
+            files,
+            forget,
+            losses: _,
+            api,
+            ids,
+            forget_ids,
+            node,
+            way,
+            coverage,
+        } = progress;
+        for file in files {
+            self.put_summed(head, key::file(source, file.key), file)?;
+            head.next_key = head.next_key.max(file.key.saturating_add(1));
+        }
+        for &file in forget {
+            self.remove_summed(head, key::file(source, file))?;
+        }
+        if let Some(cursor) = api {
+            self.put_summed(head, key::cursor(source), cursor)?;
+        }
+        for chunk in ids {
+            self.put_summed(head, key::ids(source, chunk.key), chunk)?;
+        }
+        for &chunk in forget_ids {
+            self.remove_summed(head, key::ids(source, chunk))?;
+        }
+        if let Some(node) = node {
+            self.put_summed(head, key::node(source), node)?;
+        }
+        if let Some(way) = way {
+            self.put_summed(head, key::way(source), way)?;
+        }
+        if let Some(coverage) = coverage {
+            self.put_summed(head, key::coverage(source), coverage)?;
+        }
+        Ok(())
     }
 
     pub fn put(&mut self, key: Vec<u8>, value: &impl Serialize) -> Result<u64, Failure> {

@@ -46,14 +46,14 @@ pub struct SourceState {
 impl SourceState {
     /// Whether nothing is remembered but the counters.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-            && self.marks.is_empty()
-            && self.losses.is_empty()
-            && self.api.is_none()
-            && self.ids.is_empty()
-            && self.node.is_none()
-            && self.way.is_none()
-            && self.coverage.is_none()
+        let counted = SourceState {
+            commits: self.commits,
+            next_key: self.next_key,
+            losses_total: self.losses_total,
+            lost_bytes_total: self.lost_bytes_total,
+            ..SourceState::default()
+        };
+        *self == counted
     }
 }
 

@@ -21,6 +21,35 @@ pub enum Kind {
     Coverage,
 }
 
+impl Kind {
+    /// All that is remembered of a source beside its head.
+    pub const OF_A_SOURCE: [Kind; 8] = [
+        Kind::File,
+        Kind::Mark,
+        Kind::Loss,
+        Kind::Cursor,
+        Kind::Ids,
+        Kind::Node,
+        Kind::Way,
+        Kind::Coverage,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Meta => "meta",
+            Kind::Head => "head",
+            Kind::File => "file",
+            Kind::Mark => "mark",
+            Kind::Loss => "loss",
+            Kind::Cursor => "cursor",
+            Kind::Ids => "ids",
+            Kind::Node => "node",
+            Kind::Way => "way",
+            Kind::Coverage => "coverage",
+        }
+    }
+}
+
 pub fn head(source: &str) -> Vec<u8> {
     format!("head {}", quoted(source)).into_bytes()
 }
@@ -38,19 +67,19 @@ pub fn loss(source: &str, number: u64) -> Vec<u8> {
 }
 
 pub fn cursor(source: &str) -> Vec<u8> {
-    prefix("cursor", source)
+    prefix(Kind::Cursor, source)
 }
 
 pub fn node(source: &str) -> Vec<u8> {
-    prefix("node", source)
+    prefix(Kind::Node, source)
 }
 
 pub fn way(source: &str) -> Vec<u8> {
-    prefix("way", source)
+    prefix(Kind::Way, source)
 }
 
 pub fn coverage(source: &str) -> Vec<u8> {
-    prefix("coverage", source)
+    prefix(Kind::Coverage, source)
 }
 
 pub fn ids(source: &str, key: u32) -> Vec<u8> {
@@ -58,8 +87,8 @@ pub fn ids(source: &str, key: u32) -> Vec<u8> {
 }
 
 /// What all values of a kind of a source begin with.
-pub fn prefix(kind: &str, source: &str) -> Vec<u8> {
-    format!("{kind} {} ", quoted(source)).into_bytes()
+pub fn prefix(kind: Kind, source: &str) -> Vec<u8> {
+    format!("{} {} ", kind.name(), quoted(source)).into_bytes()
 }
 
 /// Kind and source of a key; `None` for one that this release does not write.
@@ -69,18 +98,8 @@ pub fn parse(key: &[u8]) -> Option<(Kind, String)> {
     }
     let text = std::str::from_utf8(key).ok()?;
     let (kind, rest) = text.split_once(' ')?;
-    let kind = match kind {
-        "head" => Kind::Head,
-        "file" => Kind::File,
-        "mark" => Kind::Mark,
-        "loss" => Kind::Loss,
-        "cursor" => Kind::Cursor,
-        "ids" => Kind::Ids,
-        "node" => Kind::Node,
-        "way" => Kind::Way,
-        "coverage" => Kind::Coverage,
-        _ => return None,
-    };
+    let mut kinds = [Kind::Head].into_iter().chain(Kind::OF_A_SOURCE);
+    let kind = kinds.find(|known| known.name() == kind)?;
     let source = serde_json::Deserializer::from_str(rest)
         .into_iter::<String>()
         .next()?
@@ -113,7 +132,7 @@ mod tests {
                 assert_eq!(parse(&key), Some((kind, name.to_owned())));
             }
         }
-        assert!(!file("wiki 2", 1).starts_with(&prefix("file", "wiki")));
+        assert!(!file("wiki 2", 1).starts_with(&prefix(Kind::File, "wiki")));
         assert_eq!(parse(b"window \"wiki\""), None);
         assert_eq!(parse(&[0xff]), None);
     }

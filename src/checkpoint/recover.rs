@@ -9,18 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 
 use super::change::{Change, Head};
 use super::db::{Db, Failure, remove_files};
 use super::dir::{self, StateDir};
-use super::entry::SourceState;
 use super::error::{Rung, StoreError};
 use super::key::{self, Kind};
 use super::open::Beside;
 use super::seal::{self, Broken};
 use super::side::{self, Meta};
-use super::store::Store;
+use super::store::{OnBroken, Store, read_source};
 use crate::clock;
 
 /// What copies of damaged stores begin with, and how many are kept.
@@ -152,7 +151,7 @@ pub fn recover(store: &mut Store, beside: &Beside) -> Result<Vec<Rung>, StoreErr
             }
             _ => {
                 ladder.take(Rung::MarksDropped { source: name.clone() });
-                let mut state = read_sound(&db, name).map_err(failed)?;
+                let mut state = read_source(&db, name, head, OnBroken::PassOver).map_err(failed)?;
                 state.marks.clear();
                 let head = Head {
                     commits: head.commits + 1,
@@ -214,28 +213,6 @@ pub fn recover(store: &mut Store, beside: &Beside) -> Result<Vec<Rung>, StoreErr
         store.write_side_file()?;
     }
     Ok(rungs)
-}
-
-/// The values of a source that pass their checks.
-fn read_sound(db: &Db, source: &str) -> Result<SourceState, Failure> {
-    Ok(SourceState {
-        files: sound_values(db, "file", source)?,
-        losses: sound_values(db, "loss", source)?,
-        api: sound_values(db, "cursor", source)?.pop(),
-        ids: sound_values(db, "ids", source)?,
-        node: sound_values(db, "node", source)?.pop(),
-        way: sound_values(db, "way", source)?.pop(),
-        coverage: sound_values(db, "coverage", source)?.pop(),
-        ..SourceState::default()
-    })
-}
-
-fn sound_values<T: DeserializeOwned>(db: &Db, kind: &str, source: &str) -> Result<Vec<T>, Failure> {
-    let mut values = Vec::new();
-    db.scan(&key::prefix(kind, source), |key, value| {
-        values.extend(seal::unseal(key, value).ok().map(|(value, _)| value));
-    })?;
-    Ok(values)
 }
 
 struct Ladder<'a> {

@@ -11,8 +11,9 @@ use super::entry::{
     ApiCursor, Commit, Coverage, FileEntry, IdChunk, Image, Loss, SinkMark, SourceState, WayIn,
 };
 use super::error::StoreError;
+use super::key::{self, Kind};
 use super::open::{self, Opened};
-use super::{key, seal, side};
+use super::{seal, side};
 use crate::clock;
 
 /// How old the side file may grow while commits are made: it bounds what is read again after the store is lost.
@@ -59,7 +60,10 @@ impl Store {
 
     /// What is remembered of a source; nothing of one that never committed.
     pub fn load(&mut self, source: &str) -> Result<SourceState, StoreError> {
-        self.with_db(|db, heads| read_source(db, source, heads.get(source).copied().unwrap_or_default()))
+        self.with_db(|db, heads| {
+            let head = heads.get(source).copied().unwrap_or_default();
+            read_source(db, source, head, OnBroken::Fail)
+        })
     }
 
     /// Makes all of `commits` durable, or none of it.
@@ -182,25 +186,42 @@ impl Store {
     }
 }
 
-/// Reads the values of a source that were checked when the store was opened.
-pub(super) fn read_source(db: &Db, source: &str, head: Head) -> Result<SourceState, Failure> {
+/// What to do about a value that does not pass its checks.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum OnBroken {
+    /// All were checked when the store was opened: it is damaged since.
+    Fail,
+    PassOver,
+}
+
+pub(super) fn read_source(
+    db: &Db,
+    source: &str,
+    head: Head,
+    on_broken: OnBroken,
+) -> Result<SourceState, Failure> {
     Ok(SourceState {
         commits: head.commits,
         next_key: head.next_key,
         losses_total: head.losses_total,
         lost_bytes_total: head.lost_bytes_total,
-        files: read_values::<FileEntry>(db, "file", source)?,
-        marks: read_values::<SinkMark>(db, "mark", source)?,
-        losses: read_values::<Loss>(db, "loss", source)?,
-        api: read_values::<ApiCursor>(db, "cursor", source)?.pop(),
-        ids: read_values::<IdChunk>(db, "ids", source)?,
-        node: read_values::<String>(db, "node", source)?.pop(),
-        way: read_values::<WayIn>(db, "way", source)?.pop(),
-        coverage: read_values::<Coverage>(db, "coverage", source)?.pop(),
+        files: read_values::<FileEntry>(db, Kind::File, source, on_broken)?,
+        marks: read_values::<SinkMark>(db, Kind::Mark, source, on_broken)?,
+        losses: read_values::<Loss>(db, Kind::Loss, source, on_broken)?,
+        api: read_values::<ApiCursor>(db, Kind::Cursor, source, on_broken)?.pop(),
+        ids: read_values::<IdChunk>(db, Kind::Ids, source, on_broken)?,
+        node: read_values::<String>(db, Kind::Node, source, on_broken)?.pop(),
+        way: read_values::<WayIn>(db, Kind::Way, source, on_broken)?.pop(),
+        coverage: read_values::<Coverage>(db, Kind::Coverage, source, on_broken)?.pop(),
     })
 }
 
-fn read_values<T: serde::de::DeserializeOwned>(db: &Db, kind: &str, source: &str) -> Result<Vec<T>, Failure> {
+fn read_values<T: serde::de::DeserializeOwned>(
+    db: &Db,
+    kind: Kind,
+    source: &str,
+    on_broken: OnBroken,
+) -> Result<Vec<T>, Failure> {
     let mut values = Vec::new();
     let mut broken = BTreeSet::new();
     db.scan(&key::prefix(kind, source), |key, value| {
@@ -212,9 +233,85 @@ fn read_values<T: serde::de::DeserializeOwned>(db: &Db, kind: &str, source: &str
         }
     })?;
     match broken.into_iter().next() {
-        Some(problem) => Err(Failure::Damaged(format!(
-            "a {kind} value of source `{source}`: {problem}"
+        Some(problem) if on_broken == OnBroken::Fail => Err(Failure::Damaged(format!(
+            "a {} value of source `{source}`: {problem}",
+            kind.name()
         ))),
-        None => Ok(values),
+        _ => Ok(values),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::{Cause, Evidence};
+
+    /// With every member set, so that one that is not stored or not read again is missed.
+    fn full() -> SourceState {
+        SourceState {
+            commits: 7,
+            next_key: 3,
+            losses_total: 1,
+            lost_bytes_total: 10,
+            files: vec![FileEntry {
+                key: 2,
+                frontier: Evidence::of(b"x"),
+                ..FileEntry::default()
+            }],
+            marks: vec![SinkMark {
+                sink: "local".into(),
+                path: "/out".into(),
+                dev: 1,
+                ino: 2,
+                generation: 3,
+                length: 4,
+            }],
+            losses: vec![Loss {
+                at_ms: 1,
+                path: "/lost".into(),
+                from: 0,
+                to: 10,
+                reason: "deleted".into(),
+            }],
+            api: Some(ApiCursor::default()),
+            ids: vec![IdChunk::default()],
+            node: Some("n1".into()),
+            way: Some(WayIn {
+                api: Some(Cause::Silent),
+                since_ms: 1,
+                why: "silent".into(),
+            }),
+            coverage: Some(Coverage::from([("area".into(), "base".into())])),
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_replaced_is_read_as_it_was() {
+        let json = serde_json::to_value(full()).unwrap();
+        let empty = serde_json::to_value(SourceState::default()).unwrap();
+        for (member, value) in json.as_object().unwrap() {
+            assert_ne!(*value, empty[member], "`{member}` is not set");
+        }
+        assert!(!full().is_empty());
+        let temp = tempfile::tempdir().unwrap();
+        let db = Db::open(&temp.path().join("db")).unwrap();
+        let head = Head {
+            commits: 7,
+            losses_total: 1,
+            lost_bytes_total: 10,
+            ..Head::default()
+        };
+        for state in [full(), SourceState::default()] {
+            let mut change = Change::new(&db);
+            change.replace_source("wiki", head, &state).unwrap();
+            let heads = change.apply().unwrap();
+            for on_broken in [OnBroken::Fail, OnBroken::PassOver] {
+                let read = read_source(&db, "wiki", heads["wiki"], on_broken).unwrap();
+                assert_eq!(read.is_empty(), state.is_empty());
+                if !state.is_empty() {
+                    assert_eq!(read, state);
+                }
+            }
+        }
     }
 }

@@ -35,6 +35,11 @@ impl Notify {
         self.send("READY=1")
     }
 
+    /// It is not ready yet and will not be for a while: systemd is to wait that long from now on.
+    pub fn still_starting(&self, wait: Duration) {
+        self.send(&format!("EXTEND_TIMEOUT_USEC={}", wait.as_micros()));
+    }
+
     pub fn alive(&self) {
         self.send("WATCHDOG=1");
     }

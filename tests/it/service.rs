@@ -136,6 +136,27 @@ fn a_manager_that_does_not_listen_holds_nothing_up() {
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 }
 
+/// After a crash the output is read before it is ready, which may take longer than whoever starts it waits by itself.
+#[test]
+fn f72_a_start_that_recovers_asks_for_time() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 61);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    let mut command = host.command(&[], &[]);
+    command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", "after_ack=abort");
+    host.spawn(command).wait(SOON);
+    let (manager, mut agent) = Manager::start(&host, 300, |_| {});
+    agent.until("it is ready", || manager.heard("READY=1") == 1);
+    assert_eq!(
+        manager.last("EXTEND_TIMEOUT_USEC="),
+        "EXTEND_TIMEOUT_USEC=300000000"
+    );
+    agent.until_said("stand there already");
+    assert_eq!(agent.stop(), 0);
+    judge(&writer, &host.events()).is_exact();
+}
+
 /// Whoever starts it is told why it is not ready, and does not have to wait for a home that is not there.
 #[test]
 fn trouble_is_told_and_holds_back_readiness_for_a_while() {

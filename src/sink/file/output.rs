@@ -137,7 +137,11 @@ impl Output {
         let surplus = if files.is_empty() {
             Vec::new()
         } else {
-            surplus(&self.path, self.config.keep)
+            // The next rotation looks again.
+            surplus(&self.path, self.config.keep).unwrap_or_else(|error| {
+                tracing::warn!(path = self.path(), %error, "rotated outputs over the number to keep stay for now");
+                Vec::new()
+            })
         };
         files.push(self.file.try_clone()?);
         Ok(Sync {
@@ -296,21 +300,21 @@ fn rotated_name(path: &Path, now_ms: i64, generation: u64) -> PathBuf {
 
 /// The rotated files of `path` with their generations, oldest first. Where a crash has left one twice, its compressed form
 /// comes last.
-pub(super) fn rotated_files(path: &Path) -> Vec<(u64, PathBuf)> {
+pub(super) fn rotated_files(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let Some(base) = path.file_name().and_then(|name| name.to_str()) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let Ok(entries) = std::fs::read_dir(parent(path)) else {
-        return Vec::new();
-    };
-    let mut out: Vec<(u64, PathBuf)> = entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            Some((generation_of(path.file_name()?.to_str()?, base)?, path))
-        })
-        .collect();
+    let list = |error| because("cannot list the rotated outputs".to_owned(), error);
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(parent(path)).map_err(list)? {
+        let path = entry.map_err(list)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(generation) = name.and_then(|name| generation_of(name, base)) {
+            out.push((generation, path));
+        }
+    }
     out.sort();
-    out
+    Ok(out)
 }
 
 fn generation_of(name: &str, base: &str) -> Option<u64> {
@@ -325,8 +329,8 @@ fn generation_of(name: &str, base: &str) -> Option<u64> {
 }
 
 /// The rotated files over the number to keep, without the endings of compressed ones.
-fn surplus(path: &Path, keep: usize) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = rotated_files(path)
+fn surplus(path: &Path, keep: usize) -> io::Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = rotated_files(path)?
         .into_iter()
         .map(|(_, path)| match compress::of_name(&path) {
             Compression::None => path,
@@ -335,5 +339,5 @@ fn surplus(path: &Path, keep: usize) -> Vec<PathBuf> {
         .collect();
     files.dedup();
     files.truncate(files.len().saturating_sub(keep));
-    files
+    Ok(files)
 }

@@ -9,15 +9,22 @@ use crate::config::{Compression, FileSinkConfig};
 use crate::position::SinkMark;
 use crate::record::EventId;
 use crate::sink::compress;
+use crate::telemetry::systemd::Notify;
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Ids that are held in memory until the source has caught up: some 3 GB of output. Of a state that is older than that
 /// (put back from a backup, then) the rest is written twice, with the same ids.
 const IDS_MAX: usize = 1_000_000;
+
+/// While an output is read the service manager is told this often that the start goes on, and for how long it is to wait then:
+/// what was read and is made durable at the end may be gigabytes.
+const STARTING_TOLD: Duration = Duration::from_secs(10);
+const STARTING_MAX: Duration = Duration::from_secs(300);
 
 /// The newest ids. A source that never catches up, because a directory of it stays away, holds the mark back while its
 /// positions move on: what it tells again after a crash is then the end of what stands after the mark.
@@ -44,6 +51,15 @@ impl Newest {
 /// The id of an event as it stands in the output; `None`: no whole event.
 pub type IdOf<'a> = &'a dyn Fn(&[u8]) -> Option<EventId>;
 
+/// Reads an output from the mark on.
+struct Recovery<'a> {
+    mark: &'a SinkMark,
+    id_of: IdOf<'a>,
+    newest: Newest,
+    notify: Notify,
+    told: Instant,
+}
+
 impl Output {
     /// Opens the output of one source. `mark` is what the checkpoint says of it. Returns the ids of the events that stand in
     /// it since then.
@@ -62,32 +78,28 @@ impl Output {
         let file = open(&path)?;
         let metadata = file.metadata()?;
         remove_parts(&path)?;
-        let mut rotated = rotated_files(&path);
+        let mut rotated = rotated_files(&path)?;
         // What a crash has left in both forms is read in the first.
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
-        let mut newest = Newest::default();
+        let mut ids = HashSet::new();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             let live_is_marked = is_of(&file, mark)?;
             generation = generation.max(mark.generation + u64::from(!live_is_marked));
-            for (generation, rotated) in rotated
-                .iter()
-                .filter(|(generation, _)| *generation >= mark.generation)
-            {
+            let mut recovery = Recovery::begin(mark, id_of);
+            rotated.retain(|(generation, _)| *generation >= mark.generation);
+            for (generation, rotated) in &rotated {
                 let file = open_existing(rotated)?;
                 match compress::of_name(rotated) {
-                    Compression::None => take_tail(&file, rotated, mark, true, id_of, &mut newest)?,
-                    _ => take_compressed(&file, rotated, *generation, mark, id_of, &mut newest)?,
+                    Compression::None => recovery.take_tail(&file, rotated, true)?,
+                    _ => recovery.take_compressed(&file, rotated, *generation)?,
                 }
             }
             // After somebody else moved the output away this one may be ours or theirs: it is read, and not cut.
-            let ours = live_is_marked
-                || rotated
-                    .iter()
-                    .any(|(generation, _)| *generation >= mark.generation);
-            take_tail(&file, &path, mark, ours, id_of, &mut newest)?;
+            let ours = live_is_marked || !rotated.is_empty();
+            recovery.take_tail(&file, &path, ours)?;
+            ids = recovery.newest.ids;
         }
-        let ids = newest.ids;
         let length = end_of_last_line(&file)?;
         if !ids.is_empty() {
             tracing::info!(path = %path.display(), events = ids.len(), "events that were written after the checkpoint stand there already and are not written again");
@@ -122,79 +134,94 @@ fn is_of(file: &File, mark: &SinkMark) -> io::Result<bool> {
     Ok((metadata.dev(), metadata.ino()) == (mark.dev, mark.ino))
 }
 
-/// Collects the ids of what stands in a file after the mark, the whole file if it is a later one. From the first line that
-/// is no whole event, torn by a kill or by a power cut, the file is cut.
-fn take_tail(
-    file: &File,
-    path: &Path,
-    mark: &SinkMark,
-    may_cut: bool,
-    id_of: IdOf,
-    newest: &mut Newest,
-) -> io::Result<()> {
-    let length = file.metadata()?.len();
-    let mut at = if is_of(file, mark)? {
-        mark.length.min(length)
-    } else {
-        0
-    };
-    let mut reader = BufReader::with_capacity(64 * 1024, file);
-    reader.seek(SeekFrom::Start(at))?;
-    let mut line = Vec::new();
-    while at < length {
-        let (bytes, may_be_event) = measure_line(&mut reader)?;
-        if bytes == 0 {
-            break;
+impl Recovery<'_> {
+    fn begin<'a>(mark: &'a SinkMark, id_of: IdOf<'a>) -> Recovery<'a> {
+        let mut recovery = Recovery {
+            mark,
+            id_of,
+            newest: Newest::default(),
+            notify: Notify::from_env(),
+            told: crate::clock::monotonic(),
+        };
+        recovery.tell(recovery.told);
+        recovery
+    }
+
+    /// Whoever has started the agent waits for so long only.
+    fn goes_on(&mut self) {
+        let now = crate::clock::monotonic();
+        if now.duration_since(self.told) >= STARTING_TOLD {
+            self.tell(now);
         }
-        line.clear();
-        if may_be_event {
-            line.resize(bytes, 0);
-            file.read_exact_at(&mut line, at)?;
-        }
-        match line.strip_suffix(b"\n").and_then(id_of) {
-            Some(id) => {
-                newest.add(id, IDS_MAX);
-                // After a sync that failed the system takes a page for clean that is not on the disk: written again, it is not.
-                file.write_all_at(&line, at)?;
+    }
+
+    fn tell(&mut self, now: Instant) {
+        self.told = now;
+        self.notify.still_starting(STARTING_MAX);
+    }
+
+    /// Collects the ids of what stands in a file after the mark, the whole file if it is a later one. From the first line that
+    /// is no whole event, torn by a kill or by a power cut, the file is cut.
+    fn take_tail(&mut self, file: &File, path: &Path, may_cut: bool) -> io::Result<()> {
+        let length = file.metadata()?.len();
+        let mut at = if is_of(file, self.mark)? {
+            self.mark.length.min(length)
+        } else {
+            0
+        };
+        let mut reader = BufReader::with_capacity(64 * 1024, file);
+        reader.seek(SeekFrom::Start(at))?;
+        let mut line = Vec::new();
+        while at < length {
+            self.goes_on();
+            let (bytes, may_be_event) = measure_line(&mut reader)?;
+            if bytes == 0 {
+                break;
             }
-            None if !may_cut => {
-                if !may_be_event {
-                    at += reader.skip_until(b'\n')? as u64;
+            line.clear();
+            if may_be_event {
+                line.resize(bytes, 0);
+                file.read_exact_at(&mut line, at)?;
+            }
+            match line.strip_suffix(b"\n").and_then(self.id_of) {
+                Some(id) => {
+                    self.newest.add(id, IDS_MAX);
+                    // After a sync that failed the system takes a page for clean that is not on the disk: written again, it is not.
+                    file.write_all_at(&line, at)?;
+                }
+                None if !may_cut => {
+                    if !may_be_event {
+                        at += reader.skip_until(b'\n')? as u64;
+                    }
+                }
+                None => {
+                    tracing::info!(path = %path.display(), bytes = length - at, "what is no whole event was cut off the output");
+                    file.set_len(at)?;
+                    return file.sync_all();
                 }
             }
-            None => {
-                tracing::info!(path = %path.display(), bytes = length - at, "what is no whole event was cut off the output");
-                file.set_len(at)?;
-                return file.sync_all();
-            }
+            at += bytes as u64;
         }
-        at += bytes as u64;
+        // What is kept counts as delivered from now on, so it must not depend on a page that is not on the disk.
+        file.sync_all()
     }
-    // What is kept counts as delivered from now on, so it must not depend on a page that is not on the disk.
-    file.sync_all()
-}
 
-/// The same for one that was compressed, and so was whole and on the disk: a state from a backup is older than that.
-fn take_compressed(
-    file: &File,
-    path: &Path,
-    generation: u64,
-    mark: &SinkMark,
-    id_of: IdOf,
-    newest: &mut Newest,
-) -> io::Result<()> {
-    let mut reader = reader(file, path)?;
-    if generation == mark.generation {
-        io::copy(&mut (&mut reader).take(mark.length), &mut io::sink())?;
-    }
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
-        if let Some(id) = line.strip_suffix(b"\n").and_then(id_of) {
-            newest.add(id, IDS_MAX);
+    /// The same for one that was compressed, and so was whole and on the disk: a state from a backup is older than that.
+    fn take_compressed(&mut self, file: &File, path: &Path, generation: u64) -> io::Result<()> {
+        let mut reader = reader(file, path)?;
+        if generation == self.mark.generation {
+            io::copy(&mut (&mut reader).take(self.mark.length), &mut io::sink())?;
         }
-        line.clear();
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            self.goes_on();
+            if let Some(id) = line.strip_suffix(b"\n").and_then(self.id_of) {
+                self.newest.add(id, IDS_MAX);
+            }
+            line.clear();
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Passes over the next line, or over its beginning if that shows already that it is no event: how many bytes, and whether
@@ -361,7 +388,10 @@ mod tests {
         assert!(output.generation > 40);
         assert!(output.rotated.len() <= super::super::output::ROTATED_OPEN_MAX);
         output.sync().unwrap().run().unwrap();
-        assert_eq!(rotated_files(&config.path).len() as u64, output.generation);
+        assert_eq!(
+            rotated_files(&config.path).unwrap().len() as u64,
+            output.generation
+        );
     }
 
     #[test]
@@ -373,7 +403,7 @@ mod tests {
         let mark = output.write(&batch(0..2)).unwrap();
         output.write(&batch(2..9)).unwrap();
         assert_eq!(output.generation, 2);
-        let files = |path: &Path| rotated_files(path).len();
+        let files = |path: &Path| rotated_files(path).unwrap().len();
         assert_eq!(files(&config.path), 2);
         let (output, ids) = reopen(&config, &mark);
         assert_eq!(ids, [2, 3, 4, 5, 6, 7, 8]);
@@ -381,6 +411,17 @@ mod tests {
         // Without a mark nothing is known and nothing is touched.
         let (output, ids) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
         assert_eq!((output.generation, ids.len()), (2, 0));
+    }
+
+    /// Else all that stands in rotated files would be written twice.
+    #[test]
+    fn f72_rotated_outputs_that_cannot_be_listed_are_not_missing() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(rotated_files(&temp.path().join("out")).unwrap().is_empty());
+        let no_directory = temp.path().join("file/out");
+        std::fs::write(temp.path().join("file"), "").unwrap();
+        let error = rotated_files(&no_directory).unwrap_err().to_string();
+        assert!(error.starts_with("cannot list the rotated outputs: "), "{error}");
     }
 
     #[test]

@@ -65,7 +65,11 @@ fn run(path: &Path, how: Compression, generations: &Receiver<u64>) {
 
 /// Compresses the rotated files of the generations before this one.
 fn shrink(path: &Path, how: Compression, before: u64) {
-    for (generation, rotated) in rotated_files(path) {
+    let files = rotated_files(path).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "cannot compress rotated outputs; they stay as they are until the next rotation");
+        Vec::new()
+    });
+    for (generation, rotated) in files {
         if generation >= before || compress::of_name(&rotated) != Compression::None {
             continue;
         }
@@ -125,11 +129,8 @@ fn write_part(rotated: &Path, part: &Path, how: Compression) -> io::Result<()> {
 
 /// Removes what a killed process was writing.
 pub fn remove_parts(path: &Path) -> io::Result<()> {
-    let ours = |name: &Path| rotated_files(path).iter().any(|(_, rotated)| name == rotated);
-    let Ok(entries) = std::fs::read_dir(parent(path)) else {
-        return Ok(());
-    };
-    for entry in entries {
+    let ours = rotated_files(path)?;
+    for entry in std::fs::read_dir(parent(path))? {
         let part = entry?.path();
         // `<rotated>.gz.part`: the rotated file is there as long as this is not whole.
         let compressed = part
@@ -139,7 +140,7 @@ pub fn remove_parts(path: &Path) -> io::Result<()> {
         let rotated = compressed
             .filter(|compressed| compress::of_name(compressed) != Compression::None)
             .map(|compressed| compressed.with_extension(""));
-        if rotated.is_some_and(|rotated| ours(&rotated)) {
+        if rotated.is_some_and(|name| ours.iter().any(|(_, rotated)| name == *rotated)) {
             remove(&part)?;
         }
     }

@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 /// Where a source looks for files: one directory, and which names in it are audit files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Absolute and without links.
+    /// Absolute; opening it follows no link.
     pub dir: PathBuf,
     pub names: glob::Pattern,
 }
@@ -36,11 +36,14 @@ impl Directory {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let mut fd = rustix::fs::open("/", flags, Mode::empty())?;
         for component in path.components() {
-            if let Component::Normal(name) = component {
-                // Search permission is enough on the way; only the directory itself must be listed.
-                let on_the_way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                fd = rustix::fs::openat(&fd, name, on_the_way, Mode::empty()).map_err(|e| link(e, path))?;
-            }
+            let name = match component {
+                Component::Normal(name) => name,
+                Component::ParentDir => return Err(link(Errno::NOTDIR, path)),
+                _ => continue,
+            };
+            // Search permission is enough on the way; only the directory itself must be listed.
+            let on_the_way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            fd = rustix::fs::openat(&fd, name, on_the_way, Mode::empty()).map_err(|e| link(e, path))?;
         }
         let fd = rustix::fs::openat(&fd, ".", flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&fd)?;
@@ -133,13 +136,7 @@ pub fn places(patterns: &[String]) -> Vec<Place> {
         let Ok(names) = glob::Pattern::new(&name.to_string_lossy()) else {
             continue;
         };
-        let parents = match parent.to_str().map(glob::glob) {
-            Some(Ok(paths)) => paths.filter_map(Result::ok).collect(),
-            _ => vec![parent.to_owned()],
-        };
-        for dir in parents {
-            // What the operator wrote may lead through links; from here on the real path counts.
-            let dir = dir.canonicalize().unwrap_or(dir);
+        for dir in directories(parent) {
             let place = Place {
                 dir,
                 names: names.clone(),
@@ -150,6 +147,32 @@ pub fn places(patterns: &[String]) -> Vec<Place> {
         }
     }
     out
+}
+
+/// What the operator wrote may lead through links: up to the first wildcard the real path counts. What a wildcard finds may be
+/// no link, for others may put one there; it is given all the same, to be refused aloud, unless it leads to what was found too.
+fn directories(pattern: &Path) -> Vec<PathBuf> {
+    let is_plain = |part: &Component| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let written: PathBuf = pattern.components().take_while(is_plain).collect();
+    let real = written.canonicalize().unwrap_or_else(|_| written.clone());
+    let (Ok(rest), Some(real_text)) = (pattern.strip_prefix(&written), real.to_str()) else {
+        return vec![real];
+    };
+    if rest.as_os_str().is_empty() {
+        return vec![real];
+    }
+    let pattern = Path::new(&glob::Pattern::escape(real_text)).join(rest);
+    let found = pattern.to_str().map(glob::glob);
+    let mut found: Vec<PathBuf> = match found {
+        Some(Ok(paths)) => paths.filter_map(Result::ok).collect(),
+        _ => return Vec::new(),
+    };
+    let all = found.clone();
+    found.retain(|dir| {
+        dir.canonicalize()
+            .map_or(true, |real| real == *dir || !all.contains(&real))
+    });
+    found
 }
 
 #[cfg(test)]
@@ -199,6 +222,35 @@ mod tests {
             .map(|p| p.dir)
             .collect();
         assert_eq!(dirs, [root.join("n1/audit"), root.join("n2/audit")]);
-        assert_eq!(places(&[format!("{}/none/*.log", root.display())]), []);
+        assert_eq!(places(&[format!("{}/none*/*.log", root.display())]), []);
+    }
+
+    /// A link in front of the wildcards was written by the operator. One that a wildcard finds may have been put there.
+    #[test]
+    fn f58_a_wildcard_does_not_lead_through_a_link() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("nodes/[1]/audit")).unwrap();
+        std::fs::create_dir_all(root.join("secret/audit")).unwrap();
+        symlink(root.join("nodes"), root.join("current")).unwrap();
+        let found = |pattern: &str| {
+            let pattern = root.join(pattern).to_str().unwrap().to_owned();
+            let places = places(&[pattern]).into_iter();
+            places
+                .map(|place| (place.dir.clone(), Directory::open(&place.dir).is_ok()))
+                .collect::<Vec<_>>()
+        };
+        let real = || (root.join("nodes/[1]/audit"), true);
+        for pattern in ["current/*/audit/*.log", "current/[[]1]/audit/*.log"] {
+            assert_eq!(found(pattern), [real()], "{pattern}");
+        }
+        assert_eq!(found("current/*.log"), [(root.join("nodes"), true)]);
+        // A second name for what is found anyway.
+        symlink(root.join("nodes/[1]"), root.join("nodes/same")).unwrap();
+        assert_eq!(found("nodes/*/audit/*.log"), [real()]);
+        symlink(root.join("secret"), root.join("nodes/swapped")).unwrap();
+        let refused = (root.join("nodes/swapped/audit"), false);
+        assert_eq!(found("nodes/*/audit/*.log"), [real(), refused]);
+        assert!(Directory::open(&root.join("nodes/../secret")).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::name::{self, Order};
 use crate::position::{Evidence, FileEntry};
+use std::io;
 use std::path::Path;
 
 /// What a look at the directory tells of a file.
@@ -37,31 +38,68 @@ pub enum Verdict {
 ///
 /// The inode is asked first, for a renamed file keeps it; an inode is used again after a deletion, so it proves nothing
 /// by itself. Then the path: a file on a remounted or restored volume has a new device or inode but the same bytes.
-pub fn resolve(entries: &[FileEntry], seen: &Seen, holds: &mut dyn FnMut(u64, Evidence) -> bool) -> Verdict {
+///
+/// # Errors
+/// Those of `holds`: the file may be one of these, and it is not known whether it is.
+pub fn resolve(
+    entries: &[FileEntry],
+    seen: &Seen,
+    holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
+) -> io::Result<Verdict> {
     let by_inode = entries
         .iter()
         .position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
     let by_path = entries.iter().position(|e| e.path == Path::new(&seen.path));
     for entry in [by_inode, by_path].into_iter().flatten() {
-        if stands(&entries[entry], seen, holds) {
-            return Verdict::Resume { entry };
+        if stands(&entries[entry], seen, holds)? {
+            return Ok(Verdict::Resume { entry });
         }
     }
-    match by_inode {
+    Ok(match by_inode {
         Some(entry) if Some(entry) == by_path => Verdict::Restart { entry },
         _ => Verdict::New,
-    }
+    })
 }
 
-fn stands(entry: &FileEntry, seen: &Seen, holds: &mut dyn FnMut(u64, Evidence) -> bool) -> bool {
+/// Looks `seen` up among the entries of directories that are not looked at any more, for its own may be one of these in another
+/// place: the same name, and the same bytes before the offset.
+///
+/// # Errors
+/// Those of `holds`, as above.
+pub fn resolve_moved(
+    entries: &[FileEntry],
+    seen: &Seen,
+    holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
+) -> io::Result<Verdict> {
+    for (at, entry) in entries.iter().enumerate() {
+        let same_name = entry.path.file_name() == Path::new(&seen.path).file_name();
+        // Where nothing was read there is no evidence: either it is read from its beginning anyway, or it was to be passed over.
+        let evident = entry.offset == 0 || entry.frontier.len > 0;
+        if same_name
+            && evident
+            && seen.size >= entry.offset
+            && holds(entry.offset, entry.frontier)?
+            && holds(u64::from(entry.prefix.len), entry.prefix)?
+        {
+            return Ok(Verdict::Resume { entry: at });
+        }
+    }
+    Ok(Verdict::New)
+}
+
+fn stands(
+    entry: &FileEntry,
+    seen: &Seen,
+    holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
+) -> io::Result<bool> {
     let same_inode = (entry.dev, entry.ino) == (seen.dev, seen.ino);
     // Without a byte read there is no evidence, and none is needed: whatever it is, it is read from its beginning.
     if entry.offset == 0 {
-        return same_inode && seen.size >= entry.size;
+        return Ok(same_inode && seen.size >= entry.size);
     }
-    seen.size >= entry.offset
-        && holds(entry.offset, entry.frontier)
-        && holds(u64::from(entry.prefix.len), entry.prefix)
+    Ok(seen.size >= entry.offset
+        && holds(entry.offset, entry.frontier)?
+        && holds(u64::from(entry.prefix.len), entry.prefix)?)
 }
 
 #[cfg(test)]
@@ -114,9 +152,13 @@ mod tests {
                 mtime_ms: 0,
             };
             let verdict = resolve(&entries, &seen, &mut |before, _| {
-                if before == 100 { frontier } else { prefix }
+                Ok(if before == 100 { frontier } else { prefix })
             });
-            assert_eq!(verdict, expect, "{seen:?} prefix {prefix} frontier {frontier}");
+            assert_eq!(
+                verdict.unwrap(),
+                expect,
+                "{seen:?} prefix {prefix} frontier {frontier}"
+            );
         }
     }
 
@@ -131,9 +173,31 @@ mod tests {
             mtime_ms: 0,
         };
         assert_eq!(
-            resolve(&entries, &seen, &mut |_, _| true),
+            resolve(&entries, &seen, &mut |_, _| Ok(true)).unwrap(),
             Verdict::Resume { entry: 0 }
         );
+    }
+
+    /// What might be the entry's file and cannot be read is not decided; what can be none of the entries needs no reading.
+    #[test]
+    fn f13_what_cannot_be_read_is_not_a_new_file() {
+        let entries = [entry("a", 1, 10, 100)];
+        for (path, ino, size, decided) in [
+            ("a", 11, 150, false),
+            ("b", 10, 150, false),
+            ("b", 11, 150, true),
+            ("a", 11, 50, true),
+        ] {
+            let seen = Seen {
+                path: path.into(),
+                dev: 1,
+                ino,
+                size,
+                mtime_ms: 0,
+            };
+            let verdict = resolve(&entries, &seen, &mut |_, _| Err(io::Error::from_raw_os_error(13)));
+            assert_eq!(verdict.ok(), decided.then_some(Verdict::New), "{seen:?}");
+        }
     }
 
     #[test]
@@ -147,13 +211,16 @@ mod tests {
             mtime_ms: 0,
         };
         assert_eq!(
-            resolve(&entries, &at("a", 10), &mut |_, _| true),
+            resolve(&entries, &at("a", 10), &mut |_, _| Ok(true)).unwrap(),
             Verdict::Resume { entry: 0 }
         );
-        assert_eq!(resolve(&entries, &at("a", 11), &mut |_, _| true), Verdict::New);
+        assert_eq!(
+            resolve(&entries, &at("a", 11), &mut |_, _| Ok(true)).unwrap(),
+            Verdict::New
+        );
         // Renamed before a byte of it was read.
         assert_eq!(
-            resolve(&entries, &at("b", 10), &mut |_, _| true),
+            resolve(&entries, &at("b", 10), &mut |_, _| Ok(true)).unwrap(),
             Verdict::Resume { entry: 0 }
         );
     }

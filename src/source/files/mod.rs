@@ -5,6 +5,7 @@
 
 pub mod directory;
 pub mod frame;
+mod identify;
 pub mod identity;
 pub mod name;
 mod reading;
@@ -12,6 +13,8 @@ mod replay;
 mod room;
 mod sweep;
 pub mod tail;
+#[cfg(test)]
+mod tests;
 mod tracked;
 mod trouble;
 mod vanished;
@@ -22,6 +25,7 @@ use crate::config::FilesConfig;
 use crate::position::{FileEntry, Progress};
 use directory::Directory;
 use frame::Frame;
+use identify::Unidentified;
 use name::Order;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -33,6 +37,7 @@ pub struct Files {
     source: String,
     folders: Vec<Folder>,
     tracked: Vec<Tracked>,
+    unidentified: Vec<Unidentified>,
     next_key: u32,
     /// Nothing was ever read: `start_at` decides where to begin.
     fresh: bool,
@@ -48,6 +53,8 @@ pub struct Files {
 struct Folder {
     path: PathBuf,
     open: Option<Directory>,
+    /// Nothing leads to it any more: the home or the patterns are others now, or what they led to is gone.
+    left: bool,
     /// Bytes handed out so far: the measure for what stands close together.
     passed_bytes: u64,
     begun: bool,
@@ -115,6 +122,7 @@ impl Files {
             source: source.to_owned(),
             folders: Vec::new(),
             tracked: Vec::new(),
+            unidentified: Vec::new(),
             next_key,
             fresh,
             pending: Progress::default(),
@@ -137,6 +145,7 @@ impl Files {
         self.folders.push(Folder {
             path: path.to_owned(),
             open: None,
+            left: false,
             passed_bytes: 0,
             begun: false,
             sequence: 0,
@@ -219,6 +228,7 @@ impl Files {
     pub fn caught_up(&self) -> bool {
         let mut active = self.tracked.iter().filter(|t| t.is_active());
         self.health.is_none()
+            && self.unidentified.is_empty()
             && active.all(|t| t.retry.is_none() && (t.tail.is_some() || t.entry.offset == t.entry.size))
     }
 

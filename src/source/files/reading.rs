@@ -123,8 +123,8 @@ impl Files {
             // Replaced since the sweep.
             return Ok(false);
         }
-        if std::mem::take(&mut tracked.skip_to_end) {
-            tracked.entry.offset = tail::boundary_before(&file, seen.size)?;
+        if tracked.begins_at_end() {
+            tracked.entry.offset = tail::boundary_before(&file, tracked.entry.offset.min(seen.size))?;
             let before = tail::bytes_before(&file, tracked.entry.offset, FRONTIER_BYTES)?.unwrap_or_default();
             tracked.entry.frontier = Evidence::of(&before);
             tracked.changed = true;

@@ -1,6 +1,7 @@
 //! Tells the last records before the reading position again, for what depends on the records before.
 
 use super::frame::Framer;
+use super::tracked::Tracked;
 use super::{Files, Found, name, tail};
 use std::io;
 
@@ -26,12 +27,25 @@ impl Files {
             if wanted == 0 {
                 break;
             }
-            let entry = &self.tracked[t].entry;
-            let file = match directory.open_file(name::of(&self.tracked[t].path)) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
+            let Tracked { entry, path, .. } = &self.tracked[t];
+            let found = directory
+                .open_file(name::of(path))
+                .and_then(|file| tail::bytes_before(&file, entry.offset, wanted as usize));
+            let bytes = match found {
+                Ok(bytes) => bytes.unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if t == at => return Err(error),
+                // A predecessor's fault is no reason to leave this file unread.
+                Err(error) => {
+                    tracing::warn!(
+                        source = self.source,
+                        path,
+                        %error,
+                        "what was read last of this file cannot be looked at again; a record that is the same as one in it may get that one's id"
+                    );
+                    continue;
+                }
             };
-            let bytes = tail::bytes_before(&file, entry.offset, wanted as usize)?.unwrap_or_default();
             wanted -= bytes.len() as u64;
             stretches.push((t, bytes));
         }

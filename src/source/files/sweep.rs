@@ -1,33 +1,29 @@
 //! The look at the directories: which files are there, which are new, moved, gone.
 
+use super::Files;
 use super::directory::{self, Directory, Listed, Place};
-use super::identity::{Seen, Verdict, resolve};
+use super::identify::Candidate;
+use super::identity::Seen;
 use super::tracked::Tracked;
-use super::{Files, name, tail};
 use crate::access;
-use crate::config::{self as checked, StartAt, audit_dir};
-use crate::position::{Evidence, FileEntry};
+use crate::config::{self as checked, audit_dir};
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
-struct Candidate {
-    seen: Seen,
-    named: bool,
-}
 
 impl Files {
     /// Looks at every directory of the source and takes note of what is there.
     pub fn sweep(&mut self, now: Instant, now_ms: i64) {
-        let places = self.places();
+        let places = group_by_dir(self.places());
         let mut trouble = places.is_empty().then(|| self.nothing_there());
+        self.leave_others(&places);
         let mut audit_files = 0;
         let mut looked_at = Vec::new();
         let mut missing = Vec::new();
-        for place in group_by_dir(places) {
+        self.unidentified.iter_mut().for_each(|file| file.listed = false);
+        for place in places {
             let folder = self.folder(&place.0);
             match Directory::open(&place.0).and_then(|dir| Ok((dir.list()?, dir))) {
                 Ok((listed, dir)) => {
@@ -44,6 +40,7 @@ impl Files {
                 }
             }
         }
+        self.unidentified.retain(|file| file.listed);
         self.judge_view(&missing, now);
         self.care_for_vanished(&looked_at, now, now_ms);
         if !looked_at.is_empty() {
@@ -57,7 +54,9 @@ impl Files {
             Some(what) => self.trouble(what),
             // A file that cannot be read keeps its own reason until it can.
             None => {
-                if self.tracked.iter().all(|t| t.retry.is_none()) && self.health.take().is_some() {
+                let mut active = self.tracked.iter().filter(|t| t.is_active());
+                let readable = self.unidentified.is_empty() && active.all(|t| t.retry.is_none());
+                if readable && self.health.take().is_some() {
                     tracing::info!(source = self.source, "audit files can be read again");
                 }
             }
@@ -76,6 +75,23 @@ impl Files {
                     names,
                 }]
             }
+        }
+    }
+
+    /// What is open in directories that nothing leads to any more is read on; all else there waits for them to come back, or
+    /// for its files to be found in another one.
+    fn leave_others(&mut self, places: &[(PathBuf, Vec<glob::Pattern>)]) {
+        for (at, folder) in self.folders.iter_mut().enumerate() {
+            folder.left = !places.iter().any(|(dir, _)| *dir == folder.path);
+            if !folder.left {
+                continue;
+            }
+            folder.open = None;
+            let closed = |t: &&mut Tracked| t.folder == at && t.tail.is_none();
+            self.tracked
+                .iter_mut()
+                .filter(closed)
+                .for_each(|t| t.listed = false);
         }
     }
 
@@ -151,6 +167,8 @@ impl Files {
                 Some(&at) if self.tracked[at].path == file.seen.path => {
                     self.tracked[at].still_there(&file.seen, now_ms)
                 }
+                // No other file gets the inode of one that is open.
+                Some(&at) if self.tracked[at].tail.is_some() => self.go_on(at, folder, &file.seen, now_ms),
                 _ => others.push(file),
             }
         }
@@ -159,73 +177,10 @@ impl Files {
             self.identify(folder, file, live, now_ms);
         }
     }
-
-    /// A file that the last look did not know under this name and inode.
-    fn identify(&mut self, folder: usize, file: Candidate, live: bool, now_ms: i64) {
-        let Candidate { seen, named } = file;
-        let candidates: Vec<usize> = (0..self.tracked.len())
-            .filter(|&at| self.tracked[at].folder == folder && !self.tracked[at].listed)
-            .collect();
-        let entries: Vec<FileEntry> = candidates
-            .iter()
-            .map(|&at| self.tracked[at].entry.clone())
-            .collect();
-        let name = name::of(&seen.path);
-        let file = self.folders[folder].open.as_ref().map(|dir| dir.open_file(name));
-        let mut holds = |offset: u64, evidence: Evidence| match &file {
-            Some(Ok(file)) => tail::bytes_before(file, offset, evidence.len as usize)
-                .is_ok_and(|bytes| bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence)),
-            _ => false,
-        };
-        match resolve(&entries, &seen, &mut holds) {
-            // The inode of a deleted file was used again for something that is no audit file.
-            Verdict::Resume { entry } if !named && entries[entry].offset == 0 => {}
-            Verdict::New if !named => {}
-            Verdict::Resume { entry } => {
-                let tracked = &mut self.tracked[candidates[entry]];
-                tracing::warn!(
-                    source = self.source,
-                    path = seen.path,
-                    before = tracked.path,
-                    offset = tracked.entry.offset,
-                    "audit file has another name, device or inode than before but the same content; going on where it was left"
-                );
-                tracked.moved_to(&seen, now_ms);
-            }
-            // Two entries had this inode, one after the other; a file whose inode only one had is checked when it is opened.
-            Verdict::Restart { entry } => {
-                let at = candidates[entry];
-                self.tracked[at].still_there(&seen, now_ms);
-                self.restart(at, seen.size);
-            }
-            Verdict::New => {
-                let mut entry = FileEntry {
-                    key: self.next_key,
-                    path: seen.path.clone().into(),
-                    dev: seen.dev,
-                    ino: seen.ino,
-                    size: seen.size,
-                    mtime_ms: seen.mtime_ms,
-                    frontier: Evidence::of(b""),
-                    prefix: Evidence::of(b""),
-                    last_seen_ms: now_ms,
-                    ..FileEntry::default()
-                };
-                self.next_key += 1;
-                let skip = self.fresh && self.config.start_at == StartAt::End;
-                if skip && !live {
-                    (entry.offset, entry.finished) = (seen.size, true);
-                }
-                let mut tracked = Tracked::new(entry, folder);
-                (tracked.listed, tracked.changed, tracked.skip_to_end) = (true, true, skip && live);
-                self.tracked.push(tracked);
-            }
-        }
-    }
 }
 
-fn group_by_dir(places: Vec<Place>) -> Vec<(std::path::PathBuf, Vec<glob::Pattern>)> {
-    let mut out: Vec<(std::path::PathBuf, Vec<glob::Pattern>)> = Vec::new();
+fn group_by_dir(places: Vec<Place>) -> Vec<(PathBuf, Vec<glob::Pattern>)> {
+    let mut out: Vec<(PathBuf, Vec<glob::Pattern>)> = Vec::new();
     for place in places {
         match out.iter_mut().find(|(dir, _)| *dir == place.dir) {
             Some((_, names)) => names.push(place.names),

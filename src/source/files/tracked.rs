@@ -23,7 +23,6 @@ pub(super) struct Tracked {
     pub(super) quiet_since: Option<Instant>,
     pub(super) deleted_since: Option<Instant>,
     pub(super) retry: Option<Retry>,
-    pub(super) skip_to_end: bool,
     pub(super) changed: bool,
     /// The entry's path as text.
     pub(super) path: String,
@@ -52,7 +51,6 @@ impl Tracked {
             quiet_since: None,
             deleted_since: None,
             retry: None,
-            skip_to_end: false,
             changed: false,
             records: 0,
             bytes: 0,
@@ -100,6 +98,11 @@ impl Tracked {
         }
     }
 
+    /// It is to be passed over up to where it ended when it was found, maybe within a line, and was not opened yet.
+    pub(super) fn begins_at_end(&self) -> bool {
+        self.entry.offset > 0 && self.entry.frontier.len == 0
+    }
+
     pub(super) fn still_there(&mut self, seen: &Seen, now_ms: i64) {
         self.listed = true;
         if now_ms - self.entry.last_seen_ms > LAST_SEEN_AGE_MAX_MS {
@@ -131,6 +134,8 @@ impl Tracked {
     /// Nothing more can come of this file.
     pub(super) fn vanished(&mut self, now_ms: i64) {
         (self.entry.finished, self.entry.last_seen_ms, self.changed) = (true, now_ms, true);
+        // Or the source would count as in trouble for ever.
+        self.retry = None;
     }
 
     pub(super) fn unread(&self) -> u64 {

@@ -22,24 +22,33 @@ impl Files {
             failures,
         });
         let path = tracked.path.clone();
+        self.tell_failure(&path, failures, &error);
+        now + pause
+    }
+
+    /// `failures`: so often in a row, this time included.
+    pub(super) fn tell_failure(&mut self, path: &str, failures: u32, error: &io::Error) {
         let out_of_descriptors = matches!(error.raw_os_error(), Some(code)
             if code == rustix::io::Errno::MFILE.raw_os_error() || code == rustix::io::Errno::NFILE.raw_os_error());
-        if out_of_descriptors {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            self.trouble(access::why_denied(Path::new(path)));
+        } else if error.kind() == io::ErrorKind::NotFound {
+            // Renamed or deleted: the next sweep sees which.
+        } else if failures == READ_ERRORS_TOLD {
+            self.trouble(if out_of_descriptors {
+                "no file descriptor is free; audit files wait (raise `LimitNOFILE`)".to_owned()
+            } else {
+                format!("cannot read `{path}`: {error}")
+            });
+        } else if out_of_descriptors {
             tracing::warn!(
                 source = self.source,
                 path,
                 "no file descriptor is free; the file waits (raise `LimitNOFILE`)"
             );
-        } else if error.kind() == io::ErrorKind::PermissionDenied {
-            self.trouble(access::why_denied(Path::new(&path)));
-        } else if error.kind() != io::ErrorKind::NotFound {
-            if failures == READ_ERRORS_TOLD {
-                self.trouble(format!("cannot read `{path}`: {error}"));
-            } else {
-                tracing::warn!(source = self.source, path, %error, failures, "read failed; the same bytes are tried again");
-            }
+        } else {
+            tracing::warn!(source = self.source, path, %error, failures, "read failed; the same bytes are tried again");
         }
-        now + pause
     }
 
     pub(super) fn trouble(&mut self, what: String) {

@@ -17,6 +17,9 @@ impl Files {
             if tracked.listed || !looked_at.contains(&tracked.folder) {
                 continue;
             }
+            if self.unidentified.iter().any(|file| file.may_be(tracked)) {
+                continue;
+            }
             let size = tracked.entry.size;
             match &mut tracked.tail {
                 Some(tail) => {
@@ -70,10 +73,16 @@ impl Files {
         self.forget(looked_at, now_ms);
     }
 
-    /// Entries of vanished files are kept for a while, for a file may come back, but not for ever.
+    /// Entries of vanished files are kept for a while, for a file may come back, but not for ever. Nor are those of directories
+    /// that nothing leads to any more, while those that something leads to are there: a disk may be mounted late.
     fn forget(&mut self, looked_at: &[usize], now_ms: i64) {
-        let gone =
-            |t: &Tracked| !t.listed && t.tail.is_none() && t.entry.finished && looked_at.contains(&t.folder);
+        let all_there = !looked_at.is_empty() && self.folders.iter().all(|f| f.left || f.open.is_some());
+        let gone = |t: &Tracked| {
+            let maybe_there =
+                t.listed || t.tail.is_some() || self.unidentified.iter().any(|file| file.may_be(t));
+            let vanished = t.entry.finished && looked_at.contains(&t.folder);
+            !maybe_there && (vanished || all_there && self.folders[t.folder].left)
+        };
         let retention_ms = self.config.retention.as_millis() as i64;
         let mut vanished: Vec<(i64, u32)> = self
             .tracked
@@ -89,6 +98,14 @@ impl Files {
             .filter(|(n, (last_seen_ms, _))| *n < surplus || now_ms - last_seen_ms > retention_ms)
             .map(|(_, (_, key))| *key)
             .collect();
+        for at in 0..self.tracked.len() {
+            let Tracked { entry, path, .. } = &self.tracked[at];
+            if forget.contains(&entry.key) && !entry.finished && entry.size > entry.offset {
+                let (path, from, bytes) = (path.clone(), entry.offset, entry.size - entry.offset);
+                let reason = "its directory has not been looked at for longer than positions are kept";
+                self.lose(now_ms, path, from, bytes, reason);
+            }
+        }
         if !forget.is_empty() {
             self.tracked.retain(|t| !forget.contains(&t.entry.key));
             self.pending.forget.extend(forget);

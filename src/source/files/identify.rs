@@ -1,0 +1,133 @@
+//! A file that the last look did not know under its name and inode: one that was read before, or a new one.
+
+use super::identity::{Seen, Verdict, resolve, resolve_moved};
+use super::tracked::Tracked;
+use super::{Files, name, tail};
+use crate::config::StartAt;
+use crate::position::{Evidence, FileEntry};
+use std::fs::File;
+use std::io;
+
+/// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
+pub(super) struct Candidate {
+    pub(super) seen: Seen,
+    pub(super) named: bool,
+}
+
+/// A file that may be one that was read before, and cannot be read to find out: it is no new file, and the other is not gone.
+pub(super) struct Unidentified {
+    path: String,
+    inode: (u64, u64),
+    failures: u32,
+    /// Found by the last sweep.
+    pub(super) listed: bool,
+}
+
+impl Unidentified {
+    /// Whether that may be this file.
+    pub(super) fn may_be(&self, tracked: &Tracked) -> bool {
+        self.path == tracked.path || self.inode == (tracked.entry.dev, tracked.entry.ino)
+    }
+}
+
+impl Files {
+    pub(super) fn identify(&mut self, folder: usize, file: Candidate, live: bool, now_ms: i64) {
+        let Candidate { seen, named } = file;
+        let (mut candidates, mut entries) = self.entries_of(|t| t.folder == folder && !t.listed);
+        let dir = self.folders[folder].open.as_ref();
+        let mut file: Option<File> = None;
+        let mut holds = |offset: u64, evidence: Evidence| {
+            if file.is_none() {
+                file = dir.map(|dir| dir.open_file(name::of(&seen.path))).transpose()?;
+            }
+            let Some(file) = &file else { return Ok(false) };
+            let bytes = tail::bytes_before(file, offset, evidence.len as usize)?;
+            Ok(bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence))
+        };
+        let mut verdict = resolve(&entries, &seen, &mut holds);
+        if named && matches!(verdict, Ok(Verdict::New)) {
+            (candidates, entries) = self.entries_of(|t| self.folders[t.folder].left);
+            verdict = resolve_moved(&entries, &seen, &mut holds);
+        }
+        match verdict {
+            Err(error) => self.leave_unidentified(&seen, &error),
+            // The inode of a deleted file was used again for something that is no audit file.
+            Ok(Verdict::Resume { entry }) if !named && entries[entry].offset == 0 => {}
+            Ok(Verdict::New) if !named => {}
+            Ok(Verdict::Resume { entry }) => {
+                self.go_on(candidates[entry], folder, &seen, now_ms);
+            }
+            // Two entries had this inode, one after the other; a file whose inode only one had is checked when it is opened.
+            Ok(Verdict::Restart { entry }) => {
+                let at = candidates[entry];
+                self.tracked[at].still_there(&seen, now_ms);
+                self.restart(at, seen.size);
+            }
+            Ok(Verdict::New) => self.begin(folder, &seen, live, now_ms),
+        }
+    }
+
+    /// Entries that a file may be one of, and where they stand.
+    fn entries_of(&self, which: impl Fn(&Tracked) -> bool) -> (Vec<usize>, Vec<FileEntry>) {
+        let found = self.tracked.iter().enumerate().filter(|(_, t)| which(t));
+        found.map(|(at, t)| (at, t.entry.clone())).unzip()
+    }
+
+    /// Goes on at the offset of an entry whose file was found elsewhere.
+    pub(super) fn go_on(&mut self, at: usize, folder: usize, seen: &Seen, now_ms: i64) {
+        let tracked = &mut self.tracked[at];
+        tracing::warn!(
+            source = self.source,
+            path = seen.path,
+            before = tracked.path,
+            offset = tracked.entry.offset,
+            "audit file has another path, device or inode than before but the same content; going on where it was left"
+        );
+        if tracked.folder != folder {
+            // What stands before the offset is told again to the sequence that it belongs to now.
+            (tracked.folder, tracked.tail) = (folder, None);
+        }
+        tracked.moved_to(seen, now_ms);
+    }
+
+    fn begin(&mut self, folder: usize, seen: &Seen, live: bool, now_ms: i64) {
+        let mut entry = FileEntry {
+            key: self.next_key,
+            path: seen.path.clone().into(),
+            dev: seen.dev,
+            ino: seen.ino,
+            size: seen.size,
+            mtime_ms: seen.mtime_ms,
+            frontier: Evidence::of(b""),
+            prefix: Evidence::of(b""),
+            last_seen_ms: now_ms,
+            ..FileEntry::default()
+        };
+        self.next_key += 1;
+        if self.fresh && self.config.start_at == StartAt::End {
+            (entry.offset, entry.finished) = (seen.size, !live);
+        }
+        let mut tracked = Tracked::new(entry, folder);
+        (tracked.listed, tracked.changed) = (true, true);
+        self.tracked.push(tracked);
+    }
+
+    /// Until the next sweep, which may be able to read it.
+    fn leave_unidentified(&mut self, seen: &Seen, error: &io::Error) {
+        let inode = (seen.dev, seen.ino);
+        let known = |file: &Unidentified| file.path == seen.path && file.inode == inode;
+        let at = self.unidentified.iter().position(known).unwrap_or_else(|| {
+            self.unidentified.push(Unidentified {
+                path: seen.path.clone(),
+                inode,
+                failures: 0,
+                listed: true,
+            });
+            self.unidentified.len() - 1
+        });
+        let file = &mut self.unidentified[at];
+        (file.failures, file.listed) = (file.failures + 1, true);
+        let failures = file.failures;
+        self.tell_failure(&seen.path, failures, error);
+    }
+}
