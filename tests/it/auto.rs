@@ -438,7 +438,7 @@ fn f45_killed_before_the_api_ever_answered() {
 #[test]
 fn f45_killed_between_delivery_and_checkpoint() {
     let (sim, mut host) = confluence(host);
-    host.root = "checkpoint_interval = \"60s\"\n".into();
+    host.root = "checkpoint_interval = \"1h\"\n".into();
     let mut agent = host.start();
     happen(&sim, 0..10);
     agent.until("the files are read", || has(&host, 0..10));

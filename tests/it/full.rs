@@ -1,6 +1,7 @@
 //! Full disks: of the state, while running and at the start, and of the output.
 
-use crate::rig::{Agent, Host, LogFile, Writer, file_name, judge, skipped};
+use crate::rig::oracle::events;
+use crate::rig::{Agent, Host, LogFile, SOON, Writer, file_name, judge, outputs, skipped, until};
 use confluence_audit_agent::checkpoint::Store;
 use confluence_audit_agent::clock;
 use std::collections::BTreeMap;
@@ -8,8 +9,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::park_timeout;
 use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
 
 /// A file system of its own, away again when dropped.
 struct Disk(PathBuf);
@@ -108,11 +110,11 @@ fn f24_enospc() {
     delivered(&mut agent, &host, 8);
     disk.fill();
     deep.append_until_told(&mut agent, &host);
-    let told = host.delivered();
+    let (told, told_bytes) = (host.delivered(), output_bytes(&host));
     deep.append(1);
     agent.until("delivery goes on for a while", || host.delivered() > told);
-    // More than may be delivered without a position.
-    while !paused(&host, &deep.writer) {
+    // As much as may be delivered without a position; a little of that was on its way before.
+    while !(paused(&host, &deep.writer) && output_bytes(&host) > told_bytes + 3 * MIB / 2) {
         deep.append(20);
         assert!(deep.writer.count() < 100_000, "reading did not pause");
     }
@@ -129,16 +131,18 @@ fn f24_enospc() {
     judge(&deep.writer, &host.events()).is_exact();
 }
 
+fn output_bytes(host: &Host) -> u64 {
+    fs::metadata(host.output()).unwrap().len()
+}
+
 /// Whether what was written is not read although there was time to.
 fn paused(host: &Host, writer: &Writer) -> bool {
     let before = host.delivered();
-    for _ in 0..30 {
-        park_timeout(Duration::from_millis(20));
-        if host.delivered() > before {
-            return false;
-        }
-    }
-    before < writer.count()
+    let by = clock::monotonic() + Duration::from_millis(600);
+    until(SOON, "it is read, or the time is over", || {
+        host.delivered() > before || clock::monotonic() > by
+    });
+    host.delivered() == before && before < writer.count()
 }
 
 /// Stopping while positions cannot be stored is no success: the next start does it again, and the output holds
@@ -239,14 +243,7 @@ fn f24_output_disk_full() {
             agent.until_said("cannot write events");
         }
         disk.free();
-        let all = || {
-            let names = fs::read_dir(host.path("out")).unwrap();
-            let mut files: Vec<PathBuf> = names.map(|entry| entry.unwrap().path()).collect();
-            // By generation; the live one last.
-            files.sort_by_key(|path| (*path == host.output(), path.clone()));
-            let bytes: Vec<u8> = files.iter().flat_map(|path| fs::read(path).unwrap()).collect();
-            crate::rig::oracle::events(&bytes)
-        };
+        let all = || events(&outputs(&host).concat());
         agent.until("all of it is delivered", || all().len() >= writer.count());
         agent.until_said("writing goes on");
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());

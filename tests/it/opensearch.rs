@@ -224,7 +224,8 @@ fn killed_in_mid_bulk(server: &mut OpenSearch) {
     writer.append(&file, 1000);
     agent.until_said("events are not taken");
     server.start_again();
-    until(START, "all events are there", || server.count(STREAM) == 2000);
+    // After long it is next asked after as long.
+    until(3 * START, "all events are there", || server.count(STREAM) == 2000);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     let found = server.ask("GET", &format!("/{STREAM}/_search?size=10000"), "");
     let hits = found["hits"]["hits"].as_array().unwrap();

@@ -157,7 +157,9 @@ fn no_test_sleeps_and_nothing_is_left_undone() {
             let undone = ["TODO", "FIXME", "todo!(", "unimplemented!(", "#[ignore"]
                 .iter()
                 .any(|mark| line.contains(mark));
-            let sleeps = path.starts_with(root().join("tests")) && line.contains("thread::sleep");
+            let waits = line.contains("thread::sleep") || line.contains("park_timeout");
+            // The rig's waiting for a condition is built on one of them.
+            let sleeps = path.starts_with(root().join("tests")) && !path.ends_with("rig/mod.rs") && waits;
             if (undone || sleeps) && !path.ends_with("tidy.rs") {
                 wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
             }

@@ -1,11 +1,11 @@
 //! What goes over the wire: credentials to the right server and to no other, and answers that never end.
 
 use super::binary::{cloud, data_center, insert, is_exact, quiet_data_center};
+use crate::rig::SOON;
 use crate::simulator::sim::{
     ADMIN_EMAIL, ADMIN_PASSWORD, ADMIN_TOKEN, Credential, Fault, Kind, Presented, Sim,
 };
 use std::fs;
-use std::time::Duration;
 
 /// Next links and redirects that name another server: it never hears of the agent.
 #[test]
@@ -158,17 +158,17 @@ fn f68_credential_table_on_the_wire() {
 fn f44_slow_body() {
     let sim = quiet_data_center();
     let mut host = data_center(&sim);
-    host.set("idle_timeout", "\"300ms\"");
+    host.set("idle_timeout", "\"2s\"");
     insert(&sim, false, 0..5);
     sim.fault_next(
         1,
         Fault::SlowBody {
             bytes: 1,
-            pause: Duration::from_secs(5),
+            pause: SOON,
         },
     );
     let mut agent = host.start();
-    agent.until_said("a pause within the answer took longer than 300ms");
+    agent.until_said("a pause within the answer took longer than 2s");
     agent.until("the next try succeeds", || host.delivered() == 5);
     assert_eq!(agent.stop(), 0);
     is_exact(&sim, &host.events());

@@ -1,6 +1,6 @@
 //! A Confluence, an agent, and what is wrong with them at the moment.
 
-use crate::rig::{Agent, Host, Random, until};
+use crate::rig::{Agent, Host, Random, until, until_each};
 use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Row, Sim};
 use confluence_audit_agent::clock;
 use std::fs::{self, Permissions};
@@ -8,14 +8,15 @@ use std::ops::Range;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const NOBODY: u32 = 65534;
-/// More than the longest pause of the agent that a healed fault leaves behind.
+/// More than the longest pause of the agent that a fault leaves behind, in a run that is not slow itself.
 const HEALED: Duration = Duration::from_secs(120);
 
 pub struct World {
     pub seed: u64,
+    begun: Instant,
     pub random: Random,
     pub sim: Sim,
     pub host: Host,
@@ -71,6 +72,7 @@ impl World {
         sim.write_files("", files);
         let mut world = World {
             seed,
+            begun: clock::monotonic(),
             random,
             sim,
             host,
@@ -150,20 +152,30 @@ impl World {
             output.read();
             output.numbers.len() as u64 >= events
         };
-        let by = clock::monotonic() + HEALED;
+        // An API that was away for long is next asked after as long.
+        let deadline = HEALED.max(2 * self.begun.elapsed());
+        let by = clock::monotonic() + deadline;
         let agent = self.agent.as_mut().expect("an agent that runs");
-        while !found(&mut output) {
-            let ended = agent.child().try_wait().unwrap();
-            let missing = || (0..events).find(|number| !output.numbers.contains_key(number));
-            assert!(
-                clock::monotonic() < by && ended.is_none(),
-                "{} of {events} delivered, {:?} is missing; the agent (ended: {ended:?}) said at last\n{}",
-                output.numbers.len(),
-                missing(),
-                tail(&agent.stderr())
-            );
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
+        until_each(
+            Duration::from_millis(50),
+            2 * deadline,
+            "all are delivered",
+            || {
+                if found(&mut output) {
+                    return true;
+                }
+                let ended = agent.child().try_wait().unwrap();
+                let missing = || (0..events).find(|number| !output.numbers.contains_key(number));
+                assert!(
+                    clock::monotonic() < by && ended.is_none(),
+                    "{} of {events} delivered, {:?} is missing; the agent (ended: {ended:?}) said at last\n{}",
+                    output.numbers.len(),
+                    missing(),
+                    tail(&agent.stderr())
+                );
+                false
+            },
+        );
     }
 
     /// After an orderly stop all that was delivered is checkpointed.

@@ -353,17 +353,17 @@ impl Agent {
     /// Waits for its end.
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
-        let path = self.stderr.clone();
         let by = confluence_audit_agent::clock::monotonic() + deadline;
-        while self.status.is_none() {
-            self.status = self.child.try_wait().unwrap();
+        let (child, status, stderr) = (&mut self.child, &mut self.status, &self.stderr);
+        until(2 * deadline, "the agent's end", || {
+            *status = status.or_else(|| child.try_wait().unwrap());
             assert!(
-                self.status.is_some() || confluence_audit_agent::clock::monotonic() < by,
+                status.is_some() || confluence_audit_agent::clock::monotonic() < by,
                 "the agent did not end in {deadline:?}; it said:\n{}",
-                fs::read_to_string(&path).unwrap()
+                fs::read_to_string(stderr).unwrap()
             );
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
+            status.is_some()
+        });
         self.status.unwrap()
     }
 

@@ -60,7 +60,6 @@ impl Receiver {
     pub fn start(&mut self) {
         let listener = self.port.listen();
         rustix::net::sockopt::set_socket_recv_buffer_size(&listener, RECEIVE_BUFFER_BYTES).unwrap();
-        listener.set_nonblocking(true).unwrap();
         self.stop = Arc::default();
         let (state, stop, tls, newline) = (
             self.state.clone(),
@@ -70,16 +69,14 @@ impl Receiver {
         );
         self.thread = Some(std::thread::spawn(move || {
             let mut connections = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                match listener.accept() {
-                    Ok((stream, _)) => {
-                        let (state, stop, tls) = (state.clone(), stop.clone(), lock(&tls).clone());
-                        connections.push(std::thread::spawn(move || {
-                            serve(stream, tls, newline, &state, &stop)
-                        }));
-                    }
-                    Err(_) => std::thread::park_timeout(Duration::from_millis(2)),
+            for stream in listener.incoming().flatten() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
                 }
+                let (state, stop, tls) = (state.clone(), stop.clone(), lock(&tls).clone());
+                connections.push(std::thread::spawn(move || {
+                    serve(stream, tls, newline, &state, &stop)
+                }));
             }
             drop(listener);
             for connection in connections {
@@ -91,6 +88,8 @@ impl Receiver {
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
+            // `accept` has to be woken to see that.
+            let _ = TcpStream::connect(self.address);
             thread.join().unwrap();
         }
     }
@@ -138,7 +137,6 @@ fn serve(
     state: &Mutex<State>,
     stop: &AtomicBool,
 ) {
-    stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(stream),
