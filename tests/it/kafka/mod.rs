@@ -227,7 +227,7 @@ fn a_topic_that_is_gone_for_a_moment_is_waited_for() {
         return skipped("there is no Kafka or no Java; run tests/peers/install.sh");
     };
     broker.create("audit", 1, 1_048_588);
-    let mut scene = Scene::new(broker.plain, "audit", "");
+    let mut scene = Scene::new(&broker.plain, "audit", "");
     let mut agent = scene.host.start();
     scene.write(50);
     agent.until("they are there", || broker.consume("audit").len() == 50);
@@ -250,7 +250,7 @@ fn a_batch_that_is_larger_than_a_quota_is_sent_in_parts() {
     };
     broker.create("audit", 1, 1_048_588);
     broker.throttle(40_000);
-    let mut scene = Scene::new(broker.plain, "audit", "timeout = \"5s\"\n");
+    let mut scene = Scene::new(&broker.plain, "audit", "timeout = \"5s\"\n");
     let remote = scene.host.remote.as_mut().unwrap();
     *remote = remote.replace("batch_events = 100", "batch_events = 1000");
     scene.write(80);
