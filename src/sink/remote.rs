@@ -107,7 +107,7 @@ pub async fn run<P: Peer>(
         pulse::waiting();
         tokio::select! {
             biased;
-            Some(done) = requests.next(), if !requests.is_empty() => intake.put_back(done?, Instant::now()),
+            Some(done) = requests.next(), if !requests.is_empty() => intake.put_back(done?, Instant::now(), report),
             message = messages.recv(), if !ended && !intake.is_full() => {
                 pulse::working();
                 match message {

@@ -10,6 +10,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use tokio::time::Instant;
 
+/// So much of what was refused without a witness holds up nothing: as much as one record may have. Where more is refused in a
+/// row, it is mostly no fault of the events, and reading is to wait.
+const APART_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// One event. It is gone when its outcome is final, and not before: there is no other way than [`Event::done`].
 pub struct Event {
     piece: Rc<Piece>,
@@ -20,8 +24,10 @@ struct Piece {
     bytes: Vec<u8>,
     events: Vec<Written>,
     group: Rc<Group>,
-    /// Came in parts: its memory is not the reader's.
-    long: Option<Rc<()>>,
+    /// Whether its memory goes back to the reader.
+    of_reader: bool,
+    /// Of an event that came in parts: nothing is taken in while it is here.
+    long: Cell<Option<Rc<()>>>,
 }
 
 /// The events of one numbered batch, those of the unnumbered ones before it included.
@@ -57,13 +63,39 @@ impl Event {
     /// Its outcome is final.
     pub fn done(self, report: &dyn Fn(Report)) {
         let group = self.piece.group.clone();
+        self.leave(report);
+        group.left.set(group.left.get() - 1);
+        group.settle(report);
+    }
+
+    /// The same event in memory for which neither the reader nor the intake waits.
+    fn apart(self, report: &dyn Fn(Report)) -> Event {
+        self.piece.long.take();
+        if !self.piece.of_reader {
+            return self;
+        }
+        let bytes = [self.bytes(), b"\n"].concat();
+        let end = bytes.len() as u32;
+        let piece = Rc::new(Piece {
+            bytes,
+            events: vec![Written {
+                end,
+                ..*self.written()
+            }],
+            group: self.piece.group.clone(),
+            of_reader: false,
+            long: Cell::default(),
+        });
+        self.leave(report);
+        Event { piece, at: 0 }
+    }
+
+    fn leave(self, report: &dyn Fn(Report)) {
         if let Some(piece) = Rc::into_inner(self.piece)
-            && piece.long.is_none()
+            && piece.of_reader
         {
             report(Report::Written(piece.bytes));
         }
-        group.left.set(group.left.get() - 1);
-        group.settle(report);
     }
 }
 
@@ -79,12 +111,49 @@ impl Group {
     }
 }
 
-/// What has come in and is in no request yet.
+/// Events that wait to be sent.
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn push(&mut self, event: Event) {
+        self.bytes += event.bytes().len() + 1;
+        self.events.push_back(event);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// As many as these limits allow, at least one if there is any.
+    fn take(&mut self, bytes_max: usize, events_max: usize) -> Vec<Event> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some(event) = self.events.front() {
+            let len = event.bytes().len() + 1;
+            bytes += len;
+            if !taken.is_empty() && (bytes > bytes_max || taken.len() >= events_max) {
+                break;
+            }
+            self.bytes -= len;
+            taken.extend(self.events.pop_front());
+        }
+        taken
+    }
+}
+
+/// What has come in and is in no request.
 pub struct Intake {
     limits: BatchConfig,
-    open: VecDeque<Event>,
-    open_bytes: usize,
-    /// When the first of the open events came in.
+    /// In no request yet.
+    open: Queue,
+    /// Were refused while nothing proved that others are taken.
+    refused: Queue,
+    /// Whether the next request is one of `refused`.
+    refused_next: bool,
+    /// When the first of them came in.
     since: Option<Instant>,
     /// The beginning of an event that goes on.
     carry: Vec<u8>,
@@ -98,8 +167,9 @@ impl Intake {
     pub fn new(limits: BatchConfig) -> Intake {
         Intake {
             limits,
-            open: VecDeque::new(),
-            open_bytes: 0,
+            open: Queue::default(),
+            refused: Queue::default(),
+            refused_next: false,
             since: None,
             carry: Vec::new(),
             group: Rc::default(),
@@ -163,18 +233,18 @@ impl Intake {
             return;
         }
         self.since.get_or_insert(now);
-        self.open_bytes += bytes.len();
         let (count, group) = (events.len() as u32, self.group.clone());
         let piece = Rc::new(Piece {
             bytes,
             events,
             group,
-            long,
+            of_reader: long.is_none(),
+            long: Cell::new(long),
         });
-        self.open.extend((0..count).map(|at| Event {
-            piece: piece.clone(),
-            at,
-        }));
+        for at in 0..count {
+            let piece = piece.clone();
+            self.open.push(Event { piece, at });
+        }
     }
 
     /// An event that came in parts is on its way: its memory is counted nowhere else, so no more is to be taken in.
@@ -183,14 +253,15 @@ impl Intake {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.refused.is_empty()
     }
 
     /// When a request is due, if no more comes in. `None` if there is nothing to send.
     pub fn due(&self) -> Option<Instant> {
         let since = self.since?;
-        let full = self.open_bytes >= self.limits.bytes || self.open.len() >= self.limits.events;
-        Some(if full || self.hurry {
+        let full = self.open.bytes >= self.limits.bytes || self.open.events.len() >= self.limits.events;
+        // For those that were refused the circuit says when.
+        Some(if full || self.hurry || !self.refused.is_empty() {
             since
         } else {
             since + self.limits.wait
@@ -199,28 +270,35 @@ impl Intake {
 
     /// A request's worth of events, at least one if there is any. `bytes_max` where a server takes less than was configured.
     pub fn take(&mut self, bytes_max: usize) -> Vec<Event> {
-        let bytes_max = self.limits.bytes.min(bytes_max);
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        while let Some(event) = self.open.front() {
-            bytes += event.bytes().len() + 1;
-            if !taken.is_empty() && (bytes > bytes_max || taken.len() >= self.limits.events) {
-                break;
-            }
-            self.open_bytes -= event.bytes().len() + 1;
-            taken.extend(self.open.pop_front());
-        }
-        if self.open.is_empty() {
-            (self.since, self.hurry) = (None, false);
+        // They take turns: a request full of events that are refused proves nothing, however often it is sent.
+        let refused = self.open.is_empty() || self.refused_next && !self.refused.is_empty();
+        self.refused_next = !refused;
+        let queue = match refused {
+            true => &mut self.refused,
+            false => &mut self.open,
+        };
+        let taken = queue.take(self.limits.bytes.min(bytes_max), self.limits.events);
+        self.hurry &= !self.open.is_empty();
+        if self.is_empty() {
+            self.since = None;
         }
         taken
     }
 
-    /// Events that are to be sent again, together with what comes.
-    pub fn put_back(&mut self, events: Vec<Event>, now: Instant) {
+    /// Events that were refused and may not be at fault. They wait for others to be taken, and hold up none of them.
+    pub fn put_back(&mut self, events: Vec<Event>, now: Instant, report: &dyn Fn(Report)) {
+        if events.is_empty() {
+            return;
+        }
         self.since.get_or_insert(now);
-        for event in events.into_iter().rev() {
-            self.open_bytes += event.bytes().len() + 1;
-            self.open.push_front(event);
+        // What comes after them is tried first.
+        self.refused_next &= !self.refused.is_empty();
+        for event in events {
+            let event = match self.refused.bytes < APART_BYTES_MAX {
+                true => event.apart(report),
+                false => event,
+            };
+            self.refused.push(event);
         }
     }
 }
@@ -309,5 +387,52 @@ mod tests {
             // What the reader counts as on its way comes back to the byte.
             prop_assert_eq!((returned, counted), (all.len(), texts.len() as u64));
         }
+    }
+
+    #[test]
+    fn refused_events_hold_up_nothing_unless_they_are_too_many() {
+        const MIB: usize = 1024 * 1024;
+        let returned = Cell::new(0);
+        let report = |report: Report| {
+            if let Report::Written(bytes) = report {
+                returned.set(returned.get() + bytes.len() / MIB);
+            }
+        };
+        let (now, mut bytes) = (Instant::now(), vec![b'x'; MIB]);
+        bytes[MIB - 1] = b'\n';
+        let mut intake = Intake::new(BatchConfig::default());
+        for number in 0..20 {
+            let event = Written {
+                end: MIB as u32,
+                id: EventId(number),
+                time_ms: 0,
+            };
+            let batch = Batch {
+                number: Some(number as u64),
+                bytes: bytes.clone(),
+                events: vec![event],
+                behind: false,
+            };
+            intake.add(batch, now, &report);
+            // They take turns, so it is among the next two.
+            let (first, second) = (intake.take(usize::MAX), intake.take(usize::MAX));
+            assert!(
+                first
+                    .iter()
+                    .chain(&second)
+                    .any(|event| event.id() == EventId(number))
+            );
+            let (again, new): (Vec<Event>, Vec<Event>) = first
+                .into_iter()
+                .chain(second)
+                .partition(|event| event.id() < EventId(number));
+            intake.put_back(again, now, &report);
+            intake.put_back(new, now, &report);
+        }
+        assert_eq!(returned.get(), APART_BYTES_MAX / MIB);
+        while let Some(event) = intake.take(usize::MAX).pop() {
+            event.done(&report);
+        }
+        assert_eq!(returned.get(), 20);
     }
 }

@@ -16,6 +16,8 @@ struct Server {
     requests: RefCell<Vec<Vec<u128>>>,
     begun: RefCell<Option<Instant>>,
     changed: Cell<bool>,
+    /// Bytes of memory that the reader has back.
+    returned: Cell<usize>,
 }
 
 struct Scripted<'a, A> {
@@ -106,7 +108,10 @@ fn run_with(
     let report = |report: Report| {
         let mut seen = seen.borrow_mut();
         match report {
-            Report::Written(bytes) => seen.returned += bytes.len(),
+            Report::Written(bytes) => {
+                seen.returned += bytes.len();
+                server.returned.set(seen.returned);
+            }
             Report::Final { number, events, .. } => {
                 seen.finals.push(number);
                 seen.events += events;
@@ -383,6 +388,88 @@ fn f48_the_first_event_of_all_is_poison() {
     );
     assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [0]);
     assert_eq!((seen.events, server.taken.borrow().len()), (10, 9));
+}
+
+/// An event that comes in parts, as the reader sends it: each when nothing is on its way any more.
+async fn feed_long(messages: &UnboundedSender<Message>, server: &Server, sent: &mut usize, id: u128) {
+    let tail = batch(id as u64, id..id + 1, |_| 100);
+    for _ in 0..3 {
+        let part = Batch {
+            bytes: vec![b'x'; 300_000],
+            ..Batch::default()
+        };
+        while server.returned.get() < *sent {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        *sent += part.bytes.len();
+        messages.send(Message::Batch(part)).unwrap();
+    }
+    *sent += tail.bytes.len();
+    messages.send(Message::Batch(tail)).unwrap();
+}
+
+#[test]
+fn f48_the_first_event_of_all_is_long_and_poison() {
+    let server = Server::default();
+    let seen = run_with(
+        settings(),
+        &server,
+        |_, events| {
+            let bad = events.iter().any(|(id, _)| *id < 3);
+            bad.then(|| Answer::Halve {
+                why: "no".into(),
+                too_large: false,
+            })
+        },
+        async |messages| {
+            let mut sent = 0;
+            for id in 0..4 {
+                feed_long(&messages, &server, &mut sent, id).await;
+            }
+            messages.send(Message::End).unwrap();
+        },
+    );
+    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!((seen.events, server.taken.borrow().len()), (4, 1));
+    assert_eq!(seen.returned, 4 * 900_101);
+}
+
+#[test]
+fn f48_what_proves_it_is_long() {
+    let server = Server::default();
+    let seen = run_with(
+        settings(),
+        &server,
+        |_, events| {
+            let bad = events.iter().any(|(id, _)| *id == 0);
+            bad.then(|| each(events, |_| poison()).unwrap())
+        },
+        async |messages| {
+            messages.send(Message::Batch(batch(0, 0..1, |_| 100))).unwrap();
+            feed_long(&messages, &server, &mut 101, 1).await;
+            messages.send(Message::End).unwrap();
+        },
+    );
+    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [0]);
+    assert_eq!((seen.events, server.taken.borrow().len()), (2, 1));
+}
+
+#[test]
+fn f48_refused_events_fill_more_than_a_request() {
+    let server = Server::default();
+    let seen = run_all(400, &server, |server, events| {
+        each(events, |id| match id < 200 {
+            true => poison(),
+            false => {
+                server.taken.borrow_mut().insert(id);
+                Outcome::Delivered
+            }
+        })
+    });
+    is_complete(&seen, &server, 400);
+    assert_eq!(seen.quarantined.len(), 200);
+    let requests = server.requests.borrow().len();
+    assert!(requests < 60, "{requests} requests");
 }
 
 proptest! {
