@@ -20,7 +20,8 @@ pub enum Outcome {
     Poison {
         why: String,
     },
-    /// Larger than the server takes: refused for ever as well, and for no other fault.
+    /// Larger than the protocol carries, whoever is asked: its own fault although no other event was taken. What a server calls
+    /// too large is [`Outcome::Poison`].
     TooLarge {
         why: String,
     },

@@ -154,8 +154,7 @@ impl Kafka {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
                 }
-                Fault::TooLarge(why) => outcomes.push(Outcome::TooLarge { why }),
-                Fault::Refused(why) => outcomes.push(Outcome::Poison { why }),
+                Fault::TooLarge(why) | Fault::Refused(why) => outcomes.push(Outcome::Poison { why }),
                 Fault::All(outcome) => {
                     // Connections and leaders are looked up anew.
                     self.cluster.take();

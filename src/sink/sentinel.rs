@@ -118,7 +118,10 @@ impl Peer for Sentinel {
                 "{} bytes, and Azure takes less than 1 MiB in one request",
                 body.len()
             );
-            return Answer::Halve { why, too_large: true };
+            return match events.len() {
+                1 => Answer::All(Outcome::TooLarge { why }),
+                _ => Answer::Halve { why, too_large: true },
+            };
         }
         match encoded("application/json", body, self.config.compression) {
             Ok((headers, body)) => self.post(headers, body).await,

@@ -170,8 +170,7 @@ fn outcome(answer: &http::Answer, status: u16, fault: &Fault, config: &Elasticse
             Target::Index(_) => format!("create the index `{target}`, or let the credentials do it"),
         }),
         400 if fault.is_nobodys() => misconfigured(SETUP.into()),
-        400 | 422 => Outcome::Poison { why: told },
-        413 => Outcome::TooLarge { why: told },
+        400 | 413 | 422 => Outcome::Poison { why: told },
         402 | 405..=407 | 410..=412 | 414..=421 => misconfigured("correct the configuration".into()),
         _ => Outcome::retry(told),
     }

@@ -84,7 +84,6 @@ impl<P: Peer> Delivery<'_, P> {
                     parts.retain(|part| !part.is_empty());
                     continue;
                 }
-                Answer::Halve { why, too_large: true } => vec![Outcome::TooLarge { why }],
                 Answer::Halve { why, .. } | Answer::Suspect { why, .. } => {
                     vec![Outcome::Poison { why }]
                 }
@@ -152,6 +151,7 @@ impl<P: Peer> Delivery<'_, P> {
         let (mut poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut left.refused)
             .into_iter()
             .partition(|_| self.settings.refusals_believed || self.circuit.is_own_fault());
+        // No server takes these.
         poison.append(&mut left.too_large);
         let Some((event, why)) = poison.first() else {
             return Ok(unproven);

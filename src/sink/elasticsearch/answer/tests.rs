@@ -129,7 +129,7 @@ fn each_item_has_its_class() {
             "maximum",
         ),
         (400, "index_closed_exception", "closed", "misconfigured", "closed"),
-        (413, "x", "", "too large", "413"),
+        (413, "x", "", "poison", "413"),
         (
             404,
             "index_not_found_exception",
