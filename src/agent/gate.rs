@@ -190,7 +190,7 @@ impl Gate {
     pub fn written(&self, mut buffer: Vec<u8>) {
         let mut state = self.lock();
         state.in_flight_bytes = state.in_flight_bytes.saturating_sub(buffer.len());
-        if state.spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+        if state.spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             state.spare.push(buffer);
         }

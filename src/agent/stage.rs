@@ -341,6 +341,8 @@ impl Lane {
     pub fn new(format: Format, inbox: Inbox, gate: Arc<Gate>, standing: HashSet<EventId>) -> Lane {
         let (to, holds) = (inbox.clone(), gate.clone());
         let out = Out::with_hand_on(move |bytes| {
+            // What waits to be sent together with more is told that this one waits for it.
+            send(&to, &holds, Batch::default());
             holds.room_for_part();
             let part = std::mem::replace(bytes, holds.buffer());
             let batch = Batch {
@@ -389,4 +391,40 @@ impl Lane {
 fn send(inbox: &Inbox, gate: &Gate, batch: Batch) {
     gate.sent(batch.bytes.len());
     inbox.send(Message::Batch(batch));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Raw;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    #[test]
+    fn what_a_long_event_waits_for_is_told_to_hurry() {
+        let gate = Arc::new(Gate::new(1024));
+        let (messages, inbox) = channel();
+        // On its way in an earlier batch.
+        gate.sent(7);
+        let of_lane = gate.clone();
+        let writes = std::thread::spawn(move || {
+            let (format, inbox) = (Format::Raw(Raw), Inbox::Thread(messages));
+            let mut lane = Lane::new(format, inbox, of_lane, HashSet::new());
+            lane.write(EventId(1), 0, true, |_, out| out.put_long(&"x".repeat(400_000)));
+            lane.send(Some(0));
+        });
+        let next = || match inbox.recv_timeout(Duration::from_secs(60)) {
+            Ok(Message::Batch(batch)) => batch,
+            _ => panic!("nothing is sent"),
+        };
+        let hurry = next();
+        assert_eq!((hurry.number, hurry.bytes.len()), (None, 0));
+        gate.written(vec![b'x'; 7]);
+        let part = next();
+        assert_eq!((part.number, part.events.len()), (None, 0));
+        let tail = next();
+        assert_eq!((tail.number, tail.events.len()), (Some(0), 1));
+        assert_eq!(part.bytes.len() + tail.bytes.len(), 400_001);
+        writes.join().unwrap();
+    }
 }

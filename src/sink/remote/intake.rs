@@ -260,12 +260,14 @@ impl Intake {
     pub fn due(&self) -> Option<Instant> {
         let since = self.since?;
         let full = self.open.bytes >= self.limits.bytes || self.open.events.len() >= self.limits.events;
-        // For those that were refused the circuit says when.
-        Some(if full || self.hurry || !self.refused.is_empty() {
-            since
-        } else {
-            since + self.limits.wait
-        })
+        // While it is full nothing comes to wait for; for those that were refused the circuit says when.
+        Some(
+            if full || self.hurry || self.is_full() || !self.refused.is_empty() {
+                since
+            } else {
+                since + self.limits.wait
+            },
+        )
     }
 
     /// A request's worth of events, at least one if there is any. `bytes_max` where a server takes less than was configured.

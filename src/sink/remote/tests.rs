@@ -224,6 +224,37 @@ fn f53_a_request_that_is_not_full_goes_at_its_time_and_at_the_end_at_once() {
 }
 
 #[test]
+fn a_long_event_waits_for_no_others() {
+    let server = Server::default();
+    let slow = Settings {
+        batch: BatchConfig {
+            wait: Duration::from_secs(600),
+            ..settings().batch
+        },
+        ..settings()
+    };
+    run_with(
+        slow,
+        &server,
+        |_, _| None,
+        async |messages| {
+            let begun = Instant::now();
+            messages.send(Message::Batch(batch(0, 0..1, |_| 9))).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(server.taken.borrow().len(), 0);
+            // The reader asks for room.
+            messages.send(Message::Batch(Batch::default())).unwrap();
+            feed_long(&messages, &server, &mut 10, 1).await;
+            feed_long(&messages, &server, &mut 900_111, 2).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(server.taken.borrow().len(), 3);
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            messages.send(Message::End).unwrap();
+        },
+    );
+}
+
+#[test]
 fn f47_bulk_mixed() {
     let server = Server::default();
     let refused = RefCell::new(BTreeSet::new());
