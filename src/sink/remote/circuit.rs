@@ -13,6 +13,9 @@ pub const LOOK: Duration = Duration::from_secs(1);
 /// after, and no reason to lock an account.
 const SLOW_FROM: u32 = 6;
 
+/// While some events are taken, the wait for the others grows as after so many failures in a row.
+const FAILURES_BEFORE_TAKEN_MAX: u32 = 2;
+
 /// So many events may be refused after one that was taken; more in a row are no fault of theirs.
 const REFUSED_MIN: usize = 10;
 /// The same after many that were taken.
@@ -93,6 +96,9 @@ impl Circuit {
     ) -> bool {
         // Requests that were on their way together fail together: that is one failure.
         if !permit.probe && self.is_open() {
+            // But none of them is sent again before the server's time.
+            let until = after.map(|after| Instant::now() + back_off(1, Some(after), random));
+            self.until.set(self.until.get().max(until));
             return false;
         }
         let failures = self.failures.get() + 1;
@@ -113,14 +119,19 @@ impl Circuit {
         self.failures.get()
     }
 
-    /// Events were taken: the sink works, and what is refused beside them is refused for its own faults. Returns whether it
-    /// did not work before.
-    pub fn took(&self, events: usize) -> bool {
+    /// Events were taken: what is refused beside them is refused for its own faults.
+    pub fn took(&self, events: usize) {
         if events == 0 {
-            return false;
+            return;
         }
         let credit = (self.credit.get() + events).clamp(REFUSED_MIN, REFUSED_MAX);
         self.credit.set(credit.max(events));
+        self.failures
+            .set(self.failures.get().min(FAILURES_BEFORE_TAKEN_MAX));
+    }
+
+    /// Events were taken, and none is to be sent again: the sink works. Returns whether it did not before.
+    pub fn recovered(&self) -> bool {
         self.failures.set(0);
         self.why.take().is_some()
     }
@@ -170,9 +181,27 @@ mod tests {
             circuit.worked(probe);
             assert!(!circuit.is_open());
             assert_eq!(
-                (circuit.took(1), circuit.failures(), circuit.took(1)),
+                (circuit.recovered(), circuit.failures(), circuit.recovered()),
                 (true, 0, false)
             );
+        });
+    }
+
+    #[test]
+    fn no_request_is_sent_before_the_latest_time_that_the_server_asked_for() {
+        runtime().block_on(async {
+            let circuit = Circuit::default();
+            let mut permits = Vec::new();
+            for _ in 0..4 {
+                permits.push(circuit.enter(|| false).await);
+            }
+            let begun = Instant::now();
+            for (permit, after_s) in permits.into_iter().zip([None, Some(90), Some(5), None]) {
+                circuit.failed(permit, "status 429", after_s.map(Duration::from_secs), false, 0.0);
+            }
+            let probe = circuit.enter(|| false).await;
+            assert_eq!((begun.elapsed().as_secs(), circuit.failures()), (90, 1));
+            circuit.worked(probe);
         });
     }
 

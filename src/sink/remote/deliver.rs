@@ -35,6 +35,8 @@ struct Fault {
 /// What is left of the events of one answer.
 #[derive(Default)]
 struct Left {
+    /// How many are there now.
+    taken: usize,
     again: Vec<Event>,
     fault: Option<Fault>,
     refused: Vec<(Event, String)>,
@@ -99,7 +101,12 @@ impl<P: Peer> Delivery<'_, P> {
             unproven.extend(self.set_aside(&mut left)?);
             match left.fault {
                 Some(fault) => self.failed(permit, fault)?,
-                None => self.circuit.worked(permit),
+                None => {
+                    if left.taken > 0 {
+                        self.recovered();
+                    }
+                    self.circuit.worked(permit);
+                }
             }
             if !left.again.is_empty() {
                 parts.push(left.again);
@@ -128,12 +135,11 @@ impl<P: Peer> Delivery<'_, P> {
 
     fn settle(&self, events: Vec<Event>, outcomes: Vec<Outcome>) -> Left {
         let is_there = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered | Outcome::Duplicate);
-        if self.circuit.took(outcomes.iter().filter(is_there).count()) {
-            let Settings { sink, source, .. } = self.settings;
-            tracing::info!(sink, source, "events get through again");
-            (self.report)(Report::Trouble(None));
-        }
-        let mut left = Left::default();
+        let mut left = Left {
+            taken: outcomes.iter().filter(is_there).count(),
+            ..Left::default()
+        };
+        self.circuit.took(left.taken);
         for (event, outcome) in events.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Delivered | Outcome::Duplicate => event.done(self.report),
@@ -190,6 +196,14 @@ impl<P: Peer> Delivery<'_, P> {
             }
         }
         Ok(unproven)
+    }
+
+    fn recovered(&self) {
+        if self.circuit.recovered() {
+            let Settings { sink, source, .. } = self.settings;
+            tracing::info!(sink, source, "events get through again");
+            (self.report)(Report::Trouble(None));
+        }
     }
 
     /// What was too large will be so the next time.

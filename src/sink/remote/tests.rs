@@ -282,6 +282,37 @@ fn f47_bulk_mixed() {
 }
 
 #[test]
+fn f47_a_server_that_takes_a_part_each_time_is_given_time() {
+    let (server, last) = (Server::default(), Cell::new(None));
+    let seen = run_with(
+        settings(),
+        &server,
+        |server, events| {
+            last.set(Some(Instant::now()));
+            let outcome = |(at, (id, _)): (usize, &(u128, usize))| match at % 2 {
+                0 => {
+                    server.taken.borrow_mut().insert(*id);
+                    Outcome::Delivered
+                }
+                _ => Outcome::retry("status 429"),
+            };
+            Some(Answer::Each(events.iter().enumerate().map(outcome).collect()))
+        },
+        async |messages| feed_all(&messages, 40, |_| 30),
+    );
+    is_complete(&seen, &server, 40);
+    // 40, 20, 10, 5, 2 and 1.
+    assert_eq!(server.requests.borrow().len(), 6);
+    let lasted = last.get().unwrap() - server.begun.borrow().unwrap();
+    assert!((8..=16).contains(&lasted.as_secs()), "{lasted:?}");
+    assert!(
+        matches!(&seen.troubles[..], [Some(_), None]),
+        "{:?}",
+        seen.troubles
+    );
+}
+
+#[test]
 fn f47_an_answer_that_does_not_fit_what_was_sent_is_no_delivery() {
     let server = Server::default();
     let first = Cell::new(true);
