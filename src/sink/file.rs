@@ -9,7 +9,7 @@ mod shrink;
 
 pub use output::Output;
 
-use super::{Batch, Message, Report, SinkError};
+use super::{Batch, Message, ONCE_FAILURES_MAX, Report, SinkError};
 use crate::telemetry::pulse;
 use std::collections::VecDeque;
 use std::io;
@@ -37,7 +37,7 @@ struct Finals {
 
 /// Writes until told to end and everything is durable. `own` sends to `messages`. An error means that it is not known
 /// what the disk holds: the process must end, and the next one starts from the checkpoint. With `once` the compression of rotated
-/// files is waited for too.
+/// files is waited for too, and a disk that takes nothing is not waited for for ever.
 pub fn run(
     mut output: Output,
     once: bool,
@@ -129,6 +129,10 @@ pub fn run(
                 }
                 Err(error) => {
                     failures += 1;
+                    if once && failures > ONCE_FAILURES_MAX {
+                        let why = format!("cannot write `{}`: {error}", output.path());
+                        return Err(SinkError::GaveUp { why });
+                    }
                     if failures == 1 {
                         tracing::error!(path = output.path(), %error, "cannot write events; trying again every {RETRY:?}, reading pauses meanwhile");
                     }

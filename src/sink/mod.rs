@@ -19,6 +19,9 @@ use remote::{Quarantine, Settings};
 use std::io;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+/// With `--once`, faults that pass by themselves are waited for so often.
+pub const ONCE_FAILURES_MAX: u32 = 3;
+
 /// Consecutive events of one source as one sink's format wrote them, each ended by LF.
 #[derive(Debug, Default)]
 pub struct Batch {

@@ -250,3 +250,25 @@ fn f24_output_disk_full() {
         judge(&writer, &all()).is_exact();
     }
 }
+
+/// A single run does not wait for ever for room: it ends with a code of its own, and the next one does the rest.
+#[test]
+fn f24_output_disk_full_ends_a_single_run() {
+    let host = Host::new();
+    fs::create_dir_all(host.path("out")).unwrap();
+    let Some(disk) = Disk::mount(host.path("out"), 4) else {
+        return;
+    };
+    let mut writer = Writer::new(&host.audit(), 25);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 10);
+    assert_eq!(host.once().code, 0);
+    disk.fill();
+    writer.append(&file, 500);
+    let full = host.once();
+    assert_eq!(full.code, 75, "{}", full.stderr);
+    assert!(full.stderr.contains("No space left on device"), "{}", full.stderr);
+    disk.free();
+    assert_eq!(host.once().code, 0);
+    judge(&writer, &host.events()).is_exact();
+}

@@ -4,12 +4,11 @@ use super::circuit::{Circuit, Permit};
 use super::{Event, Peer, Quarantine, Refused, Report, Settings, SinkError};
 use crate::config::OnPoison;
 use crate::delay::random;
+use crate::sink::ONCE_FAILURES_MAX;
 use crate::sink::answer::{Answer, Outcome};
 use std::cell::Cell;
 use std::time::Duration;
 
-/// With `once`, faults that pass by themselves are waited for so often.
-const ONCE_FAILURES_MAX: u32 = 3;
 /// However small the requests are that a server takes: smaller ones than this are found by halving each time.
 const BYTES_MIN: usize = 16 * 1024;
 
