@@ -8,7 +8,7 @@ mod fault;
 mod partition;
 
 use super::answer::{Answer, Outcome};
-use super::remote::{Event, Peer};
+use super::remote::{BYTES_MIN, Event, Peer, lower};
 use crate::config::{Compression, KafkaConfig, RecordTime};
 use cluster::{Access, Cluster};
 use fault::Fault;
@@ -24,8 +24,6 @@ use tokio::time::{Instant, timeout};
 
 /// What a record has beside its event: key, header, and numbers.
 const OVERHEAD_BYTES: usize = 100;
-/// However small the batches are that a topic takes: smaller ones are found by halving each time.
-const BYTES_MIN: usize = 16 * 1024;
 /// Brokers that start, and a topic that is made anew, may deny for so long that there is one: Kafka's own clients wait for a
 /// minute, and a person who wrote a wrong name wants to know.
 const MISSING: Duration = Duration::from_secs(30);
@@ -220,9 +218,7 @@ impl Kafka {
 
     fn learn_limit(&self, events: &[&Event], why: &str) {
         let bytes = size(events);
-        let limit = (bytes / 2).max(BYTES_MIN);
-        if limit < self.bytes_max.get() {
-            self.bytes_max.set(limit);
+        if lower(&self.bytes_max, bytes) {
             tracing::warn!(
                 topic = self.config.topic,
                 bytes,

@@ -61,6 +61,15 @@ pub struct Refused {
 /// Keeps refused events safe, or says why it cannot.
 pub type Quarantine<'a> = &'a dyn Fn(&[Refused]) -> io::Result<()>;
 
+/// However small the requests are that a server takes: smaller ones than this are found by halving each time.
+pub const BYTES_MIN: usize = 16 * 1024;
+
+/// A request of so many bytes was refused as too large, so the next ones are half as large at most. Returns whether that is new.
+pub fn lower(bytes_max: &Cell<usize>, refused_bytes: usize) -> bool {
+    let limit = (refused_bytes / 2).max(BYTES_MIN);
+    limit < bytes_max.replace(limit.min(bytes_max.get()))
+}
+
 /// Delivers until told to end and everything is delivered.
 pub async fn run<P: Peer>(
     peer: P,

@@ -1,16 +1,13 @@
 //! One request's events, sent until each has a final outcome.
 
 use super::circuit::{Circuit, Permit};
-use super::{Event, Peer, Quarantine, Refused, Report, Settings, SinkError};
+use super::{Event, Peer, Quarantine, Refused, Report, Settings, SinkError, lower};
 use crate::config::OnPoison;
 use crate::delay::random;
 use crate::sink::ONCE_FAILURES_MAX;
 use crate::sink::answer::{Answer, Outcome};
 use std::cell::Cell;
 use std::time::Duration;
-
-/// However small the requests are that a server takes: smaller ones than this are found by halving each time.
-const BYTES_MIN: usize = 16 * 1024;
 
 /// What the requests of one sink of one source share.
 pub struct Delivery<'a, P> {
@@ -208,9 +205,7 @@ impl<P: Peer> Delivery<'_, P> {
     /// What was too large will be so the next time.
     fn learn_limit(&self, events: &[Event], why: &str) {
         let bytes: usize = events.iter().map(|event| event.bytes().len() + 1).sum();
-        let limit = (bytes / 2).max(BYTES_MIN);
-        if limit < self.bytes_max.get() {
-            self.bytes_max.set(limit);
+        if lower(&self.bytes_max, bytes) {
             let sink = &self.settings.sink;
             tracing::warn!(
                 sink,
