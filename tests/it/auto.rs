@@ -471,7 +471,9 @@ fn f75_a_backlog_is_no_hole() {
     let then_ms = clock::now_ms() - 60_000;
     sim.insert_all((0..EVENTS).map(|number| Row::data_center(then_ms + number as i64, number)));
     let mut agent = host.start();
-    agent.until("the backlog is read", || host.delivered() as u64 >= EVENTS);
+    agent.until_within(5 * SOON, "the backlog is read", || {
+        host.delivered() as u64 >= EVENTS
+    });
     let asked = sim.audit_request_count();
     agent.until("the API has been compared with it", || {
         sim.audit_request_count() > asked + EVENTS / 1_000

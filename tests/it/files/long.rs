@@ -1,6 +1,6 @@
 //! Lines that are too long, too bad, too many: bounded memory and a bounded log.
 
-use crate::rig::{Host, Writer, file_name, judge};
+use crate::rig::{Host, SOON, Writer, file_name, judge};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 
@@ -73,7 +73,7 @@ fn f66_flood() {
         .write_all(&b"{bad}\n".repeat(100_000))
         .unwrap();
     let mut agent = host.start();
-    agent.until("all are delivered", || host.delivered() == 100_000);
+    agent.until_within(10 * SOON, "all are delivered", || host.delivered() == 100_000);
     assert_eq!(agent.stop(), 0);
     let said = agent.stderr();
     let told: u64 = said
@@ -85,5 +85,6 @@ fn f66_flood() {
         })
         .sum();
     assert_eq!(told, 100_000, "{said}");
-    assert!(said.lines().count() < 50, "{said}");
+    // One summary each ten seconds.
+    assert!(said.lines().count() < 100, "{said}");
 }

@@ -307,8 +307,9 @@ impl Agent {
         self.until_within(SOON, what, condition);
     }
 
+    /// As [`Agent::until`], of what is much work or may take longer.
     #[track_caller]
-    fn until_within(&mut self, deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    pub fn until_within(&mut self, deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
         let mut ended = None;
         let (child, stderr) = (&mut self.child, &self.stderr);
         let said = || String::from_utf8_lossy(&fs::read(stderr).unwrap()).into_owned();
@@ -337,7 +338,7 @@ impl Agent {
         self.until_said_within(SOON, text);
     }
 
-    /// As [`Agent::until_said`], of what may take longer.
+    /// As [`Agent::until_within`].
     #[track_caller]
     pub fn until_said_within(&mut self, deadline: Duration, text: &str) {
         let path = self.stderr.clone();
