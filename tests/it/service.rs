@@ -97,7 +97,8 @@ fn ready_alive_and_stopping_are_told() {
     let mut writer = Writer::new(&host.audit(), 61);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 10);
-    let (manager, mut agent) = Manager::start(&host, 300, |_| {});
+    // Not so many signs of life that there is no room for the other messages when the test is held up.
+    let (manager, mut agent) = Manager::start(&host, 1_500, |_| {});
     agent.until("it is ready", || manager.heard("READY=1") == 1);
     agent.until("it gives signs of life", || manager.heard("WATCHDOG=1") >= 5);
     agent.until("it says how it is", || {

@@ -235,7 +235,7 @@ fn a_topic_that_is_gone_for_a_moment_is_waited_for() {
     scene.write(50);
     agent.until_said("there is no topic `audit`");
     broker.create("audit", 1, 1_048_588);
-    agent.until_said("events get through again");
+    agent.until_said_within(10 * SOON, "events get through again");
     assert_eq!(agent.said("until a person acts"), 0, "{}", agent.stderr());
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     assert_eq!(broker.consume("audit").len(), 50);
@@ -256,7 +256,7 @@ fn a_batch_that_is_larger_than_a_quota_is_sent_in_parts() {
     scene.write(80);
     let mut agent = scene.host.start();
     agent.until_said("whether a quota holds this user back");
-    agent.until_said("events get through again");
+    agent.until_said_within(10 * SOON, "events get through again");
     // In order, or with something left for the next start.
     assert!([0, 75].contains(&agent.stop()), "{}", agent.stderr());
     broker.throttle(10_000_000);
