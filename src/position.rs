@@ -81,7 +81,7 @@ pub struct ApiCursor {
     pub at_ms: i64,
     /// Where the source began: nothing before it is asked for.
     pub start_ms: i64,
-    /// The ids of all events since then that were delivered are known.
+    /// The ids of all events since then that were delivered are known, but for stretches that files brought: see [`IdChunk`].
     pub ids_from_ms: i64,
     /// It was read in the way of a Data Center before 7.5.
     #[serde(default)]
@@ -91,11 +91,15 @@ pub struct ApiCursor {
     pub warned: Option<(i64, u32)>,
 }
 
-/// Ids of events that were delivered and may be met again.
+/// Ids of events that were delivered and may be met again. Of a file's events they may have been too many: then the chunk has
+/// none, and says from when to when the file brought them.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct IdChunk {
     /// Number of the chunk among those of its source.
     pub key: u32,
+    /// Key of the file that brought them; `None`: an API did.
+    #[serde(default)]
+    pub file: Option<u32>,
     /// Of the oldest and of the newest of the events.
     #[serde(default)]
     pub oldest_ms: i64,

@@ -116,10 +116,8 @@ impl Fallback {
                 api.begin_between(oldest_ms, newest_ms);
                 stage.hand_over(api.progress());
             }
-            if let Some(to_ms) = stage.ids_incomplete_to() {
-                api.cannot_compare_to(to_ms);
-            }
             if may_ask && now >= self.due {
+                api.pass_over(stage.passed_over());
                 // The thread ends with the process only.
                 let _ = self.ask.send(api);
             } else {

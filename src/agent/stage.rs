@@ -55,8 +55,8 @@ pub struct OfFiles {
     node_changed: bool,
     /// That the node is not known has been said.
     node_missed: bool,
-    /// Ids of events up to then had to be forgotten.
-    ids_incomplete_to: Option<i64>,
+    /// Of the last record that has a time.
+    last_ms: Option<i64>,
 }
 
 /// One sink of a source.
@@ -142,12 +142,8 @@ impl Stage {
                 Parsed::Record(record) => Some(record),
                 Parsed::Unreadable { .. } => None,
             };
-            let time_ms = record
-                .and_then(|record| record.time_ms)
-                .unwrap_or(self.read_at_ms);
-            // A time that is yet to come is no time.
-            files.saw(record, time_ms.min(self.read_at_ms));
-            if !recent.insert(id, time_ms) {
+            let time_ms = files.saw(record, self.read_at_ms);
+            if !recent.insert(id, time_ms, Some(found.file)) {
                 // The API has brought it.
                 self.known += 1;
                 return;
@@ -232,9 +228,9 @@ impl Stage {
         self.files.as_ref()?.known_ms
     }
 
-    /// Ids of events up to then had to be forgotten.
-    pub fn ids_incomplete_to(&self) -> Option<i64> {
-        self.files.as_ref()?.ids_incomplete_to
+    /// Stretches of time whose events the files have brought, and whose ids are not known any more.
+    pub fn passed_over(&self) -> &[(i64, i64)] {
+        self.recent.as_ref().map_or(&[], Recent::stretches)
     }
 
     /// An event of the agent's own.
@@ -255,10 +251,8 @@ impl Stage {
     /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
     pub fn hand_over(&mut self, mut progress: Progress) {
         if let Some(recent) = &mut self.recent {
-            if let Some(files) = &mut self.files
-                && recent.is_over_full()
-            {
-                files.ids_incomplete_to = files.ids_incomplete_to.max(recent.prune(i64::MIN));
+            if recent.is_over_full() {
+                recent.forget_of_files();
             }
             (progress.ids, progress.forget_ids) = recent.changes();
             if let Some(files) = self.files.as_mut().filter(|files| files.node_changed) {
@@ -297,7 +291,12 @@ impl OfFiles {
         }
     }
 
-    fn saw(&mut self, record: Option<&Record>, time_ms: i64) {
+    /// Returns the record's time; one that has none is as old as the one before.
+    fn saw(&mut self, record: Option<&Record>, read_at_ms: i64) -> i64 {
+        self.last_ms = record.and_then(|record| record.time_ms).or(self.last_ms);
+        let at_ms = self.last_ms.unwrap_or(read_at_ms);
+        // A time that is yet to come is none.
+        let time_ms = at_ms.min(read_at_ms);
         self.newest_ms = self.newest_ms.max(Some(time_ms));
         let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
         self.known_ms = Some((oldest_ms.min(time_ms), newest_ms.max(time_ms)));
@@ -307,6 +306,7 @@ impl OfFiles {
             self.node = Some(node.decoded().into_owned());
             self.node_changed = true;
         }
+        at_ms
     }
 
     fn is_of_another_node(&mut self, record: &Record) -> bool {

@@ -2,18 +2,27 @@
 
 use crate::position::IdChunk;
 use crate::record::EventId;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Five minutes, the default overlap, of 200 events a second, or two hours of 8. What is kept here, the checkpoint's copies while they
 /// are written and what that leaves unused come to some 120 bytes an id.
 pub const IDS_MAX: usize = 60_000;
 /// A chunk is written to the checkpoint as a whole: 22 KiB at most.
 const CHUNK_IDS_MAX: usize = 1024;
+/// Events of a file that lie further apart than this share no chunk: in between may be what the file did not bring, and one
+/// event with a wrong time must not make a stretch of years.
+const GAP_MS: i64 = 300_000;
 
 /// Ids in chunks by the order in which they came.
+///
+/// Files may bring more events than there is room for, long before the API has been asked as far. Then their ids are forgotten,
+/// and the chunks stay as the stretches of time that those files brought: what an API shows of these is passed over. What lies
+/// between two files, a file that was deleted, is in none.
 pub struct Recent {
     known: HashSet<EventId>,
     chunks: Vec<IdChunk>,
+    /// Of the chunks without ids, oldest first; they do not overlap.
+    stretches: Vec<(i64, i64)>,
     next_key: u32,
     /// Keys of the chunks that the checkpoint does not know as they are.
     changed: BTreeSet<u32>,
@@ -36,6 +45,7 @@ impl Recent {
                 .flat_map(|chunk| chunk.ids.iter().copied())
                 .collect(),
             next_key: chunks.last().map_or(0, |chunk| chunk.key + 1),
+            stretches: stretches(&chunks),
             chunks,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -47,13 +57,30 @@ impl Recent {
         self.known.contains(&id)
     }
 
-    /// Remembers an event of the time `at_ms`; `false`: it was known.
-    pub fn insert(&mut self, id: EventId, at_ms: i64) -> bool {
+    /// The stretches of time whose events a file brought and whose ids are forgotten, oldest first; both ends belong to them.
+    pub fn stretches(&self) -> &[(i64, i64)] {
+        &self.stretches
+    }
+
+    /// Whether a file brought the events of this time, and which these were is forgotten.
+    pub fn is_forgotten(&self, at_ms: i64) -> bool {
+        let next = self.stretches.partition_point(|(_, to_ms)| *to_ms < at_ms);
+        self.stretches
+            .get(next)
+            .is_some_and(|(from_ms, _)| *from_ms <= at_ms)
+    }
+
+    /// Remembers an event of the time `at_ms` that came from this file, or from an API; `false`: it was known.
+    pub fn insert(&mut self, id: EventId, at_ms: i64, file: Option<u32>) -> bool {
         if !self.known.insert(id) {
             return false;
         }
-        match self.chunks.last_mut() {
-            Some(open) if open.ids.len() < CHUNK_IDS_MAX => {
+        let open = self.chunks.iter_mut().rev().find(|chunk| {
+            let has_room = (1..CHUNK_IDS_MAX).contains(&chunk.ids.len());
+            has_room && chunk.file == file && (file.is_none() || is_near(chunk, at_ms, at_ms))
+        });
+        match open {
+            Some(open) => {
                 open.ids.push(id);
                 open.oldest_ms = open.oldest_ms.min(at_ms);
                 open.newest_ms = open.newest_ms.max(at_ms);
@@ -65,6 +92,7 @@ impl Recent {
                 ids.push(id);
                 self.chunks.push(IdChunk {
                     key: self.next_key,
+                    file,
                     oldest_ms: at_ms,
                     newest_ms: at_ms,
                     ids,
@@ -80,35 +108,105 @@ impl Recent {
         self.known.len() > self.ids_max + self.ids_max / 8
     }
 
-    /// Forgets chunks whose events are all older than `before_ms`, and beyond [`IDS_MAX`] those with the oldest events: what was
-    /// read of a window that turned out too large is newer than what is read next, and met again. Returns the time up to which
-    /// ids that were still wanted are forgotten, if any are.
+    /// Beyond [`IDS_MAX`]: forgets ids of events that files brought, in the order in which they came. The stretches stay. A file's
+    /// first and last events go last: what belongs to a hole before or behind it may lie among them.
+    pub fn forget_of_files(&mut self) {
+        let mut over = self.known.len().saturating_sub(self.ids_max);
+        if over == 0 {
+            return;
+        }
+        let mut ends: HashMap<u32, (u32, u32)> = HashMap::new();
+        for chunk in &self.chunks {
+            if let Some(file) = chunk.file {
+                ends.entry(file).or_insert((chunk.key, chunk.key)).1 = chunk.key;
+            }
+        }
+        let of_files = self.chunks.iter().enumerate();
+        let mut order: Vec<(bool, usize)> = of_files
+            .filter(|(_, chunk)| !chunk.ids.is_empty())
+            .filter_map(|(at, chunk)| {
+                let (first, last) = ends[&chunk.file?];
+                Some((chunk.key == first || chunk.key == last, at))
+            })
+            .collect();
+        order.sort_unstable();
+        for (_, at) in order {
+            if over == 0 {
+                break;
+            }
+            let chunk = &mut self.chunks[at];
+            over = over.saturating_sub(chunk.ids.len());
+            for id in std::mem::take(&mut chunk.ids) {
+                self.known.remove(&id);
+            }
+            self.changed.insert(chunk.key);
+        }
+        self.join_stretches();
+    }
+
+    /// One chunk for each stretch: of a backlog there may be thousands.
+    fn join_stretches(&mut self) {
+        let mut joined: Vec<IdChunk> = Vec::with_capacity(self.chunks.len());
+        let mut last: HashMap<u32, usize> = HashMap::new();
+        for chunk in self.chunks.drain(..) {
+            if let Some(file) = chunk.file.filter(|_| chunk.ids.is_empty()) {
+                if let Some(before) = last.get(&file).map(|at| &mut joined[*at])
+                    && is_near(before, chunk.oldest_ms, chunk.newest_ms)
+                {
+                    before.oldest_ms = before.oldest_ms.min(chunk.oldest_ms);
+                    before.newest_ms = before.newest_ms.max(chunk.newest_ms);
+                    self.changed.insert(before.key);
+                    self.changed.remove(&chunk.key);
+                    self.forgotten.insert(chunk.key);
+                    continue;
+                }
+                last.insert(file, joined.len());
+            }
+            joined.push(chunk);
+        }
+        self.chunks = joined;
+        self.stretches = stretches(&self.chunks);
+    }
+
+    /// Forgets chunks whose events are all older than `before_ms`, and beyond [`IDS_MAX`] first those of files, then those with the
+    /// oldest events: what was read of a window that turned out too large is newer than what is read next, and met again. Returns
+    /// the time up to which ids that were still wanted, and came by an API, are forgotten, if any are.
     pub fn prune(&mut self, before_ms: i64) -> Option<i64> {
+        let is_old = |chunk: &IdChunk| chunk.newest_ms < before_ms;
+        self.forget(is_old);
+        self.forget_of_files();
         let mut over = self.known.len().saturating_sub(self.ids_max);
         let mut incomplete_to = None;
         if over > 0 {
-            let mut oldest_first: Vec<(i64, usize)> =
-                self.chunks.iter().map(|c| (c.newest_ms, c.ids.len())).collect();
+            let with_ids = self.chunks.iter().filter(|chunk| !chunk.ids.is_empty());
+            let mut oldest_first: Vec<(i64, usize)> = with_ids.map(|c| (c.newest_ms, c.ids.len())).collect();
             oldest_first.sort_unstable();
             for (newest_ms, ids) in oldest_first {
                 if over == 0 {
                     break;
                 }
                 over = over.saturating_sub(ids);
-                incomplete_to = Some(newest_ms).filter(|newest_ms| *newest_ms >= before_ms);
+                incomplete_to = Some(newest_ms);
             }
         }
-        let forget = |chunk: &mut IdChunk| {
-            chunk.newest_ms < before_ms || incomplete_to.is_some_and(|to_ms| chunk.newest_ms <= to_ms)
-        };
-        for chunk in self.chunks.extract_if(.., forget) {
+        if let Some(to_ms) = incomplete_to {
+            self.forget(|chunk| !chunk.ids.is_empty() && chunk.newest_ms <= to_ms);
+        }
+        incomplete_to
+    }
+
+    fn forget(&mut self, which: impl Fn(&IdChunk) -> bool) {
+        let before = self.chunks.len();
+        for chunk in self.chunks.extract_if(.., |chunk| which(chunk)) {
             for id in &chunk.ids {
                 self.known.remove(id);
             }
             self.changed.remove(&chunk.key);
             self.forgotten.insert(chunk.key);
         }
-        incomplete_to
+        if self.chunks.len() < before {
+            self.stretches = stretches(&self.chunks);
+        }
     }
 
     /// What the checkpoint has to learn since the last call: chunks, and keys of forgotten ones.
@@ -120,6 +218,24 @@ impl Recent {
     }
 }
 
+fn is_near(chunk: &IdChunk, oldest_ms: i64, newest_ms: i64) -> bool {
+    chunk.oldest_ms <= newest_ms.saturating_add(GAP_MS) && oldest_ms <= chunk.newest_ms.saturating_add(GAP_MS)
+}
+
+fn stretches(chunks: &[IdChunk]) -> Vec<(i64, i64)> {
+    let without_ids = chunks.iter().filter(|chunk| chunk.ids.is_empty());
+    let mut stretches: Vec<(i64, i64)> = without_ids.map(|c| (c.oldest_ms, c.newest_ms)).collect();
+    stretches.sort_unstable();
+    stretches.dedup_by(|next, before| {
+        let overlap = next.0 <= before.1;
+        if overlap {
+            before.1 = before.1.max(next.1);
+        }
+        overlap
+    });
+    stretches
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,9 +243,68 @@ mod tests {
     fn filled(ids: std::ops::Range<u128>) -> Recent {
         let mut recent = Recent::default();
         for id in ids {
-            assert!(recent.insert(EventId(id), id as i64));
+            assert!(recent.insert(EventId(id), id as i64, None));
         }
         recent
+    }
+
+    /// Each event brings its number as its id, 10 milliseconds after the one before.
+    fn read(recent: &mut Recent, file: u32, ids: std::ops::Range<u128>) {
+        for id in ids {
+            assert!(recent.insert(EventId(id), id as i64 * 10, Some(file)));
+        }
+    }
+
+    #[test]
+    fn f46_too_many_events_of_files_leave_the_stretches_that_these_brought() {
+        let mut recent = Recent::default();
+        let max = IDS_MAX as u128;
+        read(&mut recent, 1, 0..3000);
+        // A file was deleted, and 100,000 events follow in another one.
+        read(&mut recent, 2, 103_000..103_000 + 3 * max);
+        recent.forget_of_files();
+        assert!(recent.known.len() <= IDS_MAX);
+        // What may lie beside the hole is known still, and the hole is in no stretch.
+        assert!(
+            [0, 2999, 103_000, 102_999 + 3 * max]
+                .iter()
+                .all(|id| recent.contains(EventId(*id)))
+        );
+        assert!(!recent.is_forgotten(29_990) && !recent.is_forgotten(1_000_000));
+        assert!(!recent.is_forgotten(1_030_000) && recent.is_forgotten(1_050_000));
+        assert_eq!(recent.stretches().len(), 2, "{:?}", recent.stretches());
+        // The checkpoint learns of both at once, and a restart knows what was forgotten.
+        let (chunks, forgotten) = recent.changes();
+        assert!(!forgotten.is_empty());
+        let again = Recent::new(chunks);
+        assert_eq!(again.stretches(), recent.stretches());
+        assert_eq!(again.known, recent.known);
+        // With age they go.
+        assert_eq!(recent.prune(i64::MAX), None);
+        assert_eq!((recent.stretches().len(), recent.chunks.len()), (0, 0));
+    }
+
+    #[test]
+    fn f46_a_wrong_time_makes_no_stretch_of_years() {
+        let mut recent = Recent::default();
+        read(&mut recent, 1, 1_000_000..1_040_000);
+        for (id, at_ms) in [(1, 0), (2, i64::MAX)] {
+            assert!(recent.insert(EventId(id), at_ms, Some(1)));
+        }
+        read(&mut recent, 1, 1_040_000..1_200_000);
+        recent.forget_of_files();
+        assert!(recent.is_forgotten(11_000_000));
+        assert!(!recent.is_forgotten(5_000_000) && !recent.is_forgotten(20_000_000));
+    }
+
+    /// Those of a file that come again by an API go first: they leave a stretch, the API's leave none.
+    #[test]
+    fn f46_ids_of_an_api_go_after_those_of_files() {
+        let mut recent = filled(0..4000);
+        read(&mut recent, 1, 1_000_000..1_000_000 + IDS_MAX as u128);
+        assert_eq!(recent.prune(0), None);
+        assert!((0..4000).all(|id| recent.contains(EventId(id))));
+        assert!(recent.is_forgotten(10_020_000) && !recent.is_forgotten(3000));
     }
 
     #[test]
@@ -137,12 +312,12 @@ mod tests {
         let mut recent = filled(0..3000);
         let (chunks, forgotten) = recent.changes();
         assert_eq!((chunks.len(), forgotten.len()), (3, 0));
-        assert!(!recent.insert(EventId(7), 7));
+        assert!(!recent.insert(EventId(7), 7, None));
         assert_eq!(recent.changes(), (vec![], vec![]));
         let mut again = Recent::new(chunks);
-        assert!(again.contains(EventId(2999)) && !again.insert(EventId(0), 0));
+        assert!(again.contains(EventId(2999)) && !again.insert(EventId(0), 0, None));
         // The last chunk has room: it is told again, with its key.
-        assert!(again.insert(EventId(9999), 9999));
+        assert!(again.insert(EventId(9999), 9999, None));
         let (chunks, _) = again.changes();
         assert_eq!((chunks.len(), chunks[0].key, chunks[0].newest_ms), (1, 2, 9999));
     }
@@ -165,7 +340,7 @@ mod tests {
         let mut recent = Recent::default();
         let newer = IDS_MAX as u128..IDS_MAX as u128 + 2048;
         for id in newer.clone().chain(0..IDS_MAX as u128) {
-            recent.insert(EventId(id), id as i64);
+            recent.insert(EventId(id), id as i64, None);
         }
         assert_eq!(recent.prune(0), Some(2047));
         assert!(newer.clone().all(|id| recent.contains(EventId(id))));

@@ -164,6 +164,52 @@ fn f46_retention_gap() {
     once_each(&host, 50);
 }
 
+/// A hole before more events than ids are kept: it is filled, and nothing of what follows it comes again; not after a kill before
+/// the API was asked either.
+#[test]
+fn f46_retention_gap_before_more_events_than_ids() {
+    const EVENTS: u64 = 8_000;
+    const IDS_MAX: u64 = 3_000;
+    for killed in [false, true] {
+        let (sim, mut host) = confluence(host);
+        host.source += "overlap = \"1s\"\n";
+        let then_ms = clock::now_ms() - 60_000;
+        let happened = |numbers: std::ops::Range<u64>| {
+            sim.insert_all(numbers.map(|number| Row::data_center(then_ms + number as i64, number)));
+        };
+        happened(0..20);
+        assert_eq!(host.once().code, 0);
+        assert_eq!(host.delivered(), 20);
+        happened(20..40);
+        for file in fs::read_dir(host.audit()).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        sim.files("", |files, now_ms| files.rotate(now_ms));
+        happened(40..EVENTS);
+        let start = || {
+            let mut command = host.command(&[], &[]);
+            command.env("CONFLUENCE_AUDIT_AGENT_LIMIT", format!("ids_max={IDS_MAX}"));
+            host.spawn(command)
+        };
+        if killed {
+            sim.disconnect();
+            let mut agent = start();
+            agent.until("the files are read", || host.delivered() as u64 == EVENTS - 20);
+            agent.until_said("cannot reach");
+            agent.kill();
+            sim.reconnect().unwrap();
+        }
+        let mut agent = start();
+        agent.until("the hole is filled", || has(&host, 0..EVENTS));
+        let asked = sim.audit_request_count();
+        agent.until("the API has been asked on", || {
+            sim.audit_request_count() > asked + 5
+        });
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        once_each(&host, EVENTS);
+    }
+}
+
 /// Without an API the hole is an event.
 #[test]
 fn f46_retention_gap_is_told() {

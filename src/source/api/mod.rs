@@ -236,20 +236,23 @@ impl Api {
         }
     }
 
-    /// The ids of events up to then are not known any more, so whether the files brought them cannot be told.
-    pub fn cannot_compare_to(&mut self, to_ms: i64) {
-        if let Some(cursor) = &mut self.windows.cursor {
-            cursor.ids_from_ms = cursor.ids_from_ms.max(to_ms + 1);
-            if cursor.at_ms < cursor.ids_from_ms {
-                tracing::info!(
-                    source = self.source,
-                    to = %jiff::Timestamp::from_millisecond(to_ms).unwrap_or_default(),
-                    "the files brought too many events to compare all with the API; what is older is not compared"
-                );
-                cursor.at_ms = cursor.ids_from_ms;
-                self.windows.abandon();
-                self.reading = None;
-            }
+    /// Stretches of time whose events files have brought, and whose ids are not known any more: they are not asked for.
+    pub fn pass_over(&mut self, stretches: &[(i64, i64)]) {
+        if let (true, Some((from_ms, _)), Some((_, to_ms))) = (
+            self.windows.passed_over.is_empty(),
+            stretches.first(),
+            stretches.last(),
+        ) {
+            let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+            tracing::info!(
+                source = self.source,
+                from = %time(*from_ms),
+                to = %time(*to_ms),
+                "the files brought too many events to compare all with the API; it is asked for what lies before, between and behind them"
+            );
+        }
+        if self.windows.passed_over != stretches {
+            self.windows.passed_over = stretches.to_vec();
         }
     }
 
@@ -345,7 +348,8 @@ impl Api {
     ) -> Option<EventId> {
         let id = self.count(id, time_ms)?;
         let to_ms = self.reading.as_ref()?.window.to_ms;
-        if !recent.insert(id, time_ms.unwrap_or(to_ms)) {
+        let at_ms = time_ms.map_or(to_ms, |time_ms| time_ms.min(to_ms));
+        if recent.is_forgotten(at_ms) || !recent.insert(id, at_ms, None) {
             self.total.repeated += 1;
             return None;
         }

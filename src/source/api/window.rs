@@ -30,6 +30,8 @@ pub struct Windows {
     seen_ms: i64,
     /// When the poll began, by the later of what is believed to be the present.
     begun_ms: i64,
+    /// Stretches of time that are not asked for, oldest first; they do not overlap.
+    pub passed_over: Vec<(i64, i64)>,
 }
 
 /// One stretch of time, both ends included.
@@ -90,6 +92,7 @@ impl Windows {
             restarts: 0,
             begun_ms: i64::MIN,
             seen_ms: i64::MIN,
+            passed_over: Vec::new(),
         }
     }
 
@@ -117,10 +120,18 @@ impl Windows {
     /// The next window of the poll; it does not reach beyond `present_ms`, the later of what is believed to be the
     /// present. `None`: the poll is over.
     pub fn next(&self, present_ms: i64) -> Option<Window> {
-        let from_ms = self.next_from_ms?;
+        let mut from_ms = self.next_from_ms?;
+        let mut until_ms = i64::MAX;
+        for &(stretch_from_ms, stretch_to_ms) in &self.passed_over {
+            if stretch_from_ms > from_ms {
+                until_ms = stretch_from_ms;
+                break;
+            }
+            from_ms = from_ms.max(stretch_to_ms);
+        }
         let cursor_ms = self.cursor.map_or(from_ms, |cursor| cursor.at_ms);
         let end_ms = present_ms.max(cursor_ms).max(from_ms);
-        let to_ms = from_ms.saturating_add(self.span_ms).min(end_ms);
+        let to_ms = from_ms.saturating_add(self.span_ms).min(end_ms).min(until_ms);
         Some(Window::new(from_ms, to_ms, to_ms == end_ms))
     }
 
@@ -204,6 +215,23 @@ mod tests {
             windows.finish(&window, hours * HOUR);
             assert!(windows.next(hours * HOUR).is_none());
         }
+    }
+
+    #[test]
+    fn f46_a_stretch_is_passed_over_and_what_lies_before_it_is_not() {
+        let mut windows = Windows::new(None);
+        windows.passed_over = vec![(10, 20), (20, 30), (40, 50), (90, 200)];
+        windows.begin_poll(0, 5, i64::MAX);
+        let mut asked = Vec::new();
+        while let Some(window) = windows.next(100) {
+            asked.push((window.from_ms, window.to_ms));
+            windows.finish(&window, 100);
+        }
+        // The ends belong to both: the ids of what was brought then are compared, or it is passed over.
+        assert_eq!(asked, [(0, 10), (30, 40), (50, 90), (200, 200)]);
+        assert_eq!(windows.cursor.unwrap().at_ms, 90);
+        windows.begin_poll(0, 5, i64::MAX);
+        assert_eq!(windows.next(100).unwrap().from_ms, 85);
     }
 
     #[test]

@@ -65,6 +65,8 @@ struct Folder {
 /// Where a record was found.
 pub struct Found<'a> {
     pub frame: Frame<'a>,
+    /// Key of the file's entry.
+    pub file: u32,
     /// The file's path as a JSON string.
     pub path_json: &'a str,
     /// Number of the folder, of its sequence (which a rewritten file begins anew), and where in it the record stands.

@@ -93,6 +93,7 @@ impl Files {
         if let Some(frame) = tail.framer.last_frame() {
             emit(Found {
                 frame,
+                file: tracked.entry.key,
                 path_json,
                 folder,
                 sequence,

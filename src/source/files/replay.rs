@@ -69,6 +69,7 @@ impl Files {
                     let bytes = frame.bytes();
                     emit(Found {
                         frame,
+                        file: entry.key,
                         path_json,
                         folder,
                         sequence,

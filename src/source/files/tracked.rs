@@ -64,12 +64,13 @@ impl Tracked {
     /// Emits what is whole in the buffer; returns how many bytes of records that were.
     pub(super) fn hand_out(&mut self, sequence: u32, passed: u64, emit: &mut dyn FnMut(Found<'_>)) -> u64 {
         let Some(tail) = &mut self.tail else { return 0 };
-        let (folder, path_json) = (self.folder, &self.path_json);
+        let (file, folder, path_json) = (self.entry.key, self.folder, &self.path_json);
         let (mut handed_out, before) = (0, tail.framer.boundary());
         while let Some(frame) = tail.framer.next_frame() {
             let bytes = frame.bytes();
             emit(Found {
                 frame,
+                file,
                 path_json,
                 folder,
                 sequence,
