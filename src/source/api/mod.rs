@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod cloud_id;
+mod corrected;
 pub mod coverage;
 mod expiry;
 mod faults;
@@ -80,6 +81,9 @@ pub struct Api {
     begin_is_sure: bool,
     /// The end of the last poll that reached it.
     asked_to_ms: Option<i64>,
+    /// When the last poll began that reached the present and whose cursor did not lie ahead of it.
+    reached_present: Option<Instant>,
+    poll_begun: Option<Instant>,
     reading: Option<Reading>,
     clock: ServerClock,
     own: Own,
@@ -129,6 +133,8 @@ impl Api {
             begun: false,
             begin_is_sure: false,
             asked_to_ms: None,
+            reached_present: None,
+            poll_begun: None,
             reading: None,
             clock: ServerClock::default(),
             own: Own::new(user),
@@ -261,6 +267,8 @@ impl Api {
     }
 
     fn begin_poll(&mut self, now: Now) {
+        self.look_for_corrected_clock(now);
+        self.poll_begun = Some(now.monotonic);
         // The first poll looks back as far: when the process before did so last is not known.
         let reconcile = self.next_reconcile.is_none_or(|at| now.monotonic >= at);
         if reconcile {
@@ -354,10 +362,13 @@ impl Api {
             return None;
         }
         let overlap_ms = self.config.overlap.as_millis() as i64;
-        let late_before_ms = self
-            .saved_cursor
-            .map_or(i64::MIN, |cursor| cursor.at_ms - overlap_ms);
-        if time_ms.is_some_and(|time| time < late_before_ms) {
+        // The cursor may have been set back since it was saved.
+        let cursors = self.saved_cursor.zip(self.windows.cursor);
+        let late_before_ms = cursors.map(|(saved, cursor)| saved.at_ms.min(cursor.at_ms) - overlap_ms);
+        if time_ms
+            .zip(late_before_ms)
+            .is_some_and(|(time, before)| time < before)
+        {
             self.total.late += 1;
             tracing::info!(
                 source = self.source,
@@ -399,6 +410,9 @@ impl Api {
                 .unwrap_or_default();
             if window.live {
                 self.asked_to_ms = Some(window.to_ms);
+                if !self.is_ahead(now) {
+                    self.reached_present = self.poll_begun;
+                }
             }
             let past_ms = self.clock.bounds_ms(now).1;
             self.windows

@@ -117,6 +117,17 @@ impl Windows {
         self.restarts = 0;
     }
 
+    /// The clock by which the cursor has moved was ahead, and has been set right: reads on from `to_ms`.
+    pub fn set_back(&mut self, to_ms: i64) {
+        if let Some(cursor) = &mut self.cursor {
+            cursor.at_ms = to_ms;
+            cursor.start_ms = cursor.start_ms.min(to_ms);
+            cursor.ids_from_ms = cursor.ids_from_ms.min(to_ms);
+        }
+        self.seen_ms = i64::MIN;
+        self.abandon();
+    }
+
     /// The next window of the poll; it does not reach beyond `present_ms`, the later of what is believed to be the
     /// present. `None`: the poll is over.
     pub fn next(&self, present_ms: i64) -> Option<Window> {
@@ -299,6 +310,14 @@ mod tests {
             windows.finish(&window, present);
             assert_eq!(windows.cursor, Some(cursor));
         }
+        // Where both clocks agree on that it is read on from there.
+        windows.set_back(500 * HOUR);
+        windows.begin_poll(0, HOUR, 501 * HOUR);
+        let mut window = windows.next(501 * HOUR).unwrap();
+        assert_eq!((window.from_ms, window.to_ms), (500 * HOUR, 501 * HOUR));
+        window.row(EventId(1), Some(500 * HOUR + 7));
+        windows.finish(&window, 501 * HOUR);
+        assert_eq!(windows.cursor.unwrap().at_ms, 500 * HOUR + 7);
     }
 
     #[test]

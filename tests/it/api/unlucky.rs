@@ -44,6 +44,65 @@ fn f29_host_clock_ahead_at_a_restart() {
     polled.is_complete();
 }
 
+/// Every clock is ahead by hours, the stamps of events too, and is set right: nothing that happens then is passed over, and what
+/// was stamped too late is not delivered again when its time comes.
+#[test]
+fn f29_every_clock_was_ahead_and_is_set_right() {
+    const AHEAD_MS: i64 = 10 * 3_600_000;
+    for (host_too, minutes) in [(true, 30), (false, 30), (true, 1)] {
+        let sim = Sim::data_center().unwrap();
+        sim.configure(|options| options.searches_are_audited = false);
+        let mut polled = Polled::new(&sim, config_of(&sim, false));
+        sim.insert_all(rows(0..3000, 1000));
+        polled.run(2 * MINUTE, MINUTE);
+        let mut number = 10_000;
+        let mut happen = |polled: &mut Polled, minutes: u64| {
+            for _ in 0..minutes {
+                sim.insert(Row::data_center(sim.now_ms(), number));
+                number += 1;
+                polled.advance(MINUTE / 2);
+                sim.insert(Row::data_center(sim.now_ms(), number));
+                number += 1;
+                polled.advance(MINUTE / 2);
+                polled.poll();
+            }
+        };
+        sim.advance_clock_ms(AHEAD_MS);
+        polled.wall_wrong_ms = if host_too { 0 } else { -AHEAD_MS };
+        happen(&mut polled, minutes);
+        assert!(polled.cursor_ms() > BEGIN_MS + AHEAD_MS);
+        sim.advance_clock_ms(-AHEAD_MS);
+        polled.wall_wrong_ms = 0;
+        happen(&mut polled, 5);
+        let behind_ms = sim.now_ms() - polled.cursor_ms();
+        assert!(
+            (0..=60_000).contains(&behind_ms),
+            "{behind_ms} ms behind the clock"
+        );
+        happen(&mut polled, 11 * 60);
+        polled.is_complete();
+    }
+}
+
+/// The same while the agent is down.
+#[test]
+fn f29_every_clock_is_set_right_while_the_agent_is_down() {
+    let sim = Sim::data_center().unwrap();
+    sim.configure(|options| options.searches_are_audited = false);
+    let mut polled = Polled::new(&sim, config_of(&sim, false));
+    sim.advance_clock_ms(10 * 3_600_000);
+    sim.insert(Row::data_center(sim.now_ms(), 1));
+    polled.run(3 * MINUTE, MINUTE);
+    sim.advance_clock_ms(-10 * 3_600_000);
+    for number in 2..20 {
+        sim.insert(Row::data_center(sim.now_ms(), number));
+        polled.advance(MINUTE);
+    }
+    polled.restart();
+    polled.run(11 * 60 * MINUTE, MINUTE);
+    polled.is_complete();
+}
+
 #[test]
 fn f39_a_poll_that_failed_is_over() {
     let sim = Sim::data_center().unwrap();
