@@ -127,7 +127,12 @@ struct Ended {
 }
 
 enum What {
-    Reader { stream: usize, read: io::Result<Read> },
+    Reader {
+        stream: usize,
+        read: io::Result<Read>,
+    },
+    /// The API beside files: with its reader, or with a stop.
+    Api,
     Sink(Result<(), SinkError>),
     Commit(Result<(), StoreError>),
     Panicked(String),
@@ -247,6 +252,7 @@ impl Running {
                 }
                 None
             }
+            What::Api => None,
             What::Sink(Ok(())) if self.readers_left == 0 => {
                 self.sinks_left -= 1;
                 if self.sinks_left == 0 {

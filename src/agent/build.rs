@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::stage::{OfFiles, Stage};
 use super::{AgentError, Ended, Mode, Running, What, sinks, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
-use crate::config::{Config, FilesConfig, SinkKind, SourceConfig};
+use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
 use crate::quarantine::{self, Tally};
@@ -98,8 +98,13 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         let read = match (&source.files, api) {
             (Some(files), api) => {
                 let way = state.way.clone();
+                let read_before = state.files.iter().any(|file| file.offset > 0);
+                let from_end = state.next_key == 0 && files.start_at == StartAt::End;
                 let mut reader = reader(&common, source, files, state, gate.clone());
-                if let (Some(api), Some(config)) = (api, &source.api) {
+                if let (Some(mut api), Some(config)) = (api, &source.api) {
+                    if from_end {
+                        api.begin_at_present();
+                    }
                     let (pace, interval) = (source.fallback, config.poll_interval);
                     let gate = gate.clone();
                     reader.fallback = Some(Fallback::start(
@@ -110,6 +115,8 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
                         gate,
                         way,
                         mode.once,
+                        read_before,
+                        &common.ended,
                     )?);
                 }
                 Way::Files(reader)

@@ -4,8 +4,9 @@
 //! what came; only the reader takes rows, and so there is one order of events and one set of ids.
 
 use super::gate::Gate;
-use super::poller::{ONCE_FAILURES_MAX, now};
+use super::poller::{is_drained, now};
 use super::stage::Stage;
+use super::{Ended, What, spawn};
 use crate::clock;
 use crate::config::FallbackConfig;
 use crate::notice::{Notice, SOURCE_SWITCHED};
@@ -17,6 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 
 pub struct Fallback {
     source: String,
@@ -27,12 +29,18 @@ pub struct Fallback {
     api: Option<Box<Api>>,
     ask: Sender<Box<Api>>,
     answers: Receiver<(Box<Api>, Step)>,
+    /// It did when it last came back.
+    api_works: bool,
     /// When the API wants to be asked again.
     due: Instant,
+    /// The files had been read to their end when this window was begun, and what it brings that they have not is missing.
+    compares: bool,
     missing: u64,
     once: bool,
     begun: Instant,
     gate: Arc<Gate>,
+    /// By a process before this one: if no ids are known of what they brought, the API shows it all.
+    files_read_before: bool,
 }
 
 impl Fallback {
@@ -44,6 +52,8 @@ impl Fallback {
         gate: Arc<Gate>,
         way: Option<WayIn>,
         once: bool,
+        files_read_before: bool,
+        ended: &UnboundedSender<Ended>,
     ) -> io::Result<Fallback> {
         let (ask, asked) = channel::<Box<Api>>();
         let (answer, answers) = channel();
@@ -54,24 +64,24 @@ impl Fallback {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        std::thread::Builder::new()
-            .name(format!("api {source}"))
-            .spawn(move || {
-                for mut api in asked {
-                    let step = runtime.block_on(async {
-                        tokio::select! {
-                            biased;
-                            () = woken.stop_asked() => None,
-                            step = api.step(&now) => Some(step),
-                        }
-                    });
-                    let Some(step) = step else { break };
-                    if answer.send((api, step)).is_err() {
-                        break;
+        spawn(format!("api {source}"), ended, move || {
+            for mut api in asked {
+                crate::failpoint::hit("ask");
+                let step = runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        () = woken.stop_asked() => None,
+                        step = api.step(&now) => Some(step),
                     }
-                    woken.wake(false);
+                });
+                let Some(step) = step else { break };
+                if answer.send((api, step)).is_err() {
+                    break;
                 }
-            })?;
+                woken.wake(false);
+            }
+            What::Api
+        })?;
         Ok(Fallback {
             source: source.to_owned(),
             config,
@@ -80,11 +90,14 @@ impl Fallback {
             api: Some(Box::new(api)),
             ask,
             answers,
+            api_works: false,
             due: clock::monotonic(),
+            compares: false,
             missing: 0,
             once,
             begun: clock::monotonic(),
             gate,
+            files_read_before,
         })
     }
 
@@ -103,22 +116,28 @@ impl Fallback {
         let patience = Patience {
             unusable_after: self.config.unusable_after,
             return_after: self.config.return_after,
+            compared_after: self.config.silent_after + self.config.probe_interval,
         };
         if let Some(switch) = self.state.see(seen, patience, now) {
             self.switch(switch, seen.missing, files, stage);
         }
-        let by_api = self.state.is_api() || self.once && seen.unusable;
+        let by_api = self.state.is_read_by_api() || self.once && seen.unusable;
         // What the files still have to bring is not missing.
         let may_ask = by_api || read;
         if let Some(mut api) = self.api.take() {
             self.set_pace(&mut api, by_api);
-            if may_ask && let Some((oldest_ms, newest_ms)) = stage.known_ms() {
-                api.begin_between(oldest_ms, newest_ms);
-                stage.hand_over(api.progress());
+            match stage.known_ms() {
+                Some((oldest_ms, newest_ms)) if may_ask => {
+                    api.begin_between(oldest_ms, newest_ms);
+                    stage.hand_over(api.progress());
+                }
+                None if read && self.files_read_before => api.begin_at_present(),
+                _ => {}
             }
             if may_ask && now >= self.due {
                 api.pass_over(stage.passed_over());
-                // The thread ends with the process only.
+                self.compares = !by_api && (self.compares || !api.is_within_window());
+                // A thread that is gone has ended the process, or is about to.
                 let _ = self.ask.send(api);
             } else {
                 self.api = Some(api);
@@ -141,18 +160,14 @@ impl Fallback {
     }
 
     fn take(&mut self, mut api: Box<Api>, step: Step, read: bool, stage: &mut Stage) {
+        let idle = matches!(step, Step::Again);
         match step {
             Step::Again => self.due = clock::monotonic(),
             Step::Wait(until) => self.due = until,
             Step::Page { page, repeated } => {
-                stage.read_at_ms = clock::now_ms();
-                let mut brought = 0;
-                for row in (repeated..page.len()).rev() {
-                    brought += u64::from(stage.take_row(page.row(row), &mut api));
-                }
-                api.page_read(page, now());
-                stage.prune_ids(&mut api, read);
-                if !self.state.is_api() {
+                let before_ms = api.asked_at_most_to_ms(now(), self.config.silent_after);
+                let brought = stage.take_page(page, repeated, read, before_ms, &mut api);
+                if self.compares {
                     self.missing += brought;
                 }
                 self.due = clock::monotonic();
@@ -162,6 +177,7 @@ impl Fallback {
             stage.tell(&notice);
         }
         stage.hand_over(api.progress());
+        self.api_works = api.health().is_none() && (self.api_works || !idle);
         self.api = Some(api);
     }
 
@@ -214,10 +230,7 @@ impl Fallback {
 
     /// Whether, with `once`, the API has nothing more to say.
     pub fn settled(&self) -> bool {
-        self.api.as_ref().is_some_and(|api| {
-            let asked_enough = api.needs_a_person() || api.failures() > ONCE_FAILURES_MAX;
-            api.poll_is_over() || asked_enough
-        })
+        self.api.as_ref().is_some_and(|api| is_drained(api))
     }
 
     pub fn api(&self) -> Option<&Api> {
@@ -226,9 +239,8 @@ impl Fallback {
 
     /// Why events do not come in, if so: neither way is open.
     pub fn health<'a>(&'a self, files: &'a Files) -> Option<&'a str> {
-        let api = self.api.as_ref().and_then(|api| api.health());
         match files.health() {
-            Some(trouble) if !self.state.is_api() || api.is_some() => Some(trouble),
+            Some(trouble) if !self.state.is_api() || !self.api_works => Some(trouble),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// With `once`, faults that pass by themselves are waited for so often.
-pub const ONCE_FAILURES_MAX: u32 = 3;
+const ONCE_FAILURES_MAX: u32 = 3;
 
 /// A sink that is behind is waited for; a stop is heard at once.
 const ROOM_LOOKED_FOR: Duration = Duration::from_secs(1);
@@ -54,13 +54,7 @@ impl Poller {
             match step {
                 None | Some(Step::Again) => {}
                 Some(Step::Page { page, repeated }) => {
-                    stage.read_at_ms = clock::now_ms();
-                    // Oldest first, as far as a page goes.
-                    for row in (repeated..page.len()).rev() {
-                        stage.take_row(page.row(row), &mut self.api);
-                    }
-                    self.api.page_read(page, now());
-                    stage.prune_ids(&mut self.api, true);
+                    stage.take_page(page, repeated, true, i64::MAX, &mut self.api);
                 }
                 Some(Step::Wait(until)) => sleep_until = Some(until),
             }
@@ -70,7 +64,7 @@ impl Poller {
             }
             stage.hand_over(self.api.progress());
             match sleep_until {
-                Some(_) if self.once && self.drained() => break,
+                Some(_) if self.once && is_drained(&self.api) => break,
                 Some(until) => {
                     if self.api.caught_up() {
                         stage.forget_standing();
@@ -88,9 +82,9 @@ impl Poller {
             ..Read::default()
         })
     }
+}
 
-    /// Whether nothing more is to be had now.
-    fn drained(&self) -> bool {
-        self.api.poll_is_over() || self.api.needs_a_person() || self.api.failures() > ONCE_FAILURES_MAX
-    }
+/// Whether nothing more is to be had of an API now.
+pub fn is_drained(api: &Api) -> bool {
+    api.poll_is_over() || api.needs_a_person() || api.failures() > ONCE_FAILURES_MAX
 }

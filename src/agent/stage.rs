@@ -2,6 +2,8 @@
 
 use super::commit::ToCommit;
 use super::gate::Gate;
+use super::poller::now;
+use crate::clock;
 use crate::format::{Format, Item, Origin, Out};
 use crate::notice::Notice;
 use crate::position::{IdChunk, Progress};
@@ -9,6 +11,7 @@ use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch};
 use crate::sink::{Batch, Inbox, Message, Written};
 use crate::source::api::Api;
+use crate::source::api::page::Page;
 use crate::source::files::Found;
 use crate::source::files::frame::{Frame, Why};
 use crate::source::recent::Recent;
@@ -174,8 +177,28 @@ impl Stage {
         self.events += 1;
     }
 
-    /// Takes a row of an audit API, unless it was taken before. Returns whether it was an event that the files should have brought.
-    pub fn take_row(&mut self, row: &[u8], api: &mut Api) -> bool {
+    /// Takes the rows of a page of an audit API that stood on none before. Returns how many of these were events of up to `before_ms`
+    /// that nothing had brought. `read`: see [`Stage::prune_ids`].
+    pub fn take_page(
+        &mut self,
+        page: Page,
+        repeated: usize,
+        read: bool,
+        before_ms: i64,
+        api: &mut Api,
+    ) -> u64 {
+        self.read_at_ms = clock::now_ms();
+        // Oldest first, as far as a page goes.
+        let rows = (repeated..page.len()).rev();
+        let brought = rows
+            .filter(|row| self.take_row(page.row(*row), before_ms, api))
+            .count();
+        api.page_read(page, now());
+        self.prune_ids(api, read);
+        brought as u64
+    }
+
+    fn take_row(&mut self, row: &[u8], before_ms: i64, api: &mut Api) -> bool {
         crate::failpoint::hit("decode");
         let parsed = record::parse(row, &mut self.scratch);
         let (time_ms, self_poll) = match &parsed {
@@ -211,12 +234,12 @@ impl Stage {
         };
         deliver(&mut self.lanes, &item, row.len() > LONG_RECORD_BYTES);
         self.events += 1;
-        !self_poll
+        !self_poll && time_ms.is_none_or(|time_ms| time_ms <= before_ms)
     }
 
     /// Forgets ids that are not met again. `read`: the files that are there have been read, so what they may yet bring is newer
     /// than what they have brought.
-    pub fn prune_ids(&mut self, api: &mut Api, read: bool) {
+    fn prune_ids(&mut self, api: &mut Api, read: bool) {
         if let Some(recent) = &mut self.recent {
             let newest = |files: &OfFiles| files.newest_ms.filter(|_| read).unwrap_or(i64::MIN);
             api.prune(recent, self.files.as_ref().map(newest));

@@ -13,6 +13,8 @@ pub struct Patience {
     pub unusable_after: Duration,
     /// Files have to be well for so long before they are trusted again.
     pub return_after: Duration,
+    /// How long it takes until the API shows what files have not brought: after silence they have to be well for that long too.
+    pub compared_after: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,14 @@ impl State {
         matches!(self, State::Api { .. })
     }
 
+    /// Whether events come by the API, as soon as they happen. Files that were silent and speak again are compared with it first.
+    pub fn is_read_by_api(&self) -> bool {
+        match self {
+            State::Files { .. } => false,
+            State::Api { cause, well_since } => *cause == Cause::Unusable || well_since.is_none(),
+        }
+    }
+
     pub fn see(&mut self, seen: Seen, patience: Patience, now: Instant) -> Option<Switch> {
         match self {
             State::Files { .. } if seen.missing > 0 => Some(self.leave_files(Cause::Silent)),
@@ -74,7 +84,7 @@ impl State {
                 *unusable_since = None;
                 None
             }
-            State::Api { well_since, .. } if seen.unusable => {
+            State::Api { well_since, .. } if seen.unusable || seen.missing > 0 => {
                 *well_since = None;
                 None
             }
@@ -83,7 +93,8 @@ impl State {
                 if well_since.is_none() && (seen.growing || *cause == Cause::Unusable) {
                     *well_since = Some(now);
                 }
-                let well = well_since.is_some_and(|since| now.duration_since(since) >= patience.return_after);
+                let last = well_lasts(*cause, patience);
+                let well = well_since.is_some_and(|since| now.duration_since(since) >= last);
                 well.then(|| {
                     *self = State::default();
                     Switch::ToFiles
@@ -104,8 +115,16 @@ impl State {
     pub fn due(&self, patience: Patience) -> Option<Instant> {
         match self {
             State::Files { unusable_since } => unusable_since.map(|since| since + patience.unusable_after),
-            State::Api { well_since, .. } => well_since.map(|since| since + patience.return_after),
+            State::Api { cause, well_since } => well_since.map(|since| since + well_lasts(*cause, patience)),
         }
+    }
+}
+
+/// How long files have to be well.
+fn well_lasts(cause: Cause, patience: Patience) -> Duration {
+    match cause {
+        Cause::Unusable => patience.return_after,
+        Cause::Silent => patience.return_after.max(patience.compared_after),
     }
 }
 
@@ -116,6 +135,7 @@ mod tests {
     const PATIENCE: Patience = Patience {
         unusable_after: Duration::from_secs(30),
         return_after: Duration::from_secs(120),
+        compared_after: Duration::from_secs(200),
     };
     const OK: Seen = Seen {
         unusable: false,
@@ -167,8 +187,21 @@ mod tests {
             (1000, OK, None),
             (1001, GROWING, None),
             (1100, OK, None),
-            (1121, OK, Some(Switch::ToFiles)),
-            (1122, MISSING, Some(silent)),
+            (1200, OK, None),
+            (1201, OK, Some(Switch::ToFiles)),
+            (1202, MISSING, Some(silent)),
+        ]);
+        // Files that bring some events and not others: no switch back and forth.
+        plays(&[
+            (0, MISSING, Some(silent)),
+            (10, GROWING, None),
+            (150, GROWING, None),
+            (200, MISSING, None),
+            (201, GROWING, None),
+            (390, MISSING, None),
+            (400, GROWING, None),
+            (599, GROWING, None),
+            (600, GROWING, Some(Switch::ToFiles)),
         ]);
     }
 

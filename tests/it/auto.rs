@@ -2,13 +2,14 @@
 
 use crate::rig::oracle::{Event, events};
 use crate::rig::{Host, SOON, until};
-use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Route, Row, Sim};
+use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Fault, Route, Row, Sim};
 use confluence_audit_agent::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::time::Duration;
 
 /// An agent that has both ways in, in fast mode.
 fn host(sim: &Sim) -> Host {
@@ -144,6 +145,45 @@ fn f75_silent_file() {
     agent.until("a hole is filled", || has(&host, 0..50));
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     once_each(&host, 50);
+}
+
+/// What the files hold already is not wanted, or was read before there was an API: neither does the API bring it, and what it
+/// shows of it is no hole.
+#[test]
+fn f75_what_is_not_wanted_of_the_files_is_no_hole() {
+    for start_at_end in [true, false] {
+        let (sim, both) = confluence(host);
+        happen(&sim, 0..20);
+        let mut host = both;
+        if start_at_end {
+            host.source += "start_at = \"end\"\n";
+        } else {
+            let files_only = Host::new().source;
+            let both = std::mem::replace(&mut host.source, files_only);
+            assert_eq!(host.once().code, 0);
+            assert_eq!(host.delivered(), 20);
+            host.source = both;
+        }
+        let mut agent = host.start();
+        agent.until("the API is asked", || sim.audit_request_count() > 3);
+        happen(&sim, 20..30);
+        agent.until("what happens now is read", || has(&host, 20..30));
+        for number in 30..33 {
+            sim.insert(Row::data_center(clock::now_ms(), number).database_only());
+        }
+        agent.until("a hole is filled", || has(&host, 20..33));
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        let first = if start_at_end { 20 } else { 0 };
+        let found = numbers(&host);
+        let wanted: BTreeMap<u64, usize> = (first..33).map(|number| (number, 1)).collect();
+        assert_eq!(found, wanted, "{}", agent.stderr());
+        assert_eq!(
+            told(&host, "agent.source.switched"),
+            1,
+            "of the hole: {}",
+            agent.stderr()
+        );
+    }
 }
 
 /// The agent is down for longer than Confluence keeps files: the hole is filled from the API.
@@ -507,6 +547,76 @@ fn f45_killed_between_delivery_and_checkpoint() {
     agent.until("the API is asked again", || has(&host, 0..50));
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     once_each(&host, 50);
+}
+
+/// The thread that asks the API panics: the process goes with it, and says which stage it was.
+#[test]
+fn f54_the_api_beside_files_panics() {
+    let (sim, host) = confluence(host);
+    happen(&sim, 0..20);
+    let mut command = host.command(&[], &[]);
+    command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", "ask=panic@2");
+    let mut agent = host.spawn(command);
+    assert_eq!(agent.wait(SOON).code(), Some(70), "{}", agent.stderr());
+    assert_eq!(agent.said("stage=\"api wiki\""), 1, "{}", agent.stderr());
+    assert_eq!(host.once().code, 0);
+    once_each(&host, 20);
+}
+
+/// While the API is asked for the first time nobody knows whether it can stand in for the files.
+#[test]
+fn f45_an_api_that_has_not_answered_is_no_way_in() {
+    let (sim, host) = confluence(host);
+    fs::remove_dir_all(host.audit()).unwrap();
+    let pause = Duration::from_secs(4);
+    sim.fault(Fault::SlowHead(pause));
+    let socket = UnixDatagram::bind(host.path("notify")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut command = host.command(&[], &[]);
+    command.env("NOTIFY_SOCKET", host.path("notify"));
+    let mut agent = host.spawn(command);
+    agent.until("the API is asked", || sim.request_count() > 0);
+    let asked = clock::monotonic();
+    agent.until_said("the audit API is read instead of the audit files");
+    let mut message = [0; 4096];
+    agent.until("it is ready", || {
+        let heard = socket.recv(&mut message).unwrap_or(0);
+        message[..heard].starts_with(b"READY=1")
+    });
+    assert!(asked.elapsed() > pause / 2, "ready before the API has answered");
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+}
+
+/// An answer that was asked for in place of the files, and comes when they are read again: what it brings before they had time
+/// to is not missing.
+#[test]
+fn f75_an_answer_of_before_the_return_is_no_silence() {
+    let (sim, host) = confluence(host);
+    let mut agent = host.start();
+    happen(&sim, 0..20);
+    agent.until("the files are read", || has(&host, 0..20));
+    let (audit, away) = (host.audit(), host.home().join("log/away"));
+    fs::rename(&audit, &away).unwrap();
+    agent.until_said("the audit API is read instead of the audit files");
+    // In the database at once, in a file with the fifth that follows.
+    sim.files("", |files, _| files.batch_lines = 10);
+    happen(&sim, 20..25);
+    sim.fault(Fault::SlowHead(Duration::from_secs(4)));
+    let asked = sim.audit_request_count();
+    agent.until("it is asked for them", || {
+        sim.audit_request_count() > asked + 1 || has(&host, 0..25)
+    });
+    fs::rename(&away, &audit).unwrap();
+    agent.until_said("the audit files can be read again");
+    sim.clear_faults();
+    agent.until("the answer comes", || has(&host, 0..25));
+    let asked = sim.audit_request_count();
+    agent.until("the files are compared", || sim.audit_request_count() > asked + 3);
+    happen(&sim, 25..30);
+    agent.until("the files are read on", || has(&host, 0..30));
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, 30);
+    assert_eq!(told(&host, "agent.source.switched"), 2, "{}", agent.stderr());
 }
 
 /// A backlog in a file that is being read is no hole, although the API has it all already.

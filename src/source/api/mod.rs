@@ -28,7 +28,7 @@ use answer::Class;
 use own::Own;
 use page::{Next, Page, Route};
 use question::{Endpoint, Reading};
-use server_clock::ServerClock;
+use server_clock::{DATE_MS, ServerClock};
 use std::time::{Duration, Instant};
 use way::Way;
 use window::Windows;
@@ -242,6 +242,13 @@ impl Api {
         }
     }
 
+    /// Where a source begins that never asked, and whose files have been read before or are not to be: what happens from now on.
+    pub fn begin_at_present(&mut self) {
+        if self.windows.cursor.is_none() {
+            self.config.start = Start::Ago(Duration::ZERO);
+        }
+    }
+
     /// Stretches of time whose events files have brought, and whose ids are not known any more: they are not asked for.
     pub fn pass_over(&mut self, stretches: &[(i64, i64)]) {
         if let (true, Some((from_ms, _)), Some((_, to_ms))) = (
@@ -260,6 +267,17 @@ impl Api {
         if self.windows.passed_over != stretches {
             self.windows.passed_over = stretches.to_vec();
         }
+    }
+
+    /// A poll that ends so long before the present, and was begun by now, has asked for nothing later.
+    pub fn asked_at_most_to_ms(&self, now: Now, behind: Duration) -> i64 {
+        // The present is known to a second, and may have been thought to be later by so much.
+        self.clock.bounds_ms(now).0 + DATE_MS - behind.as_millis() as i64
+    }
+
+    /// Whether a window is being read whose end is fixed already.
+    pub fn is_within_window(&self) -> bool {
+        self.reading.is_some()
     }
 
     fn end_ms(&self, now: Now) -> i64 {

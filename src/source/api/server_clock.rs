@@ -3,7 +3,7 @@
 use super::Now;
 
 /// A `Date` counts whole seconds: it may be so much later.
-const DATE_MS: i64 = 999;
+pub const DATE_MS: i64 = 999;
 
 #[derive(Default)]
 pub struct ServerClock {
