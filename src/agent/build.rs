@@ -101,23 +101,13 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
                 let read_before = state.files.iter().any(|file| file.offset > 0);
                 let from_end = state.next_key == 0 && files.start_at == StartAt::End;
                 let mut reader = reader(&common, source, files, state, gate.clone());
-                if let (Some(mut api), Some(config)) = (api, &source.api) {
+                if let Some(mut api) = api {
                     if from_end {
                         api.begin_at_present();
                     }
-                    let (pace, interval) = (source.fallback, config.poll_interval);
-                    let gate = gate.clone();
-                    reader.fallback = Some(Fallback::start(
-                        &source.name,
-                        pace,
-                        interval,
-                        api,
-                        gate,
-                        way,
-                        mode.once,
-                        read_before,
-                        &common.ended,
-                    )?);
+                    let (gate, ended) = (gate.clone(), &common.ended);
+                    let fallback = Fallback::start(source, api, gate, way, mode.once, read_before, ended)?;
+                    reader.fallback = Some(fallback);
                 }
                 Way::Files(reader)
             }

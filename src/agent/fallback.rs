@@ -8,7 +8,7 @@ use super::poller::{is_drained, now};
 use super::stage::Stage;
 use super::{Ended, What, spawn};
 use crate::clock;
-use crate::config::FallbackConfig;
+use crate::config::{FallbackConfig, SourceConfig};
 use crate::notice::{Notice, SOURCE_SWITCHED};
 use crate::position::{Progress, WayIn};
 use crate::source::api::{Api, Step};
@@ -45,9 +45,7 @@ pub struct Fallback {
 
 impl Fallback {
     pub fn start(
-        source: &str,
-        config: FallbackConfig,
-        poll_interval: Duration,
+        source: &SourceConfig,
         mut api: Api,
         gate: Arc<Gate>,
         way: Option<WayIn>,
@@ -57,6 +55,7 @@ impl Fallback {
     ) -> io::Result<Fallback> {
         let (ask, asked) = channel::<Box<Api>>();
         let (answer, answers) = channel();
+        let (config, poll_interval) = (source.fallback, api.poll_interval());
         api.set_pace(config.probe_interval, config.silent_after);
         let state = State::resumed(way.as_ref().and_then(|way| way.api));
         gate.tell(way.filter(|_| state.is_api()).map(|way| way.why));
@@ -64,7 +63,7 @@ impl Fallback {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        spawn(format!("api {source}"), ended, move || {
+        spawn(format!("api {}", source.name), ended, move || {
             for mut api in asked {
                 crate::failpoint::hit("ask");
                 let step = runtime.block_on(async {
@@ -83,7 +82,7 @@ impl Fallback {
             What::Api
         })?;
         Ok(Fallback {
-            source: source.to_owned(),
+            source: source.name.clone(),
             config,
             poll_interval,
             state,

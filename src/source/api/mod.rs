@@ -222,6 +222,11 @@ impl Api {
         }
     }
 
+    /// How often it is to be polled where nothing else is said.
+    pub fn poll_interval(&self) -> Duration {
+        self.config.poll_interval
+    }
+
     /// Sets another pace: polls each `interval` that end `behind` the present. A faster one holds at once.
     pub fn set_pace(&mut self, interval: Duration, behind: Duration) {
         if interval < self.interval {
