@@ -1,0 +1,76 @@
+//! What an API beside files is told of them, and asked about itself.
+
+use super::server_clock::DATE_MS;
+use super::{Api, Now};
+use crate::config::Start;
+use std::time::{Duration, Instant};
+
+impl Api {
+    /// How often it is to be polled where nothing else is said.
+    pub fn poll_interval(&self) -> Duration {
+        self.config.poll_interval
+    }
+
+    /// Sets another pace: polls each `interval` that end `behind` the present. A faster one holds at once.
+    pub fn set_pace(&mut self, interval: Duration, behind: Duration) {
+        if interval < self.interval {
+            self.next_poll = None;
+        }
+        (self.interval, self.behind) = (interval, behind);
+    }
+
+    /// Where a source begins that never asked, and whose files brought events of this time: with them, so that a hole among
+    /// them is found, but no further back than any poll looks.
+    pub fn begin_between(&mut self, oldest_ms: i64, newest_ms: i64) {
+        if self.windows.cursor.is_none() {
+            let kept_ms = self.kept().as_millis() as i64;
+            let begin_ms = oldest_ms.max(newest_ms.saturating_sub(kept_ms));
+            self.windows.begin(begin_ms);
+            self.config.start = Start::At(begin_ms);
+            self.begin_is_sure = true;
+        }
+    }
+
+    /// Where a source begins that never asked, and whose files have been read before or are not to be: what happens from now on.
+    pub fn begin_at_present(&mut self) {
+        if self.windows.cursor.is_none() {
+            self.config.start = Start::Ago(Duration::ZERO);
+        }
+    }
+
+    /// Stretches of time whose events files have brought, and whose ids are not known any more: they are not asked for.
+    pub fn pass_over(&mut self, stretches: &[(i64, i64)]) {
+        if self.windows.passed_over == stretches {
+            return;
+        }
+        let first = self.windows.passed_over.is_empty();
+        if let (true, [(from_ms, _), ..], [.., (_, to_ms)]) = (first, stretches, stretches) {
+            let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+            tracing::info!(
+                source = self.source,
+                from = %time(*from_ms),
+                to = %time(*to_ms),
+                "the files brought too many events to compare all with the API; it is asked for what lies before, between and behind them"
+            );
+        }
+        self.windows.passed_over = stretches.to_vec();
+    }
+
+    /// A poll that ends so long before the present, and was begun by now, has asked for nothing later.
+    pub fn asked_at_most_to_ms(&self, now: Now, behind: Duration) -> i64 {
+        // The present is known to a second, and may have been thought to be later by so much.
+        self.clock.bounds_ms(now).0 + DATE_MS - behind.as_millis() as i64
+    }
+
+    /// Whether a window is being read whose end is fixed already.
+    pub fn is_within_window(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Whether a poll has reached what was the present at `begun`.
+    pub fn has_asked_to(&self, begun: Instant, now: Now) -> bool {
+        let since_ms = now.monotonic.saturating_duration_since(begun).as_millis() as i64;
+        let begun_ms = self.clock.present_ms(now) - since_ms;
+        self.asked_to_ms.is_some_and(|to_ms| to_ms >= begun_ms)
+    }
+}
