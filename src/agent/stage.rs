@@ -314,7 +314,8 @@ impl OfFiles {
         }
     }
 
-    /// Returns the record's time; one that has none is as old as the one before.
+    /// Returns the record's time; one that has none is as old as the one before. It may be yet to come: the API shows the event then,
+    /// and its id has to be known for so long.
     fn saw(&mut self, record: Option<&Record>, read_at_ms: i64) -> i64 {
         self.last_ms = record.and_then(|record| record.time_ms).or(self.last_ms);
         let at_ms = self.last_ms.unwrap_or(read_at_ms);

@@ -314,7 +314,7 @@ mod tests {
         windows.set_back(500 * HOUR);
         windows.begin_poll(0, HOUR, 501 * HOUR);
         let mut window = windows.next(501 * HOUR).unwrap();
-        assert_eq!((window.from_ms, window.to_ms), (500 * HOUR, 501 * HOUR));
+        assert_eq!((window.from_ms, window.to_ms), (499 * HOUR, 501 * HOUR));
         window.row(EventId(1), Some(500 * HOUR + 7));
         windows.finish(&window, 501 * HOUR);
         assert_eq!(windows.cursor.unwrap().at_ms, 500 * HOUR + 7);
