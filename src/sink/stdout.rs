@@ -10,11 +10,12 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), S
     let mut held: Option<StdoutLock<'static>> = None;
     while let Ok(Message::Batch(batch)) = messages.recv() {
         crate::failpoint::hit("before_send");
+        let goes_on = held.is_some() && batch.bytes.is_empty();
         let mut stdout = held.take().unwrap_or_else(|| io::stdout().lock());
         stdout.write_all(&batch.bytes)?;
         stdout.flush()?;
         let end = batch.events.last().map_or(0, |event| event.end as usize);
-        if end < batch.bytes.len() {
+        if end < batch.bytes.len() || goes_on {
             held = Some(stdout);
         }
         crate::failpoint::hit("after_send");

@@ -1,7 +1,7 @@
 //! Files first, and the API when they fail: the real binary beside a simulated Confluence that writes files and a database.
 
 use crate::rig::oracle::{Event, events};
-use crate::rig::{Host, SOON, until};
+use crate::rig::{Host, SOON, listen_again, until};
 use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Fault, Route, Row, Sim};
 use confluence_audit_agent::clock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -237,7 +237,7 @@ fn f46_retention_gap_before_more_events_than_ids() {
             agent.until("the files are read", || host.delivered() as u64 == EVENTS - 20);
             agent.until_said("cannot reach");
             agent.kill();
-            sim.reconnect().unwrap();
+            listen_again(|| sim.reconnect());
         }
         let mut agent = start();
         agent.until("the hole is filled", || has(&host, 0..EVENTS));
@@ -512,7 +512,7 @@ fn f45_killed_before_the_api_ever_answered() {
     happen(&sim, 20..40);
     sim.files("", |files, _| files.silent = false);
     happen(&sim, 40..50);
-    sim.reconnect().unwrap();
+    listen_again(|| sim.reconnect());
     let mut agent = host.start();
     agent.until("the hole is filled", || has(&host, 0..50));
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
@@ -539,7 +539,7 @@ fn f45_killed_between_delivery_and_checkpoint() {
     agent.until_said("cannot reach");
     happen(&sim, 30..40);
     agent.until("the files are read", || has(&host, 0..40));
-    sim.reconnect().unwrap();
+    listen_again(|| sim.reconnect());
     happen(&sim, 40..45);
     for number in 45..50 {
         sim.insert(Row::data_center(clock::now_ms(), number).database_only());

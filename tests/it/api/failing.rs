@@ -1,7 +1,7 @@
 //! The real binary among failures: killed between pages, beside a source that fails, without a server.
 
 use super::binary::{cloud, data_center, insert, is_exact, quiet, quiet_data_center};
-use crate::rig::{SOON, oracle};
+use crate::rig::{SOON, listen_again, oracle};
 use crate::simulator::sim::{ADMIN_TOKEN, Fault, Options, Target};
 use confluence_audit_agent::clock;
 use std::fs;
@@ -135,7 +135,7 @@ fn an_unreachable_server_ends_only_a_single_run() {
     );
     let mut agent = host.start();
     agent.until_said("nothing listens at that port");
-    sim.reconnect().unwrap();
+    listen_again(|| sim.reconnect());
     agent.until("it goes on by itself", || host.delivered() == 5);
     assert!(agent.said("answers again") == 1, "{}", agent.stderr());
     assert_eq!(agent.stop(), 0);

@@ -1,6 +1,7 @@
 //! The script: what is taken away, and given back.
 
 use super::world::{World, Wrong};
+use crate::rig::listen_again;
 use crate::simulator::sim::{ADMIN, Credential, Fault, Kind};
 use confluence_audit_agent::clock;
 use std::fs::{self, OpenOptions, Permissions};
@@ -232,7 +233,7 @@ impl World {
 
     fn toggle_network(&mut self) {
         if self.now.cut {
-            self.sim.reconnect().unwrap();
+            listen_again(|| self.sim.reconnect());
         } else {
             self.sim.disconnect();
         }

@@ -12,7 +12,7 @@ pub mod writer;
 pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
 pub use oracle::{Event, judge};
 pub use outputs::{generation, output_paths, outputs};
-pub use port::{Port, free_port};
+pub use port::{Port, free_port, listen_again};
 pub use writer::{LogFile, Random, Writer, check, file_name};
 
 use confluence_audit_agent::clock;

@@ -1,7 +1,9 @@
 //! Ports that stay a test's own.
 
+use super::{SOON, until};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 
@@ -42,6 +44,20 @@ impl Port {
     }
 
     pub fn listen(&self) -> TcpListener {
-        TcpListener::bind(self.address()).unwrap()
+        listen_again(|| TcpListener::bind(self.address()))
     }
+}
+
+/// Listens where somebody did before: a process that any test has just forked has that one's socket too, until it runs its
+/// own program.
+pub fn listen_again<T>(listen: impl Fn() -> io::Result<T>) -> T {
+    let mut listening = None;
+    until(SOON, "the port is left", || match listen() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => false,
+        done => {
+            listening = Some(done.unwrap());
+            true
+        }
+    });
+    listening.unwrap()
 }
