@@ -21,6 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use intake::Intake;
 use std::cell::Cell;
 use std::io;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
@@ -84,6 +85,8 @@ pub async fn run<P: Peer>(
         circuit: &circuit,
         settings: &settings,
         bytes_max: Cell::new(usize::MAX),
+        sending: Cell::default(),
+        sent: Notify::default(),
         report,
         quarantine,
     };

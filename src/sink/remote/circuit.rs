@@ -143,6 +143,11 @@ impl Circuit {
         self.credit.set(credit.saturating_sub(1));
         credit > 0
     }
+
+    /// Whether one more refusal would be believed.
+    pub fn has_witness(&self) -> bool {
+        self.credit.get() > 0
+    }
 }
 
 #[cfg(test)]

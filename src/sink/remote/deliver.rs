@@ -8,6 +8,7 @@ use crate::sink::ONCE_FAILURES_MAX;
 use crate::sink::answer::{Answer, Outcome};
 use std::cell::Cell;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What the requests of one sink of one source share.
 pub struct Delivery<'a, P> {
@@ -16,6 +17,10 @@ pub struct Delivery<'a, P> {
     pub settings: &'a Settings,
     /// Larger requests were refused.
     pub bytes_max: Cell<usize>,
+    /// Requests of which something is still to be sent.
+    pub sending: Cell<usize>,
+    /// Woken when one of them has sent all.
+    pub sent: Notify,
     pub report: &'a dyn Fn(Report),
     pub quarantine: Quarantine<'a>,
 }
@@ -46,6 +51,7 @@ impl<P: Peer> Delivery<'_, P> {
         // What is still to be sent; the next part is the last one.
         let mut parts = vec![events];
         let mut unproven = Vec::new();
+        self.sending.set(self.sending.get() + 1);
         while let Some(mut events) = parts.pop() {
             let permit = self.circuit.enter(|| self.peer.changed()).await;
             crate::failpoint::hit("before_send");
@@ -107,6 +113,12 @@ impl<P: Peer> Delivery<'_, P> {
             if !left.again.is_empty() {
                 parts.push(left.again);
             }
+        }
+        self.sending.set(self.sending.get() - 1);
+        self.sent.notify_waiters();
+        // What others are about to send may prove it.
+        while !unproven.is_empty() && !self.circuit.has_witness() && self.sending.get() > 0 {
+            self.sent.notified().await;
         }
         // What was taken after them may prove it by now.
         let mut left = Left {

@@ -452,6 +452,35 @@ fn f48_the_first_event_of_all_is_poison() {
     assert_eq!((seen.events, server.taken.borrow().len()), (10, 9));
 }
 
+/// It stands alone in a request and is refused at once, while a request that proves it is still on its way.
+#[test]
+fn f48_what_proves_it_is_on_its_way() {
+    let server = Server::default();
+    let mut settings = Settings {
+        once: true,
+        ..settings()
+    };
+    settings.batch.bytes = 100_000;
+    let seen = run_with(
+        settings,
+        &server,
+        |_, events| {
+            let halve = |why: &str| Answer::Halve {
+                why: why.into(),
+                too_large: true,
+            };
+            (events.len() > 5 || events[0].0 == 50).then(|| halve("too large"))
+        },
+        async |messages| {
+            messages.send(Message::Batch(batch(0, 0..51, |_| 100))).unwrap();
+            messages.send(Message::End).unwrap();
+        },
+    );
+    assert!(seen.result.is_none(), "{:?}", seen.result);
+    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [50]);
+    assert_eq!((seen.events, server.taken.borrow().len()), (51, 50));
+}
+
 /// An event that comes in parts, as the reader sends it: each when nothing is on its way any more.
 async fn feed_long(messages: &UnboundedSender<Message>, server: &Server, sent: &mut usize, id: u128) {
     let tail = batch(id as u64, id..id + 1, |_| 100);
