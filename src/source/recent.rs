@@ -12,6 +12,9 @@ const CHUNK_IDS_MAX: usize = 1024;
 /// Events of a file that lie further apart than this share no chunk: in between may be what the file did not bring, and one
 /// event with a wrong time must not make a stretch of years.
 const GAP_MS: i64 = 300_000;
+/// So many of the newest chunks are looked at for one that an event may join: some files are read in turns, and an API beside them.
+/// Of a quiet site's events each begins its own.
+const OPEN_CHUNKS_MAX: usize = 16;
 
 /// Ids in chunks by the order in which they came.
 ///
@@ -75,7 +78,7 @@ impl Recent {
         if !self.known.insert(id) {
             return false;
         }
-        let open = self.chunks.iter_mut().rev().find(|chunk| {
+        let open = self.chunks.iter_mut().rev().take(OPEN_CHUNKS_MAX).find(|chunk| {
             let has_room = (1..CHUNK_IDS_MAX).contains(&chunk.ids.len());
             has_room && chunk.file == file && (file.is_none() || is_near(chunk, at_ms, at_ms))
         });
@@ -88,7 +91,9 @@ impl Recent {
             }
             _ => {
                 self.changed.insert(self.next_key);
-                let mut ids = Vec::with_capacity(CHUNK_IDS_MAX);
+                // Of an API's all come to be full; a file's hold one each where its events lie far apart.
+                let room = if file.is_none() { CHUNK_IDS_MAX } else { 1 };
+                let mut ids = Vec::with_capacity(room);
                 ids.push(id);
                 self.chunks.push(IdChunk {
                     key: self.next_key,
@@ -295,6 +300,24 @@ mod tests {
         recent.forget_of_files();
         assert!(recent.is_forgotten(11_000_000));
         assert!(!recent.is_forgotten(5_000_000) && !recent.is_forgotten(20_000_000));
+    }
+
+    /// A quiet site's events share no chunks: each costs little, and none is searched for among all.
+    #[test]
+    fn events_that_lie_far_apart_take_little_room() {
+        let mut recent = Recent::default();
+        for id in 0..20_000 {
+            assert!(recent.insert(EventId(id), id as i64 * (GAP_MS + 1), Some(1)));
+        }
+        let room: usize = recent.chunks.iter().map(|chunk| chunk.ids.capacity()).sum();
+        assert!(room <= 8 * 20_000, "{room}");
+        // Neighbours in time join the chunk that is open for them, also beside another file's.
+        let count = recent.chunks.len();
+        for id in 20_000..20_100 {
+            assert!(recent.insert(EventId(id), id as i64, Some(2)));
+            assert!(recent.insert(EventId(id + 1_000), 0, None));
+        }
+        assert_eq!(recent.chunks.len(), count + 2);
     }
 
     /// Those of a file that come again by an API go first: they leave a stretch, the API's leave none.
