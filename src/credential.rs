@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::Reference;
 use crate::secret::Secret;
 use crate::telemetry::chain;
+use crate::telemetry::escape::shell_word;
 
 /// Tokens have a few hundred bytes, keys a few thousand. What is larger is the wrong file.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -261,8 +262,9 @@ fn readers(path: &Path, metadata: &Metadata) -> Option<String> {
     };
     let remedy = if own_group { "chmod o-rwx" } else { "chmod go-rwx" };
     Some(format!(
-        "`{path}` ({:04o}) holds a secret and {who} may read it; run: {remedy} {path}",
+        "`{path}` ({:04o}) holds a secret and {who} may read it; run: {remedy} {}",
         mode & 0o7777,
+        shell_word(&path.to_string_lossy()),
         path = path.display()
     ))
 }

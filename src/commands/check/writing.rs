@@ -10,6 +10,7 @@ use rustix::fs::Access;
 use super::{Report, access, files, format_name};
 use crate::config::{FileSinkConfig, FormatKind, SourceConfig};
 use crate::quarantine::Tally;
+use crate::telemetry::escape::shell_word;
 
 /// The running agent holds a lock on this file of the state directory.
 const LOCK_FILE: &str = "lock";
@@ -18,7 +19,8 @@ const FREE_BYTES_MIN: u64 = 100 << 20;
 
 pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
     let subject = "state";
-    let shown = dir.display();
+    let (shown, text) = (dir.display(), dir.to_string_lossy());
+    let quoted = shell_word(&text);
     let me = access::user();
     let metadata = match dir.symlink_metadata() {
         Ok(metadata) => metadata,
@@ -26,7 +28,7 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
             return match creatable(dir) {
                 Ok(()) => report.ok(subject, format_args!("`{shown}` will be created")),
                 Err(problem) => {
-                    let way_out = format!("create it: install -d -m 0700 -o {} {shown}", me.name);
+                    let way_out = format!("create it: install -d -m 0700 -o {} {quoted}", me.name);
                     report.failure(
                         subject,
                         format_args!("`{shown}` cannot be created: {problem}; {way_out}"),
@@ -51,18 +53,13 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
         );
     }
     if metadata.uid() != me.uid {
-        let owner = access::user_name(metadata.uid());
-        let way_out = format!("run: chown -R {} {shown}", me.name);
-        return report.failure(
-            subject,
-            format_args!("`{shown}` belongs to `{owner}`, not to `{}`; {way_out}", me.name),
-        );
+        return report.failure(subject, access::belongs_to_other(dir, &metadata));
     }
     if let Err(problem) = access::allowed(dir, Access::WRITE_OK | Access::EXEC_OK) {
         return report.failure(subject, problem);
     }
     let mode = metadata.mode() & 0o777;
-    let what = format!("`{shown}` is open to others (mode {mode:04o}); run: chmod 0700 {shown}");
+    let what = format!("`{shown}` is open to others (mode {mode:04o}); run: chmod 0700 {quoted}");
     if mode & 0o022 != 0 {
         return report.failure(subject, what);
     }
@@ -129,7 +126,12 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Repor
     if let Err(problem) = access::reach(dir) {
         return match problem {
             access::Problem::Missing(missing) => {
-                let way_out = format!("run: install -d -o {} {}", access::user().name, dir.display());
+                let quoted = dir.to_string_lossy();
+                let way_out = format!(
+                    "run: install -d -o {} {}",
+                    access::user().name,
+                    shell_word(&quoted)
+                );
                 let missing = missing.display();
                 report.failure(
                     subject,
