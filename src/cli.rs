@@ -92,7 +92,7 @@ pub struct Options {
     /// Configuration file [default: /etc/confluence-audit-agent/config.toml, unless --home, --files or --url is given]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Confluence's local home directory; its log/audit is read
+    /// Confluence's local home directory; its log/audit is read. With --config it replaces what the file says
     #[arg(long, value_name = "DIR", conflicts_with = "files")]
     pub home: Option<PathBuf>,
     /// Audit files to read instead of a home; patterns in quotes
@@ -109,7 +109,7 @@ pub struct Options {
     /// File that holds the Personal Access Token for --url
     #[arg(long, value_name = "FILE", requires = "url")]
     pub token_file: Option<PathBuf>,
-    /// Where events go: stdout, or file:PATH [default: stdout]
+    /// Where events go: stdout, or file:PATH, from the current directory [default: stdout]
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
     /// How events are written: ecs, raw, sentinel, cef, or ocsf [default: ecs]

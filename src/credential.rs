@@ -35,6 +35,12 @@ pub enum CredentialError {
     /// Says who may not read what, and what helps.
     #[error("{0}")]
     Denied(String),
+    #[error(
+        "the credential file `{}` does not exist; write the secret into it, mode 0640, group {}, or name the right file",
+        path.display(),
+        crate::NAME
+    )]
+    Missing { path: PathBuf },
     #[error("failed to read the credential file `{}`", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("the credential file `{}` {fault}", path.display())]
@@ -188,7 +194,10 @@ impl Credential {
         let reference = self.reference.clone();
         let failed = |error: io::Error| match (error.kind(), &reference) {
             (io::ErrorKind::NotFound, Reference::Systemd(name)) => CredentialError::NotPassed(name.clone()),
-            (io::ErrorKind::PermissionDenied, _) => CredentialError::Denied(access::why_denied(path)),
+            (io::ErrorKind::NotFound, _) => CredentialError::Missing { path: path.into() },
+            (io::ErrorKind::PermissionDenied, _) => {
+                CredentialError::Denied(access::why_denied_own("read", path))
+            }
             _ => CredentialError::File {
                 path: path.into(),
                 source: error,

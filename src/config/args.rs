@@ -8,7 +8,7 @@ use super::errors::{ConfigError, ConfigErrors};
 use super::home::HomeFound;
 use super::remote::{ApiConfig, Auth, HttpConfig, Product, Reference};
 use super::words::choose;
-use super::{file, self_include};
+use super::{file, home, self_include};
 use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
 
@@ -188,7 +188,10 @@ fn word<T: Copy>(
 
 fn place(options: &Options) -> Option<Result<Place, ConfigError>> {
     if let Some(home) = &options.home {
-        let home = in_cwd("--home", home);
+        let home = in_cwd("--home", home).and_then(|dir| {
+            home::check(&dir).map_err(|message| ConfigError::new("--home", message))?;
+            Ok(dir)
+        });
         return Some(home.map(|dir| Place::Home {
             dir,
             found: HomeFound::Option,

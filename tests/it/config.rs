@@ -111,7 +111,7 @@ fn wrong_usage_is_64_and_wrong_values_are_78() {
         (
             &["run", "--config", "missing.toml"],
             78,
-            "failed to read the configuration `missing.toml`: No such file",
+            "cannot read the configuration `missing.toml`: No such file",
         ),
         (&["check", "--config", "."], 78, "configuration"),
     ];

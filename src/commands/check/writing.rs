@@ -26,7 +26,7 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match creatable(dir) {
-                Ok(()) => report.ok(subject, format_args!("`{shown}` will be created")),
+                Ok(_) => report.ok(subject, format_args!("`{shown}` will be created")),
                 Err(problem) => {
                     let way_out = format!("create it: install -d -m 0700 -o {} {quoted}", me.name);
                     report.failure(
@@ -103,15 +103,16 @@ fn is_locked(dir: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
-/// Whether the nearest directory above that exists lets this user make what is missing.
-fn creatable(path: &Path) -> Result<(), access::Problem> {
+/// The nearest directory above that exists, if it lets this user make what is missing.
+fn creatable(path: &Path) -> Result<&Path, access::Problem> {
     let existing = path
         .ancestors()
         .skip(1)
         .find(|ancestor| ancestor.exists())
         .unwrap_or(Path::new("/"));
     access::reach(existing)?;
-    access::allowed(existing, Access::WRITE_OK | Access::EXEC_OK)
+    access::allowed(existing, Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(existing)
 }
 
 pub fn outputs(file: &FileSinkConfig, sources: &[SourceConfig]) -> Vec<PathBuf> {
@@ -123,23 +124,29 @@ pub fn outputs(file: &FileSinkConfig, sources: &[SourceConfig]) -> Vec<PathBuf> 
 pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Report) -> io::Result<()> {
     let shown = path.display();
     let dir = path.parent().unwrap_or(Path::new("/"));
-    if let Err(problem) = access::reach(dir) {
-        return match problem {
-            access::Problem::Missing(missing) => {
-                let quoted = dir.to_string_lossy();
-                let way_out = format!(
-                    "run: install -d -o {} {}",
-                    access::user().name,
-                    shell_word(&quoted)
-                );
-                let missing = missing.display();
-                report.failure(
-                    subject,
-                    format_args!("`{shown}`: directory `{missing}` does not exist; {way_out}"),
-                )
-            }
-            other => report.failure(subject, other),
-        };
+    match access::reach(dir) {
+        Ok(()) => {}
+        // The agent makes it when it opens the output.
+        Err(access::Problem::Missing(_)) => {
+            let what = format!(
+                "`{shown}`, {}, will be created with its directory",
+                format_name(format)
+            );
+            return match creatable(dir) {
+                Ok(existing) => free_space(subject, existing, &what, report),
+                Err(problem) => {
+                    let quoted = dir.to_string_lossy();
+                    let (user, quoted) = (access::user().name, shell_word(&quoted));
+                    report.failure(
+                        subject,
+                        format_args!(
+                            "`{shown}`: its directory cannot be created: {problem}; or run: install -d -o {user} {quoted}"
+                        ),
+                    )
+                }
+            };
+        }
+        Err(other) => return report.failure(subject, other),
     }
     // Rotating and creating need the directory, whether or not the file is there.
     if let Err(problem) = access::allowed(dir, Access::WRITE_OK | Access::EXEC_OK) {
