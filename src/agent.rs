@@ -11,6 +11,7 @@ mod gate;
 mod poller;
 mod reader;
 mod service;
+mod signals;
 mod sinks;
 mod stage;
 
@@ -23,6 +24,7 @@ use crate::sink::{Inbox, Message, SinkError};
 use crate::telemetry::pulse;
 use gate::Gate;
 use service::Service;
+use signals::{Meaning, Received};
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
@@ -94,6 +95,7 @@ struct Running {
     ended: UnboundedReceiver<Ended>,
     readers_left: usize,
     sinks_left: usize,
+    mode: Mode,
     /// After an orderly end the next process is to go on.
     start_anew: bool,
     state_dir: PathBuf,
@@ -138,17 +140,16 @@ enum What {
     Panicked(String),
 }
 
-/// Runs until stopped by SIGTERM or SIGINT, or with `once` until everything is delivered. `now_and_then` is called every
-/// few seconds.
+/// Runs until a signal stops it, or with `once` until everything is delivered. `now_and_then` is called every few seconds.
 pub fn run(config: &Config, mode: Mode, now_and_then: &dyn Fn()) -> Result<Summary, AgentError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         // Before anything is changed: from here on a stop is orderly.
-        let stops = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+        let received = signals::listen()?;
         let running = build::build(config, mode)?;
-        Ok(running.supervise(config.grace, stops, now_and_then).await)
+        Ok(running.supervise(config.grace, received, now_and_then).await)
     })
 }
 
@@ -175,7 +176,7 @@ impl Running {
     async fn supervise(
         mut self,
         grace: Duration,
-        [mut terminate, mut interrupt]: [Signal; 2],
+        mut received: UnboundedReceiver<Received>,
         now_and_then: &dyn Fn(),
     ) -> Summary {
         let mut stop = Stop::default();
@@ -197,15 +198,22 @@ impl Running {
                     Some(Some(code)) => break code,
                     None => break exit::INTERNAL,
                 },
-                () = stopped(&mut terminate, &mut interrupt) => {
-                    if !stop.is_asked_first(grace) {
-                        break self.abandon("stopped a second time").await;
+                Some(Received { name: signal, meaning }) = received.recv() => match meaning {
+                    // Its name is in the message, or the second signal would count as the first one repeated.
+                    Meaning::Nothing => tracing::warn!(
+                        "{signal} changes nothing: no file is reopened and no configuration is read again; restart the agent for that"
+                    ),
+                    Meaning::Hangup if stop.asked => {}
+                    Meaning::Stop | Meaning::Hangup => {
+                        if !stop.is_asked_first(grace) {
+                            break self.abandon("stopped a second time").await;
+                        }
+                        tracing::info!(signal, ?grace, "stopping: delivering what has been read");
+                        service.stopping();
+                        self.start_anew = false;
+                        self.gates.iter().for_each(|gate| gate.stop());
                     }
-                    tracing::info!(?grace, "stopping: delivering what has been read");
-                    service.stopping();
-                    self.start_anew = false;
-                    self.gates.iter().for_each(|gate| gate.stop());
-                }
+                },
                 () = tokio::time::sleep_until(at), if stop.deadline.is_some() => {
                     break self.abandon("the grace period is over").await;
                 }
@@ -221,7 +229,11 @@ impl Running {
                 .map(|(name, read)| (name, read.unwrap_or_default()))
                 .collect(),
             sinks: self.sinks.into_iter().map(SinkThread::delivered).collect(),
-            exit_code: code,
+            // What is there was not read to its end, perhaps.
+            exit_code: match code {
+                exit::OK if self.mode.once && stop.asked => exit::TRY_AGAIN,
+                code => code,
+            },
         }
     }
 
@@ -314,13 +326,6 @@ impl Running {
             "stopped before everything was delivered; the next start delivers it"
         );
         exit::TRY_AGAIN
-    }
-}
-
-async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }
 

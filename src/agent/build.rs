@@ -150,6 +150,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         readers: names,
         commits: common.commits,
         ended: ended_here,
+        mode,
         start_anew: false,
         state_dir: config.state_dir.clone(),
     })

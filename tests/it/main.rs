@@ -18,6 +18,7 @@ mod quarantine;
 mod rig;
 mod service;
 mod setup;
+mod signals;
 mod simulator;
 mod sinks;
 mod state;
