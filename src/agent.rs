@@ -98,6 +98,8 @@ struct Running {
     mode: Mode,
     /// After an orderly end the next process is to go on.
     start_anew: bool,
+    /// Nobody reads standard output any more.
+    closed: bool,
     state_dir: PathBuf,
 }
 
@@ -136,6 +138,8 @@ enum What {
     /// The API beside files: with its reader, or with a stop.
     Api,
     Sink(Result<(), SinkError>),
+    /// Nobody reads standard output any more.
+    StdoutClosed,
     Commit(Result<(), StoreError>),
     Panicked(String),
 }
@@ -190,7 +194,7 @@ impl Running {
                     tick_at = Instant::now() + service.tick(&self);
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
-                    Some(None) if self.start_anew && stop.deadline.is_none() => {
+                    Some(None) if (self.start_anew || self.closed) && stop.deadline.is_none() => {
                         stop.deadline = Some(Instant::now() + grace);
                         self.gates.iter().for_each(|gate| gate.stop());
                     }
@@ -262,18 +266,28 @@ impl Running {
                 if self.readers_left == 0 {
                     self.sinks.iter().for_each(|sink| sink.inbox.send(Message::End));
                 }
+                self.finish_behind_all();
                 None
             }
             What::Api => None,
             What::Sink(Ok(())) if self.readers_left == 0 => {
                 self.sinks_left -= 1;
-                if self.sinks_left == 0 {
-                    drop(self.commits.send(commit::ToCommit::Finish));
-                }
+                self.finish_behind_all();
+                None
+            }
+            What::StdoutClosed => {
+                self.note_closed();
+                None
+            }
+            // No failure: the others deliver what has been read, and what was not written here is for the next start.
+            What::Sink(Err(SinkError::Closed)) => {
+                self.note_closed();
+                self.sinks_left -= 1;
+                self.finish_behind_all();
                 None
             }
             What::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
-                Some(if self.start_anew {
+                Some(if self.start_anew || self.closed {
                     exit::TRY_AGAIN
                 } else {
                     exit::OK
@@ -303,6 +317,18 @@ impl Running {
                 tracing::error!(stage, "a stage has ended that must not end");
                 Some(exit::INTERNAL)
             }
+        }
+    }
+
+    fn finish_behind_all(&self) {
+        if self.readers_left == 0 && self.sinks_left == 0 {
+            drop(self.commits.send(commit::ToCommit::Finish));
+        }
+    }
+
+    fn note_closed(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            tracing::info!("standard output was closed by its reader; stopping");
         }
     }
 

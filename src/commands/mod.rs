@@ -3,6 +3,7 @@
 pub mod check;
 pub mod convert;
 pub mod generate;
+pub mod output;
 pub mod quarantine;
 pub mod run;
 pub mod setup;

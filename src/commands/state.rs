@@ -3,9 +3,12 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::output::complain;
 use crate::checkpoint::{self, FileEntry, Forgotten, Image, Loss, Rung, SourceState, Store, StoreError};
 use crate::exit;
 use crate::quarantine::Tally;
+use crate::telemetry::chain;
+use crate::telemetry::escape::{escape, escape_path};
 
 /// The newest losses that are written out for people; `export` has all that are kept.
 const LOSSES_SHOWN: usize = 10;
@@ -15,23 +18,28 @@ const LOSSES_SHOWN: usize = 10;
 /// # Errors
 /// Only those of `out`.
 pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
-    let (image, rungs) = match read(state_dir)? {
+    let (image, rungs) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
-    if let Some(code) = unknown(&image, source)? {
+    if let Some(code) = unknown(&image, source) {
         return Ok(code);
     }
-    writeln!(out, "state directory  {}", shown(state_dir))?;
-    writeln!(out, "agent id         {}", image.agent_id)?;
+    writeln!(out, "state directory  {}", escape_path(state_dir))?;
+    writeln!(out, "agent id         {}", escape(&image.agent_id))?;
     for rung in rungs {
-        writeln!(out, "damage           {rung}; the next start repairs it")?;
+        let rung = rung.to_string();
+        writeln!(
+            out,
+            "damage           {}; the next start repairs it",
+            escape(&rung)
+        )?;
     }
     for evidence in checkpoint::evidence(state_dir).unwrap_or_default() {
         writeln!(
             out,
             "evidence         {} (copy of a damaged store, yours to remove)",
-            shown(&evidence)
+            escape_path(&evidence)
         )?;
     }
     // What is wrong there `quarantine list` says.
@@ -60,7 +68,7 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
 fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Result<()> {
     let (finished, open): (Vec<&FileEntry>, Vec<&FileEntry>) =
         state.files.iter().partition(|file| file.finished);
-    writeln!(out, "source {}", printable(name))?;
+    writeln!(out, "source {}", escape(name))?;
     if state.api.is_none() || !state.files.is_empty() {
         let finished = counted(finished.len(), "file");
         writeln!(out, "  {finished} finished, {} open", open.len())?;
@@ -81,16 +89,16 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         } else {
             "audit files"
         };
-        let (since, why) = (time(way.since_ms), printable(&way.why));
+        let (since, why) = (time(way.since_ms), escape(&way.why));
         writeln!(out, "  events come by the {by} since {since}: {why}")?;
     }
     if let Some(node) = &state.node {
-        writeln!(out, "  cluster node {}", printable(node))?;
+        writeln!(out, "  cluster node {}", escape(node))?;
     }
     if let Some(coverage) = &state.coverage {
         let levels: Vec<String> = coverage
             .iter()
-            .map(|(area, level)| format!("{} {}", printable(area), printable(level)))
+            .map(|(area, level)| format!("{} {}", escape(area), escape(level)))
             .collect();
         writeln!(out, "  coverage: {}", levels.join(", "))?;
     }
@@ -99,7 +107,7 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         writeln!(
             out,
             "  {}: delivered to byte {} of {}, {left} left",
-            shown(&file.path),
+            escape_path(&file.path),
             file.offset,
             file.size
         )?;
@@ -108,8 +116,8 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         writeln!(
             out,
             "  sink {}: {} had {} bytes, rotated {} times",
-            printable(&mark.sink),
-            shown(&mark.path),
+            escape(&mark.sink),
+            escape_path(&mark.path),
             mark.length,
             mark.generation
         )?;
@@ -130,8 +138,8 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
             out,
             "  lost {} {}: bytes {from} to {to}, {}",
             time(*at_ms),
-            shown(path),
-            printable(reason)
+            escape_path(path),
+            escape(reason)
         )?;
     }
     Ok(())
@@ -143,11 +151,11 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
 /// Only those of `out`.
 pub fn forget(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
     // Looked at first: what is wrong with the request shall not change anything.
-    let (image, _) = match read(state_dir)? {
+    let (image, _) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
-    if let Some(code) = unknown(&image, source)? {
+    if let Some(code) = unknown(&image, source) {
         return Ok(code);
     }
     let forgotten = Store::open(state_dir).and_then(|opened| {
@@ -160,15 +168,10 @@ pub fn forget(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> i
         Ok(forgotten) if forgotten.is_empty() => writeln!(out, "nothing is stored")?,
         Ok(forgotten) => {
             for what in forgotten {
-                writeln!(
-                    out,
-                    "source {}: forgot {}",
-                    printable(&what.source),
-                    listed(&what)
-                )?;
+                writeln!(out, "source {}: forgot {}", escape(&what.source), listed(&what))?;
             }
         }
-        Err(error) => return refuse(&error),
+        Err(error) => return Ok(refuse(&error)),
     }
     Ok(exit::OK)
 }
@@ -193,7 +196,7 @@ fn listed(what: &Forgotten) -> String {
 /// # Errors
 /// Only those of `out`.
 pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
-    let (image, _) = match read(state_dir)? {
+    let (image, _) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
@@ -203,51 +206,38 @@ pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
 }
 
 /// What is stored; of a directory that is not there, nothing. Or the exit code after a refusal.
-fn read(state_dir: &Path) -> io::Result<Result<(Image, Vec<Rung>), u8>> {
+fn read(state_dir: &Path) -> Result<(Image, Vec<Rung>), u8> {
     match checkpoint::read(state_dir) {
-        Ok(Some(found)) => Ok(Ok(found)),
+        Ok(Some(found)) => Ok(found),
         Ok(None) => {
-            writeln!(io::stderr(), "there is no state directory `{}`", shown(state_dir))?;
-            Ok(Err(exit::CONFIG))
+            complain(&format!("there is no state directory `{}`", state_dir.display()));
+            Err(exit::CONFIG)
         }
-        Err(error) => refuse(&error).map(Err),
+        Err(error) => Err(refuse(&error)),
     }
 }
 
-fn unknown(image: &Image, source: Option<&str>) -> io::Result<Option<u8>> {
-    let Some(source) = source.filter(|source| !image.sources.contains_key(*source)) else {
-        return Ok(None);
-    };
-    let known: Vec<String> = image
-        .sources
-        .keys()
-        .map(|name| format!("`{}`", printable(name)))
-        .collect();
+fn unknown(image: &Image, source: Option<&str>) -> Option<u8> {
+    let source = source.filter(|source| !image.sources.contains_key(*source))?;
+    let known: Vec<String> = image.sources.keys().map(|name| format!("`{name}`")).collect();
     let known = if known.is_empty() {
         "no source".to_owned()
     } else {
         known.join(", ")
     };
-    writeln!(
-        io::stderr(),
-        "nothing is stored of a source `{}`; there is {known}",
-        printable(source)
-    )?;
-    Ok(Some(exit::CONFIG))
+    complain(&format!(
+        "nothing is stored of a source `{source}`; there is {known}"
+    ));
+    Some(exit::CONFIG)
 }
 
-fn refuse(error: &StoreError) -> io::Result<u8> {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+fn refuse(error: &StoreError) -> u8 {
+    let mut text = chain(error);
     if matches!(error, StoreError::Locked { .. }) {
         text.push_str("; stop the agent first");
     }
-    writeln!(io::stderr(), "{text}")?;
-    Ok(error.exit_code())
+    complain(&text);
+    error.exit_code()
 }
 
 fn counted(number: usize, noun: &str) -> String {
@@ -260,23 +250,6 @@ fn counted(number: usize, noun: &str) -> String {
 
 fn time(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |at| at.to_string())
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
-}
-
-/// What a name holds shall not steer the terminal it is printed on.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

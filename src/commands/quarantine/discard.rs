@@ -1,10 +1,11 @@
 //! `drop`.
 
 use super::index::Index;
-use super::{Failure, ended, events, open, tell, time, unknown};
+use super::{Failure, complain, ended, events, open, time, unknown};
 use crate::access;
 use crate::cli::Which;
 use crate::clock;
+use crate::commands::output::Unread;
 use crate::exit;
 use crate::telemetry::escape::escape;
 use std::collections::BTreeMap;
@@ -25,20 +26,21 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
         Err(code) => return Ok(code),
     };
     let Some(directory) = directory else {
-        if let Some(code) = unknown(&which.id, std::iter::empty())? {
+        if let Some(code) = unknown(&which.id, std::iter::empty()) {
             return Ok(code);
         }
         writeln!(out, "the quarantine is empty")?;
         return Ok(exit::OK);
     };
     directory.lock()?;
+    let out = &mut Unread::new(out);
     let mut index = Index::of(&directory, which)?;
     let ids: Vec<String> = index
         .groups
         .iter()
         .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
         .collect();
-    if let Some(code) = unknown(&which.id, ids.iter().map(String::as_str))? {
+    if let Some(code) = unknown(&which.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     if index.count() == 0 {
@@ -73,13 +75,17 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
     Ok(exit::OK)
 }
 
-fn asked(count: u64, out: &mut impl Write) -> io::Result<bool> {
+fn asked(count: u64, out: &mut Unread<impl Write>) -> io::Result<bool> {
     if !io::stdin().is_terminal() {
-        tell("nothing is dropped: there is no terminal to ask at; say `--yes`")?;
+        complain("nothing is dropped: there is no terminal to ask at; say `--yes`");
         return Ok(false);
     }
     write!(out, "Drop {} for good? [y/N] ", events(count))?;
     out.flush()?;
+    if out.is_closed() {
+        complain("nothing is dropped: nobody reads the question; say `--yes`");
+        return Ok(false);
+    }
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     let yes = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
