@@ -294,8 +294,8 @@ impl Running {
                 })
             }
             What::Sink(Err(error @ SinkError::Poison { .. })) => {
-                tracing::error!(stage, %error, "ending, for a person to look: a new start would end the same way");
-                Some(exit::CONFIG)
+                tracing::error!(stage, %error, "ending, for a person to look; each start tries it again");
+                Some(exit::TRY_AGAIN)
             }
             What::Sink(Err(error)) => {
                 tracing::error!(stage, %error, "a sink has failed; ending, to start again from the checkpoint");

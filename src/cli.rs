@@ -23,7 +23,8 @@ Exit codes:
    0  everything asked for was done
   64  the command line is wrong: unknown command or option
   70  a defect of the agent: a part of it ended that must not end
-  75  nothing is wrong with the request, the same call may succeed later
+  75  nothing is wrong with the request, the same call may succeed later: a disk, a permission, a server, another
+      agent, a run that was stopped, or standard output that was closed before all was written
   78  the configuration is wrong, in the file or in an option's value; nothing was touched"
 )]
 pub struct Cli {

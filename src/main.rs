@@ -8,6 +8,7 @@ use confluence_audit_agent::agent::Mode;
 use confluence_audit_agent::cli::{self, Cli, Command, Convert, Quarantine, Run, Setup, State, StatePlace};
 use confluence_audit_agent::commands::output::{Unread, complain};
 use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, setup, state};
+use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
 
 fn main() {
@@ -62,7 +63,7 @@ fn start(args: &Run) -> u8 {
 fn converted(args: &Convert) -> u8 {
     let format = match config::format_kind(&args.format) {
         Ok(format) => format,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&ConfigErrors(vec![error])),
     };
     match convert::run(
         format,
@@ -123,9 +124,9 @@ fn in_state_dir(place: &StatePlace, work: impl FnOnce(&Path) -> io::Result<u8>) 
 }
 
 /// What is wrong with the configuration goes to stderr, one error a line.
-fn refuse(errors: &dyn std::fmt::Display) -> u8 {
+fn refuse(errors: &ConfigErrors) -> u8 {
     let _ = writeln!(io::stderr(), "{errors}");
-    code::CONFIG
+    errors.exit_code()
 }
 
 /// Of a command that only prints: a reader that has read enough (`… | head`) is no failure.

@@ -112,7 +112,7 @@ fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option
 fn open(state_dir: &Path) -> Result<Result<Option<Directory>, u8>, Failure> {
     if !state_dir.exists() && state_dir.parent().is_some_and(Path::exists) {
         complain(&format!("there is no state directory `{}`", state_dir.display()));
-        return Ok(Err(exit::CONFIG));
+        return Ok(Err(exit::TRY_AGAIN));
     }
     Ok(Ok(Directory::open(state_dir)?))
 }

@@ -211,7 +211,8 @@ fn read(state_dir: &Path) -> Result<(Image, Vec<Rung>), u8> {
         Ok(Some(found)) => Ok(found),
         Ok(None) => {
             complain(&format!("there is no state directory `{}`", state_dir.display()));
-            Err(exit::CONFIG)
+            // An agent that starts makes it, or a disk that is mounted brings it.
+            Err(exit::TRY_AGAIN)
         }
         Err(error) => Err(refuse(&error)),
     }
@@ -377,7 +378,7 @@ mod tests {
             (exit::CONFIG, String::new())
         );
         let missing = dir.path().join("missing");
-        assert_eq!(printed(|out| export(&missing, out)).0, exit::CONFIG);
+        assert_eq!(printed(|out| export(&missing, out)).0, exit::TRY_AGAIN);
         assert!(!missing.exists());
         let _running = Store::open(dir.path()).unwrap();
         assert_eq!(

@@ -1,5 +1,6 @@
 //! The whole configuration: a file, options, or options on top of a file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checked::*;
@@ -72,17 +73,28 @@ pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
 }
 
 fn read(path: &Path, sinks_follow: bool) -> Result<Config, ConfigErrors> {
-    let error = |place, message: String| {
+    let error = |place, of_host, message: String| {
         ConfigErrors(vec![ConfigError {
             place,
             key: String::new(),
             message,
+            of_host,
         }])
     };
     let bytes = std::fs::read(path).map_err(|cause| {
         let way_out = "give `--config FILE`, or `--home DIR` to run without a file";
+        // Where there is no such file, somebody has to write one. Anything else (a permission, a disk) may pass.
+        let of_host = !matches!(
+            cause.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::InvalidFilename
+        );
         error(
             None,
+            of_host,
             format!(
                 "failed to read the configuration `{}`: {cause}; {way_out}",
                 path.display()
@@ -94,6 +106,7 @@ fn read(path: &Path, sinks_follow: bool) -> Result<Config, ConfigErrors> {
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         error(
             Some((path.into(), line)),
+            false,
             "not valid UTF-8; save the file in UTF-8".into(),
         )
     })?;
@@ -226,8 +239,10 @@ fn sink(text: &str) -> Result<SinkKind, ConfigError> {
 
 /// Relative paths of options are meant from the current directory.
 fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
-    std::path::absolute(path)
-        .map_err(|error| ConfigError::new(option, format!("failed to find the current directory: {error}")))
+    std::path::absolute(path).map_err(|error| ConfigError {
+        of_host: true,
+        ..ConfigError::new(option, format!("failed to find the current directory: {error}"))
+    })
 }
 
 fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigErrors> {

@@ -8,6 +8,7 @@ mod check_api;
 mod config;
 mod crash;
 mod enrich;
+mod exit_codes;
 mod files;
 mod full;
 mod generator;

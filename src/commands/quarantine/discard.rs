@@ -55,8 +55,8 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
             "{count} of source {source} that sink {sink} has not delivered"
         )?;
     }
-    if !agreed && !asked(index.count(), out)? {
-        return Ok(exit::USAGE);
+    if !agreed && let Some(code) = not_agreed(index.count(), out)? {
+        return Ok(code);
     }
     for group in 0..index.groups.len() {
         let all: Vec<usize> = (0..index.groups[group].events.len()).collect();
@@ -75,24 +75,25 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
     Ok(exit::OK)
 }
 
-fn asked(count: u64, out: &mut Unread<impl Write>) -> io::Result<bool> {
+/// Asks a person. The exit code unless the answer is yes.
+fn not_agreed(count: u64, out: &mut Unread<impl Write>) -> io::Result<Option<u8>> {
     if !io::stdin().is_terminal() {
         complain("nothing is dropped: there is no terminal to ask at; say `--yes`");
-        return Ok(false);
+        return Ok(Some(exit::USAGE));
     }
     write!(out, "Drop {} for good? [y/N] ", events(count))?;
     out.flush()?;
     if out.is_closed() {
         complain("nothing is dropped: nobody reads the question; say `--yes`");
-        return Ok(false);
+        return Ok(Some(exit::USAGE));
     }
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    let yes = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
-    if !yes {
-        writeln!(out, "nothing is dropped")?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(None);
     }
-    Ok(yes)
+    writeln!(out, "nothing is dropped")?;
+    Ok(Some(exit::OK))
 }
 
 /// A line for each of these events.

@@ -36,7 +36,7 @@ pub fn replay(args: &QuarantineReplay, out: &mut impl Write) -> io::Result<u8> {
         Ok(config) => config,
         Err(errors) => {
             let _ = writeln!(io::stderr(), "{errors}");
-            return Ok(exit::CONFIG);
+            return Ok(errors.exit_code());
         }
     };
     let log = telemetry::log::init(&config.log);
