@@ -21,6 +21,7 @@ use crate::checkpoint::StoreError;
 use crate::config::Config;
 use crate::exit;
 use crate::sink::{Inbox, Message, SinkError};
+use crate::telemetry::log::LogGuard;
 use crate::telemetry::pulse;
 use gate::Gate;
 use service::Service;
@@ -144,8 +145,9 @@ enum What {
     Panicked(String),
 }
 
-/// Runs until a signal stops it, or with `once` until everything is delivered. `now_and_then` is called every few seconds.
-pub fn run(config: &Config, mode: Mode, now_and_then: &dyn Fn()) -> Result<Summary, AgentError> {
+/// Runs until a signal stops it, or with `once` until everything is delivered. What the log holds back is
+/// written every few seconds, and before the last line.
+pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, AgentError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -153,7 +155,7 @@ pub fn run(config: &Config, mode: Mode, now_and_then: &dyn Fn()) -> Result<Summa
         // Before anything is changed: from here on a stop is orderly.
         let received = signals::listen()?;
         let running = build::build(config, mode)?;
-        Ok(running.supervise(config.grace, received, now_and_then).await)
+        Ok(running.supervise(config.grace, received, log).await)
     })
 }
 
@@ -181,7 +183,7 @@ impl Running {
         mut self,
         grace: Duration,
         mut received: UnboundedReceiver<Received>,
-        now_and_then: &dyn Fn(),
+        log: &LogGuard,
     ) -> Summary {
         let mut stop = Stop::default();
         let mut service = Service::from_env();
@@ -190,7 +192,7 @@ impl Running {
             let at = stop.deadline.unwrap_or_else(Instant::now);
             tokio::select! {
                 () = tokio::time::sleep_until(tick_at) => {
-                    now_and_then();
+                    log.write_due();
                     tick_at = Instant::now() + service.tick(&self);
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
@@ -212,7 +214,11 @@ impl Running {
                         if !stop.is_asked_first(grace) {
                             break self.abandon("stopped a second time").await;
                         }
-                        tracing::info!(signal, ?grace, "stopping: delivering what has been read");
+                        if self.mode.dry_run {
+                            tracing::info!(signal, ?grace, "stopping: printing what has been read");
+                        } else {
+                            tracing::info!(signal, ?grace, "stopping: delivering what has been read");
+                        }
                         service.stopping();
                         self.start_anew = false;
                         self.gates.iter().for_each(|gate| gate.stop());
@@ -223,8 +229,15 @@ impl Running {
                 }
             }
         };
+        log.write_rest();
         if stop.deadline.is_some() && code == exit::OK {
-            tracing::info!("stopped: everything that was read is delivered and checkpointed");
+            if self.mode.dry_run {
+                tracing::info!(
+                    "stopped: everything that was read is printed; nothing was delivered or stored"
+                );
+            } else {
+                tracing::info!("stopped: everything that was read is delivered and checkpointed");
+            }
         }
         Summary {
             sources: self
@@ -346,11 +359,15 @@ impl Running {
         let committed = tokio::time::timeout(LAST_COMMIT, last_commit)
             .await
             .unwrap_or(false);
-        tracing::warn!(
-            why,
-            committed,
-            "stopped before everything was delivered; the next start delivers it"
-        );
+        if self.mode.dry_run {
+            tracing::warn!(why, "stopped before everything was printed");
+        } else {
+            tracing::warn!(
+                why,
+                committed,
+                "stopped before everything was delivered; the next start delivers it"
+            );
+        }
         exit::TRY_AGAIN
     }
 }

@@ -141,9 +141,12 @@ pub struct Run {
     /// Deliver what is there now, wait until all of it is acknowledged, and end
     #[arg(long)]
     pub once: bool,
-    /// Print what would be delivered to stdout; change neither state nor sink
+    /// Print to stdout what would be delivered, and end; change neither state nor sink
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: go on printing until stopped
+    #[arg(long, requires = "dry_run", conflicts_with = "once")]
+    pub follow: bool,
 }
 
 #[derive(Args, Debug)]
@@ -368,6 +371,16 @@ mod tests {
     fn home_and_files_exclude_each_other() {
         let error = Cli::try_parse_from(["x", "run", "--home", "/h", "--files", "/f"]).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn follow_is_for_dry_runs_that_do_not_end() {
+        for words in [&["--follow"][..], &["--dry-run", "--follow", "--once"]] {
+            assert!(
+                Cli::try_parse_from(["x", "run"].iter().chain(words)).is_err(),
+                "{words:?}"
+            );
+        }
     }
 
     #[test]

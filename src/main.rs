@@ -53,7 +53,8 @@ fn start(args: &Run) -> u8 {
     match config::load(&args.options) {
         Ok(config) => {
             let log = telemetry::log::init(&config.log);
-            let (once, dry_run) = (args.once, args.dry_run);
+            let once = args.once || args.dry_run && !args.follow;
+            let dry_run = args.dry_run;
             run::run(&config, Mode { once, dry_run }, &log)
         }
         Err(errors) => refuse(&errors),
