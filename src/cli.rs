@@ -23,7 +23,8 @@ Exit codes:
    0  everything asked for was done
   64  the command line is wrong: unknown command or option
   70  a defect of the agent: a part of it ended that must not end
-  75  nothing is wrong with the request, the same call may succeed later
+  75  nothing is wrong with the request, the same call may succeed later: a disk, a permission, a server, another
+      agent, a run that was stopped, or standard output that was closed before all was written
   78  the configuration is wrong, in the file or in an option's value; nothing was touched"
 )]
 pub struct Cli {
@@ -140,9 +141,12 @@ pub struct Run {
     /// Deliver what is there now, wait until all of it is acknowledged, and end
     #[arg(long)]
     pub once: bool,
-    /// Print what would be delivered to stdout; change neither state nor sink
+    /// Print to stdout what would be delivered, and end; change neither state nor sink
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: go on printing until stopped
+    #[arg(long, requires = "dry_run", conflicts_with = "once")]
+    pub follow: bool,
 }
 
 #[derive(Args, Debug)]
@@ -379,6 +383,16 @@ mod tests {
     fn home_and_files_exclude_each_other() {
         let error = Cli::try_parse_from(["x", "run", "--home", "/h", "--files", "/f"]).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn follow_is_for_dry_runs_that_do_not_end() {
+        for words in [&["--follow"][..], &["--dry-run", "--follow", "--once"]] {
+            assert!(
+                Cli::try_parse_from(["x", "run"].iter().chain(words)).is_err(),
+                "{words:?}"
+            );
+        }
     }
 
     #[test]

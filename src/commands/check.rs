@@ -23,7 +23,8 @@ use crate::exit;
 use report::Report;
 
 /// Writes a finding for each thing looked at, and their counts. `Ok` is the exit code: 0 without a failure, 78 when the
-/// configuration is wrong, 75 when something on the host is not ready. `fast` tells what the configuration means and looks at nothing.
+/// configuration is wrong, 75 when something on the host is not ready: it cannot be read, or what it names cannot be used. `fast` tells
+/// what the configuration means and looks at nothing.
 pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
     let mut report = Report::new(out, colour);
     let code = findings(options, fast, &mut report)?;
@@ -38,7 +39,7 @@ fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8
             for error in &errors.0 {
                 report.failure("configuration", error)?;
             }
-            return Ok(exit::CONFIG);
+            return Ok(errors.exit_code());
         }
     };
     configuration(options, &config, report)?;

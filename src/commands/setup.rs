@@ -37,7 +37,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         Ok(config) => config,
         Err(errors) => {
             writeln!(err, "{errors}")?;
-            return Ok(exit::CONFIG);
+            return Ok(errors.exit_code());
         }
     };
     let mut sinks: Vec<(&str, ElasticsearchConfig)> = Vec::new();

@@ -96,6 +96,9 @@ pub enum Report {
 pub enum SinkError {
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Whoever read standard output has had enough.
+    #[error("standard output is closed")]
+    Closed,
     /// With `on_poison = "stop"`.
     #[error("event {} is refused: {why}; correct the cause and start again, or write `on_poison = \"quarantine\"`", String::from_utf8_lossy(&id.hex()))]
     Poison { id: EventId, why: String },

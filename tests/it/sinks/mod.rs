@@ -220,7 +220,7 @@ fn f48_poison_event_stops_the_agent_where_that_is_wanted() {
         scene.collector.refuse(|sent| number(sent) == 57);
         scene.write(100);
         let run = scene.host.once();
-        assert_eq!(run.code, 78, "{}", run.stderr);
+        assert_eq!(run.code, 75, "{}", run.stderr);
         assert!(
             run.stderr.contains(kind.refusal) && run.stderr.contains("on_poison"),
             "{}",
