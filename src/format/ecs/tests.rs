@@ -113,7 +113,7 @@ fn taxonomy_rows() {
         s.space.import / Space import | configuration | creation |
         s.space.export / Space export | configuration | access |
         s.plugin.enabled | package, configuration | change |
-        s.plugin.installed | package, configuration | installation |
+        s.plugin.installed | package | installation |
         s.plugin.uninstalled | package, configuration | deletion |
         s.plugin.disabled | package, configuration | change |
         s.login.success | authentication | start | success
