@@ -300,3 +300,6 @@ fn changed_values(record: &Record, field: &mut Capped, out: &mut Out) {
     });
     field.raw("]", out);
 }
+
+#[cfg(test)]
+mod tests;
