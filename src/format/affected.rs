@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::login::login_of;
 use super::users::{Person, Users};
+use crate::record::token::{decoded, has_escape};
 use crate::record::walk::for_each_element;
 use crate::record::{Record, Shape, Text, Token, object};
 
@@ -36,12 +37,19 @@ impl<'a> Thing<'a> {
     }
 }
 
+/// Longer texts than a name are compared as they stand.
+const DECODED_BYTES_MAX: usize = 2048;
+
 /// Whether type, name and id are the same texts, however they are escaped.
 pub fn same(a: &[Option<Text>; 3], b: &[Option<Text>; 3]) -> bool {
     a.iter().zip(b).all(|texts| match texts {
-        (Some(a), Some(b)) => a == b || a.decoded() == b.decoded(),
+        (Some(a), Some(b)) => a == b || is_same_text(a.escaped(), b.escaped()),
         (a, b) => a.is_none() && b.is_none(),
     })
+}
+
+fn is_same_text(a: &str, b: &str) -> bool {
+    a.len().max(b.len()) <= DECODED_BYTES_MAX && (has_escape(a) || has_escape(b)) && decoded(a) == decoded(b)
 }
 
 /// So many objects are compared with those before them; nobody reads more of them one by one.
@@ -72,6 +80,9 @@ pub fn for_each<'a>(record: &Record<'a>, mut each: impl FnMut(Thing<'a>)) {
 
 /// Whether what was acted on is named again among what goes with it.
 pub fn is_repeated(record: &Record) -> bool {
+    if record.affected_object.is_missing() {
+        return false;
+    }
     let acted_on = object(record.affected_object, ["objectType", "name", "id"]).map(Token::text);
     let mut found = false;
     for_each_element(record.affected_objects, |element| {

@@ -210,7 +210,7 @@ fn by_rule(action: &str, area: Area, shape: Shape) -> Kind {
     let wording = Wording::of(action);
     let area = area.told_by(&wording, action, shape);
     let categories = area.categories();
-    let activity = activity(&wording, area);
+    let activity = activity(action, &wording, area);
     let types = match wording.verb {
         // What did not work changed nothing.
         _ if wording.succeeded == Some(false) => INFO,
@@ -272,7 +272,7 @@ fn allowed_types(category: &str) -> &'static [&'static str] {
 const ACCOUNT: &[&str] = &["account", "accounts", "guest", "guests", "user", "users"];
 
 /// What OCSF calls it.
-fn activity(wording: &Wording, area: Area) -> Activity {
+fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
     let Some(verb) = wording.verb else {
         return match (area, wording.succeeded) {
             // What fails there is a login.
@@ -290,6 +290,13 @@ fn activity(wording: &Wording, area: Area) -> Activity {
         Verb::Update if wording.has_noun(&["password", "passwords"]) => return (Account, 3),
         Verb::Reset if wording.has_noun(&["password", "passwords"]) => return (Account, 4),
         _ => {}
+    }
+    if area == Area::Users && wording.is_membership(action) {
+        match verb {
+            Verb::Create => return (Group, 3),
+            Verb::Delete => return (Group, 4),
+            _ => {}
+        }
     }
     if area == Area::Users && wording.has_noun(ACCOUNT) {
         match verb {

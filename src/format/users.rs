@@ -51,7 +51,7 @@ enum Action {
     Login,
 }
 
-fn action(name: &str) -> Option<Action> {
+fn action(name: &str, is_auth: bool) -> Option<Action> {
     Some(
         match name.strip_prefix("audit.logging.summary.").unwrap_or(name) {
             "group.created" | "group.deleted" | "Group created" | "Group deleted" => Action::Group,
@@ -62,21 +62,24 @@ fn action(name: &str) -> Option<Action> {
             "user.renamed" | "User renamed" => Action::Renamed,
             "login.success" | "login.failed" => Action::Login,
             _ if taxonomy::is_listed(name) => return None,
-            _ => return by_rule(&Wording::of(name)),
+            _ => return by_rule(name, is_auth),
         },
     )
 }
 
 /// What an action that has no name here does: whatever is done to a user, the user is its target.
-fn by_rule(wording: &Wording) -> Option<Action> {
+fn by_rule(name: &str, is_auth: bool) -> Option<Action> {
+    let wording = Wording::of(name);
     let is_group = wording.has_noun(&["group", "groups"]) && !wording.has_preposition;
     match wording.verb {
-        None if wording.succeeded == Some(false) => Some(Action::Login),
-        None => None,
+        // What fails in that category is a login.
+        None if wording.succeeded == Some(false) && is_auth => Some(Action::Login),
+        None if wording.succeeded.is_none() => None,
         Some(Verb::LogIn) => Some(Action::Login),
+        Some(Verb::Create | Verb::Delete) if wording.is_membership(name) => Some(Action::Membership),
         Some(_) if is_group => Some(Action::Group),
         Some(Verb::Create | Verb::Update) => Some(Action::UserEdited),
-        Some(_) => Some(Action::User),
+        _ => Some(Action::User),
     }
 }
 
@@ -98,7 +101,9 @@ impl<'a> Users<'a> {
         let Some(name) = record.stable_action().map(Text::decoded) else {
             return users;
         };
-        let action = action(&name);
+        let category_key = record.category_key.text();
+        let is_auth = category_key.is_some_and(|key| key.is("audit.logging.category.auth"));
+        let action = action(&name, is_auth);
         let cloud = record.shape == Shape::Cloud;
         for list in [record.affected_objects, record.affected_object] {
             for_each_element(list, |element| {

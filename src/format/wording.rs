@@ -85,10 +85,20 @@ impl<'a> Wording<'a> {
         let before;
         (before, self.verb) = match words {
             [before @ .., first, second] if pair(first, second).is_some() => (before, pair(first, second)),
+            // What is said to have worked or failed was tried; else it is a setting.
+            [before @ .., last] if is(last, &["auth", "authentication"]) => {
+                (before, self.succeeded.map(|_| Verb::LogIn))
+            }
             [before @ .., last] => (before, verb(last)),
             [] => (words, None),
         };
         self.noun = before.last().copied();
+    }
+
+    /// Somebody comes into a group or leaves it: "User added to group", `group.member.removed`.
+    pub fn is_membership(&self, action: &str) -> bool {
+        self.has_noun(&["member", "members", "membership", "memberships"])
+            || self.has_preposition && has_word(action, &["group", "groups"])
     }
 }
 
@@ -190,15 +200,15 @@ fn verb(word: &str) -> Option<Verb> {
         | "published" | "renamed" | "replaced" | "restored" | "reverted" | "rotated" | "unarchived"
         | "unpublished" | "updated" | "upgraded" => Verb::Update,
         "move" | "moved" | "transferred" => Verb::Move,
-        "activated" | "enabled" | "reactivated" | "reenabled" | "unsuspended" => Verb::Enable,
-        "deactivated" | "disabled" | "suspended" => Verb::Disable,
+        "activated" | "enabled" | "reactivated" | "reenabled" | "unblocked" | "unsuspended" => Verb::Enable,
+        "blocked" | "deactivated" | "disabled" | "suspended" => Verb::Disable,
         "locked" => Verb::Lock,
         "unlocked" => Verb::Unlock,
         "reset" => Verb::Reset,
         "accessed" | "downloaded" | "viewed" => Verb::Read,
         "search" | "searched" => Verb::Search,
         "backup" | "export" | "exported" => Verb::Export,
-        "auth" | "authenticated" | "authentication" | "login" | "logon" | "signin" => Verb::LogIn,
+        "authenticated" | "login" | "logon" | "signin" => Verb::LogIn,
         "logoff" | "logout" | "signout" => Verb::LogOut,
         _ => return None,
     })
@@ -218,6 +228,7 @@ mod tests {
             ("user.password.reset.failed", Some(Verb::Reset), Some(false)),
             ("x.sudo.auth.failed", Some(Verb::LogIn), Some(false)),
             ("x.failed", None, Some(false)),
+            ("x.settings.auth", None, None),
             ("space_export_completed", Some(Verb::Export), None),
             ("Import from Trello failed", Some(Verb::Import), Some(false)),
             ("Login failed for user", Some(Verb::LogIn), Some(false)),

@@ -12,6 +12,7 @@ mod files;
 mod full;
 mod generator;
 mod kafka;
+mod mapping;
 mod nginx;
 mod opensearch;
 mod quarantine;

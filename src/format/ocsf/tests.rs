@@ -74,16 +74,13 @@ fn of_each_row() -> Vec<Value> {
         "x.thing.reindexed",
         "x.thing.failed",
     ];
-    for action in taxonomy::actions().chain(by_rule) {
-        for objects in &objects {
-            for category in [
-                "audit.logging.category.user.management",
-                "audit.logging.category.auth",
-                "audit.logging.category.permissions",
-                "audit.logging.category.plugins",
-                "audit.logging.category.pages",
-                "x",
-            ] {
+    const C: &str = "audit.logging.category.";
+    let rows = taxonomy::actions().map(|action| (action, &objects[..], &["user.management", "auth", ""][..]));
+    let categories = ["user.management", "auth", "permissions", "plugins", "pages", ""];
+    let by_rule = by_rule.map(|action| (action, &objects[2..4], &categories[..]));
+    for (action, objects, categories) in rows.chain(by_rule) {
+        for objects in objects {
+            for category in categories.iter().map(|category| format!("{C}{category}")) {
                 let kind = json!({"action": "Text", "actionI18nKey": action, "categoryI18nKey": category, "area": "SECURITY"});
                 let author = json!({"id": "-2", "name": "Anonymous", "type": "user"});
                 let mut file = json!({"auditType": kind, "author": author, "affectedObjects": objects, "changedValues": changes});

@@ -273,6 +273,14 @@ fn f105_rules_know_what_matters_for_security() {
         (Authentication, 1),
     );
     check(
+        "x.group.member.added",
+        "user.management",
+        "creation",
+        None,
+        Medium,
+        (Group, 3),
+    );
+    check(
         "x.sudo.auth.successful",
         "security",
         "start",
