@@ -308,7 +308,7 @@ pub struct QuarantineDrop {
 
 #[derive(Subcommand, Debug)]
 pub enum Setup {
-    /// Install index template, lifecycle policy and data stream in Elasticsearch or OpenSearch
+    /// Install index template, ingest pipeline, lifecycle policy and data stream in Elasticsearch or OpenSearch
     #[command(after_help = "\
 What is there already and right stays as it is. The retention of a policy that exists changes with --retention only.
 
@@ -330,7 +330,7 @@ pub struct SetupElasticsearch {
     /// Say what would be changed, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Write templates and policies to stdout, for Kibana's or Dashboards' console, and ask no server
+    /// Write templates, pipeline and policies to stdout, for Kibana's or Dashboards' console, and ask no server
     #[arg(long)]
     pub print: bool,
     /// How long events are kept [default: 365d for a new policy]

@@ -13,6 +13,7 @@ mod files;
 mod full;
 mod generator;
 mod kafka;
+mod mapping;
 mod nginx;
 mod opensearch;
 mod quarantine;
