@@ -27,10 +27,7 @@ impl Thing<'_> {
             (",\"uid\":", self.id),
             (",\"url_string\":", self.uri.filter(|_| web)),
         ] {
-            if let Some(text) = text {
-                object.key(key, out);
-                out.put_long(text.quoted());
-            }
+            object.text(key, text, out);
         }
         object.end(out);
     }
