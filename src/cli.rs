@@ -92,7 +92,7 @@ pub struct Options {
     /// Configuration file [default: /etc/confluence-audit-agent/config.toml, unless --home, --files or --url is given]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Confluence's local home directory; its log/audit is read
+    /// Confluence's local home directory; its log/audit is read. With --config it replaces what the file says
     #[arg(long, value_name = "DIR", conflicts_with = "files")]
     pub home: Option<PathBuf>,
     /// Audit files to read instead of a home; patterns in quotes
@@ -109,7 +109,7 @@ pub struct Options {
     /// File that holds the Personal Access Token for --url
     #[arg(long, value_name = "FILE", requires = "url")]
     pub token_file: Option<PathBuf>,
-    /// Where events go: stdout, or file:PATH [default: stdout]
+    /// Where events go: stdout, or file:PATH, from the current directory [default: stdout]
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
     /// How events are written: ecs, raw, sentinel, cef, or ocsf [default: ecs]
@@ -204,6 +204,9 @@ pub struct StateForget {
     /// Only this source; without it all of them
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 #[derive(Args, Debug)]
@@ -214,7 +217,7 @@ pub struct StateExport {
 
 #[derive(Subcommand, Debug)]
 pub enum Quarantine {
-    /// Print what is in quarantine and why, an event a line, oldest first
+    /// Print what is in quarantine and why, oldest first
     List(QuarantineList),
     /// Print events whole
     Show(QuarantineShow),
@@ -238,8 +241,8 @@ pub struct Which {
     /// Only of this source
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// Only these events
-    #[arg(long, value_name = "ID", num_args = 1..)]
+    /// Only these events; the first characters of an id are enough
+    #[arg(long, value_name = "ID", num_args = 1.., value_parser = id_prefix)]
     pub id: Vec<String>,
 }
 
@@ -258,8 +261,8 @@ pub struct QuarantineList {
 pub struct QuarantineShow {
     #[command(flatten)]
     pub place: StatePlace,
-    /// Ids of events, as `list` prints them
-    #[arg(value_name = "ID", required = true)]
+    /// Ids of events, as `list` prints them; the first characters are enough
+    #[arg(value_name = "ID", required = true, value_parser = id_prefix)]
     pub id: Vec<String>,
     /// The event alone, as it was sent
     #[arg(long)]
@@ -338,6 +341,15 @@ pub struct SetupElasticsearch {
     /// File that holds an API key, instead of --user
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     pub api_key_file: Option<PathBuf>,
+}
+
+/// An event's id or its beginning. Fewer than four characters are a slip of the hand and not a choice.
+fn id_prefix(text: &str) -> Result<String, String> {
+    let is_id = (4..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_id {
+        return Err("an id has 32 characters, 0-9 and a-f; give at least the first four".into());
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 /// Parses the process's arguments. `Err` is the exit code after help, version or a complaint was printed.

@@ -90,7 +90,7 @@ fn stored(args: &State) -> u8 {
     let mut out = io::stdout().lock();
     written(match args {
         State::Show(args) => state::show(&dir, args.source.as_deref(), &mut out),
-        State::Forget(args) => state::forget(&dir, args.source.as_deref(), &mut out),
+        State::Forget(args) => state::forget(&dir, args.source.as_deref(), args.yes, &mut out),
         State::Export(_) => state::export(&dir, &mut out),
     })
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::error::StoreError;
+use crate::access;
 
 /// Room that has to be there before the store is opened: sled writes its snapshot while it opens, and twice its
 /// segment of 512 KiB was seen to be enough.
@@ -182,6 +183,11 @@ fn check(path: &Path) -> Result<File, StoreError> {
     if !found.is_dir() {
         return Err(insecure("it is no directory".to_owned()));
     }
+    let user = rustix::process::geteuid().as_raw();
+    // Before it is opened, which would be refused with less to say.
+    if found.uid() != user {
+        return Err(StoreError::Denied(access::belongs_to_other(path, &found)));
+    }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle: File = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|error| StoreError::io("open", path, error.into()))?
@@ -189,12 +195,8 @@ fn check(path: &Path) -> Result<File, StoreError> {
     let found = handle
         .metadata()
         .map_err(|error| StoreError::io("examine", path, error))?;
-    let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {
-        return Err(insecure(format!(
-            "it belongs to user {}, this process runs as user {user}; run as that user, or `chown` it",
-            found.uid()
-        )));
+        return Err(StoreError::Denied(access::belongs_to_other(path, &found)));
     }
     if found.mode() & 0o022 != 0 {
         return Err(insecure(format!(

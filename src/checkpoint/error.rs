@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::access;
 use crate::exit;
 
 /// Why the store cannot be opened, read or written.
@@ -27,6 +28,9 @@ pub enum StoreError {
     /// The running store has failed its checks. Opening it again recovers.
     #[error("the checkpoint store in `{}` is damaged: {problem}", dir.display())]
     Damaged { dir: PathBuf, problem: String },
+    /// Not a fault of the configuration: the same call by another user succeeds.
+    #[error("{0}")]
+    Denied(String),
     #[error("failed to {action} `{}`", path.display())]
     Io {
         action: &'static str,
@@ -44,13 +48,12 @@ impl StoreError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StoreError::Newer { .. } | StoreError::Insecure { .. } => exit::CONFIG,
-            StoreError::Locked { .. } | StoreError::StorageFull { .. } | StoreError::Damaged { .. } => {
-                exit::TRY_AGAIN
-            }
+            StoreError::Locked { .. }
+            | StoreError::StorageFull { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Denied(_) => exit::TRY_AGAIN,
             StoreError::Io { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::ReadOnlyFilesystem => exit::CONFIG,
+                io::ErrorKind::NotADirectory | io::ErrorKind::ReadOnlyFilesystem => exit::CONFIG,
                 _ => exit::TRY_AGAIN,
             },
         }
@@ -61,6 +64,9 @@ impl StoreError {
         let path = path.into();
         if is_full(&source) {
             return StoreError::StorageFull { path };
+        }
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return StoreError::Denied(access::why_denied_own(action, &path));
         }
         StoreError::Io { action, path, source }
     }

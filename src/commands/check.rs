@@ -4,14 +4,14 @@
 mod api;
 mod elasticsearch;
 mod enrich;
-mod files;
+pub(super) mod files;
 mod raw_sinks;
+mod report;
 mod sentinel;
 mod sinks;
 mod splunk_hec;
 mod writing;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -20,16 +20,18 @@ use crate::cli::{CONFIG_PATH, Options};
 use crate::config::{self, Config, FormatKind, Place, Product, SinkKind, SourceConfig};
 use crate::credential::readable_by_others;
 use crate::exit;
-use crate::telemetry::escape::escape;
+use report::Report;
 
-/// Writes one line for each thing looked at. `Ok` is the exit code: 0 without a failure, 78 when the
+/// Writes a finding for each thing looked at, and their counts. `Ok` is the exit code: 0 without a failure, 78 when the
 /// configuration is wrong, 75 when something on the host is not ready. `fast` tells what the configuration means and looks at nothing.
 pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
-    let mut report = Report {
-        out,
-        colour,
-        failed: false,
-    };
+    let mut report = Report::new(out, colour);
+    let code = findings(options, fast, &mut report)?;
+    report.counts()?;
+    Ok(code)
+}
+
+fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8> {
     let config = match config::load(options) {
         Ok(config) => config,
         Err(errors) => {
@@ -39,8 +41,8 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
             return Ok(exit::CONFIG);
         }
     };
-    configuration(options, &config, &mut report)?;
-    user(&mut report)?;
+    configuration(options, &config, report)?;
+    user(report)?;
     for file in &config.secret_files {
         if let Some(message) = readable_by_others(file) {
             report.warning("secret", message)?;
@@ -55,67 +57,33 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
         return Ok(exit::OK);
     }
     for source in &config.sources {
-        source_place(source, &mut report)?;
-        protection(source, &mut report)?;
+        source_place(source, report)?;
+        protection(source, report)?;
         if let Some(config) = &source.api {
-            api::check(&format!("source {}", source.name), config, &mut report)?;
+            api::check(&format!("source {}", source.name), config, report)?;
         }
     }
-    enrich::geoip(&config.enrich, &mut report)?;
-    enrich::cloud(&config.enrich, &mut report)?;
-    writing::state_dir(&config.state_dir, &mut report)?;
-    writing::quarantine(&config.state_dir, &mut report)?;
+    enrich::geoip(&config.enrich, report)?;
+    enrich::cloud(&config.enrich, report)?;
+    writing::state_dir(&config.state_dir, report)?;
+    writing::quarantine(&config.state_dir, report)?;
     for sink in &config.sinks {
         let subject = format!("sink {}", sink.name);
         match &sink.kind {
             SinkKind::Stdout => report.ok(&subject, format_args!("stdout, {}", format_name(sink.format)))?,
-            SinkKind::Remote(remote) => sinks::check(&subject, remote, &mut report)?,
+            SinkKind::Remote(remote) => sinks::check(&subject, remote, report)?,
             SinkKind::File(file) => {
                 for path in writing::outputs(file, &config.sources) {
-                    writing::output(&subject, &path, sink.format, &mut report)?;
+                    writing::output(&subject, &path, sink.format, report)?;
                 }
             }
         }
     }
-    Ok(if report.failed { exit::TRY_AGAIN } else { exit::OK })
-}
-
-/// Writes the lines and remembers whether one is a failure.
-struct Report<'o> {
-    out: &'o mut dyn Write,
-    colour: bool,
-    failed: bool,
-}
-
-impl Report<'_> {
-    fn ok(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.line("ok", "32", subject, what)
-    }
-
-    fn warning(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.line("warning", "33", subject, what)
-    }
-
-    fn failure(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.failed = true;
-        self.line("failure", "31", subject, what)
-    }
-
-    fn line(
-        &mut self,
-        verdict: &str,
-        colour: &str,
-        subject: &str,
-        what: impl fmt::Display,
-    ) -> io::Result<()> {
-        let what = what.to_string();
-        let (subject, what) = (escape(subject), escape(&what));
-        if self.colour {
-            writeln!(self.out, "\x1b[{colour}m{verdict:<8}\x1b[0m {subject}: {what}")
-        } else {
-            writeln!(self.out, "{verdict:<8} {subject}: {what}")
-        }
-    }
+    Ok(if report.failed() {
+        exit::TRY_AGAIN
+    } else {
+        exit::OK
+    })
 }
 
 fn configuration(options: &Options, config: &Config, report: &mut Report) -> io::Result<()> {

@@ -97,17 +97,25 @@ fn is_of(entry: &Entry, which: &Which) -> bool {
     let Which { sink, source, id } = which;
     sink.as_ref().is_none_or(|sink| *sink == entry.sink)
         && source.as_ref().is_none_or(|source| *source == entry.source)
-        && (id.is_empty() || id.contains(&entry.id))
+        && (id.is_empty() || id.iter().any(|id| entry.id.starts_with(id.as_str())))
 }
 
-/// Says which of the ids that were asked for are not there. The exit code if there is one.
+/// Says which of the ids that were asked for are not there, or are the beginning of more than one. The exit code if there is one.
 fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> io::Result<Option<u8>> {
-    let found: std::collections::HashSet<&str> = found.collect();
+    let found: std::collections::BTreeSet<&str> = found.collect();
     let mut code = None;
-    for id in asked.iter().filter(|id| !found.contains(id.as_str())) {
-        tell(&format!(
-            "there is no event `{id}` in quarantine; `quarantine list` has those that are"
-        ))?;
+    for id in asked {
+        let matching = found
+            .iter()
+            .filter(|found| found.starts_with(id.as_str()))
+            .count();
+        if matching == 1 {
+            continue;
+        }
+        tell(&match matching {
+            0 => format!("there is no event `{id}` in quarantine; `quarantine list` has those that are"),
+            many => format!("`{id}` is the beginning of {many} events' ids; give more of it"),
+        })?;
         code = Some(exit::CONFIG);
     }
     Ok(code)

@@ -33,7 +33,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         config: args.config.clone(),
         ..Options::default()
     };
-    let config = match config::load(&options) {
+    let config = match config::load_file(&options) {
         Ok(config) => config,
         Err(errors) => {
             writeln!(err, "{errors}")?;

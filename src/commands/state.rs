@@ -3,7 +3,11 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::checkpoint::{self, FileEntry, Forgotten, Image, Loss, Rung, SourceState, Store, StoreError};
+use super::check::files::human_size;
+use super::{ask, layout};
+use crate::checkpoint::{
+    self, FileEntry, Forgotten, Image, Loss, Rung, SinkMark, SourceState, Store, StoreError,
+};
 use crate::exit;
 use crate::quarantine::Tally;
 
@@ -82,7 +86,10 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
             "audit files"
         };
         let (since, why) = (time(way.since_ms), printable(&way.why));
-        writeln!(out, "  events come by the {by} since {since}: {why}")?;
+        let text = format!("events come by the {by} since {since}: {why}");
+        for line in layout::clauses(&text, 2) {
+            writeln!(out, "  {}", line.trim_start())?;
+        }
     }
     if let Some(node) = &state.node {
         writeln!(out, "  cluster node {}", printable(node))?;
@@ -94,54 +101,58 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
             .collect();
         writeln!(out, "  coverage: {}", levels.join(", "))?;
     }
-    for file in open {
-        let left = file.size.saturating_sub(file.offset);
-        writeln!(
-            out,
-            "  {}: delivered to byte {} of {}, {left} left",
-            shown(&file.path),
-            file.offset,
-            file.size
-        )?;
+    let open: Vec<_> = open.into_iter().map(open_row).collect();
+    if !open.is_empty() {
+        layout::table(["DELIVERED", "BYTES", "LEFT", "OPEN FILE"], &open, 2, out)?;
     }
-    for mark in &state.marks {
-        writeln!(
-            out,
-            "  sink {}: {} had {} bytes, rotated {} times",
-            printable(&mark.sink),
-            shown(&mark.path),
-            mark.length,
-            mark.generation
-        )?;
+    let outputs: Vec<_> = state.marks.iter().map(output_row).collect();
+    if !outputs.is_empty() {
+        layout::table(["BYTES", "ROTATED", "SINK", "OUTPUT"], &outputs, 2, out)?;
     }
     if state.losses_total > 0 {
         let total = counted(state.losses_total as usize, "loss").replace("losss", "losses");
         writeln!(out, "  {total} of {} bytes altogether", state.lost_bytes_total)?;
     }
-    for Loss {
-        at_ms,
-        path,
-        from,
-        to,
-        reason,
-    } in state.losses.iter().rev().take(LOSSES_SHOWN)
-    {
+    for loss in state.losses.iter().rev().take(LOSSES_SHOWN) {
+        let Loss { from, to, .. } = loss;
         writeln!(
             out,
-            "  lost {} {}: bytes {from} to {to}, {}",
-            time(*at_ms),
-            shown(path),
-            printable(reason)
+            "  {} bytes {from} to {to} of {}",
+            time(loss.at_ms),
+            shown(&loss.path)
         )?;
+        for line in layout::clauses(&printable(&loss.reason), 4) {
+            writeln!(out, "    {}", line.trim_start())?;
+        }
     }
     Ok(())
 }
 
-/// Removes what is stored of one source or of all, and says what. The exit code.
+fn open_row(file: &FileEntry) -> [String; 4] {
+    let left = file.size.saturating_sub(file.offset);
+    [
+        file.offset.to_string(),
+        file.size.to_string(),
+        left.to_string(),
+        shown(&file.path),
+    ]
+}
+
+fn output_row(mark: &SinkMark) -> [String; 4] {
+    [
+        mark.length.to_string(),
+        mark.generation.to_string(),
+        printable(&mark.sink),
+        shown(&mark.path),
+    ]
+}
+
+/// Removes what is stored of one source or of all, and says what. What that makes come again is said before, and without `agreed` a
+/// person is asked. The exit code.
 ///
 /// # Errors
 /// Only those of `out`.
-pub fn forget(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
+pub fn forget(state_dir: &Path, source: Option<&str>, agreed: bool, out: &mut impl Write) -> io::Result<u8> {
     // Looked at first: what is wrong with the request shall not change anything.
     let (image, _) = match read(state_dir)? {
         Ok(found) => found,
@@ -149,6 +160,18 @@ pub fn forget(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> i
     };
     if let Some(code) = unknown(&image, source)? {
         return Ok(code);
+    }
+    let mut any = false;
+    for (name, state) in &image.sources {
+        if source.is_none_or(|source| source == name) && !state.is_empty() {
+            any = true;
+            for line in delivered_again(name, state) {
+                writeln!(out, "{line}")?;
+            }
+        }
+    }
+    if any && !agreed && !ask::agreed("Forget it?", "nothing is forgotten", out)? {
+        return Ok(exit::USAGE);
     }
     let forgotten = Store::open(state_dir).and_then(|opened| {
         let mut store = opened.store;
@@ -171,6 +194,32 @@ pub fn forget(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> i
         Err(error) => return refuse(&error),
     }
     Ok(exit::OK)
+}
+
+/// What the next run delivers again once a source's state is forgotten, a line for each input.
+fn delivered_again(name: &str, state: &SourceState) -> Vec<String> {
+    let name = printable(name);
+    let mut lines = Vec::new();
+    let (mut files, mut bytes) = (0, 0);
+    for file in state.files.iter().filter(|file| file.offset > 0) {
+        if let Ok(metadata) = file.path.metadata() {
+            files += 1;
+            bytes += file.offset.min(metadata.len());
+        }
+    }
+    if !state.files.is_empty() {
+        let (files, bytes) = (counted(files, "file"), human_size(bytes));
+        lines.push(format!(
+            "source {name}: {bytes} of {files} that are still there will be delivered again"
+        ));
+    }
+    if let Some(cursor) = &state.api {
+        let (from, to) = (time(cursor.start_ms), time(cursor.at_ms));
+        lines.push(format!(
+            "source {name}: what the audit API has from `start` on is asked for again; {from} to {to} was delivered"
+        ));
+    }
+    lines
 }
 
 fn listed(what: &Forgotten) -> String {
@@ -350,11 +399,11 @@ mod tests {
         let (code, text) = printed(|out| show(dir.path(), None, out));
         assert_eq!(code, exit::OK);
         for line in [
-            "source docs\n  0 files finished, 1 open\n  /docs/1: delivered to byte 5 of 100, 95 left\n",
-            "source wiki\n  1 file finished, 1 open\n  /audit/2: delivered to byte 60 of 100, 40 left\n",
-            "  sink local: /out/events.ndjson had 567 bytes, rotated 4 times\n",
+            "source docs\n  0 files finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n          5    100    95  /docs/1\n",
+            "source wiki\n  1 file finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n         60    100    40  /audit/2\n",
+            "  BYTES  ROTATED  SINK   OUTPUT\n    567        4  local  /out/events.ndjson\n",
             "  1 loss of 30 bytes altogether\n",
-            "/a\\u{1b}[2J: bytes 10 to 40, gone\n",
+            "bytes 10 to 40 of /a\\u{1b}[2J\n    gone\n",
         ] {
             assert!(text.contains(line), "{line:?} in {text}");
         }
@@ -375,19 +424,20 @@ mod tests {
     #[test]
     fn forget_removes_one_source_or_all_and_no_file_number_comes_back() {
         let dir = stored();
-        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), out));
+        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), true, out));
         assert_eq!(
             (code, text.as_str()),
             (
                 0,
-                "source wiki: forgot 2 files, 1 output length, 1 ledger entry\n"
+                "source wiki: 0 B of 0 files that are still there will be delivered again\n\
+                 source wiki: forgot 2 files, 1 output length, 1 ledger entry\n"
             )
         );
         let (image, _) = checkpoint::read(dir.path()).unwrap().unwrap();
         assert!(image.sources["wiki"].is_empty() && !image.sources["docs"].is_empty());
         assert_eq!(image.sources["wiki"].next_key, 2);
-        let (_, text) = printed(|out| forget(dir.path(), None, out));
-        assert_eq!(text, "source docs: forgot 1 file\n");
+        let (_, text) = printed(|out| forget(dir.path(), None, true, out));
+        assert!(text.ends_with("\nsource docs: forgot 1 file\n"), "{text}");
         let (_, text) = printed(|out| show(dir.path(), None, out));
         assert!(text.contains("nothing is stored"), "{text}");
     }
@@ -400,7 +450,7 @@ mod tests {
             (exit::CONFIG, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), Some("nowhere"), out)),
+            printed(|out| forget(dir.path(), Some("nowhere"), true, out)),
             (exit::CONFIG, String::new())
         );
         let missing = dir.path().join("missing");
@@ -412,7 +462,7 @@ mod tests {
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), None, out)),
+            printed(|out| forget(dir.path(), None, true, out)),
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(

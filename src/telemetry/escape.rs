@@ -33,9 +33,32 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// One word of a command that people may paste into a shell: quoted where a shell would read more into it.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,~".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('~') {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_for_a_shell_stays_one_word() {
+        for (input, expected) in [
+            ("/var/lib/x-1.2", "/var/lib/x-1.2"),
+            ("/srv/my wiki", "'/srv/my wiki'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+            ("~root", "'~root'"),
+            ("$(id)", "'$(id)'"),
+        ] {
+            assert_eq!(shell_word(input), expected);
+        }
+    }
 
     #[test]
     fn f34_escape() {

@@ -127,7 +127,8 @@ fn call(host: &Host, arguments: &[&str]) -> (i32, String) {
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    let said = String::from_utf8(said).unwrap();
+    (output.status.code().unwrap(), crate::rig::unwrapped(&said))
 }
 
 /// One server for all of it: a JVM takes long to start.

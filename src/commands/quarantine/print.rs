@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// How much of a reason is listed; `show` has all of it.
-const WHY_CHARS_MAX: usize = 120;
+/// How much of a reason is listed, so that it fits a line of 80 columns; `show` has all of it.
+const WHY_CHARS_MAX: usize = 76;
+/// How much of an id is listed: enough for the other commands to find the event by.
+const ID_CHARS: usize = 12;
 
-/// Prints a line for each event. The exit code.
+/// Prints two lines for each event, the second with the reason. The exit code.
 ///
 /// # Errors
 /// Only those of `out`.
@@ -37,8 +39,8 @@ fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -
                 false if seen.len() == 1 => {
                     writeln!(
                         out,
-                        "{:<20}  {:<20}  {:<12}  {:<12}  {:<32}  WHY",
-                        "SET ASIDE", "HAPPENED", "SINK", "SOURCE", "ID"
+                        "{:<12}  {:<20}  {:<20}  {:<10}  SOURCE",
+                        "ID", "HAPPENED", "SET ASIDE", "SINK"
                     )?;
                     write_line(&entry, out)?;
                 }
@@ -74,14 +76,14 @@ fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{:<20}  {:<20}  {:<12}  {:<12}  {}  {}",
-        time(entry.at_ms),
+        "{}  {:<20}  {:<20}  {:<10}  {}",
+        entry.id.get(..ID_CHARS).unwrap_or(&entry.id),
         time(entry.time_ms),
+        time(entry.at_ms),
         escape(&entry.sink),
         escape(&entry.source),
-        entry.id,
-        escape(&why)
-    )
+    )?;
+    writeln!(out, "    {}", escape(&why))
 }
 
 /// All of an entry but the event.

@@ -31,7 +31,7 @@ pub fn replay(args: &QuarantineReplay, out: &mut impl Write) -> io::Result<u8> {
         state: args.state.clone(),
         ..Options::default()
     };
-    let config = match config::load(&options) {
+    let config = match config::load_file(&options) {
         Ok(config) => config,
         Err(errors) => {
             writeln!(io::stderr(), "{errors}")?;

@@ -238,8 +238,8 @@ fn the_cursor_is_shown_and_forgotten() {
         "{cursor}"
     );
     assert_eq!(
-        text(&state(&host, &["forget"])),
-        "source wiki: forgot 1 audit API cursor, 5 ids, 1 output length\n"
+        text(&state(&host, &["forget", "--yes"])).lines().last(),
+        Some("source wiki: forgot 1 audit API cursor, 5 ids, 1 output length")
     );
     assert!(text(&state(&host, &["show"])).contains("nothing is stored"));
     assert_eq!(host.once().code, 0);

@@ -213,7 +213,7 @@ impl Host {
             .unwrap();
         Once {
             code: output.status.code().expect("ended by itself"),
-            stdout: String::from_utf8(output.stdout).unwrap(),
+            stdout: super::unwrapped(&String::from_utf8(output.stdout).unwrap()),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }

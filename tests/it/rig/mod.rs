@@ -61,3 +61,8 @@ pub fn seed(test: &str) -> u64 {
 pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
+
+/// What `check` says with each finding on one line, as it was before it was laid out in 80 columns.
+pub fn unwrapped(said: &str) -> String {
+    said.replace("\n           ", " ").replace("\n         ", "; ")
+}
