@@ -20,7 +20,7 @@ use std::fmt;
 pub use audit::object;
 pub use event_id::{EventId, IdHasher, event_id};
 pub use token::{Text, Token};
-pub use walk::compact;
+pub use walk::{compact, without_blanks};
 
 /// What a record looks like; told by its content alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -240,22 +240,40 @@ pub fn is_too_deep(text: &str) -> bool {
 
 /// JSON without the white space outside its strings; nothing else is changed.
 pub fn compact(json: &str) -> String {
-    let bytes = json.as_bytes();
     let mut result = String::with_capacity(json.len());
+    each_without_blanks(json.as_bytes(), |part| result.push_str(&json[part]));
+    result
+}
+
+/// The same as [`compact`] for what may not be UTF-8, nor JSON.
+pub fn without_blanks(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut result = Vec::new();
+    each_without_blanks(json, |part| {
+        if part.len() < json.len() {
+            result.extend_from_slice(&json[part]);
+        }
+    });
+    if result.is_empty() {
+        return Cow::Borrowed(json);
+    }
+    Cow::Owned(result)
+}
+
+/// Hands on what stands between the white space outside strings.
+fn each_without_blanks(bytes: &[u8], mut each: impl FnMut(Range<usize>)) {
     let (mut kept, mut at) = (0, 0);
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => at = string_end(bytes, at),
             b' ' | b'\t' | b'\r' | b'\n' => {
-                result.push_str(&json[kept..at]);
+                each(kept..at);
                 at += 1;
                 kept = at;
             }
             _ => at += 1,
         }
     }
-    result.push_str(&json[kept..]);
-    result
+    each(kept..bytes.len());
 }
 
 /// The same as [`compact`], and the members of each object in the order of their names.
