@@ -72,6 +72,7 @@ fn converted(args: &Convert) -> u8 {
         &args.files,
         &mut io::stdin().lock(),
         &mut io::stdout().lock(),
+        &mut io::stderr(),
     ) {
         Ok(code) => code,
         Err(error) => {

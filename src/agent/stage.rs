@@ -13,7 +13,7 @@ use crate::sink::{Batch, Inbox, Message, Written};
 use crate::source::api::Api;
 use crate::source::api::page::Page;
 use crate::source::files::Found;
-use crate::source::files::frame::{Frame, Why};
+use crate::source::files::frame::Frame;
 use crate::source::recent::Recent;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -116,12 +116,8 @@ impl Stage {
                 hash,
                 why,
             } => {
-                let what = match why {
-                    Why::TooLong => "a line longer than `record_bytes_max`",
-                    Why::Nul => "a run of NUL bytes",
-                };
                 let malformed = Parsed::Unreadable {
-                    error: format!("{what}: {bytes} bytes at offset {offset}, xxh3 {hash:016x}"),
+                    error: why.error(bytes, offset, hash),
                     bytes: prefix,
                     whole_hash: Some(u128::from(hash)),
                 };
@@ -200,6 +196,7 @@ impl Stage {
 
     fn take_row(&mut self, row: &[u8], before_ms: i64, api: &mut Api) -> bool {
         crate::failpoint::hit("decode");
+        let row = &*record::without_blanks(row);
         let parsed = record::parse(row, &mut self.scratch);
         let (time_ms, self_poll) = match &parsed {
             Parsed::Record(record) => (record.time_ms, api.is_self_poll(record)),

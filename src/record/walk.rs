@@ -1,6 +1,7 @@
 //! Walks over JSON that is known to be valid, one pass, without a tree.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::token::{self, Token};
 
@@ -239,22 +240,87 @@ pub fn is_too_deep(text: &str) -> bool {
 
 /// JSON without the white space outside its strings; nothing else is changed.
 pub fn compact(json: &str) -> String {
-    let bytes = json.as_bytes();
     let mut result = String::with_capacity(json.len());
+    each_without_blanks(json.as_bytes(), |part| result.push_str(&json[part]));
+    result
+}
+
+/// The same as [`compact`] for what may not be UTF-8, nor JSON.
+pub fn without_blanks(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut result = Vec::new();
+    each_without_blanks(json, |part| {
+        if part.len() < json.len() {
+            result.extend_from_slice(&json[part]);
+        }
+    });
+    if result.is_empty() {
+        return Cow::Borrowed(json);
+    }
+    Cow::Owned(result)
+}
+
+/// Hands on what stands between the white space outside strings.
+fn each_without_blanks(bytes: &[u8], mut each: impl FnMut(Range<usize>)) {
     let (mut kept, mut at) = (0, 0);
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => at = string_end(bytes, at),
             b' ' | b'\t' | b'\r' | b'\n' => {
-                result.push_str(&json[kept..at]);
+                each(kept..at);
                 at += 1;
                 kept = at;
             }
             _ => at += 1,
         }
     }
-    result.push_str(&json[kept..]);
+    each(kept..bytes.len());
+}
+
+/// The same as [`compact`], and the members of each object in the order of their names.
+pub fn sorted(json: &str) -> String {
+    let mut result = String::with_capacity(json.len());
+    put_sorted(&mut Cursor::new(json), &mut result);
     result
+}
+
+fn put_sorted(cursor: &mut Cursor, result: &mut String) {
+    match cursor.peek() {
+        b'{' => {
+            cursor.enter();
+            result.push('{');
+            let begin = result.len();
+            let mut members: Vec<(Cow<str>, Range<usize>)> = Vec::new();
+            while cursor.more() {
+                result.push_str(if members.is_empty() { "" } else { "," });
+                let (place, start) = (cursor.place(), result.len());
+                result.push_str(&cursor.text[place..string_end(cursor.text.as_bytes(), place)]);
+                result.push(':');
+                let name = cursor.key();
+                put_sorted(cursor, result);
+                members.push((name, start - begin..result.len() - begin));
+            }
+            if !members.is_sorted_by(|(a, _), (b, _)| a <= b) {
+                members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+                let unsorted = result.split_off(begin);
+                for (at, (_, member)) in members.into_iter().enumerate() {
+                    result.push_str(if at == 0 { "" } else { "," });
+                    result.push_str(&unsorted[member]);
+                }
+            }
+            result.push('}');
+        }
+        b'[' => {
+            cursor.enter();
+            result.push('[');
+            let mut first = true;
+            while cursor.more() {
+                result.push_str(if std::mem::take(&mut first) { "" } else { "," });
+                put_sorted(cursor, result);
+            }
+            result.push(']');
+        }
+        _ => result.push_str(cursor.value()),
+    }
 }
 
 /// The names of the members that lead to the value at `place`, joined by dots; list elements have no name.

@@ -6,6 +6,7 @@ mod chaos;
 mod check;
 mod check_api;
 mod config;
+mod convert;
 mod crash;
 mod enrich;
 mod exit_codes;

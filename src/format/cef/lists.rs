@@ -1,11 +1,12 @@
 //! Lists as texts: CEF has no lists.
 
 use super::super::affected;
+use super::super::escape::value_text;
 use super::super::out::Out;
 use super::text::Limited;
 use super::{CUSTOM_MAX, TEXT_MAX, value};
 use crate::record::walk::for_each_element;
-use crate::record::{Record, Shape, Text, Token, object};
+use crate::record::{Record, Shape, Text, object};
 
 /// All affected objects in one text; the first that is no user or group is the file of the event.
 pub fn objects(record: &Record, out: &mut Out) {
@@ -55,17 +56,18 @@ pub fn changed_values(record: &Record, out: &mut Out) {
     };
     let mut all = None;
     for_each_element(record.changed_values, |element| {
-        let [key, i18n_key, from, to] = object(element, names).map(Token::text);
-        let key = key.or(i18n_key);
+        let [key, i18n_key, from, to] = object(element, names);
+        let key = key.text().or(i18n_key.text());
+        let [from, to] = [from, to].map(value_text);
         if key.is_none() && from.is_none() && to.is_none() {
             return;
         }
         let all = begin(&mut all, " cs4=", "; ", out);
         all.escaped(key.map_or("", Text::escaped), out);
         all.plain(": ", out);
-        all.escaped(from.map_or("", Text::escaped), out);
+        all.escaped(&from.unwrap_or_default(), out);
         all.plain(" -> ", out);
-        all.escaped(to.map_or("", Text::escaped), out);
+        all.escaped(&to.unwrap_or_default(), out);
     });
     if all.is_some() {
         out.put(" cs4Label=changedValues");
@@ -79,12 +81,14 @@ pub fn details(record: &Record, out: &mut Out) {
         begin(&mut all, " cs5=", "", out).escaped(description.escaped(), out);
     }
     for_each_element(record.extra_attributes, |element| {
-        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]).map(Token::text);
-        let Some(name) = name.or(key) else { return };
+        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]);
+        let Some(name) = name.text().or(key.text()) else {
+            return;
+        };
         let all = begin(&mut all, " cs5=", "; ", out);
         all.escaped(name.escaped(), out);
         all.plain(": ", out);
-        all.escaped(value.map_or("", Text::escaped), out);
+        all.escaped(&value_text(value).unwrap_or_default(), out);
     });
     if all.is_some() {
         out.put(" cs5Label=details");

@@ -14,7 +14,6 @@ use super::affected;
 use super::escape::{escape, escape_long, quoted};
 use super::name::OCSF_START;
 use super::out::Object;
-use super::prune::write_pruned;
 use super::taxonomy::{Class, OTHER, Severity, Taxonomy};
 use super::{Context, Item, Origin, Out, message, tags};
 use crate::notice::Notice;
@@ -227,8 +226,7 @@ fn log_source(item: &Item, out: &mut Out) {
 
 fn log_offset(item: &Item, object: &mut Object, out: &mut Out) {
     if let Origin::File { offset, .. } = item.origin {
-        object.key(",\"log_offset\":", out);
-        out.put_number(offset);
+        object.number(",\"log_offset\":", offset, out);
     }
 }
 
@@ -261,10 +259,7 @@ fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
         (",\"method\":", record.method),
         (",\"node\":", record.node),
     ] {
-        if let Some(text) = token.text() {
-            object.key(key, out);
-            out.put_long(text.quoted());
-        }
+        object.text(key, token.text(), out);
     }
     for (key, value) in [
         (",\"external_collaborator\":", record.author.external_collaborator),
@@ -272,10 +267,7 @@ fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
         (",\"super_admin\":", record.super_admin),
         (",\"sys_admin\":", record.sys_admin),
     ] {
-        if let Some(value) = value {
-            object.key(key, out);
-            out.put(if value { "true" } else { "false" });
-        }
+        object.boolean(key, value, out);
     }
     let acted_on = match affected::is_repeated(record) {
         true => Token::MISSING,
@@ -289,22 +281,14 @@ fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
     ] {
         // Two classes have a list for all objects.
         let told = key.contains("object") && matches!(class, Class::WebResources | Class::Api);
-        if !list.is_missing() && !told {
-            object.key(key, out);
-            write_pruned(list.raw(), out);
+        if !told {
+            object.pruned(key, list, record.has_clean_lists, out);
         }
     }
     log_offset(item, &mut object, out);
-    for (at, problem) in record.problems.iter().enumerate() {
-        if at == 0 {
-            object.key(",\"error\":\"", out);
-        } else {
-            out.put("; ");
-        }
-        escape(&problem.to_string(), &mut out.bytes);
-    }
     if !record.problems.is_empty() {
-        out.put("\"");
+        let problems: Vec<String> = record.problems.iter().map(ToString::to_string).collect();
+        object.plain(",\"error\":", &problems.join("; "), out);
     }
     object.end(out);
 }

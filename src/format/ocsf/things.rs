@@ -13,10 +13,7 @@ pub fn write(thing: &Thing, web: bool, out: &mut Out) {
         (",\"uid\":", thing.id),
         (",\"url_string\":", thing.uri.filter(|_| web)),
     ] {
-        if let Some(text) = text {
-            object.key(key, out);
-            out.put_long(text.quoted());
-        }
+        object.text(key, text, out);
     }
     object.end(out);
 }

@@ -32,6 +32,17 @@ pub enum Why {
     Nul,
 }
 
+impl Why {
+    /// What the event of a malformed record says.
+    pub fn error(self, bytes: u64, offset: u64, hash: u64) -> String {
+        let what = match self {
+            Why::TooLong => "a line longer than `record_bytes_max`",
+            Why::Nul => "a run of NUL bytes",
+        };
+        format!("{what}: {bytes} bytes at offset {offset}, xxh3 {hash:016x}")
+    }
+}
+
 impl Frame<'_> {
     /// Length of the record without its line end.
     pub fn bytes(&self) -> u64 {
