@@ -11,6 +11,7 @@ mod crash;
 mod enrich;
 mod files;
 mod full;
+mod fuzz;
 mod generator;
 mod kafka;
 mod nginx;
