@@ -251,7 +251,7 @@ fn f101_the_order_of_members_does_not_change_the_id() {
         r#"{"auditType":{"action":"a"},"changedValues":[{"key":"k","to":{"a":[{"x":1,"y":2}],"b":""}}],"node":{"a":1,"b":2}}"#,
         r#"{"node":{"b":2, "a":1},"changedValues":[{"to":{"b":"","\u0061":[{"y":2,"x":1}]},"key":"k"}],"auditType":{"action":"a"}}"#,
     ];
-    assert_eq!(id_of(lines[0]), id_of(&lines[1].replace("\\u0061", "a")));
+    assert_eq!(id_of(lines[0]), id_of(lines[1]));
     assert_ne!(id_of(lines[0]), id_of(&lines[1].replace("\\u0061", "c")));
 }
 

@@ -276,14 +276,31 @@ fn each_without_blanks(bytes: &[u8], mut each: impl FnMut(Range<usize>)) {
     each(kept..bytes.len());
 }
 
-/// The same as [`compact`], and the members of each object in the order of their names.
-pub fn sorted(json: &str) -> String {
+/// The same as [`compact`], the members of each object in the order of their names, and each text escaped in one way only:
+/// the same for all that mean the same. It is not JSON.
+pub fn canonical(json: &str) -> String {
     let mut result = String::with_capacity(json.len());
-    put_sorted(&mut Cursor::new(json), &mut result);
+    put_canonical(&mut Cursor::new(json), &mut result);
     result
 }
 
-fn put_sorted(cursor: &mut Cursor, result: &mut String) {
+fn put_canonical_text(text: &str, result: &mut String) {
+    result.push('"');
+    for part in text.split_inclusive(['"', '\\']) {
+        // The sign is the last byte.
+        match part.strip_suffix(['"', '\\']) {
+            Some(before) => {
+                result.push_str(before);
+                result.push('\\');
+                result.push_str(&part[before.len()..]);
+            }
+            None => result.push_str(part),
+        }
+    }
+    result.push('"');
+}
+
+fn put_canonical(cursor: &mut Cursor, result: &mut String) {
     match cursor.peek() {
         b'{' => {
             cursor.enter();
@@ -292,11 +309,11 @@ fn put_sorted(cursor: &mut Cursor, result: &mut String) {
             let mut members: Vec<(Cow<str>, Range<usize>)> = Vec::new();
             while cursor.more() {
                 result.push_str(if members.is_empty() { "" } else { "," });
-                let (place, start) = (cursor.place(), result.len());
-                result.push_str(&cursor.text[place..string_end(cursor.text.as_bytes(), place)]);
-                result.push(':');
+                let start = result.len();
                 let name = cursor.key();
-                put_sorted(cursor, result);
+                put_canonical_text(&name, result);
+                result.push(':');
+                put_canonical(cursor, result);
                 members.push((name, start - begin..result.len() - begin));
             }
             if !members.is_sorted_by(|(a, _), (b, _)| a <= b) {
@@ -315,9 +332,13 @@ fn put_sorted(cursor: &mut Cursor, result: &mut String) {
             let mut first = true;
             while cursor.more() {
                 result.push_str(if std::mem::take(&mut first) { "" } else { "," });
-                put_sorted(cursor, result);
+                put_canonical(cursor, result);
             }
             result.push(']');
+        }
+        b'"' => {
+            let text = cursor.value();
+            put_canonical_text(&token::decoded(&text[1..text.len() - 1]), result);
         }
         _ => result.push_str(cursor.value()),
     }

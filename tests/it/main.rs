@@ -12,6 +12,7 @@ mod enrich;
 mod exit_codes;
 mod files;
 mod full;
+mod fuzz;
 mod generator;
 mod kafka;
 mod mapping;

@@ -124,7 +124,7 @@ impl Capped {
     /// Any JSON value, as it stands. Of one that is too long texts are cut, members and elements left out.
     pub fn value(&mut self, json: &str, out: &mut Out) {
         if json.len() <= self.room() {
-            if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_none() {
+            if memchr::memchr3(b'\n', b'\r', b'\t', json.as_bytes()).is_none() {
                 return self.raw(json, out);
             }
             return self.raw(&compact(json), out);
@@ -179,7 +179,7 @@ impl Capped {
                 self.raw(",", out);
             }
             // Blanks between a name and its value may be line ends.
-            match memchr::memchr2(b'\n', b'\r', key.as_bytes()) {
+            match memchr::memchr3(b'\n', b'\r', b'\t', key.as_bytes()) {
                 None => self.raw(key, out),
                 Some(_) => self.raw(&compact(key), out),
             }
