@@ -121,6 +121,15 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
             mark.length,
             mark.generation
         )?;
+        if mark.deleted.files > 0 {
+            writeln!(
+                out,
+                "  sink {}: {} with {} deleted, over `keep`",
+                escape(&mark.sink),
+                counted(mark.deleted.files as usize, "rotated file"),
+                counted(mark.deleted.events as usize, "event")
+            )?;
+        }
     }
     if state.losses_total > 0 {
         let total = counted(state.losses_total as usize, "loss").replace("losss", "losses");
@@ -257,6 +266,7 @@ fn time(at_ms: i64) -> String {
 mod tests {
     use super::*;
     use crate::checkpoint::{Commit, Evidence, Progress, SinkMark};
+    use crate::position::Deleted;
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
@@ -281,6 +291,7 @@ mod tests {
             ino: 2,
             generation: 4,
             length: 567,
+            deleted: Deleted { files: 3, events: 1 },
         };
         let loss = Loss {
             at_ms: 0,
@@ -327,6 +338,7 @@ mod tests {
             "source docs\n  0 files finished, 1 open\n  /docs/1: delivered to byte 5 of 100, 95 left\n",
             "source wiki\n  1 file finished, 1 open\n  /audit/2: delivered to byte 60 of 100, 40 left\n",
             "  sink local: /out/events.ndjson had 567 bytes, rotated 4 times\n",
+            "  sink local: 3 rotated files with 1 event deleted, over `keep`\n",
             "  1 loss of 30 bytes altogether\n",
             "/a\\u{1b}[2J: bytes 10 to 40, gone\n",
         ] {

@@ -15,6 +15,7 @@ mod generator;
 mod kafka;
 mod nginx;
 mod opensearch;
+mod output;
 mod quarantine;
 mod rig;
 mod service;
