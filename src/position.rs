@@ -61,6 +61,26 @@ pub struct SinkMark {
     pub generation: u64,
     /// In bytes.
     pub length: u64,
+    #[serde(default, skip_serializing_if = "Deleted::is_none")]
+    pub deleted: Deleted,
+}
+
+/// Rotated files of an output that were deleted, because there were more than are kept, and the events in them.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Deleted {
+    pub files: u64,
+    pub events: u64,
+}
+
+impl Deleted {
+    fn is_none(&self) -> bool {
+        *self == Deleted::default()
+    }
+
+    pub fn add(&mut self, later: Deleted) {
+        self.files += later.files;
+        self.events += later.events;
+    }
 }
 
 /// Bytes `from..to` of a file that will never be delivered.

@@ -117,6 +117,15 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     if !outputs.is_empty() {
         layout::table(["BYTES", "ROTATED", "SINK", "OUTPUT"], &outputs, 2, out)?;
     }
+    for mark in state.marks.iter().filter(|mark| mark.deleted.files > 0) {
+        writeln!(
+            out,
+            "  sink {}: {} with {} deleted, over `keep`",
+            escape(&mark.sink),
+            counted(mark.deleted.files as usize, "rotated file"),
+            counted(mark.deleted.events as usize, "event")
+        )?;
+    }
     if state.losses_total > 0 {
         let total = counted(state.losses_total as usize, "loss").replace("losss", "losses");
         writeln!(out, "  {total} of {} bytes altogether", state.lost_bytes_total)?;
@@ -314,6 +323,7 @@ fn time(at_ms: i64) -> String {
 mod tests {
     use super::*;
     use crate::checkpoint::{Commit, Evidence, Progress, SinkMark};
+    use crate::position::Deleted;
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
@@ -338,6 +348,7 @@ mod tests {
             ino: 2,
             generation: 4,
             length: 567,
+            deleted: Deleted { files: 3, events: 1 },
         };
         let loss = Loss {
             at_ms: 0,
@@ -384,6 +395,7 @@ mod tests {
             "source docs\n  0 files finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n          5    100    95  /docs/1\n",
             "source wiki\n  1 file finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n         60    100    40  /audit/2\n",
             "  BYTES  ROTATED  SINK   OUTPUT\n    567        4  local  /out/events.ndjson\n",
+            "  sink local: 3 rotated files with 1 event deleted, over `keep`\n",
             "  1 loss of 30 bytes altogether\n",
             "bytes 10 to 40 of /a\\u{1b}[2J\n    gone\n",
         ] {

@@ -18,6 +18,7 @@ mod kafka;
 mod mapping;
 mod nginx;
 mod opensearch;
+mod output;
 mod quarantine;
 mod rig;
 mod service;

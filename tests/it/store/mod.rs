@@ -41,6 +41,7 @@ fn mark(generation: u64, length: u64) -> SinkMark {
         ino: 77,
         generation,
         length,
+        deleted: Default::default(),
     }
 }
 
