@@ -39,7 +39,7 @@ impl Files {
         let Some(tail) = &mut tracked.tail else {
             return Ok(Turn::Idle);
         };
-        let look = tail.look(&tracked.path)?;
+        let look = tail.look(&tracked.entry.path)?;
         if look.rewritten {
             self.restart(at, look.seen.size);
             return Ok(Turn::More);
@@ -117,9 +117,9 @@ impl Files {
         let Some(folder) = &self.folders[tracked.folder].open else {
             return Ok(false);
         };
-        let name = name::of(&tracked.path);
+        let name = name::of(&tracked.entry.path);
         let file = folder.open_file(name)?;
-        let (seen, _) = directory::look(&file, &tracked.path)?;
+        let (seen, _) = directory::look(&file, &tracked.entry.path)?;
         if (seen.dev, seen.ino) != (tracked.entry.dev, tracked.entry.ino) {
             // Replaced since the sweep.
             return Ok(false);

@@ -7,6 +7,7 @@ use crate::position::Evidence;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 pub struct Tail {
     file: File,
@@ -47,7 +48,7 @@ impl Tail {
     }
 
     /// Looks at the file, and where it has changed since, compares the bytes before the read offset with those read.
-    pub fn look(&mut self, path: &str) -> io::Result<Look> {
+    pub fn look(&mut self, path: impl Into<PathBuf>) -> io::Result<Look> {
         let (seen, names) = look(&self.file, path)?;
         let mut rewritten = seen.size < self.framer.read_offset();
         if !rewritten && (seen.size, seen.mtime_ms) != self.compared {

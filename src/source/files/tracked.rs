@@ -24,7 +24,7 @@ pub(super) struct Tracked {
     pub(super) deleted_since: Option<Instant>,
     pub(super) retry: Option<Retry>,
     pub(super) changed: bool,
-    /// The entry's path as text.
+    /// The entry's path as people are shown it.
     pub(super) path: String,
     pub(super) path_json: String,
     /// Totals of this run, for its summary.
@@ -39,9 +39,9 @@ pub(super) struct Retry {
 
 impl Tracked {
     pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
-        let path = entry.path.to_string_lossy().into_owned();
+        let path = name::shown(&entry.path);
         Tracked {
-            order: Order::of(name::of(&path), entry.mtime_ms),
+            order: Order::of(name::of(&entry.path), entry.mtime_ms),
             path_json: serde_json::Value::from(path.as_str()).to_string(),
             path,
             folder,
@@ -125,9 +125,9 @@ impl Tracked {
             self.tail = None;
         }
         (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
-        self.entry.path = seen.path.clone().into();
-        self.path = seen.path.clone();
-        self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
+        self.entry.path = seen.path.clone();
+        self.path = name::shown(&seen.path);
+        self.path_json = serde_json::Value::from(self.path.as_str()).to_string();
         self.changed = true;
         self.still_there(seen, now_ms);
     }
