@@ -10,6 +10,8 @@ use xxhash_rust::xxh3::Xxh3;
 pub const FRONTIER_BYTES: usize = 1024;
 /// How much of a malformed record is shown.
 const PREFIX_BYTES: usize = 1024;
+/// What is read of a malformed record is told in pieces of so many bytes, so that a restart does not begin it again.
+const PIECE_BYTES: u64 = 1 << 30;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Debug, PartialEq)]
@@ -48,7 +50,11 @@ struct Passing {
     offset: u64,
     bytes: u64,
     prefix: Vec<u8>,
+    /// Of the bytes before the first NUL, and of the number of NULs: they need not be read to be counted.
     hash: Xxh3,
+    nuls: u64,
+    /// How many of the bytes were read.
+    read: u64,
     /// The bytes before it, which are gone from the buffer before it ends.
     frontier: Vec<u8>,
 }
@@ -58,12 +64,31 @@ impl Passing {
         let room = PREFIX_BYTES - self.prefix.len();
         self.prefix.extend_from_slice(&bytes[..room.min(bytes.len())]);
         self.bytes += bytes.len() as u64;
+        self.read += bytes.len() as u64;
         self.hash.update(bytes);
+    }
+
+    fn whole_hash(&self) -> u64 {
+        let mut hash = self.hash.clone();
+        if self.nuls > 0 {
+            hash.update(&self.nuls.to_le_bytes());
+        }
+        hash.digest()
+    }
+
+    fn take_nuls(&mut self, nuls: u64) {
+        let shown = (self.prefix.len() as u64)
+            .saturating_add(nuls)
+            .min(PREFIX_BYTES as u64);
+        self.prefix.resize(shown as usize, 0);
+        self.bytes += nuls;
+        self.nuls += nuls;
     }
 }
 
 pub struct Framer {
     record_bytes_max: usize,
+    piece_bytes: u64,
     buf: Vec<u8>,
     /// File offset of `buf[0]`.
     base: u64,
@@ -88,6 +113,7 @@ impl Framer {
         let kept = &before[before.len().saturating_sub(FRONTIER_BYTES)..];
         Framer {
             record_bytes_max,
+            piece_bytes: PIECE_BYTES,
             buf: kept.to_vec(),
             base: offset - kept.len() as u64,
             start: kept.len(),
@@ -153,6 +179,26 @@ impl Framer {
 
     pub fn filled(&mut self, bytes: usize) {
         self.end += bytes;
+    }
+
+    /// Whether a run of NUL goes on at the read offset, as far as is known.
+    pub fn in_nuls(&self) -> bool {
+        let passing = self.passing.as_ref();
+        passing.is_some_and(|passing| passing.why == Why::Nul) && self.start == self.end
+    }
+
+    /// Goes over a hole in the file, whose bytes are NUL without being read. It is at least [`FRONTIER_BYTES`] long.
+    pub fn skip_nuls(&mut self, bytes: u64) {
+        if let Some(passing) = &mut self.passing {
+            passing.take_nuls(bytes);
+        }
+        let kept = FRONTIER_BYTES;
+        self.base = self.read_offset() + bytes - kept as u64;
+        if self.buf.len() < kept {
+            self.buf.resize(kept, 0);
+        }
+        self.buf[..kept].fill(0);
+        (self.start, self.scanned, self.end) = (kept, kept, kept);
     }
 
     /// The next record that is whole, or none until more is read. Blank lines are no records.
@@ -234,6 +280,8 @@ impl Framer {
             bytes: 0,
             prefix: Vec::new(),
             hash: Xxh3::new(),
+            nuls: 0,
+            read: 0,
             frontier: self.buf[begun.start.saturating_sub(FRONTIER_BYTES)..begun.start].to_vec(),
         };
         passing.take(&self.buf[begun]);
@@ -252,10 +300,20 @@ impl Framer {
                 Why::Nul => rest.iter().position(|&b| b != 0),
             };
             let taken = stop.unwrap_or(rest.len());
-            passing.take(&rest[..taken]);
+            match passing.why {
+                Why::TooLong => passing.take(&rest[..taken]),
+                Why::Nul => {
+                    passing.take_nuls(taken as u64);
+                    passing.read += taken as u64;
+                }
+            }
             self.start += taken;
             self.scanned = self.start;
             match stop.map(|at| rest[at]) {
+                None if passing.read >= self.piece_bytes => {
+                    self.told = self.passing.take();
+                    return true;
+                }
                 None => return false,
                 Some(0) => passing.why = Why::Nul,
                 // The line end after the record belongs to it; after a run of NUL a record may follow at once.
@@ -288,7 +346,7 @@ fn malformed(told: &Passing) -> Frame<'_> {
         prefix: &told.prefix,
         offset: told.offset,
         bytes: told.bytes,
-        hash: told.hash.digest(),
+        hash: told.whole_hash(),
         why: told.why,
     }
 }

@@ -11,4 +11,5 @@ mod long;
 mod names;
 mod once;
 mod rotation;
+mod sparse;
 mod start;
