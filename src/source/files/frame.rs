@@ -3,6 +3,8 @@
 //! Offsets count bytes of the file. A record is bounded: one that is longer than allowed, and a run of NUL bytes
 //! (what a host crash leaves behind), is passed over in constant memory and told as one malformed record.
 
+use super::digest::Digest;
+use crate::position::ReadDigest;
 use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -55,6 +57,8 @@ struct Passing {
     nuls: u64,
     /// How many of the bytes were read.
     read: u64,
+    /// Of what stands before it.
+    digest: Option<ReadDigest>,
     /// The bytes before it, which are gone from the buffer before it ends.
     frontier: Vec<u8>,
 }
@@ -97,6 +101,8 @@ pub struct Framer {
     /// Everything between `start` and it holds neither LF nor NUL.
     scanned: usize,
     end: usize,
+    /// Of what is consumed, or of less of it as long as that is in `buf`.
+    digest: Option<Digest>,
     passing: Option<Passing>,
     /// Where the record that `passing` last told about stands.
     told: Option<Passing>,
@@ -119,8 +125,30 @@ impl Framer {
             start: kept.len(),
             scanned: kept.len(),
             end: kept.len(),
+            digest: None,
             passing: None,
             told: None,
+        }
+    }
+
+    /// Goes on with the digest of what stands before the offset at which this was made.
+    pub fn with_digest(&mut self, digest: Digest) {
+        self.digest = Some(digest);
+    }
+
+    /// Of everything before the boundary.
+    pub fn digest(&mut self) -> Option<ReadDigest> {
+        self.digest_to(self.start);
+        match &self.passing {
+            Some(passing) => passing.digest,
+            None => self.digest.as_ref().map(Digest::state),
+        }
+    }
+
+    fn digest_to(&mut self, end: usize) {
+        if let Some(digest) = &mut self.digest {
+            let from = (digest.at() - self.base) as usize;
+            digest.feed(&self.buf[from.min(end)..end]);
         }
     }
 
@@ -157,6 +185,7 @@ impl Framer {
 
     /// Room to read `bytes` more into; tell with [`Framer::filled`] how many came.
     pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+        self.digest_to(self.start);
         let keep_from = self.start.saturating_sub(FRONTIER_BYTES);
         if keep_from > 0 {
             self.buf.copy_within(keep_from..self.end, 0);
@@ -191,6 +220,10 @@ impl Framer {
     pub fn skip_nuls(&mut self, bytes: u64) {
         if let Some(passing) = &mut self.passing {
             passing.take_nuls(bytes);
+        }
+        self.digest_to(self.end);
+        if let Some(digest) = &mut self.digest {
+            digest.feed_zeros(bytes);
         }
         let kept = FRONTIER_BYTES;
         self.base = self.read_offset() + bytes - kept as u64;
@@ -273,7 +306,8 @@ impl Framer {
         }
     }
 
-    fn passing_over(&self, why: Why, begun: Range<usize>) -> Passing {
+    fn passing_over(&mut self, why: Why, begun: Range<usize>) -> Passing {
+        self.digest_to(begun.start);
         let mut passing = Passing {
             why,
             offset: self.base + begun.start as u64,
@@ -282,6 +316,7 @@ impl Framer {
             hash: Xxh3::new(),
             nuls: 0,
             read: 0,
+            digest: self.digest.as_ref().map(Digest::state),
             frontier: self.buf[begun.start.saturating_sub(FRONTIER_BYTES)..begun.start].to_vec(),
         };
         passing.take(&self.buf[begun]);

@@ -82,7 +82,7 @@ impl Files {
             path = name::shown(&seen.path),
             before = tracked.path,
             offset = tracked.entry.offset,
-            "audit file has another path, device or inode than before but the same content; going on where it was left"
+            "audit file has another path, device or inode than before, but the same bytes at its beginning and before the position; going on where it was left"
         );
         if tracked.folder != folder {
             // What stands before the offset is told again to the sequence that it belongs to now.

@@ -3,6 +3,8 @@
 //! A source is driven from outside: [`Files::sweep`] looks at the directories, [`Files::read`] hands out the records of
 //! one block, [`Files::progress`] says what a checkpoint may say once those records are delivered.
 
+mod compare;
+mod digest;
 pub mod directory;
 pub mod frame;
 mod identify;
@@ -25,6 +27,7 @@ mod walk;
 
 use crate::config::FilesConfig;
 use crate::position::{FileEntry, Progress};
+use compare::Comparison;
 use directory::Directory;
 use frame::Frame;
 use identify::Unidentified;
@@ -52,6 +55,9 @@ pub struct Files {
     health: Option<String>,
     told: HashSet<PathBuf>,
     tampered: Vec<Tampered>,
+    /// A file that is being compared with what was read of it, and when to go on.
+    comparison: Option<Comparison>,
+    compare_at: Option<Instant>,
     /// When another process is to look for a directory that this one cannot see.
     view_ends: Option<Instant>,
 }
@@ -139,6 +145,8 @@ impl Files {
             health: None,
             told: HashSet::new(),
             tampered: Vec::new(),
+            comparison: None,
+            compare_at: None,
             view_ends: None,
         };
         for entry in entries {
@@ -186,7 +194,11 @@ impl Files {
                 Err(error) => wait(self.read_failed(at, now, error)),
             }
         }
-        until.map_or(Turn::Idle, Turn::Until)
+        match (self.compare(now, now_ms, once), until) {
+            (Turn::Idle, Some(until)) => Turn::Until(until),
+            (Turn::Until(at), Some(until)) => Turn::Until(at.min(until)),
+            (turn, _) => turn,
+        }
     }
 
     /// What has changed since the last call; it may be checkpointed once every record handed out is delivered.

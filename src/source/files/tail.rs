@@ -99,7 +99,7 @@ impl Tail {
 
 /// How long the hole is in which the file has no data from `offset` on. `None`: it has data there, or is no longer, or the file
 /// system does not say.
-fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
+pub fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
     let end = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
         Ok(data) => data,
         // No data up to the end.

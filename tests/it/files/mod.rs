@@ -2,6 +2,7 @@
 
 mod ahead;
 mod broken;
+mod edited;
 mod followed;
 mod framing;
 mod inode;
