@@ -14,9 +14,25 @@ use confluence_audit_agent::{config, exit as code, telemetry};
 fn main() {
     // What the agent writes is nobody else's to read.
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
+    no_core_files();
     let code = cli::parse().map_or_else(|code| code, dispatch);
     // Not by return: a sink that is stuck in a write must not keep the process.
     exit(code.into());
+}
+
+/// Tokens and passwords are in memory, and a core file would hold them.
+///
+/// The limit keeps files from being written; a handler that the kernel pipes cores to (systemd-coredump, apport) is told of it, and
+/// may store one nevertheless: an empty filter leaves no memory to store. `PR_SET_DUMPABLE` would do both, but takes
+/// `/proc/PID` from the agent's own user as well, with which it is looked after.
+fn no_core_files() {
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Lowering a limit cannot fail, and where /proc is not mounted the limit has to do.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let _ = std::fs::write("/proc/self/coredump_filter", "0");
 }
 
 fn dispatch(cli: Cli) -> u8 {

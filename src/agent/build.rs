@@ -188,15 +188,27 @@ fn watch_stdout(mode: Mode, ended: UnboundedSender<Ended>) -> Result<(), AgentEr
 
 /// Says once what waits there for a person, and clears away what a killed agent was writing.
 fn look_into_quarantine(state_dir: &Path) {
-    let looked = quarantine::remove_temporary(state_dir).and_then(|()| Tally::default().count(state_dir));
-    match looked {
-        Ok(0) => {}
-        Ok(events) => tracing::warn!(
+    let mut tally = Tally::default();
+    let looked = quarantine::remove_temporary(state_dir).and_then(|left| Ok((left, tally.count(state_dir)?)));
+    let events = match looked {
+        Ok((left, events)) => {
+            for (path, error) in left.iter().chain(&tally.failed) {
+                let path = path.display().to_string();
+                tracing::error!(path, %error, "an entry of the quarantine cannot be looked at; it is left alone");
+            }
+            events
+        }
+        // Said again when an event is to be put there, with what it means then.
+        Err(error) => {
+            tracing::error!(%error, "the quarantine cannot be looked into");
+            0
+        }
+    };
+    if events > 0 {
+        tracing::warn!(
             events,
             "events are in quarantine, refused by their server; see `confluence-audit-agent quarantine list`"
-        ),
-        // Said again when an event is to be put there, with what it means then.
-        Err(error) => tracing::error!(%error, "the quarantine cannot be looked into"),
+        );
     }
 }
 

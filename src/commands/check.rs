@@ -13,7 +13,6 @@ mod splunk_hec;
 mod writing;
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
@@ -138,7 +137,7 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
                 };
             }
             report.ok(&subject, text)?;
-            audit_dir(&subject, &config::audit_dir(dir), report)
+            files::home(&subject, &files.place, report)
         }
         Place::Files(patterns) => {
             report.ok(&subject, text)?;
@@ -170,21 +169,6 @@ fn protection(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
         _ => return Ok(()),
     };
     report.ok(&format!("source {}", source.name), what)
-}
-
-fn audit_dir(subject: &str, dir: &Path, report: &mut Report) -> io::Result<()> {
-    match files::lists(dir) {
-        Ok(()) => files::directory(subject, dir, report),
-        Err(access::Problem::Missing(_)) => report.failure(
-            subject,
-            format_args!(
-                "no audit directory `{}`; either this is the wrong home, or Confluence has no Data Center licence \
-                 (it writes audit files with one only, from 7.5 on), or its coverage has let nothing be written yet",
-                dir.display()
-            ),
-        ),
-        Err(problem) => report.failure(subject, problem),
-    }
 }
 
 fn format_name(format: FormatKind) -> &'static str {

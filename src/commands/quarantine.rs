@@ -54,6 +54,13 @@ fn each(
             path.display()
         ));
     }
+    for (name, error) in &files.failed {
+        let path = directory.path.join(name);
+        tell(&format!(
+            "`{}` cannot be looked at: {error}; it is left alone",
+            path.display()
+        ))?;
+    }
     let mut damaged = 0;
     for name in &files.names {
         let mut first = None;

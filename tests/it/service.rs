@@ -301,3 +301,22 @@ fn a_quarantine_is_told_until_it_is_empty() {
     });
     assert_eq!(agent.stop(), 0);
 }
+
+/// Whatever limit it was started with: neither a file nor what a handler is piped holds memory.
+#[test]
+fn f95_a_core_file_holds_no_secrets() {
+    let host = Host::new();
+    let mut agent = host.start_as(&["prlimit", "--core=unlimited:unlimited"]);
+    let of_process = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", agent.pid())).unwrap();
+    let limit = || {
+        let limits = of_process("limits");
+        let line = limits.lines().find(|line| line.starts_with("Max core file size"));
+        let words: Vec<String> = line.unwrap().split_whitespace().map(str::to_owned).collect();
+        words[4..6].to_vec()
+    };
+    until(SOON, "the limit is set", || limit() == ["0", "0"]);
+    until(SOON, "the filter is empty", || {
+        of_process("coredump_filter").trim() == "00000000"
+    });
+    assert_eq!(agent.stop(), 0);
+}
