@@ -207,6 +207,44 @@ fn f48_poison_event() {
     }
 }
 
+/// Everything is refused, from the first request on or after some were taken: that is no fault of the events. The server is
+/// left alone, and when it is well again each event arrives.
+#[test]
+fn f96_a_server_that_refuses_everything_gets_few_requests() {
+    type Break = fn(&Collector);
+    let breaks: [(&str, Break, Break); 2] = [
+        ("refuses", |it| it.refuse(|_| true), |it| it.refuse(|_| false)),
+        (
+            "too large",
+            |it| it.take_at_most(Some(1)),
+            |it| it.take_at_most(None),
+        ),
+    ];
+    for kind in KINDS {
+        for ((name, breaks, heals), taken) in breaks.iter().flat_map(|how| [(how, 0), (how, 40)]) {
+            eprintln!("{name} after {taken}");
+            let mut scene = kind.scene();
+            let mut agent = scene.host.start();
+            if taken > 0 {
+                scene.write(taken);
+                scene.all_are_there(&mut agent);
+            }
+            breaks(&scene.collector);
+            let before = scene.collector.post_count();
+            scene.write(400);
+            agent.until_said("events are refused");
+            heals(&scene.collector);
+            let requests = scene.collector.post_count() - before;
+            assert!(requests <= 50, "{requests} requests");
+            // Changed credentials are tried at once.
+            write_token(&scene.host.path("token"), "first");
+            scene.all_are_there(&mut agent);
+            assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+            assert_eq!(scene.host.quarantined().len(), 0);
+        }
+    }
+}
+
 #[test]
 fn f48_poison_event_stops_the_agent_where_that_is_wanted() {
     for kind in KINDS {
