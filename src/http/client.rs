@@ -232,7 +232,7 @@ impl Exchange {
         let head = head.map_err(|_| late(Phase::Head, timeouts.first_byte))?;
         let mut response = head.map_err(failed)?;
         if let Some(to) = redirect_target(&response) {
-            return Err(redirect::error(response.status().as_u16(), to, &url));
+            return Err(redirect::error(response.status().as_u16(), to, &url, &secrets));
         }
         let announced = response.content_length().unwrap_or(0);
         if announced > bytes_max as u64 {

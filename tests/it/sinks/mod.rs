@@ -475,6 +475,66 @@ fn shows_no_secret(kind: &Kind) {
     }
 }
 
+/// A server repeats a secret in headers and bodies, in each form: neither log nor quarantine, nor what commands print, has it.
+#[test]
+fn f99_no_form_of_a_secret_is_told() {
+    use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
+    const CANARY: &str = "cAnArYsInK7/x+y";
+    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02X}")).collect();
+    let percent: String = CANARY.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    // In base64: what each of these has whatever stands beside it.
+    let base64 = ["a", "ab", "abc"].map(|before| BASE64.encode(format!("{before}{CANARY}xyz")));
+    let plain = [CANARY, &hex, &percent, "CANARYSINK7/X+Y"];
+    let repeated: Vec<&str> = plain
+        .into_iter()
+        .chain(base64.iter().map(String::as_str))
+        .collect();
+    let forms: Vec<&str> = plain
+        .into_iter()
+        .chain(base64.iter().map(|form| &form[4..16]))
+        .collect();
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        write_token(&scene.host.path("token"), CANARY);
+        let body = repeated.join(" and ");
+        let headers = |location: String| vec![("location", location), ("x-said", CANARY.to_owned())];
+        let away = |location: String| {
+            Do::Refuse(Reply {
+                headers: headers(location),
+                ..Reply::new(302, &*body)
+            })
+        };
+        let replies = [
+            away(format!("http://127.0.0.1:9/{CANARY}?{CANARY}")),
+            away(format!("http://{hex}.example/")),
+            Do::Refuse(Reply::new(400, &*body)),
+            Do::Refuse(Reply::new(401, &*body)),
+            Do::Refuse(Reply::new(503, &*body)),
+        ];
+        let mut said = String::new();
+        for reply in replies {
+            scene.write(3);
+            // Longer than the agent tries.
+            scene.collector.script(vec![reply; 5]);
+            let run = scene.host.once_with(&["--once", "--log-level", "trace"]);
+            said += &(run.stderr + &run.stdout);
+            scene.collector.clear_script();
+        }
+        scene.collector.refuse_with(Some(Reply::new(400, &*body)));
+        scene.collector.refuse(|sent| number(sent) == 2);
+        let run = scene.host.once_with(&["--once", "--log-level", "trace"]);
+        said += &(run.stderr + &run.stdout + &scene.host.check_sink());
+        for entry in scene.host.quarantined() {
+            said += entry["why"].as_str().unwrap();
+        }
+        let said = said.to_lowercase();
+        for form in &forms {
+            assert!(!said.contains(&form.to_lowercase()), "{form}: {said}");
+        }
+        assert!(said.contains("***"), "{said}");
+    }
+}
+
 /// The number of the writer's record in an event.
 fn number(sent: &Sent) -> u64 {
     oracle::events(format!("{}\n", sent.text).as_bytes())[0]
