@@ -56,10 +56,10 @@ fn each(
     }
     for (name, error) in &files.failed {
         let path = directory.path.join(name);
-        tell(&format!(
+        complain(&format!(
             "`{}` cannot be looked at: {error}; it is left alone",
             path.display()
-        ))?;
+        ));
     }
     let mut damaged = 0;
     for name in &files.names {

@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn forget_removes_one_source_or_all_and_no_file_number_comes_back() {
         let dir = stored();
-        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), true, out));
+        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), true, &mut Unread::new(out)));
         assert_eq!(
             (code, text.as_str()),
             (
@@ -430,7 +430,7 @@ mod tests {
         let (image, _) = checkpoint::read(dir.path()).unwrap().unwrap();
         assert!(image.sources["wiki"].is_empty() && !image.sources["docs"].is_empty());
         assert_eq!(image.sources["wiki"].next_key, 2);
-        let (_, text) = printed(|out| forget(dir.path(), None, true, out));
+        let (_, text) = printed(|out| forget(dir.path(), None, true, &mut Unread::new(out)));
         assert!(text.ends_with("\nsource docs: forgot 1 file\n"), "{text}");
         let (_, text) = printed(|out| show(dir.path(), None, out));
         assert!(text.contains("nothing is stored"), "{text}");
@@ -444,7 +444,7 @@ mod tests {
             (exit::CONFIG, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), Some("nowhere"), true, out)),
+            printed(|out| forget(dir.path(), Some("nowhere"), true, &mut Unread::new(out))),
             (exit::CONFIG, String::new())
         );
         let missing = dir.path().join("missing");
@@ -456,7 +456,7 @@ mod tests {
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), None, true, out)),
+            printed(|out| forget(dir.path(), None, true, &mut Unread::new(out))),
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(
