@@ -88,113 +88,34 @@ fn by_key(key: &str) -> Area {
 
 /// The first that a word of the label stands for.
 fn by_label(label: &str) -> Area {
-    const WORDS: [(Area, &[&str]); 7] = [
+    const WORDS: [(Area, &str); 7] = [
         (
             Area::Permissions,
-            &[
-                "access",
-                "permission",
-                "permissions",
-                "privilege",
-                "privileges",
-                "restriction",
-                "restrictions",
-            ],
+            "access permission permissions privilege privileges restriction restrictions",
         ),
         (
             Area::Logins,
-            &[
-                "auth",
-                "authentication",
-                "login",
-                "logins",
-                "logon",
-                "logout",
-                "session",
-                "sessions",
-            ],
+            "auth authentication login logins logon logout session sessions",
         ),
         (
             Area::Users,
-            &[
-                "account",
-                "accounts",
-                "group",
-                "groups",
-                "guest",
-                "guests",
-                "member",
-                "members",
-                "membership",
-                "password",
-                "user",
-                "users",
-            ],
+            "account accounts group groups guest guests member members membership password user users",
         ),
         (
             Area::Apps,
-            &[
-                "addon",
-                "addons",
-                "app",
-                "apps",
-                "extension",
-                "extensions",
-                "marketplace",
-                "plugin",
-                "plugins",
-            ],
+            "addon addons app apps extension extensions marketplace plugin plugins",
         ),
         (
             Area::Content,
-            &[
-                "attachment",
-                "attachments",
-                "backup",
-                "blog",
-                "blogs",
-                "comment",
-                "comments",
-                "content",
-                "database",
-                "databases",
-                "export",
-                "exports",
-                "folder",
-                "folders",
-                "import",
-                "imports",
-                "page",
-                "pages",
-                "space",
-                "spaces",
-                "template",
-                "templates",
-                "trash",
-                "whiteboard",
-                "whiteboards",
-            ],
+            "attachment attachments backup blog blogs comment comments content database databases \
+             export exports folder folders import imports page pages space spaces template templates \
+             trash whiteboard whiteboards",
         ),
-        (Area::Security, &["security"]),
+        (Area::Security, "security"),
         (
             Area::Site,
-            &[
-                "admin",
-                "administration",
-                "audit",
-                "auditing",
-                "automation",
-                "configuration",
-                "global",
-                "license",
-                "link",
-                "links",
-                "organization",
-                "setting",
-                "settings",
-                "site",
-                "system",
-            ],
+            "admin administration audit auditing automation configuration global license link links \
+             organization setting settings site system",
         ),
     ];
     let found = WORDS.iter().find(|(_, wanted)| has_word(label, wanted));
@@ -269,7 +190,7 @@ fn allowed_types(category: &str) -> &'static [&'static str] {
     }
 }
 
-const ACCOUNT: &[&str] = &["account", "accounts", "guest", "guests", "user", "users"];
+const ACCOUNT: &str = "account accounts guest guests user users";
 
 /// What OCSF calls it.
 fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
@@ -287,8 +208,8 @@ fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
     match verb {
         Verb::LogIn => return (Authentication, 1),
         Verb::LogOut => return (Authentication, 2),
-        Verb::Update if wording.has_noun(&["password", "passwords"]) => return (Account, 3),
-        Verb::Reset if wording.has_noun(&["password", "passwords"]) => return (Account, 4),
+        Verb::Update if wording.has_noun("password passwords") => return (Account, 3),
+        Verb::Reset if wording.has_noun("password passwords") => return (Account, 4),
         _ => {}
     }
     if area == Area::Users && wording.is_membership(action) {
@@ -310,14 +231,14 @@ fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
             _ => {}
         }
     }
-    if area == Area::Users && is_whole && wording.has_noun(&["group", "groups"]) {
+    if area == Area::Users && is_whole && wording.has_noun("group groups") {
         match verb {
             Verb::Create => return (Group, 6),
             Verb::Delete => return (Group, 5),
             _ => {}
         }
     }
-    if area == Area::Permissions && wording.has_noun(&["access", "permission", "permissions", "privileges"]) {
+    if area == Area::Permissions && wording.has_noun("access permission permissions privileges") {
         match verb {
             Verb::Create => return (UserAccess, 1),
             Verb::Delete => return (UserAccess, 2),
@@ -377,14 +298,14 @@ fn severity(action: &str, wording: &Wording, area: Area, activity: Activity) -> 
     let changes = match wording.verb {
         _ if wording.succeeded == Some(false) => return Medium,
         None | Some(Verb::Read | Verb::Search | Verb::LogOut) => return Info,
-        Some(Verb::LogIn) if has_word(action, &["sudo", "websudo"]) => return Medium,
+        Some(Verb::LogIn) if has_word(action, "sudo websudo") => return Medium,
         Some(Verb::LogIn) => return Info,
         // What takes data out or brings it in, and what takes something away.
         Some(Verb::Export | Verb::Import | Verb::Delete) => return Medium,
         Some(_) => !matches!(area, Area::Content | Area::Unknown),
     };
     // An account, and what everybody may see, matters wherever it is done.
-    let matters = changes || activity.0 == Account || has_word(action, &["anonymous", "public"]);
+    let matters = changes || activity.0 == Account || has_word(action, "anonymous public");
     if matters { Medium } else { Low }
 }
 

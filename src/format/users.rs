@@ -70,7 +70,7 @@ fn action(name: &str, is_auth: bool) -> Option<Action> {
 /// What an action that has no name here does: whatever is done to a user, the user is its target.
 fn by_rule(name: &str, is_auth: bool) -> Option<Action> {
     let wording = Wording::of(name);
-    let is_group = wording.has_noun(&["group", "groups"]) && !wording.has_preposition;
+    let is_group = wording.has_noun("group groups") && !wording.has_preposition;
     match wording.verb {
         // What fails in that category is a login.
         None if wording.succeeded == Some(false) && is_auth => Some(Action::Login),

@@ -68,13 +68,16 @@ impl<'a> Wording<'a> {
         wording
     }
 
-    pub fn has_noun(&self, wanted: &[&str]) -> bool {
+    pub fn has_noun(&self, wanted: &str) -> bool {
         self.noun.is_some_and(|noun| is(noun, wanted))
     }
 
     fn read_end(&mut self, words: &[&'a str]) {
         let mut words = words;
-        while let [before @ .., last] = words {
+        // Most end in a verb, and nothing else need be looked for.
+        while let [before @ .., last] = words
+            && verb(last).is_none()
+        {
             match outcome(last) {
                 Some(Outcome::Of(succeeded)) => self.succeeded = self.succeeded.or(Some(succeeded)),
                 Some(Outcome::Open) => {}
@@ -86,7 +89,7 @@ impl<'a> Wording<'a> {
         (before, self.verb) = match words {
             [before @ .., first, second] if pair(first, second).is_some() => (before, pair(first, second)),
             // What is said to have worked or failed was tried; else it is a setting.
-            [before @ .., last] if is(last, &["auth", "authentication"]) => {
+            [before @ .., last] if is(last, "auth authentication") => {
                 (before, self.succeeded.map(|_| Verb::LogIn))
             }
             [before @ .., last] => (before, verb(last)),
@@ -97,13 +100,13 @@ impl<'a> Wording<'a> {
 
     /// Somebody comes into a group or leaves it: "User added to group", `group.member.removed`.
     pub fn is_membership(&self, action: &str) -> bool {
-        self.has_noun(&["member", "members", "membership", "memberships"])
-            || self.has_preposition && has_word(action, &["group", "groups"])
+        self.has_noun("member members membership memberships")
+            || self.has_preposition && has_word(action, "group groups")
     }
 }
 
-/// Whether the action has this word.
-pub fn has_word(action: &str, wanted: &[&str]) -> bool {
+/// Whether the action has one of these words.
+pub fn has_word(action: &str, wanted: &str) -> bool {
     words_from_the_end(action).any(|word| is(word, wanted))
 }
 
@@ -113,20 +116,17 @@ fn words_from_the_end(action: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-fn is(word: &str, wanted: &[&str]) -> bool {
-    wanted.iter().any(|wanted| word.eq_ignore_ascii_case(wanted))
+/// Whether it is one of these, which have blanks between them.
+fn is(word: &str, wanted: &str) -> bool {
+    wanted
+        .split_ascii_whitespace()
+        .any(|wanted| word.eq_ignore_ascii_case(wanted))
 }
 
-const PREPOSITIONS: &[&str] = &[
-    "about", "after", "against", "as", "at", "because", "before", "between", "by", "during", "for", "from",
-    "in", "into", "of", "on", "onto", "through", "to", "using", "via", "when", "while", "with", "within",
-    "without",
-];
+const PREPOSITIONS: &str = "about after against as at because before between by during for from in into of on onto through to using via when while with within without";
 
 /// They mean the same whatever follows.
-const TELLING: &[&str] = &[
-    "backup", "emptied", "export", "exported", "import", "imported", "purge", "purged", "reset",
-];
+const TELLING: &str = "backup emptied export exported import imported purge purged reset";
 
 enum Outcome {
     Of(bool),
@@ -135,28 +135,12 @@ enum Outcome {
 }
 
 fn outcome(word: &str) -> Option<Outcome> {
-    let is = |wanted: &[&str]| is(word, wanted);
-    if is(&[
-        "failed",
-        "failure",
-        "fails",
-        "unsuccessful",
-        "denied",
-        "rejected",
-        "refused",
-    ]) {
+    let is = |wanted: &str| is(word, wanted);
+    if is("failed failure fails unsuccessful denied rejected refused") {
         Some(Outcome::Of(false))
-    } else if is(&["success", "successful", "successfully", "succeeded"]) {
+    } else if is("success successful successfully succeeded") {
         Some(Outcome::Of(true))
-    } else if is(&[
-        "attempted",
-        "completed",
-        "finished",
-        "initiated",
-        "performed",
-        "requested",
-        "started",
-    ]) {
+    } else if is("attempted completed finished initiated performed requested started") {
         Some(Outcome::Open)
     } else {
         None
@@ -165,21 +149,21 @@ fn outcome(word: &str) -> Option<Outcome> {
 
 /// Verbs of two words: "turned off", "logged in".
 fn pair(first: &str, second: &str) -> Option<Verb> {
-    let is_first = |wanted: &[&str]| is(first, wanted);
-    let is_second = |wanted: &[&str]| is(second, wanted);
-    if is_first(&["turned", "turn", "switched", "switch", "toggled"]) {
-        if is_second(&["on"]) {
+    let is_first = |wanted: &str| is(first, wanted);
+    let is_second = |wanted: &str| is(second, wanted);
+    if is_first("turned turn switched switch toggled") {
+        if is_second("on") {
             return Some(Verb::Enable);
         }
-        return is_second(&["off"]).then_some(Verb::Disable);
+        return is_second("off").then_some(Verb::Disable);
     }
-    if is_first(&["logged", "log", "signed", "sign"]) {
-        if is_second(&["in", "on"]) {
+    if is_first("logged log signed sign") {
+        if is_second("in on") {
             return Some(Verb::LogIn);
         }
-        return is_second(&["out", "off"]).then_some(Verb::LogOut);
+        return is_second("out off").then_some(Verb::LogOut);
     }
-    (is_first(&["locked"]) && is_second(&["out"])).then_some(Verb::Lock)
+    (is_first("locked") && is_second("out")).then_some(Verb::Lock)
 }
 
 fn verb(word: &str) -> Option<Verb> {
