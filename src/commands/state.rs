@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::checkpoint::{self, FileEntry, Forgotten, Image, Loss, Rung, SourceState, Store, StoreError};
+use crate::checkpoint::{
+    self, ApiCursor, FileEntry, Forgotten, Image, Loss, Rung, SourceState, Store, StoreError,
+};
 use crate::exit;
 use crate::quarantine::Tally;
 
@@ -67,13 +69,11 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     }
     if let Some(cursor) = &state.api {
         let ids = state.ids.iter().map(|chunk| chunk.ids.len()).sum();
-        writeln!(
-            out,
-            "  audit API: delivered up to {}, begun at {}, {} known",
-            time(cursor.at_ms),
-            time(cursor.start_ms),
-            counted(ids, "id")
-        )?;
+        let reached = reached(cursor);
+        writeln!(out, "  audit API: {reached}, {} known", counted(ids, "id"))?;
+    }
+    if let Some(cursor) = &state.api_other_nodes {
+        writeln!(out, "  audit API, other cluster nodes: {}", reached(cursor))?;
     }
     if let Some(way) = &state.way {
         let by = if way.api.is_some() {
@@ -84,8 +84,9 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         let (since, why) = (time(way.since_ms), printable(&way.why));
         writeln!(out, "  events come by the {by} since {since}: {why}")?;
     }
-    if let Some(node) = &state.node {
-        writeln!(out, "  cluster node {}", printable(node))?;
+    let nodes = state.nodes.as_ref().map_or(&[][..], |nodes| &nodes.of_files);
+    for node in nodes.iter().filter(|node| node.until_ms.is_none()) {
+        writeln!(out, "  cluster node {}", printable(&node.id))?;
     }
     if let Some(coverage) = &state.coverage {
         let levels: Vec<String> = coverage
@@ -255,6 +256,16 @@ fn counted(number: usize, noun: &str) -> String {
         format!("1 {noun}")
     } else {
         format!("{number} {noun}s")
+    }
+}
+
+/// How far an API has been read.
+fn reached(cursor: &ApiCursor) -> String {
+    let start = time(cursor.start_ms);
+    if cursor.answered {
+        format!("delivered up to {}, begun at {start}", time(cursor.at_ms))
+    } else {
+        format!("has not answered yet, to be read from {start}")
     }
 }
 
