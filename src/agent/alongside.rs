@@ -210,6 +210,12 @@ impl Alongside {
         }
     }
 
+    /// The API does not tell who made this search: those of the same user wait no more, unless a row tells after all.
+    pub fn give_up(&self, record: &Record) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.is_not_told(record);
+    }
+
     /// Whether a search of an unknown user is worth waiting for.
     pub fn may_hold(&self, body: &[u8], time_ms: i64, read_at_ms: i64) -> bool {
         self.held.len() < HELD_MAX

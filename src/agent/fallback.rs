@@ -52,6 +52,8 @@ struct Asked {
     due: Instant,
     /// How far it has been read.
     cursor_ms: Option<i64>,
+    /// Why it did not do its work when it last came back, if so.
+    trouble: Option<String>,
 }
 
 impl Asked {
@@ -60,12 +62,14 @@ impl Asked {
             cursor_ms: api.cursor_ms(),
             api: Some(Box::new(api)),
             due: clock::monotonic(),
+            trouble: None,
         }
     }
 
     fn came_back(&mut self, api: Box<Api>, until: Option<Instant>) {
         self.due = until.unwrap_or_else(clock::monotonic);
         self.cursor_ms = api.cursor_ms();
+        self.trouble = api.health().map(str::to_owned);
         self.api = Some(api);
     }
 }
@@ -243,8 +247,7 @@ impl Fallback {
     /// What waits until it is known who made it does not wait for an API that does not answer.
     fn settle_searches(&self, stage: &mut Stage) {
         if stage.holds_searches() {
-            let api = self.of_files.api.as_ref();
-            stage.settle_searches(api.is_some_and(|api| api.health().is_some()));
+            stage.settle_searches(self.of_files.trouble.is_some());
         }
     }
 
@@ -358,12 +361,12 @@ impl Fallback {
     }
 
     fn trouble_of_other_nodes(&self) -> Option<&str> {
-        self.of_other_nodes.as_ref()?.api.as_ref()?.health()
+        self.of_other_nodes.as_ref()?.trouble.as_deref()
     }
 
     /// Why the API has not been asked to the end, if so: what the files did not bring is missing then.
     pub fn api_trouble(&self) -> Option<&str> {
-        let trouble = self.of_files.api.as_ref().and_then(|api| api.health());
+        let trouble = self.of_files.trouble.as_deref();
         trouble.or_else(|| self.trouble_of_other_nodes())
     }
 }

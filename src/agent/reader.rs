@@ -94,7 +94,7 @@ impl Reader {
                 }
                 Turn::Idle => {
                     let told_again = self.fallback.as_ref().is_none_or(Fallback::has_told_again);
-                    if self.files.caught_up() && told_again {
+                    if self.files.caught_up() && told_again && !stage.holds_searches() {
                         stage.forget_standing();
                     }
                     self.gate.sleep(until);

@@ -239,11 +239,16 @@ impl Stage {
                 (Parsed::Record(record), Some(alongside)) => alongside.searched_by(record),
                 _ => SearchedBy::Other,
             };
-            if by == SearchedBy::Unknown && !all && !held.is_over() {
-                if let Some(alongside) = &mut self.alongside {
+            if let (SearchedBy::Unknown, Some(alongside)) = (by, &mut self.alongside)
+                && !all
+            {
+                if !held.is_over() {
                     alongside.hold(held);
+                    continue;
                 }
-                continue;
+                if let Parsed::Record(record) = &parsed {
+                    alongside.give_up(record);
+                }
             }
             let origin = Origin::File {
                 path_json: &held.path_json,
@@ -310,7 +315,7 @@ impl Stage {
             let others = api.is_for_other_nodes();
             match alongside.judge_row(record, self.read_at_ms, others, incomplete_to_ms) {
                 Verdict::Pass => {
-                    api.count(id, time_ms);
+                    api.pass_over_row(id, time_ms);
                     return false;
                 }
                 Verdict::Take { of_files: take } => of_files = take,

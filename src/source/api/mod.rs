@@ -62,7 +62,7 @@ pub struct ApiTotal {
     pub url: String,
     pub requests: u64,
     pub rows: u64,
-    /// Rows that were delivered before.
+    /// Rows that were delivered before, or are left to another.
     pub repeated: u64,
     /// Rows that became visible later than `overlap`.
     pub late: u64,
@@ -372,12 +372,12 @@ impl Api {
     }
 
     /// Takes note of a row, whether or not it is wanted. Returns its id among its twins.
-    pub fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
+    fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
         self.total.rows += 1;
         Some(self.reading.as_mut()?.window.row(id, time_ms))
     }
 
-    /// Passes a row over whose event a file has brought.
+    /// Passes a row over whose event a file has brought, or another agent brings.
     pub fn pass_over_row(&mut self, id: EventId, time_ms: Option<i64>) {
         self.count(id, time_ms);
         self.total.repeated += 1;

@@ -108,6 +108,14 @@ impl Own {
         }
     }
 
+    /// No row has told whose key this record has: it counts as another's until one does.
+    pub fn is_not_told(&mut self, record: &Record) {
+        let key = record.author.id.text().filter(|_| self.others.len() < OTHERS_MAX);
+        if let Some(key) = key.map(|key| key.decoded().into_owned()) {
+            self.others.insert(key);
+        }
+    }
+
     /// What the checkpoint has to learn since the last call.
     pub fn changes(&mut self) -> Option<AgentUser> {
         let name = self.user_name.clone().filter(|_| self.changed)?;
@@ -218,6 +226,20 @@ mod tests {
         again.learn(Some("eve"));
         assert_eq!(by(&mut again, MINE_IN_A_FILE), SearchedBy::Unknown);
         assert_eq!(by(&mut again, THEIRS), SearchedBy::Agent);
+    }
+
+    /// A key of which no row tells the name is not asked for again and again, and is learned all the same if one does.
+    #[test]
+    fn f84_a_key_that_nobody_tells() {
+        let mut own = Own::new(Some("auditor".into()), None);
+        assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Unknown);
+        match parse(entity(SEARCH, MINE_IN_A_FILE).as_bytes(), &mut Scratch::default()) {
+            Parsed::Record(record) => own.is_not_told(&record),
+            Parsed::Unreadable { error, .. } => panic!("{error}"),
+        }
+        assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Other);
+        assert_eq!(by(&mut own, MINE), SearchedBy::Agent);
+        assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Agent);
     }
 
     /// Where the server never says who the agent is nothing is unknown for ever.
