@@ -22,7 +22,7 @@ For packagers: `completions SHELL` writes a completion script, `man [DIR]` the m
 Exit codes:
    0  everything asked for was done
   64  the command line is wrong: unknown command or option
-  65  a destination refused events of `run --once`, and they are in quarantine
+  65  `run --once`: a destination refused events, and they are in quarantine
   70  a defect of the agent: a part of it ended that must not end
   75  nothing is wrong with the request, the same call may succeed later
   78  the configuration is wrong, in the file or in an option's value; nothing was touched"

@@ -47,8 +47,8 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
-    /// A destination refused events; they are kept in quarantine. Only of a run that ends by itself.
-    pub const REFUSED: u8 = 65;
+    /// Data was not accepted. Of `run --once`: a destination refused events, and they are in quarantine.
+    pub const DATA: u8 = 65;
     /// A defect of the agent: a stage ended that must not end.
     pub const INTERNAL: u8 = 70;
     /// Nothing is wrong with the request; the same call may succeed later.

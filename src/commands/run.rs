@@ -36,7 +36,7 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
 /// read the next run says again.
 fn once(summary: &Summary) -> u8 {
     if summary.sinks.iter().any(|sink| sink.quarantined > 0) {
-        exit::REFUSED
+        exit::DATA
     } else if summary.sources.iter().any(|(_, read)| read.trouble.is_some()) {
         exit::TRY_AGAIN
     } else {
