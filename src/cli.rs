@@ -22,7 +22,8 @@ For packagers: `completions SHELL` writes a completion script, `man [DIR]` the m
 Exit codes:
    0  everything asked for was done
   64  the command line is wrong: unknown command or option
-  65  `convert`: something in the input was longer than 16 MiB; it became an event that says so
+  65  data was not accepted. `run --once`: a destination refused events, and they are in quarantine;
+      `convert`: something was longer than 16 MiB, and became an event that says so
   70  a defect of the agent: a part of it ended that must not end
   75  nothing is wrong with the request, the same call may succeed later: a disk, a permission, a server, another
       agent, a run that was stopped, or standard output that was closed before all was written
