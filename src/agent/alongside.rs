@@ -1,4 +1,5 @@
-//! What is known of a source that has files and an API: whose events the files bring, and which of their records the agent made.
+//! What is known of a source that has files and an API: whose events the files bring, and which of their records the
+//! agent made.
 
 use super::stage::LONG_RECORD_BYTES;
 use crate::clock;
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Searches that wait until it is known whose they are. More do not wait.
 const HELD_MAX: usize = 100;
-/// Who made them is asked so often, with such pauses: a row may become visible late. After so long they go on without an answer.
+/// Who made them is asked so often, with such pauses: a row may become visible late. After so long they go on without
+/// an answer.
 const ASKED_MAX: u32 = 3;
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 const HELD_FOR: Duration = Duration::from_secs(60);
@@ -101,8 +103,8 @@ impl Alongside {
         self.known_ms
     }
 
-    /// Whether a time range that files brought holds nothing else that is wanted. With files of several nodes it may be one node's
-    /// alone.
+    /// Whether a time range that files brought holds nothing else that is wanted. With files of several nodes it may be
+    /// one node's alone.
     pub fn may_skip_ranges(&self) -> bool {
         !self.nodes.are_several()
     }
@@ -115,8 +117,8 @@ impl Alongside {
         }
     }
 
-    /// Takes note of a record of a file. Returns its time, and where it came from; one that has no time is as old as the one before.
-    /// It may be yet to come: the API shows the event then, and its id has to be known for so long.
+    /// Takes note of a record of a file. Returns its time, and where it came from; one that has no time is as old as
+    /// the one before. It may be yet to come: the API shows the event then, and its id has to be known for so long.
     pub fn see(
         &mut self,
         record: Option<&Record>,
@@ -138,8 +140,8 @@ impl Alongside {
         (at_ms, FromFile { key: file, node })
     }
 
-    /// What becomes of a row. `for_other_nodes`: the API is asked for nodes whose files are not read. `incomplete_to_ms`: ids that an
-    /// API brought are forgotten up to then.
+    /// What becomes of a row. `for_other_nodes`: the API is asked for nodes whose files are not read.
+    /// `incomplete_to_ms`: ids that an API brought are forgotten up to then.
     pub fn judge_row(
         &mut self,
         record: &Record,

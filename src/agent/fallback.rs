@@ -28,7 +28,8 @@ pub struct Fallback {
     state: State,
     /// Asked for what the files bring, or should have.
     of_files: Asked,
-    /// Asked for the rows of nodes whose files are not read, if these are wanted: at its own pace, whatever the files do.
+    /// Asked for the rows of nodes whose files are not read, if these are wanted: at its own pace, whatever the files
+    /// do.
     of_other_nodes: Option<Asked>,
     ask: Sender<Box<Api>>,
     answers: Receiver<(Box<Api>, Step)>,

@@ -223,7 +223,8 @@ impl Stage {
         self.events += 1;
     }
 
-    /// Delivers the searches of files that waited until it is known whose they are: those of which it is, and with `all` the others too.
+    /// Delivers the searches of files that waited until it is known whose they are: those of which it is, and with
+    /// `all` the others too.
     pub fn settle_searches(&mut self, all: bool) {
         let Some(alongside) = &mut self.alongside else {
             return;

@@ -32,8 +32,8 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
     }
 }
 
-/// The exit code of a single run that came to its end. What is refused is told by this run alone, so it goes first; what could not be
-/// read the next run says again.
+/// The exit code of a single run that came to its end. What is refused is told by this run alone, so it goes first;
+/// what could not be read the next run says again.
 fn once(summary: &Summary) -> u8 {
     if summary.sinks.iter().any(|sink| sink.quarantined > 0) {
         exit::DATA

@@ -1,8 +1,9 @@
 //! Tells the nodes of a cluster apart: whose events the files of a source bring, and whose only the API shows. Pure.
 //!
-//! A file shows one node, the API all of them. Which node the files are of, only they can say, and a node's id may change with each
-//! restart of Confluence. So an id that no file has shown may be this node's new one, or that of another node. It is another
-//! node's if this node had events under an id of its own before as well as after: a node has one id at a time.
+//! A file shows one node, the API all of them. Which node the files are of, only they can say, and a node's id may
+//! change with each restart of Confluence. So an id that no file has shown may be this node's new one, or that of
+//! another node. It is another node's if this node had events under an id of its own before as well as after: a node
+//! has one id at a time.
 
 use crate::position::{ClusterNodes, FileNode};
 use crate::record::Text;
@@ -16,7 +17,8 @@ const RETURNS_MAX: u32 = 3;
 /// Whose a row of the API is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowNode {
-    /// Of a node whose files are read: they bring the event, or should have. `since`: from this row's time on they are known to.
+    /// Of a node whose files are read: they bring the event, or should have. `since`: from this row's time on they are
+    /// known to.
     Files { since: bool },
     /// It may be of this node or of another.
     Unknown,
@@ -124,8 +126,8 @@ impl Nodes {
         })
     }
 
-    /// A folder shows node `now`. The node that it showed before is gone, unless another folder shows it. At start it is not known
-    /// which folder showed which; once as many nodes are shown as were known then, the others are gone.
+    /// A folder shows node `now`. The node that it showed before is gone, unless another folder shows it. At start it
+    /// is not known which folder showed which; once as many nodes are shown as were known then, the others are gone.
     fn retire(&mut self, before: Option<usize>, now: usize, time_ms: i64) {
         // What is read again at start is of before.
         if self.returns > RETURNS_MAX || !self.of_files[now].is_current() {

@@ -27,8 +27,8 @@ const OPEN_CHUNKS_MAX: usize = 16;
 ///
 /// Files may bring more events than there is room for, long before the API has been asked as far. Then their ids are forgotten,
 /// and the chunks stay as the stretches of time that those files brought: what an API shows of these is passed over. What lies
-/// between two files, a file that was deleted, is in none. A time range counts for events of the node alone whose events the file
-/// brought: those of other nodes stand in no file that was read.
+/// between two files, a file that was deleted, is in none. A time range counts for events of the node alone whose
+/// events the file brought: those of other nodes stand in no file that was read.
 pub struct Recent {
     known: HashSet<EventId>,
     chunks: Vec<IdChunk>,
@@ -345,7 +345,8 @@ mod tests {
         assert!(!recent.is_forgotten(5_000_000, NODE) && !recent.is_forgotten(20_000_000, NODE));
     }
 
-    /// A time range holds for the node whose events the file brought, also where one file has two nodes', or a restart lies between.
+    /// A time range holds for the node whose events the file brought, also where one file has two nodes', or a restart
+    /// lies between.
     #[test]
     fn f81_a_skipped_time_range_is_one_nodes() {
         let mut recent = Recent::default();

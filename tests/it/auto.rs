@@ -655,8 +655,8 @@ fn cluster(host: impl FnOnce(&Sim) -> Host) -> (Sim, Host) {
     (sim, host)
 }
 
-/// `nodes = "all"` and a backlog with more events than ids are kept: what other nodes had in that time is in no file, and comes.
-/// Neither a kill before the API was asked nor a second run changes that.
+/// `nodes = "all"` and a backlog with more events than ids are kept: what other nodes had in that time is in no file,
+/// and comes. Neither a kill before the API was asked nor a second run changes that.
 #[test]
 fn f81_events_of_other_nodes_beside_more_events_than_ids() {
     const EVENTS: u64 = 8_000;
@@ -705,8 +705,8 @@ fn f81_events_of_other_nodes_beside_more_events_than_ids() {
     }
 }
 
-/// `nodes = "all"`: rows of another node, and rows without a node, come at the pace of `poll_interval`, long before a comparison with
-/// the files would, and are no reason to switch. What the files themselves are missing still is one.
+/// `nodes = "all"`: rows of another node, and rows without a node, come at the pace of `poll_interval`, long before a
+/// comparison with the files would, and are no reason to switch. What the files themselves are missing still is one.
 #[test]
 fn f82_events_of_other_nodes_are_ordinary() {
     let (sim, mut host) = cluster(host);
@@ -777,8 +777,8 @@ fn f82_other_nodes_while_the_files_are_away() {
     once_each(&host, 40);
 }
 
-/// The node gets another id while the API stands in, and once more; with and without a restart in between. Its events come, that is
-/// said, and when the files are back with yet another id nothing comes twice.
+/// The node gets another id while the API stands in, and once more; with and without a restart in between. Its events
+/// come, that is said, and when the files are back with yet another id nothing comes twice.
 #[test]
 fn f83_the_nodes_id_changes_while_the_api_stands_in() {
     for restarted in [false, true] {
@@ -818,8 +818,8 @@ fn f83_the_nodes_id_changes_while_the_api_stands_in() {
     }
 }
 
-/// Two nodes, an agent on each, and both nodes get new ids, one while its files are away: each event comes from its own node's agent,
-/// and soon from no other.
+/// Two nodes, an agent on each, and both nodes get new ids, one while its files are away: each event comes from its own
+/// node's agent, and soon from no other.
 #[test]
 fn f83_new_ids_of_two_nodes_with_an_agent_each() {
     let sim = Sim::data_center().unwrap();
@@ -892,8 +892,9 @@ fn numbers_of(host: &Host) -> BTreeSet<u64> {
     numbers(host).into_keys().collect()
 }
 
-/// Confluence writes each of the agent's searches into the file, before its answer comes. They are known for what they are from the first
-/// one on: tagged, or left out. Another user's search is neither, and none of them is missing in the files.
+/// Confluence writes each of the agent's searches into the file, before its answer comes. They are known for what they
+/// are from the first one on: tagged, or left out. Another user's search is neither, and none of them is missing in the
+/// files.
 #[test]
 fn f84_own_searches_in_files() {
     for (dropped, all) in [(false, false), (true, false), (true, true)] {
@@ -954,7 +955,8 @@ fn f84_own_searches_in_files() {
     }
 }
 
-/// What is not known is not waited for without end: an API that never answers holds back no search that stands in a file.
+/// What is not known is not waited for without end: an API that never answers holds back no search that stands in a
+/// file.
 #[test]
 fn f84_an_api_that_does_not_answer_holds_back_no_search() {
     let (sim, host) = confluence(host);
@@ -973,7 +975,8 @@ fn f84_an_api_that_does_not_answer_holds_back_no_search() {
     assert_eq!(host.delivered(), 1);
 }
 
-/// A single run whose API does not answer has not done everything, and the state does not say that it has: 75. When it answers, 0.
+/// A single run whose API does not answer has not done everything, and the state does not say that it has: 75. When it
+/// answers, 0.
 #[test]
 fn a_single_run_says_that_the_api_was_not_asked() {
     for (fault, all) in [

@@ -441,7 +441,8 @@ impl Api {
     }
 
     /// Forgets ids that are not met again.
-    /// `wanted_ms`: from then on others want them as well: of files those that come back may bring everything since their newest event.
+    /// `wanted_ms`: from then on others want them as well: of files those that come back may bring everything since
+    /// their newest event.
     pub fn prune(&mut self, recent: &mut Recent, wanted_ms: Option<i64>) {
         let kept = self.kept().as_millis() as i64;
         let Some(cursor) = &mut self.windows.cursor else {

@@ -199,7 +199,8 @@ mod tests {
     const THEIRS: &str = r#"{"id":"bb","uri":"https://wiki.example.com/u?username=eve"}"#;
     const THEIRS_IN_A_FILE: &str = r#"{"id":"bb","name":"Auditor"}"#;
 
-    /// A file names the key alone: whose it is shows with the first row that has a name as well, and is known from then on.
+    /// A file names the key alone: whose it is shows with the first row that has a name as well, and is known from then
+    /// on.
     #[test]
     fn f84_whose_key_it_is_is_learned_kept_and_not_guessed() {
         let mut own = Own::default();
@@ -217,7 +218,8 @@ mod tests {
         assert_eq!(by(&mut own, r#"{"id":"-2"}"#), SearchedBy::Other);
         let saved = own.changes();
         assert_eq!(own.changes(), None);
-        // The next process knows it at once, also where a login name has another form than the user of the configuration.
+        // The next process knows it at once, also where a login name has another form than the user of the
+        // configuration.
         let mut again = Own::new(None, saved.clone());
         assert_eq!(by(&mut again, MINE_IN_A_FILE), SearchedBy::Agent);
         // Another user in the configuration, or another user's token.
