@@ -24,7 +24,8 @@ Exit codes:
   64  the command line is wrong: unknown command or option
   65  `convert`: something in the input was longer than 16 MiB; it became an event that says so
   70  a defect of the agent: a part of it ended that must not end
-  75  nothing is wrong with the request, the same call may succeed later
+  75  nothing is wrong with the request, the same call may succeed later: a disk, a permission, a server, another
+      agent, a run that was stopped, or standard output that was closed before all was written
   78  the configuration is wrong, in the file or in an option's value; nothing was touched"
 )]
 pub struct Cli {
@@ -141,9 +142,12 @@ pub struct Run {
     /// Deliver what is there now, wait until all of it is acknowledged, and end
     #[arg(long)]
     pub once: bool,
-    /// Print what would be delivered to stdout; change neither state nor sink
+    /// Print to stdout what would be delivered, and end; change neither state nor sink
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: go on printing until stopped
+    #[arg(long, requires = "dry_run", conflicts_with = "once")]
+    pub follow: bool,
 }
 
 #[derive(Args, Debug)]
@@ -305,7 +309,7 @@ pub struct QuarantineDrop {
 
 #[derive(Subcommand, Debug)]
 pub enum Setup {
-    /// Install index template, lifecycle policy and data stream in Elasticsearch or OpenSearch
+    /// Install index template, ingest pipeline, lifecycle policy and data stream in Elasticsearch or OpenSearch
     #[command(after_help = "\
 What is there already and right stays as it is. The retention of a policy that exists changes with --retention only.
 
@@ -327,7 +331,7 @@ pub struct SetupElasticsearch {
     /// Say what would be changed, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Write templates and policies to stdout, for Kibana's or Dashboards' console, and ask no server
+    /// Write templates, pipeline and policies to stdout, for Kibana's or Dashboards' console, and ask no server
     #[arg(long)]
     pub print: bool,
     /// How long events are kept [default: 365d for a new policy]
@@ -380,6 +384,16 @@ mod tests {
     fn home_and_files_exclude_each_other() {
         let error = Cli::try_parse_from(["x", "run", "--home", "/h", "--files", "/f"]).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn follow_is_for_dry_runs_that_do_not_end() {
+        for words in [&["--follow"][..], &["--dry-run", "--follow", "--once"]] {
+            assert!(
+                Cli::try_parse_from(["x", "run"].iter().chain(words)).is_err(),
+                "{words:?}"
+            );
+        }
     }
 
     #[test]

@@ -21,6 +21,21 @@ impl Evidence {
     }
 }
 
+/// A digest of what was read of a file (`source/files/digest.rs`), as far as it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadDigest {
+    /// Random, and nobody else's to know.
+    pub key: [u64; 2],
+    /// What it is of begins at this offset.
+    pub from: u64,
+    /// Of whole blocks.
+    pub chain: [u64; 2],
+    /// Whole blocks of NUL behind these.
+    pub zeros: u64,
+    /// Of the block that has begun.
+    pub begun: [u64; 2],
+}
+
 /// One audit file of one source.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct FileEntry {
@@ -45,6 +60,12 @@ pub struct FileEntry {
     /// Nothing more will be read from this file.
     pub finished: bool,
     pub last_seen_ms: i64,
+    /// Of the bytes before `offset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<ReadDigest>,
+    /// When the file was last compared with its digest. 0: never yet; negative: it is to be compared now.
+    #[serde(default)]
+    pub compared_ms: i64,
 }
 
 /// How long an output was when the positions of the same commit were reached.
@@ -61,6 +82,26 @@ pub struct SinkMark {
     pub generation: u64,
     /// In bytes.
     pub length: u64,
+    #[serde(default, skip_serializing_if = "Deleted::is_none")]
+    pub deleted: Deleted,
+}
+
+/// Rotated files of an output that were deleted, because there were more than are kept, and the events in them.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Deleted {
+    pub files: u64,
+    pub events: u64,
+}
+
+impl Deleted {
+    fn is_none(&self) -> bool {
+        *self == Deleted::default()
+    }
+
+    pub fn add(&mut self, later: Deleted) {
+        self.files += later.files;
+        self.events += later.events;
+    }
 }
 
 /// Bytes `from..to` of a file that will never be delivered.

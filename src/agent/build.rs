@@ -13,6 +13,7 @@ use crate::enrich::Enrichment;
 use crate::format::Agent;
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
+use crate::sink;
 use crate::source::api::Api;
 use crate::source::files::Files;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
@@ -128,6 +129,9 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     spawn("checkpoint".to_owned(), &common.ended, move || {
         What::Commit(commit::run(store, streams, settings, to_commit))
     })?;
+    if mode.dry_run || config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout) {
+        watch_stdout(mode, common.ended.clone())?;
+    }
     let gates = readers.iter().map(|(_, gate, ..)| gate.clone()).collect();
     let names = readers
         .iter()
@@ -150,22 +154,61 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         readers: names,
         commits: common.commits,
         ended: ended_here,
+        mode,
         start_anew: false,
+        closed: false,
         state_dir: config.state_dir.clone(),
     })
 }
 
+/// Reports when nobody reads standard output any more. The thread waits without a deadline, and goes with the process.
+fn watch_stdout(mode: Mode, ended: UnboundedSender<Ended>) -> Result<(), AgentError> {
+    if sink::stdout::is_null() && !mode.dry_run {
+        tracing::warn!(
+            "standard output is `/dev/null`, or was closed: events that go there are gone, and count as delivered"
+        );
+    }
+    // A run that ends by itself has its answer from its last write.
+    if mode.once {
+        return Ok(());
+    }
+    let stage = "stdout".to_owned();
+    std::thread::Builder::new()
+        .name(stage.clone())
+        .spawn(move || match sink::stdout::wait_closed() {
+            Ok(true) => drop(ended.send(Ended {
+                stage,
+                what: What::StdoutClosed,
+            })),
+            // A write that fails says it too.
+            Ok(false) | Err(_) => {}
+        })?;
+    Ok(())
+}
+
 /// Says once what waits there for a person, and clears away what a killed agent was writing.
 fn look_into_quarantine(state_dir: &Path) {
-    let looked = quarantine::remove_temporary(state_dir).and_then(|()| Tally::default().count(state_dir));
-    match looked {
-        Ok(0) => {}
-        Ok(events) => tracing::warn!(
+    let mut tally = Tally::default();
+    let looked = quarantine::remove_temporary(state_dir).and_then(|left| Ok((left, tally.count(state_dir)?)));
+    let events = match looked {
+        Ok((left, events)) => {
+            for (path, error) in left.iter().chain(&tally.failed) {
+                let path = path.display().to_string();
+                tracing::error!(path, %error, "an entry of the quarantine cannot be looked at; it is left alone");
+            }
+            events
+        }
+        // Said again when an event is to be put there, with what it means then.
+        Err(error) => {
+            tracing::error!(%error, "the quarantine cannot be looked into");
+            0
+        }
+    };
+    if events > 0 {
+        tracing::warn!(
             events,
             "events are in quarantine, refused by their server; see `confluence-audit-agent quarantine list`"
-        ),
-        // Said again when an event is to be put there, with what it means then.
-        Err(error) => tracing::error!(%error, "the quarantine cannot be looked into"),
+        );
     }
 }
 

@@ -44,19 +44,10 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl StoreError {
-    /// The exit code of a process that cannot go on because of this error.
+    /// The exit code of a process that cannot go on because of this error. Never that of a wrong configuration: whatever keeps a
+    /// directory from being used, its disk, its owner or the release that is installed, can change while the configuration stays.
     pub fn exit_code(&self) -> u8 {
-        match self {
-            StoreError::Newer { .. } | StoreError::Insecure { .. } => exit::CONFIG,
-            StoreError::Locked { .. }
-            | StoreError::StorageFull { .. }
-            | StoreError::Damaged { .. }
-            | StoreError::Denied(_) => exit::TRY_AGAIN,
-            StoreError::Io { source, .. } => match source.kind() {
-                io::ErrorKind::NotADirectory | io::ErrorKind::ReadOnlyFilesystem => exit::CONFIG,
-                _ => exit::TRY_AGAIN,
-            },
-        }
+        exit::TRY_AGAIN
     }
 
     /// An error of the file system, sorted: a full disk is a state of its own.

@@ -265,6 +265,7 @@ mod tests {
                 ino: 2,
                 generation: 3,
                 length: 4,
+                deleted: Default::default(),
             }],
             losses: vec![Loss {
                 at_ms: 1,

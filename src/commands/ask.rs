@@ -2,23 +2,27 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Whether a person agrees. Without a terminal nobody is asked, and the answer is no: `--yes` is named as the way out. `refusal` says
-/// that nothing was done.
-pub fn agreed(question: &str, refusal: &str, out: &mut impl Write) -> io::Result<bool> {
+use super::output::{Unread, complain};
+use crate::exit;
+
+/// The exit code unless a person agrees. Without a terminal, or where nobody reads the question, nobody is asked and the
+/// answer is no: `--yes` is named as the way out. `refusal` says that nothing was done.
+pub fn refused(question: &str, refusal: &str, out: &mut Unread<impl Write>) -> io::Result<Option<u8>> {
     if !io::stdin().is_terminal() {
-        writeln!(
-            io::stderr(),
-            "{refusal}: there is no terminal to ask at; say `--yes`"
-        )?;
-        return Ok(false);
+        complain(&format!("{refusal}: there is no terminal to ask at; say `--yes`"));
+        return Ok(Some(exit::USAGE));
     }
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
+    if out.is_closed() {
+        complain(&format!("{refusal}: nobody reads the question; say `--yes`"));
+        return Ok(Some(exit::USAGE));
+    }
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    let yes = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
-    if !yes {
-        writeln!(out, "{refusal}")?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(None);
     }
-    Ok(yes)
+    writeln!(out, "{refusal}")?;
+    Ok(Some(exit::OK))
 }

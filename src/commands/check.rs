@@ -13,7 +13,6 @@ mod splunk_hec;
 mod writing;
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
@@ -23,7 +22,8 @@ use crate::exit;
 use report::Report;
 
 /// Writes a finding for each thing looked at, and their counts. `Ok` is the exit code: 0 without a failure, 78 when the
-/// configuration is wrong, 75 when something on the host is not ready. `fast` tells what the configuration means and looks at nothing.
+/// configuration is wrong, 75 when something on the host is not ready: it cannot be read, or what it names cannot be used. `fast` tells
+/// what the configuration means and looks at nothing.
 pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
     let mut report = Report::new(out, colour);
     let code = findings(options, fast, &mut report)?;
@@ -38,7 +38,7 @@ fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8
             for error in &errors.0 {
                 report.failure("configuration", error)?;
             }
-            return Ok(exit::CONFIG);
+            return Ok(errors.exit_code());
         }
     };
     configuration(options, &config, report)?;
@@ -137,7 +137,7 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
                 };
             }
             report.ok(&subject, text)?;
-            audit_dir(&subject, &config::audit_dir(dir), report)
+            files::home(&subject, &files.place, report)
         }
         Place::Files(patterns) => {
             report.ok(&subject, text)?;
@@ -169,21 +169,6 @@ fn protection(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
         _ => return Ok(()),
     };
     report.ok(&format!("source {}", source.name), what)
-}
-
-fn audit_dir(subject: &str, dir: &Path, report: &mut Report) -> io::Result<()> {
-    match files::lists(dir) {
-        Ok(()) => files::directory(subject, dir, report),
-        Err(access::Problem::Missing(_)) => report.failure(
-            subject,
-            format_args!(
-                "no audit directory `{}`; either this is the wrong home, or Confluence has no Data Center licence \
-                 (it writes audit files with one only, from 7.5 on), or its coverage has let nothing be written yet",
-                dir.display()
-            ),
-        ),
-        Err(problem) => report.failure(subject, problem),
-    }
 }
 
 fn format_name(format: FormatKind) -> &'static str {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod convert;
 pub mod generate;
 mod layout;
+pub mod output;
 pub mod quarantine;
 pub mod run;
 pub mod setup;

@@ -13,9 +13,9 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
     for warning in &config.warnings {
         tracing::warn!("the configuration: {warning}");
     }
-    match agent::run(config, mode, &|| log.write_due()) {
+    match agent::run(config, mode, log) {
         Ok(summary) => {
-            if mode.once {
+            if mode.once || mode.dry_run {
                 // A closed stderr is no reason to fail after the work is done.
                 let _ = tell(&summary, mode, &mut io::stderr().lock());
             }

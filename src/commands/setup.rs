@@ -16,8 +16,8 @@ pub use documents::TEMPLATE;
 
 const DAY_S: u64 = 86_400;
 
-/// Installs index template, lifecycle policy and data stream for each sink of type `elasticsearch`, or for the one that is
-/// named. Writes a line for each. `Ok` is the exit code.
+/// Installs index template, ingest pipeline, lifecycle policy and data stream for each sink of type `elasticsearch`, or
+/// for the one that is named. Writes a line for each. `Ok` is the exit code.
 pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     if args.print {
         return documents::print(out).map(|()| exit::OK);
@@ -37,7 +37,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         Ok(config) => config,
         Err(errors) => {
             writeln!(err, "{errors}")?;
-            return Ok(exit::CONFIG);
+            return Ok(errors.exit_code());
         }
     };
     let mut sinks: Vec<(&str, ElasticsearchConfig)> = Vec::new();

@@ -4,12 +4,15 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::check::files::human_size;
+use super::output::{Unread, complain};
 use super::{ask, layout};
 use crate::checkpoint::{
     self, FileEntry, Forgotten, Image, Loss, Rung, SinkMark, SourceState, Store, StoreError,
 };
 use crate::exit;
 use crate::quarantine::Tally;
+use crate::telemetry::chain;
+use crate::telemetry::escape::{escape, escape_path};
 
 /// The newest losses that are written out for people; `export` has all that are kept.
 const LOSSES_SHOWN: usize = 10;
@@ -19,23 +22,28 @@ const LOSSES_SHOWN: usize = 10;
 /// # Errors
 /// Only those of `out`.
 pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
-    let (image, rungs) = match read(state_dir)? {
+    let (image, rungs) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
-    if let Some(code) = unknown(&image, source)? {
+    if let Some(code) = unknown(&image, source) {
         return Ok(code);
     }
-    writeln!(out, "state directory  {}", shown(state_dir))?;
-    writeln!(out, "agent id         {}", image.agent_id)?;
+    writeln!(out, "state directory  {}", escape_path(state_dir))?;
+    writeln!(out, "agent id         {}", escape(&image.agent_id))?;
     for rung in rungs {
-        writeln!(out, "damage           {rung}; the next start repairs it")?;
+        let rung = rung.to_string();
+        writeln!(
+            out,
+            "damage           {}; the next start repairs it",
+            escape(&rung)
+        )?;
     }
     for evidence in checkpoint::evidence(state_dir).unwrap_or_default() {
         writeln!(
             out,
             "evidence         {} (copy of a damaged store, yours to remove)",
-            shown(&evidence)
+            escape_path(&evidence)
         )?;
     }
     // What is wrong there `quarantine list` says.
@@ -64,7 +72,7 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
 fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Result<()> {
     let (finished, open): (Vec<&FileEntry>, Vec<&FileEntry>) =
         state.files.iter().partition(|file| file.finished);
-    writeln!(out, "source {}", printable(name))?;
+    writeln!(out, "source {}", escape(name))?;
     if state.api.is_none() || !state.files.is_empty() {
         let finished = counted(finished.len(), "file");
         writeln!(out, "  {finished} finished, {} open", open.len())?;
@@ -85,19 +93,19 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         } else {
             "audit files"
         };
-        let (since, why) = (time(way.since_ms), printable(&way.why));
+        let (since, why) = (time(way.since_ms), escape(&way.why));
         let text = format!("events come by the {by} since {since}: {why}");
         for line in layout::clauses(&text, 2) {
             writeln!(out, "  {}", line.trim_start())?;
         }
     }
     if let Some(node) = &state.node {
-        writeln!(out, "  cluster node {}", printable(node))?;
+        writeln!(out, "  cluster node {}", escape(node))?;
     }
     if let Some(coverage) = &state.coverage {
         let levels: Vec<String> = coverage
             .iter()
-            .map(|(area, level)| format!("{} {}", printable(area), printable(level)))
+            .map(|(area, level)| format!("{} {}", escape(area), escape(level)))
             .collect();
         writeln!(out, "  coverage: {}", levels.join(", "))?;
     }
@@ -109,6 +117,15 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     if !outputs.is_empty() {
         layout::table(["BYTES", "ROTATED", "SINK", "OUTPUT"], &outputs, 2, out)?;
     }
+    for mark in state.marks.iter().filter(|mark| mark.deleted.files > 0) {
+        writeln!(
+            out,
+            "  sink {}: {} with {} deleted, over `keep`",
+            escape(&mark.sink),
+            counted(mark.deleted.files as usize, "rotated file"),
+            counted(mark.deleted.events as usize, "event")
+        )?;
+    }
     if state.losses_total > 0 {
         let total = counted(state.losses_total as usize, "loss").replace("losss", "losses");
         writeln!(out, "  {total} of {} bytes altogether", state.lost_bytes_total)?;
@@ -119,9 +136,9 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
             out,
             "  {} bytes {from} to {to} of {}",
             time(loss.at_ms),
-            shown(&loss.path)
+            escape_path(&loss.path)
         )?;
-        for line in layout::clauses(&printable(&loss.reason), 4) {
+        for line in layout::clauses(&escape(&loss.reason), 4) {
             writeln!(out, "    {}", line.trim_start())?;
         }
     }
@@ -134,7 +151,7 @@ fn open_row(file: &FileEntry) -> [String; 4] {
         file.offset.to_string(),
         file.size.to_string(),
         left.to_string(),
-        shown(&file.path),
+        escape_path(&file.path).to_string(),
     ]
 }
 
@@ -142,8 +159,8 @@ fn output_row(mark: &SinkMark) -> [String; 4] {
     [
         mark.length.to_string(),
         mark.generation.to_string(),
-        printable(&mark.sink),
-        shown(&mark.path),
+        escape(&mark.sink).into_owned(),
+        escape_path(&mark.path).to_string(),
     ]
 }
 
@@ -152,13 +169,18 @@ fn output_row(mark: &SinkMark) -> [String; 4] {
 ///
 /// # Errors
 /// Only those of `out`.
-pub fn forget(state_dir: &Path, source: Option<&str>, agreed: bool, out: &mut impl Write) -> io::Result<u8> {
+pub fn forget(
+    state_dir: &Path,
+    source: Option<&str>,
+    agreed: bool,
+    out: &mut Unread<impl Write>,
+) -> io::Result<u8> {
     // Looked at first: what is wrong with the request shall not change anything.
-    let (image, _) = match read(state_dir)? {
+    let (image, _) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
-    if let Some(code) = unknown(&image, source)? {
+    if let Some(code) = unknown(&image, source) {
         return Ok(code);
     }
     let mut any = false;
@@ -170,8 +192,11 @@ pub fn forget(state_dir: &Path, source: Option<&str>, agreed: bool, out: &mut im
             }
         }
     }
-    if any && !agreed && !ask::agreed("Forget it?", "nothing is forgotten", out)? {
-        return Ok(exit::USAGE);
+    if any
+        && !agreed
+        && let Some(code) = ask::refused("Forget it?", "nothing is forgotten", out)?
+    {
+        return Ok(code);
     }
     let forgotten = Store::open(state_dir).and_then(|opened| {
         let mut store = opened.store;
@@ -183,22 +208,17 @@ pub fn forget(state_dir: &Path, source: Option<&str>, agreed: bool, out: &mut im
         Ok(forgotten) if forgotten.is_empty() => writeln!(out, "nothing is stored")?,
         Ok(forgotten) => {
             for what in forgotten {
-                writeln!(
-                    out,
-                    "source {}: forgot {}",
-                    printable(&what.source),
-                    listed(&what)
-                )?;
+                writeln!(out, "source {}: forgot {}", escape(&what.source), listed(&what))?;
             }
         }
-        Err(error) => return refuse(&error),
+        Err(error) => return Ok(refuse(&error)),
     }
     Ok(exit::OK)
 }
 
 /// What the next run delivers again once a source's state is forgotten, a line for each input.
 fn delivered_again(name: &str, state: &SourceState) -> Vec<String> {
-    let name = printable(name);
+    let name = escape(name);
     let mut lines = Vec::new();
     let (mut files, mut bytes) = (0, 0);
     for file in state.files.iter().filter(|file| file.offset > 0) {
@@ -242,7 +262,7 @@ fn listed(what: &Forgotten) -> String {
 /// # Errors
 /// Only those of `out`.
 pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
-    let (image, _) = match read(state_dir)? {
+    let (image, _) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
@@ -252,51 +272,39 @@ pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
 }
 
 /// What is stored; of a directory that is not there, nothing. Or the exit code after a refusal.
-fn read(state_dir: &Path) -> io::Result<Result<(Image, Vec<Rung>), u8>> {
+fn read(state_dir: &Path) -> Result<(Image, Vec<Rung>), u8> {
     match checkpoint::read(state_dir) {
-        Ok(Some(found)) => Ok(Ok(found)),
+        Ok(Some(found)) => Ok(found),
         Ok(None) => {
-            writeln!(io::stderr(), "there is no state directory `{}`", shown(state_dir))?;
-            Ok(Err(exit::CONFIG))
+            complain(&format!("there is no state directory `{}`", state_dir.display()));
+            // An agent that starts makes it, or a disk that is mounted brings it.
+            Err(exit::TRY_AGAIN)
         }
-        Err(error) => refuse(&error).map(Err),
+        Err(error) => Err(refuse(&error)),
     }
 }
 
-fn unknown(image: &Image, source: Option<&str>) -> io::Result<Option<u8>> {
-    let Some(source) = source.filter(|source| !image.sources.contains_key(*source)) else {
-        return Ok(None);
-    };
-    let known: Vec<String> = image
-        .sources
-        .keys()
-        .map(|name| format!("`{}`", printable(name)))
-        .collect();
+fn unknown(image: &Image, source: Option<&str>) -> Option<u8> {
+    let source = source.filter(|source| !image.sources.contains_key(*source))?;
+    let known: Vec<String> = image.sources.keys().map(|name| format!("`{name}`")).collect();
     let known = if known.is_empty() {
         "no source".to_owned()
     } else {
         known.join(", ")
     };
-    writeln!(
-        io::stderr(),
-        "nothing is stored of a source `{}`; there is {known}",
-        printable(source)
-    )?;
-    Ok(Some(exit::CONFIG))
+    complain(&format!(
+        "nothing is stored of a source `{source}`; there is {known}"
+    ));
+    Some(exit::CONFIG)
 }
 
-fn refuse(error: &StoreError) -> io::Result<u8> {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+fn refuse(error: &StoreError) -> u8 {
+    let mut text = chain(error);
     if matches!(error, StoreError::Locked { .. }) {
         text.push_str("; stop the agent first");
     }
-    writeln!(io::stderr(), "{text}")?;
-    Ok(error.exit_code())
+    complain(&text);
+    error.exit_code()
 }
 
 fn counted(number: usize, noun: &str) -> String {
@@ -311,27 +319,11 @@ fn time(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |at| at.to_string())
 }
 
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
-}
-
-/// What a name holds shall not steer the terminal it is printed on.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checkpoint::{Commit, Evidence, Progress, SinkMark};
+    use crate::position::Deleted;
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
@@ -356,6 +348,7 @@ mod tests {
             ino: 2,
             generation: 4,
             length: 567,
+            deleted: Deleted { files: 3, events: 1 },
         };
         let loss = Loss {
             at_ms: 0,
@@ -402,6 +395,7 @@ mod tests {
             "source docs\n  0 files finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n          5    100    95  /docs/1\n",
             "source wiki\n  1 file finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n         60    100    40  /audit/2\n",
             "  BYTES  ROTATED  SINK   OUTPUT\n    567        4  local  /out/events.ndjson\n",
+            "  sink local: 3 rotated files with 1 event deleted, over `keep`\n",
             "  1 loss of 30 bytes altogether\n",
             "bytes 10 to 40 of /a\\u{1b}[2J\n    gone\n",
         ] {
@@ -424,7 +418,7 @@ mod tests {
     #[test]
     fn forget_removes_one_source_or_all_and_no_file_number_comes_back() {
         let dir = stored();
-        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), true, out));
+        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), true, &mut Unread::new(out)));
         assert_eq!(
             (code, text.as_str()),
             (
@@ -436,7 +430,7 @@ mod tests {
         let (image, _) = checkpoint::read(dir.path()).unwrap().unwrap();
         assert!(image.sources["wiki"].is_empty() && !image.sources["docs"].is_empty());
         assert_eq!(image.sources["wiki"].next_key, 2);
-        let (_, text) = printed(|out| forget(dir.path(), None, true, out));
+        let (_, text) = printed(|out| forget(dir.path(), None, true, &mut Unread::new(out)));
         assert!(text.ends_with("\nsource docs: forgot 1 file\n"), "{text}");
         let (_, text) = printed(|out| show(dir.path(), None, out));
         assert!(text.contains("nothing is stored"), "{text}");
@@ -450,11 +444,11 @@ mod tests {
             (exit::CONFIG, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), Some("nowhere"), true, out)),
+            printed(|out| forget(dir.path(), Some("nowhere"), true, &mut Unread::new(out))),
             (exit::CONFIG, String::new())
         );
         let missing = dir.path().join("missing");
-        assert_eq!(printed(|out| export(&missing, out)).0, exit::CONFIG);
+        assert_eq!(printed(|out| export(&missing, out)).0, exit::TRY_AGAIN);
         assert!(!missing.exists());
         let _running = Store::open(dir.path()).unwrap();
         assert_eq!(
@@ -462,7 +456,7 @@ mod tests {
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), None, true, out)),
+            printed(|out| forget(dir.path(), None, true, &mut Unread::new(out))),
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(

@@ -88,14 +88,24 @@ pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
 }
 
 fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, ConfigErrors> {
-    let error = |place, message: String| {
+    let error = |place, of_host, message: String| {
         ConfigErrors(vec![ConfigError {
             place,
             key: String::new(),
             message,
+            of_host,
         }])
     };
     let bytes = std::fs::read(path).map_err(|cause| {
+        // Where there is no such file, somebody has to write one. Anything else (a permission, a disk) may pass.
+        let of_host = !matches!(
+            cause.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::InvalidFilename
+        );
         let message = match cause.kind() {
             io::ErrorKind::PermissionDenied => access::why_denied_own("read", path),
             _ => format!(
@@ -103,13 +113,14 @@ fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, Config
                 path.display()
             ),
         };
-        error(None, message)
+        error(None, of_host, message)
     })?;
     let text = String::from_utf8(bytes).map_err(|cause| {
         let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         error(
             Some((path.into(), line)),
+            false,
             "not valid UTF-8; save the file in UTF-8".into(),
         )
     })?;
@@ -245,8 +256,10 @@ fn sink(text: &str) -> Result<SinkKind, ConfigError> {
 
 /// Relative paths of options are meant from the current directory.
 fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
-    std::path::absolute(path)
-        .map_err(|error| ConfigError::new(option, format!("failed to find the current directory: {error}")))
+    std::path::absolute(path).map_err(|error| ConfigError {
+        of_host: true,
+        ..ConfigError::new(option, format!("failed to find the current directory: {error}"))
+    })
 }
 
 fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigErrors> {

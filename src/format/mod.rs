@@ -1,5 +1,6 @@
 //! What an event looks like on its way out. A format writes bytes from a record; it builds no tree.
 
+mod affected;
 mod cef;
 pub mod ecs;
 mod escape;
@@ -10,11 +11,13 @@ mod ocsf;
 mod out;
 pub mod prune;
 mod raw;
+mod rules;
 mod sentinel;
 mod tags;
 mod taxonomy;
 mod users;
 mod wellformed;
+mod wording;
 
 #[cfg(test)]
 mod tests;

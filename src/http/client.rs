@@ -11,6 +11,7 @@ use super::build::{self, Built};
 use super::{Answer, HttpError, Phase, Secrets, error, redirect};
 use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::credential::Credential;
+use crate::secret::Secret;
 
 /// Keeps the connections and the credentials of one configured server.
 pub struct Client {
@@ -24,6 +25,8 @@ pub struct Client {
     /// The last answer was 401: files are read again even if they look the same.
     refused: bool,
     spare_body: Vec<u8>,
+    /// Of bodies, and of other servers of the same service.
+    concealed: Vec<Secret>,
 }
 
 impl Client {
@@ -45,6 +48,7 @@ impl Client {
             config: config.clone(),
             refused: false,
             spare_body: Vec::new(),
+            concealed: Vec::new(),
         }
     }
 
@@ -53,6 +57,11 @@ impl Client {
         if !self.bases.contains(&base) {
             self.bases.push(base);
         }
+    }
+
+    /// These, too, are taken out of what is told of answers, though no header carries them.
+    pub fn conceal(&mut self, secrets: Vec<Secret>) {
+        self.concealed = secrets;
     }
 
     /// GET with the credentials, of a URL below an own base.
@@ -189,7 +198,7 @@ impl Client {
     fn secrets(&self, headers: &HeaderMap) -> Result<Secrets, HttpError> {
         let mut secrets = Secrets::of(headers);
         let plain = self.credential.iter().chain(&self.built.proxy_password);
-        secrets.add(plain.filter_map(Credential::held).cloned());
+        secrets.add(plain.filter_map(Credential::held).chain(&self.concealed).cloned());
         let proxy = self.config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
         let password = self.built.proxy_password.as_ref().and_then(Credential::held);
         if let (Some((user, _)), Some(password)) = (proxy, password) {
@@ -232,7 +241,7 @@ impl Exchange {
         let head = head.map_err(|_| late(Phase::Head, timeouts.first_byte))?;
         let mut response = head.map_err(failed)?;
         if let Some(to) = redirect_target(&response) {
-            return Err(redirect::error(response.status().as_u16(), to, &url));
+            return Err(redirect::error(response.status().as_u16(), to, &url, &secrets));
         }
         let announced = response.content_length().unwrap_or(0);
         if announced > bytes_max as u64 {

@@ -51,6 +51,8 @@ pub struct Files {
     pub names: Vec<OsString>,
     /// Named like one and no regular file.
     pub strange: Vec<OsString>,
+    /// Named like one, and it cannot be looked at.
+    pub failed: Vec<(OsString, io::Error)>,
 }
 
 /// A line of a file.
@@ -99,7 +101,8 @@ impl Directory {
                 Ok(found) if FileType::from_raw_mode(found.st_mode).is_file() => files.names.push(name),
                 Ok(_) => files.strange.push(name),
                 Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(self.failed("examine", &name, error.into())),
+                // One entry that is broken hides no other.
+                Err(error) => files.failed.push((name, error.into())),
             }
         }
         files.names.sort();

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Replaces what could move a cursor, colour a terminal, start a new line or turn the reading direction:
 /// control characters, line separators, bidi controls and invisible tags. Data is never escaped, only what
@@ -23,6 +25,18 @@ pub fn escape(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// The same for the name of a file or directory, which may be any bytes: those that are no UTF-8 are written as `\xff`.
+pub fn escape_path(path: &Path) -> String {
+    let mut out = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        out.push_str(&escape(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
 }
 
 /// Whether a character must not reach a terminal as it is.
@@ -74,5 +88,11 @@ mod tests {
             assert_eq!(escape(input), expected, "{input:?}");
         }
         assert!(matches!(escape("borrowed"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn f114_a_name_that_is_no_text() {
+        let name = std::ffi::OsStr::from_bytes(b"/a\x1b/\xff\xc3b\xc3\xbc");
+        assert_eq!(escape_path(Path::new(name)), "/a\\u{1b}/\\xff\\xc3b\u{fc}");
     }
 }

@@ -182,6 +182,10 @@ fn set_up(server: &OpenSearch) {
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("no index state management"), "{said}");
     assert!(
+        said.contains("created   ingest pipeline `confluence-audit`"),
+        "{said}"
+    );
+    assert!(
         said.contains("created   index template `confluence-audit`"),
         "{said}"
     );
@@ -196,7 +200,7 @@ fn set_up(server: &OpenSearch) {
             said.matches("unchanged").count(),
             said.matches("created").count()
         ),
-        (0, 2, 0),
+        (0, 3, 0),
         "{said}"
     );
     let (_, said) = call(&host, &["check"]);
@@ -252,6 +256,8 @@ fn mapped(server: &OpenSearch) {
         ("source.geo.location", "geo_point"),
         ("source.as.number", "long"),
         ("event.action", "keyword"),
+        ("event.ingested", "date"),
+        ("user.full_name.text", "text"),
         ("event.original", "keyword"),
         ("message", "text"),
         ("confluence.audit.affected_objects.name", "keyword"),
@@ -267,6 +273,19 @@ fn mapped(server: &OpenSearch) {
     let query = json!({"query": {"bool": {"filter": [{"exists": {"field": "event.action"}}, {"term": {"event.kind": "event"}}]}}});
     let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
     assert_eq!(found["count"], 2000);
+    // Each says when it came.
+    let query = json!({"query": {"range": {"event.ingested": {"gt": "now-1d", "lte": "now"}}}});
+    let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
+    assert_eq!(found["count"], 2000);
+    // Found by a word of a name.
+    let found = server.ask("POST", &format!("/{STREAM}/_search?size=1"), "");
+    let name = found["hits"]["hits"][0]["_source"]["user"]["full_name"]
+        .as_str()
+        .unwrap();
+    let word = name.split(' ').next().unwrap().to_lowercase();
+    let query = json!({"query": {"match": {"user.full_name.text": word}}});
+    let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
+    assert!(found["count"].as_u64().unwrap() > 0, "{word}");
 }
 
 /// A member that the mapping of another template takes for a number.

@@ -223,6 +223,28 @@ fn a_server_that_refuses_the_agent_itself_leaves_everything_where_it_is() {
     assert_eq!(code, 0, "{out}");
 }
 
+/// Who reads what a command says decides nothing; but what was to be printed, and was not, is not done.
+#[test]
+fn f111_a_closed_stdout_changes_no_work() {
+    let scene = Scene::new();
+    scene.put(&[(0, 10), (10, 20)]);
+    let call = |words: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = scene.command(words).stdout(writer).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), said)
+    };
+    assert_eq!(call(&["list"]), (0, String::new()));
+    assert_eq!(call(&["list", "--json"]), (0, String::new()));
+    assert_eq!(call(&["show", &id(3)]), (0, String::new()));
+    assert_eq!(call(&["replay", "--to", "stdout"]), (75, String::new()));
+    assert_eq!(call(&["drop", "--yes", "--id", &id(3)]), (0, String::new()));
+    assert_eq!(scene.left().len(), 19);
+    assert_eq!(call(&["replay"]).0, 0);
+    assert_eq!((scene.left().len(), scene.stored().len()), (0, 19));
+}
+
 /// A kill at each step: no event is lost, and what is sent twice is sent under its id.
 #[test]
 fn f48_poison_event_kills_while_it_is_sent_again() {

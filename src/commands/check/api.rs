@@ -71,9 +71,13 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     if class != Class::Ok {
         return report.failure(subject, class.message());
     }
-    match Page::parse(route, answer.body, rows) {
+    let Answer { body, secrets, .. } = answer;
+    match Page::parse(route, body, rows) {
         Ok(page) => events(subject, &page, report)?,
-        Err(error) => return report.failure(subject, answer::not_a_page(error).message()),
+        Err(error) => {
+            let why = secrets.told(&error.to_string());
+            return report.failure(subject, answer::not_a_page(why).message());
+        }
     }
     expiry(subject, config, &mut client, &base, report).await?;
     if config.product == Product::DataCenter {
@@ -156,7 +160,7 @@ fn reached(subject: &str, base: &Url, answer: &Answer, report: &mut Report) -> i
         .header("x-ausername")
         .filter(|user| !answer::is_anonymous(user));
     match user.or_else(|| answer.header("x-aaccountid")) {
-        Some(user) => report.ok(subject, format_args!("logged in as `{user}`")),
+        Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.told(user))),
         None => Ok(()),
     }
 }

@@ -76,23 +76,27 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
 
 /// Events that wait there for a person. Of a directory that cannot be looked into the state has told already.
 pub fn quarantine(state_dir: &Path, report: &mut Report) -> io::Result<()> {
-    match Tally::default().count(state_dir) {
-        Ok(0) | Err(_) => Ok(()),
-        Ok(events) => {
-            let events = match events {
-                1 => "1 event is".to_owned(),
-                events => format!("{events} events are"),
-            };
-            let way_out = format!(
-                "see `{0} quarantine list`, then `{0} quarantine replay`",
-                crate::NAME
-            );
-            report.warning(
-                "quarantine",
-                format_args!("{events} kept that a server refuses; {way_out}"),
-            )
-        }
+    let mut tally = Tally::default();
+    let events = tally.count(state_dir).unwrap_or(0);
+    for (path, error) in &tally.failed {
+        let what = format!("`{}` cannot be looked at: {error}", path.display());
+        report.failure("quarantine", format_args!("{what}; it is left alone"))?;
     }
+    if events == 0 {
+        return Ok(());
+    }
+    let events = match events {
+        1 => "1 event is".to_owned(),
+        events => format!("{events} events are"),
+    };
+    let way_out = format!(
+        "see `{0} quarantine list`, then `{0} quarantine replay`",
+        crate::NAME
+    );
+    report.warning(
+        "quarantine",
+        format_args!("{events} kept that a server refuses; {way_out}"),
+    )
 }
 
 /// An agent that runs holds the lock; one that cannot be asked about is taken as not running.

@@ -6,6 +6,7 @@ use crate::access;
 use crate::cli::Which;
 use crate::clock;
 use crate::commands::ask;
+use crate::commands::output::Unread;
 use crate::exit;
 use crate::telemetry::escape::escape;
 use std::collections::BTreeMap;
@@ -26,20 +27,21 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
         Err(code) => return Ok(code),
     };
     let Some(directory) = directory else {
-        if let Some(code) = unknown(&which.id, std::iter::empty())? {
+        if let Some(code) = unknown(&which.id, std::iter::empty()) {
             return Ok(code);
         }
         writeln!(out, "the quarantine is empty")?;
         return Ok(exit::OK);
     };
     directory.lock()?;
+    let out = &mut Unread::new(out);
     let mut index = Index::of(&directory, which)?;
     let ids: Vec<String> = index
         .groups
         .iter()
         .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
         .collect();
-    if let Some(code) = unknown(&which.id, ids.iter().map(String::as_str))? {
+    if let Some(code) = unknown(&which.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     if index.count() == 0 {
@@ -55,8 +57,8 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
         )?;
     }
     let question = || format!("Drop {} for good?", events(index.count()));
-    if !agreed && !ask::agreed(&question(), "nothing is dropped", out)? {
-        return Ok(exit::USAGE);
+    if !agreed && let Some(code) = ask::refused(&question(), "nothing is dropped", out)? {
+        return Ok(code);
     }
     for group in 0..index.groups.len() {
         let all: Vec<usize> = (0..index.groups[group].events.len()).collect();

@@ -1,6 +1,6 @@
 //! `list` and `show`.
 
-use super::{Failure, each, ended, events, open, tell, time, unknown};
+use super::{Failure, complain, each, ended, events, open, time, unknown};
 use crate::cli::Which;
 use crate::exit;
 use crate::quarantine::Entry;
@@ -152,9 +152,9 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
         })?;
     }
     if directory.is_none() {
-        tell("the quarantine is empty")?;
+        complain("the quarantine is empty");
     }
-    let code = unknown(ids, seen.iter().map(|(id, ..)| id.as_str()))?;
+    let code = unknown(ids, seen.iter().map(|(id, ..)| id.as_str()));
     Ok(code.unwrap_or(exit::OK))
 }
 

@@ -10,10 +10,11 @@ mod things;
 #[cfg(test)]
 mod tests;
 
+use super::affected;
 use super::escape::{escape, escape_long, quoted};
 use super::name::OCSF_START;
 use super::out::Object;
-use super::taxonomy::{Activity, Class, OTHER, Severity, Taxonomy};
+use super::taxonomy::{Class, OTHER, Severity, Taxonomy};
 use super::{Context, Item, Origin, Out, message, tags};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address};
@@ -53,7 +54,7 @@ impl Ocsf {
         let url = record.system.text().map(Text::decoded);
         let host = url.as_deref().and_then(address::host);
         let kind = self.taxonomy.kind(record);
-        let parts = Parts::of(record, kind.activity, host.as_deref());
+        let parts = Parts::of(record, &kind, host.as_deref());
         let of_cloud = usize::from(record.shape == Shape::Cloud);
         let constants = &self.metadata[of_cloud][tags::own_tag(item)];
         self.head(item.id, constants, item.read_at_ms, host.as_deref(), out);
@@ -76,7 +77,7 @@ impl Ocsf {
             kind.severity,
             out,
         );
-        let (status_id, status) = class::status(kind.outcome);
+        let (status_id, status) = class::status(kind.status);
         out.put(",\"status_id\":");
         out.put_number(status_id);
         out.put(",\"status\":\"");
@@ -197,16 +198,21 @@ fn metadata(context: &Context, tags: &[String], own_tag: Option<&str>) -> String
         [] => String::new(),
         some => format!("\"labels\":[{}],", some.join(",")),
     };
+    // `convert` has no state directory, and so no id.
+    let id = match context.agent.id.as_str() {
+        "" => String::new(),
+        id => format!(",\"uid\":{}", quoted(id)),
+    };
     format!(
         concat!(
             "{}\"log_format\":\"JSON\",\"log_name\":\"atlassian_confluence.audit\",\"log_provider\":\"Confluence\",",
-            "\"loggers\":[{{\"name\":{},\"uid\":{},\"version\":{}}}],",
+            "\"loggers\":[{{\"name\":{}{},\"version\":{}}}],",
             "\"product\":{{\"feature\":{{\"name\":\"Audit log\"}},\"name\":\"Confluence\",\"vendor_name\":\"Atlassian\"}},",
             "\"version\":\"1.8.0\""
         ),
         labels,
         quoted(crate::NAME),
-        quoted(&context.agent.id),
+        id,
         quoted(&context.agent.version),
     )
 }
@@ -263,8 +269,12 @@ fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
     ] {
         object.boolean(key, value, out);
     }
+    let acted_on = match affected::is_repeated(record) {
+        true => Token::MISSING,
+        false => record.affected_object,
+    };
     for (key, list) in [
-        (",\"affected_object\":", record.affected_object),
+        (",\"affected_object\":", acted_on),
         (",\"affected_objects\":", record.affected_objects),
         (",\"changed_values\":", record.changed_values),
         (",\"extra_attributes\":", record.extra_attributes),

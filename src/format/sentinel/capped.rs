@@ -140,15 +140,34 @@ impl Capped {
         }
     }
 
+    /// An object with one text more before its members, in the place of one that has this name.
+    pub fn object_with(&mut self, name: &str, escaped: &str, json: &str, out: &mut Out) {
+        self.raw("{\"", out);
+        self.raw(name, out);
+        self.raw("\":", out);
+        self.text(escaped, out);
+        self.elements(json, true, Some(name), false, out);
+        self.raw("}", out);
+    }
+
     fn nested(&mut self, json: &str, object: bool, out: &mut Out) {
         self.raw(if object { "{" } else { "[" }, out);
+        self.elements(json, object, None, true, out);
+        self.raw(if object { "}" } else { "]" }, out);
+    }
+
+    /// What is inside a list, or inside an object, but for the member of a name.
+    fn elements(&mut self, json: &str, object: bool, left_out: Option<&str>, mut first: bool, out: &mut Out) {
         let mut cursor = Cursor::new(json);
         cursor.enter();
-        let mut first = true;
         while cursor.more() {
             let start = cursor.place();
             if object {
-                cursor.key();
+                let key = cursor.key();
+                if left_out.is_some_and(|name| key == name) {
+                    cursor.skip();
+                    continue;
+                }
             }
             let key = &json[start..cursor.place()];
             let value = cursor.value();
@@ -166,7 +185,6 @@ impl Capped {
             }
             self.value(value, out);
         }
-        self.raw(if object { "}" } else { "]" }, out);
     }
 }
 

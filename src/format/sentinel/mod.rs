@@ -141,8 +141,20 @@ fn cloud(record: &Record, cut: &mut Cut, out: &mut Out) {
     let values = capped::members(record.text, CLOUD_MEMBERS);
     for (name, value) in CLOUD_MEMBERS.into_iter().zip(values) {
         if let Some(value) = value {
-            cut.field(name, out, |field, out| field.value(value, out));
+            cut.field(name, out, |field, out| match name {
+                "affectedObject" => affected_object(value, field, out),
+                _ => field.value(value, out),
+            });
         }
+    }
+}
+
+/// Cloud calls an object's type `objectType`; Microsoft's rule fills the column for it from a `type`.
+fn affected_object(json: &str, field: &mut Capped, out: &mut Out) {
+    let [kind, own] = object(Token::new(json), ["objectType", "type"]);
+    match kind.text() {
+        Some(kind) if own.is_missing() => field.object_with("type", kind.escaped(), json, out),
+        _ => field.value(json, out),
     }
 }
 
@@ -224,14 +236,25 @@ fn affected_objects(record: &Record, cut: &mut Cut, out: &mut Out) {
     let mut first = None;
     for_each_named(record, |object| first = first.or(Some(object)));
     if let Some(first) = first {
-        cut.field("affectedObject", out, |field, out| named(first, field, out));
+        cut.field("affectedObject", out, |field, out| {
+            field.raw("{", out);
+            named(first, field, out);
+            // The member that Microsoft's rule fills the column from.
+            field.raw(",\"type\":", out);
+            field.text(first[1].map_or("", Text::escaped), out);
+            field.raw("}", out);
+        });
     }
     cut.field("associatedObjects", out, |field, out| {
         let mut at = 0;
         field.raw("[", out);
         for_each_named(record, |object| {
             if at > 0 {
-                field.element(at == 1, out, |field, out| named(object, field, out));
+                field.element(at == 1, out, |field, out| {
+                    field.raw("{", out);
+                    named(object, field, out);
+                    field.raw("}", out);
+                });
             }
             at += 1;
         });
@@ -251,11 +274,10 @@ fn for_each_named<'a>(record: &Record<'a>, mut each: impl FnMut(Named<'a>)) {
 }
 
 fn named([name, kind]: Named, field: &mut Capped, out: &mut Out) {
-    field.raw("{\"name\":", out);
+    field.raw("\"name\":", out);
     field.text(name.map_or("", Text::escaped), out);
     field.raw(",\"objectType\":", out);
     field.text(kind.map_or("", Text::escaped), out);
-    field.raw("}", out);
 }
 
 fn changed_values(record: &Record, field: &mut Capped, out: &mut Out) {
@@ -280,3 +302,6 @@ fn changed_values(record: &Record, field: &mut Capped, out: &mut Out) {
     });
     field.raw("]", out);
 }
+
+#[cfg(test)]
+mod tests;

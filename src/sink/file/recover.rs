@@ -6,11 +6,11 @@
 use super::output::{Output, day, open, open_existing, parent, rotated_files};
 use super::shrink::{reader, remove_parts};
 use crate::config::{Compression, FileSinkConfig};
-use crate::position::SinkMark;
+use crate::position::{Deleted, SinkMark};
 use crate::record::EventId;
 use crate::sink::compress;
 use crate::telemetry::systemd::Notify;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
@@ -83,7 +83,9 @@ impl Output {
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
         let mut ids = HashSet::new();
+        let mut deleted = Deleted::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
+            deleted = mark.deleted;
             let live_is_marked = is_of(&file, mark)?;
             generation = generation.max(mark.generation + u64::from(!live_is_marked));
             let mut recovery = Recovery::begin(mark, id_of);
@@ -123,6 +125,9 @@ impl Output {
             sync_failed: None,
             day,
             rotated: Vec::new(),
+            events: (length == 0).then_some(0),
+            rotated_events: BTreeMap::new(),
+            deleted,
         };
         output.rotate_if_full()?;
         Ok((output, ids))

@@ -141,7 +141,11 @@ pub fn remove_parts(path: &Path) -> io::Result<()> {
             .filter(|compressed| compress::of_name(compressed) != Compression::None)
             .map(|compressed| compressed.with_extension(""));
         if rotated.is_some_and(|name| ours.iter().any(|(_, rotated)| name == *rotated)) {
-            remove(&part)?;
+            // In nobody's way: the next compression writes it anew.
+            if let Err(error) = remove(&part) {
+                let path = part.display().to_string();
+                tracing::warn!(path, %error, "a part of a compressed output cannot be removed; it is left alone");
+            }
         }
     }
     Ok(())

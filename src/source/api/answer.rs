@@ -128,8 +128,9 @@ pub fn is_anonymous(user: &str) -> bool {
 }
 
 fn classify_content(answer: &Answer) -> Class {
-    let content_type = answer.header("content-type").unwrap_or("no content type");
-    let kind = content_type
+    let kind = answer
+        .header("content-type")
+        .unwrap_or_default()
         .split(';')
         .next()
         .unwrap_or_default()
@@ -143,7 +144,10 @@ fn classify_content(answer: &Answer) -> Class {
         }
     } else {
         Class::Protocol {
-            what: format!("`{content_type}` came instead of JSON"),
+            what: match answer.media_type() {
+                none if none.is_empty() => "an answer with no content type came instead of JSON".into(),
+                kind => format!("`{kind}` came instead of JSON"),
+            },
         }
     }
 }

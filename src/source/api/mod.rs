@@ -282,8 +282,9 @@ impl Api {
             return Step::Again;
         }
         let pause = crate::delay::asked_pause(&answer.headers, now.ms);
-        match Page::parse(self.endpoint.route, answer.body, asked) {
-            Err(error) => self.failed(answer::not_a_page(error), None, now),
+        let Answer { body, secrets, .. } = answer;
+        match Page::parse(self.endpoint.route, body, asked) {
+            Err(error) => self.failed(answer::not_a_page(secrets.told(&error.to_string())), None, now),
             Ok(page) => {
                 self.recovered();
                 if let Some(pause) = pause {

@@ -7,16 +7,17 @@ use crate::config::StartAt;
 use crate::position::{Evidence, FileEntry};
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 
 /// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
-pub(super) struct Candidate {
-    pub(super) seen: Seen,
-    pub(super) named: bool,
+pub struct Candidate {
+    pub seen: Seen,
+    pub named: bool,
 }
 
 /// A file that may be one that was read before, and cannot be read to find out: it is no new file, and the other is not gone.
 pub(super) struct Unidentified {
-    path: String,
+    path: PathBuf,
     inode: (u64, u64),
     failures: u32,
     /// Found by the last sweep.
@@ -26,7 +27,7 @@ pub(super) struct Unidentified {
 impl Unidentified {
     /// Whether that may be this file.
     pub(super) fn may_be(&self, tracked: &Tracked) -> bool {
-        self.path == tracked.path || self.inode == (tracked.entry.dev, tracked.entry.ino)
+        self.path == tracked.entry.path || self.inode == (tracked.entry.dev, tracked.entry.ino)
     }
 }
 
@@ -78,10 +79,10 @@ impl Files {
         let tracked = &mut self.tracked[at];
         tracing::warn!(
             source = self.source,
-            path = seen.path,
+            path = name::shown(&seen.path),
             before = tracked.path,
             offset = tracked.entry.offset,
-            "audit file has another path, device or inode than before but the same content; going on where it was left"
+            "audit file has another path, device or inode than before, but the same bytes at its beginning and before the position; going on where it was left"
         );
         if tracked.folder != folder {
             // What stands before the offset is told again to the sequence that it belongs to now.
@@ -93,7 +94,7 @@ impl Files {
     fn begin(&mut self, folder: usize, seen: &Seen, live: bool, now_ms: i64) {
         let mut entry = FileEntry {
             key: self.next_key,
-            path: seen.path.clone().into(),
+            path: seen.path.clone(),
             dev: seen.dev,
             ino: seen.ino,
             size: seen.size,
@@ -113,7 +114,7 @@ impl Files {
     }
 
     /// Until the next sweep, which may be able to read it.
-    fn leave_unidentified(&mut self, seen: &Seen, error: &io::Error) {
+    pub(super) fn leave_unidentified(&mut self, seen: &Seen, error: &io::Error) {
         let inode = (seen.dev, seen.ino);
         let known = |file: &Unidentified| file.path == seen.path && file.inode == inode;
         let at = self.unidentified.iter().position(known).unwrap_or_else(|| {
@@ -128,6 +129,6 @@ impl Files {
         let file = &mut self.unidentified[at];
         (file.failures, file.listed) = (file.failures + 1, true);
         let failures = file.failures;
-        self.tell_failure(&seen.path, failures, error);
+        self.tell_failure(&seen.path.clone(), failures, error);
     }
 }

@@ -3,12 +3,12 @@
 use super::name::{self, Order};
 use crate::position::{Evidence, FileEntry};
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// What a look at the directory tells of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    pub path: String,
+    pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
     pub size: u64,
@@ -49,7 +49,7 @@ pub fn resolve(
     let by_inode = entries
         .iter()
         .position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
-    let by_path = entries.iter().position(|e| e.path == Path::new(&seen.path));
+    let by_path = entries.iter().position(|e| e.path == seen.path);
     for entry in [by_inode, by_path].into_iter().flatten() {
         if stands(&entries[entry], seen, holds)? {
             return Ok(Verdict::Resume { entry });
@@ -72,7 +72,7 @@ pub fn resolve_moved(
     holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
 ) -> io::Result<Verdict> {
     for (at, entry) in entries.iter().enumerate() {
-        let same_name = entry.path.file_name() == Path::new(&seen.path).file_name();
+        let same_name = entry.path.file_name() == seen.path.file_name();
         // Where nothing was read there is no evidence: either it is read from its beginning anyway, or it was to be passed over.
         let evident = entry.offset == 0 || entry.frontier.len > 0;
         if same_name

@@ -1,10 +1,12 @@
 //! Reads one file: opens it where its entry says, hands out what is there, and knows when nothing can follow.
 
+use super::digest::Digest;
 use super::directory;
 use super::frame::FRONTIER_BYTES;
 use super::tail::{self, Tail};
 use super::{Files, Found, Tampered, Turn, name};
-use crate::position::Evidence;
+use crate::position::{Evidence, FileEntry};
+use std::fs::File;
 use std::io;
 use std::time::Instant;
 
@@ -39,7 +41,7 @@ impl Files {
         let Some(tail) = &mut tracked.tail else {
             return Ok(Turn::Idle);
         };
-        let look = tail.look(&tracked.path)?;
+        let look = tail.look(&tracked.entry.path)?;
         if look.rewritten {
             self.restart(at, look.seen.size);
             return Ok(Turn::More);
@@ -105,6 +107,9 @@ impl Files {
         }
         tracked.note_position();
         tracked.entry.finished = true;
+        if tracked.entry.compared_ms == 0 {
+            tracked.entry.compared_ms = now_ms;
+        }
         tracked.changed = true;
         tracked.tail = None;
         tracing::debug!(source = self.source, path = tracked.path, "audit file finished");
@@ -117,9 +122,9 @@ impl Files {
         let Some(folder) = &self.folders[tracked.folder].open else {
             return Ok(false);
         };
-        let name = name::of(&tracked.path);
+        let name = name::of(&tracked.entry.path);
         let file = folder.open_file(name)?;
-        let (seen, _) = directory::look(&file, &tracked.path)?;
+        let (seen, _) = directory::look(&file, &tracked.entry.path)?;
         if (seen.dev, seen.ino) != (tracked.entry.dev, tracked.entry.ino) {
             // Replaced since the sweep.
             return Ok(false);
@@ -131,7 +136,12 @@ impl Files {
             tracked.changed = true;
         }
         let entry = &tracked.entry;
+        let digest = digest_of(&file, entry)?;
         tracked.tail = Tail::open(file, entry.offset, entry.frontier, self.config.record_bytes_max)?;
+        match (&mut tracked.tail, digest) {
+            (Some(tail), Some(digest)) => tail.framer.with_digest(digest),
+            (tail, _) => *tail = None,
+        }
         if tracked.tail.is_none() {
             self.restart(at, seen.size);
             return self.open(at);
@@ -159,9 +169,21 @@ impl Files {
         });
         (entry.offset, entry.frontier, entry.prefix) = (0, Evidence::of(b""), Evidence::of(b""));
         (entry.size, entry.finished) = (size, false);
+        (entry.digest, entry.compared_ms) = (None, 0);
         (tracked.tail, tracked.quiet_since, tracked.changed) = (None, None, true);
         // What it still holds is told again, by the same ids: it must not be counted as twins of itself.
         let folder = &mut self.folders[tracked.folder];
         (folder.begun, folder.sequence) = (false, folder.sequence + 1);
     }
+}
+
+/// The digest of what was read, to go on with. `None`: the file holds other bytes now. Where there is none yet it begins here.
+fn digest_of(file: &File, entry: &FileEntry) -> io::Result<Option<Digest>> {
+    let Some(state) = &entry.digest else {
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        return Ok(Some(Digest::new([high, low], entry.offset)));
+    };
+    let begun = Digest::begun(state, entry.offset);
+    let bytes = tail::bytes_before(file, entry.offset, begun as usize)?;
+    Ok(bytes.and_then(|bytes| Digest::resume(state, entry.offset, &bytes)))
 }

@@ -23,8 +23,10 @@ pub(super) struct Tracked {
     pub(super) quiet_since: Option<Instant>,
     pub(super) deleted_since: Option<Instant>,
     pub(super) retry: Option<Retry>,
+    /// It could not be compared with what was read of it, and is not to be tried before.
+    pub(super) compare_after: Option<Instant>,
     pub(super) changed: bool,
-    /// The entry's path as text.
+    /// The entry's path as people are shown it.
     pub(super) path: String,
     pub(super) path_json: String,
     /// Totals of this run, for its summary.
@@ -39,9 +41,9 @@ pub(super) struct Retry {
 
 impl Tracked {
     pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
-        let path = entry.path.to_string_lossy().into_owned();
+        let path = name::shown(&entry.path);
         Tracked {
-            order: Order::of(name::of(&path), entry.mtime_ms),
+            order: Order::of(name::of(&entry.path), entry.mtime_ms),
             path_json: serde_json::Value::from(path.as_str()).to_string(),
             path,
             folder,
@@ -51,6 +53,7 @@ impl Tracked {
             quiet_since: None,
             deleted_since: None,
             retry: None,
+            compare_after: None,
             changed: false,
             records: 0,
             bytes: 0,
@@ -88,7 +91,8 @@ impl Tracked {
 
     /// Writes the reading position into the entry.
     pub(super) fn note_position(&mut self) {
-        let Some(tail) = &self.tail else { return };
+        let Some(tail) = &mut self.tail else { return };
+        self.entry.digest = tail.framer.digest();
         self.entry.offset = tail.framer.boundary();
         self.entry.frontier = Evidence::of(tail.framer.frontier());
         let prefix = self.entry.offset.min(FRONTIER_BYTES as u64);
@@ -110,8 +114,13 @@ impl Tracked {
             (self.entry.last_seen_ms, self.changed) = (now_ms, true);
         }
         self.deleted_since = None;
-        let grown = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
-        if self.entry.finished && (grown || self.entry.offset < seen.size) {
+        let touched = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
+        if self.entry.finished && touched {
+            self.is_to_be_compared();
+        }
+        // What is as long as before has nothing to read, and is compared whole.
+        let as_long = self.entry.offset == seen.size && self.entry.digest.is_some();
+        if self.entry.finished && (touched && !as_long || self.entry.offset < seen.size) {
             // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
             // is opened.
             (self.entry.finished, self.changed) = (false, true);
@@ -123,13 +132,21 @@ impl Tracked {
     pub(super) fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
         if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
             self.tail = None;
+            self.is_to_be_compared();
         }
         (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
-        self.entry.path = seen.path.clone().into();
-        self.path = seen.path.clone();
-        self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
+        self.entry.path = seen.path.clone();
+        self.path = name::shown(&seen.path);
+        self.path_json = serde_json::Value::from(self.path.as_str()).to_string();
         self.changed = true;
         self.still_there(seen, now_ms);
+    }
+
+    /// Whether the file still holds everything that was read of it is to be found out soon.
+    fn is_to_be_compared(&mut self) {
+        if self.entry.digest.is_some() {
+            (self.entry.compared_ms, self.changed) = (-1, true);
+        }
     }
 
     /// Nothing more can come of this file.

@@ -23,20 +23,20 @@ impl Files {
             let size = tracked.entry.size;
             match &mut tracked.tail {
                 Some(tail) => {
-                    let seen_size = tail.look(&tracked.path).map_or(size, |look| look.seen.size);
+                    let seen_size = tail.look(&tracked.entry.path).map_or(size, |look| look.seen.size);
                     tracked.entry.size = seen_size;
                     tracked.deleted_since.get_or_insert(now);
                     held.push(at);
                 }
                 None if !tracked.entry.finished => {
-                    let (path, from) = (tracked.path.clone(), tracked.entry.offset);
+                    let (path, from) = (tracked.entry.path.clone(), tracked.entry.offset);
                     tracked.vanished(now_ms);
                     let reason = if size > from {
                         "the file was deleted before it was read"
                     } else {
                         "the file was deleted while the agent did not hold it; what was written to it since is not known"
                     };
-                    self.lose(now_ms, path, from, size.saturating_sub(from), reason);
+                    self.lose(now_ms, &path, from, size.saturating_sub(from), reason);
                 }
                 None => {}
             }
@@ -62,11 +62,11 @@ impl Files {
                 .is_some_and(|since| grace_passed(since, &self.config));
             if files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old {
                 tracked.note_position();
-                let (path, from) = (tracked.path.clone(), tracked.read_offset());
+                let (path, from) = (tracked.entry.path.clone(), tracked.read_offset());
                 tracked.tail = None;
                 tracked.vanished(now_ms);
                 if unread > 0 {
-                    self.lose(now_ms, path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+                    self.lose(now_ms, &path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
                 }
             }
         }
@@ -99,11 +99,11 @@ impl Files {
             .map(|(_, (_, key))| *key)
             .collect();
         for at in 0..self.tracked.len() {
-            let Tracked { entry, path, .. } = &self.tracked[at];
+            let Tracked { entry, .. } = &self.tracked[at];
             if forget.contains(&entry.key) && !entry.finished && entry.size > entry.offset {
-                let (path, from, bytes) = (path.clone(), entry.offset, entry.size - entry.offset);
+                let (path, from, bytes) = (entry.path.clone(), entry.offset, entry.size - entry.offset);
                 let reason = "its directory has not been looked at for longer than positions are kept";
-                self.lose(now_ms, path, from, bytes, reason);
+                self.lose(now_ms, &path, from, bytes, reason);
             }
         }
         if !forget.is_empty() {

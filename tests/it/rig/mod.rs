@@ -9,7 +9,7 @@ pub mod outputs;
 pub mod port;
 pub mod writer;
 
-pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
+pub use agent::{Agent, Host, append, copy_tree, descriptors, foreign_link, sweeps_once};
 pub use oracle::{Event, judge};
 pub use outputs::{generation, output_paths, outputs};
 pub use port::{Port, free_port, listen_again};
