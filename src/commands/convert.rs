@@ -5,7 +5,6 @@ mod documents;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::ops::Range;
@@ -208,13 +207,16 @@ impl EventWriter<'_> {
                 let path_json = path_json.filter(|_| record.shape == Shape::File);
                 self.row(bytes, origin(path_json, offset), at)
             }
-            Parsed::Unreadable { .. } => match rows(bytes) {
-                Some((answer, rows)) => rows.into_iter().try_for_each(|row| {
-                    let at = at + row.start as u64;
-                    self.row(&answer[row], Origin::Api, at)
-                }),
-                None => self.event(&parsed, origin(path_json, offset), at),
-            },
+            Parsed::Unreadable { .. } => {
+                let answer = String::from_utf8_lossy(bytes);
+                match rows(answer.as_bytes()) {
+                    Some(rows) => rows.into_iter().try_for_each(|row| {
+                        let at = at + row.start as u64;
+                        self.row(&answer.as_bytes()[row], Origin::Api, at)
+                    }),
+                    None => self.event(&parsed, origin(path_json, offset), at),
+                }
+            }
         };
         self.scratch = scratch;
         written
@@ -255,16 +257,11 @@ fn origin(path_json: Option<&str>, offset: u64) -> Origin<'_> {
     }
 }
 
-/// An API's answer, or a list, and where its rows stand in it. Whatever a row is, it has an event of its own.
-fn rows(bytes: &[u8]) -> Option<(Cow<'_, [u8]>, Vec<Range<usize>>)> {
-    let answer = match String::from_utf8_lossy(bytes) {
-        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-    };
-    let rows = match answer.trim_ascii_start().first() {
-        Some(b'{') => rows_of_answer(&answer),
-        Some(b'[') => rows_of_list(&answer),
+/// Where the rows of an API's answer stand, or of a list. Whatever a row is, it has an event of its own.
+fn rows(answer: &[u8]) -> Option<Vec<Range<usize>>> {
+    match answer.trim_ascii_start().first() {
+        Some(b'{') => rows_of_answer(answer),
+        Some(b'[') => rows_of_list(answer),
         _ => None,
-    }?;
-    Some((answer, rows))
+    }
 }

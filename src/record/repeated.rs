@@ -134,7 +134,7 @@ fn find_repeated(json: &str, cursor: &mut Cursor, open: &mut Vec<Member>, gone: 
     }
     let name = |member: &Member| -> Cow<str> { Cursor::new(&json[member.start as usize..]).key() };
     let members = &mut open[first..];
-    members.sort_unstable_by(|a, b| (a.hash, a.number).cmp(&(b.hash, b.number)));
+    members.sort_unstable_by_key(|member| (member.hash, member.number));
     // Names of one hash that are not equal would take somebody who looks for them; then names decide.
     for alike in members.chunk_by_mut(|a, b| a.hash == b.hash) {
         alike.sort_by(|a, b| name(a).cmp(&name(b)).then(a.number.cmp(&b.number)));
