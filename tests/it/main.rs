@@ -12,6 +12,7 @@ mod exit_codes;
 mod files;
 mod full;
 mod generator;
+mod hostile_names;
 mod kafka;
 mod nginx;
 mod opensearch;

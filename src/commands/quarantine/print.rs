@@ -79,7 +79,7 @@ fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
         time(entry.time_ms),
         escape(&entry.sink),
         escape(&entry.source),
-        entry.id,
+        escape(&entry.id),
         escape(&why)
     )
 }
