@@ -73,6 +73,7 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
             SinkKind::File(file) => {
                 for path in writing::outputs(file, &config.sources) {
                     writing::output(&subject, &path, sink.format, &mut report)?;
+                    writing::readers(&subject, &path, file, &mut report)?;
                 }
             }
         }
