@@ -23,7 +23,8 @@ use crate::exit;
 use crate::telemetry::escape::escape;
 
 /// Writes one line for each thing looked at. `Ok` is the exit code: 0 without a failure, 78 when the
-/// configuration is wrong, 75 when something on the host is not ready: it cannot be read, or what it names cannot be used. `fast` tells what the configuration means and looks at nothing.
+/// configuration is wrong, 75 when something on the host is not ready: it cannot be read, or what it names cannot be
+/// used. `fast` tells what the configuration means and looks at nothing.
 pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
     let mut report = Report {
         out,

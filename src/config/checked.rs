@@ -282,7 +282,8 @@ pub struct FileSinkConfig {
     pub keep: usize,
     /// Of rotated files.
     pub compression: Compression,
-    /// Permission bits of the file, and of rotated and compressed ones. `None`: new ones are for their owner alone, and what
+    /// Permission bits of the file, and of rotated and compressed ones. `None`: new ones are for their owner alone, and
+    /// what
     /// somebody has set by hand stays.
     pub mode: Option<u32>,
     /// Who is meant by the middle digit of the mode: a name, or a number.

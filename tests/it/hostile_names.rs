@@ -8,7 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Colours, an 8-bit control, a turned reading direction, a forged line; and a byte that is no UTF-8, which only a path can hold.
+/// Colours, an 8-bit control, a turned reading direction, a forged line; and a byte that is no UTF-8, which only a path
+/// can hold.
 const HOSTILE: &str = "x\u{1b}[31m\u{9b}2J\u{202e}\n2026-01-01T00:00:00Z ERROR forged";
 
 fn hostile_path(dir: &Path) -> OsString {

@@ -28,7 +28,8 @@ fn fields<'a>(log: &'a str, text: &str, field: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// What is deleted may be the only copy: each file is named, with how much was in it and how old it was, and the sum is kept.
+/// What is deleted may be the only copy: each file is named, with how much was in it and how old it was, and the sum is
+/// kept.
 #[test]
 fn f113_deleted_outputs_are_said_and_counted() {
     for compression in ["none", "gzip", "zstd"] {

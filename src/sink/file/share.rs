@@ -1,4 +1,5 @@
-//! Who besides the agent may read the output: its files, rotated and compressed ones too, get the mode and group that are
+//! Who besides the agent may read the output: its files, rotated and compressed ones too, get the mode and group that
+//! are
 //! configured.
 
 use super::output::open_existing;
@@ -29,7 +30,8 @@ impl Sharing {
         }
     }
 
-    /// Sets mode and group. Events do not depend on who reads them: where it cannot be done, that is reported once, and the file
+    /// Sets mode and group. Events do not depend on who reads them: where it cannot be done, that is reported once, and
+    /// the file
     /// stays its owner's.
     pub fn apply(&self, file: &File, path: &Path) {
         match self.set(file) {
