@@ -4,8 +4,10 @@
 //! they are checked where the same keys of the configuration file are checked, with the same messages and
 //! the same exit code. Unknown commands and options are found here.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
+use crate::telemetry::escape::escape_path;
 use clap::{Args, Parser, Subcommand};
 
 /// Where `run` and `check` look for the configuration when no option says so.
@@ -360,7 +362,11 @@ fn id_prefix(text: &str) -> Result<String, String> {
 
 /// Parses the process's arguments. `Err` is the exit code after help, version or a complaint was printed.
 pub fn parse() -> Result<Cli, u8> {
-    Cli::try_parse().map_err(|error| {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    Cli::try_parse_from(&words).map_err(|error| {
+        // A complaint repeats what was typed: that of the same words, made safe for a terminal, is the one to print.
+        let safe = words.iter().map(|word| escape_path(Path::new(word)));
+        let error = Cli::try_parse_from(safe).err().unwrap_or(error);
         // A closed pipe (`--help | head -1`) is no reason to complain.
         let _ = error.print();
         if error.use_stderr() {

@@ -184,16 +184,13 @@ fn watch_stdout(mode: Mode, ended: UnboundedSender<Ended>) -> Result<(), AgentEr
         return Ok(());
     }
     let stage = "stdout".to_owned();
-    std::thread::Builder::new()
-        .name(stage.clone())
-        .spawn(move || match sink::stdout::wait_closed() {
-            Ok(true) => drop(ended.send(Ended {
-                stage,
-                what: What::StdoutClosed,
-            })),
-            // A write that fails says it too.
-            Ok(false) | Err(_) => {}
-        })?;
+    std::thread::Builder::new().name(stage.clone()).spawn(move || {
+        // Of what cannot be watched a write that fails tells the end.
+        if sink::stdout::wait_closed().is_ok_and(|closed| closed) {
+            let what = What::StdoutClosed;
+            let _ = ended.send(Ended { stage, what });
+        }
+    })?;
     Ok(())
 }
 
