@@ -193,8 +193,7 @@ f62_unit() {
     if [ "$systemd" -lt 252 ]; then
         skipped "systemd $systemd knows fewer ways to be shut in; the score counts from 252 on"
     else
-        # 0.3 of it are for `group` of an output: fchown, and no user namespace.
-        that "the score is 1.4 or lower" awk "BEGIN { exit !($score <= 1.4 && $score > 0) }"
+        that "the score is 1.2 or lower" awk "BEGIN { exit !($score <= 1.2 && $score > 0) }"
     fi
     [ "$systemd" -lt 252 ] || is "lines of the unit that systemd does not understand" \
         "$(journalctl -b --no-pager -o cat | grep -cE "$name.*(Unknown|Failed to parse)")" 0
@@ -324,13 +323,18 @@ has_a_second_instance() {
         >/etc/$name/second.toml
     chgrp $name /etc/$name/second.toml
     chmod 640 /etc/$name/second.toml
+    # What docs/SINKS.md tells those to allow who give an output to a group.
+    mkdir -p "/run/systemd/system/$name@second.service.d"
+    printf '[Service]\nPrivateUsers=no\nSystemCallFilter=fchown\n' >"/run/systemd/system/$name@second.service.d/group.conf"
+    systemctl daemon-reload
     that "the template verifies" systemd-analyze verify --man=no $name@second.service
     that "it starts" systemctl start $name@second.service
     that "it delivers" soon 20 sh -c "[ \"\$(wc -l </var/log/$name/second.ndjson)\" -ge 5 ]"
     is "its state" "$(stat -c '%a %U' /var/lib/$name-instances/second)" "700 $name"
     is "its output" "$(stat -c '%a %U %G' /var/log/$name/second.ndjson)" "640 $name audit-readers"
     that "it stops" systemctl stop $name@second.service
-    rm /etc/$name/second.toml
+    rm -r /etc/$name/second.toml "/run/systemd/system/$name@second.service.d"
+    systemctl daemon-reload
 }
 
 # An instance that needs the network, which is not there and will not come.
