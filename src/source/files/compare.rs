@@ -110,10 +110,8 @@ impl Files {
 
     /// A file that has changed, or else one that is due.
     fn next_to_compare(&self, now: Instant, now_ms: i64, once: bool) -> Option<usize> {
-        let can_be = |t: &Tracked| {
-            let covered = t.entry.digest.is_some_and(|digest| digest.to == t.entry.offset);
-            t.listed && covered && t.compare_after.is_none_or(|after| after <= now)
-        };
+        let can_be =
+            |t: &Tracked| t.listed && t.is_covered() && t.compare_after.is_none_or(|after| after <= now);
         let changed = |t: &Tracked| t.entry.compared_ms < 0 && can_be(t);
         let is_old = |t: &Tracked| now_ms.abs_diff(t.entry.compared_ms) >= DAY_MS;
         let due = |t: &Tracked| !once && t.entry.finished && is_old(t) && can_be(t);
