@@ -28,6 +28,8 @@ pub struct ReadDigest {
     pub key: [u64; 2],
     /// What it is of begins at this offset.
     pub from: u64,
+    /// And ends here.
+    pub to: u64,
     /// Of whole blocks.
     pub chain: [u64; 2],
     /// Whole blocks of NUL behind these.
