@@ -201,9 +201,9 @@ impl Stage {
     fn take_row(&mut self, row: &[u8], before_ms: i64, api: &mut Api) -> bool {
         crate::failpoint::hit("decode");
         let parsed = record::parse(row, &mut self.scratch);
-        let (time_ms, self_poll) = match &parsed {
-            Parsed::Record(record) => (record.time_ms, api.is_self_poll(record)),
-            Parsed::Unreadable { .. } => (None, false),
+        let (time_ms, self_poll, likeness) = match &parsed {
+            Parsed::Record(record) => (record.time_ms, api.is_self_poll(record), api.likeness(record)),
+            Parsed::Unreadable { .. } => (None, false, None),
         };
         let id = self.ids.id(&parsed);
         if let (Parsed::Record(record), Some(files)) = (&parsed, &mut self.files)
@@ -215,7 +215,7 @@ impl Stage {
         let Some(recent) = &mut self.recent else {
             return false;
         };
-        let Some(id) = api.admit(id, time_ms, self_poll, recent) else {
+        let Some(id) = api.admit(id, likeness, time_ms, self_poll, recent) else {
             return false;
         };
         if let Parsed::Unreadable { error, .. } = &parsed {

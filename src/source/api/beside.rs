@@ -71,6 +71,6 @@ impl Api {
     pub fn has_asked_to(&self, begun: Instant, now: Now) -> bool {
         let since_ms = now.monotonic.saturating_duration_since(begun).as_millis() as i64;
         let begun_ms = self.clock.present_ms(now) - since_ms;
-        self.asked_to_ms.is_some_and(|to_ms| to_ms >= begun_ms)
+        self.has_read_all() && self.asked_to_ms.is_some_and(|to_ms| to_ms >= begun_ms)
     }
 }
