@@ -263,6 +263,45 @@ pub fn group_name(gid: u32) -> String {
     name_of("/etc/group", gid)
 }
 
+/// The number of a group: of a name in the group database, or written as one.
+pub fn group_id(group: &str) -> Option<u32> {
+    let text = lines("/etc/group");
+    let named = text.lines().find(|line| line.split(':').next() == Some(group));
+    named
+        .and_then(|line| line.split(':').nth(2))
+        .unwrap_or(group)
+        .parse()
+        .ok()
+}
+
+/// Whether this process may give files of its own to a group.
+pub fn may_give_to(gid: u32) -> bool {
+    let own = rustix::process::getegid().as_raw();
+    let others = rustix::process::getgroups().unwrap_or_default();
+    user().uid == 0 || own == gid || others.iter().any(|other| other.as_raw() == gid)
+}
+
+/// The first directory above a file that the members of a group may not enter, or, if it is the file's own, not list.
+pub fn closed_to_group(file: &Path, gid: u32) -> Option<PathBuf> {
+    let mut above: Vec<&Path> = file
+        .ancestors()
+        .skip(1)
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .collect();
+    above.reverse();
+    let is_closed = |dir: &&&Path| {
+        let Ok(found) = dir.metadata() else { return false };
+        let bits = if found.gid() == gid {
+            found.mode() >> 3
+        } else {
+            found.mode()
+        };
+        let wanted = if Some(**dir) == file.parent() { 0o5 } else { 0o1 };
+        bits & wanted != wanted
+    };
+    above.iter().find(is_closed).map(|dir| dir.to_path_buf())
+}
+
 /// Both files have the name first and the number third.
 fn name_of(file: &str, id: u32) -> String {
     let (text, id) = (lines(file), id.to_string());

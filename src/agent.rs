@@ -4,6 +4,7 @@
 //! and for the end of any of them. Whatever ends unexpectedly ends the process: it is making progress, visibly
 //! degraded, or gone.
 
+mod alongside;
 mod build;
 mod commit;
 mod fallback;

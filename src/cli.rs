@@ -4,8 +4,10 @@
 //! they are checked where the same keys of the configuration file are checked, with the same messages and
 //! the same exit code. Unknown commands and options are found here.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
+use crate::telemetry::escape::escape_path;
 use clap::{Args, Parser, Subcommand};
 
 /// Where `run` and `check` look for the configuration when no option says so.
@@ -22,7 +24,8 @@ For packagers: `completions SHELL` writes a completion script, `man [DIR]` the m
 Exit codes:
    0  everything asked for was done
   64  the command line is wrong: unknown command or option
-  65  `convert`: something in the input was longer than 16 MiB; it became an event that says so
+  65  data was not accepted. `run --once`: a destination refused events, and they are in quarantine;
+      `convert`: something was longer than 16 MiB, and became an event that says so
   70  a defect of the agent: a part of it ended that must not end
   75  nothing is wrong with the request, the same call may succeed later: a disk, a permission, a server, another
       agent, a run that was stopped, or standard output that was closed before all was written
@@ -359,7 +362,11 @@ fn id_prefix(text: &str) -> Result<String, String> {
 
 /// Parses the process's arguments. `Err` is the exit code after help, version or a complaint was printed.
 pub fn parse() -> Result<Cli, u8> {
-    Cli::try_parse().map_err(|error| {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    Cli::try_parse_from(&words).map_err(|error| {
+        // A complaint repeats what was typed: that of the same words, made safe for a terminal, is the one to print.
+        let safe = words.iter().map(|word| escape_path(Path::new(word)));
+        let error = Cli::try_parse_from(safe).err().unwrap_or(error);
         // A closed pipe (`--help | head -1`) is no reason to complain.
         let _ = error.print();
         if error.use_stderr() {

@@ -7,13 +7,15 @@ mod build;
 mod client;
 mod conceal;
 mod error;
+mod proxy;
 mod redirect;
 #[cfg(test)]
 mod tests;
 
 pub use client::{Client, Exchange};
 pub use conceal::Secrets;
-pub use error::{HttpError, Phase, TlsProblem, UnreachableCause, find, tls_problem};
+pub use error::{HttpError, Phase, ProxyProblem, TlsProblem, UnreachableCause, find, tls_problem};
+pub use proxy::Via;
 pub use redirect::{RedirectKind, below};
 pub use reqwest::header::HeaderMap;
 
@@ -31,6 +33,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Those of the request. What the body says is told by [`Answer::text`] and [`Answer::told`] only.
     pub secrets: Secrets,
+    /// The proxy that was asked.
+    pub via: Option<Via>,
 }
 
 impl Answer {
@@ -48,6 +52,16 @@ impl Answer {
     /// The same of a text that was read from the answer.
     pub fn told(&self, text: &str) -> String {
         self.secrets.told(text)
+    }
+
+    /// What 407 asks for.
+    pub fn proxy_wants_credentials(&self) -> String {
+        match &self.via {
+            Some(via) => {
+                format!("the proxy {via} wants a user and a password; set or correct those of the proxy")
+            }
+            None => "a proxy wants a user and a password; set or correct those of the proxy".into(),
+        }
     }
 
     /// What kind of content it says to have, as it may be told. Empty if it says none.

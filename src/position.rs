@@ -28,6 +28,8 @@ pub struct ReadDigest {
     pub key: [u64; 2],
     /// What it is of begins at this offset.
     pub from: u64,
+    /// And ends here.
+    pub to: u64,
     /// Of whole blocks.
     pub chain: [u64; 2],
     /// Whole blocks of NUL behind these.
@@ -130,6 +132,9 @@ pub struct ApiCursor {
     /// The expiry of the token that was warned of, and how many days ahead.
     #[serde(default)]
     pub warned: Option<(i64, u32)>,
+    /// An answer with events, or with none, has come. Without one `at_ms` says where to begin.
+    #[serde(default)]
+    pub answered: bool,
 }
 
 /// Ids of events that were delivered and may be met again. Of a file's events they may have been too many: then the chunk has
@@ -141,6 +146,9 @@ pub struct IdChunk {
     /// Key of the file that brought them; `None`: an API did.
     #[serde(default)]
     pub file: Option<u32>,
+    /// Hash of the cluster node's id that the file's records carry; 0 for records without a node.
+    #[serde(default)]
+    pub node: u64,
     /// Of the oldest and of the newest of the events.
     #[serde(default)]
     pub oldest_ms: i64,
@@ -168,6 +176,37 @@ pub struct WayIn {
     pub why: String,
 }
 
+/// A cluster node whose id audit files of a source carried.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct FileNode {
+    pub id: String,
+    /// Times of its oldest and of its newest event.
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// From then on the same files carried the id of another node.
+    #[serde(default)]
+    pub until_ms: Option<i64>,
+}
+
+/// What is known of the nodes of a cluster.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClusterNodes {
+    /// Nodes of which audit files were read, in the order in which they appeared.
+    pub of_files: Vec<FileNode>,
+    /// Nodes that had events while this source's own node had some as well.
+    pub others: Vec<String>,
+}
+
+/// Who the agent is to Confluence, so that its own searches are recognised in audit files.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct AgentUser {
+    /// As the configuration named it, if it did.
+    pub configured: Option<String>,
+    /// Login name, in lower case.
+    pub name: String,
+    pub key: String,
+}
+
 /// How closely each area is audited: `off`, `base`, `advanced` or `full`.
 pub type Coverage = BTreeMap<String, String>;
 
@@ -180,8 +219,10 @@ pub struct Progress {
     pub api: Option<ApiCursor>,
     pub ids: Vec<IdChunk>,
     pub forget_ids: Vec<u32>,
-    /// The cluster node whose files these are.
-    pub node: Option<String>,
+    /// How far the API has been read for nodes whose files are not read.
+    pub api_other_nodes: Option<ApiCursor>,
+    pub nodes: Option<ClusterNodes>,
+    pub agent_user: Option<AgentUser>,
     pub way: Option<WayIn>,
     /// As it was last seen.
     pub coverage: Option<Coverage>,
@@ -204,7 +245,9 @@ impl Progress {
         self.forget.extend(later.forget);
         self.losses.extend(later.losses);
         self.api = later.api.or(self.api);
-        self.node = later.node.or(self.node.take());
+        self.api_other_nodes = later.api_other_nodes.or(self.api_other_nodes);
+        self.nodes = later.nodes.or(self.nodes.take());
+        self.agent_user = later.agent_user.or(self.agent_user.take());
         self.way = later.way.or(self.way.take());
         self.coverage = later.coverage.or(self.coverage.take());
         for chunk in later.ids {

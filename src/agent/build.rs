@@ -1,11 +1,12 @@
 //! Makes the stages of an agent from its configuration and its checkpoint, and starts them.
 
+use super::alongside::Alongside;
 use super::commit::{self, Settings, Stream, ToCommit};
 use super::fallback::Fallback;
 use super::gate::Gate;
 use super::poller::Poller;
 use super::reader::Reader;
-use super::stage::{OfFiles, Stage};
+use super::stage::Stage;
 use super::{AgentError, Ended, Mode, Running, What, sinks, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
@@ -90,26 +91,36 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         let ids = IdHasher::new(source.site.as_deref());
         let api = source.api.as_ref();
         let api = api.map(|config| {
-            Api::new(&source.name, config.clone(), state.api).with_coverage(state.coverage.clone())
+            Api::new(&source.name, config.clone(), state.api)
+                .with_coverage(state.coverage.clone())
+                .with_agent_user(state.agent_user.clone())
         });
         let recent = api.is_some().then(|| Recent::new(state.ids.clone()));
-        let beside = (api.is_some() && source.files.is_some())
-            .then(|| OfFiles::new(state.node.clone(), source.fallback.all_nodes, &state.ids));
-        let stage = Stage::new(number, lanes, ids, common.commits.clone(), recent, beside);
+        let alongside = api.as_ref().filter(|_| source.files.is_some());
+        let alongside = alongside.map(|api| {
+            Alongside::new(
+                &source.name,
+                state.nodes.clone().unwrap_or_default(),
+                source.fallback.all_nodes,
+                &state.ids,
+                api.shared_own(),
+                source.api.as_ref().is_some_and(|api| api.drop_self_polls),
+            )
+        });
+        let stage = Stage::new(number, lanes, ids, common.commits.clone(), recent, alongside);
         let read = match (&source.files, api) {
             (Some(files), api) => {
-                let way = state.way.clone();
-                let read_before = state.files.iter().any(|file| file.offset > 0);
                 let from_end = state.next_key == 0 && files.start_at == StartAt::End;
-                let mut reader = reader(&common, source, files, state, gate.clone());
+                let mut fallback = None;
                 if let Some(mut api) = api {
                     if from_end {
                         api.begin_at_present();
                     }
                     let (gate, ended) = (gate.clone(), &common.ended);
-                    let fallback = Fallback::start(source, api, gate, way, mode.once, read_before, ended)?;
-                    reader.fallback = Some(fallback);
+                    fallback = Some(Fallback::start(source, api, &state, gate, mode.once, ended)?);
                 }
+                let mut reader = reader(&common, source, files, state, gate.clone());
+                reader.fallback = fallback;
                 Way::Files(reader)
             }
             (None, Some(api)) => Way::Api(Poller {
@@ -173,16 +184,13 @@ fn watch_stdout(mode: Mode, ended: UnboundedSender<Ended>) -> Result<(), AgentEr
         return Ok(());
     }
     let stage = "stdout".to_owned();
-    std::thread::Builder::new()
-        .name(stage.clone())
-        .spawn(move || match sink::stdout::wait_closed() {
-            Ok(true) => drop(ended.send(Ended {
-                stage,
-                what: What::StdoutClosed,
-            })),
-            // A write that fails says it too.
-            Ok(false) | Err(_) => {}
-        })?;
+    std::thread::Builder::new().name(stage.clone()).spawn(move || {
+        // Of what cannot be watched a write that fails tells the end.
+        if sink::stdout::wait_closed().is_ok_and(|closed| closed) {
+            let what = What::StdoutClosed;
+            let _ = ended.send(Ended { stage, what });
+        }
+    })?;
     Ok(())
 }
 

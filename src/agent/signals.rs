@@ -1,6 +1,7 @@
 //! Signals: which of them stop the agent in order, and which change nothing. None ends it silently.
 //!
-//! What a person or a script may send is caught. Left to the kernel are the signals that report a defect (SIGSEGV, SIGABRT, …),
+//! What a person or a script may send is caught. Left to the kernel are the signals that report a defect (SIGSEGV,
+//! SIGABRT, …),
 //! those of job control, and SIGXCPU, behind which SIGKILL follows anyway.
 
 use rustix::process::Signal;

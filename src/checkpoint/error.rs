@@ -44,8 +44,10 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl StoreError {
-    /// The exit code of a process that cannot go on because of this error. Never that of a wrong configuration: whatever keeps a
-    /// directory from being used, its disk, its owner or the release that is installed, can change while the configuration stays.
+    /// The exit code of a process that cannot go on because of this error. Never that of a wrong configuration:
+    /// whatever keeps a
+    /// directory from being used, its disk, its owner or the release that is installed, can change while the
+    /// configuration stays.
     pub fn exit_code(&self) -> u8 {
         exit::TRY_AGAIN
     }

@@ -75,6 +75,7 @@ fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8
             SinkKind::File(file) => {
                 for path in writing::outputs(file, &config.sources) {
                     writing::output(&subject, &path, sink.format, report)?;
+                    writing::readers(&subject, &path, file, report)?;
                 }
             }
         }

@@ -3,7 +3,8 @@
 use crate::telemetry::escape::escape;
 use std::io::{self, Write};
 
-/// Output of a command that does more than print. When nobody reads it any more, the command says nothing and goes on: its work
+/// Output of a command that does more than print. When nobody reads it any more, the command says nothing and goes on:
+/// its work
 /// and its exit code must not depend on who listens.
 pub struct Unread<W> {
     inner: W,

@@ -10,6 +10,7 @@ use crate::cli::{Options, SetupElasticsearch};
 use crate::config::units::parse_duration;
 use crate::config::{self, Auth, ElasticsearchConfig, PeerConfig, Reference, SinkKind};
 use crate::exit;
+use crate::telemetry::escape::escape;
 use cluster::Cluster;
 
 pub use documents::TEMPLATE;
@@ -25,7 +26,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
     let retention_days = match args.retention.as_deref().map(days).transpose() {
         Ok(days) => days,
         Err(message) => {
-            writeln!(err, "--retention {message}")?;
+            writeln!(err, "--retention {}", escape(&message))?;
             return Ok(exit::CONFIG);
         }
     };
@@ -53,7 +54,8 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         match &args.sink {
             Some(name) => writeln!(
                 err,
-                "`{name}` is no sink of type \"elasticsearch\" in the configuration"
+                "`{}` is no sink of type \"elasticsearch\" in the configuration",
+                escape(name)
             )?,
             None => writeln!(
                 err,
@@ -76,7 +78,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
             dry_run: args.dry_run,
         };
         if let Err(why) = runtime.block_on(cluster.set_up(out))? {
-            writeln!(err, "sink {name}: {why}")?;
+            writeln!(err, "sink {name}: {}", escape(&why))?;
             code = exit::TRY_AGAIN;
         }
     }

@@ -7,7 +7,7 @@ use super::check::files::human_size;
 use super::output::{Unread, complain};
 use super::{ask, layout};
 use crate::checkpoint::{
-    self, FileEntry, Forgotten, Image, Loss, Rung, SinkMark, SourceState, Store, StoreError,
+    self, ApiCursor, FileEntry, Forgotten, Image, Loss, Rung, SinkMark, SourceState, Store, StoreError,
 };
 use crate::exit;
 use crate::quarantine::Tally;
@@ -79,13 +79,11 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     }
     if let Some(cursor) = &state.api {
         let ids = state.ids.iter().map(|chunk| chunk.ids.len()).sum();
-        writeln!(
-            out,
-            "  audit API: delivered up to {}, begun at {}, {} known",
-            time(cursor.at_ms),
-            time(cursor.start_ms),
-            counted(ids, "id")
-        )?;
+        let reached = reached(cursor);
+        writeln!(out, "  audit API: {reached}, {} known", counted(ids, "id"))?;
+    }
+    if let Some(cursor) = &state.api_other_nodes {
+        writeln!(out, "  audit API, other cluster nodes: {}", reached(cursor))?;
     }
     if let Some(way) = &state.way {
         let by = if way.api.is_some() {
@@ -99,8 +97,9 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
             writeln!(out, "  {}", line.trim_start())?;
         }
     }
-    if let Some(node) = &state.node {
-        writeln!(out, "  cluster node {}", escape(node))?;
+    let nodes = state.nodes.as_ref().map_or(&[][..], |nodes| &nodes.of_files);
+    for node in nodes.iter().filter(|node| node.until_ms.is_none()) {
+        writeln!(out, "  cluster node {}", escape(&node.id))?;
     }
     if let Some(coverage) = &state.coverage {
         let levels: Vec<String> = coverage
@@ -312,6 +311,16 @@ fn counted(number: usize, noun: &str) -> String {
         format!("1 {noun}")
     } else {
         format!("{number} {noun}s")
+    }
+}
+
+/// How far an API has been read.
+fn reached(cursor: &ApiCursor) -> String {
+    let start = time(cursor.start_ms);
+    if cursor.answered {
+        format!("delivered up to {}, begun at {start}", time(cursor.at_ms))
+    } else {
+        format!("has not answered yet, to be read from {start}")
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::build::{self, Built};
-use super::{Answer, HttpError, Phase, Secrets, error, redirect};
+use super::{Answer, HttpError, Phase, Secrets, Via, error, redirect};
 use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::credential::Credential;
 use crate::secret::Secret;
@@ -121,6 +121,11 @@ impl Client {
         all.any(Credential::changed) || self.built.files_changed()
     }
 
+    /// The proxy by which a URL is asked.
+    pub fn via(&self, url: &Url) -> Option<Via> {
+        self.built.proxies.via(url)
+    }
+
     /// Takes back a body, so that the next one needs no new memory.
     pub fn recycle(&mut self, body: Vec<u8>) {
         if body.capacity() > self.spare_body.capacity() {
@@ -185,6 +190,7 @@ impl Client {
         let mut answer_body = std::mem::take(&mut self.spare_body);
         answer_body.clear();
         Ok(Exchange {
+            via: self.via(url),
             url: url.clone(),
             request,
             answer_body,
@@ -199,6 +205,7 @@ impl Client {
         let mut secrets = Secrets::of(headers);
         let plain = self.credential.iter().chain(&self.built.proxy_password);
         secrets.add(plain.filter_map(Credential::held).chain(&self.concealed).cloned());
+        secrets.add(self.built.proxies.secrets());
         let proxy = self.config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
         let password = self.built.proxy_password.as_ref().and_then(Credential::held);
         if let (Some((user, _)), Some(password)) = (proxy, password) {
@@ -212,6 +219,7 @@ impl Client {
 #[must_use]
 pub struct Exchange {
     url: Url,
+    via: Option<Via>,
     request: RequestBuilder,
     answer_body: Vec<u8>,
     bytes_max: usize,
@@ -230,13 +238,14 @@ impl Exchange {
     async fn ask(self) -> Result<Answer, HttpError> {
         let Exchange {
             url,
+            via,
             request,
             answer_body: mut body,
             bytes_max,
             timeouts,
             secrets,
         } = self;
-        let failed = |error| error::from_reqwest(error, &url, timeouts.connect);
+        let failed = |error| error::from_reqwest(error, &url, timeouts.connect, via.clone());
         let head = timeout(timeouts.first_byte, request.send()).await;
         let head = head.map_err(|_| late(Phase::Head, timeouts.first_byte))?;
         let mut response = head.map_err(failed)?;
@@ -264,6 +273,7 @@ impl Exchange {
             headers: std::mem::take(response.headers_mut()),
             body,
             secrets,
+            via,
         })
     }
 }

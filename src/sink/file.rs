@@ -6,6 +6,7 @@
 mod output;
 mod prune;
 mod recover;
+mod share;
 mod shrink;
 
 pub use output::Output;

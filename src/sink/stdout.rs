@@ -44,7 +44,8 @@ fn failed(error: io::Error) -> SinkError {
     }
 }
 
-/// Waits until nobody reads the pipe that standard output is: `run … | head` is to end with `head`, not with the next event.
+/// Waits until nobody reads the pipe that standard output is: `run … | head` is to end with `head`, not with the next
+/// event.
 /// `false`: it is no pipe.
 pub fn wait_closed() -> io::Result<bool> {
     let stdout = io::stdout();
@@ -62,7 +63,8 @@ pub fn wait_closed() -> io::Result<bool> {
     }
 }
 
-/// Whether what is written goes nowhere. A process that was started with a closed standard output gets `/dev/null` for it too.
+/// Whether what is written goes nowhere. A process that was started with a closed standard output gets `/dev/null` for
+/// it too.
 pub fn is_null() -> bool {
     let null = rustix::fs::makedev(1, 3);
     rustix::fs::fstat(io::stdout()).is_ok_and(|stat| {

@@ -128,7 +128,7 @@ fn each_refusal_is_a_failure_with_its_remedy() {
         (
             ADMIN_TOKEN,
             Some(Fault::Redirect("https://sso.example.com/idp".into())),
-            "`https://sso.example.com/idp`",
+            "`https://sso.example.com`",
         ),
         (ADMIN_TOKEN, Some(Fault::NotJson), ""),
         (

@@ -1,4 +1,5 @@
-//! Conditions and the exit codes that they give. 64 and 78 keep systemd from starting the service again, so they are for what
+//! Conditions and the exit codes that they give. 64 and 78 keep systemd from starting the service again, so they are
+//! for what
 //! only another command line or another configuration can heal.
 
 use crate::full::Disk;

@@ -14,6 +14,7 @@ mod files;
 mod full;
 mod fuzz;
 mod generator;
+mod hostile_names;
 mod kafka;
 mod mapping;
 mod nginx;

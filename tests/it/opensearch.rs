@@ -308,7 +308,7 @@ fn poison(server: &OpenSearch) {
     rig::append(&host.audit().join(file_name(5, 0)), line.as_bytes());
     writer.append(&file, 50);
     let run = host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.code, 65, "{}", run.stderr);
     let stream = "logs-atlassian_confluence.audit-poison";
     assert_eq!(server.count(stream), 100, "{}", run.stderr);
     let dir = fs::read_dir(host.state().join("quarantine")).unwrap();

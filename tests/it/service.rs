@@ -145,7 +145,8 @@ fn f72_a_start_that_recovers_asks_for_time() {
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 10);
     let mut command = host.command(&[], &[]);
-    // Written, and no position is stored: the first batch holds no event, so an end at its outcome would come too early.
+    // Written, and no position is stored: the first batch holds no event, so an end at its outcome would come too
+    // early.
     command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", "after_ack=hang");
     let mut killed = host.spawn(command);
     killed.until("the events are written", || host.delivered() == 10);

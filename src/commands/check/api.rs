@@ -44,7 +44,7 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
         return Ok(());
     };
     client.allow(base.clone());
-    if !resolves(subject, config, &base, report)? {
+    if !resolves(subject, &client, &base, report)? {
         return Ok(());
     }
     let mut asked = ask(&mut client, config, &base, endpoint.route).await;
@@ -109,16 +109,8 @@ async fn ask(client: &mut Client, config: &ApiConfig, base: &Url, route: Route) 
 }
 
 /// Where a proxy is in between it is the proxy that resolves the name.
-fn resolves(subject: &str, config: &ApiConfig, base: &Url, report: &mut Report) -> io::Result<bool> {
-    let environment = [
-        "https_proxy",
-        "HTTPS_PROXY",
-        "http_proxy",
-        "all_proxy",
-        "ALL_PROXY",
-    ];
-    let by_environment = environment.iter().any(|name| std::env::var_os(name).is_some());
-    if config.http.proxy.is_some() || by_environment {
+fn resolves(subject: &str, client: &Client, base: &Url, report: &mut Report) -> io::Result<bool> {
+    if client.via(base).is_some() {
         return Ok(true);
     }
     let host = base.host_str().unwrap_or_default();

@@ -180,6 +180,46 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Repor
     }
 }
 
+/// Who will be able to read the output, and for how long it stays.
+pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut Report) -> io::Result<()> {
+    let mode = file.mode.unwrap_or(0o600);
+    let kept = format!(
+        "the newest {} rotated files stay, older ones are deleted, read or not",
+        file.keep
+    );
+    let Some(group) = &file.group else {
+        return report.ok(subject, format_args!("files get mode {mode:04o}; {kept}"));
+    };
+    let me = access::user().name;
+    let Some(gid) = access::group_id(group) else {
+        return report.failure(
+            subject,
+            format_args!(
+                "there is no group `{group}`, to which the files are to be given; run: groupadd {group}"
+            ),
+        );
+    };
+    if !access::may_give_to(gid) {
+        return report.failure(
+            subject,
+            format_args!(
+                "`{me}` may not give files to group `{group}`; run: usermod -aG {group} {me}, and restart the agent"
+            ),
+        );
+    }
+    if let Some(dir) = access::closed_to_group(path, gid) {
+        let shown = dir.display();
+        report.warning(
+            subject,
+            format_args!("group `{group}` may read the files, but not look into `{shown}`; docs/SINKS.md says how to open it"),
+        )?;
+    }
+    report.ok(
+        subject,
+        format_args!("files get mode {mode:04o} and group `{group}`; {kept}"),
+    )
+}
+
 fn free_space(subject: &str, dir: &Path, what: &str, report: &mut Report) -> io::Result<()> {
     let free_bytes = match rustix::fs::statvfs(dir) {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),

@@ -77,7 +77,7 @@ fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "{}  {:<20}  {:<20}  {:<10}  {}",
-        entry.id.get(..ID_CHARS).unwrap_or(&entry.id),
+        escape(entry.id.get(..ID_CHARS).unwrap_or(&entry.id)),
         time(entry.time_ms),
         time(entry.at_ms),
         escape(&entry.sink),

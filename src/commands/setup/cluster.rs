@@ -12,6 +12,7 @@ use crate::sink::elasticsearch::JSON;
 use crate::sink::elasticsearch::answer::Fault;
 use crate::sink::elasticsearch::hosts::Hosts;
 use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::telemetry::escape::escape;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
@@ -39,11 +40,8 @@ impl Cluster<'_> {
             Ok(product) => product,
             Err(why) => return Ok(Err(why)),
         };
-        writeln!(
-            out,
-            "{}: {product}",
-            hosts.current().as_str().trim_end_matches('/')
-        )?;
+        let host = hosts.current().as_str().trim_end_matches('/');
+        writeln!(out, "{host}: {}", escape(&product.to_string()))?;
         let is_stream = matches!(self.config.target, Target::DataStream(_));
         if is_stream
             && !product.is_serverless

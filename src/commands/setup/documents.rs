@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::config::Target;
+use crate::config::{ElasticsearchConfig, Target};
 use crate::sink::elasticsearch::product::{Distribution, Product};
 
 /// The name of index template, ingest pipeline and policy.
-pub const TEMPLATE: &str = "confluence-audit";
+pub const TEMPLATE: &str = ElasticsearchConfig::TEMPLATE;
 /// A year: what PCI DSS asks for, and most who ask later than that ask of an archive.
 pub const RETENTION_DAYS: u64 = 365;
 /// A backing index is rolled over at this age at the latest.

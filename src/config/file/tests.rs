@@ -233,6 +233,8 @@ rotate_bytes = "14MiB"
 rotate_daily = false
 keep = 15
 compression = "zstd"
+mode = "0640"
+group = "readers"
 "#;
     let config = parse(text).0;
     let secs = Duration::from_secs;
@@ -257,6 +259,8 @@ compression = "zstd"
         rotate_daily: false,
         keep: 15,
         compression: Compression::Zstd,
+        mode: Some(0o640),
+        group: Some("readers".into()),
     };
     assert_eq!(file.path_for("one"), PathBuf::from("/o/one.ndjson"));
     let expected = Config {

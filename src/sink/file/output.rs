@@ -3,6 +3,7 @@
 use super::super::Batch;
 use super::prune::{self, Surplus};
 use super::recover::end_of_last_line;
+use super::share::Sharing;
 use super::shrink::Shrinker;
 use crate::config::FileSinkConfig;
 use crate::position::{Deleted, SinkMark};
@@ -40,6 +41,7 @@ pub struct Output {
     /// The same of rotated files, by generation, as far as known.
     pub(super) rotated_events: BTreeMap<u64, u64>,
     pub(super) deleted: Deleted,
+    pub(super) sharing: Sharing,
 }
 
 /// What is to be made durable, apart from the writing.
@@ -70,7 +72,7 @@ impl Output {
 
     /// Compresses rotated files, if that is configured.
     pub(super) fn shrinker(&self) -> io::Result<Option<Shrinker>> {
-        Shrinker::start(&self.path, self.config.compression)
+        Shrinker::start(&self.path, self.config.compression, self.sharing.clone())
     }
 
     /// How long the file is with its last whole event.
@@ -209,6 +211,7 @@ impl Output {
         let begun = open(&self.path).and_then(|next| Ok((end_of_last_line(&next)?, next)));
         let (length, next) = begun
             .map_err(|error| because("cannot begin the next output after a rotation".to_owned(), error))?;
+        self.sharing.apply(&next, &self.path);
         if self.rotated.len() >= ROTATED_OPEN_MAX {
             // Its error must end the process and not look like one of writing, which is tried again.
             self.sync_failed = self

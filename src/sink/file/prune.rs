@@ -57,16 +57,18 @@ fn delete_one(file: &Surplus) -> Option<u64> {
         .metadata()
         .map(|found| text(clock::now_ms() / 1000 - found.mtime()));
     let counted = file.events.map_or_else(|| count(there), Ok);
-    let mut is_deleted = false;
+    let mut was_there = false;
     for path in &forms {
         match shrink::remove(path) {
-            Ok(was_there) => is_deleted |= was_there,
+            Ok(found) => was_there |= found,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot remove a rotated output that is over the number to keep");
+                // The next rotation tries it again, and counts it then.
+                return None;
             }
         }
     }
-    if !is_deleted {
+    if !was_there {
         return None;
     }
     let events = counted

@@ -4,6 +4,7 @@
 //! gone by then, and those that already stand here are passed over by their ids. Only what is no whole event is cut off.
 
 use super::output::{Output, day, open, open_existing, parent, rotated_files};
+use super::share::Sharing;
 use super::shrink::{reader, remove_parts};
 use crate::config::{Compression, FileSinkConfig};
 use crate::position::{Deleted, SinkMark};
@@ -79,6 +80,9 @@ impl Output {
         let metadata = file.metadata()?;
         remove_parts(&path)?;
         let mut rotated = rotated_files(&path)?;
+        let sharing = Sharing::new(config);
+        sharing.apply(&file, &path);
+        rotated.iter().for_each(|(_, rotated)| sharing.apply_to(rotated));
         // What a crash has left in both forms is read in the first.
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
@@ -128,6 +132,7 @@ impl Output {
             events: (length == 0).then_some(0),
             rotated_events: BTreeMap::new(),
             deleted,
+            sharing,
         };
         output.rotate_if_full()?;
         Ok((output, ids))

@@ -102,7 +102,7 @@ fn classify_answer(answer: &Answer, product: &Product) -> Class {
         status @ 500.. if overloaded(answer) => Class::Overloaded { status },
         status @ 500.. => Class::Server { status },
         407 => Class::Unreachable {
-            what: "the proxy wants a user and a password; set or correct those of the proxy".into(),
+            what: answer.proxy_wants_credentials(),
         },
         401 | 403
             if has("x-seraph-loginreason", "AUTHENTICATION_DENIED")

@@ -30,7 +30,6 @@ pub(super) struct Comparison {
     inode: (u64, u64),
     file: File,
     expected: ReadDigest,
-    offset: u64,
     digest: Digest,
     /// It has changed, and is not merely due.
     urgent: bool,
@@ -111,9 +110,8 @@ impl Files {
 
     /// A file that has changed, or else one that is due.
     fn next_to_compare(&self, now: Instant, now_ms: i64, once: bool) -> Option<usize> {
-        let can_be = |t: &Tracked| {
-            t.listed && t.entry.digest.is_some() && t.compare_after.is_none_or(|after| after <= now)
-        };
+        let can_be =
+            |t: &Tracked| t.listed && t.is_covered() && t.compare_after.is_none_or(|after| after <= now);
         let changed = |t: &Tracked| t.entry.compared_ms < 0 && can_be(t);
         let is_old = |t: &Tracked| now_ms.abs_diff(t.entry.compared_ms) >= DAY_MS;
         let due = |t: &Tracked| !once && t.entry.finished && is_old(t) && can_be(t);
@@ -138,7 +136,6 @@ impl Files {
             inode: (seen.dev, seen.ino),
             file,
             expected,
-            offset: entry.offset,
             digest: Digest::new(expected.key, expected.from),
             urgent: entry.compared_ms < 0,
         })
@@ -154,7 +151,7 @@ impl Comparison {
 
     fn step(&mut self) -> io::Result<Step> {
         let at = self.digest.at();
-        let left = self.offset - at;
+        let left = self.expected.to - at;
         if let Some(hole) = hole_at(&self.file, at)?.filter(|_| left > 0) {
             self.digest.feed_zeros(hole.min(left));
         } else {
@@ -170,7 +167,7 @@ impl Comparison {
                 let _ = rustix::fs::fadvise(&self.file, at, length, Advice::DontNeed);
             }
         }
-        Ok(if self.digest.at() < self.offset {
+        Ok(if self.digest.at() < self.expected.to {
             Step::More
         } else if self.digest.state() == self.expected {
             Step::Same

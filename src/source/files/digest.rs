@@ -47,16 +47,16 @@ impl Digest {
         }
     }
 
-    /// How many bytes before `offset` it takes to go on there.
-    pub fn begun(state: &ReadDigest, offset: u64) -> u64 {
-        (offset % BLOCK_BYTES).min(offset.saturating_sub(state.from))
+    /// How many bytes before its end it takes to go on there.
+    pub fn begun(state: &ReadDigest) -> u64 {
+        (state.to % BLOCK_BYTES).min(state.to.saturating_sub(state.from))
     }
 
-    /// Goes on at `offset`. `None`: the begun block holds other bytes now.
-    pub fn resume(state: &ReadDigest, offset: u64, begun: &[u8]) -> Option<Digest> {
+    /// Goes on where it ended. `None`: the begun block holds other bytes now.
+    pub fn resume(state: &ReadDigest, begun: &[u8]) -> Option<Digest> {
         let mut digest = Digest {
             from: state.from,
-            at: offset - begun.len() as u64,
+            at: state.to.checked_sub(begun.len() as u64)?,
             chain: joined(state.chain),
             zeros: state.zeros,
             ..Digest::new(state.key, state.from)
@@ -102,6 +102,7 @@ impl Digest {
         ReadDigest {
             key: self.key,
             from: self.from,
+            to: self.at,
             chain: split(self.chain),
             zeros: self.zeros,
             begun: split(self.block.digest128()),
@@ -162,15 +163,15 @@ mod tests {
                     continue;
                 }
                 let state = of(&bytes[from..at], from as u64);
-                let begun = Digest::begun(&state, at as u64) as usize;
-                let mut digest = Digest::resume(&state, at as u64, &bytes[at - begun..at]).unwrap();
+                let begun = Digest::begun(&state) as usize;
+                let mut digest = Digest::resume(&state, &bytes[at - begun..at]).unwrap();
                 assert_eq!(digest.at(), at as u64);
                 bytes[at..].chunks(777).for_each(|part| digest.feed(part));
                 assert_eq!(digest.state(), whole, "from {from} at {at}");
                 if begun > 0 {
                     let mut other = bytes[at - begun..at].to_vec();
                     other[begun / 2] ^= 1;
-                    assert!(Digest::resume(&state, at as u64, &other).is_none());
+                    assert!(Digest::resume(&state, &other).is_none());
                 }
             }
         }

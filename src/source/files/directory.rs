@@ -8,6 +8,7 @@ use super::walk::{self, Stopped, Walked};
 use crate::access;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -138,8 +139,7 @@ impl Directory {
                 Ok(stat) => {
                     let seen = seen(&stat, path.clone());
                     let kind = FileType::from_raw_mode(stat.st_mode);
-                    let read = being_read(&seen);
-                    if !named && !read {
+                    if !named && !being_read(&seen) {
                         Why::Foreign(kind)
                     } else if kind == FileType::Symlink {
                         match self.behind_link(&name) {
@@ -152,7 +152,9 @@ impl Directory {
                         }
                     } else if kind != FileType::RegularFile {
                         Why::NotRegular(kind)
-                    } else if !read && let Some(error) = self.foreign_file(&stat, &path) {
+                    } else if let Some(error) = self.foreign_file(&stat, &path)
+                        && !being_read(&seen)
+                    {
                         Why::Refused(error)
                     } else {
                         contents.files.push(Candidate { seen, named });
@@ -168,10 +170,12 @@ impl Directory {
     /// The file that a link of an audit file's name leads to.
     fn behind_link(&self, name: &OsStr) -> Result<Seen, Why> {
         let failed = |error: io::Error| {
+            // A link that leads nowhere is no file; what stands in the way may pass.
+            let named = error.kind() != io::ErrorKind::NotFound;
             if walk::is_refusal(&error) {
                 Why::Refused(error)
             } else {
-                Why::Failed { error, named: true }
+                Why::Failed { error, named }
             }
         };
         let walked =
@@ -234,33 +238,45 @@ impl Contents {
         })
     }
 
-    /// Of several names for one file one is read: that which `known` knows, a name that is no link, or else the first.
-    ///
-    /// `taken` are the files that have been found elsewhere.
-    pub fn keep_one_name_each(
-        &mut self,
-        taken: &mut Vec<((u64, u64), PathBuf)>,
-        known: &dyn Fn(&Path) -> bool,
-    ) {
-        let links = &self.links;
-        self.files.sort_by_cached_key(|file| {
-            let path = &file.seen.path;
-            (!known(path), links.contains(path), path.clone())
-        });
-        for Candidate { seen, named } in std::mem::take(&mut self.files) {
-            let inode = (seen.dev, seen.ino);
-            match taken.iter().find(|(other, _)| *other == inode) {
-                Some((_, path)) => self.left.push(LeftAlone {
-                    path: seen.path,
+    /// Leaves alone what `best` says has a better name.
+    pub fn keep(&mut self, best: &HashMap<(u64, u64), PathBuf>) {
+        for file in std::mem::take(&mut self.files) {
+            match best.get(&(file.seen.dev, file.seen.ino)) {
+                Some(path) if *path != file.seen.path => self.left.push(LeftAlone {
+                    path: file.seen.path,
                     why: Why::Same(path.clone()),
                 }),
-                None => {
-                    taken.push((inode, seen.path.clone()));
-                    self.files.push(Candidate { seen, named });
-                }
+                _ => self.files.push(file),
             }
         }
     }
+}
+
+/// Of several names for one file one is read: that which `known` knows, a name that is no link, or else the first. Returns the
+/// files with several names.
+pub fn best_names<'a>(
+    contents: impl Iterator<Item = &'a Contents>,
+    known: &dyn Fn(&Path) -> bool,
+) -> HashMap<(u64, u64), PathBuf> {
+    let (mut first, mut best) = (HashMap::new(), HashMap::new());
+    let mut links = HashSet::new();
+    for Contents {
+        files, links: more, ..
+    } in contents
+    {
+        links.extend(more);
+        for Candidate { seen, .. } in files {
+            let inode = (seen.dev, seen.ino);
+            let Some(other) = first.insert(inode, &seen.path) else {
+                continue;
+            };
+            let rank = |path: &&PathBuf| (!known(path), links.contains(path), (*path).clone());
+            let better = [&seen.path, other].into_iter().min_by_key(rank).unwrap_or(other);
+            first.insert(inode, better);
+            best.insert(inode, better.clone());
+        }
+    }
+    best
 }
 
 fn not_regular() -> io::Error {

@@ -7,7 +7,7 @@ use crate::config::StartAt;
 use crate::position::{Evidence, FileEntry};
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
 pub struct Candidate {
@@ -114,12 +114,17 @@ impl Files {
     }
 
     /// Until the next sweep, which may be able to read it.
-    pub(super) fn leave_unidentified(&mut self, seen: &Seen, error: &io::Error) {
-        let inode = (seen.dev, seen.ino);
-        let known = |file: &Unidentified| file.path == seen.path && file.inode == inode;
+    fn leave_unidentified(&mut self, seen: &Seen, error: &io::Error) {
+        let failures = self.note_unidentified(&seen.path, (seen.dev, seen.ino));
+        self.tell_failure(&seen.path, failures, error);
+    }
+
+    /// Returns how often in a row it was.
+    pub(super) fn note_unidentified(&mut self, path: &Path, inode: (u64, u64)) -> u32 {
+        let known = |file: &Unidentified| file.path == path && file.inode == inode;
         let at = self.unidentified.iter().position(known).unwrap_or_else(|| {
             self.unidentified.push(Unidentified {
-                path: seen.path.clone(),
+                path: path.to_owned(),
                 inode,
                 failures: 0,
                 listed: true,
@@ -128,7 +133,6 @@ impl Files {
         });
         let file = &mut self.unidentified[at];
         (file.failures, file.listed) = (file.failures + 1, true);
-        let failures = file.failures;
-        self.tell_failure(&seen.path.clone(), failures, error);
+        file.failures
     }
 }

@@ -179,11 +179,10 @@ impl Files {
 
 /// The digest of what was read, to go on with. `None`: the file holds other bytes now. Where there is none yet it begins here.
 fn digest_of(file: &File, entry: &FileEntry) -> io::Result<Option<Digest>> {
-    let Some(state) = &entry.digest else {
+    let Some(state) = entry.digest.as_ref().filter(|digest| digest.to == entry.offset) else {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         return Ok(Some(Digest::new([high, low], entry.offset)));
     };
-    let begun = Digest::begun(state, entry.offset);
-    let bytes = tail::bytes_before(file, entry.offset, begun as usize)?;
-    Ok(bytes.and_then(|bytes| Digest::resume(state, entry.offset, &bytes)))
+    let bytes = tail::bytes_before(file, entry.offset, Digest::begun(state) as usize)?;
+    Ok(bytes.and_then(|bytes| Digest::resume(state, &bytes)))
 }

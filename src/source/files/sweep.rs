@@ -1,12 +1,13 @@
 //! The look at the directories: which files are there, which are new, moved, gone.
 
 use super::Files;
-use super::directory::{Contents, Directory, LeftAlone, Why};
+use super::directory::{self, Contents, Directory, LeftAlone, Why};
 use super::identify::Candidate;
 use super::identity::Seen;
 use super::name::shown;
 use super::places::{self, Found};
 use super::tracked::Tracked;
+use super::trouble;
 use crate::access;
 use crate::config::{self as checked, audit_dir};
 use rustix::fs::FileType;
@@ -131,7 +132,11 @@ impl Files {
             let source = &self.source;
             match why {
                 Why::Failed { error, named: true } => {
-                    self.leave_unidentified(&unknown(path), &error);
+                    self.note_unidentified(&path, (0, 0));
+                    self.trouble(match error.kind() {
+                        io::ErrorKind::PermissionDenied => access::why_denied(&path),
+                        _ => trouble::cannot_read(&path, &error),
+                    });
                     continue;
                 }
                 // A pattern's directory may hold anything; a home's holds audit files and nothing else.
@@ -242,22 +247,12 @@ pub fn look_through(
             .map(|(contents, directory)| (directory, contents)),
     };
     let mut looked: Vec<Looked> = places::find(place).into_iter().map(list).collect();
-    let mut taken = Vec::new();
+    let opened = looked.iter().filter_map(|looked| looked.opened.as_ref().ok());
+    let best = directory::best_names(opened.map(|(_, contents)| contents), known);
     for (_, contents) in looked.iter_mut().filter_map(|looked| looked.opened.as_mut().ok()) {
-        contents.keep_one_name_each(&mut taken, known);
+        contents.keep(&best);
     }
     looked
-}
-
-/// What is known of a file that cannot be looked at.
-fn unknown(path: PathBuf) -> Seen {
-    Seen {
-        path,
-        dev: 0,
-        ino: 0,
-        size: 0,
-        mtime_ms: 0,
-    }
 }
 
 /// Why a directory is not read, in one sentence.

@@ -431,7 +431,10 @@ fn f92_what_has_changed_is_compared_at_once() {
             home.append(1, "a\n");
             Run::start(home.config(), &mut known).turn();
             match how {
-                "time" => set_modified(&home.file(0), std::time::SystemTime::now()),
+                "time" => set_modified(
+                    &home.file(0),
+                    std::time::UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64),
+                ),
                 "inode" => fs::rename(copy_of(&home.file(0)), home.file(0)).unwrap(),
                 _ => home.append(0, "late\n"),
             }

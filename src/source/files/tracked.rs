@@ -119,7 +119,7 @@ impl Tracked {
             self.is_to_be_compared();
         }
         // What is as long as before has nothing to read, and is compared whole.
-        let as_long = self.entry.offset == seen.size && self.entry.digest.is_some();
+        let as_long = self.entry.offset == seen.size && self.is_covered();
         if self.entry.finished && (touched && !as_long || self.entry.offset < seen.size) {
             // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
             // is opened.
@@ -144,9 +144,15 @@ impl Tracked {
 
     /// Whether the file still holds everything that was read of it is to be found out soon.
     fn is_to_be_compared(&mut self) {
-        if self.entry.digest.is_some() {
+        if self.is_covered() {
             (self.entry.compared_ms, self.changed) = (-1, true);
         }
+    }
+
+    /// Whether there is a digest of what stands before the position.
+    pub(super) fn is_covered(&self) -> bool {
+        let digest = self.entry.digest.as_ref();
+        digest.is_some_and(|digest| digest.to == self.entry.offset)
     }
 
     /// Nothing more can come of this file.

@@ -3,12 +3,16 @@
 use crate::rig::{Host, Writer, file_name, judge, sweeps_once};
 use confluence_audit_agent::clock;
 use std::fs::{self, File};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `YYYYMMDD` so many days from now.
 fn day(from_now: i64) -> String {
     let day = jiff::Timestamp::from_millisecond(clock::now_ms() + from_now * 86_400_000).unwrap();
     day.strftime("%Y%m%d").to_string()
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64)
 }
 
 /// A half line in the file that grows waits for its end, whatever else is there.
@@ -30,7 +34,7 @@ fn a_half_line_waits_beside(other: &str) {
             "it was quiet for longer than the grace",
             || {
                 let written = fs::metadata(&file.path).unwrap().modified().unwrap();
-                SystemTime::now().duration_since(written).unwrap() > Duration::from_secs(3)
+                now().duration_since(written).unwrap() > Duration::from_secs(3)
             },
         );
         if round == 0 {
@@ -93,7 +97,7 @@ fn f90_files_put_back_in_a_wrong_order_are_finished() {
     file.write(&line[..line.len() - 1]);
     let next = writer.create(&file_name(5, 1));
     writer.append(&next, 5);
-    let hours_ago = |hours: u64| SystemTime::now() - Duration::from_secs(hours * 3_600);
+    let hours_ago = |hours: u64| now() - Duration::from_secs(hours * 3_600);
     for (path, hours) in [(&file.path, 2), (&next.path, 3)] {
         let open = File::options().write(true).open(path).unwrap();
         open.set_modified(hours_ago(hours)).unwrap();

@@ -86,6 +86,7 @@ fn one_broken_entry(name: &str, is_dir: bool) {
         agent.until("it is read when it has healed", || {
             host.delivered() == writer.count()
         });
+        agent.until_said("can be read again");
     }
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
