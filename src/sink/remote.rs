@@ -7,6 +7,7 @@ mod intake;
 #[cfg(test)]
 mod tests;
 
+pub use circuit::REFUSED_IN_A_ROW_MAX;
 pub use intake::Event;
 
 use super::answer::Answer;

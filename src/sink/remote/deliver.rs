@@ -336,7 +336,10 @@ impl<P: Peer> Delivery<'_, P> {
     fn recovered(&self) {
         if self.circuit.recovered() {
             let Settings { sink, source, .. } = self.settings;
-            tracing::info!(sink, source, "events get through again");
+            match self.circuit.take_told() {
+                true => tracing::info!(sink, source, "events get through again"),
+                false => tracing::debug!(sink, source, "events get through again"),
+            }
             (self.report)(Report::Trouble(None));
         }
     }
@@ -359,19 +362,19 @@ impl<P: Peer> Delivery<'_, P> {
         let Fault { why, after, slow } = fault;
         let Settings { sink, source, .. } = self.settings;
         if self.circuit.failed(permit, &why, after, slow, random()) {
-            let wait = self.circuit.waits().unwrap_or_default();
-            if slow {
-                tracing::error!(
-                    sink,
-                    source,
-                    why,
-                    ?wait,
-                    "events are not taken until a person acts; reading pauses meanwhile and nothing is lost"
-                );
-            } else {
-                tracing::warn!(sink, source, why, ?wait, "events are not taken; trying again");
-            }
             (self.report)(Report::Trouble(Some(format!("sink {sink}: {why}"))));
+        }
+        let wait = self.circuit.waits().unwrap_or_default();
+        match self.circuit.is_to_be_told(&why) {
+            true if slow => tracing::error!(
+                sink,
+                source,
+                why,
+                ?wait,
+                "events are not taken until a person acts; reading pauses meanwhile and nothing is lost"
+            ),
+            true => tracing::warn!(sink, source, why, ?wait, "events are not taken; trying again"),
+            false => tracing::debug!(sink, source, why, ?wait, "events are not taken; trying again"),
         }
         if self.settings.once && (slow || self.circuit.failures() > ONCE_FAILURES_MAX) {
             return Err(SinkError::GaveUp { why });
