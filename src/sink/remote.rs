@@ -6,6 +6,7 @@ mod deliver;
 mod intake;
 #[cfg(test)]
 mod tests;
+mod work;
 
 pub use circuit::REFUSED_IN_A_ROW_MAX;
 pub use intake::Event;
