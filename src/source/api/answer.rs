@@ -138,8 +138,8 @@ fn is_html(answer: &Answer) -> bool {
     declared || answer.body.trim_ascii_start().starts_with(b"<")
 }
 
-/// Confluence tells who is logged in, or in which request, on whatever it answers, and Atlassian's own edge marks what it answers. Their
-/// pages name what they are pages of.
+/// Confluence tells who is logged in, or in which request, on whatever it answers, and Atlassian's own edge marks
+/// what it answers. Their pages name what they are pages of.
 fn is_of_confluence(answer: &Answer) -> bool {
     let headers = [
         "x-ausername",

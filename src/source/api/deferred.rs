@@ -1,4 +1,5 @@
-//! Windows that fail again and again: set aside, so that what is newer is read, and tried again at times of their own. Pure.
+//! Windows that fail again and again: set aside, so that what is newer is read, and tried again at times of their
+//! own. Pure.
 //!
 //! While there is one the checkpoint's cursor stays before it: after a restart it is asked for again.
 
@@ -39,8 +40,8 @@ impl DeferredWindows {
         self.0.iter()
     }
 
-    /// Two that follow each other and of which nothing came are one; beyond [`WINDOWS_MAX`] the two newest are: what has been read
-    /// of them is known by its ids, which are kept from the oldest window on.
+    /// Two that follow each other and of which nothing came are one; beyond [`WINDOWS_MAX`] the two newest are: what
+    /// has been read of them is known by its ids, which are kept from the oldest window on.
     pub fn push(&mut self, mut next: Deferred) {
         let newest = || (0..self.0.len()).max_by_key(|at| self.0[*at].reading.window.to_ms);
         let joined = match self.0.len() < WINDOWS_MAX {

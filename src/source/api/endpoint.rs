@@ -63,8 +63,8 @@ impl Endpoint {
         endpoint
     }
 
-    /// Counts an answer 404. `saved` is what the checkpoint knows: where the newer way was used once there is no older one, and
-    /// where the older was used a single answer is enough to ask.
+    /// Counts an answer 404. `saved` is what the checkpoint knows: where the newer way was used once there is no
+    /// older one, and where the older was used a single answer is enough to ask.
     pub fn not_found(&mut self, saved: Option<ApiCursor>) -> NotFound {
         let was_legacy = saved.is_some_and(|cursor| cursor.legacy);
         if self.route != Route::Auditing || self.route_known || saved.is_some() && !was_legacy {

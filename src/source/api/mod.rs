@@ -5,6 +5,7 @@
 //! what a checkpoint may say once those rows are delivered.
 
 pub mod answer;
+mod aside;
 mod beside;
 pub mod cloud_id;
 mod corrected;

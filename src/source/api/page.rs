@@ -187,8 +187,9 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Where the rows of an answer stand in `body`: of any list that holds rows, whichever API gave it, in the order of the answer. A row
-/// is whatever stands in the list; what is no record becomes an event that says so. `None`: this is no answer of an audit API.
+/// Where the rows of an answer stand in `body`: of any list that holds rows, whichever API gave it, in the order of
+/// the answer. A row is whatever stands in the list; what is no record becomes an event that says so. `None`: this is
+/// no answer of an audit API.
 pub fn rows_of_answer(body: &[u8]) -> Option<Vec<Range<usize>>> {
     let envelope: Envelope = serde_json::from_slice(body).ok()?;
     (envelope.has_entities || envelope.has_results).then(|| places(body, &envelope.rows))
@@ -210,7 +211,8 @@ fn places(body: &[u8], rows: &[&RawValue]) -> Vec<Range<usize>> {
     ranges.collect()
 }
 
-/// An answer must be UTF-8; one that is not is read with what is wrong replaced, so that a broken name is no broken page.
+/// An answer must be UTF-8; one that is not is read with what is wrong replaced, so that a broken name is no broken
+/// page.
 fn repaired(body: Vec<u8>) -> Vec<u8> {
     let body = match String::from_utf8(body) {
         Ok(text) => text.into_bytes(),
@@ -399,7 +401,8 @@ mod tests {
         }
     }
 
-    /// Lists that come twice or under both names, and rows that are no records: each row is there, in the order of the answer.
+    /// Lists that come twice or under both names, and rows that are no records: each row is there, in the order of
+    /// the answer.
     #[test]
     fn f80_every_row_of_an_answer_counts() {
         let paging = r#""pagingInfo":{"lastPage":true}"#;

@@ -1,12 +1,13 @@
-//! How many rows a page is asked for: fewer after an answer that was too large or too slow, and by and by as many as configured
-//! again. Pure.
+//! How many rows a page is asked for: fewer after an answer that was too large or too slow, and by and by as many as
+//! configured again. Pure.
 
 /// So many points make it larger: a page is one, a window that was read to its end as many as are needed at first.
 const POINTS_MIN: u32 = 4;
 /// Where more rows fail each time, they are tried ever more rarely.
 const POINTS_MAX: u32 = 1024;
 
-/// An overloaded server is asked for no smaller part of the configured size: it may be down, and many small pages are no help.
+/// An overloaded server is asked for no smaller part of the configured size: it may be down, and many small pages are
+/// no help.
 const SPARED_PARTS_MAX: usize = 8;
 
 pub struct PageSize {
@@ -56,8 +57,8 @@ impl PageSize {
         true
     }
 
-    /// Half as many from now on, to spare a server that is overloaded. Mostly that has nothing to do with the page: once one comes
-    /// the size is what it was, unless that fails at once.
+    /// Half as many from now on, to spare a server that is overloaded. Mostly that has nothing to do with the page:
+    /// once one comes the size is what it was, unless that fails at once.
     pub fn spare(&mut self) -> bool {
         let raised = std::mem::take(&mut self.raised) && self.of_size;
         if std::mem::take(&mut self.restored) || raised {

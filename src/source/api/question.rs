@@ -12,7 +12,8 @@ pub use super::endpoint::Endpoint;
 /// Pages that are counted by offsets overlap by so many rows: if these are not the same on both, rows have come in between.
 const OVERLAP_ROWS: usize = 8;
 
-/// So many pages without a new row may follow each other: a server that filters has some, one whose paging is broken has no end.
+/// So many pages without a new row may follow each other: a server that filters has some, one whose paging is broken
+/// has no end.
 const EMPTY_PAGES_MAX: u32 = 50;
 
 /// How far the pages of a window have been read.
@@ -236,7 +237,8 @@ impl Reading {
                 After::More
             }
             (Next::Last(cursor), _) => {
-                // Some servers name a cursor on their last page too; one that is full may be called the last by mistake.
+                // Some servers name a cursor on their last page too; one that is full may be called the last by
+                // mistake.
                 let full = page.len() >= asked || page.len() == self.page_before.len();
                 self.called_last = full && self.cursors.insert(cursor.clone());
                 if self.called_last {

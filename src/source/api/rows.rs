@@ -57,8 +57,9 @@ impl Api {
         Some(id)
     }
 
-    /// What a row has in common with the row of the same event in the other API of Data Center, which tells less and has another id.
-    /// Kept of the rows of the old one, it shows after an upgrade which events have been delivered by it.
+    /// What a row has in common with the row of the same event in the other API of Data Center, which tells less and
+    /// has another id. Kept of the rows of the old one, it shows after an upgrade which events have been delivered by
+    /// it.
     pub fn likeness(&self, record: &Record) -> Option<EventId> {
         if self.config.product != Product::DataCenter {
             return None;
@@ -87,8 +88,8 @@ impl Api {
         own::is_search(record) && self.own().asked(record)
     }
 
-    /// Ids are kept for as long as the longest look back: what became visible since the last reconciling read, and was late
-    /// by as much.
+    /// Ids are kept for as long as the longest look back: what became visible since the last reconciling read, and
+    /// was late by as much.
     pub(super) fn kept(&self) -> Duration {
         (2 * self.config.reconcile).max(self.config.overlap)
     }

@@ -76,8 +76,8 @@ impl Api {
         trouble.or(self.deferred_health.as_deref())
     }
 
-    /// Whether a run that waits for no more than `failures_max` faults has nothing more to wait for: all has been read, or a person
-    /// has to act, or it is tried for too long.
+    /// Whether a run that waits for no more than `failures_max` faults has nothing more to wait for: all has been
+    /// read, or a person has to act, or it is tried for too long.
     pub fn is_drained(&self, failures_max: u32) -> bool {
         let hopeless = |deferred: &Deferred| {
             deferred.needs_a_person || deferred.reading.attempts.failures > failures_max

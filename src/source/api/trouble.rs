@@ -1,5 +1,5 @@
-//! What is logged of a fault, and how loudly: at debug what heals with the next request, as a warning what has lasted, as an error what
-//! a person has to mend. Pure.
+//! What is logged of a fault, and how loudly: at debug what heals with the next request, as a warning what has
+//! lasted, as an error what a person has to mend. Pure.
 
 use std::time::{Duration, Instant};
 use tracing::Level;

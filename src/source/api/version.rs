@@ -1,4 +1,5 @@
-//! Which version of Data Center answers: the audit API came with 7.5, and only a Confluence that is older is read by the old path.
+//! Which version of Data Center answers: the audit API came with 7.5, and only a Confluence that is older is read by
+//! the old path.
 
 use super::answer::below;
 use crate::http::Client;

@@ -58,8 +58,8 @@ fn f78_an_older_server_that_is_starting_is_read_when_it_tells_its_version() {
     assert_eq!(polled.delivered.len(), 100);
 }
 
-/// After an upgrade the newer path shows the same events in another form: none is delivered by a second id, also across a restart,
-/// and rows that are alike in what both tell are as many events.
+/// After an upgrade the newer path shows the same events in another form: none is delivered by a second id, also
+/// across a restart, and rows that are alike in what both tell are as many events.
 #[test]
 fn f78_an_upgrade_repeats_nothing() {
     for restart in [false, true] {

@@ -1,4 +1,5 @@
-//! How loudly a fault is told: at debug what the next request heals, as a warning what lasts, as an error what a person has to mend.
+//! How loudly a fault is told: at debug what the next request heals, as a warning what lasts, as an error what a
+//! person has to mend.
 
 use super::binary::{data_center, insert, is_exact, quiet_data_center};
 use crate::rig::SOON;
@@ -46,7 +47,8 @@ fn f79_a_fault_that_the_next_request_heals_is_debug() {
     }
 }
 
-/// What lasts longer than a poll interval is a warning, once, and its end is told; what a person has to mend is an error at once.
+/// What lasts longer than a poll interval is a warning, once, and its end is told; what a person has to mend is an
+/// error at once.
 #[test]
 fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_mend_an_error() {
     for (fault, level, said) in [

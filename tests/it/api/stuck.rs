@@ -1,4 +1,5 @@
-//! A window whose pages fail: it keeps its place, is asked for ever more rarely, and does not keep what is newer from coming.
+//! A window whose pages fail: it keeps its place, is asked for ever more rarely, and does not keep what is newer from
+//! coming.
 
 use super::binary::{data_center, insert, is_exact, quiet_data_center};
 use super::*;
@@ -88,13 +89,12 @@ fn f76_a_stuck_window_is_asked_ever_more_rarely_and_holds_nothing_up() {
             }
             sim.fault_for(Target::LaterPages, .., fault.clone());
             let begun = sim.audit_request_count();
-            // Windows may be made shorter until they have one page; those of Cloud overlap, so that no page is the first.
+            // Windows may be made shorter until they have one page; those of Cloud overlap, so that no page is the
+            // first.
             let fresh_ms = sim.now_ms();
-            let mut number = 1_000;
             let mut seen = 0;
             for minute in 0..180 {
-                sim.insert(row(kind, sim.now_ms(), number));
-                number += 1;
+                sim.insert(row(kind, sim.now_ms(), 1_000 + minute));
                 polled.run(MINUTE, SECOND);
                 if minute >= 2 && seen == 0 {
                     seen = newer(&polled, fresh_ms);
@@ -268,7 +268,8 @@ fn f76_late_rows_of_a_stuck_window_are_found() {
     has_all(&polled, &sim, "late rows");
 }
 
-/// A server that needs its time for each row: pages become as small as it can do within the time limit, and larger later.
+/// A server that needs its time for each row: pages become as small as it can do within the time limit, and larger
+/// later.
 #[test]
 fn f76_a_slow_page_is_asked_for_in_smaller_ones() {
     let sim = quiet_data_center();
