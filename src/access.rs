@@ -16,7 +16,7 @@ use crate::telemetry::escape::shell_word;
 pub enum Problem {
     /// The first part of the path that does not exist.
     Missing(PathBuf),
-    Denied(Denied),
+    Denied(Box<Denied>),
     Other(PathBuf, Errno),
 }
 
@@ -153,7 +153,7 @@ fn denied(path: &Path, access: Access) -> Problem {
     };
     let user = user();
     let group = group_name(metadata.gid());
-    Problem::Denied(Denied {
+    Problem::Denied(Box::new(Denied {
         path: path.into(),
         is_dir: metadata.is_dir(),
         wanted: access.bits() & 0o7,
@@ -163,7 +163,7 @@ fn denied(path: &Path, access: Access) -> Problem {
         group,
         run_as: (user.name != crate::NAME && user_exists(crate::NAME)).then(|| crate::NAME.to_owned()),
         user: user.name,
-    })
+    }))
 }
 
 impl fmt::Display for Problem {
