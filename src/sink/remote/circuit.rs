@@ -26,7 +26,7 @@ const REFUSED_MIN: usize = 10;
 const REFUSED_MAX: usize = 1000;
 
 /// A fault that lasts longer is worth a warning: what the next request heals is not.
-const LASTS: Duration = Duration::from_secs(10);
+const LASTS: Duration = Duration::from_secs(5);
 /// So is a pause like this by itself.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
 
@@ -323,7 +323,7 @@ mod tests {
                     told.push(begun.elapsed());
                 }
             }
-            assert_eq!(told, [Duration::from_secs(15)], "after 1, 2, 4 and 8 seconds");
+            assert_eq!(told, [Duration::from_secs(7)], "after 1, 2 and 4 seconds");
             assert!(circuit.recovered() && circuit.take_told());
             // What a person has to mend is told at once.
             let permit = circuit.enter(|| false).await;
