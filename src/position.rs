@@ -32,7 +32,7 @@ pub struct FileEntry {
     pub ino: u64,
     /// Counts how often the file was truncated or rewritten.
     pub epoch: u32,
-    /// Of the first bytes of the file.
+    /// Of the first bytes of the file: at most as many as were read, or where nothing was read as were there when it was found.
     pub prefix: Evidence,
     /// Of the bytes just before `offset`.
     pub frontier: Evidence,

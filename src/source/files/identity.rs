@@ -92,10 +92,11 @@ fn stands(
     seen: &Seen,
     holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
 ) -> io::Result<bool> {
-    let same_inode = (entry.dev, entry.ino) == (seen.dev, seen.ino);
-    // Without a byte read there is no evidence, and none is needed: whatever it is, it is read from its beginning.
+    // Nothing was read of it: it is the file of its name (or inode) that begins as it did and is not shorter. Where not even
+    // its beginning is known, whatever stands under the name is read from its beginning anyway.
     if entry.offset == 0 {
-        return Ok(same_inode && seen.size >= entry.size);
+        let long_enough = seen.size >= entry.size;
+        return Ok(long_enough && holds(u64::from(entry.prefix.len), entry.prefix)?);
     }
     Ok(seen.size >= entry.offset
         && holds(entry.offset, entry.frontier)?
@@ -200,8 +201,40 @@ mod tests {
         }
     }
 
+    /// F85: a file of which nothing was read is known by its name or inode, its beginning, and that it is not shorter.
     #[test]
-    fn an_unread_entry_proves_nothing() {
+    fn f85_unread_is_told_by_name_and_content() {
+        let (resume, new) = (Verdict::Resume { entry: 0 }, Verdict::New);
+        let restart = Verdict::Restart { entry: 0 };
+        let table = [
+            // path, dev, ino, size, begins the same → verdict
+            ("a", 1, 10, 100, true, resume),
+            ("a", 2, 10, 100, true, resume),   // other device
+            ("a", 1, 11, 150, true, resume),   // restored, and written to since
+            ("b", 1, 10, 100, true, resume),   // renamed
+            ("a", 2, 10, 100, false, new),     // another file of that name
+            ("a", 2, 10, 99, true, new),       // shorter: something of it is gone
+            ("b", 1, 10, 100, false, new),     // inode used again
+            ("a", 1, 10, 100, false, restart), // rewritten
+            ("b", 2, 11, 100, true, new),
+        ];
+        for (path, dev, ino, size, begins, expect) in table {
+            let mut entries = [entry("a", 1, 10, 0)];
+            (entries[0].size, entries[0].prefix.len) = (100, 64);
+            let seen = Seen {
+                path: path.into(),
+                dev,
+                ino,
+                size,
+                mtime_ms: 0,
+            };
+            let verdict = resolve(&entries, &seen, &mut |_, _| Ok(begins)).unwrap();
+            assert_eq!(verdict, expect, "{seen:?} begins the same: {begins}");
+        }
+    }
+
+    #[test]
+    fn an_unread_entry_without_content_goes_by_its_name() {
         let entries = [entry("a", 1, 10, 0)];
         let at = |path: &str, ino| Seen {
             path: path.into(),
@@ -216,6 +249,10 @@ mod tests {
         );
         assert_eq!(
             resolve(&entries, &at("a", 11), &mut |_, _| Ok(true)).unwrap(),
+            Verdict::Resume { entry: 0 }
+        );
+        assert_eq!(
+            resolve(&entries, &at("b", 11), &mut |_, _| Ok(true)).unwrap(),
             Verdict::New
         );
         // Renamed before a byte of it was read.

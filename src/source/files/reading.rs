@@ -131,7 +131,11 @@ impl Files {
             tracked.changed = true;
         }
         let entry = &tracked.entry;
-        tracked.tail = Tail::open(file, entry.offset, entry.frontier, self.config.record_bytes_max)?;
+        // Of a file that was not read only the beginning is known.
+        let begins = entry.offset > 0 || tail::holds(&file, u64::from(entry.prefix.len), entry.prefix)?;
+        if begins {
+            tracked.tail = Tail::open(file, entry.offset, entry.frontier, self.config.record_bytes_max)?;
+        }
         if tracked.tail.is_none() {
             self.restart(at, seen.size);
             return self.open(at);

@@ -112,6 +112,12 @@ pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<V
     }
 }
 
+/// Whether the bytes before `offset` are those that `evidence` stands for.
+pub fn holds(file: &File, offset: u64, evidence: Evidence) -> io::Result<bool> {
+    let bytes = bytes_before(file, offset, evidence.len as usize)?;
+    Ok(bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence))
+}
+
 /// The offset behind the last line end at or before `offset`.
 pub fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
     let mut end = offset;

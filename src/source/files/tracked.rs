@@ -92,7 +92,9 @@ impl Tracked {
         self.entry.offset = tail.framer.boundary();
         self.entry.frontier = Evidence::of(tail.framer.frontier());
         let prefix = self.entry.offset.min(FRONTIER_BYTES as u64);
-        if u64::from(self.entry.prefix.len) < prefix
+        // Before anything is read it stands for the first bytes that were found, of whatever length.
+        if prefix > 0
+            && u64::from(self.entry.prefix.len) != prefix
             && let Ok(evidence) = tail.prefix(prefix as usize)
         {
             self.entry.prefix = evidence;
