@@ -29,6 +29,7 @@ pub struct FileEntry {
     #[serde(with = "path_text")]
     pub path: PathBuf,
     pub dev: u64,
+    /// 0 where the file holds something else by now: see [`FileEntry::is_replaced`].
     pub ino: u64,
     /// Counts how often the file was truncated or rewritten.
     pub epoch: u32,
@@ -45,6 +46,13 @@ pub struct FileEntry {
     /// Nothing more will be read from this file.
     pub finished: bool,
     pub last_seen_ms: i64,
+}
+
+impl FileEntry {
+    /// It stands for content that is in no file any more that is known: its file was truncated or rewritten.
+    pub fn is_replaced(&self) -> bool {
+        self.ino == 0
+    }
 }
 
 /// How long an output was when the positions of the same commit were reached.

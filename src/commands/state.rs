@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::checkpoint::{self, FileEntry, Forgotten, Image, Loss, Rung, SourceState, Store, StoreError};
 use crate::exit;
 use crate::quarantine::Tally;
+use crate::source::files::compressed;
 
 /// The newest losses that are written out for people; `export` has all that are kept.
 const LOSSES_SHOWN: usize = 10;
@@ -95,13 +96,17 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         writeln!(out, "  coverage: {}", levels.join(", "))?;
     }
     for file in open {
+        let path = shown(&file.path);
+        if compressed::of_name(&file.path.to_string_lossy()).is_some() {
+            // How long its content is shows when it is read.
+            writeln!(out, "  {path}: delivered to byte {} of its content", file.offset)?;
+            continue;
+        }
         let left = file.size.saturating_sub(file.offset);
         writeln!(
             out,
-            "  {}: delivered to byte {} of {}, {left} left",
-            shown(&file.path),
-            file.offset,
-            file.size
+            "  {path}: delivered to byte {} of {}, {left} left",
+            file.offset, file.size
         )?;
     }
     for mark in &state.marks {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{Report, access};
 use crate::clock;
+use crate::source::files::compressed::{self, Compression};
 use crate::source::files::name::Order;
 
 const SUFFIX: &str = ".audit.log";
@@ -22,11 +23,11 @@ const AHEAD_MS: i64 = 5 * 60_000;
 
 /// Looks through an audit directory that may be listed.
 pub fn directory(subject: &str, dir: &Path, report: &mut Report) -> io::Result<()> {
-    let mut audit = Vec::new();
-    let mut foreign = Vec::new();
+    let (mut audit, mut foreign) = (Vec::new(), Vec::new());
     for entry in dir.read_dir()?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(SUFFIX) {
+        let stem = compressed::of_name(&name).map_or(name.as_str(), |(stem, _)| stem);
+        if stem.ends_with(SUFFIX) {
             audit.push(entry.path());
         } else {
             foreign.push(name);
@@ -61,7 +62,9 @@ pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::
     let mut found = Vec::new();
     for pattern in patterns {
         let before = found.len();
-        for path in glob::glob(pattern).into_iter().flatten() {
+        let compressed = compressed::endings().map(|ending| format!("{pattern}{ending}"));
+        let patterns = std::iter::once(pattern.clone()).chain(compressed);
+        for path in patterns.flat_map(|pattern| glob::glob(&pattern).into_iter().flatten()) {
             match path {
                 Ok(path) => found.push(path),
                 Err(error) => {
@@ -149,10 +152,48 @@ fn readable(subject: &str, mut paths: Vec<PathBuf>, report: &mut Report) -> io::
         );
         report.ok(subject, what)?;
     }
-    match paths.iter().max_by_key(|path| order(path)) {
+    let compression = |path: &Path| compressed::of_name(&path.to_string_lossy()).map(|(_, how)| how);
+    packed(subject, &paths, compression, report)?;
+    let plain = paths.iter().filter(|path| compression(path).is_none());
+    match plain.max_by_key(|path| order(path)) {
         Some(newest) => newest_event(subject, newest, report),
         None => Ok(()),
     }
+}
+
+/// Audit files that something else has compressed. Confluence never does.
+fn packed(
+    subject: &str,
+    paths: &[PathBuf],
+    compression: impl Fn(&Path) -> Option<Compression>,
+    report: &mut Report,
+) -> io::Result<()> {
+    let named = |unsupported: bool| {
+        let is_so = |how| unsupported == (how == Compression::Unsupported);
+        let paths = paths.iter().filter(|path| compression(path).is_some_and(is_so));
+        paths.map(|path| path.display().to_string()).collect::<Vec<_>>()
+    };
+    let (read, unread) = (named(false), named(true));
+    if !read.is_empty() {
+        let what = count(read.len(), "file");
+        report.ok(
+            subject,
+            format_args!(
+                "{what} of these compressed, and read like the others: {}",
+                some(&read)
+            ),
+        )?;
+    }
+    if !unread.is_empty() {
+        let what = format!("compressed in a way that is not read: {}", some(&unread));
+        report.warning(
+            subject,
+            format_args!(
+                "{what}; what was not delivered before is lost until they are decompressed where they are"
+            ),
+        )?;
+    }
+    Ok(())
 }
 
 fn order(path: &Path) -> Order {

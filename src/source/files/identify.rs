@@ -1,9 +1,9 @@
 //! A file that the last look did not know under its name and inode: one that was read before, or a new one.
 
 use super::frame::FRONTIER_BYTES;
-use super::identity::{Seen, Verdict, resolve, resolve_moved};
+use super::identity::{Seen, Verdict, resolve, resolve_compressed, resolve_moved};
 use super::tracked::Tracked;
-use super::{Files, name, tail};
+use super::{Files, compressed, name, tail};
 use crate::config::StartAt;
 use crate::position::{Evidence, FileEntry};
 use std::fs::File;
@@ -44,8 +44,15 @@ impl Files {
             let Some(file) = &file else { return Ok(false) };
             tail::holds(file, offset, evidence)
         };
-        let mut verdict = resolve(&entries, &seen, &mut holds);
-        if named && matches!(verdict, Ok(Verdict::New)) {
+        let compressed = compressed::of_name(&seen.path);
+        let head = compressed.map_or(Ok(Vec::new()), |(_, how)| {
+            self.compressed_head(folder, &seen, how)
+        });
+        let mut verdict = match compressed {
+            Some((original, _)) => head.map(|head| resolve_compressed(&entries, &seen, original, &head)),
+            None => resolve(&entries, &seen, &mut holds),
+        };
+        if named && compressed.is_none() && matches!(verdict, Ok(Verdict::New)) {
             (candidates, entries) = self.entries_of(|t| self.folders[t.folder].left);
             verdict = resolve_moved(&entries, &seen, &mut holds);
         }
@@ -106,7 +113,10 @@ impl Files {
         };
         self.next_key += 1;
         if self.fresh && self.config.start_at == StartAt::End {
-            (entry.offset, entry.finished) = (seen.size, !live);
+            // How long the content of a compressed one is is not known; nothing follows it, and none of it is wanted.
+            let compressed = compressed::of_name(&seen.path).is_some();
+            let offset = if compressed { 0 } else { seen.size };
+            (entry.offset, entry.finished) = (offset, compressed || !live);
         }
         let mut tracked = Tracked::new(entry, folder);
         (tracked.listed, tracked.changed) = (true, true);
@@ -117,6 +127,10 @@ impl Files {
     /// opened now is known by its name alone.
     fn head_of(&self, folder: usize, seen: &Seen) -> Evidence {
         let len = seen.size.min(FRONTIER_BYTES as u64);
+        if let Some((_, how)) = compressed::of_name(&seen.path) {
+            let head = self.compressed_head(folder, seen, how);
+            return Evidence::of(&head.unwrap_or_default());
+        }
         let dir = self.folders[folder].open.as_ref();
         let head = dir.map(|dir| {
             dir.open_file(name::of(&seen.path))

@@ -1,5 +1,6 @@
 //! Decides whether a file found now is one that was read before: by evidence, never by name alone. Pure.
 
+use super::compressed;
 use super::name::{self, Order};
 use crate::position::{Evidence, FileEntry};
 use std::io;
@@ -49,7 +50,9 @@ pub fn resolve(
     let by_inode = entries
         .iter()
         .position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
-    let by_path = entries.iter().position(|e| e.path == Path::new(&seen.path));
+    let by_path = entries
+        .iter()
+        .position(|e| !e.is_replaced() && e.path == Path::new(&seen.path));
     for entry in [by_inode, by_path].into_iter().flatten() {
         if stands(&entries[entry], seen, holds)? {
             return Ok(Verdict::Resume { entry });
@@ -59,6 +62,34 @@ pub fn resolve(
         Some(entry) if Some(entry) == by_path => Verdict::Restart { entry },
         _ => Verdict::New,
     })
+}
+
+/// Looks a compressed file up among the entries: by its inode or path, by the path that it had before it was compressed, or as
+/// the content of a file that is gone and was not read to its end. `head` are the first bytes of its content. Where it was read to
+/// is compared when it is read on.
+pub fn resolve_compressed(entries: &[FileEntry], seen: &Seen, original: &str, head: &[u8]) -> Verdict {
+    let begins_alike = |entry: &FileEntry| {
+        let head = head.get(..entry.prefix.len as usize);
+        head.is_some_and(|head| Evidence::of(head) == entry.prefix)
+    };
+    let by_inode = |e: &FileEntry| {
+        let was_compressed = compressed::of_name(&e.path.to_string_lossy()).is_some();
+        (e.dev, e.ino) == (seen.dev, seen.ino) && was_compressed
+    };
+    let by_path = |path: &str, e: &FileEntry| !e.is_replaced() && e.path == Path::new(path);
+    let by_content = |e: &FileEntry| e.prefix.len > 0 && !e.finished;
+    let same: [&dyn Fn(&FileEntry) -> bool; 4] = [
+        &by_inode,
+        &|e| by_path(&seen.path, e),
+        // What was finished is known; but of what was to be passed over it is known only by its name.
+        &|e| by_path(original, e) && (!e.finished || e.offset > 0 && e.frontier.len == 0),
+        &by_content,
+    ];
+    let found = |same: &&dyn Fn(&FileEntry) -> bool| entries.iter().position(|e| same(e) && begins_alike(e));
+    match same.iter().find_map(found) {
+        Some(entry) => Verdict::Resume { entry },
+        None => Verdict::New,
+    }
 }
 
 /// Looks `seen` up among the entries of directories that are not looked at any more, for its own may be one of these in another

@@ -3,6 +3,8 @@
 //! A source is driven from outside: [`Files::sweep`] looks at the directories, [`Files::read`] hands out the records of
 //! one block, [`Files::progress`] says what a checkpoint may say once those records are delivered.
 
+pub mod compressed;
+mod copies;
 pub mod directory;
 pub mod frame;
 mod identify;
@@ -11,12 +13,15 @@ pub mod name;
 mod reading;
 mod replay;
 mod room;
+mod scan;
+mod streams;
 mod sweep;
 pub mod tail;
 #[cfg(test)]
 mod tests;
 mod tracked;
 mod trouble;
+mod truncated;
 mod vanished;
 mod view;
 pub mod wake;
@@ -45,6 +50,8 @@ pub struct Files {
     health: Option<String>,
     told: HashSet<String>,
     tampered: Vec<Tampered>,
+    /// Of the last sweep or read.
+    now_ms: i64,
     /// When another process is to look for a directory that this one cannot see.
     view_ends: Option<Instant>,
 }
@@ -60,6 +67,8 @@ struct Folder {
     begun: bool,
     /// Counts how often the sequence was begun anew: what is read again is not a second event.
     sequence: u32,
+    /// Key of the file that is read apart from the sequence now.
+    alone: Option<u32>,
 }
 
 /// Where a record was found.
@@ -89,6 +98,8 @@ pub struct Tampered {
     pub size: u64,
     /// How often that has happened to it.
     pub epoch: u32,
+    /// The file that holds what was read.
+    pub copy: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +142,7 @@ impl Files {
             health: None,
             told: HashSet::new(),
             tampered: Vec::new(),
+            now_ms: 0,
             view_ends: None,
         };
         for entry in entries {
@@ -151,6 +163,7 @@ impl Files {
             passed_bytes: 0,
             begun: false,
             sequence: 0,
+            alone: None,
         });
         self.folders.len() - 1
     }
@@ -158,6 +171,7 @@ impl Files {
     /// Hands out the records of at most one block. `once`: this run will not wait for the end of a line in a file that
     /// was last written long ago.
     pub fn read(&mut self, now: Instant, now_ms: i64, once: bool, emit: &mut dyn FnMut(Found<'_>)) -> Turn {
+        self.now_ms = now_ms;
         let mut until: Option<Instant> = None;
         let mut wait = |at: Instant| until = Some(until.map_or(at, |u| u.min(at)));
         for at in self.reading_order() {
@@ -231,7 +245,15 @@ impl Files {
         let mut active = self.tracked.iter().filter(|t| t.is_active());
         self.health.is_none()
             && self.unidentified.is_empty()
-            && active.all(|t| t.retry.is_none() && (t.tail.is_some() || t.entry.offset == t.entry.size))
+            && active.all(|t| t.retry.is_none() && t.is_read())
+    }
+
+    /// Whether nothing more can be read now: all is read, but for compressed files that are not whole yet.
+    pub fn is_drained(&self) -> bool {
+        let mut active = self.tracked.iter().filter(|t| t.is_active());
+        self.health.is_none()
+            && self.unidentified.is_empty()
+            && active.all(|t| t.retry.is_none() && (t.is_read() || t.cut_off.is_some() && !t.is_open()))
     }
 
     /// Why the source cannot do its work at the moment, if so.

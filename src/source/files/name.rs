@@ -1,5 +1,7 @@
 //! Names of audit files and the order they are read in.
 
+use super::compressed;
+
 /// The last component of a path.
 pub fn of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
@@ -16,8 +18,10 @@ pub enum Order {
 
 impl Order {
     /// Confluence names a file `YYYYMMDD.NNNNN.audit.log`; its documentation also shows `YYYYMMDD-NNNNN`.
+    /// A compressed one stands behind the file that it was.
     pub fn of(name: &str, mtime_ms: i64) -> Order {
-        match date_and_number(name) {
+        let stem = compressed::of_name(name).map_or(name, |(stem, _)| stem);
+        match date_and_number(stem) {
             Some((date, number)) => Order::ByName {
                 date,
                 number,
@@ -27,6 +31,20 @@ impl Order {
                 mtime_ms,
                 name: name.to_owned(),
             },
+        }
+    }
+}
+
+impl Order {
+    /// Just before another one.
+    pub fn before(other: &Order) -> Order {
+        let mtime_ms = match other {
+            Order::ByTime { mtime_ms, .. } => mtime_ms.saturating_sub(1),
+            Order::ByName { .. } => i64::MAX,
+        };
+        Order::ByTime {
+            mtime_ms,
+            name: String::new(),
         }
     }
 }
@@ -71,6 +89,9 @@ mod tests {
                 "20260106.00000.audit.log"
             ]
         );
+        let order = |name| Order::of(name, 0);
+        assert!(order("20260105.00003.audit.log") < order("20260105.00003.audit.log.gz"));
+        assert!(order("20260105.00003.audit.log.gz") < order("20260105.00004.audit.log"));
         assert!(Order::of("other.audit.log", i64::MAX) < Order::of("20200101.00000.audit.log", 0));
     }
 }

@@ -1,6 +1,7 @@
 //! The look at the directories: which files are there, which are new, moved, gone.
 
 use super::Files;
+use super::compressed;
 use super::directory::{self, Directory, Listed, Place};
 use super::identify::Candidate;
 use super::identity::Seen;
@@ -16,6 +17,7 @@ use std::time::Instant;
 impl Files {
     /// Looks at every directory of the source and takes note of what is there.
     pub fn sweep(&mut self, now: Instant, now_ms: i64) {
+        self.now_ms = now_ms;
         let places = group_by_dir(self.places());
         let mut trouble = places.is_empty().then(|| self.nothing_there());
         self.leave_others(&places);
@@ -87,7 +89,7 @@ impl Files {
                 continue;
             }
             folder.open = None;
-            let closed = |t: &&mut Tracked| t.folder == at && t.tail.is_none();
+            let closed = |t: &&mut Tracked| t.folder == at && !t.is_open();
             self.tracked
                 .iter_mut()
                 .filter(closed)
@@ -111,7 +113,10 @@ impl Files {
     fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Candidate> {
         let (mut files, mut foreign) = (Vec::new(), Vec::new());
         for Listed { name, seen, kind } in listed {
-            let named = names.iter().any(|pattern| pattern.matches(&name));
+            // Something else may have compressed an audit file: it is one all the same.
+            let stem = compressed::of_name(&name).map_or(name.as_str(), |(stem, _)| stem);
+            let matches = |name| names.iter().any(|pattern| pattern.matches(name));
+            let named = matches(&name) || matches(stem);
             if !named && !self.is_being_read(&seen) {
                 // A pattern's directory may hold anything; a home's holds audit files and nothing else.
                 let expected =

@@ -1,5 +1,6 @@
 //! One open audit file: reads on from a position and notices when what it has read is no longer there.
 
+use super::compressed::Stream;
 use super::directory::look;
 use super::frame::{FRONTIER_BYTES, Framer};
 use super::identity::Seen;
@@ -9,10 +10,39 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 pub struct Tail {
-    file: File,
+    content: Content,
     pub framer: Framer,
     /// Size and modification time when the bytes before the read offset were last compared.
     compared: (u64, i64),
+}
+
+/// Where the bytes come from.
+pub enum Content {
+    Plain(File),
+    /// A stream stands where it was read to: there is no way back but to begin anew.
+    Compressed(Stream),
+}
+
+impl Content {
+    pub fn file(&self) -> &File {
+        match self {
+            Content::Plain(file) => file,
+            Content::Compressed(stream) => stream.file(),
+        }
+    }
+
+    /// Reads what stands at `at`, which of a stream is what comes next.
+    pub fn read(&mut self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        match self {
+            Content::Plain(file) => loop {
+                match file.read_at(buffer, at) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            },
+            Content::Compressed(stream) => stream.read(buffer),
+        }
+    }
 }
 
 /// What a look at an open file showed.
@@ -40,23 +70,46 @@ impl Tail {
         }
         let framer = Framer::new(offset, &before, record_bytes_max);
         Ok(Some(Tail {
-            file,
+            content: Content::Plain(file),
             framer,
             compared: (0, 0),
         }))
     }
 
+    /// Goes on where a stream stands; `before` are the bytes before that.
+    pub fn of_stream(stream: Stream, before: &[u8], record_bytes_max: usize) -> Tail {
+        Tail {
+            framer: Framer::new(stream.at(), before, record_bytes_max),
+            content: Content::Compressed(stream),
+            compared: (0, 0),
+        }
+    }
+
+    pub fn file(&self) -> &File {
+        self.content.file()
+    }
+
     /// Looks at the file, and where it has changed since, compares the bytes before the read offset with those read.
     pub fn look(&mut self, path: &str) -> io::Result<Look> {
-        let (seen, names) = look(&self.file, path)?;
+        let (seen, names) = look(self.content.file(), path)?;
+        let file = match &self.content {
+            Content::Plain(file) => file,
+            // What was read of a stream is compared when it is opened.
+            Content::Compressed(_) => {
+                let (size, _) = std::mem::replace(&mut self.compared, (seen.size, seen.mtime_ms));
+                let rewritten = seen.size < size;
+                return Ok(Look {
+                    seen,
+                    names,
+                    rewritten,
+                });
+            }
+        };
         let mut rewritten = seen.size < self.framer.read_offset();
         if !rewritten && (seen.size, seen.mtime_ms) != self.compared {
             let recent = self.framer.recent();
             let mut now = vec![0; recent.len()];
-            match self
-                .file
-                .read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64)
-            {
+            match file.read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64) {
                 Ok(()) => rewritten = now != recent,
                 // It shrank between the two calls.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => rewritten = true,
@@ -73,14 +126,18 @@ impl Tail {
 
     /// Reads at most `bytes` more; 0 is the end as it is now.
     pub fn fill(&mut self, bytes: usize) -> io::Result<usize> {
-        fill(&mut self.framer, bytes, |buf, at| self.file.read_at(buf, at))
+        let content = &mut self.content;
+        fill(&mut self.framer, bytes, |buf, at| content.read(buf, at))
     }
 
-    /// The evidence for the first `len` bytes.
-    pub fn prefix(&self, len: usize) -> io::Result<Evidence> {
+    /// The evidence for the first `len` bytes; of a stream they are known from when it was opened.
+    pub fn prefix(&self, len: usize) -> io::Result<Option<Evidence>> {
+        let Content::Plain(file) = &self.content else {
+            return Ok(None);
+        };
         let mut first = vec![0; len];
-        self.file.read_exact_at(&mut first, 0)?;
-        Ok(Evidence::of(&first))
+        file.read_exact_at(&mut first, 0)?;
+        Ok(Some(Evidence::of(&first)))
     }
 }
 
@@ -88,15 +145,10 @@ impl Tail {
 fn fill(
     framer: &mut Framer,
     bytes: usize,
-    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let at = framer.read_offset();
-    let n = loop {
-        match read(framer.room(bytes), at) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
+    let n = read(framer.room(bytes), at)?;
     framer.filled(n);
     Ok(n)
 }

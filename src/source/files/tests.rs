@@ -1,5 +1,7 @@
 //! A source over real directories, driven by hand: sweep, read, checkpoint, start anew.
 
+mod copies;
+
 use super::frame::Frame;
 use super::{Files, Turn};
 use crate::clock;
@@ -52,18 +54,19 @@ impl Run<'_> {
         self.now_ms += pause.as_millis() as i64;
         self.files.sweep(self.now, self.now_ms);
         self.checkpoint();
-        loop {
-            let lines = &mut self.known.lines;
-            let turn = self.files.read(self.now, self.now_ms, false, &mut |found| {
-                if let (Frame::Line { body, .. }, false) = (&found.frame, found.replayed) {
-                    lines.push(String::from_utf8_lossy(body).into_owned());
-                }
-            });
-            self.checkpoint();
-            if turn != Turn::More {
-                break;
+        while self.block() == Turn::More {}
+    }
+
+    /// One read, and what a checkpoint learns of it.
+    fn block(&mut self) -> Turn {
+        let lines = &mut self.known.lines;
+        let turn = self.files.read(self.now, self.now_ms, false, &mut |found| {
+            if let (Frame::Line { body, .. }, false) = (&found.frame, found.replayed) {
+                lines.push(String::from_utf8_lossy(body).into_owned());
             }
-        }
+        });
+        self.checkpoint();
+        turn
     }
 
     fn checkpoint(&mut self) {

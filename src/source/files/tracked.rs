@@ -1,9 +1,11 @@
 //! One audit file that the source knows: its entry in the checkpoint, and what this run makes of it.
 
 use super::Found;
+use super::compressed::{self, Compression};
 use super::frame::FRONTIER_BYTES;
 use super::identity::Seen;
 use super::name::{self, Order};
+use super::scan::Scan;
 use super::tail::Tail;
 use crate::position::{Evidence, FileEntry};
 use std::time::Instant;
@@ -24,6 +26,19 @@ pub(super) struct Tracked {
     pub(super) deleted_since: Option<Instant>,
     pub(super) retry: Option<Retry>,
     pub(super) changed: bool,
+    /// How it is compressed, by its name.
+    pub(super) compression: Option<Compression>,
+    /// What is known of it from other files is being passed over.
+    pub(super) scan: Option<Box<Scan>>,
+    /// All that it holds for now is in another file too, which is read.
+    pub(super) contained: bool,
+    /// Keys of entries that begin alike, or may have, and go on otherwise.
+    pub(super) strangers: Vec<u32>,
+    /// It may be a copy of something that is gone: its twins are counted apart, so that its events get the ids that they had.
+    pub(super) alone: bool,
+    pub(super) cut_off: Option<CutOff>,
+    /// Of a compressed file, the content before the place where it was opened.
+    pub(super) before: Vec<u8>,
     /// The entry's path as text.
     pub(super) path: String,
     pub(super) path_json: String,
@@ -37,12 +52,27 @@ pub(super) struct Retry {
     pub(super) failures: u32,
 }
 
+/// A compressed file that ended too early when it was looked at, so many times in a row.
+pub(super) struct CutOff {
+    pub(super) size: u64,
+    pub(super) mtime_ms: i64,
+    pub(super) at: Instant,
+    pub(super) times: u32,
+}
+
 impl Tracked {
     pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
         let path = entry.path.to_string_lossy().into_owned();
         Tracked {
             order: Order::of(name::of(&path), entry.mtime_ms),
             path_json: serde_json::Value::from(path.as_str()).to_string(),
+            compression: compressed::of_name(&path).map(|(_, how)| how),
+            scan: None,
+            contained: false,
+            strangers: Vec::new(),
+            alone: false,
+            cut_off: None,
+            before: Vec::new(),
             path,
             folder,
             entry,
@@ -58,7 +88,21 @@ impl Tracked {
     }
 
     pub(super) fn is_active(&self) -> bool {
-        !self.entry.finished && (self.listed || self.tail.is_some())
+        !self.entry.finished && (self.listed || self.is_open())
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.tail.is_some() || self.scan.is_some()
+    }
+
+    /// Whether all that can be read of it now was read.
+    pub(super) fn is_read(&self) -> bool {
+        match self.compression {
+            Some(Compression::Unsupported) => true,
+            Some(_) => false,
+            None if self.scan.is_some() => self.contained,
+            None => self.tail.is_some() || self.entry.offset == self.entry.size,
+        }
     }
 
     /// Emits what is whole in the buffer; returns how many bytes of records that were.
@@ -95,7 +139,7 @@ impl Tracked {
         // Before anything is read it stands for the first bytes that were found, of whatever length.
         if prefix > 0
             && u64::from(self.entry.prefix.len) != prefix
-            && let Ok(evidence) = tail.prefix(prefix as usize)
+            && let Ok(Some(evidence)) = tail.prefix(prefix as usize)
         {
             self.entry.prefix = evidence;
         }
@@ -113,7 +157,12 @@ impl Tracked {
         }
         self.deleted_since = None;
         let grown = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
-        if self.entry.finished && (grown || self.entry.offset < seen.size) {
+        let unread = match self.compression {
+            // How much they hold is not known from their size.
+            Some(how) => how != Compression::Unsupported && grown,
+            None => grown || self.entry.offset < seen.size,
+        };
+        if self.entry.finished && unread {
             // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
             // is opened.
             (self.entry.finished, self.changed) = (false, true);
@@ -124,14 +173,20 @@ impl Tracked {
 
     pub(super) fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
         if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
-            self.tail = None;
+            (self.tail, self.scan) = (None, None);
         }
         (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
         self.entry.path = seen.path.clone().into();
         self.path = seen.path.clone();
+        self.compression = compressed::of_name(&self.path).map(|(_, how)| how);
         self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
         self.changed = true;
         self.still_there(seen, now_ms);
+    }
+
+    /// How many bytes of its content, at most, its beginning is compared by.
+    pub(super) fn head_len(&self) -> u64 {
+        self.entry.size.min(FRONTIER_BYTES as u64)
     }
 
     /// Nothing more can come of this file.
@@ -141,7 +196,11 @@ impl Tracked {
         self.retry = None;
     }
 
+    /// In bytes; of a compressed file that was not read to its end the bytes that it has itself.
     pub(super) fn unread(&self) -> u64 {
+        if self.compression.is_some() {
+            return if self.entry.finished { 0 } else { self.entry.size };
+        }
         self.entry.size.saturating_sub(self.read_offset())
     }
 

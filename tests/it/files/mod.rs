@@ -1,5 +1,6 @@
 //! How files are found, followed and read, on the real binary.
 
+mod copies;
 mod framing;
 mod inode;
 mod limits;
