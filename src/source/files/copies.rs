@@ -36,7 +36,8 @@ impl Files {
         };
         match scan.step() {
             Ok(Step::More) => {
-                self.tracked[at].scan = Some(scan);
+                let tracked = &mut self.tracked[at];
+                (tracked.scan, tracked.contained) = (Some(scan), false);
                 Ok(Some(Turn::More))
             }
             Ok(Step::Done) => self.scan_done(at, scan),
@@ -229,11 +230,14 @@ impl Files {
             self.tell_copy(at, &scan);
         }
         let tracked = &mut self.tracked[at];
-        tracked.before = scan.recent().to_vec();
+        let recent = scan.recent().to_vec();
         let Content::Compressed(stream) = scan.content else {
             return Ok(());
         };
-        let tail = Tail::of_stream(stream, &tracked.before, self.config.record_bytes_max);
+        let tail = Tail::of_stream(stream, &recent, self.config.record_bytes_max);
+        if !self.folders[tracked.folder].begun {
+            tracked.before = recent;
+        }
         tracked.tail = Some(tail);
         tracked.changed = true;
         tracked.note_position();

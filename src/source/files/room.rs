@@ -46,6 +46,7 @@ impl Files {
                 break;
             }
             if !self.tracked[at].is_open()
+                && self.tracked[at].cut_off.is_none()
                 && self.tracked[at].retry.is_none()
                 && self.folders[self.tracked[at].folder].begun
             {

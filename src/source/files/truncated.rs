@@ -84,6 +84,11 @@ impl Files {
             listed.any(|t| (t.entry.dev, t.entry.ino) == inode)
         };
         let copy = copy.filter(|copy| !followed(copy));
+        if copy.is_none() && old.offset == 0 {
+            // Nothing is known of it that the copy does not show itself.
+            self.pending.forget.push(old.key);
+            return;
+        }
         old.last_seen_ms = self.now_ms;
         let mut past = match copy {
             Some(seen) => {

@@ -429,6 +429,7 @@ fn f88_a_compressed_file_that_is_being_written() {
         fs::write(&packed, &whole[..end]).unwrap();
         run.now_ms = crate::clock::now_ms();
         run.turn_after(Duration::from_secs(40));
+        run.turn_after(Duration::from_secs(5));
         assert!(!run.files.caught_up() && run.files.is_drained(), "{end}");
         assert_eq!(run.known.losses, []);
     }
