@@ -463,7 +463,7 @@ fn kind(action: &str, category_key: Option<&str>) -> Kind {
         "space.created" | "page.created" | "space.import" => (&["configuration"], &["creation"], None),
         "space.removed" | "page.deleted" => (&["configuration"], &["deletion"], None),
         "plugin.enabled" | "plugin.disabled" => (&["package", "configuration"], &["change"], None),
-        "plugin.installed" => (&["package", "configuration"], &["installation"], None),
+        "plugin.installed" => (&["package"], &["installation"], None),
         "plugin.uninstalled" => (&["package", "configuration"], &["deletion"], None),
         "login.success" => (&["authentication"], &["start"], Some("success")),
         "login.failed" => (&["authentication"], &["info"], Some("failure")),

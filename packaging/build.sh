@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the deb and the rpm, with SHA-256 sums and an SBOM beside them: packaging/build.sh [DIR], by default
-# target/packaging/out. Needs Rust, python3 with venv, and Debian's rpm and binutils; it installs cargo-deb, cargo-zigbuild and
-# zig under target/tools. The same commit gives the same bytes.
+# target/packaging/out. Needs Rust, python3 with venv, and Debian's rpm and binutils, and says before it builds which of them is
+# missing; it installs cargo-deb, cargo-zigbuild and zig under target/tools. The same commit gives the same bytes.
 #
 # PACKAGE_VERSION, PACKAGE_CONFIG: another version and default configuration for the binary that has been built before, for tests
 # of upgrades.
@@ -24,6 +24,23 @@ tools=target/tools
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.lock)}
 export PATH=$PWD/$tools/bin:$PWD/$tools/zig/bin:$PATH LC_ALL=C TZ=UTC
 umask 022
+
+# What is missing is said before the build, which takes minutes, and not after it.
+needs() {
+    local missing=()
+    command -v cargo >/dev/null || missing+=("cargo (rustup)")
+    command -v python3 >/dev/null || missing+=("python3 (package python3)")
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=("python3's venv (package python3-venv)")
+    command -v readelf >/dev/null || missing+=("readelf (package binutils)")
+    command -v rpmbuild >/dev/null || missing+=("rpmbuild (package rpm; rpm-build on Fedora and RHEL)")
+    [ ${#missing[@]} -eq 0 ] && return
+    {
+        echo "packaging/build.sh needs, and this machine does not have:"
+        printf '  %s\n' "${missing[@]}"
+        echo "On Debian: apt-get install binutils python3-venv rpm"
+    } >&2
+    return 1
+}
 
 tools() {
     if ! command -v cargo-zigbuild >/dev/null; then
@@ -138,6 +155,7 @@ rpm() {
         --define '_binary_payload w19.xzdio' $top/$name.spec
 }
 
+needs
 tools
 mkdir -p "$out"
 if [ -z "${PACKAGE_VERSION:-}" ]; then

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
+use crate::telemetry::escape::shell_word;
+
 /// Why something cannot be used. Displays what is wrong and what to do.
 #[derive(Debug)]
 pub enum Problem {
@@ -31,6 +33,8 @@ pub struct Denied {
     user: String,
     /// The user database puts the user into the group already; this process is older than that.
     member: bool,
+    /// The user to run this command as, where that is what helps.
+    run_as: Option<String>,
 }
 
 /// Follows a path from the root and finds the first part that is missing or may not be searched.
@@ -53,21 +57,70 @@ pub fn reach(path: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// One sentence for a path whose reading was refused.
+/// Why a path cannot be read: who runs this, the path's owner and mode, and what helps.
 pub fn why_denied(path: &Path) -> String {
     let wanted = if path.is_dir() {
         Access::READ_OK | Access::EXEC_OK
     } else {
         Access::READ_OK
     };
-    match reach(path).and_then(|()| allowed(path, wanted)) {
-        Err(problem) => format!("cannot read `{}`: uid {}, {problem}", path.display(), user().uid),
-        Ok(()) => format!(
-            "cannot read `{}`: permission denied to uid {}, though modes and groups allow it (SELinux or AppArmor?)",
-            path.display(),
-            user().uid
-        ),
+    format!("cannot read `{}`: {}", path.display(), refusal(path, wanted))
+}
+
+/// The same for a file or directory of the agent's own, its state for example. The one who runs this should have been
+/// another user.
+pub fn why_denied_own(action: &str, path: &Path) -> String {
+    // What is missing is made in the directory that is there.
+    let existing = path.ancestors().find(|part| part.exists()).unwrap_or(path);
+    let wanted = match (existing.is_dir(), action) {
+        (true, "read" | "open") => Access::READ_OK | Access::EXEC_OK,
+        (true, _) => Access::WRITE_OK | Access::EXEC_OK,
+        (false, "read") => Access::READ_OK,
+        (false, _) => Access::READ_OK | Access::WRITE_OK,
+    };
+    let mut refused = reach(existing).and_then(|()| allowed(existing, wanted));
+    if let Err(Problem::Denied(denied)) = &mut refused
+        && denied.run_as.is_none()
+        && denied.owner != denied.user
+    {
+        denied.run_as = Some(denied.owner.clone());
     }
+    format!("cannot {action} `{}`: {}", path.display(), told(refused))
+}
+
+/// The same for what another user made for itself, though this one, root perhaps, could reach it.
+pub fn belongs_to_other(path: &Path, metadata: &std::fs::Metadata) -> String {
+    let (owner, group) = (user_name(metadata.uid()), group_name(metadata.gid()));
+    let (path, mode, user) = (path.display(), metadata.mode() & 0o7777, user().name);
+    format!(
+        "`{path}` ({mode:04o} {owner}:{group}) belongs to `{owner}`, and this runs as `{user}`; run: {}",
+        sudo(&owner)
+    )
+}
+
+fn refusal(path: &Path, wanted: Access) -> String {
+    told(reach(path).and_then(|()| allowed(path, wanted)))
+}
+
+fn told(refused: Result<(), Problem>) -> String {
+    match refused {
+        Err(problem) => problem.to_string(),
+        Ok(()) => {
+            let user = user();
+            format!(
+                "permission denied to `{}` (uid {}), though modes and groups allow it (SELinux or AppArmor?)",
+                user.name, user.uid
+            )
+        }
+    }
+}
+
+/// This call as another user, for a shell.
+fn sudo(user: &str) -> String {
+    let arguments = std::env::args_os().skip(1);
+    let words = arguments.map(|word| shell_word(&word.to_string_lossy()).into_owned());
+    let call: Vec<String> = std::iter::once(crate::NAME.to_owned()).chain(words).collect();
+    format!("sudo -u {user} {}", call.join(" "))
 }
 
 impl From<glob::GlobError> for Problem {
@@ -108,6 +161,7 @@ fn denied(path: &Path, access: Access) -> Problem {
         owner: user_name(metadata.uid()),
         member: is_member(&user.name, &group),
         group,
+        run_as: (user.name != crate::NAME && user_exists(crate::NAME)).then(|| crate::NAME.to_owned()),
         user: user.name,
     })
 }
@@ -133,15 +187,19 @@ impl fmt::Display for Denied {
             group,
             user,
             member,
+            run_as,
         } = self;
-        let path = path.display();
+        let text = path.to_string_lossy();
+        let (shown, path) = (path.display(), shell_word(&text));
         write!(
             f,
-            "`{user}` may not {} `{path}` ({mode:04o} {owner}:{group}); ",
+            "`{user}` may not {} `{shown}` ({mode:04o} {owner}:{group}); ",
             verb(*wanted, *is_dir)
         )?;
         let group_may = (mode >> 3) & wanted == *wanted;
-        if group_may && *member {
+        if let Some(other) = run_as {
+            write!(f, "run: {}", sudo(other))
+        } else if group_may && *member {
             write!(
                 f,
                 "`{user}` is in group `{group}`, but this process started before: log in again or restart the agent"
@@ -205,6 +263,45 @@ pub fn group_name(gid: u32) -> String {
     name_of("/etc/group", gid)
 }
 
+/// The number of a group: of a name in the group database, or written as one.
+pub fn group_id(group: &str) -> Option<u32> {
+    let text = lines("/etc/group");
+    let named = text.lines().find(|line| line.split(':').next() == Some(group));
+    named
+        .and_then(|line| line.split(':').nth(2))
+        .unwrap_or(group)
+        .parse()
+        .ok()
+}
+
+/// Whether this process may give files of its own to a group.
+pub fn may_give_to(gid: u32) -> bool {
+    let own = rustix::process::getegid().as_raw();
+    let others = rustix::process::getgroups().unwrap_or_default();
+    user().uid == 0 || own == gid || others.iter().any(|other| other.as_raw() == gid)
+}
+
+/// The first directory above a file that the members of a group may not enter, or, if it is the file's own, not list.
+pub fn closed_to_group(file: &Path, gid: u32) -> Option<PathBuf> {
+    let mut above: Vec<&Path> = file
+        .ancestors()
+        .skip(1)
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .collect();
+    above.reverse();
+    let is_closed = |dir: &&&Path| {
+        let Ok(found) = dir.metadata() else { return false };
+        let bits = if found.gid() == gid {
+            found.mode() >> 3
+        } else {
+            found.mode()
+        };
+        let wanted = if Some(**dir) == file.parent() { 0o5 } else { 0o1 };
+        bits & wanted != wanted
+    };
+    above.iter().find(is_closed).map(|dir| dir.to_path_buf())
+}
+
 /// Both files have the name first and the number third.
 fn name_of(file: &str, id: u32) -> String {
     let (text, id) = (lines(file), id.to_string());
@@ -241,6 +338,7 @@ mod tests {
             group,
             user: "agent".into(),
             member,
+            run_as: None,
         }
         .to_string()
     }

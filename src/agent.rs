@@ -4,6 +4,7 @@
 //! and for the end of any of them. Whatever ends unexpectedly ends the process: it is making progress, visibly
 //! degraded, or gone.
 
+mod alongside;
 mod build;
 mod commit;
 mod fallback;
@@ -11,6 +12,7 @@ mod gate;
 mod poller;
 mod reader;
 mod service;
+mod signals;
 mod sinks;
 mod stage;
 
@@ -20,9 +22,11 @@ use crate::checkpoint::StoreError;
 use crate::config::Config;
 use crate::exit;
 use crate::sink::{Inbox, Message, SinkError};
+use crate::telemetry::log::LogGuard;
 use crate::telemetry::pulse;
 use gate::Gate;
 use service::Service;
+use signals::{Meaning, Received};
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +35,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
@@ -94,8 +97,11 @@ struct Running {
     ended: UnboundedReceiver<Ended>,
     readers_left: usize,
     sinks_left: usize,
+    mode: Mode,
     /// After an orderly end the next process is to go on.
     start_anew: bool,
+    /// Nobody reads standard output any more.
+    closed: bool,
     state_dir: PathBuf,
 }
 
@@ -134,21 +140,23 @@ enum What {
     /// The API beside files: with its reader, or with a stop.
     Api,
     Sink(Result<(), SinkError>),
+    /// Nobody reads standard output any more.
+    StdoutClosed,
     Commit(Result<(), StoreError>),
     Panicked(String),
 }
 
-/// Runs until stopped by SIGTERM or SIGINT, or with `once` until everything is delivered. `now_and_then` is called every
-/// few seconds.
-pub fn run(config: &Config, mode: Mode, now_and_then: &dyn Fn()) -> Result<Summary, AgentError> {
+/// Runs until a signal stops it, or with `once` until everything is delivered. What the log holds back is
+/// written every few seconds, and before the last line.
+pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, AgentError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         // Before anything is changed: from here on a stop is orderly.
-        let stops = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+        let received = signals::listen()?;
         let running = build::build(config, mode)?;
-        Ok(running.supervise(config.grace, stops, now_and_then).await)
+        Ok(running.supervise(config.grace, received, log).await)
     })
 }
 
@@ -175,8 +183,8 @@ impl Running {
     async fn supervise(
         mut self,
         grace: Duration,
-        [mut terminate, mut interrupt]: [Signal; 2],
-        now_and_then: &dyn Fn(),
+        mut received: UnboundedReceiver<Received>,
+        log: &LogGuard,
     ) -> Summary {
         let mut stop = Stop::default();
         let mut service = Service::from_env();
@@ -185,11 +193,11 @@ impl Running {
             let at = stop.deadline.unwrap_or_else(Instant::now);
             tokio::select! {
                 () = tokio::time::sleep_until(tick_at) => {
-                    now_and_then();
+                    log.write_due();
                     tick_at = Instant::now() + service.tick(&self);
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
-                    Some(None) if self.start_anew && stop.deadline.is_none() => {
+                    Some(None) if (self.start_anew || self.closed) && stop.deadline.is_none() => {
                         stop.deadline = Some(Instant::now() + grace);
                         self.gates.iter().for_each(|gate| gate.stop());
                     }
@@ -197,22 +205,40 @@ impl Running {
                     Some(Some(code)) => break code,
                     None => break exit::INTERNAL,
                 },
-                () = stopped(&mut terminate, &mut interrupt) => {
-                    if !stop.is_asked_first(grace) {
-                        break self.abandon("stopped a second time").await;
+                Some(Received { name: signal, meaning }) = received.recv() => match meaning {
+                    // Its name is in the message, or the second signal would count as the first one repeated.
+                    Meaning::Nothing => tracing::warn!(
+                        "{signal} changes nothing: no file is reopened and no configuration is read again; restart the agent for that"
+                    ),
+                    Meaning::Hangup if stop.asked => {}
+                    Meaning::Stop | Meaning::Hangup => {
+                        if !stop.is_asked_first(grace) {
+                            break self.abandon("stopped a second time").await;
+                        }
+                        if self.mode.dry_run {
+                            tracing::info!(signal, ?grace, "stopping: printing what has been read");
+                        } else {
+                            tracing::info!(signal, ?grace, "stopping: delivering what has been read");
+                        }
+                        service.stopping();
+                        self.start_anew = false;
+                        self.gates.iter().for_each(|gate| gate.stop());
                     }
-                    tracing::info!(?grace, "stopping: delivering what has been read");
-                    service.stopping();
-                    self.start_anew = false;
-                    self.gates.iter().for_each(|gate| gate.stop());
-                }
+                },
                 () = tokio::time::sleep_until(at), if stop.deadline.is_some() => {
                     break self.abandon("the grace period is over").await;
                 }
             }
         };
+        log.write_rest();
         if stop.deadline.is_some() && code == exit::OK {
-            tracing::info!("stopped: everything that was read is delivered and checkpointed");
+            if self.mode.dry_run {
+                tracing::info!(
+                    "stopped: everything that was read is printed; nothing was delivered or stored"
+                );
+            } else {
+                tracing::info!("stopped: everything that was read is delivered and checkpointed");
+            }
         }
         Summary {
             sources: self
@@ -221,7 +247,11 @@ impl Running {
                 .map(|(name, read)| (name, read.unwrap_or_default()))
                 .collect(),
             sinks: self.sinks.into_iter().map(SinkThread::delivered).collect(),
-            exit_code: code,
+            // What is there was not read to its end, perhaps.
+            exit_code: match code {
+                exit::OK if self.mode.once && stop.asked => exit::TRY_AGAIN,
+                code => code,
+            },
         }
     }
 
@@ -250,26 +280,36 @@ impl Running {
                 if self.readers_left == 0 {
                     self.sinks.iter().for_each(|sink| sink.inbox.send(Message::End));
                 }
+                self.finish_behind_all();
                 None
             }
             What::Api => None,
             What::Sink(Ok(())) if self.readers_left == 0 => {
                 self.sinks_left -= 1;
-                if self.sinks_left == 0 {
-                    drop(self.commits.send(commit::ToCommit::Finish));
-                }
+                self.finish_behind_all();
+                None
+            }
+            What::StdoutClosed => {
+                self.note_closed();
+                None
+            }
+            // No failure: the others deliver what has been read, and what was not written here is for the next start.
+            What::Sink(Err(SinkError::Closed)) => {
+                self.note_closed();
+                self.sinks_left -= 1;
+                self.finish_behind_all();
                 None
             }
             What::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
-                Some(if self.start_anew {
+                Some(if self.start_anew || self.closed {
                     exit::TRY_AGAIN
                 } else {
                     exit::OK
                 })
             }
             What::Sink(Err(error @ SinkError::Poison { .. })) => {
-                tracing::error!(stage, %error, "ending, for a person to look: a new start would end the same way");
-                Some(exit::CONFIG)
+                tracing::error!(stage, %error, "ending, for a person to look; each start tries it again");
+                Some(exit::TRY_AGAIN)
             }
             What::Sink(Err(error)) => {
                 tracing::error!(stage, %error, "a sink has failed; ending, to start again from the checkpoint");
@@ -294,6 +334,18 @@ impl Running {
         }
     }
 
+    fn finish_behind_all(&self) {
+        if self.readers_left == 0 && self.sinks_left == 0 {
+            drop(self.commits.send(commit::ToCommit::Finish));
+        }
+    }
+
+    fn note_closed(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            tracing::info!("standard output was closed by its reader; stopping");
+        }
+    }
+
     /// Commits what is final and leaves the rest to the next start.
     async fn abandon(&mut self, why: &str) -> u8 {
         drop(self.commits.send(commit::ToCommit::Finish));
@@ -308,19 +360,16 @@ impl Running {
         let committed = tokio::time::timeout(LAST_COMMIT, last_commit)
             .await
             .unwrap_or(false);
-        tracing::warn!(
-            why,
-            committed,
-            "stopped before everything was delivered; the next start delivers it"
-        );
+        if self.mode.dry_run {
+            tracing::warn!(why, "stopped before everything was printed");
+        } else {
+            tracing::warn!(
+                why,
+                committed,
+                "stopped before everything was delivered; the next start delivers it"
+            );
+        }
         exit::TRY_AGAIN
-    }
-}
-
-async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }
 

@@ -4,8 +4,10 @@
 //! they are checked where the same keys of the configuration file are checked, with the same messages and
 //! the same exit code. Unknown commands and options are found here.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
+use crate::telemetry::escape::escape_path;
 use clap::{Args, Parser, Subcommand};
 
 /// Where `run` and `check` look for the configuration when no option says so.
@@ -22,8 +24,11 @@ For packagers: `completions SHELL` writes a completion script, `man [DIR]` the m
 Exit codes:
    0  everything asked for was done
   64  the command line is wrong: unknown command or option
+  65  data was not accepted. `run --once`: a destination refused events, and they are in quarantine;
+      `convert`: something was longer than 16 MiB, and became an event that says so
   70  a defect of the agent: a part of it ended that must not end
-  75  nothing is wrong with the request, the same call may succeed later
+  75  nothing is wrong with the request, the same call may succeed later: a disk, a permission, a server, another
+      agent, a run that was stopped, or standard output that was closed before all was written
   78  the configuration is wrong, in the file or in an option's value; nothing was touched"
 )]
 pub struct Cli {
@@ -92,7 +97,7 @@ pub struct Options {
     /// Configuration file [default: /etc/confluence-audit-agent/config.toml, unless --home, --files or --url is given]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Confluence's local home directory; its log/audit is read
+    /// Confluence's local home directory; its log/audit is read. With --config it replaces what the file says
     #[arg(long, value_name = "DIR", conflicts_with = "files")]
     pub home: Option<PathBuf>,
     /// Audit files to read instead of a home; patterns in quotes
@@ -109,7 +114,7 @@ pub struct Options {
     /// File that holds the Personal Access Token for --url
     #[arg(long, value_name = "FILE", requires = "url")]
     pub token_file: Option<PathBuf>,
-    /// Where events go: stdout, or file:PATH [default: stdout]
+    /// Where events go: stdout, or file:PATH, from the current directory [default: stdout]
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
     /// How events are written: ecs, raw, sentinel, cef, or ocsf [default: ecs]
@@ -140,9 +145,12 @@ pub struct Run {
     /// Deliver what is there now, wait until all of it is acknowledged, and end
     #[arg(long)]
     pub once: bool,
-    /// Print what would be delivered to stdout; change neither state nor sink
+    /// Print to stdout what would be delivered, and end; change neither state nor sink
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: go on printing until stopped
+    #[arg(long, requires = "dry_run", conflicts_with = "once")]
+    pub follow: bool,
 }
 
 #[derive(Args, Debug)]
@@ -204,6 +212,9 @@ pub struct StateForget {
     /// Only this source; without it all of them
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 #[derive(Args, Debug)]
@@ -214,7 +225,7 @@ pub struct StateExport {
 
 #[derive(Subcommand, Debug)]
 pub enum Quarantine {
-    /// Print what is in quarantine and why, an event a line, oldest first
+    /// Print what is in quarantine and why, oldest first
     List(QuarantineList),
     /// Print events whole
     Show(QuarantineShow),
@@ -238,8 +249,8 @@ pub struct Which {
     /// Only of this source
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// Only these events
-    #[arg(long, value_name = "ID", num_args = 1..)]
+    /// Only these events; the first characters of an id are enough
+    #[arg(long, value_name = "ID", num_args = 1.., value_parser = id_prefix)]
     pub id: Vec<String>,
 }
 
@@ -258,8 +269,8 @@ pub struct QuarantineList {
 pub struct QuarantineShow {
     #[command(flatten)]
     pub place: StatePlace,
-    /// Ids of events, as `list` prints them
-    #[arg(value_name = "ID", required = true)]
+    /// Ids of events, as `list` prints them; the first characters are enough
+    #[arg(value_name = "ID", required = true, value_parser = id_prefix)]
     pub id: Vec<String>,
     /// The event alone, as it was sent
     #[arg(long)]
@@ -301,7 +312,7 @@ pub struct QuarantineDrop {
 
 #[derive(Subcommand, Debug)]
 pub enum Setup {
-    /// Install index template, lifecycle policy and data stream in Elasticsearch or OpenSearch
+    /// Install index template, ingest pipeline, lifecycle policy and data stream in Elasticsearch or OpenSearch
     #[command(after_help = "\
 What is there already and right stays as it is. The retention of a policy that exists changes with --retention only.
 
@@ -323,7 +334,7 @@ pub struct SetupElasticsearch {
     /// Say what would be changed, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Write templates and policies to stdout, for Kibana's or Dashboards' console, and ask no server
+    /// Write templates, pipeline and policies to stdout, for Kibana's or Dashboards' console, and ask no server
     #[arg(long)]
     pub print: bool,
     /// How long events are kept [default: 365d for a new policy]
@@ -340,9 +351,22 @@ pub struct SetupElasticsearch {
     pub api_key_file: Option<PathBuf>,
 }
 
+/// An event's id or its beginning. Fewer than four characters are a slip of the hand and not a choice.
+fn id_prefix(text: &str) -> Result<String, String> {
+    let is_id = (4..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_id {
+        return Err("an id has 32 characters, 0-9 and a-f; give at least the first four".into());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
 /// Parses the process's arguments. `Err` is the exit code after help, version or a complaint was printed.
 pub fn parse() -> Result<Cli, u8> {
-    Cli::try_parse().map_err(|error| {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    Cli::try_parse_from(&words).map_err(|error| {
+        // A complaint repeats what was typed: that of the same words, made safe for a terminal, is the one to print.
+        let safe = words.iter().map(|word| escape_path(Path::new(word)));
+        let error = Cli::try_parse_from(safe).err().unwrap_or(error);
         // A closed pipe (`--help | head -1`) is no reason to complain.
         let _ = error.print();
         if error.use_stderr() {
@@ -367,6 +391,16 @@ mod tests {
     fn home_and_files_exclude_each_other() {
         let error = Cli::try_parse_from(["x", "run", "--home", "/h", "--files", "/f"]).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn follow_is_for_dry_runs_that_do_not_end() {
+        for words in [&["--follow"][..], &["--dry-run", "--follow", "--once"]] {
+            assert!(
+                Cli::try_parse_from(["x", "run"].iter().chain(words)).is_err(),
+                "{words:?}"
+            );
+        }
     }
 
     #[test]

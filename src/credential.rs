@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::Reference;
 use crate::secret::Secret;
 use crate::telemetry::chain;
+use crate::telemetry::escape::shell_word;
 
 /// Tokens have a few hundred bytes, keys a few thousand. What is larger is the wrong file.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -34,6 +35,12 @@ pub enum CredentialError {
     /// Says who may not read what, and what helps.
     #[error("{0}")]
     Denied(String),
+    #[error(
+        "the credential file `{}` does not exist; write the secret into it, mode 0640, group {}, or name the right file",
+        path.display(),
+        crate::NAME
+    )]
+    Missing { path: PathBuf },
     #[error("failed to read the credential file `{}`", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("the credential file `{}` {fault}", path.display())]
@@ -187,7 +194,10 @@ impl Credential {
         let reference = self.reference.clone();
         let failed = |error: io::Error| match (error.kind(), &reference) {
             (io::ErrorKind::NotFound, Reference::Systemd(name)) => CredentialError::NotPassed(name.clone()),
-            (io::ErrorKind::PermissionDenied, _) => CredentialError::Denied(access::why_denied(path)),
+            (io::ErrorKind::NotFound, _) => CredentialError::Missing { path: path.into() },
+            (io::ErrorKind::PermissionDenied, _) => {
+                CredentialError::Denied(access::why_denied_own("read", path))
+            }
             _ => CredentialError::File {
                 path: path.into(),
                 source: error,
@@ -261,8 +271,9 @@ fn readers(path: &Path, metadata: &Metadata) -> Option<String> {
     };
     let remedy = if own_group { "chmod o-rwx" } else { "chmod go-rwx" };
     Some(format!(
-        "`{path}` ({:04o}) holds a secret and {who} may read it; run: {remedy} {path}",
+        "`{path}` ({:04o}) holds a secret and {who} may read it; run: {remedy} {}",
         mode & 0o7777,
+        shell_word(&path.to_string_lossy()),
         path = path.display()
     ))
 }

@@ -47,6 +47,9 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
+    /// Data was not accepted. Of `run --once`: a destination refused events, and they are in quarantine. Of `convert`: some of the
+    /// input was too long for a record, and became an event that says so.
+    pub const DATA: u8 = 65;
     /// A defect of the agent: a stage ended that must not end.
     pub const INTERNAL: u8 = 70;
     /// Nothing is wrong with the request; the same call may succeed later.

@@ -6,15 +6,33 @@ use std::process::exit;
 
 use confluence_audit_agent::agent::Mode;
 use confluence_audit_agent::cli::{self, Cli, Command, Convert, Quarantine, Run, Setup, State, StatePlace};
+use confluence_audit_agent::commands::output::{Unread, complain};
 use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, setup, state};
+use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
 
 fn main() {
     // What the agent writes is nobody else's to read.
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
+    no_core_files();
     let code = cli::parse().map_or_else(|code| code, dispatch);
     // Not by return: a sink that is stuck in a write must not keep the process.
     exit(code.into());
+}
+
+/// Tokens and passwords are in memory, and a core file would hold them.
+///
+/// The limit keeps files from being written; a handler that the kernel pipes cores to (systemd-coredump, apport) is told of it, and
+/// may store one nevertheless: an empty filter leaves no memory to store. `PR_SET_DUMPABLE` would do both, but takes
+/// `/proc/PID` from the agent's own user as well, with which it is looked after.
+fn no_core_files() {
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Lowering a limit cannot fail, and where /proc is not mounted the limit has to do.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let _ = std::fs::write("/proc/self/coredump_filter", "0");
 }
 
 fn dispatch(cli: Cli) -> u8 {
@@ -22,16 +40,21 @@ fn dispatch(cli: Cli) -> u8 {
         Command::Run(args) => start(&args),
         Command::Convert(args) => converted(&args),
         Command::Check(args) => {
-            let mut out = io::stdout().lock();
+            let out = io::stdout().lock();
             let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            written(check::check(&args.options, args.fast, colour, &mut out))
+            written(check::check(
+                &args.options,
+                args.fast,
+                colour,
+                &mut Unread::new(out),
+            ))
         }
         Command::State(args) => stored(&args),
         Command::Quarantine(args) => quarantined(&args),
         Command::Setup(Setup::Elasticsearch(args)) => written(setup::elasticsearch(
             &args,
-            &mut io::stdout().lock(),
-            &mut io::stderr(),
+            &mut Unread::new(io::stdout().lock()),
+            &mut Unread::new(io::stderr()),
         )),
         Command::Completions { shell } => {
             written(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
@@ -46,7 +69,8 @@ fn start(args: &Run) -> u8 {
     match config::load(&args.options) {
         Ok(config) => {
             let log = telemetry::log::init(&config.log);
-            let (once, dry_run) = (args.once, args.dry_run);
+            let once = args.once || args.dry_run && !args.follow;
+            let dry_run = args.dry_run;
             run::run(&config, Mode { once, dry_run }, &log)
         }
         Err(errors) => refuse(&errors),
@@ -56,7 +80,7 @@ fn start(args: &Run) -> u8 {
 fn converted(args: &Convert) -> u8 {
     let format = match config::format_kind(&args.format) {
         Ok(format) => format,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&ConfigErrors(vec![error])),
     };
     match convert::run(
         format,
@@ -64,14 +88,11 @@ fn converted(args: &Convert) -> u8 {
         &args.files,
         &mut io::stdin().lock(),
         &mut io::stdout().lock(),
+        &mut io::stderr(),
     ) {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(
-                io::stderr(),
-                "{}",
-                confluence_audit_agent::telemetry::chain(&error)
-            );
+            complain(&telemetry::chain(&error));
             code::TRY_AGAIN
         }
     }
@@ -88,11 +109,16 @@ fn stored(args: &State) -> u8 {
         Err(errors) => return refuse(&errors),
     };
     let mut out = io::stdout().lock();
-    written(match args {
-        State::Show(args) => state::show(&dir, args.source.as_deref(), &mut out),
-        State::Forget(args) => state::forget(&dir, args.source.as_deref(), &mut out),
-        State::Export(_) => state::export(&dir, &mut out),
-    })
+    match args {
+        State::Show(args) => written(state::show(&dir, args.source.as_deref(), &mut out)),
+        State::Forget(args) => written(state::forget(
+            &dir,
+            args.source.as_deref(),
+            args.yes,
+            &mut Unread::new(out),
+        )),
+        State::Export(_) => written(state::export(&dir, &mut out)),
+    }
 }
 
 fn quarantined(args: &Quarantine) -> u8 {
@@ -105,7 +131,8 @@ fn quarantined(args: &Quarantine) -> u8 {
         Quarantine::Show(args) => {
             in_state_dir(&args.place, |dir| quarantine::show(dir, &args.id, args.raw, out))
         }
-        Quarantine::Replay(args) => written(quarantine::replay(args, out)),
+        // With `--to stdout` a person may drop what was printed.
+        Quarantine::Replay(args) => ended(quarantine::replay(args, out), code::TRY_AGAIN),
         Quarantine::Drop(args) => in_state_dir(&args.place, |dir| {
             quarantine::discard(dir, &args.which, args.yes, out)
         }),
@@ -120,18 +147,26 @@ fn in_state_dir(place: &StatePlace, work: impl FnOnce(&Path) -> io::Result<u8>) 
 }
 
 /// What is wrong with the configuration goes to stderr, one error a line.
-fn refuse(errors: &dyn std::fmt::Display) -> u8 {
+fn refuse(errors: &ConfigErrors) -> u8 {
     let _ = writeln!(io::stderr(), "{errors}");
-    code::CONFIG
+    errors.exit_code()
 }
 
-/// A reader that has read enough (`… | head`) is no failure.
+/// Of a command that only prints: a reader that has read enough (`… | head`) is no failure.
 fn written(result: io::Result<u8>) -> u8 {
-    match result {
-        Ok(code) => code,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code::OK,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "failed to write: {error}");
+    ended(result, code::OK)
+}
+
+fn ended(result: io::Result<u8>, without_reader: u8) -> u8 {
+    let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    // What is still in memory is not written yet.
+    let flushed = io::stdout().flush();
+    match (result, flushed) {
+        (Ok(code), Ok(())) => code,
+        (Ok(code), Err(error)) if broken(&error) => code,
+        (Err(error), _) if broken(&error) => without_reader,
+        (Err(error), _) | (Ok(_), Err(error)) => {
+            complain(&format!("failed to write: {error}"));
             code::TRY_AGAIN
         }
     }

@@ -21,6 +21,23 @@ impl Evidence {
     }
 }
 
+/// A digest of what was read of a file (`source/files/digest.rs`), as far as it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadDigest {
+    /// Random, and nobody else's to know.
+    pub key: [u64; 2],
+    /// What it is of begins at this offset.
+    pub from: u64,
+    /// And ends here.
+    pub to: u64,
+    /// Of whole blocks.
+    pub chain: [u64; 2],
+    /// Whole blocks of NUL behind these.
+    pub zeros: u64,
+    /// Of the block that has begun.
+    pub begun: [u64; 2],
+}
+
 /// One audit file of one source.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct FileEntry {
@@ -46,6 +63,12 @@ pub struct FileEntry {
     /// Nothing more will be read from this file.
     pub finished: bool,
     pub last_seen_ms: i64,
+    /// Of the bytes before `offset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<ReadDigest>,
+    /// When the file was last compared with its digest. 0: never yet; negative: it is to be compared now.
+    #[serde(default)]
+    pub compared_ms: i64,
 }
 
 impl FileEntry {
@@ -69,6 +92,26 @@ pub struct SinkMark {
     pub generation: u64,
     /// In bytes.
     pub length: u64,
+    #[serde(default, skip_serializing_if = "Deleted::is_none")]
+    pub deleted: Deleted,
+}
+
+/// Rotated files of an output that were deleted, because there were more than are kept, and the events in them.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Deleted {
+    pub files: u64,
+    pub events: u64,
+}
+
+impl Deleted {
+    fn is_none(&self) -> bool {
+        *self == Deleted::default()
+    }
+
+    pub fn add(&mut self, later: Deleted) {
+        self.files += later.files;
+        self.events += later.events;
+    }
 }
 
 /// Bytes `from..to` of a file that will never be delivered.
@@ -97,6 +140,9 @@ pub struct ApiCursor {
     /// The expiry of the token that was warned of, and how many days ahead.
     #[serde(default)]
     pub warned: Option<(i64, u32)>,
+    /// An answer with events, or with none, has come. Without one `at_ms` says where to begin.
+    #[serde(default)]
+    pub answered: bool,
 }
 
 /// Ids of events that were delivered and may be met again. Of a file's events they may have been too many: then the chunk has
@@ -108,6 +154,9 @@ pub struct IdChunk {
     /// Key of the file that brought them; `None`: an API did.
     #[serde(default)]
     pub file: Option<u32>,
+    /// Hash of the cluster node's id that the file's records carry; 0 for records without a node.
+    #[serde(default)]
+    pub node: u64,
     /// Of the oldest and of the newest of the events.
     #[serde(default)]
     pub oldest_ms: i64,
@@ -135,6 +184,37 @@ pub struct WayIn {
     pub why: String,
 }
 
+/// A cluster node whose id audit files of a source carried.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct FileNode {
+    pub id: String,
+    /// Times of its oldest and of its newest event.
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// From then on the same files carried the id of another node.
+    #[serde(default)]
+    pub until_ms: Option<i64>,
+}
+
+/// What is known of the nodes of a cluster.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClusterNodes {
+    /// Nodes of which audit files were read, in the order in which they appeared.
+    pub of_files: Vec<FileNode>,
+    /// Nodes that had events while this source's own node had some as well.
+    pub others: Vec<String>,
+}
+
+/// Who the agent is to Confluence, so that its own searches are recognised in audit files.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct AgentUser {
+    /// As the configuration named it, if it did.
+    pub configured: Option<String>,
+    /// Login name, in lower case.
+    pub name: String,
+    pub key: String,
+}
+
 /// How closely each area is audited: `off`, `base`, `advanced` or `full`.
 pub type Coverage = BTreeMap<String, String>;
 
@@ -147,8 +227,10 @@ pub struct Progress {
     pub api: Option<ApiCursor>,
     pub ids: Vec<IdChunk>,
     pub forget_ids: Vec<u32>,
-    /// The cluster node whose files these are.
-    pub node: Option<String>,
+    /// How far the API has been read for nodes whose files are not read.
+    pub api_other_nodes: Option<ApiCursor>,
+    pub nodes: Option<ClusterNodes>,
+    pub agent_user: Option<AgentUser>,
     pub way: Option<WayIn>,
     /// As it was last seen.
     pub coverage: Option<Coverage>,
@@ -171,7 +253,9 @@ impl Progress {
         self.forget.extend(later.forget);
         self.losses.extend(later.losses);
         self.api = later.api.or(self.api);
-        self.node = later.node.or(self.node.take());
+        self.api_other_nodes = later.api_other_nodes.or(self.api_other_nodes);
+        self.nodes = later.nodes.or(self.nodes.take());
+        self.agent_user = later.agent_user.or(self.agent_user.take());
         self.way = later.way.or(self.way.take());
         self.coverage = later.coverage.or(self.coverage.take());
         for chunk in later.ids {

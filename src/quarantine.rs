@@ -87,35 +87,51 @@ pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
     File::open(&dir)?.sync_all()
 }
 
-/// The files and their sizes, oldest first.
+/// What of the quarantine can be looked at, and what cannot.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The files and their sizes, oldest first.
+    pub files: Vec<(PathBuf, u64)>,
+    pub failed: Vec<(PathBuf, io::Error)>,
+}
+
+/// The files and their sizes, oldest first, without those that cannot be looked at.
 pub fn files(state_dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
-    let mut files = Vec::new();
+    look(state_dir).map(|found| found.files)
+}
+
+/// Looks at each entry; one that is broken hides no other.
+pub fn look(state_dir: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
     for entry in entries(state_dir)? {
         let entry = entry?;
         if !entry.file_name().to_string_lossy().ends_with(SUFFIX) {
             continue;
         }
         match entry.metadata() {
-            Ok(metadata) if metadata.is_file() => files.push((entry.path(), metadata.len())),
+            Ok(metadata) if metadata.is_file() => found.files.push((entry.path(), metadata.len())),
             Ok(_) => {}
             // A command has removed it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => found.failed.push((entry.path(), error)),
         }
     }
-    files.sort();
-    Ok(files)
+    found.files.sort();
+    Ok(found)
 }
 
-/// Removes what a killed agent was writing. For the one that has the state directory's lock.
-pub fn remove_temporary(state_dir: &Path) -> io::Result<()> {
+/// Removes what a killed agent was writing. For the one that has the state directory's lock. Returns what could not be removed.
+pub fn remove_temporary(state_dir: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
+    let mut left = Vec::new();
     for entry in entries(state_dir)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            fs::remove_file(entry.path())?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            left.push((entry.path(), error));
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 fn entries(state_dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {

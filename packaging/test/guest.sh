@@ -35,6 +35,30 @@ soon() {
 }
 skipped() { echo "skipped: ${FUNCNAME[1]}: $*"; }
 
+# Where control groups are nested, the machine's kernel may refuse one to systemd ("Failed to kill control group … Input/output
+# error"), and the start ends with 219/CGROUP before anything of the package runs. Such a start is tried again, once, and said.
+# Whatever else fails fails.
+exec 3>&1
+no_control_group() { [ "$(command systemctl show -p ExecMainStatus --value "$1")" = 219 ]; }
+systemctl() {
+    local code=0 last=${!#}
+    command systemctl "$@" || code=$?
+    if [ $code != 0 ] && [[ " $* " =~ ' '(start|restart|--now)' ' ]] && no_control_group "$last"; then
+        echo "tried again: $last: this machine gave systemd no control group (219/CGROUP)" >&3
+        command systemctl reset-failed "$last"
+        code=0
+        command systemctl "$@" || code=$?
+    fi
+    return $code
+}
+# restarts UNIT: how often it was started again, but for starts that the machine failed.
+restarts() {
+    local failures
+    failures=$(journalctl -b --no-pager -o cat -u "$1" | grep -c 'status=219/CGROUP')
+    [ "$failures" = 0 ] || echo "not counted: $1: $failures starts without a control group (219/CGROUP)" >&3
+    echo $(($(systemctl show -p NRestarts --value "$1") - failures))
+}
+
 property() { systemctl show -p "$1" --value $unit; }
 state() { echo "$(systemctl is-enabled $unit 2>/dev/null) $(systemctl is-active $unit)"; }
 journal() {
@@ -293,15 +317,24 @@ is_shut_in() {
 
 # A second instance by the template unit: its own configuration, its own state.
 has_a_second_instance() {
-    sed -e 's|^path = .*|path = "/var/log/confluence-audit-agent/second.ndjson"|' $config >/etc/$name/second.toml
+    groupadd -f --system audit-readers
+    usermod -aG audit-readers $name
+    sed -e 's|^path = .*|path = "/var/log/confluence-audit-agent/second.ndjson"\nmode = "0640"\ngroup = "audit-readers"|' $config \
+        >/etc/$name/second.toml
     chgrp $name /etc/$name/second.toml
     chmod 640 /etc/$name/second.toml
+    # What docs/SINKS.md tells those to allow who give an output to a group.
+    mkdir -p "/run/systemd/system/$name@second.service.d"
+    printf '[Service]\nPrivateUsers=no\nSystemCallFilter=fchown\n' >"/run/systemd/system/$name@second.service.d/group.conf"
+    systemctl daemon-reload
     that "the template verifies" systemd-analyze verify --man=no $name@second.service
     that "it starts" systemctl start $name@second.service
     that "it delivers" soon 20 sh -c "[ \"\$(wc -l </var/log/$name/second.ndjson)\" -ge 5 ]"
     is "its state" "$(stat -c '%a %U' /var/lib/$name-instances/second)" "700 $name"
+    is "its output" "$(stat -c '%a %U %G' /var/log/$name/second.ndjson)" "640 $name audit-readers"
     that "it stops" systemctl stop $name@second.service
-    rm /etc/$name/second.toml
+    rm -r /etc/$name/second.toml "/run/systemd/system/$name@second.service.d"
+    systemctl daemon-reload
 }
 
 # An instance that needs the network, which is not there and will not come.
@@ -319,9 +352,9 @@ polls_an_api() {
 f62_boot_without_network() {
     is "interfaces" "$(find /sys/class/net -mindepth 1 -printf '%f ')" "lo "
     is "state after the boot" "$(state)" "enabled active"
-    is "restarts since the boot" "$(property NRestarts)" 0
+    is "restarts since the boot" "$(restarts $unit)" 0
     that "the instance that polls is there" systemctl is-active $name@api.service
-    is "its restarts since the boot" "$(systemctl show -p NRestarts --value $name@api.service)" 0
+    is "its restarts since the boot" "$(restarts $name@api.service)" 0
     that "it says what is wrong" soon 40 sh -c "systemctl show -p StatusText --value $name@api.service | grep -q '^api: .*192.0.2.1'"
     writes 10
     delivered_once

@@ -1,11 +1,12 @@
 //! Makes the stages of an agent from its configuration and its checkpoint, and starts them.
 
+use super::alongside::Alongside;
 use super::commit::{self, Settings, Stream, ToCommit};
 use super::fallback::Fallback;
 use super::gate::Gate;
 use super::poller::Poller;
 use super::reader::Reader;
-use super::stage::{OfFiles, Stage};
+use super::stage::Stage;
 use super::{AgentError, Ended, Mode, Running, What, sinks, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
@@ -13,6 +14,7 @@ use crate::enrich::Enrichment;
 use crate::format::Agent;
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
+use crate::sink;
 use crate::source::api::Api;
 use crate::source::files::Files;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
@@ -89,26 +91,36 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         let ids = IdHasher::new(source.site.as_deref());
         let api = source.api.as_ref();
         let api = api.map(|config| {
-            Api::new(&source.name, config.clone(), state.api).with_coverage(state.coverage.clone())
+            Api::new(&source.name, config.clone(), state.api)
+                .with_coverage(state.coverage.clone())
+                .with_agent_user(state.agent_user.clone())
         });
         let recent = api.is_some().then(|| Recent::new(state.ids.clone()));
-        let beside = (api.is_some() && source.files.is_some())
-            .then(|| OfFiles::new(state.node.clone(), source.fallback.all_nodes, &state.ids));
-        let stage = Stage::new(number, lanes, ids, common.commits.clone(), recent, beside);
+        let alongside = api.as_ref().filter(|_| source.files.is_some());
+        let alongside = alongside.map(|api| {
+            Alongside::new(
+                &source.name,
+                state.nodes.clone().unwrap_or_default(),
+                source.fallback.all_nodes,
+                &state.ids,
+                api.shared_own(),
+                source.api.as_ref().is_some_and(|api| api.drop_self_polls),
+            )
+        });
+        let stage = Stage::new(number, lanes, ids, common.commits.clone(), recent, alongside);
         let read = match (&source.files, api) {
             (Some(files), api) => {
-                let way = state.way.clone();
-                let read_before = state.files.iter().any(|file| file.offset > 0);
                 let from_end = state.next_key == 0 && files.start_at == StartAt::End;
-                let mut reader = reader(&common, source, files, state, gate.clone());
+                let mut fallback = None;
                 if let Some(mut api) = api {
                     if from_end {
                         api.begin_at_present();
                     }
                     let (gate, ended) = (gate.clone(), &common.ended);
-                    let fallback = Fallback::start(source, api, gate, way, mode.once, read_before, ended)?;
-                    reader.fallback = Some(fallback);
+                    fallback = Some(Fallback::start(source, api, &state, gate, mode.once, ended)?);
                 }
+                let mut reader = reader(&common, source, files, state, gate.clone());
+                reader.fallback = fallback;
                 Way::Files(reader)
             }
             (None, Some(api)) => Way::Api(Poller {
@@ -128,6 +140,9 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     spawn("checkpoint".to_owned(), &common.ended, move || {
         What::Commit(commit::run(store, streams, settings, to_commit))
     })?;
+    if mode.dry_run || config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout) {
+        watch_stdout(mode, common.ended.clone())?;
+    }
     let gates = readers.iter().map(|(_, gate, ..)| gate.clone()).collect();
     let names = readers
         .iter()
@@ -150,22 +165,58 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         readers: names,
         commits: common.commits,
         ended: ended_here,
+        mode,
         start_anew: false,
+        closed: false,
         state_dir: config.state_dir.clone(),
     })
 }
 
+/// Reports when nobody reads standard output any more. The thread waits without a deadline, and goes with the process.
+fn watch_stdout(mode: Mode, ended: UnboundedSender<Ended>) -> Result<(), AgentError> {
+    if sink::stdout::is_null() && !mode.dry_run {
+        tracing::warn!(
+            "standard output is `/dev/null`, or was closed: events that go there are gone, and count as delivered"
+        );
+    }
+    // A run that ends by itself has its answer from its last write.
+    if mode.once {
+        return Ok(());
+    }
+    let stage = "stdout".to_owned();
+    std::thread::Builder::new().name(stage.clone()).spawn(move || {
+        // Of what cannot be watched a write that fails tells the end.
+        if sink::stdout::wait_closed().is_ok_and(|closed| closed) {
+            let what = What::StdoutClosed;
+            let _ = ended.send(Ended { stage, what });
+        }
+    })?;
+    Ok(())
+}
+
 /// Says once what waits there for a person, and clears away what a killed agent was writing.
 fn look_into_quarantine(state_dir: &Path) {
-    let looked = quarantine::remove_temporary(state_dir).and_then(|()| Tally::default().count(state_dir));
-    match looked {
-        Ok(0) => {}
-        Ok(events) => tracing::warn!(
+    let mut tally = Tally::default();
+    let looked = quarantine::remove_temporary(state_dir).and_then(|left| Ok((left, tally.count(state_dir)?)));
+    let events = match looked {
+        Ok((left, events)) => {
+            for (path, error) in left.iter().chain(&tally.failed) {
+                let path = path.display().to_string();
+                tracing::error!(path, %error, "an entry of the quarantine cannot be looked at; it is left alone");
+            }
+            events
+        }
+        // Said again when an event is to be put there, with what it means then.
+        Err(error) => {
+            tracing::error!(%error, "the quarantine cannot be looked into");
+            0
+        }
+    };
+    if events > 0 {
+        tracing::warn!(
             events,
             "events are in quarantine, refused by their server; see `confluence-audit-agent quarantine list`"
-        ),
-        // Said again when an event is to be put there, with what it means then.
-        Err(error) => tracing::error!(%error, "the quarantine cannot be looked into"),
+        );
     }
 }
 

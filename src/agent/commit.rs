@@ -16,7 +16,7 @@ pub enum ToCommit {
     /// The next batch of a stream is on its way to its sinks.
     Sent {
         stream: usize,
-        progress: Progress,
+        progress: Box<Progress>,
         bytes: u64,
     },
     /// A sink has a final outcome for each of a batch's events.
@@ -143,7 +143,7 @@ pub fn run(
                 progress,
                 bytes,
             } => {
-                streams[stream].watermark.sent((progress, bytes));
+                streams[stream].watermark.sent((*progress, bytes));
                 streams[stream].advance();
             }
             ToCommit::Final {

@@ -84,7 +84,9 @@ impl Reader {
             match turn {
                 Turn::More if came > 0 => (last_event, found) = (Some(now), true),
                 Turn::More => {}
-                Turn::Idle | Turn::Until(_) if self.once && self.drained() => break,
+                Turn::Idle | Turn::Until(_) if self.once && self.drained() && !stage.holds_searches() => {
+                    break;
+                }
                 Turn::Idle if self.files.view_is_stale(now) => {
                     start_anew = true;
                     break;
@@ -100,7 +102,7 @@ impl Reader {
                 }
                 Turn::Idle => {
                     let told_again = self.fallback.as_ref().is_none_or(Fallback::has_told_again);
-                    if self.files.caught_up() && told_again {
+                    if self.files.caught_up() && told_again && !stage.holds_searches() {
                         stage.forget_standing();
                     }
                     self.gate.sleep(until);
@@ -108,15 +110,19 @@ impl Reader {
                 Turn::Until(at) => self.gate.sleep(at.min(until)),
             }
         }
+        stage.settle_searches(true);
+        self.hand_over(&mut stage);
+        let mut api = self.fallback.as_ref().and_then(Fallback::total);
+        if let Some(api) = &mut api {
+            api.dropped += stage.dropped;
+        }
+        let api_trouble = self.fallback.as_ref().and_then(Fallback::api_trouble);
         Read {
             files: self.files.totals(),
-            api: self
-                .fallback
-                .as_ref()
-                .and_then(|fallback| Some(fallback.api()?.total().clone())),
+            api,
             events: stage.events,
             unreadable: stage.unreadable,
-            trouble: self.health().map(str::to_owned),
+            trouble: self.health().or(api_trouble).map(str::to_owned),
             start_anew,
         }
     }

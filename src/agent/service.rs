@@ -98,7 +98,12 @@ impl Service {
             None if troubles.is_empty() => following(running),
             None => troubles.join("; "),
         };
-        status.push_str(&format!("; {delivered} events delivered since the start"));
+        let verb = if running.mode.dry_run {
+            "printed, which would be delivered,"
+        } else {
+            "delivered"
+        };
+        status.push_str(&format!("; {delivered} events {verb} since the start"));
         match self.quarantine.count(&running.state_dir) {
             Ok(0) => {}
             Ok(1) => status.push_str("; 1 event is in quarantine"),

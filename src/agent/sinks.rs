@@ -5,6 +5,7 @@ use super::commit::ToCommit;
 use super::gate::Gate;
 use super::stage::Lane;
 use super::{AgentError, SinkThread, What, spawn};
+use crate::access;
 use crate::checkpoint::SourceState;
 use crate::clock;
 use crate::config::{FormatKind, PeerConfig, RemoteSinkConfig, SinkConfig, SinkKind, SourceConfig};
@@ -63,7 +64,7 @@ pub fn start(
             let failed = |error: io::Error| AgentError::Output {
                 sink: sink.name.clone(),
                 path: file.path_for(&source.name).display().to_string(),
-                source: error,
+                source: explained(error, &file.path_for(&source.name)),
             };
             let id_of = |event: &[u8]| sink.format.id_of(event);
             let (output, events) =
@@ -162,6 +163,16 @@ impl Remote {
             quarantine::put(&self.state_dir, at_ms, &entries)
         };
         sink::deliver(self.peer, self.settings.clone(), messages, report, &put)
+    }
+}
+
+/// With who may not write it and what helps, where that is what is wrong.
+fn explained(error: io::Error, path: &std::path::Path) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            io::Error::new(error.kind(), access::why_denied_own("write", path))
+        }
+        _ => error,
     }
 }
 

@@ -1,26 +1,29 @@
 //! What turns records into batches of events: parses each record once and writes it in every sink's format.
 
+use super::alongside::{Alongside, HeldSearch, Verdict, is_forgotten};
 use super::commit::ToCommit;
 use super::gate::Gate;
 use super::poller::now;
 use crate::clock;
 use crate::format::{Format, Item, Origin, Out};
 use crate::notice::Notice;
-use crate::position::{IdChunk, Progress};
+use crate::position::Progress;
 use crate::record::twins::Twins;
-use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch};
+use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
 use crate::sink::{Batch, Inbox, Message, Written};
 use crate::source::api::Api;
+use crate::source::api::own::SearchedBy;
 use crate::source::api::page::Page;
 use crate::source::files::Found;
-use crate::source::files::frame::{Frame, Why};
-use crate::source::recent::Recent;
+use crate::source::files::frame::Frame;
+use crate::source::recent::{FromFile, Recent};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 /// An event of a longer record is handed on in parts; what stands before it in the batch goes first.
-const LONG_RECORD_BYTES: usize = 64 * 1024;
+pub const LONG_RECORD_BYTES: usize = 64 * 1024;
 
 /// The lanes of one source, and what they share.
 pub struct Stage {
@@ -34,32 +37,18 @@ pub struct Stage {
     twins: Vec<(u32, Twins)>,
     /// What was delivered lately, if an API may bring it again.
     recent: Option<Recent>,
-    /// Beside an API: what the files have told.
-    files: Option<OfFiles>,
+    /// Of a source that has files and an API.
+    alongside: Option<Alongside>,
     scratch: Scratch,
     pub read_at_ms: i64,
     pub events: u64,
     pub unreadable: u64,
-    /// Records of files that an API had brought already.
+    /// Records of files that made no event at once: an API had brought them, or they are searches of the audit log.
     pub known: u64,
-}
-
-/// What is known from the files of a source that has an API as well.
-#[derive(Default)]
-pub struct OfFiles {
-    /// Of the newest event.
-    newest_ms: Option<i64>,
-    /// Of the oldest and the newest event whose ids are known, from whichever way in.
-    known_ms: Option<(i64, i64)>,
-    /// The cluster node that writes them: the API shows the events of all nodes.
-    node: Option<String>,
-    /// Take the events of all nodes nevertheless.
-    all_nodes: bool,
-    node_changed: bool,
-    /// That the node is not known has been said.
-    node_missed: bool,
-    /// Of the last record that has a time.
-    last_ms: Option<i64>,
+    /// Of these, the agent's own searches that are left out.
+    pub dropped: u64,
+    /// From then on ids are wanted by another API of this source.
+    pub wanted_ms: i64,
 }
 
 /// One sink of a source.
@@ -74,14 +63,14 @@ pub struct Lane {
 }
 
 impl Stage {
-    /// `recent` for a source that has an API, `files` for one that has files as well.
+    /// `recent` for a source that has an API, `alongside` for one that has files as well.
     pub fn new(
         stream: usize,
         lanes: Vec<Lane>,
         ids: IdHasher,
         commits: Sender<ToCommit>,
         recent: Option<Recent>,
-        files: Option<OfFiles>,
+        alongside: Option<Alongside>,
     ) -> Stage {
         Stage {
             stream,
@@ -91,24 +80,28 @@ impl Stage {
             ids,
             twins: Vec::new(),
             recent,
-            files,
+            alongside,
             scratch: Scratch::default(),
             read_at_ms: 0,
             events: 0,
             unreadable: 0,
             known: 0,
+            dropped: 0,
+            wanted_ms: i64::MAX,
         }
     }
 
     /// Takes a record of an audit file.
     pub fn take(&mut self, found: Found<'_>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.take_found(found, &mut scratch);
+        self.scratch = scratch;
+    }
+
+    fn take_found(&mut self, found: Found<'_>, scratch: &mut Scratch) {
         crate::failpoint::hit("decode");
-        let (parsed, offset, long) = match found.frame {
-            Frame::Line { body, offset } => (
-                record::parse(body, &mut self.scratch),
-                offset,
-                body.len() > LONG_RECORD_BYTES,
-            ),
+        let (parsed, offset, body) = match found.frame {
+            Frame::Line { body, offset } => (record::parse(body, scratch), offset, body),
             Frame::Malformed {
                 prefix,
                 offset,
@@ -116,16 +109,12 @@ impl Stage {
                 hash,
                 why,
             } => {
-                let what = match why {
-                    Why::TooLong => "a line longer than `record_bytes_max`",
-                    Why::Nul => "a run of NUL bytes",
-                };
                 let malformed = Parsed::Unreadable {
-                    error: format!("{what}: {bytes} bytes at offset {offset}, xxh3 {hash:016x}"),
+                    error: why.error(bytes, offset, hash),
                     bytes: prefix,
                     whole_hash: Some(u128::from(hash)),
                 };
-                (malformed, offset, false)
+                (malformed, offset, &[][..])
             }
         };
         let id = self.ids.id(&parsed);
@@ -137,24 +126,85 @@ impl Stage {
             (*sequence, *twins) = (found.sequence, Twins::default());
         }
         let id = id.twin(twins.number(id, found.at));
+        let record = match &parsed {
+            Parsed::Record(record) => Some(record),
+            Parsed::Unreadable { .. } => None,
+        };
         if found.replayed {
+            if let Some(alongside) = &mut self.alongside {
+                alongside.see_again(record, found.folder, self.read_at_ms);
+            }
             return;
         }
-        if let (Some(recent), Some(files)) = (&mut self.recent, &mut self.files) {
-            let record = match &parsed {
-                Parsed::Record(record) => Some(record),
-                Parsed::Unreadable { .. } => None,
-            };
-            let time_ms = files.saw(record, self.read_at_ms);
-            if !recent.insert(id, time_ms, Some(found.file)) {
-                // The API has brought it.
-                self.known += 1;
-                return;
+        let mut self_poll = false;
+        let mut from = None;
+        if let Some(alongside) = &mut self.alongside {
+            let seen = alongside.see(record, found.file, found.folder, self.read_at_ms);
+            let (time_ms, of_file) = seen;
+            from = Some(seen);
+            match record.map_or(SearchedBy::Other, |record| alongside.searched_by(record)) {
+                SearchedBy::Agent => self_poll = true,
+                SearchedBy::Other => {}
+                SearchedBy::Unknown => {
+                    if alongside.may_hold(body, time_ms, self.read_at_ms) {
+                        self.known += 1;
+                        alongside.hold(HeldSearch {
+                            body: body.to_vec(),
+                            id,
+                            time_ms,
+                            from: of_file,
+                            path_json: found.path_json.to_owned(),
+                            offset,
+                            unterminated: found.unterminated,
+                            since: clock::monotonic(),
+                            asked: 0,
+                            asked_at: None,
+                        });
+                        return;
+                    }
+                }
             }
         }
-        if let Parsed::Unreadable { error, .. } = &parsed {
+        let origin = Origin::File {
+            path_json: found.path_json,
+            offset,
+            unterminated: found.unterminated,
+        };
+        let long = body.len() > LONG_RECORD_BYTES;
+        self.deliver_of_file(&parsed, id, from, origin, self_poll, long);
+    }
+
+    /// `from`: the event's time, and the file, if an API may bring it as well.
+    fn deliver_of_file(
+        &mut self,
+        parsed: &Parsed<'_>,
+        id: EventId,
+        from: Option<(i64, FromFile)>,
+        origin: Origin<'_>,
+        self_poll: bool,
+        long: bool,
+    ) {
+        if let (Some(recent), Some((time_ms, file))) = (&mut self.recent, from)
+            && !recent.insert(id, time_ms, Some(file))
+        {
+            // The API has brought it.
+            self.known += 1;
+            return;
+        }
+        if self_poll && self.alongside.as_ref().is_some_and(|a| a.drop_self_polls) {
+            self.known += 1;
+            self.dropped += 1;
+            return;
+        }
+        if let (
+            Parsed::Unreadable { error, .. },
+            Origin::File {
+                path_json, offset, ..
+            },
+        ) = (parsed, &origin)
+        {
             self.unreadable += 1;
-            let path = found.path_json.trim_matches('"');
+            let path = path_json.trim_matches('"');
             tracing::warn!(
                 path,
                 offset,
@@ -163,22 +213,68 @@ impl Stage {
             );
         }
         let item = Item {
-            content: &parsed,
+            content: parsed,
             id,
-            origin: Origin::File {
-                path_json: found.path_json,
-                offset,
-                unterminated: found.unterminated,
-            },
-            self_poll: false,
+            origin,
+            self_poll,
             read_at_ms: self.read_at_ms,
         };
         deliver(&mut self.lanes, &item, long);
         self.events += 1;
     }
 
+    /// Delivers the searches of files that waited until it is known whose they are: those of which it is, and with
+    /// `all` the others too.
+    pub fn settle_searches(&mut self, all: bool) {
+        let Some(alongside) = &mut self.alongside else {
+            return;
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for held in alongside.take_held() {
+            let parsed = record::parse(&held.body, &mut scratch);
+            let by = match (&parsed, &self.alongside) {
+                (Parsed::Record(record), Some(alongside)) => alongside.searched_by(record),
+                _ => SearchedBy::Other,
+            };
+            if let (SearchedBy::Unknown, Some(alongside)) = (by, &mut self.alongside)
+                && !all
+            {
+                if !held.is_over() {
+                    alongside.hold(held);
+                    continue;
+                }
+                if let Parsed::Record(record) = &parsed {
+                    alongside.give_up(record);
+                }
+            }
+            let origin = Origin::File {
+                path_json: &held.path_json,
+                offset: held.offset,
+                unterminated: held.unterminated,
+            };
+            let from = Some((held.time_ms, held.from));
+            self.deliver_of_file(&parsed, held.id, from, origin, by == SearchedBy::Agent, false);
+        }
+        self.scratch = scratch;
+    }
+
+    /// Whether searches of files wait until it is known whose they are.
+    pub fn holds_searches(&self) -> bool {
+        self.alongside.as_ref().is_some_and(Alongside::holds_any)
+    }
+
+    /// The time of a search whose author the API is to be asked for now.
+    pub fn next_author(&mut self, now: Instant) -> Option<i64> {
+        self.alongside.as_mut()?.next_author(now)
+    }
+
+    /// When to look at the searches that wait. `may_ask`: the API is there to be asked.
+    pub fn held_due(&self, may_ask: bool) -> Option<Instant> {
+        self.alongside.as_ref()?.held_due(may_ask)
+    }
+
     /// Takes the rows of a page of an audit API that stood on none before. Returns how many of these were events of up to `before_ms`
-    /// that nothing had brought. `read`: see [`Stage::prune_ids`].
+    /// that files should have brought and nothing had. `read`: see [`Stage::prune_ids`].
     pub fn take_page(
         &mut self,
         page: Page,
@@ -200,21 +296,33 @@ impl Stage {
 
     fn take_row(&mut self, row: &[u8], before_ms: i64, api: &mut Api) -> bool {
         crate::failpoint::hit("decode");
+        let row = &*record::without_blanks(row);
         let parsed = record::parse(row, &mut self.scratch);
         let (time_ms, self_poll) = match &parsed {
             Parsed::Record(record) => (record.time_ms, api.is_self_poll(record)),
             Parsed::Unreadable { .. } => (None, false),
         };
         let id = self.ids.id(&parsed);
-        if let (Parsed::Record(record), Some(files)) = (&parsed, &mut self.files)
-            && files.is_of_another_node(record)
-        {
-            api.count(id, time_ms);
-            return false;
-        }
         let Some(recent) = &mut self.recent else {
             return false;
         };
+        // A row that cannot be read cannot be compared either.
+        let mut of_files = false;
+        if let (Parsed::Record(record), Some(alongside)) = (&parsed, &mut self.alongside) {
+            let incomplete_to_ms = recent.incomplete_to_ms();
+            let others = api.is_for_other_nodes();
+            match alongside.judge_row(record, self.read_at_ms, others, incomplete_to_ms) {
+                Verdict::Pass => {
+                    api.pass_over_row(id, time_ms);
+                    return false;
+                }
+                Verdict::Take { of_files: take } => of_files = take,
+            }
+            if is_forgotten(recent, record) {
+                api.pass_over_row(id, time_ms);
+                return false;
+            }
+        }
         let Some(id) = api.admit(id, time_ms, self_poll, recent) else {
             return false;
         };
@@ -234,26 +342,42 @@ impl Stage {
         };
         deliver(&mut self.lanes, &item, row.len() > LONG_RECORD_BYTES);
         self.events += 1;
-        !self_poll && time_ms.is_none_or(|time_ms| time_ms <= before_ms)
+        let waits = |alongside: &Alongside| alongside.holds(id);
+        of_files
+            && !self_poll
+            && !self.alongside.as_ref().is_some_and(waits)
+            && time_ms.is_none_or(|time_ms| time_ms <= before_ms)
     }
 
     /// Forgets ids that are not met again. `read`: the files that are there have been read, so what they may yet bring is newer
     /// than what they have brought.
     fn prune_ids(&mut self, api: &mut Api, read: bool) {
         if let Some(recent) = &mut self.recent {
-            let newest = |files: &OfFiles| files.newest_ms.filter(|_| read).unwrap_or(i64::MIN);
-            api.prune(recent, self.files.as_ref().map(newest));
+            let newest = |files: &Alongside| files.newest_ms().filter(|_| read).unwrap_or(i64::MIN);
+            let newest_ms = self.alongside.as_ref().map(newest);
+            api.prune(recent, newest_ms.map(|newest_ms| newest_ms.min(self.wanted_ms)));
         }
     }
 
     /// Times of the oldest and the newest event that can be compared with the API.
     pub fn known_ms(&self) -> Option<(i64, i64)> {
-        self.files.as_ref()?.known_ms
+        self.alongside.as_ref()?.known_ms()
     }
 
     /// Stretches of time whose events the files have brought, and whose ids are not known any more.
+    /// None where these may hold events of nodes that those files do not show.
     pub fn passed_over(&self) -> &[(i64, i64)] {
-        self.recent.as_ref().map_or(&[], Recent::stretches)
+        match &self.alongside {
+            Some(alongside) if alongside.may_skip_ranges() => {
+                self.recent.as_ref().map_or(&[], Recent::stretches)
+            }
+            _ => &[],
+        }
+    }
+
+    /// Up to then ids that came by an API are not all known.
+    pub fn incomplete_to_ms(&self) -> Option<i64> {
+        self.recent.as_ref()?.incomplete_to_ms()
     }
 
     /// An event of the agent's own.
@@ -278,10 +402,9 @@ impl Stage {
                 recent.forget_of_files();
             }
             (progress.ids, progress.forget_ids) = recent.changes();
-            if let Some(files) = self.files.as_mut().filter(|files| files.node_changed) {
-                files.node_changed = false;
-                progress.node = files.node.clone();
-            }
+        }
+        if let Some(alongside) = &mut self.alongside {
+            progress = alongside.pass_progress(progress);
         }
         let bytes = self.lanes.iter().map(|lane| lane.out.bytes.len() as u64).max();
         let bytes = bytes.unwrap_or(0);
@@ -291,61 +414,13 @@ impl Stage {
         // A commit thread that is gone has ended the process, or is about to.
         let _ = self.commits.send(ToCommit::Sent {
             stream: self.stream,
-            progress,
+            progress: Box::new(progress),
             bytes,
         });
         for lane in &mut self.lanes {
             lane.send(Some(self.number));
         }
         self.number += 1;
-    }
-}
-
-impl OfFiles {
-    /// `ids` are those of the checkpoint.
-    pub fn new(node: Option<String>, all_nodes: bool, ids: &[IdChunk]) -> OfFiles {
-        let oldest_ms = ids.iter().map(|chunk| chunk.oldest_ms).min();
-        let newest_ms = ids.iter().map(|chunk| chunk.newest_ms).max();
-        OfFiles {
-            node,
-            all_nodes,
-            known_ms: oldest_ms.zip(newest_ms),
-            ..OfFiles::default()
-        }
-    }
-
-    /// Returns the record's time; one that has none is as old as the one before. It may be yet to come: the API shows the event then,
-    /// and its id has to be known for so long.
-    fn saw(&mut self, record: Option<&Record>, read_at_ms: i64) -> i64 {
-        self.last_ms = record.and_then(|record| record.time_ms).or(self.last_ms);
-        let at_ms = self.last_ms.unwrap_or(read_at_ms);
-        // A time that is yet to come is none.
-        let time_ms = at_ms.min(read_at_ms);
-        self.newest_ms = self.newest_ms.max(Some(time_ms));
-        let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
-        self.known_ms = Some((oldest_ms.min(time_ms), newest_ms.max(time_ms)));
-        if let Some(node) = record.and_then(|record| record.node.text())
-            && !self.node.as_deref().is_some_and(|known| node.is(known))
-        {
-            self.node = Some(node.decoded().into_owned());
-            self.node_changed = true;
-        }
-        at_ms
-    }
-
-    fn is_of_another_node(&mut self, record: &Record) -> bool {
-        match (&self.node, record.node.text()) {
-            (None, Some(_)) if !self.all_nodes => {
-                if !std::mem::replace(&mut self.node_missed, true) {
-                    tracing::warn!(
-                        "no audit file has told yet which node of the cluster this is, so the events of all nodes are taken from the API"
-                    );
-                }
-                false
-            }
-            (Some(own), Some(node)) => !self.all_nodes && !node.is(own),
-            _ => false,
-        }
     }
 }
 

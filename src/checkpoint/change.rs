@@ -85,7 +85,9 @@ impl Change<'_> {
             losses,
             api,
             ids,
-            node,
+            api_other_nodes,
+            nodes,
+            agent_user,
             way,
             coverage,
         } = state;
@@ -93,7 +95,9 @@ impl Change<'_> {
             files: files.clone(),
             api: *api,
             ids: ids.clone(),
-            node: node.clone(),
+            api_other_nodes: *api_other_nodes,
+            nodes: nodes.clone(),
+            agent_user: agent_user.clone(),
             way: way.clone(),
             coverage: coverage.clone(),
             ..Progress::default()
@@ -119,7 +123,9 @@ impl Change<'_> {
             api,
             ids,
             forget_ids,
-            node,
+            api_other_nodes,
+            nodes,
+            agent_user,
             way,
             coverage,
         } = progress;
@@ -139,8 +145,14 @@ impl Change<'_> {
         for &chunk in forget_ids {
             self.remove_summed(head, key::ids(source, chunk))?;
         }
-        if let Some(node) = node {
-            self.put_summed(head, key::node(source), node)?;
+        if let Some(cursor) = api_other_nodes {
+            self.put_summed(head, key::other_nodes(source), cursor)?;
+        }
+        if let Some(nodes) = nodes {
+            self.put_summed(head, key::nodes(source), nodes)?;
+        }
+        if let Some(user) = agent_user {
+            self.put_summed(head, key::user(source), user)?;
         }
         if let Some(way) = way {
             self.put_summed(head, key::way(source), way)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::error::StoreError;
+use crate::access;
 
 /// Room that has to be there before the store is opened: sled writes its snapshot while it opens, and twice its
 /// segment of 512 KiB was seen to be enough.
@@ -153,7 +154,11 @@ impl StateDir {
         for name in self.names()? {
             if name.starts_with(TEMPORARY) {
                 let path = self.path.join(name);
-                fs::remove_file(&path).map_err(|error| StoreError::io("remove", path, error))?;
+                // It is in nobody's way. The next start tries again.
+                if let Err(error) = fs::remove_file(&path) {
+                    let path = path.display().to_string();
+                    tracing::warn!(path, %error, "a temporary file of an earlier run cannot be removed; it is left alone");
+                }
             }
         }
         Ok(())
@@ -182,6 +187,11 @@ fn check(path: &Path) -> Result<File, StoreError> {
     if !found.is_dir() {
         return Err(insecure("it is no directory".to_owned()));
     }
+    let user = rustix::process::geteuid().as_raw();
+    // Before it is opened, which would be refused with less to say.
+    if found.uid() != user {
+        return Err(StoreError::Denied(access::belongs_to_other(path, &found)));
+    }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle: File = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|error| StoreError::io("open", path, error.into()))?
@@ -189,12 +199,8 @@ fn check(path: &Path) -> Result<File, StoreError> {
     let found = handle
         .metadata()
         .map_err(|error| StoreError::io("examine", path, error))?;
-    let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {
-        return Err(insecure(format!(
-            "it belongs to user {}, this process runs as user {user}; run as that user, or `chown` it",
-            found.uid()
-        )));
+        return Err(StoreError::Denied(access::belongs_to_other(path, &found)));
     }
     if found.mode() & 0o022 != 0 {
         return Err(insecure(format!(
@@ -252,30 +258,39 @@ pub fn names(path: &Path) -> Result<Vec<String>, StoreError> {
 
 /// Copies a directory of plain files and directories; 0700 and 0600. A copy that failed is removed.
 pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
-    copy_level(from, to).map_err(|error| {
+    copy_level(from, to).map_err(|(path, error)| {
         let _ = fs::remove_dir_all(to);
-        StoreError::io("copy", from, error)
+        StoreError::io("copy", path, error)
     })
 }
 
-fn copy_level(from: &Path, to: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
+/// An error comes with the path that it is of.
+fn copy_level(from: &Path, to: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let of = |path: &Path| {
+        let path = path.to_owned();
+        move |error| (path, error)
+    };
+    DirBuilder::new().mode(0o700).create(to).map_err(of(to))?;
+    for entry in fs::read_dir(from).map_err(of(from))? {
+        let entry = entry.map_err(of(from))?;
         let target = to.join(entry.file_name());
-        let kind = entry.file_type()?;
+        let kind = entry.file_type().map_err(of(&entry.path()))?;
         if kind.is_dir() {
             copy_level(&entry.path(), &target)?;
         } else if kind.is_file() {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(target)?;
-            io::copy(&mut File::open(entry.path())?, &mut file)?;
+            copy_file(&entry.path(), &target).map_err(of(&entry.path()))?;
         }
     }
     Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)?;
+    io::copy(&mut File::open(from)?, &mut file).map(drop)
 }
 
 /// Closes a directory and the files in it to everybody else.

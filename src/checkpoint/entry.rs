@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 pub use crate::position::{
-    ApiCursor, Coverage, Evidence, FileEntry, IdChunk, Loss, Progress, SinkMark, WayIn,
+    AgentUser, ApiCursor, ClusterNodes, Coverage, Evidence, FileEntry, IdChunk, Loss, Progress, SinkMark,
+    WayIn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,11 @@ pub struct SourceState {
     #[serde(default)]
     pub ids: Vec<IdChunk>,
     #[serde(default)]
-    pub node: Option<String>,
+    pub api_other_nodes: Option<ApiCursor>,
+    #[serde(default)]
+    pub nodes: Option<ClusterNodes>,
+    #[serde(default)]
+    pub agent_user: Option<AgentUser>,
     #[serde(default)]
     pub way: Option<WayIn>,
     #[serde(default)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::access;
 use crate::exit;
 
 /// Why the store cannot be opened, read or written.
@@ -27,6 +28,9 @@ pub enum StoreError {
     /// The running store has failed its checks. Opening it again recovers.
     #[error("the checkpoint store in `{}` is damaged: {problem}", dir.display())]
     Damaged { dir: PathBuf, problem: String },
+    /// Not a fault of the configuration: the same call by another user succeeds.
+    #[error("{0}")]
+    Denied(String),
     #[error("failed to {action} `{}`", path.display())]
     Io {
         action: &'static str,
@@ -40,20 +44,12 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl StoreError {
-    /// The exit code of a process that cannot go on because of this error.
+    /// The exit code of a process that cannot go on because of this error. Never that of a wrong configuration:
+    /// whatever keeps a
+    /// directory from being used, its disk, its owner or the release that is installed, can change while the
+    /// configuration stays.
     pub fn exit_code(&self) -> u8 {
-        match self {
-            StoreError::Newer { .. } | StoreError::Insecure { .. } => exit::CONFIG,
-            StoreError::Locked { .. } | StoreError::StorageFull { .. } | StoreError::Damaged { .. } => {
-                exit::TRY_AGAIN
-            }
-            StoreError::Io { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::ReadOnlyFilesystem => exit::CONFIG,
-                _ => exit::TRY_AGAIN,
-            },
-        }
+        exit::TRY_AGAIN
     }
 
     /// An error of the file system, sorted: a full disk is a state of its own.
@@ -61,6 +57,9 @@ impl StoreError {
         let path = path.into();
         if is_full(&source) {
             return StoreError::StorageFull { path };
+        }
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return StoreError::Denied(access::why_denied_own(action, &path));
         }
         StoreError::Io { action, path, source }
     }

@@ -1,7 +1,8 @@
 //! Keys in sled: a kind, the source's name as a JSON string, and what tells its values apart.
 //!
 //! `meta` · `head "wiki"` · `file "wiki" 0000002a` · `mark "wiki" "local"` · `loss "wiki" 0000000000000007` ·
-//! `cursor "wiki" ` · `ids "wiki" 0000002a` · `node "wiki" ` · `way "wiki" ` · `coverage "wiki" `
+//! `cursor "wiki" ` · `ids "wiki" 0000002a` · `other_nodes "wiki" ` · `nodes "wiki" ` · `user "wiki" ` ·
+//! `way "wiki" ` · `coverage "wiki" `
 //!
 //! A JSON string ends at its quote, whatever is in the name, so no source's keys are the prefix of another's.
 
@@ -16,20 +17,24 @@ pub enum Kind {
     Loss,
     Cursor,
     Ids,
-    Node,
+    OtherNodes,
+    Nodes,
+    User,
     Way,
     Coverage,
 }
 
 impl Kind {
     /// All that is remembered of a source beside its head.
-    pub const OF_A_SOURCE: [Kind; 8] = [
+    pub const OF_A_SOURCE: [Kind; 10] = [
         Kind::File,
         Kind::Mark,
         Kind::Loss,
         Kind::Cursor,
         Kind::Ids,
-        Kind::Node,
+        Kind::OtherNodes,
+        Kind::Nodes,
+        Kind::User,
         Kind::Way,
         Kind::Coverage,
     ];
@@ -43,7 +48,9 @@ impl Kind {
             Kind::Loss => "loss",
             Kind::Cursor => "cursor",
             Kind::Ids => "ids",
-            Kind::Node => "node",
+            Kind::OtherNodes => "other_nodes",
+            Kind::Nodes => "nodes",
+            Kind::User => "user",
             Kind::Way => "way",
             Kind::Coverage => "coverage",
         }
@@ -70,8 +77,16 @@ pub fn cursor(source: &str) -> Vec<u8> {
     prefix(Kind::Cursor, source)
 }
 
-pub fn node(source: &str) -> Vec<u8> {
-    prefix(Kind::Node, source)
+pub fn other_nodes(source: &str) -> Vec<u8> {
+    prefix(Kind::OtherNodes, source)
+}
+
+pub fn nodes(source: &str) -> Vec<u8> {
+    prefix(Kind::Nodes, source)
+}
+
+pub fn user(source: &str) -> Vec<u8> {
+    prefix(Kind::User, source)
 }
 
 pub fn way(source: &str) -> Vec<u8> {
@@ -125,7 +140,9 @@ mod tests {
                 (Kind::Loss, loss(name, 7)),
                 (Kind::Cursor, cursor(name)),
                 (Kind::Ids, ids(name, 3)),
-                (Kind::Node, node(name)),
+                (Kind::OtherNodes, other_nodes(name)),
+                (Kind::Nodes, nodes(name)),
+                (Kind::User, user(name)),
                 (Kind::Way, way(name)),
                 (Kind::Coverage, coverage(name)),
             ] {

@@ -71,9 +71,15 @@ fn attempt(path: &Path) -> Result<(Db, Survey), Attempt> {
                 seal::unseal::<Meta>(bytes, value).map(|(meta, _)| survey.agent_id = Some(meta.agent_id))
             }
             Kind::Head => seal::unseal::<Head>(bytes, value).map(|(head, _)| surveyed.head = Some(head)),
-            Kind::File | Kind::Mark | Kind::Cursor | Kind::Ids | Kind::Node | Kind::Way | Kind::Coverage => {
-                seal::unseal::<IgnoredAny>(bytes, value).map(|(_, sum)| surveyed.sum = sum)
-            }
+            Kind::File
+            | Kind::Mark
+            | Kind::Cursor
+            | Kind::Ids
+            | Kind::OtherNodes
+            | Kind::Nodes
+            | Kind::User
+            | Kind::Way
+            | Kind::Coverage => seal::unseal::<IgnoredAny>(bytes, value).map(|(_, sum)| surveyed.sum = sum),
             Kind::Loss => seal::unseal::<IgnoredAny>(bytes, value).map(|_| ()),
         };
         if kind != Kind::Meta {

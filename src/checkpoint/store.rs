@@ -8,7 +8,8 @@ use super::change::{Change, Head};
 use super::db::{Db, Failure};
 use super::dir::StateDir;
 use super::entry::{
-    ApiCursor, Commit, Coverage, FileEntry, IdChunk, Image, Loss, SinkMark, SourceState, WayIn,
+    AgentUser, ApiCursor, ClusterNodes, Commit, Coverage, FileEntry, IdChunk, Image, Loss, SinkMark,
+    SourceState, WayIn,
 };
 use super::error::StoreError;
 use super::key::{self, Kind};
@@ -210,7 +211,9 @@ pub(super) fn read_source(
         losses: read_values::<Loss>(db, Kind::Loss, source, on_broken)?,
         api: read_values::<ApiCursor>(db, Kind::Cursor, source, on_broken)?.pop(),
         ids: read_values::<IdChunk>(db, Kind::Ids, source, on_broken)?,
-        node: read_values::<String>(db, Kind::Node, source, on_broken)?.pop(),
+        api_other_nodes: read_values::<ApiCursor>(db, Kind::OtherNodes, source, on_broken)?.pop(),
+        nodes: read_values::<ClusterNodes>(db, Kind::Nodes, source, on_broken)?.pop(),
+        agent_user: read_values::<AgentUser>(db, Kind::User, source, on_broken)?.pop(),
         way: read_values::<WayIn>(db, Kind::Way, source, on_broken)?.pop(),
         coverage: read_values::<Coverage>(db, Kind::Coverage, source, on_broken)?.pop(),
     })
@@ -244,7 +247,7 @@ fn read_values<T: serde::de::DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::{Cause, Evidence};
+    use crate::position::{Cause, Evidence, FileNode};
 
     /// With every member set, so that one that is not stored or not read again is missed.
     fn full() -> SourceState {
@@ -265,6 +268,7 @@ mod tests {
                 ino: 2,
                 generation: 3,
                 length: 4,
+                deleted: Default::default(),
             }],
             losses: vec![Loss {
                 at_ms: 1,
@@ -275,7 +279,12 @@ mod tests {
             }],
             api: Some(ApiCursor::default()),
             ids: vec![IdChunk::default()],
-            node: Some("n1".into()),
+            api_other_nodes: Some(ApiCursor::default()),
+            nodes: Some(ClusterNodes {
+                of_files: vec![FileNode::default()],
+                others: vec!["n2".into()],
+            }),
+            agent_user: Some(AgentUser::default()),
             way: Some(WayIn {
                 api: Some(Cause::Silent),
                 since_ms: 1,

@@ -4,43 +4,45 @@
 mod api;
 mod elasticsearch;
 mod enrich;
-mod files;
+pub(super) mod files;
 mod raw_sinks;
+mod report;
 mod sentinel;
 mod sinks;
 mod splunk_hec;
 mod writing;
 
-use std::fmt;
 use std::io::{self, Write};
-use std::path::Path;
 
 use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
 use crate::config::{self, Config, FormatKind, Place, Product, SinkKind, SourceConfig};
 use crate::credential::readable_by_others;
 use crate::exit;
-use crate::telemetry::escape::escape;
+use report::Report;
 
-/// Writes one line for each thing looked at. `Ok` is the exit code: 0 without a failure, 78 when the
-/// configuration is wrong, 75 when something on the host is not ready. `fast` tells what the configuration means and looks at nothing.
+/// Writes a finding for each thing looked at, and their counts. `Ok` is the exit code: 0 without a failure, 78 when the
+/// configuration is wrong, 75 when something on the host is not ready: it cannot be read, or what it names cannot be used. `fast` tells
+/// what the configuration means and looks at nothing.
 pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
-    let mut report = Report {
-        out,
-        colour,
-        failed: false,
-    };
+    let mut report = Report::new(out, colour);
+    let code = findings(options, fast, &mut report)?;
+    report.counts()?;
+    Ok(code)
+}
+
+fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8> {
     let config = match config::load(options) {
         Ok(config) => config,
         Err(errors) => {
             for error in &errors.0 {
                 report.failure("configuration", error)?;
             }
-            return Ok(exit::CONFIG);
+            return Ok(errors.exit_code());
         }
     };
-    configuration(options, &config, &mut report)?;
-    user(&mut report)?;
+    configuration(options, &config, report)?;
+    user(report)?;
     for file in &config.secret_files {
         if let Some(message) = readable_by_others(file) {
             report.warning("secret", message)?;
@@ -55,67 +57,34 @@ pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -
         return Ok(exit::OK);
     }
     for source in &config.sources {
-        source_place(source, &mut report)?;
-        protection(source, &mut report)?;
+        source_place(source, report)?;
+        protection(source, report)?;
         if let Some(config) = &source.api {
-            api::check(&format!("source {}", source.name), config, &mut report)?;
+            api::check(&format!("source {}", source.name), config, report)?;
         }
     }
-    enrich::geoip(&config.enrich, &mut report)?;
-    enrich::cloud(&config.enrich, &mut report)?;
-    writing::state_dir(&config.state_dir, &mut report)?;
-    writing::quarantine(&config.state_dir, &mut report)?;
+    enrich::geoip(&config.enrich, report)?;
+    enrich::cloud(&config.enrich, report)?;
+    writing::state_dir(&config.state_dir, report)?;
+    writing::quarantine(&config.state_dir, report)?;
     for sink in &config.sinks {
         let subject = format!("sink {}", sink.name);
         match &sink.kind {
             SinkKind::Stdout => report.ok(&subject, format_args!("stdout, {}", format_name(sink.format)))?,
-            SinkKind::Remote(remote) => sinks::check(&subject, remote, &mut report)?,
+            SinkKind::Remote(remote) => sinks::check(&subject, remote, report)?,
             SinkKind::File(file) => {
                 for path in writing::outputs(file, &config.sources) {
-                    writing::output(&subject, &path, sink.format, &mut report)?;
+                    writing::output(&subject, &path, sink.format, report)?;
+                    writing::readers(&subject, &path, file, report)?;
                 }
             }
         }
     }
-    Ok(if report.failed { exit::TRY_AGAIN } else { exit::OK })
-}
-
-/// Writes the lines and remembers whether one is a failure.
-struct Report<'o> {
-    out: &'o mut dyn Write,
-    colour: bool,
-    failed: bool,
-}
-
-impl Report<'_> {
-    fn ok(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.line("ok", "32", subject, what)
-    }
-
-    fn warning(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.line("warning", "33", subject, what)
-    }
-
-    fn failure(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
-        self.failed = true;
-        self.line("failure", "31", subject, what)
-    }
-
-    fn line(
-        &mut self,
-        verdict: &str,
-        colour: &str,
-        subject: &str,
-        what: impl fmt::Display,
-    ) -> io::Result<()> {
-        let what = what.to_string();
-        let (subject, what) = (escape(subject), escape(&what));
-        if self.colour {
-            writeln!(self.out, "\x1b[{colour}m{verdict:<8}\x1b[0m {subject}: {what}")
-        } else {
-            writeln!(self.out, "{verdict:<8} {subject}: {what}")
-        }
-    }
+    Ok(if report.failed() {
+        exit::TRY_AGAIN
+    } else {
+        exit::OK
+    })
 }
 
 fn configuration(options: &Options, config: &Config, report: &mut Report) -> io::Result<()> {
@@ -169,7 +138,7 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
                 };
             }
             report.ok(&subject, text)?;
-            audit_dir(&subject, &config::audit_dir(dir), report)
+            files::home(&subject, &files.place, report)
         }
         Place::Files(patterns) => {
             report.ok(&subject, text)?;
@@ -201,21 +170,6 @@ fn protection(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
         _ => return Ok(()),
     };
     report.ok(&format!("source {}", source.name), what)
-}
-
-fn audit_dir(subject: &str, dir: &Path, report: &mut Report) -> io::Result<()> {
-    match files::lists(dir) {
-        Ok(()) => files::directory(subject, dir, report),
-        Err(access::Problem::Missing(_)) => report.failure(
-            subject,
-            format_args!(
-                "no audit directory `{}`; either this is the wrong home, or Confluence has no Data Center licence \
-                 (it writes audit files with one only, from 7.5 on), or its coverage has let nothing be written yet",
-                dir.display()
-            ),
-        ),
-        Err(problem) => report.failure(subject, problem),
-    }
 }
 
 fn format_name(format: FormatKind) -> &'static str {

@@ -7,16 +7,16 @@ mod tests;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-use serde_json::value::RawValue;
 
 use crate::enrich::host;
 use crate::format::{Agent, Context, Format, Item, Name, Origin, Out};
 use crate::record::twins::Twins;
-use crate::record::{self, IdHasher, Parsed, Scratch, Shape, Token, walk};
+use crate::record::{self, IdHasher, Parsed, Scratch, Shape};
+use crate::source::api::page::{rows_of_answer, rows_of_list};
 use crate::{clock, exit};
-use documents::{Documents, Place};
+use documents::{DOCUMENT_BYTES_MAX, Document, each_document};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -27,13 +27,15 @@ pub enum Error {
 }
 
 /// Reads `inputs` in order, `-` or none at all being `stdin`, and writes one event a line to `stdout`. Each may be
-/// gzipped and may hold records one a line, and whole API answers in any layout. Returns the exit code.
+/// gzipped and may hold records one a line, and whole API answers in any layout. What is too long for either is told to
+/// `stderr`. Returns the exit code.
 pub fn run(
     format: Name,
     site: Option<&str>,
     inputs: &[PathBuf],
     stdin: &mut dyn Read,
     stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
 ) -> Result<u8, Error> {
     let host = host::gather();
     let context = Context {
@@ -57,10 +59,12 @@ pub fn run(
         format: Format::new(format, &context),
         ids: IdHasher::new(site),
         twins: Twins::default(),
+        scratch: Scratch::default(),
         base: 0,
         read_at_ms: clock::now_ms(),
         out: Out::new(),
         stdout: BufWriter::with_capacity(64 * 1024, stdout),
+        too_long: None,
     };
     let standard_input = [PathBuf::from("-")];
     let inputs = if inputs.is_empty() {
@@ -68,9 +72,24 @@ pub fn run(
     } else {
         inputs
     };
+    let mut code = exit::OK;
     let result = inputs
         .iter()
-        .try_for_each(|path| convert(path, stdin, &mut writer))
+        .try_for_each(|path| {
+            let result = convert(path, stdin, &mut writer);
+            if let Some(TooLong { count, offset }) = writer.too_long.take() {
+                code = exit::DATA;
+                // Without stderr the exit code still says it.
+                let _ = writeln!(
+                    stderr,
+                    "`{}`: {count} in it longer than {} MiB, the first at offset {offset}. A record or an answer may have no more: \
+                     such a line became one event that says so, and such an answer an event for each of its lines",
+                    path.display().to_string().escape_debug(),
+                    DOCUMENT_BYTES_MAX >> 20,
+                );
+            }
+            result
+        })
         .and_then(|()| writer.stdout.flush().map_err(Error::Write));
     match result {
         // Whoever read the events has had enough.
@@ -80,7 +99,7 @@ pub fn run(
             Ok(exit::OK)
         }
         Err(error) => Err(error),
-        Ok(()) => Ok(exit::OK),
+        Ok(()) => Ok(code),
     }
 }
 
@@ -96,82 +115,123 @@ fn convert(path: &Path, stdin: &mut dyn Read, writer: &mut EventWriter) -> Resul
         let path_json = serde_json::Value::from(absolute.to_string_lossy()).to_string();
         (Box::new(File::open(path).map_err(failed)?), Some(path_json))
     };
-    let mut documents = Documents::new(input).map_err(failed)?;
-    while let Some((document, offset)) = documents.next().map_err(failed)? {
-        writer.document(
-            document,
-            Place {
-                path_json: path_json.as_deref(),
-                offset,
-            },
-        )?;
+    let read = each_document(input, |document| {
+        writer
+            .document(document, path_json.as_deref())
+            .map_err(Failure::Write)
+    });
+    match read {
+        Ok(bytes) => writer.base += bytes,
+        Err(Failure::Read(error)) => return Err(failed(error)),
+        Err(Failure::Write(error)) => return Err(Error::Write(error)),
     }
-    writer.base += documents.bytes_read();
     Ok(())
+}
+
+/// An input that cannot be read, or an output that cannot be written.
+enum Failure {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Read(error)
+    }
+}
+
+/// What was too long in an input.
+struct TooLong {
+    count: u64,
+    /// Of the first of them.
+    offset: u64,
 }
 
 struct EventWriter<'w> {
     format: Format,
     ids: IdHasher,
     twins: Twins,
+    scratch: Scratch,
     /// The bytes of the inputs before this one: twins are counted over all, as if they were one.
     base: u64,
     read_at_ms: i64,
     out: Out,
     stdout: BufWriter<&'w mut dyn Write>,
+    too_long: Option<TooLong>,
 }
 
 impl EventWriter<'_> {
     /// Writes the events of a document: one record, or an answer that holds many.
-    fn document(&mut self, bytes: &[u8], place: Place) -> Result<(), Error> {
-        let at = self.base + place.offset;
-        let mut scratch = Scratch::default();
-        let parsed = record::parse(bytes, &mut scratch);
-        match &parsed {
-            Parsed::Record(record) if record.shape == Shape::File && !bytes.contains(&b'\n') => {
-                self.event(&parsed, Some(place), at)
-            }
-            Parsed::Record(record) => {
-                let place = Some(place).filter(|_| record.shape == Shape::File);
-                self.compacted(record.original, place, at)
-            }
-            Parsed::Unreadable { .. } => {
-                let records = std::str::from_utf8(bytes).ok().and_then(records_of_answer);
-                let Some(records) = records else {
-                    return self.event(&parsed, Some(place), at);
-                };
-                let mut cursor = walk::Cursor::new(records.raw());
-                cursor.enter();
-                while cursor.more() {
-                    let at = at + cursor.place() as u64;
-                    self.compacted(cursor.value(), None, at)?;
+    fn document(&mut self, document: Document, path_json: Option<&str>) -> io::Result<()> {
+        match document {
+            Document::Whole(bytes, offset) => self.whole(bytes, path_json, offset),
+            Document::Malformed {
+                prefix,
+                offset,
+                bytes,
+                hash,
+                error,
+            } => {
+                if bytes > DOCUMENT_BYTES_MAX as u64 {
+                    self.is_too_long(offset);
                 }
+                let malformed = Parsed::Unreadable {
+                    error,
+                    bytes: prefix,
+                    whole_hash: Some(u128::from(hash)),
+                };
+                self.event(&malformed, origin(path_json, offset), self.base + offset)
+            }
+            Document::TooLong(offset) => {
+                self.is_too_long(offset);
                 Ok(())
             }
         }
     }
 
-    /// Writes the event of a record as an API gave it: of its white space nothing is kept.
-    fn compacted(&mut self, record: &str, place: Option<Place>, at: u64) -> Result<(), Error> {
-        let compact = record::compact(record);
-        let mut scratch = Scratch::default();
-        self.event(&record::parse(compact.as_bytes(), &mut scratch), place, at)
+    fn is_too_long(&mut self, offset: u64) {
+        let found = self.too_long.get_or_insert(TooLong { count: 0, offset });
+        found.count += 1;
     }
 
-    fn event(&mut self, parsed: &Parsed, place: Option<Place>, at: u64) -> Result<(), Error> {
+    fn whole(&mut self, bytes: &[u8], path_json: Option<&str>, offset: u64) -> io::Result<()> {
+        let at = self.base + offset;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let parsed = record::parse(bytes, &mut scratch);
+        let written = match &parsed {
+            // A line as it stands in a file.
+            Parsed::Record(record) if record.shape == Shape::File && !bytes.contains(&b'\n') => {
+                self.event(&parsed, origin(path_json, offset), at)
+            }
+            Parsed::Record(record) => {
+                let path_json = path_json.filter(|_| record.shape == Shape::File);
+                self.row(bytes, origin(path_json, offset), at)
+            }
+            Parsed::Unreadable { .. } => {
+                let answer = String::from_utf8_lossy(bytes);
+                match rows(answer.as_bytes()) {
+                    Some(rows) => rows.into_iter().try_for_each(|row| {
+                        let at = at + row.start as u64;
+                        self.row(&answer.as_bytes()[row], Origin::Api, at)
+                    }),
+                    None => self.event(&parsed, origin(path_json, offset), at),
+                }
+            }
+        };
+        self.scratch = scratch;
+        written
+    }
+
+    /// Writes the event of a record as an API gave it: of its white space nothing is kept.
+    fn row(&mut self, row: &[u8], origin: Origin, at: u64) -> io::Result<()> {
+        let mut scratch = Scratch::default();
+        let row = record::without_blanks(row);
+        self.event(&record::parse(&row, &mut scratch), origin, at)
+    }
+
+    fn event(&mut self, parsed: &Parsed, origin: Origin, at: u64) -> io::Result<()> {
         let id = self.ids.id(parsed);
         let id = id.twin(self.twins.number(id, at));
-        let origin = match place {
-            Some(Place {
-                path_json: Some(path_json),
-                offset,
-            }) => Origin::File {
-                path_json,
-                offset,
-                unterminated: false,
-            },
-            _ => Origin::Api,
-        };
         let item = Item {
             content: parsed,
             id,
@@ -182,35 +242,26 @@ impl EventWriter<'_> {
         self.out.bytes.clear();
         self.format.write(&item, &mut self.out);
         self.out.bytes.push(b'\n');
-        self.stdout.write_all(&self.out.bytes).map_err(Error::Write)
+        self.stdout.write_all(&self.out.bytes)
     }
 }
 
-/// The list of records in an API's answer, or a list of records.
-fn records_of_answer(json: &str) -> Option<Token<'_>> {
-    if walk::is_too_deep(json) {
-        return None;
+fn origin(path_json: Option<&str>, offset: u64) -> Origin<'_> {
+    match path_json {
+        Some(path_json) => Origin::File {
+            path_json,
+            offset,
+            unterminated: false,
+        },
+        None => Origin::Api,
     }
-    let json: &RawValue = serde_json::from_str(json).ok()?;
-    let token = Token::new(json.get());
-    if token.is_list() {
-        return Some(token);
+}
+
+/// Where the rows of an API's answer stand, or of a list. Whatever a row is, it has an event of its own.
+fn rows(answer: &[u8]) -> Option<Vec<Range<usize>>> {
+    match answer.trim_ascii_start().first() {
+        Some(b'{') => rows_of_answer(answer),
+        Some(b'[') => rows_of_list(answer),
+        _ => None,
     }
-    let (mut list, mut cursor) = (None, walk::Cursor::new(token.raw()));
-    cursor.enter();
-    while cursor.more() {
-        let is_list_of_records = matches!(cursor.key().as_ref(), "entities" | "results");
-        let value = cursor.value();
-        // A page without events is an answer, too.
-        if is_list_of_records && value.starts_with('[') {
-            list = Some(value);
-        }
-    }
-    list.map(|list| {
-        if list.len() > 2 {
-            Token::new(list)
-        } else {
-            Token::MISSING
-        }
-    })
 }

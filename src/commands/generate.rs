@@ -1,6 +1,7 @@
 //! `completions` and `man`: both from the definitions of the command line, so that neither can be out of date.
 
 mod config_page;
+mod pages;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,10 +23,10 @@ pub fn man(dir: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
     match dir {
         Some(dir) => {
             std::fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(Cli::command(), dir)?;
+            pages::write(Cli::command(), dir)?;
             std::fs::write(dir.join(format!("{}.toml.5", crate::NAME)), config_page::page())
         }
-        None => clap_mangen::Man::new(Cli::command()).render(out),
+        None => pages::main_page(Cli::command(), out),
     }
 }
 
@@ -61,5 +62,36 @@ mod tests {
         }
         let page = dir.path().join(format!("{}.toml.5", crate::NAME));
         assert!(page.is_file(), "{}", page.display());
+        for entry in dir.path().read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let is_command = path.extension().is_some_and(|extension| extension == "1");
+            let sections: &[&str] = match is_command {
+                true => &[
+                    "NAME",
+                    "SYNOPSIS",
+                    "DESCRIPTION",
+                    "EXIT STATUS",
+                    "FILES",
+                    "SEE ALSO",
+                ],
+                false => &["NAME", "SYNOPSIS", "DESCRIPTION", "SEE ALSO"],
+            };
+            for section in sections {
+                assert!(
+                    text.contains(&format!(".SH {section}\n"))
+                        || text.contains(&format!(".SH \"{section}\"\n")),
+                    "{section} in {}: {text}",
+                    path.display()
+                );
+            }
+            // Twice in a head line of 80 columns, with the manual's name between.
+            let title = text.lines().find_map(|line| line.strip_prefix(".TH ")).unwrap();
+            let title = title.split(' ').next().unwrap().replace('\\', "");
+            assert!(title.len() <= 30, "{title}");
+        }
+        let run = std::fs::read_to_string(dir.path().join(format!("{}-run.1", crate::NAME))).unwrap();
+        assert!(run.contains(".SH EXAMPLES\n"), "{run}");
+        assert!(run.contains("\\fB\\-\\-config\\fR \\fIFILE\\fR"), "{run}");
     }
 }

@@ -1,8 +1,11 @@
 //! What a person calls besides `run`.
 
+mod ask;
 pub mod check;
 pub mod convert;
 pub mod generate;
+mod layout;
+pub mod output;
 pub mod quarantine;
 pub mod run;
 pub mod setup;

@@ -9,12 +9,12 @@ pub use discard::discard;
 pub use print::{list, show};
 pub use replay::replay;
 
+use super::output::complain;
 use crate::cli::Which;
 use crate::exit;
 use crate::quarantine::{Directory, Entry, QuarantineError};
 use crate::telemetry::chain;
-use crate::telemetry::escape::escape;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 /// Why a command ends early.
@@ -33,15 +33,10 @@ fn ended(result: Result<u8, Failure>) -> io::Result<u8> {
         Ok(code) => Ok(code),
         Err(Failure::Output(error)) => Err(error),
         Err(Failure::Quarantine(error)) => {
-            tell(&chain(&error))?;
+            complain(&chain(&error));
             Ok(exit::TRY_AGAIN)
         }
     }
-}
-
-/// One line on standard error.
-fn tell(text: &str) -> io::Result<()> {
-    writeln!(io::stderr(), "{}", escape(text))
 }
 
 /// Goes through the entries that are asked for, oldest first, those that stand there twice twice. What is no entry is told
@@ -54,10 +49,17 @@ fn each(
     let files = directory.files()?;
     for name in &files.strange {
         let path = directory.path.join(name);
-        tell(&format!(
+        complain(&format!(
             "`{}` is no regular file; it is left alone",
             path.display()
-        ))?;
+        ));
+    }
+    for (name, error) in &files.failed {
+        let path = directory.path.join(name);
+        complain(&format!(
+            "`{}` cannot be looked at: {error}; it is left alone",
+            path.display()
+        ));
     }
     let mut damaged = 0;
     for name in &files.names {
@@ -77,11 +79,11 @@ fn each(
         })?;
         if let Some((at, why)) = first {
             damaged += of_file;
-            tell(&format!(
+            complain(&format!(
                 "`{}` is damaged and is kept: {} no entry, the first at byte {at}: {why}",
                 directory.path.join(name).display(),
                 counted(of_file, "line is", "lines are")
-            ))?;
+            ));
         }
     }
     Ok(damaged)
@@ -97,27 +99,35 @@ fn is_of(entry: &Entry, which: &Which) -> bool {
     let Which { sink, source, id } = which;
     sink.as_ref().is_none_or(|sink| *sink == entry.sink)
         && source.as_ref().is_none_or(|source| *source == entry.source)
-        && (id.is_empty() || id.contains(&entry.id))
+        && (id.is_empty() || id.iter().any(|id| entry.id.starts_with(id.as_str())))
 }
 
-/// Says which of the ids that were asked for are not there. The exit code if there is one.
-fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> io::Result<Option<u8>> {
-    let found: std::collections::HashSet<&str> = found.collect();
+/// Says which of the ids that were asked for are not there, or are the beginning of more than one. The exit code if there is one.
+fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option<u8> {
+    let found: std::collections::BTreeSet<&str> = found.collect();
     let mut code = None;
-    for id in asked.iter().filter(|id| !found.contains(id.as_str())) {
-        tell(&format!(
-            "there is no event `{id}` in quarantine; `quarantine list` has those that are"
-        ))?;
+    for id in asked {
+        let matching = found
+            .iter()
+            .filter(|found| found.starts_with(id.as_str()))
+            .count();
+        if matching == 1 {
+            continue;
+        }
+        complain(&match matching {
+            0 => format!("there is no event `{id}` in quarantine; `quarantine list` has those that are"),
+            many => format!("`{id}` is the beginning of {many} events' ids; give more of it"),
+        });
         code = Some(exit::CONFIG);
     }
-    Ok(code)
+    code
 }
 
 /// The quarantine below a state directory that must be there; `Err`: the exit code after a refusal.
 fn open(state_dir: &Path) -> Result<Result<Option<Directory>, u8>, Failure> {
     if !state_dir.exists() && state_dir.parent().is_some_and(Path::exists) {
-        tell(&format!("there is no state directory `{}`", state_dir.display()))?;
-        return Ok(Err(exit::CONFIG));
+        complain(&format!("there is no state directory `{}`", state_dir.display()));
+        return Ok(Err(exit::TRY_AGAIN));
     }
     Ok(Ok(Directory::open(state_dir)?))
 }

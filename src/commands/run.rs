@@ -13,15 +13,14 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
     for warning in &config.warnings {
         tracing::warn!("the configuration: {warning}");
     }
-    match agent::run(config, mode, &|| log.write_due()) {
+    match agent::run(config, mode, log) {
         Ok(summary) => {
-            if mode.once {
+            if mode.once || mode.dry_run {
                 // A closed stderr is no reason to fail after the work is done.
                 let _ = tell(&summary, mode, &mut io::stderr().lock());
             }
-            let unread = mode.once && summary.sources.iter().any(|(_, read)| read.trouble.is_some());
-            if unread && summary.exit_code == exit::OK {
-                exit::TRY_AGAIN
+            if mode.once && summary.exit_code == exit::OK {
+                once(&summary)
             } else {
                 summary.exit_code
             }
@@ -30,6 +29,18 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
             tracing::error!("{}", chain(&error));
             error.exit_code()
         }
+    }
+}
+
+/// The exit code of a single run that came to its end. What is refused is told by this run alone, so it goes first;
+/// what could not be read the next run says again.
+fn once(summary: &Summary) -> u8 {
+    if summary.sinks.iter().any(|sink| sink.quarantined > 0) {
+        exit::DATA
+    } else if summary.sources.iter().any(|(_, read)| read.trouble.is_some()) {
+        exit::TRY_AGAIN
+    } else {
+        exit::OK
     }
 }
 

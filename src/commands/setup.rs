@@ -10,14 +10,15 @@ use crate::cli::{Options, SetupElasticsearch};
 use crate::config::units::parse_duration;
 use crate::config::{self, Auth, ElasticsearchConfig, PeerConfig, Reference, SinkKind};
 use crate::exit;
+use crate::telemetry::escape::escape;
 use cluster::Cluster;
 
 pub use documents::TEMPLATE;
 
 const DAY_S: u64 = 86_400;
 
-/// Installs index template, lifecycle policy and data stream for each sink of type `elasticsearch`, or for the one that is
-/// named. Writes a line for each. `Ok` is the exit code.
+/// Installs index template, ingest pipeline, lifecycle policy and data stream for each sink of type `elasticsearch`, or
+/// for the one that is named. Writes a line for each. `Ok` is the exit code.
 pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     if args.print {
         return documents::print(out).map(|()| exit::OK);
@@ -25,7 +26,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
     let retention_days = match args.retention.as_deref().map(days).transpose() {
         Ok(days) => days,
         Err(message) => {
-            writeln!(err, "--retention {message}")?;
+            writeln!(err, "--retention {}", escape(&message))?;
             return Ok(exit::CONFIG);
         }
     };
@@ -33,11 +34,11 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         config: args.config.clone(),
         ..Options::default()
     };
-    let config = match config::load(&options) {
+    let config = match config::load_file(&options) {
         Ok(config) => config,
         Err(errors) => {
             writeln!(err, "{errors}")?;
-            return Ok(exit::CONFIG);
+            return Ok(errors.exit_code());
         }
     };
     let mut sinks: Vec<(&str, ElasticsearchConfig)> = Vec::new();
@@ -53,7 +54,8 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         match &args.sink {
             Some(name) => writeln!(
                 err,
-                "`{name}` is no sink of type \"elasticsearch\" in the configuration"
+                "`{}` is no sink of type \"elasticsearch\" in the configuration",
+                escape(name)
             )?,
             None => writeln!(
                 err,
@@ -76,7 +78,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
             dry_run: args.dry_run,
         };
         if let Err(why) = runtime.block_on(cluster.set_up(out))? {
-            writeln!(err, "sink {name}: {why}")?;
+            writeln!(err, "sink {name}: {}", escape(&why))?;
             code = exit::TRY_AGAIN;
         }
     }

@@ -3,10 +3,17 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::checkpoint::{self, FileEntry, Forgotten, Image, Loss, Rung, SourceState, Store, StoreError};
+use super::check::files::human_size;
+use super::output::{Unread, complain};
+use super::{ask, layout};
+use crate::checkpoint::{
+    self, ApiCursor, FileEntry, Forgotten, Image, Loss, Rung, SinkMark, SourceState, Store, StoreError,
+};
 use crate::exit;
 use crate::quarantine::Tally;
 use crate::source::files::compressed;
+use crate::telemetry::chain;
+use crate::telemetry::escape::{escape, escape_path};
 
 /// The newest losses that are written out for people; `export` has all that are kept.
 const LOSSES_SHOWN: usize = 10;
@@ -16,23 +23,28 @@ const LOSSES_SHOWN: usize = 10;
 /// # Errors
 /// Only those of `out`.
 pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
-    let (image, rungs) = match read(state_dir)? {
+    let (image, rungs) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
-    if let Some(code) = unknown(&image, source)? {
+    if let Some(code) = unknown(&image, source) {
         return Ok(code);
     }
-    writeln!(out, "state directory  {}", shown(state_dir))?;
-    writeln!(out, "agent id         {}", image.agent_id)?;
+    writeln!(out, "state directory  {}", escape_path(state_dir))?;
+    writeln!(out, "agent id         {}", escape(&image.agent_id))?;
     for rung in rungs {
-        writeln!(out, "damage           {rung}; the next start repairs it")?;
+        let rung = rung.to_string();
+        writeln!(
+            out,
+            "damage           {}; the next start repairs it",
+            escape(&rung)
+        )?;
     }
     for evidence in checkpoint::evidence(state_dir).unwrap_or_default() {
         writeln!(
             out,
             "evidence         {} (copy of a damaged store, yours to remove)",
-            shown(&evidence)
+            escape_path(&evidence)
         )?;
     }
     // What is wrong there `quarantine list` says.
@@ -61,20 +73,18 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
 fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Result<()> {
     let (finished, open): (Vec<&FileEntry>, Vec<&FileEntry>) =
         state.files.iter().partition(|file| file.finished);
-    writeln!(out, "source {}", printable(name))?;
+    writeln!(out, "source {}", escape(name))?;
     if state.api.is_none() || !state.files.is_empty() {
         let finished = counted(finished.len(), "file");
         writeln!(out, "  {finished} finished, {} open", open.len())?;
     }
     if let Some(cursor) = &state.api {
         let ids = state.ids.iter().map(|chunk| chunk.ids.len()).sum();
-        writeln!(
-            out,
-            "  audit API: delivered up to {}, begun at {}, {} known",
-            time(cursor.at_ms),
-            time(cursor.start_ms),
-            counted(ids, "id")
-        )?;
+        let reached = reached(cursor);
+        writeln!(out, "  audit API: {reached}, {} known", counted(ids, "id"))?;
+    }
+    if let Some(cursor) = &state.api_other_nodes {
+        writeln!(out, "  audit API, other cluster nodes: {}", reached(cursor))?;
     }
     if let Some(way) = &state.way {
         let by = if way.api.is_some() {
@@ -82,77 +92,118 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         } else {
             "audit files"
         };
-        let (since, why) = (time(way.since_ms), printable(&way.why));
-        writeln!(out, "  events come by the {by} since {since}: {why}")?;
+        let (since, why) = (time(way.since_ms), escape(&way.why));
+        let text = format!("events come by the {by} since {since}: {why}");
+        for line in layout::clauses(&text, 2) {
+            writeln!(out, "  {}", line.trim_start())?;
+        }
     }
-    if let Some(node) = &state.node {
-        writeln!(out, "  cluster node {}", printable(node))?;
+    let nodes = state.nodes.as_ref().map_or(&[][..], |nodes| &nodes.of_files);
+    for node in nodes.iter().filter(|node| node.until_ms.is_none()) {
+        writeln!(out, "  cluster node {}", escape(&node.id))?;
     }
     if let Some(coverage) = &state.coverage {
         let levels: Vec<String> = coverage
             .iter()
-            .map(|(area, level)| format!("{} {}", printable(area), printable(level)))
+            .map(|(area, level)| format!("{} {}", escape(area), escape(level)))
             .collect();
         writeln!(out, "  coverage: {}", levels.join(", "))?;
     }
-    for file in open {
-        let path = shown(&file.path);
-        if compressed::of_name(&file.path.to_string_lossy()).is_some() {
-            // How long its content is shows when it is read.
-            writeln!(out, "  {path}: delivered to byte {} of its content", file.offset)?;
-            continue;
-        }
-        let left = file.size.saturating_sub(file.offset);
-        writeln!(
-            out,
-            "  {path}: delivered to byte {} of {}, {left} left",
-            file.offset, file.size
-        )?;
+    let open: Vec<_> = open.into_iter().map(open_row).collect();
+    if !open.is_empty() {
+        layout::table(["DELIVERED", "BYTES", "LEFT", "OPEN FILE"], &open, 2, out)?;
     }
-    for mark in &state.marks {
+    let outputs: Vec<_> = state.marks.iter().map(output_row).collect();
+    if !outputs.is_empty() {
+        layout::table(["BYTES", "ROTATED", "SINK", "OUTPUT"], &outputs, 2, out)?;
+    }
+    for mark in state.marks.iter().filter(|mark| mark.deleted.files > 0) {
         writeln!(
             out,
-            "  sink {}: {} had {} bytes, rotated {} times",
-            printable(&mark.sink),
-            shown(&mark.path),
-            mark.length,
-            mark.generation
+            "  sink {}: {} with {} deleted, over `keep`",
+            escape(&mark.sink),
+            counted(mark.deleted.files as usize, "rotated file"),
+            counted(mark.deleted.events as usize, "event")
         )?;
     }
     if state.losses_total > 0 {
         let total = counted(state.losses_total as usize, "loss").replace("losss", "losses");
         writeln!(out, "  {total} of {} bytes altogether", state.lost_bytes_total)?;
     }
-    for Loss {
-        at_ms,
-        path,
-        from,
-        to,
-        reason,
-    } in state.losses.iter().rev().take(LOSSES_SHOWN)
-    {
+    for loss in state.losses.iter().rev().take(LOSSES_SHOWN) {
+        let Loss { from, to, .. } = loss;
         writeln!(
             out,
-            "  lost {} {}: bytes {from} to {to}, {}",
-            time(*at_ms),
-            shown(path),
-            printable(reason)
+            "  {} bytes {from} to {to} of {}",
+            time(loss.at_ms),
+            escape_path(&loss.path)
         )?;
+        for line in layout::clauses(&escape(&loss.reason), 4) {
+            writeln!(out, "    {}", line.trim_start())?;
+        }
     }
     Ok(())
 }
 
-/// Removes what is stored of one source or of all, and says what. The exit code.
+fn open_row(file: &FileEntry) -> [String; 4] {
+    // How long the content of a compressed one is shows when it is read.
+    let is_plain = compressed::of_name(&file.path).is_none();
+    let of_plain = |bytes: u64| {
+        if is_plain {
+            bytes.to_string()
+        } else {
+            "-".to_owned()
+        }
+    };
+    [
+        file.offset.to_string(),
+        of_plain(file.size),
+        of_plain(file.size.saturating_sub(file.offset)),
+        escape_path(&file.path).to_string(),
+    ]
+}
+
+fn output_row(mark: &SinkMark) -> [String; 4] {
+    [
+        mark.length.to_string(),
+        mark.generation.to_string(),
+        escape(&mark.sink).into_owned(),
+        escape_path(&mark.path).to_string(),
+    ]
+}
+
+/// Removes what is stored of one source or of all, and says what. What that makes come again is said before, and without `agreed` a
+/// person is asked. The exit code.
 ///
 /// # Errors
 /// Only those of `out`.
-pub fn forget(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
+pub fn forget(
+    state_dir: &Path,
+    source: Option<&str>,
+    agreed: bool,
+    out: &mut Unread<impl Write>,
+) -> io::Result<u8> {
     // Looked at first: what is wrong with the request shall not change anything.
-    let (image, _) = match read(state_dir)? {
+    let (image, _) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
-    if let Some(code) = unknown(&image, source)? {
+    if let Some(code) = unknown(&image, source) {
+        return Ok(code);
+    }
+    let mut any = false;
+    for (name, state) in &image.sources {
+        if source.is_none_or(|source| source == name) && !state.is_empty() {
+            any = true;
+            for line in delivered_again(name, state) {
+                writeln!(out, "{line}")?;
+            }
+        }
+    }
+    if any
+        && !agreed
+        && let Some(code) = ask::refused("Forget it?", "nothing is forgotten", out)?
+    {
         return Ok(code);
     }
     let forgotten = Store::open(state_dir).and_then(|opened| {
@@ -165,17 +216,38 @@ pub fn forget(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> i
         Ok(forgotten) if forgotten.is_empty() => writeln!(out, "nothing is stored")?,
         Ok(forgotten) => {
             for what in forgotten {
-                writeln!(
-                    out,
-                    "source {}: forgot {}",
-                    printable(&what.source),
-                    listed(&what)
-                )?;
+                writeln!(out, "source {}: forgot {}", escape(&what.source), listed(&what))?;
             }
         }
-        Err(error) => return refuse(&error),
+        Err(error) => return Ok(refuse(&error)),
     }
     Ok(exit::OK)
+}
+
+/// What the next run delivers again once a source's state is forgotten, a line for each input.
+fn delivered_again(name: &str, state: &SourceState) -> Vec<String> {
+    let name = escape(name);
+    let mut lines = Vec::new();
+    let (mut files, mut bytes) = (0, 0);
+    for file in state.files.iter().filter(|file| file.offset > 0) {
+        if let Ok(metadata) = file.path.metadata() {
+            files += 1;
+            bytes += file.offset.min(metadata.len());
+        }
+    }
+    if !state.files.is_empty() {
+        let (files, bytes) = (counted(files, "file"), human_size(bytes));
+        lines.push(format!(
+            "source {name}: {bytes} of {files} that are still there will be delivered again"
+        ));
+    }
+    if let Some(cursor) = &state.api {
+        let (from, to) = (time(cursor.start_ms), time(cursor.at_ms));
+        lines.push(format!(
+            "source {name}: what the audit API has from `start` on is asked for again; {from} to {to} was delivered"
+        ));
+    }
+    lines
 }
 
 fn listed(what: &Forgotten) -> String {
@@ -198,7 +270,7 @@ fn listed(what: &Forgotten) -> String {
 /// # Errors
 /// Only those of `out`.
 pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
-    let (image, _) = match read(state_dir)? {
+    let (image, _) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
@@ -208,51 +280,39 @@ pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
 }
 
 /// What is stored; of a directory that is not there, nothing. Or the exit code after a refusal.
-fn read(state_dir: &Path) -> io::Result<Result<(Image, Vec<Rung>), u8>> {
+fn read(state_dir: &Path) -> Result<(Image, Vec<Rung>), u8> {
     match checkpoint::read(state_dir) {
-        Ok(Some(found)) => Ok(Ok(found)),
+        Ok(Some(found)) => Ok(found),
         Ok(None) => {
-            writeln!(io::stderr(), "there is no state directory `{}`", shown(state_dir))?;
-            Ok(Err(exit::CONFIG))
+            complain(&format!("there is no state directory `{}`", state_dir.display()));
+            // An agent that starts makes it, or a disk that is mounted brings it.
+            Err(exit::TRY_AGAIN)
         }
-        Err(error) => refuse(&error).map(Err),
+        Err(error) => Err(refuse(&error)),
     }
 }
 
-fn unknown(image: &Image, source: Option<&str>) -> io::Result<Option<u8>> {
-    let Some(source) = source.filter(|source| !image.sources.contains_key(*source)) else {
-        return Ok(None);
-    };
-    let known: Vec<String> = image
-        .sources
-        .keys()
-        .map(|name| format!("`{}`", printable(name)))
-        .collect();
+fn unknown(image: &Image, source: Option<&str>) -> Option<u8> {
+    let source = source.filter(|source| !image.sources.contains_key(*source))?;
+    let known: Vec<String> = image.sources.keys().map(|name| format!("`{name}`")).collect();
     let known = if known.is_empty() {
         "no source".to_owned()
     } else {
         known.join(", ")
     };
-    writeln!(
-        io::stderr(),
-        "nothing is stored of a source `{}`; there is {known}",
-        printable(source)
-    )?;
-    Ok(Some(exit::CONFIG))
+    complain(&format!(
+        "nothing is stored of a source `{source}`; there is {known}"
+    ));
+    Some(exit::CONFIG)
 }
 
-fn refuse(error: &StoreError) -> io::Result<u8> {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+fn refuse(error: &StoreError) -> u8 {
+    let mut text = chain(error);
     if matches!(error, StoreError::Locked { .. }) {
         text.push_str("; stop the agent first");
     }
-    writeln!(io::stderr(), "{text}")?;
-    Ok(error.exit_code())
+    complain(&text);
+    error.exit_code()
 }
 
 fn counted(number: usize, noun: &str) -> String {
@@ -263,31 +323,25 @@ fn counted(number: usize, noun: &str) -> String {
     }
 }
 
+/// How far an API has been read.
+fn reached(cursor: &ApiCursor) -> String {
+    let start = time(cursor.start_ms);
+    if cursor.answered {
+        format!("delivered up to {}, begun at {start}", time(cursor.at_ms))
+    } else {
+        format!("has not answered yet, to be read from {start}")
+    }
+}
+
 fn time(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |at| at.to_string())
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
-}
-
-/// What a name holds shall not steer the terminal it is printed on.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checkpoint::{Commit, Evidence, Progress, SinkMark};
+    use crate::position::Deleted;
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
@@ -312,6 +366,7 @@ mod tests {
             ino: 2,
             generation: 4,
             length: 567,
+            deleted: Deleted { files: 3, events: 1 },
         };
         let loss = Loss {
             at_ms: 0,
@@ -332,7 +387,7 @@ mod tests {
         let docs = Commit {
             source: "docs".to_owned(),
             progress: Progress {
-                files: vec![entry(0, "/docs/1", 5, false)],
+                files: vec![entry(0, "/docs/1", 5, false), entry(1, "/docs/2.gz", 700, false)],
                 ..Progress::default()
             },
             ..Commit::default()
@@ -355,11 +410,12 @@ mod tests {
         let (code, text) = printed(|out| show(dir.path(), None, out));
         assert_eq!(code, exit::OK);
         for line in [
-            "source docs\n  0 files finished, 1 open\n  /docs/1: delivered to byte 5 of 100, 95 left\n",
-            "source wiki\n  1 file finished, 1 open\n  /audit/2: delivered to byte 60 of 100, 40 left\n",
-            "  sink local: /out/events.ndjson had 567 bytes, rotated 4 times\n",
+            "source docs\n  0 files finished, 2 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n          5    100    95  /docs/1\n        700      -     -  /docs/2.gz\n",
+            "source wiki\n  1 file finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n         60    100    40  /audit/2\n",
+            "  BYTES  ROTATED  SINK   OUTPUT\n    567        4  local  /out/events.ndjson\n",
+            "  sink local: 3 rotated files with 1 event deleted, over `keep`\n",
             "  1 loss of 30 bytes altogether\n",
-            "/a\\u{1b}[2J: bytes 10 to 40, gone\n",
+            "bytes 10 to 40 of /a\\u{1b}[2J\n    gone\n",
         ] {
             assert!(text.contains(line), "{line:?} in {text}");
         }
@@ -380,19 +436,20 @@ mod tests {
     #[test]
     fn forget_removes_one_source_or_all_and_no_file_number_comes_back() {
         let dir = stored();
-        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), out));
+        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), true, &mut Unread::new(out)));
         assert_eq!(
             (code, text.as_str()),
             (
                 0,
-                "source wiki: forgot 2 files, 1 output length, 1 ledger entry\n"
+                "source wiki: 0 B of 0 files that are still there will be delivered again\n\
+                 source wiki: forgot 2 files, 1 output length, 1 ledger entry\n"
             )
         );
         let (image, _) = checkpoint::read(dir.path()).unwrap().unwrap();
         assert!(image.sources["wiki"].is_empty() && !image.sources["docs"].is_empty());
         assert_eq!(image.sources["wiki"].next_key, 2);
-        let (_, text) = printed(|out| forget(dir.path(), None, out));
-        assert_eq!(text, "source docs: forgot 1 file\n");
+        let (_, text) = printed(|out| forget(dir.path(), None, true, &mut Unread::new(out)));
+        assert!(text.ends_with("\nsource docs: forgot 2 files\n"), "{text}");
         let (_, text) = printed(|out| show(dir.path(), None, out));
         assert!(text.contains("nothing is stored"), "{text}");
     }
@@ -405,11 +462,11 @@ mod tests {
             (exit::CONFIG, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), Some("nowhere"), out)),
+            printed(|out| forget(dir.path(), Some("nowhere"), true, &mut Unread::new(out))),
             (exit::CONFIG, String::new())
         );
         let missing = dir.path().join("missing");
-        assert_eq!(printed(|out| export(&missing, out)).0, exit::CONFIG);
+        assert_eq!(printed(|out| export(&missing, out)).0, exit::TRY_AGAIN);
         assert!(!missing.exists());
         let _running = Store::open(dir.path()).unwrap();
         assert_eq!(
@@ -417,7 +474,7 @@ mod tests {
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), None, out)),
+            printed(|out| forget(dir.path(), None, true, &mut Unread::new(out))),
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(

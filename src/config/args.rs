@@ -1,5 +1,6 @@
 //! The whole configuration: a file, options, or options on top of a file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checked::*;
@@ -7,7 +8,8 @@ use super::errors::{ConfigError, ConfigErrors};
 use super::home::HomeFound;
 use super::remote::{ApiConfig, Auth, HttpConfig, Product, Reference};
 use super::words::choose;
-use super::{file, self_include};
+use super::{file, home, self_include};
+use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
 
 /// Name of the one source that options alone make.
@@ -29,13 +31,25 @@ struct Overrides {
 ///
 /// The error holds everything that is wrong. Nothing was changed on the host.
 pub fn load(options: &Options) -> Result<Config, ConfigErrors> {
+    load_or(
+        options,
+        "name the right file with `--config FILE`, or run without a file: `--home DIR`",
+    )
+}
+
+/// The same for commands that take `--config` and neither `--home` nor `--url`.
+pub fn load_file(options: &Options) -> Result<Config, ConfigErrors> {
+    load_or(options, "name the right file with `--config FILE`")
+}
+
+fn load_or(options: &Options, way_out: &str) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
     let overrides = overrides(options, &mut errors);
     let base = if options.without_file() {
         Ok(from_options(options, &mut errors))
     } else {
         let path = options.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
-        read(path, options.sink.is_some())
+        read(path, options.sink.is_some(), way_out)
     };
     match base {
         Ok(base) if errors.is_empty() => {
@@ -61,7 +75,9 @@ pub fn state_dir(place: &crate::cli::StatePlace) -> Result<PathBuf, ConfigErrors
         Some(dir) => in_cwd("--state", dir).map_err(|error| ConfigErrors(vec![error])),
         None => {
             let path = place.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
-            read(path, true).map(|config| config.state_dir)
+            let way_out =
+                "name the right file with `--config FILE`, or the state directory with `--state DIR`";
+            read(path, true, way_out).map(|config| config.state_dir)
         }
     }
 }
@@ -71,29 +87,40 @@ pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
     choose(word, &file::FORMATS, &[]).map_err(|message| ConfigError::new("--format", message))
 }
 
-fn read(path: &Path, sinks_follow: bool) -> Result<Config, ConfigErrors> {
-    let error = |place, message: String| {
+fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, ConfigErrors> {
+    let error = |place, of_host, message: String| {
         ConfigErrors(vec![ConfigError {
             place,
             key: String::new(),
             message,
+            of_host,
         }])
     };
     let bytes = std::fs::read(path).map_err(|cause| {
-        let way_out = "give `--config FILE`, or `--home DIR` to run without a file";
-        error(
-            None,
-            format!(
-                "failed to read the configuration `{}`: {cause}; {way_out}",
+        // Where there is no such file, somebody has to write one. Anything else (a permission, a disk) may pass.
+        let of_host = !matches!(
+            cause.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::InvalidFilename
+        );
+        let message = match cause.kind() {
+            io::ErrorKind::PermissionDenied => access::why_denied_own("read", path),
+            _ => format!(
+                "cannot read the configuration `{}`: {cause}; {way_out}",
                 path.display()
             ),
-        )
+        };
+        error(None, of_host, message)
     })?;
     let text = String::from_utf8(bytes).map_err(|cause| {
         let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         error(
             Some((path.into(), line)),
+            false,
             "not valid UTF-8; save the file in UTF-8".into(),
         )
     })?;
@@ -172,7 +199,10 @@ fn word<T: Copy>(
 
 fn place(options: &Options) -> Option<Result<Place, ConfigError>> {
     if let Some(home) = &options.home {
-        let home = in_cwd("--home", home);
+        let home = in_cwd("--home", home).and_then(|dir| {
+            home::check(&dir).map_err(|message| ConfigError::new("--home", message))?;
+            Ok(dir)
+        });
         return Some(home.map(|dir| Place::Home {
             dir,
             found: HomeFound::Option,
@@ -226,8 +256,10 @@ fn sink(text: &str) -> Result<SinkKind, ConfigError> {
 
 /// Relative paths of options are meant from the current directory.
 fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
-    std::path::absolute(path)
-        .map_err(|error| ConfigError::new(option, format!("failed to find the current directory: {error}")))
+    std::path::absolute(path).map_err(|error| ConfigError {
+        of_host: true,
+        ..ConfigError::new(option, format!("failed to find the current directory: {error}"))
+    })
 }
 
 fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigErrors> {

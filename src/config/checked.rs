@@ -282,6 +282,12 @@ pub struct FileSinkConfig {
     pub keep: usize,
     /// Of rotated files.
     pub compression: Compression,
+    /// Permission bits of the file, and of rotated and compressed ones. `None`: new ones are for their owner alone, and
+    /// what
+    /// somebody has set by hand stays.
+    pub mode: Option<u32>,
+    /// Who is meant by the middle digit of the mode: a name, or a number.
+    pub group: Option<String>,
 }
 
 impl FileSinkConfig {
@@ -296,6 +302,9 @@ impl FileSinkConfig {
             keep: 100,
             // Whatever reads them may not know how to; and it takes a moment of Confluence's processor.
             compression: Compression::None,
+            // An audit trail is for those who are named.
+            mode: None,
+            group: None,
         }
     }
 

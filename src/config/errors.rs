@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::exit;
 use crate::telemetry::escape::escape;
 
 /// One thing that is wrong, or in a warning not as it should be, and the way out.
@@ -14,6 +15,8 @@ pub struct ConfigError {
     pub key: String,
     /// What is wrong; what to do.
     pub message: String,
+    /// The host's fault, not the configuration's: the same call may succeed later.
+    pub of_host: bool,
 }
 
 impl ConfigError {
@@ -22,6 +25,7 @@ impl ConfigError {
             place: None,
             key: key.into(),
             message: message.into(),
+            of_host: false,
         }
     }
 }
@@ -41,6 +45,17 @@ impl fmt::Display for ConfigError {
 /// Every error of a configuration, in the order of the file. Displays one a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The exit code of a process that cannot go on because of them.
+    pub fn exit_code(&self) -> u8 {
+        if self.0.iter().all(|error| error.of_host) {
+            exit::TRY_AGAIN
+        } else {
+            exit::CONFIG
+        }
+    }
+}
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

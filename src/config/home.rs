@@ -37,6 +37,19 @@ impl fmt::Display for HomeFound {
     }
 }
 
+/// A home that somebody names may be its audit directory by mistake: what is meant is two levels above.
+pub fn check(home: &Path) -> Result<(), String> {
+    if !home.ends_with("log/audit") {
+        return Ok(());
+    }
+    let meant = home.ancestors().nth(2).unwrap_or(home);
+    Err(format!(
+        "names a home's `log/audit` directory, `{}`; name the home itself, `{}`",
+        home.display(),
+        meant.display()
+    ))
+}
+
 /// Looks the home up where nothing in the configuration names it, in the order of docs/CONFLUENCE.md.
 /// The home need not exist: the agent waits for it.
 pub fn find() -> (PathBuf, HomeFound) {

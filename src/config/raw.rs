@@ -53,6 +53,7 @@ impl<'t> Problems<'t> {
             place: Some((self.file.to_path_buf(), self.line(span))),
             key,
             message,
+            of_host: false,
         }
     }
 

@@ -117,6 +117,15 @@ pub struct ElasticsearchConfig {
     pub hosts: Vec<Url>,
     pub target: Target,
     pub compression: Compression,
+    /// The index template that may have made the data stream.
+    pub template: String,
+    /// The ingest pipeline through which the index may send events, beside one of the template's own name.
+    pub pipeline: Option<String>,
+}
+
+impl ElasticsearchConfig {
+    /// The name of the template that `setup` makes, and of its policy.
+    pub const TEMPLATE: &'static str = "confluence-audit";
 }
 
 /// Where in the cluster events go; its whole name.

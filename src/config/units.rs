@@ -42,7 +42,10 @@ pub fn format_size(bytes: u64) -> String {
 }
 
 pub fn format_duration(duration: Duration) -> String {
-    format(duration.as_millis() as u64, &DURATIONS)
+    match duration.as_millis() as u64 {
+        0 => "0s".to_owned(),
+        millis => format(millis, &DURATIONS),
+    }
 }
 
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {

@@ -159,7 +159,7 @@ fn f42_what_cannot_be_read_is_no_change_until_it_is_another() {
 #[test]
 fn a_file_that_vanishes_and_returns() {
     let (_dir, path, mut token) = file();
-    assert!(matches!(token.read(), Err(CredentialError::File { .. })));
+    assert!(matches!(token.read(), Err(CredentialError::Missing { .. })));
     assert!(!token.changed(), "there is nothing yet");
     replace(&path, "first");
     assert!(token.changed());

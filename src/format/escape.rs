@@ -1,6 +1,9 @@
 //! Text into JSON strings.
 
+use std::borrow::Cow;
+
 use super::out::{Out, PIECE_BYTES};
+use crate::record::{Text, Token, compact};
 
 /// Appends `text` as the inside of a JSON string: only what must be escaped is.
 pub fn escape(text: &str, out: &mut Vec<u8>) {
@@ -13,6 +16,17 @@ pub(super) fn quoted(text: &str) -> String {
     escape(text, &mut json);
     json.push(b'"');
     String::from_utf8_lossy(&json).into_owned()
+}
+
+/// A value as the inside of a JSON string: a text as it stands there, of anything else its JSON.
+pub(super) fn value_text(value: Token) -> Option<Cow<str>> {
+    if value.is_list() || value.is_object() {
+        let mut text = Vec::new();
+        escape(&compact(value.raw()), &mut text);
+        return Some(Cow::Owned(String::from_utf8_lossy(&text).into_owned()));
+    }
+    let scalar = (!value.is_missing()).then(|| value.raw());
+    value.text().map(Text::escaped).or(scalar).map(Cow::Borrowed)
 }
 
 /// The same as [`escape`] for a text that may be long: in pieces, with room made between them.

@@ -3,12 +3,16 @@
 use std::borrow::Cow;
 
 use super::users::{Value, escaped};
-use crate::record::Token;
 use crate::record::token::{decoded, has_escape};
+use crate::record::{Text, Token};
 
 /// The `username=` parameter at the end of a URI, percent-decoded.
 pub fn login(uri: Token) -> Option<Value> {
-    let uri = uri.text()?.escaped();
+    login_of(uri.text()?)
+}
+
+pub fn login_of(uri: Text) -> Option<Value> {
+    let uri = uri.escaped();
     if has_escape(uri) {
         let uri = decoded(uri);
         return login_parameter(&uri).map(|login| escaped(&percent_decoded(login)));
@@ -20,10 +24,15 @@ pub fn login(uri: Token) -> Option<Value> {
     }
 }
 
+/// The base URL of a site can have a query of its own, which nobody expects there; a login can have a `?`.
 fn login_parameter(uri: &str) -> Option<&str> {
     let (_, query) = uri.split_once('?')?;
     let last = query.rsplit('&').next()?;
-    last.strip_prefix("username=").filter(|login| !login.is_empty())
+    let login = match last.rsplit_once("?username=") {
+        Some((_, login)) => login,
+        None => last.strip_prefix("username=")?,
+    };
+    Some(login).filter(|login| !login.is_empty())
 }
 
 /// A bad `%xx`, or one that is not UTF-8, stays as it is; `+` stays `+`.
@@ -88,6 +97,18 @@ mod tests {
             ("http://w/x?username=%zz%4", Some("%zz%4")),
             ("http://w/x?username=%ff%41%C3", Some("%ffA%C3")),
             ("http://w/x?username=%22quoted%22", Some("\\\"quoted\\\"")),
+            ("http://w/w?x=1/admin/viewuser.action?username=rita", Some("rita")),
+            ("http://w/w?x=1&y=2/viewuser.action?username=rita", Some("rita")),
+            ("http://w/w?x=1?y=2?username=rita%3F", Some("rita?")),
+            ("http://w/w?x=1/viewuser.action?a=b&username=rita", Some("rita")),
+            ("http://w/x?username=who?", Some("who?")),
+            (
+                "http://w/w?username=old/viewuser.action?username=rita",
+                Some("rita"),
+            ),
+            ("http://w/w?x=1/viewuser.action?username=rita&a=b", None),
+            ("http://w/w?x=1/viewuser.action?username=", None),
+            ("http://w/w?x=1/viewuser.action?xusername=rita", None),
             ("http://w/x?username=a\\u0026", None),
             ("http://w/x?username=admin&x=y", None),
             ("http://w/x?surname=admin", None),

@@ -1,5 +1,6 @@
 //! `message`: one sentence that a person can read: who, action, on what.
 
+use super::affected;
 use super::out::Out;
 use crate::record::walk::Cursor;
 use crate::record::{Record, Shape, Text, Token, object};
@@ -29,24 +30,28 @@ pub fn write(record: &Record, out: &mut Out) {
         "type"
     };
     let mut count = 0;
-    // On Cloud what was acted on comes first, then what goes with it.
-    let affected = object(record.affected_object, [kind_name, "name"]);
+    let mut named = [[None; 3]; OBJECTS_MAX];
+    // On Cloud what was acted on comes first, then what goes with it, itself among that.
     for list in [record.affected_object, record.affected_objects] {
         for_first_elements(list, |element| {
-            let [kind, name] = object(element, [kind_name, "name"]);
-            let is_repeated = count > 0 && [kind, name] == affected;
-            if is_repeated || (kind.text().is_none() && name.text().is_none()) {
+            let texts = object(element, [kind_name, "name", "id"]).map(Token::text);
+            let [kind, name, _] = texts;
+            let is_repeated = named[..count.min(OBJECTS_MAX)]
+                .iter()
+                .any(|other| affected::same(other, &texts));
+            if is_repeated || (kind.is_none() && name.is_none()) {
                 return;
             }
-            if count < OBJECTS_MAX {
+            if let Some(place) = named.get_mut(count) {
+                *place = texts;
                 out.put(if count == 0 { ": " } else { ", " });
-                if let Some(kind) = kind.text() {
-                    put_name(Some(kind), "", out);
-                    if name.text().is_some() {
+                if kind.is_some() {
+                    put_name(kind, "", out);
+                    if name.is_some() {
                         out.put(" ");
                     }
                 }
-                put_name(name.text(), "", out);
+                put_name(name, "", out);
             }
             count += 1;
         });

@@ -1,5 +1,6 @@
 //! What an event looks like on its way out. A format writes bytes from a record; it builds no tree.
 
+mod affected;
 mod cef;
 pub mod ecs;
 mod escape;
@@ -10,10 +11,13 @@ mod ocsf;
 mod out;
 pub mod prune;
 mod raw;
+mod rules;
 mod sentinel;
 mod tags;
 mod taxonomy;
 mod users;
+mod wellformed;
+mod wording;
 
 #[cfg(test)]
 mod tests;
@@ -120,6 +124,7 @@ impl Format {
 
     /// Writes the event as one line, without a line end: a JSON object, or CEF's text.
     pub fn write(&self, item: &Item, out: &mut Out) {
+        let start = out.bytes.len();
         match self {
             Format::Ecs(ecs) => ecs.write(item, out),
             Format::Raw(raw) => raw.write(item, out),
@@ -127,16 +132,33 @@ impl Format {
             Format::Cef(cef) => cef.write(item, out),
             Format::Ocsf(ocsf) => ocsf.write(item, out),
         }
+        self.check(start, out);
     }
 
     /// Writes an event of the agent's own likewise.
     pub fn write_notice(&self, notice: &Notice, out: &mut Out) {
+        let start = out.bytes.len();
         match self {
             Format::Ecs(ecs) => ecs.write_notice(notice, out),
             Format::Raw(raw) => raw.write_notice(notice, out),
             Format::Sentinel(sentinel) => sentinel.write_notice(notice, out),
             Format::Cef(cef) => cef.write_notice(notice, out),
             Format::Ocsf(ocsf) => ocsf.write_notice(notice, out),
+        }
+        self.check(start, out);
+    }
+
+    /// In a debug build each event is read again; one that goes out in parts is not there any more.
+    fn check(&self, start: usize, out: &Out) {
+        if cfg!(debug_assertions) && !out.in_parts {
+            let event = &out.bytes[start..];
+            let fault = wellformed::fault(self, event);
+            assert!(
+                fault.is_none(),
+                "an event {}: {}",
+                fault.unwrap_or_default(),
+                String::from_utf8_lossy(event)
+            );
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What kind of event an action is: `event.category`, `event.type` and `event.outcome` of ECS, the class and activity
 //! of OCSF, and how much it asks for attention.
 
-use std::borrow::Cow;
-
+use super::affected;
+use super::rules::{
+    self, AUTHENTICATION, CONFIGURATION, IAM, IAM_CONFIGURATION, INFO, PACKAGE_CONFIGURATION,
+};
+use super::wording::Wording;
 use crate::notice;
 use crate::record::{Record, Text};
 use Class::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
@@ -14,6 +17,8 @@ pub struct Kind {
     pub categories: &'static [&'static str],
     pub types: &'static [&'static str],
     pub outcome: Option<&'static str>,
+    /// The outcome for formats other than ECS, where some rows are not to have one.
+    pub status: Option<&'static str>,
     pub severity: Severity,
     pub activity: Activity,
 }
@@ -54,9 +59,8 @@ pub enum Class {
     Api,
 }
 
-/// `activity_id` of what a class has no number for, and of what is not known.
+/// `activity_id` of what a class has no number for.
 pub const OTHER: u8 = 99;
-pub const UNKNOWN: u8 = 0;
 
 /// One row: the action's key or Cloud's label, its categories, types, outcome, severity and OCSF activity.
 struct Row(
@@ -68,11 +72,7 @@ struct Row(
     Activity,
 );
 
-const AUTHENTICATION: &[&str] = &["authentication"];
-const CONFIGURATION: &[&str] = &["configuration"];
-const IAM: &[&str] = &["iam"];
-const IAM_CONFIGURATION: &[&str] = &["iam", "configuration"];
-const PACKAGE_CONFIGURATION: &[&str] = &["package", "configuration"];
+const PACKAGE: &[&str] = &["package"];
 
 /// The table of docs/MAPPING.md. Add a row for an action that the rules below do not tell well.
 #[rustfmt::skip]
@@ -124,7 +124,7 @@ const TABLE: &[Row] = &[
     Row("audit.logging.summary.space.export", CONFIGURATION, &["access"], None, Medium, (WebResources, 7)),
     Row("Space export", CONFIGURATION, &["access"], None, Medium, (WebResources, 7)),
     Row("audit.logging.summary.plugin.enabled", PACKAGE_CONFIGURATION, &["change"], None, Medium, (Entity, 8)),
-    Row("audit.logging.summary.plugin.installed", PACKAGE_CONFIGURATION, &["installation"], None, High, (Entity, 1)),
+    Row("audit.logging.summary.plugin.installed", PACKAGE, &["installation"], None, High, (Entity, 1)),
     Row("audit.logging.summary.plugin.uninstalled", PACKAGE_CONFIGURATION, &["deletion"], None, Medium, (Entity, 4)),
     Row("audit.logging.summary.plugin.disabled", PACKAGE_CONFIGURATION, &["change"], None, Medium, (Entity, 9)),
     Row("audit.logging.summary.login.success", AUTHENTICATION, &["start"], Some("success"), Info, (Authentication, 1)),
@@ -155,6 +155,7 @@ impl Taxonomy {
                     categories,
                     types,
                     outcome: *outcome,
+                    status: outcome.or_else(|| rules::outcome(&Wording::of(action))),
                     severity: *severity,
                     activity: *activity,
                 };
@@ -172,105 +173,37 @@ impl Taxonomy {
                 categories: &[],
                 types: INFO,
                 outcome: None,
+                status: None,
                 severity: Info,
-                activity: (Api, UNKNOWN),
+                activity: (Api, OTHER),
             };
         };
-        if let Ok(at) = self
+        let mut kind = match self
             .rows
             .binary_search_by_key(&order(&action), |(row, _)| order(row))
         {
-            return self.rows[at].1;
+            Ok(at) => self.rows[at].1,
+            Err(_) => rules::kind(record, &action),
+        };
+        // Whether somebody can log in is one of the values of an account.
+        if kind.activity == (Account, OTHER)
+            && let Some(is_active) = affected::new_active(record)
+        {
+            kind.activity.1 = if is_active { 2 } else { 5 };
+            kind.severity = Medium;
         }
-        let category_key = record.category_key.text().map(Text::decoded);
-        by_rule(&action, category_key.unwrap_or(Cow::Borrowed("")).as_ref())
+        kind
     }
+}
+
+/// Whether the table has the action.
+pub fn is_listed(action: &str) -> bool {
+    TABLE.iter().any(|row| row.0 == action)
 }
 
 /// Lengths differ more often than first letters do.
 fn order(action: &str) -> (usize, &[u8]) {
     (action.len(), action.as_bytes())
-}
-
-const INFO: &[&str] = &["info"];
-
-fn by_rule(action: &str, category_key: &str) -> Kind {
-    let categories: &[&str] = match category_key {
-        "audit.logging.category.permissions" => IAM_CONFIGURATION,
-        "audit.logging.category.user.management" => IAM,
-        "audit.logging.category.auth" => AUTHENTICATION,
-        "audit.logging.category.plugins" => PACKAGE_CONFIGURATION,
-        "audit.logging.category.admin"
-        | "audit.logging.category.spaces"
-        | "audit.logging.category.import.export"
-        | "atlassian.audit.event.category.audit" => CONFIGURATION,
-        _ => &[],
-    };
-    let last_word = action
-        .rsplit(|letter: char| !letter.is_alphabetic())
-        .find(|word| !word.is_empty());
-    let types: &[&str] = match last_word.unwrap_or("").to_lowercase().as_str() {
-        "created" | "added" | "installed" | "imported" => &["creation"],
-        "removed" | "deleted" | "uninstalled" => &["deletion"],
-        "updated" | "edited" | "changed" | "renamed" | "enabled" | "disabled" | "archived" | "restored" => {
-            &["change"]
-        }
-        "searched" | "viewed" | "exported" | "downloaded" => &["access"],
-        _ => INFO,
-    };
-    let (severity, activity) = by_type(categories, types[0], category_key);
-    let allowed = categories
-        .iter()
-        .all(|category| allowed_types(category).contains(&types[0]));
-    Kind {
-        categories,
-        types: if allowed { types } else { INFO },
-        outcome: None,
-        severity,
-        activity,
-    }
-}
-
-/// What follows from the action's last word where ECS has no say in it.
-fn by_type(categories: &[&str], kind: &str, category_key: &str) -> (Severity, Activity) {
-    let is = |category: &str| categories.contains(&category);
-    let class = match category_key {
-        "audit.logging.category.spaces" | "audit.logging.category.import.export" => WebResources,
-        _ if is("authentication") => Authentication,
-        _ if is("package") => Entity,
-        _ => Api,
-    };
-    // The numbers of creation, access, change and deletion are the same in these three classes.
-    let activity = match kind {
-        _ if class == Authentication => OTHER,
-        "creation" => 1,
-        "access" => 2,
-        "change" => 3,
-        "deletion" => 4,
-        _ => OTHER,
-    };
-    let of_whole_site = matches!(
-        category_key,
-        "audit.logging.category.admin" | "atlassian.audit.event.category.audit"
-    );
-    let severity = match kind {
-        "deletion" => Medium,
-        "creation" | "change" if is("iam") || is("package") || of_whole_site => Medium,
-        "creation" | "change" if is("configuration") => Low,
-        _ => Info,
-    };
-    (severity, (class, activity))
-}
-
-/// Which types ECS 8.11 allows for a category.
-fn allowed_types(category: &str) -> &'static [&'static str] {
-    match category {
-        "authentication" => &["start", "end", "info"],
-        "configuration" => &["access", "change", "creation", "deletion", "info"],
-        "iam" => &["admin", "change", "creation", "deletion", "group", "info", "user"],
-        "package" => &["access", "change", "deletion", "info", "installation", "start"],
-        _ => &[],
-    }
 }
 
 #[cfg(test)]
@@ -348,39 +281,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn rules() {
-        const C: &str = "audit.logging.category.";
-        for (action, category, categories, kind) in [
-            ("x.widget.created", "permissions", IAM_CONFIGURATION, "creation"),
-            ("x.widget.Removed", "user.management", IAM, "deletion"),
-            ("Widget RENAMED!", "user.management", IAM, "change"),
-            ("x.widget.viewed", "user.management", IAM, "info"),
-            ("x.widget.created", "auth", AUTHENTICATION, "info"),
-            ("x.widget.installed", "plugins", PACKAGE_CONFIGURATION, "info"),
-            ("x.widget.downloaded", "plugins", PACKAGE_CONFIGURATION, "access"),
-            ("x.widget.archived", "admin", CONFIGURATION, "change"),
-            ("x.widget.exported", "spaces", CONFIGURATION, "access"),
-            ("x.widget.imported", "import.export", CONFIGURATION, "creation"),
-            ("x.widget.searched", "other", &[], "access"),
-            ("x.recreated", "other", &[], "info"),
-            ("x.created.2", "other", &[], "creation"),
-            ("écreated", "other", &[], "info"),
-            ("…", "other", &[], "info"),
-        ] {
-            let found = by_rule(action, &format!("{C}{category}"));
-            assert_eq!(
-                (found.categories, found.types),
-                (categories, &[kind][..]),
-                "{action} {category}"
-            );
-            assert_eq!(found.outcome, None);
-        }
-        assert_eq!(
-            by_rule("x.searched", "atlassian.audit.event.category.audit").categories,
-            CONFIGURATION
-        );
     }
 }

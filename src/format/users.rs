@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use super::escape::escape;
 use super::login::login;
+use super::taxonomy;
+use super::wording::{Verb, Wording};
 use crate::record::token::{decoded, has_escape};
 use crate::record::walk::for_each_element;
 use crate::record::{Record, Shape, Text, Token, object};
@@ -33,6 +35,8 @@ pub struct Users<'a> {
     pub target_group: Group<'a>,
     pub changes: Person<'a>,
     pub group: Group<'a>,
+    /// Whom a rename is about, as the object has it. ECS takes the names alone, from the changed values.
+    pub renamed: Person<'a>,
 }
 
 /// What an action does to users and groups.
@@ -47,7 +51,7 @@ enum Action {
     Login,
 }
 
-fn action(name: &str) -> Option<Action> {
+fn action(name: &str, is_auth: bool) -> Option<Action> {
     Some(
         match name.strip_prefix("audit.logging.summary.").unwrap_or(name) {
             "group.created" | "group.deleted" | "Group created" | "Group deleted" => Action::Group,
@@ -57,9 +61,26 @@ fn action(name: &str) -> Option<Action> {
             "user.deleted" | "User deleted" | "User deactivated" | "user.password.changed" => Action::User,
             "user.renamed" | "User renamed" => Action::Renamed,
             "login.success" | "login.failed" => Action::Login,
-            _ => return None,
+            _ if taxonomy::is_listed(name) => return None,
+            _ => return by_rule(name, is_auth),
         },
     )
+}
+
+/// What an action that has no name here does: whatever is done to a user, the user is its target.
+fn by_rule(name: &str, is_auth: bool) -> Option<Action> {
+    let wording = Wording::of(name);
+    let is_group = wording.has_noun("group groups") && !wording.has_preposition;
+    match wording.verb {
+        // What fails in that category is a login.
+        None if wording.succeeded == Some(false) && is_auth => Some(Action::Login),
+        None if wording.succeeded.is_none() => None,
+        Some(Verb::LogIn) => Some(Action::Login),
+        Some(Verb::Create | Verb::Delete) if wording.is_membership(name) => Some(Action::Membership),
+        Some(_) if is_group => Some(Action::Group),
+        Some(Verb::Create | Verb::Update) => Some(Action::UserEdited),
+        _ => Some(Action::User),
+    }
 }
 
 impl<'a> Users<'a> {
@@ -80,7 +101,9 @@ impl<'a> Users<'a> {
         let Some(name) = record.stable_action().map(Text::decoded) else {
             return users;
         };
-        let action = action(&name);
+        let category_key = record.category_key.text();
+        let is_auth = category_key.is_some_and(|key| key.is("audit.logging.category.auth"));
+        let action = action(&name, is_auth);
         let cloud = record.shape == Shape::Cloud;
         for list in [record.affected_objects, record.affected_object] {
             for_each_element(list, |element| {
@@ -143,6 +166,14 @@ impl<'a> Users<'a> {
                     self.user.name = Some(login);
                 }
             }
+            Some(Action::Renamed) => {
+                self.renamed = Person {
+                    id: value(id),
+                    name: login(uri),
+                    full_name: value(name),
+                    email: None,
+                };
+            }
             _ => {}
         }
     }
@@ -188,7 +219,9 @@ impl<'a> Users<'a> {
 fn is_about_users(record: &Record) -> bool {
     let key = record.category_key.text();
     key.is_some_and(|key| {
-        key.is("audit.logging.category.user.management") || key.is("audit.logging.category.auth")
+        key.is("audit.logging.category.user.management")
+            || key.is("audit.logging.category.auth")
+            || key.is("audit.logging.category.security")
     }) || record
         .category
         .text()

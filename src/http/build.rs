@@ -6,10 +6,11 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use reqwest::header::HeaderValue;
 use reqwest::tls::Version;
-use reqwest::{Certificate, Identity, NoProxy, Proxy, redirect::Policy};
+use reqwest::{Certificate, Identity, Proxy, redirect::Policy};
 
 use super::HttpError;
 use super::client::sensitive;
+use super::proxy::Proxies;
 use crate::config::{HttpConfig, TlsVersion};
 use crate::credential::Credential;
 use crate::secret::Secret;
@@ -19,6 +20,7 @@ pub struct Built {
     /// `None` until a first one could be made.
     client: Option<reqwest::Client>,
     pub proxy_password: Option<Credential>,
+    pub proxies: Proxies,
     files: Files,
 }
 
@@ -29,6 +31,7 @@ impl Built {
         Built {
             client: None,
             proxy_password: proxy.map(|(_, password)| Credential::new(password.clone())),
+            proxies: Proxies::of(config),
             files: Files::of(&config.tls),
         }
     }
@@ -46,7 +49,11 @@ impl Built {
             return Ok(client.clone());
         }
         self.files.note();
-        match (client(config, self.proxy_password.as_mut()), &self.client) {
+        let proxies = self.proxies.clone();
+        match (
+            client(config, proxies, self.proxy_password.as_mut()),
+            &self.client,
+        ) {
             (Ok(client), _) => Ok(self.client.insert(client).clone()),
             (Err(error), None) => Err(error),
             (Err(error), Some(old)) => {
@@ -60,6 +67,7 @@ impl Built {
 
 fn client(
     config: &HttpConfig,
+    proxies: Proxies,
     proxy_password: Option<&mut Credential>,
 ) -> Result<reqwest::Client, HttpError> {
     // The one provider in the binary. An error says that it is installed already.
@@ -75,7 +83,7 @@ fn client(
             TlsVersion::V1_3 => Version::TLS_1_3,
         });
     let own = config.tls.ca_file.as_deref().map_or(Ok(Vec::new()), ca)?;
-    let proxy_url = config.proxy.as_ref().map(|proxy| &proxy.url);
+    let proxy_url = proxies.choose(&config.base);
     builder = if [Some(&config.base), proxy_url]
         .iter()
         .flatten()
@@ -89,16 +97,14 @@ fn client(
     if let Some((chain, key)) = &config.tls.client_certificate {
         builder = builder.identity(identity(chain, key)?);
     }
-    if let Some(proxy) = &config.proxy {
-        let wrong = |error: reqwest::Error| HttpError::Build(error.without_url());
-        let mut built = Proxy::all(proxy.url.clone()).map_err(wrong)?;
-        if let (Some((user, _)), Some(password)) = (&proxy.auth, proxy_password) {
-            let password = password.read().map_err(HttpError::Credential)?;
-            built = built.custom_http_auth(basic(user, &password)?);
-        }
-        let direct = NoProxy::from_string(&proxy.no_proxy.join(","));
-        builder = builder.proxy(built.no_proxy(direct));
+    let proxy_auth = config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
+    let mut proxy = Proxy::custom(move |url| proxies.choose(url).cloned());
+    if let (Some((user, _)), Some(password)) = (proxy_auth, proxy_password) {
+        let password = password.read().map_err(HttpError::Credential)?;
+        proxy = proxy.custom_http_auth(basic(user, &password)?);
     }
+    // With one, whatever it chooses, the library looks for no others.
+    builder = builder.proxy(proxy);
     builder
         .build()
         .map_err(|error| HttpError::Build(error.without_url()))

@@ -8,9 +8,10 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::build::{self, Built};
-use super::{Answer, HttpError, Phase, Secrets, error, redirect};
+use super::{Answer, HttpError, Phase, Secrets, Via, error, redirect};
 use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::credential::Credential;
+use crate::secret::Secret;
 
 /// Keeps the connections and the credentials of one configured server.
 pub struct Client {
@@ -24,6 +25,8 @@ pub struct Client {
     /// The last answer was 401: files are read again even if they look the same.
     refused: bool,
     spare_body: Vec<u8>,
+    /// Of bodies, and of other servers of the same service.
+    concealed: Vec<Secret>,
 }
 
 impl Client {
@@ -45,6 +48,7 @@ impl Client {
             config: config.clone(),
             refused: false,
             spare_body: Vec::new(),
+            concealed: Vec::new(),
         }
     }
 
@@ -53,6 +57,11 @@ impl Client {
         if !self.bases.contains(&base) {
             self.bases.push(base);
         }
+    }
+
+    /// These, too, are taken out of what is told of answers, though no header carries them.
+    pub fn conceal(&mut self, secrets: Vec<Secret>) {
+        self.concealed = secrets;
     }
 
     /// GET with the credentials, of a URL below an own base.
@@ -110,6 +119,11 @@ impl Client {
             .chain(headers)
             .chain(&self.built.proxy_password);
         all.any(Credential::changed) || self.built.files_changed()
+    }
+
+    /// The proxy by which a URL is asked.
+    pub fn via(&self, url: &Url) -> Option<Via> {
+        self.built.proxies.via(url)
     }
 
     /// Takes back a body, so that the next one needs no new memory.
@@ -176,6 +190,7 @@ impl Client {
         let mut answer_body = std::mem::take(&mut self.spare_body);
         answer_body.clear();
         Ok(Exchange {
+            via: self.via(url),
             url: url.clone(),
             request,
             answer_body,
@@ -189,7 +204,8 @@ impl Client {
     fn secrets(&self, headers: &HeaderMap) -> Result<Secrets, HttpError> {
         let mut secrets = Secrets::of(headers);
         let plain = self.credential.iter().chain(&self.built.proxy_password);
-        secrets.add(plain.filter_map(Credential::held).cloned());
+        secrets.add(plain.filter_map(Credential::held).chain(&self.concealed).cloned());
+        secrets.add(self.built.proxies.secrets());
         let proxy = self.config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
         let password = self.built.proxy_password.as_ref().and_then(Credential::held);
         if let (Some((user, _)), Some(password)) = (proxy, password) {
@@ -203,6 +219,7 @@ impl Client {
 #[must_use]
 pub struct Exchange {
     url: Url,
+    via: Option<Via>,
     request: RequestBuilder,
     answer_body: Vec<u8>,
     bytes_max: usize,
@@ -221,18 +238,19 @@ impl Exchange {
     async fn ask(self) -> Result<Answer, HttpError> {
         let Exchange {
             url,
+            via,
             request,
             answer_body: mut body,
             bytes_max,
             timeouts,
             secrets,
         } = self;
-        let failed = |error| error::from_reqwest(error, &url, timeouts.connect);
+        let failed = |error| error::from_reqwest(error, &url, timeouts.connect, via.clone());
         let head = timeout(timeouts.first_byte, request.send()).await;
         let head = head.map_err(|_| late(Phase::Head, timeouts.first_byte))?;
         let mut response = head.map_err(failed)?;
         if let Some(to) = redirect_target(&response) {
-            return Err(redirect::error(response.status().as_u16(), to, &url));
+            return Err(redirect::error(response.status().as_u16(), to, &url, &secrets));
         }
         let announced = response.content_length().unwrap_or(0);
         if announced > bytes_max as u64 {
@@ -255,6 +273,7 @@ impl Exchange {
             headers: std::mem::take(response.headers_mut()),
             body,
             secrets,
+            via,
         })
     }
 }

@@ -1,8 +1,10 @@
-//! What a request carries that nobody may see is taken out of what is told of its answer: error pages repeat requests.
+//! What a request carries that nobody may see is taken out of what is told of its answer: error pages repeat requests, as they
+//! came, in other cases, percent-encoded, escaped, in hexadecimal digits or in base64.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
+use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, Engine};
 use memchr::memmem;
 use reqwest::header::{HeaderMap, HeaderValue};
 
@@ -12,6 +14,11 @@ use crate::secret::Secret;
 const SECRET_BYTES_MIN: usize = 4;
 /// The same of a part of a secret. What is shorter than this of a longer one helps nobody.
 const PART_BYTES_MIN: usize = 8;
+
+/// An encoded form that is shorter than this stands in other words too, by chance.
+const ENCODED_BYTES_MIN: usize = 6;
+/// What is escaped may have been escaped before.
+const ESCAPED_TIMES_MAX: usize = 3;
 
 /// The secrets of one request, the longest first: one may be a part of another.
 #[derive(Clone, Debug, Default)]
@@ -46,25 +53,174 @@ impl Secrets {
         self.0.sort_by_key(|secret| Reverse(secret.expose().len()));
     }
 
-    /// `***` in place of each secret.
+    /// `***` in place of each secret, in whichever form it stands there.
     pub fn conceal<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
-        let mut text = Cow::Borrowed(text);
-        for secret in &self.0 {
-            let secret = secret.expose().as_bytes();
-            let mut places = memmem::find_iter(&text, secret).peekable();
-            if places.peek().is_none() {
-                continue;
-            }
-            let (mut told, mut from) = (Vec::with_capacity(text.len()), 0);
-            for at in places {
-                told.extend_from_slice(&text[from..at]);
-                told.extend_from_slice(b"***");
-                from = at + secret.len();
-            }
-            told.extend_from_slice(&text[from..]);
-            text = Cow::Owned(told);
+        if self.0.is_empty() || text.is_empty() {
+            return Cow::Borrowed(text);
         }
-        text
+        let forms: Vec<Form> = self.0.iter().flat_map(|secret| forms(secret.expose())).collect();
+        let mut hidden = vec![false; text.len()];
+        let mut view = View::of(text);
+        for _ in 0..=ESCAPED_TIMES_MAX {
+            view.hide(&forms, &mut hidden);
+            match view.unescaped() {
+                Some(next) => view = next,
+                None => break,
+            }
+        }
+        if !hidden.contains(&true) {
+            return Cow::Borrowed(text);
+        }
+        let mut told = Vec::with_capacity(text.len());
+        for (at, &byte) in text.iter().enumerate() {
+            match hidden[at] {
+                false => told.push(byte),
+                true if at == 0 || !hidden[at - 1] => told.extend_from_slice(b"***"),
+                true => {}
+            }
+        }
+        Cow::Owned(told)
+    }
+
+    /// The same of a text.
+    pub fn told(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.conceal(text.as_bytes())).into_owned()
+    }
+}
+
+/// A secret as it is looked for.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Form {
+    /// Folded.
+    text: Vec<u8>,
+    /// So many characters before and behind it hold a part of it too.
+    beside: (usize, usize),
+}
+
+/// A secret in each form.
+fn forms(secret: &str) -> Vec<Form> {
+    let bytes = secret.as_bytes();
+    let form = |text: &[u8], beside| Form {
+        text: fold(text),
+        beside,
+    };
+    let plain =
+        [secret, &secret.to_lowercase(), &secret.to_uppercase()].map(|text| form(text.as_bytes(), (0, 0)));
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    // Within a longer text its beginning is at one of three places of four characters. Those at its ends depend on what is
+    // beside it.
+    let base64 = (0..3).map(|before| {
+        let text = BASE64.encode([&[0; 2][..before], bytes].concat());
+        let (from, to) = (before * 8, (before + bytes.len()) * 8);
+        let beside = (from % 6, to % 6);
+        form(
+            &text.as_bytes()[from.div_ceil(6)..to / 6],
+            (beside.0.min(1), beside.1.min(1)),
+        )
+    });
+    let encoded = std::iter::once(form(hex.as_bytes(), (0, 0))).chain(base64);
+    let mut forms: Vec<Form> = plain
+        .into_iter()
+        .chain(encoded.filter(|form| form.text.len() >= ENCODED_BYTES_MIN))
+        .collect();
+    forms.sort();
+    forms.dedup();
+    forms
+}
+
+/// Cases are one, and so are the two alphabets of base64.
+fn fold(text: &[u8]) -> Vec<u8> {
+    let fold = |byte: &u8| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => other.to_ascii_lowercase(),
+    };
+    text.iter().map(fold).collect()
+}
+
+/// A text as it is read, and where in the original each of its bytes stands.
+struct View {
+    bytes: Vec<u8>,
+    /// Where the bytes from here on begin; one more for the end.
+    starts: Vec<usize>,
+}
+
+impl View {
+    fn of(text: &[u8]) -> View {
+        View {
+            bytes: text.to_vec(),
+            starts: (0..=text.len()).collect(),
+        }
+    }
+
+    fn hide(&self, forms: &[Form], hidden: &mut [bool]) {
+        let folded = fold(&self.bytes);
+        for Form { text, beside } in forms {
+            let finder = memmem::Finder::new(text);
+            let mut from = 0;
+            while let Some(at) = finder.find(&folded[from..]) {
+                let at = from + at;
+                let begin = at.saturating_sub(beside.0);
+                let end = (at + text.len() + beside.1).min(folded.len());
+                hidden[self.starts[begin]..self.starts[end]].fill(true);
+                from = at + 1;
+            }
+        }
+    }
+
+    /// With each escape as what it means: those of URLs, JSON, C and HTML. `None` if there are none.
+    fn unescaped(&self) -> Option<View> {
+        let mut next = View {
+            bytes: Vec::with_capacity(self.bytes.len()),
+            starts: Vec::with_capacity(self.starts.len()),
+        };
+        let (mut at, mut found) = (0, false);
+        while at < self.bytes.len() {
+            let (meaning, len) = match escape(&self.bytes[at..]) {
+                Some((meaning, len)) => {
+                    found = true;
+                    (meaning, len)
+                }
+                None => (vec![self.bytes[at]], 1),
+            };
+            next.starts.extend(meaning.iter().map(|_| self.starts[at]));
+            next.bytes.extend(meaning);
+            at += len;
+        }
+        next.starts.push(self.starts[self.bytes.len()]);
+        found.then_some(next)
+    }
+}
+
+/// What an escape at the beginning of a text means, and how long it is.
+fn escape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let number = |digits: &[u8], radix| {
+        let digits = std::str::from_utf8(digits).ok()?;
+        let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u32::from_str_radix(digits, radix).ok().filter(|_| is_plain)
+    };
+    let hex = |from: usize, len: usize| number(text.get(from..from + len)?, 16);
+    let utf8 = |code| Some(char::from_u32(code)?.to_string().into_bytes());
+    match text {
+        [b'%', ..] => Some((vec![hex(1, 2)? as u8], 3)),
+        [b'\\', b'x', ..] => Some((vec![hex(2, 2)? as u8], 4)),
+        [b'\\', b'u', ..] => Some((utf8(hex(2, 4)?)?, 6)),
+        [b'\\', byte @ (b'/' | b'"' | b'\'' | b'\\'), ..] => Some((vec![*byte], 2)),
+        [b'&', rest @ ..] => {
+            let len = rest.iter().take(10).position(|byte| *byte == b';')?;
+            let meaning = match &rest[..len] {
+                b"amp" => b"&".to_vec(),
+                b"lt" => b"<".to_vec(),
+                b"gt" => b">".to_vec(),
+                b"quot" => b"\"".to_vec(),
+                b"apos" => b"'".to_vec(),
+                [b'#', b'x' | b'X', digits @ ..] => utf8(number(digits, 16)?)?,
+                [b'#', digits @ ..] => utf8(number(digits, 10)?)?,
+                _ => return None,
+            };
+            Some((meaning, len + 2))
+        }
+        _ => None,
     }
 }
 
@@ -94,7 +250,7 @@ mod tests {
             ("one two, two, one, t0ke", "***, two, one, ***"),
             ("pass&word", "***"),
             ("QWxhZGRpbjpvcGVu+c2VzYW1l/x=", "***"),
-            (r"QWxhZGRpbjpvcGVu\u002bc2VzYW1l\/x=", r"***\u002b***\/x="),
+            (r"QWxhZGRpbjpvcGVu\u002bc2VzYW1l\/x=", "***"),
             (
                 "accept: application/json; pin 123",
                 "accept: application/json; pin 123",
@@ -105,5 +261,61 @@ mod tests {
         }
         assert!(matches!(secrets.conceal(b"fine"), Cow::Borrowed(b"fine")));
         assert!(!format!("{secrets:?}").contains("t0ken"));
+    }
+
+    /// Each form that is asked of a secret, beside other text, with nothing of it left.
+    #[test]
+    fn f99_a_secret_is_taken_out_in_each_form() {
+        for secret in [
+            "CANARYtok77aQ",
+            "p&ss/wörd+1",
+            "0123456789abcdef",
+            "ATATT3xFfGF0-_x=",
+        ] {
+            let mut secrets = Secrets::default();
+            secrets.add([Secret::new(secret)]);
+            let bytes = secret.as_bytes();
+            let each = |of: fn(u8) -> String| bytes.iter().map(|byte| of(*byte)).collect::<String>();
+            let mut forms = vec![
+                secret.to_owned(),
+                secret.to_lowercase(),
+                secret.to_uppercase(),
+                secret.replace('A', "a"),
+                each(|byte| format!("{byte:02x}")),
+                each(|byte| format!("{byte:02X}")),
+                each(|byte| format!("%{byte:02x}")),
+                each(|byte| format!("%25{byte:02X}")),
+                each(|byte| format!("\\x{byte:02x}")),
+                secret.chars().map(|c| format!("\\u{:04x}", c as u32)).collect(),
+                secret.chars().map(|c| format!("&#{};", c as u32)).collect(),
+                secret.chars().map(|c| format!("&#x{:X};", c as u32)).collect(),
+                secret.replace('&', "&amp;"),
+                secret.replace('/', "\\/"),
+                url::form_urlencoded::byte_serialize(bytes).collect(),
+                serde_json::to_string(secret).unwrap(),
+                BASE64.encode(secret).to_lowercase(),
+            ];
+            for before in ["", "u", "us", "usr", "agent:"] {
+                for after in ["", ":", ":x", "\r\n12"] {
+                    let text = format!("{before}{secret}{after}");
+                    forms.push(BASE64.encode(&text));
+                    forms.push(base64::prelude::BASE64_URL_SAFE.encode(&text));
+                    forms.push(BASE64.encode(&text).replace('+', "%2B").replace('/', "%2F"));
+                }
+            }
+            for form in forms {
+                let told = secrets.told(&format!("it says <{form}> here"));
+                let left = told
+                    .strip_prefix("it says <")
+                    .unwrap()
+                    .strip_suffix("> here")
+                    .unwrap();
+                // Of base64 the characters stay that depend on what is beside it.
+                let rest: String = left.replace("***", "");
+                assert!(left.contains("***") && rest.len() <= 16, "{form}: {told}");
+            }
+            let harmless = "status 400, it says: { \"error\" : \"no such field\" } 100% & more; \\d &x; %zz";
+            assert_eq!(secrets.told(harmless), harmless);
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError};
 use url::Url;
 
+use super::proxy::Via;
 use super::redirect::RedirectKind;
 use crate::credential::CredentialError;
 
@@ -43,10 +44,11 @@ pub enum HttpError {
         problem: TlsProblem,
         source: reqwest::Error,
     },
-    #[error("the proxy does not pass requests to `{host}` on: {remedy}")]
+    #[error("`{host}` cannot be asked by the proxy {via}: {problem}{}", problem.exception(via))]
     Proxy {
         host: String,
-        remedy: &'static str,
+        via: Via,
+        problem: ProxyProblem,
         source: reqwest::Error,
     },
     #[error("{phase} took longer than {after:?}; see how busy the server is, or raise the timeout")]
@@ -90,6 +92,36 @@ pub enum UnreachableCause {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyProblem {
+    #[error("its name cannot be resolved; correct it, or the host's DNS")]
+    Name,
+    #[error("nothing listens at its port; correct its address, or start it")]
+    Closed,
+    #[error("there is no route to it; see network and firewall")]
+    NoRoute,
+    #[error("the connection to it fails; see network and firewall")]
+    Connection,
+    #[error("no connection was made within {0:?}; see network and firewall, and what it may reach")]
+    Timeout(Duration),
+    #[error("no TLS with it: {0}")]
+    Tls(TlsProblem),
+    #[error("it wants a user and a password; set or correct those of the proxy")]
+    Credentials,
+    #[error("it refuses; let it pass this host")]
+    Refused,
+}
+
+impl ProxyProblem {
+    /// The way without the proxy.
+    fn exception(&self, via: &Via) -> String {
+        match self {
+            ProxyProblem::Credentials | ProxyProblem::Tls(_) => String::new(),
+            _ => format!("; or list the host in {} to reach it directly", via.exceptions()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TlsProblem {
     #[error(
         "its certificate is issued by nobody whom this system trusts; name the issuer's certificate with `ca_file`"
@@ -128,10 +160,25 @@ impl RedirectKind {
     }
 }
 
-/// `url` is what was asked for.
-pub fn from_reqwest(error: reqwest::Error, url: &Url, connect_timeout: Duration) -> HttpError {
+/// `url` is what was asked for, by the proxy `via`.
+pub fn from_reqwest(
+    error: reqwest::Error,
+    url: &Url,
+    connect_timeout: Duration,
+    via: Option<Via>,
+) -> HttpError {
     let host = host(url);
     let source = error.without_url();
+    if let Some(via) = via
+        && let Some(problem) = proxy_problem(&source, url, connect_timeout)
+    {
+        return HttpError::Proxy {
+            host,
+            via,
+            problem,
+            source,
+        };
+    }
     if source.is_timeout() {
         // The other timeouts are the client's own.
         return HttpError::Timeout {
@@ -143,21 +190,13 @@ pub fn from_reqwest(error: reqwest::Error, url: &Url, connect_timeout: Duration)
         find::<rustls::Error>(&source).map(tls_problem),
         find::<io::Error>(&source).map(io::Error::kind),
     );
-    let (name, tunnel) = (says(&source, "dns error"), says(&source, "tunnel error"));
+    let name = says(&source, "dns error");
     if let Some(problem) = tls {
         return HttpError::Tls {
             host,
             problem,
             source,
         };
-    }
-    if tunnel || says(&source, "socks") {
-        let remedy = if says(&source, "authorization required") {
-            "it wants a user and a password; set or correct those of the proxy"
-        } else {
-            "it refuses; let it pass this host, or list the host in `no_proxy`"
-        };
-        return HttpError::Proxy { host, remedy, source };
     }
     if !source.is_connect() {
         return HttpError::Broken { host, source };
@@ -176,6 +215,34 @@ pub fn from_reqwest(error: reqwest::Error, url: &Url, connect_timeout: Duration)
         _ => UnreachableCause::Other,
     };
     HttpError::Unreachable { host, cause, source }
+}
+
+/// `None` where the proxy has done its part.
+fn proxy_problem(source: &reqwest::Error, url: &Url, connect_timeout: Duration) -> Option<ProxyProblem> {
+    if source.is_timeout() {
+        return Some(ProxyProblem::Timeout(connect_timeout));
+    }
+    if !source.is_connect() {
+        return None;
+    }
+    let (is_tunnelled, tunnel) = (url.scheme() == "https", says(source, "tunnel error"));
+    // Of what is asked in clear text each connection is one to the proxy.
+    let is_to_proxy = !is_tunnelled || says(source, "failed to create underlying connection");
+    let kind = find::<io::Error>(source).map(io::Error::kind);
+    match find::<rustls::Error>(source).map(tls_problem) {
+        Some(problem) if is_to_proxy => return Some(ProxyProblem::Tls(problem)),
+        Some(_) => return None,
+        None => {}
+    }
+    Some(match kind {
+        _ if says(source, "authorization required") => ProxyProblem::Credentials,
+        _ if says(source, "dns error") => ProxyProblem::Name,
+        Some(ErrorKind::ConnectionRefused) => ProxyProblem::Closed,
+        Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => ProxyProblem::NoRoute,
+        _ if is_to_proxy => ProxyProblem::Connection,
+        _ if tunnel => ProxyProblem::Refused,
+        _ => return None,
+    })
 }
 
 fn host(url: &Url) -> String {

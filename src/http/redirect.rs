@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::HttpError;
+use super::{HttpError, Secrets};
 
 /// Where a redirect points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +55,9 @@ pub fn shown(url: &Url) -> String {
     url.into()
 }
 
-/// The redirect with which `url` was answered, as an error.
-pub fn error(status: u16, location: &str, url: &Url) -> HttpError {
+/// The redirect with which `url` was answered, as an error. Of its target nothing is told but the origin, and not that where it
+/// holds a secret.
+pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpError {
     let Ok(to) = url.join(location) else {
         let to = "no URL".into();
         return HttpError::Redirect {
@@ -65,10 +66,16 @@ pub fn error(status: u16, location: &str, url: &Url) -> HttpError {
             kind: RedirectKind::OtherOrigin,
         };
     };
+    let host = to.host_str().unwrap_or_default();
+    let host = match secrets.told(host) == host {
+        true => host,
+        false => "***",
+    };
+    let port = to.port().map_or(String::new(), |port| format!(":{port}"));
     HttpError::Redirect {
         status,
         kind: kind(&to, url),
-        to: shown(&to),
+        to: secrets.told(&format!("{}://{host}{port}", to.scheme())),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::access;
 use crate::record::EventId;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -22,8 +22,9 @@ const LINE_BYTES_MAX: usize = 1 << 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum QuarantineError {
-    #[error("`{}` belongs to `{owner}`; run: sudo -u {owner} {name} quarantine …", path.display(), name = crate::NAME)]
-    Foreign { path: PathBuf, owner: String },
+    /// Not for this user.
+    #[error("{0}")]
+    Denied(String),
     #[error("`{}` is not safe to use: {problem}", path.display())]
     Insecure { path: PathBuf, problem: &'static str },
     #[error("another command is changing `{}`; try again when it has ended", .0.display())]
@@ -50,6 +51,8 @@ pub struct Files {
     pub names: Vec<OsString>,
     /// Named like one and no regular file.
     pub strange: Vec<OsString>,
+    /// Named like one, and it cannot be looked at.
+    pub failed: Vec<(OsString, io::Error)>,
 }
 
 /// A line of a file.
@@ -67,7 +70,7 @@ impl Directory {
         let state_dir: PathBuf = state_dir.components().collect();
         let path = state_dir.join(DIRECTORY);
         if let Ok(found) = state_dir.symlink_metadata() {
-            belongs(&state_dir, found.uid())?;
+            belongs(&state_dir, &found)?;
         }
         let handle = open_dir(rustix::fs::CWD, state_dir.as_os_str(), &state_dir)?;
         match open_dir(&handle, OsStr::new(DIRECTORY), &path) {
@@ -98,7 +101,8 @@ impl Directory {
                 Ok(found) if FileType::from_raw_mode(found.st_mode).is_file() => files.names.push(name),
                 Ok(_) => files.strange.push(name),
                 Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(self.failed("examine", &name, error.into())),
+                // One entry that is broken hides no other.
+                Err(error) => files.failed.push((name, error.into())),
             }
         }
         files.names.sort();
@@ -257,10 +261,13 @@ fn open_dir(at: impl std::os::fd::AsFd, name: &OsStr, path: &Path) -> Result<Fil
         path: path.to_owned(),
         problem,
     };
-    let failed = |source| QuarantineError::Io {
-        verb: "open",
-        path: path.to_owned(),
-        source,
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::PermissionDenied => QuarantineError::Denied(access::why_denied_own("open", path)),
+        _ => QuarantineError::Io {
+            verb: "open",
+            path: path.to_owned(),
+            source,
+        },
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle: File = match rustix::fs::openat(at, name, flags, Mode::empty()) {
@@ -271,22 +278,19 @@ fn open_dir(at: impl std::os::fd::AsFd, name: &OsStr, path: &Path) -> Result<Fil
         Err(error) => return Err(failed(error.into())),
     };
     let found = handle.metadata().map_err(failed)?;
-    belongs(path, found.uid())?;
+    belongs(path, &found)?;
     if found.mode() & 0o022 != 0 {
         return Err(insecure("others may write to it; `chmod 700` it"));
     }
     Ok(handle)
 }
 
-fn belongs(path: &Path, owner: u32) -> Result<(), QuarantineError> {
+fn belongs(path: &Path, found: &fs::Metadata) -> Result<(), QuarantineError> {
     let own = access::user().uid;
-    if own == 0 || own == owner {
+    if own == 0 || own == found.uid() {
         return Ok(());
     }
-    Err(QuarantineError::Foreign {
-        path: path.to_owned(),
-        owner: access::user_name(owner),
-    })
+    Err(QuarantineError::Denied(access::belongs_to_other(path, found)))
 }
 
 /// What root makes is the agent's all the same.

@@ -1,6 +1,6 @@
 //! How many events are in quarantine, without reading a file twice.
 
-use super::files;
+use super::{Found, look};
 use crate::clock;
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,6 +14,8 @@ pub struct Tally {
     /// By name and inode: a file that a command replaced has another.
     files: HashMap<(PathBuf, u64), u64>,
     changed: Option<(i64, i64)>,
+    /// What could not be counted at the last look, and why.
+    pub failed: Vec<(PathBuf, io::Error)>,
 }
 
 impl Tally {
@@ -26,24 +28,35 @@ impl Tally {
         };
         if changed.is_none() || changed != self.changed {
             let mut found = HashMap::new();
-            for (path, _) in files(state_dir)? {
-                let file = match File::open(&path) {
-                    Ok(file) => file,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-                let key = (path, file.metadata()?.ino());
-                let events = match self.files.get(&key) {
-                    Some(events) => *events,
-                    None => lines(file)?,
-                };
-                found.insert(key, events);
+            let Found { files, mut failed } = look(state_dir)?;
+            for (path, _) in files {
+                match self.counted(&path) {
+                    Ok((ino, events)) => {
+                        found.insert((path, ino), events);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => failed.push((path, error)),
+                }
             }
+            self.failed = failed;
             // Within the grain of its time the directory may change again and look the same.
             let settled = |(seconds, _): &(i64, i64)| clock::now_ms() > (seconds + 2) * 1000;
-            (self.files, self.changed) = (found, changed.filter(settled));
+            // What is broken may heal without a change of the directory.
+            let whole = self.failed.is_empty();
+            (self.files, self.changed) = (found, changed.filter(settled).filter(|_| whole));
         }
         Ok(self.files.values().sum())
+    }
+
+    /// The inode of a file and how many events it holds.
+    fn counted(&self, path: &Path) -> io::Result<(u64, u64)> {
+        let file = File::open(path)?;
+        let key = (path.to_owned(), file.metadata()?.ino());
+        let events = match self.files.get(&key) {
+            Some(events) => *events,
+            None => lines(file)?,
+        };
+        Ok((key.1, events))
     }
 }
 
@@ -59,7 +72,7 @@ fn lines(mut file: File) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DIRECTORY, Entry, put};
+    use super::super::{DIRECTORY, Entry, files, put};
     use super::*;
 
     #[test]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::repeated::survey;
 use super::{Author, Problem, Record, Shape, Token, time, walk};
 
 /// The members of a record that mean something.
@@ -21,6 +22,8 @@ enum Member {
     ChangedValues,
     CreationDate,
     Description,
+    #[serde(rename = "event_id")]
+    EventId,
     ExtraAttributes,
     Method,
     Node,
@@ -37,11 +40,42 @@ enum Member {
 }
 
 /// A record's members by [`Member`]; of two of one name the last stands.
-struct Members<'a>([&'a str; Member::Other as usize + 1]);
+struct Members<'a> {
+    values: [&'a str; Member::Other as usize + 1],
+    /// A name may stand twice, here or in a value that nobody else looks into.
+    doubtful: bool,
+}
 
 impl<'a> Members<'a> {
     fn token(&self, member: Member) -> Token<'a> {
-        Token::new(self.0[member as usize])
+        Token::new(self.values[member as usize])
+    }
+
+    /// A member that belongs to another shape.
+    fn foreign(&self, member: Member) -> bool {
+        is_nested(self.values[member as usize])
+    }
+}
+
+/// Whether names may stand in it.
+fn is_nested(value: &str) -> bool {
+    value.starts_with(['{', '[']) && value.len() > 2
+}
+
+impl Member {
+    fn is_nested(self) -> bool {
+        matches!(
+            self,
+            Member::AffectedObject
+                | Member::AffectedObjects
+                | Member::AssociatedObjects
+                | Member::AuditType
+                | Member::Author
+                | Member::ChangedValues
+                | Member::ExtraAttributes
+                | Member::Timestamp
+                | Member::Type
+        )
     }
 }
 
@@ -56,9 +90,14 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Members([""; Member::Other as usize + 1]);
+                let mut members = Members {
+                    values: [""; Member::Other as usize + 1],
+                    doubtful: false,
+                };
                 while let Some(member) = map.next_key::<Member>()? {
-                    members.0[member as usize] = map.next_value::<&RawValue>()?.get();
+                    let value = map.next_value::<&RawValue>()?.get();
+                    let known = std::mem::replace(&mut members.values[member as usize], value);
+                    members.doubtful |= !known.is_empty() || (is_nested(value) && !member.is_nested());
                 }
                 Ok(members)
             }
@@ -67,12 +106,13 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// Reads a record out of `text`; `original` is what it keeps as its original.
+/// Reads a record out of `text`; `original` is what it keeps as its original. Returns with it whether a name may stand
+/// twice in it.
 pub(super) fn read<'a>(
     text: &'a str,
     original: &'a str,
     problems: &mut Vec<Problem>,
-) -> Result<Record<'a>, String> {
+) -> Result<(Record<'a>, bool), String> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err("not a JSON object".to_owned());
     }
@@ -80,17 +120,23 @@ pub(super) fn read<'a>(
         return Err(format!("nested deeper than {} levels", walk::DEPTH_MAX));
     }
     let members: Members = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let mut check = Check { problems };
-    if !members.token(Member::CreationDate).is_missing() {
-        return Ok(cloud(&members, (text, original), &mut check));
-    }
-    if members.token(Member::AuditType).is_object() {
-        return Ok(data_center(Shape::File, &members, (text, original), &mut check));
-    }
-    if members.token(Member::Type).is_object() {
-        return Ok(data_center(Shape::Entity, &members, (text, original), &mut check));
-    }
-    Err("no audit record: it has no `creationDate`, `auditType` or `type`".to_owned())
+    let mut check = Check {
+        problems,
+        doubtful: members.doubtful,
+    };
+    let texts = (text, original);
+    let record = if !members.token(Member::CreationDate).is_missing() {
+        // They come by an API, where nothing is in a hurry.
+        check.doubtful |= survey(text).doubtful;
+        cloud(&members, texts, &mut check)
+    } else if members.token(Member::AuditType).is_object() {
+        data_center(Shape::File, &members, texts, &mut check)
+    } else if members.token(Member::Type).is_object() {
+        data_center(Shape::Entity, &members, texts, &mut check)
+    } else {
+        return Err("no audit record: it has no `creationDate`, `auditType` or `type`".to_owned());
+    };
+    Ok((record, check.doubtful))
 }
 
 fn data_center<'a>(
@@ -99,12 +145,14 @@ fn data_center<'a>(
     (text, original): (&'a str, &'a str),
     check: &mut Check,
 ) -> Record<'a> {
-    let (kind, names) = match shape {
-        Shape::File => (Member::AuditType, &FILE_TYPE_NAMES),
-        _ => (Member::Type, &ENTITY_TYPE_NAMES),
+    let (kind, names, other_kind) = match shape {
+        Shape::File => (Member::AuditType, &FILE_TYPE_NAMES, Member::Type),
+        _ => (Member::Type, &ENTITY_TYPE_NAMES, Member::AuditType),
     };
-    let kind = object(
-        members.token(kind),
+    let foreign = [other_kind, Member::AffectedObject, Member::AssociatedObjects];
+    check.doubtful |= foreign.into_iter().any(|member| members.foreign(member));
+    let kind = check.members(
+        members.values[kind as usize],
         [
             "action",
             "actionI18nKey",
@@ -116,10 +164,25 @@ fn data_center<'a>(
     );
     let [action, action_key, area, category, category_key, level] =
         std::array::from_fn(|at| check.text(kind[at], names[at]));
-    let author = check.object(members.token(Member::Author), "author");
-    let [id, name, kind, uri] = object(author, ["id", "name", "type", "uri"]);
+    check.object(members.token(Member::Author), "author");
+    let author = members.values[Member::Author as usize];
+    let [id, name, kind, uri] = check.members(author, ["id", "name", "type", "uri"]);
     let time = members.token(Member::Timestamp);
-    let time_ms = time_ms(time);
+    let epoch = check.members(
+        members.values[Member::Timestamp as usize],
+        ["epochSecond", "nano"],
+    );
+    let time_ms = time_ms(time, epoch);
+    let mut has_clean_lists = true;
+    for list in [
+        Member::AffectedObjects,
+        Member::ChangedValues,
+        Member::ExtraAttributes,
+    ] {
+        let found = survey(members.values[list as usize]);
+        check.doubtful |= found.doubtful;
+        has_clean_lists &= found.clean || members.token(list).is_missing();
+    }
     check.time(time_ms, time, "timestamp");
     Record {
         shape,
@@ -150,6 +213,8 @@ fn data_center<'a>(
         affected_object: Token::MISSING,
         changed_values: check.list(members.token(Member::ChangedValues), "changedValues"),
         extra_attributes: check.list(members.token(Member::ExtraAttributes), "extraAttributes"),
+        has_clean_lists,
+        has_event_id: !members.values[Member::EventId as usize].is_empty(),
         description: Token::MISSING,
         sys_admin: None,
         super_admin: None,
@@ -175,11 +240,10 @@ const ENTITY_TYPE_NAMES: [&str; 6] = [
     "type.level",
 ];
 
-fn time_ms(time: Token) -> Option<i64> {
+fn time_ms(time: Token, [second, nano]: [Token; 2]) -> Option<i64> {
     if let Some(text) = time.text() {
         return time::from_iso(&text.decoded());
     }
-    let [second, nano] = object(time, ["epochSecond", "nano"]);
     let nano = if nano.is_missing() { 0 } else { nano.integer()? };
     time::from_epoch(second.integer()?, nano)
 }
@@ -204,7 +268,8 @@ fn cloud<'a>(members: &Members<'a>, (text, original): (&'a str, &'a str), check:
     let affected_object = check.object(members.token(Member::AffectedObject), "affectedObject");
     check.elements(affected_object, &["name", "objectType"], "affectedObject");
     let changed_values = check.list(members.token(Member::ChangedValues), "changedValues");
-    check.elements(changed_values, &["name", "oldValue", "newValue"], "changedValues");
+    // The values are kept whatever they are.
+    check.elements(changed_values, &["name"], "changedValues");
     Record {
         shape: Shape::Cloud,
         original,
@@ -234,6 +299,8 @@ fn cloud<'a>(members: &Members<'a>, (text, original): (&'a str, &'a str), check:
         affected_object,
         changed_values,
         extra_attributes: Token::MISSING,
+        has_clean_lists: false,
+        has_event_id: !members.values[Member::EventId as usize].is_empty(),
         description: check.text(members.token(Member::Description), "description"),
         sys_admin: check.boolean(members.token(Member::SysAdmin), "sysAdmin"),
         super_admin: check.boolean(members.token(Member::SuperAdmin), "superAdmin"),
@@ -261,6 +328,8 @@ pub fn object<'a, const N: usize>(object: Token<'a>, names: [&str; N]) -> [Token
 /// Notes each member that is not what it should be.
 struct Check<'p> {
     problems: &'p mut Vec<Problem>,
+    /// A name may stand twice in an object.
+    doubtful: bool,
 }
 
 impl Check<'_> {
@@ -285,6 +354,30 @@ impl Check<'_> {
             self.note(member, "is not true or false");
         }
         boolean
+    }
+
+    /// The named members of an object; of two of one name the last stands.
+    fn members<'a, const N: usize>(&mut self, raw: &'a str, names: [&str; N]) -> [Token<'a>; N] {
+        let mut values = [""; N];
+        let mut others = 0;
+        if raw.starts_with('{') {
+            let mut cursor = walk::Cursor::new(raw);
+            cursor.enter();
+            while cursor.more() {
+                let key = cursor.key();
+                let value = cursor.value();
+                self.doubtful |= is_nested(value);
+                match names.iter().position(|name| *name == key) {
+                    Some(at) => {
+                        self.doubtful |= !values[at].is_empty();
+                        values[at] = value;
+                    }
+                    None => others += 1,
+                }
+            }
+        }
+        self.doubtful |= others > 1;
+        values.map(Token::new)
     }
 
     fn object<'a>(&mut self, token: Token<'a>, member: &str) -> Token<'a> {
@@ -318,7 +411,7 @@ impl Check<'_> {
 
     /// Cloud's lists are mapped member by member: each must be a text.
     fn elements(&mut self, list: Token, names: &[&str], member: &str) {
-        let mut wrong = [false; 3];
+        let mut wrong = [false; 2];
         let mut not_object = false;
         walk::for_each_element(list, |element| {
             not_object |= !element.is_object();

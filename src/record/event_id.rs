@@ -282,7 +282,7 @@ fn put(canonical: &mut Vec<u8>, token: Token, has_escapes: bool) {
         }
     } else if token.is_list() || token.is_object() {
         canonical.push(3);
-        put_text(canonical, &walk::compact(token.raw()));
+        put_text(canonical, &walk::canonical(token.raw()));
     } else {
         put_text(canonical, token.raw());
     }

@@ -6,6 +6,7 @@
 pub mod address;
 mod audit;
 mod event_id;
+mod repeated;
 pub mod time;
 pub mod token;
 pub mod twins;
@@ -19,7 +20,7 @@ use std::fmt;
 pub use audit::object;
 pub use event_id::{EventId, IdHasher, event_id};
 pub use token::{Text, Token};
-pub use walk::compact;
+pub use walk::{compact, without_blanks};
 
 /// What a record looks like; told by its content alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,8 @@ pub struct Record<'a> {
     pub shape: Shape,
     /// The whole record as it was read, invalid UTF-8 replaced by U+FFFD.
     pub original: &'a str,
-    /// The same, half surrogate pairs replaced too: what the tokens are borrowed from.
+    /// The same, half surrogate pairs replaced too, and of members of one name the last alone: what the tokens are
+    /// borrowed from.
     pub text: &'a str,
     /// Whether any text in it is escaped: in most records none is.
     pub has_escapes: bool,
@@ -88,6 +90,10 @@ pub struct Record<'a> {
     pub changed_values: Token<'a>,
     /// A list.
     pub extra_attributes: Token<'a>,
+    /// Nothing in these lists is empty, and there is no white space between their members.
+    pub has_clean_lists: bool,
+    /// It has a member `event_id`, which is the name that the format `raw` gives to the id.
+    pub has_event_id: bool,
     pub description: Token<'a>,
     pub sys_admin: Option<bool>,
     pub super_admin: Option<bool>,
@@ -136,17 +142,23 @@ impl fmt::Display for Problem {
 pub struct Scratch {
     decoded: String,
     repaired: String,
+    unique: String,
 }
 
 /// Parses one record: the bytes of one JSON object without its line end.
 pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
+    let Scratch {
+        decoded,
+        repaired,
+        unique,
+    } = scratch;
     let mut problems = Vec::new();
     let mut replaced = Vec::new();
     let original: &'a str = match std::str::from_utf8(line) {
         Ok(text) => text,
         Err(_) => {
-            replaced = decode_lossily(line, &mut scratch.decoded);
-            &scratch.decoded
+            replaced = decode_lossily(line, decoded);
+            decoded
         }
     };
     let mut text = original;
@@ -154,16 +166,26 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
     let has_escapes = token::has_escape(original);
     if has_escapes
         && memchr::memmem::find(line, b"\\u").is_some()
-        && let Some((repaired, places)) = token::without_lone_surrogates(original)
+        && let Some((without, places)) = token::without_lone_surrogates(original)
     {
-        scratch.repaired = repaired;
-        text = &scratch.repaired;
+        *repaired = without;
+        text = repaired;
         halves = places;
     }
-    match audit::read(text, original, &mut problems) {
-        Ok(mut record) => {
+    let whole = text;
+    let mut read = audit::read(text, original, &mut problems);
+    if read.as_ref().is_ok_and(|(_, doubtful)| *doubtful)
+        && let Some(last) = repeated::without_repeated(text)
+    {
+        *unique = last;
+        text = unique;
+        problems.clear();
+        read = audit::read(text, original, &mut problems);
+    }
+    match read {
+        Ok((mut record, _)) => {
             name_places(original, &replaced, "has invalid UTF-8", &mut problems);
-            name_places(text, &halves, "has half a surrogate pair", &mut problems);
+            name_places(whole, &halves, "has half a surrogate pair", &mut problems);
             record.problems = problems;
             record.has_escapes = has_escapes;
             Parsed::Record(record)

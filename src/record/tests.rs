@@ -201,8 +201,7 @@ fn wrong_types_are_named() {
     check(line, |record| {
         assert_eq!(
             problems(record),
-            "`author` is not an object; `affectedObject.name` is not a text; \
-             `changedValues.newValue` is not a text; `sysAdmin` is not true or false"
+            "`author` is not an object; `affectedObject.name` is not a text; `sysAdmin` is not true or false"
         );
     });
 }

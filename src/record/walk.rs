@@ -1,6 +1,7 @@
 //! Walks over JSON that is known to be valid, one pass, without a tree.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::token::{self, Token};
 
@@ -239,22 +240,108 @@ pub fn is_too_deep(text: &str) -> bool {
 
 /// JSON without the white space outside its strings; nothing else is changed.
 pub fn compact(json: &str) -> String {
-    let bytes = json.as_bytes();
     let mut result = String::with_capacity(json.len());
+    each_without_blanks(json.as_bytes(), |part| result.push_str(&json[part]));
+    result
+}
+
+/// The same as [`compact`] for what may not be UTF-8, nor JSON.
+pub fn without_blanks(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut result = Vec::new();
+    each_without_blanks(json, |part| {
+        if part.len() < json.len() {
+            result.extend_from_slice(&json[part]);
+        }
+    });
+    if result.is_empty() {
+        return Cow::Borrowed(json);
+    }
+    Cow::Owned(result)
+}
+
+/// Hands on what stands between the white space outside strings.
+fn each_without_blanks(bytes: &[u8], mut each: impl FnMut(Range<usize>)) {
     let (mut kept, mut at) = (0, 0);
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => at = string_end(bytes, at),
             b' ' | b'\t' | b'\r' | b'\n' => {
-                result.push_str(&json[kept..at]);
+                each(kept..at);
                 at += 1;
                 kept = at;
             }
             _ => at += 1,
         }
     }
-    result.push_str(&json[kept..]);
+    each(kept..bytes.len());
+}
+
+/// The same as [`compact`], the members of each object in the order of their names, and each text escaped in one way only:
+/// the same for all that mean the same. It is not JSON.
+pub fn canonical(json: &str) -> String {
+    let mut result = String::with_capacity(json.len());
+    put_canonical(&mut Cursor::new(json), &mut result);
     result
+}
+
+fn put_canonical_text(text: &str, result: &mut String) {
+    result.push('"');
+    for part in text.split_inclusive(['"', '\\']) {
+        // The sign is the last byte.
+        match part.strip_suffix(['"', '\\']) {
+            Some(before) => {
+                result.push_str(before);
+                result.push('\\');
+                result.push_str(&part[before.len()..]);
+            }
+            None => result.push_str(part),
+        }
+    }
+    result.push('"');
+}
+
+fn put_canonical(cursor: &mut Cursor, result: &mut String) {
+    match cursor.peek() {
+        b'{' => {
+            cursor.enter();
+            result.push('{');
+            let begin = result.len();
+            let mut members: Vec<(Cow<str>, Range<usize>)> = Vec::new();
+            while cursor.more() {
+                result.push_str(if members.is_empty() { "" } else { "," });
+                let start = result.len();
+                let name = cursor.key();
+                put_canonical_text(&name, result);
+                result.push(':');
+                put_canonical(cursor, result);
+                members.push((name, start - begin..result.len() - begin));
+            }
+            if !members.is_sorted_by(|(a, _), (b, _)| a <= b) {
+                members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+                let unsorted = result.split_off(begin);
+                for (at, (_, member)) in members.into_iter().enumerate() {
+                    result.push_str(if at == 0 { "" } else { "," });
+                    result.push_str(&unsorted[member]);
+                }
+            }
+            result.push('}');
+        }
+        b'[' => {
+            cursor.enter();
+            result.push('[');
+            let mut first = true;
+            while cursor.more() {
+                result.push_str(if std::mem::take(&mut first) { "" } else { "," });
+                put_canonical(cursor, result);
+            }
+            result.push(']');
+        }
+        b'"' => {
+            let text = cursor.value();
+            put_canonical_text(&token::decoded(&text[1..text.len() - 1]), result);
+        }
+        _ => result.push_str(cursor.value()),
+    }
 }
 
 /// The names of the members that lead to the value at `place`, joined by dots; list elements have no name.

@@ -121,11 +121,14 @@ pub fn says(answer: &http::Answer) -> String {
         403 => ": the credentials are accepted and may not do this; see their permissions",
         404 => ": there is nothing at this place; correct the URL",
         405 => ": this method is not accepted; correct the URL or the method",
-        407 => ": the proxy wants credentials; set those of `proxy`",
         413 => ": the request is too large",
         415 => ": this kind of content is not accepted; see `format` and `compression`",
         429 => ": too many requests",
         _ => "",
+    };
+    let hint = match answer.status {
+        407 => format!(": {}", answer.proxy_wants_credentials()),
+        _ => hint.to_owned(),
     };
     let body = excerpt(&answer.text());
     let comma = if body.is_empty() { "" } else { ", it says: " };

@@ -2,13 +2,15 @@
 
 pub mod answer;
 pub mod hosts;
+pub mod place;
 pub mod product;
 
 use super::answer::{Answer, Outcome, of_status, says};
 use super::http::{encoded, size};
 use super::remote::{Event, Peer};
 use crate::config::{ElasticsearchConfig, Target};
-use crate::http::{HeaderMap, HttpError};
+use crate::http::{self, HeaderMap, HttpError};
+use crate::record::EventId;
 use answer::Fault;
 use hosts::Hosts;
 use product::Support;
@@ -16,8 +18,9 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use std::cell::Cell;
 
-/// What is needed of an answer: with it a thousand events that were taken are 25 KB.
-const FILTER: &str = "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason";
+/// What is needed of an answer: with it a thousand events that were taken are 66 KB, and 25 KB without the ids. Those show that the
+/// answer is to this request; to read and compare one takes 0.2 µs.
+const FILTER: &str = "filter_path=errors,items.*._id,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason";
 /// Before and behind the id, and what follows the event.
 const ACTION: (&[u8], &[u8]) = (b"{\"create\":{\"_id\":\"", b"\"}}\n");
 const ID_BYTES: usize = 32;
@@ -83,7 +86,7 @@ impl Elasticsearch {
         }
         match &self.config.target {
             Target::DataStream(name) => self.data_stream(name).await?,
-            Target::Index(_) => {}
+            Target::Index(_) => self.is_own(None).await?,
         }
         self.ready.set(product.is_some());
         Ok(())
@@ -93,13 +96,21 @@ impl Elasticsearch {
         let path = format!("/_data_stream/{name}");
         let found = self.hosts.get(&path).await?;
         match (found.status, of_status(&found, crate::clock::now_ms())) {
-            (200..=299, _) => return Ok(()),
+            (200..=299, _) => return self.is_own(Some(&found)).await,
             (404, _) => {}
             (_, Answer::All(outcome @ Outcome::Retry { .. })) => return Err(outcome),
             _ => {
                 self.tell_of_index(name, "whether it is there may not be asked");
                 return Ok(());
             }
+        }
+        // Another template may fit the name, and nobody would notice.
+        if place::has_template(&self.config, &self.hosts).await == Some(false) {
+            let why = format!(
+                "the data stream `{name}` does not exist, and the index template `{}` that would make it does neither; {SETUP}",
+                self.config.template
+            );
+            return Err(Outcome::Misconfigured { why });
         }
         let made = self
             .hosts
@@ -109,7 +120,10 @@ impl Elasticsearch {
         match (made.status, &fault) {
             (200..=299, _) => {
                 tracing::info!(data_stream = name, "the data stream is created");
-                Ok(())
+                match self.hosts.get(&path).await {
+                    Ok(found) if found.status == 200 => self.is_own(Some(&found)).await,
+                    _ => Ok(()),
+                }
             }
             // Another source's sink was faster.
             (400, Some(fault)) if fault.is_already_there() => Ok(()),
@@ -134,6 +148,13 @@ impl Elasticsearch {
                 Answer::All(Outcome::Retry { why, after }) => Err(Outcome::Retry { why, after }),
                 _ => Err(Outcome::retry(says(&made))),
             },
+        }
+    }
+
+    async fn is_own(&self, found: Option<&http::Answer>) -> Result<(), Outcome> {
+        match place::fault(&self.config, &self.hosts, found).await {
+            Some(why) => Err(Outcome::Misconfigured { why }),
+            None => Ok(()),
         }
     }
 
@@ -176,7 +197,8 @@ impl Peer for Elasticsearch {
         let make = || encoded("application/x-ndjson", self.body(events), self.config.compression);
         match self.hosts.try_to_ask(Method::POST, &path, make).await {
             Ok(Ok(answer)) => {
-                let answer = answer::of(&answer, events.len(), &self.config, crate::clock::now_ms());
+                let ids: Vec<EventId> = events.iter().map(Event::id).collect();
+                let answer = answer::of(&answer, &ids, &self.config, crate::clock::now_ms());
                 // Somebody has to act, so what is there may be another thing next time.
                 let is_wrong = |outcome: &Outcome| matches!(outcome, Outcome::Misconfigured { .. });
                 self.ready.set(match &answer {

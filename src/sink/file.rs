@@ -4,7 +4,9 @@
 //! position; what stands behind that length already is passed over, so that neither a torn line nor a repeated one remains.
 
 mod output;
+mod prune;
 mod recover;
+mod share;
 mod shrink;
 
 pub use output::Output;
@@ -103,9 +105,14 @@ pub fn run(
                 shrinker.iter().for_each(|shrinker| shrinker.passed(generation));
             }
             Some(Message::Synced(result)) => {
-                result?;
+                output.note_deleted(result?);
                 finals.busy = false;
-                finals.syncing.drain(..).for_each(&report);
+                for mut is_final in finals.syncing.drain(..) {
+                    if let Report::Final { mark: Some(mark), .. } = &mut is_final {
+                        mark.deleted = output.deleted();
+                    }
+                    report(is_final);
+                }
             }
             None => {}
         }

@@ -5,6 +5,7 @@ use super::compress::compress;
 use super::remote::{Event, Peer};
 use crate::config::{Compression, HttpBody, HttpConfig, HttpSinkConfig};
 use crate::http::{self, Client, HeaderMap, HttpError};
+use crate::secret::Secret;
 use reqwest::Method;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use std::cell::RefCell;
@@ -21,6 +22,11 @@ impl Link {
     /// Lets requests go below `base` too.
     pub fn allow(&self, base: &Url) {
         self.0.borrow_mut().allow(base.clone());
+    }
+
+    /// As [`Client::conceal`].
+    pub fn conceal(&self, secrets: Vec<Secret>) {
+        self.0.borrow_mut().conceal(secrets);
     }
 
     /// Sends a body and waits for the whole answer.

@@ -180,7 +180,7 @@ impl Kafka {
     }
 
     async fn produce_part(&self, cluster: &Cluster, number: usize, events: &[&Event]) -> Result<(), Fault> {
-        let of = |error| fault::of(&error, &self.config.topic);
+        let of = |error| fault::of(&error, &self.config.topic, &cluster.secrets);
         let leader: &PartitionClient = cluster.partition(number).await.map_err(of)?;
         let result = leader.produce(self.records(events), self.compression()).await;
         match result {

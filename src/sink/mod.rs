@@ -13,7 +13,7 @@ pub mod stdout;
 pub mod syslog;
 
 use crate::config::PeerConfig;
-use crate::position::SinkMark;
+use crate::position::{Deleted, SinkMark};
 use crate::record::EventId;
 use remote::{Quarantine, Settings};
 use std::io;
@@ -54,8 +54,8 @@ pub enum Message {
     },
     /// Nothing more will come.
     End,
-    /// The sink's own: what was written before is on the disk now.
-    Synced(io::Result<()>),
+    /// The sink's own: what was written before is on the disk now, and so much that is not to be kept was deleted.
+    Synced(io::Result<Deleted>),
 }
 
 /// Where a sink's thread listens: it waits for messages alone, or for answers of a server too.
@@ -96,6 +96,9 @@ pub enum Report {
 pub enum SinkError {
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Whoever read standard output has had enough.
+    #[error("standard output is closed")]
+    Closed,
     /// With `on_poison = "stop"`.
     #[error("event {} is refused: {why}; correct the cause and start again, or write `on_poison = \"quarantine\"`", String::from_utf8_lossy(&id.hex()))]
     Poison { id: EventId, why: String },

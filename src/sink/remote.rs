@@ -100,14 +100,28 @@ pub async fn run<P: Peer>(
             true => requests.is_empty(),
             false => requests.len() < settings.concurrency,
         };
-        let due = intake.due().map(|due| if ended { now } else { due });
+        let changed = free && circuit.is_slow() && peer.changed();
+        if changed {
+            circuit.clear_doubt();
+        }
+        let refused_due = circuit.doubt().unwrap_or(now);
+        let due = intake.due(refused_due);
         let due = due.map(|due| due.max(now + circuit.waits().unwrap_or_default()));
-        if free && due.is_some_and(|due| due <= now) || free && circuit.is_slow() && peer.changed() {
-            let events = intake.take(delivery.bytes_max.get());
+        if free && due.is_some_and(|due| due <= now || changed) {
+            let events = intake.take(delivery.bytes_max.get(), refused_due <= now);
             if !events.is_empty() {
                 requests.push(delivery.deliver(events));
                 continue;
             }
+        }
+        // Nothing comes any more that could prove it.
+        if settings.once
+            && ended
+            && requests.is_empty()
+            && intake.has_only_refused()
+            && let Some(why) = circuit.doubt_why()
+        {
+            return Err(SinkError::GaveUp { why });
         }
         if ended && intake.is_empty() && requests.is_empty() {
             return Ok(());
@@ -119,13 +133,16 @@ pub async fn run<P: Peer>(
         pulse::waiting();
         tokio::select! {
             biased;
-            Some(done) = requests.next(), if !requests.is_empty() => intake.put_back(done?, Instant::now(), report),
+            Some(done) = requests.next(), if !requests.is_empty() => intake.put_back(done?, report),
             message = messages.recv(), if !ended && !intake.is_full() => {
                 pulse::working();
                 match message {
                     Some(Message::Batch(batch)) => intake.add(batch, Instant::now(), report),
                     Some(Message::Synced(_) | Message::Committed { .. }) => {}
-                    Some(Message::End) | None => ended = true,
+                    Some(Message::End) | None => {
+                        ended = true;
+                        intake.end();
+                    }
                 }
             }
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}

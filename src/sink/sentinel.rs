@@ -77,6 +77,7 @@ impl Sentinel {
                 return Answer::All(Outcome::retry("the token that was given is no text for a header"));
             };
             bearer.set_sensitive(true);
+            self.link.conceal(self.tokens.proof().into_iter().collect());
             let mut headers = headers.clone();
             headers.insert(AUTHORIZATION, bearer);
             let answer = match self

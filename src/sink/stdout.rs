@@ -1,6 +1,9 @@
 //! Standard output: for a person, a pipe or a container's log. Delivered is what the pipe has taken.
 
 use super::{Message, Report, SinkError};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use std::io::{self, StdoutLock, Write};
 use std::sync::mpsc::Receiver;
 
@@ -12,8 +15,10 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), S
         crate::failpoint::hit("before_send");
         let goes_on = held.is_some() && batch.bytes.is_empty();
         let mut stdout = held.take().unwrap_or_else(|| io::stdout().lock());
-        stdout.write_all(&batch.bytes)?;
-        stdout.flush()?;
+        stdout
+            .write_all(&batch.bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(failed)?;
         let end = batch.events.last().map_or(0, |event| event.end as usize);
         if end < batch.bytes.len() || goes_on {
             held = Some(stdout);
@@ -30,4 +35,39 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), S
         }
     }
     Ok(())
+}
+
+fn failed(error: io::Error) -> SinkError {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => SinkError::Closed,
+        _ => error.into(),
+    }
+}
+
+/// Waits until nobody reads the pipe that standard output is: `run … | head` is to end with `head`, not with the next
+/// event.
+/// `false`: it is no pipe.
+pub fn wait_closed() -> io::Result<bool> {
+    let stdout = io::stdout();
+    if !FileType::from_raw_mode(rustix::fs::fstat(&stdout)?.st_mode).is_fifo() {
+        return Ok(false);
+    }
+    loop {
+        // What is asked for is nothing; an error is reported unasked.
+        let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut pipe, None) {
+            Ok(_) if pipe[0].revents().contains(PollFlags::ERR) => return Ok(true),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether what is written goes nowhere. A process that was started with a closed standard output gets `/dev/null` for
+/// it too.
+pub fn is_null() -> bool {
+    let null = rustix::fs::makedev(1, 3);
+    rustix::fs::fstat(io::stdout()).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == null
+    })
 }

@@ -6,7 +6,7 @@
 //! with the same ids. Over UDP an event counts as delivered when it was sent.
 
 pub mod connection;
-mod message;
+pub mod message;
 mod unacknowledged;
 
 use super::answer::{Answer, Outcome};

@@ -3,4 +3,5 @@
 pub mod api;
 pub mod failover;
 pub mod files;
+pub mod nodes;
 pub mod recent;

@@ -4,6 +4,13 @@ use crate::position::IdChunk;
 use crate::record::EventId;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+/// The file that brought an event, and the hash of the cluster node whose id it carries (see [`IdChunk::node`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FromFile {
+    pub key: u32,
+    pub node: u64,
+}
+
 /// Five minutes, the default overlap, of 200 events a second, or two hours of 8. What is kept here, the checkpoint's copies while they
 /// are written and what that leaves unused come to some 120 bytes an id.
 pub const IDS_MAX: usize = 60_000;
@@ -20,12 +27,17 @@ const OPEN_CHUNKS_MAX: usize = 16;
 ///
 /// Files may bring more events than there is room for, long before the API has been asked as far. Then their ids are forgotten,
 /// and the chunks stay as the stretches of time that those files brought: what an API shows of these is passed over. What lies
-/// between two files, a file that was deleted, is in none.
+/// between two files, a file that was deleted, is in none. A time range counts for events of the node alone whose
+/// events the file brought: those of other nodes stand in no file that was read.
 pub struct Recent {
     known: HashSet<EventId>,
     chunks: Vec<IdChunk>,
     /// Of the chunks without ids, oldest first; they do not overlap.
     stretches: Vec<(i64, i64)>,
+    /// The same for each node.
+    ranges_of_node: HashMap<u64, Vec<(i64, i64)>>,
+    /// Up to then ids that came by an API are forgotten although they were still wanted.
+    incomplete_to_ms: Option<i64>,
     next_key: u32,
     /// Keys of the chunks that the checkpoint does not know as they are.
     changed: BTreeSet<u32>,
@@ -42,18 +54,22 @@ impl Default for Recent {
 impl Recent {
     pub fn new(mut chunks: Vec<IdChunk>) -> Recent {
         chunks.sort_by_key(|chunk| chunk.key);
-        Recent {
+        let mut recent = Recent {
             known: chunks
                 .iter()
                 .flat_map(|chunk| chunk.ids.iter().copied())
                 .collect(),
             next_key: chunks.last().map_or(0, |chunk| chunk.key + 1),
-            stretches: stretches(&chunks),
+            stretches: Vec::new(),
+            ranges_of_node: HashMap::new(),
+            incomplete_to_ms: None,
             chunks,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             ids_max: crate::failpoint::limit("ids_max", IDS_MAX),
-        }
+        };
+        recent.find_stretches();
+        recent
     }
 
     pub fn contains(&self, id: EventId) -> bool {
@@ -65,22 +81,28 @@ impl Recent {
         &self.stretches
     }
 
-    /// Whether a file brought the events of this time, and which these were is forgotten.
-    pub fn is_forgotten(&self, at_ms: i64) -> bool {
-        let next = self.stretches.partition_point(|(_, to_ms)| *to_ms < at_ms);
-        self.stretches
-            .get(next)
-            .is_some_and(|(from_ms, _)| *from_ms <= at_ms)
+    /// Whether a file brought the events that this node had at this time, and which these were is forgotten.
+    pub fn is_forgotten(&self, at_ms: i64, node: u64) -> bool {
+        let ranges = self.ranges_of_node.get(&node).map_or(&[][..], Vec::as_slice);
+        let next = ranges.partition_point(|(_, to_ms)| *to_ms < at_ms);
+        ranges.get(next).is_some_and(|(from_ms, _)| *from_ms <= at_ms)
+    }
+
+    /// Up to then ids that came by an API are not all known, although an API may still show them.
+    pub fn incomplete_to_ms(&self) -> Option<i64> {
+        self.incomplete_to_ms
     }
 
     /// Remembers an event of the time `at_ms` that came from this file, or from an API; `false`: it was known.
-    pub fn insert(&mut self, id: EventId, at_ms: i64, file: Option<u32>) -> bool {
+    pub fn insert(&mut self, id: EventId, at_ms: i64, from: Option<FromFile>) -> bool {
         if !self.known.insert(id) {
             return false;
         }
+        let (file, node) = (from.map(|from| from.key), from.map_or(0, |from| from.node));
         let open = self.chunks.iter_mut().rev().take(OPEN_CHUNKS_MAX).find(|chunk| {
             let has_room = (1..CHUNK_IDS_MAX).contains(&chunk.ids.len());
-            has_room && chunk.file == file && (file.is_none() || is_near(chunk, at_ms, at_ms))
+            let same = chunk.file == file && chunk.node == node;
+            has_room && same && (file.is_none() || is_near(chunk, at_ms, at_ms))
         });
         match open {
             Some(open) => {
@@ -98,6 +120,7 @@ impl Recent {
                 self.chunks.push(IdChunk {
                     key: self.next_key,
                     file,
+                    node,
                     oldest_ms: at_ms,
                     newest_ms: at_ms,
                     ids,
@@ -152,9 +175,13 @@ impl Recent {
     /// One chunk for each stretch: of a backlog there may be thousands.
     fn join_stretches(&mut self) {
         let mut joined: Vec<IdChunk> = Vec::with_capacity(self.chunks.len());
-        let mut last: HashMap<u32, usize> = HashMap::new();
+        let mut last: HashMap<FromFile, usize> = HashMap::new();
         for chunk in self.chunks.drain(..) {
-            if let Some(file) = chunk.file.filter(|_| chunk.ids.is_empty()) {
+            if let Some(key) = chunk.file.filter(|_| chunk.ids.is_empty()) {
+                let file = FromFile {
+                    key,
+                    node: chunk.node,
+                };
                 if let Some(before) = last.get(&file).map(|at| &mut joined[*at])
                     && is_near(before, chunk.oldest_ms, chunk.newest_ms)
                 {
@@ -170,7 +197,19 @@ impl Recent {
             joined.push(chunk);
         }
         self.chunks = joined;
-        self.stretches = stretches(&self.chunks);
+        self.find_stretches();
+    }
+
+    fn find_stretches(&mut self) {
+        let mut of_node: HashMap<u64, Vec<(i64, i64)>> = HashMap::new();
+        for chunk in self.chunks.iter().filter(|chunk| chunk.ids.is_empty()) {
+            let ranges = of_node.entry(chunk.node).or_default();
+            ranges.push((chunk.oldest_ms, chunk.newest_ms));
+        }
+        of_node.values_mut().for_each(merge_overlapping);
+        self.stretches = of_node.values().flatten().copied().collect();
+        merge_overlapping(&mut self.stretches);
+        self.ranges_of_node = of_node;
     }
 
     /// Forgets chunks whose events are all older than `before_ms`, and beyond [`IDS_MAX`] first those of files, then those with the
@@ -196,6 +235,7 @@ impl Recent {
         }
         if let Some(to_ms) = incomplete_to {
             self.forget(|chunk| !chunk.ids.is_empty() && chunk.newest_ms <= to_ms);
+            self.incomplete_to_ms = self.incomplete_to_ms.max(incomplete_to);
         }
         incomplete_to
     }
@@ -210,7 +250,7 @@ impl Recent {
             self.forgotten.insert(chunk.key);
         }
         if self.chunks.len() < before {
-            self.stretches = stretches(&self.chunks);
+            self.find_stretches();
         }
     }
 
@@ -227,23 +267,26 @@ fn is_near(chunk: &IdChunk, oldest_ms: i64, newest_ms: i64) -> bool {
     chunk.oldest_ms <= newest_ms.saturating_add(GAP_MS) && oldest_ms <= chunk.newest_ms.saturating_add(GAP_MS)
 }
 
-fn stretches(chunks: &[IdChunk]) -> Vec<(i64, i64)> {
-    let without_ids = chunks.iter().filter(|chunk| chunk.ids.is_empty());
-    let mut stretches: Vec<(i64, i64)> = without_ids.map(|c| (c.oldest_ms, c.newest_ms)).collect();
-    stretches.sort_unstable();
-    stretches.dedup_by(|next, before| {
+fn merge_overlapping(ranges: &mut Vec<(i64, i64)>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, before| {
         let overlap = next.0 <= before.1;
         if overlap {
             before.1 = before.1.max(next.1);
         }
         overlap
     });
-    stretches
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NODE: u64 = 0;
+
+    fn of(key: u32) -> FromFile {
+        FromFile { key, node: NODE }
+    }
 
     fn filled(ids: std::ops::Range<u128>) -> Recent {
         let mut recent = Recent::default();
@@ -256,7 +299,7 @@ mod tests {
     /// Each event brings its number as its id, 10 milliseconds after the one before.
     fn read(recent: &mut Recent, file: u32, ids: std::ops::Range<u128>) {
         for id in ids {
-            assert!(recent.insert(EventId(id), id as i64 * 10, Some(file)));
+            assert!(recent.insert(EventId(id), id as i64 * 10, Some(of(file))));
         }
     }
 
@@ -275,8 +318,8 @@ mod tests {
                 .iter()
                 .all(|id| recent.contains(EventId(*id)))
         );
-        assert!(!recent.is_forgotten(29_990) && !recent.is_forgotten(1_000_000));
-        assert!(!recent.is_forgotten(1_030_000) && recent.is_forgotten(1_050_000));
+        assert!(!recent.is_forgotten(29_990, NODE) && !recent.is_forgotten(1_000_000, NODE));
+        assert!(!recent.is_forgotten(1_030_000, NODE) && recent.is_forgotten(1_050_000, NODE));
         assert_eq!(recent.stretches().len(), 2, "{:?}", recent.stretches());
         // The checkpoint learns of both at once, and a restart knows what was forgotten.
         let (chunks, forgotten) = recent.changes();
@@ -294,12 +337,32 @@ mod tests {
         let mut recent = Recent::default();
         read(&mut recent, 1, 1_000_000..1_040_000);
         for (id, at_ms) in [(1, 0), (2, i64::MAX)] {
-            assert!(recent.insert(EventId(id), at_ms, Some(1)));
+            assert!(recent.insert(EventId(id), at_ms, Some(of(1))));
         }
         read(&mut recent, 1, 1_040_000..1_200_000);
         recent.forget_of_files();
-        assert!(recent.is_forgotten(11_000_000));
-        assert!(!recent.is_forgotten(5_000_000) && !recent.is_forgotten(20_000_000));
+        assert!(recent.is_forgotten(11_000_000, NODE));
+        assert!(!recent.is_forgotten(5_000_000, NODE) && !recent.is_forgotten(20_000_000, NODE));
+    }
+
+    /// A time range holds for the node whose events the file brought, also where one file has two nodes', or a restart
+    /// lies between.
+    #[test]
+    fn f81_a_skipped_time_range_is_one_nodes() {
+        let mut recent = Recent::default();
+        let max = IDS_MAX as u128;
+        for id in 0..3 * max {
+            let node = 7 + u64::from(id >= 2 * max);
+            assert!(recent.insert(EventId(id), id as i64 * 10, Some(FromFile { key: 1, node })));
+        }
+        recent.forget_of_files();
+        let (chunks, _) = recent.changes();
+        let (of_first, of_second) = (500_000, 2 * max as i64 * 10 + 50_000);
+        for recent in [recent, Recent::new(chunks)] {
+            assert!(recent.is_forgotten(of_first, 7));
+            assert!(!recent.is_forgotten(of_first, 8) && !recent.is_forgotten(of_first, 0));
+            assert!(!recent.is_forgotten(of_second, 7));
+        }
     }
 
     /// A quiet site's events share no chunks: each costs little, and none is searched for among all.
@@ -307,14 +370,14 @@ mod tests {
     fn events_that_lie_far_apart_take_little_room() {
         let mut recent = Recent::default();
         for id in 0..20_000 {
-            assert!(recent.insert(EventId(id), id as i64 * (GAP_MS + 1), Some(1)));
+            assert!(recent.insert(EventId(id), id as i64 * (GAP_MS + 1), Some(of(1))));
         }
         let room: usize = recent.chunks.iter().map(|chunk| chunk.ids.capacity()).sum();
         assert!(room <= 8 * 20_000, "{room}");
         // Neighbours in time join the chunk that is open for them, also beside another file's.
         let count = recent.chunks.len();
         for id in 20_000..20_100 {
-            assert!(recent.insert(EventId(id), id as i64, Some(2)));
+            assert!(recent.insert(EventId(id), id as i64, Some(of(2))));
             assert!(recent.insert(EventId(id + 1_000), 0, None));
         }
         assert_eq!(recent.chunks.len(), count + 2);
@@ -327,7 +390,7 @@ mod tests {
         read(&mut recent, 1, 1_000_000..1_000_000 + IDS_MAX as u128);
         assert_eq!(recent.prune(0), None);
         assert!((0..4000).all(|id| recent.contains(EventId(id))));
-        assert!(recent.is_forgotten(10_020_000) && !recent.is_forgotten(3000));
+        assert!(recent.is_forgotten(10_020_000, NODE) && !recent.is_forgotten(3000, NODE));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Replaces what could move a cursor, colour a terminal, start a new line or turn the reading direction:
 /// control characters, line separators, bidi controls and invisible tags. Data is never escaped, only what
@@ -25,6 +27,18 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The same for the name of a file or directory, which may be any bytes: those that are no UTF-8 are written as `\xff`.
+pub fn escape_path(path: &Path) -> String {
+    let mut out = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        out.push_str(&escape(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
 /// Whether a character must not reach a terminal as it is.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -33,9 +47,32 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// One word of a command that people may paste into a shell: quoted where a shell would read more into it.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,~".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('~') {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_for_a_shell_stays_one_word() {
+        for (input, expected) in [
+            ("/var/lib/x-1.2", "/var/lib/x-1.2"),
+            ("/srv/my wiki", "'/srv/my wiki'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+            ("~root", "'~root'"),
+            ("$(id)", "'$(id)'"),
+        ] {
+            assert_eq!(shell_word(input), expected);
+        }
+    }
 
     #[test]
     fn f34_escape() {
@@ -51,5 +88,11 @@ mod tests {
             assert_eq!(escape(input), expected, "{input:?}");
         }
         assert!(matches!(escape("borrowed"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn f114_a_name_that_is_no_text() {
+        let name = std::ffi::OsStr::from_bytes(b"/a\x1b/\xff\xc3b\xc3\xbc");
+        assert_eq!(escape_path(Path::new(name)), "/a\\u{1b}/\\xff\\xc3b\u{fc}");
     }
 }

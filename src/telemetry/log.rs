@@ -45,11 +45,16 @@ impl LogGuard {
     pub fn write_due(&self) {
         lock(&self.shared).write_summaries(Some(clock::monotonic()));
     }
+
+    /// Writes all summaries, whether or not their interval has passed: what comes next is the last to be said.
+    pub fn write_rest(&self) {
+        lock(&self.shared).write_summaries(None);
+    }
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        lock(&self.shared).write_summaries(None);
+        self.write_rest();
     }
 }
 

@@ -47,7 +47,7 @@ fn happen(sim: &Sim, numbers: std::ops::Range<u64>) {
 /// The numbered events of the output, with how often each stands in it.
 fn numbers(host: &Host) -> BTreeMap<u64, usize> {
     let mut found = BTreeMap::new();
-    for event in all(host) {
+    for event in all_of(host) {
         if let Some(row) = Row::from_json(event.text("/event/original"))
             .ok()
             .and_then(|row| row.number())
@@ -58,7 +58,7 @@ fn numbers(host: &Host) -> BTreeMap<u64, usize> {
     found
 }
 
-fn all(host: &Host) -> Vec<Event> {
+fn all_of(host: &Host) -> Vec<Event> {
     fs::read(host.output())
         .map(|output| events(&output))
         .unwrap_or_default()
@@ -72,7 +72,7 @@ fn has(host: &Host, numbers_wanted: std::ops::Range<u64>) -> bool {
 }
 
 fn told(host: &Host, action: &str) -> usize {
-    all(host)
+    all_of(host)
         .iter()
         .filter(|event| event.text("/event/action") == action)
         .count()
@@ -417,7 +417,7 @@ fn f45_unknown_nodes_bring_all_with_the_same_ids() {
         once_each(host, 20);
     }
     let ids = |host: &Host| {
-        let numbered = all(host).into_iter().filter(|event| !event.is_notice());
+        let numbered = all_of(host).into_iter().filter(|event| !event.is_notice());
         numbered.map(|event| event.id).collect::<BTreeSet<_>>()
     };
     assert_eq!(ids(&hosts[0]).len(), 20);
@@ -636,4 +636,389 @@ fn f75_a_backlog_is_no_hole() {
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     once_each(&host, EVENTS);
     assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+}
+
+/// A cluster in which one node's files are read; the other's events are in the database alone.
+fn of_node(node: &str, time_ms: i64, number: u64) -> Row {
+    Row::data_center(time_ms, number).on_node(node)
+}
+
+/// A Confluence whose node "a" writes files under the host's home.
+fn cluster(host: impl FnOnce(&Sim) -> Host) -> (Sim, Host) {
+    let sim = Sim::data_center().unwrap();
+    sim.configure(|options| options.searches_are_audited = false);
+    let host = host(&sim);
+    let mut files = AuditFiles::under(&host.home());
+    files.batch_lines = 1;
+    files.tear = false;
+    sim.write_files("a", files);
+    (sim, host)
+}
+
+/// `nodes = "all"` and a backlog with more events than ids are kept: what other nodes had in that time is in no file,
+/// and comes. Neither a kill before the API was asked nor a second run changes that.
+#[test]
+fn f81_events_of_other_nodes_beside_more_events_than_ids() {
+    const EVENTS: u64 = 8_000;
+    const OTHERS: u64 = 200;
+    for killed in [false, true] {
+        let (sim, mut host) = cluster(host);
+        host.source += "nodes = \"all\"\noverlap = \"1s\"\n";
+        let mut agent = host.start();
+        let now_ms = clock::now_ms();
+        sim.insert_all((0..20).map(|number| of_node("a", now_ms + number as i64, number)));
+        agent.until("the files are read", || has(&host, 0..20));
+        let asked = sim.audit_request_count();
+        agent.until("the API is asked", || sim.audit_request_count() > asked + 3);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        // Node "a" has a hole before the backlog as well; a file that was deleted held it.
+        let then_ms = clock::now_ms() - 1_000;
+        sim.insert_all((20..40).map(|number| of_node("a", then_ms, number).database_only()));
+        let rows = (40..EVENTS).map(|number| {
+            let time_ms = then_ms + 20 + number as i64 / 10;
+            let other = number % (EVENTS / OTHERS) == 0;
+            of_node(if other { "b" } else { "a" }, time_ms, number)
+        });
+        sim.insert_all(rows);
+        let start = || {
+            let mut command = host.command(&[], &[]);
+            command.env("CONFLUENCE_AUDIT_AGENT_LIMIT", "ids_max=3000");
+            host.spawn(command)
+        };
+        if killed {
+            sim.disconnect();
+            let mut agent = start();
+            agent.until_within(5 * SOON, "the files are read", || {
+                host.delivered() as u64 >= EVENTS - OTHERS - 20
+            });
+            agent.kill();
+            listen_again(|| sim.reconnect());
+        }
+        let mut agent = start();
+        agent.until_within(5 * SOON, "all nodes' events are there", || has(&host, 0..EVENTS));
+        let asked = sim.audit_request_count();
+        agent.until("the API has been asked on", || {
+            sim.audit_request_count() > asked + 5
+        });
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        once_each(&host, EVENTS);
+    }
+}
+
+/// `nodes = "all"`: rows of another node, and rows without a node, come at the pace of `poll_interval`, long before a
+/// comparison with the files would, and are no reason to switch. What the files themselves are missing still is one.
+#[test]
+fn f82_events_of_other_nodes_are_ordinary() {
+    let (sim, mut host) = cluster(host);
+    host.set("nodes", "\"all\"");
+    host.set("probe_interval", "\"1h\"");
+    host.set("silent_after", "\"1h\"");
+    let mut agent = host.start();
+    sim.insert_all((0..10).map(|number| of_node("a", clock::now_ms(), number)));
+    agent.until("the files are read", || has(&host, 0..10));
+    for round in 0..3 {
+        let from = 10 + round * 10;
+        for number in from..from + 9 {
+            let row = of_node(if number % 2 == 0 { "b" } else { "c" }, clock::now_ms(), number);
+            sim.insert(row);
+        }
+        sim.insert(Row::data_center(clock::now_ms(), from + 9).database_only());
+        agent.until("the other nodes' events come", || has(&host, from..from + 10));
+    }
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, 40);
+    assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+    // Compared at once, these rows are still none that the files should have brought.
+    host.set("probe_interval", "\"1s\"");
+    host.set("silent_after", "\"1s\"");
+    let mut agent = host.start();
+    for number in 40..44 {
+        sim.insert(of_node("b", clock::now_ms(), number));
+        sim.insert(of_node("a", clock::now_ms(), number + 4));
+    }
+    agent.until("all is there", || has(&host, 0..48));
+    let asked = sim.audit_request_count();
+    agent.until("the files are compared", || {
+        sim.audit_request_count() > asked + 10
+    });
+    assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+    assert_eq!(agent.said("WARN"), 0, "{}", agent.stderr());
+    for number in 48..51 {
+        sim.insert(of_node("a", clock::now_ms(), number).database_only());
+    }
+    agent.until("the hole is filled", || has(&host, 0..51));
+    agent.until("the switch is told", || told(&host, "agent.source.switched") == 1);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(&host, 51);
+    assert!(shown(&host).contains("audit API, other cluster nodes: delivered up to"));
+}
+
+/// `nodes = "all"`: files that cannot be read hold up no other node's events, and a single run brings all.
+#[test]
+fn f82_other_nodes_while_the_files_are_away() {
+    let (sim, mut host) = cluster(host);
+    host.set("nodes", "\"all\"");
+    host.set("unusable_after", "\"1h\"");
+    let mut agent = host.start();
+    sim.insert_all((0..10).map(|number| of_node("a", clock::now_ms(), number)));
+    agent.until("the files are read", || has(&host, 0..10));
+    let asked = sim.audit_request_count();
+    agent.until("the API is asked", || sim.audit_request_count() > asked + 3);
+    let away = host.home().join("log/away");
+    fs::rename(host.audit(), &away).unwrap();
+    agent.until_said("does not exist");
+    sim.insert_all((10..20).map(|number| of_node("b", clock::now_ms(), number)));
+    agent.until("the other node's events come", || has(&host, 0..20));
+    fs::rename(&away, host.audit()).unwrap();
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    sim.insert_all((20..30).map(|number| of_node("b", clock::now_ms(), number)));
+    sim.insert_all((30..40).map(|number| of_node("a", clock::now_ms(), number)));
+    assert_eq!(host.once().code, 0);
+    once_each(&host, 40);
+}
+
+/// The node gets another id while the API stands in, and once more; with and without a restart in between. Its events
+/// come, that is said, and when the files are back with yet another id nothing comes twice.
+#[test]
+fn f83_the_nodes_id_changes_while_the_api_stands_in() {
+    for restarted in [false, true] {
+        let (sim, host) = cluster(host);
+        let mut agent = host.start();
+        sim.insert_all((0..10).map(|number| of_node("a", clock::now_ms(), number)));
+        agent.until("the files are read", || has(&host, 0..10));
+        let away = host.home().join("log/away");
+        fs::rename(host.audit(), &away).unwrap();
+        sim.files("a", |files, _| files.silent = true);
+        agent.until_said("the audit API is read instead of the audit files");
+        for (from, node) in [(10, "a"), (20, "a2"), (30, "a3")] {
+            if restarted {
+                assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+                agent = host.start();
+            }
+            sim.insert_all((from..from + 10).map(|number| of_node(node, clock::now_ms(), number)));
+            agent.until("the events come by the API", || has(&host, 0..from + 10));
+        }
+        agent.until_said("has events of the cluster node `a3`, which no audit file has shown");
+        // A new, empty directory: the node goes on under its last id.
+        let mut files = AuditFiles::under(&host.home());
+        (files.batch_lines, files.tear) = (1, false);
+        fs::create_dir_all(&files.dir).unwrap();
+        sim.write_files("a3", files);
+        sim.insert_all((40..50).map(|number| of_node("a3", clock::now_ms(), number)));
+        agent.until_said("the audit files can be read again");
+        agent.until("the files are read", || has(&host, 0..50));
+        agent.until_said("carry the id of another cluster node");
+        let asked = sim.audit_request_count();
+        agent.until("the API has been compared", || {
+            sim.audit_request_count() > asked + 4
+        });
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        once_each(&host, 50);
+        assert!(shown(&host).contains("cluster node a3\n"), "{}", shown(&host));
+    }
+}
+
+/// Two nodes, an agent on each, and both nodes get new ids, one while its files are away: each event comes from its own
+/// node's agent, and soon from no other.
+#[test]
+fn f83_new_ids_of_two_nodes_with_an_agent_each() {
+    let sim = Sim::data_center().unwrap();
+    sim.configure(|options| options.searches_are_audited = false);
+    let hosts: Vec<Host> = ["a", "b"].iter().map(|_| host(&sim)).collect();
+    let write = |node: &str, host: &Host| {
+        let mut files = AuditFiles::under(&host.home());
+        (files.batch_lines, files.tear) = (1, false);
+        sim.write_files(node, files);
+    };
+    let happen = |nodes: [&str; 2], numbers: std::ops::Range<u64>| {
+        let row = |number: u64| of_node(nodes[number as usize % 2], clock::now_ms(), number);
+        sim.insert_all(numbers.map(row).collect::<Vec<_>>());
+    };
+    let own = |at: usize, numbers: std::ops::Range<u64>| {
+        let found = numbers_of(&hosts[at]);
+        let mut own = numbers.filter(|number| *number as usize % 2 == at);
+        own.all(|number| found.contains(&number))
+    };
+    write("a", &hosts[0]);
+    write("b", &hosts[1]);
+    let mut agents: Vec<_> = hosts.iter().map(Host::start).collect();
+    happen(["a", "b"], 0..20);
+    until(SOON, "both have read their files", || {
+        own(0, 0..20) && own(1, 0..20)
+    });
+    let asked = sim.audit_request_count();
+    until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);
+    // The first node's files go away, and both nodes come back under other ids; the second writes its files as before.
+    let away = hosts[0].home().join("log/away");
+    fs::rename(hosts[0].audit(), &away).unwrap();
+    sim.files("a", |files, _| files.silent = true);
+    agents[0].until_said("the audit API is read instead of the audit files");
+    write("b2", &hosts[1]);
+    happen(["a2", "b2"], 20..40);
+    until(SOON, "the events come", || own(0, 0..40) && own(1, 0..40));
+    // Its files are back. From then on each brings its own node's alone.
+    write("a2", &hosts[0]);
+    fs::create_dir_all(hosts[0].audit()).unwrap();
+    happen(["a2", "b2"], 40..60);
+    until(SOON, "the events come", || own(0, 0..60) && own(1, 0..60));
+    agents[0].until_said("the audit files can be read again");
+    happen(["a2", "b2"], 60..80);
+    let asked = sim.audit_request_count();
+    until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);
+    happen(["a2", "b2"], 80..100);
+    until(SOON, "the events come", || own(0, 0..100) && own(1, 0..100));
+    let asked = sim.audit_request_count();
+    until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);
+    for (at, agent) in agents.iter_mut().enumerate() {
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        let found = numbers(&hosts[at]);
+        assert!(found.values().all(|count| *count == 1), "{found:?}");
+        let of_others = |number: &&u64| **number as usize % 2 != at;
+        let others: Vec<_> = found.keys().filter(of_others).collect();
+        assert!(
+            others.iter().all(|number| **number < 80),
+            "{at}: {others:?}\n{}",
+            agent.stderr()
+        );
+    }
+    assert!(
+        numbers(&hosts[1])
+            .keys()
+            .all(|number| number % 2 == 1 || *number < 60)
+    );
+}
+
+fn numbers_of(host: &Host) -> BTreeSet<u64> {
+    numbers(host).into_keys().collect()
+}
+
+/// Confluence writes each of the agent's searches into the file, before its answer comes. They are known for what they
+/// are from the first one on: tagged, or left out. Another user's search is neither, and none of them is missing in the
+/// files.
+#[test]
+fn f84_own_searches_in_files() {
+    for (dropped, all) in [(false, false), (true, false), (true, true)] {
+        let (sim, mut host) = confluence(host);
+        sim.configure(|options| options.searches_are_audited = true);
+        host.set("drop_self_polls", &dropped.to_string());
+        if all {
+            host.set("nodes", "\"all\"");
+        }
+        let mut agent = host.start();
+        happen(&sim, 0..10);
+        agent.until("the files are read", || has(&host, 0..10));
+        let searched = |host: &Host| -> Vec<Event> {
+            let search = |event: &Event| event.text("/event/action").ends_with("audit.search");
+            all_of(host).into_iter().filter(search).collect()
+        };
+        let asked = sim.audit_request_count();
+        agent.until("the API is asked", || sim.audit_request_count() > asked + 5);
+        // Another administrator's.
+        let other = sim
+            .rows()
+            .into_iter()
+            .find(|row| row.api.contains("audit.search"))
+            .unwrap();
+        let (key, name) = ("8a80cb819bd0ffff019bd0000000ffff", "?username=");
+        let login = other.api.split(name).nth(1).unwrap().split('"').next().unwrap();
+        let api = other
+            .api
+            .replace(key, "8a80cb81eeee")
+            .replace(&format!("{name}{login}"), "?username=eve");
+        let mut row = Row::from_json(&api).unwrap();
+        row.move_by(clock::now_ms() - row.time_ms);
+        sim.insert(row);
+        agent.until("another's search comes", || {
+            searched(&host)
+                .iter()
+                .any(|event| event.text("/user/id") == "8a80cb81eeee")
+        });
+        happen(&sim, 10..20);
+        agent.until("the files are read on", || has(&host, 0..20));
+        let asked = sim.audit_request_count();
+        agent.until("the API is asked on", || sim.audit_request_count() > asked + 5);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        // The next process knows its user at once.
+        let mut agent = host.start();
+        let asked = sim.audit_request_count();
+        agent.until("the API is asked on", || sim.audit_request_count() > asked + 5);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        let searches = searched(&host);
+        let (own, others): (Vec<_>, Vec<_>) =
+            searches.iter().partition(|event| event.text("/user/id") == key);
+        assert_eq!(others.len(), 1, "{}", agent.stderr());
+        assert!(others.iter().all(|event| !event.has_tag("self_poll")));
+        assert!(own.iter().all(|event| event.has_tag("self_poll")), "{own:?}");
+        assert_eq!(own.is_empty(), dropped, "{}", own.len());
+        once_each(&host, 20);
+        assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+    }
+}
+
+/// What is not known is not waited for without end: an API that never answers holds back no search that stands in a
+/// file.
+#[test]
+fn f84_an_api_that_does_not_answer_holds_back_no_search() {
+    let (sim, host) = confluence(host);
+    sim.disconnect();
+    let search = r#"{"affectedObjects":[],"auditType":{"action":"Audit Log search performed","actionI18nKey":"atlassian.audit.event.action.audit.search","area":"AUDIT_LOG","category":"Auditing","categoryI18nKey":"atlassian.audit.event.category.audit","level":"BASE"},"author":{"id":"8a80cb81eeee","name":"Eve","type":"user"},"changedValues":[],"extraAttributes":[],"method":"Browser","system":"https://wiki.example.com","timestamp":{"epochSecond":1,"nano":0},"version":"1.0"}"#;
+    let now_s = clock::now_ms() / 1000;
+    fs::create_dir_all(host.audit()).unwrap();
+    let line = search.replace("\"epochSecond\":1", &format!("\"epochSecond\":{now_s}"));
+    fs::write(host.audit().join("20260301.00000.audit.log"), line + "\n").unwrap();
+    let mut agent = host.start();
+    agent.until_said("cannot reach");
+    agent.until("the search is delivered", || host.delivered() == 1);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    listen_again(|| sim.reconnect());
+    assert_eq!(host.once().code, 0);
+    assert_eq!(host.delivered(), 1);
+}
+
+/// A single run whose API does not answer has not done everything, and the state does not say that it has: 75. When it
+/// answers, 0.
+#[test]
+fn a_single_run_says_that_the_api_was_not_asked() {
+    for (fault, all) in [
+        (Fault::Unauthorized, false),
+        (Fault::Unauthorized, true),
+        (Fault::LoginPage, false),
+        (Fault::Forbidden, true),
+    ] {
+        let (sim, mut host) = confluence(host);
+        if all {
+            host.set("nodes", "\"all\"");
+        }
+        happen(&sim, 0..10);
+        sim.fault(fault);
+        for _ in 0..2 {
+            let run = host.once();
+            assert_eq!(run.code, 75, "{}", run.stderr);
+            assert!(run.stderr.contains("\nwiki: "), "{}", run.stderr);
+            once_each(&host, 10);
+            let shown = shown(&host);
+            assert!(
+                shown.contains("audit API: has not answered yet, to be read from 20"),
+                "{shown}"
+            );
+            assert!(!shown.contains("delivered up to"), "{shown}");
+        }
+        sim.clear_faults();
+        let run = host.once();
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(
+            shown(&host).contains("audit API: delivered up to 20"),
+            "{}",
+            shown(&host)
+        );
+        // What it did before stays true.
+        sim.fault(Fault::Unauthorized);
+        assert_eq!(host.once().code, 75);
+        assert!(
+            shown(&host).contains("audit API: delivered up to 20"),
+            "{}",
+            shown(&host)
+        );
+        once_each(&host, 10);
+    }
 }

@@ -88,7 +88,7 @@ impl Host {
         );
         (
             output.status.code().unwrap(),
-            String::from_utf8(output.stdout).unwrap(),
+            crate::rig::unwrapped(&String::from_utf8(output.stdout).unwrap()),
         )
     }
 }
@@ -127,7 +127,12 @@ fn all_is_well_and_nothing_is_changed() {
     let before = tree(host.dir.path());
     let (code, said) = host.check(&["--sink", "file:out/events.ndjson"]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.lines().all(|line| line.starts_with("ok ")), "{said}");
+    let (findings, counts) = said.trim_end().rsplit_once("\n\n").unwrap();
+    assert!(findings.lines().all(|line| line.starts_with("ok ")), "{said}");
+    assert_eq!(
+        counts,
+        format!("{} ok, 0 warnings, 0 failures", findings.lines().count())
+    );
     has(&said, "ok", "given by `--home`");
     has(&said, "ok", "1 file, ");
     has(&said, "ok", "newest event 5 minutes ago");
@@ -226,9 +231,10 @@ fn what_is_missing_is_named_with_the_way_out() {
     assert_eq!(code, 75);
     has(&said, "failure", "no Data Center licence");
 
-    let (code, said) = host.check(&["--sink", "file:missing/events.ndjson"]);
-    assert_eq!(code, 75);
-    has(&said, "failure", "missing` does not exist; run: install -d");
+    // What `run` makes is not missing.
+    let (code, said) = host.check(&["--sink", "file:missing/inner/events.ndjson"]);
+    assert_eq!(code, 0, "{said}");
+    has(&said, "ok", "will be created with its directory");
 
     let (code, said) = host.check(&["--files", "none/*.log", "home/*.nothing", "home/log/audit/*"]);
     assert_eq!(code, 75);
@@ -261,11 +267,11 @@ fn f34_foreign_names_are_told_escaped() {
     let host = Host::new();
     fs::write(host.audit().join("\x1b[2Jowned\u{202e}"), "").unwrap();
     fs::write(host.audit().join("backup.tar.gz"), "").unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", host.audit().join("20260106.00000.audit.log")).unwrap();
+    fs::create_dir(host.audit().join("20260106.00000.audit.log")).unwrap();
     let (code, said) = host.check(&[]);
     assert_eq!(code, 0);
     has(&said, "warning", "\\u{1b}[2Jowned\\u{202e}, backup.tar.gz; ");
-    has(&said, "warning", "links and special files are not followed");
+    has(&said, "warning", "not regular files, left alone: ");
     assert!(!said.contains(['\x1b', '\u{202e}']), "{said:?}");
     has(&said, "ok", "1 file, ");
 }
@@ -353,10 +359,90 @@ fn the_missing_group_is_named() {
     has(
         &said,
         "failure",
-        "roots` belongs to `root`, not to `nobody`; run: chown",
+        "root:root) belongs to `root`, and this runs as `nobody`; run: sudo -u root confluence-audit-agent check --state roots",
     );
     has(&said, "failure", "`nobody` may not write into");
     let (code, said) = host.check(&["--state", "roots/state"]);
     assert_eq!(code, 75, "{said}");
     has(&said, "failure", "cannot be created");
+}
+
+/// Whichever command meets a path that is not for its user, the message is the same: the path, its owner and mode, who runs this,
+/// and the call that helps.
+#[test]
+fn a_refused_path_is_told_in_the_same_way_by_all_commands() {
+    let Some(host) = Host::new().seen_by_nobody() else {
+        return;
+    };
+    let (state, home, out) = (host.path("my state"), host.path("home"), host.path("out"));
+    fs::create_dir(&state).unwrap();
+    mode(&state, 0o700);
+    let config = host.path("config.toml");
+    let text = format!(
+        "state_dir = {state:?}\n[[source]]\nname = \"wiki\"\ntype = \"data_center\"\nhome = {home:?}\n\
+         [[sink]]\nname = \"out\"\ntype = \"file\"\npath = {:?}\n",
+        out.join("events.ndjson")
+    );
+    fs::write(&config, text).unwrap();
+    let said = |words: &[&str]| {
+        let output = Command::new(host.path("agent"))
+            .args(words)
+            .arg("--config")
+            .arg(&config)
+            .current_dir(host.dir.path())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            crate::rig::unwrapped(&String::from_utf8(said).unwrap()),
+        )
+    };
+    let commands: [&[&str]; 9] = [
+        &["check"],
+        &["run", "--once"],
+        &["state", "show"],
+        &["state", "forget", "--yes"],
+        &["state", "export"],
+        &["quarantine", "list"],
+        &["quarantine", "show", "0123456789ab"],
+        &["quarantine", "drop", "--all", "--yes"],
+        &["quarantine", "replay"],
+    ];
+    for words in commands {
+        let (code, text) = said(words);
+        assert_eq!(code, 75, "{words:?}: {text}");
+        let expected = format!(
+            "`{}` (0700 root:root) belongs to `root`, and this runs as `nobody`; run: sudo -u root confluence-audit-agent {} --config ",
+            state.display(),
+            words.join(" ")
+        );
+        assert!(text.contains(&expected), "{words:?}: {text}");
+    }
+    mode(&config, 0o600);
+    for words in commands {
+        let (code, text) = said(words);
+        assert_eq!(code, 78, "{words:?}: {text}");
+        let expected = format!(
+            "cannot read `{0}`: `nobody` may not read `{0}` (0600 root:root); run: sudo -u root confluence-audit-agent {1} --config",
+            config.display(),
+            words.join(" ")
+        );
+        assert!(text.contains(&expected), "{words:?}: {text}");
+    }
+    // An output that cannot be written.
+    mode(&config, 0o644);
+    chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::create_dir(&out).unwrap();
+    for words in [&["check"] as &[&str], &["run", "--once"]] {
+        let (code, text) = said(words);
+        assert_eq!(code, 75, "{words:?}: {text}");
+        let expected = format!(
+            "`nobody` may not write into `{}` (0755 root:root); run: ",
+            out.display()
+        );
+        assert!(text.contains(&expected), "{words:?}: {text}");
+    }
 }

@@ -111,7 +111,7 @@ fn wrong_usage_is_64_and_wrong_values_are_78() {
         (
             &["run", "--config", "missing.toml"],
             78,
-            "failed to read the configuration `missing.toml`: No such file",
+            "cannot read the configuration `missing.toml`: No such file",
         ),
         (&["check", "--config", "."], 78, "configuration"),
     ];
@@ -263,7 +263,7 @@ fn warnings_are_shown_by_check() {
                   user = \"unused\"\npersonal_access_token = \"canary\"\n[[sink]]\nname = \"out\"\ntype = \"stdout\"\n";
     std::fs::write(dir.path().join("api.toml"), config).unwrap();
     let output = agent(dir.path(), &["check", "--config", "api.toml"]);
-    let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+    let said = stderr(&output) + &crate::rig::unwrapped(&String::from_utf8_lossy(&output.stdout));
     for expected in [
         "warning  configuration: api.toml:6: `source.wiki.user`: is not used",
         "warning  configuration: api.toml:7: `source.wiki.personal_access_token`: stands in the configuration itself",

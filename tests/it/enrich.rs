@@ -39,7 +39,8 @@ fn check(host: &Host, metadata: &str) -> (Option<i32>, String) {
         .env("CONFLUENCE_AUDIT_AGENT_METADATA", metadata)
         .output()
         .unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    let said = crate::rig::unwrapped(&String::from_utf8(output.stdout).unwrap());
+    (output.status.code(), said)
 }
 
 #[test]

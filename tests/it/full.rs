@@ -14,11 +14,11 @@ use std::time::Duration;
 const MIB: u64 = 1 << 20;
 
 /// A file system of its own, away again when dropped.
-struct Disk(PathBuf);
+pub struct Disk(PathBuf);
 
 impl Disk {
     /// `None`, said aloud, where this process may not mount.
-    fn mount(dir: PathBuf, megabytes: u32) -> Option<Disk> {
+    pub fn mount(dir: PathBuf, megabytes: u32) -> Option<Disk> {
         fs::create_dir_all(&dir).unwrap();
         let size = format!("size={megabytes}m,mode=0700");
         let mount = Command::new("mount")
@@ -41,6 +41,15 @@ impl Disk {
             .unwrap();
         while ballast.write_all(&[b'x'; 4096]).is_ok() {}
         while ballast.write_all(b"x").is_ok() {}
+    }
+
+    /// As the kernel does it to a disk with errors.
+    pub fn make_read_only(&self) {
+        let mount = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(&self.0)
+            .status();
+        assert!(mount.unwrap().success());
     }
 
     fn free(&self) {

@@ -127,7 +127,8 @@ fn call(host: &Host, arguments: &[&str]) -> (i32, String) {
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    let said = String::from_utf8(said).unwrap();
+    (output.status.code().unwrap(), crate::rig::unwrapped(&said))
 }
 
 /// One server for all of it: a JVM takes long to start.
@@ -181,6 +182,10 @@ fn set_up(server: &OpenSearch) {
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("no index state management"), "{said}");
     assert!(
+        said.contains("created   ingest pipeline `confluence-audit`"),
+        "{said}"
+    );
+    assert!(
         said.contains("created   index template `confluence-audit`"),
         "{said}"
     );
@@ -195,7 +200,7 @@ fn set_up(server: &OpenSearch) {
             said.matches("unchanged").count(),
             said.matches("created").count()
         ),
-        (0, 2, 0),
+        (0, 3, 0),
         "{said}"
     );
     let (_, said) = call(&host, &["check"]);
@@ -251,6 +256,8 @@ fn mapped(server: &OpenSearch) {
         ("source.geo.location", "geo_point"),
         ("source.as.number", "long"),
         ("event.action", "keyword"),
+        ("event.ingested", "date"),
+        ("user.full_name.text", "text"),
         ("event.original", "keyword"),
         ("message", "text"),
         ("confluence.audit.affected_objects.name", "keyword"),
@@ -266,6 +273,19 @@ fn mapped(server: &OpenSearch) {
     let query = json!({"query": {"bool": {"filter": [{"exists": {"field": "event.action"}}, {"term": {"event.kind": "event"}}]}}});
     let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
     assert_eq!(found["count"], 2000);
+    // Each says when it came.
+    let query = json!({"query": {"range": {"event.ingested": {"gt": "now-1d", "lte": "now"}}}});
+    let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
+    assert_eq!(found["count"], 2000);
+    // Found by a word of a name.
+    let found = server.ask("POST", &format!("/{STREAM}/_search?size=1"), "");
+    let name = found["hits"]["hits"][0]["_source"]["user"]["full_name"]
+        .as_str()
+        .unwrap();
+    let word = name.split(' ').next().unwrap().to_lowercase();
+    let query = json!({"query": {"match": {"user.full_name.text": word}}});
+    let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
+    assert!(found["count"].as_u64().unwrap() > 0, "{word}");
 }
 
 /// A member that the mapping of another template takes for a number.
@@ -288,7 +308,7 @@ fn poison(server: &OpenSearch) {
     rig::append(&host.audit().join(file_name(5, 0)), line.as_bytes());
     writer.append(&file, 50);
     let run = host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.code, 65, "{}", run.stderr);
     let stream = "logs-atlassian_confluence.audit-poison";
     assert_eq!(server.count(stream), 100, "{}", run.stderr);
     let dir = fs::read_dir(host.state().join("quarantine")).unwrap();

@@ -110,13 +110,17 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     let (code, out, err) = scene.call(&["list"]);
     assert_eq!((code, err.as_str()), (0, ""));
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 1 + 5 + 2, "{out}");
+    assert_eq!(lines.len(), 1 + 5 * 2 + 2, "{out}");
     let expect = format!(
-        "2023-11-14T22:13:20Z  2020-09-13T12:26:40Z  local         wiki          {}  status 400, it says: \\u{{1b}}[31mno such field",
-        id(0)
+        "{}  2020-09-13T12:26:40Z  2023-11-14T22:13:20Z  local       wiki",
+        &id(0)[..12]
     );
-    assert_eq!(lines[1], expect);
-    assert_eq!(lines[7], "5 events: local 5");
+    assert_eq!(
+        lines[1..3],
+        [&expect, "    status 400, it says: \\u{1b}[31mno such field"]
+    );
+    assert_eq!(lines[12], "5 events: local 5");
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{out}");
     let (_, out, _) = scene.call(&["list", "--sink", "other"]);
     assert_eq!(out, "no such event is in quarantine\n");
     let (_, out, _) = scene.call(&["list", "--json", "--id", &id(1), &id(4), "--source", "wiki"]);
@@ -131,6 +135,20 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     ] {
         assert_eq!(out.matches(part).count(), 1, "{part} in {out}");
     }
+    // The beginning of an id will do where it is the beginning of one alone.
+    scene.put(&[(0xabcd << 112, (0xabcd << 112) + 1)]);
+    let (code, out, _) = scene.call(&["show", "abcd"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains(&format!("id         {}\n", id(0xabcd << 112))),
+        "{out}"
+    );
+    let (code, _, err) = scene.call(&["drop", "--yes", "--id", &id(2)[..7]]);
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains("is the beginning of 5 events' ids"), "{err}");
+    let (code, _, err) = scene.call(&["show", "xyz"]);
+    assert_eq!(code, 64);
+    assert!(err.contains("an id has 32 characters"), "{err}");
     let (_, out, _) = scene.call(&["show", "--raw", &id(3), &id(2)]);
     assert_eq!(out, format!("{}\n{}\n", entry(2).event, entry(3).event));
     let (code, out, err) = scene.call(&["show", &id(77)]);
@@ -203,6 +221,28 @@ fn a_server_that_refuses_the_agent_itself_leaves_everything_where_it_is() {
     scene.collector.script([Do::Refuse(Reply::new(503, "starting"))]);
     let (code, out, _) = scene.call(&["replay"]);
     assert_eq!(code, 0, "{out}");
+}
+
+/// Who reads what a command says decides nothing; but what was to be printed, and was not, is not done.
+#[test]
+fn f111_a_closed_stdout_changes_no_work() {
+    let scene = Scene::new();
+    scene.put(&[(0, 10), (10, 20)]);
+    let call = |words: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = scene.command(words).stdout(writer).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), said)
+    };
+    assert_eq!(call(&["list"]), (0, String::new()));
+    assert_eq!(call(&["list", "--json"]), (0, String::new()));
+    assert_eq!(call(&["show", &id(3)]), (0, String::new()));
+    assert_eq!(call(&["replay", "--to", "stdout"]), (75, String::new()));
+    assert_eq!(call(&["drop", "--yes", "--id", &id(3)]), (0, String::new()));
+    assert_eq!(scene.left().len(), 19);
+    assert_eq!(call(&["replay"]).0, 0);
+    assert_eq!((scene.left().len(), scene.stored().len()), (0, 19));
 }
 
 /// A kill at each step: no event is lost, and what is sent twice is sent under its id.
@@ -455,7 +495,7 @@ fn a_quarantine_that_is_not_empty_is_told() {
             .arg(scene.host.config())
             .output()
             .unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        crate::rig::unwrapped(&String::from_utf8(output.stdout).unwrap())
     };
     let out = run(&["check"]);
     assert!(

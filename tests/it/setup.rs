@@ -88,12 +88,12 @@ impl Scene {
 }
 
 #[test]
-fn elasticsearch_gets_a_policy_a_template_and_a_data_stream() {
+fn elasticsearch_gets_a_policy_a_pipeline_a_template_and_a_data_stream() {
     let scene = scene(vec![elastic()]);
     let (code, said) = scene.set_up(&["--dry-run", "--retention", "90d"]);
     assert_eq!(
         (code, said.matches("would be created").count(), scene.puts().len()),
-        (0, 3, 0),
+        (0, 4, 0),
         "{said}"
     );
     let (code, said) = scene.set_up(&["--retention", "90d"]);
@@ -106,15 +106,16 @@ fn elasticsearch_gets_a_policy_a_template_and_a_data_stream() {
         paths,
         [
             "/_ilm/policy/confluence-audit",
+            "/_ingest/pipeline/confluence-audit",
             "/_index_template/confluence-audit",
             &stream
         ]
     );
     assert_eq!(puts[0].1["policy"]["phases"]["delete"]["min_age"], "90d");
-    assert_eq!(
-        puts[1].1["template"]["settings"]["index"]["lifecycle"]["name"],
-        "confluence-audit"
-    );
+    assert_eq!(puts[1].1["processors"][0]["set"]["field"], "event.ingested");
+    let index = &puts[2].1["template"]["settings"]["index"];
+    assert_eq!(index["lifecycle"]["name"], "confluence-audit");
+    assert_eq!(index["default_pipeline"], "confluence-audit");
 }
 
 #[test]
@@ -165,19 +166,59 @@ fn what_was_installed_before_is_replaced_and_what_is_right_stays() {
         "{said}"
     );
     let puts = old.puts();
-    let digest = puts[0].1["_meta"]["digest"].as_str().unwrap();
+    let digest = puts[1].1["_meta"]["digest"].as_str().unwrap();
+    let pipeline = json!({"confluence-audit": puts[0].1});
     let new = scene(vec![
         elastic(),
-        policy,
-        stream,
+        policy.clone(),
+        stream.clone(),
+        ("GET", "/_ingest/pipeline/", 200, pipeline),
         ("GET", "/_index_template/", 200, mine(digest)),
     ]);
     let (code, said) = new.set_up(&[]);
     assert_eq!(
         (code, said.matches("unchanged").count(), new.puts().len()),
-        (0, 3, 0),
+        (0, 4, 0),
         "{said}"
     );
+    let pipelines = [
+        (
+            "confluence-audit-agent: an older one",
+            0,
+            "updated   ingest pipeline",
+        ),
+        ("of our own", 75, "is not this agent's"),
+    ];
+    for (description, expected, words) in pipelines {
+        let there = json!({"confluence-audit": {"description": description, "processors": []}});
+        let scene = scene(vec![
+            elastic(),
+            policy.clone(),
+            stream.clone(),
+            ("GET", "/_ingest/pipeline/", 200, there),
+        ]);
+        let (code, said) = scene.set_up(&[]);
+        assert_eq!(code, expected, "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_cluster_without_the_processor_gets_a_template_without_the_pipeline() {
+    let no = json!({"error": {"type": "parse_exception", "reason": "No processor type exists with name [set]"}, "status": 400});
+    let scene = scene(vec![elastic(), ("PUT", "/_ingest/pipeline/", 400, no)]);
+    let (code, said) = scene.set_up(&[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("warning") && said.contains("`event.ingested`"),
+        "{said}"
+    );
+    let puts = scene.puts();
+    let (_, template) = puts
+        .iter()
+        .find(|(path, _)| path.contains("_index_template"))
+        .unwrap();
+    assert!(template["template"]["settings"]["index"]["default_pipeline"].is_null());
 }
 
 #[test]
@@ -185,6 +226,7 @@ fn a_missing_right_is_named() {
     let no = json!({"error": {"type": "security_exception", "reason": "unauthorized"}, "status": 403});
     for (path, right) in [
         ("/_ilm/policy/", "`manage_ilm`"),
+        ("/_ingest/pipeline/", "`manage_ingest_pipelines`"),
         ("/_index_template/", "`manage_index_templates`"),
         ("/_data_stream/", "`create_index`"),
     ] {
@@ -233,7 +275,9 @@ fn wrong_calls_are_told() {
     let (code, said) = scene.set_up(&["--print"]);
     assert_eq!(code, 0);
     assert!(
-        said.contains("PUT _index_template/confluence-audit") && said.contains("PUT _plugins/_ism/policies"),
+        said.contains("PUT _index_template/confluence-audit")
+            && said.contains("PUT _ingest/pipeline/confluence-audit")
+            && said.contains("PUT _plugins/_ism/policies"),
         "{said}"
     );
 }

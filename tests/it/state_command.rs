@@ -58,14 +58,23 @@ fn show_export_and_forget_of_a_stopped_agent() {
     assert_eq!(code(&output), exit::OK);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
-        text.contains("/audit/1: delivered to byte 60 of 100, 40 left") && !text.contains("docs"),
+        text.contains("         60    100    40  /audit/1\n") && !text.contains("docs"),
         "{text}"
     );
 
     let before = exported(dir.path());
     assert_eq!(before.sources["wiki"].files[0].offset, 60);
+    // Nobody can be asked, and so nothing is forgotten.
+    let refused = state(&["forget", "--source", "wiki"], dir.path());
+    assert_eq!(code(&refused), exit::USAGE);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        said.contains("nothing is forgotten") && said.contains("--yes"),
+        "{said}"
+    );
+    assert_eq!(exported(dir.path()), before);
     assert_eq!(
-        code(&state(&["forget", "--source", "wiki"], dir.path())),
+        code(&state(&["forget", "--source", "wiki", "--yes"], dir.path())),
         exit::OK
     );
     let after = exported(dir.path());
@@ -81,7 +90,10 @@ fn all_refuse_while_an_agent_runs() {
     let dir = stored();
     let running = Store::open(dir.path()).unwrap();
     for command in ["show", "export", "forget"] {
-        let output = state(&[command], dir.path());
+        let output = match command {
+            "forget" => state(&[command, "--yes"], dir.path()),
+            _ => state(&[command], dir.path()),
+        };
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(
             output.status.code(),

@@ -16,13 +16,17 @@ const PIPE_BYTES: u64 = 60_000;
 
 /// An agent whose stdout nobody reads: the pipe is full, and more waits.
 fn stalled(grace: &str) -> (Host, Writer, Agent, ChildStdout) {
+    stalled_with(grace, &[])
+}
+
+fn stalled_with(grace: &str, arguments: &[&str]) -> (Host, Writer, Agent, ChildStdout) {
     let mut host = Host::new();
     host.stdout = true;
     host.root += &format!("grace = \"{grace}\"\n");
     let mut writer = Writer::new(&host.audit(), 52);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 400);
-    let mut command = host.command(&[], &[]);
+    let mut command = host.command(&[], arguments);
     command.stdout(Stdio::piped());
     let mut agent = host.spawn(command);
     let stdout = agent.child().stdout.take().unwrap();
@@ -201,20 +205,157 @@ fn check_modes(path: &Path, files: &mut u32) {
     }
 }
 
-/// `run … | head -1`: the reader leaves.
+/// `run … | head -1`: the reader leaves while events wait for it.
 #[test]
-fn a_closed_stdout_is_an_error_and_no_panic() {
-    let (host, writer, mut agent, stdout) = stalled("10s");
-    let mut reader = BufReader::new(stdout);
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
+fn f111_a_reader_that_leaves_ends_it_quietly() {
+    for arguments in [&[][..], &["--once"]] {
+        let (host, writer, mut agent, stdout) = stalled_with("10s", arguments);
+        let mut reader = BufReader::new(stdout);
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        drop(reader);
+        let status = agent.wait(SOON);
+        let said = agent.stderr();
+        assert_eq!(status.code(), Some(75), "{said}");
+        assert_eq!(
+            agent.said("standard output was closed by its reader"),
+            1,
+            "{said}"
+        );
+        let loud = [
+            "ERROR",
+            "WARN",
+            "panicked",
+            "Broken pipe",
+            "everything that was read",
+        ];
+        assert!(!loud.iter().any(|word| said.contains(word)), "{said}");
+        let delivered = said
+            .lines()
+            .find_map(|line| line.strip_prefix("wiki: delivered "));
+        if let Some(delivered) = delivered {
+            let events: usize = delivered.split(' ').next().unwrap().parse().unwrap();
+            assert!(events < writer.count(), "{said}");
+        }
+        let next = host.once();
+        let mut delivered = events(line.as_bytes());
+        delivered.extend(events(next.stdout.as_bytes()));
+        judge(&writer, &delivered).is_whole();
+    }
+}
+
+/// The reader has what it wanted, and there is no next event by which the agent would notice.
+#[test]
+fn f111_a_reader_that_leaves_is_noticed_without_an_event() {
+    let mut host = Host::new();
+    host.stdout = true;
+    let mut writer = Writer::new(&host.audit(), 111);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 3);
+    let mut command = host.command(&[], &[]);
+    command.stdout(Stdio::piped());
+    let mut agent = host.spawn(command);
+    let mut reader = BufReader::new(agent.child().stdout.take().unwrap());
+    let mut delivered = String::new();
+    while delivered.lines().count() < 3 {
+        reader.read_line(&mut delivered).unwrap();
+    }
     drop(reader);
-    let status = agent.wait(SOON);
-    assert_eq!(status.code(), Some(75), "{}", agent.stderr());
-    assert!(agent.stderr().contains("Broken pipe"), "{}", agent.stderr());
-    assert!(!agent.stderr().contains("panicked"), "{}", agent.stderr());
+    assert_eq!(agent.wait(SOON).code(), Some(75), "{}", agent.stderr());
+    assert!(!agent.stderr().contains("ERROR"), "{}", agent.stderr());
+    // What was written counts.
     let next = host.once();
-    let mut delivered = events(line.as_bytes());
-    delivered.extend(events(next.stdout.as_bytes()));
-    judge(&writer, &delivered).is_whole();
+    assert_eq!((next.code, next.stdout.as_str()), (0, ""), "{}", next.stderr);
+    judge(&writer, &events(delivered.as_bytes())).is_exact();
+}
+
+/// A file beside it gets what has been read, and its own checkpoint stays right.
+#[test]
+fn f111_the_other_sinks_go_on_to_the_end_of_what_was_read() {
+    let mut host = Host::new();
+    host.more = "[[sink]]\nname = \"print\"\ntype = \"stdout\"\n".into();
+    let output = host.path("out/wiki.ndjson");
+    let mut writer = Writer::new(&host.audit(), 112);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 2_000);
+    for arguments in [&[][..], &["--once"]] {
+        let (reader, pipe) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = host.command(&[], arguments).stdout(pipe).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(75), "{said}");
+        assert!(!said.contains("ERROR"), "{said}");
+    }
+    let last = host.once();
+    assert_eq!(last.code, 0, "{}", last.stderr);
+    judge(&writer, &events(last.stdout.as_bytes())).is_exact();
+    judge(&writer, &events(&fs::read(output).unwrap())).is_exact();
+}
+
+/// `run >&-`: there is no telling it from `>/dev/null`, so it is said.
+#[test]
+fn f111_a_stdout_that_leads_nowhere_is_said() {
+    let mut host = Host::new();
+    host.stdout = true;
+    Writer::new(&host.audit(), 114).create(&file_name(5, 0));
+    for (shell, said) in [("exec \"$0\" \"$@\" >&-", true), ("exec \"$0\" \"$@\"", false)] {
+        let output = host.command(&["sh", "-c", shell], &["--once"]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        assert_eq!(
+            stderr.contains("standard output is `/dev/null`, or was closed"),
+            said,
+            "{stderr}"
+        );
+    }
+}
+
+/// Every command that prints, read by nobody.
+#[test]
+fn f111_commands_end_quietly_when_nobody_reads() {
+    let mut host = Host::new();
+    host.sink += "format = \"raw\"\n";
+    let mut writer = Writer::new(&host.audit(), 113);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 2_000);
+    assert_eq!(host.once().code, 0);
+    let (config, record) = (host.config(), host.output());
+    let (config, record) = (config.to_str().unwrap(), record.to_str().unwrap());
+    for (words, code) in [
+        (vec!["convert", record], 0),
+        (vec!["state", "show", "--config", config], 0),
+        (vec!["state", "export", "--config", config], 0),
+        (vec!["check", "--config", config], 0),
+        (vec!["quarantine", "list", "--config", config], 0),
+        (vec!["man"], 0),
+        (vec!["completions", "bash"], 0),
+        (vec!["--help"], 0),
+        (vec!["--version"], 0),
+        (vec!["setup", "elasticsearch", "--print"], 0),
+        // What it says of itself is right although nobody hears it.
+        (vec!["check", "--config", config, "--home", "/nonexistent"], 75),
+        (vec!["check", "--config", config, "--format", "none"], 78),
+        // Its work is done.
+        (vec!["state", "forget", "--config", config], 0),
+    ] {
+        let (reader, pipe) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+            .args(&words)
+            .stdout(pipe)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), said.as_ref()),
+            (Some(code), ""),
+            "{words:?}"
+        );
+    }
+    assert!(
+        host.export()["sources"]["wiki"]["files"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -44,7 +44,7 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
         return Ok(());
     };
     client.allow(base.clone());
-    if !resolves(subject, config, &base, report)? {
+    if !resolves(subject, &client, &base, report)? {
         return Ok(());
     }
     let mut asked = ask(&mut client, config, &base, endpoint.route).await;
@@ -71,9 +71,13 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     if class != Class::Ok {
         return report.failure(subject, class.message());
     }
-    match Page::parse(route, answer.body, rows) {
+    let Answer { body, secrets, .. } = answer;
+    match Page::parse(route, body, rows) {
         Ok(page) => events(subject, &page, report)?,
-        Err(error) => return report.failure(subject, answer::not_a_page(error).message()),
+        Err(error) => {
+            let why = secrets.told(&error.to_string());
+            return report.failure(subject, answer::not_a_page(why).message());
+        }
     }
     expiry(subject, config, &mut client, &base, report).await?;
     if config.product == Product::DataCenter {
@@ -105,16 +109,8 @@ async fn ask(client: &mut Client, config: &ApiConfig, base: &Url, route: Route) 
 }
 
 /// Where a proxy is in between it is the proxy that resolves the name.
-fn resolves(subject: &str, config: &ApiConfig, base: &Url, report: &mut Report) -> io::Result<bool> {
-    let environment = [
-        "https_proxy",
-        "HTTPS_PROXY",
-        "http_proxy",
-        "all_proxy",
-        "ALL_PROXY",
-    ];
-    let by_environment = environment.iter().any(|name| std::env::var_os(name).is_some());
-    if config.http.proxy.is_some() || by_environment {
+fn resolves(subject: &str, client: &Client, base: &Url, report: &mut Report) -> io::Result<bool> {
+    if client.via(base).is_some() {
         return Ok(true);
     }
     let host = base.host_str().unwrap_or_default();
@@ -156,7 +152,7 @@ fn reached(subject: &str, base: &Url, answer: &Answer, report: &mut Report) -> i
         .header("x-ausername")
         .filter(|user| !answer::is_anonymous(user));
     match user.or_else(|| answer.header("x-aaccountid")) {
-        Some(user) => report.ok(subject, format_args!("logged in as `{user}`")),
+        Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.told(user))),
         None => Ok(()),
     }
 }

@@ -5,11 +5,11 @@ use std::io;
 use serde_json::{Value, json};
 
 use super::Report;
-use crate::commands::setup::TEMPLATE;
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::HeaderMap;
 use crate::sink::answer::{Outcome, says};
 use crate::sink::elasticsearch::hosts::Hosts;
+use crate::sink::elasticsearch::place;
 use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
 use crate::sink::elasticsearch::{JSON, SETUP};
 use reqwest::Method;
@@ -97,19 +97,29 @@ async fn place(
         Target::DataStream(name) => ("data stream", format!("/_data_stream/{name}")),
         Target::Index(name) => ("index", format!("/{name}?filter_path=*.aliases")),
     };
-    let status = match hosts.get(&path).await {
-        Ok(answer) => answer.status,
+    let answer = match hosts.get(&path).await {
+        Ok(answer) => answer,
         Err(outcome) => return Ok(Err(outcome)),
     };
+    let status = answer.status;
     match status {
-        200 => report.ok(subject, format_args!("the {kind} `{name}` is there"))?,
+        200 => {
+            let found = Some(&answer).filter(|_| kind == "data stream");
+            match place::fault(config, hosts, found).await {
+                None => report.ok(subject, format_args!("the {kind} `{name}` is there"))?,
+                Some(why) => report.failure(subject, why)?,
+            }
+        }
         404 => {
-            let template = hosts.get(&format!("/_index_template/{TEMPLATE}")).await;
-            match template.map(|answer| answer.status) {
-                Ok(200) if kind == "data stream" => {
+            match place::has_template(config, hosts).await {
+                Some(true) if kind == "data stream" => {
                     report.ok(subject, format_args!("the {kind} `{name}` is made with the first event; its template is there"))?
                 }
-                Ok(404) => report.warning(
+                Some(false) if kind == "data stream" => report.failure(
+                    subject,
+                    format_args!("there is no {kind} `{name}` yet, and no template of this agent for it (`{}`); {SETUP}", config.template),
+                )?,
+                Some(false) => report.warning(
                     subject,
                     format_args!("there is no {kind} `{name}` yet, and no template of this agent for it; {SETUP}"),
                 )?,

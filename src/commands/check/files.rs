@@ -3,15 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
-use rustix::fs::Access;
+use rustix::fs::{Access, FileType};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::{Report, access};
 use crate::clock;
+use crate::config::Place;
 use crate::source::files::compressed::{self, Compression};
-use crate::source::files::name::Order;
+use crate::source::files::directory::{Candidate, Contents, Directory, LeftAlone, Why};
+use crate::source::files::name::{self, Order, shown};
+use crate::source::files::sweep::{self, Looked};
+use crate::source::files::trouble;
 
 const SUFFIX: &str = ".audit.log";
 /// How much of the newest file's end is searched for its last line.
@@ -21,193 +25,232 @@ const SILENT_MS: i64 = 7 * 86_400_000;
 /// Clocks of two hosts differ by less than this.
 const AHEAD_MS: i64 = 5 * 60_000;
 
-/// Looks through an audit directory that may be listed.
-pub fn directory(subject: &str, dir: &Path, report: &mut Report) -> io::Result<()> {
-    let (mut audit, mut foreign) = (Vec::new(), Vec::new());
-    for entry in dir.read_dir()?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let stem = compressed::of_name(&name).map_or(name.as_str(), |(stem, _)| stem);
-        if stem.ends_with(SUFFIX) {
-            audit.push(entry.path());
-        } else {
-            foreign.push(name);
+/// An audit file that can be read, open.
+struct Readable {
+    path: PathBuf,
+    file: File,
+    order: Order,
+    bytes: u64,
+    mtime_ms: i64,
+}
+
+impl Readable {
+    fn compression(&self) -> Option<Compression> {
+        compressed::of_name(&self.path).map(|(_, how)| how)
+    }
+}
+
+/// What was found, by the code with which `run` finds and opens.
+#[derive(Default)]
+struct Findings {
+    readable: Vec<Readable>,
+    denied: Vec<access::Problem>,
+    /// Audit files that are not read, each with the words of `run`.
+    unread: Vec<String>,
+    special: Vec<String>,
+    foreign: Vec<String>,
+}
+
+/// Looks through the audit directory of a home.
+pub fn home(subject: &str, place: &Place, report: &mut Report) -> io::Result<()> {
+    let mut findings = Findings::default();
+    for Looked { path, opened } in look_through(place) {
+        let (directory, contents) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return report.failure(subject, sweep::reason(&path, &error)),
+        };
+        followed(subject, &directory, &contents, report)?;
+        let nothing = contents.files.is_empty();
+        findings.add(&directory, contents);
+        if !findings.foreign.is_empty() {
+            findings.foreign.sort();
+            let what = format!(
+                "left alone in `{}`, for {SUFFIX} is not their end: {}",
+                shown(&path),
+                some(&findings.foreign)
+            );
+            report.warning(
+                subject,
+                format_args!(
+                    "{what}; what is not Confluence's own counts towards the files it keeps: move it away"
+                ),
+            )?;
+        }
+        if nothing && findings.unread.is_empty() {
+            let what = format!("no audit file in `{}` yet", shown(&path));
+            report.warning(
+                subject,
+                format_args!("{what}; do something in Confluence that is audited, and look again"),
+            )?;
         }
     }
-    if !foreign.is_empty() {
-        foreign.sort();
-        let what = format!(
-            "left alone in `{}`, for {SUFFIX} is not their end: {}",
-            dir.display(),
-            some(&foreign)
-        );
-        report.warning(
-            subject,
-            format_args!(
-                "{what}; what is not Confluence's own counts towards the files it keeps: move it away"
-            ),
-        )?;
-    }
-    if audit.is_empty() {
-        let what = format!("no audit file in `{}` yet", dir.display());
-        return report.warning(
-            subject,
-            format_args!("{what}; do something in Confluence that is audited, and look again"),
-        );
-    }
-    readable(subject, audit, report)
+    findings.tell(subject, report)
 }
 
 /// Looks through what patterns match.
 pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::Result<()> {
-    let mut found = Vec::new();
+    let mut findings = Findings::default();
     for pattern in patterns {
-        let before = found.len();
-        let compressed = compressed::endings().map(|ending| format!("{pattern}{ending}"));
-        let patterns = std::iter::once(pattern.clone()).chain(compressed);
-        for path in patterns.flat_map(|pattern| glob::glob(&pattern).into_iter().flatten()) {
-            match path {
-                Ok(path) => found.push(path),
+        let (mut any, mut failed) = (false, false);
+        for Looked { path, opened } in look_through(&Place::Files(vec![pattern.clone()])) {
+            match opened {
+                Ok((directory, contents)) => {
+                    any |= !contents.files.is_empty();
+                    followed(subject, &directory, &contents, report)?;
+                    findings.add(&directory, contents);
+                }
                 Err(error) => {
-                    report.failure(subject, lists(error.path()).err().unwrap_or_else(|| error.into()))?
+                    failed = true;
+                    let why = sweep::reason(&path, &error);
+                    report.failure(subject, format_args!("`{pattern}`: {why}"))?;
                 }
             }
         }
-        if found.len() == before {
-            // A directory that may not be searched matches nothing, without an error.
-            match lists(directory_of(pattern)) {
-                Err(problem) => report.failure(subject, format_args!("`{pattern}`: {problem}"))?,
-                Ok(()) => report.warning(
-                    subject,
-                    format_args!(
-                        "`{pattern}` matches no file yet; if there should be one, look at the pattern"
-                    ),
-                )?,
-            }
+        if !any && !failed {
+            report.warning(
+                subject,
+                format_args!("`{pattern}` matches no file yet; if there should be one, look at the pattern"),
+            )?;
         }
     }
-    found.sort();
-    found.dedup();
-    readable(subject, found, report)
+    findings.tell(subject, report)
 }
 
-/// The directory of a pattern as far as it has no wildcards.
-fn directory_of(pattern: &str) -> &Path {
-    let plain = &pattern[..pattern.find(['*', '?', '[']).unwrap_or(pattern.len())];
-    Path::new(
-        plain
-            .rsplit_once('/')
-            .map(|(dir, _)| dir)
-            .filter(|dir| !dir.is_empty())
-            .unwrap_or("/"),
-    )
+fn look_through(place: &Place) -> Vec<Looked> {
+    sweep::look_through(place, &|_| false, &|_| false)
 }
 
-/// Whether this user can get at a directory's names and files.
-pub fn lists(dir: &Path) -> Result<(), access::Problem> {
-    access::reach(dir)?;
-    access::allowed(dir, Access::READ_OK | Access::EXEC_OK)
-}
-
-fn readable(subject: &str, mut paths: Vec<PathBuf>, report: &mut Report) -> io::Result<()> {
-    let total = paths.len();
-    let mut bytes = 0;
-    let mut odd = Vec::new();
-    let mut denied = Vec::new();
-    paths.retain(|path| match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_file() => {
-            bytes += metadata.len();
-            match access::allowed(path, Access::READ_OK) {
-                Ok(()) => true,
-                Err(problem) => {
-                    denied.push(problem);
-                    false
-                }
-            }
-        }
-        Ok(_) => {
-            odd.push(path.display().to_string());
-            false
-        }
-        // It was deleted while we looked.
-        Err(_) => false,
-    });
-    if !odd.is_empty() {
-        let what = format!(
-            "not read, because links and special files are not followed: {}",
-            some(&odd)
-        );
-        report.warning(
-            subject,
-            format_args!("{what}; name the files that links point to in `files`"),
-        )?;
-    }
-    if let Some(first) = denied.first() {
-        let what = format!("{} of {total} files cannot be read", denied.len());
-        report.failure(subject, format_args!("{what}; the first: {first}"))?;
-    } else if !paths.is_empty() {
-        let what = format!(
-            "{}, {}, all readable",
-            count(paths.len(), "file"),
-            human_size(bytes)
-        );
-        report.ok(subject, what)?;
-    }
-    let compression = |path: &Path| compressed::of_name(&path.to_string_lossy()).map(|(_, how)| how);
-    packed(subject, &paths, compression, report)?;
-    let plain = paths.iter().filter(|path| compression(path).is_none());
-    match plain.max_by_key(|path| order(path)) {
-        Some(newest) => newest_event(subject, newest, report),
-        None => Ok(()),
-    }
-}
-
-/// Audit files that something else has compressed. Confluence never does.
-fn packed(
+fn followed(
     subject: &str,
-    paths: &[PathBuf],
-    compression: impl Fn(&Path) -> Option<Compression>,
+    directory: &Directory,
+    contents: &Contents,
     report: &mut Report,
 ) -> io::Result<()> {
-    let named = |unsupported: bool| {
-        let is_so = |how| unsupported == (how == Compression::Unsupported);
-        let paths = paths.iter().filter(|path| compression(path).is_some_and(is_so));
-        paths.map(|path| path.display().to_string()).collect::<Vec<_>>()
-    };
-    let (read, unread) = (named(false), named(true));
-    if !read.is_empty() {
-        let what = count(read.len(), "file");
+    for link in directory.links.iter().chain(&contents.links) {
         report.ok(
             subject,
-            format_args!(
-                "{what} of these compressed, and read like the others: {}",
-                some(&read)
-            ),
-        )?;
-    }
-    if !unread.is_empty() {
-        let what = format!("compressed in a way that is not read: {}", some(&unread));
-        report.warning(
-            subject,
-            format_args!(
-                "{what}; what was not delivered before is lost until they are decompressed where they are"
-            ),
+            format_args!("follows the symbolic link `{}`", shown(link)),
         )?;
     }
     Ok(())
 }
 
-fn order(path: &Path) -> Order {
-    Order::of(
-        &path.file_name().unwrap_or_default().to_string_lossy(),
-        modified_ms(path),
-    )
+impl Findings {
+    fn add(&mut self, directory: &Directory, contents: Contents) {
+        for Candidate { seen, .. } in contents.files {
+            let path = &seen.path;
+            if self.readable.iter().any(|known| known.path == *path) {
+                continue;
+            }
+            let opened = directory.open_file(name::of(path));
+            match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
+                Ok((bytes, file)) => self.readable.push(Readable {
+                    order: seen.order(),
+                    mtime_ms: seen.mtime_ms,
+                    path: seen.path,
+                    bytes,
+                    file,
+                }),
+                // It was deleted while we looked.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    let problem = access::allowed(path, Access::READ_OK).err();
+                    let problem = problem.or_else(|| access::reach(path).err());
+                    let other = || access::Problem::Other(path.clone(), Errno::ACCESS);
+                    self.denied.push(problem.unwrap_or_else(other));
+                }
+                Err(error) => self.unread.push(trouble::cannot_read(path, &error)),
+            }
+        }
+        for LeftAlone { path, why } in contents.left {
+            match why {
+                Why::Failed { error, named: true } => self.unread.push(trouble::cannot_read(&path, &error)),
+                Why::Refused(error) => self.unread.push(error.to_string()),
+                Why::NotRegular(_) => self.special.push(shown(&path)),
+                Why::Foreign(kind) if kind != FileType::Directory => {
+                    self.foreign.push(shown(Path::new(name::of(&path))))
+                }
+                Why::Foreign(_) | Why::Failed { .. } | Why::Same(_) => {}
+            }
+        }
+    }
+
+    fn tell(self, subject: &str, report: &mut Report) -> io::Result<()> {
+        if !self.special.is_empty() {
+            let what = format!("not regular files, left alone: {}", some(&self.special));
+            report.warning(subject, what)?;
+        }
+        for why in &self.unread {
+            report.failure(subject, format_args!("{why}; not read"))?;
+        }
+        let total = self.readable.len() + self.denied.len() + self.unread.len();
+        if let Some(first) = self.denied.first() {
+            let what = format!("{} of {total} files cannot be read", self.denied.len());
+            report.failure(subject, format_args!("{what}; the first: {first}"))?;
+        } else if !self.readable.is_empty() {
+            let what = format!(
+                "{}, {}, all readable",
+                count(self.readable.len(), "file"),
+                human_size(self.readable.iter().map(|file| file.bytes).sum())
+            );
+            report.ok(subject, what)?;
+        }
+        self.packed(subject, report)?;
+        let now_ms = clock::now_ms();
+        let ahead = self.readable.iter().filter(|file| file.order.is_ahead(now_ms));
+        let ahead: Vec<String> = ahead.map(|file| shown(&file.path)).collect();
+        if !ahead.is_empty() {
+            let what = format!("dated more than two days ahead: {}", some(&ahead));
+            report.warning(
+                subject,
+                format_args!("{what}; read, but not taken for a sign that older files are complete"),
+            )?;
+        }
+        let rank = |file: &&Readable| (!file.order.is_ahead(now_ms), file.order.clone());
+        let plain = self.readable.iter().filter(|file| file.compression().is_none());
+        match plain.max_by_key(rank) {
+            Some(newest) => newest_event(subject, newest, report),
+            None => Ok(()),
+        }
+    }
+
+    /// Audit files that something else has compressed. Confluence never does.
+    fn packed(&self, subject: &str, report: &mut Report) -> io::Result<()> {
+        let named = |unsupported: bool| -> Vec<String> {
+            let is_so = |how| unsupported == (how == Compression::Unsupported);
+            let files = self.readable.iter();
+            let files = files.filter(|file| file.compression().is_some_and(is_so));
+            files.map(|file| shown(&file.path)).collect()
+        };
+        let (read, unread) = (named(false), named(true));
+        if !read.is_empty() {
+            let what = count(read.len(), "file");
+            report.ok(
+                subject,
+                format_args!(
+                    "{what} of these compressed, and read like the others: {}",
+                    some(&read)
+                ),
+            )?;
+        }
+        if !unread.is_empty() {
+            let what = format!("compressed in a way that is not read: {}", some(&unread));
+            report.warning(
+                subject,
+                format_args!(
+                    "{what}; what was not delivered before is lost until they are decompressed where they are"
+                ),
+            )?;
+        }
+        Ok(())
+    }
 }
 
-fn newest_event(subject: &str, path: &Path, report: &mut Report) -> io::Result<()> {
-    let shown = path.display();
-    let (time_ms, what) = match last_event_ms(path) {
+fn newest_event(subject: &str, newest: &Readable, report: &mut Report) -> io::Result<()> {
+    let shown = shown(&newest.path);
+    let (time_ms, what) = match last_event_ms(&newest.file) {
         Ok(Some(time_ms)) => (time_ms, "newest event"),
-        Ok(None) => (modified_ms(path), "newest file was written"),
+        Ok(None) => (newest.mtime_ms, "newest file was written"),
         Err(error) => return report.failure(subject, format_args!("failed to read `{shown}`: {error}")),
     };
     let age_ms = clock::now_ms() - time_ms;
@@ -237,8 +280,7 @@ struct Timestamp {
 }
 
 /// Time of the last whole line, where it is a record.
-fn last_event_ms(path: &Path) -> io::Result<Option<i64>> {
-    let mut file = File::open(path)?;
+fn last_event_ms(mut file: &File) -> io::Result<Option<i64>> {
     let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(start))?;
     let mut tail = Vec::new();
@@ -251,14 +293,6 @@ fn last_event_ms(path: &Path) -> io::Result<Option<i64>> {
         .next()
         .and_then(|line| serde_json::from_slice::<Line>(line).ok());
     Ok(line.and_then(|line| line.timestamp.epoch_second.checked_mul(1000)))
-}
-
-fn modified_ms(path: &Path) -> i64 {
-    let modified = path.metadata().and_then(|metadata| metadata.modified());
-    let since = modified
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_millis() as i64)
 }
 
 /// A few names; there may be thousands.
@@ -307,7 +341,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let check = |content: &str, expected: Option<i64>| {
             std::fs::write(file.path(), content).unwrap();
-            assert_eq!(last_event_ms(file.path()).unwrap(), expected, "{content:?}");
+            assert_eq!(
+                last_event_ms(&File::open(file.path()).unwrap()).unwrap(),
+                expected,
+                "{content:?}"
+            );
         };
         check("", None);
         check("{\"timestamp\":{\"epochSecond\":5,\"nano\":0}}", None);

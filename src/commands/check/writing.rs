@@ -10,6 +10,7 @@ use rustix::fs::Access;
 use super::{Report, access, files, format_name};
 use crate::config::{FileSinkConfig, FormatKind, SourceConfig};
 use crate::quarantine::Tally;
+use crate::telemetry::escape::shell_word;
 
 /// The running agent holds a lock on this file of the state directory.
 const LOCK_FILE: &str = "lock";
@@ -18,15 +19,16 @@ const FREE_BYTES_MIN: u64 = 100 << 20;
 
 pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
     let subject = "state";
-    let shown = dir.display();
+    let (shown, text) = (dir.display(), dir.to_string_lossy());
+    let quoted = shell_word(&text);
     let me = access::user();
     let metadata = match dir.symlink_metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match creatable(dir) {
-                Ok(()) => report.ok(subject, format_args!("`{shown}` will be created")),
+                Ok(_) => report.ok(subject, format_args!("`{shown}` will be created")),
                 Err(problem) => {
-                    let way_out = format!("create it: install -d -m 0700 -o {} {shown}", me.name);
+                    let way_out = format!("create it: install -d -m 0700 -o {} {quoted}", me.name);
                     report.failure(
                         subject,
                         format_args!("`{shown}` cannot be created: {problem}; {way_out}"),
@@ -51,18 +53,13 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
         );
     }
     if metadata.uid() != me.uid {
-        let owner = access::user_name(metadata.uid());
-        let way_out = format!("run: chown -R {} {shown}", me.name);
-        return report.failure(
-            subject,
-            format_args!("`{shown}` belongs to `{owner}`, not to `{}`; {way_out}", me.name),
-        );
+        return report.failure(subject, access::belongs_to_other(dir, &metadata));
     }
     if let Err(problem) = access::allowed(dir, Access::WRITE_OK | Access::EXEC_OK) {
         return report.failure(subject, problem);
     }
     let mode = metadata.mode() & 0o777;
-    let what = format!("`{shown}` is open to others (mode {mode:04o}); run: chmod 0700 {shown}");
+    let what = format!("`{shown}` is open to others (mode {mode:04o}); run: chmod 0700 {quoted}");
     if mode & 0o022 != 0 {
         return report.failure(subject, what);
     }
@@ -79,23 +76,27 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
 
 /// Events that wait there for a person. Of a directory that cannot be looked into the state has told already.
 pub fn quarantine(state_dir: &Path, report: &mut Report) -> io::Result<()> {
-    match Tally::default().count(state_dir) {
-        Ok(0) | Err(_) => Ok(()),
-        Ok(events) => {
-            let events = match events {
-                1 => "1 event is".to_owned(),
-                events => format!("{events} events are"),
-            };
-            let way_out = format!(
-                "see `{0} quarantine list`, then `{0} quarantine replay`",
-                crate::NAME
-            );
-            report.warning(
-                "quarantine",
-                format_args!("{events} kept that a server refuses; {way_out}"),
-            )
-        }
+    let mut tally = Tally::default();
+    let events = tally.count(state_dir).unwrap_or(0);
+    for (path, error) in &tally.failed {
+        let what = format!("`{}` cannot be looked at: {error}", path.display());
+        report.failure("quarantine", format_args!("{what}; it is left alone"))?;
     }
+    if events == 0 {
+        return Ok(());
+    }
+    let events = match events {
+        1 => "1 event is".to_owned(),
+        events => format!("{events} events are"),
+    };
+    let way_out = format!(
+        "see `{0} quarantine list`, then `{0} quarantine replay`",
+        crate::NAME
+    );
+    report.warning(
+        "quarantine",
+        format_args!("{events} kept that a server refuses; {way_out}"),
+    )
 }
 
 /// An agent that runs holds the lock; one that cannot be asked about is taken as not running.
@@ -106,15 +107,16 @@ fn is_locked(dir: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
-/// Whether the nearest directory above that exists lets this user make what is missing.
-fn creatable(path: &Path) -> Result<(), access::Problem> {
+/// The nearest directory above that exists, if it lets this user make what is missing.
+fn creatable(path: &Path) -> Result<&Path, access::Problem> {
     let existing = path
         .ancestors()
         .skip(1)
         .find(|ancestor| ancestor.exists())
         .unwrap_or(Path::new("/"));
     access::reach(existing)?;
-    access::allowed(existing, Access::WRITE_OK | Access::EXEC_OK)
+    access::allowed(existing, Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(existing)
 }
 
 pub fn outputs(file: &FileSinkConfig, sources: &[SourceConfig]) -> Vec<PathBuf> {
@@ -126,18 +128,29 @@ pub fn outputs(file: &FileSinkConfig, sources: &[SourceConfig]) -> Vec<PathBuf> 
 pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Report) -> io::Result<()> {
     let shown = path.display();
     let dir = path.parent().unwrap_or(Path::new("/"));
-    if let Err(problem) = access::reach(dir) {
-        return match problem {
-            access::Problem::Missing(missing) => {
-                let way_out = format!("run: install -d -o {} {}", access::user().name, dir.display());
-                let missing = missing.display();
-                report.failure(
-                    subject,
-                    format_args!("`{shown}`: directory `{missing}` does not exist; {way_out}"),
-                )
-            }
-            other => report.failure(subject, other),
-        };
+    match access::reach(dir) {
+        Ok(()) => {}
+        // The agent makes it when it opens the output.
+        Err(access::Problem::Missing(_)) => {
+            let what = format!(
+                "`{shown}`, {}, will be created with its directory",
+                format_name(format)
+            );
+            return match creatable(dir) {
+                Ok(existing) => free_space(subject, existing, &what, report),
+                Err(problem) => {
+                    let quoted = dir.to_string_lossy();
+                    let (user, quoted) = (access::user().name, shell_word(&quoted));
+                    report.failure(
+                        subject,
+                        format_args!(
+                            "`{shown}`: its directory cannot be created: {problem}; or run: install -d -o {user} {quoted}"
+                        ),
+                    )
+                }
+            };
+        }
+        Err(other) => return report.failure(subject, other),
     }
     // Rotating and creating need the directory, whether or not the file is there.
     if let Err(problem) = access::allowed(dir, Access::WRITE_OK | Access::EXEC_OK) {
@@ -165,6 +178,46 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Repor
             free_space(subject, dir, &what, report)
         }
     }
+}
+
+/// Who will be able to read the output, and for how long it stays.
+pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut Report) -> io::Result<()> {
+    let mode = file.mode.unwrap_or(0o600);
+    let kept = format!(
+        "the newest {} rotated files stay, older ones are deleted, read or not",
+        file.keep
+    );
+    let Some(group) = &file.group else {
+        return report.ok(subject, format_args!("files get mode {mode:04o}; {kept}"));
+    };
+    let me = access::user().name;
+    let Some(gid) = access::group_id(group) else {
+        return report.failure(
+            subject,
+            format_args!(
+                "there is no group `{group}`, to which the files are to be given; run: groupadd {group}"
+            ),
+        );
+    };
+    if !access::may_give_to(gid) {
+        return report.failure(
+            subject,
+            format_args!(
+                "`{me}` may not give files to group `{group}`; run: usermod -aG {group} {me}, and restart the agent"
+            ),
+        );
+    }
+    if let Some(dir) = access::closed_to_group(path, gid) {
+        let shown = dir.display();
+        report.warning(
+            subject,
+            format_args!("group `{group}` may read the files, but not look into `{shown}`; docs/SINKS.md says how to open it"),
+        )?;
+    }
+    report.ok(
+        subject,
+        format_args!("files get mode {mode:04o} and group `{group}`; {kept}"),
+    )
 }
 
 fn free_space(subject: &str, dir: &Path, what: &str, report: &mut Report) -> io::Result<()> {

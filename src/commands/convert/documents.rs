@@ -1,130 +1,151 @@
 //! An input taken apart into JSON documents: lines as a rule, several lines where a document is laid out so.
+//!
+//! Lines are cut by the same framer as audit files, so what it holds of them is bounded: a line of 4 GiB is one event
+//! that says so. So is what is put together of lines, up to the same size.
 
-use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use flate2::read::MultiGzDecoder;
 
 use crate::record::walk;
+use crate::source::files::frame::{Frame, Framer};
 
-/// Where a document begins.
-#[derive(Clone, Copy)]
-pub struct Place<'a> {
-    /// JSON-escaped, with its quotes; none if the input has no name.
-    pub path_json: Option<&'a str>,
-    /// In bytes of what has been unpacked.
-    pub offset: u64,
-}
-
-/// An answer that is laid out over many lines is put together up to this size; an answer of 1000 events, the most
-/// that Confluence gives, has some 2 MiB.
-const DOCUMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A record may be so long, and an answer that holds many: what `run` takes by default (`record_bytes_max`,
+/// `body_bytes_max`). An answer of 1000 events, the most that Confluence gives, has some 2 MiB.
+pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// One input. Packed ones are told by their first bytes.
-pub struct Documents<'r> {
-    input: Box<dyn BufRead + 'r>,
-    /// Where the next line starts.
-    offset: u64,
-    /// The lines of a document, each with its end, its bytes and where it begins in the input.
-    text: Vec<u8>,
-    lines: VecDeque<(std::ops::Range<usize>, u64)>,
-    /// Lines that turned out to be no document together wait here to go out one by one.
-    single: bool,
+/// What an input holds.
+pub enum Document<'d> {
+    /// A line without its line end, or a document of several. The number is where it begins, in bytes of what has been unpacked.
+    Whole(&'d [u8], u64),
+    /// What is too long to be held, or a run of NUL bytes.
+    Malformed {
+        prefix: &'d [u8],
+        offset: u64,
+        bytes: u64,
+        hash: u64,
+        error: String,
+    },
+    /// The lines that follow one by one, from here on, would have been one document that is too long.
+    TooLong(u64),
 }
 
-impl<'r> Documents<'r> {
-    pub fn new(input: impl Read + 'r) -> io::Result<Self> {
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
-        let is_gzip = input.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let input: Box<dyn BufRead + 'r> = if is_gzip {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(input)))
-        } else {
-            Box::new(input)
+/// Hands on each document of an input, and returns how many bytes it had. A packed input is told by its first bytes.
+pub fn each_document<E: From<io::Error>>(
+    input: impl Read,
+    mut each: impl FnMut(Document) -> Result<(), E>,
+) -> Result<u64, E> {
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
+    let mut input: Box<dyn Read + '_> = if input.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        Box::new(MultiGzDecoder::new(input))
+    } else {
+        Box::new(input)
+    };
+    let mut framer = Framer::new(0, b"", DOCUMENT_BYTES_MAX);
+    let mut open = Open::default();
+    loop {
+        let length = match input.read(framer.room(BUFFER_BYTES)) {
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                // What is whole so far is not lost with it.
+                open.give_up(&mut each)?;
+                return Err(error.into());
+            }
         };
-        Ok(Documents {
-            input,
-            offset: 0,
-            text: Vec::new(),
-            lines: VecDeque::new(),
-            single: false,
-        })
-    }
-
-    /// Bytes that have been read, unpacked.
-    pub fn bytes_read(&self) -> u64 {
-        self.offset
-    }
-
-    /// The next document and where it begins; `None` at the end. Blank lines are passed over.
-    pub fn next(&mut self) -> io::Result<Option<(&[u8], u64)>> {
-        if self.single
-            && let Some((line, offset)) = self.lines.pop_front()
-        {
-            return Ok(Some((&self.text[line], offset)));
+        if length == 0 {
+            break;
         }
-        self.single = false;
+        framer.filled(length);
+        while let Some(frame) = framer.next_frame() {
+            open.take(frame, &mut each)?;
+        }
+    }
+    if let Some(frame) = framer.last_frame() {
+        open.take(frame, &mut each)?;
+    }
+    open.give_up(&mut each)?;
+    Ok(framer.read_offset())
+}
+
+/// A document that goes on in the next line.
+#[derive(Default)]
+struct Open {
+    /// Its lines as they stand in the input, but for the line ends and blanks between them: LF for each byte of these.
+    text: Vec<u8>,
+    /// Where it begins.
+    offset: u64,
+    /// Brackets that are open.
+    depth: i64,
+}
+
+impl Open {
+    fn take<E>(&mut self, frame: Frame, each: &mut impl FnMut(Document) -> Result<(), E>) -> Result<(), E> {
+        let (body, offset) = match frame {
+            Frame::Line { body, offset } => (body, offset),
+            Frame::Malformed {
+                prefix,
+                offset,
+                bytes,
+                hash,
+                why,
+            } => {
+                self.give_up(each)?;
+                return each(Document::Malformed {
+                    prefix,
+                    offset,
+                    bytes,
+                    hash,
+                    error: why.error(bytes, offset, hash),
+                });
+            }
+        };
+        let end = offset - self.offset + body.len() as u64;
+        if !self.text.is_empty() && end > DOCUMENT_BYTES_MAX as u64 {
+            each(Document::TooLong(self.offset))?;
+            self.give_up(each)?;
+        }
+        if self.text.is_empty() {
+            if !opens_document(body) {
+                return each(Document::Whole(body, offset));
+            }
+            self.offset = offset;
+        }
+        self.text.resize((offset - self.offset) as usize, b'\n');
+        self.text.extend_from_slice(body);
+        self.depth += depth_change(body).unwrap_or(0);
+        if self.depth <= 0 {
+            each(Document::Whole(&self.text, self.offset))?;
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// It never ended: its lines are what they are.
+    fn give_up<E>(&mut self, each: &mut impl FnMut(Document) -> Result<(), E>) -> Result<(), E> {
+        let mut offset = self.offset;
+        for line in self.text.split(|byte| *byte == b'\n') {
+            if !line.is_empty() {
+                each(Document::Whole(line, offset))?;
+            }
+            offset += line.len() as u64 + 1;
+        }
+        self.close();
+        Ok(())
+    }
+
+    fn close(&mut self) {
         self.text.clear();
-        self.lines.clear();
-        let mut depth = 0;
-        loop {
-            let Some(line) = self.line()? else {
-                // It never ended: its lines are what they are.
-                self.single = true;
-                return Ok(self
-                    .lines
-                    .pop_front()
-                    .map(|(line, offset)| (&self.text[line], offset)));
-            };
-            let body = &self.text[line.0.clone()];
-            if self.lines.is_empty() && !opens_document(body) {
-                return Ok(Some((&self.text[line.0], line.1)));
-            }
-            depth += depth_change(body).unwrap_or(0);
-            self.lines.push_back(line);
-            if depth <= 0 {
-                let first = self.lines.front().map_or(0, |(_, offset)| *offset);
-                self.lines.clear();
-                return Ok(Some((self.text.trim_ascii_end(), first)));
-            }
-            if self.text.len() > DOCUMENT_BYTES_MAX {
-                self.single = true;
-                return Ok(self
-                    .lines
-                    .pop_front()
-                    .map(|(line, offset)| (&self.text[line], offset)));
-            }
-        }
-    }
-
-    /// Appends the next line that is not blank to the text, without its line end.
-    fn line(&mut self) -> io::Result<Option<(std::ops::Range<usize>, u64)>> {
-        loop {
-            let start = self.text.len();
-            let length = self.input.read_until(b'\n', &mut self.text)?;
-            if length == 0 {
-                return Ok(None);
-            }
-            let offset = self.offset;
-            self.offset += length as u64;
-            let skipped = if offset == 0 && self.text[start..].starts_with(b"\xef\xbb\xbf") {
-                3
-            } else {
-                0
-            };
-            let begin = start + skipped;
-            let end = begin + self.text[begin..].trim_ascii_end().len();
-            if end > begin {
-                return Ok(Some((begin..end, offset + skipped as u64)));
-            }
-            self.text.truncate(start);
-        }
+        self.depth = 0;
     }
 }
+
 /// Whether a document begins here that goes on in the next line. A line that is merely torn rarely ends so.
 fn opens_document(line: &[u8]) -> bool {
-    matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
+    let line = line.trim_ascii();
+    matches!(line.first(), Some(b'{' | b'['))
         && matches!(line.last(), Some(b'{' | b'[' | b','))
         && depth_change(line).is_some_and(|change| change > 0)
 }

@@ -12,8 +12,17 @@ const CLOUD: &str = r#"{"creationDate":3000,"summary":"z"}"#;
 
 fn converted(inputs: &[PathBuf], stdin: &[u8]) -> Vec<Value> {
     let mut stdout = Vec::new();
-    let code = run(Name::Ecs, None, inputs, &mut Cursor::new(stdin), &mut stdout).unwrap();
-    assert_eq!(code, exit::OK);
+    let mut stderr = Vec::new();
+    let code = run(
+        Name::Ecs,
+        None,
+        inputs,
+        &mut Cursor::new(stdin),
+        &mut stdout,
+        &mut stderr,
+    )
+    .unwrap();
+    assert_eq!((code, stderr.as_slice()), (exit::OK, &b""[..]));
     let text = String::from_utf8(stdout).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
     text.lines()
@@ -124,6 +133,7 @@ fn places_of_named_files_only() {
         std::slice::from_ref(&missing),
         &mut io::empty(),
         &mut io::sink(),
+        &mut io::sink(),
     );
     assert_eq!(
         error.unwrap_err().to_string(),
@@ -158,6 +168,7 @@ fn packed_files() {
         &[],
         &mut Cursor::new(&packed[..packed.len() - 9]),
         &mut stdout,
+        &mut io::sink(),
     );
     assert!(matches!(error, Err(Error::Read { .. })), "{error:?}");
 }
@@ -196,7 +207,143 @@ impl Write for Gone {
 fn broken_pipe_is_no_error() {
     for lines in [1, 1000] {
         let input = format!("{LINE}\n").repeat(lines);
-        let code = run(Name::Raw, None, &[], &mut Cursor::new(input), &mut Gone).unwrap();
+        let code = run(
+            Name::Raw,
+            None,
+            &[],
+            &mut Cursor::new(input),
+            &mut Gone,
+            &mut io::sink(),
+        )
+        .unwrap();
         assert_eq!(code, exit::OK);
     }
+}
+
+/// What `run` makes of an input, its exit code and what it says.
+fn limited(input: impl Read) -> (Vec<Value>, u8, String) {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut input = input;
+    let code = run(Name::Ecs, None, &[], &mut input, &mut stdout, &mut stderr).unwrap();
+    let events = String::from_utf8(stdout).unwrap();
+    let events = events.lines().map(|line| serde_json::from_str(line).unwrap());
+    (events.collect(), code, String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn f103_what_is_too_long_is_one_event_that_says_so() {
+    let line = format!("{LINE}\n");
+    let long = DOCUMENT_BYTES_MAX as u64 + 1;
+    for (byte, error, code) in [
+        (b'a', "a line longer than `record_bytes_max`: ", exit::DATA),
+        (0, "a run of NUL bytes: ", exit::DATA),
+    ] {
+        let input = line.as_bytes().chain(io::repeat(byte).take(long));
+        let (events, found, told) = limited(input.chain(&b"\n"[..]).chain(line.as_bytes()));
+        assert_eq!(found, code, "{told}");
+        assert_eq!(events.len(), 3);
+        let message = events[1]["error"]["message"].as_str().unwrap();
+        let place = format!("{long} bytes at offset {}, xxh3 ", line.len());
+        assert!(message.starts_with(&format!("{error}{place}")), "{message}");
+        assert_eq!(events[1]["event"]["original"].as_str().unwrap().len(), 1024);
+        let place = format!(
+            "`-`: 1 in it longer than 16 MiB, the first at offset {}. ",
+            line.len()
+        );
+        assert!(told.starts_with(&place), "{told}");
+    }
+    // A run of NUL bytes that is no longer than a record may be is a record that cannot be read.
+    let (events, code, told) = limited(&b"\0\0\0\n"[..]);
+    assert_eq!((events.len(), code, told.as_str()), (1, exit::OK, ""));
+}
+
+/// A document that does not end within what an answer may have is taken line by line; nothing of it is swallowed.
+#[test]
+fn f103_a_document_that_does_not_end() {
+    let blank = format!("[\n{}\n\r\n{LINE}\n", " ".repeat(DOCUMENT_BYTES_MAX));
+    let (events, code, told) = limited(blank.as_bytes());
+    let shown = shown(&events);
+    assert_eq!(
+        shown,
+        [
+            ("!".to_owned(), "[".to_owned()),
+            ("1".to_owned(), LINE.to_owned())
+        ]
+    );
+    assert_eq!(code, exit::DATA);
+    assert!(told.contains(" 16 MiB, the first at offset 0. "), "{told}");
+    let row = format!(
+        "{},\n",
+        LINE.replace("\"x\"", &format!("\"{}\"", "x".repeat(8000)))
+    );
+    let rows = DOCUMENT_BYTES_MAX / row.len() + 10;
+    let (events, code, told) = limited(format!("[\n{}", row.repeat(rows)).as_bytes());
+    assert_eq!((events.len(), code), (rows + 1, exit::DATA));
+    assert!(
+        told.starts_with("`-`: 1 in it longer than 16 MiB, the first at offset 0. "),
+        "{told}"
+    );
+}
+
+#[test]
+fn f104_each_row_has_an_event() {
+    let rows = |rows: &[(&str, &str)]| -> Vec<(String, String)> {
+        rows.iter()
+            .map(|(s, o)| ((*s).to_owned(), (*o).to_owned()))
+            .collect()
+    };
+    for (answer, expected) in [
+        (
+            format!(r#"{{"results":[{CLOUD},{CLOUD}],"results":[]}}"#),
+            rows(&[("3", CLOUD), ("3", CLOUD)]),
+        ),
+        (
+            format!(r#"{{"results":[{CLOUD}],"entities":[{ENTITY}],"results":[{CLOUD}],"entities":null}}"#),
+            rows(&[("3", CLOUD), ("2", ENTITY), ("3", CLOUD)]),
+        ),
+        (
+            r#"{"results":[{},{}]}"#.to_owned(),
+            rows(&[("!", "{}"), ("!", "{}")]),
+        ),
+        (
+            r#"{"entities":[null,[],"", { } ,[ {} ]],"pagingInfo":{}}"#.to_owned(),
+            rows(&[
+                ("!", "null"),
+                ("!", "[]"),
+                ("!", "\"\""),
+                ("!", "{}"),
+                ("!", "[{}]"),
+            ]),
+        ),
+        ("[{},[]]".to_owned(), rows(&[("!", "{}"), ("!", "[]")])),
+        (
+            format!(r#"{{"results":"none","results":[{CLOUD}]}}"#),
+            rows(&[("!", &format!(r#"{{"results":"none","results":[{CLOUD}]}}"#))]),
+        ),
+    ] {
+        let (events, code, told) = limited(answer.as_bytes());
+        assert_eq!(shown(&events), expected, "{answer}");
+        assert_eq!((code, told.as_str()), (exit::OK, ""));
+    }
+    let broken = [
+        br#"{"results":[{"creationDate":3000,"summary":"a"#,
+        &b"\xff\"},{}]}"[..],
+    ]
+    .concat();
+    let (events, ..) = limited(broken.as_slice());
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0]["event"]["action"], "a\u{fffd}");
+}
+
+/// A line is kept byte for byte, the blanks at its ends included; of an API's row the blanks between tokens go.
+#[test]
+fn originals_are_what_was_read() {
+    let line = format!("  {} \t", LINE.replace(':', " : "));
+    let row = CLOUD.replace(',', " ,\t");
+    let input = format!("{line}\r\n not json \n{row} \n[ {row} ]\n");
+    let originals: Vec<String> = shown(&converted(&[], input.as_bytes()))
+        .into_iter()
+        .map(|(_, original)| original)
+        .collect();
+    assert_eq!(originals, [line.as_str(), " not json ", CLOUD, CLOUD]);
 }

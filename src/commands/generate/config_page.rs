@@ -14,11 +14,14 @@ pub fn page() -> String {
     let body = body(EXAMPLE);
     let title = escaped(name);
     format!(
-        ".TH {name}.toml 5 \"\" \"{name} {version}\"\n\
+        ".TH audit-agent.toml 5 \"\" \"{name} {version}\" \"File Formats\"\n\
          .SH NAME\n{title}.toml \\- configuration of {title}(1)\n\
          .SH SYNOPSIS\n{path}\n\
          .SH DESCRIPTION\n{body}\
-         .SH SEE ALSO\n.BR {title} (1)\n"
+         .SH FILES\n.TP\n.I {path}\nThe configuration itself.\n\
+         .TP\n.I /usr/share/{title}/config.toml\nThe configuration as it is shipped: all keys with their defaults.\n\
+         .SH EXAMPLES\n.nf\nsudo \\-u {title} {title} check\nsudo systemctl restart {title}\n.fi\n\
+         .SH SEE ALSO\n.BR {title} (1),\n.BR {title}\\-check (1)\n"
     )
 }
 
@@ -42,17 +45,23 @@ fn body(example: &str) -> String {
             }
             prose.push(line.strip_prefix("# ").unwrap_or_default());
         } else {
-            keys.push(bare);
+            let kind = match (line.starts_with("##"), line.starts_with('#')) {
+                (true, _) => "example",
+                (false, true) => "default",
+                (false, false) => "as shipped",
+            };
+            keys.push((bare, kind));
         }
     }
     write_keys(&mut keys, &mut prose, &mut page);
     page
 }
 
-fn write_keys(keys: &mut Vec<&str>, prose: &mut Vec<&str>, page: &mut String) {
-    for (number, key) in keys.drain(..).enumerate() {
+fn write_keys(keys: &mut Vec<(&str, &str)>, prose: &mut Vec<&str>, page: &mut String) {
+    for (number, (key, kind)) in keys.drain(..).enumerate() {
         let tag = if number == 0 { ".TP" } else { ".TQ" };
-        let _ = writeln!(page, "{tag}\n.B {}", escaped(key).replace('"', "\\(dq"));
+        let key = escaped(key).replace('"', "\\(dq");
+        let _ = writeln!(page, "{tag}\n\\fB{key}\\fR  ({kind})");
     }
     write_lines(prose, page);
 }
@@ -82,7 +91,7 @@ fn write_lines(prose: &mut Vec<&str>, page: &mut String) {
 }
 
 /// No character of it is a command to roff.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) {
         format!("\\&{text}")
@@ -101,8 +110,8 @@ mod tests {
                        # Two of them.\n#two = 2\n##three = '\\d'\n";
         assert_eq!(
             body(example),
-            ".PP\nAbout all.\n.br\n\\ \\ \\ \\ a command\n.br\n.TP\n.B one = \\(dq1s\\(dq\nThe first.\n\
-             .SS [log]\n.PP\nA table.\n.TP\n.B two = 2\n.TQ\n.B three = '\\ed'\nTwo of them.\n"
+            ".PP\nAbout all.\n.br\n\\ \\ \\ \\ a command\n.br\n.TP\n\\fBone = \\(dq1s\\(dq\\fR  (default)\nThe first.\n\
+             .SS [log]\n.PP\nA table.\n.TP\n\\fBtwo = 2\\fR  (default)\n.TQ\n\\fBthree = '\\ed'\\fR  (example)\nTwo of them.\n"
         );
     }
 
@@ -115,7 +124,7 @@ mod tests {
         });
         let mut count = 0;
         for key in keys {
-            assert!(page.contains(&format!(".B {key} = ")), "{key}");
+            assert!(page.contains(&format!("\\fB{key} = ")), "{key}");
             count += 1;
         }
         assert!(count >= 30, "{count}");

@@ -1,14 +1,16 @@
 //! `drop`.
 
 use super::index::Index;
-use super::{Failure, ended, events, open, tell, time, unknown};
+use super::{Failure, ended, events, open, time, unknown};
 use crate::access;
 use crate::cli::Which;
 use crate::clock;
+use crate::commands::ask;
+use crate::commands::output::Unread;
 use crate::exit;
 use crate::telemetry::escape::escape;
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Removes events for good, and writes down which. Without `agreed` a person is asked. The exit code.
@@ -25,20 +27,21 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
         Err(code) => return Ok(code),
     };
     let Some(directory) = directory else {
-        if let Some(code) = unknown(&which.id, std::iter::empty())? {
+        if let Some(code) = unknown(&which.id, std::iter::empty()) {
             return Ok(code);
         }
         writeln!(out, "the quarantine is empty")?;
         return Ok(exit::OK);
     };
     directory.lock()?;
+    let out = &mut Unread::new(out);
     let mut index = Index::of(&directory, which)?;
     let ids: Vec<String> = index
         .groups
         .iter()
         .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
         .collect();
-    if let Some(code) = unknown(&which.id, ids.iter().map(String::as_str))? {
+    if let Some(code) = unknown(&which.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     if index.count() == 0 {
@@ -53,8 +56,9 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
             "{count} of source {source} that sink {sink} has not delivered"
         )?;
     }
-    if !agreed && !asked(index.count(), out)? {
-        return Ok(exit::USAGE);
+    let question = || format!("Drop {} for good?", events(index.count()));
+    if !agreed && let Some(code) = ask::refused(&question(), "nothing is dropped", out)? {
+        return Ok(code);
     }
     for group in 0..index.groups.len() {
         let all: Vec<usize> = (0..index.groups[group].events.len()).collect();
@@ -71,22 +75,6 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
         escape(&directory.path.display().to_string())
     )?;
     Ok(exit::OK)
-}
-
-fn asked(count: u64, out: &mut impl Write) -> io::Result<bool> {
-    if !io::stdin().is_terminal() {
-        tell("nothing is dropped: there is no terminal to ask at; say `--yes`")?;
-        return Ok(false);
-    }
-    write!(out, "Drop {} for good? [y/N] ", events(count))?;
-    out.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    let yes = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
-    if !yes {
-        writeln!(out, "nothing is dropped")?;
-    }
-    Ok(yes)
 }
 
 /// A line for each of these events.

@@ -1,6 +1,6 @@
 //! `list` and `show`.
 
-use super::{Failure, each, ended, events, open, tell, time, unknown};
+use super::{Failure, complain, each, ended, events, open, time, unknown};
 use crate::cli::Which;
 use crate::exit;
 use crate::quarantine::Entry;
@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// How much of a reason is listed; `show` has all of it.
-const WHY_CHARS_MAX: usize = 120;
+/// How much of a reason is listed, so that it fits a line of 80 columns; `show` has all of it.
+const WHY_CHARS_MAX: usize = 76;
+/// How much of an id is listed: enough for the other commands to find the event by.
+const ID_CHARS: usize = 12;
 
-/// Prints a line for each event. The exit code.
+/// Prints two lines for each event, the second with the reason. The exit code.
 ///
 /// # Errors
 /// Only those of `out`.
@@ -37,8 +39,8 @@ fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -
                 false if seen.len() == 1 => {
                     writeln!(
                         out,
-                        "{:<20}  {:<20}  {:<12}  {:<12}  {:<32}  WHY",
-                        "SET ASIDE", "HAPPENED", "SINK", "SOURCE", "ID"
+                        "{:<12}  {:<20}  {:<20}  {:<10}  SOURCE",
+                        "ID", "HAPPENED", "SET ASIDE", "SINK"
                     )?;
                     write_line(&entry, out)?;
                 }
@@ -74,14 +76,14 @@ fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{:<20}  {:<20}  {:<12}  {:<12}  {}  {}",
-        time(entry.at_ms),
+        "{}  {:<20}  {:<20}  {:<10}  {}",
+        escape(entry.id.get(..ID_CHARS).unwrap_or(&entry.id)),
         time(entry.time_ms),
+        time(entry.at_ms),
         escape(&entry.sink),
         escape(&entry.source),
-        entry.id,
-        escape(&why)
-    )
+    )?;
+    writeln!(out, "    {}", escape(&why))
 }
 
 /// All of an entry but the event.
@@ -150,9 +152,9 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
         })?;
     }
     if directory.is_none() {
-        tell("the quarantine is empty")?;
+        complain("the quarantine is empty");
     }
-    let code = unknown(ids, seen.iter().map(|(id, ..)| id.as_str()))?;
+    let code = unknown(ids, seen.iter().map(|(id, ..)| id.as_str()));
     Ok(code.unwrap_or(exit::OK))
 }
 

@@ -1,8 +1,9 @@
 //! `replay`.
 
 use super::index::Index;
-use super::{Failure, ended, events, open, tell, unknown};
+use super::{Failure, complain, ended, events, open, unknown};
 use crate::cli::{Options, QuarantineReplay};
+use crate::commands::output::Unread;
 use crate::config::{self, Config, OnPoison, RemoteSinkConfig, SinkConfig, SinkKind};
 use crate::exit;
 use crate::record::EventId;
@@ -31,11 +32,11 @@ pub fn replay(args: &QuarantineReplay, out: &mut impl Write) -> io::Result<u8> {
         state: args.state.clone(),
         ..Options::default()
     };
-    let config = match config::load(&options) {
+    let config = match config::load_file(&options) {
         Ok(config) => config,
         Err(errors) => {
-            writeln!(io::stderr(), "{errors}")?;
-            return Ok(exit::CONFIG);
+            let _ = writeln!(io::stderr(), "{errors}");
+            return Ok(errors.exit_code());
         }
     };
     let log = telemetry::log::init(&config.log);
@@ -50,10 +51,10 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
         Err(code) => return Ok(code),
     };
     let Some(directory) = directory else {
-        if let Some(code) = unknown(&args.which.id, std::iter::empty())? {
+        if let Some(code) = unknown(&args.which.id, std::iter::empty()) {
             return Ok(code);
         }
-        tell("the quarantine is empty")?;
+        complain("the quarantine is empty");
         return Ok(exit::OK);
     };
     directory.lock()?;
@@ -63,7 +64,7 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
         .iter()
         .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
         .collect();
-    if let Some(code) = unknown(&args.which.id, ids.iter().map(String::as_str))? {
+    if let Some(code) = unknown(&args.which.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     let is_remote = |sink: &&SinkConfig| matches!(sink.kind, SinkKind::Remote(_));
@@ -75,11 +76,13 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
     if args.to.as_deref() == Some(STDOUT) && !named_stdout {
         return print(&index, out);
     }
+    // Events are sent whether or not somebody reads of it.
+    let out = &mut Unread::new(out);
     let mut ways = Vec::new();
     for group in 0..index.groups.len() {
         match way(&index, group, args, config) {
             Ok(way) => ways.push(way),
-            Err(why) => tell(&why)?,
+            Err(why) => complain(&why),
         }
     }
     // All or nothing: a name or format that is wrong is wrong before anything is sent.
@@ -121,7 +124,7 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
         }
     }
     if index.count() == 0 {
-        tell("there is nothing to send")?;
+        complain("there is nothing to send");
     }
     let damaged = args.which.id.is_empty() && index.damaged > 0;
     Ok(match left == 0 && !damaged {
@@ -171,10 +174,11 @@ fn print(index: &Index, out: &mut impl Write) -> Result<u8, Failure> {
     for item in index.groups.iter().flat_map(|group| &group.events) {
         writeln!(out, "{}", index.entry(item)?.event)?;
     }
-    tell(&format!(
+    out.flush()?;
+    complain(&format!(
         "printed {}; all of them stay in quarantine until you drop them",
         events(index.count())
-    ))?;
+    ));
     Ok(exit::OK)
 }
 

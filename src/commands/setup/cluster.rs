@@ -7,11 +7,12 @@ use serde_json::Value;
 use super::documents::{self, RETENTION_DAYS, TEMPLATE};
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::{Answer, HeaderMap};
-use crate::sink::answer::says;
+use crate::sink::answer::{Outcome, says};
 use crate::sink::elasticsearch::JSON;
 use crate::sink::elasticsearch::answer::Fault;
 use crate::sink::elasticsearch::hosts::Hosts;
 use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::telemetry::escape::escape;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
@@ -39,11 +40,8 @@ impl Cluster<'_> {
             Ok(product) => product,
             Err(why) => return Ok(Err(why)),
         };
-        writeln!(
-            out,
-            "{}: {product}",
-            hosts.current().as_str().trim_end_matches('/')
-        )?;
+        let host = hosts.current().as_str().trim_end_matches('/');
+        writeln!(out, "{host}: {}", escape(&product.to_string()))?;
         let is_stream = matches!(self.config.target, Target::DataStream(_));
         if is_stream
             && !product.is_serverless
@@ -51,7 +49,12 @@ impl Cluster<'_> {
         {
             return Ok(Err(why));
         }
-        if let Err(why) = self.template(&hosts, &product, out).await? {
+        // Before the template that names it: an index whose pipeline does not exist takes no events.
+        let has_pipeline = match self.pipeline(&hosts, &product, out).await? {
+            Ok(has_pipeline) => has_pipeline,
+            Err(why) => return Ok(Err(why)),
+        };
+        if let Err(why) = self.template(has_pipeline, &hosts, &product, out).await? {
             return Ok(Err(why));
         }
         match &self.config.target {
@@ -131,9 +134,78 @@ impl Cluster<'_> {
         }
     }
 
-    async fn template(&self, hosts: &Hosts, product: &Product, out: &mut dyn Write) -> Done {
+    /// Says whether there is one: a cluster can be without the processor for it.
+    async fn pipeline(
+        &self,
+        hosts: &Hosts,
+        product: &Product,
+        out: &mut dyn Write,
+    ) -> io::Result<Result<bool, String>> {
+        let pipeline = documents::pipeline();
+        let step = Step {
+            what: format!("ingest pipeline `{TEMPLATE}`"),
+            path: format!("/_ingest/pipeline/{TEMPLATE}"),
+            rights: [
+                "the cluster privilege `manage_ingest_pipelines`",
+                "`cluster:admin/ingest/pipeline/*`",
+            ],
+        };
+        let found = match hosts.get(&step.path).await {
+            Ok(found) => found,
+            Err(outcome) => return Ok(Err(outcome.why().to_owned())),
+        };
+        let verb = match found.status {
+            404 => "created",
+            200 => {
+                let there: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+                let there = &there[TEMPLATE];
+                if !documents::is_own_pipeline(there) {
+                    return Ok(Err(format!(
+                        "{} is there and is not this agent's; rename or remove it",
+                        step.what
+                    )));
+                }
+                if ["description", "processors"]
+                    .iter()
+                    .all(|key| there[key] == pipeline[key])
+                {
+                    writeln!(out, "unchanged {}", step.what)?;
+                    return Ok(Ok(true));
+                }
+                "updated"
+            }
+            _ => return Ok(Err(refused(&found, &step, product))),
+        };
+        if self.dry_run {
+            writeln!(out, "would be {verb}: {} (sets `event.ingested`)", step.what)?;
+            return Ok(Ok(true));
+        }
+        match put(hosts, &step.path, &pipeline).await {
+            Ok(answer) if (200..300).contains(&answer.status) => {
+                writeln!(out, "{verb:<9} {}: sets `event.ingested`", step.what)?;
+                Ok(Ok(true))
+            }
+            Ok(answer) if lacks_processor(&answer) => {
+                writeln!(
+                    out,
+                    "warning   this cluster lacks the ingest processor `set`: events will have no `event.ingested`"
+                )?;
+                Ok(Ok(false))
+            }
+            Ok(answer) => Ok(Err(refused(&answer, &step, product))),
+            Err(outcome) => Ok(Err(outcome.why().to_owned())),
+        }
+    }
+
+    async fn template(
+        &self,
+        has_pipeline: bool,
+        hosts: &Hosts,
+        product: &Product,
+        out: &mut dyn Write,
+    ) -> Done {
         let days = self.retention_days.unwrap_or(RETENTION_DAYS);
-        let (name, template) = documents::template(product, &self.config.target, days);
+        let (name, template) = documents::template(product, &self.config.target, days, has_pipeline);
         let step = Step {
             what: format!("index template `{name}`"),
             path: format!("/_index_template/{name}"),
@@ -230,15 +302,7 @@ impl Cluster<'_> {
             writeln!(out, "would be {verb}: {} ({then})", step.what)?;
             return Ok(Ok(()));
         }
-        let make = || {
-            let mut headers = HeaderMap::new();
-            if document.is_null() {
-                return Ok((headers, Vec::new()));
-            }
-            headers.insert(CONTENT_TYPE, JSON);
-            Ok((headers, document.to_string().into_bytes()))
-        };
-        match hosts.ask(Method::PUT, path, make).await {
+        match put(hosts, path, document).await {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 writeln!(out, "{verb:<9} {}: {then}", step.what)?;
                 Ok(Ok(()))
@@ -247,6 +311,23 @@ impl Cluster<'_> {
             Err(outcome) => Ok(Err(outcome.why().to_owned())),
         }
     }
+}
+
+async fn put(hosts: &Hosts, path: &str, document: &Value) -> Result<Answer, Outcome> {
+    let make = || {
+        let mut headers = HeaderMap::new();
+        if document.is_null() {
+            return Ok((headers, Vec::new()));
+        }
+        headers.insert(CONTENT_TYPE, JSON);
+        Ok((headers, document.to_string().into_bytes()))
+    };
+    hosts.ask(Method::PUT, path, make).await
+}
+
+/// It comes as a module of each distribution, but one can be put together without it.
+fn lacks_processor(answer: &Answer) -> bool {
+    Fault::of(&answer.body).is_some_and(|fault| fault.reason.contains("No processor type exists"))
 }
 
 fn refused(answer: &Answer, step: &Step, product: &Product) -> String {

@@ -1,14 +1,14 @@
-//! The template and the policies, which the packages bring as files too.
+//! The template, the pipeline and the policies, which the packages bring as files too.
 
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::config::Target;
+use crate::config::{ElasticsearchConfig, Target};
 use crate::sink::elasticsearch::product::{Distribution, Product};
 
-/// The name of index template and policy.
-pub const TEMPLATE: &str = "confluence-audit";
+/// The name of index template, ingest pipeline and policy.
+pub const TEMPLATE: &str = ElasticsearchConfig::TEMPLATE;
 /// A year: what PCI DSS asks for, and most who ask later than that ask of an archive.
 pub const RETENTION_DAYS: u64 = 365;
 /// A backing index is rolled over at this age at the latest.
@@ -17,19 +17,38 @@ const ROLLOVER_DAYS: u64 = 30;
 const FOR_ELASTICSEARCH: &str =
     include_str!("../../../packaging/elasticsearch/index-template.elasticsearch.json");
 const FOR_OPENSEARCH: &str = include_str!("../../../packaging/elasticsearch/index-template.opensearch.json");
+const PIPELINE: &str = include_str!("../../../packaging/elasticsearch/pipeline.json");
 const ILM: &str = include_str!("../../../packaging/elasticsearch/policy-ilm.elasticsearch.json");
 const ISM: &str = include_str!("../../../packaging/elasticsearch/policy-ism.opensearch.json");
 
 /// In the form that Kibana's and OpenSearch Dashboards' consoles take.
 pub fn print(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# Elasticsearch\nPUT _ilm/policy/{TEMPLATE}\n{ILM}")?;
+    writeln!(out, "PUT _ingest/pipeline/{TEMPLATE}\n{PIPELINE}")?;
     writeln!(out, "PUT _index_template/{TEMPLATE}\n{FOR_ELASTICSEARCH}")?;
     writeln!(out, "# OpenSearch\nPUT _plugins/_ism/policies/{TEMPLATE}\n{ISM}")?;
+    writeln!(out, "PUT _ingest/pipeline/{TEMPLATE}\n{PIPELINE}")?;
     write!(out, "PUT _index_template/{TEMPLATE}\n{FOR_OPENSEARCH}")
 }
 
+/// Sets `event.ingested`: only the cluster knows when an event has come.
+pub fn pipeline() -> Value {
+    parse(PIPELINE)
+}
+
+/// Whether a pipeline that is there was installed by this agent. OpenSearch takes no `_meta` in pipelines.
+pub fn is_own_pipeline(there: &Value) -> bool {
+    let description = there["description"].as_str().unwrap_or("");
+    description.starts_with(crate::NAME)
+}
+
 /// The template's name and the template. Of an index there is no lifecycle: it has no successor.
-pub fn template(product: &Product, target: &Target, retention_days: u64) -> (String, Value) {
+pub fn template(
+    product: &Product,
+    target: &Target,
+    retention_days: u64,
+    has_pipeline: bool,
+) -> (String, Value) {
     let mut template = parse(match product.distribution {
         Distribution::Elasticsearch => FOR_ELASTICSEARCH,
         Distribution::OpenSearch => FOR_OPENSEARCH,
@@ -40,6 +59,9 @@ pub fn template(product: &Product, target: &Target, retention_days: u64) -> (Str
         template["index_patterns"] = json!([index]);
         remove(&mut template, "data_stream");
         remove(&mut template["template"]["settings"]["index"], "lifecycle");
+    }
+    if !has_pipeline {
+        remove(&mut template["template"]["settings"]["index"], "default_pipeline");
     }
     if product.is_serverless {
         // Elastic decides there how an index is stored.

@@ -60,12 +60,14 @@ pub fn table(
         );
     }
     let cloud = cloud.map_or(table.has("site"), |found| found.value);
-    let mode = mode(&mut table, cloud, problems);
+    let (mode, contradicts) = mode(&mut table, cloud, problems);
     let wants_files = mode != Mode::Api;
     let place = place(&mut table, wants_files, seen, problems);
     let files = files(&mut table, problems);
     let api = api::table(&mut table, cloud, mode != Mode::Files, problems);
-    misplaced(&table, cloud, mode, problems);
+    if !contradicts {
+        misplaced(&table, cloud, mode, problems);
+    }
     if let Some(api) = &api {
         let span = table
             .place_of(if cloud { "site" } else { "url" })
@@ -127,8 +129,8 @@ pub fn table(
     })
 }
 
-/// What `mode` says, or the other keys where it says nothing.
-fn mode(table: &mut Table, cloud: bool, problems: &mut Problems) -> Mode {
+/// What `mode` says, or the other keys where it says nothing; and whether they contradict it, which has been reported then.
+fn mode(table: &mut Table, cloud: bool, problems: &mut Problems) -> (Mode, bool) {
     let modes = [("files", Mode::Files), ("api", Mode::Api), ("auto", Mode::Auto)];
     let typed = table.choice("mode", &modes, &[], problems);
     if cloud {
@@ -136,16 +138,27 @@ fn mode(table: &mut Table, cloud: bool, problems: &mut Problems) -> Mode {
             let message = "reads audit files, and Cloud has none; write `mode = \"api\"`, or leave it out";
             problems.add(&typed.span, typed.key, message);
         }
-        return Mode::Api;
+        return (Mode::Api, false);
     }
     let url = table.has("url") || table.has_like("url");
     let files = table.has("home") || table.has("files");
-    match (typed, url, files) {
+    let mode = match (typed, url, files) {
+        // One message instead of one for each key that is missing and one for each that is too many.
+        (Some(typed), false, true) if typed.value == Mode::Api => {
+            let place = if table.has("home") { "home" } else { "files" };
+            let message = format!(
+                "polls the audit API, and there is `{place}` and no `url`; to read the audit files, write `mode = \"files\"`; to poll \
+                 the API, replace `{place}` by `url` and a token; for both, write `mode = \"auto\"` and add them"
+            );
+            problems.add(&typed.span, typed.key, message);
+            return (Mode::Files, true);
+        }
         (Some(typed), ..) => typed.value,
         (None, true, true) => Mode::Auto,
         (None, true, false) => Mode::Api,
         (None, false, _) => Mode::Files,
-    }
+    };
+    (mode, false)
 }
 
 /// Reports keys that the mode has no use for.
@@ -253,10 +266,17 @@ fn place(table: &mut Table, wanted: bool, seen: &mut Seen<String>, problems: &mu
             problems.add(&patterns.span, patterns.key, message);
             return None;
         }
-        (Some(dir), None) => Place::Home {
-            dir: absolute(dir, problems)?.value,
-            found: HomeFound::Setting,
-        },
+        (Some(dir), None) => {
+            let dir = absolute(dir, problems)?;
+            if let Err(message) = home::check(&dir.value) {
+                problems.add(&dir.span, dir.key, message);
+                return None;
+            }
+            Place::Home {
+                dir: dir.value,
+                found: HomeFound::Setting,
+            }
+        }
         (None, Some(patterns)) => {
             if let Err(message) = check_patterns(&patterns.value) {
                 problems.add(&patterns.span, patterns.key, message);

@@ -145,6 +145,51 @@ fn example_has_every_key_and_no_other() {
     assert_eq!(there, asked);
 }
 
+/// A value that no key allows, of the kind that stands there.
+fn out_of_range(line: &str) -> String {
+    let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
+        return line.to_string();
+    };
+    let unit = value
+        .trim_matches('"')
+        .trim_start_matches(|c: char| c.is_ascii_digit());
+    let begins = value.trim_matches('"').starts_with(|c: char| c.is_ascii_digit());
+    match unit {
+        "ms" | "s" | "m" | "h" | "d" if begins => format!("{key} = \"999999d\""),
+        "B" | "kB" | "MB" | "GB" | "KiB" | "MiB" | "GiB" if begins => format!("{key} = \"999999GiB\""),
+        "" if begins && !value.starts_with('"') => format!("{key} = 999999999"),
+        _ => line.to_string(),
+    }
+}
+
+/// Above each key that has a range the example says it in the words of the error.
+#[test]
+fn example_states_the_ranges() {
+    let mut stated = 0;
+    for text in [uncommented("#"), example_tables("#")] {
+        let lines: Vec<&str> = text.lines().collect();
+        let wrong: Vec<String> = lines.iter().map(|line| out_of_range(line)).collect();
+        let errors = read(Path::new(NO_FILE), &wrong.join("\n"), false).unwrap_err();
+        for error in &errors.0 {
+            let Some((_, range)) = error.message.split_once("is out of range; write ") else {
+                continue;
+            };
+            let (_, line) = error.place.as_ref().expect("a line");
+            let is_comment = |line: &&str| line.starts_with("# ");
+            let above = lines[..line - 1].iter().rev().copied();
+            let comments: Vec<&str> = above
+                .skip_while(|line| !is_comment(line) && !line.is_empty())
+                .take_while(is_comment)
+                .collect();
+            let comment: Vec<&str> = comments.iter().rev().map(|line| &line[2..]).collect();
+            let comment = comment.join(" ");
+            assert!(comment.contains(range), "{}: {range}: {comment}", error.key);
+            stated += 1;
+        }
+    }
+    assert!(stated >= 50, "{stated}");
+}
+
 #[test]
 fn every_value_reaches_its_place() {
     let text = r#"
@@ -188,6 +233,8 @@ rotate_bytes = "14MiB"
 rotate_daily = false
 keep = 15
 compression = "zstd"
+mode = "0640"
+group = "readers"
 "#;
     let config = parse(text).0;
     let secs = Duration::from_secs;
@@ -212,6 +259,8 @@ compression = "zstd"
         rotate_daily: false,
         keep: 15,
         compression: Compression::Zstd,
+        mode: Some(0o640),
+        group: Some("readers".into()),
     };
     assert_eq!(file.path_for("one"), PathBuf::from("/o/one.ndjson"));
     let expected = Config {

@@ -1,46 +1,40 @@
 //! Lists as texts: CEF has no lists.
 
+use super::super::affected;
+use super::super::escape::value_text;
 use super::super::out::Out;
 use super::text::Limited;
 use super::{CUSTOM_MAX, TEXT_MAX, value};
 use crate::record::walk::for_each_element;
-use crate::record::{Record, Shape, Text, Token, object};
+use crate::record::{Record, Shape, Text, object};
 
 /// All affected objects in one text; the first that is no user or group is the file of the event.
 pub fn objects(record: &Record, out: &mut Out) {
     let mut all: Option<Limited> = None;
     let mut file = None;
-    let kind_name = match record.shape {
-        Shape::Cloud => "objectType",
-        Shape::File | Shape::Entity => "type",
-    };
-    for list in [record.affected_object, record.affected_objects] {
-        for_each_element(list, |element| {
-            let [kind, name, id] = object(element, [kind_name, "name", "id"]).map(Token::text);
-            if kind.is_none() && name.is_none() {
-                return;
-            }
-            let is_person = kind.is_some_and(|kind| kind.is("User") || kind.is("Group"));
-            if file.is_none() && !is_person {
-                file = Some((kind, name, id));
-            }
-            let all = begin(&mut all, " cs3=", ", ", out);
-            if let Some(kind) = kind {
-                all.escaped(kind.escaped(), out);
-            }
-            if let Some(name) = name {
-                all.plain(if kind.is_some() { " " } else { "" }, out);
-                all.escaped(name.escaped(), out);
-            }
-        });
-    }
+    affected::for_each(record, |thing| {
+        if thing.kind.is_none() && thing.name.is_none() {
+            return;
+        }
+        if file.is_none() && !thing.is("User") && !thing.is("Group") {
+            file = Some(thing);
+        }
+        let all = begin(&mut all, " cs3=", ", ", out);
+        if let Some(kind) = thing.kind {
+            all.escaped(kind.escaped(), out);
+        }
+        if let Some(name) = thing.name {
+            all.plain(if thing.kind.is_some() { " " } else { "" }, out);
+            all.escaped(name.escaped(), out);
+        }
+    });
     if all.is_some() {
         out.put(" cs3Label=affectedObjects");
     }
-    if let Some((kind, name, id)) = file {
-        value(out, " fname=", TEXT_MAX, name.map(Text::escaped));
-        value(out, " fileType=", TEXT_MAX, kind.map(Text::escaped));
-        value(out, " fileId=", TEXT_MAX, id.map(Text::escaped));
+    if let Some(file) = file {
+        value(out, " fname=", TEXT_MAX, file.name.map(Text::escaped));
+        value(out, " fileType=", TEXT_MAX, file.kind.map(Text::escaped));
+        value(out, " fileId=", TEXT_MAX, file.id.map(Text::escaped));
     }
 }
 
@@ -62,17 +56,18 @@ pub fn changed_values(record: &Record, out: &mut Out) {
     };
     let mut all = None;
     for_each_element(record.changed_values, |element| {
-        let [key, i18n_key, from, to] = object(element, names).map(Token::text);
-        let key = key.or(i18n_key);
+        let [key, i18n_key, from, to] = object(element, names);
+        let key = key.text().or(i18n_key.text());
+        let [from, to] = [from, to].map(value_text);
         if key.is_none() && from.is_none() && to.is_none() {
             return;
         }
         let all = begin(&mut all, " cs4=", "; ", out);
         all.escaped(key.map_or("", Text::escaped), out);
         all.plain(": ", out);
-        all.escaped(from.map_or("", Text::escaped), out);
+        all.escaped(&from.unwrap_or_default(), out);
         all.plain(" -> ", out);
-        all.escaped(to.map_or("", Text::escaped), out);
+        all.escaped(&to.unwrap_or_default(), out);
     });
     if all.is_some() {
         out.put(" cs4Label=changedValues");
@@ -86,12 +81,14 @@ pub fn details(record: &Record, out: &mut Out) {
         begin(&mut all, " cs5=", "", out).escaped(description.escaped(), out);
     }
     for_each_element(record.extra_attributes, |element| {
-        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]).map(Token::text);
-        let Some(name) = name.or(key) else { return };
+        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]);
+        let Some(name) = name.text().or(key.text()) else {
+            return;
+        };
         let all = begin(&mut all, " cs5=", "; ", out);
         all.escaped(name.escaped(), out);
         all.plain(": ", out);
-        all.escaped(value.map_or("", Text::escaped), out);
+        all.escaped(&value_text(value).unwrap_or_default(), out);
     });
     if all.is_some() {
         out.put(" cs5Label=details");

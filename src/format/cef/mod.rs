@@ -4,6 +4,7 @@
 mod lists;
 mod text;
 
+use super::affected;
 use super::message;
 use super::tags;
 use super::taxonomy::{Severity, Taxonomy};
@@ -139,17 +140,9 @@ impl Cef {
                 .map(AsRef::as_ref),
         );
         value(out, " suid=", TEXT_MAX, users.user.id.as_deref());
-        let target = &users.target;
-        value(
-            out,
-            " duser=",
-            TEXT_MAX,
-            target
-                .name
-                .as_ref()
-                .or(target.full_name.as_ref())
-                .map(AsRef::as_ref),
-        );
+        let target = affected::target(record, &users, kind.categories).unwrap_or_default();
+        let target_name = target.name.as_deref().or(target.full_name.as_deref());
+        value(out, " duser=", TEXT_MAX, target_name);
         value(out, " duid=", TEXT_MAX, target.id.as_deref());
         plain(
             out,
@@ -167,7 +160,7 @@ impl Cef {
                 .or(record.category_key.text())
                 .map(Text::escaped),
         );
-        if let Some(outcome) = kind.outcome {
+        if let Some(outcome) = kind.status {
             plain(out, " outcome=", ACT_MAX, outcome);
         }
         let mut sentence = Out::new();
@@ -286,3 +279,6 @@ pub fn id_of(event: &[u8]) -> Option<&[u8]> {
     let (before, id) = event.split_at(at);
     before.ends_with(ID.as_bytes()).then_some(id)
 }
+
+#[cfg(test)]
+mod tests;

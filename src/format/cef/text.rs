@@ -69,6 +69,8 @@ impl Limited {
             '=' if !self.header => out.put("\\="),
             '\n' if !self.header => out.put("\\n"),
             '\r' if !self.header => out.put("\\r"),
+            // Readers that know Unicode take these for line ends.
+            '\u{85}' | '\u{2028}' | '\u{2029}' => out.put(if self.header { " " } else { "\\n" }),
             // CEF has no escape for other control characters.
             control if control.is_control() => out.put(" "),
             other => out.put(other.encode_utf8(&mut [0; 4])),
@@ -100,7 +102,17 @@ mod tests {
         assert_eq!(written(Limited::header(50), &[text]), "k=a\\|b=c\\\\d e f g  ü");
         assert_eq!(
             written(Limited::extension(50), &[text]),
-            "k=a|b\\=c\\\\d\\ne\\rf g  ü"
+            "k=a|b\\=c\\\\d\\ne\\rf g \\nü"
+        );
+    }
+
+    #[test]
+    fn f102_no_line_end_of_unicode_stands_in_a_value() {
+        let ends = "a\u{b}b\u{c}c\u{1c}d\u{1d}e\u{1e}f\u{85}g\u{2028}h\u{2029}i";
+        assert_eq!(written(Limited::header(50), &[ends]), "k=a b c d e f g h i");
+        assert_eq!(
+            written(Limited::extension(50), &[ends]),
+            "k=a b c d e f\\ng\\nh\\ni"
         );
     }
 

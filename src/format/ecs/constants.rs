@@ -13,7 +13,7 @@ pub struct Constants {
     pub unreadable: [String; 3],
 }
 
-/// `event.module`, and `event.dataset` as the integration names it whose dashboards the events fill.
+/// `event.module`, and `event.dataset` as the integration names it whose fields the events have.
 pub const EVENT: &str =
     r#","event":{"dataset":"atlassian_confluence.audit","module":"atlassian_confluence","#;
 

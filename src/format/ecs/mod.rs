@@ -9,16 +9,15 @@ mod related;
 #[cfg(test)]
 mod tests;
 
-use super::escape::{escape, escape_long, quoted};
+use super::escape::{escape, escape_long};
 use super::out::Object;
-use super::prune::write_pruned;
 use super::tags;
 use super::taxonomy::{Kind, Taxonomy};
 use super::users::{self, Group, Person, Users};
 use super::{Context, Item, Origin, Out, message};
 use crate::enrich::geo::Geo;
 use crate::notice::Notice;
-use crate::record::{Parsed, Record, Shape, Text, Token, address, time};
+use crate::record::{Parsed, Record, Shape, Text, address, time};
 use constants::Constants;
 use std::sync::Arc;
 
@@ -27,7 +26,6 @@ use std::sync::Arc;
 pub struct Ecs {
     constants: Constants,
     taxonomy: Taxonomy,
-    /// Escaped, with quotes.
     site: Option<String>,
     geo: Option<Arc<Geo>>,
     preserve_original: bool,
@@ -38,7 +36,7 @@ impl Ecs {
         Ecs {
             constants: Constants::new(context),
             taxonomy: Taxonomy::new(),
-            site: context.site().map(quoted),
+            site: context.site().map(str::to_owned),
             geo: context.geo.clone(),
             preserve_original: context.preserve_original,
         }
@@ -64,7 +62,7 @@ impl Ecs {
         let kind = self.taxonomy.kind(record);
         self.event_fields(record, &kind, item, out);
         let users = Users::of(record);
-        group(&users.group, ",\"group\":{", out);
+        group(Object::new(",\"group\":{"), &users.group, out);
         out.put(match record.shape {
             Shape::File => ",\"input\":{\"type\":\"log\"}",
             Shape::Entity | Shape::Cloud => ",\"input\":{\"type\":\"api\"}",
@@ -121,10 +119,7 @@ impl Ecs {
                     (",\"changed_values\":", record.changed_values),
                     (",\"extra_attributes\":", record.extra_attributes),
                 ] {
-                    if !list.is_missing() {
-                        audit.key(key, out);
-                        write_pruned(list.raw(), out);
-                    }
+                    audit.pruned(key, list, record.has_clean_lists, out);
                 }
             }
             Shape::Cloud => {
@@ -132,45 +127,33 @@ impl Ecs {
                 lists::write_cloud_changes(record, &mut audit, out);
             }
         }
-        text(&mut audit, ",\"author_type\":", record.author.kind, out);
-        text(&mut audit, ",\"description\":", record.description, out);
+        audit.text(",\"author_type\":", record.author.kind.text(), out);
+        audit.text(",\"description\":", record.description.text(), out);
         for (key, value) in [
             (",\"external_collaborator\":", record.author.external_collaborator),
             (",\"guest\":", record.author.guest),
             (",\"super_admin\":", record.super_admin),
             (",\"sys_admin\":", record.sys_admin),
         ] {
-            if let Some(value) = value {
-                audit.key(key, out);
-                out.put(if value { "true" } else { "false" });
-            }
+            audit.boolean(key, value, out);
         }
-        text(&mut audit, ",\"method\":", record.method, out);
-        text(&mut audit, ",\"node\":", record.node, out);
-        if let Some(site) = &self.site {
-            audit.key(",\"site\":", out);
-            out.put(site);
-        } else if let Some(host) = host {
-            audit.key(",\"site\":\"", out);
-            escape(host, &mut out.bytes);
-            out.put("\"");
+        audit.text(",\"method\":", record.method.text(), out);
+        audit.text(",\"node\":", record.node.text(), out);
+        if let Some(site) = self.site.as_deref().or(host) {
+            audit.plain(",\"site\":", site, out);
         }
-        let kind = [
+        let mut kind = audit.object(",\"type\":");
+        for (key, token) in [
             (",\"action\":", record.action),
             (",\"actionI18nKey\":", record.action_key),
             (",\"area\":", record.area),
             (",\"category\":", record.category),
             (",\"categoryI18nKey\":", record.category_key),
             (",\"level\":", record.level),
-        ];
-        if kind.iter().any(|(_, token)| token.text().is_some()) {
-            audit.key(",\"type\":", out);
-            let mut object = Object::new("{");
-            for (key, token) in kind {
-                text(&mut object, key, token, out);
-            }
-            object.end(out);
+        ] {
+            kind.text(key, token.text(), out);
         }
+        kind.end(out);
         if audit.end(out) {
             out.put("}");
         }
@@ -179,9 +162,9 @@ impl Ecs {
     pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
         head_of(notice.at_ms, &self.constants.unreadable[tags::PLAIN], out);
         if let Some(site) = &self.site {
-            out.put(",\"confluence\":{\"audit\":{\"site\":");
-            out.put(site);
-            out.put("}}");
+            out.put(",\"confluence\":{\"audit\":{\"site\":\"");
+            escape(site, &mut out.bytes);
+            out.put("\"}}");
         }
         out.put(constants::EVENT);
         out.put("\"kind\":\"event\",\"id\":\"");
@@ -253,31 +236,16 @@ fn error(record: &Record, out: &mut Out) {
 }
 
 fn words(words: &[&str], out: &mut Out) {
+    out.put("[");
     for (at, word) in words.iter().enumerate() {
-        out.put(if at == 0 { "[\"" } else { "\",\"" });
+        out.put(if at == 0 { "\"" } else { ",\"" });
         out.put(word);
-    }
-    out.put("\"]");
-}
-
-fn text(object: &mut Object, key: &str, token: Token, out: &mut Out) {
-    if let Some(text) = token.text() {
-        object.key(key, out);
-        out.put_long(text.quoted());
-    }
-}
-
-fn value(object: &mut Object, key: &str, value: Option<&users::Value>, out: &mut Out) {
-    if let Some(value) = value {
-        object.key(key, out);
-        out.put("\"");
-        out.put_long(value);
         out.put("\"");
     }
+    out.put("]");
 }
 
-fn group(group: &Group, open: &'static str, out: &mut Out) {
-    let mut object = Object::new(open);
+fn group(mut object: Object, group: &Group, out: &mut Out) {
     value(&mut object, ",\"id\":", group.id.as_ref(), out);
     value(&mut object, ",\"name\":", group.name.as_ref(), out);
     object.end(out);
@@ -285,24 +253,14 @@ fn group(group: &Group, open: &'static str, out: &mut Out) {
 
 fn user(users: &Users, out: &mut Out) {
     let mut object = Object::new(",\"user\":{");
-    if users.changes != Person::default() {
-        object.key(",\"changes\":", out);
-        let mut changes = Object::new("{");
-        person(&mut changes, &users.changes, out);
-        changes.end(out);
-    }
+    let mut changes = object.object(",\"changes\":");
+    person(&mut changes, &users.changes, out);
+    changes.end(out);
     person(&mut object, &users.user, out);
-    let has_group = users.target_group != Group::default();
-    if has_group || users.target != Person::default() {
-        object.key(",\"target\":", out);
-        let mut target = Object::new("{");
-        person(&mut target, &users.target, out);
-        if has_group {
-            target.key(",\"group\":", out);
-            group(&users.target_group, "{", out);
-        }
-        target.end(out);
-    }
+    let mut target = object.object(",\"target\":");
+    person(&mut target, &users.target, out);
+    group(target.object(",\"group\":"), &users.target_group, out);
+    target.end(out);
     object.end(out);
 }
 
@@ -317,4 +275,10 @@ fn person(object: &mut Object, person: &Person, out: &mut Out) {
     value(object, ",\"full_name\":", full_name.as_ref(), out);
     value(object, ",\"id\":", id.as_ref(), out);
     value(object, ",\"name\":", name.as_ref(), out);
+}
+
+fn value(object: &mut Object, key: &str, value: Option<&users::Value>, out: &mut Out) {
+    if let Some(value) = value {
+        object.escaped(key, value, out);
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use super::super::escape::escape;
 use super::super::out::{Object, Out};
 use super::super::users::Users;
 use super::geo;
@@ -18,40 +17,29 @@ pub fn write(record: &Record, host: Option<&str>, users: &Users, places: Option<
     let chain = source.map(Text::decoded);
     let mut related = Object::new(",\"related\":{");
     if let Some(host) = host {
-        related.key(",\"hosts\":[\"", out);
-        escape(host, &mut out.bytes);
-        out.put("\"]");
+        let mut hosts = related.list(",\"hosts\":");
+        hosts.plain(host, out);
+        hosts.end(out);
     }
+    let mut ips = related.list(",\"ip\":");
     let mut first = None;
     let mut seen: Vec<IpAddr> = Vec::new();
     for (text, ip) in chain.as_deref().into_iter().flat_map(address::addresses) {
         if first.is_none() {
             first = Some((text, ip));
-            related.key(",\"ip\":[\"", out);
         } else if first.is_some_and(|(_, first)| first == ip) || seen.contains(&ip) {
             continue;
         } else if seen.len() == ADDRESSES_MAX {
             break;
         } else {
             seen.push(ip);
-            out.put("\",\"");
         }
-        out.put(text);
+        ips.plain(text, out);
     }
-    if first.is_some() {
-        out.put("\"]");
-    }
-    for (at, name) in users.names().enumerate() {
-        if at == 0 {
-            related.key(",\"user\":[\"", out);
-        } else {
-            out.put("\",\"");
-        }
-        out.put_long(name);
-    }
-    if users.names().next().is_some() {
-        out.put("\"]");
-    }
+    ips.end(out);
+    let mut names = related.list(",\"user\":");
+    users.names().for_each(|name| names.escaped(name, out));
+    names.end(out);
     related.end(out);
     if let Some(source) = source {
         out.put(",\"source\":{\"address\":");

@@ -113,7 +113,7 @@ fn taxonomy_rows() {
         s.space.import / Space import | configuration | creation |
         s.space.export / Space export | configuration | access |
         s.plugin.enabled | package, configuration | change |
-        s.plugin.installed | package, configuration | installation |
+        s.plugin.installed | package | installation |
         s.plugin.uninstalled | package, configuration | deletion |
         s.plugin.disabled | package, configuration | change |
         s.login.success | authentication | start | success
@@ -289,6 +289,64 @@ fn users_and_groups() {
     // Not about users, or no action.
     let line = json!({"auditType": {"actionI18nKey": "audit.logging.summary.group.created", "category": "Spaces"}, "affectedObjects": [group]});
     assert_eq!(event(line.to_string())["group"], null);
+}
+
+/// Whom an action concerns that has no row: by what its words say.
+#[test]
+fn f107_targets_of_actions_without_a_row() {
+    let of = |action: &str, category: &str| {
+        let line = json!({
+            "auditType": {"actionI18nKey": action, "categoryI18nKey": format!("audit.logging.category.{category}")},
+            "author": {"id": "rita"},
+            "affectedObjects": [
+                {"type": "Group", "name": "g", "id": "gid"},
+                {"type": "User", "name": "Ada", "id": "uid", "uri": "http://w/x?username=ada"},
+            ],
+        });
+        let event = event(line.to_string());
+        json!([event["user"]["id"], event["user"]["target"], event["group"]["id"]])
+    };
+    let ada = json!({"full_name": "Ada", "id": "uid", "name": "ada"});
+    let member = json!({"name": "Ada", "id": "uid", "group": {"name": "g", "id": "gid"}});
+    for action in [
+        "x.user.password.reset",
+        "x.password.reset.failed",
+        "x.avatar.removed",
+        "x.user.sync.failed",
+    ] {
+        assert_eq!(
+            of(action, "user.management"),
+            json!(["rita", ada, null]),
+            "{action}"
+        );
+        assert_eq!(of(action, "spaces"), json!(["rita", null, null]), "{action}");
+    }
+    assert_eq!(
+        of("x.user.password.reset", "security"),
+        json!(["rita", ada, null])
+    );
+    assert_eq!(
+        of("x.group.member.added", "user.management"),
+        json!(["rita", member, null])
+    );
+    assert_eq!(
+        of("x.group.archived", "user.management"),
+        json!(["rita", null, "gid"])
+    );
+    assert_eq!(of("x.sso.auth.failed", "auth"), json!(["uid", null, null]));
+    assert_eq!(of("x.captcha.failed", "auth"), json!(["uid", null, null]));
+    // Nothing that a rule knows, and rows that have no target.
+    for action in [
+        "x.user.reindexed",
+        "audit.logging.summary.sudo.auth.successful",
+        "audit.logging.summary.directory.added",
+    ] {
+        assert_eq!(
+            of(action, "user.management"),
+            json!(["rita", null, null]),
+            "{action}"
+        );
+    }
 }
 
 #[test]

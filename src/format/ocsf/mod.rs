@@ -10,11 +10,11 @@ mod things;
 #[cfg(test)]
 mod tests;
 
+use super::affected;
 use super::escape::{escape, escape_long, quoted};
 use super::name::OCSF_START;
 use super::out::Object;
-use super::prune::write_pruned;
-use super::taxonomy::{Activity, Class, OTHER, Severity, Taxonomy};
+use super::taxonomy::{Class, OTHER, Severity, Taxonomy};
 use super::{Context, Item, Origin, Out, message, tags};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address};
@@ -54,7 +54,7 @@ impl Ocsf {
         let url = record.system.text().map(Text::decoded);
         let host = url.as_deref().and_then(address::host);
         let kind = self.taxonomy.kind(record);
-        let parts = Parts::of(record, kind.activity, host.as_deref());
+        let parts = Parts::of(record, &kind, host.as_deref());
         let of_cloud = usize::from(record.shape == Shape::Cloud);
         let constants = &self.metadata[of_cloud][tags::own_tag(item)];
         self.head(item.id, constants, item.read_at_ms, host.as_deref(), out);
@@ -77,7 +77,7 @@ impl Ocsf {
             kind.severity,
             out,
         );
-        let (status_id, status) = class::status(kind.outcome);
+        let (status_id, status) = class::status(kind.status);
         out.put(",\"status_id\":");
         out.put_number(status_id);
         out.put(",\"status\":\"");
@@ -198,16 +198,21 @@ fn metadata(context: &Context, tags: &[String], own_tag: Option<&str>) -> String
         [] => String::new(),
         some => format!("\"labels\":[{}],", some.join(",")),
     };
+    // `convert` has no state directory, and so no id.
+    let id = match context.agent.id.as_str() {
+        "" => String::new(),
+        id => format!(",\"uid\":{}", quoted(id)),
+    };
     format!(
         concat!(
             "{}\"log_format\":\"JSON\",\"log_name\":\"atlassian_confluence.audit\",\"log_provider\":\"Confluence\",",
-            "\"loggers\":[{{\"name\":{},\"uid\":{},\"version\":{}}}],",
+            "\"loggers\":[{{\"name\":{}{},\"version\":{}}}],",
             "\"product\":{{\"feature\":{{\"name\":\"Audit log\"}},\"name\":\"Confluence\",\"vendor_name\":\"Atlassian\"}},",
             "\"version\":\"1.8.0\""
         ),
         labels,
         quoted(crate::NAME),
-        quoted(&context.agent.id),
+        id,
         quoted(&context.agent.version),
     )
 }
@@ -221,8 +226,7 @@ fn log_source(item: &Item, out: &mut Out) {
 
 fn log_offset(item: &Item, object: &mut Object, out: &mut Out) {
     if let Origin::File { offset, .. } = item.origin {
-        object.key(",\"log_offset\":", out);
-        out.put_number(offset);
+        object.number(",\"log_offset\":", offset, out);
     }
 }
 
@@ -255,10 +259,7 @@ fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
         (",\"method\":", record.method),
         (",\"node\":", record.node),
     ] {
-        if let Some(text) = token.text() {
-            object.key(key, out);
-            out.put_long(text.quoted());
-        }
+        object.text(key, token.text(), out);
     }
     for (key, value) in [
         (",\"external_collaborator\":", record.author.external_collaborator),
@@ -266,35 +267,28 @@ fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
         (",\"super_admin\":", record.super_admin),
         (",\"sys_admin\":", record.sys_admin),
     ] {
-        if let Some(value) = value {
-            object.key(key, out);
-            out.put(if value { "true" } else { "false" });
-        }
+        object.boolean(key, value, out);
     }
+    let acted_on = match affected::is_repeated(record) {
+        true => Token::MISSING,
+        false => record.affected_object,
+    };
     for (key, list) in [
-        (",\"affected_object\":", record.affected_object),
+        (",\"affected_object\":", acted_on),
         (",\"affected_objects\":", record.affected_objects),
         (",\"changed_values\":", record.changed_values),
         (",\"extra_attributes\":", record.extra_attributes),
     ] {
         // Two classes have a list for all objects.
         let told = key.contains("object") && matches!(class, Class::WebResources | Class::Api);
-        if !list.is_missing() && !told {
-            object.key(key, out);
-            write_pruned(list.raw(), out);
+        if !told {
+            object.pruned(key, list, record.has_clean_lists, out);
         }
     }
     log_offset(item, &mut object, out);
-    for (at, problem) in record.problems.iter().enumerate() {
-        if at == 0 {
-            object.key(",\"error\":\"", out);
-        } else {
-            out.put("; ");
-        }
-        escape(&problem.to_string(), &mut out.bytes);
-    }
     if !record.problems.is_empty() {
-        out.put("\"");
+        let problems: Vec<String> = record.problems.iter().map(ToString::to_string).collect();
+        object.plain(",\"error\":", &problems.join("; "), out);
     }
     object.end(out);
 }

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
+use super::super::affected;
 use super::super::login::login;
 use super::super::out::Out;
+use super::super::taxonomy::{Activity, Kind as ActionKind};
 use super::super::users::{self, Group, Person, Users, Value};
 use super::person::{self, ADMIN, Kind, NOBODY, SYSTEM, UNKNOWN, USER, string};
-use super::{Activity, Class, endpoints, things};
-use crate::record::{Record, Text};
+use super::{Class, endpoints, things};
+use crate::record::{Record, Shape, Text};
 
 /// The parts of one event.
 pub struct Parts<'r, 'a> {
@@ -17,10 +19,11 @@ pub struct Parts<'r, 'a> {
     author: Person<'a>,
     /// The taxonomy's, but what is granted to a group is group management.
     pub activity: Activity,
+    categories: &'static [&'static str],
 }
 
 impl<'r, 'a> Parts<'r, 'a> {
-    pub fn of(record: &'r Record<'a>, activity: Activity, host: Option<&'r str>) -> Self {
+    pub fn of(record: &'r Record<'a>, kind: &ActionKind, host: Option<&'r str>) -> Self {
         let author = &record.author;
         let mut parts = Parts {
             record,
@@ -32,11 +35,12 @@ impl<'r, 'a> Parts<'r, 'a> {
                 full_name: users::value(author.name),
                 email: None,
             },
-            activity,
+            activity: kind.activity,
+            categories: kind.categories,
         };
-        if activity.0 == Class::UserAccess
-            && things::grantee(record, "User").is_none()
-            && things::grantee(record, "Group").is_some()
+        if parts.activity.0 == Class::UserAccess
+            && affected::grantee(record, "User").is_none()
+            && affected::grantee(record, "Group").is_some()
         {
             parts.activity.0 = Class::Group;
         }
@@ -68,7 +72,8 @@ impl<'r, 'a> Parts<'r, 'a> {
             Class::Group => self.group(out),
             Class::UserAccess => {
                 out.put(",\"user\":");
-                person::write(&self.affected_user(), USER, out);
+                let user = self.affected_user();
+                person::write(&user, self.grantee_type(&user), out);
                 self.privileges(out);
                 things::list(record, ",\"resources\":[", false, |thing| !thing.is("User"), out);
             }
@@ -113,16 +118,28 @@ impl<'r, 'a> Parts<'r, 'a> {
     }
 
     fn affected_user(&self) -> Person<'a> {
-        if self.users.target != Person::default() {
-            return self.users.target.clone();
-        }
-        let user = things::grantee(self.record, "User");
-        let user = user.or_else(|| things::first(self.record, |thing| thing.kind.is_none()));
-        user.map_or_else(Person::default, |user| Person {
-            id: escaped(user.id),
-            name: escaped(user.name),
-            ..Person::default()
+        let target = affected::target(self.record, &self.users, self.categories);
+        target.unwrap_or_else(|| {
+            let user = affected::grantee(self.record, "User");
+            let user = user.or_else(|| affected::first(self.record, |thing| thing.kind.is_none()));
+            user.map_or_else(Person::default, |user| user.person())
         })
+    }
+
+    /// Whom a permission is given to. What is given to everybody has a name and nothing else: on Data Center in the
+    /// site's language.
+    fn grantee_type(&self, user: &Person) -> Kind {
+        match user.id.as_deref() {
+            Some("-1") => SYSTEM,
+            Some("-2") => NOBODY,
+            Some(_) => USER,
+            None if self.record.shape != Shape::Cloud && user.name.is_none() => NOBODY,
+            None => match user.full_name.as_deref() {
+                None => NOBODY,
+                Some(name) if name.eq_ignore_ascii_case("anonymous") => NOBODY,
+                Some(_) => USER,
+            },
+        }
     }
 
     fn group(&self, out: &mut Out) {
@@ -130,7 +147,7 @@ impl<'r, 'a> Parts<'r, 'a> {
             .into_iter()
             .find(|group| **group != Group::default());
         let group = known.cloned().unwrap_or_else(|| {
-            let group = things::grantee(self.record, "Group");
+            let group = affected::grantee(self.record, "Group");
             group.map_or_else(Group::default, |group| {
                 users::split_group(escaped(group.name), escaped(group.id))
             })
@@ -145,9 +162,10 @@ impl<'r, 'a> Parts<'r, 'a> {
         out.put("}");
         if matches!(self.activity.1, 1 | 2) {
             self.privileges(out);
-            if let Some(thing) = things::first(self.record, |thing| !thing.is("Group") && !thing.is("User")) {
+            if let Some(thing) = affected::first(self.record, |thing| !thing.is("Group") && !thing.is("User"))
+            {
                 out.put(",\"resource\":");
-                thing.write(false, out);
+                things::write(&thing, false, out);
             }
         } else if self.users.target != Person::default() {
             out.put(",\"user\":");
@@ -158,14 +176,14 @@ impl<'r, 'a> Parts<'r, 'a> {
     fn privileges(&self, out: &mut Out) {
         out.put(",\"privileges\":[");
         // Data Center calls it a type, Cloud a permission.
-        let privilege = things::changed_value(self.record, "Type")
-            .or_else(|| things::changed_value(self.record, "Permission"));
+        let privilege = affected::changed_value(self.record, "Type")
+            .or_else(|| affected::changed_value(self.record, "Permission"));
         out.put_long(privilege.map_or("\"Unknown\"", Text::quoted));
         out.put("]");
     }
 
     fn entity(&self, out: &mut Out) {
-        let Some(thing) = things::first(self.record, |_| true) else {
+        let Some(thing) = affected::first(self.record, |_| true) else {
             // Settings belong to the site as a whole.
             out.put(",\"entity\":{\"name\":\"Confluence\",\"type\":\"Site\",\"type_id\":99}");
             return;

@@ -44,13 +44,43 @@ fn of_each_row() -> Vec<Value> {
         {"key": "Email", "i18nKey": "Email", "from": "no address", "to": "ada@example.org"},
     ]);
     let mut lines = Vec::new();
-    for action in taxonomy::actions() {
-        for objects in &objects {
-            for category in [
-                "audit.logging.category.user.management",
-                "audit.logging.category.auth",
-                "x",
-            ] {
+    // Some of what goes by rule, for each class and activity that the rules know.
+    let by_rule = [
+        "x.user.created",
+        "x.user.enabled",
+        "x.password.changed",
+        "x.password.reset",
+        "x.user.disabled",
+        "x.user.deleted",
+        "x.user.locked",
+        "x.user.unlocked",
+        "x.user.moved",
+        "x.login",
+        "x.logout",
+        "x.auth.failed",
+        "x.group.created",
+        "x.group.deleted",
+        "x.permission.granted",
+        "x.permission.revoked.failed",
+        "x.thing.enabled",
+        "x.thing.disabled",
+        "x.thing.moved",
+        "x.thing.export",
+        "x.thing.import",
+        "x.thing.viewed",
+        "x.thing.searched",
+        "x.thing.deleted",
+        "x.thing.copied",
+        "x.thing.reindexed",
+        "x.thing.failed",
+    ];
+    const C: &str = "audit.logging.category.";
+    let rows = taxonomy::actions().map(|action| (action, &objects[..], &["user.management", "auth", ""][..]));
+    let categories = ["user.management", "auth", "permissions", "plugins", "pages", ""];
+    let by_rule = by_rule.map(|action| (action, &objects[2..4], &categories[..]));
+    for (action, objects, categories) in rows.chain(by_rule) {
+        for objects in objects {
+            for category in categories.iter().map(|category| format!("{C}{category}")) {
                 let kind = json!({"action": "Text", "actionI18nKey": action, "categoryI18nKey": category, "area": "SECURITY"});
                 let author = json!({"id": "-2", "name": "Anonymous", "type": "user"});
                 let mut file = json!({"auditType": kind, "author": author, "affectedObjects": objects, "changedValues": changes});
@@ -273,4 +303,127 @@ fn classes_and_parts() {
         unknown["api"]["operation"],
         "audit.logging.summary.widget.updated"
     );
+}
+
+/// A person, or what stands for everybody.
+#[test]
+fn f107_whom_a_permission_or_a_rename_is_about() {
+    let granted = |user: Value| {
+        let space = json!({"type": "Space", "name": "HQ", "id": "1"});
+        event(&json!({
+            "type": {"actionI18nKey": "audit.logging.summary.space.permission.added", "categoryI18nKey": "audit.logging.category.permissions"},
+            "affectedObjects": [user, space],
+        }))["user"]
+        .clone()
+    };
+    let tom = json!({"type": "User", "name": "Tom Example", "id": "k-2", "uri": "https://w/x?username=tom"});
+    assert_eq!(
+        granted(tom.clone()),
+        json!({"type": "User", "type_id": 1, "full_name": "Tom Example", "name": "tom", "uid": "k-2"})
+    );
+    for nobody in [
+        json!({"type": "User", "name": "Anonymous"}),
+        json!({"type": "User", "name": "Anonym"}),
+        json!({"type": "User", "name": "Anonymous", "id": "-2"}),
+    ] {
+        assert_eq!(
+            (&granted(nobody.clone())["type_id"], &granted(nobody)["type"]),
+            (&json!(0), &json!("Unknown"))
+        );
+    }
+    // Somebody who calls himself so.
+    assert_eq!(
+        granted(json!({"type": "User", "name": "Anonymous", "id": "k-3"}))["type_id"],
+        1
+    );
+    let cloud = event(
+        &json!({"creationDate": 1, "summary": "Space permission added", "category": "Permissions",
+        "affectedObject": {"name": "Tom", "objectType": "User"}, "associatedObjects": []}),
+    );
+    assert_eq!(cloud["user"]["type_id"], 1);
+    let cloud = event(
+        &json!({"creationDate": 1, "summary": "Space permission added", "category": "Permissions",
+        "affectedObject": {"name": "anonymous", "objectType": "User"}, "associatedObjects": []}),
+    );
+    assert_eq!(cloud["user"]["type_id"], 0);
+
+    let renamed = event(&json!({
+        "auditType": {"actionI18nKey": "audit.logging.summary.user.renamed", "categoryI18nKey": "audit.logging.category.user.management"},
+        "affectedObjects": [tom],
+        "changedValues": [{"i18nKey": "audit.logging.changed.value.username", "key": "Username", "from": "tom", "to": "tom2"}],
+    }));
+    assert_eq!(
+        (&renamed["user"]["uid"], &renamed["user"]["name"]),
+        (&json!("k-2"), &json!("tom"))
+    );
+    assert_eq!(renamed["user_result"]["name"], "tom2");
+}
+
+#[test]
+fn f108_an_object_is_a_resource_once() {
+    let page = json!({"name": "Plans", "objectType": "Page"});
+    let space = json!({"name": "HQ", "objectType": "Space"});
+    for (summary, category, list) in [
+        ("Page archived", "Page", "web_resources"),
+        ("Content restriction added", "Permissions", "resources"),
+        ("Public links enabled", "Public links", "unmapped"),
+    ] {
+        let event = event(
+            &json!({"creationDate": 1, "summary": summary, "category": category, "affectedObject": page,
+            "associatedObjects": [page, space]}),
+        );
+        let mut without_original = event.clone();
+        without_original["raw_data"].take();
+        without_original["message"].take();
+        without_original["entity"].take();
+        assert!(!event[list].is_null(), "{event}");
+        assert_eq!(
+            without_original.to_string().matches("Plans").count(),
+            1,
+            "{event}"
+        );
+    }
+}
+
+#[test]
+fn what_is_done_to_an_account_and_how_it_ended_is_told() {
+    let updated = event(
+        &json!({"creationDate": 1, "summary": "User details updated", "category": "Users and groups",
+        "affectedObject": {"name": "Tom", "objectType": "User"},
+        "changedValues": [{"name": "Active", "oldValue": "Yes", "newValue": "No"}]}),
+    );
+    assert_eq!(
+        (
+            &updated["type_uid"],
+            &updated["activity_name"],
+            &updated["user"]["name"]
+        ),
+        (&json!(300_105), &json!("Disable"), &json!("Tom"))
+    );
+    let sudo = event(&json!({"auditType": {"actionI18nKey": "audit.logging.summary.sudo.auth.successful"}}));
+    assert_eq!(
+        (&sudo["status_id"], &sudo["status"]),
+        (&json!(1), &json!("Success"))
+    );
+    let nothing = event(&json!({"auditType": {"action": "Nur ein Text"}}));
+    assert_eq!(
+        (&nothing["activity_id"], &nothing["activity_name"]),
+        (&json!(99), &json!("Nur ein Text"))
+    );
+    let nothing = event(&json!({"auditType": {"area": "SECURITY"}}));
+    assert_eq!(
+        (&nothing["activity_id"], &nothing["activity_name"]),
+        (&json!(99), &json!("Other"))
+    );
+}
+
+#[test]
+fn an_agent_without_an_id_has_none() {
+    let mut context = context();
+    context.agent.id.clear();
+    let format = Format::new(Name::Ocsf, &context);
+    let bytes = written(&format, b"{\"auditType\":{\"action\":\"x\"}}", Origin::Api);
+    let event: Value = serde_json::from_slice(&bytes).unwrap();
+    let logger = &event["metadata"]["loggers"][0];
+    assert!(logger["uid"].is_null() && logger["name"].is_string(), "{logger}");
 }

@@ -124,7 +124,7 @@ impl Capped {
     /// Any JSON value, as it stands. Of one that is too long texts are cut, members and elements left out.
     pub fn value(&mut self, json: &str, out: &mut Out) {
         if json.len() <= self.room() {
-            if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_none() {
+            if memchr::memchr3(b'\n', b'\r', b'\t', json.as_bytes()).is_none() {
                 return self.raw(json, out);
             }
             return self.raw(&compact(json), out);
@@ -140,15 +140,34 @@ impl Capped {
         }
     }
 
+    /// An object with one text more before its members, in the place of one that has this name.
+    pub fn object_with(&mut self, name: &str, escaped: &str, json: &str, out: &mut Out) {
+        self.raw("{\"", out);
+        self.raw(name, out);
+        self.raw("\":", out);
+        self.text(escaped, out);
+        self.elements(json, true, Some(name), false, out);
+        self.raw("}", out);
+    }
+
     fn nested(&mut self, json: &str, object: bool, out: &mut Out) {
         self.raw(if object { "{" } else { "[" }, out);
+        self.elements(json, object, None, true, out);
+        self.raw(if object { "}" } else { "]" }, out);
+    }
+
+    /// What is inside a list, or inside an object, but for the member of a name.
+    fn elements(&mut self, json: &str, object: bool, left_out: Option<&str>, mut first: bool, out: &mut Out) {
         let mut cursor = Cursor::new(json);
         cursor.enter();
-        let mut first = true;
         while cursor.more() {
             let start = cursor.place();
             if object {
-                cursor.key();
+                let key = cursor.key();
+                if left_out.is_some_and(|name| key == name) {
+                    cursor.skip();
+                    continue;
+                }
             }
             let key = &json[start..cursor.place()];
             let value = cursor.value();
@@ -160,13 +179,12 @@ impl Capped {
                 self.raw(",", out);
             }
             // Blanks between a name and its value may be line ends.
-            match memchr::memchr2(b'\n', b'\r', key.as_bytes()) {
+            match memchr::memchr3(b'\n', b'\r', b'\t', key.as_bytes()) {
                 None => self.raw(key, out),
                 Some(_) => self.raw(&compact(key), out),
             }
             self.value(value, out);
         }
-        self.raw(if object { "}" } else { "]" }, out);
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod capped;
 
-use super::escape::{escape, quoted};
+use super::escape::{escape, quoted, value_text};
 use super::login::login;
 use super::name::SENTINEL_START;
 use super::{Context, Item, Out};
@@ -141,8 +141,20 @@ fn cloud(record: &Record, cut: &mut Cut, out: &mut Out) {
     let values = capped::members(record.text, CLOUD_MEMBERS);
     for (name, value) in CLOUD_MEMBERS.into_iter().zip(values) {
         if let Some(value) = value {
-            cut.field(name, out, |field, out| field.value(value, out));
+            cut.field(name, out, |field, out| match name {
+                "affectedObject" => affected_object(value, field, out),
+                _ => field.value(value, out),
+            });
         }
+    }
+}
+
+/// Cloud calls an object's type `objectType`; Microsoft's rule fills the column for it from a `type`.
+fn affected_object(json: &str, field: &mut Capped, out: &mut Out) {
+    let [kind, own] = object(Token::new(json), ["objectType", "type"]);
+    match kind.text() {
+        Some(kind) if own.is_missing() => field.object_with("type", kind.escaped(), json, out),
+        _ => field.value(json, out),
     }
 }
 
@@ -201,17 +213,19 @@ fn description(record: &Record, field: &mut Capped, out: &mut Out) {
     field.raw("\"", out);
     let mut first = true;
     for_each_element(record.extra_attributes, |element| {
-        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]).map(Token::text);
-        let Some(name) = name.or(key).or(value) else {
+        let [name, key, value] = object(element, ["name", "nameI18nKey", "value"]);
+        let name = name.text().or(key.text()).map(Text::escaped);
+        let value = value_text(value);
+        let Some(head) = name.or(value.as_deref()) else {
             return;
         };
         if !std::mem::take(&mut first) {
             field.piece("\\n", out);
         }
-        field.piece(name.escaped(), out);
-        if let Some(value) = value.filter(|value| *value != name) {
+        field.piece(head, out);
+        if let Some(value) = value.as_deref().filter(|value| *value != head) {
             field.piece(": ", out);
-            field.piece(value.escaped(), out);
+            field.piece(value, out);
         }
     });
     field.raw("\"", out);
@@ -222,14 +236,25 @@ fn affected_objects(record: &Record, cut: &mut Cut, out: &mut Out) {
     let mut first = None;
     for_each_named(record, |object| first = first.or(Some(object)));
     if let Some(first) = first {
-        cut.field("affectedObject", out, |field, out| named(first, field, out));
+        cut.field("affectedObject", out, |field, out| {
+            field.raw("{", out);
+            named(first, field, out);
+            // The member that Microsoft's rule fills the column from.
+            field.raw(",\"type\":", out);
+            field.text(first[1].map_or("", Text::escaped), out);
+            field.raw("}", out);
+        });
     }
     cut.field("associatedObjects", out, |field, out| {
         let mut at = 0;
         field.raw("[", out);
         for_each_named(record, |object| {
             if at > 0 {
-                field.element(at == 1, out, |field, out| named(object, field, out));
+                field.element(at == 1, out, |field, out| {
+                    field.raw("{", out);
+                    named(object, field, out);
+                    field.raw("}", out);
+                });
             }
             at += 1;
         });
@@ -249,32 +274,34 @@ fn for_each_named<'a>(record: &Record<'a>, mut each: impl FnMut(Named<'a>)) {
 }
 
 fn named([name, kind]: Named, field: &mut Capped, out: &mut Out) {
-    field.raw("{\"name\":", out);
+    field.raw("\"name\":", out);
     field.text(name.map_or("", Text::escaped), out);
     field.raw(",\"objectType\":", out);
     field.text(kind.map_or("", Text::escaped), out);
-    field.raw("}", out);
 }
 
 fn changed_values(record: &Record, field: &mut Capped, out: &mut Out) {
     let mut first = true;
     field.raw("[", out);
     for_each_element(record.changed_values, |element| {
-        let [key, i18n_key, from, to] = object(element, ["key", "i18nKey", "from", "to"])
-            .map(|token| token.text().map_or("", Text::escaped));
-        let name = if key.is_empty() { i18n_key } else { key };
-        if [name, from, to] == [""; 3] {
+        let [key, i18n_key, from, to] = object(element, ["key", "i18nKey", "from", "to"]);
+        let name = key.text().or(i18n_key.text());
+        let [from, to] = [from, to].map(value_text);
+        if name.is_none() && from.is_none() && to.is_none() {
             return;
         }
         field.element(std::mem::take(&mut first), out, |field, out| {
             field.raw("{\"name\":", out);
-            field.text(name, out);
+            field.text(name.map_or("", Text::escaped), out);
             field.raw(",\"oldValue\":", out);
-            field.text(from, out);
+            field.text(&from.unwrap_or_default(), out);
             field.raw(",\"newValue\":", out);
-            field.text(to, out);
+            field.text(&to.unwrap_or_default(), out);
             field.raw(",\"hiddenOldValue\":\"\",\"hiddenNewValue\":\"\"}", out);
         });
     });
     field.raw("]", out);
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,6 +116,52 @@ fn f57_a_secret_that_a_server_repeats_is_taken_out() {
     }
 }
 
+/// Of the headers in which a server may put what it likes, little is told, and nothing of a secret.
+#[test]
+fn f99_headers_of_an_answer_tell_no_secret() {
+    const CANARY: &str = "CANARYtok77aQ";
+    let base64 = "Q0FOQVJZdG9rNzdhUQ";
+    let hosts = [
+        (
+            "http://127.0.0.1:9/CANARYtok77aQ/x?CANARYtok77aQ",
+            "`http://127.0.0.1:9`",
+        ),
+        ("http://CANARYtok77aQ.evil.example/", "`http://***`"),
+        ("http://x.canarytok77aq.example:81/", "`http://***:81`"),
+        ("http://43414e415259746f6b37376151.example/", "`http://***`"),
+        ("//other.example/free text", "`http://other.example`"),
+        ("/login?token=CANARYtok77aQ", "a login page"),
+    ];
+    for (location, expect) in hosts {
+        let head = format!("Location: {location}\r\n");
+        let server = serve(move |stream, _| answer(stream, "302 Found", &head, ""));
+        let mut config = config(&server.url("/"));
+        config.auth = Auth::Bearer(Reference::Inline(Secret::new(CANARY)));
+        let error = get(&mut Client::new(&config), &server.url("/")).unwrap_err();
+        let said = everything_of(&error);
+        assert!(!said.to_ascii_lowercase().contains("canary"), "{said}");
+        assert!(said.contains(expect) && !said.contains("free"), "{said}");
+    }
+    for (kind, expect) in [
+        ("x/CANARYtok77aQ", "x/***"),
+        (&*format!("x/{base64}; charset=utf-8"), "x/***"),
+        ("text/html; title=everything", "text/html"),
+        ("text/<script>", "text/"),
+        (
+            "application/vnd.very-long.name-that-goes-on-and-on+json",
+            "application/vnd.very-long.name-that-goes",
+        ),
+        ("", ""),
+    ] {
+        let head = format!("Content-Type: {kind}\r\n");
+        let server = serve(move |stream, _| answer(stream, "200 OK", &head, "x"));
+        let mut config = config(&server.url("/"));
+        config.headers = vec![("X-Key".into(), Reference::Inline(Secret::new(CANARY)))];
+        let found = get(&mut Client::new(&config), &server.url("/")).unwrap();
+        assert_eq!(found.media_type(), expect);
+    }
+}
+
 /// Everything that any library says at any level, by `log` and by `tracing`.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<String>>);

@@ -3,6 +3,7 @@
 use super::SETUP;
 use crate::config::{Auth, ElasticsearchConfig, Target};
 use crate::http;
+use crate::record::EventId;
 use crate::sink::answer::{Answer, Outcome, excerpt, of_status, says};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -21,6 +22,9 @@ struct Item<'a> {
 
 #[derive(Deserialize)]
 struct Created<'a> {
+    /// Where it is returned, which a proxy may have left out. Ids of events hold nothing that JSON escapes.
+    #[serde(rename = "_id")]
+    id: Option<&'a str>,
     status: u16,
     #[serde(borrow)]
     error: Option<Fault<'a>>,
@@ -95,8 +99,8 @@ impl Fault<'_> {
     }
 }
 
-/// What became of `sent` events.
-pub fn of(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig, now_ms: i64) -> Answer {
+/// What became of the events that were sent, by their ids.
+pub fn of(answer: &http::Answer, sent: &[EventId], config: &ElasticsearchConfig, now_ms: i64) -> Answer {
     if (200..300).contains(&answer.status) {
         return items(answer, sent, config);
     }
@@ -114,8 +118,9 @@ pub fn of(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig, now_
     }
 }
 
-/// Each event has its own line in the answer, in the order in which they were sent: as many as were sent, or the answer is none.
-fn items(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig) -> Answer {
+/// Each event has its own line in the answer, in the order in which they were sent: as many as were sent and each with its id, or
+/// the answer is none to this request.
+fn items(answer: &http::Answer, sent: &[EventId], config: &ElasticsearchConfig) -> Answer {
     let items = match serde_json::from_slice::<Bulk>(&answer.body) {
         Ok(bulk) => bulk.items,
         Err(error) => {
@@ -124,10 +129,19 @@ fn items(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig) -> An
             return Answer::All(Outcome::retry(why));
         }
     };
-    if items.len() != sent {
+    if items.len() != sent.len() {
+        let (told, sent) = (items.len(), sent.len());
+        let why = format!("the answer tells of {told} events where {sent} were sent");
+        return Answer::All(Outcome::retry(why));
+    }
+    let is_other = |(item, sent): (&Item, &EventId)| {
+        let id = item.create.id;
+        id.is_some_and(|id| id.as_bytes() != sent.hex())
+    };
+    if let Some(at) = items.iter().zip(sent).position(|pair| is_other(pair)) {
         let why = format!(
-            "the answer tells of {} events where {sent} were sent",
-            items.len()
+            "the answer is not to this request: its item {} has another id than the event that was sent there; see what stands before the server",
+            at + 1
         );
         return Answer::All(Outcome::retry(why));
     }
@@ -135,8 +149,9 @@ fn items(answer: &http::Answer, sent: usize, config: &ElasticsearchConfig) -> An
         Created {
             status: 200 | 201,
             error: None,
+            ..
         } => Outcome::Delivered,
-        Created { status, error } => outcome(answer, status, &error.unwrap_or_default(), config),
+        Created { status, error, .. } => outcome(answer, status, &error.unwrap_or_default(), config),
     });
     Answer::Each(outcomes.collect())
 }

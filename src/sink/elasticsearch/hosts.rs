@@ -148,6 +148,8 @@ mod tests {
             hosts: urls.clone(),
             target: Target::Index("x".into()),
             compression: Compression::None,
+            template: String::new(),
+            pipeline: None,
         });
         let now = Instant::now();
         hosts.go_back(now);

@@ -89,6 +89,9 @@ impl From<Unknown> for Outcome {
     }
 }
 
+/// Longer version numbers are none.
+const NUMBER_CHARS_MAX: usize = 40;
+
 #[derive(Deserialize)]
 struct Root {
     version: Version,
@@ -139,7 +142,7 @@ fn parse(answer: &Answer) -> Option<Product> {
     };
     Some(Product {
         distribution,
-        number,
+        number: answer.told(&number).chars().take(NUMBER_CHARS_MAX).collect(),
         major,
         minor,
         is_serverless: build_flavor.as_deref() == Some("serverless"),

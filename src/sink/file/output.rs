@@ -1,11 +1,14 @@
 //! The file that is being written, and its rotation.
 
 use super::super::Batch;
+use super::prune::{self, Surplus};
 use super::recover::end_of_last_line;
-use super::shrink::{self, Shrinker};
-use crate::config::{Compression, FileSinkConfig};
-use crate::position::SinkMark;
+use super::share::Sharing;
+use super::shrink::Shrinker;
+use crate::config::FileSinkConfig;
+use crate::position::{Deleted, SinkMark};
 use crate::sink::compress;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -33,6 +36,12 @@ pub struct Output {
     pub(super) rotated: Vec<File>,
     /// One of them could not be made durable: the next sync says so.
     pub(super) sync_failed: Option<io::Error>,
+    /// Events in the file; `None` if it was begun by an earlier process.
+    pub(super) events: Option<u64>,
+    /// The same of rotated files, by generation, as far as known.
+    pub(super) rotated_events: BTreeMap<u64, u64>,
+    pub(super) deleted: Deleted,
+    pub(super) sharing: Sharing,
 }
 
 /// What is to be made durable, apart from the writing.
@@ -40,28 +49,19 @@ pub struct Sync {
     files: Vec<File>,
     /// Names changed: their directory too.
     directory: Option<File>,
-    /// Rotated files over the number to keep, by the names that they had before they were compressed.
-    surplus: Vec<PathBuf>,
+    /// Rotated files over the number to keep.
+    surplus: Vec<Surplus>,
 }
 
 impl Sync {
-    pub fn run(self) -> io::Result<()> {
+    pub fn run(self) -> io::Result<Deleted> {
         for file in self.files {
             file.sync_data()?;
         }
         if let Some(directory) = self.directory {
             directory.sync_all()?;
         }
-        for path in self.surplus {
-            // In each form: it may be compressed at this moment.
-            for form in [Compression::None, Compression::Gzip, Compression::Zstd] {
-                let path = shrink::with_ending(&path, form.ending());
-                if let Err(error) = shrink::remove(&path) {
-                    tracing::warn!(path = %path.display(), %error, "cannot remove a rotated output that is over the number to keep");
-                }
-            }
-        }
-        Ok(())
+        Ok(prune::delete(&self.surplus))
     }
 }
 
@@ -72,7 +72,7 @@ impl Output {
 
     /// Compresses rotated files, if that is configured.
     pub(super) fn shrinker(&self) -> io::Result<Option<Shrinker>> {
-        Shrinker::start(&self.path, self.config.compression)
+        Shrinker::start(&self.path, self.config.compression, self.sharing.clone())
     }
 
     /// How long the file is with its last whole event.
@@ -85,7 +85,17 @@ impl Output {
             ino: metadata.ino(),
             generation: self.generation,
             length: self.whole,
+            deleted: self.deleted,
         })
+    }
+
+    /// What was deleted of it, ever.
+    pub fn deleted(&self) -> Deleted {
+        self.deleted
+    }
+
+    pub fn note_deleted(&mut self, deleted: Deleted) {
+        self.deleted.add(deleted);
     }
 
     /// Writes the batch. After an error the same batch must be given again: it goes on where it stopped.
@@ -138,7 +148,7 @@ impl Output {
             Vec::new()
         } else {
             // The next rotation looks again.
-            surplus(&self.path, self.config.keep).unwrap_or_else(|error| {
+            prune::surplus(&self.path, self.config.keep, &self.rotated_events).unwrap_or_else(|error| {
                 tracing::warn!(path = self.path(), %error, "rotated outputs over the number to keep stay for now");
                 Vec::new()
             })
@@ -159,6 +169,9 @@ impl Output {
         let bytes = &batch.bytes[self.taken..end];
         self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
+        let ended = |at: usize| batch.events.partition_point(|event| event.end as usize <= at) as u64;
+        let events = ended(end) - ended(self.taken);
+        self.events = self.events.map(|before| before + events);
         self.taken = end;
         if batch
             .events
@@ -198,6 +211,7 @@ impl Output {
         let begun = open(&self.path).and_then(|next| Ok((end_of_last_line(&next)?, next)));
         let (length, next) = begun
             .map_err(|error| because("cannot begin the next output after a rotation".to_owned(), error))?;
+        self.sharing.apply(&next, &self.path);
         if self.rotated.len() >= ROTATED_OPEN_MAX {
             // Its error must end the process and not look like one of writing, which is tried again.
             self.sync_failed = self
@@ -207,8 +221,16 @@ impl Output {
         }
         self.rotated.push(std::mem::replace(&mut self.file, next));
         self.renamed = false;
+        if let Some(events) = self.events {
+            self.rotated_events.insert(self.generation, events);
+        }
         self.generation += 1;
         (self.length, self.whole) = (length, length);
+        self.events = (length == 0).then_some(0);
+        let kept_from = self
+            .generation
+            .saturating_sub(self.config.keep as u64 + ROTATED_OPEN_MAX as u64);
+        self.rotated_events = self.rotated_events.split_off(&kept_from);
         Ok(())
     }
 
@@ -238,6 +260,7 @@ impl Output {
             self.generation += 1;
             let length = end_of_last_line(&self.file)?;
             (self.length, self.whole) = (length, length);
+            self.events = (length == 0).then_some(0);
         }
         Ok(())
     }
@@ -326,18 +349,4 @@ fn generation_of(name: &str, base: &str) -> Option<u64> {
         .rsplit_once('.')?;
     let dated = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     number.parse().ok().filter(|_| dated && number.len() >= 6)
-}
-
-/// The rotated files over the number to keep, without the endings of compressed ones.
-fn surplus(path: &Path, keep: usize) -> io::Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> = rotated_files(path)?
-        .into_iter()
-        .map(|(_, path)| match compress::of_name(&path) {
-            Compression::None => path,
-            _ => path.with_extension(""),
-        })
-        .collect();
-    files.dedup();
-    files.truncate(files.len().saturating_sub(keep));
-    Ok(files)
 }

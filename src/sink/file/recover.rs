@@ -4,13 +4,14 @@
 //! gone by then, and those that already stand here are passed over by their ids. Only what is no whole event is cut off.
 
 use super::output::{Output, day, open, open_existing, parent, rotated_files};
+use super::share::Sharing;
 use super::shrink::{reader, remove_parts};
 use crate::config::{Compression, FileSinkConfig};
-use crate::position::SinkMark;
+use crate::position::{Deleted, SinkMark};
 use crate::record::EventId;
 use crate::sink::compress;
 use crate::telemetry::systemd::Notify;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
@@ -79,11 +80,16 @@ impl Output {
         let metadata = file.metadata()?;
         remove_parts(&path)?;
         let mut rotated = rotated_files(&path)?;
+        let sharing = Sharing::new(config);
+        sharing.apply(&file, &path);
+        rotated.iter().for_each(|(_, rotated)| sharing.apply_to(rotated));
         // What a crash has left in both forms is read in the first.
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
         let mut ids = HashSet::new();
+        let mut deleted = Deleted::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
+            deleted = mark.deleted;
             let live_is_marked = is_of(&file, mark)?;
             generation = generation.max(mark.generation + u64::from(!live_is_marked));
             let mut recovery = Recovery::begin(mark, id_of);
@@ -123,6 +129,10 @@ impl Output {
             sync_failed: None,
             day,
             rotated: Vec::new(),
+            events: (length == 0).then_some(0),
+            rotated_events: BTreeMap::new(),
+            deleted,
+            sharing,
         };
         output.rotate_if_full()?;
         Ok((output, ids))

@@ -2,6 +2,7 @@
 //! At every moment each of them is there whole, and a crash leaves nothing that the next start does not remove.
 
 use super::output::{open_existing, parent, rotated_files};
+use super::share::Sharing;
 use crate::config::Compression;
 use crate::sink::compress::{self, Encoder};
 use std::ffi::OsString;
@@ -24,7 +25,7 @@ pub struct Shrinker {
 
 impl Shrinker {
     /// `None` where nothing is to be compressed.
-    pub fn start(path: &Path, how: Compression) -> io::Result<Option<Shrinker>> {
+    pub fn start(path: &Path, how: Compression, sharing: Sharing) -> io::Result<Option<Shrinker>> {
         if how == Compression::None {
             return Ok(None);
         }
@@ -32,7 +33,7 @@ impl Shrinker {
         let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("compress".into())
-            .spawn(move || run(&path, how, &generations))?;
+            .spawn(move || run(&path, how, &sharing, &generations))?;
         Ok(Some(Shrinker { passed, thread }))
     }
 
@@ -51,20 +52,20 @@ impl Shrinker {
     }
 }
 
-fn run(path: &Path, how: Compression, generations: &Receiver<u64>) {
+fn run(path: &Path, how: Compression, sharing: &Sharing, generations: &Receiver<u64>) {
     let mut done = 0;
     while let Ok(mut generation) = generations.recv() {
         generation = generations.try_iter().last().unwrap_or(generation);
         // What failed is tried again with the next rotation, not each second.
         if generation > done {
             done = generation;
-            shrink(path, how, generation);
+            shrink(path, how, sharing, generation);
         }
     }
 }
 
 /// Compresses the rotated files of the generations before this one.
-fn shrink(path: &Path, how: Compression, before: u64) {
+fn shrink(path: &Path, how: Compression, sharing: &Sharing, before: u64) {
     let files = rotated_files(path).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), %error, "cannot compress rotated outputs; they stay as they are until the next rotation");
         Vec::new()
@@ -73,7 +74,7 @@ fn shrink(path: &Path, how: Compression, before: u64) {
         if generation >= before || compress::of_name(&rotated) != Compression::None {
             continue;
         }
-        match shrink_file(&rotated, how) {
+        match shrink_file(&rotated, how, sharing) {
             // It was over the number to keep.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -85,10 +86,10 @@ fn shrink(path: &Path, how: Compression, before: u64) {
     }
 }
 
-fn shrink_file(rotated: &Path, how: Compression) -> io::Result<()> {
+fn shrink_file(rotated: &Path, how: Compression, sharing: &Sharing) -> io::Result<()> {
     let to = with_ending(rotated, how.ending());
     let part = with_ending(&to, PART);
-    let written = write_part(rotated, &part, how).and_then(|()| {
+    let written = write_part(rotated, &part, how, sharing).and_then(|()| {
         crate::failpoint::hit("compress_written");
         std::fs::rename(&part, &to)
     });
@@ -108,7 +109,7 @@ fn shrink_file(rotated: &Path, how: Compression) -> io::Result<()> {
     Ok(())
 }
 
-fn write_part(rotated: &Path, part: &Path, how: Compression) -> io::Result<()> {
+fn write_part(rotated: &Path, part: &Path, how: Compression, sharing: &Sharing) -> io::Result<()> {
     let mut from = open_existing(rotated)?;
     remove(part)?;
     let to = OpenOptions::new()
@@ -124,7 +125,9 @@ fn write_part(rotated: &Path, part: &Path, how: Compression) -> io::Result<()> {
             bytes => encoder.write_all(&block[..bytes])?,
         }
     }
-    encoder.finish()?.sync_all()
+    let part_file = encoder.finish()?;
+    sharing.apply(&part_file, part);
+    part_file.sync_all()
 }
 
 /// Removes what a killed process was writing.
@@ -141,7 +144,11 @@ pub fn remove_parts(path: &Path) -> io::Result<()> {
             .filter(|compressed| compress::of_name(compressed) != Compression::None)
             .map(|compressed| compressed.with_extension(""));
         if rotated.is_some_and(|name| ours.iter().any(|(_, rotated)| name == *rotated)) {
-            remove(&part)?;
+            // In nobody's way: the next compression writes it anew.
+            if let Err(error) = remove(&part) {
+                let path = part.display().to_string();
+                tracing::warn!(path, %error, "a part of a compressed output cannot be removed; it is left alone");
+            }
         }
     }
     Ok(())
@@ -196,7 +203,7 @@ mod tests {
             std::fs::write(temp.path().join(format!("{}.{ending}", rotated(0))), "older").unwrap();
             std::fs::write(temp.path().join("others.gz.part"), "theirs").unwrap();
             remove_parts(&path).unwrap();
-            let shrinker = Shrinker::start(&path, how).unwrap().unwrap();
+            let shrinker = Shrinker::start(&path, how, Sharing::default()).unwrap().unwrap();
             shrinker.passed(2);
             shrinker.finish();
             let expect = [
@@ -224,7 +231,7 @@ mod tests {
         std::fs::write(&rotated, "event 1!\n").unwrap();
         // In the way of the compressed file.
         std::fs::create_dir(temp.path().join("out.2026-11-21.000001.gz")).unwrap();
-        let shrinker = Shrinker::start(&temp.path().join("out"), Compression::Gzip)
+        let shrinker = Shrinker::start(&temp.path().join("out"), Compression::Gzip, Sharing::default())
             .unwrap()
             .unwrap();
         shrinker.passed(2);
@@ -241,7 +248,7 @@ mod tests {
     fn what_is_removed_while_it_is_compressed_is_gone() {
         let temp = tempfile::tempdir().unwrap();
         let rotated = temp.path().join("out.2026-11-21.000001");
-        assert!(shrink_file(&rotated, Compression::Zstd).is_err());
+        assert!(shrink_file(&rotated, Compression::Zstd, &Sharing::default()).is_err());
         assert!(names(temp.path()).is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use super::fault;
 use crate::config::{KafkaConfig, SaslMechanism};
 use crate::credential::Credential;
+use crate::http::Secrets;
 use crate::sink::answer::Outcome;
 use crate::telemetry::chain;
 use crate::tls::{self, Tls};
@@ -72,7 +73,13 @@ impl Access {
                 SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
             });
         }
-        Ok(Ready { builder, tls })
+        let mut secrets = Secrets::default();
+        secrets.add(self.password.as_ref().and_then(Credential::held).cloned());
+        Ok(Ready {
+            builder,
+            tls,
+            secrets,
+        })
     }
 }
 
@@ -80,6 +87,8 @@ impl Access {
 pub struct Ready {
     builder: ClientBuilder,
     tls: Option<Arc<ClientConfig>>,
+    /// A broker may repeat them in what it says.
+    secrets: Secrets,
 }
 
 /// The client would try again by itself, for ever: it is the loop that does so, says why, and lets the server rest.
@@ -97,11 +106,14 @@ pub struct Cluster {
     client: Client,
     topic: String,
     partitions: Vec<OnceCell<PartitionClient>>,
+    pub secrets: Secrets,
 }
 
 impl Cluster {
     /// Connects to one of the brokers and asks for the topic.
     pub async fn open(ready: Ready, config: &KafkaConfig) -> Result<Cluster, Outcome> {
+        let secrets = ready.secrets;
+        let of_connection = |error: Error| fault::of_connection(&secrets.told(&error.to_string()));
         let client = match ready.builder.build().await {
             Ok(client) => client,
             Err(error) => {
@@ -110,11 +122,11 @@ impl Cluster {
                 {
                     return Err(Outcome::Misconfigured { why });
                 }
-                return Err(fault::of_connection(&error.to_string()));
+                return Err(of_connection(error));
             }
         };
         let topics = client.list_topics().await;
-        let topics = topics.map_err(|error| fault::of_connection(&error.to_string()))?;
+        let topics = topics.map_err(of_connection)?;
         let found = topics.into_iter().find(|topic| topic.name == config.topic);
         let count = found.map_or(0, |topic| topic.partitions.len());
         if count == 0 {
@@ -124,6 +136,7 @@ impl Cluster {
             client,
             topic: config.topic.clone(),
             partitions: (0..count).map(|_| OnceCell::new()).collect(),
+            secrets,
         })
     }
 

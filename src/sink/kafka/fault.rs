@@ -1,5 +1,6 @@
 //! What Kafka's errors mean for the events that were sent.
 
+use crate::http::Secrets;
 use crate::sink::answer::{Outcome, excerpt};
 use rskafka::BackoffError;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
@@ -16,10 +17,10 @@ pub enum Fault {
 }
 
 /// Of an error in producing.
-pub fn of(error: &Error, topic: &str) -> Fault {
+pub fn of(error: &Error, topic: &str, secrets: &Secrets) -> Fault {
     match innermost(error) {
         Error::ServerError { protocol_error, .. } => of_code(*protocol_error, topic),
-        other => Fault::All(of_connection(&other.to_string())),
+        other => Fault::All(of_connection(&secrets.told(&other.to_string()))),
     }
 }
 

@@ -16,10 +16,14 @@ const SLOW_FROM: u32 = 6;
 /// While some events are taken, the wait for the others grows as after so many failures in a row.
 const FAILURES_BEFORE_TAKEN_MAX: u32 = 2;
 
+/// So many requests are refused in a row, and then the server is left alone: halving a request of 10,000 events down to the one
+/// at fault takes 15. Beyond that it is no fault of one event.
+pub const REFUSED_IN_A_ROW_MAX: u32 = 16;
+
 /// So many events may be refused after one that was taken; more in a row are no fault of theirs.
 const REFUSED_MIN: usize = 10;
 /// The same after many that were taken.
-const REFUSED_MAX: usize = 100;
+const REFUSED_MAX: usize = 1000;
 
 /// Shared by the requests of one sink of one source.
 #[derive(Default)]
@@ -35,12 +39,34 @@ pub struct Circuit {
     why: RefCell<Option<String>>,
     /// How many refusals are believed to be the events' own fault.
     credit: Cell<usize>,
+    /// Counts what happens, so that it is known what was before what.
+    moments: Cell<u64>,
+    /// When the latest request was sent of which events were taken.
+    taken: Cell<u64>,
+    /// Requests that were refused since then, or since the server was left alone.
+    refused: Cell<u32>,
+    /// The latest of them.
+    refused_at: Cell<u64>,
+    /// Not before then are events sent again that were refused and may not be at fault, and why they were. `None`: there are
+    /// none, or at once.
+    doubt: RefCell<Option<(Instant, String)>>,
 }
 
 /// The right to send one request.
 #[must_use]
+#[derive(Debug)]
 pub struct Permit {
     probe: bool,
+}
+
+impl Permit {
+    /// Of a request that may be sent at any time.
+    pub const FREE: Permit = Permit { probe: false };
+
+    /// Nobody else may send while this one is held.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
 }
 
 impl Circuit {
@@ -74,8 +100,20 @@ impl Circuit {
         self.until.get().is_some()
     }
 
+    /// A person has to act, or so it seems.
     pub fn is_slow(&self) -> bool {
-        self.is_open() && self.slow.get()
+        self.is_open() && self.slow.get() || self.doubt.borrow().is_some()
+    }
+
+    /// The next moment.
+    pub fn now(&self) -> u64 {
+        self.moments.set(self.moments.get() + 1);
+        self.moments.get()
+    }
+
+    /// When the latest request was sent of which events were taken. 0: never.
+    pub fn taken(&self) -> u64 {
+        self.taken.get()
     }
 
     /// The server has answered.
@@ -108,7 +146,12 @@ impl Circuit {
             .set(Some(Instant::now() + back_off(steps, after, random)));
         self.slow.set(slow);
         self.probing.set(false);
+        self.refused.set(0);
         self.changed.notify_waiters();
+        self.is_new(why)
+    }
+
+    fn is_new(&self, why: &str) -> bool {
         let mut last = self.why.borrow_mut();
         let new = last.as_deref() != Some(why);
         *last = Some(why.to_owned());
@@ -119,10 +162,50 @@ impl Circuit {
         self.failures.get()
     }
 
-    /// Events were taken: what is refused beside them is refused for its own faults.
-    pub fn took(&self, events: usize) {
+    /// A request was refused that may be no fault of its events. Returns whether the server is to be left alone.
+    pub fn refused(&self) -> bool {
+        self.refused_at.set(self.now());
+        self.refused.set(self.refused.get() + 1);
+        self.refused.get() >= REFUSED_IN_A_ROW_MAX
+    }
+
+    /// Events were refused while nothing proves that others are taken; they wait, and others do not. Returns whether that, or
+    /// its reason, is new, and how long they wait.
+    pub fn doubts(&self, why: &str, random: f64) -> (bool, Duration) {
+        let now = Instant::now();
+        if let Some(until) = self.doubt().filter(|until| *until > now) {
+            return (self.is_new(why), until - now);
+        }
+        self.failures.set(self.failures.get() + 1);
+        let wait = back_off(self.failures.get() + SLOW_FROM, None, random);
+        self.doubt.replace(Some((now + wait, why.to_owned())));
+        (self.is_new(why), wait)
+    }
+
+    /// When such events are sent again, if they are to wait.
+    pub fn doubt(&self) -> Option<Instant> {
+        self.doubt.borrow().as_ref().map(|(until, _)| *until)
+    }
+
+    /// Why they were refused, while they wait.
+    pub fn doubt_why(&self) -> Option<String> {
+        self.doubt.borrow().as_ref().map(|(_, why)| why.clone())
+    }
+
+    /// They are sent again at once.
+    pub fn clear_doubt(&self) {
+        self.doubt.take();
+    }
+
+    /// Events were taken of a request that was sent then: what is refused beside them is refused for its own faults.
+    pub fn took(&self, events: usize, sent: u64) {
         if events == 0 {
             return;
+        }
+        self.taken.set(self.taken.get().max(sent));
+        self.refused.set(0);
+        if sent > self.refused_at.get() {
+            self.doubt.take();
         }
         let credit = (self.credit.get() + events).clamp(REFUSED_MIN, REFUSED_MAX);
         self.credit.set(credit.max(events));
@@ -145,7 +228,7 @@ impl Circuit {
     }
 
     /// Whether one more refusal would be believed.
-    pub fn has_witness(&self) -> bool {
+    pub fn has_credit(&self) -> bool {
         self.credit.get() > 0
     }
 }
@@ -236,11 +319,11 @@ mod tests {
         assert!(!circuit.is_own_fault());
         let believed = || (0..5000).filter(|_| circuit.is_own_fault()).count();
         for (taken, expect) in [(0, 0), (1, REFUSED_MIN), (50, 50), (1000, 1000)] {
-            circuit.took(taken);
+            circuit.took(taken, 1);
             assert_eq!(believed(), expect);
         }
         for _ in 0..1000 {
-            circuit.took(1);
+            circuit.took(1, 1);
         }
         assert_eq!(believed(), REFUSED_MAX);
     }

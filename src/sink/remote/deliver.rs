@@ -25,12 +25,27 @@ pub struct Delivery<'a, P> {
     pub quarantine: Quarantine<'a>,
 }
 
+/// Events that are sent in one request.
+struct Part {
+    events: Vec<Event>,
+    /// When a request was refused that held these events and those of the next part, and no others.
+    halved: Option<u64>,
+}
+
 /// Why events are to be sent again.
 struct Fault {
     why: String,
     after: Option<Duration>,
     /// A person has to act.
     slow: bool,
+}
+
+/// When a request was sent, as the circuit counts.
+struct Moments {
+    /// When the latest request was sent of which it was known before that events were taken.
+    taken_before: u64,
+    begun: u64,
+    sent: u64,
 }
 
 /// What is left of the events of one answer.
@@ -40,134 +55,244 @@ struct Left {
     taken: usize,
     again: Vec<Event>,
     fault: Option<Fault>,
-    refused: Vec<(Event, String)>,
-    too_large: Vec<(Event, String)>,
+    refused: Vec<Refusal>,
+    too_large: Vec<Refusal>,
+}
+
+/// An event that was refused alone, or by its name.
+struct Refusal {
+    event: Event,
+    why: String,
+    /// In the answer to this request others were taken, or they were in one that was sent after an earlier refusal.
+    proven: bool,
+    /// The server answers for each event: several may be sent again together.
+    named: bool,
+}
+
+/// What one delivery has still to do.
+struct Work {
+    /// The last one is sent next.
+    parts: Vec<Part>,
+    /// Refused, and nothing proves yet that it is their own fault.
+    unproven: Vec<Refusal>,
+    /// Of a request that tries while the server fails: it goes on to its end, and nobody else sends meanwhile.
+    permit: Option<Permit>,
 }
 
 impl<P: Peer> Delivery<'_, P> {
     /// Returns the events that were refused while nothing proves that others are taken: they are to be sent together with
     /// more.
     pub async fn deliver(&self, events: Vec<Event>) -> Result<Vec<Event>, SinkError> {
-        // What is still to be sent; the next part is the last one.
-        let mut parts = vec![events];
-        let mut unproven = Vec::new();
-        self.sending.set(self.sending.get() + 1);
-        while let Some(mut events) = parts.pop() {
-            let permit = self.circuit.enter(|| self.peer.changed()).await;
-            crate::failpoint::hit("before_send");
-            let answer = self.peer.send(&events).await;
-            crate::failpoint::hit("after_send");
-            let answer = match answer {
-                // A server that counts in its own way.
-                Answer::Suspect { at, why } if at >= events.len() => Answer::Halve {
-                    why,
-                    too_large: false,
-                },
-                other => other,
-            };
-            let outcomes = match answer {
-                Answer::Halve { why, too_large } if events.len() > 1 => {
-                    if too_large {
-                        self.learn_limit(&events, &why);
-                    }
-                    self.circuit.worked(permit);
-                    let second = events.split_off(events.len() / 2);
-                    parts.extend([second, events]);
-                    continue;
-                }
-                Answer::Suspect { at, .. } if events.len() > 1 => {
-                    self.circuit.worked(permit);
-                    let mut after = events.split_off(at + 1);
-                    let suspect = events.split_off(at);
-                    if at == 0 {
-                        // Where each is refused, the rest is not sent again and again.
-                        parts.push(after.split_off(after.len() / 2));
-                    }
-                    // Those before it first: that they are taken proves that it is its own fault.
-                    parts.extend([after, suspect, events]);
-                    parts.retain(|part| !part.is_empty());
-                    continue;
-                }
-                Answer::Halve { why, .. } | Answer::Suspect { why, .. } => {
-                    vec![Outcome::Poison { why }]
-                }
-                Answer::All(outcome) => vec![outcome; events.len()],
-                Answer::Each(outcomes) if outcomes.len() == events.len() => outcomes,
-                Answer::Each(outcomes) => {
-                    let (sent, got) = (events.len(), outcomes.len());
-                    let why = format!("the answer tells of {got} events where {sent} were sent");
-                    vec![Outcome::retry(why); sent]
-                }
-            };
-            let mut left = self.settle(events, outcomes);
-            unproven.extend(self.set_aside(&mut left)?);
-            match left.fault {
-                Some(fault) => self.failed(permit, fault)?,
-                None => {
-                    if left.taken > 0 {
-                        self.recovered();
-                    }
-                    self.circuit.worked(permit);
-                }
-            }
-            if !left.again.is_empty() {
-                parts.push(left.again);
-            }
-        }
-        self.sending.set(self.sending.get() - 1);
-        self.sent.notify_waiters();
-        // What others are about to send may prove it.
-        while !unproven.is_empty() && !self.circuit.has_witness() && self.sending.get() > 0 {
-            self.sent.notified().await;
-        }
-        // What was taken after them may prove it by now.
-        let mut left = Left {
-            refused: unproven,
-            ..Left::default()
+        let mut work = Work {
+            parts: vec![Part::whole(events)],
+            unproven: Vec::new(),
+            permit: None,
         };
-        let unproven = self.set_aside(&mut left)?;
-        let no_proof = unproven.first().map(|(_, why)| Fault {
-            why: format!(
-                "events are refused, and none is taken that would prove it is their own fault: {why}"
-            ),
-            after: None,
-            slow: true,
-        });
-        if let Some(fault) = left.fault.or(no_proof) {
-            let permit = self.circuit.enter(|| self.peer.changed()).await;
-            self.failed(permit, fault)?;
+        loop {
+            self.sending.set(self.sending.get() + 1);
+            while let Some(part) = work.parts.pop() {
+                if let Some(why) = self.send(part, &mut work).await? {
+                    self.sending.set(self.sending.get() - 1);
+                    self.sent.notify_waiters();
+                    return self.give_up(work, &why);
+                }
+            }
+            self.sending.set(self.sending.get() - 1);
+            self.sent.notify_waiters();
+            // What others are about to send may prove it. While this one tries alone there are none.
+            while work.wants_proof(self.circuit) && self.sending.get() > 0 && work.permit.is_none() {
+                self.sent.notified().await;
+            }
+            if work.unproven.is_empty() || work.wants_proof(self.circuit) {
+                break;
+            }
+            work.send_proven_again(self.circuit);
         }
-        let unproven = unproven.into_iter().map(|(event, _)| event);
-        Ok(left.again.into_iter().chain(unproven).collect())
+        let Some(Refusal { why, .. }) = work.unproven.first() else {
+            if let Some(permit) = work.permit {
+                self.circuit.worked(permit);
+            }
+            return Ok(Vec::new());
+        };
+        let why = why.clone();
+        if work.permit.is_some() {
+            return self.give_up(work, &why);
+        }
+        self.doubt(&why);
+        Ok(work.into_events())
     }
 
-    fn settle(&self, events: Vec<Event>, outcomes: Vec<Outcome>) -> Left {
+    /// Sends one part and sees to what the answer says of its events. Returns why the server is to be left alone, if it is.
+    async fn send(&self, part: Part, work: &mut Work) -> Result<Option<String>, SinkError> {
+        let Part { events, halved } = part;
+        let permit = match work.permit.take() {
+            Some(permit) => permit,
+            None => self.circuit.enter(|| self.peer.changed()).await,
+        };
+        crate::failpoint::hit("before_send");
+        let moments = Moments {
+            taken_before: self.circuit.taken(),
+            begun: self.circuit.now(),
+            sent: self.circuit.now(),
+        };
+        let answer = self.peer.send(&events).await;
+        crate::failpoint::hit("after_send");
+        let count = events.len();
+        let (outcomes, named) = match answer {
+            // A server that counts in its own way.
+            Answer::Suspect { at, why } if count > 1 && at >= count => {
+                return Ok(self.halve(events, why, permit, work));
+            }
+            Answer::Suspect { at, why } if count > 1 => {
+                return Ok(self.divide(events, at, why, permit, work));
+            }
+            Answer::Halve { why, too_large } if count > 1 => {
+                if too_large {
+                    self.learn_limit(&events, &why);
+                }
+                return Ok(self.halve(events, why, permit, work));
+            }
+            Answer::Halve { why, .. } | Answer::Suspect { why, .. } => (vec![Outcome::Poison { why }], false),
+            Answer::All(outcome) => (vec![outcome; count], false),
+            Answer::Each(outcomes) if outcomes.len() == count => (outcomes, true),
+            Answer::Each(outcomes) => {
+                let got = outcomes.len();
+                let why = format!("the answer tells of {got} events where {count} were sent");
+                (vec![Outcome::retry(why); count], false)
+            }
+        };
+        let mut left = self.settle(events, outcomes, &moments, named);
+        let unproven = self.set_aside(&mut left)?;
+        if left.taken == count {
+            work.accuse_other_half(halved);
+        }
+        let is_doubtful = !unproven.is_empty() && left.taken == 0;
+        let why = unproven.first().map(|refusal| refusal.why.clone());
+        work.unproven.extend(unproven);
+        match left.fault {
+            Some(fault) => self.failed(permit, fault)?,
+            None if is_doubtful => work.keep(permit),
+            None => {
+                if left.taken > 0 {
+                    self.recovered();
+                }
+                self.circuit.worked(permit);
+            }
+        }
+        if !left.again.is_empty() {
+            work.parts.push(Part::whole(left.again));
+        }
+        Ok(why.filter(|_| is_doubtful && self.circuit.refused()))
+    }
+
+    /// A request was refused for a fault of some event: each half tells more.
+    fn halve(&self, mut events: Vec<Event>, why: String, permit: Permit, work: &mut Work) -> Option<String> {
+        let halved = Some(self.circuit.now());
+        let second = events.split_off(events.len() / 2);
+        work.keep(permit);
+        work.parts.push(Part::whole(second));
+        work.parts.push(Part { events, halved });
+        self.circuit.refused().then_some(why)
+    }
+
+    /// A request was refused for a fault of this event. It is sent alone, and so are those before and after it.
+    fn divide(
+        &self,
+        mut events: Vec<Event>,
+        at: usize,
+        why: String,
+        permit: Permit,
+        work: &mut Work,
+    ) -> Option<String> {
+        let refused = self.circuit.now();
+        let mut after = events.split_off(at + 1);
+        let mut suspect = events.split_off(at);
+        suspect.iter_mut().for_each(|event| event.note_refusal(refused));
+        work.keep(permit);
+        // Where each is refused, the rest is not sent again and again.
+        let rest = after.split_off(if at == 0 { after.len() / 2 } else { after.len() });
+        // Those before it first: that they are taken proves that it is its own fault.
+        let parts = [rest, after, suspect, events].map(Part::whole);
+        work.parts
+            .extend(parts.into_iter().filter(|part| !part.events.is_empty()));
+        self.circuit.refused().then_some(why)
+    }
+
+    /// Everything is refused: that is no fault of the events. What is left waits with those that were refused.
+    fn give_up(&self, mut work: Work, why: &str) -> Result<Vec<Event>, SinkError> {
+        let permit = work.permit.take().unwrap_or(Permit::FREE);
+        let why =
+            format!("events are refused, and none is taken that would prove it is their own fault: {why}");
+        let fault = Fault {
+            why,
+            after: None,
+            slow: true,
+        };
+        self.failed(permit, fault)?;
+        Ok(work.into_events())
+    }
+
+    /// Some events are refused, and nothing tells yet whether they are at fault. They hold up no others.
+    fn doubt(&self, why: &str) {
+        let Settings { sink, source, .. } = self.settings;
+        let (is_new, wait) = self.circuit.doubts(why, random());
+        if is_new {
+            tracing::error!(
+                sink,
+                source,
+                why,
+                ?wait,
+                "events are refused; they wait until others are taken, which proves that it is their own fault"
+            );
+            (self.report)(Report::Trouble(Some(format!("sink {sink}: {why}"))));
+        }
+    }
+
+    fn settle(&self, events: Vec<Event>, outcomes: Vec<Outcome>, moments: &Moments, named: bool) -> Left {
         let is_there = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered | Outcome::Duplicate);
         let mut left = Left {
             taken: outcomes.iter().filter(is_there).count(),
             ..Left::default()
         };
-        self.circuit.took(left.taken);
+        self.circuit.took(left.taken, moments.sent);
+        // Where others are taken by the same answer, they are as good as sent after it.
+        let refused = match left.taken {
+            0 => self.circuit.now(),
+            _ => moments.begun,
+        };
+        let is_proven = left.taken > 0;
+        let refusal = |mut event: Event, why| {
+            let proven = is_proven || (1..moments.taken_before).contains(&event.refused);
+            event.note_refusal(refused);
+            Refusal {
+                event,
+                why,
+                proven,
+                named,
+            }
+        };
         for (event, outcome) in events.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Delivered | Outcome::Duplicate => event.done(self.report),
                 Outcome::Retry { why, after } => left.send_again(event, why, after, false),
                 Outcome::Misconfigured { why } => left.send_again(event, why, None, true),
-                Outcome::Poison { why } => left.refused.push((event, why)),
-                Outcome::TooLarge { why } => left.too_large.push((event, why)),
+                Outcome::Poison { why } => left.refused.push(refusal(event, why)),
+                Outcome::TooLarge { why } => left.too_large.push(refusal(event, why)),
             }
         }
         left
     }
 
     /// Refused events go into quarantine, or end the sink. Returns those that may not be at fault.
-    fn set_aside(&self, left: &mut Left) -> Result<Vec<(Event, String)>, SinkError> {
+    fn set_aside(&self, left: &mut Left) -> Result<Vec<Refusal>, SinkError> {
         let (mut poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut left.refused)
             .into_iter()
-            .partition(|_| self.settings.refusals_believed || self.circuit.is_own_fault());
+            .partition(|refusal| {
+                self.settings.refusals_believed || refusal.proven && self.circuit.is_own_fault()
+            });
         // No server takes these.
         poison.append(&mut left.too_large);
-        let Some((event, why)) = poison.first() else {
+        let Some(Refusal { event, why, .. }) = poison.first() else {
             return Ok(unproven);
         };
         let (id, sink, count) = (event.id(), &self.settings.sink, poison.len());
@@ -176,7 +301,7 @@ impl<P: Peer> Delivery<'_, P> {
         }
         let refused: Vec<Refused> = poison
             .iter()
-            .map(|(event, why)| Refused {
+            .map(|Refusal { event, why, .. }| Refused {
                 id: event.id(),
                 time_ms: event.time_ms(),
                 why: why.clone(),
@@ -194,12 +319,14 @@ impl<P: Peer> Delivery<'_, P> {
                     "events are refused and are in quarantine; see `confluence-audit-agent quarantine list`"
                 );
                 (self.report)(Report::Quarantined(count as u64));
-                poison.into_iter().for_each(|(event, _)| event.done(self.report));
+                poison
+                    .into_iter()
+                    .for_each(|refusal| refusal.event.done(self.report));
             }
             Err(error) => {
                 let why = format!("refused events cannot be put into quarantine: {error}");
-                for (event, _) in poison {
-                    left.send_again(event, why.clone(), None, true);
+                for refusal in poison {
+                    left.send_again(refusal.event, why.clone(), None, true);
                 }
             }
         }
@@ -250,6 +377,54 @@ impl<P: Peer> Delivery<'_, P> {
             return Err(SinkError::GaveUp { why });
         }
         Ok(())
+    }
+}
+
+impl Part {
+    fn whole(events: Vec<Event>) -> Part {
+        Part { events, halved: None }
+    }
+}
+
+impl Work {
+    /// After a refusal that may be no fault of the events. Whoever tries alone goes on alone.
+    fn keep(&mut self, permit: Permit) {
+        self.permit = Some(permit).filter(Permit::is_probe);
+    }
+
+    /// All of one half were taken after both halves together had been refused: where the other half is one event, it is at fault.
+    fn accuse_other_half(&mut self, halved: Option<u64>) {
+        if let (Some(refused), Some(other)) = (halved, self.parts.last_mut())
+            && let [event] = &mut other.events[..]
+        {
+            event.note_refusal(refused);
+        }
+    }
+
+    /// Whether some were refused, and none was taken that was sent after that.
+    fn wants_proof(&self, circuit: &Circuit) -> bool {
+        let is_proven = |refusal: &Refusal| circuit.has_credit() && refusal.event.refused < circuit.taken();
+        !self.unproven.is_empty() && !self.unproven.iter().any(is_proven)
+    }
+
+    /// Refused once more, they are at fault: the server may have been well again when it took the others.
+    fn send_proven_again(&mut self, circuit: &Circuit) {
+        let (again, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unproven)
+            .into_iter()
+            .partition(|refusal| refusal.event.refused < circuit.taken());
+        self.unproven = unproven;
+        let (named, alone): (Vec<_>, Vec<_>) = again.into_iter().partition(|refusal| refusal.named);
+        let event = |refusal: Refusal| refusal.event;
+        let named: Vec<Event> = named.into_iter().map(event).collect();
+        let alone = alone.into_iter().map(|refusal| vec![refusal.event]);
+        let parts = [named].into_iter().chain(alone).map(Part::whole);
+        self.parts.extend(parts.filter(|part| !part.events.is_empty()));
+    }
+
+    fn into_events(self) -> Vec<Event> {
+        let unproven = self.unproven.into_iter().map(|refusal| refusal.event);
+        let parts = self.parts.into_iter().rev().flat_map(|part| part.events);
+        unproven.chain(parts).collect()
     }
 }
 

@@ -18,6 +18,8 @@ const APART_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub struct Event {
     piece: Rc<Piece>,
     at: u32,
+    /// When it was refused alone, or as good as alone, for the first time. 0: never.
+    pub refused: u64,
 }
 
 struct Piece {
@@ -56,6 +58,13 @@ impl Event {
         &self.piece.bytes[from as usize..self.written().end as usize - 1]
     }
 
+    /// Keeps when it was first refused.
+    pub fn note_refusal(&mut self, refused: u64) {
+        if self.refused == 0 {
+            self.refused = refused;
+        }
+    }
+
     fn written(&self) -> &Written {
         &self.piece.events[self.at as usize]
     }
@@ -86,8 +95,13 @@ impl Event {
             of_reader: false,
             long: Cell::default(),
         });
+        let refused = self.refused;
         self.leave(report);
-        Event { piece, at: 0 }
+        Event {
+            piece,
+            at: 0,
+            refused,
+        }
     }
 
     fn leave(self, report: &dyn Fn(Report)) {
@@ -153,7 +167,7 @@ pub struct Intake {
     refused: Queue,
     /// Whether the next request is one of `refused`.
     refused_next: bool,
-    /// When the first of them came in.
+    /// When the first of `open` came in.
     since: Option<Instant>,
     /// The beginning of an event that goes on.
     carry: Vec<u8>,
@@ -243,8 +257,17 @@ impl Intake {
         });
         for at in 0..count {
             let piece = piece.clone();
-            self.open.push(Event { piece, at });
+            self.open.push(Event {
+                piece,
+                at,
+                refused: 0,
+            });
         }
+    }
+
+    /// Nothing more comes to wait for.
+    pub fn end(&mut self) {
+        self.hurry = true;
     }
 
     /// An event that came in parts is on its way: its memory is counted nowhere else, so no more is to be taken in.
@@ -257,23 +280,30 @@ impl Intake {
     }
 
     /// When a request is due, if no more comes in. `None` if there is nothing to send.
-    pub fn due(&self) -> Option<Instant> {
-        let since = self.since?;
+    pub fn due(&self, refused_due: Instant) -> Option<Instant> {
         let full = self.open.bytes >= self.limits.bytes || self.open.events.len() >= self.limits.events;
-        // While it is full nothing comes to wait for; for those that were refused the circuit says when.
-        Some(
+        // While it is full nothing comes to wait for. What may prove that refused events are at fault is worth to be sent at once.
+        let open = self.since.map(|since| {
             if full || self.hurry || self.is_full() || !self.refused.is_empty() {
                 since
             } else {
                 since + self.limits.wait
-            },
-        )
+            }
+        });
+        let refused = (!self.refused.is_empty()).then_some(refused_due);
+        open.into_iter().chain(refused).min()
+    }
+
+    /// Whether nothing waits but what was refused.
+    pub fn has_only_refused(&self) -> bool {
+        self.open.is_empty() && !self.refused.is_empty()
     }
 
     /// A request's worth of events, at least one if there is any. `bytes_max` where a server takes less than was configured.
-    pub fn take(&mut self, bytes_max: usize) -> Vec<Event> {
+    /// `refused`: whether it may be of those that were refused.
+    pub fn take(&mut self, bytes_max: usize, refused: bool) -> Vec<Event> {
         // They take turns: a request full of events that are refused proves nothing, however often it is sent.
-        let refused = self.open.is_empty() || self.refused_next && !self.refused.is_empty();
+        let refused = refused && !self.refused.is_empty() && (self.refused_next || self.open.is_empty());
         self.refused_next = !refused;
         let queue = match refused {
             true => &mut self.refused,
@@ -281,18 +311,17 @@ impl Intake {
         };
         let taken = queue.take(self.limits.bytes.min(bytes_max), self.limits.events);
         self.hurry &= !self.open.is_empty();
-        if self.is_empty() {
+        if self.open.is_empty() {
             self.since = None;
         }
         taken
     }
 
     /// Events that were refused and may not be at fault. They wait for others to be taken, and hold up none of them.
-    pub fn put_back(&mut self, events: Vec<Event>, now: Instant, report: &dyn Fn(Report)) {
+    pub fn put_back(&mut self, events: Vec<Event>, report: &dyn Fn(Report)) {
         if events.is_empty() {
             return;
         }
-        self.since.get_or_insert(now);
         // What comes after them is tried first.
         self.refused_next &= !self.refused.is_empty();
         for event in events {
@@ -359,8 +388,8 @@ mod tests {
             }
             let (mut at, mut sent) = (0, 0);
             while !intake.is_empty() {
-                prop_assert!(intake.due().is_some());
-                let events = intake.take(usize::MAX);
+                prop_assert!(intake.due(now).is_some());
+                let events = intake.take(usize::MAX, true);
                 prop_assert!(!events.is_empty() && events.len() <= events_max);
                 let bytes: usize = events.iter().map(|event| event.bytes().len() + 1).sum();
                 prop_assert!(bytes <= bytes_max || events.len() == 1);
@@ -417,7 +446,7 @@ mod tests {
             };
             intake.add(batch, now, &report);
             // They take turns, so it is among the next two.
-            let (first, second) = (intake.take(usize::MAX), intake.take(usize::MAX));
+            let (first, second) = (intake.take(usize::MAX, true), intake.take(usize::MAX, true));
             assert!(
                 first
                     .iter()
@@ -428,11 +457,11 @@ mod tests {
                 .into_iter()
                 .chain(second)
                 .partition(|event| event.id() < EventId(number));
-            intake.put_back(again, now, &report);
-            intake.put_back(new, now, &report);
+            intake.put_back(again, &report);
+            intake.put_back(new, &report);
         }
         assert_eq!(returned.get(), APART_BYTES_MAX / MIB);
-        while let Some(event) = intake.take(usize::MAX).pop() {
+        while let Some(event) = intake.take(usize::MAX, true).pop() {
             event.done(&report);
         }
         assert_eq!(returned.get(), 20);

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::{Auth, Reference, SentinelConfig};
 use crate::credential::Credential;
 use crate::http::{Answer, HeaderMap};
+use crate::secret::Secret;
 use crate::sink::answer::{self, Outcome, excerpt, of_status};
 use crate::sink::http::Link;
 use crate::telemetry::chain;
@@ -61,6 +62,14 @@ impl Proof {
             seen: RefCell::new(Files::new([&certificate, &key])),
             certificate,
             key,
+        }
+    }
+
+    /// The secret that was used last.
+    pub fn held(&self) -> Option<Secret> {
+        match self {
+            Proof::Secret { secret, .. } => secret.borrow().held().cloned(),
+            Proof::Certificate { .. } => None,
         }
     }
 
@@ -132,9 +141,9 @@ impl Login {
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form_type);
         let body = form.finish().into_bytes();
+        self.link.conceal(vec![proof]);
         let answer = self.link.send(Method::POST, &self.url, headers, body).await;
-        let mut answer = answer.map_err(|error| Outcome::of_error(&error))?;
-        answer.secrets.add([proof]);
+        let answer = answer.map_err(|error| Outcome::of_error(&error))?;
         if let Proof::Secret { refused, .. } = &self.proof {
             refused.set(answer.status == 401);
         }

@@ -111,6 +111,14 @@ impl Tokens {
         }
     }
 
+    /// The secret with which tokens are asked for.
+    pub fn proof(&self) -> Option<Secret> {
+        match &self.issuer {
+            Issuer::Login(login) => login.proof.held(),
+            Issuer::Managed(_) | Issuer::Nobody(_) => None,
+        }
+    }
+
     /// Whether what is proved by is another than when a token was last asked for.
     pub fn changed(&self) -> bool {
         match &self.issuer {

@@ -61,12 +61,13 @@ impl Writer {
     /// Appends one message.
     pub fn write(&self, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head(id, time_ms, event));
-        out.extend_from_slice(event);
+        out.extend_from_slice(&on_one_line(event));
     }
 
     /// Appends one message with what tells it from the next.
     pub fn frame(&self, framing: Framing, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
         let head = self.head(id, time_ms, event);
+        let event = &*on_one_line(event);
         if framing == Framing::OctetCounting {
             out.extend_from_slice(format!("{} ", head.len() + event.len()).as_bytes());
         }
@@ -77,6 +78,29 @@ impl Writer {
             out.push(b'\n');
         }
     }
+}
+
+/// An event without the line ends that only readers who know Unicode see: a receiver that is such a reader would take what
+/// a user has written behind one for a message of its own. JSON may hold them in its strings and nowhere else; CEF has none.
+fn on_one_line(event: &[u8]) -> Cow<'_, [u8]> {
+    let mut escaped = Vec::new();
+    let mut copied = 0;
+    for at in memchr::memchr2_iter(0xC2, 0xE2, event) {
+        let (length, escape) = match event[at..] {
+            [0xC2, 0x85, ..] => (2, b"\\u0085"),
+            [0xE2, 0x80, 0xA8, ..] => (3, b"\\u2028"),
+            [0xE2, 0x80, 0xA9, ..] => (3, b"\\u2029"),
+            _ => continue,
+        };
+        escaped.extend_from_slice(&event[copied..at]);
+        escaped.extend_from_slice(escape);
+        copied = at + length;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(event);
+    }
+    escaped.extend_from_slice(&event[copied..]);
+    Cow::Owned(escaped)
 }
 
 /// The short members of `event` in an event in ECS, which end where the record as it came begins; of one in another format
@@ -199,6 +223,27 @@ mod tests {
     }
 
     #[test]
+    fn f102_line_ends_of_unicode_are_escaped() {
+        let action = "a\u{85}b\u{2028}c\u{2029}d\u{a0}\u{2030}é";
+        let event = ecs(&format!(r#","action":"{action}""#));
+        let mut out = Vec::new();
+        let writer = writer("wiki");
+        for framing in [Framing::OctetCounting, Framing::Newline] {
+            writer.frame(framing, EventId(1), 0, event.as_bytes(), &mut out);
+        }
+        writer.write(EventId(1), 0, event.as_bytes(), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let (length, rest) = text.split_once(' ').unwrap();
+        let (first, rest) = rest.split_at(length.parse().unwrap());
+        assert_eq!(rest, format!("{first}\n{first}"));
+        let json = &first[first.find('{').unwrap()..];
+        let read: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(read["event"]["action"], action);
+        assert!(!first.contains(['\u{85}', '\u{2028}', '\u{2029}']), "{first}");
+        assert!(first.contains("\u{a0}\u{2030}é"), "{first}");
+    }
+
+    #[test]
     fn frames() {
         let mut out = Vec::new();
         for framing in [Framing::OctetCounting, Framing::Newline] {
@@ -214,7 +259,7 @@ mod tests {
     proptest! {
         /// Somebody else's parser reads back what was written.
         #[test]
-        fn any_event_is_read_back(source in "[ -~äöü]{1,20}", event in "[{C][^\n]{0,200}[}x]", id: u128, time_ms in 0i64..4_000_000_000_000) {
+        fn any_event_is_read_back(source in "[ -~äöü]{1,20}", event in "[{C][^\n\u{85}\u{2028}\u{2029}]{0,200}[}x]", id: u128, time_ms in 0i64..4_000_000_000_000) {
             let mut out = Vec::new();
             writer(&source).write(EventId(id), time_ms, event.as_bytes(), &mut out);
             let text = String::from_utf8(out).unwrap();

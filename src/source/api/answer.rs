@@ -102,7 +102,7 @@ fn classify_answer(answer: &Answer, product: &Product) -> Class {
         status @ 500.. if overloaded(answer) => Class::Overloaded { status },
         status @ 500.. => Class::Server { status },
         407 => Class::Unreachable {
-            what: "the proxy wants a user and a password; set or correct those of the proxy".into(),
+            what: answer.proxy_wants_credentials(),
         },
         401 | 403
             if has("x-seraph-loginreason", "AUTHENTICATION_DENIED")
@@ -128,8 +128,9 @@ pub fn is_anonymous(user: &str) -> bool {
 }
 
 fn classify_content(answer: &Answer) -> Class {
-    let content_type = answer.header("content-type").unwrap_or("no content type");
-    let kind = content_type
+    let kind = answer
+        .header("content-type")
+        .unwrap_or_default()
         .split(';')
         .next()
         .unwrap_or_default()
@@ -143,7 +144,10 @@ fn classify_content(answer: &Answer) -> Class {
         }
     } else {
         Class::Protocol {
-            what: format!("`{content_type}` came instead of JSON"),
+            what: match answer.media_type() {
+                none if none.is_empty() => "an answer with no content type came instead of JSON".into(),
+                kind => format!("`{kind}` came instead of JSON"),
+            },
         }
     }
 }

@@ -1,11 +1,82 @@
 //! What an API beside files is told of them, and asked about itself.
 
+use super::answer::{self, Class};
+use super::own::{Own, SharedOwn};
+use super::page::Page;
+use super::question::Reading;
 use super::server_clock::DATE_MS;
+use super::window::Window;
 use super::{Api, Now};
 use crate::config::Start;
+use crate::position::ApiCursor;
+use crate::record::{Parsed, Scratch, parse};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 impl Api {
+    /// The same API, asked for rows of nodes whose files are not read.
+    pub fn for_other_nodes(&self, cursor: Option<ApiCursor>) -> Api {
+        let mut api = Api::new(&self.source, self.config.clone(), cursor);
+        api.own = self.shared_own();
+        api.for_other_nodes = true;
+        api
+    }
+
+    pub fn is_for_other_nodes(&self) -> bool {
+        self.for_other_nodes
+    }
+
+    /// What is known of the agent's user.
+    pub fn shared_own(&self) -> SharedOwn {
+        Arc::clone(&self.own)
+    }
+
+    /// Asks next for what was searched at this time, to see by whom: a file does not tell the name.
+    pub fn want_author(&mut self, at_ms: i64) {
+        self.author_wanted = Some(at_ms);
+    }
+
+    pub(super) async fn look_up_author(&mut self, at_ms: i64) {
+        let (route, Some(base)) = (self.endpoint.route, &self.endpoint.base) else {
+            return;
+        };
+        let reading = Reading::new(Window::new(at_ms, at_ms, false), route);
+        let asked = reading.rows_asked(self.limit);
+        let url = reading.url(base, route, asked);
+        self.total.requests += 1;
+        let result = self.client.get(&url).await;
+        let class = answer::classify(&result, &self.config.product);
+        let (Ok(answer), Class::Ok) = (result, &class) else {
+            // What is wrong the next poll finds and says.
+            let why = class.message();
+            tracing::debug!(
+                source = self.source,
+                why,
+                "who searched the audit log is not told"
+            );
+            return;
+        };
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.learn(answer.header("x-ausername"));
+        let Ok(page) = Page::parse(route, answer.body, asked) else {
+            return;
+        };
+        own.answered();
+        learn_authors(&page, &mut own);
+    }
+
+    /// Ids that came by another API may be forgotten up to then.
+    pub fn ids_are_known_from(&mut self, from_ms: i64) {
+        if let Some(cursor) = &mut self.windows.cursor {
+            cursor.ids_from_ms = cursor.ids_from_ms.max(from_ms);
+        }
+    }
+
+    /// How far it has been read; `None` before it has begun.
+    pub fn cursor_ms(&self) -> Option<i64> {
+        self.windows.cursor.map(|cursor| cursor.at_ms)
+    }
+
     /// How often it is to be polled where nothing else is said.
     pub fn poll_interval(&self) -> Duration {
         self.config.poll_interval
@@ -72,5 +143,14 @@ impl Api {
         let since_ms = now.monotonic.saturating_duration_since(begun).as_millis() as i64;
         let begun_ms = self.clock.present_ms(now) - since_ms;
         self.asked_to_ms.is_some_and(|to_ms| to_ms >= begun_ms)
+    }
+}
+
+fn learn_authors(page: &Page, own: &mut Own) {
+    let mut scratch = Scratch::default();
+    for row in 0..page.len() {
+        if let Parsed::Record(record) = parse(page.row(row), &mut scratch) {
+            own.asked(&record);
+        }
     }
 }

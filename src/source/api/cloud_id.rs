@@ -19,7 +19,9 @@ pub async fn look_up(client: &mut Client, site: &Url, product: &Product) -> Resu
         .get_anonymously(&answer::below(site, "_edge/tenant_info"))
         .await;
     match (answer::classify(&result, product), &result) {
-        (Class::Ok, Ok(found)) => parse(&found.body).map_err(|what| Class::Protocol { what }),
+        (Class::Ok, Ok(found)) => parse(&found.body).map_err(|what| Class::Protocol {
+            what: found.told(&what),
+        }),
         (Class::NotFound { .. }, _) => Err(Class::Protocol {
             what: format!("`{site}` is no Cloud site (status 404); correct `site`, or set `cloud_id`"),
         }),

@@ -78,7 +78,11 @@ pub async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, Class> {
     let url = below(base, "rest/auditing/1.0/configuration/coverage");
     let result = client.get(&url).await;
     match answer::classify(&result, &Product::DataCenter) {
-        Class::Ok => Ok(result.map(|answer| levels(&answer.body)).unwrap_or_default()),
+        Class::Ok => {
+            let answer = result.unwrap_or_default();
+            let told = |(area, level): (String, String)| (answer.told(&area), level);
+            Ok(levels(&answer.body).into_iter().map(told).collect())
+        }
         class => Err(class),
     }
 }

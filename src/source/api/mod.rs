@@ -11,7 +11,7 @@ mod corrected;
 pub mod coverage;
 mod expiry;
 mod faults;
-mod own;
+pub mod own;
 pub mod page;
 pub mod question;
 mod server_clock;
@@ -22,14 +22,15 @@ pub mod window;
 use crate::config::{ApiConfig, Auth, Product, Start};
 use crate::http::{Answer, Client, HttpError};
 use crate::notice::Notice;
-use crate::position::{ApiCursor, Coverage, Progress};
+use crate::position::{AgentUser, ApiCursor, Coverage, Progress};
 use crate::record::{EventId, Record};
 use crate::source::recent::Recent;
 use answer::Class;
-use own::Own;
+use own::{Own, SharedOwn};
 use page::{Next, Page, Route};
 use question::{Endpoint, Reading};
 use server_clock::ServerClock;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use way::Way;
 use window::Windows;
@@ -61,12 +62,23 @@ pub struct ApiTotal {
     pub url: String,
     pub requests: u64,
     pub rows: u64,
-    /// Rows that were delivered before.
+    /// Rows that were delivered before, or are left to another.
     pub repeated: u64,
     /// Rows that became visible later than `overlap`.
     pub late: u64,
     /// Left out by `drop_self_polls`.
     pub dropped: u64,
+}
+
+impl ApiTotal {
+    /// Adds what another got from the same API.
+    pub fn add(&mut self, other: &ApiTotal) {
+        self.requests += other.requests;
+        self.rows += other.rows;
+        self.repeated += other.repeated;
+        self.late += other.late;
+        self.dropped += other.dropped;
+    }
 }
 
 pub struct Api {
@@ -87,7 +99,11 @@ pub struct Api {
     poll_begun: Option<Instant>,
     reading: Option<Reading>,
     clock: ServerClock,
-    own: Own,
+    own: SharedOwn,
+    /// Whose rows are asked for: those of nodes whose files are not read.
+    for_other_nodes: bool,
+    /// A search of this time is to be asked for, to see whose it is.
+    author_wanted: Option<i64>,
     /// Rows asked for; less than configured after an answer that was too large.
     limit: usize,
     /// How often it is polled, and how far from the present a poll ends.
@@ -122,10 +138,7 @@ impl Api {
         if let Some(base) = &endpoint.base {
             client.allow(base.clone());
         }
-        let user = match &config.http.auth {
-            Auth::Basic { user, .. } if matches!(config.product, Product::DataCenter) => Some(user.clone()),
-            _ => None,
-        };
+        let own = Own::new(configured_user(&config), None);
         Api {
             source: source.to_owned(),
             client,
@@ -138,7 +151,9 @@ impl Api {
             poll_begun: None,
             reading: None,
             clock: ServerClock::default(),
-            own: Own::new(user),
+            own: Arc::new(Mutex::new(own)),
+            for_other_nodes: false,
+            author_wanted: None,
             limit: config.page_size,
             interval: config.poll_interval,
             behind: Duration::ZERO,
@@ -165,6 +180,12 @@ impl Api {
         }
     }
 
+    /// What the checkpoint knows of the agent's user.
+    pub fn with_agent_user(self, saved: Option<AgentUser>) -> Api {
+        *self.own() = Own::new(configured_user(&self.config), saved);
+        self
+    }
+
     /// Asks for the next page if it is time to.
     pub async fn step(&mut self, now: &dyn Fn() -> Now) -> Step {
         let begun = now();
@@ -174,11 +195,16 @@ impl Api {
         if self.endpoint.base.is_none() {
             return self.find_base(now).await;
         }
+        if let Some(at_ms) = self.author_wanted.take() {
+            self.look_up_author(at_ms).await;
+            return Step::Again;
+        }
         if self.reading.is_none() {
-            if self.begun && self.expiry_due(begun) {
+            let may_look = self.begun && !self.for_other_nodes;
+            if may_look && self.expiry_due(begun) {
                 self.look_at_expiry(begun).await;
             }
-            if self.begun && self.coverage_due(begun) {
+            if may_look && self.coverage_due(begun) {
                 self.look_at_coverage(begun).await;
             }
             if !self.windows.polling() {
@@ -264,7 +290,7 @@ impl Api {
         };
         let first = self.clock.difference_ms().is_none();
         self.clock.learn(answer.header("date"), now);
-        self.own.learn(answer.header("x-ausername"));
+        self.own().learn(answer.header("x-ausername"));
         let apart = self
             .clock
             .difference_ms()
@@ -282,9 +308,11 @@ impl Api {
             return Step::Again;
         }
         let pause = crate::delay::asked_pause(&answer.headers, now.ms);
-        match Page::parse(self.endpoint.route, answer.body, asked) {
-            Err(error) => self.failed(answer::not_a_page(error), None, now),
+        let Answer { body, secrets, .. } = answer;
+        match Page::parse(self.endpoint.route, body, asked) {
+            Err(error) => self.failed(answer::not_a_page(secrets.told(&error.to_string())), None, now),
             Ok(page) => {
+                self.own().answered();
                 self.recovered();
                 if let Some(pause) = pause {
                     self.not_before = Some(now.monotonic + pause);
@@ -318,7 +346,7 @@ impl Api {
         let id = self.count(id, time_ms)?;
         let to_ms = self.reading.as_ref()?.window.to_ms;
         let at_ms = time_ms.map_or(to_ms, |time_ms| time_ms.min(to_ms));
-        if recent.is_forgotten(at_ms) || !recent.insert(id, at_ms, None) {
+        if !recent.insert(id, at_ms, None) {
             self.total.repeated += 1;
             return None;
         }
@@ -345,14 +373,24 @@ impl Api {
     }
 
     /// Takes note of a row, whether or not it is wanted. Returns its id among its twins.
-    pub fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
+    fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
         self.total.rows += 1;
         Some(self.reading.as_mut()?.window.row(id, time_ms))
     }
 
+    /// Passes a row over whose event a file has brought, or another agent brings.
+    pub fn pass_over_row(&mut self, id: EventId, time_ms: Option<i64>) {
+        self.count(id, time_ms);
+        self.total.repeated += 1;
+    }
+
     /// Whether a record was made by this agent's own question.
     pub fn is_self_poll(&mut self, record: &Record) -> bool {
-        self.own.asked(record)
+        own::is_search(record) && self.own().asked(record)
+    }
+
+    fn own(&self) -> std::sync::MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every row of the page has been handed on.
@@ -403,13 +441,14 @@ impl Api {
     }
 
     /// Forgets ids that are not met again.
-    /// `files_ms`: the newest event of the files, of which those that come back may bring everything since.
-    pub fn prune(&mut self, recent: &mut Recent, files_ms: Option<i64>) {
+    /// `wanted_ms`: from then on others want them as well: of files those that come back may bring everything since
+    /// their newest event.
+    pub fn prune(&mut self, recent: &mut Recent, wanted_ms: Option<i64>) {
         let kept = self.kept().as_millis() as i64;
         let Some(cursor) = &mut self.windows.cursor else {
             return;
         };
-        let before_ms = files_ms
+        let before_ms = wanted_ms
             .unwrap_or(i64::MAX)
             .min(cursor.at_ms)
             .saturating_sub(kept);
@@ -429,6 +468,9 @@ impl Api {
         if let Some(cursor) = self.windows.cursor.as_mut().filter(|_| self.endpoint.route_known) {
             cursor.legacy = legacy;
         }
+        if let Some(cursor) = self.windows.cursor.as_mut().filter(|_| self.begun) {
+            cursor.answered = true;
+        }
         let cursor = self
             .windows
             .cursor
@@ -438,9 +480,17 @@ impl Api {
         self.saved_cursor = api.or(self.saved_cursor);
         let coverage = self.coverage.clone().filter(|_| self.coverage_changed);
         self.coverage_changed = false;
+        let agent_user = self.own().changes();
+        let (api, api_other_nodes) = if self.for_other_nodes {
+            (None, api)
+        } else {
+            (api, None)
+        };
         Progress {
             api,
+            api_other_nodes,
             coverage,
+            agent_user,
             ..Progress::default()
         }
     }
@@ -472,5 +522,13 @@ impl Api {
 
     pub fn total(&self) -> &ApiTotal {
         &self.total
+    }
+}
+
+/// The user whose password or token is used, where the configuration names one.
+fn configured_user(config: &ApiConfig) -> Option<String> {
+    match &config.http.auth {
+        Auth::Basic { user, .. } if matches!(config.product, Product::DataCenter) => Some(user.clone()),
+        _ => None,
     }
 }

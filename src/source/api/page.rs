@@ -1,6 +1,8 @@
 //! One answer of an audit API: its rows, borrowed from the body, and where the next page is. Pure.
 
+use crate::record::walk::Cursor;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use std::ops::Range;
 
@@ -143,6 +145,49 @@ impl Page {
     /// Hashes of the rows, to recognise them on another page.
     pub fn hashes(&self, rows: Range<usize>) -> Vec<u64> {
         rows.map(|at| xxhash_rust::xxh3::xxh3_64(self.row(at))).collect()
+    }
+}
+
+/// Where the rows of an answer stand in `body`: of each list that holds rows, whichever API gave it and however often it
+/// comes. A row is whatever stands in the list. `None`: this is no answer of an audit API.
+pub fn rows_of_answer(body: &[u8]) -> Option<Vec<Range<usize>>> {
+    let mut cursor = valid(body)?;
+    cursor.enter();
+    let (mut rows, mut has_list) = (Vec::new(), false);
+    while cursor.more() {
+        let holds_rows = matches!(cursor.key().as_ref(), "entities" | "results");
+        match cursor.peek() {
+            b'[' if holds_rows => {
+                has_list = true;
+                add_elements(&mut cursor, &mut rows);
+            }
+            // What is neither a list nor nothing is not left out silently.
+            b'n' => cursor.skip(),
+            _ if holds_rows => return None,
+            _ => cursor.skip(),
+        }
+    }
+    has_list.then_some(rows)
+}
+
+/// The same for a list of rows that somebody has put together.
+pub fn rows_of_list(body: &[u8]) -> Option<Vec<Range<usize>>> {
+    let mut rows = Vec::new();
+    add_elements(&mut valid(body)?, &mut rows);
+    Some(rows)
+}
+
+/// A cursor before the value that `body` is; its places are those of the body.
+fn valid(body: &[u8]) -> Option<Cursor<'_>> {
+    serde_json::from_slice::<IgnoredAny>(body).ok()?;
+    std::str::from_utf8(body).ok().map(Cursor::new)
+}
+
+fn add_elements(cursor: &mut Cursor, rows: &mut Vec<Range<usize>>) {
+    cursor.enter();
+    while cursor.more() {
+        let start = cursor.place();
+        rows.push(start..start + cursor.value().len());
     }
 }
 

@@ -11,7 +11,7 @@ use url::Url;
 use super::answer::{self, Class};
 use crate::config::{ApiConfig, Auth, Product};
 use crate::delay::moment_ms;
-use crate::http::Client;
+use crate::http::{Answer, Client};
 
 const DAY_MS: i64 = 86_400_000;
 /// So many days ahead it is said; 0 is when it has happened.
@@ -84,12 +84,22 @@ pub async fn fetch(
     let result = client.get(&answer::below(base, "rest/pat/latest/tokens")).await;
     match answer::classify(&result, &Product::DataCenter) {
         Class::Ok => {
-            let body = result.map(|answer| answer.body).unwrap_or_default();
+            let Answer { body, secrets, .. } = result.unwrap_or_default();
             let expiry = expiry(&body, name, now_ms);
             client.recycle(body);
-            expiry.map_err(|reason| Class::Protocol {
-                what: format!("the answer is no list of tokens: {reason}"),
-            })
+            match expiry {
+                Ok(Expiry::At { name, expires_ms }) => Ok(Expiry::At {
+                    name: secrets.told(&name),
+                    expires_ms,
+                }),
+                Ok(Expiry::NoSuchToken { names }) => Ok(Expiry::NoSuchToken {
+                    names: names.iter().map(|name| secrets.told(name)).collect(),
+                }),
+                Ok(Expiry::Never) => Ok(Expiry::Never),
+                Err(reason) => Err(Class::Protocol {
+                    what: secrets.told(&format!("the answer is no list of tokens: {reason}")),
+                }),
+            }
         }
         class => Err(class),
     }

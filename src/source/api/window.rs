@@ -104,6 +104,7 @@ impl Windows {
             ids_from_ms: start_ms,
             legacy: false,
             warned: None,
+            answered: false,
         })
     }
 
@@ -301,6 +302,7 @@ mod tests {
             ids_from_ms: 0,
             legacy: false,
             warned: None,
+            answered: false,
         };
         let mut windows = Windows::new(Some(cursor));
         for present in [500 * HOUR, -500 * HOUR] {

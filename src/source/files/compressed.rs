@@ -2,8 +2,10 @@
 
 use super::frame::FRONTIER_BYTES;
 use flate2::bufread::MultiGzDecoder;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
+use std::os::unix::ffi::OsStrExt;
 
 /// A decoder needs as much memory as a stream's window is long: 8 MiB suffice for each level of `zstd` up to 19.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -30,16 +32,14 @@ const ENDINGS: [(&str, Compression); 9] = [
     (".Z", Compression::Unsupported),
 ];
 
-pub fn endings() -> impl Iterator<Item = &'static str> {
-    ENDINGS.iter().map(|(ending, _)| *ending)
-}
-
-/// How the file of this name is compressed, if it is, and the name without the ending.
-pub fn of_name(name: &str) -> Option<(&str, Compression)> {
+/// How the file of this name or path is compressed, if it is, and the name without the ending.
+pub fn of_name<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, Compression)> {
+    let name = name.as_ref().as_bytes();
     ENDINGS
         .iter()
-        .find_map(|(ending, how)| Some((name.strip_suffix(ending)?, *how)))
-        .filter(|(stem, _)| !stem.is_empty() && !stem.ends_with('/'))
+        .find_map(|(ending, how)| Some((name.strip_suffix(ending.as_bytes())?, *how)))
+        .filter(|(stem, _)| !stem.is_empty() && !stem.ends_with(b"/"))
+        .map(|(stem, how)| (OsStr::from_bytes(stem), how))
 }
 
 /// What is wrong with a stream.
@@ -154,10 +154,15 @@ mod tests {
     fn endings_are_taken_off_whole_names() {
         assert_eq!(
             of_name("a.audit.log.gz"),
-            Some(("a.audit.log", Compression::Gzip))
+            Some((OsStr::new("a.audit.log"), Compression::Gzip))
         );
-        assert_eq!(of_name("/x/a.log.zst"), Some(("/x/a.log", Compression::Zstd)));
-        assert_eq!(of_name("a.log.xz"), Some(("a.log", Compression::Unsupported)));
+        let zstd = Some((OsStr::new("/x/a.log"), Compression::Zstd));
+        assert_eq!(of_name("/x/a.log.zst"), zstd);
+        let unsupported = Some((OsStr::new("a.log"), Compression::Unsupported));
+        assert_eq!(of_name("a.log.xz"), unsupported);
+        let latin1 = OsStr::from_bytes(b"\xe4.log");
+        let gzip = Some((latin1, Compression::Gzip));
+        assert_eq!(of_name(OsStr::from_bytes(b"\xe4.log.gz")), gzip);
         for name in ["a.audit.log", ".gz", "/x/.gz", "gz", ""] {
             assert_eq!(of_name(name), None, "{name}");
         }

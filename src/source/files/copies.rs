@@ -4,8 +4,9 @@
 use super::compressed::{Flaw, Stream, flaw};
 use super::frame::FRONTIER_BYTES;
 use super::name::Order;
-use super::scan::{Proof, Rival, Scan, Step};
+use super::scan::{Proof, Rival, Scan, Step, Whole};
 use super::tail::{self, Content, Tail};
+use super::tracked::Tracked;
 use super::{Files, Turn, directory, name};
 use crate::position::Evidence;
 use crate::record::twins;
@@ -88,6 +89,7 @@ impl Files {
                 } else {
                     Proof::Frontier(entry.frontier)
                 },
+                whole: Whole::of(entry),
             });
         }
         let stream = Content::Compressed(Stream::open(file, how)?);
@@ -122,7 +124,8 @@ impl Files {
             .iter_mut()
             .for_each(|tracked| tracked.note_position());
         // The newest of Confluence's own names is no copy: it may well begin with a record that is alike in everything.
-        let is_confluences = matches!(self.tracked[at].order, Order::ByName { .. }) && !self.succeeded(at);
+        let is_named = matches!(self.tracked[at].order, Order::ByName { .. });
+        let is_confluences = is_named && self.newer_than(at).next().is_none();
         let least = if is_confluences { FRONTIER_BYTES } else { 0 };
         if head.len() < least {
             return Vec::new();
@@ -170,6 +173,7 @@ impl Files {
                 path: self.tracked[other].path.clone(),
                 offset: entry.offset,
                 proof,
+                whole: Whole::of(&entry),
             });
         }
         rivals.sort_by_key(|rival| std::cmp::Reverse(rival.offset));
@@ -190,8 +194,8 @@ impl Files {
         else {
             return Ok(None);
         };
-        let file = folder.open_file(name::of(&tracked.path))?;
-        let (seen, _) = directory::look(&file, &tracked.path)?;
+        let file = folder.open_file(name::of(&tracked.entry.path))?;
+        let (seen, _) = directory::look(&file, &tracked.entry.path)?;
         // Else it was replaced since the sweep.
         Ok(((seen.dev, seen.ino) == (tracked.entry.dev, tracked.entry.ino)).then_some(file))
     }
@@ -255,6 +259,8 @@ impl Files {
         let tracked = &mut self.tracked[at];
         (tracked.tail, tracked.changed) = (None, true);
         let entry = &mut tracked.entry;
+        // A digest is of what was read here.
+        entry.digest = None;
         (entry.offset, entry.frontier, entry.prefix) = (offset, Evidence::of(&before), Evidence::of(&first));
         Ok(())
     }
@@ -285,7 +291,7 @@ impl Files {
     ) -> io::Result<Option<Turn>> {
         let succeeded = self.succeeded(at);
         let tracked = &mut self.tracked[at];
-        let (seen, names) = directory::look(scan.content.file(), &tracked.path)?;
+        let (seen, names) = directory::look(scan.content.file(), &tracked.entry.path)?;
         if (seen.size, seen.mtime_ms) != (tracked.entry.size, tracked.entry.mtime_ms) {
             (tracked.entry.size, tracked.entry.mtime_ms) = (seen.size, seen.mtime_ms);
             tracked.quiet_since = None;
@@ -333,7 +339,7 @@ impl Files {
         }))
     }
 
-    /// Whether the bytes that wait for the end of their record stand in another file too, which is read on.
+    /// Whether the bytes that wait for the end of their record stand in another file too, which is read on or has brought them.
     pub(super) fn rest_is_of_another(&self, at: usize) -> bool {
         let tracked = &self.tracked[at];
         let Some(tail) = &tracked.tail else { return false };
@@ -342,25 +348,33 @@ impl Files {
             tail.framer.read_offset(),
             tail.framer.waiting(),
         );
-        if rest.is_empty() {
+        if rest.is_empty() || from == 0 {
             return false;
         }
-        let theirs = |file: &File| tail::bytes_before(file, to, rest.len()).ok().flatten();
-        let alike = |other: &usize| {
-            let other = &self.tracked[*other];
-            other.entry.key != tracked.entry.key
-                && other.compression.is_none()
-                && !other.entry.finished
-                && other.read_offset() == from
-                && (other.entry.prefix, other.entry.frontier)
-                    == (tracked.entry.prefix, tracked.entry.frontier)
+        let (prefix, frontier) = (tracked.entry.prefix, Evidence::of(tail.framer.frontier()));
+        let may_be = |other: &usize| {
+            let Tracked {
+                entry, compression, ..
+            } = &self.tracked[*other];
+            // One that was finished before these bytes has left them to this one.
+            let brings = if entry.finished {
+                entry.offset >= to
+            } else {
+                self.tracked[*other].read_offset() >= from
+            };
+            entry.key != tracked.entry.key && compression.is_none() && entry.size >= to && brings
         };
-        let mut others = (0..self.tracked.len()).filter(alike);
-        from > 0
-            && others.any(|other| {
-                let theirs = self.file_of(other).ok().flatten().and_then(|file| theirs(&file));
-                theirs.is_some_and(|theirs| theirs == rest)
-            })
+        let alike = |other: usize| {
+            let Ok(Some(file)) = self.file_of(other) else {
+                return false;
+            };
+            let holds = |at, evidence| tail::holds(&file, at, evidence).unwrap_or(false);
+            holds(u64::from(prefix.len), prefix)
+                && holds(from, frontier)
+                && tail::bytes_before(&file, to, rest.len())
+                    .is_ok_and(|theirs| theirs.as_deref() == Some(rest))
+        };
+        (0..self.tracked.len()).filter(may_be).any(alike)
     }
 
     /// All of the stream was compared, and it is no longer than what others hold.
@@ -383,6 +397,7 @@ impl Files {
         let recent = scan.recent();
         let frontier = &recent[recent.len().saturating_sub(FRONTIER_BYTES)..];
         (tracked.entry.offset, tracked.entry.frontier) = (scan.at(), Evidence::of(frontier));
+        tracked.entry.digest = None;
         (tracked.entry.finished, tracked.changed) = (true, true);
         Ok(Some(Turn::More))
     }

@@ -3,6 +3,8 @@
 //! Offsets count bytes of the file. A record is bounded: one that is longer than allowed, and a run of NUL bytes
 //! (what a host crash leaves behind), is passed over in constant memory and told as one malformed record.
 
+use super::digest::Digest;
+use crate::position::ReadDigest;
 use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -10,6 +12,8 @@ use xxhash_rust::xxh3::Xxh3;
 pub const FRONTIER_BYTES: usize = 1024;
 /// How much of a malformed record is shown.
 const PREFIX_BYTES: usize = 1024;
+/// What is read of a malformed record is told in pieces of so many bytes, so that a restart does not begin it again.
+const PIECE_BYTES: u64 = 1 << 30;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Debug, PartialEq)]
@@ -32,6 +36,17 @@ pub enum Why {
     Nul,
 }
 
+impl Why {
+    /// What the event of a malformed record says.
+    pub fn error(self, bytes: u64, offset: u64, hash: u64) -> String {
+        let what = match self {
+            Why::TooLong => "a line longer than `record_bytes_max`",
+            Why::Nul => "a run of NUL bytes",
+        };
+        format!("{what}: {bytes} bytes at offset {offset}, xxh3 {hash:016x}")
+    }
+}
+
 impl Frame<'_> {
     /// Length of the record without its line end.
     pub fn bytes(&self) -> u64 {
@@ -48,7 +63,13 @@ struct Passing {
     offset: u64,
     bytes: u64,
     prefix: Vec<u8>,
+    /// Of the bytes before the first NUL, and of the number of NULs: they need not be read to be counted.
     hash: Xxh3,
+    nuls: u64,
+    /// How many of the bytes were read.
+    read: u64,
+    /// Of what stands before it.
+    digest: Option<ReadDigest>,
     /// The bytes before it, which are gone from the buffer before it ends.
     frontier: Vec<u8>,
 }
@@ -58,12 +79,31 @@ impl Passing {
         let room = PREFIX_BYTES - self.prefix.len();
         self.prefix.extend_from_slice(&bytes[..room.min(bytes.len())]);
         self.bytes += bytes.len() as u64;
+        self.read += bytes.len() as u64;
         self.hash.update(bytes);
+    }
+
+    fn whole_hash(&self) -> u64 {
+        let mut hash = self.hash.clone();
+        if self.nuls > 0 {
+            hash.update(&self.nuls.to_le_bytes());
+        }
+        hash.digest()
+    }
+
+    fn take_nuls(&mut self, nuls: u64) {
+        let shown = (self.prefix.len() as u64)
+            .saturating_add(nuls)
+            .min(PREFIX_BYTES as u64);
+        self.prefix.resize(shown as usize, 0);
+        self.bytes += nuls;
+        self.nuls += nuls;
     }
 }
 
 pub struct Framer {
     record_bytes_max: usize,
+    piece_bytes: u64,
     buf: Vec<u8>,
     /// File offset of `buf[0]`.
     base: u64,
@@ -72,6 +112,8 @@ pub struct Framer {
     /// Everything between `start` and it holds neither LF nor NUL.
     scanned: usize,
     end: usize,
+    /// Of what is consumed, or of less of it as long as that is in `buf`.
+    digest: Option<Digest>,
     passing: Option<Passing>,
     /// Where the record that `passing` last told about stands.
     told: Option<Passing>,
@@ -88,13 +130,36 @@ impl Framer {
         let kept = &before[before.len().saturating_sub(FRONTIER_BYTES)..];
         Framer {
             record_bytes_max,
+            piece_bytes: PIECE_BYTES,
             buf: kept.to_vec(),
             base: offset - kept.len() as u64,
             start: kept.len(),
             scanned: kept.len(),
             end: kept.len(),
+            digest: None,
             passing: None,
             told: None,
+        }
+    }
+
+    /// Goes on with the digest of what stands before the offset at which this was made.
+    pub fn with_digest(&mut self, digest: Digest) {
+        self.digest = Some(digest);
+    }
+
+    /// Of everything before the boundary.
+    pub fn digest(&mut self) -> Option<ReadDigest> {
+        self.digest_to(self.start);
+        match &self.passing {
+            Some(passing) => passing.digest,
+            None => self.digest.as_ref().map(Digest::state),
+        }
+    }
+
+    fn digest_to(&mut self, end: usize) {
+        if let Some(digest) = &mut self.digest {
+            let from = (digest.at() - self.base) as usize;
+            digest.feed(&self.buf[from.min(end)..end]);
         }
     }
 
@@ -139,6 +204,7 @@ impl Framer {
 
     /// Room to read `bytes` more into; tell with [`Framer::filled`] how many came.
     pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+        self.digest_to(self.start);
         let keep_from = self.start.saturating_sub(FRONTIER_BYTES);
         if keep_from > 0 {
             self.buf.copy_within(keep_from..self.end, 0);
@@ -161,6 +227,30 @@ impl Framer {
 
     pub fn filled(&mut self, bytes: usize) {
         self.end += bytes;
+    }
+
+    /// Whether a run of NUL goes on at the read offset, as far as is known.
+    pub fn in_nuls(&self) -> bool {
+        let passing = self.passing.as_ref();
+        passing.is_some_and(|passing| passing.why == Why::Nul) && self.start == self.end
+    }
+
+    /// Goes over a hole in the file, whose bytes are NUL without being read. It is at least [`FRONTIER_BYTES`] long.
+    pub fn skip_nuls(&mut self, bytes: u64) {
+        if let Some(passing) = &mut self.passing {
+            passing.take_nuls(bytes);
+        }
+        self.digest_to(self.end);
+        if let Some(digest) = &mut self.digest {
+            digest.feed_zeros(bytes);
+        }
+        let kept = FRONTIER_BYTES;
+        self.base = self.read_offset() + bytes - kept as u64;
+        if self.buf.len() < kept {
+            self.buf.resize(kept, 0);
+        }
+        self.buf[..kept].fill(0);
+        (self.start, self.scanned, self.end) = (kept, kept, kept);
     }
 
     /// The next record that is whole, or none until more is read. Blank lines are no records.
@@ -235,13 +325,17 @@ impl Framer {
         }
     }
 
-    fn passing_over(&self, why: Why, begun: Range<usize>) -> Passing {
+    fn passing_over(&mut self, why: Why, begun: Range<usize>) -> Passing {
+        self.digest_to(begun.start);
         let mut passing = Passing {
             why,
             offset: self.base + begun.start as u64,
             bytes: 0,
             prefix: Vec::new(),
             hash: Xxh3::new(),
+            nuls: 0,
+            read: 0,
+            digest: self.digest.as_ref().map(Digest::state),
             frontier: self.buf[begun.start.saturating_sub(FRONTIER_BYTES)..begun.start].to_vec(),
         };
         passing.take(&self.buf[begun]);
@@ -260,10 +354,20 @@ impl Framer {
                 Why::Nul => rest.iter().position(|&b| b != 0),
             };
             let taken = stop.unwrap_or(rest.len());
-            passing.take(&rest[..taken]);
+            match passing.why {
+                Why::TooLong => passing.take(&rest[..taken]),
+                Why::Nul => {
+                    passing.take_nuls(taken as u64);
+                    passing.read += taken as u64;
+                }
+            }
             self.start += taken;
             self.scanned = self.start;
             match stop.map(|at| rest[at]) {
+                None if passing.read >= self.piece_bytes => {
+                    self.told = self.passing.take();
+                    return true;
+                }
                 None => return false,
                 Some(0) => passing.why = Why::Nul,
                 // The line end after the record belongs to it; after a run of NUL a record may follow at once.
@@ -296,7 +400,7 @@ fn malformed(told: &Passing) -> Frame<'_> {
         prefix: &told.prefix,
         offset: told.offset,
         bytes: told.bytes,
-        hash: told.hash.digest(),
+        hash: told.whole_hash(),
         why: told.why,
     }
 }

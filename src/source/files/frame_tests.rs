@@ -144,3 +144,68 @@ proptest! {
         prop_assert_eq!(frames(&bytes, &parts, 40, finished), whole);
     }
 }
+
+/// Bytes that were not read count as those that were: same frame, hash, boundary and evidence.
+#[test]
+fn f93_a_hole_is_a_run_of_nul() {
+    let frame = |hole: bool, parts: usize| {
+        let mut framer = Framer::new(0, b"", 1 << 20);
+        let mut out = Vec::new();
+        let mut feed = |framer: &mut Framer, bytes: &[u8]| {
+            for part in bytes.chunks(parts) {
+                framer.room(part.len())[..part.len()].copy_from_slice(part);
+                framer.filled(part.len());
+                while let Some(frame) = framer.next_frame() {
+                    let hash = match frame {
+                        Frame::Malformed { hash, .. } => hash,
+                        Frame::Line { .. } => 0,
+                    };
+                    out.push((own(frame), hash));
+                }
+            }
+        };
+        feed(&mut framer, b"{a}\n{cut\0\0");
+        if hole {
+            assert!(framer.in_nuls());
+            framer.skip_nuls(300_000);
+            assert_eq!(framer.recent(), [0; FRONTIER_BYTES]);
+        } else {
+            feed(&mut framer, &[0; 300_000]);
+        }
+        assert_eq!((framer.boundary(), framer.frontier()), (4, &b"{a}\n"[..]));
+        feed(&mut framer, b"\0\0{b}\n");
+        assert!(!framer.in_nuls());
+        (out, framer.boundary(), framer.frontier().to_vec())
+    };
+    let expect = frame(false, 1 << 20);
+    assert_eq!(expect.0[1].0, Owned::Malformed(4, 300_008, Why::Nul));
+    for parts in [1, 100, 70_000] {
+        assert_eq!(frame(true, parts), expect);
+        assert_eq!(frame(false, parts), expect);
+    }
+}
+
+/// A run that is read for long is told in pieces, behind which a restart goes on.
+#[test]
+fn f93_what_is_passed_over_comes_in_pieces() {
+    for (byte, why) in [(0, Why::Nul), (b'a', Why::TooLong)] {
+        let mut framer = Framer::new(0, b"", 1_000);
+        framer.piece_bytes = 10_000;
+        let (mut pieces, mut boundary) = (Vec::new(), 0);
+        for _ in 0..35 {
+            framer.room(1_000)[..1_000].fill(byte);
+            framer.filled(1_000);
+            while let Some(frame) = framer.next_frame() {
+                pieces.push(own(frame));
+                boundary = framer.boundary();
+            }
+        }
+        let length = |piece: &Owned| match piece {
+            Owned::Malformed(_, bytes, found) if *found == why => *bytes,
+            other => panic!("{other:?}"),
+        };
+        assert!(pieces.len() >= 3, "{pieces:?}");
+        assert_eq!(pieces.iter().map(length).sum::<u64>(), boundary);
+        assert!(pieces.iter().all(|piece| length(piece) < 12_000), "{pieces:?}");
+    }
+}

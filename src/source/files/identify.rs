@@ -8,16 +8,17 @@ use crate::config::StartAt;
 use crate::position::{Evidence, FileEntry};
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
-pub(super) struct Candidate {
-    pub(super) seen: Seen,
-    pub(super) named: bool,
+pub struct Candidate {
+    pub seen: Seen,
+    pub named: bool,
 }
 
 /// A file that may be one that was read before, and cannot be read to find out: it is no new file, and the other is not gone.
 pub(super) struct Unidentified {
-    path: String,
+    path: PathBuf,
     inode: (u64, u64),
     failures: u32,
     /// Found by the last sweep.
@@ -27,7 +28,7 @@ pub(super) struct Unidentified {
 impl Unidentified {
     /// Whether that may be this file.
     pub(super) fn may_be(&self, tracked: &Tracked) -> bool {
-        self.path == tracked.path || self.inode == (tracked.entry.dev, tracked.entry.ino)
+        self.path == tracked.entry.path || self.inode == (tracked.entry.dev, tracked.entry.ino)
     }
 }
 
@@ -49,7 +50,9 @@ impl Files {
             self.compressed_head(folder, &seen, how)
         });
         let mut verdict = match compressed {
-            Some((original, _)) => head.map(|head| resolve_compressed(&entries, &seen, original, &head)),
+            Some((original, _)) => {
+                head.map(|head| resolve_compressed(&entries, &seen, Path::new(original), &head))
+            }
             None => resolve(&entries, &seen, &mut holds),
         };
         if named && compressed.is_none() && matches!(verdict, Ok(Verdict::New)) {
@@ -86,10 +89,10 @@ impl Files {
         let tracked = &mut self.tracked[at];
         tracing::warn!(
             source = self.source,
-            path = seen.path,
+            path = name::shown(&seen.path),
             before = tracked.path,
             offset = tracked.entry.offset,
-            "audit file has another path, device or inode than before but the same content; going on where it was left"
+            "audit file has another path, device or inode than before, but the same bytes at its beginning and before the position; going on where it was left"
         );
         if tracked.folder != folder {
             // What stands before the offset is told again to the sequence that it belongs to now.
@@ -101,7 +104,7 @@ impl Files {
     fn begin(&mut self, folder: usize, seen: &Seen, live: bool, now_ms: i64) {
         let mut entry = FileEntry {
             key: self.next_key,
-            path: seen.path.clone().into(),
+            path: seen.path.clone(),
             dev: seen.dev,
             ino: seen.ino,
             size: seen.size,
@@ -144,11 +147,16 @@ impl Files {
 
     /// Until the next sweep, which may be able to read it.
     fn leave_unidentified(&mut self, seen: &Seen, error: &io::Error) {
-        let inode = (seen.dev, seen.ino);
-        let known = |file: &Unidentified| file.path == seen.path && file.inode == inode;
+        let failures = self.note_unidentified(&seen.path, (seen.dev, seen.ino));
+        self.tell_failure(&seen.path, failures, error);
+    }
+
+    /// Returns how often in a row it was.
+    pub(super) fn note_unidentified(&mut self, path: &Path, inode: (u64, u64)) -> u32 {
+        let known = |file: &Unidentified| file.path == path && file.inode == inode;
         let at = self.unidentified.iter().position(known).unwrap_or_else(|| {
             self.unidentified.push(Unidentified {
-                path: seen.path.clone(),
+                path: path.to_owned(),
                 inode,
                 failures: 0,
                 listed: true,
@@ -157,7 +165,6 @@ impl Files {
         });
         let file = &mut self.unidentified[at];
         (file.failures, file.listed) = (file.failures + 1, true);
-        let failures = file.failures;
-        self.tell_failure(&seen.path, failures, error);
+        file.failures
     }
 }

@@ -4,12 +4,12 @@ use super::compressed;
 use super::name::{self, Order};
 use crate::position::{Evidence, FileEntry};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a look at the directory tells of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    pub path: String,
+    pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
     pub size: u64,
@@ -52,7 +52,7 @@ pub fn resolve(
         .position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
     let by_path = entries
         .iter()
-        .position(|e| !e.is_replaced() && e.path == Path::new(&seen.path));
+        .position(|e| !e.is_replaced() && e.path == seen.path);
     for entry in [by_inode, by_path].into_iter().flatten() {
         if stands(&entries[entry], seen, holds)? {
             return Ok(Verdict::Resume { entry });
@@ -67,16 +67,16 @@ pub fn resolve(
 /// Looks a compressed file up among the entries: by its inode or path, by the path that it had before it was compressed, or as
 /// the content of a file that is gone and was not read to its end. `head` are the first bytes of its content. Where it was read to
 /// is compared when it is read on.
-pub fn resolve_compressed(entries: &[FileEntry], seen: &Seen, original: &str, head: &[u8]) -> Verdict {
+pub fn resolve_compressed(entries: &[FileEntry], seen: &Seen, original: &Path, head: &[u8]) -> Verdict {
     let begins_alike = |entry: &FileEntry| {
         let head = head.get(..entry.prefix.len as usize);
         head.is_some_and(|head| Evidence::of(head) == entry.prefix)
     };
     let by_inode = |e: &FileEntry| {
-        let was_compressed = compressed::of_name(&e.path.to_string_lossy()).is_some();
+        let was_compressed = compressed::of_name(&e.path).is_some();
         (e.dev, e.ino) == (seen.dev, seen.ino) && was_compressed
     };
-    let by_path = |path: &str, e: &FileEntry| !e.is_replaced() && e.path == Path::new(path);
+    let by_path = |path: &Path, e: &FileEntry| !e.is_replaced() && e.path == path;
     let by_content = |e: &FileEntry| e.prefix.len > 0 && !e.finished;
     let same: [&dyn Fn(&FileEntry) -> bool; 4] = [
         &by_inode,
@@ -103,7 +103,7 @@ pub fn resolve_moved(
     holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
 ) -> io::Result<Verdict> {
     for (at, entry) in entries.iter().enumerate() {
-        let same_name = entry.path.file_name() == Path::new(&seen.path).file_name();
+        let same_name = entry.path.file_name() == seen.path.file_name();
         // Where nothing was read there is no evidence: either it is read from its beginning anyway, or it was to be passed over.
         let evident = entry.offset == 0 || entry.frontier.len > 0;
         if same_name

@@ -3,31 +3,36 @@
 //! A source is driven from outside: [`Files::sweep`] looks at the directories, [`Files::read`] hands out the records of
 //! one block, [`Files::progress`] says what a checkpoint may say once those records are delivered.
 
+mod compare;
 pub mod compressed;
 mod copies;
+mod digest;
 pub mod directory;
 pub mod frame;
 mod identify;
 pub mod identity;
 pub mod name;
+mod places;
 mod reading;
 mod replay;
 mod room;
 mod scan;
 mod streams;
-mod sweep;
+pub mod sweep;
 pub mod tail;
 #[cfg(test)]
 mod tests;
 mod tracked;
-mod trouble;
+pub mod trouble;
 mod truncated;
 mod vanished;
 mod view;
 pub mod wake;
+mod walk;
 
 use crate::config::FilesConfig;
 use crate::position::{FileEntry, Progress};
+use compare::Comparison;
 use directory::Directory;
 use frame::Frame;
 use identify::Unidentified;
@@ -37,6 +42,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tracked::Tracked;
 
+/// A file that has not been written to for so long does not grow any more, if a newer one is there.
+const GROWING_MAX_MS: i64 = 3_600_000;
+
 pub struct Files {
     config: FilesConfig,
     source: String,
@@ -44,14 +52,17 @@ pub struct Files {
     tracked: Vec<Tracked>,
     unidentified: Vec<Unidentified>,
     next_key: u32,
+    /// The wall clock at the last look.
+    now_ms: i64,
     /// Nothing was ever read: `start_at` decides where to begin.
     fresh: bool,
     pending: Progress,
     health: Option<String>,
-    told: HashSet<String>,
+    told: HashSet<PathBuf>,
     tampered: Vec<Tampered>,
-    /// Of the last sweep or read.
-    now_ms: i64,
+    /// A file that is being compared with what was read of it, and when to go on.
+    comparison: Option<Comparison>,
+    compare_at: Option<Instant>,
     /// When another process is to look for a directory that this one cannot see.
     view_ends: Option<Instant>,
 }
@@ -137,12 +148,14 @@ impl Files {
             tracked: Vec::new(),
             unidentified: Vec::new(),
             next_key,
+            now_ms: 0,
             fresh,
             pending: Progress::default(),
             health: None,
             told: HashSet::new(),
             tampered: Vec::new(),
-            now_ms: 0,
+            comparison: None,
+            compare_at: None,
             view_ends: None,
         };
         for entry in entries {
@@ -191,7 +204,11 @@ impl Files {
                 Err(error) => wait(self.read_failed(at, now, error)),
             }
         }
-        until.map_or(Turn::Idle, Turn::Until)
+        match (self.compare(now, now_ms, once), until) {
+            (Turn::Idle, Some(until)) => Turn::Until(until),
+            (Turn::Until(at), Some(until)) => Turn::Until(at.min(until)),
+            (turn, _) => turn,
+        }
     }
 
     /// What has changed since the last call; it may be checkpointed once every record handed out is delivered.
@@ -210,14 +227,14 @@ impl Files {
         std::mem::take(&mut self.tampered)
     }
 
-    /// The files that may still grow: the newest of each folder.
+    /// The files that most likely grow: of each folder the newest whose day has come.
     pub fn live(&self) -> Vec<PathBuf> {
         (0..self.folders.len())
             .filter_map(|folder| {
                 self.tracked
                     .iter()
                     .filter(|t| t.folder == folder && t.listed)
-                    .max_by_key(|t| &t.order)
+                    .max_by_key(|t| (!t.order.is_ahead(self.now_ms), &t.order))
             })
             .map(|tracked| tracked.entry.path.clone())
             .collect()
@@ -294,11 +311,26 @@ impl Files {
         order
     }
 
-    /// Whether a newer file has appeared beside it.
+    /// Whether a newer file has appeared beside it, in which Confluence goes on.
+    ///
+    /// A name is a claim. A file of a day that has not come is no successor: a clock that was far ahead has left it. Nor is one
+    /// that was last written before this one, for this one grows.
     fn succeeded(&self, at: usize) -> bool {
-        let (folder, order) = (self.tracked[at].folder, &self.tracked[at].order);
-        self.tracked
-            .iter()
-            .any(|other| other.folder == folder && other.listed && other.order > *order)
+        let this = &self.tracked[at];
+        let written_ms = this.entry.mtime_ms;
+        let old = self.now_ms.saturating_sub(written_ms) > GROWING_MAX_MS;
+        self.newer_than(at)
+            .any(|other| old || other.entry.mtime_ms >= written_ms)
+    }
+
+    /// The files beside it that are newer by what their names claim, but for those of days that have not come.
+    fn newer_than(&self, at: usize) -> impl Iterator<Item = &Tracked> {
+        let this = &self.tracked[at];
+        self.tracked.iter().filter(move |other| {
+            other.folder == this.folder
+                && other.listed
+                && other.order > this.order
+                && !other.order.is_ahead(self.now_ms)
+        })
     }
 }

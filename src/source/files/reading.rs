@@ -1,10 +1,12 @@
 //! Reads one file: opens it where its entry says, hands out what is there, and knows when nothing can follow.
 
+use super::digest::Digest;
 use super::directory;
 use super::frame::FRONTIER_BYTES;
 use super::tail::{self, Tail};
 use super::{Files, Found, Turn, name};
-use crate::position::Evidence;
+use crate::position::{Evidence, FileEntry};
+use std::fs::File;
 use std::io;
 use std::time::Instant;
 
@@ -46,7 +48,7 @@ impl Files {
         let Some(tail) = &mut tracked.tail else {
             return Ok(Turn::Idle);
         };
-        let look = tail.look(&tracked.path)?;
+        let look = tail.look(&tracked.entry.path)?;
         if look.rewritten {
             if tracked.compression.is_some() {
                 // How much of it is still there is seen when it is opened again.
@@ -161,6 +163,9 @@ impl Files {
         }
         tracked.note_position();
         tracked.entry.finished = true;
+        if tracked.entry.compared_ms == 0 {
+            tracked.entry.compared_ms = self.now_ms;
+        }
         tracked.changed = true;
         tracked.tail = None;
         tracing::debug!(source = self.source, path = tracked.path, "audit file finished");
@@ -173,9 +178,9 @@ impl Files {
         let Some(folder) = &self.folders[tracked.folder].open else {
             return Ok(false);
         };
-        let name = name::of(&tracked.path);
+        let name = name::of(&tracked.entry.path);
         let file = folder.open_file(name)?;
-        let (seen, _) = directory::look(&file, &tracked.path)?;
+        let (seen, _) = directory::look(&file, &tracked.entry.path)?;
         if (seen.dev, seen.ino) != (tracked.entry.dev, tracked.entry.ino) {
             // Replaced since the sweep.
             return Ok(false);
@@ -189,8 +194,11 @@ impl Files {
         let entry = &tracked.entry;
         // Of a file that was not read only the beginning is known.
         let begins = entry.offset > 0 || tail::holds(&file, u64::from(entry.prefix.len), entry.prefix)?;
-        if begins {
+        if let Some(digest) = begins.then(|| digest_of(&file, entry)).transpose()?.flatten() {
             tracked.tail = Tail::open(file, entry.offset, entry.frontier, self.config.record_bytes_max)?;
+            if let Some(tail) = &mut tracked.tail {
+                tail.framer.with_digest(digest);
+            }
         }
         if tracked.tail.is_none() {
             self.restart(at, seen.size);
@@ -198,4 +206,14 @@ impl Files {
         }
         Ok(true)
     }
+}
+
+/// The digest of what was read, to go on with. `None`: the file holds other bytes now. Where there is none yet it begins here.
+fn digest_of(file: &File, entry: &FileEntry) -> io::Result<Option<Digest>> {
+    let Some(state) = entry.digest.as_ref().filter(|digest| digest.to == entry.offset) else {
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        return Ok(Some(Digest::new([high, low], entry.offset)));
+    };
+    let bytes = tail::bytes_before(file, entry.offset, Digest::begun(state) as usize)?;
+    Ok(bytes.and_then(|bytes| Digest::resume(state, &bytes)))
 }

@@ -41,7 +41,7 @@ impl Files {
                 continue;
             }
             let found = directory
-                .open_file(name::of(path))
+                .open_file(name::of(&entry.path))
                 .and_then(|file| tail::bytes_before(&file, entry.offset, wanted as usize));
             let bytes = match found {
                 Ok(bytes) => bytes.unwrap_or_default(),

@@ -29,7 +29,7 @@ impl Files {
         for at in rotated.into_iter().chain(live) {
             let tracked = &mut self.tracked[at];
             // Deleted since the last sweep: this descriptor is all that is left of it.
-            let named = |tail: &mut Tail| tail.look(&tracked.path).is_ok_and(|look| look.names > 0);
+            let named = |tail: &mut Tail| tail.look(&tracked.entry.path).is_ok_and(|look| look.names > 0);
             if tracked.tail.as_mut().is_some_and(named) {
                 tracked.note_position();
                 tracked.tail = None;

@@ -1,9 +1,10 @@
 //! Compares the content of a file with what is known of others, from its beginning on: how much of it was delivered from
 //! another file, byte for byte, as far as that can be told.
 
+use super::digest::Digest;
 use super::frame::FRONTIER_BYTES;
 use super::tail::{self, Content};
-use crate::position::Evidence;
+use crate::position::{Evidence, FileEntry, ReadDigest};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -18,6 +19,35 @@ pub struct Rival {
     /// Up to there it was read.
     pub offset: u64,
     pub proof: Proof,
+    /// Of all that was read of it, if that is known.
+    pub whole: Option<Box<Whole>>,
+}
+
+/// A digest of this file, to be compared with a rival's.
+pub struct Whole {
+    expected: ReadDigest,
+    digest: Digest,
+}
+
+impl Whole {
+    pub fn of(entry: &FileEntry) -> Option<Box<Whole>> {
+        let expected = entry.digest.filter(|digest| digest.to == entry.offset)?;
+        let digest = Digest::new(expected.key, expected.from);
+        Some(Box::new(Whole { expected, digest }))
+    }
+
+    /// Takes a block that stands at `at`.
+    fn feed(&mut self, block: &[u8], at: u64) {
+        let before = self.digest.at().saturating_sub(at);
+        let behind = usize::try_from(before)
+            .ok()
+            .and_then(|before| block.get(before..));
+        self.digest.feed(behind.unwrap_or_default());
+    }
+
+    fn is_same(&self) -> bool {
+        self.digest.state() == self.expected
+    }
 }
 
 /// How a rival's content is known.
@@ -160,6 +190,9 @@ impl Scan {
         if let Some(lf) = memchr::memrchr(b'\n', block) {
             self.line_end = self.at + lf as u64 + 1;
         }
+        for whole in self.rivals.iter_mut().filter_map(|rival| rival.whole.as_mut()) {
+            whole.feed(block, self.at);
+        }
         self.at += block.len() as u64;
         self.recent.extend_from_slice(block);
         // Not at each block, for what is kept is moved.
@@ -179,7 +212,8 @@ impl Scan {
                 Proof::File(..) | Proof::Done => true,
                 Proof::Frontier(frontier) => {
                     let from = self.recent.len().checked_sub(frontier.len as usize);
-                    from.is_some_and(|from| Evidence::of(&self.recent[from..]) == frontier)
+                    let ends_alike = from.is_some_and(|from| Evidence::of(&self.recent[from..]) == frontier);
+                    ends_alike && rival.whole.is_none_or(|whole| whole.is_same())
                 }
             };
             if !same {
@@ -233,6 +267,7 @@ impl Scan {
             path: self.original.unwrap_or_else(|| path.to_owned()),
             offset: self.known,
             proof: Proof::Done,
+            whole: None,
         };
         let rivals = if self.known > 0 { vec![known] } else { Vec::new() };
         let content = Content::Compressed(stream.again()?);
@@ -263,6 +298,16 @@ mod tests {
     }
 
     fn scanned(copy: &[u8], original: &[u8], offset: u64, present: bool) -> (Step, u64, bool) {
+        compared(copy, original, offset, present, None)
+    }
+
+    fn compared(
+        copy: &[u8],
+        original: &[u8],
+        offset: u64,
+        present: bool,
+        whole: Option<Box<Whole>>,
+    ) -> (Step, u64, bool) {
         let from = offset.saturating_sub(FRONTIER_BYTES as u64) as usize;
         let frontier = Evidence::of(&original[from..offset as usize]);
         let proof = if present {
@@ -275,6 +320,7 @@ mod tests {
             path: "original".into(),
             offset,
             proof,
+            whole,
         };
         let mut scan = Scan::new(Content::Plain(file(copy)), vec![rival], 0);
         loop {
@@ -318,5 +364,38 @@ mod tests {
         // A few lines that are alike do not make two files one.
         let [short, other] = [3, 4].map(|n| [lines(0..2), lines(n..9)].concat());
         assert_eq!(scanned(&short, &other, 500, true), (Step::Done, 0, true));
+    }
+
+    /// F86: a file with another middle is no copy, though its original is gone; the digest may begin behind the file's beginning.
+    #[test]
+    fn f86_another_middle_is_no_copy_of_what_is_gone() {
+        let all = lines(0..6_000);
+        let len = all.len() as u64;
+        for from in [0, 1, 200_000] {
+            let entry = || {
+                let mut digest = Digest::new([8, 6], from);
+                digest.feed(&all[from as usize..]);
+                FileEntry {
+                    offset: len,
+                    digest: Some(digest.state()),
+                    ..FileEntry::default()
+                }
+            };
+            let more = [&all[..], &lines(0..9)].concat();
+            for copy in [&all, &more] {
+                let found = compared(copy, &all, len, false, Whole::of(&entry()));
+                assert_eq!(found, (Step::Done, len, false), "from {from}");
+            }
+            let mut other = all.clone();
+            other[len as usize / 2] = b'x';
+            let found = compared(&other, &all, len, false, Whole::of(&entry()));
+            assert_eq!(found, (Step::Done, 0, true), "from {from}");
+            // Of an older position it says nothing.
+            let old = FileEntry {
+                offset: len - 100,
+                ..entry()
+            };
+            assert!(Whole::of(&old).is_none());
+        }
     }
 }

@@ -105,8 +105,8 @@ impl Files {
         (tracked.tail, tracked.cut_off) = (None, None);
         (tracked.entry.finished, tracked.changed) = (true, true);
         if !known {
-            let (path, from) = (tracked.path.clone(), tracked.entry.offset);
-            self.lose(now_ms, path, from, 0, reason);
+            let (path, from) = (tracked.entry.path.clone(), tracked.entry.offset);
+            self.lose(now_ms, &path, from, 0, reason);
         }
     }
 
@@ -118,7 +118,7 @@ impl Files {
 
     /// The entry of the file that a compressed one was made of, as its name says.
     pub(super) fn original_of(&self, at: usize) -> Option<usize> {
-        let (stem, _) = compressed::of_name(&self.tracked[at].path)?;
+        let (stem, _) = compressed::of_name(&self.tracked[at].entry.path)?;
         let is_original = |t: &super::Tracked| !t.entry.is_replaced() && t.entry.path == Path::new(stem);
         self.tracked.iter().position(is_original)
     }

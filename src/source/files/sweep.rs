@@ -1,11 +1,13 @@
 //! The look at the directories: which files are there, which are new, moved, gone.
 
 use super::Files;
-use super::compressed;
-use super::directory::{self, Directory, Listed, Place};
+use super::directory::{self, Contents, Directory, LeftAlone, Why};
 use super::identify::Candidate;
 use super::identity::Seen;
+use super::name::shown;
+use super::places::{self, Found};
 use super::tracked::Tracked;
+use super::trouble;
 use crate::access;
 use crate::config::{self as checked, audit_dir};
 use rustix::fs::FileType;
@@ -18,27 +20,36 @@ impl Files {
     /// Looks at every directory of the source and takes note of what is there.
     pub fn sweep(&mut self, now: Instant, now_ms: i64) {
         self.now_ms = now_ms;
-        let places = group_by_dir(self.places());
-        let mut trouble = places.is_empty().then(|| self.nothing_there());
-        self.leave_others(&places);
-        let mut audit_files = 0;
+        let found = self.look_through();
+        let mut trouble = found.is_empty().then(|| self.nothing_there());
+        self.leave_others(&found);
+        let (mut audit_files, mut refused) = (0, None);
         let mut looked_at = Vec::new();
         let mut missing = Vec::new();
         self.unidentified.iter_mut().for_each(|file| file.listed = false);
-        for place in places {
-            let folder = self.folder(&place.0);
-            match Directory::open(&place.0).and_then(|dir| Ok((dir.list()?, dir))) {
-                Ok((listed, dir)) => {
-                    self.folders[folder].open = Some(dir);
-                    let files = self.audit_files(&place.1, listed);
-                    audit_files += files.len();
-                    self.take_note(folder, files, now_ms);
+        for Looked { path, opened } in found {
+            let folder = self.folder(&path);
+            match opened {
+                Ok((directory, contents)) => {
+                    self.tell_links(&directory.links);
+                    self.tell_links(&contents.links);
+                    self.folders[folder].open = Some(directory);
+                    refused = refused.or(contents.refusal());
+                    self.tell_left_alone(contents.left);
+                    audit_files += contents.files.len();
+                    self.take_note(folder, contents.files, now_ms);
                     looked_at.push(folder);
                 }
                 Err(error) => {
                     self.folders[folder].open = None;
-                    trouble.get_or_insert(reason(&place.0, &error, self.config.sweep_interval));
-                    missing.push(place.0);
+                    let again = match error.kind() {
+                        io::ErrorKind::NotFound => {
+                            format!("; looking again every {:?}", self.config.sweep_interval)
+                        }
+                        _ => String::new(),
+                    };
+                    trouble.get_or_insert(reason(&path, &error) + &again);
+                    missing.push(path);
                 }
             }
         }
@@ -48,8 +59,9 @@ impl Files {
         if !looked_at.is_empty() {
             self.fresh = false;
         }
-        if trouble.is_none() && audit_files == 0 && !self.tracked.iter().any(|t| t.listed) {
-            trouble = Some(self.nothing_there());
+        let nothing = audit_files == 0 && self.unidentified.is_empty();
+        if trouble.is_none() && nothing && !self.tracked.iter().any(|t| t.listed) {
+            trouble = Some(refused.unwrap_or_else(|| self.nothing_there()));
         }
         self.pin();
         match trouble {
@@ -65,26 +77,18 @@ impl Files {
         }
     }
 
-    fn places(&self) -> Vec<Place> {
-        match &self.config.place {
-            checked::Place::Files(patterns) => directory::places(patterns),
-            // The home is the operator's word and may be a link; below it none is followed.
-            checked::Place::Home { dir, .. } => {
-                let home = dir.canonicalize().unwrap_or_else(|_| dir.clone());
-                let names = glob::Pattern::new("*.audit.log").unwrap_or_default();
-                vec![Place {
-                    dir: audit_dir(&home),
-                    names,
-                }]
-            }
-        }
+    /// Opens and lists every directory of the source. A file counts once, however many names lead to it.
+    fn look_through(&self) -> Vec<Looked> {
+        let being_read = |seen: &Seen| self.is_being_read(seen);
+        let known = |path: &Path| self.tracked.iter().any(|t| t.entry.path == path);
+        look_through(&self.config.place, &being_read, &known)
     }
 
     /// What is open in directories that nothing leads to any more is read on; all else there waits for them to come back, or
     /// for its files to be found in another one.
-    fn leave_others(&mut self, places: &[(PathBuf, Vec<glob::Pattern>)]) {
+    fn leave_others(&mut self, found: &[Looked]) {
         for (at, folder) in self.folders.iter_mut().enumerate() {
-            folder.left = !places.iter().any(|(dir, _)| *dir == folder.path);
+            folder.left = !found.iter().any(|looked| looked.path == folder.path);
             if !folder.left {
                 continue;
             }
@@ -109,40 +113,70 @@ impl Files {
         }
     }
 
-    /// Of what is listed, the files to read. Names are told once when they are left alone.
-    fn audit_files(&mut self, names: &[glob::Pattern], listed: Vec<Listed>) -> Vec<Candidate> {
-        let (mut files, mut foreign) = (Vec::new(), Vec::new());
-        for Listed { name, seen, kind } in listed {
-            // Something else may have compressed an audit file: it is one all the same.
-            let stem = compressed::of_name(&name).map_or(name.as_str(), |(stem, _)| stem);
-            let matches = |name| names.iter().any(|pattern| pattern.matches(name));
-            let named = matches(&name) || matches(stem);
-            if !named && !self.is_being_read(&seen) {
-                // A pattern's directory may hold anything; a home's holds audit files and nothing else.
-                let expected =
-                    kind == FileType::Directory || matches!(self.config.place, checked::Place::Files(_));
-                if !expected && self.told.insert(seen.path.clone()) {
-                    foreign.push(name);
-                }
-            } else if kind == FileType::RegularFile {
-                files.push(Candidate { seen, named });
-            } else if self.told.insert(seen.path.clone()) {
-                tracing::warn!(
+    fn tell_links(&mut self, links: &[PathBuf]) {
+        for link in links {
+            if self.told.insert(link.clone()) {
+                tracing::info!(
                     source = self.source,
-                    path = seen.path,
-                    ?kind,
-                    "not a regular file; left alone"
+                    path = shown(link),
+                    "follows a symbolic link, which root or this user has made"
                 );
             }
         }
+    }
+
+    /// What is not read is told once by its name, but an audit file that cannot be looked at as long as that lasts.
+    fn tell_left_alone(&mut self, left: Vec<LeftAlone>) {
+        let mut foreign = Vec::new();
+        for LeftAlone { path, why } in left {
+            let source = &self.source;
+            match why {
+                Why::Failed { error, named: true } => {
+                    self.note_unidentified(&path, (0, 0));
+                    self.trouble(match error.kind() {
+                        io::ErrorKind::PermissionDenied => access::why_denied(&path),
+                        _ => trouble::cannot_read(&path, &error),
+                    });
+                    continue;
+                }
+                // A pattern's directory may hold anything; a home's holds audit files and nothing else.
+                Why::Foreign(kind)
+                    if kind == FileType::Directory
+                        || matches!(self.config.place, checked::Place::Files(_)) =>
+                {
+                    continue;
+                }
+                _ if !self.told.insert(path.clone()) => continue,
+                Why::Foreign(_) => foreign.push(path.file_name().unwrap_or_default().to_owned()),
+                Why::NotRegular(kind) => {
+                    tracing::warn!(
+                        source,
+                        path = shown(&path),
+                        ?kind,
+                        "not a regular file; left alone"
+                    )
+                }
+                Why::Refused(error) => tracing::error!(source, "{error}; left alone"),
+                Why::Failed { error, .. } => {
+                    let path = shown(&path);
+                    tracing::warn!(source, path, %error, "cannot be looked at; left alone, and all else is read")
+                }
+                Why::Same(other) => tracing::info!(
+                    source,
+                    path = shown(&path),
+                    other = shown(&other),
+                    "another name of an audit file, which is read under the other one"
+                ),
+            }
+        }
         if !foreign.is_empty() {
+            let names: Vec<String> = foreign.iter().map(|name| shown(Path::new(name))).collect();
             tracing::info!(
                 source = self.source,
-                names = foreign.join(", "),
+                names = names.join(", "),
                 "not audit files; left alone"
             );
         }
-        files
     }
 
     /// A file that is not finished is followed under whatever name it was given.
@@ -165,11 +199,15 @@ impl Files {
             .filter(|(_, t)| t.folder == folder)
             .map(|(at, t)| ((t.entry.dev, t.entry.ino), at))
             .collect();
-        let newest = files.last().map(|file| file.seen.path.clone());
+        let live = files
+            .iter()
+            .rfind(|file| !file.seen.order().is_ahead(now_ms))
+            .or(files.last())
+            .map(|file| file.seen.path.clone());
         let mut others = Vec::new();
         for file in files {
             match known.get(&(file.seen.dev, file.seen.ino)) {
-                Some(&at) if self.tracked[at].path == file.seen.path => {
+                Some(&at) if self.tracked[at].entry.path == file.seen.path => {
                     self.tracked[at].still_there(&file.seen, now_ms)
                 }
                 // No other file gets the inode of one that is open.
@@ -178,31 +216,54 @@ impl Files {
             }
         }
         for file in others {
-            let live = newest.as_ref() == Some(&file.seen.path);
+            let live = live.as_ref() == Some(&file.seen.path);
             self.identify(folder, file, live, now_ms);
         }
     }
 }
 
-fn group_by_dir(places: Vec<Place>) -> Vec<(PathBuf, Vec<glob::Pattern>)> {
-    let mut out: Vec<(PathBuf, Vec<glob::Pattern>)> = Vec::new();
-    for place in places {
-        match out.iter_mut().find(|(dir, _)| *dir == place.dir) {
-            Some((_, names)) => names.push(place.names),
-            None => out.push((place.dir, vec![place.names])),
-        }
-    }
-    out
+/// A directory of a source and what is in it.
+pub struct Looked {
+    /// Without links, as far as it is known.
+    pub path: PathBuf,
+    pub opened: io::Result<(Directory, Contents)>,
 }
 
-fn reason(dir: &Path, error: &io::Error, again: std::time::Duration) -> String {
+/// Opens and lists every directory of a place. `being_read` says of a file that it is followed whatever its name is now,
+/// `known` of a path that a file is known by it.
+pub fn look_through(
+    place: &checked::Place,
+    being_read: &dyn Fn(&Seen) -> bool,
+    known: &dyn Fn(&Path) -> bool,
+) -> Vec<Looked> {
+    let list = |Found {
+                    path,
+                    names,
+                    directory,
+                }: Found| Looked {
+        path,
+        opened: directory
+            .and_then(|directory| Ok((directory.contents(&names, being_read)?, directory)))
+            .map(|(contents, directory)| (directory, contents)),
+    };
+    let mut looked: Vec<Looked> = places::find(place).into_iter().map(list).collect();
+    let opened = looked.iter().filter_map(|looked| looked.opened.as_ref().ok());
+    let best = directory::best_names(opened.map(|(_, contents)| contents), known);
+    for (_, contents) in looked.iter_mut().filter_map(|looked| looked.opened.as_mut().ok()) {
+        contents.keep(&best);
+    }
+    looked
+}
+
+/// Why a directory is not read, in one sentence.
+pub fn reason(dir: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => format!(
             "audit directory `{}` does not exist: Confluence makes it with its first event; if it stays away, the home is another one, \
-             Confluence is older than 7.5, or it has no Data Center licence; looking again every {again:?}",
-            dir.display()
+             Confluence is older than 7.5, or it has no Data Center licence",
+            shown(dir)
         ),
         io::ErrorKind::PermissionDenied => access::why_denied(dir),
-        _ => format!("cannot read audit directory `{}`: {error}", dir.display()),
+        _ => format!("cannot read audit directory `{}`: {error}", shown(dir)),
     }
 }

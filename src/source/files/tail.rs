@@ -5,9 +5,16 @@ use super::directory::look;
 use super::frame::{FRONTIER_BYTES, Framer};
 use super::identity::Seen;
 use crate::position::Evidence;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// What is shorter is as well read.
+const HOLE_BYTES_MIN: u64 = 64 * 1024;
+/// How far back the beginning of a line is looked for: no line is longer, but runs of NUL may be.
+const LINE_BYTES_MAX: u64 = 1 << 30;
 
 pub struct Tail {
     content: Content,
@@ -90,7 +97,7 @@ impl Tail {
     }
 
     /// Looks at the file, and where it has changed since, compares the bytes before the read offset with those read.
-    pub fn look(&mut self, path: &str) -> io::Result<Look> {
+    pub fn look(&mut self, path: impl Into<PathBuf>) -> io::Result<Look> {
         let (seen, names) = look(self.content.file(), path)?;
         let file = match &self.content {
             Content::Plain(file) => file,
@@ -126,6 +133,13 @@ impl Tail {
 
     /// Reads at most `bytes` more; 0 is the end as it is now.
     pub fn fill(&mut self, bytes: usize) -> io::Result<usize> {
+        if self.framer.in_nuls()
+            && let Content::Plain(file) = &self.content
+            && let Some(hole) = hole_at(file, self.framer.read_offset())?
+        {
+            self.framer.skip_nuls(hole);
+            return Ok(usize::try_from(hole).unwrap_or(usize::MAX));
+        }
         let content = &mut self.content;
         fill(&mut self.framer, bytes, |buf, at| content.read(buf, at))
     }
@@ -139,6 +153,18 @@ impl Tail {
         file.read_exact_at(&mut first, 0)?;
         Ok(Some(Evidence::of(&first)))
     }
+}
+
+/// How long the hole is in which the file has no data from `offset` on. `None`: it has data there, or is no longer, or the file
+/// system does not say.
+pub fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    let end = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(data) => data,
+        // No data up to the end.
+        Err(Errno::NXIO) => file.metadata()?.len(),
+        Err(_) => return Ok(None),
+    };
+    Ok(end.checked_sub(offset).filter(|hole| *hole >= HOLE_BYTES_MIN))
 }
 
 /// A read that fails leaves the position where it was, so that the next try asks for the same bytes.
@@ -170,10 +196,13 @@ pub fn holds(file: &File, offset: u64, evidence: Evidence) -> io::Result<bool> {
     Ok(bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence))
 }
 
-/// The offset behind the last line end at or before `offset`.
+/// The offset behind the last line end at or before `offset`; `offset` itself if there is none for as long as no line is.
 pub fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
     let mut end = offset;
     while end > 0 {
+        if offset - end >= LINE_BYTES_MAX {
+            return Ok(offset);
+        }
         let Some(block) = bytes_before(file, end, 64 * 1024)? else {
             return Ok(0);
         };

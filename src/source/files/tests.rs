@@ -425,3 +425,129 @@ fn f85_an_unread_file_that_was_replaced_is_told() {
         assert_eq!(known.losses.len() + tampered, 1, "same inode: {same_inode}");
     }
 }
+
+fn set_modified(path: &Path, time: std::time::SystemTime) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+/// Writes other bytes of the same length into the middle of a file, and sets its time back if `hidden`.
+fn edit(path: &Path, hidden: bool) {
+    use std::os::unix::fs::FileExt;
+    let before = fs::metadata(path).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(b"forged", before.len() / 2).unwrap();
+    if hidden {
+        set_modified(path, before.modified().unwrap());
+    }
+    assert_eq!(fs::metadata(path).unwrap().len(), before.len());
+}
+
+fn lines(count: usize) -> String {
+    (0..count).map(|n| format!("{{line {n:020}}}\n")).collect()
+}
+
+/// An edit of the same length in the middle of a finished file, with its time set back: found within a day, told once. Over restarts,
+/// and with a file that was read in several runs.
+#[test]
+fn f92_a_hidden_edit_is_found_within_a_day() {
+    let home = Home::new();
+    let mut known = Known::default();
+    home.append(0, &lines(3_000));
+    Run::start(home.config(), &mut known).turn();
+    home.append(0, &lines(3_000));
+    home.append(1, "a\n");
+    let mut run = Run::start(home.config(), &mut known);
+    run.turn();
+    edit(&home.file(0), true);
+    run.turn_after(Duration::from_secs(23 * 3_600));
+    assert_eq!(run.files.take_tampered().len(), 0, "not yet");
+    assert_eq!(run.known.lines.len(), 6_001);
+    let now_ms = run.now_ms;
+    let mut run = Run::start(home.config(), &mut known);
+    run.now_ms = now_ms;
+    run.turn_after(Duration::from_secs(2 * 3_600));
+    let tampered = run.files.take_tampered();
+    assert_eq!(tampered.len(), 1);
+    assert_eq!(tampered[0].path, home.file(0).to_str().unwrap());
+    // It has been read from its beginning, and what it holds now is what is compared from now on.
+    for _ in 0..3 {
+        run.turn_after(Duration::from_secs(25 * 3_600));
+    }
+    assert_eq!(run.files.take_tampered().len(), 0);
+    assert_eq!(run.known.lines.len(), 12_001);
+    assert_eq!(run.known.losses, []);
+    run.is_well();
+}
+
+/// A file whose time, inode or length has changed is compared at the next look, and not read again if it is the same.
+#[test]
+fn f92_what_has_changed_is_compared_at_once() {
+    let copy_of = |path: &Path| {
+        let copy = path.with_extension("copy");
+        fs::copy(path, &copy).unwrap();
+        copy
+    };
+    for edited in [false, true] {
+        for how in ["time", "inode", "length"] {
+            let home = Home::new();
+            let mut known = Known::default();
+            home.append(0, &lines(1_000));
+            home.append(1, "a\n");
+            Run::start(home.config(), &mut known).turn();
+            match how {
+                "time" => set_modified(
+                    &home.file(0),
+                    std::time::UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64),
+                ),
+                "inode" => fs::rename(copy_of(&home.file(0)), home.file(0)).unwrap(),
+                _ => home.append(0, "late\n"),
+            }
+            if edited {
+                edit(&home.file(0), false);
+            }
+            let mut run = Run::start(home.config(), &mut known);
+            run.turn();
+            assert_eq!(run.files.take_tampered().len(), usize::from(edited), "{how}");
+            run.turn();
+            run.is_well();
+            let late = usize::from(how == "length");
+            let count = if edited { 2_001 + 2 * late } else { 1_001 + late };
+            assert!(
+                known.lines.len().abs_diff(count) <= late,
+                "{how} {edited}: {}",
+                known.lines.len()
+            );
+            assert_eq!(known.losses, []);
+        }
+    }
+}
+
+/// A daily comparison goes in steps with pauses, and reading goes before it.
+#[test]
+fn f92_the_daily_comparison_gives_way() {
+    let home = Home::new();
+    let mut known = Known::default();
+    home.append(0, &lines(200_000));
+    home.append(1, "a\n");
+    let mut run = Run::start(home.config(), &mut known);
+    run.turn();
+    run.turn_after(Duration::from_secs(25 * 3_600));
+    let mut steps = 0;
+    let mut ends = false;
+    while !ends {
+        let (now, now_ms) = (run.now, run.now_ms);
+        home.append(1, "b\n");
+        let before = run.known.lines.len();
+        run.turn_after(Duration::ZERO);
+        assert_eq!(run.known.lines.len(), before + 1, "a line is read before");
+        match run.files.read(now, now_ms, false, &mut |_| {}) {
+            Turn::Until(at) => assert!(at > run.now),
+            turn => ends = turn == Turn::Idle,
+        }
+        run.now += Duration::from_secs(1);
+        steps += 1;
+        assert!(steps < 100);
+    }
+    assert!(steps > 4, "{steps} steps for some 5 MB");
+}

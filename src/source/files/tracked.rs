@@ -25,6 +25,8 @@ pub(super) struct Tracked {
     pub(super) quiet_since: Option<Instant>,
     pub(super) deleted_since: Option<Instant>,
     pub(super) retry: Option<Retry>,
+    /// It could not be compared with what was read of it, and is not to be tried before.
+    pub(super) compare_after: Option<Instant>,
     pub(super) changed: bool,
     /// How it is compressed, by its name.
     pub(super) compression: Option<Compression>,
@@ -39,7 +41,7 @@ pub(super) struct Tracked {
     pub(super) cut_off: Option<CutOff>,
     /// Of a compressed file, the content before the place where it was opened.
     pub(super) before: Vec<u8>,
-    /// The entry's path as text.
+    /// The entry's path as people are shown it.
     pub(super) path: String,
     pub(super) path_json: String,
     /// Totals of this run, for its summary.
@@ -62,11 +64,11 @@ pub(super) struct CutOff {
 
 impl Tracked {
     pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
-        let path = entry.path.to_string_lossy().into_owned();
+        let path = name::shown(&entry.path);
         Tracked {
-            order: Order::of(name::of(&path), entry.mtime_ms),
+            order: Order::of(name::of(&entry.path), entry.mtime_ms),
             path_json: serde_json::Value::from(path.as_str()).to_string(),
-            compression: compressed::of_name(&path).map(|(_, how)| how),
+            compression: compressed::of_name(&entry.path).map(|(_, how)| how),
             scan: None,
             contained: false,
             strangers: Vec::new(),
@@ -81,6 +83,7 @@ impl Tracked {
             quiet_since: None,
             deleted_since: None,
             retry: None,
+            compare_after: None,
             changed: false,
             records: 0,
             bytes: 0,
@@ -132,7 +135,8 @@ impl Tracked {
 
     /// Writes the reading position into the entry.
     pub(super) fn note_position(&mut self) {
-        let Some(tail) = &self.tail else { return };
+        let Some(tail) = &mut self.tail else { return };
+        self.entry.digest = tail.framer.digest();
         self.entry.offset = tail.framer.boundary();
         self.entry.frontier = Evidence::of(tail.framer.frontier());
         let prefix = self.entry.offset.min(FRONTIER_BYTES as u64);
@@ -156,11 +160,16 @@ impl Tracked {
             (self.entry.last_seen_ms, self.changed) = (now_ms, true);
         }
         self.deleted_since = None;
-        let grown = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
+        let touched = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
+        if self.entry.finished && touched {
+            self.is_to_be_compared();
+        }
+        // What is as long as before has nothing to read, and is compared whole.
+        let as_long = self.entry.offset == seen.size && self.is_covered();
         let unread = match self.compression {
             // How much they hold is not known from their size.
-            Some(how) => how != Compression::Unsupported && grown,
-            None => grown || self.entry.offset < seen.size,
+            Some(how) => how != Compression::Unsupported && touched,
+            None => touched && !as_long || self.entry.offset < seen.size,
         };
         if self.entry.finished && unread {
             // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
@@ -172,14 +181,15 @@ impl Tracked {
     }
 
     pub(super) fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
+        self.compression = compressed::of_name(&seen.path).map(|(_, how)| how);
         if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
             (self.tail, self.scan) = (None, None);
+            self.is_to_be_compared();
         }
         (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
-        self.entry.path = seen.path.clone().into();
-        self.path = seen.path.clone();
-        self.compression = compressed::of_name(&self.path).map(|(_, how)| how);
-        self.path_json = serde_json::Value::from(seen.path.as_str()).to_string();
+        self.entry.path = seen.path.clone();
+        self.path = name::shown(&seen.path);
+        self.path_json = serde_json::Value::from(self.path.as_str()).to_string();
         self.changed = true;
         self.still_there(seen, now_ms);
     }
@@ -187,6 +197,20 @@ impl Tracked {
     /// How many bytes of its content, at most, its beginning is compared by.
     pub(super) fn head_len(&self) -> u64 {
         self.entry.size.min(FRONTIER_BYTES as u64)
+    }
+
+    /// Whether the file still holds everything that was read of it is to be found out soon.
+    pub(super) fn is_to_be_compared(&mut self) {
+        if self.is_covered() {
+            (self.entry.compared_ms, self.changed) = (-1, true);
+        }
+    }
+
+    /// Whether there is a digest of what stands in the file before the position. Of a compressed one there is none: it would be
+    /// that of its content.
+    pub(super) fn is_covered(&self) -> bool {
+        let digest = self.entry.digest.as_ref();
+        self.compression.is_none() && digest.is_some_and(|digest| digest.to == self.entry.offset)
     }
 
     /// Nothing more can come of this file.

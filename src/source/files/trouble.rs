@@ -1,6 +1,7 @@
 //! What keeps the source from its work, and what is lost: tried again, and told.
 
 use super::Files;
+use super::name::shown;
 use super::tracked::Retry;
 use crate::access;
 use crate::position::Loss;
@@ -12,6 +13,11 @@ use std::time::{Duration, Instant};
 const READ_ERRORS_TOLD: u32 = 3;
 const READ_RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// Why a file is not read, in one sentence.
+pub fn cannot_read(path: &Path, error: &io::Error) -> String {
+    format!("cannot read `{}`: {error}", shown(path))
+}
+
 impl Files {
     pub(super) fn read_failed(&mut self, at: usize, now: Instant, error: io::Error) -> Instant {
         let tracked = &mut self.tracked[at];
@@ -21,32 +27,33 @@ impl Files {
             at: now + pause,
             failures,
         });
-        let path = tracked.path.clone();
+        let path = tracked.entry.path.clone();
         self.tell_failure(&path, failures, &error);
         now + pause
     }
 
     /// `failures`: so often in a row, this time included.
-    pub(super) fn tell_failure(&mut self, path: &str, failures: u32, error: &io::Error) {
+    pub(super) fn tell_failure(&mut self, path: &Path, failures: u32, error: &io::Error) {
         let out_of_descriptors = matches!(error.raw_os_error(), Some(code)
             if code == rustix::io::Errno::MFILE.raw_os_error() || code == rustix::io::Errno::NFILE.raw_os_error());
         if error.kind() == io::ErrorKind::PermissionDenied {
-            self.trouble(access::why_denied(Path::new(path)));
+            self.trouble(access::why_denied(path));
         } else if error.kind() == io::ErrorKind::NotFound {
             // Renamed or deleted: the next sweep sees which.
         } else if failures == READ_ERRORS_TOLD {
             self.trouble(if out_of_descriptors {
                 "no file descriptor is free; audit files wait (raise `LimitNOFILE`)".to_owned()
             } else {
-                format!("cannot read `{path}`: {error}")
+                cannot_read(path, error)
             });
         } else if out_of_descriptors {
             tracing::warn!(
                 source = self.source,
-                path,
+                path = shown(path),
                 "no file descriptor is free; the file waits (raise `LimitNOFILE`)"
             );
         } else {
+            let path = shown(path);
             tracing::warn!(source = self.source, path, %error, failures, "read failed; the same bytes are tried again");
         }
     }
@@ -58,11 +65,11 @@ impl Files {
         }
     }
 
-    pub(super) fn lose(&mut self, at_ms: i64, path: String, from: u64, bytes: u64, reason: &str) {
+    pub(super) fn lose(&mut self, at_ms: i64, path: &Path, from: u64, bytes: u64, reason: &str) {
         if bytes > 0 {
             tracing::error!(
                 source = self.source,
-                path,
+                path = shown(path),
                 from,
                 bytes,
                 reason,
@@ -71,7 +78,7 @@ impl Files {
         } else {
             tracing::warn!(
                 source = self.source,
-                path,
+                path = shown(path),
                 from,
                 reason,
                 "audit records may be lost"
@@ -79,7 +86,7 @@ impl Files {
         }
         self.pending.losses.push(Loss {
             at_ms,
-            path: path.into(),
+            path: path.to_owned(),
             from,
             to: from + bytes,
             reason: reason.to_owned(),

@@ -2,13 +2,11 @@
 //! logrotate leaves one, the rest of the copy is read before the file is read from its beginning.
 
 use super::compressed::{self, Compression};
-use super::directory::Listed;
 use super::identity::Seen;
 use super::name::Order;
 use super::tracked::Tracked;
 use super::{Files, Tampered, name, tail};
 use crate::position::{Evidence, FileEntry};
-use rustix::fs::FileType;
 
 impl Files {
     /// What was read of the file is gone from it: it is a new file in the place of the old one, whose content is remembered.
@@ -19,6 +17,7 @@ impl Files {
         let entry = &mut tracked.entry;
         (entry.offset, entry.frontier, entry.prefix) = (0, Evidence::of(b""), Evidence::of(b""));
         (entry.size, entry.finished) = (size, false);
+        (entry.digest, entry.compared_ms) = (None, 0);
         (tracked.tail, tracked.scan, tracked.quiet_since) = (None, None, None);
         (tracked.changed, tracked.alone, tracked.cut_off) = (true, false, None);
         tracked.strangers.clear();
@@ -49,7 +48,7 @@ impl Files {
                 path,
                 offset = old.offset,
                 size_bytes = size,
-                copy = copy.path,
+                copy = name::shown(&copy.path),
                 "audit file was truncated or rewritten; what its copy has beyond the offset is read, then the file from its beginning"
             ),
             None => tracing::warn!(
@@ -66,11 +65,12 @@ impl Files {
                 offset: old.offset,
                 size,
                 epoch,
-                copy: copy.map(|copy| copy.path.clone()),
+                copy: copy.map(|copy| name::shown(&copy.path)),
             });
         } else if copy.is_none() && old.size > 0 {
             let reason = "the file was truncated or rewritten before it was read";
-            self.lose(self.now_ms, path, 0, old.size, reason);
+            let path = self.tracked[at].entry.path.clone();
+            self.lose(self.now_ms, &path, 0, old.size, reason);
         }
     }
 
@@ -92,10 +92,11 @@ impl Files {
         old.last_seen_ms = self.now_ms;
         let mut past = match copy {
             Some(seen) => {
-                (old.path, old.size, old.mtime_ms) = (seen.path.into(), seen.size, seen.mtime_ms);
+                (old.path, old.size, old.mtime_ms) = (seen.path, seen.size, seen.mtime_ms);
                 (old.dev, old.ino, old.finished) = (seen.dev, seen.ino, false);
                 let mut past = Tracked::new(old, folder);
                 past.listed = true;
+                past.is_to_be_compared();
                 // It was written before what the file holds now.
                 if past.order >= order {
                     past.order = Order::before(&order);
@@ -124,12 +125,11 @@ impl Files {
             return None;
         }
         let mut found: Option<Seen> = None;
-        for Listed { name, seen, kind } in dir.list().ok()? {
-            let itself = (seen.dev, seen.ino) == (entry.dev, entry.ino);
-            if itself || kind != FileType::RegularFile {
+        for seen in dir.regular_files().ok()? {
+            if (seen.dev, seen.ino) == (entry.dev, entry.ino) {
                 continue;
             }
-            let compression = compressed::of_name(&name).map(|(_, how)| how);
+            let compression = compressed::of_name(&seen.path).map(|(_, how)| how);
             let holds = match compression {
                 Some(Compression::Unsupported) => false,
                 // How much it holds is seen when it is read.

@@ -30,7 +30,7 @@ impl Files {
             }
             let size = tracked.entry.size;
             if let Some(tail) = &mut tracked.tail {
-                tracked.entry.size = tail.look(&tracked.path).map_or(size, |look| look.seen.size);
+                tracked.entry.size = tail.look(&tracked.entry.path).map_or(size, |look| look.seen.size);
                 tracked.deleted_since.get_or_insert(now);
                 held.push(at);
             }
@@ -56,12 +56,12 @@ impl Files {
                 .is_some_and(|since| grace_passed(since, &self.config));
             if files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old {
                 tracked.note_position();
-                let (path, from) = (tracked.path.clone(), tracked.read_offset());
+                let (path, from) = (tracked.entry.path.clone(), tracked.read_offset());
                 tracked.tail = None;
                 tracked.vanished(now_ms);
                 if unread > 0 {
                     let lost = if tracked.compression.is_some() { 0 } else { unread };
-                    self.lose(now_ms, path, from, lost, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+                    self.lose(now_ms, &path, from, lost, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
                 }
             }
         }
@@ -72,7 +72,11 @@ impl Files {
     fn vanish_unread(&mut self, at: usize, now_ms: i64) {
         let holder = self.holder_of(at);
         let tracked = &self.tracked[at];
-        let (path, from, size) = (tracked.path.clone(), tracked.entry.offset, tracked.entry.size);
+        let (path, from, size) = (
+            tracked.entry.path.clone(),
+            tracked.entry.offset,
+            tracked.entry.size,
+        );
         let compressed = tracked.compression.is_some();
         let from = from.max(holder.map_or(0, |holder| self.tracked[holder].read_offset()));
         if holder.is_some_and(|holder| self.tracked[holder].is_active()) && from < size {
@@ -82,24 +86,24 @@ impl Files {
         self.tracked[at].vanished(now_ms);
         if compressed {
             let reason = "the compressed file was deleted before it was read to its end";
-            self.lose(now_ms, path, from, 0, reason);
+            self.lose(now_ms, &path, from, 0, reason);
         } else if size > from {
             self.lose(
                 now_ms,
-                path,
+                &path,
                 from,
                 size - from,
                 "the file was deleted before it was read",
             );
         } else if holder.is_none() {
             let reason = "the file was deleted while the agent did not hold it; what was written to it since is not known";
-            self.lose(now_ms, path, from, 0, reason);
+            self.lose(now_ms, &path, from, 0, reason);
         }
     }
 
     /// Another file that holds what is known of this one: a copy, or it compressed.
     fn holder_of(&self, at: usize) -> Option<usize> {
-        let Tracked { entry, path, .. } = &self.tracked[at];
+        let Tracked { entry, .. } = &self.tracked[at];
         let evidence = if entry.offset > 0 {
             entry.frontier
         } else {
@@ -114,9 +118,9 @@ impl Files {
                 return false;
             }
             if holder.compression.is_some() {
-                let stem = compressed::of_name(&holder.path).map(|(stem, _)| stem);
+                let stem = compressed::of_name(&holder.entry.path).map(|(stem, _)| stem);
                 let begins_alike = entry.prefix.len > 0 && holder.entry.prefix == entry.prefix;
-                return begins_alike || stem == Some(path);
+                return begins_alike || stem == Some(entry.path.as_os_str());
             }
             evidence.len > 0
                 && holder.entry.size >= entry.offset
@@ -152,13 +156,13 @@ impl Files {
             .map(|(_, (_, key))| *key)
             .collect();
         for at in 0..self.tracked.len() {
-            let Tracked { entry, path, .. } = &self.tracked[at];
+            let Tracked { entry, .. } = &self.tracked[at];
             let compressed = self.tracked[at].compression.is_some();
             if forget.contains(&entry.key) && !entry.finished && (compressed || entry.size > entry.offset) {
                 let bytes = if compressed { 0 } else { entry.size - entry.offset };
-                let (path, from) = (path.clone(), entry.offset);
+                let (path, from) = (entry.path.clone(), entry.offset);
                 let reason = "its directory has not been looked at for longer than positions are kept";
-                self.lose(now_ms, path, from, bytes, reason);
+                self.lose(now_ms, &path, from, bytes, reason);
             }
         }
         if !forget.is_empty() {

@@ -129,6 +129,22 @@ fn reads_what_is_new(sim: &Sim, host: &Host, is_cloud: bool) {
     is_exact(sim, &host.events());
 }
 
+/// However a server lays out its answers, a row is kept without the blanks between its tokens.
+#[test]
+fn originals_of_rows_have_no_blanks_between_tokens() {
+    let sim = quiet_data_center();
+    let plain = Row::data_center(sim.now_ms() - 1000, 1);
+    let spaced = Row {
+        api: plain.api.replace(",\"", " ,\r\n\t\"").replace("\":", "\" : "),
+        ..plain.clone()
+    };
+    assert_ne!(spaced.api, plain.api);
+    sim.insert_all([spaced]);
+    let host = data_center(&sim);
+    assert_eq!(host.once().code, 0);
+    assert_eq!(originals(&host.events()), [plain.api]);
+}
+
 #[test]
 fn data_center_delivers_each_row_once() {
     let sim = quiet_data_center();
@@ -238,8 +254,8 @@ fn the_cursor_is_shown_and_forgotten() {
         "{cursor}"
     );
     assert_eq!(
-        text(&state(&host, &["forget"])),
-        "source wiki: forgot 1 audit API cursor, 5 ids, 1 output length\n"
+        text(&state(&host, &["forget", "--yes"])).lines().last(),
+        Some("source wiki: forgot 1 audit API cursor, 5 ids, 1 output length")
     );
     assert!(text(&state(&host, &["show"])).contains("nothing is stored"));
     assert_eq!(host.once().code, 0);

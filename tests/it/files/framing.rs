@@ -239,3 +239,29 @@ fn f30_poison_line() {
         assert_eq!(host.delivered(), 1_000);
     }
 }
+
+/// A line is kept byte for byte, the blanks at its ends included; its line end is not part of it.
+#[test]
+fn originals_of_lines_are_what_was_read() {
+    let host = Host::new();
+    let record = r#"{ "auditType" :{"action":"x\u0020"},	"timestamp":{"epochSecond":1}}"#;
+    let lines = [
+        format!("  {record} \t"),
+        record.to_owned(),
+        " no record ".to_owned(),
+    ];
+    let [first, second, third] = &lines;
+    fs::create_dir_all(host.audit()).unwrap();
+    fs::write(
+        host.audit().join(file_name(5, 0)),
+        format!("{first}\n{second}\r\n \r\n{third}\n"),
+    )
+    .unwrap();
+    assert_eq!(host.once().code, 0);
+    let originals: Vec<String> = host
+        .events()
+        .into_iter()
+        .filter_map(|event| event.original)
+        .collect();
+    assert_eq!(originals, lines);
+}

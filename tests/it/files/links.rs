@@ -1,8 +1,10 @@
 //! What stands in an audit directory and is no audit file, or is not for this agent to read.
+//!
+//! Links here are another user's; those that are followed have `followed.rs`.
 
-use crate::rig::{Host, Writer, append, file_name, judge, skipped, sweeps_once};
+use crate::rig::{Host, Writer, append, file_name, foreign_link, judge, skipped, sweeps_once};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,26 +35,32 @@ fn nothing_of_it(host: &Host, (path, content): &(PathBuf, Vec<u8>)) {
 fn f58_symlink_final() {
     let host = Host::new();
     let target = foreign(&host);
-    symlink(&target.0, host.audit().join(file_name(4, 0))).unwrap();
+    if !foreign_link(&target.0, &host.audit().join(file_name(4, 0))) {
+        return;
+    }
     let mut writer = Writer::new(&host.audit(), 1);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 10);
     let mut agent = host.start();
     agent.until("the real file is delivered", || host.delivered() == 10);
-    symlink(&target.0, host.audit().join(file_name(4, 1))).unwrap();
+    foreign_link(&target.0, &host.audit().join(file_name(4, 1)));
     // In the place of a file that was read.
     let old = writer.create(&file_name(3, 0));
     writer.append(&old, 10);
     agent.until("another real file is delivered", || host.delivered() == 20);
     fs::remove_file(&old.path).unwrap();
-    symlink(&target.0, &old.path).unwrap();
+    foreign_link(&target.0, &old.path);
     sweeps_once(&host, &mut agent);
     writer.append(&file, 10);
     agent.until("the real file goes on", || host.delivered() == 30);
     assert_eq!(agent.stop(), 0);
     nothing_of_it(&host, &target);
     judge(&writer, &host.events()).is_exact();
-    assert!(agent.said("not a regular file") > 0, "{}", agent.stderr());
+    assert!(
+        agent.said("a symbolic link that belongs to") > 0,
+        "{}",
+        agent.stderr()
+    );
 }
 
 /// The audit directory, or one above it, is a link.
@@ -70,7 +78,9 @@ fn f58_symlink_parent() {
             fs::rename(host.path("audit"), to.join("audit")).unwrap();
             to = host.path("foreign");
         }
-        symlink(&to, &link).unwrap();
+        if !foreign_link(&to, &link) {
+            return;
+        }
         let mut agent = host.start();
         agent.until_said("symbolic link");
         assert_eq!(agent.stop(), 0);
@@ -85,6 +95,10 @@ fn f58_swap_after() {
     let host = Host::poll_only();
     let target = foreign(&host);
     let (audit, aside) = (host.audit(), host.home().join("log/aside"));
+    let link = host.home().join("log/link");
+    if !foreign_link(target.0.parent().unwrap(), &link) {
+        return;
+    }
     let mut writer = Writer::new(&audit, 2);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 10);
@@ -92,10 +106,10 @@ fn f58_swap_after() {
     agent.until("the real file is delivered", || host.delivered() == 10);
     let swap = || {
         fs::rename(&audit, &aside).unwrap();
-        symlink(target.0.parent().unwrap(), &audit).unwrap();
+        fs::rename(&link, &audit).unwrap();
     };
     let back = || {
-        fs::remove_file(&audit).unwrap();
+        fs::rename(&audit, &link).unwrap();
         fs::rename(&aside, &audit).unwrap();
     };
     swap();

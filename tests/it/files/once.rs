@@ -226,6 +226,75 @@ fn a_dry_run_prints_and_changes_nothing() {
     assert_eq!(host.delivered(), events + 3);
 }
 
+/// A dry run ends when it has printed what is there: whoever wants it to go on says so.
+#[test]
+fn f115_a_dry_run_ends_unless_it_is_to_follow() {
+    let mut host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 115);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 3);
+    let dry = host.once_with(&["--dry-run"]);
+    assert_eq!((dry.code, dry.stdout.lines().count()), (0, 3), "{}", dry.stderr);
+    assert!(
+        dry.stderr.contains("wiki: would deliver 3 events to local"),
+        "{}",
+        dry.stderr
+    );
+
+    host.stdout = true;
+    let printed = host.path("printed");
+    let mut command = host.command(&[], &["--dry-run", "--follow"]);
+    command.stdout(fs::File::create(&printed).unwrap());
+    let mut agent = host.spawn(command);
+    let lines = || fs::read(&printed).unwrap().split(|b| *b == b'\n').count() - 1;
+    agent.until("what is there is printed", || lines() == 3);
+    writer.append(&file, 2);
+    agent.until("what comes is printed", || lines() == 5);
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    let said = agent.stderr();
+    assert!(said.contains("nothing was delivered or stored"), "{said}");
+    assert!(said.contains("wiki: would deliver 5 events to local"), "{said}");
+    for word in ["is delivered", "checkpointed", ": delivered"] {
+        assert!(!said.contains(word), "{word}: {said}");
+    }
+    assert!(!host.state().exists() && !host.output().exists());
+    for wrong in [&["--follow"][..], &["--dry-run", "--once", "--follow"]] {
+        assert_eq!(host.once_with(wrong).code, 64);
+    }
+}
+
+/// What is said again and again is summed up before the last word, not after it.
+#[test]
+fn the_summary_of_a_run_comes_after_the_repeats() {
+    let host = Host::new();
+    let mut writer = Writer::new(&host.audit(), 116);
+    let file = writer.create(&file_name(5, 0));
+    writer.append(&file, 3);
+    append(&host.audit().join(file_name(5, 0)), &b"{bad}\n".repeat(20));
+    let once = host.once();
+    assert_eq!(once.code, 0, "{}", once.stderr);
+    let at = |text: &str| {
+        let found = once.stderr.find(text);
+        found.unwrap_or_else(|| panic!("no {text:?} in {}", once.stderr))
+    };
+    assert!(
+        at("again: a record cannot be read") < at("wiki: read 23 records"),
+        "{}",
+        once.stderr
+    );
+
+    let mut agent = host.start();
+    append(&host.audit().join(file_name(5, 0)), &b"{bad}\n".repeat(20));
+    agent.until("all is delivered", || host.delivered() == 43);
+    assert_eq!(agent.stop(), 0);
+    let said = agent.stderr();
+    let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text:?} in {said}"));
+    assert!(
+        place("again: a record cannot be read") < place("stopped: everything"),
+        "{said}"
+    );
+}
+
 /// What a host crash leaves behind stands at the end of the file until something more is written: what came before it is
 /// delivered once, however often the agent starts.
 #[test]

@@ -114,6 +114,7 @@ struct State {
     posts: Vec<Post>,
     script: VecDeque<Do>,
     poison: Option<Poison>,
+    refusal: Option<Reply>,
     bytes_max: Option<usize>,
     authorization: Option<String>,
     connections: Vec<TcpStream>,
@@ -188,6 +189,16 @@ impl Collector {
     /// The next requests that bring events are answered so.
     pub fn script(&self, script: impl IntoIterator<Item = Do>) {
         lock(&self.state).script.extend(script);
+    }
+
+    /// What was scripted is not done any more.
+    pub fn clear_script(&self) {
+        lock(&self.state).script.clear();
+    }
+
+    /// What is said to a request that holds an event which is refused, in place of what such a server says.
+    pub fn refuse_with(&self, reply: Option<Reply>) {
+        lock(&self.state).refusal = reply;
     }
 
     /// These events are refused.
@@ -287,7 +298,7 @@ fn answer(post: Post, state: &Mutex<State>, protocol: &dyn Protocol) -> Option<R
                 state.stored.push(sent);
             }
         }
-        return Some(protocol.refusal(at));
+        return Some(state.refusal.clone().unwrap_or_else(|| protocol.refusal(at)));
     }
     let mut items = Vec::new();
     for (at, sent) in sent.into_iter().enumerate() {

@@ -9,7 +9,7 @@ pub mod outputs;
 pub mod port;
 pub mod writer;
 
-pub use agent::{Agent, Host, append, copy_tree, descriptors, sweeps_once};
+pub use agent::{Agent, Host, append, copy_tree, descriptors, foreign_link, sweeps_once};
 pub use oracle::{Event, judge};
 pub use outputs::{generation, output_paths, outputs};
 pub use port::{Port, free_port, listen_again};
@@ -60,4 +60,9 @@ pub fn seed(test: &str) -> u64 {
 /// Says loudly that a test could not prove anything here.
 pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
+}
+
+/// What `check` says with each finding on one line, as it was before it was laid out in 80 columns.
+pub fn unwrapped(said: &str) -> String {
+    said.replace("\n           ", " ").replace("\n         ", "; ")
 }

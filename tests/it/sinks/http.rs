@@ -82,3 +82,49 @@ fn check_says_whether_a_server_answers() {
         check(&scene)
     );
 }
+
+/// What is said of a proxy names it and where it was configured; what is reached without one is so, as curl does.
+#[test]
+fn f100_proxies_of_the_environment() {
+    use std::process::Command;
+    let scene = NDJSON.scene();
+    let closed = crate::rig::free_port();
+    let proxy = format!("http://{}", closed.address());
+    let port = scene.collector.url().rsplit_once(':').unwrap().1.to_owned();
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+        command.args(["check", "--config"]).arg(scene.host.config());
+        for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+            command.env_remove(name).env_remove(name.to_uppercase());
+        }
+        command
+            .env_remove("CONFLUENCE_HOME")
+            .envs(variables.iter().copied());
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let line = said.lines().find(|line| line.contains("sink local")).unwrap();
+        line.to_owned()
+    };
+    for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        let said = check(&[(variable, &proxy)]);
+        assert!(said.starts_with("failure"), "{said}");
+        for expect in [&proxy, variable, "nothing listens", "NO_PROXY"] {
+            assert!(said.contains(expect), "{expect}: {said}");
+        }
+    }
+    let said = check(&[("HTTP_PROXY", "http://proxy.invalid:3128")]);
+    assert!(
+        said.contains("proxy.invalid:3128") && said.contains("HTTP_PROXY"),
+        "{said}"
+    );
+    for direct in ["*", "127.0.0.1", "127.0.0.0/8", &format!("127.0.0.1:{port}")] {
+        for variable in ["NO_PROXY", "no_proxy"] {
+            let said = check(&[("HTTP_PROXY", &proxy), (variable, direct)]);
+            assert!(said.starts_with("ok"), "{direct}: {said}");
+        }
+    }
+    let said = check(&[
+        ("HTTP_PROXY", &proxy),
+        ("NO_PROXY", "127.0.0.1:1,10.0.0.0/8,localhost"),
+    ]);
+    assert!(said.starts_with("failure"), "{said}");
+}

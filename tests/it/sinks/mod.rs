@@ -207,6 +207,44 @@ fn f48_poison_event() {
     }
 }
 
+/// Everything is refused, from the first request on or after some were taken: that is no fault of the events. The server is
+/// left alone, and when it is well again each event arrives.
+#[test]
+fn f96_a_server_that_refuses_everything_gets_few_requests() {
+    type Break = fn(&Collector);
+    let breaks: [(&str, Break, Break); 2] = [
+        ("refuses", |it| it.refuse(|_| true), |it| it.refuse(|_| false)),
+        (
+            "too large",
+            |it| it.take_at_most(Some(1)),
+            |it| it.take_at_most(None),
+        ),
+    ];
+    for kind in KINDS {
+        for ((name, breaks, heals), taken) in breaks.iter().flat_map(|how| [(how, 0), (how, 40)]) {
+            eprintln!("{name} after {taken}");
+            let mut scene = kind.scene();
+            let mut agent = scene.host.start();
+            if taken > 0 {
+                scene.write(taken);
+                scene.all_are_there(&mut agent);
+            }
+            breaks(&scene.collector);
+            let before = scene.collector.post_count();
+            scene.write(400);
+            agent.until_said("events are refused");
+            heals(&scene.collector);
+            let requests = scene.collector.post_count() - before;
+            assert!(requests <= 50, "{requests} requests");
+            // Changed credentials are tried at once.
+            write_token(&scene.host.path("token"), "first");
+            scene.all_are_there(&mut agent);
+            assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+            assert_eq!(scene.host.quarantined().len(), 0);
+        }
+    }
+}
+
 #[test]
 fn f48_poison_event_stops_the_agent_where_that_is_wanted() {
     for kind in KINDS {
@@ -220,7 +258,7 @@ fn f48_poison_event_stops_the_agent_where_that_is_wanted() {
         scene.collector.refuse(|sent| number(sent) == 57);
         scene.write(100);
         let run = scene.host.once();
-        assert_eq!(run.code, 78, "{}", run.stderr);
+        assert_eq!(run.code, 75, "{}", run.stderr);
         assert!(
             run.stderr.contains(kind.refusal) && run.stderr.contains("on_poison"),
             "{}",
@@ -376,8 +414,9 @@ fn a_long_event_is_sent_whole_and_alone() {
         );
         crate::rig::append(&scene.host.audit().join(file_name(5, 0)), long.as_bytes());
         let run = scene.host.once();
-        assert_eq!(run.code, 0, "{}", run.stderr);
         let taken = kind.event_bytes_max > 4 << 20;
+        // What is refused is in quarantine, and the code says so.
+        assert_eq!(run.code, if taken { 0 } else { 65 }, "{}", run.stderr);
         let expect = 30 + usize::from(taken);
         until(SOON, "all are stored", || scene.collector.distinct() == expect);
         assert_eq!(scene.host.quarantined().len(), usize::from(!taken));
@@ -434,6 +473,66 @@ fn shows_no_secret(kind: &Kind) {
                 "{path:?}"
             );
         }
+    }
+}
+
+/// A server repeats a secret in headers and bodies, in each form: neither log nor quarantine, nor what commands print, has it.
+#[test]
+fn f99_no_form_of_a_secret_is_told() {
+    use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
+    const CANARY: &str = "cAnArYsInK7/x+y";
+    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02X}")).collect();
+    let percent: String = CANARY.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    // In base64: what each of these has whatever stands beside it.
+    let base64 = ["a", "ab", "abc"].map(|before| BASE64.encode(format!("{before}{CANARY}xyz")));
+    let plain = [CANARY, &hex, &percent, "CANARYSINK7/X+Y"];
+    let repeated: Vec<&str> = plain
+        .into_iter()
+        .chain(base64.iter().map(String::as_str))
+        .collect();
+    let forms: Vec<&str> = plain
+        .into_iter()
+        .chain(base64.iter().map(|form| &form[4..16]))
+        .collect();
+    for kind in KINDS {
+        let mut scene = kind.scene();
+        write_token(&scene.host.path("token"), CANARY);
+        let body = repeated.join(" and ");
+        let headers = |location: String| vec![("location", location), ("x-said", CANARY.to_owned())];
+        let away = |location: String| {
+            Do::Refuse(Reply {
+                headers: headers(location),
+                ..Reply::new(302, &*body)
+            })
+        };
+        let replies = [
+            away(format!("http://127.0.0.1:9/{CANARY}?{CANARY}")),
+            away(format!("http://{hex}.example/")),
+            Do::Refuse(Reply::new(400, &*body)),
+            Do::Refuse(Reply::new(401, &*body)),
+            Do::Refuse(Reply::new(503, &*body)),
+        ];
+        let mut said = String::new();
+        for reply in replies {
+            scene.write(3);
+            // Longer than the agent tries.
+            scene.collector.script(vec![reply; 5]);
+            let run = scene.host.once_with(&["--once", "--log-level", "trace"]);
+            said += &(run.stderr + &run.stdout);
+            scene.collector.clear_script();
+        }
+        scene.collector.refuse_with(Some(Reply::new(400, &*body)));
+        scene.collector.refuse(|sent| number(sent) == 2);
+        let run = scene.host.once_with(&["--once", "--log-level", "trace"]);
+        said += &(run.stderr + &run.stdout + &scene.host.check_sink());
+        for entry in scene.host.quarantined() {
+            said += entry["why"].as_str().unwrap();
+        }
+        let said = said.to_lowercase();
+        for form in &forms {
+            assert!(!said.contains(&form.to_lowercase()), "{form}: {said}");
+        }
+        assert!(said.contains("***"), "{said}");
     }
 }
 

@@ -41,6 +41,7 @@ fn mark(generation: u64, length: u64) -> SinkMark {
         ino: 77,
         generation,
         length,
+        deleted: Default::default(),
     }
 }
 
@@ -262,7 +263,7 @@ fn f28_old_state_opens_where_it_was() {
 fn refused(dir: &Path) -> String {
     let error = Store::open(dir).map(|_| ()).unwrap_err();
     assert!(matches!(error, StoreError::Insecure { .. }), "{error}");
-    assert_eq!(error.exit_code(), exit::CONFIG);
+    assert_eq!(error.exit_code(), exit::TRY_AGAIN);
     let also = checkpoint::read(dir).map(|_| ()).unwrap_err();
     assert!(matches!(also, StoreError::Insecure { .. }), "{also}");
     error.to_string()

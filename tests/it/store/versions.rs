@@ -115,7 +115,7 @@ fn refused_untouched(dir: &Path) {
             matches!(error, StoreError::Newer { found, .. } if found == VERSION + 1),
             "{error}"
         );
-        assert_eq!(error.exit_code(), exit::CONFIG);
+        assert_eq!(error.exit_code(), exit::TRY_AGAIN);
     }
     let mut after = bytes_of(dir);
     if !before.contains_key(&dir.join("lock")) {

@@ -17,7 +17,7 @@ fn stream() -> Target {
 
 fn both() -> [Value; 2] {
     [Distribution::Elasticsearch, Distribution::OpenSearch]
-        .map(|distribution| template(&product(distribution, false), &stream(), 365).1)
+        .map(|distribution| template(&product(distribution, false), &stream(), 365, true).1)
 }
 
 /// The mapping of a field, by its path.
@@ -116,6 +116,73 @@ fn nothing_but_the_time_can_be_a_reason_to_refuse_an_event() {
     }
 }
 
+/// ECS 8.11 has a `text` beside these keywords, and rules and searches use it.
+#[test]
+fn f106_templates_have_the_multi_fields_of_ecs() {
+    let published = [
+        "host.os.name",
+        "source.as.organization.name",
+        "user.name",
+        "user.full_name",
+        "user.target.name",
+        "user.target.full_name",
+        "user.changes.name",
+        "user.changes.full_name",
+    ];
+    fn look(path: &str, at: &Value, found: &mut Vec<(String, Value)>) {
+        for (name, member) in at["properties"].as_object().into_iter().flatten() {
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
+            if let Some(fields) = member.get("fields") {
+                found.push((path.clone(), fields.clone()));
+            }
+            look(&path, member, found);
+        }
+    }
+    for (template, kind) in both().iter().zip(["match_only_text", "text"]) {
+        let mut found = Vec::new();
+        look("", &template["template"]["mappings"], &mut found);
+        let mut expected = published.map(|path| (path.to_owned(), json!({"text": {"type": kind}})));
+        expected.sort_by(|a, b| a.0.cmp(&b.0));
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(found, expected);
+    }
+}
+
+/// What sets `event.ingested` is installed, named by the template, and mapped as a time.
+#[test]
+fn f106_the_pipeline_sets_when_an_event_came() {
+    let pipeline = pipeline();
+    assert!(is_own_pipeline(&pipeline));
+    assert!(!is_own_pipeline(
+        &json!({"description": "somebody else's", "processors": []})
+    ));
+    let set = &pipeline["processors"][0]["set"];
+    assert_eq!(
+        (&set["field"], &set["ignore_failure"]),
+        (&json!("event.ingested"), &json!(true))
+    );
+    for template in both() {
+        assert_eq!(
+            template["template"]["settings"]["index"]["default_pipeline"],
+            TEMPLATE
+        );
+        assert_eq!(mapping(&template, "event.ingested").unwrap()["type"], "date");
+    }
+    let mut printed = Vec::new();
+    print(&mut printed).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    assert_eq!(
+        printed
+            .matches(&format!("PUT _ingest/pipeline/{TEMPLATE}\n{{"))
+            .count(),
+        2
+    );
+}
+
 #[test]
 fn the_two_templates_differ_in_three_types_and_the_lifecycle_alone() {
     let [elastic, open] = both();
@@ -141,18 +208,23 @@ fn the_two_templates_differ_in_three_types_and_the_lifecycle_alone() {
 #[test]
 fn templates_suit_their_target() {
     let index = Target::Index("audit".into());
-    let (name, plain) = template(&product(Distribution::Elasticsearch, false), &index, 365);
+    let (name, plain) = template(&product(Distribution::Elasticsearch, false), &index, 365, true);
     assert_eq!(name, "confluence-audit-audit");
     assert_eq!(
         (&plain["index_patterns"], &plain["data_stream"]),
         (&json!(["audit"]), &Value::Null)
     );
     assert_eq!(plain["template"]["settings"]["index"]["lifecycle"], Value::Null);
-    let (_, serverless) = template(&product(Distribution::Elasticsearch, true), &stream(), 90);
+    let (_, serverless) = template(&product(Distribution::Elasticsearch, true), &stream(), 90, true);
     assert_eq!(serverless["template"]["lifecycle"]["data_retention"], "90d");
     assert_eq!(
         serverless["template"]["settings"]["index"],
-        json!({"mapping": {"ignore_malformed": true}})
+        json!({"mapping": {"ignore_malformed": true}, "default_pipeline": TEMPLATE})
+    );
+    let (_, without) = template(&product(Distribution::OpenSearch, false), &stream(), 365, false);
+    assert_eq!(
+        without["template"]["settings"]["index"]["default_pipeline"],
+        Value::Null
     );
     // Another template has another digest, the same has the same.
     let [elastic, open] = both();

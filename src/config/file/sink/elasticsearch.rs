@@ -11,7 +11,7 @@ use crate::config::raw::{Found, Problems, Table};
 use crate::config::reference::warn_inline;
 use crate::config::{Auth, Compression, ElasticsearchConfig, Target};
 
-pub const KEYS: [&str; 7] = [
+pub const KEYS: [&str; 9] = [
     "hosts",
     "api_key",
     "token",
@@ -19,6 +19,8 @@ pub const KEYS: [&str; 7] = [
     "password",
     "data_stream",
     "index",
+    "template",
+    "pipeline",
 ];
 
 const EXAMPLE: &str = "https://elastic.example.com:9200";
@@ -55,6 +57,8 @@ pub fn table(
         problems.add(span, table.key("compression"), message);
     }
     let target = target(table, own_namespace, problems);
+    let template = table.text("template", ElasticsearchConfig::TEMPLATE, problems);
+    let pipeline = table.text("pipeline", "audit-enrichment", problems);
     if format == FormatKind::Cef {
         let message = "is \"cef\", which is no JSON; write \"ecs\"";
         let span = table.place_of("format").unwrap_or(&table.span);
@@ -75,6 +79,8 @@ pub fn table(
         hosts,
         target: target?,
         compression,
+        template: template.map_or(ElasticsearchConfig::TEMPLATE.into(), |found| found.value),
+        pipeline: pipeline.map(|found| found.value),
     })
 }
 

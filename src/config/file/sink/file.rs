@@ -6,7 +6,18 @@ use super::{GIB, KIB, absolute, set};
 use crate::config::checked::*;
 use crate::config::raw::{Found, Problems, Span, Table};
 
-pub const KEYS: [&str; 5] = ["path", "rotate_bytes", "rotate_daily", "keep", "compression"];
+pub const KEYS: [&str; 7] = [
+    "path",
+    "rotate_bytes",
+    "rotate_daily",
+    "keep",
+    "compression",
+    "mode",
+    "group",
+];
+
+/// The owner writes, nobody else does, and nobody executes.
+const MODES: [(&str, u32); 3] = [("0600", 0o600), ("0640", 0o640), ("0644", 0o644)];
 
 const EXAMPLE: &str = "/var/log/confluence-audit-agent/events.ndjson";
 
@@ -31,7 +42,29 @@ pub fn table(
     set(&mut file.rotate_daily, table.flag("rotate_daily", problems));
     set(&mut file.keep, table.count("keep", 1..=100_000, problems));
     file.compression = super::remote::compression(table, file.compression, problems);
+    file.mode = table
+        .choice("mode", &MODES, &[], problems)
+        .map(|found| found.value);
+    file.group = group(table, file.mode, problems);
     path.map(|_| (file, span))
+}
+
+fn group(table: &mut Table, mode: Option<u32>, problems: &mut Problems) -> Option<String> {
+    let group = table.text("group", "splunk", problems)?;
+    // What no tool that makes groups accepts.
+    if group
+        .value
+        .contains(|c: char| c.is_control() || c.is_whitespace() || ":/,".contains(c))
+    {
+        let message = "is no name of a group; write a name without blanks, or the group's number as a string";
+        problems.add(&group.span, group.key, message);
+        return None;
+    }
+    if mode.is_none_or(|mode| mode & 0o040 == 0) {
+        let message = "may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`";
+        problems.warn(&group.span, group.key, message);
+    }
+    Some(group.value)
 }
 
 fn absolute_path(path: Found<String>, several_sources: bool, problems: &mut Problems) -> Option<PathBuf> {

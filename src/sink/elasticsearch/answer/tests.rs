@@ -11,7 +11,13 @@ fn config() -> ElasticsearchConfig {
         hosts: vec![host],
         target: Target::DataStream("logs-atlassian_confluence.audit-default".into()),
         compression: Compression::None,
+        template: "confluence-audit".into(),
+        pipeline: None,
     }
+}
+
+fn ids(count: usize) -> Vec<EventId> {
+    (0..count as u128).map(EventId).collect()
 }
 
 fn whole(status: u16, body: &str, sent: usize) -> Answer {
@@ -20,7 +26,7 @@ fn whole(status: u16, body: &str, sent: usize) -> Answer {
         body: body.into(),
         ..http::Answer::default()
     };
-    of(&answer, sent, &config(), 0)
+    of(&answer, &ids(sent), &config(), 0)
 }
 
 fn each(items: &str, sent: usize) -> Vec<Outcome> {
@@ -321,7 +327,7 @@ proptest! {
             damaged[at] = byte;
         }
         let answer = http::Answer { status: 200, body: damaged, ..http::Answer::default() };
-        if let Answer::Each(outcomes) = of(&answer, sent, &config(), 0) {
+        if let Answer::Each(outcomes) = of(&answer, &ids(sent), &config(), 0) {
             prop_assert_eq!(outcomes.len(), sent);
         }
     }
@@ -349,7 +355,34 @@ fn f57_a_key_that_a_cluster_repeats_is_not_told() {
             ..http::Answer::default()
         };
         answer.secrets.add([Secret::new("c4nary")]);
-        let told = format!("{:?}", of(&answer, 1, &config(), 0));
+        let told = format!("{:?}", of(&answer, &ids(1), &config(), 0));
         assert!(told.contains("***") && !told.contains("c4nary"), "{body}: {told}");
     }
+}
+
+/// Items that are swapped, repeated or another request's are no answer: nothing is delivered by it.
+#[test]
+fn f97_an_item_with_another_id_delivers_nothing() {
+    let item = |id: u128| {
+        let id = String::from_utf8_lossy(&EventId(id).hex()).into_owned();
+        serde_json::json!({"create": {"_id": id, "status": 201}}).to_string()
+    };
+    let of = |items: &[u128]| {
+        let items: Vec<String> = items.iter().map(|id| item(*id)).collect();
+        whole(
+            200,
+            &format!("{{\"errors\":false,\"items\":[{}]}}", items.join(",")),
+            3,
+        )
+    };
+    assert_eq!(of(&[0, 1, 2]), Answer::Each(vec![Outcome::Delivered; 3]));
+    for wrong in [[0, 2, 1], [1, 1, 2], [0, 1, 7], [9, 9, 9]] {
+        let Answer::All(Outcome::Retry { why, .. }) = of(&wrong) else {
+            panic!("{wrong:?}");
+        };
+        assert!(why.contains("another id"), "{why}");
+    }
+    // A server, or a filter on the way, that returns none.
+    let without = r#"{"create":{"status":201}},{"create":{"_id":null,"status":201}}"#;
+    assert_eq!(each(without, 2), [Outcome::Delivered, Outcome::Delivered]);
 }

@@ -1,0 +1,117 @@
+//! Signals: which of them stop the agent in order, and which change nothing. None ends it silently.
+//!
+//! What a person or a script may send is caught. Left to the kernel are the signals that report a defect (SIGSEGV,
+//! SIGABRT, …),
+//! those of job control, and SIGXCPU, behind which SIGKILL follows anyway.
+
+use rustix::process::Signal;
+use std::io;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    Stop,
+    /// The terminal or the session is gone: as `Stop`, but never the second one, because kernel and shell both send it.
+    Hangup,
+    /// Nothing is reopened or read again at a signal.
+    Nothing,
+}
+
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub name: String,
+    pub meaning: Meaning,
+}
+
+/// Starts to catch signals: what arrives from here on is in the queue.
+pub fn listen() -> io::Result<UnboundedReceiver<Received>> {
+    let ignored = std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored(&status));
+    // Under a service manager nobody has left a terminal: who sends SIGHUP there expects a reload.
+    let supervised = std::env::var_os("NOTIFY_SOCKET").is_some();
+    // Caught, it does not kill: the write past the limit fails, and that is reported like any other failure of a disk.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
+    let (sender, received) = unbounded_channel();
+    for (name, number, meaning) in caught(ignored, supervised) {
+        let mut signals = match signal(SignalKind::from_raw(number)) {
+            Ok(signals) => signals,
+            // C libraries keep some of the real-time signals for themselves.
+            Err(_) if number >= REALTIME_MIN => continue,
+            Err(error) => return Err(error),
+        };
+        let (sender, received) = (sender.clone(), Received { name, meaning });
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                if sender.send(received.clone()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(received)
+}
+
+const REALTIME_MIN: i32 = 34;
+const REALTIME_MAX: i32 = 64;
+
+/// Names, numbers and meanings of what is caught.
+fn caught(ignored: u64, supervised: bool) -> Vec<(String, i32, Meaning)> {
+    let mut all: Vec<(String, i32, Meaning)> = [
+        ("SIGTERM", Signal::TERM, Meaning::Stop),
+        ("SIGINT", Signal::INT, Meaning::Stop),
+        ("SIGQUIT", Signal::QUIT, Meaning::Stop),
+        ("SIGUSR1", Signal::USR1, Meaning::Nothing),
+        ("SIGUSR2", Signal::USR2, Meaning::Nothing),
+        ("SIGALRM", Signal::ALARM, Meaning::Nothing),
+        ("SIGVTALRM", Signal::VTALARM, Meaning::Nothing),
+        ("SIGPROF", Signal::PROF, Meaning::Nothing),
+        ("SIGIO", Signal::IO, Meaning::Nothing),
+        ("SIGPWR", Signal::POWER, Meaning::Nothing),
+        ("SIGSTKFLT", Signal::STKFLT, Meaning::Nothing),
+    ]
+    .map(|(name, signal, meaning)| (name.to_owned(), signal.as_raw(), meaning))
+    .into();
+    let hangup = Signal::HUP.as_raw();
+    // `nohup` asks to live on.
+    if ignored & (1 << (hangup - 1)) == 0 {
+        let meaning = if supervised {
+            Meaning::Nothing
+        } else {
+            Meaning::Hangup
+        };
+        all.push(("SIGHUP".to_owned(), hangup, meaning));
+    }
+    for number in REALTIME_MIN..=REALTIME_MAX {
+        let name = format!("SIGRTMIN+{}", number - REALTIME_MIN);
+        all.push((name, number, Meaning::Nothing));
+    }
+    all
+}
+
+/// The signals that this process was started to ignore, one bit each, of `/proc/self/status`.
+fn ignored(status: &str) -> u64 {
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hangup(ignored: u64, supervised: bool) -> Option<Meaning> {
+        let all = caught(ignored, supervised);
+        let found = all.into_iter().find(|(name, ..)| name == "SIGHUP");
+        found.map(|(.., meaning)| meaning)
+    }
+
+    #[test]
+    fn f110_who_is_told_to_live_on_lives_on() {
+        assert_eq!(hangup(0, false), Some(Meaning::Hangup));
+        assert_eq!(hangup(0, true), Some(Meaning::Nothing));
+        let nohup = ignored("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t00\n");
+        assert_eq!((nohup, hangup(nohup, false)), (0x1001, None));
+        assert_eq!(hangup(0x1000, false), Some(Meaning::Hangup), "SIGPIPE alone");
+    }
+}

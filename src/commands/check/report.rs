@@ -1,0 +1,126 @@
+//! What `check` prints: a finding is a verdict of at most 80 columns, with what to do about it on indented lines below it; the
+//! counts stand at the end.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use crate::commands::layout;
+use crate::telemetry::escape::escape;
+
+/// The verdict and a blank; a clause of the message begins below them.
+const INDENT: usize = 9;
+
+/// Writes findings and counts them.
+pub struct Report<'o> {
+    out: &'o mut dyn Write,
+    colour: bool,
+    counts: [usize; 3],
+}
+
+#[derive(Clone, Copy)]
+enum Verdict {
+    Ok,
+    Warning,
+    Failure,
+}
+
+impl<'o> Report<'o> {
+    pub fn new(out: &'o mut dyn Write, colour: bool) -> Report<'o> {
+        Report {
+            out,
+            colour,
+            counts: [0; 3],
+        }
+    }
+
+    pub fn ok(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+        self.finding(Verdict::Ok, subject, what)
+    }
+
+    pub fn warning(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+        self.finding(Verdict::Warning, subject, what)
+    }
+
+    pub fn failure(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+        self.finding(Verdict::Failure, subject, what)
+    }
+
+    pub fn failed(&self) -> bool {
+        self.counts[Verdict::Failure as usize] > 0
+    }
+
+    /// The last line: how many findings of each kind there were.
+    pub fn counts(&mut self) -> io::Result<()> {
+        let [ok, warnings, failures] = self.counts;
+        let counted = |count: usize, noun: &str| match count {
+            1 => format!("1 {noun}"),
+            count => format!("{count} {noun}s"),
+        };
+        let (warnings, failures) = (counted(warnings, "warning"), counted(failures, "failure"));
+        writeln!(self.out, "\n{ok} ok, {warnings}, {failures}")
+    }
+
+    fn finding(&mut self, verdict: Verdict, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+        self.counts[verdict as usize] += 1;
+        let (word, colour) = match verdict {
+            Verdict::Ok => ("ok", "32"),
+            Verdict::Warning => ("warning", "33"),
+            Verdict::Failure => ("failure", "31"),
+        };
+        let text = format!("{subject}: {what}");
+        for (number, line) in layout::clauses(&escape(&text), INDENT).iter().enumerate() {
+            match (number, self.colour) {
+                (0, true) => writeln!(self.out, "\x1b[{colour}m{word:<8}\x1b[0m {line}")?,
+                (0, false) => writeln!(self.out, "{word:<8} {line}")?,
+                _ => writeln!(self.out, "{line}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(findings: impl FnOnce(&mut Report) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        let mut report = Report::new(&mut out, false);
+        findings(&mut report).unwrap();
+        report.counts().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_finding_fits_80_columns_and_its_remedy_is_indented() {
+        let long = "`/var/atlassian/application-data/confluence/log/audit/20260112.00001.audit.log; x`";
+        let text = printed(|report| {
+            report.ok("user", "root (uid 0)")?;
+            report.warning(
+                "source wiki",
+                format_args!("newest event 320 days ago, in {long}; if Confluence is in use, look whether this is its home and at its audit coverage"),
+            )?;
+            report.failure("state", "a\x1b[2J; b")
+        });
+        let expected = "\
+ok       user: root (uid 0)
+warning  source wiki: newest event 320 days ago, in
+           `/var/atlassian/application-data/confluence/log/audit/20260112.00001.audit.log; x`
+         if Confluence is in use, look whether this is its home and at its audit
+           coverage
+failure  state: a\\u{1b}[2J
+         b
+
+1 ok, 1 warning, 1 failure
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn no_line_is_longer_than_80_columns() {
+        let what = "words of some length ".repeat(30) + "; " + &"and more of them ".repeat(20);
+        let text = printed(|report| report.failure("source wiki", &what));
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.lines().any(|line| line.chars().count() > 70), "{text}");
+    }
+}

@@ -1,0 +1,313 @@
+//! What kind of event an action is that no row of `taxonomy.rs` names. docs/MAPPING.md §3 and docs/FORMATS.md §1
+//! have the rules.
+
+use super::taxonomy::Class::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
+use super::taxonomy::Severity::{Info, Low, Medium};
+use super::taxonomy::{Activity, Kind, OTHER, Severity};
+use super::wording::{Verb, Wording, has_word};
+use crate::record::{Record, Shape, Text};
+
+pub const AUTHENTICATION: &[&str] = &["authentication"];
+pub const CONFIGURATION: &[&str] = &["configuration"];
+pub const IAM: &[&str] = &["iam"];
+pub const IAM_CONFIGURATION: &[&str] = &["iam", "configuration"];
+pub const PACKAGE_CONFIGURATION: &[&str] = &["package", "configuration"];
+pub const INFO: &[&str] = &["info"];
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    Permissions,
+    Users,
+    Logins,
+    Apps,
+    /// Spaces, pages, and what is taken out of them and brought into them.
+    Content,
+    /// The site as a whole.
+    Site,
+    /// Told more closely by the action.
+    Security,
+    Unknown,
+}
+
+impl Area {
+    /// Data Center names it by a key; text in the site's language does not count. On Cloud, which has no keys, English
+    /// labels are all there is.
+    fn of(record: &Record, action: &str) -> Area {
+        if record.shape == Shape::Cloud {
+            let label = record.category.text().map(Text::decoded);
+            return match label.as_deref().map_or(Area::Unknown, by_label) {
+                Area::Unknown => by_label(action),
+                area => area,
+            };
+        }
+        let key = record.category_key.text().map(Text::decoded);
+        key.as_deref().map_or(Area::Unknown, by_key)
+    }
+
+    /// More closely, by what was done: logins are logins wherever an area is not told by a key.
+    fn told_by(self, wording: &Wording, action: &str, shape: Shape) -> Area {
+        let is_login = matches!(wording.verb, Some(Verb::LogIn | Verb::LogOut));
+        match self {
+            Area::Security if is_login => Area::Logins,
+            Area::Users | Area::Unknown if is_login && shape == Shape::Cloud => Area::Logins,
+            Area::Security => match by_label(action) {
+                area @ (Area::Permissions | Area::Users) => area,
+                _ => Area::Security,
+            },
+            area => area,
+        }
+    }
+
+    fn categories(self) -> &'static [&'static str] {
+        match self {
+            Area::Permissions => IAM_CONFIGURATION,
+            Area::Users => IAM,
+            Area::Logins => AUTHENTICATION,
+            Area::Apps => PACKAGE_CONFIGURATION,
+            Area::Content | Area::Site | Area::Security => CONFIGURATION,
+            Area::Unknown => &[],
+        }
+    }
+}
+
+fn by_key(key: &str) -> Area {
+    match key {
+        "audit.logging.category.permissions" => Area::Permissions,
+        "audit.logging.category.user.management" => Area::Users,
+        "audit.logging.category.auth" => Area::Logins,
+        "audit.logging.category.plugins" => Area::Apps,
+        "audit.logging.category.spaces"
+        | "audit.logging.category.pages"
+        | "audit.logging.category.import.export" => Area::Content,
+        "audit.logging.category.admin" | "atlassian.audit.event.category.audit" => Area::Site,
+        "audit.logging.category.security" => Area::Security,
+        _ => Area::Unknown,
+    }
+}
+
+/// The first that a word of the label stands for.
+fn by_label(label: &str) -> Area {
+    const WORDS: [(Area, &str); 7] = [
+        (
+            Area::Permissions,
+            "access permission permissions privilege privileges restriction restrictions",
+        ),
+        (
+            Area::Logins,
+            "auth authentication login logins logon logout session sessions",
+        ),
+        (
+            Area::Users,
+            "account accounts group groups guest guests member members membership password user users",
+        ),
+        (
+            Area::Apps,
+            "addon addons app apps extension extensions marketplace plugin plugins",
+        ),
+        (
+            Area::Content,
+            "attachment attachments backup blog blogs comment comments content database databases \
+             export exports folder folders import imports page pages space spaces template templates \
+             trash whiteboard whiteboards",
+        ),
+        (Area::Security, "security"),
+        (
+            Area::Site,
+            "admin administration audit auditing automation configuration global license link links \
+             organization setting settings site system",
+        ),
+    ];
+    let found = WORDS.iter().find(|(_, wanted)| has_word(label, wanted));
+    found.map_or(Area::Unknown, |(area, _)| *area)
+}
+
+/// The kind of a record whose action no row names.
+pub fn kind(record: &Record, action: &str) -> Kind {
+    by_rule(action, Area::of(record, action), record.shape)
+}
+
+fn by_rule(action: &str, area: Area, shape: Shape) -> Kind {
+    let wording = Wording::of(action);
+    let area = area.told_by(&wording, action, shape);
+    let categories = area.categories();
+    let activity = activity(action, &wording, area);
+    let types = match wording.verb {
+        // What did not work changed nothing.
+        _ if wording.succeeded == Some(false) => INFO,
+        _ if area == Area::Users && matches!(activity, (Account, 2..=5 | 9 | 12)) => &["user", "change"],
+        verb => of_verb(verb),
+    };
+    let allowed = categories
+        .iter()
+        .all(|category| types.iter().all(|kind| allowed_types(category).contains(kind)));
+    let outcome = outcome(&wording);
+    Kind {
+        categories,
+        types: if allowed { types } else { INFO },
+        outcome,
+        status: outcome,
+        severity: severity(action, &wording, area, activity),
+        activity,
+    }
+}
+
+pub fn outcome(wording: &Wording) -> Option<&'static str> {
+    wording
+        .succeeded
+        .map(|succeeded| if succeeded { "success" } else { "failure" })
+}
+
+/// `event.type` of ECS.
+fn of_verb(verb: Option<Verb>) -> &'static [&'static str] {
+    match verb {
+        Some(Verb::Create | Verb::Import) => &["creation"],
+        Some(Verb::Delete) => &["deletion"],
+        Some(
+            Verb::Update
+            | Verb::Move
+            | Verb::Enable
+            | Verb::Disable
+            | Verb::Lock
+            | Verb::Unlock
+            | Verb::Reset,
+        ) => &["change"],
+        Some(Verb::Read | Verb::Search | Verb::Export) => &["access"],
+        Some(Verb::LogIn) => &["start"],
+        Some(Verb::LogOut) => &["end"],
+        None => INFO,
+    }
+}
+
+/// Which types ECS 8.11 allows for a category.
+fn allowed_types(category: &str) -> &'static [&'static str] {
+    match category {
+        "authentication" => &["start", "end", "info"],
+        "configuration" => &["access", "change", "creation", "deletion", "info"],
+        "iam" => &["admin", "change", "creation", "deletion", "group", "info", "user"],
+        "package" => &["access", "change", "deletion", "info", "installation", "start"],
+        _ => &[],
+    }
+}
+
+const ACCOUNT: &str = "account accounts guest guests user users";
+
+/// What OCSF calls it.
+fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
+    let Some(verb) = wording.verb else {
+        return match (area, wording.succeeded) {
+            // What fails there is a login.
+            (Area::Logins, Some(false)) => (Authentication, 1),
+            (Area::Logins, _) => (Authentication, OTHER),
+            (Area::Apps, _) => (Entity, OTHER),
+            (Area::Content, _) => (WebResources, OTHER),
+            _ => (Api, OTHER),
+        };
+    };
+    let is_whole = !wording.has_preposition;
+    match verb {
+        Verb::LogIn => return (Authentication, 1),
+        Verb::LogOut => return (Authentication, 2),
+        Verb::Update if wording.has_noun("password passwords") => return (Account, 3),
+        Verb::Reset if wording.has_noun("password passwords") => return (Account, 4),
+        _ => {}
+    }
+    if area == Area::Users && wording.is_membership(action) {
+        match verb {
+            Verb::Create => return (Group, 3),
+            Verb::Delete => return (Group, 4),
+            _ => {}
+        }
+    }
+    if area == Area::Users && wording.has_noun(ACCOUNT) {
+        match verb {
+            Verb::Create if is_whole => return (Account, 1),
+            Verb::Delete if is_whole => return (Account, 6),
+            Verb::Enable => return (Account, 2),
+            Verb::Disable => return (Account, 5),
+            Verb::Lock => return (Account, 9),
+            Verb::Unlock => return (Account, 12),
+            Verb::Update | Verb::Move | Verb::Reset => return (Account, OTHER),
+            _ => {}
+        }
+    }
+    if area == Area::Users && is_whole && wording.has_noun("group groups") {
+        match verb {
+            Verb::Create => return (Group, 6),
+            Verb::Delete => return (Group, 5),
+            _ => {}
+        }
+    }
+    if area == Area::Permissions && wording.has_noun("access permission permissions privileges") {
+        match verb {
+            Verb::Create => return (UserAccess, 1),
+            Verb::Delete => return (UserAccess, 2),
+            _ => {}
+        }
+    }
+    match area {
+        Area::Logins => match wording.succeeded {
+            Some(false) => (Authentication, 1),
+            _ => (Authentication, OTHER),
+        },
+        Area::Apps => (Entity, of_entity(verb)),
+        Area::Content => (WebResources, of_resource(verb)),
+        _ => match verb {
+            // Other classes have no numbers for these.
+            Verb::Export | Verb::Import => (WebResources, of_resource(verb)),
+            Verb::Enable | Verb::Disable => (Entity, of_entity(verb)),
+            Verb::Search => (Api, 2),
+            verb => (Api, of_resource(verb)),
+        },
+    }
+}
+
+/// `activity_id` of Entity Management.
+fn of_entity(verb: Verb) -> u8 {
+    match verb {
+        Verb::Search | Verb::Export => 2,
+        Verb::Import => 1,
+        Verb::Move => 5,
+        Verb::Enable => 8,
+        Verb::Disable => 9,
+        verb => of_resource(verb),
+    }
+}
+
+/// `activity_id` of Web Resources Activity; up to deletion also of API Activity.
+fn of_resource(verb: Verb) -> u8 {
+    match verb {
+        Verb::Create => 1,
+        Verb::Read => 2,
+        Verb::Update
+        | Verb::Move
+        | Verb::Enable
+        | Verb::Disable
+        | Verb::Lock
+        | Verb::Unlock
+        | Verb::Reset => 3,
+        Verb::Delete => 4,
+        Verb::Search => 5,
+        Verb::Import => 6,
+        Verb::Export => 7,
+        Verb::LogIn | Verb::LogOut => OTHER,
+    }
+}
+
+fn severity(action: &str, wording: &Wording, area: Area, activity: Activity) -> Severity {
+    let changes = match wording.verb {
+        _ if wording.succeeded == Some(false) => return Medium,
+        None | Some(Verb::Read | Verb::Search | Verb::LogOut) => return Info,
+        Some(Verb::LogIn) if has_word(action, "sudo websudo") => return Medium,
+        Some(Verb::LogIn) => return Info,
+        // What takes data out or brings it in, and what takes something away.
+        Some(Verb::Export | Verb::Import | Verb::Delete) => return Medium,
+        Some(_) => !matches!(area, Area::Content | Area::Unknown),
+    };
+    // An account, and what everybody may see, matters wherever it is done.
+    let matters = changes || activity.0 == Account || has_word(action, "anonymous public");
+    if matters { Medium } else { Low }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! What the words of an action say: what was done, and whether it worked. An action is a key
+//! (`audit.logging.summary.space.export`) or an English label of Cloud ("User added to group"); both are words between
+//! what is no letter.
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Create,
+    Import,
+    Delete,
+    Update,
+    Move,
+    Enable,
+    Disable,
+    Lock,
+    Unlock,
+    Reset,
+    Read,
+    Search,
+    Export,
+    LogIn,
+    LogOut,
+}
+
+/// What the words of an action say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wording<'a> {
+    pub verb: Option<Verb>,
+    /// The word before the verb: what it was done to.
+    pub noun: Option<&'a str>,
+    /// The label goes on after a preposition: "User removed from space" removes no user.
+    pub has_preposition: bool,
+    /// `Some(false)`: what was tried did not work.
+    pub succeeded: Option<bool>,
+}
+
+/// More words than an action has; those before them are not looked at.
+const WORDS_MAX: usize = 24;
+
+impl<'a> Wording<'a> {
+    /// The verb is the last word, after which how it ended may be said ("failed", "completed"). A label can go on after
+    /// a preposition: "Page moved to trash". Some words tell wherever they stand: `space.export.pdf`.
+    pub fn of(action: &'a str) -> Self {
+        let mut words = [""; WORDS_MAX];
+        let mut count = 0;
+        for word in words_from_the_end(action).take(WORDS_MAX) {
+            count += 1;
+            words[WORDS_MAX - count] = word;
+        }
+        let words = &words[WORDS_MAX - count..];
+        let mut wording = Wording::default();
+        let mut end = words.len();
+        loop {
+            wording.read_end(&words[..end]);
+            if wording.verb.is_some() {
+                return wording;
+            }
+            match words[..end].iter().rposition(|word| is(word, PREPOSITIONS)) {
+                Some(at) => end = at,
+                None => break,
+            }
+            wording.has_preposition = true;
+        }
+        if let Some(at) = words.iter().rposition(|word| is(word, TELLING)) {
+            wording.verb = verb(words[at]);
+            wording.noun = at.checked_sub(1).map(|before| words[before]);
+        }
+        wording
+    }
+
+    pub fn has_noun(&self, wanted: &str) -> bool {
+        self.noun.is_some_and(|noun| is(noun, wanted))
+    }
+
+    fn read_end(&mut self, words: &[&'a str]) {
+        let mut words = words;
+        // Most end in a verb, and nothing else need be looked for.
+        while let [before @ .., last] = words
+            && verb(last).is_none()
+        {
+            match outcome(last) {
+                Some(Outcome::Of(succeeded)) => self.succeeded = self.succeeded.or(Some(succeeded)),
+                Some(Outcome::Open) => {}
+                None => break,
+            }
+            words = before;
+        }
+        let before;
+        (before, self.verb) = match words {
+            [before @ .., first, second] if pair(first, second).is_some() => (before, pair(first, second)),
+            // What is said to have worked or failed was tried; else it is a setting.
+            [before @ .., last] if is(last, "auth authentication") => {
+                (before, self.succeeded.map(|_| Verb::LogIn))
+            }
+            [before @ .., last] => (before, verb(last)),
+            [] => (words, None),
+        };
+        self.noun = before.last().copied();
+    }
+
+    /// Somebody comes into a group or leaves it: "User added to group", `group.member.removed`.
+    pub fn is_membership(&self, action: &str) -> bool {
+        self.has_noun("member members membership memberships")
+            || self.has_preposition && has_word(action, "group groups")
+    }
+}
+
+/// Whether the action has one of these words.
+pub fn has_word(action: &str, wanted: &str) -> bool {
+    words_from_the_end(action).any(|word| is(word, wanted))
+}
+
+fn words_from_the_end(action: &str) -> impl Iterator<Item = &str> {
+    action
+        .rsplit(|letter: char| !letter.is_alphabetic())
+        .filter(|word| !word.is_empty())
+}
+
+/// Whether it is one of these, which have blanks between them.
+fn is(word: &str, wanted: &str) -> bool {
+    wanted
+        .split_ascii_whitespace()
+        .any(|wanted| word.eq_ignore_ascii_case(wanted))
+}
+
+const PREPOSITIONS: &str = "about after against as at because before between by during for from in into of on onto through to using via when while with within without";
+
+/// They mean the same whatever follows.
+const TELLING: &str = "backup emptied export exported import imported purge purged reset";
+
+enum Outcome {
+    Of(bool),
+    /// It says that something began or ended, not how.
+    Open,
+}
+
+fn outcome(word: &str) -> Option<Outcome> {
+    let is = |wanted: &str| is(word, wanted);
+    if is("failed failure fails unsuccessful denied rejected refused") {
+        Some(Outcome::Of(false))
+    } else if is("success successful successfully succeeded") {
+        Some(Outcome::Of(true))
+    } else if is("attempted completed finished initiated performed requested started") {
+        Some(Outcome::Open)
+    } else {
+        None
+    }
+}
+
+/// Verbs of two words: "turned off", "logged in".
+fn pair(first: &str, second: &str) -> Option<Verb> {
+    let is_first = |wanted: &str| is(first, wanted);
+    let is_second = |wanted: &str| is(second, wanted);
+    if is_first("turned turn switched switch toggled") {
+        if is_second("on") {
+            return Some(Verb::Enable);
+        }
+        return is_second("off").then_some(Verb::Disable);
+    }
+    if is_first("logged log signed sign") {
+        if is_second("in on") {
+            return Some(Verb::LogIn);
+        }
+        return is_second("out off").then_some(Verb::LogOut);
+    }
+    (is_first("locked") && is_second("out")).then_some(Verb::Lock)
+}
+
+fn verb(word: &str) -> Option<Verb> {
+    // No verb is longer, and none has letters beyond ASCII.
+    let mut lower = [0; 16];
+    let lower = lower.get_mut(..word.len())?;
+    lower.copy_from_slice(word.as_bytes());
+    lower.make_ascii_lowercase();
+    Some(match std::str::from_utf8(lower).ok()? {
+        "added" | "assigned" | "copied" | "copy" | "created" | "creation" | "duplicated" | "generated"
+        | "granted" | "installed" | "invited" | "issued" | "joined" | "registered" | "uploaded" => {
+            Verb::Create
+        }
+        "import" | "imported" => Verb::Import,
+        "cleared" | "deleted" | "deletion" | "emptied" | "erased" | "purge" | "purged" | "removal"
+        | "removed" | "revoked" | "trashed" | "unassigned" | "uninstalled" | "wiped" => Verb::Delete,
+        "archived" | "changed" | "converted" | "edited" | "merged" | "migrated" | "modified"
+        | "published" | "renamed" | "replaced" | "restored" | "reverted" | "rotated" | "unarchived"
+        | "unpublished" | "updated" | "upgraded" => Verb::Update,
+        "move" | "moved" | "transferred" => Verb::Move,
+        "activated" | "enabled" | "reactivated" | "reenabled" | "unblocked" | "unsuspended" => Verb::Enable,
+        "blocked" | "deactivated" | "disabled" | "suspended" => Verb::Disable,
+        "locked" => Verb::Lock,
+        "unlocked" => Verb::Unlock,
+        "reset" => Verb::Reset,
+        "accessed" | "downloaded" | "viewed" => Verb::Read,
+        "search" | "searched" => Verb::Search,
+        "backup" | "export" | "exported" => Verb::Export,
+        "authenticated" | "login" | "logon" | "signin" => Verb::LogIn,
+        "logoff" | "logout" | "signout" => Verb::LogOut,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_and_outcomes() {
+        for (action, verb, succeeded) in [
+            ("audit.logging.summary.site.export", Some(Verb::Export), None),
+            ("x.y.backup.exported", Some(Verb::Export), None),
+            ("audit.logging.summary.space.export.pdf", Some(Verb::Export), None),
+            ("plugin.import.failed", Some(Verb::Import), Some(false)),
+            ("user.password.reset.failed", Some(Verb::Reset), Some(false)),
+            ("x.sudo.auth.failed", Some(Verb::LogIn), Some(false)),
+            ("x.failed", None, Some(false)),
+            ("x.settings.auth", None, None),
+            ("space_export_completed", Some(Verb::Export), None),
+            ("Import from Trello failed", Some(Verb::Import), Some(false)),
+            ("Login failed for user", Some(Verb::LogIn), Some(false)),
+            ("Space exported successfully", Some(Verb::Export), Some(true)),
+            ("Page moved to trash", Some(Verb::Move), None),
+            ("Public links turned on for the space", Some(Verb::Enable), None),
+            ("public.links.turned.off", Some(Verb::Disable), None),
+            ("User logged in", Some(Verb::LogIn), None),
+            ("User signed out", Some(Verb::LogOut), None),
+            ("User reactivated", Some(Verb::Enable), None),
+            ("TRASH EMPTIED!", Some(Verb::Delete), None),
+            // Words end at what is no letter, and a verb that is not at the end does not count.
+            ("x.created.2", Some(Verb::Create), None),
+            ("x.created.report", None, None),
+            ("écreated", None, None),
+            ("recreated", None, None),
+            ("x.exporter", None, None),
+            ("Benutzer hinzugefügt", None, None),
+            ("on", None, None),
+            ("to the", None, None),
+            ("…", None, None),
+            ("", None, None),
+        ] {
+            let found = Wording::of(action);
+            assert_eq!((found.verb, found.succeeded), (verb, succeeded), "{action}");
+        }
+        for (action, noun, has_preposition) in [
+            (
+                "audit.logging.summary.user.password.reset",
+                Some("password"),
+                false,
+            ),
+            ("user.password.reset.failed", Some("password"), false),
+            ("Public links turned off", Some("links"), false),
+            ("User removed from space", Some("User"), true),
+            ("x.space.export.pdf", Some("space"), false),
+            ("reset", None, false),
+        ] {
+            let found = Wording::of(action);
+            assert_eq!(
+                (found.noun, found.has_preposition),
+                (noun, has_preposition),
+                "{action}"
+            );
+        }
+        // No matter how long it is.
+        let long = format!("{} exported", "word ".repeat(100_000));
+        assert_eq!(Wording::of(&long).verb, Some(Verb::Export));
+        assert_eq!(Wording::of(&"to ".repeat(100_000)).verb, None);
+    }
+}
