@@ -64,7 +64,11 @@ fn answer(
         before: None,
         clock_ms: state.clock.now_ms(),
     };
-    let mut page = state.rows.page(window, start, limit);
+    let mut page = if twist.empty_between {
+        page_of_filter(state, window, start, limit)
+    } else {
+        state.rows.page(window, start, limit)
+    };
     if twist.empty {
         page = Page {
             rows: Vec::new(),
@@ -80,6 +84,8 @@ fn answer(
     if page.more || twist.same_next {
         let next = if twist.same_next {
             start
+        } else if twist.empty_between {
+            start + limit as u64
         } else {
             start + rows as u64
         };
@@ -113,4 +119,18 @@ fn answer(
     let mut reply = Reply::json(200, body);
     reply.rows = rows;
     reply
+}
+
+/// As of a server that filters: at the offsets of a second page there are rows that are not shown.
+fn page_of_filter(state: &State, window: Window, start: u64, limit: usize) -> Page {
+    let hidden = limit as u64..2 * limit as u64;
+    let mut page = if start < hidden.start {
+        state.rows.page(window, start, (hidden.start - start) as usize)
+    } else {
+        let from = start.max(hidden.end);
+        let shown = (start + limit as u64).saturating_sub(from) as usize;
+        state.rows.page(window, from - limit as u64, shown)
+    };
+    page.more |= start < hidden.end;
+    page
 }

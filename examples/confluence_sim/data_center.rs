@@ -24,7 +24,10 @@ pub fn events(state: &mut State, request: &Request, caller: &Credential, twist: 
         .min(state.options.page_rows_max)
         .min(twist.rows_max.unwrap_or(usize::MAX));
     let mut page = state.rows.page(asked.window, asked.offset, limit);
-    if twist.empty {
+    // Marked by a cursor of its own that leads to the rows behind.
+    let given = request.parameter("pageCursor");
+    let between = twist.empty_between && given.is_some_and(|cursor| !cursor.contains(",0"));
+    if twist.empty || between {
         page = Page {
             rows: Vec::new(),
             more: true,
@@ -96,13 +99,18 @@ fn paging(
     twist: &Twist,
 ) -> String {
     let more = more || twist.same_next;
-    let mut paging = json!({"lastPage": !more, "size": found.len()});
+    let last = !more || twist.calls_itself_last;
+    let mut paging = json!({"lastPage": last, "size": found.len()});
     if !more && !state.options.next_on_last_page {
         return paging.to_string();
     }
     let given = request.parameter("pageCursor").map(str::to_owned);
     let of_row = found.last().map(|(time_ms, id)| format!("{time_ms},{id}"));
-    let cursor = if twist.same_next || twist.empty {
+    let between = twist.empty_between && found.is_empty();
+    let cursor = if between {
+        // The same number, written in another way.
+        given.map(|given| given.replacen(',', ",0", 1))
+    } else if twist.same_next || twist.empty {
         given.or(of_row)
     } else {
         of_row.or(given)

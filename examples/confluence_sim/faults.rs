@@ -19,6 +19,10 @@ pub enum Fault {
     EndlessCursor,
     /// No rows, and yet a next page.
     EmptyPages,
+    /// Before the second page of a window stands one without rows, and yet with a next page.
+    EmptyPageBetween,
+    /// The first page of a window calls itself the last one, and names a cursor all the same.
+    CallsItselfLast,
     /// Next links name this scheme and host.
     ForeignNextLink(String),
     /// At most so many rows a page, whatever was asked for.
@@ -40,6 +44,12 @@ pub enum Fault {
     /// This status, these headers and a short text.
     Status(u16, Vec<(String, String)>),
     NotJson,
+    /// 400, as to a cursor that has expired.
+    InvalidCursor,
+    /// 403 with an HTML page of a web application firewall.
+    Firewall,
+    /// 200 with this JSON.
+    Json(String),
     /// A member of the envelope is missing.
     MissingMember(&'static str),
     /// Nothing is sent for so long.
@@ -119,6 +129,8 @@ pub fn bucket(remaining: u32) -> Vec<(String, String)> {
 pub enum Target {
     /// Fetches of audit events, by any of the three paths.
     Audit,
+    /// Those of them that ask for a later page of a window.
+    LaterPages,
     /// All but those: settings, tokens, the cloud id.
     Other,
     All,
@@ -154,11 +166,12 @@ impl Set {
     }
 
     /// `audit` is the number of the request among audit requests if it is one, `all` among all.
-    pub fn hits(&self, audit: Option<u64>, all: u64) -> bool {
+    pub fn hits(&self, audit: Option<u64>, later_page: bool, all: u64) -> bool {
         let number = match (self.target, audit) {
+            (Target::LaterPages, Some(number)) if later_page => number,
             (Target::Audit, Some(number)) => number,
             (Target::All, _) | (Target::Other, None) => all,
-            (Target::Audit, None) | (Target::Other, Some(_)) => return false,
+            _ => return false,
         };
         (self.first..=self.last).contains(&number)
     }
@@ -205,6 +218,12 @@ pub fn instead(fault: &Fault, now_ms: i64) -> Option<Reply> {
             reply.headers.extend(headers.iter().cloned());
             reply
         }
+        Fault::InvalidCursor => Reply::json(400, r#"[{"message":"The page cursor is invalid."}]"#),
+        Fault::Firewall => Reply::html(
+            403,
+            "<html><head><title>Request Rejected</title></head><body>The requested URL was rejected. Your support ID is: 1234567890</body></html>",
+        ),
+        Fault::Json(json) => Reply::json(200, json.clone()),
         Fault::NotJson => Reply::json(200, "{\"entities\":[{\"timestamp\":\"20"),
         Fault::Hangup => Reply {
             body: Body::Hangup,

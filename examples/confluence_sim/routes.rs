@@ -15,6 +15,8 @@ pub enum Route {
     Coverage,
     Retention,
     Tokens,
+    /// What the product is, and its version: for everybody.
+    Manifest,
     /// `…/rest/api/audit` of a Data Center.
     Legacy,
     /// Cloud's `/wiki/rest/api/audit`.
@@ -41,6 +43,7 @@ impl Route {
             Some("/rest/auditing/1.0/configuration/coverage") => Route::Coverage,
             Some("/rest/auditing/1.0/configuration/retention") => Route::Retention,
             Some("/rest/pat/latest/tokens") => Route::Tokens,
+            Some("/rest/applinks/1.0/manifest") => Route::Manifest,
             Some("/rest/api/audit") => Route::Legacy,
             _ => Route::Unknown,
         }
@@ -68,6 +71,8 @@ pub struct Twist {
     pub same_next: bool,
     pub empty: bool,
     pub next_host: Option<String>,
+    pub empty_between: bool,
+    pub calls_itself_last: bool,
 }
 
 pub fn answer(state: &mut State, request: &Request) -> Reply {
@@ -78,7 +83,8 @@ pub fn answer(state: &mut State, request: &Request) -> Reply {
         state.audit_requests += 1;
         state.audit_requests
     });
-    let hits = |set: &&faults::Set| set.hits(audit_number, state.requests);
+    let later_page = is_later_page(request);
+    let hits = |set: &&faults::Set| set.hits(audit_number, later_page, state.requests);
     let set: Vec<Fault> = state
         .faults
         .iter()
@@ -86,7 +92,14 @@ pub fn answer(state: &mut State, request: &Request) -> Reply {
         .map(|set| set.fault.clone())
         .collect();
 
-    let mut reply = match set.iter().find_map(|fault| faults::instead(fault, now_ms)) {
+    let limited = audit_number.is_some() && is_limited(state, now_ms);
+    let instead = set.iter().find_map(|fault| faults::instead(fault, now_ms));
+    let instead = instead.or_else(|| limited.then(|| Reply::json(429, r#"{"message":"slow down"}"#)));
+    let broken = request.parameter("from").is_some()
+        && request.parameter("from") == state.options.fails_from.as_deref();
+    let instead =
+        instead.or_else(|| broken.then(|| Reply::json(500, r#"{"message":"NullPointerException"}"#)));
+    let mut reply = match instead {
         Some(reply) => reply,
         None => {
             let twist = twist(state, request, &set, now_ms);
@@ -124,9 +137,26 @@ pub fn answer(state: &mut State, request: &Request) -> Reply {
     reply
 }
 
-fn twist(state: &mut State, request: &Request, set: &[Fault], now_ms: i64) -> Twist {
+/// Whether as many fetches as are allowed have been answered just now.
+fn is_limited(state: &mut State, now_ms: i64) -> bool {
+    let Some((allowed, within_ms)) = state.options.rate_limit else {
+        return false;
+    };
+    let answered = state.seen.iter().rev();
+    let recent = answered.take_while(|seen| seen.at_ms > now_ms - within_ms);
+    recent
+        .filter(|seen| seen.audit_number.is_some() && seen.status == 200)
+        .count()
+        >= allowed
+}
+
+fn is_later_page(request: &Request) -> bool {
     let starts_later = |name| request.parameter(name).is_some_and(|value| value != "0");
-    let later_page = ["pageCursor", "offset", "start"].into_iter().any(starts_later);
+    ["pageCursor", "offset", "start"].into_iter().any(starts_later)
+}
+
+fn twist(state: &mut State, request: &Request, set: &[Fault], now_ms: i64) -> Twist {
+    let later_page = is_later_page(request);
     let mut twist = Twist::default();
     for fault in set {
         match fault {
@@ -144,6 +174,8 @@ fn twist(state: &mut State, request: &Request, set: &[Fault], now_ms: i64) -> Tw
             }
             Fault::EndlessCursor => twist.same_next = true,
             Fault::EmptyPages => twist.empty = true,
+            Fault::EmptyPageBetween => twist.empty_between = true,
+            Fault::CallsItselfLast => twist.calls_itself_last = !later_page,
             Fault::ForeignNextLink(host) => twist.next_host = Some(host.clone()),
             Fault::PageCap(rows) => twist.rows_max = Some(*rows),
             _ => {}
@@ -158,6 +190,17 @@ fn serve(state: &mut State, request: &Request, route: Route, twist: &Twist) -> R
     }
     if request.method != "GET" {
         return Reply::text(405, "only GET is simulated");
+    }
+    if route == Route::Manifest {
+        let version = if state.options.older_than_7_5 {
+            "7.4.17"
+        } else {
+            "9.2.1"
+        };
+        return Reply::json(
+            200,
+            format!(r#"{{"typeId":"confluence","name":"Wiki","version":"{version}"}}"#),
+        );
     }
     if route == Route::TenantInfo {
         return Reply::json(200, format!(r#"{{"cloudId":"{}"}}"#, state.options.cloud_id));

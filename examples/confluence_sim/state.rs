@@ -37,6 +37,10 @@ pub struct Options {
     pub captcha_after: Option<u32>,
     /// `X-RateLimit-…` on ordinary answers.
     pub rate_headers: bool,
+    /// So many fetches of audit events within so many milliseconds are answered, the others 429 without a word of when.
+    pub rate_limit: Option<(usize, i64)>,
+    /// What begins at this `from` is answered 500: a row in there breaks the server.
+    pub fails_from: Option<String>,
     pub cloud_id: String,
     /// The site's base URL as events name it.
     pub system: String,
@@ -57,6 +61,8 @@ impl Options {
             basic_allowed: true,
             captcha_after: None,
             rate_headers: false,
+            rate_limit: None,
+            fails_from: None,
             cloud_id: "6f0a9d6c-1f5e-4f43-9d0a-7b1f54a1c001".into(),
             system: "https://wiki.example.com".into(),
             serving_node: String::new(),

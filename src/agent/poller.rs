@@ -86,5 +86,5 @@ impl Poller {
 
 /// Whether nothing more is to be had of an API now.
 pub fn is_drained(api: &Api) -> bool {
-    api.poll_is_over() || api.needs_a_person() || api.failures() > ONCE_FAILURES_MAX
+    api.is_drained(ONCE_FAILURES_MAX)
 }

@@ -298,9 +298,9 @@ impl Stage {
         crate::failpoint::hit("decode");
         let row = &*record::without_blanks(row);
         let parsed = record::parse(row, &mut self.scratch);
-        let (time_ms, self_poll) = match &parsed {
-            Parsed::Record(record) => (record.time_ms, api.is_self_poll(record)),
-            Parsed::Unreadable { .. } => (None, false),
+        let (time_ms, self_poll, likeness) = match &parsed {
+            Parsed::Record(record) => (record.time_ms, api.is_self_poll(record), api.likeness(record)),
+            Parsed::Unreadable { .. } => (None, false, None),
         };
         let id = self.ids.id(&parsed);
         let Some(recent) = &mut self.recent else {
@@ -323,7 +323,7 @@ impl Stage {
                 return false;
             }
         }
-        let Some(id) = api.admit(id, time_ms, self_poll, recent) else {
+        let Some(id) = api.admit(id, likeness, time_ms, self_poll, recent) else {
             return false;
         };
         if let Parsed::Unreadable { error, .. } = &parsed {

@@ -200,6 +200,11 @@ fn name(
 ) -> Option<String> {
     let Some(name) = table.text("name", example, problems) else {
         if !table.had("name") {
+            // Names differ, so each is shown another.
+            let example = match seen.len() {
+                0 => example.to_owned(),
+                before => format!("{example}-{}", before + 1),
+            };
             problems.add(
                 &table.span,
                 table.key("name"),

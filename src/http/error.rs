@@ -51,7 +51,7 @@ pub enum HttpError {
         problem: ProxyProblem,
         source: reqwest::Error,
     },
-    #[error("{phase} took longer than {after:?}; see how busy the server is, or raise the timeout")]
+    #[error("{phase} took longer than {after:?}; see {}, or raise the timeout", phase.remedy())]
     Timeout { phase: Phase, after: Duration },
     #[error("the answer is longer than {bytes_max} bytes")]
     TooLarge { bytes_max: usize },
@@ -70,6 +70,9 @@ pub enum HttpError {
 pub enum Phase {
     #[error("connecting")]
     Connect,
+    /// Connecting, and the greetings of TLS.
+    #[error("connecting by TLS")]
+    Tls,
     /// From the request on, connecting included.
     #[error("the wait for the beginning of the answer")]
     Head,
@@ -77,6 +80,17 @@ pub enum Phase {
     Idle,
     #[error("the whole exchange")]
     Whole,
+}
+
+impl Phase {
+    fn remedy(self) -> &'static str {
+        match self {
+            Phase::Tls => {
+                "how busy the server is, and whether that port speaks TLS at all (if not, write `http://` in `url`, or the right port)"
+            }
+            _ => "how busy the server is",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -141,6 +155,10 @@ pub enum TlsProblem {
     Version,
     #[error("what answers there speaks no TLS; write `http://` in `url`, or the right port")]
     NoTls,
+    #[error(
+        "the server ends the connection instead of greeting; see whether that port speaks TLS at all (if not, write `http://` in `url`, or the right port)"
+    )]
+    Ended,
     #[error("the handshake fails; see the cause")]
     Handshake,
 }
@@ -182,7 +200,10 @@ pub fn from_reqwest(
     if source.is_timeout() {
         // The other timeouts are the client's own.
         return HttpError::Timeout {
-            phase: Phase::Connect,
+            phase: match url.scheme() {
+                "https" => Phase::Tls,
+                _ => Phase::Connect,
+            },
             after: connect_timeout,
         };
     }
@@ -201,10 +222,15 @@ pub fn from_reqwest(
     if !source.is_connect() {
         return HttpError::Broken { host, source };
     }
-    if url.scheme() == "https" && kind == Some(ErrorKind::UnexpectedEof) {
+    let ended = [
+        ErrorKind::UnexpectedEof,
+        ErrorKind::ConnectionReset,
+        ErrorKind::BrokenPipe,
+    ];
+    if url.scheme() == "https" && kind.is_some_and(|kind| ended.contains(&kind)) {
         return HttpError::Tls {
             host,
-            problem: TlsProblem::Handshake,
+            problem: TlsProblem::Ended,
             source,
         };
     }

@@ -130,6 +130,15 @@ pub fn says(answer: &http::Answer) -> String {
         407 => format!(": {}", answer.proxy_wants_credentials()),
         _ => hint.to_owned(),
     };
+    said(answer, &hint)
+}
+
+/// The same without what the status usually asks: for where the protocol says more of it.
+pub fn words(answer: &http::Answer) -> String {
+    said(answer, "")
+}
+
+fn said(answer: &http::Answer, hint: &str) -> String {
     let body = excerpt(&answer.text());
     let comma = if body.is_empty() { "" } else { ", it says: " };
     format!("status {}{hint}{comma}{body}", answer.status)

@@ -152,7 +152,7 @@ impl Elasticsearch {
     }
 
     async fn is_own(&self, found: Option<&http::Answer>) -> Result<(), Outcome> {
-        match place::fault(&self.config, &self.hosts, found).await {
+        match place::fault(&self.config, &self.hosts, found).await? {
             Some(why) => Err(Outcome::Misconfigured { why }),
             None => Ok(()),
         }

@@ -8,9 +8,9 @@ mod fault;
 mod partition;
 
 use super::answer::{Answer, Outcome};
-use super::remote::{BYTES_MIN, Event, Peer, lower};
+use super::remote::{BYTES_MIN, Event, Peer, REFUSED_IN_A_ROW_MAX, lower};
 use crate::config::{Compression, KafkaConfig, RecordTime};
-use cluster::{Access, Cluster};
+use cluster::{Access, Cluster, Ready};
 use fault::Fault;
 use futures_util::future::join_all;
 use rskafka::chrono::DateTime;
@@ -27,6 +27,9 @@ const OVERHEAD_BYTES: usize = 100;
 /// Brokers that start, and a topic that is made anew, may deny for so long that there is one: Kafka's own clients wait for a
 /// minute, and a person who wrote a wrong name wants to know.
 const MISSING: Duration = Duration::from_secs(30);
+
+/// A broker greets at once. What says nothing for so long is none, or wants TLS.
+const OPEN_MAX: Duration = Duration::from_secs(10);
 
 /// The sink of type `kafka`.
 pub struct Kafka {
@@ -64,13 +67,7 @@ impl Kafka {
             return Ok(cluster.clone());
         }
         let ready = self.access.borrow_mut().read()?;
-        let limit = self.config.timeout;
-        let opened = timeout(limit, Cluster::open(ready, &self.config)).await;
-        let opened = opened.unwrap_or_else(|_| {
-            Err(Outcome::retry(format!(
-                "no broker has answered within {limit:?}; see network and firewall"
-            )))
-        });
+        let opened = open(ready, &self.config).await;
         let refused = matches!(opened, Err(Outcome::Misconfigured { .. }));
         self.access.borrow_mut().note(refused);
         let cluster = Rc::new(opened?);
@@ -134,17 +131,23 @@ impl Kafka {
         outcomes: &mut Vec<Outcome>,
     ) {
         // What is still to be sent; the next part is the last one.
-        let mut parts = self.parts(events);
+        let (mut parts, mut refused) = (self.parts(events), 0);
         while let Some(part) = parts.pop() {
             let fault = match self.produce_part(cluster, number, part).await {
                 Ok(()) => {
                     outcomes.resize(outcomes.len() + part.len(), Outcome::Delivered);
                     self.send_more();
+                    refused = 0;
                     continue;
                 }
                 Err(fault) => fault,
             };
+            refused += 1;
             match fault {
+                // Everything is refused: that is no fault of the records, and the brokers are left alone.
+                Fault::TooLarge(why) | Fault::Refused(why) if refused >= REFUSED_IN_A_ROW_MAX => {
+                    return outcomes.resize(events.len(), Outcome::Misconfigured { why });
+                }
                 Fault::TooLarge(_) | Fault::Refused(_) if part.len() > 1 => {
                     if let Fault::TooLarge(why) = &fault {
                         self.learn_limit(part, why);
@@ -234,6 +237,22 @@ fn size(events: &[&Event]) -> usize {
         .iter()
         .map(|event| event.bytes().len() + OVERHEAD_BYTES)
         .sum()
+}
+
+/// Connects, unless no broker says anything.
+pub async fn open(ready: Ready, config: &KafkaConfig) -> Result<Cluster, Outcome> {
+    let limit = config.timeout.min(OPEN_MAX);
+    let opened = timeout(limit, Cluster::open(ready, config)).await;
+    opened.unwrap_or_else(|_| {
+        let brokers = config.brokers.join(", ");
+        let tls = match config.tls {
+            Some(_) => "speaks no TLS",
+            None => "wants `tls`",
+        };
+        Err(Outcome::retry(format!(
+            "`{brokers}` has not answered within {limit:?}; see network and firewall, and whether what listens there is Kafka, or {tls}"
+        )))
+    })
 }
 
 impl Peer for Kafka {

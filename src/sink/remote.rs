@@ -6,7 +6,9 @@ mod deliver;
 mod intake;
 #[cfg(test)]
 mod tests;
+mod work;
 
+pub use circuit::REFUSED_IN_A_ROW_MAX;
 pub use intake::Event;
 
 use super::answer::Answer;

@@ -7,7 +7,7 @@ mod token;
 
 pub use token::Tokens;
 
-use super::answer::{Answer, Outcome, of_status, says};
+use super::answer::{Answer, Outcome, of_status, words};
 use super::http::{Link, array, encoded, size};
 use super::remote::{Event, Peer};
 use crate::clock;
@@ -151,7 +151,7 @@ struct Fault {
 pub fn classify(answer: &http::Answer, stream: &str, now_ms: i64) -> Answer {
     let misconfigured = |remedy: &str| {
         Answer::All(Outcome::Misconfigured {
-            why: format!("{remedy} ({})", says(answer)),
+            why: format!("{remedy} ({})", words(answer)),
         })
     };
     let fault = serde_json::from_slice::<Said>(&answer.body)

@@ -1,7 +1,7 @@
 //! Splunk's HTTP Event Collector: envelopes one behind the other, codes for each fault, and acknowledgements where the token
 //! has them.
 
-use super::answer::{Answer, Outcome, of_status, says};
+use super::answer::{Answer, Outcome, of_status, says, words};
 use super::http::{Link, encoded, size};
 use super::remote::{Event, Peer};
 use crate::clock;
@@ -234,7 +234,7 @@ pub fn classify(answer: &http::Answer, now_ms: i64) -> Answer {
     let said: Said = serde_json::from_slice(&answer.body).unwrap_or_default();
     let misconfigured = |remedy: &str| {
         Answer::All(Outcome::Misconfigured {
-            why: format!("{remedy} ({})", says(answer)),
+            why: format!("{remedy} ({})", words(answer)),
         })
     };
     match (answer.status, said.code) {

@@ -127,13 +127,31 @@ fn cut(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
+/// What is the text of a `Duration`, without digits that nobody reads: from ten seconds on whole ones.
+fn round(text: &str) -> Option<String> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(at);
+    let number: f64 = number.parse().ok()?;
+    let seconds = |number: f64| match number {
+        10.0.. => format!("{}s", number.round()),
+        _ => format!("{}s", (number * 10.0).round() / 10.0),
+    };
+    match unit {
+        "s" => Some(seconds(number)),
+        "ms" if number >= 950.0 => Some(seconds(number / 1000.0)),
+        "ms" | "µs" | "ns" => Some(format!("{}{unit}", number.round())),
+        _ => None,
+    }
+}
+
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.message, "{value:?}");
         } else {
-            self.fields
-                .push((field.name(), Value::Text(format!("{value:?}"))));
+            let text = format!("{value:?}");
+            let text = round(&text).unwrap_or(text);
+            self.fields.push((field.name(), Value::Text(text)));
         }
     }
 

@@ -424,7 +424,7 @@ fn a_refused_path_is_told_in_the_same_way_by_all_commands() {
     mode(&config, 0o600);
     for words in commands {
         let (code, text) = said(words);
-        assert_eq!(code, 78, "{words:?}: {text}");
+        assert_eq!(code, 75, "{words:?}: {text}");
         let expected = format!(
             "cannot read `{0}`: `nobody` may not read `{0}` (0600 root:root); run: sudo -u root confluence-audit-agent {1} --config",
             config.display(),

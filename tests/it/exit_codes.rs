@@ -35,7 +35,7 @@ fn commands(config: &Path) -> Vec<Vec<&str>> {
         &["quarantine", "show", ID],
         &["quarantine", "replay"],
         &["quarantine", "drop", "--yes", "--all"],
-        &["state", "forget"],
+        &["state", "forget", "--yes"],
         &["run", "--once"],
     ]
     .map(|words| [words, &["--config", config]].concat())
@@ -161,7 +161,7 @@ fn f112_a_disk_that_became_read_only_is_75() {
     writer.append(&file, 3);
     for words in [
         &["run", "--once"][..],
-        &["state", "forget"],
+        &["state", "forget", "--yes"],
         &["quarantine", "drop", "--yes", "--all"],
     ] {
         let config = host.config();

@@ -210,7 +210,7 @@ fn f114_names_that_are_found() {
         &["quarantine", "replay", "--to", "stdout"],
         &["quarantine", "drop", "--yes", "--all"],
         &["run", "--once"],
-        &["state", "forget"],
+        &["state", "forget", "--yes"],
     ] {
         call(&dir, &words(command));
     }

@@ -283,17 +283,21 @@ fn f116_modes_and_groups_are_checked() {
     }
 }
 
-/// What the unit keeps the agent from doing must not be what `group` needs. packaging/test has it on a booted machine.
+/// The unit forbids what `group` needs, and the recipe allows it. packaging/test tries the recipe's lines on a booted machine.
 #[test]
-fn f116_the_unit_lets_a_file_be_given_to_a_group() {
+fn f116_the_recipe_opens_what_the_unit_closes() {
     let unit = include_str!("../../packaging/systemd/confluence-audit-agent.service");
-    let lines: Vec<&str> = unit.lines().collect();
-    let at = |wanted: &str| lines.iter().position(|line| line.starts_with(wanted));
-    assert_eq!(at("PrivateUsers=yes"), None);
-    // The last line about a call decides.
-    let (refused, allowed) = (
-        at("SystemCallFilter=~@privileged").unwrap(),
-        at("SystemCallFilter=fchown").unwrap(),
-    );
-    assert!(refused < allowed);
+    let guest = include_str!("../../packaging/test/guest.sh");
+    let recipe = include_str!("../../docs/SINKS.md");
+    for (closed, opened) in [
+        ("PrivateUsers=yes", "PrivateUsers=no"),
+        (
+            "SystemCallFilter=~@privileged @resources @keyring @setuid @chown",
+            "SystemCallFilter=fchown",
+        ),
+    ] {
+        assert!(unit.contains(closed), "{closed}");
+        assert!(recipe.contains(&format!("    {opened}\n")), "{opened}");
+        assert!(guest.contains(opened), "{opened}");
+    }
 }

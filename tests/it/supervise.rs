@@ -336,7 +336,7 @@ fn f111_commands_end_quietly_when_nobody_reads() {
         (vec!["check", "--config", config, "--home", "/nonexistent"], 75),
         (vec!["check", "--config", config, "--format", "none"], 78),
         // Its work is done.
-        (vec!["state", "forget", "--config", config], 0),
+        (vec!["state", "forget", "--yes", "--config", config], 0),
     ] {
         let (reader, pipe) = std::io::pipe().unwrap();
         drop(reader);

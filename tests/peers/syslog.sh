@@ -4,10 +4,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+# What a system has is used only if it can speak TLS: Debian has that of rsyslog in a package of its own.
+speaks_tls() { # program
+    case $1 in
+    rsyslogd) compgen -G "/usr/lib*/rsyslog/lmnsd_gtls.so" >/dev/null || compgen -G "/usr/lib/*/rsyslog/lmnsd_gtls.so" >/dev/null ;;
+    *) true ;;
+    esac
+}
+
 unpacked() { # directory, program, packages…
     local dir=target/tools/$1 program=$2
     shift 2
-    if [ -x "$dir/usr/sbin/$program" ] || command -v "$program" >/dev/null; then
+    if [ -x "$dir/usr/sbin/$program" ] || { command -v "$program" >/dev/null && speaks_tls "$program"; }; then
         return
     fi
     local archives

@@ -12,8 +12,9 @@ use crate::delay;
 use crate::http::{Answer, Client, HttpError};
 use crate::source::api::answer::{self, Class, classify};
 use crate::source::api::page::{Page, Route};
-use crate::source::api::question::{Endpoint, Reading};
+use crate::source::api::question::{Attempts, Endpoint, Reading};
 use crate::source::api::token::{self, Expiry};
+use crate::source::api::version::{self, Version};
 use crate::source::api::window::Window;
 use crate::source::api::{cloud_id, coverage};
 
@@ -49,9 +50,9 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     }
     let mut asked = ask(&mut client, config, &base, endpoint.route).await;
     if !endpoint.route_known && matches!(asked.class, Class::NotFound { .. }) {
-        let legacy = ask(&mut client, config, &base, Route::Legacy).await;
-        if !matches!(legacy.class, Class::NotFound { .. }) {
-            asked = legacy;
+        let version = version::fetch(&mut client, &base).await;
+        if version.is_some_and(Version::is_older_than_7_5) {
+            asked = ask(&mut client, config, &base, Route::Legacy).await;
             report.warning(
                 subject,
                 "Confluence is older than 7.5 and has the old audit API only; events come with less detail",
@@ -97,9 +98,10 @@ struct Asked {
 /// As a run asks for its first page, but for few rows.
 async fn ask(client: &mut Client, config: &ApiConfig, base: &Url, route: Route) -> Asked {
     let now_ms = clock::now_ms();
-    let reading = Reading::new(Window::new(now_ms - LOOKED_BACK_MS, now_ms, true), route);
+    let window = Window::new(now_ms - LOOKED_BACK_MS, now_ms, true);
+    let reading = Reading::new(window, route, Attempts::default());
     let rows = reading.rows_asked(1);
-    let result = client.get(&reading.url(base, route, rows)).await;
+    let result = client.get(&reading.url(base, rows)).await;
     Asked {
         route,
         rows,

@@ -106,8 +106,9 @@ async fn place(
         200 => {
             let found = Some(&answer).filter(|_| kind == "data stream");
             match place::fault(config, hosts, found).await {
-                None => report.ok(subject, format_args!("the {kind} `{name}` is there"))?,
-                Some(why) => report.failure(subject, why)?,
+                Ok(None) => report.ok(subject, format_args!("the {kind} `{name}` is there"))?,
+                Ok(Some(why)) => report.failure(subject, why)?,
+                Err(outcome) => return Ok(Err(outcome)),
             }
         }
         404 => {

@@ -3,12 +3,10 @@
 use std::cell::RefCell;
 use std::io;
 
-use tokio::time::timeout;
-
 use super::Report;
 use crate::config::{KafkaConfig, SyslogConfig, TlsConfig, Transport};
 use crate::sink::answer::Outcome;
-use crate::sink::kafka::cluster::{Access, Cluster};
+use crate::sink::kafka::{self, cluster::Access};
 use crate::sink::syslog::connection::Connection;
 use crate::tls::Tls;
 
@@ -41,23 +39,17 @@ pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut Report<'_>)
         Ok(ready) => ready,
         Err(outcome) => return report.failure(subject, why(outcome)),
     };
-    let limit = config.timeout;
-    let opened = timeout(limit, Cluster::open(ready, config)).await;
-    let brokers = config.brokers.join(", ");
-    match opened {
-        Ok(Ok(cluster)) => report.ok(
+    match kafka::open(ready, config).await {
+        Ok(cluster) => report.ok(
             subject,
             format_args!(
-                "Kafka at `{brokers}` answers and has the topic `{}` with {} partitions",
+                "Kafka at `{}` answers and has the topic `{}` with {} partitions",
+                config.brokers.join(", "),
                 config.topic,
                 cluster.partitions()
             ),
         ),
-        Ok(Err(outcome)) => report.failure(subject, why(outcome)),
-        Err(_) => report.failure(
-            subject,
-            format_args!("`{brokers}` has not answered within {limit:?}; see network and firewall"),
-        ),
+        Err(outcome) => report.failure(subject, why(outcome)),
     }
 }
 

@@ -180,7 +180,12 @@ fn place(
     let Some((output, span)) = output else { return };
     let own = table.key("").trim_end_matches('.').to_string();
     if let Some((_, other)) = seen.places.iter().find(|(there, _)| *there == output) {
-        let message = format!("writes to the same place as `{other}`; give each sink its own");
+        let other = match *other == own {
+            // Of one name, which is told too.
+            true => "another sink of this name".to_owned(),
+            false => format!("`{other}`"),
+        };
+        let message = format!("writes to the same place as {other}; give each sink its own");
         problems.add(&span, own.clone(), message);
     }
     seen.places.push((output, own));

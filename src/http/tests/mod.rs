@@ -108,7 +108,7 @@ const SHORT: Duration = Duration::from_millis(150);
 fn f44_no_handshake_ends_at_the_connect_timeout() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("https://{}/", silent.local_addr().unwrap());
-    times_out(&base, |timeouts| timeouts.connect = SHORT, Phase::Connect);
+    times_out(&base, |timeouts| timeouts.connect = SHORT, Phase::Tls);
 }
 
 #[test]
@@ -286,6 +286,32 @@ fn a_server_that_is_not_there() {
             matches!(error, HttpError::Unreachable { cause, .. } if cause == expect),
             "{error:?}"
         );
+    }
+}
+
+/// A port without TLS answers in clear text, hangs up, or waits for a line: each says what to write.
+#[test]
+fn https_to_a_port_without_tls_says_so() {
+    let answers = serve(|stream, _| answer(stream, "400 Bad Request", "", ""));
+    let raw = |speak: fn(std::net::TcpStream)| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || listener.incoming().flatten().for_each(speak));
+        address
+    };
+    let clear = raw(|mut stream| {
+        let _ = std::io::Read::read(&mut stream, &mut [0; 999]);
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let ends = raw(|mut stream| drop(std::io::Read::read(&mut stream, &mut [0; 999])));
+    let at_once = raw(drop);
+    let silent = answers.address;
+    for address in [clear, ends, at_once, silent] {
+        let base = format!("https://{address}/");
+        let mut config = config(&base);
+        config.timeouts.connect = 2 * SHORT;
+        let error = get(&mut Client::new(&config), &base).unwrap_err();
+        assert!(error.to_string().contains("write `http://`"), "{error:?}");
     }
 }
 

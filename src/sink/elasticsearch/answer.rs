@@ -138,7 +138,7 @@ fn items(answer: &http::Answer, sent: &[EventId], config: &ElasticsearchConfig) 
         let id = item.create.id;
         id.is_some_and(|id| id.as_bytes() != sent.hex())
     };
-    if let Some(at) = items.iter().zip(sent).position(|pair| is_other(pair)) {
+    if let Some(at) = items.iter().zip(sent).position(is_other) {
         let why = format!(
             "the answer is not to this request: its item {} has another id than the event that was sent there; see what stands before the server",
             at + 1

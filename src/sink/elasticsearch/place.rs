@@ -5,6 +5,7 @@ use super::SETUP;
 use super::hosts::Hosts;
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::Answer;
+use crate::sink::answer::{self, Outcome, of_status};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -31,13 +32,17 @@ struct Index {
 
 /// Why the place is not one for this agent's events, and what to do. `found` is the answer that there is a data stream; `None` of an
 /// index. What may not be asked is no fault.
-pub async fn fault(config: &ElasticsearchConfig, hosts: &Hosts, found: Option<&Answer>) -> Option<String> {
+pub async fn fault(
+    config: &ElasticsearchConfig,
+    hosts: &Hosts,
+    found: Option<&Answer>,
+) -> Result<Option<String>, Outcome> {
     let mut index = config.target.name().to_owned();
     if let Some(answer) = found {
         let found: Found = serde_json::from_slice(&answer.body).unwrap_or_default();
         let stream = found.data_streams.into_iter().next().unwrap_or_default();
         if let Some(why) = template_fault(config, &answer.told(&stream.template)) {
-            return Some(why);
+            return Ok(Some(why));
         }
         if let Some(last) = stream.indices.into_iter().next_back() {
             index = last.index_name;
@@ -46,17 +51,22 @@ pub async fn fault(config: &ElasticsearchConfig, hosts: &Hosts, found: Option<&A
     // It becomes a part of a path.
     let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     if !index.chars().all(is_plain) {
-        return None;
+        return Ok(None);
     }
     let path = format!("/{index}/_settings?filter_path=*.settings.index.default_pipeline");
-    let settings = hosts
-        .get(&path)
-        .await
-        .ok()
-        .filter(|answer| answer.status == 200)?;
-    let settings_of: Value = serde_json::from_slice(&settings.body).ok()?;
-    let indices = settings_of.as_object()?.values();
+    let settings = hosts.get(&path).await?;
+    match (settings.status, of_status(&settings, crate::clock::now_ms())) {
+        (200, _) => Ok(pipeline_fault(config, &index, &settings)),
+        (_, answer::Answer::All(outcome @ Outcome::Retry { .. })) => Err(outcome),
+        _ => Ok(None),
+    }
+}
+
+fn pipeline_fault(config: &ElasticsearchConfig, index: &str, settings: &Answer) -> Option<String> {
+    let said: Value = serde_json::from_slice(&settings.body).ok()?;
+    let indices = said.as_object()?.values();
     let mut pipelines = indices.filter_map(|of| of["settings"]["index"]["default_pipeline"].as_str());
+    let index = settings.told(index);
     let pipeline = settings.told(pipelines.find(|name| !is_accepted(config, name))?);
     Some(format!(
         "the index `{index}` sends events through the ingest pipeline `{pipeline}`, which is not this agent's and may change or refuse them; {}, or accept it with `pipeline = \"{pipeline}\"`",

@@ -111,7 +111,7 @@ pub fn of(answer: &Answer) -> Result<Option<Product>, Unknown> {
     let other = || Unknown::Other {
         why: format!(
             "what answers there is neither Elasticsearch nor OpenSearch; correct `hosts` ({})",
-            answer::says(answer)
+            answer::words(answer)
         ),
     };
     match answer.status {

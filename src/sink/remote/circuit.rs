@@ -25,6 +25,11 @@ const REFUSED_MIN: usize = 10;
 /// The same after many that were taken.
 const REFUSED_MAX: usize = 1000;
 
+/// A fault that lasts longer is worth a warning: what the next request heals is not.
+const LASTS: Duration = Duration::from_secs(10);
+/// So is a pause like this by itself.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
+
 /// Shared by the requests of one sink of one source.
 #[derive(Default)]
 pub struct Circuit {
@@ -37,6 +42,10 @@ pub struct Circuit {
     probing: Cell<bool>,
     changed: Notify,
     why: RefCell<Option<String>>,
+    /// The first of the failures.
+    since: Cell<Option<Instant>>,
+    /// The last reason that was logged for people to see.
+    told: RefCell<Option<String>>,
     /// How many refusals are believed to be the events' own fault.
     credit: Cell<usize>,
     /// Counts what happens, so that it is known what was before what.
@@ -141,6 +150,7 @@ impl Circuit {
         }
         let failures = self.failures.get() + 1;
         self.failures.set(failures);
+        self.since.set(self.since.get().or(Some(Instant::now())));
         let steps = if slow { failures + SLOW_FROM } else { failures };
         self.until
             .set(Some(Instant::now() + back_off(steps, after, random)));
@@ -156,6 +166,23 @@ impl Circuit {
         let new = last.as_deref() != Some(why);
         *last = Some(why.to_owned());
         new
+    }
+
+    /// Whether people have to be told of the last failure, once for each reason: it lasts, or a person has to act.
+    pub fn is_to_be_told(&self, why: &str) -> bool {
+        let lasts = self.since.get().is_some_and(|since| since.elapsed() >= LASTS) && self.failures.get() > 1;
+        let pauses = self.waits().is_some_and(|wait| wait >= LONG_PAUSE);
+        let mut told = self.told.borrow_mut();
+        let is_new = (self.slow.get() || lasts || pauses) && told.as_deref() != Some(why);
+        if is_new {
+            *told = Some(why.to_owned());
+        }
+        is_new
+    }
+
+    /// Whether people were told that it fails; from now on they were not.
+    pub fn take_told(&self) -> bool {
+        self.told.take().is_some()
     }
 
     pub fn failures(&self) -> u32 {
@@ -216,6 +243,7 @@ impl Circuit {
     /// Events were taken, and none is to be sent again: the sink works. Returns whether it did not before.
     pub fn recovered(&self) -> bool {
         self.failures.set(0);
+        self.since.set(None);
         self.why.take().is_some()
     }
 
@@ -272,6 +300,35 @@ mod tests {
                 (circuit.recovered(), circuit.failures(), circuit.recovered()),
                 (true, 0, false)
             );
+        });
+    }
+
+    #[test]
+    fn f79_what_the_next_request_heals_is_not_told_and_what_lasts_is_told_once() {
+        runtime().block_on(async {
+            let circuit = Circuit::default();
+            for _ in 0..5 {
+                let permit = circuit.enter(|| false).await;
+                circuit.failed(permit, "status 503", None, false, 1.0);
+                assert!(!circuit.is_to_be_told("status 503"));
+                let permit = circuit.enter(|| false).await;
+                circuit.worked(permit);
+                assert!(circuit.recovered() && !circuit.take_told());
+            }
+            let (begun, mut told) = (Instant::now(), Vec::new());
+            for _ in 0..8 {
+                let permit = circuit.enter(|| false).await;
+                circuit.failed(permit, "status 503", None, false, 1.0);
+                if circuit.is_to_be_told("status 503") {
+                    told.push(begun.elapsed());
+                }
+            }
+            assert_eq!(told, [Duration::from_secs(15)], "after 1, 2, 4 and 8 seconds");
+            assert!(circuit.recovered() && circuit.take_told());
+            // What a person has to mend is told at once.
+            let permit = circuit.enter(|| false).await;
+            circuit.failed(permit, "status 401", None, true, 1.0);
+            assert!(circuit.is_to_be_told("status 401"));
         });
     }
 

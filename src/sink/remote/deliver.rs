@@ -1,6 +1,7 @@
 //! One request's events, sent until each has a final outcome.
 
 use super::circuit::{Circuit, Permit};
+use super::work::{Part, Refusal, Work};
 use super::{Event, Peer, Quarantine, Refused, Report, Settings, SinkError, lower};
 use crate::config::OnPoison;
 use crate::delay::random;
@@ -23,13 +24,6 @@ pub struct Delivery<'a, P> {
     pub sent: Notify,
     pub report: &'a dyn Fn(Report),
     pub quarantine: Quarantine<'a>,
-}
-
-/// Events that are sent in one request.
-struct Part {
-    events: Vec<Event>,
-    /// When a request was refused that held these events and those of the next part, and no others.
-    halved: Option<u64>,
 }
 
 /// Why events are to be sent again.
@@ -57,26 +51,6 @@ struct Left {
     fault: Option<Fault>,
     refused: Vec<Refusal>,
     too_large: Vec<Refusal>,
-}
-
-/// An event that was refused alone, or by its name.
-struct Refusal {
-    event: Event,
-    why: String,
-    /// In the answer to this request others were taken, or they were in one that was sent after an earlier refusal.
-    proven: bool,
-    /// The server answers for each event: several may be sent again together.
-    named: bool,
-}
-
-/// What one delivery has still to do.
-struct Work {
-    /// The last one is sent next.
-    parts: Vec<Part>,
-    /// Refused, and nothing proves yet that it is their own fault.
-    unproven: Vec<Refusal>,
-    /// Of a request that tries while the server fails: it goes on to its end, and nobody else sends meanwhile.
-    permit: Option<Permit>,
 }
 
 impl<P: Peer> Delivery<'_, P> {
@@ -182,7 +156,12 @@ impl<P: Peer> Delivery<'_, P> {
         if !left.again.is_empty() {
             work.parts.push(Part::whole(left.again));
         }
-        Ok(why.filter(|_| is_doubtful && self.circuit.refused()))
+        Ok(why.filter(|_| is_doubtful && self.is_to_rest()))
+    }
+
+    /// A request was refused. Returns whether that was one too many; events that were set aside before are tried to the last.
+    fn is_to_rest(&self) -> bool {
+        !self.settings.refusals_believed && self.circuit.refused()
     }
 
     /// A request was refused for a fault of some event: each half tells more.
@@ -192,7 +171,7 @@ impl<P: Peer> Delivery<'_, P> {
         work.keep(permit);
         work.parts.push(Part::whole(second));
         work.parts.push(Part { events, halved });
-        self.circuit.refused().then_some(why)
+        self.is_to_rest().then_some(why)
     }
 
     /// A request was refused for a fault of this event. It is sent alone, and so are those before and after it.
@@ -215,7 +194,7 @@ impl<P: Peer> Delivery<'_, P> {
         let parts = [rest, after, suspect, events].map(Part::whole);
         work.parts
             .extend(parts.into_iter().filter(|part| !part.events.is_empty()));
-        self.circuit.refused().then_some(why)
+        self.is_to_rest().then_some(why)
     }
 
     /// Everything is refused: that is no fault of the events. What is left waits with those that were refused.
@@ -336,7 +315,10 @@ impl<P: Peer> Delivery<'_, P> {
     fn recovered(&self) {
         if self.circuit.recovered() {
             let Settings { sink, source, .. } = self.settings;
-            tracing::info!(sink, source, "events get through again");
+            match self.circuit.take_told() {
+                true => tracing::info!(sink, source, "events get through again"),
+                false => tracing::debug!(sink, source, "events get through again"),
+            }
             (self.report)(Report::Trouble(None));
         }
     }
@@ -359,72 +341,24 @@ impl<P: Peer> Delivery<'_, P> {
         let Fault { why, after, slow } = fault;
         let Settings { sink, source, .. } = self.settings;
         if self.circuit.failed(permit, &why, after, slow, random()) {
-            let wait = self.circuit.waits().unwrap_or_default();
-            if slow {
-                tracing::error!(
-                    sink,
-                    source,
-                    why,
-                    ?wait,
-                    "events are not taken until a person acts; reading pauses meanwhile and nothing is lost"
-                );
-            } else {
-                tracing::warn!(sink, source, why, ?wait, "events are not taken; trying again");
-            }
             (self.report)(Report::Trouble(Some(format!("sink {sink}: {why}"))));
+        }
+        let wait = self.circuit.waits().unwrap_or_default();
+        match self.circuit.is_to_be_told(&why) {
+            true if slow => tracing::error!(
+                sink,
+                source,
+                why,
+                ?wait,
+                "events are not taken until a person acts; reading pauses meanwhile and nothing is lost"
+            ),
+            true => tracing::warn!(sink, source, why, ?wait, "events are not taken; trying again"),
+            false => tracing::debug!(sink, source, why, ?wait, "events are not taken; trying again"),
         }
         if self.settings.once && (slow || self.circuit.failures() > ONCE_FAILURES_MAX) {
             return Err(SinkError::GaveUp { why });
         }
         Ok(())
-    }
-}
-
-impl Part {
-    fn whole(events: Vec<Event>) -> Part {
-        Part { events, halved: None }
-    }
-}
-
-impl Work {
-    /// After a refusal that may be no fault of the events. Whoever tries alone goes on alone.
-    fn keep(&mut self, permit: Permit) {
-        self.permit = Some(permit).filter(Permit::is_probe);
-    }
-
-    /// All of one half were taken after both halves together had been refused: where the other half is one event, it is at fault.
-    fn accuse_other_half(&mut self, halved: Option<u64>) {
-        if let (Some(refused), Some(other)) = (halved, self.parts.last_mut())
-            && let [event] = &mut other.events[..]
-        {
-            event.note_refusal(refused);
-        }
-    }
-
-    /// Whether some were refused, and none was taken that was sent after that.
-    fn wants_proof(&self, circuit: &Circuit) -> bool {
-        let is_proven = |refusal: &Refusal| circuit.has_credit() && refusal.event.refused < circuit.taken();
-        !self.unproven.is_empty() && !self.unproven.iter().any(is_proven)
-    }
-
-    /// Refused once more, they are at fault: the server may have been well again when it took the others.
-    fn send_proven_again(&mut self, circuit: &Circuit) {
-        let (again, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unproven)
-            .into_iter()
-            .partition(|refusal| refusal.event.refused < circuit.taken());
-        self.unproven = unproven;
-        let (named, alone): (Vec<_>, Vec<_>) = again.into_iter().partition(|refusal| refusal.named);
-        let event = |refusal: Refusal| refusal.event;
-        let named: Vec<Event> = named.into_iter().map(event).collect();
-        let alone = alone.into_iter().map(|refusal| vec![refusal.event]);
-        let parts = [named].into_iter().chain(alone).map(Part::whole);
-        self.parts.extend(parts.filter(|part| !part.events.is_empty()));
-    }
-
-    fn into_events(self) -> Vec<Event> {
-        let unproven = self.unproven.into_iter().map(|refusal| refusal.event);
-        let parts = self.parts.into_iter().rev().flat_map(|part| part.events);
-        unproven.chain(parts).collect()
     }
 }
 

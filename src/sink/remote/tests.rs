@@ -488,8 +488,11 @@ fn f48_what_proves_it_is_on_its_way() {
     assert_eq!((seen.events, server.taken.borrow().len()), (51, 50));
 }
 
+/// A server's answer to a request, by its events' ids and sizes.
+type Refuse = fn(&[(u128, usize)]) -> Answer;
+
 /// The ways in which a request can be refused.
-const REFUSALS: [fn(&[(u128, usize)]) -> Answer; 5] = [
+const REFUSALS: [Refuse; 5] = [
     |_| Answer::Halve {
         why: "status 400".into(),
         too_large: false,
@@ -647,6 +650,30 @@ fn f96_an_event_that_waits_for_proof_holds_up_no_other() {
         "{:?}",
         seen.troubles
     );
+}
+
+/// Events from the quarantine are tried to the last, however many are refused again.
+#[test]
+fn f96_what_was_set_aside_before_is_tried_to_the_last() {
+    let server = Server::default();
+    let replay = Settings {
+        once: true,
+        refusals_believed: true,
+        batch: BatchConfig {
+            events: 100,
+            bytes: 1 << 20,
+            ..settings().batch
+        },
+        ..settings()
+    };
+    let seen = run_with(
+        replay,
+        &server,
+        |_, events| events.iter().any(|(id, _)| *id < 90).then(|| REFUSALS[0](events)),
+        async |messages| feed_all(&messages, 100, |_| 9),
+    );
+    is_complete(&seen, &server, 100);
+    assert_eq!((seen.quarantined.len(), server.taken.borrow().len()), (90, 10));
 }
 
 /// With `--once` as well: those behind it are sent before the run gives up.

@@ -180,7 +180,7 @@ pub fn refusal(answer: &Answer, now_ms: i64) -> Outcome {
         _ => "see `tenant_id`, `client_id` and the secret or certificate",
     };
     let says = match text.is_empty() {
-        true => answer::says(answer),
+        true => answer::words(answer),
         false => text,
     };
     Outcome::Misconfigured {

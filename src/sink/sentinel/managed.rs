@@ -14,7 +14,7 @@ use url::Url;
 use crate::config::{Auth, HttpConfig, ProxyConfig, Timeouts};
 use crate::http::{Answer, HeaderMap};
 use crate::secret::Secret;
-use crate::sink::answer::{Outcome, of_status, says};
+use crate::sink::answer::{Outcome, of_status, says, words};
 use crate::sink::http::Link;
 
 const METADATA_HOST: &str = "http://169.254.169.254";
@@ -110,7 +110,7 @@ impl Managed {
             400 | 401 | 403 => Err(Outcome::Misconfigured {
                 why: format!(
                     "this machine has no managed identity, or not the one of `client_id`; turn it on in Azure ({})",
-                    says(&answer)
+                    words(&answer)
                 ),
             }),
             _ => match of_status(&answer, crate::clock::now_ms()) {

@@ -42,8 +42,16 @@ pub enum Class {
     LoginPage {
         what: String,
     },
+    /// Refused by something before Confluence that guards it.
+    Firewall {
+        status: u16,
+    },
     /// Nothing that an audit API says.
     Protocol {
+        what: String,
+    },
+    /// JSON with status 200 that is no page of events.
+    NoPage {
         what: String,
     },
     Unreachable {
@@ -83,7 +91,7 @@ pub fn classify(result: &Result<Answer, HttpError>, product: &Product) -> Class 
 /// An answer with status 200 and JSON that is no page: the parser's reason.
 pub fn not_a_page(reason: impl Display) -> Class {
     let what = format!("the answer is no page of audit events: {reason}");
-    Class::Protocol { what }
+    Class::NoPage { what }
 }
 
 /// `path` (relative) below `base`, whose context path is kept.
@@ -113,6 +121,7 @@ fn classify_answer(answer: &Answer, product: &Product) -> Class {
         401 if has("x-failure-category", "FAILURE_CLIENT_SCOPE_CHECK") => Class::Scope,
         401 => Class::Authentication { product: product() },
         200 | 403 | 404 if anonymous => Class::Authentication { product: product() },
+        403 if is_html(answer) && !is_of_confluence(answer) => Class::Firewall { status: 403 },
         403 => Class::Permission { product: product() },
         404 => Class::NotFound { product: product() },
         200 => classify_content(answer),
@@ -120,6 +129,37 @@ fn classify_answer(answer: &Answer, product: &Product) -> Class {
             what: format!("status {status}, which no audit API answers"),
         },
     }
+}
+
+fn is_html(answer: &Answer) -> bool {
+    let declared = answer
+        .header("content-type")
+        .is_some_and(|kind| kind.contains("html"));
+    declared || answer.body.trim_ascii_start().starts_with(b"<")
+}
+
+/// Confluence tells who is logged in, or in which request, on whatever it answers, and Atlassian's own edge marks
+/// what it answers. Their pages name what they are pages of.
+fn is_of_confluence(answer: &Answer) -> bool {
+    let headers = [
+        "x-ausername",
+        "x-aaccountid",
+        "x-arequestid",
+        "x-asen",
+        "x-confluence-request-time",
+        "x-seraph-loginreason",
+        "atl-traceid",
+    ];
+    let text = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
+    headers.iter().any(|name| answer.headers.contains_key(*name))
+        || [
+            "confluence",
+            "atlassian",
+            "ajs-",
+            "not permitted to perform this operation",
+        ]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 /// Whether `X-AUSERNAME` says that nobody is logged in. A user may have a name like that.
@@ -199,7 +239,8 @@ impl Class {
             Class::Scope => "scope",
             Class::NotFound { .. } => "not_found",
             Class::LoginPage { .. } => "login_page",
-            Class::Protocol { .. } => "protocol",
+            Class::Firewall { .. } => "firewall",
+            Class::Protocol { .. } | Class::NoPage { .. } => "protocol",
             Class::Unreachable { .. } => "unreachable",
             Class::Timeout { .. } => "timeout",
             Class::TooLarge { .. } => "too_large",
@@ -216,9 +257,18 @@ impl Class {
             | Class::Scope
             | Class::NotFound { .. }
             | Class::LoginPage { .. }
+            | Class::Firewall { .. }
             | Class::Credential { .. } => Cadence::Slow,
             _ => Cadence::BackOff,
         }
+    }
+
+    /// Whether it is said of whoever asks, whatever is asked for: no other request would fare better.
+    pub fn concerns_the_account(&self) -> bool {
+        matches!(
+            self,
+            Class::Authentication { .. } | Class::Captcha | Class::Scope | Class::Credential { .. }
+        )
     }
 
     /// Whether a proxy says so while the server behind it restarts, too: then it passes by itself.
@@ -230,7 +280,7 @@ impl Class {
     pub fn message(&self) -> String {
         match self {
             Class::Ok => "answers".into(),
-            Class::RateLimited => "rate limit reached (status 429); the agent waits as long as the server asks. If it lasts, raise `poll_interval`, or exempt the agent's user from the limit".into(),
+            Class::RateLimited => "rate limit reached (status 429); the agent asks again when the server says, but after 15 minutes at the latest, or where it does not say after a pause that grows. If it lasts, raise `poll_interval`, or exempt the agent's user from the limit".into(),
             Class::Overloaded { status } => format!("the server is overloaded or being restarted (status {status}); the agent tries again later. If it lasts, look at the server and the proxy before it"),
             Class::Server { status } => format!("the server failed (status {status}); the agent tries again later. If it lasts, look into the server's log"),
             Class::Authentication { product } => authentication(product).into(),
@@ -239,7 +289,8 @@ impl Class {
             Class::Scope => "the token lacks the scope `read:audit-log:confluence` (status 401, scope check failed); make a new token with this scope".into(),
             Class::NotFound { product } => not_found(product).into(),
             Class::LoginPage { what } => format!("{what}: a single sign-on or a proxy asks for a login. Let it pass requests to the audit API that carry a token, or see whether the token is still valid; and see that `url` is Confluence's own address"),
-            Class::Protocol { what } => format!("{what}; see that `url` is Confluence's own base URL, context path included, and that no proxy changes its answers"),
+            Class::Firewall { status } => format!("a web application firewall or a proxy before Confluence refuses the request (status {status} with an HTML page that is not Confluence's); let requests to the audit API pass there. It says nothing of the permissions of the agent's user"),
+            Class::Protocol { what } | Class::NoPage { what } => format!("{what}; see that `url` is Confluence's own base URL, context path included, and that no proxy changes its answers"),
             Class::Unreachable { what } | Class::Timeout { what } | Class::Credential { what } => what.clone(),
             Class::TooLarge { bytes_max } => format!("the answer is longer than {bytes_max} bytes; the agent asks for fewer events. If it lasts, lower `page_size`"),
         }

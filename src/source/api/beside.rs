@@ -3,7 +3,7 @@
 use super::answer::{self, Class};
 use super::own::{Own, SharedOwn};
 use super::page::Page;
-use super::question::Reading;
+use super::question::{Attempts, Reading};
 use super::server_clock::DATE_MS;
 use super::window::Window;
 use super::{Api, Now};
@@ -40,9 +40,9 @@ impl Api {
         let (route, Some(base)) = (self.endpoint.route, &self.endpoint.base) else {
             return;
         };
-        let reading = Reading::new(Window::new(at_ms, at_ms, false), route);
-        let asked = reading.rows_asked(self.limit);
-        let url = reading.url(base, route, asked);
+        let reading = Reading::new(Window::new(at_ms, at_ms, false), route, Attempts::default());
+        let asked = reading.rows_asked(self.page_size.rows());
+        let url = reading.url(base, asked);
         self.total.requests += 1;
         let result = self.client.get(&url).await;
         let class = answer::classify(&result, &self.config.product);
@@ -142,7 +142,7 @@ impl Api {
     pub fn has_asked_to(&self, begun: Instant, now: Now) -> bool {
         let since_ms = now.monotonic.saturating_duration_since(begun).as_millis() as i64;
         let begun_ms = self.clock.present_ms(now) - since_ms;
-        self.asked_to_ms.is_some_and(|to_ms| to_ms >= begun_ms)
+        self.has_read_all() && self.asked_to_ms.is_some_and(|to_ms| to_ms >= begun_ms)
     }
 }
 

@@ -27,7 +27,7 @@ impl Api {
     pub(super) fn coverage_due(&self, now: Now) -> bool {
         self.config.product == Product::DataCenter
             && self.endpoint.route != Route::Legacy
-            && self.health.is_none()
+            && self.trouble.is_none()
             && self.next_coverage.is_none_or(|at| now.monotonic >= at)
     }
 

@@ -10,7 +10,7 @@ const LOOKED_AT_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 impl Api {
     pub(super) fn expiry_due(&self, now: Now) -> bool {
-        self.health.is_none() && self.next_expiry.is_none_or(|at| now.monotonic >= at)
+        self.trouble.is_none() && self.next_expiry.is_none_or(|at| now.monotonic >= at)
     }
 
     pub(super) async fn look_at_expiry(&mut self, now: Now) {

@@ -1,23 +1,39 @@
-//! What becomes of a request that failed: said once, tried again at a rate that does no harm, and nothing moved on.
+//! What becomes of a request that failed: tried again at a rate that does no harm, at the place where it was, and
+//! nothing moved on. A window that fails again and again is set aside, so that others are read.
 
 use super::answer::{Cadence, Class};
+use super::endpoint::NotFound;
 use super::page::Route;
+use super::trouble::Trouble;
 use super::{Api, Now, Step};
 use crate::delay::{self, random};
 use crate::http::Answer;
 use std::time::{Duration, Instant};
+use tracing::Level;
 
 /// While a person has to act, credentials that have changed are noticed this soon.
 const CREDENTIALS_LOOKED_AT: Duration = Duration::from_secs(5);
 /// After faults that a person has to mend: first this long, then [`SLOW`]. Trying often locks accounts.
 const SLOW_FIRST: Duration = Duration::from_secs(60);
 const SLOW: Duration = Duration::from_secs(15 * 60);
-/// After so many the window is begun anew.
-const FAILURES_OF_A_PAGE: u32 = 3;
 /// Where the API has answered well, a page that a proxy shows during a restart as well is first taken for that: so many tries
 /// with such pauses (and up to half more, by chance) span the two minutes of a restart.
 const RESTART_FAILURES_MAX: u32 = 3;
 const RESTART_PAUSE: Duration = Duration::from_secs(30);
+
+/// A window that fails so often without coming further is set aside.
+pub(super) const DEFERRED_AFTER: u32 = 3;
+/// A page that is refused so often in a row for what may be its cursor's fault: the window is begun anew.
+const REFUSALS_MAX: u32 = 2;
+
+/// Whether a request was refused because of the place in the window that it named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    No,
+    Perhaps,
+    /// The server says that the cursor is not valid.
+    Yes,
+}
 
 impl Api {
     pub(super) fn held_back(&mut self, now: Instant) -> Option<Instant> {
@@ -32,74 +48,152 @@ impl Api {
         Some(self.until_credentials(at, now))
     }
 
-    /// Rows came into the window while it was read by offsets: it is read again, in shorter ones.
-    pub(super) fn shifted(&mut self, now: Now) -> Step {
-        let Some(reading) = self.reading.take() else {
-            return Step::Again;
-        };
-        if self.windows.halve(&reading.window) {
-            return Step::Again;
-        }
-        self.end_poll(
-            "pages keep shifting while they are read; the next poll tries again".to_owned(),
-            now,
-        )
-    }
-
-    /// Ends the poll; what was read of it stays known.
-    pub(super) fn end_poll(&mut self, what: String, now: Now) -> Step {
-        self.reading = None;
-        self.windows.abandon();
-        self.poll_failed = true;
-        self.trouble(what);
-        let at = now.monotonic + self.interval;
-        self.next_poll = Some(at);
-        Step::Wait(at)
-    }
-
     pub(super) fn failed(&mut self, class: Class, answer: Option<&Answer>, now: Now) -> Step {
         match &class {
-            Class::TooLarge { .. } if self.limit > 1 => {
-                self.limit = (self.limit / 2).max(1);
+            Class::TooLarge { .. } if self.page_size.halve() => {
                 tracing::info!(
                     source = self.source,
-                    page_size = self.limit,
+                    page_size = self.page_size.rows(),
                     "an answer was too large; asking for fewer rows"
                 );
                 return Step::Again;
             }
-            // Older than 7.5, perhaps; not if it was read by the newer way before.
-            Class::NotFound { .. } if self.endpoint.may_be_legacy(self.saved_cursor) => {
-                self.endpoint.route = Route::Legacy;
-                self.reading = None;
-                return Step::Again;
-            }
-            _ if self.endpoint.not_legacy_either() => self.reading = None,
-            _ => {}
+            // `None`: the version has decided already.
+            Class::NotFound { .. } if answer.is_some() => match self.endpoint.not_found(self.saved_cursor) {
+                NotFound::AskVersion => {
+                    self.version_wanted = true;
+                    return Step::Again;
+                }
+                NotFound::Wait => {}
+                NotFound::Missing => self.leave_legacy(),
+            },
+            _ => self.leave_legacy(),
         }
-        self.trouble(class.message());
+        let asked = answer.and_then(|answer| delay::asked_delay(&answer.headers, now.ms));
+        let failures = self.count_failure(now);
+        let refusal = self.refusal(&class, answer);
+        if refusal != Refusal::No && self.is_refused(refusal, now) {
+            return Step::Again;
+        }
+        if self.retried.is_some() {
+            return self.retry_failed(&class, asked, now);
+        }
         let restarting = self.begun
             && class.comes_of_a_restart_too()
             && self.slow_failures == 0
             && self.restart_failures < RESTART_FAILURES_MAX;
-        let pause = if restarting {
+        // A server that is starting for the first time says the same for a while.
+        let starting = matches!(class, Class::NotFound { .. }) && self.endpoint.may_be_starting();
+        let mut needs_a_person = starting && self.endpoint.is_starting_for_long();
+        let mut pause = if restarting {
             self.restart_failures += 1;
             RESTART_PAUSE.mul_f64(1.0 + random() / 2.0)
-        } else if class.cadence() == Cadence::Slow {
+        } else if class.cadence() == Cadence::Slow && !starting {
+            needs_a_person = true;
             self.slow_failures += 1;
-            if self.slow_failures == 1 { SLOW_FIRST } else { SLOW }
+            slow_pause(self.slow_failures)
         } else {
-            let asked = answer.and_then(|answer| delay::asked_delay(&answer.headers, now.ms));
             self.failures += 1;
-            // What the server refuses for good may be the page's cursor.
-            if self.failures.is_multiple_of(FAILURES_OF_A_PAGE) {
-                self.reading = None;
-            }
-            delay::back_off(self.failures, asked, random())
+            delay::back_off(self.failures.max(failures), asked, random())
         };
+        self.report(class.message(), needs_a_person, pause, now);
+        if let Some(attempts) = self.of_failing_window(&class) {
+            self.set_aside(class.message(), now.monotonic + pause, needs_a_person, now);
+            // It may be the window and not the server: what is behind it is asked for soon.
+            if attempts.has_come_far() {
+                pause = pause.min(delay::back_off(1, asked, random()));
+                self.failures = 0;
+            }
+        }
         let at = now.monotonic + pause;
         self.not_before = Some(at);
         Step::Wait(self.until_credentials(at, now.monotonic))
+    }
+
+    /// Returns how often the window has failed since it last came further.
+    fn count_failure(&mut self, now: Now) -> u32 {
+        let Some(reading) = &mut self.reading else {
+            return 0;
+        };
+        reading.attempts.failures += 1;
+        reading.attempts.failing_since.get_or_insert(now.monotonic);
+        reading.attempts.failures
+    }
+
+    fn leave_legacy(&mut self) {
+        if self.endpoint.not_legacy_either() {
+            self.reading = self.reading.take().map(|reading| reading.anew(Route::Auditing));
+        }
+    }
+
+    /// A window that was set aside has failed once more: others are not held up by that.
+    fn retry_failed(&mut self, class: &Class, asked: Option<Duration>, now: Now) -> Step {
+        let failures = self
+            .reading
+            .as_ref()
+            .map_or(1, |reading| reading.attempts.failures);
+        let slow = class.cadence() == Cadence::Slow;
+        let pause = match slow {
+            true => slow_pause(failures),
+            false => delay::back_off(failures, asked, random()),
+        };
+        self.set_aside(class.message(), now.monotonic + pause, slow, now);
+        if class.concerns_the_account() {
+            self.slow_failures += 1;
+            let pause = slow_pause(self.slow_failures);
+            self.report(class.message(), true, pause, now);
+            self.not_before = Some(now.monotonic + pause);
+        } else if asked.is_some() {
+            self.not_before = Some(now.monotonic + delay::back_off(1, asked, random()));
+        }
+        Step::Again
+    }
+
+    fn refusal(&self, class: &Class, answer: Option<&Answer>) -> Refusal {
+        let Some(reading) = self.reading.as_ref().filter(|reading| reading.is_later_page()) else {
+            return Refusal::No;
+        };
+        // Of what the server has called the end already a further page may well be refused in any way.
+        let end = reading.only_makes_sure() && reading.attempts.failures >= DEFERRED_AFTER;
+        match answer {
+            Some(answer) if says_cursor_is_invalid(answer) => Refusal::Yes,
+            Some(answer) if matches!(answer.status, 400 | 405..=422) => Refusal::Perhaps,
+            _ if matches!(class, Class::NoPage { .. }) => Refusal::Perhaps,
+            _ if end && !class.concerns_the_account() => Refusal::Perhaps,
+            _ => Refusal::No,
+        }
+    }
+
+    /// Begins the window anew if its place in it is at fault. `true`: it is at its end, for that was said before.
+    fn is_refused(&mut self, refusal: Refusal, now: Now) -> bool {
+        let Some(reading) = &mut self.reading else {
+            return false;
+        };
+        if reading.only_makes_sure() {
+            self.last_page_was_last();
+            self.recovered(now);
+            self.window_read(now);
+            return true;
+        }
+        reading.attempts.refusals += 1;
+        if refusal == Refusal::Perhaps && reading.attempts.refusals < REFUSALS_MAX {
+            return false;
+        }
+        reading.attempts.refusals = 0;
+        tracing::debug!(
+            source = self.source,
+            "the place in the window is refused; the window is begun anew"
+        );
+        // A cursor that expires, or an offset that is too far, will do so again, unless there are fewer pages. A
+        // window that is about to be set aside is made shorter when its turn comes.
+        let shorter = refusal == Refusal::Yes || reading.is_at_offset();
+        let deferred_now = reading.attempts.failures >= DEFERRED_AFTER && self.retried.is_none();
+        if (!shorter || deferred_now || !self.shorten(now))
+            && let Some(reading) = &mut self.reading
+        {
+            *reading = reading.anew(self.endpoint.route);
+        }
+        false
     }
 
     /// While a person has to act, changed credentials are looked for in between.
@@ -111,27 +205,59 @@ impl Api {
         }
     }
 
-    fn trouble(&mut self, what: String) {
-        if self.health.as_deref() != Some(what.as_str()) {
-            tracing::error!(source = self.source, "{what}");
-            self.health = Some(what);
+    fn report(&mut self, message: String, needs_a_person: bool, pause: Duration, now: Now) {
+        let now = now.monotonic;
+        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        let level = trouble.failed(message, needs_a_person, pause, self.config.poll_interval, now);
+        let (source, message) = (&self.source, &trouble.message);
+        let again_in_s = pause.as_secs();
+        match level {
+            Level::ERROR => tracing::error!(source, "{message}"),
+            Level::WARN => tracing::warn!(source, "{message}"),
+            _ => tracing::debug!(source, again_in_s, "{message}"),
         }
     }
 
-    pub(super) fn recovered(&mut self) {
+    pub(super) fn recovered(&mut self, now: Now) {
+        let others_failed = self.failures > 1 || self.slow_failures > 0 || self.restart_failures > 0;
+        if others_failed && self.retried.is_none() {
+            self.deferred.wake(now.monotonic);
+        }
         (self.failures, self.slow_failures, self.restart_failures) = (0, 0, 0);
         self.not_before = None;
-        if !self.poll_failed && self.health.take().is_some() {
-            tracing::info!(source = self.source, "the audit API answers again");
-        }
-        if !self.endpoint.route_known && self.endpoint.base.is_some() {
-            self.endpoint.route_known = true;
-            if self.endpoint.route == Route::Legacy {
-                tracing::info!(
-                    source = self.source,
-                    "this Confluence is older than 7.5: its audit log is read from `/rest/api/audit`"
-                );
+        self.answered_since = true;
+        if let Some(trouble) = self.trouble.take() {
+            let (source, seconds) = (&self.source, trouble.lasted(now.monotonic).as_secs());
+            match trouble.was_logged() {
+                true => tracing::info!(source, seconds, "the audit API answers again"),
+                false => tracing::debug!(source, seconds, "the audit API answers again"),
             }
         }
+        if self.endpoint.answered() && self.endpoint.route == Route::Legacy {
+            tracing::info!(
+                source = self.source,
+                "this Confluence is older than 7.5: its audit log is read from `/rest/api/audit`"
+            );
+        }
     }
+}
+
+fn slow_pause(failures: u32) -> Duration {
+    if failures <= 1 { SLOW_FIRST } else { SLOW }
+}
+
+/// As a server or the plugin's own checks put it. A path or a query that is repeated in the text says nothing.
+fn says_cursor_is_invalid(answer: &Answer) -> bool {
+    let text = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
+    let wrong = [
+        "invalid",
+        "not valid",
+        "expired",
+        "malformed",
+        "unknown",
+        "no longer",
+    ];
+    matches!(answer.status, 400 | 405..=422 | 500)
+        && text.contains("cursor")
+        && wrong.iter().any(|word| text.contains(word))
 }

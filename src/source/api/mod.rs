@@ -5,33 +5,44 @@
 //! what a checkpoint may say once those rows are delivered.
 
 pub mod answer;
+mod aside;
 mod beside;
 pub mod cloud_id;
 mod corrected;
 pub mod coverage;
+mod deferred;
+mod endpoint;
 mod expiry;
 mod faults;
 pub mod own;
 pub mod page;
+mod page_size;
+mod pages;
 pub mod question;
+mod rows;
 mod server_clock;
+mod status;
 pub mod token;
+mod trouble;
+pub mod version;
 mod way;
 pub mod window;
 
 use crate::config::{ApiConfig, Auth, Product, Start};
-use crate::http::{Answer, Client, HttpError};
+use crate::http::{Answer, Client, HttpError, Phase};
 use crate::notice::Notice;
-use crate::position::{AgentUser, ApiCursor, Coverage, Progress};
-use crate::record::{EventId, Record};
-use crate::source::recent::Recent;
+use crate::position::{AgentUser, ApiCursor, Coverage};
 use answer::Class;
+use deferred::DeferredWindows;
 use own::{Own, SharedOwn};
-use page::{Next, Page, Route};
-use question::{Endpoint, Reading};
+use page::{Page, Route};
+use page_size::PageSize;
+use pages::Retried;
+use question::{Attempts, Endpoint, Reading};
 use server_clock::ServerClock;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use trouble::Trouble;
 use way::Way;
 use window::Windows;
 
@@ -98,27 +109,48 @@ pub struct Api {
     reached_present: Option<Instant>,
     poll_begun: Option<Instant>,
     reading: Option<Reading>,
+    /// The window that is read was set aside before.
+    retried: Option<Retried>,
+    /// Windows that fail while others do not.
+    deferred: DeferredWindows,
+    /// An answer has come since the last window was set aside.
+    answered_since: bool,
+    /// Of the last window that was begun anew.
+    attempts: Attempts,
     clock: ServerClock,
     own: SharedOwn,
     /// Whose rows are asked for: those of nodes whose files are not read.
     for_other_nodes: bool,
     /// A search of this time is to be asked for, to see whose it is.
     author_wanted: Option<i64>,
-    /// Rows asked for; less than configured after an answer that was too large.
-    limit: usize,
+    page_size: PageSize,
+    /// Rows of the last question.
+    asked: usize,
     /// How often it is polled, and how far from the present a poll ends.
     interval: Duration,
     behind: Duration,
     next_poll: Option<Instant>,
     next_reconcile: Option<Instant>,
     not_before: Option<Instant>,
+    /// In a row, of whatever windows but those that are set aside.
     failures: u32,
     /// Faults in a row that a person has to mend.
     slow_failures: u32,
-    /// The last poll did not reach its end for a reason that is not one request's.
-    poll_failed: bool,
     restart_failures: u32,
-    health: Option<String>,
+    /// Windows of the poll in a row whose pages lead nowhere.
+    broken_windows: u32,
+    /// Windows of the poll in a row that were set aside.
+    deferred_windows: u32,
+    /// What keeps the source from its work.
+    trouble: Option<Trouble>,
+    /// What is said of the windows that are set aside.
+    deferred_health: Option<String>,
+    /// The last thing that was logged of a window that cannot be read.
+    logged_of_window: Option<String>,
+    /// That a page which called itself the last was not has been logged, or that it was.
+    logged_last_page: [bool; 2],
+    /// Many answers 404 have come: the version decides by which way to ask.
+    version_wanted: bool,
     /// To the present, in this poll.
     way: Option<Way>,
     next_expiry: Option<Instant>,
@@ -150,11 +182,16 @@ impl Api {
             reached_present: None,
             poll_begun: None,
             reading: None,
+            retried: None,
+            deferred: DeferredWindows::default(),
+            answered_since: false,
+            attempts: Attempts::default(),
             clock: ServerClock::default(),
             own: Arc::new(Mutex::new(own)),
             for_other_nodes: false,
             author_wanted: None,
-            limit: config.page_size,
+            page_size: PageSize::new(config.page_size),
+            asked: 0,
             interval: config.poll_interval,
             behind: Duration::ZERO,
             next_poll: None,
@@ -162,9 +199,14 @@ impl Api {
             not_before: None,
             failures: 0,
             slow_failures: 0,
-            poll_failed: false,
             restart_failures: 0,
-            health: None,
+            broken_windows: 0,
+            deferred_windows: 0,
+            trouble: None,
+            deferred_health: None,
+            logged_of_window: None,
+            logged_last_page: [false; 2],
+            version_wanted: false,
             way: None,
             next_expiry: None,
             next_coverage: None,
@@ -186,6 +228,10 @@ impl Api {
         self
     }
 
+    fn own(&self) -> std::sync::MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks for the next page if it is time to.
     pub async fn step(&mut self, now: &dyn Fn() -> Now) -> Step {
         let begun = now();
@@ -194,6 +240,9 @@ impl Api {
         }
         if self.endpoint.base.is_none() {
             return self.find_base(now).await;
+        }
+        if self.version_wanted {
+            return self.ask_version(now).await;
         }
         if let Some(at_ms) = self.author_wanted.take() {
             self.look_up_author(at_ms).await;
@@ -207,25 +256,63 @@ impl Api {
             if may_look && self.coverage_due(begun) {
                 self.look_at_coverage(begun).await;
             }
-            if !self.windows.polling() {
-                if let Some(at) = self.next_poll.filter(|at| begun.monotonic < *at) {
-                    return Step::Wait(at);
-                }
-                self.begin_poll(begun);
-            }
-            match self.windows.next(self.end_ms(begun)) {
-                Some(window) => self.reading = Some(Reading::new(window, self.endpoint.route)),
-                None => return Step::Again,
+            if let Some(step) = self.choose_window(begun) {
+                return step;
             }
         }
         let (Some(reading), Some(base)) = (&self.reading, &self.endpoint.base) else {
             return Step::Again;
         };
-        let asked = reading.rows_asked(self.limit);
-        let url = reading.url(base, self.endpoint.route, asked);
+        self.asked = reading.rows_asked(self.page_size.rows());
+        let url = reading.url(base, self.asked);
         self.total.requests += 1;
         let result = self.client.get(&url).await;
-        self.answered(result, asked, now())
+        self.answered(result, now())
+    }
+
+    /// One that was set aside and is due, else the next of the poll; `Some`: none now.
+    fn choose_window(&mut self, now: Now) -> Option<Step> {
+        let in_order = self.windows.polling() || self.next_poll.is_none_or(|at| now.monotonic >= at);
+        // While nothing gets through the next window of the poll finds out when that changes, and it alone.
+        let retries = self.slow_failures == 0 && (self.failures == 0 || !in_order);
+        if retries && let Some(deferred) = self.deferred.take_due(now.monotonic) {
+            self.retry(deferred);
+            return None;
+        }
+        if !in_order {
+            let due = self.deferred.due().filter(|_| retries);
+            let at = due.into_iter().chain(self.next_poll).min();
+            return at.map(Step::Wait);
+        }
+        if !self.windows.polling() {
+            self.begin_poll(now);
+        }
+        self.windows.deferred.clear();
+        self.windows.deferred.extend(self.deferred.ranges());
+        match self.windows.next(self.end_ms(now)) {
+            Some(window) => self.reading = Some(Reading::new(window, self.endpoint.route, self.attempts)),
+            None => return Some(Step::Again),
+        }
+        None
+    }
+
+    /// Only what says itself that it is older than 7.5 is read by the old way.
+    async fn ask_version(&mut self, now: &dyn Fn() -> Now) -> Step {
+        self.version_wanted = false;
+        let Some(base) = self.endpoint.base.clone() else {
+            return Step::Again;
+        };
+        self.total.requests += 1;
+        let version = version::fetch(&mut self.client, &base).await;
+        if self.endpoint.decide(version, self.saved_cursor) {
+            self.reading = self
+                .reading
+                .take()
+                .map(|reading| reading.anew(self.endpoint.route));
+            return Step::Again;
+        }
+        let product = self.config.product.clone();
+        self.failed(Class::NotFound { product }, None, now())
     }
 
     /// Scoped tokens are used at another host, under a number that the site tells.
@@ -242,7 +329,7 @@ impl Api {
                 if let Some(base) = &self.endpoint.base {
                     self.client.allow(base.clone());
                 }
-                self.recovered();
+                self.recovered(now);
                 Step::Again
             }
             Err(class) => self.failed(class, None, now),
@@ -283,245 +370,59 @@ impl Api {
         ));
     }
 
-    fn answered(&mut self, result: Result<Answer, HttpError>, asked: usize, now: Now) -> Step {
+    fn answered(&mut self, result: Result<Answer, HttpError>, now: Now) -> Step {
         let class = answer::classify(&result, &self.config.product);
+        let smaller = match &result {
+            Err(HttpError::Timeout { phase, .. }) if *phase != Phase::Connect => self.page_size.halve(),
+            _ if matches!(class, Class::Overloaded { .. }) => self.page_size.spare(),
+            _ => false,
+        };
+        if smaller {
+            tracing::debug!(
+                source = self.source,
+                page_size = self.page_size.rows(),
+                "the server is slow or overloaded; asking for fewer rows"
+            );
+        }
         let Ok(answer) = result else {
             return self.failed(class, None, now);
         };
-        let first = self.clock.difference_ms().is_none();
-        self.clock.learn(answer.header("date"), now);
-        self.own().learn(answer.header("x-ausername"));
-        let apart = self
-            .clock
-            .difference_ms()
-            .is_some_and(|ms| ms.abs() > CLOCK_DIFFERENCE_MAX_MS);
-        let begin_anew = first && apart;
-        if begin_anew {
+        if self.learn_clock(&answer, now) {
             // The window was chosen by a clock that is not the server's.
             self.windows = Windows::new(self.saved_cursor);
-            (self.reading, self.next_poll) = (None, None);
+            self.deferred = DeferredWindows::default();
+            (self.reading, self.retried, self.next_poll) = (None, None, None);
+            if class == Class::Ok {
+                return Step::Again;
+            }
         }
         if class != Class::Ok {
             return self.failed(class, Some(&answer), now);
         }
-        if begin_anew {
-            return Step::Again;
-        }
         let pause = crate::delay::asked_pause(&answer.headers, now.ms);
         let Answer { body, secrets, .. } = answer;
-        match Page::parse(self.endpoint.route, body, asked) {
-            Err(error) => self.failed(answer::not_a_page(secrets.told(&error.to_string())), None, now),
-            Ok(page) => {
-                self.own().answered();
-                self.recovered();
-                if let Some(pause) = pause {
-                    self.not_before = Some(now.monotonic + pause);
-                }
-                let Some(reading) = &self.reading else {
-                    return Step::Again;
-                };
-                if reading.leads_back(&page) {
-                    let what = "the audit API gave the same page twice, so its pages have no end; the next poll tries again";
-                    return self.end_poll(what.to_owned(), now);
-                }
-                match reading.repeated(&page) {
-                    Some(repeated) => {
-                        self.begun = true;
-                        Step::Page { page, repeated }
-                    }
-                    None => self.shifted(now),
-                }
+        let page = match Page::parse(self.endpoint.route, body, self.asked) {
+            Ok(page) => page,
+            Err(error) => {
+                let reason = secrets.told(&error.to_string());
+                return self.failed(answer::not_a_page(reason), None, now);
             }
-        }
-    }
-
-    /// The id to deliver a row by; `None`: it was delivered before, or is not wanted.
-    pub fn admit(
-        &mut self,
-        id: EventId,
-        time_ms: Option<i64>,
-        self_poll: bool,
-        recent: &mut Recent,
-    ) -> Option<EventId> {
-        let id = self.count(id, time_ms)?;
-        let to_ms = self.reading.as_ref()?.window.to_ms;
-        let at_ms = time_ms.map_or(to_ms, |time_ms| time_ms.min(to_ms));
-        if !recent.insert(id, at_ms, None) {
-            self.total.repeated += 1;
-            return None;
-        }
-        let overlap_ms = self.config.overlap.as_millis() as i64;
-        // The cursor may have been set back since it was saved.
-        let cursors = self.saved_cursor.zip(self.windows.cursor);
-        let late_before_ms = cursors.map(|(saved, cursor)| saved.at_ms.min(cursor.at_ms) - overlap_ms);
-        if time_ms
-            .zip(late_before_ms)
-            .is_some_and(|(time, before)| time < before)
-        {
-            self.total.late += 1;
-            tracing::info!(
-                source = self.source,
-                late = self.total.late,
-                "a row became visible later than `overlap`; the reconciling read has found it"
-            );
-        }
-        if self_poll && self.config.drop_self_polls {
-            self.total.dropped += 1;
-            return None;
-        }
-        Some(id)
-    }
-
-    /// Takes note of a row, whether or not it is wanted. Returns its id among its twins.
-    fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
-        self.total.rows += 1;
-        Some(self.reading.as_mut()?.window.row(id, time_ms))
-    }
-
-    /// Passes a row over whose event a file has brought, or another agent brings.
-    pub fn pass_over_row(&mut self, id: EventId, time_ms: Option<i64>) {
-        self.count(id, time_ms);
-        self.total.repeated += 1;
-    }
-
-    /// Whether a record was made by this agent's own question.
-    pub fn is_self_poll(&mut self, record: &Record) -> bool {
-        own::is_search(record) && self.own().asked(record)
-    }
-
-    fn own(&self) -> std::sync::MutexGuard<'_, Own> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Every row of the page has been handed on.
-    pub fn page_read(&mut self, page: Page, now: Now) {
-        let Some(reading) = &mut self.reading else { return };
-        let next = reading.page_read(&page);
-        self.client.recycle(page.body);
-        if reading.window.outside > 0 {
-            let what = "the audit API gives events of other times than were asked for; see that no proxy or cache answers in its place";
-            self.end_poll(what.to_owned(), now);
-        } else if next == Next::End {
-            let window = self
-                .reading
-                .take()
-                .map(|reading| reading.window)
-                .unwrap_or_default();
-            if window.live {
-                self.asked_to_ms = Some(window.to_ms);
-                if !self.is_ahead(now) {
-                    self.reached_present = self.poll_begun;
-                }
-            }
-            let past_ms = self.clock.bounds_ms(now).1;
-            self.windows
-                .finish(&window, past_ms - self.behind.as_millis() as i64);
-            self.poll_failed = false;
-            self.recovered();
-            let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
-            if let Some(way) = &mut self.way {
-                way.tell(&self.source, &self.windows, rows, present_ms, now);
-            }
-            // As many rows as configured again, by and by.
-            self.limit = (self.limit * 2).min(self.config.page_size);
-        } else if reading.window.too_large() {
-            if !self.windows.halve(&reading.window) {
-                let what =
-                    "the windows of the audit API cannot be made short enough; the next poll tries again";
-                self.end_poll(what.to_owned(), now);
-            }
-            self.reading = None;
-        }
-    }
-
-    /// Ids are kept for as long as the longest look back: what became visible since the last reconciling read, and was late
-    /// by as much.
-    fn kept(&self) -> Duration {
-        (2 * self.config.reconcile).max(self.config.overlap)
-    }
-
-    /// Forgets ids that are not met again.
-    /// `wanted_ms`: from then on others want them as well: of files those that come back may bring everything since
-    /// their newest event.
-    pub fn prune(&mut self, recent: &mut Recent, wanted_ms: Option<i64>) {
-        let kept = self.kept().as_millis() as i64;
-        let Some(cursor) = &mut self.windows.cursor else {
-            return;
         };
-        let before_ms = wanted_ms
-            .unwrap_or(i64::MAX)
-            .min(cursor.at_ms)
-            .saturating_sub(kept);
-        let incomplete_to_ms = recent.prune(before_ms);
-        let known_from_ms = incomplete_to_ms.map_or(before_ms, |to_ms| to_ms + 1);
-        cursor.ids_from_ms = cursor.ids_from_ms.max(known_from_ms);
-    }
-
-    /// What happened to the agent itself, as events.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
-    }
-
-    /// What has changed since the last call; it may be checkpointed once every row handed out is delivered.
-    pub fn progress(&mut self) -> Progress {
-        let legacy = self.endpoint.route == Route::Legacy;
-        if let Some(cursor) = self.windows.cursor.as_mut().filter(|_| self.endpoint.route_known) {
-            cursor.legacy = legacy;
+        self.own().answered();
+        self.recovered(now);
+        if let Some(pause) = pause {
+            self.not_before = Some(now.monotonic + pause);
         }
-        if let Some(cursor) = self.windows.cursor.as_mut().filter(|_| self.begun) {
-            cursor.answered = true;
-        }
-        let cursor = self
-            .windows
-            .cursor
-            .filter(|cursor| self.saved_cursor != Some(*cursor));
-        // Before the first answer the server's clock is not known, and where to begin may still change.
-        let api = cursor.filter(|_| self.begun || self.begin_is_sure);
-        self.saved_cursor = api.or(self.saved_cursor);
-        let coverage = self.coverage.clone().filter(|_| self.coverage_changed);
-        self.coverage_changed = false;
-        let agent_user = self.own().changes();
-        let (api, api_other_nodes) = if self.for_other_nodes {
-            (None, api)
-        } else {
-            (api, None)
-        };
-        Progress {
-            api,
-            api_other_nodes,
-            coverage,
-            agent_user,
-            ..Progress::default()
-        }
+        self.look_at_page(page, now)
     }
 
-    /// Whether the last poll has reached the present.
-    pub fn caught_up(&self) -> bool {
-        self.poll_is_over() && self.health.is_none()
-    }
-
-    /// Whether the last poll has ended, well or not.
-    pub fn poll_is_over(&self) -> bool {
-        self.next_poll.is_some() && self.reading.is_none() && !self.windows.polling()
-    }
-
-    /// Why the source cannot do its work at the moment, if so.
-    pub fn health(&self) -> Option<&str> {
-        self.health.as_deref()
-    }
-
-    /// Faults in a row that pass by themselves.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// Whether a person has to act before it can.
-    pub fn needs_a_person(&self) -> bool {
-        self.slow_failures > 0
-    }
-
-    pub fn total(&self) -> &ApiTotal {
-        &self.total
+    /// Returns whether the first answer shows that the host's clock is not the server's.
+    fn learn_clock(&mut self, answer: &Answer, now: Now) -> bool {
+        let first = self.clock.difference_ms().is_none();
+        self.clock.learn(answer.header("date"), now);
+        self.own().learn(answer.header("x-ausername"));
+        let difference = self.clock.difference_ms();
+        first && difference.is_some_and(|ms| ms.abs() > CLOCK_DIFFERENCE_MAX_MS)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::position::ApiCursor;
 use crate::record::EventId;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A window that holds more rows is halved: it bounds what is asked for again after an interruption.
@@ -32,6 +33,8 @@ pub struct Windows {
     begun_ms: i64,
     /// Stretches of time that are not asked for, oldest first; they do not overlap.
     pub passed_over: Vec<(i64, i64)>,
+    /// The same of windows that are set aside and tried again by themselves; in any order.
+    pub deferred: Vec<(i64, i64)>,
 }
 
 /// One stretch of time, both ends included.
@@ -69,6 +72,11 @@ impl Window {
             self.newest_ms = self.newest_ms.max(Some(time_ms));
             self.oldest_ms = Some(self.oldest_ms.map_or(time_ms, |oldest| oldest.min(time_ms)));
         }
+        self.twin(id)
+    }
+
+    /// The id among those that are alike, without counting a row.
+    pub fn twin(&mut self, id: EventId) -> EventId {
         let count = self.twins.entry(id).or_default();
         *count += 1;
         id.twin(*count - 1)
@@ -76,6 +84,12 @@ impl Window {
 
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Half of its length, or if it holds too many rows, of the stretch at its end that was read.
+    pub fn half_ms(&self) -> i64 {
+        let read_from_ms = self.oldest_ms.filter(|_| self.too_large());
+        ((self.to_ms - read_from_ms.unwrap_or(self.from_ms)) / 2).max(1)
     }
 
     pub fn too_large(&self) -> bool {
@@ -93,6 +107,7 @@ impl Windows {
             begun_ms: i64::MIN,
             seen_ms: i64::MIN,
             passed_over: Vec::new(),
+            deferred: Vec::new(),
         }
     }
 
@@ -134,7 +149,7 @@ impl Windows {
     pub fn next(&self, present_ms: i64) -> Option<Window> {
         let mut from_ms = self.next_from_ms?;
         let mut until_ms = i64::MAX;
-        for &(stretch_from_ms, stretch_to_ms) in &self.passed_over {
+        for &(stretch_from_ms, stretch_to_ms) in self.skipped().iter() {
             if stretch_from_ms > from_ms {
                 until_ms = stretch_from_ms;
                 break;
@@ -145,6 +160,27 @@ impl Windows {
         let end_ms = present_ms.max(cursor_ms).max(from_ms);
         let to_ms = from_ms.saturating_add(self.span_ms).min(end_ms).min(until_ms);
         Some(Window::new(from_ms, to_ms, to_ms == end_ms))
+    }
+
+    /// What is not asked for now, by its beginning.
+    fn skipped(&self) -> Cow<'_, [(i64, i64)]> {
+        if self.deferred.is_empty() {
+            return Cow::Borrowed(&self.passed_over);
+        }
+        let mut skipped = [self.passed_over.as_slice(), &self.deferred].concat();
+        skipped.sort_unstable();
+        Cow::Owned(skipped)
+    }
+
+    /// The window is read another time, by itself: the poll goes on behind it.
+    pub fn set_aside(&mut self, window: &Window) {
+        self.restarts = 0;
+        self.next_from_ms = (!window.live).then_some(window.to_ms);
+    }
+
+    /// Whether the window's end is so near to the beginning of the poll that rows of it may become visible late.
+    pub fn is_fresh(&self, window: &Window, overlap_ms: i64) -> bool {
+        window.live || window.to_ms.saturating_add(overlap_ms) >= self.begun_ms
     }
 
     /// Everything in the window has been handed on. `past_ms`, the earlier of what is believed to be the present, is past for
@@ -174,8 +210,7 @@ impl Windows {
     /// half as long as the stretch at its end that was read. `false`: there is no shorter one.
     pub fn halve(&mut self, window: &Window) -> bool {
         self.restarts += 1;
-        let read_from_ms = window.oldest_ms.filter(|_| window.too_large());
-        self.span_ms = ((window.to_ms - read_from_ms.unwrap_or(window.from_ms)) / 2).max(1);
+        self.span_ms = window.half_ms();
         self.restarts <= RESTARTS_MAX
     }
 
@@ -244,6 +279,29 @@ mod tests {
         assert_eq!(windows.cursor.unwrap().at_ms, 90);
         windows.begin_poll(0, 5, i64::MAX);
         assert_eq!(windows.next(100).unwrap().from_ms, 85);
+    }
+
+    #[test]
+    fn f76_a_poll_goes_on_behind_a_window_that_is_set_aside() {
+        let mut windows = Windows::new(None);
+        windows.passed_over = vec![(40, 50)];
+        windows.begin_poll(0, 5, i64::MAX);
+        windows.span_ms = 20;
+        let first = windows.next(100).unwrap();
+        windows.set_aside(&first);
+        windows.deferred = vec![(0, 20)];
+        let mut asked = Vec::new();
+        while let Some(window) = windows.next(100) {
+            asked.push((window.from_ms, window.to_ms));
+            windows.finish(&window, 100);
+        }
+        assert_eq!(asked, [(20, 40), (50, 100)]);
+        // The next poll leaves it out as well, whichever way it looks back.
+        windows.begin_poll(0, 1000, i64::MAX);
+        assert_eq!(windows.next(110).unwrap().from_ms, 20);
+        let live = windows.next(110).unwrap();
+        windows.set_aside(&Window::new(live.from_ms, 110, true));
+        assert!(!windows.polling());
     }
 
     #[test]

@@ -191,3 +191,27 @@ fn f66_flood() {
     });
     assert_eq!(counts.sum::<u64>(), 100_000);
 }
+
+#[test]
+fn durations_are_told_in_round_numbers() {
+    use std::time::Duration;
+    for (nanos, expect) in [
+        (38_554_823_512, "39s"),
+        (900_000_000_000, "900s"),
+        (999_999_999, "1s"),
+        (9_960_000_000, "10s"),
+        (1_234_567_890, "1.2s"),
+        (1_000_000_000, "1s"),
+        (999_988_753, "1s"),
+        (412_345_678, "412ms"),
+        (1_500, "2µs"),
+        (0, "0ns"),
+    ] {
+        let wait = Duration::from_nanos(nanos);
+        let said = lines(LogFormat::Text, Level::INFO, || tracing::info!(?wait, "waits"));
+        assert!(said[0].ends_with(&format!("waits wait={expect}")), "{said:?}");
+    }
+    let other = "1.23456s later";
+    let said = lines(LogFormat::Text, Level::INFO, || tracing::info!(?other, "waits"));
+    assert!(said[0].contains("1.23456s later"), "{said:?}");
+}

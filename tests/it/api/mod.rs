@@ -5,8 +5,13 @@ mod binary;
 mod cadence;
 mod coverage;
 mod failing;
+mod legacy;
+mod levels;
+mod paging;
 mod random;
+mod refused;
 mod secrets;
+mod stuck;
 mod unlucky;
 mod windows;
 mod wire;
@@ -149,12 +154,16 @@ impl<'s> Polled<'s> {
     fn take(&mut self, row: String) {
         let mut scratch = Scratch::default();
         let parsed = parse(row.as_bytes(), &mut scratch);
-        let (time_ms, own) = match &parsed {
-            Parsed::Record(record) => (record.time_ms, self.api.is_self_poll(record)),
-            Parsed::Unreadable { .. } => (None, false),
+        let (time_ms, own, likeness) = match &parsed {
+            Parsed::Record(record) => (
+                record.time_ms,
+                self.api.is_self_poll(record),
+                self.api.likeness(record),
+            ),
+            Parsed::Unreadable { .. } => (None, false, None),
         };
         let id = IdHasher::new(Some("wiki")).id(&parsed);
-        if let Some(id) = self.api.admit(id, time_ms, own, &mut self.recent) {
+        if let Some(id) = self.api.admit(id, likeness, time_ms, own, &mut self.recent) {
             self.self_polls += usize::from(own);
             self.delivered.push((id, row));
         }
@@ -183,6 +192,13 @@ impl<'s> Polled<'s> {
     pub fn restart(&mut self) {
         self.recent = Recent::new(self.chunks.values().cloned().collect());
         self.api = Api::new("wiki", self.config.clone(), self.cursor);
+    }
+
+    /// How many of the delivered rows have these numbers.
+    pub fn has(&self, numbers: std::ops::Range<u64>) -> usize {
+        let of = |row: &str| crate::simulator::sim::shapes::number_in(row);
+        let delivered = self.delivered.iter().filter_map(|(_, row)| of(row));
+        delivered.filter(|number| numbers.contains(number)).count()
     }
 
     pub fn api(&self) -> &Api {

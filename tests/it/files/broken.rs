@@ -119,7 +119,7 @@ fn f89_a_broken_entry_of_the_quarantine_hides_no_other() {
         event: "{}".into(),
         ..Default::default()
     };
-    let (first, second) = (format!("{:032x}", 1), format!("{:032x}", 2));
+    let (first, second) = (format!("{:032x}", 1u128 << 124), format!("{:032x}", 2u128 << 124));
     for (at, id) in [(1, &first), (2, &second)] {
         confluence_audit_agent::quarantine::put(&state, at, &[entry(id)]).unwrap();
     }
@@ -137,7 +137,7 @@ fn f89_a_broken_entry_of_the_quarantine_hides_no_other() {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (listed, told) = (text(&output.stdout), text(&output.stderr));
     assert!(
-        listed.contains(&second) && !listed.contains(&first),
+        listed.contains(&second[..12]) && !listed.contains(&first[..12]),
         "{listed}{told}"
     );
     assert!(told.contains(broken.to_str().unwrap()), "{told}");

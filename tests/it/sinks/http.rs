@@ -100,7 +100,7 @@ fn f100_proxies_of_the_environment() {
         command
             .env_remove("CONFLUENCE_HOME")
             .envs(variables.iter().copied());
-        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let said = crate::rig::unwrapped(&String::from_utf8(command.output().unwrap().stdout).unwrap());
         let line = said.lines().find(|line| line.contains("sink local")).unwrap();
         line.to_owned()
     };

@@ -173,8 +173,9 @@ fn f47_refusals_for_a_while() {
         let mut agent = scene.host.start();
         scene.write(100);
         scene.all_are_there(&mut agent);
-        agent.until_said("events get through again");
+        // What the next requests heal is no error; whether it is a warning depends on how fast they are.
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        assert!(!agent.stderr().contains(" ERROR "), "{}", agent.stderr());
         exact(&scene);
     }
 }

@@ -324,6 +324,7 @@ fn check_tells_token_and_acknowledgement_apart() {
     let (code, said) = check(&scene);
     assert_eq!(code, 75, "{said}");
     assert!(said.contains("Splunk does not know the token"), "{said}");
+    assert!(!said.contains("are accepted"), "{said}");
     let (code, said) = check(&ACKNOWLEDGED.scene());
     assert_eq!(code, 75, "{said}");
     assert!(

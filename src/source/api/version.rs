@@ -1,0 +1,79 @@
+//! Which version of Data Center answers: the audit API came with 7.5, and only a Confluence that is older is read by
+//! the old path.
+
+use super::answer::below;
+use crate::http::Client;
+use url::Url;
+
+/// Every version has it, and tells everybody.
+const MANIFEST: &str = "rest/applinks/1.0/manifest";
+
+/// Major and minor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(u32, u32);
+
+impl Version {
+    pub fn is_older_than_7_5(self) -> bool {
+        self < Version(7, 5)
+    }
+
+    fn parse(text: &str) -> Option<Version> {
+        let mut parts = text.trim().split(['.', '-']);
+        Some(Version(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(out, "{}.{}", self.0, self.1)
+    }
+}
+
+/// `None`: the server does not tell it now.
+pub async fn fetch(client: &mut Client, base: &Url) -> Option<Version> {
+    let answer = client.get(&below(base, MANIFEST)).await.ok()?;
+    let version = of_manifest(&answer.body);
+    client.recycle(answer.body);
+    version.filter(|_| answer.status == 200)
+}
+
+/// JSON where it is asked for; XML from servers that know no other.
+fn of_manifest(body: &[u8]) -> Option<Version> {
+    if let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) {
+        return Version::parse(json.get("version")?.as_str()?);
+    }
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, rest) = text.split_once("<version>")?;
+    Version::parse(rest.split_once("</version>")?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f78_the_version_of_a_manifest() {
+        for (body, expected, old) in [
+            (
+                r#"{"typeId":"confluence","version":"7.4.17","buildNumber":8401}"#,
+                Some(Version(7, 4)),
+                true,
+            ),
+            (
+                "<manifest><id>x</id><version>6.15.9</version></manifest>",
+                Some(Version(6, 15)),
+                true,
+            ),
+            (r#"{"version":"7.5.0"}"#, Some(Version(7, 5)), false),
+            (r#"{"version":"10.2.1-m1"}"#, Some(Version(10, 2)), false),
+            (r#"{"version":7.4}"#, None, false),
+            (r#"{"version":"next"}"#, None, false),
+            ("<html>not found</html>", None, false),
+            ("", None, false),
+        ] {
+            let version = of_manifest(body.as_bytes());
+            assert_eq!(version, expected, "{body}");
+            assert_eq!(version.is_some_and(Version::is_older_than_7_5), old, "{body}");
+        }
+    }
+}
