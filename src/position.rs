@@ -46,10 +46,11 @@ pub struct FileEntry {
     #[serde(with = "path_text")]
     pub path: PathBuf,
     pub dev: u64,
+    /// 0 where the file holds something else by now: see [`FileEntry::is_replaced`].
     pub ino: u64,
     /// Counts how often the file was truncated or rewritten.
     pub epoch: u32,
-    /// Of the first bytes of the file.
+    /// Of the first bytes of the file: at most as many as were read, or where nothing was read as were there when it was found.
     pub prefix: Evidence,
     /// Of the bytes just before `offset`.
     pub frontier: Evidence,
@@ -68,6 +69,13 @@ pub struct FileEntry {
     /// When the file was last compared with its digest. 0: never yet; negative: it is to be compared now.
     #[serde(default)]
     pub compared_ms: i64,
+}
+
+impl FileEntry {
+    /// It stands for content that is in no file any more that is known: its file was truncated or rewritten.
+    pub fn is_replaced(&self) -> bool {
+        self.ino == 0
+    }
 }
 
 /// How long an output was when the positions of the same commit were reached.

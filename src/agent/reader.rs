@@ -16,7 +16,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// Without notification this is how late an event may be found.
 const SWEEP_WITHOUT_NOTIFICATION: Duration = Duration::from_secs(1);
-/// While lines keep coming they are taken together, this many milliseconds' worth; the first after a pause goes at once.
+/// While lines keep coming they are taken together, this many milliseconds' worth. The first look after a write is at once; only
+/// when it follows another one that found something within this time the next one waits.
 const COALESCE: Duration = Duration::from_millis(10);
 
 pub struct Reader {
@@ -52,6 +53,7 @@ impl Reader {
         let mut last_event: Option<Instant> = None;
         let mut known = 0;
         let mut start_anew = false;
+        let (mut found, mut hurried) = (false, false);
         while !self.gate.stopped() {
             let now = clock::monotonic();
             if self.gate.take_sweep() || now >= next_sweep {
@@ -80,7 +82,7 @@ impl Reader {
             let until = look.map_or(next_sweep, |look| look.min(next_sweep));
             self.gate.turn(self.health());
             match turn {
-                Turn::More if came > 0 => last_event = Some(now),
+                Turn::More if came > 0 => (last_event, found) = (Some(now), true),
                 Turn::More => {}
                 Turn::Idle | Turn::Until(_) if self.once && self.drained() && !stage.holds_searches() => {
                     break;
@@ -90,7 +92,13 @@ impl Reader {
                     break;
                 }
                 Turn::Idle if last_event.is_some_and(|last| now.duration_since(last) < 2 * COALESCE) => {
-                    self.gate.rest(now + COALESCE);
+                    if std::mem::take(&mut found) && hurried {
+                        self.gate.rest(now + COALESCE);
+                        hurried = false;
+                    } else {
+                        hurried = true;
+                        self.gate.sleep(until.min(now + COALESCE));
+                    }
                 }
                 Turn::Idle => {
                     let told_again = self.fallback.as_ref().is_none_or(Fallback::has_told_again);
@@ -131,9 +139,12 @@ impl Reader {
     fn hand_over(&mut self, stage: &mut Stage) {
         for tampered in self.files.take_tampered() {
             let (path, at_ms) = (&tampered.path, clock::now_ms());
+            let copy = tampered.copy.as_ref().map_or_else(String::new, |copy| {
+                format!("what was read of it is in `{copy}`, of which the rest is read; ")
+            });
             let message = format!(
                 "the audit file `{path}` was truncated or rewritten: it had been read to byte {}, holds other bytes before it now, \
-                 and has {}; it is read from its beginning",
+                 and has {}; {copy}it is read from its beginning",
                 tampered.offset, tampered.size
             );
             let occasion = format!("{path} {} {}", tampered.epoch, tampered.offset);
@@ -176,7 +187,7 @@ impl Reader {
 
     /// Whether nothing more is to be had now.
     fn drained(&self) -> bool {
-        let read = self.files.caught_up() && !self.files.rest_waits();
+        let read = self.files.is_drained() && !self.files.rest_waits();
         let asked = self.fallback.as_ref().is_none_or(Fallback::settled);
         asked && (read || self.files.health().is_some())
     }

@@ -51,7 +51,9 @@ pub fn table<const N: usize>(
     indent: usize,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // Where there is no number stands a dash.
+    let is_number =
+        |text: &str| text == "-" || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let mut widths = heads.map(|head| head.chars().count());
     let mut numbers = [true; N];
     for row in rows {
@@ -92,9 +94,10 @@ mod tests {
         let rows = [
             ["5", "one", "/a"].map(String::from),
             ["1000", "three", "/b c"].map(String::from),
+            ["-", "no", "/d"].map(String::from),
         ];
         table(["LEFT", "NAME", "FILE"], &rows, 2, &mut out).unwrap();
-        let expected = "  LEFT  NAME   FILE\n     5  one    /a\n  1000  three  /b c\n";
+        let expected = "  LEFT  NAME   FILE\n     5  one    /a\n  1000  three  /b c\n     -  no     /d\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -11,6 +11,7 @@ use crate::checkpoint::{
 };
 use crate::exit;
 use crate::quarantine::Tally;
+use crate::source::files::compressed;
 use crate::telemetry::chain;
 use crate::telemetry::escape::{escape, escape_path};
 
@@ -145,11 +146,19 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
 }
 
 fn open_row(file: &FileEntry) -> [String; 4] {
-    let left = file.size.saturating_sub(file.offset);
+    // How long the content of a compressed one is shows when it is read.
+    let is_plain = compressed::of_name(&file.path).is_none();
+    let of_plain = |bytes: u64| {
+        if is_plain {
+            bytes.to_string()
+        } else {
+            "-".to_owned()
+        }
+    };
     [
         file.offset.to_string(),
-        file.size.to_string(),
-        left.to_string(),
+        of_plain(file.size),
+        of_plain(file.size.saturating_sub(file.offset)),
         escape_path(&file.path).to_string(),
     ]
 }
@@ -378,7 +387,7 @@ mod tests {
         let docs = Commit {
             source: "docs".to_owned(),
             progress: Progress {
-                files: vec![entry(0, "/docs/1", 5, false)],
+                files: vec![entry(0, "/docs/1", 5, false), entry(1, "/docs/2.gz", 700, false)],
                 ..Progress::default()
             },
             ..Commit::default()
@@ -401,7 +410,7 @@ mod tests {
         let (code, text) = printed(|out| show(dir.path(), None, out));
         assert_eq!(code, exit::OK);
         for line in [
-            "source docs\n  0 files finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n          5    100    95  /docs/1\n",
+            "source docs\n  0 files finished, 2 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n          5    100    95  /docs/1\n        700      -     -  /docs/2.gz\n",
             "source wiki\n  1 file finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n         60    100    40  /audit/2\n",
             "  BYTES  ROTATED  SINK   OUTPUT\n    567        4  local  /out/events.ndjson\n",
             "  sink local: 3 rotated files with 1 event deleted, over `keep`\n",
@@ -440,7 +449,7 @@ mod tests {
         assert!(image.sources["wiki"].is_empty() && !image.sources["docs"].is_empty());
         assert_eq!(image.sources["wiki"].next_key, 2);
         let (_, text) = printed(|out| forget(dir.path(), None, true, &mut Unread::new(out)));
-        assert!(text.ends_with("\nsource docs: forgot 1 file\n"), "{text}");
+        assert!(text.ends_with("\nsource docs: forgot 2 files\n"), "{text}");
         let (_, text) = printed(|out| show(dir.path(), None, out));
         assert!(text.contains("nothing is stored"), "{text}");
     }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{Report, access};
 use crate::clock;
 use crate::config::Place;
+use crate::source::files::compressed::{self, Compression};
 use crate::source::files::directory::{Candidate, Contents, Directory, LeftAlone, Why};
 use crate::source::files::name::{self, Order, shown};
 use crate::source::files::sweep::{self, Looked};
@@ -31,6 +32,12 @@ struct Readable {
     order: Order,
     bytes: u64,
     mtime_ms: i64,
+}
+
+impl Readable {
+    fn compression(&self) -> Option<Compression> {
+        compressed::of_name(&self.path).map(|(_, how)| how)
+    }
 }
 
 /// What was found, by the code with which `run` finds and opens.
@@ -188,6 +195,7 @@ impl Findings {
             );
             report.ok(subject, what)?;
         }
+        self.packed(subject, report)?;
         let now_ms = clock::now_ms();
         let ahead = self.readable.iter().filter(|file| file.order.is_ahead(now_ms));
         let ahead: Vec<String> = ahead.map(|file| shown(&file.path)).collect();
@@ -199,10 +207,42 @@ impl Findings {
             )?;
         }
         let rank = |file: &&Readable| (!file.order.is_ahead(now_ms), file.order.clone());
-        match self.readable.iter().max_by_key(rank) {
+        let plain = self.readable.iter().filter(|file| file.compression().is_none());
+        match plain.max_by_key(rank) {
             Some(newest) => newest_event(subject, newest, report),
             None => Ok(()),
         }
+    }
+
+    /// Audit files that something else has compressed. Confluence never does.
+    fn packed(&self, subject: &str, report: &mut Report) -> io::Result<()> {
+        let named = |unsupported: bool| -> Vec<String> {
+            let is_so = |how| unsupported == (how == Compression::Unsupported);
+            let files = self.readable.iter();
+            let files = files.filter(|file| file.compression().is_some_and(is_so));
+            files.map(|file| shown(&file.path)).collect()
+        };
+        let (read, unread) = (named(false), named(true));
+        if !read.is_empty() {
+            let what = count(read.len(), "file");
+            report.ok(
+                subject,
+                format_args!(
+                    "{what} of these compressed, and read like the others: {}",
+                    some(&read)
+                ),
+            )?;
+        }
+        if !unread.is_empty() {
+            let what = format!("compressed in a way that is not read: {}", some(&unread));
+            report.warning(
+                subject,
+                format_args!(
+                    "{what}; what was not delivered before is lost until they are decompressed where they are"
+                ),
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Opens directories and files such that nobody can swap anything in, and tells what of a directory is to be read.
 //! Regular files only, never blocking.
 
+use super::compressed;
 pub use super::identify::Candidate;
 use super::identity::Seen;
 use super::name::{self, shown};
@@ -107,6 +108,16 @@ impl Directory {
         Ok(names)
     }
 
+    /// The regular files, whatever their names are, that may be read under these.
+    pub(super) fn regular_files(&self) -> io::Result<Vec<Seen>> {
+        let file = |Listed { name, stat }: Listed| {
+            let (stat, path) = (stat.ok()?, self.path.join(name));
+            let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            (regular && self.foreign_file(&stat, &path).is_none()).then(|| seen(&stat, path))
+        };
+        Ok(self.list()?.into_iter().filter_map(file).collect())
+    }
+
     fn list(&self) -> io::Result<Vec<Listed>> {
         let listed = self.names()?.into_iter().map(|name| {
             let stat = rustix::fs::statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW);
@@ -129,7 +140,10 @@ impl Directory {
     ) -> io::Result<Contents> {
         let mut contents = Contents::default();
         for Listed { name, stat } in self.list()? {
-            let named = names.iter().any(|pattern| name::matches(pattern, &name));
+            // Something else may have compressed an audit file: it is one all the same.
+            let stem = compressed::of_name(&name).map_or(name.as_os_str(), |(stem, _)| stem);
+            let matches = |name| names.iter().any(|pattern| name::matches(pattern, name));
+            let named = matches(&name) || matches(stem);
             let path = self.path.join(&name);
             let why = match stat {
                 Err(errno) => Why::Failed {

@@ -181,6 +181,14 @@ impl Framer {
         self.read_offset() - self.boundary()
     }
 
+    /// The bytes that wait for the end of their record; none of a malformed one.
+    pub fn waiting(&self) -> &[u8] {
+        if self.passing.is_some() {
+            return &[];
+        }
+        &self.buf[self.start..self.end]
+    }
+
     /// The last bytes before the boundary, at most [`FRONTIER_BYTES`].
     pub fn frontier(&self) -> &[u8] {
         match &self.passing {

@@ -1,8 +1,9 @@
 //! A file that the last look did not know under its name and inode: one that was read before, or a new one.
 
-use super::identity::{Seen, Verdict, resolve, resolve_moved};
+use super::frame::FRONTIER_BYTES;
+use super::identity::{Seen, Verdict, resolve, resolve_compressed, resolve_moved};
 use super::tracked::Tracked;
-use super::{Files, name, tail};
+use super::{Files, compressed, name, tail};
 use crate::config::StartAt;
 use crate::position::{Evidence, FileEntry};
 use std::fs::File;
@@ -42,18 +43,27 @@ impl Files {
                 file = dir.map(|dir| dir.open_file(name::of(&seen.path))).transpose()?;
             }
             let Some(file) = &file else { return Ok(false) };
-            let bytes = tail::bytes_before(file, offset, evidence.len as usize)?;
-            Ok(bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence))
+            tail::holds(file, offset, evidence)
         };
-        let mut verdict = resolve(&entries, &seen, &mut holds);
-        if named && matches!(verdict, Ok(Verdict::New)) {
+        let compressed = compressed::of_name(&seen.path);
+        let head = compressed.map_or(Ok(Vec::new()), |(_, how)| {
+            self.compressed_head(folder, &seen, how)
+        });
+        let mut verdict = match compressed {
+            Some((original, _)) => {
+                head.map(|head| resolve_compressed(&entries, &seen, Path::new(original), &head))
+            }
+            None => resolve(&entries, &seen, &mut holds),
+        };
+        if named && compressed.is_none() && matches!(verdict, Ok(Verdict::New)) {
             (candidates, entries) = self.entries_of(|t| self.folders[t.folder].left);
             verdict = resolve_moved(&entries, &seen, &mut holds);
         }
         match verdict {
             Err(error) => self.leave_unidentified(&seen, &error),
             // The inode of a deleted file was used again for something that is no audit file.
-            Ok(Verdict::Resume { entry }) if !named && entries[entry].offset == 0 => {}
+            Ok(Verdict::Resume { entry })
+                if !named && entries[entry].offset == 0 && entries[entry].prefix.len == 0 => {}
             Ok(Verdict::New) if !named => {}
             Ok(Verdict::Resume { entry }) => {
                 self.go_on(candidates[entry], folder, &seen, now_ms);
@@ -100,17 +110,39 @@ impl Files {
             size: seen.size,
             mtime_ms: seen.mtime_ms,
             frontier: Evidence::of(b""),
-            prefix: Evidence::of(b""),
+            prefix: self.head_of(folder, seen),
             last_seen_ms: now_ms,
             ..FileEntry::default()
         };
         self.next_key += 1;
         if self.fresh && self.config.start_at == StartAt::End {
-            (entry.offset, entry.finished) = (seen.size, !live);
+            // How long the content of a compressed one is is not known; nothing follows it, and none of it is wanted.
+            let compressed = compressed::of_name(&seen.path).is_some();
+            let offset = if compressed { 0 } else { seen.size };
+            (entry.offset, entry.finished) = (offset, compressed || !live);
         }
         let mut tracked = Tracked::new(entry, folder);
         (tracked.listed, tracked.changed) = (true, true);
         self.tracked.push(tracked);
+    }
+
+    /// The fingerprint of a file's first bytes: until it is read, they and its name are all that it is known by. What cannot be
+    /// opened now is known by its name alone.
+    fn head_of(&self, folder: usize, seen: &Seen) -> Evidence {
+        let len = seen.size.min(FRONTIER_BYTES as u64);
+        if let Some((_, how)) = compressed::of_name(&seen.path) {
+            let head = self.compressed_head(folder, seen, how);
+            return Evidence::of(&head.unwrap_or_default());
+        }
+        let dir = self.folders[folder].open.as_ref();
+        let head = dir.map(|dir| {
+            dir.open_file(name::of(&seen.path))
+                .and_then(|file| tail::bytes_before(&file, len, FRONTIER_BYTES))
+        });
+        match head {
+            Some(Ok(Some(head))) => Evidence::of(&head),
+            _ => Evidence::of(b""),
+        }
     }
 
     /// Until the next sweep, which may be able to read it.

@@ -1,9 +1,10 @@
 //! Decides whether a file found now is one that was read before: by evidence, never by name alone. Pure.
 
+use super::compressed;
 use super::name::{self, Order};
 use crate::position::{Evidence, FileEntry};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a look at the directory tells of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,9 @@ pub fn resolve(
     let by_inode = entries
         .iter()
         .position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
-    let by_path = entries.iter().position(|e| e.path == seen.path);
+    let by_path = entries
+        .iter()
+        .position(|e| !e.is_replaced() && e.path == seen.path);
     for entry in [by_inode, by_path].into_iter().flatten() {
         if stands(&entries[entry], seen, holds)? {
             return Ok(Verdict::Resume { entry });
@@ -59,6 +62,34 @@ pub fn resolve(
         Some(entry) if Some(entry) == by_path => Verdict::Restart { entry },
         _ => Verdict::New,
     })
+}
+
+/// Looks a compressed file up among the entries: by its inode or path, by the path that it had before it was compressed, or as
+/// the content of a file that is gone and was not read to its end. `head` are the first bytes of its content. Where it was read to
+/// is compared when it is read on.
+pub fn resolve_compressed(entries: &[FileEntry], seen: &Seen, original: &Path, head: &[u8]) -> Verdict {
+    let begins_alike = |entry: &FileEntry| {
+        let head = head.get(..entry.prefix.len as usize);
+        head.is_some_and(|head| Evidence::of(head) == entry.prefix)
+    };
+    let by_inode = |e: &FileEntry| {
+        let was_compressed = compressed::of_name(&e.path).is_some();
+        (e.dev, e.ino) == (seen.dev, seen.ino) && was_compressed
+    };
+    let by_path = |path: &Path, e: &FileEntry| !e.is_replaced() && e.path == path;
+    let by_content = |e: &FileEntry| e.prefix.len > 0 && !e.finished;
+    let same: [&dyn Fn(&FileEntry) -> bool; 4] = [
+        &by_inode,
+        &|e| by_path(&seen.path, e),
+        // What was finished is known; but of what was to be passed over it is known only by its name.
+        &|e| by_path(original, e) && (!e.finished || e.offset > 0 && e.frontier.len == 0),
+        &by_content,
+    ];
+    let found = |same: &&dyn Fn(&FileEntry) -> bool| entries.iter().position(|e| same(e) && begins_alike(e));
+    match same.iter().find_map(found) {
+        Some(entry) => Verdict::Resume { entry },
+        None => Verdict::New,
+    }
 }
 
 /// Looks `seen` up among the entries of directories that are not looked at any more, for its own may be one of these in another
@@ -92,10 +123,11 @@ fn stands(
     seen: &Seen,
     holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
 ) -> io::Result<bool> {
-    let same_inode = (entry.dev, entry.ino) == (seen.dev, seen.ino);
-    // Without a byte read there is no evidence, and none is needed: whatever it is, it is read from its beginning.
+    // Nothing was read of it: it is the file of its name (or inode) that begins as it did and is not shorter. Where not even
+    // its beginning is known, whatever stands under the name is read from its beginning anyway.
     if entry.offset == 0 {
-        return Ok(same_inode && seen.size >= entry.size);
+        let long_enough = seen.size >= entry.size;
+        return Ok(long_enough && holds(u64::from(entry.prefix.len), entry.prefix)?);
     }
     Ok(seen.size >= entry.offset
         && holds(entry.offset, entry.frontier)?
@@ -200,8 +232,40 @@ mod tests {
         }
     }
 
+    /// F85: a file of which nothing was read is known by its name or inode, its beginning, and that it is not shorter.
     #[test]
-    fn an_unread_entry_proves_nothing() {
+    fn f85_unread_is_told_by_name_and_content() {
+        let (resume, new) = (Verdict::Resume { entry: 0 }, Verdict::New);
+        let restart = Verdict::Restart { entry: 0 };
+        let table = [
+            // path, dev, ino, size, begins the same → verdict
+            ("a", 1, 10, 100, true, resume),
+            ("a", 2, 10, 100, true, resume),   // other device
+            ("a", 1, 11, 150, true, resume),   // restored, and written to since
+            ("b", 1, 10, 100, true, resume),   // renamed
+            ("a", 2, 10, 100, false, new),     // another file of that name
+            ("a", 2, 10, 99, true, new),       // shorter: something of it is gone
+            ("b", 1, 10, 100, false, new),     // inode used again
+            ("a", 1, 10, 100, false, restart), // rewritten
+            ("b", 2, 11, 100, true, new),
+        ];
+        for (path, dev, ino, size, begins, expect) in table {
+            let mut entries = [entry("a", 1, 10, 0)];
+            (entries[0].size, entries[0].prefix.len) = (100, 64);
+            let seen = Seen {
+                path: path.into(),
+                dev,
+                ino,
+                size,
+                mtime_ms: 0,
+            };
+            let verdict = resolve(&entries, &seen, &mut |_, _| Ok(begins)).unwrap();
+            assert_eq!(verdict, expect, "{seen:?} begins the same: {begins}");
+        }
+    }
+
+    #[test]
+    fn an_unread_entry_without_content_goes_by_its_name() {
         let entries = [entry("a", 1, 10, 0)];
         let at = |path: &str, ino| Seen {
             path: path.into(),
@@ -216,6 +280,10 @@ mod tests {
         );
         assert_eq!(
             resolve(&entries, &at("a", 11), &mut |_, _| Ok(true)).unwrap(),
+            Verdict::Resume { entry: 0 }
+        );
+        assert_eq!(
+            resolve(&entries, &at("b", 11), &mut |_, _| Ok(true)).unwrap(),
             Verdict::New
         );
         // Renamed before a byte of it was read.

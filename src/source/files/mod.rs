@@ -4,6 +4,8 @@
 //! one block, [`Files::progress`] says what a checkpoint may say once those records are delivered.
 
 mod compare;
+pub mod compressed;
+mod copies;
 mod digest;
 pub mod directory;
 pub mod frame;
@@ -14,12 +16,15 @@ mod places;
 mod reading;
 mod replay;
 mod room;
+mod scan;
+mod streams;
 pub mod sweep;
 pub mod tail;
 #[cfg(test)]
 mod tests;
 mod tracked;
 pub mod trouble;
+mod truncated;
 mod vanished;
 mod view;
 pub mod wake;
@@ -73,6 +78,8 @@ struct Folder {
     begun: bool,
     /// Counts how often the sequence was begun anew: what is read again is not a second event.
     sequence: u32,
+    /// Key of the file that is read apart from the sequence now.
+    alone: Option<u32>,
 }
 
 /// Where a record was found.
@@ -102,6 +109,8 @@ pub struct Tampered {
     pub size: u64,
     /// How often that has happened to it.
     pub epoch: u32,
+    /// The file that holds what was read.
+    pub copy: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +176,7 @@ impl Files {
             passed_bytes: 0,
             begun: false,
             sequence: 0,
+            alone: None,
         });
         self.folders.len() - 1
     }
@@ -252,7 +262,15 @@ impl Files {
         let mut active = self.tracked.iter().filter(|t| t.is_active());
         self.health.is_none()
             && self.unidentified.is_empty()
-            && active.all(|t| t.retry.is_none() && (t.tail.is_some() || t.entry.offset == t.entry.size))
+            && active.all(|t| t.retry.is_none() && t.is_read())
+    }
+
+    /// Whether nothing more can be read now: all is read, but for compressed files that are not whole yet.
+    pub fn is_drained(&self) -> bool {
+        let mut active = self.tracked.iter().filter(|t| t.is_active());
+        self.health.is_none()
+            && self.unidentified.is_empty()
+            && active.all(|t| t.retry.is_none() && (t.is_read() || t.cut_off.is_some() && !t.is_open()))
     }
 
     /// Why the source cannot do its work at the moment, if so.
@@ -301,12 +319,18 @@ impl Files {
         let this = &self.tracked[at];
         let written_ms = this.entry.mtime_ms;
         let old = self.now_ms.saturating_sub(written_ms) > GROWING_MAX_MS;
-        self.tracked.iter().any(|other| {
+        self.newer_than(at)
+            .any(|other| old || other.entry.mtime_ms >= written_ms)
+    }
+
+    /// The files beside it that are newer by what their names claim, but for those of days that have not come.
+    fn newer_than(&self, at: usize) -> impl Iterator<Item = &Tracked> {
+        let this = &self.tracked[at];
+        self.tracked.iter().filter(move |other| {
             other.folder == this.folder
                 && other.listed
                 && other.order > this.order
                 && !other.order.is_ahead(self.now_ms)
-                && (old || other.entry.mtime_ms >= written_ms)
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Names of audit files and the order they are read in.
 
+use super::compressed;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -37,8 +38,10 @@ pub enum Order {
 
 impl Order {
     /// Confluence names a file `YYYYMMDD.NNNNN.audit.log`; its documentation also shows `YYYYMMDD-NNNNN`.
+    /// A compressed one stands behind the file that it was.
     pub fn of(name: &OsStr, mtime_ms: i64) -> Order {
-        match name.to_str().and_then(date_and_number) {
+        let stem = compressed::of_name(name).map_or(name, |(stem, _)| stem);
+        match stem.to_str().and_then(date_and_number) {
             Some((date, number)) => Order::ByName {
                 date,
                 number,
@@ -56,6 +59,18 @@ impl Order {
 const AHEAD_MS: i64 = 2 * 86_400_000;
 
 impl Order {
+    /// Just before another one.
+    pub fn before(other: &Order) -> Order {
+        let mtime_ms = match other {
+            Order::ByTime { mtime_ms, .. } => mtime_ms.saturating_sub(1),
+            Order::ByName { .. } => i64::MAX,
+        };
+        Order::ByTime {
+            mtime_ms,
+            name: OsString::new(),
+        }
+    }
+
     /// Whether a file is of a day that has not come: its name, or its time, was made by a clock that was wrong.
     pub fn is_ahead(&self, now_ms: i64) -> bool {
         let latest_ms = now_ms.saturating_add(AHEAD_MS);
@@ -117,6 +132,8 @@ mod tests {
             ]
         );
         let order = |name: &str, mtime_ms| Order::of(OsStr::new(name), mtime_ms);
+        assert!(order("20260105.00003.audit.log", 0) < order("20260105.00003.audit.log.gz", 0));
+        assert!(order("20260105.00003.audit.log.gz", 0) < order("20260105.00004.audit.log", 0));
         assert!(order("other.audit.log", i64::MAX) < order("20200101.00000.audit.log", 0));
     }
 }

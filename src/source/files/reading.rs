@@ -4,7 +4,7 @@ use super::digest::Digest;
 use super::directory;
 use super::frame::FRONTIER_BYTES;
 use super::tail::{self, Tail};
-use super::{Files, Found, Tampered, Turn, name};
+use super::{Files, Found, Turn, name};
 use crate::position::{Evidence, FileEntry};
 use std::fs::File;
 use std::io;
@@ -19,7 +19,10 @@ impl Files {
         once: bool,
         emit: &mut dyn FnMut(Found<'_>),
     ) -> io::Result<Turn> {
-        if self.tracked[at].tail.is_none() {
+        if let Some(turn) = self.wait_for_stream(at, now, now_ms, once) {
+            return Ok(turn);
+        }
+        if !self.tracked[at].is_open() {
             // Closed to make room while it was waiting to be quiet for long enough; a sweep sees whether it grows.
             let tracked = &self.tracked[at];
             if let Some(since) = tracked.quiet_since
@@ -28,12 +31,16 @@ impl Files {
             {
                 return Ok(Turn::Until(since + self.config.rotate_grace));
             }
-            if !self.room_for_one_more() || !self.open(at)? {
+            if !self.room_for_one_more() {
                 return Ok(Turn::Idle);
             }
-            if let Err(error) = self.replay(at, emit) {
-                self.tracked[at].tail = None;
-                return Err(error);
+        }
+        if self.tracked[at].tail.is_none() {
+            if let Some(turn) = self.pass_known(at, now, now_ms, once)? {
+                return Ok(turn);
+            }
+            if self.tracked[at].compression.is_some() || !self.open(at)? {
+                return Ok(Turn::Idle);
             }
         }
         crate::failpoint::hit("read");
@@ -43,20 +50,62 @@ impl Files {
         };
         let look = tail.look(&tracked.entry.path)?;
         if look.rewritten {
-            self.restart(at, look.seen.size);
+            if tracked.compression.is_some() {
+                // How much of it is still there is seen when it is opened again.
+                tracked.note_position();
+                tracked.tail = None;
+            } else {
+                self.restart(at, look.seen.size);
+            }
             return Ok(Turn::More);
         }
         if (look.seen.size, look.seen.mtime_ms) != (tracked.entry.size, tracked.entry.mtime_ms) {
             (tracked.entry.size, tracked.entry.mtime_ms) = (look.seen.size, look.seen.mtime_ms);
             tracked.quiet_since = None;
         }
-        if tail.fill(self.config.read_bytes)? > 0 {
-            tracked.quiet_since = None;
-            let folder = &mut self.folders[tracked.folder];
-            folder.passed_bytes += tracked.hand_out(folder.sequence, folder.passed_bytes, emit);
-            return Ok(Turn::More);
+        let more = look.seen.size > tail.framer.read_offset();
+        if (more || tracked.scan.is_some())
+            && let Some(turn) = self.pass_known(at, now, now_ms, once)?
+        {
+            return Ok(turn);
+        }
+        self.join_sequence(at, emit)?;
+        let tracked = &mut self.tracked[at];
+        let Some(tail) = &mut tracked.tail else {
+            return Ok(Turn::Idle);
+        };
+        match tail.fill(self.config.read_bytes) {
+            Ok(0) if tracked.compression.is_some() => return Ok(self.finish(at, emit)),
+            Ok(0) => {}
+            Ok(_) => {
+                (tracked.quiet_since, tracked.cut_off) = (None, None);
+                let folder = &mut self.folders[tracked.folder];
+                folder.passed_bytes += tracked.hand_out(folder.sequence, folder.passed_bytes, emit);
+                return Ok(Turn::More);
+            }
+            Err(error) => {
+                let turn = self.stream_failed(at, None, error, now, now_ms)?;
+                return Ok(turn.unwrap_or(Turn::More));
+            }
         }
         self.at_end(at, look.names, now, now_ms, once, emit)
+    }
+
+    /// Tells the records before the first one of a sequence again. What is read apart begins a sequence of its own, and ends it.
+    fn join_sequence(&mut self, at: usize, emit: &mut dyn FnMut(Found<'_>)) -> io::Result<()> {
+        let tracked = &self.tracked[at];
+        let alone = tracked.alone.then_some(tracked.entry.key);
+        let folder = &mut self.folders[tracked.folder];
+        if folder.alone != alone {
+            folder.sequence += 1;
+            (folder.alone, folder.begun) = (alone, alone.is_some());
+        }
+        if folder.begun {
+            return Ok(());
+        }
+        self.tracked[at].note_position();
+        self.replay(at, emit)
+            .inspect_err(|_| self.tracked[at].tail = None)
     }
 
     /// The file has no more now; if nothing can follow, its rest is a record and it is finished.
@@ -71,7 +120,6 @@ impl Files {
     ) -> io::Result<Turn> {
         let succeeded = self.succeeded(at);
         let tracked = &mut self.tracked[at];
-        let folder = tracked.folder;
         if !succeeded && names > 0 && tracked.listed {
             return Ok(Turn::Idle);
         }
@@ -87,12 +135,20 @@ impl Files {
         if !(long_ago && (once || !rest)) && now.duration_since(since) < grace {
             return Ok(Turn::Until(since + grace));
         }
+        Ok(self.finish(at, emit))
+    }
+
+    /// Nothing can follow: what is left is a record, unless it is the beginning of one that another file will have whole.
+    fn finish(&mut self, at: usize, emit: &mut dyn FnMut(Found<'_>)) -> Turn {
+        let is_of_another = self.rest_is_of_another(at);
+        let tracked = &mut self.tracked[at];
+        let folder = tracked.folder;
         let Some(tail) = &mut tracked.tail else {
-            return Ok(Turn::Idle);
+            return Turn::Idle;
         };
         let path_json = &tracked.path_json;
         let (sequence, passed) = (self.folders[folder].sequence, self.folders[folder].passed_bytes);
-        if let Some(frame) = tail.framer.last_frame() {
+        if let Some(frame) = tail.framer.last_frame().filter(|_| !is_of_another) {
             emit(Found {
                 frame,
                 file: tracked.entry.key,
@@ -108,12 +164,12 @@ impl Files {
         tracked.note_position();
         tracked.entry.finished = true;
         if tracked.entry.compared_ms == 0 {
-            tracked.entry.compared_ms = now_ms;
+            tracked.entry.compared_ms = self.now_ms;
         }
         tracked.changed = true;
         tracked.tail = None;
         tracing::debug!(source = self.source, path = tracked.path, "audit file finished");
-        Ok(Turn::More)
+        Turn::More
     }
 
     /// Opens the file where its entry says. `false`: it is not what the entry says; the next turn or sweep knows more.
@@ -136,44 +192,19 @@ impl Files {
             tracked.changed = true;
         }
         let entry = &tracked.entry;
-        let digest = digest_of(&file, entry)?;
-        tracked.tail = Tail::open(file, entry.offset, entry.frontier, self.config.record_bytes_max)?;
-        match (&mut tracked.tail, digest) {
-            (Some(tail), Some(digest)) => tail.framer.with_digest(digest),
-            (tail, _) => *tail = None,
+        // Of a file that was not read only the beginning is known.
+        let begins = entry.offset > 0 || tail::holds(&file, u64::from(entry.prefix.len), entry.prefix)?;
+        if let Some(digest) = begins.then(|| digest_of(&file, entry)).transpose()?.flatten() {
+            tracked.tail = Tail::open(file, entry.offset, entry.frontier, self.config.record_bytes_max)?;
+            if let Some(tail) = &mut tracked.tail {
+                tail.framer.with_digest(digest);
+            }
         }
         if tracked.tail.is_none() {
             self.restart(at, seen.size);
             return self.open(at);
         }
         Ok(true)
-    }
-
-    /// What was read of the file is gone from it: it is a new file in the place of the old one.
-    pub(super) fn restart(&mut self, at: usize, size: u64) {
-        let tracked = &mut self.tracked[at];
-        let entry = &mut tracked.entry;
-        tracing::warn!(
-            source = self.source,
-            path = tracked.path,
-            offset = entry.offset,
-            size_bytes = size,
-            "audit file was truncated or rewritten; it is read from its beginning, and what was written between the last read and that is lost"
-        );
-        entry.epoch += 1;
-        self.tampered.push(Tampered {
-            path: tracked.path.clone(),
-            offset: entry.offset,
-            size,
-            epoch: entry.epoch,
-        });
-        (entry.offset, entry.frontier, entry.prefix) = (0, Evidence::of(b""), Evidence::of(b""));
-        (entry.size, entry.finished) = (size, false);
-        (entry.digest, entry.compared_ms) = (None, 0);
-        (tracked.tail, tracked.quiet_since, tracked.changed) = (None, None, true);
-        // What it still holds is told again, by the same ids: it must not be counted as twins of itself.
-        let folder = &mut self.folders[tracked.folder];
-        (folder.begun, folder.sequence) = (false, folder.sequence + 1);
     }
 }
 

@@ -28,6 +28,18 @@ impl Files {
                 break;
             }
             let Tracked { entry, path, .. } = &self.tracked[t];
+            if self.tracked[t].compression.is_some() {
+                // To go back in another one would mean to read it once more.
+                let before = if t == at {
+                    std::mem::take(&mut self.tracked[t].before)
+                } else {
+                    Vec::new()
+                };
+                let kept = before.len().min(wanted as usize);
+                wanted -= kept as u64;
+                stretches.push((t, before[before.len() - kept..].to_vec()));
+                continue;
+            }
             let found = directory
                 .open_file(name::of(&entry.path))
                 .and_then(|file| tail::bytes_before(&file, entry.offset, wanted as usize));

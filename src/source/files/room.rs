@@ -1,6 +1,7 @@
 //! Which files are held open: as many as may be, those that are to be read next.
 
 use super::Files;
+use super::compressed::Compression;
 use super::tail::Tail;
 use super::tracked::Tracked;
 
@@ -14,7 +15,7 @@ impl Files {
         let at_its_end = |t: &Tracked| {
             let Some(tail) = &t.tail else { return false };
             let read = tail.framer.waiting_bytes() == 0 && tail.framer.boundary() == t.entry.size;
-            t.listed && read && t.retry.is_none()
+            t.listed && read && t.retry.is_none() && t.compression.is_none()
         };
         let idle: Vec<usize> = (0..self.tracked.len())
             .filter(|&at| at_its_end(&self.tracked[at]))
@@ -44,17 +45,22 @@ impl Files {
             if self.open_tails() >= self.config.open_files_max {
                 break;
             }
-            if self.tracked[at].tail.is_none()
+            if !self.tracked[at].is_open()
+                && self.tracked[at].cut_off.is_none()
                 && self.tracked[at].retry.is_none()
                 && self.folders[self.tracked[at].folder].begun
             {
                 // A failure is told when the file's turn to be read comes.
-                let _ = self.open(at);
+                let _ = match self.tracked[at].compression {
+                    None => self.open(at).map(drop),
+                    Some(Compression::Unsupported) => Ok(()),
+                    Some(_) => self.begin_scan(at).map(|scan| self.tracked[at].scan = scan),
+                };
             }
         }
     }
 
     fn open_tails(&self) -> usize {
-        self.tracked.iter().filter(|t| t.tail.is_some()).count()
+        self.tracked.iter().filter(|t| t.is_open()).count()
     }
 }

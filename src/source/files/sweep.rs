@@ -93,7 +93,7 @@ impl Files {
                 continue;
             }
             folder.open = None;
-            let closed = |t: &&mut Tracked| t.folder == at && t.tail.is_none();
+            let closed = |t: &&mut Tracked| t.folder == at && !t.is_open();
             self.tracked
                 .iter_mut()
                 .filter(closed)

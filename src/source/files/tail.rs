@@ -1,5 +1,6 @@
 //! One open audit file: reads on from a position and notices when what it has read is no longer there.
 
+use super::compressed::Stream;
 use super::directory::look;
 use super::frame::{FRONTIER_BYTES, Framer};
 use super::identity::Seen;
@@ -16,10 +17,39 @@ const HOLE_BYTES_MIN: u64 = 64 * 1024;
 const LINE_BYTES_MAX: u64 = 1 << 30;
 
 pub struct Tail {
-    file: File,
+    content: Content,
     pub framer: Framer,
     /// Size and modification time when the bytes before the read offset were last compared.
     compared: (u64, i64),
+}
+
+/// Where the bytes come from.
+pub enum Content {
+    Plain(File),
+    /// A stream stands where it was read to: there is no way back but to begin anew.
+    Compressed(Stream),
+}
+
+impl Content {
+    pub fn file(&self) -> &File {
+        match self {
+            Content::Plain(file) => file,
+            Content::Compressed(stream) => stream.file(),
+        }
+    }
+
+    /// Reads what stands at `at`, which of a stream is what comes next.
+    pub fn read(&mut self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        match self {
+            Content::Plain(file) => loop {
+                match file.read_at(buffer, at) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            },
+            Content::Compressed(stream) => stream.read(buffer),
+        }
+    }
 }
 
 /// What a look at an open file showed.
@@ -47,23 +77,46 @@ impl Tail {
         }
         let framer = Framer::new(offset, &before, record_bytes_max);
         Ok(Some(Tail {
-            file,
+            content: Content::Plain(file),
             framer,
             compared: (0, 0),
         }))
     }
 
+    /// Goes on where a stream stands; `before` are the bytes before that.
+    pub fn of_stream(stream: Stream, before: &[u8], record_bytes_max: usize) -> Tail {
+        Tail {
+            framer: Framer::new(stream.at(), before, record_bytes_max),
+            content: Content::Compressed(stream),
+            compared: (0, 0),
+        }
+    }
+
+    pub fn file(&self) -> &File {
+        self.content.file()
+    }
+
     /// Looks at the file, and where it has changed since, compares the bytes before the read offset with those read.
     pub fn look(&mut self, path: impl Into<PathBuf>) -> io::Result<Look> {
-        let (seen, names) = look(&self.file, path)?;
+        let (seen, names) = look(self.content.file(), path)?;
+        let file = match &self.content {
+            Content::Plain(file) => file,
+            // What was read of a stream is compared when it is opened.
+            Content::Compressed(_) => {
+                let (size, _) = std::mem::replace(&mut self.compared, (seen.size, seen.mtime_ms));
+                let rewritten = seen.size < size;
+                return Ok(Look {
+                    seen,
+                    names,
+                    rewritten,
+                });
+            }
+        };
         let mut rewritten = seen.size < self.framer.read_offset();
         if !rewritten && (seen.size, seen.mtime_ms) != self.compared {
             let recent = self.framer.recent();
             let mut now = vec![0; recent.len()];
-            match self
-                .file
-                .read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64)
-            {
+            match file.read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64) {
                 Ok(()) => rewritten = now != recent,
                 // It shrank between the two calls.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => rewritten = true,
@@ -81,19 +134,24 @@ impl Tail {
     /// Reads at most `bytes` more; 0 is the end as it is now.
     pub fn fill(&mut self, bytes: usize) -> io::Result<usize> {
         if self.framer.in_nuls()
-            && let Some(hole) = hole_at(&self.file, self.framer.read_offset())?
+            && let Content::Plain(file) = &self.content
+            && let Some(hole) = hole_at(file, self.framer.read_offset())?
         {
             self.framer.skip_nuls(hole);
             return Ok(usize::try_from(hole).unwrap_or(usize::MAX));
         }
-        fill(&mut self.framer, bytes, |buf, at| self.file.read_at(buf, at))
+        let content = &mut self.content;
+        fill(&mut self.framer, bytes, |buf, at| content.read(buf, at))
     }
 
-    /// The evidence for the first `len` bytes.
-    pub fn prefix(&self, len: usize) -> io::Result<Evidence> {
+    /// The evidence for the first `len` bytes; of a stream they are known from when it was opened.
+    pub fn prefix(&self, len: usize) -> io::Result<Option<Evidence>> {
+        let Content::Plain(file) = &self.content else {
+            return Ok(None);
+        };
         let mut first = vec![0; len];
-        self.file.read_exact_at(&mut first, 0)?;
-        Ok(Evidence::of(&first))
+        file.read_exact_at(&mut first, 0)?;
+        Ok(Some(Evidence::of(&first)))
     }
 }
 
@@ -113,15 +171,10 @@ pub fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
 fn fill(
     framer: &mut Framer,
     bytes: usize,
-    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let at = framer.read_offset();
-    let n = loop {
-        match read(framer.room(bytes), at) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
+    let n = read(framer.room(bytes), at)?;
     framer.filled(n);
     Ok(n)
 }
@@ -135,6 +188,12 @@ pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<V
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Whether the bytes before `offset` are those that `evidence` stands for.
+pub fn holds(file: &File, offset: u64, evidence: Evidence) -> io::Result<bool> {
+    let bytes = bytes_before(file, offset, evidence.len as usize)?;
+    Ok(bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence))
 }
 
 /// The offset behind the last line end at or before `offset`; `offset` itself if there is none for as long as no line is.

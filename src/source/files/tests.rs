@@ -1,5 +1,7 @@
 //! A source over real directories, driven by hand: sweep, read, checkpoint, start anew.
 
+mod copies;
+
 use super::frame::Frame;
 use super::{Files, Turn};
 use crate::clock;
@@ -52,18 +54,19 @@ impl Run<'_> {
         self.now_ms += pause.as_millis() as i64;
         self.files.sweep(self.now, self.now_ms);
         self.checkpoint();
-        loop {
-            let lines = &mut self.known.lines;
-            let turn = self.files.read(self.now, self.now_ms, false, &mut |found| {
-                if let (Frame::Line { body, .. }, false) = (&found.frame, found.replayed) {
-                    lines.push(String::from_utf8_lossy(body).into_owned());
-                }
-            });
-            self.checkpoint();
-            if turn != Turn::More {
-                break;
+        while self.block() == Turn::More {}
+    }
+
+    /// One read, and what a checkpoint learns of it.
+    fn block(&mut self) -> Turn {
+        let lines = &mut self.known.lines;
+        let turn = self.files.read(self.now, self.now_ms, false, &mut |found| {
+            if let (Frame::Line { body, .. }, false) = (&found.frame, found.replayed) {
+                lines.push(String::from_utf8_lossy(body).into_owned());
             }
-        }
+        });
+        self.checkpoint();
+        turn
     }
 
     fn checkpoint(&mut self) {
@@ -359,6 +362,68 @@ fn the_end_is_where_it_was_at_the_first_start() {
         run.is_well();
         assert_eq!(known.lines, ["{begun and ended}", "new"]);
     });
+}
+
+/// F85: files that were listed and not read are on another device, as copies under the same names: nothing is told as lost.
+/// One of them was replaced by another file of its name, and that is told.
+#[test]
+fn f85_unread_files_on_another_device_are_not_lost() {
+    let home = Home::new();
+    let mut known = Known::default();
+    home.append(0, "a\nb\n");
+    home.append(1, "c\n");
+    home.append(2, "");
+    {
+        // Listed, and stopped before anything was read.
+        let mut run = Run::start(home.config(), &mut known);
+        run.files.sweep(run.now, run.now_ms);
+        run.checkpoint();
+    }
+    assert!(known.entries.values().all(|entry| entry.offset == 0));
+    for entry in known.entries.values_mut() {
+        entry.dev += 1;
+    }
+    for number in 0..3 {
+        let copy = home.audit().join("copy");
+        fs::copy(home.file(number), &copy).unwrap();
+        fs::rename(&copy, home.file(number)).unwrap();
+    }
+    home.append(2, "d\n");
+    let mut run = Run::start(home.config(), &mut known);
+    run.turn();
+    run.is_well();
+    assert_eq!(known.lines, ["a", "b", "c", "d"]);
+    assert_eq!(known.losses, []);
+    assert_eq!(known.entries.len(), 3);
+}
+
+/// F85: what was not read and is another file under its name now is told as lost, whatever its inode.
+#[test]
+fn f85_an_unread_file_that_was_replaced_is_told() {
+    for same_inode in [false, true] {
+        let home = Home::new();
+        let mut known = Known::default();
+        home.append(0, "a\nb\n");
+        {
+            let mut run = Run::start(home.config(), &mut known);
+            run.files.sweep(run.now, run.now_ms);
+            run.checkpoint();
+        }
+        let other = home.audit().join("other");
+        fs::write(&other, "c\nd\n").unwrap();
+        if same_inode {
+            fs::copy(&other, home.file(0)).unwrap();
+            fs::remove_file(&other).unwrap();
+        } else {
+            fs::rename(&other, home.file(0)).unwrap();
+        }
+        let mut run = Run::start(home.config(), &mut known);
+        run.turn();
+        run.is_well();
+        let tampered = run.files.take_tampered().len();
+        assert_eq!(known.lines, ["c", "d"]);
+        assert_eq!(known.losses.len() + tampered, 1, "same inode: {same_inode}");
+    }
 }
 
 fn set_modified(path: &Path, time: std::time::SystemTime) {

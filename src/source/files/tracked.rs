@@ -1,9 +1,11 @@
 //! One audit file that the source knows: its entry in the checkpoint, and what this run makes of it.
 
 use super::Found;
+use super::compressed::{self, Compression};
 use super::frame::FRONTIER_BYTES;
 use super::identity::Seen;
 use super::name::{self, Order};
+use super::scan::Scan;
 use super::tail::Tail;
 use crate::position::{Evidence, FileEntry};
 use std::time::Instant;
@@ -26,6 +28,19 @@ pub(super) struct Tracked {
     /// It could not be compared with what was read of it, and is not to be tried before.
     pub(super) compare_after: Option<Instant>,
     pub(super) changed: bool,
+    /// How it is compressed, by its name.
+    pub(super) compression: Option<Compression>,
+    /// What is known of it from other files is being passed over.
+    pub(super) scan: Option<Box<Scan>>,
+    /// All that it holds for now is in another file too, which is read.
+    pub(super) contained: bool,
+    /// Keys of entries that begin alike, or may have, and go on otherwise.
+    pub(super) strangers: Vec<u32>,
+    /// It may be a copy of something that is gone: its twins are counted apart, so that its events get the ids that they had.
+    pub(super) alone: bool,
+    pub(super) cut_off: Option<CutOff>,
+    /// Of a compressed file, the content before the place where it was opened.
+    pub(super) before: Vec<u8>,
     /// The entry's path as people are shown it.
     pub(super) path: String,
     pub(super) path_json: String,
@@ -39,12 +54,27 @@ pub(super) struct Retry {
     pub(super) failures: u32,
 }
 
+/// A compressed file that ended too early when it was looked at, so many times in a row.
+pub(super) struct CutOff {
+    pub(super) size: u64,
+    pub(super) mtime_ms: i64,
+    pub(super) at: Instant,
+    pub(super) times: u32,
+}
+
 impl Tracked {
     pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
         let path = name::shown(&entry.path);
         Tracked {
             order: Order::of(name::of(&entry.path), entry.mtime_ms),
             path_json: serde_json::Value::from(path.as_str()).to_string(),
+            compression: compressed::of_name(&entry.path).map(|(_, how)| how),
+            scan: None,
+            contained: false,
+            strangers: Vec::new(),
+            alone: false,
+            cut_off: None,
+            before: Vec::new(),
             path,
             folder,
             entry,
@@ -61,7 +91,21 @@ impl Tracked {
     }
 
     pub(super) fn is_active(&self) -> bool {
-        !self.entry.finished && (self.listed || self.tail.is_some())
+        !self.entry.finished && (self.listed || self.is_open())
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.tail.is_some() || self.scan.is_some()
+    }
+
+    /// Whether all that can be read of it now was read.
+    pub(super) fn is_read(&self) -> bool {
+        match self.compression {
+            Some(Compression::Unsupported) => true,
+            Some(_) => false,
+            None if self.scan.is_some() => self.contained,
+            None => self.tail.is_some() || self.entry.offset == self.entry.size,
+        }
     }
 
     /// Emits what is whole in the buffer; returns how many bytes of records that were.
@@ -96,8 +140,10 @@ impl Tracked {
         self.entry.offset = tail.framer.boundary();
         self.entry.frontier = Evidence::of(tail.framer.frontier());
         let prefix = self.entry.offset.min(FRONTIER_BYTES as u64);
-        if u64::from(self.entry.prefix.len) < prefix
-            && let Ok(evidence) = tail.prefix(prefix as usize)
+        // Before anything is read it stands for the first bytes that were found, of whatever length.
+        if prefix > 0
+            && u64::from(self.entry.prefix.len) != prefix
+            && let Ok(Some(evidence)) = tail.prefix(prefix as usize)
         {
             self.entry.prefix = evidence;
         }
@@ -120,7 +166,12 @@ impl Tracked {
         }
         // What is as long as before has nothing to read, and is compared whole.
         let as_long = self.entry.offset == seen.size && self.is_covered();
-        if self.entry.finished && (touched && !as_long || self.entry.offset < seen.size) {
+        let unread = match self.compression {
+            // How much they hold is not known from their size.
+            Some(how) => how != Compression::Unsupported && touched,
+            None => touched && !as_long || self.entry.offset < seen.size,
+        };
+        if self.entry.finished && unread {
             // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
             // is opened.
             (self.entry.finished, self.changed) = (false, true);
@@ -130,8 +181,9 @@ impl Tracked {
     }
 
     pub(super) fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
+        self.compression = compressed::of_name(&seen.path).map(|(_, how)| how);
         if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
-            self.tail = None;
+            (self.tail, self.scan) = (None, None);
             self.is_to_be_compared();
         }
         (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
@@ -142,17 +194,23 @@ impl Tracked {
         self.still_there(seen, now_ms);
     }
 
+    /// How many bytes of its content, at most, its beginning is compared by.
+    pub(super) fn head_len(&self) -> u64 {
+        self.entry.size.min(FRONTIER_BYTES as u64)
+    }
+
     /// Whether the file still holds everything that was read of it is to be found out soon.
-    fn is_to_be_compared(&mut self) {
+    pub(super) fn is_to_be_compared(&mut self) {
         if self.is_covered() {
             (self.entry.compared_ms, self.changed) = (-1, true);
         }
     }
 
-    /// Whether there is a digest of what stands before the position.
+    /// Whether there is a digest of what stands in the file before the position. Of a compressed one there is none: it would be
+    /// that of its content.
     pub(super) fn is_covered(&self) -> bool {
         let digest = self.entry.digest.as_ref();
-        digest.is_some_and(|digest| digest.to == self.entry.offset)
+        self.compression.is_none() && digest.is_some_and(|digest| digest.to == self.entry.offset)
     }
 
     /// Nothing more can come of this file.
@@ -162,7 +220,11 @@ impl Tracked {
         self.retry = None;
     }
 
+    /// In bytes; of a compressed file that was not read to its end the bytes that it has itself.
     pub(super) fn unread(&self) -> u64 {
+        if self.compression.is_some() {
+            return if self.entry.finished { 0 } else { self.entry.size };
+        }
         self.entry.size.saturating_sub(self.read_offset())
     }
 

@@ -1,7 +1,7 @@
 //! Files that are gone from their directory: read on while a descriptor holds them, then let go, then forgotten.
 
-use super::Files;
 use super::tracked::Tracked;
+use super::{Files, compressed, tail};
 use crate::config::FilesConfig;
 use std::collections::HashSet;
 use std::time::Instant;
@@ -20,25 +20,19 @@ impl Files {
             if self.unidentified.iter().any(|file| file.may_be(tracked)) {
                 continue;
             }
+            if tracked.scan.is_some() {
+                // It is held open, and compared to its end.
+                continue;
+            }
+            if tracked.tail.is_none() && !tracked.entry.finished {
+                self.vanish_unread(at, now_ms);
+                continue;
+            }
             let size = tracked.entry.size;
-            match &mut tracked.tail {
-                Some(tail) => {
-                    let seen_size = tail.look(&tracked.entry.path).map_or(size, |look| look.seen.size);
-                    tracked.entry.size = seen_size;
-                    tracked.deleted_since.get_or_insert(now);
-                    held.push(at);
-                }
-                None if !tracked.entry.finished => {
-                    let (path, from) = (tracked.entry.path.clone(), tracked.entry.offset);
-                    tracked.vanished(now_ms);
-                    let reason = if size > from {
-                        "the file was deleted before it was read"
-                    } else {
-                        "the file was deleted while the agent did not hold it; what was written to it since is not known"
-                    };
-                    self.lose(now_ms, &path, from, size.saturating_sub(from), reason);
-                }
-                None => {}
+            if let Some(tail) = &mut tracked.tail {
+                tracked.entry.size = tail.look(&tracked.entry.path).map_or(size, |look| look.seen.size);
+                tracked.deleted_since.get_or_insert(now);
+                held.push(at);
             }
         }
         // Unread ones first, of them the oldest: they are the next to be read. Of the others the newest, which may be
@@ -66,11 +60,75 @@ impl Files {
                 tracked.tail = None;
                 tracked.vanished(now_ms);
                 if unread > 0 {
-                    self.lose(now_ms, &path, from, unread, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+                    let lost = if tracked.compression.is_some() { 0 } else { unread };
+                    self.lose(now_ms, &path, from, lost, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
                 }
             }
         }
         self.forget(looked_at, now_ms);
+    }
+
+    /// A file is gone of which not all was read, unless another file holds the same.
+    fn vanish_unread(&mut self, at: usize, now_ms: i64) {
+        let holder = self.holder_of(at);
+        let tracked = &self.tracked[at];
+        let (path, from, size) = (
+            tracked.entry.path.clone(),
+            tracked.entry.offset,
+            tracked.entry.size,
+        );
+        let compressed = tracked.compression.is_some();
+        let from = from.max(holder.map_or(0, |holder| self.tracked[holder].read_offset()));
+        if holder.is_some_and(|holder| self.tracked[holder].is_active()) && from < size {
+            // What it does not deliver is told when it is read to its end.
+            return;
+        }
+        self.tracked[at].vanished(now_ms);
+        if compressed {
+            let reason = "the compressed file was deleted before it was read to its end";
+            self.lose(now_ms, &path, from, 0, reason);
+        } else if size > from {
+            self.lose(
+                now_ms,
+                &path,
+                from,
+                size - from,
+                "the file was deleted before it was read",
+            );
+        } else if holder.is_none() {
+            let reason = "the file was deleted while the agent did not hold it; what was written to it since is not known";
+            self.lose(now_ms, &path, from, 0, reason);
+        }
+    }
+
+    /// Another file that holds what is known of this one: a copy, or it compressed.
+    fn holder_of(&self, at: usize) -> Option<usize> {
+        let Tracked { entry, .. } = &self.tracked[at];
+        let evidence = if entry.offset > 0 {
+            entry.frontier
+        } else {
+            entry.prefix
+        };
+        if self.tracked[at].compression.is_some() || evidence.len == 0 && entry.size > 0 {
+            return None;
+        }
+        (0..self.tracked.len()).find(|&other| {
+            let holder = &self.tracked[other];
+            if other == at || !holder.listed {
+                return false;
+            }
+            if holder.compression.is_some() {
+                let stem = compressed::of_name(&holder.entry.path).map(|(stem, _)| stem);
+                let begins_alike = entry.prefix.len > 0 && holder.entry.prefix == entry.prefix;
+                return begins_alike || stem == Some(entry.path.as_os_str());
+            }
+            evidence.len > 0
+                && holder.entry.size >= entry.offset
+                && self.file_of(other).ok().flatten().is_some_and(|file| {
+                    let holds = |at, evidence| tail::holds(&file, at, evidence).unwrap_or(false);
+                    holds(u64::from(entry.prefix.len), entry.prefix) && holds(entry.offset, entry.frontier)
+                })
+        })
     }
 
     /// Entries of vanished files are kept for a while, for a file may come back, but not for ever. Nor are those of directories
@@ -78,8 +136,7 @@ impl Files {
     fn forget(&mut self, looked_at: &[usize], now_ms: i64) {
         let all_there = !looked_at.is_empty() && self.folders.iter().all(|f| f.left || f.open.is_some());
         let gone = |t: &Tracked| {
-            let maybe_there =
-                t.listed || t.tail.is_some() || self.unidentified.iter().any(|file| file.may_be(t));
+            let maybe_there = t.listed || t.is_open() || self.unidentified.iter().any(|file| file.may_be(t));
             let vanished = t.entry.finished && looked_at.contains(&t.folder);
             !maybe_there && (vanished || all_there && self.folders[t.folder].left)
         };
@@ -100,8 +157,10 @@ impl Files {
             .collect();
         for at in 0..self.tracked.len() {
             let Tracked { entry, .. } = &self.tracked[at];
-            if forget.contains(&entry.key) && !entry.finished && entry.size > entry.offset {
-                let (path, from, bytes) = (entry.path.clone(), entry.offset, entry.size - entry.offset);
+            let compressed = self.tracked[at].compression.is_some();
+            if forget.contains(&entry.key) && !entry.finished && (compressed || entry.size > entry.offset) {
+                let bytes = if compressed { 0 } else { entry.size - entry.offset };
+                let (path, from) = (entry.path.clone(), entry.offset);
                 let reason = "its directory has not been looked at for longer than positions are kept";
                 self.lose(now_ms, &path, from, bytes, reason);
             }

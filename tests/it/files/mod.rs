@@ -2,6 +2,7 @@
 
 mod ahead;
 mod broken;
+mod copies;
 mod edited;
 mod followed;
 mod framing;

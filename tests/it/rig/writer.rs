@@ -103,6 +103,15 @@ impl Writer {
 }
 
 impl LogFile {
+    /// A file that something else made, with the records of the file of this number.
+    pub fn of(path: &Path, number: usize) -> LogFile {
+        LogFile {
+            path: path.to_owned(),
+            number,
+            held: None,
+        }
+    }
+
     /// Keeps a descriptor from now on, as a writer that does not notice what is done to its file.
     pub fn hold(&mut self) {
         self.held = Some(OpenOptions::new().append(true).open(&self.path).unwrap());
