@@ -150,8 +150,11 @@ fn events_are_valid_by_the_published_schema() {
         .map(|line| line.to_string().into_bytes())
         .collect();
     lines.extend(fixtures());
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/confluence-home/log/audit");
-    for file in fs::read_dir(home).unwrap().map(|entry| entry.unwrap().path()) {
+    let homes = ["confluence-home", "damaged-home"].map(|home| {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        fs::read_dir(fixtures.join(home).join("log/audit")).unwrap()
+    });
+    for file in homes.into_iter().flatten().map(|entry| entry.unwrap().path()) {
         if file.extension().is_some_and(|extension| extension == "log") {
             let bytes = fs::read(file).unwrap();
             lines.extend(bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));

@@ -13,6 +13,7 @@ fn fixtures() -> PathBuf {
 fn with_fixture_home() -> Host {
     let host = Host::new();
     copy_tree(&fixtures().join("confluence-home"), &host.home());
+    copy_tree(&fixtures().join("damaged-home"), &host.home());
     host
 }
 
