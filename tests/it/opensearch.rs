@@ -300,6 +300,8 @@ fn poison(server: &OpenSearch) {
     server.ask("PUT", "/_index_template/poison", &template.to_string());
     let mut host = host(server);
     host.root += "event.namespace = \"poison\"\n";
+    let sink = host.remote.take().unwrap_or_default();
+    host.remote = Some(sink + "template = \"poison\"\n");
     let mut writer = Writer::new(&host.audit(), 2);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 50);

@@ -75,7 +75,9 @@ fn pipeline_fault(config: &ElasticsearchConfig, index: &str, settings: &Answer) 
 }
 
 fn is_accepted(config: &ElasticsearchConfig, pipeline: &str) -> bool {
-    pipeline == NO_PIPELINE || pipeline == config.template || config.pipeline.as_deref() == Some(pipeline)
+    // `setup` installs one under the name of the agent's own template, which others may build theirs on.
+    [NO_PIPELINE, ElasticsearchConfig::TEMPLATE, &config.template].contains(&pipeline)
+        || config.pipeline.as_deref() == Some(pipeline)
 }
 
 /// `template`: empty where it is not said.

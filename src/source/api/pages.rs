@@ -139,7 +139,7 @@ impl Api {
             self.deferred.push(Deferred {
                 reading: Reading::new(again, route, Attempts::default()),
                 due: now.monotonic,
-                hold_ms: i64::MAX,
+                hold_ms: from_ms,
                 fresh: false,
                 reason: String::new(),
                 needs_a_person: false,
