@@ -44,7 +44,7 @@ pub enum HttpError {
         problem: TlsProblem,
         source: reqwest::Error,
     },
-    #[error("`{host}` cannot be asked by the proxy {via}: {problem}{}", problem.exception(via))]
+    #[error("the proxy {via} does not lead to `{host}`: {problem}{}", problem.exception(via))]
     Proxy {
         host: String,
         via: Via,

@@ -24,8 +24,8 @@ pub struct Via {
 impl fmt::Display for Via {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match self.variable {
-            Some(variable) => write!(out, "`{}` (the environment variable `{variable}`)", self.proxy),
-            None => write!(out, "`{}` (the key `proxy` of the configuration)", self.proxy),
+            Some(variable) => write!(out, "`{}` (`{variable}`)", self.proxy),
+            None => write!(out, "`{}` (key `proxy`)", self.proxy),
         }
     }
 }
