@@ -227,6 +227,9 @@ pub struct Progress {
     pub api: Option<ApiCursor>,
     pub ids: Vec<IdChunk>,
     pub forget_ids: Vec<u32>,
+    /// The positions of what was delivered come later: until then the outputs' lengths stay as the checkpoint has them, or a crash
+    /// would find events that neither positions nor ids nor lengths tell of.
+    pub withheld: bool,
     /// How far the API has been read for nodes whose files are not read.
     pub api_other_nodes: Option<ApiCursor>,
     pub nodes: Option<ClusterNodes>,
@@ -238,7 +241,11 @@ pub struct Progress {
 
 impl Progress {
     pub fn is_empty(&self) -> bool {
-        self == &Progress::default()
+        let nothing = |withheld| Progress {
+            withheld,
+            ..Progress::default()
+        };
+        *self == nothing(self.withheld)
     }
 
     /// Adds what came later; of a file, of the cursor and of a chunk of ids only the newest counts.

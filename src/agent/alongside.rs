@@ -271,7 +271,10 @@ impl Alongside {
             return progress;
         }
         self.withheld = Some(progress);
-        Progress::default()
+        Progress {
+            withheld: true,
+            ..Progress::default()
+        }
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Stream {
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
     marks: Vec<Option<SinkMark>>,
+    /// The same with what was written since, of which the positions may still be withheld.
+    newest_marks: Vec<Option<SinkMark>>,
     sinks: Vec<Inbox>,
     dirty: bool,
     unpersisted_bytes: u64,
@@ -56,6 +58,7 @@ impl Stream {
             gate,
             watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
+            newest_marks: marks.clone(),
             marks,
             sinks,
             dirty: false,
@@ -68,13 +71,17 @@ impl Stream {
 
     fn advance(&mut self) {
         for ((progress, bytes), marks) in self.watermark.advance() {
-            self.ready.merge(progress);
             self.unpersisted_bytes += bytes;
-            for (known, mark) in self.marks.iter_mut().zip(marks) {
+            for (newest, mark) in self.newest_marks.iter_mut().zip(marks) {
                 if mark.is_some() {
-                    *known = mark;
+                    *newest = mark;
                 }
             }
+            if progress.withheld {
+                continue;
+            }
+            self.ready.merge(progress);
+            self.marks.clone_from(&self.newest_marks);
             self.dirty = true;
         }
     }

@@ -120,6 +120,7 @@ impl Change<'_> {
             files,
             forget,
             losses: _,
+            withheld: _,
             api,
             ids,
             forget_ids,
