@@ -203,6 +203,11 @@ fn f101_the_last_of_two_names_stands_everywhere() {
             r#""author":"","node":{"a":""},"unknown":{"b":2}"#,
         ),
         (
+            type_json,
+            r#""author":[{"a":1,"a":2}],"timestamp":[[],{"a":1,"a":null}]"#,
+            r#""author":[{"a":2}],"timestamp":[[],{"a":null}]"#,
+        ),
+        (
             entity,
             r#""affectedObjects":[{"name":"x","name":null}],"auditType":{"a":1,"a":null}"#,
             r#""affectedObjects":[{"name":null}],"auditType":{"a":null}"#,

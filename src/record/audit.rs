@@ -375,6 +375,8 @@ impl Check<'_> {
                     None => others += 1,
                 }
             }
+        } else {
+            self.doubtful |= is_nested(raw);
         }
         self.doubtful |= others > 1;
         values.map(Token::new)

@@ -48,6 +48,9 @@ fn f101_fuzz() {
             Err(_) => bad.push(seed),
         }
         tried += 1;
+        if tried.is_multiple_of(500_000) {
+            eprintln!("f101_fuzz: {} of {tried} records bad so far", bad.len());
+        }
         // Each failure has been told in full.
         if bad.len() == 10 {
             break;
@@ -143,7 +146,7 @@ impl Target {
         for (name, format) in Name::ALL.into_iter().zip(formats) {
             let mut out = Out::new();
             format.write(&item, &mut out);
-            let event = self.check_event(name, &out.bytes, item.id, line);
+            let event = self.check_event(name, &out.bytes, item.id, line, random);
             let original = match name {
                 Name::Ecs => event.get("event").and_then(|event| event.get("original")),
                 Name::Ocsf => event.get("raw_data"),
@@ -160,7 +163,7 @@ impl Target {
     }
 
     /// One event: whole, one line, its id where the format has it, and as a message of syslog. Returns what JSON it is.
-    fn check_event(&self, name: Name, bytes: &[u8], id: EventId, line: &[u8]) -> Json {
+    fn check_event(&self, name: Name, bytes: &[u8], id: EventId, line: &[u8], random: &mut Random) -> Json {
         let wrong = |what: &str| format!("{name:?}: {what}: {}\nof {}", shown(bytes), shown(line));
         let text = std::str::from_utf8(bytes).unwrap_or_else(|error| panic!("{}", wrong(&error.to_string())));
         // A record may have tabs between its members, and `raw` leaves them.
@@ -191,11 +194,11 @@ impl Target {
             "{}",
             wrong("the id that is read again")
         );
-        self.check_frames(bytes, id, &event);
+        self.check_frames(bytes, id, &event, random);
         event
     }
 
-    fn check_frames(&self, event: &[u8], id: EventId, json: &Json) {
+    fn check_frames(&self, event: &[u8], id: EventId, json: &Json, random: &mut Random) {
         let mut frames = Vec::new();
         for framing in [Framing::OctetCounting, Framing::Newline] {
             self.writer.frame(framing, id, 0, event, &mut frames);
@@ -206,7 +209,8 @@ impl Target {
         assert_eq!(second, format!("{first}\n"));
         assert!(!first.contains(is_line_end), "{first}");
         let start = first.find("\"] ").unwrap() + 3;
-        if *json != Json::Null {
+        // What is not escaped is the same byte for byte; now and then it is read again.
+        if *json != Json::Null && random.below(4) == 0 {
             assert_eq!(json::read(&first[start..]).as_ref(), Ok(json));
         }
     }
@@ -256,7 +260,7 @@ impl Target {
         for (name, format) in Name::ALL.into_iter().zip(&self.formats[0]) {
             let mut out = Out::new();
             format.write_notice(&notice, &mut out);
-            self.check_event(name, &out.bytes, notice.id, notice.message.as_bytes());
+            self.check_event(name, &out.bytes, notice.id, notice.message.as_bytes(), random);
         }
     }
 }
