@@ -5,6 +5,7 @@ mod documents;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::ops::Range;
@@ -15,6 +16,7 @@ use crate::format::{Agent, Context, Format, Item, Name, Origin, Out};
 use crate::record::twins::Twins;
 use crate::record::{self, IdHasher, Parsed, Scratch, Shape};
 use crate::source::api::page::{rows_of_answer, rows_of_list};
+use crate::telemetry::escape::escape_path;
 use crate::{clock, exit};
 use documents::{DOCUMENT_BYTES_MAX, Document, each_document};
 
@@ -50,7 +52,8 @@ pub fn run(
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         host: Some(host),
-        // Where an address is now says nothing of records that may be old; and no metadata service has to do with a conversion.
+        // Where an address is now says nothing of records that may be old; and no metadata service has to do with a
+        // conversion.
         cloud: None,
         geo: None,
         preserve_original: true,
@@ -77,16 +80,10 @@ pub fn run(
         .iter()
         .try_for_each(|path| {
             let result = convert(path, stdin, &mut writer);
-            if let Some(TooLong { count, offset }) = writer.too_long.take() {
+            if let Some(too_long) = writer.too_long.take() {
                 code = exit::DATA;
                 // Without stderr the exit code still says it.
-                let _ = writeln!(
-                    stderr,
-                    "`{}`: {count} in it longer than {} MiB, the first at offset {offset}. A record or an answer may have no more: \
-                     such a line became one event that says so, and such an answer an event for each of its lines",
-                    path.display().to_string().escape_debug(),
-                    DOCUMENT_BYTES_MAX >> 20,
-                );
+                let _ = writeln!(stderr, "`{}`: {too_long}", escape_path(path));
             }
             result
         })
@@ -145,6 +142,24 @@ struct TooLong {
     count: u64,
     /// Of the first of them.
     offset: u64,
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let what = if self.count == 1 {
+            "line or answer"
+        } else {
+            "lines or answers"
+        };
+        write!(
+            out,
+            "{} {what} longer than {} MiB, the first at offset {}; a line that is too long becomes one error event, \
+             an answer that is too long is read line by line",
+            self.count,
+            DOCUMENT_BYTES_MAX >> 20,
+            self.offset,
+        )
+    }
 }
 
 struct EventWriter<'w> {

@@ -90,8 +90,8 @@ trait Begin {
     fn begin(&mut self, key: &str, out: &mut Out);
 }
 
-/// Writes an object whose members may all be missing; then it is not written either, nor the name that it has in another.
-/// A name is written with its value and in no other way, so none can be left without.
+/// Writes an object whose members may all be missing; then it is not written either, nor the name that it has in
+/// another. A name is written with its value and in no other way, so none can be left without.
 ///
 /// Keys are given as `,"key":`.
 pub(super) struct Object<'p> {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::out::Out;
 use crate::record::walk::{self, Cursor};
 
-/// Writes a JSON value without white space, null, `""`, `{}`, `[]` and what is left of these. `begin` writes what stands
-/// before it, once it is known that there is something; otherwise nothing is written. Lists of 16 MiB are written
+/// Writes a JSON value without white space, null, `""`, `{}`, `[]` and what is left of these. `begin` writes what
+/// stands before it, once it is known that there is something; otherwise nothing is written. Lists of 16 MiB are written
 /// without a tree. No name stands twice in an object: a record has been rid of that.
 pub fn write_pruned(raw: &str, out: &mut Out, begin: impl FnOnce(&mut Out)) {
     let mut pruner = Pruner {

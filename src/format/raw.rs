@@ -7,8 +7,8 @@ use crate::notice::Notice;
 use crate::record::walk::Cursor;
 use crate::record::{Parsed, compact, time};
 
-/// Puts `event_id` before the members of the record. Of these it leaves out only what readers would not agree on: all but
-/// the last of one name, and an `event_id` of the record's own.
+/// Puts `event_id` before the members of the record. Of these it leaves out only what readers would not agree on: all
+/// but the last of one name, and an `event_id` of the record's own.
 #[derive(Clone, Debug, Default)]
 pub struct Raw;
 

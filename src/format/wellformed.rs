@@ -1,5 +1,5 @@
-//! What a debug build, and with it every test, asks of each event that is written: to be one whole line that every reader
-//! of its format reads in the same way. Release builds ask nothing.
+//! What a debug build, and with it every test, asks of each event that is written: to be one whole line that every
+//! reader of its format reads in the same way. Release builds ask nothing.
 
 use std::collections::{BTreeMap, HashSet};
 

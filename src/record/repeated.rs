@@ -112,8 +112,8 @@ pub fn without_repeated(json: &str) -> Option<String> {
     Some(kept)
 }
 
-/// Goes over the next value and adds where each member begins that one of the same name follows. `open` holds the members
-/// of all objects that have begun.
+/// Goes over the next value and adds where each member begins that one of the same name follows. `open` holds the
+/// members of all objects that have begun.
 fn find_repeated(json: &str, cursor: &mut Cursor, open: &mut Vec<Member>, gone: &mut Vec<u32>) {
     let object = match cursor.peek() {
         b'{' => true,

@@ -276,8 +276,8 @@ fn each_without_blanks(bytes: &[u8], mut each: impl FnMut(Range<usize>)) {
     each(kept..bytes.len());
 }
 
-/// The same as [`compact`], the members of each object in the order of their names, and each text escaped in one way only:
-/// the same for all that mean the same. It is not JSON.
+/// The same as [`compact`], the members of each object in the order of their names, and each text escaped in one way
+/// only: the same for all that mean the same. It is not JSON.
 pub fn canonical(json: &str) -> String {
     let mut result = String::with_capacity(json.len());
     put_canonical(&mut Cursor::new(json), &mut result);

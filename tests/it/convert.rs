@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// Runs `convert` with no more memory than a record and its event take; returns its exit code, how many events it wrote and
-/// what it said.
+/// Runs `convert` with no more memory than a record and its event take; returns its exit code, how many events it
+/// wrote and what it said.
 fn converted(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> (i32, usize, String) {
     let mut child = Command::new("prlimit")
         .arg(format!("--data={}", 96 << 20))
@@ -53,7 +53,7 @@ fn f103_a_bomb_takes_constant_memory() {
     });
     assert_eq!((code, events), (65, 1), "{said}");
     assert!(
-        said.starts_with("`-`: 1 in it longer than 16 MiB, the first at offset 0. "),
+        said.starts_with("`-`: 1 line or answer longer than 16 MiB, the first at offset 0; "),
         "{said}"
     );
     // A string within a document that goes over lines.
@@ -70,7 +70,7 @@ fn f103_a_bomb_takes_constant_memory() {
     });
     assert_eq!((code, events), (65, 64), "{said}");
     assert!(
-        said.starts_with("`-`: 4 in it longer than 16 MiB, the first at offset 0. "),
+        said.starts_with("`-`: 4 lines or answers longer than 16 MiB, the first at offset 0; "),
         "{said}"
     );
 }

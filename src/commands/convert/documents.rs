@@ -18,7 +18,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What an input holds.
 pub enum Document<'d> {
-    /// A line without its line end, or a document of several. The number is where it begins, in bytes of what has been unpacked.
+    /// A line without its line end, or a document of several. The number is where it begins, in bytes of what has been
+    /// unpacked.
     Whole(&'d [u8], u64),
     /// What is too long to be held, or a run of NUL bytes.
     Malformed {

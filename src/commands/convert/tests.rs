@@ -247,7 +247,7 @@ fn f103_what_is_too_long_is_one_event_that_says_so() {
         assert!(message.starts_with(&format!("{error}{place}")), "{message}");
         assert_eq!(events[1]["event"]["original"].as_str().unwrap().len(), 1024);
         let place = format!(
-            "`-`: 1 in it longer than 16 MiB, the first at offset {}. ",
+            "`-`: 1 line or answer longer than 16 MiB, the first at offset {}; ",
             line.len()
         );
         assert!(told.starts_with(&place), "{told}");
@@ -271,7 +271,7 @@ fn f103_a_document_that_does_not_end() {
         ]
     );
     assert_eq!(code, exit::DATA);
-    assert!(told.contains(" 16 MiB, the first at offset 0. "), "{told}");
+    assert!(told.contains(" 16 MiB, the first at offset 0; "), "{told}");
     let row = format!(
         "{},\n",
         LINE.replace("\"x\"", &format!("\"{}\"", "x".repeat(8000)))
@@ -280,7 +280,7 @@ fn f103_a_document_that_does_not_end() {
     let (events, code, told) = limited(format!("[\n{}", row.repeat(rows)).as_bytes());
     assert_eq!((events.len(), code), (rows + 1, exit::DATA));
     assert!(
-        told.starts_with("`-`: 1 in it longer than 16 MiB, the first at offset 0. "),
+        told.starts_with("`-`: 1 line or answer longer than 16 MiB, the first at offset 0; "),
         "{told}"
     );
 }

@@ -1,5 +1,5 @@
-//! JSON as the fuzz target needs it: with repeated names and broken text on the way in, strict on the way out. Not built
-//! on what the agent is built on, so that both cannot be wrong in one way.
+//! JSON as the fuzz target needs it: with repeated names and broken text on the way in, strict on the way out. Not
+//! built on what the agent is built on, so that both cannot be wrong in one way.
 
 use crate::rig::Random;
 

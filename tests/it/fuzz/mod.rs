@@ -1,10 +1,11 @@
-//! A fuzz target for the writers of all formats: whatever a record holds, its event is one line that every reader of the format
-//! reads in the same way, with the same id. Records are built by structure, see `records`; what is written is judged by
-//! readers that share nothing with the agent.
+//! A fuzz target for the writers of all formats: whatever a record holds, its event is one line that every reader of
+//! the format reads in the same way, with the same id. Records are built by structure, see `records`; what is written is
+//! judged by readers that share nothing with the agent.
 //!
-//! `FUZZ_SECONDS=…` is how long it goes on (30), `FUZZ_RECORDS=…` instead of it how many records are tried, and `SEED=…` the
-//! first record's seed; the next one's is greater by one. A long run:
-//! `FUZZ_RECORDS=5000000 cargo test --release --test it f101_fuzz -- --nocapture`.
+//! `FUZZ_SECONDS=…` is how long it goes on (30), `FUZZ_RECORDS=…` instead of it how many records are tried, and `SEED=…`
+//! the first record's seed; the next one's is greater by one. A long run, with the checks of debug builds:
+//! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true FUZZ_RECORDS=5000000 cargo test --release --test it f101_fuzz --
+//! --nocapture`.
 
 mod cef;
 mod json;
