@@ -335,7 +335,7 @@ mod tests {
         }
         let proxies = of(&[("HTTP_PROXY", "http://agent:hunter2@p:3128/x")]);
         let via = proxies.via(&url("http://w/")).unwrap().to_string();
-        assert_eq!(via, "`http://p:3128` (the environment variable `HTTP_PROXY`)");
+        assert_eq!(via, "`http://p:3128` (`HTTP_PROXY`)");
         assert_eq!(proxies.secrets(), [Secret::new("hunter2")]);
     }
 }
