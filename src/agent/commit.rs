@@ -220,3 +220,57 @@ fn commit_due(
         Err(other) => Err(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::ApiCursor;
+
+    fn mark(length: u64) -> Option<SinkMark> {
+        Some(SinkMark {
+            sink: "out".to_owned(),
+            path: "/out".into(),
+            dev: 1,
+            ino: 2,
+            generation: 0,
+            length,
+            deleted: Default::default(),
+        })
+    }
+
+    /// Sends a batch, has it delivered, and returns what a commit would then make durable: the length of the output and
+    /// the position.
+    fn deliver(stream: &mut Stream, number: u64, at_ms: i64, withheld: bool) -> (bool, u64, Option<i64>) {
+        let progress = Progress {
+            api: (!withheld).then(|| ApiCursor {
+                at_ms,
+                ..ApiCursor::default()
+            }),
+            withheld,
+            ..Progress::default()
+        };
+        stream.watermark.sent((progress, 1));
+        stream.watermark.done(0, number, mark(10 + number));
+        stream.advance();
+        let commit = stream.commit();
+        let position = commit.progress.api.map(|cursor| cursor.at_ms);
+        (stream.dirty, commit.marks[0].length, position)
+    }
+
+    #[test]
+    fn f84_an_output_is_no_longer_than_its_positions_tell() {
+        let mut stream = Stream::new("s", vec![mark(9)], Vec::new(), Arc::new(Gate::new(1)));
+        assert_eq!(deliver(&mut stream, 0, 100, false), (true, 10, Some(100)));
+        stream.committed();
+        // A kill now finds the outputs as they were when positions were last known: what is behind is read again by its
+        // ids.
+        assert_eq!(deliver(&mut stream, 1, 0, true), (false, 10, None));
+        assert_eq!(deliver(&mut stream, 2, 0, true), (false, 10, None));
+        // What is withheld comes with the next positions, and the length with it.
+        assert_eq!(deliver(&mut stream, 3, 300, false), (true, 13, Some(300)));
+        // Nor does a commit that is due for another reason take the length along.
+        assert_eq!(deliver(&mut stream, 4, 0, true), (true, 13, Some(300)));
+        stream.committed();
+        assert_eq!(deliver(&mut stream, 5, 500, false), (true, 15, Some(500)));
+    }
+}

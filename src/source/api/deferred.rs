@@ -27,6 +27,27 @@ pub struct Deferred {
     pub logged: bool,
 }
 
+impl Deferred {
+    /// The end of a window that was set aside and has been read now: rows of it that became visible meanwhile stand
+    /// before the place where reading went on. The ids of its rows are kept until it has been read once more.
+    pub fn second_look(window: &Window, kept_ms: i64, route: Route, due: Instant) -> Deferred {
+        let from_ms = window.from_ms.max(window.to_ms - kept_ms);
+        Deferred {
+            reading: Reading::new(
+                Window::new(from_ms, window.to_ms, false),
+                route,
+                Attempts::default(),
+            ),
+            due,
+            hold_ms: from_ms,
+            fresh: false,
+            reason: String::new(),
+            needs_a_person: false,
+            logged: false,
+        }
+    }
+}
+
 /// Those of one source.
 #[derive(Default)]
 pub struct DeferredWindows(Vec<Deferred>);
@@ -164,6 +185,20 @@ mod tests {
         assert!(windows.take_due(now).is_none());
         windows.wake(now);
         assert_eq!(windows.take_due(now).unwrap().reading.window.rows(), 5);
+    }
+
+    #[test]
+    fn f76_the_second_look_holds_the_ids_of_what_it_asks_for() {
+        let now = crate::clock::monotonic();
+        for (kept_ms, from_ms) in [(40, 60), (500, 0)] {
+            let mut windows = DeferredWindows::default();
+            let window = Window::new(0, 100, true);
+            windows.push(Deferred::second_look(&window, kept_ms, Route::Auditing, now));
+            assert_eq!(windows.hold_ms(), Some(from_ms));
+            assert!(windows.ranges().eq([(from_ms, 100)]));
+            let looked = windows.take_due(now).unwrap();
+            assert!(!looked.fresh && !looked.reading.window.live);
+        }
     }
 
     #[test]

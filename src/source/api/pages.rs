@@ -2,7 +2,7 @@
 
 use super::deferred::Deferred;
 use super::page::Page;
-use super::question::{After, Attempts, Reading};
+use super::question::{After, Reading};
 use super::window::Window;
 use super::{Api, Now, Step};
 
@@ -134,17 +134,9 @@ impl Api {
         }
         // What became visible in it meanwhile stands before the place where reading went on.
         if retried.fresh {
-            let from_ms = window.from_ms.max(window.to_ms - self.kept().as_millis() as i64);
-            let again = Window::new(from_ms, window.to_ms, false);
-            self.deferred.push(Deferred {
-                reading: Reading::new(again, route, Attempts::default()),
-                due: now.monotonic,
-                hold_ms: from_ms,
-                fresh: false,
-                reason: String::new(),
-                needs_a_person: false,
-                logged: false,
-            });
+            let kept_ms = self.kept().as_millis() as i64;
+            self.deferred
+                .push(Deferred::second_look(&window, kept_ms, route, now.monotonic));
         }
         self.describe_deferred();
     }
