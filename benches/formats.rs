@@ -57,7 +57,7 @@ fn seconds(name: Name, files: &[PathBuf]) -> Result<f64> {
             host: None,
             cloud: None,
             geo: None,
-            preserve_original: true,
+            preserve_original_event: true,
         },
     );
     let (mut ids, mut scratch, mut out) = (IdHasher::new(None), Scratch::default(), Out::new());

@@ -156,7 +156,7 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, Agent
         // Before anything is changed: from here on a stop is orderly.
         let received = signals::listen()?;
         let running = build::build(config, mode)?;
-        Ok(running.supervise(config.grace, received, log).await)
+        Ok(running.supervise(config.shutdown_timeout, received, log).await)
     })
 }
 
@@ -169,12 +169,12 @@ struct Stop {
 }
 
 impl Stop {
-    /// Whether this signal is the first, which has `grace` whatever came before it.
-    fn is_asked_first(&mut self, grace: Duration) -> bool {
+    /// Whether this signal is the first, which has the whole `shutdown_timeout` whatever came before it.
+    fn is_asked_first(&mut self, shutdown_timeout: Duration) -> bool {
         if std::mem::replace(&mut self.asked, true) {
             return false;
         }
-        self.deadline = Some(Instant::now() + grace);
+        self.deadline = Some(Instant::now() + shutdown_timeout);
         true
     }
 }
@@ -182,7 +182,7 @@ impl Stop {
 impl Running {
     async fn supervise(
         mut self,
-        grace: Duration,
+        shutdown_timeout: Duration,
         mut received: UnboundedReceiver<Received>,
         log: &LogGuard,
     ) -> Summary {
@@ -198,7 +198,7 @@ impl Running {
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
                     Some(None) if (self.start_anew || self.closed) && stop.deadline.is_none() => {
-                        stop.deadline = Some(Instant::now() + grace);
+                        stop.deadline = Some(Instant::now() + shutdown_timeout);
                         self.gates.iter().for_each(|gate| gate.stop());
                     }
                     Some(None) => {}
@@ -212,13 +212,13 @@ impl Running {
                     ),
                     Meaning::Hangup if stop.asked => {}
                     Meaning::Stop | Meaning::Hangup => {
-                        if !stop.is_asked_first(grace) {
+                        if !stop.is_asked_first(shutdown_timeout) {
                             break self.abandon("stopped a second time").await;
                         }
                         if self.mode.dry_run {
-                            tracing::info!(signal, ?grace, "stopping: printing what has been read");
+                            tracing::info!(signal, ?shutdown_timeout, "stopping: printing what has been read");
                         } else {
-                            tracing::info!(signal, ?grace, "stopping: delivering what has been read");
+                            tracing::info!(signal, ?shutdown_timeout, "stopping: delivering what has been read");
                         }
                         service.stopping();
                         self.start_anew = false;
@@ -226,7 +226,7 @@ impl Running {
                     }
                 },
                 () = tokio::time::sleep_until(at), if stop.deadline.is_some() => {
-                    break self.abandon("the grace period is over").await;
+                    break self.abandon("the shutdown timeout is over").await;
                 }
             }
         };
@@ -399,19 +399,19 @@ fn text(panic: &(dyn Any + Send)) -> String {
 mod tests {
     use super::*;
 
-    /// An agent that was about to start anew has its whole grace at the first signal, and is abandoned at the second.
+    /// An agent that was about to start anew has its whole time at the first signal, and is abandoned at the second.
     #[test]
     fn f52_the_first_signal_is_no_second_one() {
-        let grace = Duration::from_secs(3600);
+        let shutdown_timeout = Duration::from_secs(3600);
         let soon = Instant::now() + Duration::from_secs(1);
         for deadline in [None, Some(soon)] {
             let mut stop = Stop {
                 deadline,
                 ..Stop::default()
             };
-            assert!(stop.is_asked_first(grace));
+            assert!(stop.is_asked_first(shutdown_timeout));
             assert!(stop.deadline.is_some_and(|at| at > soon));
-            assert!(!stop.is_asked_first(grace));
+            assert!(!stop.is_asked_first(shutdown_timeout));
         }
     }
 }

@@ -134,7 +134,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
-        unpersisted_bytes_max: config.unpersisted_bytes_max,
+        uncommitted_bytes_max: config.uncommitted_bytes_max,
     };
     let store = memory.store;
     spawn("checkpoint".to_owned(), &common.ended, move || {

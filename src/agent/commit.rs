@@ -32,7 +32,7 @@ pub enum ToCommit {
 
 pub struct Settings {
     pub interval: Duration,
-    pub unpersisted_bytes_max: u64,
+    pub uncommitted_bytes_max: u64,
 }
 
 /// A source on its way to the store.
@@ -198,7 +198,7 @@ fn commit_due(
             Ok(()) => stream.committed(),
             Err(_) => stream
                 .gate
-                .pause(stream.unpersisted_bytes > settings.unpersisted_bytes_max),
+                .pause(stream.unpersisted_bytes > settings.uncommitted_bytes_max),
         }
     }
     match result {
@@ -211,7 +211,7 @@ fn commit_due(
         Err(StoreError::StorageFull { path }) => {
             if full.replace(path.clone()).is_none() {
                 tracing::error!(
-                    path = %path.display(), unpersisted_bytes_max = settings.unpersisted_bytes_max,
+                    path = %path.display(), uncommitted_bytes_max = settings.uncommitted_bytes_max,
                     "no space left to store positions; delivery goes on for a while, then reading pauses until there is room"
                 );
             }

@@ -148,9 +148,9 @@ impl Fallback {
             growing,
         };
         let patience = Patience {
-            unusable_after: self.config.unusable_after,
-            return_after: self.config.return_after,
-            compared_after: self.config.silent_after + self.config.probe_interval,
+            file_error_timeout: self.config.file_error_timeout,
+            file_recovery_timeout: self.config.file_recovery_timeout,
+            compared_after: self.config.file_lag_timeout + self.config.probe_interval,
         };
         if let Some(switch) = self.state.see(seen, patience, now) {
             self.switch(switch, seen.missing, files, stage);
@@ -181,7 +181,7 @@ impl Fallback {
         if by_api {
             api.set_pace(self.poll_interval, Duration::ZERO);
         } else {
-            api.set_pace(self.config.probe_interval, self.config.silent_after);
+            api.set_pace(self.config.probe_interval, self.config.file_lag_timeout);
         }
         self.begin(&mut api, may_ask, read, stage);
         self.of_files.cursor_ms = api.cursor_ms();
@@ -266,7 +266,7 @@ impl Fallback {
             Step::Wait(at) => until = Some(at),
             Step::Page { page, repeated } => {
                 stage.wanted_ms = other.and_then(|asked| asked.cursor_ms).unwrap_or(i64::MAX);
-                let before_ms = api.asked_at_most_to_ms(now(), self.config.silent_after);
+                let before_ms = api.asked_at_most_to_ms(now(), self.config.file_lag_timeout);
                 let brought = stage.take_page(page, repeated, read, before_ms, &mut api);
                 if of_files && self.compares {
                     self.missing += brought;
@@ -297,7 +297,7 @@ impl Fallback {
                 format!("the audit API is read instead of the audit files: {trouble}")
             }
             Switch::ToApi(Cause::Silent) => format!(
-                "the audit API is read beside the audit files: they have not brought {missing} event{} within `silent_after`, \
+                "the audit API is read beside the audit files: they have not brought {missing} event{} within `file_lag_timeout`, \
                  which the API has brought now",
                 if missing == 1 { "" } else { "s" }
             ),

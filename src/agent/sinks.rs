@@ -187,6 +187,6 @@ fn context(common: &Common, source: &SourceConfig) -> Context {
         host: (!forwarded).then(|| common.enrichment.host.clone()),
         cloud: common.enrichment.cloud.clone(),
         geo: common.enrichment.geo.clone(),
-        preserve_original: event.preserve_original,
+        preserve_original_event: event.preserve_original_event,
     }
 }

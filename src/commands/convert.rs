@@ -56,7 +56,7 @@ pub fn run(
         // conversion.
         cloud: None,
         geo: None,
-        preserve_original: true,
+        preserve_original_event: true,
     };
     let mut writer = EventWriter {
         format: Format::new(format, &context),

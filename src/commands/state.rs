@@ -120,7 +120,7 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     for mark in state.marks.iter().filter(|mark| mark.deleted.files > 0) {
         writeln!(
             out,
-            "  sink {}: {} with {} deleted, over `keep`",
+            "  sink {}: {} with {} deleted, over `rotated_files_max`",
             escape(&mark.sink),
             counted(mark.deleted.files as usize, "rotated file"),
             counted(mark.deleted.events as usize, "event")
@@ -413,7 +413,7 @@ mod tests {
             "source docs\n  0 files finished, 2 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n          5    100    95  /docs/1\n        700      -     -  /docs/2.gz\n",
             "source wiki\n  1 file finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n         60    100    40  /audit/2\n",
             "  BYTES  ROTATED  SINK   OUTPUT\n    567        4  local  /out/events.ndjson\n",
-            "  sink local: 3 rotated files with 1 event deleted, over `keep`\n",
+            "  sink local: 3 rotated files with 1 event deleted, over `rotated_files_max`\n",
             "  1 loss of 30 bytes altogether\n",
             "bytes 10 to 40 of /a\\u{1b}[2J\n    gone\n",
         ] {

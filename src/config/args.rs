@@ -339,7 +339,7 @@ mod tests {
 
     const FILE: &str = r#"
 state_dir = "/state"
-grace = "7s"
+shutdown_timeout = "7s"
 
 [[source]]
 name = "wiki"
@@ -450,7 +450,7 @@ type = "stdout"
         std::fs::write(&path, FILE).unwrap();
         let path = path.to_str().unwrap();
         let base = config(&["--config", path]);
-        assert_eq!((base.sinks.len(), base.grace.as_secs()), (2, 7));
+        assert_eq!((base.sinks.len(), base.shutdown_timeout.as_secs()), (2, 7));
 
         let changed = config(&["--config", path, "--home", "/data/other", "--state", "/s"]);
         let home = Place::Home {
@@ -496,7 +496,7 @@ type = "stdout"
     fn a_file_that_is_no_text_is_told_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
-        std::fs::write(&path, b"grace = \"1s\"\n# \xff\n").unwrap();
+        std::fs::write(&path, b"shutdown_timeout = \"1s\"\n# \xff\n").unwrap();
         let error = load(&options(&["--config", path.to_str().unwrap()]))
             .unwrap_err()
             .to_string();

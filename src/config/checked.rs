@@ -19,9 +19,9 @@ pub struct Config {
     /// Absolute. Holds the checkpoint store, the lock and the quarantine.
     pub state_dir: PathBuf,
     /// How long a stop waits for what is in flight.
-    pub grace: Duration,
+    pub shutdown_timeout: Duration,
     /// How much may be delivered while the position cannot be stored.
-    pub unpersisted_bytes_max: u64,
+    pub uncommitted_bytes_max: u64,
     /// The position is stored no more often than this while events flow.
     pub checkpoint_interval: Duration,
     pub log: LogConfig,
@@ -42,10 +42,10 @@ impl Default for Config {
         Config {
             state_dir: "/var/lib/confluence-audit-agent".into(),
             // systemd kills after 90 s, a person waits less.
-            grace: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(10),
             // Room to go on while somebody frees the disk. After a crash in that state so much is delivered
             // again, to sinks that cannot recognise it.
-            unpersisted_bytes_max: 64 * MIB,
+            uncommitted_bytes_max: 64 * MIB,
             // A crash then repeats at most a second to sinks that cannot recognise it; an fsync a second
             // is nothing to a disk.
             checkpoint_interval: Duration::from_secs(1),
@@ -90,7 +90,7 @@ pub struct EventConfig {
     /// `data_stream.namespace`.
     pub namespace: String,
     /// Whether `event.original` carries the record as it came.
-    pub preserve_original: bool,
+    pub preserve_original_event: bool,
 }
 
 impl Default for EventConfig {
@@ -99,7 +99,7 @@ impl Default for EventConfig {
             tags: vec!["confluence-audit".into()],
             namespace: "default".into(),
             // Evidence: what the mapping leaves out or gets wrong can still be read.
-            preserve_original: true,
+            preserve_original_event: true,
         }
     }
 }
@@ -149,11 +149,11 @@ pub struct FallbackConfig {
     /// How often the API is asked whether the files bring everything.
     pub probe_interval: Duration,
     /// An event that the files have not brought so long after its time is taken from the API.
-    pub silent_after: Duration,
+    pub file_lag_timeout: Duration,
     /// How long files must be unreadable before the API is read instead.
-    pub unusable_after: Duration,
+    pub file_error_timeout: Duration,
     /// How long files must be well before they are trusted again.
-    pub return_after: Duration,
+    pub file_recovery_timeout: Duration,
     /// Take the events of all nodes of a cluster from the API, and not only those of this one.
     pub all_nodes: bool,
 }
@@ -164,11 +164,11 @@ impl Default for FallbackConfig {
             // Each probe is a search that Confluence audits; what it finds has waited for longer anyhow.
             probe_interval: Duration::from_secs(300),
             // Confluence writes files in batches, and a busy disk may hold one back.
-            silent_after: Duration::from_secs(600),
+            file_lag_timeout: Duration::from_secs(600),
             // A restart or a remount takes seconds.
-            unusable_after: Duration::from_secs(30),
+            file_error_timeout: Duration::from_secs(30),
             // Longer than that, so that a flapping mount does not switch each time.
-            return_after: Duration::from_secs(120),
+            file_recovery_timeout: Duration::from_secs(120),
             // Each node of a cluster has an agent of its own.
             all_nodes: false,
         }
@@ -202,9 +202,9 @@ pub struct FilesConfig {
     /// How long a deleted file is held.
     pub deleted_age_max: Duration,
     /// How long the position in a vanished file is remembered.
-    pub retention: Duration,
+    pub missing_files_retention: Duration,
     /// Positions in vanished files remembered at most.
-    pub entries_vanished_max: usize,
+    pub missing_files_max: usize,
     /// `false`: sweep only.
     pub notify: bool,
     /// Size of one read.
@@ -232,9 +232,9 @@ impl FilesConfig {
             deleted_bytes_max: GIB,
             deleted_age_max: Duration::from_secs(3600),
             // A file that comes back from a backup or a remounted disk within a month is recognised.
-            retention: Duration::from_secs(30 * 86_400),
+            missing_files_retention: Duration::from_secs(30 * 86_400),
             // Twice the files that Confluence keeps.
-            entries_vanished_max: 200,
+            missing_files_max: 200,
             notify: true,
             // Some hundred records in a system call, and little memory: each source has its own block.
             read_bytes: 128 * KIB as usize,
@@ -279,7 +279,7 @@ pub struct FileSinkConfig {
     pub rotate_bytes: u64,
     pub rotate_daily: bool,
     /// Rotated files kept.
-    pub keep: usize,
+    pub rotated_files_max: usize,
     /// Of rotated files.
     pub compression: Compression,
     /// Permission bits of the file, and of rotated and compressed ones. `None`: new ones are for their owner alone, and
@@ -299,7 +299,7 @@ impl FileSinkConfig {
             rotate_bytes: 100 * MIB,
             rotate_daily: true,
             // As many as Confluence keeps itself.
-            keep: 100,
+            rotated_files_max: 100,
             // Whatever reads them may not know how to; and it takes a moment of Confluence's processor.
             compression: Compression::None,
             // An audit trail is for those who are named.

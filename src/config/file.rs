@@ -96,12 +96,12 @@ fn root_table(mut root: Table, sinks_follow: bool, problems: &mut Problems) -> (
         );
     }
     set(
-        &mut config.grace,
-        root.duration("grace", Duration::ZERO..=HOUR, problems),
+        &mut config.shutdown_timeout,
+        root.duration("shutdown_timeout", Duration::ZERO..=HOUR, problems),
     );
     set(
-        &mut config.unpersisted_bytes_max,
-        root.size("unpersisted_bytes_max", 0..=1024 * GIB, problems),
+        &mut config.uncommitted_bytes_max,
+        root.size("uncommitted_bytes_max", 0..=1024 * GIB, problems),
     );
     let interval = root.duration("checkpoint_interval", SEC / 10..=HOUR, problems);
     set(&mut config.checkpoint_interval, interval);
@@ -169,8 +169,8 @@ fn event_table(mut table: Table, event: &mut EventConfig, problems: &mut Problem
     );
     set(&mut event.namespace, namespace(&mut table, problems));
     set(
-        &mut event.preserve_original,
-        table.flag("preserve_original", problems),
+        &mut event.preserve_original_event,
+        table.flag("preserve_original_event", problems),
     );
     table.finish(belongs_to, problems)
 }
@@ -275,8 +275,8 @@ fn table_of(key: &str) -> Option<&'static str> {
         | "deleted_files_max"
         | "deleted_bytes_max"
         | "deleted_age_max"
-        | "retention"
-        | "entries_vanished_max"
+        | "missing_files_retention"
+        | "missing_files_max"
         | "notify"
         | "read_bytes" => Some("[[source]]"),
         key if api::KEYS.contains(&key)
@@ -286,7 +286,7 @@ fn table_of(key: &str) -> Option<&'static str> {
             Some("[[source]]")
         }
         "level" => Some("[log]"),
-        "tags" | "namespace" | "preserve_original" => Some("[event]"),
+        "tags" | "namespace" | "preserve_original_event" => Some("[event]"),
         key if enrich::KEYS.contains(&key) => Some("[enrich]"),
         key if sink::types_of(key).next().is_some() => Some("[[sink]]"),
         _ => None,

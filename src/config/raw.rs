@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::ConfigError;
-use super::words::{list, nearest};
+use super::words::{list, nearest, renamed_to};
 
 /// Where something stands: a range of bytes.
 pub type Span = Range<usize>;
@@ -138,10 +138,12 @@ impl<'t> Table<'t> {
     ) -> Vec<&'static str> {
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
-            let way_out = match (nearest(name, &self.asked), elsewhere(name)) {
-                (Some(near), _) => format!("did you mean `{near}`?"),
-                (None, Some(place)) => place,
-                (None, None) => format!("remove it; known here are {}", list(&self.asked)),
+            let renamed = renamed_to(name).filter(|new| self.asked.contains(new));
+            let way_out = match (renamed, nearest(name, &self.asked), elsewhere(name)) {
+                (Some(new), _, _) => format!("its name is now `{new}`"),
+                (None, Some(near), _) => format!("did you mean `{near}`?"),
+                (None, None, Some(place)) => place,
+                (None, None, None) => format!("remove it; known here are {}", list(&self.asked)),
             };
             problems.add(&key.span(), self.key(name), format!("unknown key; {way_out}"));
         }

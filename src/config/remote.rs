@@ -20,7 +20,7 @@ pub struct ApiConfig {
     /// Read again by each poll, for rows that become visible late.
     pub overlap: Duration,
     /// This often twice as much is read again, for rows that are later than `overlap`.
-    pub reconcile: Duration,
+    pub late_rows_interval: Duration,
     /// Whether the audit events that the agent's own searches make are left out.
     pub drop_self_polls: bool,
     pub token: TokenConfig,
@@ -42,7 +42,7 @@ impl ApiConfig {
             // are mostly one page.
             overlap: Duration::from_secs(300),
             // A node that was cut off from the database for a while, or a queue that stood still.
-            reconcile: Duration::from_secs(3600),
+            late_rows_interval: Duration::from_secs(3600),
             // An audit trail has no holes that nobody asked for.
             drop_self_polls: false,
             token: TokenConfig::default(),

@@ -18,6 +18,27 @@ pub fn choose<T: Copy>(text: &str, words: &[(&str, T)], later: &[&str]) -> Resul
     })
 }
 
+/// Keys of versions before 1.0, and their names since.
+const RENAMED: [(&str, &str); 10] = [
+    ("entries_vanished_max", "missing_files_max"),
+    ("grace", "shutdown_timeout"),
+    ("keep", "rotated_files_max"),
+    ("preserve_original", "preserve_original_event"),
+    ("reconcile", "late_rows_interval"),
+    ("retention", "missing_files_retention"),
+    ("return_after", "file_recovery_timeout"),
+    ("silent_after", "file_lag_timeout"),
+    ("unpersisted_bytes_max", "uncommitted_bytes_max"),
+    ("unusable_after", "file_error_timeout"),
+];
+
+/// The name that a key has now, if it was renamed.
+pub fn renamed_to(key: &str) -> Option<&'static str> {
+    RENAMED
+        .iter()
+        .find_map(|(old, new)| (*old == key).then_some(*new))
+}
+
 /// The name that was probably meant: case, hyphens and blanks do not count, and a third of it may be wrong.
 pub fn nearest<'n>(typed: &str, names: &[&'n str]) -> Option<&'n str> {
     let typed = typed.to_lowercase().replace(['-', ' '], "_");

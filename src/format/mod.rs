@@ -80,7 +80,7 @@ pub struct Context {
     /// Where addresses are; looked up in memory.
     pub geo: Option<Arc<Geo>>,
     /// Whether `event.original` is written.
-    pub preserve_original: bool,
+    pub preserve_original_event: bool,
 }
 
 impl Context {

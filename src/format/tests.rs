@@ -53,7 +53,7 @@ pub fn context() -> Context {
         }),
         cloud: None,
         geo: None,
-        preserve_original: true,
+        preserve_original_event: true,
     }
 }
 
@@ -225,7 +225,7 @@ fn f101_the_last_of_two_names_stands_everywhere() {
         for name in Name::ALL {
             let [of_repeated, of_plain] = [&repeated, &plain].map(|line| {
                 let mut context = context();
-                context.preserve_original = false;
+                context.preserve_original_event = false;
                 let bytes = written(&Format::new(name, &context), line.as_bytes(), Origin::Api);
                 String::from_utf8(bytes).unwrap()
             });

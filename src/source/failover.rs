@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// A directory that is away for a moment (a restart, a remount) is no reason to switch.
-    pub unusable_after: Duration,
+    pub file_error_timeout: Duration,
     /// Files have to be well for so long before they are trusted again.
-    pub return_after: Duration,
+    pub file_recovery_timeout: Duration,
     /// How long it takes until the API shows what files have not brought: after silence they have to be well for that long too.
     pub compared_after: Duration,
 }
@@ -77,7 +77,7 @@ impl State {
             State::Files { .. } if seen.missing > 0 => Some(self.leave_files(Cause::Silent)),
             State::Files { unusable_since } if seen.unusable => {
                 let since = *unusable_since.get_or_insert(now);
-                (now.duration_since(since) >= patience.unusable_after)
+                (now.duration_since(since) >= patience.file_error_timeout)
                     .then(|| self.leave_files(Cause::Unusable))
             }
             State::Files { unusable_since } => {
@@ -114,7 +114,9 @@ impl State {
     /// When to look again though nothing happens.
     pub fn due(&self, patience: Patience) -> Option<Instant> {
         match self {
-            State::Files { unusable_since } => unusable_since.map(|since| since + patience.unusable_after),
+            State::Files { unusable_since } => {
+                unusable_since.map(|since| since + patience.file_error_timeout)
+            }
             State::Api { cause, well_since } => well_since.map(|since| since + well_lasts(*cause, patience)),
         }
     }
@@ -123,8 +125,8 @@ impl State {
 /// How long files have to be well.
 fn well_lasts(cause: Cause, patience: Patience) -> Duration {
     match cause {
-        Cause::Unusable => patience.return_after,
-        Cause::Silent => patience.return_after.max(patience.compared_after),
+        Cause::Unusable => patience.file_recovery_timeout,
+        Cause::Silent => patience.file_recovery_timeout.max(patience.compared_after),
     }
 }
 
@@ -133,8 +135,8 @@ mod tests {
     use super::*;
 
     const PATIENCE: Patience = Patience {
-        unusable_after: Duration::from_secs(30),
-        return_after: Duration::from_secs(120),
+        file_error_timeout: Duration::from_secs(30),
+        file_recovery_timeout: Duration::from_secs(120),
         compared_after: Duration::from_secs(200),
     };
     const OK: Seen = Seen {

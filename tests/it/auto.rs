@@ -254,7 +254,7 @@ fn f46_retention_gap_before_more_events_than_ids() {
 #[test]
 fn f46_retention_gap_is_told() {
     let (sim, mut host) = confluence(host);
-    host.source = "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into();
+    host.source = "rotate_shutdown_timeout = \"1s\"\nsweep_interval = \"500ms\"\n".into();
     happen(&sim, 0..20);
     assert_eq!(host.once().code, 0);
     happen(&sim, 20..40);
@@ -712,7 +712,7 @@ fn f82_events_of_other_nodes_are_ordinary() {
     let (sim, mut host) = cluster(host);
     host.set("nodes", "\"all\"");
     host.set("probe_interval", "\"1h\"");
-    host.set("silent_after", "\"1h\"");
+    host.set("file_lag_timeout", "\"1h\"");
     let mut agent = host.start();
     sim.insert_all((0..10).map(|number| of_node("a", clock::now_ms(), number)));
     agent.until("the files are read", || has(&host, 0..10));
@@ -730,7 +730,7 @@ fn f82_events_of_other_nodes_are_ordinary() {
     assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
     // Compared at once, these rows are still none that the files should have brought.
     host.set("probe_interval", "\"1s\"");
-    host.set("silent_after", "\"1s\"");
+    host.set("file_lag_timeout", "\"1s\"");
     let mut agent = host.start();
     for number in 40..44 {
         sim.insert(of_node("b", clock::now_ms(), number));
@@ -758,7 +758,7 @@ fn f82_events_of_other_nodes_are_ordinary() {
 fn f82_other_nodes_while_the_files_are_away() {
     let (sim, mut host) = cluster(host);
     host.set("nodes", "\"all\"");
-    host.set("unusable_after", "\"1h\"");
+    host.set("file_error_timeout", "\"1h\"");
     let mut agent = host.start();
     sim.insert_all((0..10).map(|number| of_node("a", clock::now_ms(), number)));
     agent.until("the files are read", || has(&host, 0..10));

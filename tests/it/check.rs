@@ -186,10 +186,14 @@ fn f59_secrets_that_others_may_read_are_warned_of() {
 #[test]
 fn a_wrong_configuration_is_78_with_every_error() {
     let host = Host::new();
-    fs::write(host.path("wrong.toml"), "grace = 10\nstat_dir = \"/x\"\n").unwrap();
+    fs::write(
+        host.path("wrong.toml"),
+        "shutdown_timeout = 10\nstat_dir = \"/x\"\n",
+    )
+    .unwrap();
     let (code, said) = host.check(&["--config", "wrong.toml"]);
     assert_eq!(code, 78);
-    has(&said, "failure", "wrong.toml:1: `grace`");
+    has(&said, "failure", "wrong.toml:1: `shutdown_timeout`");
     has(&said, "failure", "wrong.toml:2: `stat_dir`");
     has(&said, "failure", "`source`: is missing");
 }

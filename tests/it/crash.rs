@@ -324,7 +324,9 @@ fn f72_compressed_outputs_are_recognised_by_an_older_state() {
 #[test]
 fn rotated_outputs_are_compressed_behind_the_checkpoint() {
     let mut host = rotating("raw");
-    host.sink = host.sink.replace("keep = 100000", "keep = 3");
+    host.sink = host
+        .sink
+        .replace("rotated_files_max = 100000", "rotated_files_max = 3");
     compress(&mut host, "gzip");
     let mut writer = Writer::new(&host.audit(), 5);
     let file = writer.create(&file_name(5, 0));

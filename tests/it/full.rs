@@ -107,7 +107,7 @@ impl Deep {
 #[test]
 fn f24_enospc() {
     let mut host = Host::new();
-    host.root += "unpersisted_bytes_max = \"2MiB\"\n";
+    host.root += "uncommitted_bytes_max = \"2MiB\"\n";
     // Small blocks, so that the pause comes between two of them.
     host.source += "read_bytes = \"16KiB\"\n";
     let Some(disk) = Disk::mount(host.state(), 8) else {

@@ -69,7 +69,9 @@ fn f113_deleted_outputs_are_said_and_counted() {
                 .map(|text| text.split(|b| *b == b'\n').count() - 1)
                 .sum();
             assert_eq!(events + left, writer.count(), "{compression}: {}", once.stderr);
-            let line = format!("sink local: {files} rotated files with {events} events deleted, over `keep`");
+            let line = format!(
+                "sink local: {files} rotated files with {events} events deleted, over `rotated_files_max`"
+            );
             let shown = state_show(&host);
             assert!(shown.contains(&line), "{line}: {shown}");
         }
@@ -224,7 +226,7 @@ fn f116_check_says_who_may_read() {
     let mut host = Host::new();
     for (lines, said) in [
         (
-            "keep = 7\n",
+            "rotated_files_max = 7\n",
             "files get mode 0600; the newest 7 rotated files stay, older ones are deleted, read or not",
         ),
         ("mode = \"0644\"\n", "files get mode 0644; "),

@@ -22,7 +22,7 @@ fn stalled(grace: &str) -> (Host, Writer, Agent, ChildStdout) {
 fn stalled_with(grace: &str, arguments: &[&str]) -> (Host, Writer, Agent, ChildStdout) {
     let mut host = Host::new();
     host.stdout = true;
-    host.root += &format!("grace = \"{grace}\"\n");
+    host.root += &format!("shutdown_timeout = \"{grace}\"\n");
     let mut writer = Writer::new(&host.audit(), 52);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 400);
@@ -42,7 +42,7 @@ fn rest(mut stdout: ChildStdout) -> Vec<u8> {
     bytes
 }
 
-/// The sink takes nothing any more: the agent waits for the grace period and leaves; the next one delivers the rest.
+/// The sink takes nothing any more: the agent waits for the shutdown timeout and leaves; the next one delivers the rest.
 #[test]
 fn f52_sigterm_stalled_sink() {
     let (host, writer, mut agent, stdout) = stalled("1s");
@@ -72,7 +72,7 @@ fn f52_a_second_signal_ends_at_once() {
         let (_host, _writer, mut agent, _stdout) = stalled("1h");
         agent.signal(first);
         agent.until_said("stopping");
-        // Long before the grace period is over.
+        // Long before the shutdown timeout is over.
         agent.signal(second);
         assert_eq!(agent.wait(SOON).code(), Some(75), "{}", agent.stderr());
         assert_eq!(agent.said("stopped a second time"), 1, "{}", agent.stderr());
@@ -127,7 +127,7 @@ fn f54_stage_panic() {
     ] {
         let mut host = Host::new();
         // A dead stage is not waited for.
-        host.root += "grace = \"1h\"\n";
+        host.root += "shutdown_timeout = \"1h\"\n";
         let mut writer = Writer::new(&host.audit(), 54);
         let file = writer.create(&file_name(5, 0));
         writer.append(&file, 100);

@@ -185,7 +185,7 @@ pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut R
     let mode = file.mode.unwrap_or(0o600);
     let kept = format!(
         "the newest {} rotated files stay, older ones are deleted, read or not",
-        file.keep
+        file.rotated_files_max
     );
     let Some(group) = &file.group else {
         return report.ok(subject, format_args!("files get mode {mode:04o}; {kept}"));

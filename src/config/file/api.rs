@@ -27,7 +27,7 @@ pub const KEYS: [&str; 16] = [
     "poll_interval",
     "page_size",
     "overlap",
-    "reconcile",
+    "late_rows_interval",
     "drop_self_polls",
 ];
 
@@ -47,7 +47,7 @@ pub fn table(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Proble
     let poll_interval = table.duration("poll_interval", SEC / 10..=DAY, problems);
     let page_size = table.count("page_size", 1..=1000, problems);
     let overlap = table.duration("overlap", Duration::ZERO..=7 * DAY, problems);
-    let reconcile = table.duration("reconcile", Duration::ZERO..=30 * DAY, problems);
+    let late_rows_interval = table.duration("late_rows_interval", Duration::ZERO..=30 * DAY, problems);
     let http = Http::read(table, problems);
     let drop_self_polls = table.flag("drop_self_polls", problems);
     if cloud && let Some(span) = table.place_of("token_name") {
@@ -61,12 +61,12 @@ pub fn table(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Proble
     set(&mut api.page_size, page_size);
     set(&mut api.overlap, overlap);
     // What is read again now and then is no shorter than what is read again each time.
-    api.reconcile = reconcile.unwrap_or(api.reconcile.max(api.overlap));
-    if api.reconcile < api.overlap
-        && let Some(span) = table.place_of("reconcile")
+    api.late_rows_interval = late_rows_interval.unwrap_or(api.late_rows_interval.max(api.overlap));
+    if api.late_rows_interval < api.overlap
+        && let Some(span) = table.place_of("late_rows_interval")
     {
         let message = "is shorter than `overlap`, which is read again by each poll; write more than that";
-        problems.add(span, table.key("reconcile"), message);
+        problems.add(span, table.key("late_rows_interval"), message);
     }
     set(&mut api.drop_self_polls, drop_self_polls);
     api.token = token;

@@ -130,7 +130,7 @@ token_name = "audit agent"
 poll_interval = "2m"
 page_size = 100
 overlap = "3m"
-reconcile = "4h"
+late_rows_interval = "4h"
 timeout = "50s"
 connect_timeout = "5s"
 first_byte_timeout = "6s"
@@ -190,7 +190,7 @@ X-Gateway-Key = { file = "/key" }
         poll_interval: secs(120),
         page_size: 100,
         overlap: secs(180),
-        reconcile: secs(4 * 3600),
+        late_rows_interval: secs(4 * 3600),
         drop_self_polls: true,
         token: TokenConfig {
             name: Some("audit agent".into()),
@@ -220,7 +220,7 @@ fn a_cloud_site_and_what_is_derived_from_other_values() {
     );
     assert_eq!(api.http.base.as_str(), "https://acme.atlassian.net/");
     assert_eq!(api.start, Start::Ago(30 * DAY));
-    assert_eq!(api.reconcile, api.overlap, "no shorter than the overlap");
+    assert_eq!(api.late_rows_interval, api.overlap, "no shorter than the overlap");
     let five = Duration::from_secs(5);
     let timeouts = api.http.timeouts;
     assert_eq!([timeouts.connect, timeouts.first_byte, timeouts.idle], [five; 3]);

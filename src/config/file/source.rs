@@ -20,17 +20,17 @@ const FILES_KEYS: [&str; 14] = [
     "deleted_files_max",
     "deleted_bytes_max",
     "deleted_age_max",
-    "retention",
-    "entries_vanished_max",
+    "missing_files_retention",
+    "missing_files_max",
     "notify",
     "read_bytes",
 ];
 
 pub const FALLBACK_KEYS: [&str; 5] = [
     "probe_interval",
-    "silent_after",
-    "unusable_after",
-    "return_after",
+    "file_lag_timeout",
+    "file_error_timeout",
+    "file_recovery_timeout",
     "nodes",
 ];
 
@@ -89,16 +89,16 @@ pub fn table(
         table.duration("probe_interval", SEC..=DAY, problems),
     );
     set(
-        &mut fallback.silent_after,
-        table.duration("silent_after", SEC..=DAY, problems),
+        &mut fallback.file_lag_timeout,
+        table.duration("file_lag_timeout", SEC..=DAY, problems),
     );
     set(
-        &mut fallback.unusable_after,
-        table.duration("unusable_after", Duration::ZERO..=DAY, problems),
+        &mut fallback.file_error_timeout,
+        table.duration("file_error_timeout", Duration::ZERO..=DAY, problems),
     );
     set(
-        &mut fallback.return_after,
-        table.duration("return_after", Duration::ZERO..=DAY, problems),
+        &mut fallback.file_recovery_timeout,
+        table.duration("file_recovery_timeout", Duration::ZERO..=DAY, problems),
     );
     let nodes = [("own", false), ("all", true)];
     set(
@@ -236,12 +236,12 @@ fn files(table: &mut Table, problems: &mut Problems) -> FilesConfig {
         table.duration("deleted_age_max", Duration::ZERO..=365 * DAY, problems),
     );
     set(
-        &mut files.retention,
-        table.duration("retention", HOUR..=3650 * DAY, problems),
+        &mut files.missing_files_retention,
+        table.duration("missing_files_retention", HOUR..=3650 * DAY, problems),
     );
     set(
-        &mut files.entries_vanished_max,
-        table.count("entries_vanished_max", 0..=100_000, problems),
+        &mut files.missing_files_max,
+        table.count("missing_files_max", 0..=100_000, problems),
     );
     set(&mut files.notify, table.flag("notify", problems));
     let read_bytes = table.size("read_bytes", 4 * KIB..=64 << 20, problems);

@@ -194,12 +194,12 @@ fn example_states_the_ranges() {
 fn every_value_reaches_its_place() {
     let text = r#"
 state_dir = "/s"
-grace = "1s"
-unpersisted_bytes_max = 2
+shutdown_timeout = "1s"
+uncommitted_bytes_max = 2
 checkpoint_interval = "3s"
 log.format = "json"
 log.level = "debug"
-event = { tags = ["a", "b"], namespace = "production", preserve_original = false }
+event = { tags = ["a", "b"], namespace = "production", preserve_original_event = false }
 enrich = { geoip = false, geoip_city = "/g/c.mmdb", geoip_asn = "/g/a.mmdb", cloud_metadata = false }
 
 [[source]]
@@ -215,8 +215,8 @@ open_files_max = 7
 deleted_files_max = 0
 deleted_bytes_max = "9MB"
 deleted_age_max = "10m"
-retention = "11d"
-entries_vanished_max = 12
+missing_files_retention = "11d"
+missing_files_max = 12
 notify = false
 read_bytes = "64KiB"
 
@@ -231,7 +231,7 @@ path = "/o/{source}.ndjson"
 format = "raw"
 rotate_bytes = "14MiB"
 rotate_daily = false
-keep = 15
+rotated_files_max = 15
 compression = "zstd"
 mode = "0640"
 group = "readers"
@@ -248,8 +248,8 @@ group = "readers"
         deleted_files_max: 0,
         deleted_bytes_max: 9_000_000,
         deleted_age_max: secs(600),
-        retention: secs(11 * 86_400),
-        entries_vanished_max: 12,
+        missing_files_retention: secs(11 * 86_400),
+        missing_files_max: 12,
         notify: false,
         read_bytes: 64 << 10,
     };
@@ -257,7 +257,7 @@ group = "readers"
         path: "/o/{source}.ndjson".into(),
         rotate_bytes: 14 << 20,
         rotate_daily: false,
-        keep: 15,
+        rotated_files_max: 15,
         compression: Compression::Zstd,
         mode: Some(0o640),
         group: Some("readers".into()),
@@ -265,8 +265,8 @@ group = "readers"
     assert_eq!(file.path_for("one"), PathBuf::from("/o/one.ndjson"));
     let expected = Config {
         state_dir: "/s".into(),
-        grace: secs(1),
-        unpersisted_bytes_max: 2,
+        shutdown_timeout: secs(1),
+        uncommitted_bytes_max: 2,
         checkpoint_interval: secs(3),
         log: LogConfig {
             format: LogFormat::Json,
@@ -275,7 +275,7 @@ group = "readers"
         event: EventConfig {
             tags: vec!["a".into(), "b".into()],
             namespace: "production".into(),
-            preserve_original: false,
+            preserve_original_event: false,
         },
         enrich: EnrichConfig {
             geoip: false,

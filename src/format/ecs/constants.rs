@@ -69,7 +69,7 @@ fn render(
         json.object("host", |json| render_host(host, json));
     }
     let preserved = context
-        .preserve_original
+        .preserve_original_event
         .then(|| "preserve_original_event".to_owned());
     let mut all: Vec<String> = preserved.into_iter().chain(tags.iter().cloned()).collect();
     all.extend(own_tag.map(str::to_owned));

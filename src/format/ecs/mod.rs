@@ -28,7 +28,7 @@ pub struct Ecs {
     taxonomy: Taxonomy,
     site: Option<String>,
     geo: Option<Arc<Geo>>,
-    preserve_original: bool,
+    preserve_original_event: bool,
 }
 
 impl Ecs {
@@ -38,7 +38,7 @@ impl Ecs {
             taxonomy: Taxonomy::new(),
             site: context.site().map(str::to_owned),
             geo: context.geo.clone(),
-            preserve_original: context.preserve_original,
+            preserve_original_event: context.preserve_original_event,
         }
     }
 
@@ -102,7 +102,7 @@ impl Ecs {
             out.put(",\"action\":");
             out.put_long(action.quoted());
         }
-        if self.preserve_original {
+        if self.preserve_original_event {
             out.put(",\"original\":\"");
             escape_long(record.original, out);
             out.put("\"");

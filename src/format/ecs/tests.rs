@@ -412,7 +412,7 @@ fn context_changes_the_constants() {
             context.tags = Some(vec!["forwarded".to_owned(), "x\"y".to_owned()]);
             context.site = Some("My \"Wiki\"".to_owned());
             context.namespace = "prod".to_owned();
-            context.preserve_original = false;
+            context.preserve_original_event = false;
         },
         Origin::File {
             path_json: "\"/a\\\"b\"",

@@ -29,7 +29,7 @@ pub struct Ocsf {
     site: Option<String>,
     /// The members of `metadata` that never change, by `tags::own_tag`; for Data Center and Cloud.
     metadata: [[String; 3]; 2],
-    preserve_original: bool,
+    preserve_original_event: bool,
 }
 
 impl Ocsf {
@@ -39,7 +39,7 @@ impl Ocsf {
             taxonomy: Taxonomy::new(),
             site: context.site().map(quoted),
             metadata: [of(tags::data_center(context)), of(tags::cloud(context))],
-            preserve_original: context.preserve_original,
+            preserve_original_event: context.preserve_original_event,
         }
     }
 
@@ -88,7 +88,7 @@ impl Ocsf {
         message::write(record, out);
         out.put("\"");
         parts.write(out);
-        if self.preserve_original {
+        if self.preserve_original_event {
             out.put(",\"raw_data\":\"");
             escape_long(record.original, out);
             out.put("\"");

@@ -148,7 +148,7 @@ impl Output {
             Vec::new()
         } else {
             // The next rotation looks again.
-            prune::surplus(&self.path, self.config.keep, &self.rotated_events).unwrap_or_else(|error| {
+            prune::surplus(&self.path, self.config.rotated_files_max, &self.rotated_events).unwrap_or_else(|error| {
                 tracing::warn!(path = self.path(), %error, "rotated outputs over the number to keep stay for now");
                 Vec::new()
             })
@@ -229,7 +229,7 @@ impl Output {
         self.events = (length == 0).then_some(0);
         let kept_from = self
             .generation
-            .saturating_sub(self.config.keep as u64 + ROTATED_OPEN_MAX as u64);
+            .saturating_sub(self.config.rotated_files_max as u64 + ROTATED_OPEN_MAX as u64);
         self.rotated_events = self.rotated_events.split_off(&kept_from);
         Ok(())
     }

@@ -78,7 +78,7 @@ fn delete_one(file: &Surplus) -> Option<u64> {
         path = %there.display(),
         events,
         age = age.as_deref().unwrap_or("unknown"),
-        "a rotated output was deleted, because there are more than `keep`; a copy of its events is only where something has read it"
+        "a rotated output was deleted, because there are more than `rotated_files_max`; a copy of its events is only where something has read it"
     );
     Some(counted.unwrap_or(0))
 }

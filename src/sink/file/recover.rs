@@ -392,7 +392,7 @@ mod tests {
     fn rotated_outputs_do_not_stay_open_without_bound() {
         let temp = tempfile::tempdir().unwrap();
         let mut config = FileSinkConfig::new(temp.path().join("out"));
-        (config.rotate_bytes, config.keep) = (10, 1_000);
+        (config.rotate_bytes, config.rotated_files_max) = (10, 1_000);
         let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
         output.write(&batch(0..100)).unwrap();
         assert!(output.generation > 40);

@@ -346,7 +346,7 @@ impl Api {
         // The first poll looks back as far: when the process before did so last is not known.
         let reconcile = self.next_reconcile.is_none_or(|at| now.monotonic >= at);
         if reconcile {
-            self.next_reconcile = Some(now.monotonic + self.config.reconcile);
+            self.next_reconcile = Some(now.monotonic + self.config.late_rows_interval);
             self.endpoint.look_for_upgrade();
         }
         let lookback = if reconcile {

@@ -91,7 +91,7 @@ impl Api {
     /// Ids are kept for as long as the longest look back: what became visible since the last reconciling read, and
     /// was late by as much.
     pub(super) fn kept(&self) -> Duration {
-        (2 * self.config.reconcile).max(self.config.overlap)
+        (2 * self.config.late_rows_interval).max(self.config.overlap)
     }
 
     /// Forgets ids that are not met again.

@@ -89,7 +89,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// `keep`: so many of the bytes before the end of what is known are wanted afterwards.
+    /// `rotated_files_max`: so many of the bytes before the end of what is known are wanted afterwards.
     pub fn new(content: Content, rivals: Vec<Rival>, keep: usize) -> Scan {
         Scan {
             content,

@@ -140,7 +140,7 @@ impl Files {
             let vanished = t.entry.finished && looked_at.contains(&t.folder);
             !maybe_there && (vanished || all_there && self.folders[t.folder].left)
         };
-        let retention_ms = self.config.retention.as_millis() as i64;
+        let retention_ms = self.config.missing_files_retention.as_millis() as i64;
         let mut vanished: Vec<(i64, u32)> = self
             .tracked
             .iter()
@@ -148,7 +148,7 @@ impl Files {
             .map(|t| (t.entry.last_seen_ms, t.entry.key))
             .collect();
         vanished.sort();
-        let surplus = vanished.len().saturating_sub(self.config.entries_vanished_max);
+        let surplus = vanished.len().saturating_sub(self.config.missing_files_max);
         let forget: HashSet<u32> = vanished
             .iter()
             .enumerate()

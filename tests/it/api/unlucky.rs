@@ -11,13 +11,13 @@ fn f37_a_longer_overlap_repeats_nothing() {
     sim.configure(|options| options.searches_are_audited = false);
     let mut config = config_of(&sim, false);
     config.overlap = Duration::from_secs(60);
-    config.reconcile = Duration::from_secs(60);
+    config.late_rows_interval = Duration::from_secs(60);
     let mut polled = Polled::new(&sim, config);
     // more than a chunk, older than what is kept
     sim.insert_all(rows(0..3500, 1000));
     polled.run(10 * MINUTE, MINUTE);
     polled.config.overlap = Duration::from_secs(7200);
-    polled.config.reconcile = Duration::from_secs(7200);
+    polled.config.late_rows_interval = Duration::from_secs(7200);
     polled.restart();
     polled.run(2 * MINUTE, MINUTE);
     polled.is_complete();

@@ -31,7 +31,7 @@ fn a_half_line_waits_beside(other: &str) {
         // Longer than `rotate_grace`, by two looks at the directory with more than that between them.
         agent.until_within(
             Duration::from_secs(60),
-            "it was quiet for longer than the grace",
+            "it was quiet for longer than `rotate_grace`",
             || {
                 let written = fs::metadata(&file.path).unwrap().modified().unwrap();
                 now().duration_since(written).unwrap_or_default() > Duration::from_secs(3)

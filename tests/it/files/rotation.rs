@@ -116,7 +116,7 @@ fn f13_poll_only_f02_rotated_while_down() {
 
 /// Renamed and deleted under the agent's hands, by a writer that goes on writing to its old descriptor.
 fn rotated_while_running(mut host: Host) {
-    // Eleven files within the grace period: what a cap on open files does to a deleted one is not the question here.
+    // Eleven files within the shutdown timeout: what a cap on open files does to a deleted one is not the question here.
     host.set("open_files_max", "64");
     host.set("deleted_files_max", "64");
     // Nor is it how long the writer takes between deleting a file and writing to it once more.

@@ -266,7 +266,7 @@ impl Target {
     }
 }
 
-fn context(tags: Option<Vec<String>>, site: Option<String>, preserve_original: bool) -> Context {
+fn context(tags: Option<Vec<String>>, site: Option<String>, preserve_original_event: bool) -> Context {
     Context {
         tags,
         namespace: "default".to_owned(),
@@ -280,7 +280,7 @@ fn context(tags: Option<Vec<String>>, site: Option<String>, preserve_original: b
         host: None,
         cloud: None,
         geo: None,
-        preserve_original,
+        preserve_original_event,
     }
 }
 

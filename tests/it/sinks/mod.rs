@@ -328,7 +328,7 @@ fn stands_still(agent: &mut Agent) -> u64 {
 fn f52_sigterm_while_a_server_is_away() {
     for kind in KINDS {
         let mut scene = kind.scene();
-        scene.host.root += "grace = \"1s\"\n";
+        scene.host.root += "shutdown_timeout = \"1s\"\n";
         scene.collector.stop();
         let mut agent = scene.host.start();
         scene.write(50);

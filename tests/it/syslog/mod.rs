@@ -175,7 +175,7 @@ fn f52_sigterm_while_a_receiver_is_away() {
     let mut receiver = Receiver::tcp(None, false);
     receiver.stop();
     let mut scene = Scene::new(receiver.address, "transport = \"tcp\"\n");
-    scene.host.root += "grace = \"1s\"\n";
+    scene.host.root += "shutdown_timeout = \"1s\"\n";
     scene.write(50);
     let mut agent = scene.host.start();
     agent.until_said("nothing listens at that port");

@@ -10,7 +10,7 @@ pub const KEYS: [&str; 7] = [
     "path",
     "rotate_bytes",
     "rotate_daily",
-    "keep",
+    "rotated_files_max",
     "compression",
     "mode",
     "group",
@@ -40,7 +40,10 @@ pub fn table(
         table.size("rotate_bytes", KIB..=1024 * GIB, problems),
     );
     set(&mut file.rotate_daily, table.flag("rotate_daily", problems));
-    set(&mut file.keep, table.count("keep", 1..=100_000, problems));
+    set(
+        &mut file.rotated_files_max,
+        table.count("rotated_files_max", 1..=100_000, problems),
+    );
     file.compression = super::remote::compression(table, file.compression, problems);
     file.mode = table
         .choice("mode", &MODES, &[], problems)
