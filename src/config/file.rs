@@ -17,11 +17,14 @@ use std::time::Duration;
 use super::checked::*;
 use super::errors::ConfigErrors;
 use super::raw::{Problems, Span, Table};
+use super::typed::keys;
+use super::words::ensure;
 
 pub use address::{clear_text, data_center};
 pub use sink::check_path as check_sink_path;
 pub use source::check_patterns;
 
+const ZERO: Duration = Duration::ZERO;
 const SEC: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -87,20 +90,10 @@ fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
     if let Some(dir) = root.path("state_dir", "/var/lib/confluence-audit-agent") {
         config.state_dir = dir.value;
     }
-    root.duration(
-        "shutdown_timeout",
-        Duration::ZERO..=HOUR,
-        &mut config.shutdown_timeout,
-    );
-    root.size(
-        "uncommitted_bytes_max",
-        0..=1024 * GIB,
-        &mut config.uncommitted_bytes_max,
-    );
-    root.duration(
-        "checkpoint_interval",
-        SEC / 10..=HOUR,
-        &mut config.checkpoint_interval,
+    keys!(root, config;
+        duration shutdown_timeout(ZERO..=HOUR);
+        size uncommitted_bytes_max(0..=1024 * GIB);
+        duration checkpoint_interval(SEC / 10..=HOUR);
     );
     section(root.table("log"), |table| log_keys(table, &mut config.log));
     section(root.table("event"), |table| event_keys(table, &mut config.event));
@@ -145,8 +138,7 @@ fn tables<'t>(root: &mut Table<'t>, key: &'static str, way_out: Option<&str>) ->
 }
 
 fn log_keys(table: &mut Table, log: &mut LogConfig) {
-    table.choice("format", &LOG_FORMATS, &mut log.format);
-    table.choice("level", &LOG_LEVELS, &mut log.level);
+    keys!(table, log; choice format(&LOG_FORMATS); choice level(&LOG_LEVELS););
 }
 
 fn event_keys(table: &mut Table, event: &mut EventConfig) {
@@ -159,18 +151,20 @@ fn event_keys(table: &mut Table, event: &mut EventConfig) {
     table.flag("preserve_original_event", &mut event.preserve_original_event);
 }
 
-/// Elasticsearch's rule for data streams, whose names a namespace becomes a part of.
 fn namespace(table: &mut Table) -> Option<String> {
+    table
+        .text("namespace", "default")?
+        .check(check_namespace)
+        .map(|found| found.value)
+}
+
+/// Elasticsearch's rule for data streams, whose names a namespace becomes a part of.
+fn check_namespace(name: &str) -> Result<(), String> {
     let fits = |c: char| !c.is_uppercase() && !c.is_whitespace() && !"\\/*?\"<>|,#:-".contains(c);
-    let namespace = table.text("namespace", "default")?.check(|name| {
-        if name.len() <= 100 && name.chars().all(fits) {
-            return Ok(());
-        }
-        Err(format!(
-            "`{name}` cannot be a data stream's namespace; write at most 100 bytes without upper case, blanks and \\/*?\"<>|,#:-"
-        ))
-    })?;
-    Some(namespace.value)
+    let message = format!(
+        "`{name}` cannot be a data stream's namespace; write at most 100 bytes without upper case, blanks and \\/*?\"<>|,#:-"
+    );
+    ensure(name.len() <= 100 && name.chars().all(fits), message)
 }
 
 fn enrich_keys(table: &mut Table, enrich: &mut EnrichConfig) {
@@ -209,7 +203,7 @@ fn name(table: &mut Table, kind: &str, example: &str, seen: &mut Vec<(String, Sp
         };
         table.error("name", format!("is missing; add `name = \"{example}\"`"));
     }
-    let Some(name) = found.and_then(|found| found.check(|name| check_name(name))) else {
+    let Some(name) = found.and_then(|found| found.check(check_name)) else {
         seen.push((String::new(), table.span.clone()));
         return None;
     };
@@ -227,13 +221,13 @@ fn name(table: &mut Table, kind: &str, example: &str, seen: &mut Vec<(String, Sp
 
 fn check_name(name: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let first = name.bytes().next().is_some_and(fits);
-    if first && name.len() <= 64 && name.bytes().all(|byte| fits(byte) || b"_.-".contains(&byte)) {
-        return Ok(());
-    }
-    Err(format!(
+    let good = name.len() <= 64
+        && name.bytes().next().is_some_and(fits)
+        && name.bytes().all(|byte| fits(byte) || b"_.-".contains(&byte));
+    let message = format!(
         "`{name}` cannot be a name; write at most 64 of a-z, 0-9, `_`, `.` and `-`, a letter or digit first"
-    ))
+    );
+    ensure(good, message)
 }
 
 /// Where a key belongs that people put somewhere else.

@@ -3,6 +3,7 @@
 //! Not derived from serde, which stops at the first error: here each value is read by itself, and each error is
 //! collected with its place.
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::Range;
@@ -94,11 +95,16 @@ impl<'t, T> ConfigValue<'t, T> {
     }
 
     /// What `parse` makes of the value; `None` where it refuses the value, which is reported then.
-    pub fn parse<U, M: Into<String>>(
+    pub fn parse<B: ?Sized, U, M: Into<String>>(
         self,
-        parse: impl FnOnce(&T) -> Result<U, M>,
-    ) -> Option<ConfigValue<'t, U>> {
-        let value = parse(&self.value).map_err(|message| self.error(message)).ok()?;
+        parse: impl FnOnce(&B) -> Result<U, M>,
+    ) -> Option<ConfigValue<'t, U>>
+    where
+        T: Borrow<B>,
+    {
+        let value = parse(self.value.borrow())
+            .map_err(|message| self.error(message))
+            .ok()?;
         let ConfigValue {
             span, key, problems, ..
         } = self;
@@ -110,9 +116,14 @@ impl<'t, T> ConfigValue<'t, T> {
         })
     }
 
-    /// The value itself where `check` has nothing against it; otherwise that is reported.
-    pub fn check<M: Into<String>>(self, check: impl FnOnce(&T) -> Result<(), M>) -> Option<Self> {
-        check(&self.value).map_err(|message| self.error(message)).ok()?;
+    /// The value itself; `None` where `check` refuses it, which is reported then.
+    pub fn check<B: ?Sized, M: Into<String>>(self, check: impl FnOnce(&B) -> Result<(), M>) -> Option<Self>
+    where
+        T: Borrow<B>,
+    {
+        check(self.value.borrow())
+            .map_err(|message| self.error(message))
+            .ok()?;
         Some(self)
     }
 }
@@ -264,7 +275,7 @@ impl<'t> Table<'t> {
         wanted: &str,
         read: impl FnOnce(&DeValue<'t>) -> Result<T, Option<String>>,
     ) -> Option<ConfigValue<'t, T>> {
-        self.any(key)?.parse(|value| {
+        self.any(key)?.parse(|value: &DeValue<'t>| {
             let mistyped = || format!("this is {}; write {wanted}", with_article(value.type_str()));
             read(value).map_err(|message| message.unwrap_or_else(mistyped))
         })

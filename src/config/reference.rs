@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::raw::{ConfigValue, Table, with_article};
 use super::remote::Reference;
+use super::words::ensure;
 use crate::secret::Secret;
 
 const WANTED: &str =
@@ -33,19 +34,23 @@ impl ConfigValue<'_, Reference> {
 pub fn read<'t>(found: ConfigValue<'t, DeValue<'t>>) -> Option<ConfigValue<'t, Reference>> {
     match &found.value {
         DeValue::Table(_) => table(found),
-        _ => found.parse(|value| {
-            let text = value
-                .as_str()
-                .ok_or_else(|| format!("this is {}; write {WANTED}", with_article(value.type_str())))?;
-            if text.trim().is_empty() {
-                return Err(format!("is empty; write {WANTED}"));
-            }
-            if text.chars().any(char::is_control) {
-                return Err("holds a line break or another control character; write it on one line".into());
-            }
-            Ok(Reference::Inline(Secret::new(text)))
-        }),
+        DeValue::String(_) => found.parse(inline),
+        other => {
+            found.error(format!(
+                "this is {}; write {WANTED}",
+                with_article(other.type_str())
+            ));
+            None
+        }
     }
+}
+
+fn inline(value: &DeValue) -> Result<Reference, String> {
+    let text = value.as_str().unwrap_or_default();
+    ensure(!text.trim().is_empty(), format!("is empty; write {WANTED}"))?;
+    let message = "holds a line break or another control character; write it on one line";
+    ensure(!text.chars().any(char::is_control), message)?;
+    Ok(Reference::Inline(Secret::new(text)))
 }
 
 fn table<'t>(found: ConfigValue<'t, DeValue<'t>>) -> Option<ConfigValue<'t, Reference>> {
@@ -72,43 +77,50 @@ fn table<'t>(found: ConfigValue<'t, DeValue<'t>>) -> Option<ConfigValue<'t, Refe
         return None;
     }
     let reference = if let Some(file) = file {
-        file.parse(|file| is_absolute(file).map(|()| Reference::File(file.into())))
+        file.check(check_file)
+            .map(|file| Reference::File(file.value.into()))
     } else if let Some(env) = env {
-        env.parse(|name| check_env(name).map(|()| Reference::Env(name.clone())))
+        env.check(check_env).map(|env| Reference::Env(env.value))
     } else {
-        credential?.parse(|name| check_credential(name).map(|()| Reference::Systemd(name.clone())))
+        credential?
+            .check(check_credential)
+            .map(|name| Reference::Systemd(name.value))
     };
-    let value = reference?.value;
+    let value = reference?;
     if let Reference::File(path) = &value {
         found.problems.secret_files.borrow_mut().push(path.clone());
     }
-    found.parse(|_| Ok::<_, String>(value))
+    let ConfigValue {
+        span, key, problems, ..
+    } = found;
+    Some(ConfigValue {
+        value,
+        span,
+        key,
+        problems,
+    })
 }
 
-fn is_absolute(file: &str) -> Result<(), &'static str> {
-    match Path::new(file).is_absolute() {
-        true => Ok(()),
-        false => Err("is relative; write the file's whole path, from `/` on"),
-    }
+fn check_file(file: &str) -> Result<(), String> {
+    let message = "is relative; write the file's whole path, from `/` on";
+    ensure(Path::new(file).is_absolute(), message)
 }
 
-fn check_env(name: &str) -> Result<(), &'static str> {
-    if name.starts_with('$') {
-        return Err("begins with `$`; write the variable's name alone");
-    }
+fn check_env(name: &str) -> Result<(), String> {
+    ensure(
+        !name.starts_with('$'),
+        "begins with `$`; write the variable's name alone",
+    )?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    match name.bytes().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit()) {
-        true => Ok(()),
-        false => Err("is no name of an environment variable; write A-Z, a-z, 0-9 and `_`"),
-    }
+    let good = name.bytes().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit());
+    ensure(
+        good,
+        "is no name of an environment variable; write A-Z, a-z, 0-9 and `_`",
+    )
 }
 
-fn check_credential(name: &str) -> Result<(), &'static str> {
+fn check_credential(name: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    match name.bytes().all(fits) && !name.starts_with('.') {
-        true => Ok(()),
-        false => Err(
-            "is no name of a systemd credential; write the name that stands in the unit's `LoadCredential=`, without a path",
-        ),
-    }
+    let message = "is no name of a systemd credential; write the name that stands in the unit's `LoadCredential=`, without a path";
+    ensure(name.bytes().all(fits) && !name.starts_with('.'), message)
 }

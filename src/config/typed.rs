@@ -11,7 +11,15 @@ use toml::de::DeValue;
 use super::raw::{ConfigValue, Table, with_article};
 use super::remote::Start;
 use super::units::{format_duration, format_size, parse_duration, parse_size, parse_time};
-use super::words::{choose, one_of};
+use super::words::{choose, ensure, one_of};
+
+/// Reads keys whose values go to the fields of the same names: type, key and, in brackets, what is allowed.
+macro_rules! keys {
+    ($table:ident, $config:expr; $($kind:ident $key:ident $(($allowed:expr))?;)*) => {
+        $($table.$kind(stringify!($key), $($allowed,)? &mut $config.$key);)*
+    };
+}
+pub(super) use keys;
 
 impl<'t> Table<'t> {
     pub fn text(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'t, String>> {
@@ -54,7 +62,7 @@ impl<'t> Table<'t> {
 
     /// The whole path of a file or directory.
     pub fn path(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'t, PathBuf>> {
-        self.text(key, example)?.parse(|text| absolute(text))
+        self.text(key, example)?.parse(absolute)
     }
 
     pub fn flag(&mut self, key: &'static str, slot: &mut bool) {
@@ -152,10 +160,8 @@ impl<'t> Table<'t> {
 }
 
 pub fn absolute(path: &str) -> Result<PathBuf, String> {
-    match Path::new(path).is_absolute() {
-        true => Ok(path.into()),
-        false => Err(format!("`{path}` is relative; write the whole path, from `/` on")),
-    }
+    let message = format!("`{path}` is relative; write the whole path, from `/` on");
+    ensure(Path::new(path).is_absolute(), message).map(|()| path.into())
 }
 
 fn fill<T, S: From<T>>(slot: &mut S, found: Option<ConfigValue<T>>) {

@@ -12,6 +12,11 @@ pub fn choose<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     })
 }
 
+/// An error that says `message` unless something is good.
+pub fn ensure(good: bool, message: impl Into<String>) -> Result<(), String> {
+    if good { Ok(()) } else { Err(message.into()) }
+}
+
 /// Keys of versions before 1.0, and their names since.
 const RENAMED: [(&str, &str); 10] = [
     ("entries_vanished_max", "missing_files_max"),

@@ -1,14 +1,13 @@
 //! The keys of `[[source]]` that concern an audit API.
 
-use std::time::Duration;
-
 use url::Url;
 
 use super::http::Http;
-use super::{DAY, SEC, address, credentials};
+use super::{DAY, SEC, ZERO, address, credentials};
 use crate::clock;
 use crate::config::raw::{ConfigValue, Table};
 use crate::config::remote::*;
+use crate::config::words::ensure;
 
 const GATEWAY: &str = "https://api.atlassian.com";
 
@@ -25,23 +24,19 @@ pub fn read(table: &mut Table, cloud: bool, wanted: bool) -> Option<ApiConfig> {
         let message = "is for Data Center: Cloud tells nothing about tokens; write `token_expires`";
         table.refuse(&["token_name"], message);
     }
-    let (mut poll_interval, mut page_size, mut overlap, mut late_rows_interval) = (None, None, None, None);
+    let (mut poll_interval, mut page_size, mut overlap, mut late_rows) = (None, None, None, None);
     let mut drop_self_polls = false;
     table.duration("poll_interval", SEC / 10..=DAY, &mut poll_interval);
     table.count("page_size", 1..=1000, &mut page_size);
-    table.duration("overlap", Duration::ZERO..=7 * DAY, &mut overlap);
-    table.duration(
-        "late_rows_interval",
-        Duration::ZERO..=30 * DAY,
-        &mut late_rows_interval,
-    );
+    table.duration("overlap", ZERO..=7 * DAY, &mut overlap);
+    table.duration("late_rows_interval", ZERO..=30 * DAY, &mut late_rows);
     table.flag("drop_self_polls", &mut drop_self_polls);
     let http = Http::read(table);
 
     let defaults = ApiConfig::new(product?, http.config(base?, auth?));
     let overlap = overlap.unwrap_or(defaults.overlap);
     // What is read again now and then is no shorter than what is read again each time.
-    let late_rows_interval = late_rows_interval.unwrap_or(defaults.late_rows_interval.max(overlap));
+    let late_rows_interval = late_rows.unwrap_or(defaults.late_rows_interval.max(overlap));
     if late_rows_interval < overlap {
         let message = "is shorter than `overlap`, which is read again by each poll; write more than that";
         table.refuse(&["late_rows_interval"], message);
@@ -84,7 +79,7 @@ fn base(table: &mut Table, cloud: bool, wanted: bool) -> Option<Url> {
 
 /// An address, with a warning where it is not encrypted.
 fn encrypted(found: ConfigValue<String>, parse: fn(&str) -> Result<Url, String>) -> Option<Url> {
-    let url = found.parse(|text| parse(text))?;
+    let url = found.parse(parse)?;
     if let Some(message) = address::clear_text(&url.value) {
         url.warn(message);
     }
@@ -107,15 +102,7 @@ fn product(table: &mut Table, cloud: bool) -> Option<Product> {
         );
         return Some(Product::DataCenter);
     }
-    // It becomes a part of an address.
-    let fits = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
-    let cloud_id = cloud_id.and_then(|id| {
-        id.check(|id| match id.len() == 36 && id.bytes().all(fits) {
-            false => Err("is no cloud id; write it as it stands at `https://SITE/_edge/tenant_info`, or remove it: it is looked up"),
-            true if !scoped => Err("has a meaning for scoped tokens only; add `scoped = true`, or remove it"),
-            true => Ok(()),
-        })
-    });
+    let cloud_id = cloud_id.and_then(|id| id.check(|id: &str| check_cloud_id(id, scoped)));
     Some(Product::Cloud {
         scoped,
         cloud_id: cloud_id.map(|id| id.value),
@@ -123,13 +110,28 @@ fn product(table: &mut Table, cloud: bool) -> Option<Product> {
     })
 }
 
+/// It becomes a part of an address.
+fn check_cloud_id(id: &str, scoped: bool) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    let message = "is no cloud id; write it as it stands at `https://SITE/_edge/tenant_info`, or remove it: it is looked up";
+    ensure(id.len() == 36 && id.bytes().all(fits), message)?;
+    ensure(
+        scoped,
+        "has a meaning for scoped tokens only; add `scoped = true`, or remove it",
+    )
+}
+
 fn start(table: &mut Table) -> Option<Start> {
-    let found = table.start("start")?.check(|start| match start {
-        Start::Ago(ago) if *ago > 3650 * DAY => Err("is more than ten years; write at most \"3650d\""),
-        _ => Ok(()),
-    })?;
-    if matches!(found.value, Start::At(ms) if ms > clock::now_ms()) {
-        found.warn("lies in the future: nothing that is older will be read; write when the first events are wanted from");
+    let found = table.start("start")?;
+    match found.value {
+        Start::At(ms) if ms > clock::now_ms() => found.warn(
+            "lies in the future: nothing that is older will be read; write when the first events are wanted from",
+        ),
+        Start::Ago(ago) if ago > 3650 * DAY => {
+            found.error("is more than ten years; write at most \"3650d\"");
+            return None;
+        }
+        _ => {}
     }
     Some(found.value)
 }

@@ -2,6 +2,7 @@
 
 use crate::config::raw::{ConfigValue, Table};
 use crate::config::remote::{Auth, Reference};
+use crate::config::words::ensure;
 
 const PAT: &str = "personal_access_token";
 
@@ -77,12 +78,7 @@ fn lacks(table: &Table, there: &str, lacking: &str, message: &str) {
 }
 
 fn user(table: &mut Table, example: &str, cloud: bool) -> Option<String> {
-    let user = table.text("user", example)?.check(|user| {
-        match user.contains(':') || user.chars().any(char::is_control) {
-            true => Err("holds a colon or a control character, which no user name may; the password belongs in `token`"),
-            false => Ok(()),
-        }
-    })?;
+    let user = table.text("user", example)?.check(check_user)?;
     if cloud && !user.value.contains('@') {
         user.warn(
             "is no email address, and Cloud knows accounts by it alone; write the one of the token's account",
@@ -103,4 +99,13 @@ pub fn pair(table: &mut Table) -> Option<(String, Reference)> {
     let password = password.filter(|_| table.had("user"))?;
     password.warn_inline();
     Some((user?, password.value))
+}
+
+fn check_user(user: &str) -> Result<(), String> {
+    let message =
+        "holds a colon or a control character, which no user name may; the password belongs in `token`";
+    ensure(
+        !user.contains(':') && !user.chars().any(char::is_control),
+        message,
+    )
 }

@@ -8,6 +8,7 @@ use super::{HOUR, SEC, address, belongs_to, credentials};
 use crate::config::raw::{ConfigValue, Table};
 use crate::config::reference;
 use crate::config::remote::*;
+use crate::config::words::ensure;
 
 const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
 
@@ -45,7 +46,10 @@ impl Http {
             proxy: proxy(table),
             tls: tls(table),
             headers: headers(table),
-            user_agent: user_agent(table),
+            user_agent: table
+                .text("user_agent", crate::NAME)
+                .and_then(|name| name.check(check_user_agent))
+                .map(|name| name.value),
             body_bytes_max: HttpConfig::BODY_BYTES_MAX,
         };
         table.size("body_bytes_max", 64 << 10..=1 << 30, &mut http.body_bytes_max);
@@ -90,7 +94,7 @@ fn proxy(table: &mut Table) -> Option<ProxyConfig> {
     const EXAMPLE: &str = "http://proxy.example.com:3128";
     let found = table.any("proxy")?;
     let DeValue::Table(entries) = &found.value else {
-        let url = found.parse(|value| match value.as_str() {
+        let url = found.parse(|value: &DeValue| match value.as_str() {
             Some(url) => address::proxy(url),
             None => Err(format!(
                 "is neither a string nor a table; write `proxy = \"{EXAMPLE}\"`"
@@ -112,30 +116,23 @@ fn proxy(table: &mut Table) -> Option<ProxyConfig> {
     let auth = credentials::pair(&mut table);
     let no_proxy = table
         .texts("no_proxy", "localhost")
-        .and_then(|hosts| hosts.check(|hosts| check_hosts(hosts)));
+        .and_then(|hosts| hosts.check(check_hosts));
     table.finish(belongs_to);
     Some(ProxyConfig {
-        url: url?.parse(|url| address::proxy(url))?.value,
+        url: url?.parse(address::proxy)?.value,
         auth,
         no_proxy: no_proxy.map(|hosts| hosts.value).unwrap_or_default(),
     })
 }
 
 fn check_hosts(hosts: &[String]) -> Result<(), String> {
-    let Some(host) = hosts
-        .iter()
-        .find(|host| host.contains("://") || host.contains('@'))
-    else {
-        return Ok(());
-    };
-    let kind = if host.contains('@') {
-        "holds an `@`"
-    } else {
-        "holds a URL"
-    };
-    Err(format!(
-        "{kind}; write hosts, domains and networks, as in [\"localhost\", \".example.com\", \"10.0.0.0/8\"]"
-    ))
+    let way_out =
+        "write hosts, domains and networks, as in [\"localhost\", \".example.com\", \"10.0.0.0/8\"]";
+    for host in hosts {
+        ensure(!host.contains('@'), format!("holds an `@`; {way_out}"))?;
+        ensure(!host.contains("://"), format!("holds a URL; {way_out}"))?;
+    }
+    Ok(())
 }
 
 pub const TLS_KEYS: [&str; 4] = ["ca_file", "client_certificate", "client_key", "tls_version_min"];
@@ -199,16 +196,16 @@ fn headers(table: &mut Table) -> Vec<(String, Reference)> {
 
 fn check_header(name: &str, others: &[(String, Reference)]) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(fits) {
-        return Err("is no name of a header; write letters, digits and `-`, as in `X-Name`".into());
-    }
+    let message = "is no name of a header; write letters, digits and `-`, as in `X-Name`";
+    ensure(!name.is_empty() && name.bytes().all(fits), message)?;
     if let Some((_, way_out)) = OWN_HEADERS.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)) {
         return Err(format!("is a header that the agent writes itself; {way_out}"));
     }
-    if others.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
-        return Err("stands here twice, for upper and lower case do not count; keep one".into());
-    }
-    Ok(())
+    let twice = others.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+    ensure(
+        !twice,
+        "stands here twice, for upper and lower case do not count; keep one",
+    )
 }
 
 fn sounds_secret(name: &str) -> bool {
@@ -217,12 +214,10 @@ fn sounds_secret(name: &str) -> bool {
     words.iter().any(|word| name.contains(word))
 }
 
-fn user_agent(table: &mut Table) -> Option<String> {
-    let found = table.text("user_agent", crate::NAME)?.check(|name| {
-        match name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            true => Ok(()),
-            false => Err("holds a character that no header may; write printable ASCII"),
-        }
-    })?;
-    Some(found.value)
+fn check_user_agent(name: &str) -> Result<(), String> {
+    let fits = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    ensure(
+        fits,
+        "holds a character that no header may; write printable ASCII",
+    )
 }

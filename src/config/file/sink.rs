@@ -11,7 +11,7 @@ mod syslog;
 
 use std::path::PathBuf;
 
-use super::{FORMATS, GIB, KIB, KnownTables, SEC, belongs_to, name};
+use super::{FORMATS, GIB, KIB, KnownTables, SEC, ZERO, belongs_to, name};
 use crate::config::checked::*;
 use crate::config::raw::{Span, Table};
 use remote::remote;
@@ -64,15 +64,12 @@ pub fn read(
     };
     // Without a type nothing can be said of other keys.
     let likely = kind.or_else(guessed)?;
-    let sink = own_keys(
-        &mut table,
-        likely,
-        &Context {
-            format,
-            several_sources,
-            namespace: &event.namespace,
-        },
-    );
+    let context = Context {
+        format,
+        several_sources,
+        namespace: &event.namespace,
+    };
+    let sink = own_keys(&mut table, likely, &context);
     match &sink {
         Some(SinkKind::Stdout) => only_here(&table, None, seen),
         Some(SinkKind::File(file)) => only_here(&table, Some(file.path.clone()), seen),

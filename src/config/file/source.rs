@@ -1,12 +1,11 @@
 //! `[[source]]`: which Confluence, and its audit files.
 
-use std::time::Duration;
-
-use super::{DAY, GIB, HOUR, KIB, KnownTables, SEC, api, belongs_to, name};
+use super::{DAY, GIB, HOUR, KIB, KnownTables, SEC, ZERO, api, belongs_to, name};
 use crate::config::checked::*;
 use crate::config::home::{self, HomeFound};
 use crate::config::raw::Table;
-use crate::config::typed::absolute;
+use crate::config::typed::{absolute, keys};
+use crate::config::words::ensure;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -60,16 +59,8 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
         misplaced(table, cloud, mode, &file_keys, &api_keys);
     }
     if let Some(api) = &api {
-        let way_out = "so each event would come twice; remove one of the two";
         let key = if cloud { "site" } else { "url" };
-        only_here(
-            table,
-            key,
-            "polls the same API",
-            api.http.base.as_str(),
-            way_out,
-            seen,
-        );
+        only_here(table, key, &[api.http.base.to_string()], seen);
     }
 
     let before = table.asked.len();
@@ -79,18 +70,15 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
         let message = "is for `mode = \"auto\"`, where an API stands in for files; add what is missing for that, or remove it";
         table.refuse(&table.asked[before..], message);
     }
-    let files = if wants_files {
-        Some(FilesConfig {
-            place: place?,
-            ..files
-        })
-    } else {
-        None
-    };
-    let name = name?;
+    if let Some(place) = place {
+        files.place = place;
+    } else if wants_files {
+        return None;
+    }
+    let (site, files) = (name.clone(), wants_files.then_some(files));
     Some(SourceConfig {
-        site: Some(name.clone()),
-        name,
+        name: name?,
+        site,
         files,
         api,
         fallback,
@@ -98,43 +86,31 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
 }
 
 fn fallback_keys(table: &mut Table, fallback: &mut FallbackConfig) {
-    table.duration("probe_interval", SEC..=DAY, &mut fallback.probe_interval);
-    table.duration("file_lag_timeout", SEC..=DAY, &mut fallback.file_lag_timeout);
-    table.duration(
-        "file_error_timeout",
-        Duration::ZERO..=DAY,
-        &mut fallback.file_error_timeout,
-    );
-    table.duration(
-        "file_recovery_timeout",
-        Duration::ZERO..=DAY,
-        &mut fallback.file_recovery_timeout,
+    keys!(table, fallback;
+        duration probe_interval(SEC..=DAY);
+        duration file_lag_timeout(SEC..=DAY);
+        duration file_error_timeout(ZERO..=DAY);
+        duration file_recovery_timeout(ZERO..=DAY);
     );
     table.choice("nodes", &NODES, &mut fallback.all_nodes);
 }
 
 /// Every key that concerns files, but for the place.
 fn files_keys(table: &mut Table, files: &mut FilesConfig) {
-    table.choice("start_at", &STARTS, &mut files.start_at);
-    table.size("record_bytes_max", KIB..=GIB, &mut files.record_bytes_max);
-    table.duration("sweep_interval", SEC / 10..=HOUR, &mut files.sweep_interval);
-    table.duration("rotate_grace", Duration::ZERO..=DAY, &mut files.rotate_grace);
-    table.count("open_files_max", 1..=1000, &mut files.open_files_max);
-    table.count("deleted_files_max", 0..=1000, &mut files.deleted_files_max);
-    table.size("deleted_bytes_max", 0..=1024 * GIB, &mut files.deleted_bytes_max);
-    table.duration(
-        "deleted_age_max",
-        Duration::ZERO..=365 * DAY,
-        &mut files.deleted_age_max,
+    keys!(table, files;
+        choice start_at(&STARTS);
+        size record_bytes_max(KIB..=GIB);
+        duration sweep_interval(SEC / 10..=HOUR);
+        duration rotate_grace(ZERO..=DAY);
+        count open_files_max(1..=1000);
+        count deleted_files_max(0..=1000);
+        size deleted_bytes_max(0..=1024 * GIB);
+        duration deleted_age_max(ZERO..=365 * DAY);
+        duration missing_files_retention(HOUR..=3650 * DAY);
+        count missing_files_max(0..=100_000);
+        flag notify;
+        size read_bytes(4 * KIB..=64 << 20);
     );
-    table.duration(
-        "missing_files_retention",
-        HOUR..=3650 * DAY,
-        &mut files.missing_files_retention,
-    );
-    table.count("missing_files_max", 0..=100_000, &mut files.missing_files_max);
-    table.flag("notify", &mut files.notify);
-    table.size("read_bytes", 4 * KIB..=64 << 20, &mut files.read_bytes);
 }
 
 /// What `mode` says, or the other keys where it says nothing; and whether they contradict it, which has been reported then.
@@ -208,65 +184,60 @@ fn place(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> Opt
             return None;
         }
         (Some(dir), None) => {
-            let dir = dir.parse(|dir| absolute(dir))?.check(|dir| home::check(dir))?;
+            let dir = dir.parse(absolute)?.check(home::check)?;
             FileLocation::Home {
                 dir: dir.value,
                 found: HomeFound::Setting,
             }
         }
-        (None, Some(patterns)) => {
-            FileLocation::Files(patterns.check(|patterns| check_patterns(patterns))?.value)
-        }
+        (None, Some(patterns)) => FileLocation::Files(patterns.check(check_patterns)?.value),
         (None, None) if table.had("home") || table.had("files") => return None,
         (None, None) => {
             let (dir, found) = home::find();
             FileLocation::Home { dir, found }
         }
     };
-    let same = match &place {
-        FileLocation::Home { dir, .. } => vec![dir.to_string_lossy().into_owned()],
-        FileLocation::Files(patterns) => patterns.clone(),
-    };
-    let way_out = "so each event would come twice; give each source its own `home` or `files`";
-    for same in same {
-        only_here(table, "files", "reads the same files", &same, way_out, seen);
+    match &place {
+        FileLocation::Home { dir, .. } => {
+            only_here(table, "files", &[dir.to_string_lossy().into_owned()], seen)
+        }
+        FileLocation::Files(patterns) => only_here(table, "files", patterns, seen),
     }
     Some(place)
 }
 
-/// Reports at a key that another source takes its events from the same place.
-fn only_here(
-    table: &Table,
-    key: &str,
-    what: &str,
-    place: &str,
-    way_out: &str,
-    seen: &mut KnownTables<String>,
-) {
+/// Reports that another source takes its events from one of the same places.
+fn only_here(table: &Table, key: &str, places: &[String], seen: &mut KnownTables<String>) {
     let own = table.key("").trim_end_matches('.').to_string();
-    let other = seen.places.iter().find(|(other, _)| other == place);
-    if let Some((_, other)) = other.filter(|(_, other)| *other != own) {
-        let span = table.place_of(key).unwrap_or(&table.span);
-        table
-            .problems
-            .error(span, &own, format!("{what} as `{other}` ({place}), {way_out}"));
+    let (what, way_out) = match key {
+        "files" => (
+            "reads the same files",
+            "give each source its own `home` or `files`",
+        ),
+        _ => ("polls the same API", "remove one of the two"),
+    };
+    for place in places {
+        let other = seen.places.iter().find(|(other, _)| other == place);
+        if let Some((_, other)) = other.filter(|(_, other)| *other != own) {
+            let span = table.place_of(key).unwrap_or(&table.span);
+            let message = format!("{what} as `{other}` ({place}), so each event would come twice; {way_out}");
+            table.problems.error(span, &own, message);
+        }
+        seen.places.push((place.clone(), own.clone()));
     }
-    seen.places.push((place.to_string(), own));
 }
 
 /// Says what is wrong with glob patterns.
 pub fn check_patterns(patterns: &[String]) -> Result<(), String> {
-    if patterns.is_empty() {
-        return Err("names no file; write at least one pattern, or `home` instead".into());
-    }
+    ensure(
+        !patterns.is_empty(),
+        "names no file; write at least one pattern, or `home` instead",
+    )?;
     for pattern in patterns {
-        if let Err(error) = glob::Pattern::new(pattern) {
-            return Err(format!(
-                "`{pattern}` is no pattern: {} at character {}; quote a character as in `[[]`",
-                error.msg,
-                error.pos + 1
-            ));
-        }
+        glob::Pattern::new(pattern).map_err(|error| {
+            let (reason, at) = (error.msg, error.pos + 1);
+            format!("`{pattern}` is no pattern: {reason} at character {at}; quote a character as in `[[]`")
+        })?;
         absolute(pattern)?;
     }
     Ok(())

@@ -3,12 +3,13 @@
 use url::Url;
 
 use super::Context;
-use super::remote::{auth, compression, warn_clear_text};
+use super::remote::{COMPRESSIONS, auth, warn_clear_text};
 use crate::config::checked::FormatKind;
 use crate::config::file::address::{self, no_query};
 use crate::config::file::http::Http;
 use crate::config::file::namespace;
 use crate::config::raw::Table;
+use crate::config::words::ensure;
 use crate::config::{Auth, Compression, ElasticsearchConfig, PeerConfig, Target};
 
 const EXAMPLE: &str = "https://elastic.example.com:9200";
@@ -26,9 +27,9 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
         auth = Auth::Scheme("ApiKey", api_key.value);
     }
     let http = Http::read(table);
-    let mut compressed = Compression::None;
-    compression(table, &mut compressed);
-    if compressed == Compression::Zstd {
+    let mut compression = Compression::None;
+    table.choice("compression", &COMPRESSIONS, &mut compression);
+    if compression == Compression::Zstd {
         let message = "is \"zstd\", which neither Elasticsearch nor OpenSearch reads; write \"gzip\"";
         table.refuse(&["compression"], message);
     }
@@ -52,7 +53,7 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
         http: http.config(first.clone(), auth),
         hosts,
         target: target?,
-        compression: compressed,
+        compression,
         template: template.map_or(ElasticsearchConfig::TEMPLATE.into(), |found| found.value),
         pipeline: pipeline.map(|found| found.value),
     })))
@@ -61,27 +62,26 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
 fn hosts(table: &mut Table) -> Option<Vec<Url>> {
     let found = table.texts("hosts", EXAMPLE);
     table.require("hosts", &format!("[\"{EXAMPLE}\"]"));
-    let found = found?.parse(|hosts| {
-        let mut urls: Vec<Url> = Vec::new();
-        for text in hosts {
-            let mut url = address::server(text, EXAMPLE)?;
-            no_query(&url)?;
-            let path = url.path().trim_end_matches('/').to_owned();
-            url.set_path(&path);
-            if urls.first().is_some_and(|first| first.scheme() != url.scheme()) {
-                return Err("mixes `http://` and `https://`; write the same for all".into());
-            }
-            if urls.contains(&url) {
-                return Err(format!("names `{url}` twice; remove one"));
-            }
-            urls.push(url);
-        }
-        match urls.is_empty() {
-            true => Err(format!("is empty; write `hosts = [\"{EXAMPLE}\"]`")),
-            false => Ok(urls),
-        }
-    })?;
-    Some(found.value)
+    found?.parse(parse_hosts).map(|found| found.value)
+}
+
+fn parse_hosts(hosts: &[String]) -> Result<Vec<Url>, String> {
+    ensure(
+        !hosts.is_empty(),
+        format!("is empty; write `hosts = [\"{EXAMPLE}\"]`"),
+    )?;
+    let mut urls: Vec<Url> = Vec::new();
+    for text in hosts {
+        let mut url = address::server(text, EXAMPLE)?;
+        no_query(&url)?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        let same = urls.first().is_none_or(|first| first.scheme() == url.scheme());
+        ensure(same, "mixes `http://` and `https://`; write the same for all")?;
+        ensure(!urls.contains(&url), format!("names `{url}` twice; remove one"))?;
+        urls.push(url);
+    }
+    Ok(urls)
 }
 
 /// `own_namespace` is that of the events.
@@ -100,7 +100,7 @@ fn target(table: &mut Table, own_namespace: &str) -> Option<Target> {
     if table.had("index") {
         let message = "is not used: `index` stands beside it and wins; remove one of the two";
         table.warn(&["data_stream"], message);
-        return Some(Target::Index(index?.check(|index| check_index(index))?.value));
+        return Some(Target::Index(index?.check(check_index)?.value));
     }
     let namespace = chosen.as_deref().unwrap_or(own_namespace);
     Some(Target::DataStream(format!("{}{namespace}", Target::DATA_STREAMS)))
@@ -109,12 +109,12 @@ fn target(table: &mut Table, own_namespace: &str) -> Option<Target> {
 /// Elasticsearch's rule.
 fn check_index(name: &str) -> Result<(), String> {
     let fits = |c: char| !c.is_uppercase() && !c.is_whitespace() && !"\\/*?\"<>|,#:".contains(c);
-    if name.len() <= INDEX_BYTES_MAX && !name.starts_with(['-', '_', '+', '.']) && name.chars().all(fits) {
-        return Ok(());
-    }
-    Err(format!(
+    let good =
+        name.len() <= INDEX_BYTES_MAX && !name.starts_with(['-', '_', '+', '.']) && name.chars().all(fits);
+    let message = format!(
         "`{name}` cannot be the name of an index; write at most {INDEX_BYTES_MAX} bytes without upper case, blanks and \\/*?\"<>|,#:, a letter or digit first"
-    ))
+    );
+    ensure(good, message)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use reqwest::Method;
 use toml::de::DeValue;
 
 use super::Context;
-use super::remote::{auth, compression, url, warn_clear_text};
+use super::remote::{COMPRESSIONS, auth, url, warn_clear_text};
 use crate::config::file::http::Http;
 use crate::config::raw::Table;
 use crate::config::{Compression, FormatKind, HttpBody, HttpSinkConfig, PeerConfig};
@@ -17,8 +17,8 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
     let http = Http::read(table);
     let method = table
         .text("method", "POST")
-        .and_then(|found| found.parse(|method| parse_method(method)));
-    let (mut body, mut compressed) = (HttpBody::Ndjson, Compression::None);
+        .and_then(|found| found.parse(parse_method));
+    let (mut body, mut compression) = (HttpBody::Ndjson, Compression::None);
     table.choice("body", &BODIES, &mut body);
     if body == HttpBody::Array && context.format == FormatKind::Cef {
         let message =
@@ -26,7 +26,7 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
         table.refuse(&["body"], message);
     }
     let success = success(table);
-    compression(table, &mut compressed);
+    table.choice("compression", &COMPRESSIONS, &mut compression);
     let url = url?.value;
     warn_clear_text(table, "url", &url, &auth);
     Some(PeerConfig::Http(Box::new(HttpSinkConfig {
@@ -34,7 +34,7 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
         method: method.map_or(Method::POST, |found| found.value),
         body,
         success,
-        compression: compressed,
+        compression,
     })))
 }
 
@@ -49,21 +49,15 @@ fn success(table: &mut Table) -> Option<Vec<u16>> {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
         _ => None,
     };
-    let found = table.read(
-        "success",
-        "an array of statuses, as in `success = [200, 202]`",
-        |value| {
-            let values = value.as_array().ok_or(None)?.iter();
-            let statuses: Option<Vec<u16>> = values.map(|value| status(value.get_ref())).collect();
-            statuses
-                .filter(|statuses| !statuses.is_empty() && statuses.iter().all(|s| (200..300).contains(s)))
-                .ok_or_else(|| {
-                    Some(
-                        "holds what is no status from 200 to 299; others never mean that events are safe"
-                            .into(),
-                    )
-                })
-        },
-    )?;
-    Some(found.value)
+    let wanted = "an array of statuses, as in `success = [200, 202]`";
+    let found = table.read("success", wanted, |value| {
+        let values = value.as_array().ok_or(None)?.iter();
+        let statuses: Option<Vec<u16>> = values.map(|value| status(value.get_ref())).collect();
+        let good = |statuses: &Vec<u16>| {
+            !statuses.is_empty() && statuses.iter().all(|status| (200..300).contains(status))
+        };
+        let message = "holds what is no status from 200 to 299; others never mean that events are safe";
+        statuses.filter(good).ok_or(Some(message.into()))
+    });
+    found.map(|found| found.value)
 }

@@ -1,11 +1,13 @@
 //! `type = "kafka"`.
 
 use super::SEC;
-use super::remote::compression;
+use super::remote::COMPRESSIONS;
 use super::syslog::host_port;
 use crate::config::file::credentials;
 use crate::config::file::http::{TLS_KEYS, tls};
 use crate::config::raw::Table;
+use crate::config::typed::keys;
+use crate::config::words::ensure;
 use crate::config::{KafkaConfig, PeerConfig, RecordTime, SaslConfig, SaslMechanism};
 
 const BROKER: &str = "kafka1.example.com:9093";
@@ -23,7 +25,7 @@ pub fn read(table: &mut Table) -> Option<PeerConfig> {
     let brokers = brokers(table);
     let topic = table
         .required_text("topic", TOPIC)
-        .and_then(|topic| topic.check(|topic| check_topic(topic)));
+        .and_then(|topic| topic.check(check_topic));
     let complete = brokers.is_some() && topic.is_some();
     let topic = topic.map(|topic| topic.value);
     let mut config = KafkaConfig::new(brokers.unwrap_or_default(), topic.unwrap_or_default());
@@ -34,9 +36,11 @@ pub fn read(table: &mut Table) -> Option<PeerConfig> {
         table.refuse(&TLS_KEYS, "is for TLS; write `tls = true`, or remove it");
     }
     config.sasl = sasl(table);
-    compression(table, &mut config.compression);
-    table.choice("timestamp", &TIMES, &mut config.timestamp);
-    table.duration("timeout", SEC..=3600 * SEC, &mut config.timeout);
+    keys!(table, config;
+        choice compression(&COMPRESSIONS);
+        choice timestamp(&TIMES);
+        duration timeout(SEC..=3600 * SEC);
+    );
     warn_clear_text(table, &config);
     complete.then_some(PeerConfig::Kafka(config))
 }
@@ -65,12 +69,10 @@ fn brokers(table: &mut Table) -> Option<Vec<String>> {
 /// Kafka's own rule.
 fn check_topic(topic: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if topic.len() <= 249 && topic.bytes().all(fits) && topic != "." && topic != ".." {
-        return Ok(());
-    }
-    Err(format!(
-        "`{topic}` cannot be a topic; write at most 249 of a-z, A-Z, 0-9, `.`, `_` and `-`"
-    ))
+    let good = topic.len() <= 249 && topic.bytes().all(fits) && topic != "." && topic != "..";
+    let message =
+        format!("`{topic}` cannot be a topic; write at most 249 of a-z, A-Z, 0-9, `.`, `_` and `-`");
+    ensure(good, message)
 }
 
 fn sasl(table: &mut Table) -> Option<SaslConfig> {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{KIB, SEC};
+use super::{KIB, SEC, ZERO};
 use crate::config::file::{address, credentials};
 use crate::config::raw::{ConfigValue, Table};
 use crate::config::{Auth, Compression, FormatKind, OnPoison, PeerConfig, RemoteSinkConfig, SinkKind};
 
 const ON_POISON: [(&str, OnPoison); 2] = [("quarantine", OnPoison::Quarantine), ("stop", OnPoison::Stop)];
-const COMPRESSIONS: [(&str, Compression); 3] = [
+pub const COMPRESSIONS: [(&str, Compression); 3] = [
     ("none", Compression::None),
     ("gzip", Compression::Gzip),
     ("zstd", Compression::Zstd),
@@ -34,7 +34,7 @@ pub fn remote(
     let mut common = Common::default();
     table.size("batch_bytes", KIB..=64 << 20, &mut common.bytes);
     table.count("batch_events", 1..=100_000, &mut common.events);
-    table.duration("batch_wait", Duration::ZERO..=600 * SEC, &mut common.wait);
+    table.duration("batch_wait", ZERO..=600 * SEC, &mut common.wait);
     table.count("concurrency", 1..=16, &mut common.concurrency);
     table.choice("on_poison", &ON_POISON, &mut common.on_poison);
     let mut config = RemoteSinkConfig::new(read_peer(table, &common)?);
@@ -46,14 +46,10 @@ pub fn remote(
     Some(SinkKind::Remote(Box::new(config)))
 }
 
-pub fn compression(table: &mut Table, slot: &mut Compression) {
-    table.choice("compression", &COMPRESSIONS, slot);
-}
-
-/// As [`compression`], where zstd is not known.
+/// `compression`, where zstd is not known.
 pub fn gzip_at_most(table: &mut Table, default: Compression) -> Compression {
     let mut found = default;
-    compression(table, &mut found);
+    table.choice("compression", &COMPRESSIONS, &mut found);
     if found == Compression::Zstd {
         table.refuse(&["compression"], "is not known there; write \"gzip\" or \"none\"");
     }
@@ -63,10 +59,8 @@ pub fn gzip_at_most(table: &mut Table, default: Compression) -> Compression {
 /// Reports that a format which is no JSON cannot be sent there.
 pub fn wants_json(table: &Table, format: FormatKind) {
     if format == FormatKind::Cef {
-        table.refuse(
-            &["format"],
-            "is no JSON, which alone can be sent there; remove it, or write \"raw\"",
-        );
+        let message = "is no JSON, which alone can be sent there; remove it, or write \"raw\"";
+        table.refuse(&["format"], message);
     }
 }
 
@@ -74,7 +68,7 @@ pub fn wants_json(table: &Table, format: FormatKind) {
 pub fn url<'t>(table: &mut Table<'t>, key: &'static str, example: &str) -> Option<ConfigValue<'t, Url>> {
     table
         .required_text(key, example)?
-        .parse(|text| address::server(text, example))
+        .parse(|text: &str| address::server(text, example))
 }
 
 /// `token`, or `user` and `password`, or neither.

@@ -9,6 +9,7 @@ use super::remote::{Common, gzip_at_most, url, wants_json};
 use crate::config::file::address::{self, is_loopback, no_query};
 use crate::config::file::http::Http;
 use crate::config::raw::{ConfigValue, Table};
+use crate::config::words::ensure;
 use crate::config::{Auth, AzureIdentity, Compression, PeerConfig, Reference, SentinelConfig};
 
 const ENDPOINT: &str = "https://confluence-x1y2.westeurope-1.ingest.monitor.azure.com";
@@ -20,29 +21,30 @@ pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<Pee
     let rule = word(table, "dcr_immutable_id", RULE);
     table.require("dcr_immutable_id", &format!("{RULE:?}"));
     let remedy = "the rule's JSON view in the portal shows it as `immutableId`";
-    let rule = rule.and_then(|rule| rule.check(|rule| begins(rule, &["dcr-"], remedy)));
+    let rule = rule.and_then(|rule| rule.check(|rule: &str| begins(rule, &["dcr-"], remedy)));
     let stream = word(table, "stream", SentinelConfig::STREAM);
     let remedy = "the rule names its streams in `streamDeclarations`";
-    let stream =
-        stream.and_then(|stream| stream.check(|stream| begins(stream, &["Custom-", "Microsoft-"], remedy)));
+    let stream = stream
+        .and_then(|stream| stream.check(|stream: &str| begins(stream, &["Custom-", "Microsoft-"], remedy)));
     // Before what is missing is reported: `client_id` and `client_key` look like misspelt forms of each other.
-    let application = Application {
+    let mut application = Application {
         tenant: word(table, "tenant_id", ID).map(|found| found.value),
         client: word(table, "client_id", ID).map(|found| found.value),
         secret: table.reference("client_secret"),
+        certificate: None,
     };
     // These two keys, which every sink by HTTP has, are the application's here.
     let mut http = Http::read(table);
-    let certificate = http.tls.client_certificate.take();
-    let identity = identity(table, application, certificate);
+    application.certificate = http.tls.client_certificate.take();
+    let identity = identity(table, application);
     let login = login(table);
-    let scope = scope(table);
+    let scope = table
+        .text("scope", SentinelConfig::SCOPE)
+        .and_then(|scope| scope.check(check_scope));
     let compression = gzip_at_most(table, Compression::Gzip);
     wants_json(table, context.format);
-    if common
-        .bytes
-        .is_some_and(|bytes| bytes > SentinelConfig::BATCH_BYTES_MAX as u64)
-    {
+    let most = SentinelConfig::BATCH_BYTES_MAX as u64;
+    if common.bytes.is_some_and(|bytes| bytes > most) {
         let message = "is more than Azure takes in one request, which is less than 1 MiB before compression; write \"1MB\"";
         table.refuse(&["batch_bytes"], message);
     }
@@ -62,17 +64,17 @@ struct Application<'t> {
     tenant: Option<String>,
     client: Option<String>,
     secret: Option<ConfigValue<'t, Reference>>,
+    /// And its key.
+    certificate: Option<(PathBuf, PathBuf)>,
 }
 
-fn identity(
-    table: &mut Table,
-    Application {
+fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity> {
+    let Application {
         tenant,
         client,
         secret,
-    }: Application,
-    certificate: Option<(PathBuf, PathBuf)>,
-) -> Option<AzureIdentity> {
+        certificate,
+    } = application;
     let mut managed = false;
     table.flag("managed_identity", &mut managed);
     if managed {
@@ -82,97 +84,80 @@ fn identity(
     }
     table.require("tenant_id", &format!("{ID:?}"));
     table.require("client_id", &format!("{ID:?}"));
-    match (secret, certificate) {
-        (Some(secret), Some(_)) => {
+    if let Some(secret) = secret {
+        if certificate.is_some() {
             secret.error("stands beside `client_certificate`; remove one of the two");
-            None
+            return None;
         }
-        (Some(secret), None) => {
-            secret.warn_inline();
-            Some(AzureIdentity::Secret {
-                tenant: tenant?,
-                client: client?,
-                secret: secret.value,
-            })
-        }
-        (None, Some((certificate, key))) => Some(AzureIdentity::Certificate {
-            tenant: tenant?,
-            client: client?,
-            certificate,
-            key,
-        }),
-        (None, None) => {
-            if !table.had("client_certificate") && !table.had("client_key") {
-                let example = "{ file = \"/path\" }`, or `client_certificate` and `client_key`, or `managed_identity = true";
-                table.require("client_secret", example);
-            }
-            None
-        }
+        secret.warn_inline();
+        let (tenant, client, secret) = (tenant?, client?, secret.value);
+        return Some(AzureIdentity::Secret {
+            tenant,
+            client,
+            secret,
+        });
     }
+    if !table.had("client_certificate") && !table.had("client_key") {
+        let example =
+            "{ file = \"/path\" }`, or `client_certificate` and `client_key`, or `managed_identity = true";
+        table.require("client_secret", example);
+    }
+    let ((certificate, key), tenant, client) = (certificate?, tenant?, client?);
+    Some(AzureIdentity::Certificate {
+        tenant,
+        client,
+        certificate,
+        key,
+    })
 }
 
 /// A name that becomes part of an address.
 fn word<'t>(table: &mut Table<'t>, key: &'static str, example: &str) -> Option<ConfigValue<'t, String>> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let message = format!("holds what no such name has; write it as in \"{example}\"");
+    let good = |word: &str| word.bytes().all(fits) && !word.starts_with('.');
     table
         .text(key, example)?
-        .check(|word| match word.bytes().all(fits) && !word.starts_with('.') {
-            true => Ok(()),
-            false => Err(format!(
-                "holds what no such name has; write it as in \"{example}\""
-            )),
-        })
+        .check(|word: &str| ensure(good(word), message))
 }
 
 fn begins(word: &str, starts: &[&str], remedy: &str) -> Result<(), String> {
-    if starts.iter().any(|start| word.starts_with(start)) {
-        return Ok(());
-    }
-    Err(format!(
+    let message = format!(
         "`{word}` does not begin with `{}`; {remedy}",
         starts.join("` or `")
-    ))
+    );
+    ensure(starts.iter().any(|start| word.starts_with(start)), message)
 }
 
 /// A host, or an address without path.
 fn login(table: &mut Table) -> Option<Url> {
-    const HOST: &str = SentinelConfig::LOGIN_HOST;
-    let parse = |text: &str| {
-        let whole = match text.contains("://") {
-            true => text.to_string(),
-            false => format!("https://{text}"),
-        };
-        let url = address::server(&whole, &format!("https://{HOST}"))?;
-        if url.path() != "/" {
-            return Err(format!(
-                "has a path, which the agent adds itself; write the host alone, as in \"{HOST}\""
-            ));
-        }
-        is_encrypted(&url).map(|()| url)
-    };
-    match table.text("login_host", HOST) {
-        Some(found) => Some(found.parse(|text| parse(text.trim()))?.value),
-        None => parse(HOST).ok(),
+    match table.text("login_host", SentinelConfig::LOGIN_HOST) {
+        Some(found) => found.parse(parse_login).map(|found| found.value),
+        None => parse_login(SentinelConfig::LOGIN_HOST).ok(),
     }
 }
 
-fn scope<'t>(table: &mut Table<'t>) -> Option<ConfigValue<'t, String>> {
-    table
-        .text("scope", SentinelConfig::SCOPE)?
-        .check(|scope| match scope.ends_with("/.default") {
-            true => Ok(()),
-            false => Err(format!(
-                "does not end with `/.default`; write it as in \"{}\"",
-                SentinelConfig::SCOPE
-            )),
-        })
+fn parse_login(text: &str) -> Result<Url, String> {
+    const HOST: &str = SentinelConfig::LOGIN_HOST;
+    let scheme = if text.contains("://") { "" } else { "https://" };
+    let url = address::server(&format!("{scheme}{}", text.trim()), &format!("https://{HOST}"))?;
+    let message = format!("has a path, which the agent adds itself; write the host alone, as in \"{HOST}\"");
+    ensure(url.path() == "/", message)?;
+    is_encrypted(&url).map(|()| url)
+}
+
+fn check_scope(scope: &str) -> Result<(), String> {
+    let message = format!(
+        "does not end with `/.default`; write it as in \"{}\"",
+        SentinelConfig::SCOPE
+    );
+    ensure(scope.ends_with("/.default"), message)
 }
 
 /// Tokens and secrets go there.
 fn is_encrypted(url: &Url) -> Result<(), String> {
-    if url.scheme() == "http" && !is_loopback(url) {
-        return Err("is not encrypted, and a token would be sent there; write `https://`".into());
-    }
+    let message = "is not encrypted, and a token would be sent there; write `https://`";
+    ensure(url.scheme() != "http" || is_loopback(url), message)?;
     no_query(url)
 }
 

@@ -7,6 +7,7 @@ use super::{Context, SEC};
 use crate::config::file::address::no_query;
 use crate::config::file::http::Http;
 use crate::config::raw::Table;
+use crate::config::words::ensure;
 use crate::config::{Auth, Compression, PeerConfig, SplunkHecConfig};
 
 const EXAMPLE: &str = "https://splunk.example.com:8088";
@@ -43,11 +44,10 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
 
 /// A proxy before Splunk may have a path of its own; the collector's is added to it.
 fn is_base(url: &Url) -> Result<(), String> {
-    if url.path().contains("/services/collector") {
-        return Err(format!(
-            "names the collector's path, which the agent adds itself; end it before, as in \"{EXAMPLE}\""
-        ));
-    }
+    let message = format!(
+        "names the collector's path, which the agent adds itself; end it before, as in \"{EXAMPLE}\""
+    );
+    ensure(!url.path().contains("/services/collector"), message)?;
     no_query(url)
 }
 

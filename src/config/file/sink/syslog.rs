@@ -4,6 +4,8 @@ use super::SEC;
 use super::remote::Common;
 use crate::config::file::http::{TLS_KEYS, tls};
 use crate::config::raw::Table;
+use crate::config::typed::keys;
+use crate::config::words::ensure;
 use crate::config::{Framing, PeerConfig, SyslogConfig, Transport};
 
 const EXAMPLE: &str = "syslog.example.com:6514";
@@ -29,7 +31,7 @@ const FACILITIES: [&str; 24] = [
 
 pub fn read(table: &mut Table, common: &Common) -> Option<PeerConfig> {
     let address = table.required_text("address", EXAMPLE);
-    let address = address.and_then(|address| address.parse(|address| host_port(address, EXAMPLE)));
+    let address = address.and_then(|address| address.parse(|address: &str| host_port(address, EXAMPLE)));
     let complete = address.is_some();
     let kind = table.word("transport", &TRANSPORTS);
     if !table.had("transport") && !table.has_like("transport") {
@@ -64,14 +66,12 @@ pub fn read(table: &mut Table, common: &Common) -> Option<PeerConfig> {
     table.choice("facility", &numbered.collect::<Vec<_>>(), &mut config.facility);
     let app_name = table
         .text("app_name", "confluence-audit")
-        .and_then(|name| name.check(|name| check_app_name(name)));
+        .and_then(|name| name.check(check_app_name));
     config.app_name = app_name.map_or(config.app_name, |name| name.value);
-    table.duration(
-        "connect_timeout",
-        SEC / 10..=3600 * SEC,
-        &mut config.connect_timeout,
+    keys!(table, config;
+        duration connect_timeout(SEC / 10..=3600 * SEC);
+        duration timeout(SEC / 10..=3600 * SEC);
     );
-    table.duration("timeout", SEC / 10..=3600 * SEC, &mut config.timeout);
     if common.concurrency.is_some_and(|concurrency| concurrency > 1) {
         let message = "is always 1 for syslog, which sends over one connection, in order; remove it";
         table.refuse(&["concurrency"], message);
@@ -82,46 +82,33 @@ pub fn read(table: &mut Table, common: &Common) -> Option<PeerConfig> {
 /// `host:port`; an IPv6 address stands in brackets, and comes without them.
 pub fn host_port(text: &str, example: &str) -> Result<(String, u16), String> {
     let text = text.trim();
-    if text.contains("://") {
-        return Err(format!(
-            "is a URL; write host and port alone, as in \"{example}\""
-        ));
-    }
-    if text.contains('@') {
-        return Err(format!(
-            "holds an `@`; write host and port alone, as in \"{example}\""
-        ));
-    }
+    let way_out = format!("write host and port alone, as in \"{example}\"");
+    ensure(!text.contains("://"), format!("is a URL; {way_out}"))?;
+    ensure(!text.contains('@'), format!("holds an `@`; {way_out}"))?;
     let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) else {
         return Err(format!("`{text}` has no port; write it as in \"{example}\""));
     };
-    let port = match port.parse() {
-        Ok(port) if port > 0 => port,
-        _ => return Err(format!("`{port}` is no port; write 1 to 65535 after the host")),
-    };
+    let number = port.parse().ok().filter(|port| *port > 0);
+    let number = number.ok_or_else(|| format!("`{port}` is no port; write 1 to 65535 after the host"))?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    if bare.map_or(host.contains(':'), |bare| {
-        bare.parse::<std::net::Ipv6Addr>().is_err()
-    }) {
-        return Err(format!(
-            "`{host}` is no IPv6 address in brackets; write it as in \"[2001:db8::1]:{port}\""
-        ));
-    }
+    let good = bare.map_or(!host.contains(':'), |bare| {
+        bare.parse::<std::net::Ipv6Addr>().is_ok()
+    });
+    let message =
+        format!("`{host}` is no IPv6 address in brackets; write it as in \"[2001:db8::1]:{number}\"");
+    ensure(good, message)?;
     let host = bare.unwrap_or(host);
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
-    if host.is_empty() || !host.bytes().all(fits) {
-        return Err(format!("`{host}` is no host; write it as in \"{example}\""));
-    }
-    Ok((host.to_string(), port))
+    let message = format!("`{host}` is no host; write it as in \"{example}\"");
+    ensure(!host.is_empty() && host.bytes().all(fits), message)?;
+    Ok((host.to_string(), number))
 }
 
-fn check_app_name(name: &str) -> Result<(), &'static str> {
-    match name.len() <= 48 && name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Ok(()),
-        false => {
-            Err("cannot stand in a syslog header; write at most 48 printable ASCII characters without blanks")
-        }
-    }
+fn check_app_name(name: &str) -> Result<(), String> {
+    let good = name.len() <= 48 && name.bytes().all(|byte| byte.is_ascii_graphic());
+    let message =
+        "cannot stand in a syslog header; write at most 48 printable ASCII characters without blanks";
+    ensure(good, message)
 }
 
 #[cfg(test)]
