@@ -227,11 +227,7 @@ fn links_of_documents_lead_somewhere() {
     let mut wrong = Vec::new();
     for (path, text) in documents() {
         for (number, line) in prose(&text) {
-            for link in line
-                .split("](")
-                .skip(1)
-                .filter_map(|rest| rest.split(')').next())
-            {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
                 if link.contains("://") {
                     continue;
                 }
