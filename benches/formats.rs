@@ -4,7 +4,7 @@ use std::fs;
 use std::hint::black_box;
 use std::path::PathBuf;
 
-use confluence_audit_agent::format::{Agent, Context, Format, Item, Name, Origin, Out};
+use confluence_audit_agent::format::{Agent, Context, Event, Format, Name, Origin, Out};
 use confluence_audit_agent::record::{IdHasher, Scratch, parse};
 
 use crate::limit_event;
@@ -68,7 +68,7 @@ fn seconds(name: Name, files: &[PathBuf]) -> Result<f64> {
         let start = on_cpu_s()?;
         for line in content.split_inclusive(|byte| *byte == b'\n') {
             let parsed = &parse(&line[..line.len() - 1], &mut scratch);
-            let item = Item {
+            let item = Event {
                 content: parsed,
                 id: ids.id(parsed),
                 origin: Origin::File {

@@ -13,7 +13,7 @@ use crate::telemetry::escape::shell_word;
 
 /// Why something cannot be used. Displays what is wrong and what to do.
 #[derive(Debug)]
-pub enum Problem {
+pub enum AccessProblem {
     /// The first part of the path that does not exist.
     Missing(PathBuf),
     Denied(Box<Denied>),
@@ -38,7 +38,7 @@ pub struct Denied {
 }
 
 /// Follows a path from the root and finds the first part that is missing or may not be searched.
-pub fn reach(path: &Path) -> Result<(), Problem> {
+pub fn reach(path: &Path) -> Result<(), AccessProblem> {
     let mut parts: Vec<&Path> = path
         .ancestors()
         .filter(|part| !part.as_os_str().is_empty())
@@ -49,16 +49,16 @@ pub fn reach(path: &Path) -> Result<(), Problem> {
             Ok(_) if *part == path => {}
             Ok(_) => allowed(part, Access::EXEC_OK)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Problem::Missing(part.into()));
+                return Err(AccessProblem::Missing(part.into()));
             }
-            Err(error) => return Err(Problem::Other(part.into(), errno(&error))),
+            Err(error) => return Err(AccessProblem::Other(part.into(), errno(&error))),
         }
     }
     Ok(())
 }
 
 /// Why a path cannot be read: who runs this, the path's owner and mode, and what helps.
-pub fn why_denied(path: &Path) -> String {
+pub fn denied_message(path: &Path) -> String {
     let wanted = if path.is_dir() {
         Access::READ_OK | Access::EXEC_OK
     } else {
@@ -79,7 +79,7 @@ pub fn why_denied_own(action: &str, path: &Path) -> String {
         (false, _) => Access::READ_OK | Access::WRITE_OK,
     };
     let mut refused = reach(existing).and_then(|()| allowed(existing, wanted));
-    if let Err(Problem::Denied(denied)) = &mut refused
+    if let Err(AccessProblem::Denied(denied)) = &mut refused
         && denied.run_as.is_none()
         && denied.owner != denied.user
     {
@@ -102,7 +102,7 @@ fn refusal(path: &Path, wanted: Access) -> String {
     told(reach(path).and_then(|()| allowed(path, wanted)))
 }
 
-fn told(refused: Result<(), Problem>) -> String {
+fn told(refused: Result<(), AccessProblem>) -> String {
     match refused {
         Err(problem) => problem.to_string(),
         Ok(()) => {
@@ -123,9 +123,9 @@ fn sudo(user: &str) -> String {
     format!("sudo -u {user} {}", call.join(" "))
 }
 
-impl From<glob::GlobError> for Problem {
-    fn from(error: glob::GlobError) -> Problem {
-        Problem::Other(error.path().into(), errno(error.error()))
+impl From<glob::GlobError> for AccessProblem {
+    fn from(error: glob::GlobError) -> AccessProblem {
+        AccessProblem::Other(error.path().into(), errno(error.error()))
     }
 }
 
@@ -134,26 +134,26 @@ fn errno(error: &std::io::Error) -> Errno {
 }
 
 /// Asks the kernel, which knows about access lists and capabilities too.
-pub fn allowed(path: &Path, access: Access) -> Result<(), Problem> {
+pub fn allowed(path: &Path, access: Access) -> Result<(), AccessProblem> {
     let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
-        return Err(Problem::Other(path.into(), Errno::INVAL));
+        return Err(AccessProblem::Other(path.into(), Errno::INVAL));
     };
     match rustix::fs::accessat(CWD, &name, access, AtFlags::EACCESS) {
         Ok(()) => Ok(()),
-        Err(Errno::NOENT) => Err(Problem::Missing(path.into())),
+        Err(Errno::NOENT) => Err(AccessProblem::Missing(path.into())),
         Err(Errno::ACCESS | Errno::PERM) => Err(denied(path, access)),
-        Err(error) => Err(Problem::Other(path.into(), error)),
+        Err(error) => Err(AccessProblem::Other(path.into(), error)),
     }
 }
 
-fn denied(path: &Path, access: Access) -> Problem {
+fn denied(path: &Path, access: Access) -> AccessProblem {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
-        Err(error) => return Problem::Other(path.into(), errno(&error)),
+        Err(error) => return AccessProblem::Other(path.into(), errno(&error)),
     };
     let user = user();
     let group = group_name(metadata.gid());
-    Problem::Denied(Box::new(Denied {
+    AccessProblem::Denied(Box::new(Denied {
         path: path.into(),
         is_dir: metadata.is_dir(),
         wanted: access.bits() & 0o7,
@@ -166,12 +166,12 @@ fn denied(path: &Path, access: Access) -> Problem {
     }))
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for AccessProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Missing(path) => write!(f, "`{}` does not exist", path.display()),
-            Problem::Other(path, error) => write!(f, "failed to look at `{}`: {error}", path.display()),
-            Problem::Denied(denied) => denied.fmt(f),
+            AccessProblem::Missing(path) => write!(f, "`{}` does not exist", path.display()),
+            AccessProblem::Other(path, error) => write!(f, "failed to look at `{}`: {error}", path.display()),
+            AccessProblem::Denied(denied) => denied.fmt(f),
         }
     }
 }
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn names_the_first_part_that_is_missing() {
         let dir = tempfile::tempdir().unwrap();
-        let Err(Problem::Missing(path)) = reach(&dir.path().join("a/b/c")) else {
+        let Err(AccessProblem::Missing(path)) = reach(&dir.path().join("a/b/c")) else {
             panic!("found")
         };
         assert_eq!(path, dir.path().join("a"));

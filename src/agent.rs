@@ -7,14 +7,14 @@
 mod alongside;
 mod build;
 mod commit;
+mod encoder;
 mod fallback;
-mod gate;
+mod flow_control;
 mod poller;
 mod reader;
 mod service;
 mod signals;
 mod sinks;
-mod stage;
 
 pub use reader::Read;
 
@@ -22,9 +22,9 @@ use crate::checkpoint::StoreError;
 use crate::config::Config;
 use crate::exit;
 use crate::sink::{Inbox, Message, SinkError};
+use crate::telemetry::heartbeat;
 use crate::telemetry::log::LogGuard;
-use crate::telemetry::pulse;
-use gate::Gate;
+use flow_control::FlowControl;
 use service::Service;
 use signals::{Meaning, Received};
 use std::any::Any;
@@ -90,11 +90,11 @@ pub struct Mode {
 
 /// The stages of a running agent.
 struct Running {
-    gates: Vec<Arc<Gate>>,
+    gates: Vec<Arc<FlowControl>>,
     sinks: Vec<SinkThread>,
     readers: Vec<(String, Option<Read>)>,
     commits: Sender<commit::ToCommit>,
-    ended: UnboundedReceiver<Ended>,
+    ended: UnboundedReceiver<ThreadEnded>,
     readers_left: usize,
     sinks_left: usize,
     mode: Mode,
@@ -127,12 +127,12 @@ impl SinkThread {
 }
 
 /// A thread has come to its end.
-struct Ended {
+struct ThreadEnded {
     stage: String,
-    what: What,
+    what: EndedWith,
 }
 
-enum What {
+enum EndedWith {
     Reader {
         stream: usize,
         read: io::Result<Read>,
@@ -199,7 +199,7 @@ impl Running {
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
                     Some(None) if (self.start_anew || self.closed) && stop.deadline.is_none() => {
                         stop.deadline = Some(Instant::now() + shutdown_timeout);
-                        self.gates.iter().for_each(|gate| gate.stop());
+                        self.gates.iter().for_each(|flow| flow.stop());
                     }
                     Some(None) => {}
                     Some(Some(code)) => break code,
@@ -222,7 +222,7 @@ impl Running {
                         }
                         service.stopping();
                         self.start_anew = false;
-                        self.gates.iter().for_each(|gate| gate.stop());
+                        self.gates.iter().for_each(|flow| flow.stop());
                     }
                 },
                 () = tokio::time::sleep_until(at), if stop.deadline.is_some() => {
@@ -256,14 +256,14 @@ impl Running {
     }
 
     /// Takes note of the end of a stage, ends the next one in order, and says the exit code when that was the last.
-    fn note(&mut self, ended: Ended) -> Option<u8> {
+    fn note(&mut self, ended: ThreadEnded) -> Option<u8> {
         let stage = ended.stage;
         match ended.what {
-            What::Reader { read: Err(error), .. } => {
+            EndedWith::Reader { read: Err(error), .. } => {
                 tracing::error!(stage, %error, "a source cannot be read; ending, to start again from the checkpoint");
                 Some(exit::TRY_AGAIN)
             }
-            What::Reader {
+            EndedWith::Reader {
                 stream,
                 read: Ok(read),
             } => {
@@ -283,51 +283,51 @@ impl Running {
                 self.finish_behind_all();
                 None
             }
-            What::Api => None,
-            What::Sink(Ok(())) if self.readers_left == 0 => {
+            EndedWith::Api => None,
+            EndedWith::Sink(Ok(())) if self.readers_left == 0 => {
                 self.sinks_left -= 1;
                 self.finish_behind_all();
                 None
             }
-            What::StdoutClosed => {
+            EndedWith::StdoutClosed => {
                 self.note_closed();
                 None
             }
             // No failure: the others deliver what has been read, and what was not written here is for the next start.
-            What::Sink(Err(SinkError::Closed)) => {
+            EndedWith::Sink(Err(SinkError::Closed)) => {
                 self.note_closed();
                 self.sinks_left -= 1;
                 self.finish_behind_all();
                 None
             }
-            What::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
+            EndedWith::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
                 Some(if self.start_anew || self.closed {
                     exit::TRY_AGAIN
                 } else {
                     exit::OK
                 })
             }
-            What::Sink(Err(error @ SinkError::Poison { .. })) => {
+            EndedWith::Sink(Err(error @ SinkError::Poison { .. })) => {
                 tracing::error!(stage, %error, "ending, for a person to look; each start tries it again");
                 Some(exit::TRY_AGAIN)
             }
-            What::Sink(Err(error)) => {
+            EndedWith::Sink(Err(error)) => {
                 tracing::error!(stage, %error, "a sink has failed; ending, to start again from the checkpoint");
                 Some(exit::TRY_AGAIN)
             }
-            What::Commit(Err(error)) => {
+            EndedWith::Commit(Err(error)) => {
                 tracing::error!(stage, %error, "positions cannot be stored; ending, to start again from the last one");
                 Some(error.exit_code())
             }
-            What::Panicked(why) => {
+            EndedWith::Panicked(reason) => {
                 tracing::error!(
                     stage,
-                    why,
+                    reason,
                     "a stage has failed; ending, to start again from the checkpoint"
                 );
                 Some(exit::INTERNAL)
             }
-            What::Sink(Ok(())) | What::Commit(Ok(())) => {
+            EndedWith::Sink(Ok(())) | EndedWith::Commit(Ok(())) => {
                 tracing::error!(stage, "a stage has ended that must not end");
                 Some(exit::INTERNAL)
             }
@@ -347,11 +347,11 @@ impl Running {
     }
 
     /// Commits what is final and leaves the rest to the next start.
-    async fn abandon(&mut self, why: &str) -> u8 {
+    async fn abandon(&mut self, reason: &str) -> u8 {
         drop(self.commits.send(commit::ToCommit::Finish));
         let last_commit = async {
             while let Some(ended) = self.ended.recv().await {
-                if let What::Commit(result) = ended.what {
+                if let EndedWith::Commit(result) = ended.what {
                     return result.is_ok();
                 }
             }
@@ -361,10 +361,10 @@ impl Running {
             .await
             .unwrap_or(false);
         if self.mode.dry_run {
-            tracing::warn!(why, "stopped before everything was printed");
+            tracing::warn!(reason, "stopped before everything was printed");
         } else {
             tracing::warn!(
-                why,
+                reason,
                 committed,
                 "stopped before everything was delivered; the next start delivers it"
             );
@@ -376,15 +376,15 @@ impl Running {
 /// Starts a thread whose end, whatever its manner, is told.
 fn spawn(
     name: String,
-    ended: &UnboundedSender<Ended>,
-    work: impl FnOnce() -> What + Send + 'static,
+    ended: &UnboundedSender<ThreadEnded>,
+    work: impl FnOnce() -> EndedWith + Send + 'static,
 ) -> io::Result<()> {
     let (stage, ended) = (name.clone(), ended.clone());
     std::thread::Builder::new().name(name).spawn(move || {
-        let what = catch_unwind(AssertUnwindSafe(|| pulse::stage(&stage, work)))
-            .unwrap_or_else(|panic| What::Panicked(text(panic.as_ref())));
+        let what = catch_unwind(AssertUnwindSafe(|| heartbeat::stage(&stage, work)))
+            .unwrap_or_else(|panic| EndedWith::Panicked(text(panic.as_ref())));
         // Nobody listens any more when the process is about to end.
-        let _ = ended.send(Ended { stage, what });
+        let _ = ended.send(ThreadEnded { stage, what });
     })?;
     Ok(())
 }

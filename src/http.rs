@@ -12,7 +12,7 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, Exchange};
+pub use client::{Client, HttpCall};
 pub use conceal::Secrets;
 pub use error::{HttpError, Phase, ProxyProblem, TlsProblem, UnreachableCause, find, tls_problem};
 pub use proxy::Via;
@@ -50,8 +50,8 @@ impl Answer {
     }
 
     /// The same of a text that was read from the answer.
-    pub fn told(&self, text: &str) -> String {
-        self.secrets.told(text)
+    pub fn concealed(&self, text: &str) -> String {
+        self.secrets.concealed(text)
     }
 
     /// What 407 asks for.
@@ -67,7 +67,7 @@ impl Answer {
     /// What kind of content it says to have, as it may be told. Empty if it says none.
     pub fn media_type(&self) -> String {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(c);
-        let kind = self.told(self.header("content-type").unwrap_or_default().trim());
+        let kind = self.concealed(self.header("content-type").unwrap_or_default().trim());
         kind.chars()
             .take_while(|c| is_token(*c))
             .take(MEDIA_TYPE_CHARS_MAX)

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 /// A hash (XXH3, 64 bits) over a stretch of a file: says whether a file is the one it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
+pub struct Fingerprint {
     pub len: u32,
     pub hash: u64,
 }
 
-impl Evidence {
-    pub fn of(bytes: &[u8]) -> Evidence {
-        Evidence {
+impl Fingerprint {
+    pub fn of(bytes: &[u8]) -> Fingerprint {
+        Fingerprint {
             len: bytes.len() as u32,
             hash: xxhash_rust::xxh3::xxh3_64(bytes),
         }
@@ -51,10 +51,11 @@ pub struct FileEntry {
     /// Counts how often the file was truncated or rewritten.
     pub epoch: u32,
     /// Of the first bytes of the file: at most as many as were read, or where nothing was read as were there when it was found.
-    pub prefix: Evidence,
+    pub prefix: Fingerprint,
     /// Of the bytes just before `offset`.
-    pub frontier: Evidence,
-    /// In bytes: all before it has a final outcome. Always a record boundary, but where `frontier` is empty: nothing was read
+    #[serde(rename = "frontier")]
+    pub tail_fingerprint: Fingerprint,
+    /// In bytes: all before it has a final outcome. Always a record boundary, but where `tail_fingerprint` is empty: nothing was read
     /// then, and what stands before it is to be passed over.
     pub offset: u64,
     /// In bytes, when the file was last looked at.
@@ -177,11 +178,12 @@ pub enum Cause {
 
 /// By which of its two ways a source's events come in: by its files, or for a cause by its API.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct WayIn {
+pub struct ActiveInput {
     pub api: Option<Cause>,
     pub since_ms: i64,
     /// For people.
-    pub why: String,
+    #[serde(rename = "why")]
+    pub reason: String,
 }
 
 /// A cluster node whose id audit files of a source carried.
@@ -234,7 +236,7 @@ pub struct Progress {
     pub api_other_nodes: Option<ApiCursor>,
     pub nodes: Option<ClusterNodes>,
     pub agent_user: Option<AgentUser>,
-    pub way: Option<WayIn>,
+    pub way: Option<ActiveInput>,
     /// As it was last seen.
     pub coverage: Option<Coverage>,
 }

@@ -7,7 +7,7 @@
 mod directory;
 mod tally;
 
-pub use directory::{Directory, Files, Line, QuarantineError};
+pub use directory::{Directory, Files, QuarantineError, QuarantineLine};
 pub use tally::Tally;
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub struct Entry {
     /// When it was set aside.
     pub at_ms: i64,
     /// What the server said.
-    pub why: String,
+    pub reason: String,
     /// As it was sent.
     pub event: String,
 }
@@ -89,7 +89,7 @@ pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
 
 /// What of the quarantine can be looked at, and what cannot.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct QuarantineFiles {
     /// The files and their sizes, oldest first.
     pub files: Vec<(PathBuf, u64)>,
     pub failed: Vec<(PathBuf, io::Error)>,
@@ -101,8 +101,8 @@ pub fn files(state_dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
 }
 
 /// Looks at each entry; one that is broken hides no other.
-pub fn look(state_dir: &Path) -> io::Result<Found> {
-    let mut found = Found::default();
+pub fn look(state_dir: &Path) -> io::Result<QuarantineFiles> {
+    let mut found = QuarantineFiles::default();
     for entry in entries(state_dir)? {
         let entry = entry?;
         if !entry.file_name().to_string_lossy().ends_with(SUFFIX) {
@@ -158,7 +158,7 @@ mod tests {
             format: "ecs".into(),
             time_ms: 1,
             at_ms: 2,
-            why: "status 400".into(),
+            reason: "status 400".into(),
             event: "{\"a\":\"ä\"}".into(),
         };
         put(temp.path(), 2, &[]).unwrap();

@@ -167,7 +167,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 /// What is wrong with TLS where an error says so, in words that name the configuration's `key` for the address.
-pub fn says(error: &(dyn Error + 'static), key: &str) -> Option<String> {
+pub fn message(error: &(dyn Error + 'static), key: &str) -> Option<String> {
     let error = crate::http::find::<rustls::Error>(error)?;
     Some(match tls_problem(error) {
         TlsProblem::NoTls => {

@@ -1,13 +1,13 @@
 //! What is known of a source that has files and an API: whose events the files bring, and which of their records the
 //! agent made.
 
-use super::stage::LONG_RECORD_BYTES;
+use super::encoder::LONG_RECORD_BYTES;
 use crate::clock;
 use crate::position::{ClusterNodes, IdChunk, Progress};
 use crate::record::{EventId, Record};
-use crate::source::api::own::{SearchedBy, SharedOwn, is_search};
+use crate::source::api::self_activity::{SearchedBy, SharedSelfActivity, is_search};
+use crate::source::dedup::{Dedup, FromFile};
 use crate::source::nodes::{News, Nodes, RowNode};
-use crate::source::recent::{FromFile, Recent};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub struct Alongside {
     all_nodes: bool,
     /// That no file has shown a node has been said.
     nodes_missed: bool,
-    own: SharedOwn,
+    own: SharedSelfActivity,
     pub drop_self_polls: bool,
     held: Vec<HeldSearch>,
     /// What the checkpoint must not learn before those are delivered.
@@ -59,7 +59,7 @@ pub struct HeldSearch {
 
 /// What becomes of a row of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RowVerdict {
     /// Another agent, or the other way of asking, brings it.
     Pass,
     /// `of_files`: a file should have brought it.
@@ -73,7 +73,7 @@ impl Alongside {
         nodes: ClusterNodes,
         all_nodes: bool,
         ids: &[IdChunk],
-        own: SharedOwn,
+        own: SharedSelfActivity,
         drop_self_polls: bool,
     ) -> Alongside {
         let oldest_ms = ids.iter().map(|chunk| chunk.oldest_ms).min();
@@ -110,16 +110,16 @@ impl Alongside {
     }
 
     /// Takes note of a record of a file that was delivered before and is read again.
-    pub fn see_again(&mut self, record: Option<&Record>, folder: usize, read_at_ms: i64) {
+    pub fn observe_replayed(&mut self, record: Option<&Record>, folder: usize, read_at_ms: i64) {
         if let Some(record) = record {
             let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
-            self.nodes.see_file(folder, record.node.text(), time_ms);
+            self.nodes.observe_file(folder, record.node.text(), time_ms);
         }
     }
 
     /// Takes note of a record of a file. Returns its time, and where it came from; one that has no time is as old as
     /// the one before. It may be yet to come: the API shows the event then, and its id has to be known for so long.
-    pub fn see(
+    pub fn observe(
         &mut self,
         record: Option<&Record>,
         file: u32,
@@ -134,7 +134,7 @@ impl Alongside {
         let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
         self.known_ms = Some((oldest_ms.min(time_ms), newest_ms.max(time_ms)));
         let node = match record {
-            Some(record) => self.nodes.see_file(folder, record.node.text(), time_ms),
+            Some(record) => self.nodes.observe_file(folder, record.node.text(), time_ms),
             None => 0,
         };
         (at_ms, FromFile { key: file, node })
@@ -148,28 +148,28 @@ impl Alongside {
         read_at_ms: i64,
         for_other_nodes: bool,
         incomplete_to_ms: Option<i64>,
-    ) -> Verdict {
+    ) -> RowVerdict {
         let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
         if !self.all_nodes && !self.nodes.are_known() {
-            self.say_that_no_node_is_known(record);
-            return Verdict::Take { of_files: true };
+            self.warn_no_node_known(record);
+            return RowVerdict::Take { of_files: true };
         }
         match self.nodes.of_row(record.node.text(), time_ms) {
-            RowNode::Files { since: true } if for_other_nodes => Verdict::Pass,
-            RowNode::Files { .. } if !for_other_nodes => Verdict::Take { of_files: true },
-            RowNode::Other if !self.all_nodes => Verdict::Pass,
+            RowNode::Files { since: true } if for_other_nodes => RowVerdict::Pass,
+            RowNode::Files { .. } if !for_other_nodes => RowVerdict::Take { of_files: true },
+            RowNode::Other if !self.all_nodes => RowVerdict::Pass,
             // The API that is asked for these has brought it.
             _ if self.all_nodes
                 && !for_other_nodes
                 && incomplete_to_ms.is_some_and(|to_ms| time_ms <= to_ms) =>
             {
-                Verdict::Pass
+                RowVerdict::Pass
             }
-            _ => Verdict::Take { of_files: false },
+            _ => RowVerdict::Take { of_files: false },
         }
     }
 
-    fn say_that_no_node_is_known(&mut self, record: &Record) {
+    fn warn_no_node_known(&mut self, record: &Record) {
         if record.node.text().is_some() && !std::mem::replace(&mut self.nodes_missed, true) {
             tracing::warn!(
                 source = self.source,
@@ -215,7 +215,7 @@ impl Alongside {
     /// The API does not tell who made this search: those of the same user wait no more, unless a row tells after all.
     pub fn give_up(&self, record: &Record) {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.is_not_told(record);
+        own.author_not_reported(record);
     }
 
     /// Whether a search of an unknown user is worth waiting for.
@@ -298,8 +298,8 @@ impl HeldSearch {
 }
 
 /// Whether a file brought the event of this row, and its id is forgotten.
-pub fn is_forgotten(recent: &Recent, record: &Record) -> bool {
-    let ranges = !recent.stretches().is_empty();
+pub fn is_forgotten(recent: &Dedup, record: &Record) -> bool {
+    let ranges = !recent.skipped_ranges().is_empty();
     let at_ms = record.time_ms.filter(|_| ranges);
     at_ms.is_some_and(|at_ms| recent.is_forgotten(at_ms, crate::source::nodes::hash(record.node.text())))
 }

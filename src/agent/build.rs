@@ -1,13 +1,13 @@
 //! Makes the stages of an agent from its configuration and its checkpoint, and starts them.
 
 use super::alongside::Alongside;
-use super::commit::{self, Settings, Stream, ToCommit};
+use super::commit::{self, Settings, SourceProgress, ToCommit};
+use super::encoder::Encoder;
 use super::fallback::Fallback;
-use super::gate::Gate;
+use super::flow_control::FlowControl;
 use super::poller::Poller;
 use super::reader::Reader;
-use super::stage::Stage;
-use super::{AgentError, Ended, Mode, Running, What, sinks, spawn};
+use super::{AgentError, EndedWith, Mode, Running, ThreadEnded, sinks, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
@@ -16,9 +16,9 @@ use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
 use crate::sink;
 use crate::source::api::Api;
+use crate::source::dedup::Dedup;
 use crate::source::files::Files;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
-use crate::source::recent::Recent;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -37,7 +37,7 @@ pub struct Common<'a> {
     pub mode: Mode,
     pub agent: Agent,
     pub enrichment: Enrichment,
-    pub ended: UnboundedSender<Ended>,
+    pub ended: UnboundedSender<ThreadEnded>,
     pub commits: Sender<ToCommit>,
 }
 
@@ -70,12 +70,12 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let (mut sinks, mut streams, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
         let state = memory.load(&source.name)?;
-        let gate = Arc::new(Gate::new(in_flight_bytes_max(config)));
+        let flow = Arc::new(FlowControl::new(in_flight_bytes_max(config)));
         let (mut lanes, mut marks, mut inboxes) = (Vec::new(), Vec::new(), Vec::new());
         // A dry run prints what the first sink would get: two would mix on one standard output.
         let sinks_used = if mode.dry_run { 1 } else { config.sinks.len() };
         for (lane, sink) in config.sinks.iter().take(sinks_used).enumerate() {
-            let (thread, lane, mark) = sinks::start(&common, number, lane, source, sink, &state, &gate)?;
+            let (thread, lane, mark) = sinks::start(&common, number, lane, source, sink, &state, &flow)?;
             lanes.push(lane);
             marks.push(mark);
             inboxes.push(thread.inbox.clone());
@@ -87,7 +87,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
             marks: marks.iter().flatten().cloned().collect(),
             ..Commit::default()
         })?;
-        streams.push(Stream::new(&source.name, marks, inboxes, gate.clone()));
+        streams.push(SourceProgress::new(&source.name, marks, inboxes, flow.clone()));
         let ids = IdHasher::new(source.site.as_deref());
         let api = source.api.as_ref();
         let api = api.map(|config| {
@@ -95,7 +95,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
                 .with_coverage(state.coverage.clone())
                 .with_agent_user(state.agent_user.clone())
         });
-        let recent = api.is_some().then(|| Recent::new(state.ids.clone()));
+        let recent = api.is_some().then(|| Dedup::new(state.ids.clone()));
         let alongside = api.as_ref().filter(|_| source.files.is_some());
         let alongside = alongside.map(|api| {
             Alongside::new(
@@ -103,11 +103,11 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
                 state.nodes.clone().unwrap_or_default(),
                 source.fallback.all_nodes,
                 &state.ids,
-                api.shared_own(),
+                api.shared_self_activity(),
                 source.api.as_ref().is_some_and(|api| api.drop_self_polls),
             )
         });
-        let stage = Stage::new(number, lanes, ids, common.commits.clone(), recent, alongside);
+        let stage = Encoder::new(number, lanes, ids, common.commits.clone(), recent, alongside);
         let read = match (&source.files, api) {
             (Some(files), api) => {
                 let from_end = state.next_key == 0 && files.start_at == StartAt::End;
@@ -116,21 +116,21 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
                     if from_end {
                         api.begin_at_present();
                     }
-                    let (gate, ended) = (gate.clone(), &common.ended);
-                    fallback = Some(Fallback::start(source, api, &state, gate, mode.once, ended)?);
+                    let (flow, ended) = (flow.clone(), &common.ended);
+                    fallback = Some(Fallback::start(source, api, &state, flow, mode.once, ended)?);
                 }
-                let mut reader = reader(&common, source, files, state, gate.clone());
+                let mut reader = reader(&common, source, files, state, flow.clone());
                 reader.fallback = fallback;
-                Way::Files(reader)
+                Driver::Files(reader)
             }
-            (None, Some(api)) => Way::Api(Poller {
+            (None, Some(api)) => Driver::Api(Poller {
                 api,
-                gate: gate.clone(),
+                flow: flow.clone(),
                 once: mode.once,
             }),
             (None, None) => continue,
         };
-        readers.push((source, gate, read, stage));
+        readers.push((source, flow, read, stage));
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
@@ -138,12 +138,12 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     };
     let store = memory.store;
     spawn("checkpoint".to_owned(), &common.ended, move || {
-        What::Commit(commit::run(store, streams, settings, to_commit))
+        EndedWith::Commit(commit::run(store, streams, settings, to_commit))
     })?;
     if mode.dry_run || config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout) {
         watch_stdout(mode, common.ended.clone())?;
     }
-    let gates = readers.iter().map(|(_, gate, ..)| gate.clone()).collect();
+    let gates = readers.iter().map(|(_, flow, ..)| flow.clone()).collect();
     let names = readers
         .iter()
         .map(|(source, ..)| (source.name.clone(), None))
@@ -151,10 +151,10 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     for (stream, (source, _, way, stage)) in readers.into_iter().enumerate() {
         spawn(format!("source {}", source.name), &common.ended, move || {
             let read = match way {
-                Way::Files(reader) => Ok(reader.run(stage)),
-                Way::Api(poller) => poller.run(stage),
+                Driver::Files(reader) => Ok(reader.run(stage)),
+                Driver::Api(poller) => poller.run(stage),
             };
-            What::Reader { stream, read }
+            EndedWith::Reader { stream, read }
         })?;
     }
     Ok(Running {
@@ -173,7 +173,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
 }
 
 /// Reports when nobody reads standard output any more. The thread waits without a deadline, and goes with the process.
-fn watch_stdout(mode: Mode, ended: UnboundedSender<Ended>) -> Result<(), AgentError> {
+fn watch_stdout(mode: Mode, ended: UnboundedSender<ThreadEnded>) -> Result<(), AgentError> {
     if sink::stdout::is_null() && !mode.dry_run {
         tracing::warn!(
             "standard output is `/dev/null`, or was closed: events that go there are gone, and count as delivered"
@@ -187,8 +187,8 @@ fn watch_stdout(mode: Mode, ended: UnboundedSender<Ended>) -> Result<(), AgentEr
     std::thread::Builder::new().name(stage.clone()).spawn(move || {
         // Of what cannot be watched a write that fails tells the end.
         if sink::stdout::wait_closed().is_ok_and(|closed| closed) {
-            let what = What::StdoutClosed;
-            let _ = ended.send(Ended { stage, what });
+            let what = EndedWith::StdoutClosed;
+            let _ = ended.send(ThreadEnded { stage, what });
         }
     })?;
     Ok(())
@@ -222,7 +222,7 @@ fn look_into_quarantine(state_dir: &Path) {
 
 /// How the events of a source come in.
 #[allow(clippy::large_enum_variant, reason = "one for each source, made once")]
-enum Way {
+enum Driver {
     Files(Reader),
     Api(Poller),
 }
@@ -277,9 +277,9 @@ fn reader(
     source: &SourceConfig,
     files: &FilesConfig,
     state: SourceState,
-    gate: Arc<Gate>,
+    flow: Arc<FlowControl>,
 ) -> Reader {
-    let woken = gate.clone();
+    let woken = flow.clone();
     let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
     let (live, live_files) = unbounded_channel();
     let mut files = files.clone();
@@ -299,7 +299,7 @@ fn reader(
             state.next_key,
             state.next_key == 0,
         ),
-        gate,
+        flow,
         watch: follow.then(|| DirectoryWatch::new(&source.name, wake)),
         live,
         sweep_interval,

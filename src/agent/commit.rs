@@ -1,12 +1,12 @@
 //! The thread that makes progress durable: it hears what is final, moves the watermark of each stream, and commits.
 
-use super::gate::Gate;
+use super::flow_control::FlowControl;
 use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
 use crate::position::{Progress, SinkMark};
 use crate::sink::{Inbox, Message};
-use crate::telemetry::pulse;
+use crate::telemetry::heartbeat;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -36,9 +36,9 @@ pub struct Settings {
 }
 
 /// A source on its way to the store.
-pub struct Stream {
+pub struct SourceProgress {
     name: String,
-    gate: Arc<Gate>,
+    flow: Arc<FlowControl>,
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
     marks: Vec<Option<SinkMark>>,
@@ -50,12 +50,17 @@ pub struct Stream {
     last: Option<Instant>,
 }
 
-impl Stream {
+impl SourceProgress {
     /// `marks` are those of the sinks, in order, as they have just been committed.
-    pub fn new(name: &str, marks: Vec<Option<SinkMark>>, sinks: Vec<Inbox>, gate: Arc<Gate>) -> Stream {
-        let stream = Stream {
+    pub fn new(
+        name: &str,
+        marks: Vec<Option<SinkMark>>,
+        sinks: Vec<Inbox>,
+        flow: Arc<FlowControl>,
+    ) -> SourceProgress {
+        let stream = SourceProgress {
             name: name.to_owned(),
-            gate,
+            flow,
             watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
             newest_marks: marks.clone(),
@@ -65,7 +70,7 @@ impl Stream {
             unpersisted_bytes: 0,
             last: None,
         };
-        stream.tell_outputs();
+        stream.notify_outputs();
         stream
     }
 
@@ -103,11 +108,11 @@ impl Stream {
     fn committed(&mut self) {
         self.ready = Progress::default();
         (self.dirty, self.unpersisted_bytes) = (false, 0);
-        self.gate.pause(false);
-        self.tell_outputs();
+        self.flow.pause(false);
+        self.notify_outputs();
     }
 
-    fn tell_outputs(&self) {
+    fn notify_outputs(&self) {
         for (sink, mark) in self.sinks.iter().zip(&self.marks) {
             if let Some(SinkMark { generation, .. }) = *mark {
                 sink.send(Message::Committed { generation });
@@ -119,13 +124,13 @@ impl Stream {
 /// Runs until told to finish. Without a store nothing is made durable: a dry run.
 pub fn run(
     mut store: Option<Store>,
-    mut streams: Vec<Stream>,
+    mut streams: Vec<SourceProgress>,
     settings: Settings,
     messages: Receiver<ToCommit>,
 ) -> Result<(), StoreError> {
     let mut full = None;
     loop {
-        pulse::waiting();
+        heartbeat::waiting();
         let now = clock::monotonic();
         let due = streams
             .iter()
@@ -137,13 +142,13 @@ pub fn run(
                 Ok(message) => message,
                 Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
                 Err(RecvTimeoutError::Timeout) => {
-                    pulse::working();
+                    heartbeat::working();
                     commit_due(&mut store, &mut streams, &settings, &mut full)?;
                     continue;
                 }
             },
         };
-        pulse::working();
+        heartbeat::working();
         match message {
             ToCommit::Sent {
                 stream,
@@ -178,12 +183,12 @@ pub fn run(
 
 fn commit_due(
     store: &mut Option<Store>,
-    streams: &mut [Stream],
+    streams: &mut [SourceProgress],
     settings: &Settings,
     full: &mut Option<PathBuf>,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
-    let due: Vec<&mut Stream> = streams
+    let due: Vec<&mut SourceProgress> = streams
         .iter_mut()
         .filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now))
         .collect();
@@ -197,7 +202,7 @@ fn commit_due(
         match &result {
             Ok(()) => stream.committed(),
             Err(_) => stream
-                .gate
+                .flow
                 .pause(stream.unpersisted_bytes > settings.uncommitted_bytes_max),
         }
     }
@@ -240,7 +245,12 @@ mod tests {
 
     /// Sends a batch, has it delivered, and returns what a commit would then make durable: the length of the output and
     /// the position.
-    fn deliver(stream: &mut Stream, number: u64, at_ms: i64, withheld: bool) -> (bool, u64, Option<i64>) {
+    fn deliver(
+        stream: &mut SourceProgress,
+        number: u64,
+        at_ms: i64,
+        withheld: bool,
+    ) -> (bool, u64, Option<i64>) {
         let progress = Progress {
             api: (!withheld).then(|| ApiCursor {
                 at_ms,
@@ -259,7 +269,7 @@ mod tests {
 
     #[test]
     fn f84_an_output_is_no_longer_than_its_positions_tell() {
-        let mut stream = Stream::new("s", vec![mark(9)], Vec::new(), Arc::new(Gate::new(1)));
+        let mut stream = SourceProgress::new("s", vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
         assert_eq!(deliver(&mut stream, 0, 100, false), (true, 10, Some(100)));
         stream.committed();
         // A kill now finds the outputs as they were when positions were last known: what is behind is read again by its

@@ -3,17 +3,17 @@
 //! A request may take a minute, and files must not wait for it. So a thread asks, and hands the API back to the reader with
 //! what came; only the reader takes rows, and so there is one order of events and one set of ids.
 
-use super::gate::Gate;
+use super::encoder::Encoder;
+use super::flow_control::FlowControl;
 use super::poller::{is_drained, now};
-use super::stage::Stage;
-use super::{Ended, What, spawn};
+use super::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::SourceState;
 use crate::clock;
 use crate::config::{FallbackConfig, SourceConfig};
 use crate::notice::{Notice, SOURCE_SWITCHED};
-use crate::position::{Progress, WayIn};
-use crate::source::api::{Api, ApiTotal, Step};
-use crate::source::failover::{Cause, Patience, Seen, State, Switch};
+use crate::position::{ActiveInput, Progress};
+use crate::source::api::{Api, ApiStep, ApiTotal};
+use crate::source::failover::{Cause, FailoverTimeouts, InputObservation, State, Switch};
 use crate::source::files::Files;
 use std::io;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct Fallback {
     /// do.
     of_other_nodes: Option<Asked>,
     ask: Sender<Box<Api>>,
-    answers: Receiver<(Box<Api>, Step)>,
+    answers: Receiver<(Box<Api>, ApiStep)>,
     /// It did when it last came back.
     api_works: bool,
     /// The files had been read to their end when this window was begun, and what it brings that they have not is missing.
@@ -40,7 +40,7 @@ pub struct Fallback {
     missing: u64,
     once: bool,
     begun: Instant,
-    gate: Arc<Gate>,
+    flow: Arc<FlowControl>,
     /// By a process before this one: if no ids are known of what they brought, the API shows it all.
     files_read_before: bool,
 }
@@ -80,9 +80,9 @@ impl Fallback {
         source: &SourceConfig,
         api: Api,
         state: &SourceState,
-        gate: Arc<Gate>,
+        flow: Arc<FlowControl>,
         once: bool,
-        ended: &UnboundedSender<Ended>,
+        ended: &UnboundedSender<ThreadEnded>,
     ) -> io::Result<Fallback> {
         let (ask, asked) = channel::<Box<Api>>();
         let (answer, answers) = channel();
@@ -93,8 +93,8 @@ impl Fallback {
             .all_nodes
             .then(|| Asked::new(api.for_other_nodes(state.api_other_nodes)));
         let state = State::resumed(way.as_ref().and_then(|way| way.api));
-        gate.tell(way.filter(|_| state.is_api()).map(|way| way.why));
-        let woken = gate.clone();
+        flow.set_note(way.filter(|_| state.is_api()).map(|way| way.reason));
+        let woken = flow.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -114,7 +114,7 @@ impl Fallback {
                 }
                 woken.wake(false);
             }
-            What::Api
+            EndedWith::Api
         })?;
         Ok(Fallback {
             source: source.name.clone(),
@@ -130,35 +130,35 @@ impl Fallback {
             missing: 0,
             once,
             begun: clock::monotonic(),
-            gate,
+            flow,
             files_read_before,
         })
     }
 
     /// Takes what came, switches if need be, and asks on. Returns when to look again at the latest. `read`: the files that
     /// are there have been read to their ends. `growing`: events came from them since the last turn.
-    pub fn turn(&mut self, files: &Files, read: bool, growing: bool, stage: &mut Stage) -> Instant {
+    pub fn turn(&mut self, files: &Files, read: bool, growing: bool, stage: &mut Encoder) -> Instant {
         while let Ok((api, step)) = self.answers.try_recv() {
             self.take(api, step, read, stage);
         }
         let now = clock::monotonic();
-        let seen = Seen {
+        let seen = InputObservation {
             unusable: files.health().is_some(),
             missing: std::mem::take(&mut self.missing),
             growing,
         };
-        let patience = Patience {
+        let patience = FailoverTimeouts {
             file_error_timeout: self.config.file_error_timeout,
             file_recovery_timeout: self.config.file_recovery_timeout,
             compared_after: self.config.file_lag_timeout + self.config.probe_interval,
         };
-        if let Some(switch) = self.state.see(seen, patience, now) {
+        if let Some(switch) = self.state.observe(seen, patience, now) {
             self.switch(switch, seen.missing, files, stage);
         }
         let by_api = self.state.is_read_by_api() || self.once && seen.unusable;
         // What the files still have to bring is not missing.
         let may_ask = by_api || read;
-        self.settle_searches(stage);
+        self.settle_held_searches(stage);
         self.ask_of_other_nodes(may_ask, read, stage, now);
         self.ask_of_files(by_api, may_ask, read, stage, now);
         let look = match &self.of_files {
@@ -174,7 +174,7 @@ impl Fallback {
         dues.into_iter().flatten().fold(look, Instant::min)
     }
 
-    fn ask_of_files(&mut self, by_api: bool, may_ask: bool, read: bool, stage: &mut Stage, now: Instant) {
+    fn ask_of_files(&mut self, by_api: bool, may_ask: bool, read: bool, stage: &mut Encoder, now: Instant) {
         let Some(mut api) = self.of_files.api.take() else {
             return;
         };
@@ -191,9 +191,9 @@ impl Fallback {
         }
         if author_ms.is_some() || may_ask && now >= self.of_files.due {
             if let Some(to_ms) = stage.incomplete_to_ms().filter(|_| self.of_other_nodes.is_some()) {
-                api.ids_are_known_from(to_ms + 1);
+                api.set_known_ids_from(to_ms + 1);
             }
-            api.pass_over(stage.passed_over());
+            api.pass_over(stage.skipped_ranges());
             self.compares = !by_api && (self.compares || !api.is_within_window());
             // A thread that is gone has ended the process, or is about to.
             let _ = self.ask.send(api);
@@ -203,7 +203,7 @@ impl Fallback {
     }
 
     /// Nothing of theirs stands in the files, so these need not have been read; but where to begin they say.
-    fn ask_of_other_nodes(&mut self, may_ask: bool, read: bool, stage: &mut Stage, now: Instant) {
+    fn ask_of_other_nodes(&mut self, may_ask: bool, read: bool, stage: &mut Encoder, now: Instant) {
         let Some(others) = &mut self.of_other_nodes else {
             return;
         };
@@ -214,7 +214,7 @@ impl Fallback {
         // Of a source that asked for its own node's rows alone: what happens from then on.
         if let Some(at_ms) = self.of_files.cursor_ms {
             api.begin_between(at_ms, at_ms);
-            stage.hand_over(api.progress());
+            stage.flush(api.progress());
         }
         self.begin(&mut api, may_ask, read, stage);
         let Some(others) = &mut self.of_other_nodes else {
@@ -225,7 +225,7 @@ impl Fallback {
         let may_ask = may_ask || others.cursor_ms.is_some() && !self.once;
         if may_ask && now >= others.due {
             if let Some(to_ms) = stage.incomplete_to_ms() {
-                api.ids_are_known_from(to_ms + 1);
+                api.set_known_ids_from(to_ms + 1);
             }
             let _ = self.ask.send(api);
         } else {
@@ -234,11 +234,11 @@ impl Fallback {
     }
 
     /// Decides where an API begins that was never asked.
-    fn begin(&self, api: &mut Api, may_ask: bool, read: bool, stage: &mut Stage) {
+    fn begin(&self, api: &mut Api, may_ask: bool, read: bool, stage: &mut Encoder) {
         match stage.known_ms() {
             Some((oldest_ms, newest_ms)) if may_ask => {
                 api.begin_between(oldest_ms, newest_ms);
-                stage.hand_over(api.progress());
+                stage.flush(api.progress());
             }
             None if read && self.files_read_before => api.begin_at_present(),
             _ => {}
@@ -246,15 +246,15 @@ impl Fallback {
     }
 
     /// What waits until it is known who made it does not wait for an API that does not answer.
-    fn settle_searches(&self, stage: &mut Stage) {
+    fn settle_held_searches(&self, stage: &mut Encoder) {
         if stage.holds_searches() {
-            stage.settle_searches(self.of_files.trouble.is_some());
+            stage.settle_held_searches(self.of_files.trouble.is_some());
         }
     }
 
-    fn take(&mut self, mut api: Box<Api>, step: Step, read: bool, stage: &mut Stage) {
+    fn take(&mut self, mut api: Box<Api>, step: ApiStep, read: bool, stage: &mut Encoder) {
         let of_files = !api.is_for_other_nodes();
-        let idle = matches!(step, Step::Again);
+        let idle = matches!(step, ApiStep::Again);
         let other = if of_files {
             self.of_other_nodes.as_ref()
         } else {
@@ -262,21 +262,21 @@ impl Fallback {
         };
         let mut until = None;
         match step {
-            Step::Again => {}
-            Step::Wait(at) => until = Some(at),
-            Step::Page { page, repeated } => {
+            ApiStep::Again => {}
+            ApiStep::Wait(at) => until = Some(at),
+            ApiStep::Page { page, repeated } => {
                 stage.wanted_ms = other.and_then(|asked| asked.cursor_ms).unwrap_or(i64::MAX);
                 let before_ms = api.asked_at_most_to_ms(now(), self.config.file_lag_timeout);
-                let brought = stage.take_page(page, repeated, read, before_ms, &mut api);
+                let brought = stage.ingest_page(page, repeated, read, before_ms, &mut api);
                 if of_files && self.compares {
                     self.missing += brought;
                 }
             }
         }
         for notice in api.take_notices() {
-            stage.tell(&notice);
+            stage.encode_notice(&notice);
         }
-        stage.hand_over(api.progress());
+        stage.flush(api.progress());
         if of_files {
             self.api_works = api.health().is_none() && (self.api_works || !idle);
             self.of_files.came_back(api, until);
@@ -285,8 +285,8 @@ impl Fallback {
         }
     }
 
-    fn switch(&mut self, switch: Switch, missing: u64, files: &Files, stage: &mut Stage) {
-        let why = match switch {
+    fn switch(&mut self, switch: Switch, missing: u64, files: &Files, stage: &mut Encoder) {
+        let reason = match switch {
             Switch::ToFiles => {
                 "the audit files can be read again and grow; they are read on from where they were left, \
                                 and what the API has brought already is passed over"
@@ -305,29 +305,29 @@ impl Fallback {
         self.of_files.due = clock::monotonic();
         let at_ms = clock::now_ms();
         match switch {
-            Switch::ToFiles => tracing::info!(source = self.source, "{why}"),
-            Switch::ToApi(_) => tracing::warn!(source = self.source, "{why}"),
+            Switch::ToFiles => tracing::info!(source = self.source, "{reason}"),
+            Switch::ToApi(_) => tracing::warn!(source = self.source, "{reason}"),
         }
         let occasion = at_ms.to_string();
-        let notice = Notice::new(SOURCE_SWITCHED, &self.source, &occasion, at_ms, why.clone());
-        stage.tell(&notice);
+        let notice = Notice::new(SOURCE_SWITCHED, &self.source, &occasion, at_ms, reason.clone());
+        stage.encode_notice(&notice);
         let api = match switch {
             Switch::ToApi(cause) => Some(cause),
             Switch::ToFiles => None,
         };
-        self.gate.tell(api.map(|_| why.clone()));
-        stage.hand_over(Progress {
-            way: Some(WayIn {
+        self.flow.set_note(api.map(|_| reason.clone()));
+        stage.flush(Progress {
+            way: Some(ActiveInput {
                 api,
                 since_ms: at_ms,
-                why,
+                reason,
             }),
             ..Progress::default()
         });
     }
 
     /// Whether the API has told again what this process found delivered and not checkpointed, as far as it came from there.
-    pub fn has_told_again(&self) -> bool {
+    pub fn has_replayed(&self) -> bool {
         self.all(|api| api.has_asked_to(self.begun, now()))
     }
 

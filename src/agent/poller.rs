@@ -1,11 +1,11 @@
 //! The thread of a source that polls an audit API.
 
-use super::gate::Gate;
+use super::encoder::Encoder;
+use super::flow_control::FlowControl;
 use super::reader::Read;
-use super::stage::Stage;
 use crate::clock;
-use crate::source::api::{Api, Now, Step};
-use crate::telemetry::pulse;
+use crate::source::api::{Api, ApiStep, Now};
+use crate::telemetry::heartbeat;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const ROOM_LOOKED_FOR: Duration = Duration::from_secs(1);
 
 pub struct Poller {
     pub api: Api,
-    pub gate: Arc<Gate>,
+    pub flow: Arc<FlowControl>,
     /// End when the present has been reached.
     pub once: bool,
 }
@@ -32,44 +32,44 @@ pub fn now() -> Now {
 
 impl Poller {
     /// Polls until stopped, or with `once` until nothing more is there.
-    pub fn run(mut self, mut stage: Stage) -> io::Result<Read> {
+    pub fn run(mut self, mut stage: Encoder) -> io::Result<Read> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        while !self.gate.stopped() {
-            if !self.gate.room(clock::monotonic() + ROOM_LOOKED_FOR) {
+        while !self.flow.stopped() {
+            if !self.flow.has_capacity(clock::monotonic() + ROOM_LOOKED_FOR) {
                 continue;
             }
             // A server may be slow; each request has time limits of its own.
-            pulse::waiting();
+            heartbeat::waiting();
             let step = runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    () = self.gate.stop_asked() => None,
+                    () = self.flow.stop_asked() => None,
                     step = self.api.step(&now) => Some(step),
                 }
             });
-            pulse::working();
+            heartbeat::working();
             let mut sleep_until = None;
             match step {
-                None | Some(Step::Again) => {}
-                Some(Step::Page { page, repeated }) => {
-                    stage.take_page(page, repeated, true, i64::MAX, &mut self.api);
+                None | Some(ApiStep::Again) => {}
+                Some(ApiStep::Page { page, repeated }) => {
+                    stage.ingest_page(page, repeated, true, i64::MAX, &mut self.api);
                 }
-                Some(Step::Wait(until)) => sleep_until = Some(until),
+                Some(ApiStep::Wait(until)) => sleep_until = Some(until),
             }
-            self.gate.turn(self.api.health());
+            self.flow.turn(self.api.health());
             for notice in self.api.take_notices() {
-                stage.tell(&notice);
+                stage.encode_notice(&notice);
             }
-            stage.hand_over(self.api.progress());
+            stage.flush(self.api.progress());
             match sleep_until {
                 Some(_) if self.once && is_drained(&self.api) => break,
                 Some(until) => {
                     if self.api.caught_up() {
-                        stage.forget_standing();
+                        stage.clear_replayed();
                     }
-                    self.gate.sleep(until);
+                    self.flow.sleep(until);
                 }
                 None => {}
             }

@@ -1,8 +1,8 @@
 //! The thread of a source that reads audit files.
 
+use super::encoder::Encoder;
 use super::fallback::Fallback;
-use super::gate::Gate;
-use super::stage::Stage;
+use super::flow_control::FlowControl;
 use crate::clock;
 use crate::notice::{FILE_TAMPERED, GAP, Notice};
 use crate::position::Loss;
@@ -23,7 +23,7 @@ const COALESCE: Duration = Duration::from_millis(10);
 pub struct Reader {
     pub source: String,
     pub files: Files,
-    pub gate: Arc<Gate>,
+    pub flow: Arc<FlowControl>,
     pub watch: Option<DirectoryWatch>,
     pub live: UnboundedSender<Vec<PathBuf>>,
     pub sweep_interval: Duration,
@@ -47,21 +47,21 @@ pub struct Read {
 
 impl Reader {
     /// Reads until stopped, or with `once` until nothing more is there.
-    pub fn run(mut self, mut stage: Stage) -> Read {
+    pub fn run(mut self, mut stage: Encoder) -> Read {
         let mut live = Vec::new();
         let mut next_sweep = clock::monotonic();
         let mut last_event: Option<Instant> = None;
         let mut known = 0;
         let mut start_anew = false;
         let (mut found, mut hurried) = (false, false);
-        while !self.gate.stopped() {
+        while !self.flow.stopped() {
             let now = clock::monotonic();
-            if self.gate.take_sweep() || now >= next_sweep {
+            if self.flow.take_sweep() || now >= next_sweep {
                 self.files.sweep(now, clock::now_ms());
                 next_sweep = now + self.follow(&mut live);
-                self.hand_over(&mut stage);
+                self.flush(&mut stage);
             }
-            if !self.gate.room(next_sweep) {
+            if !self.flow.has_capacity(next_sweep) {
                 continue;
             }
             let now = clock::monotonic();
@@ -72,7 +72,7 @@ impl Reader {
             let came = stage.events - before;
             let growing = came > 0 || stage.known > known;
             known = stage.known;
-            self.hand_over(&mut stage);
+            self.flush(&mut stage);
             // While a file is open and has more, its rest is a backlog and no hole.
             let read = turn != Turn::More && self.files.caught_up();
             let look = self
@@ -80,7 +80,7 @@ impl Reader {
                 .as_mut()
                 .map(|fallback| fallback.turn(&self.files, read, growing, &mut stage));
             let until = look.map_or(next_sweep, |look| look.min(next_sweep));
-            self.gate.turn(self.health());
+            self.flow.turn(self.health());
             match turn {
                 Turn::More if came > 0 => (last_event, found) = (Some(now), true),
                 Turn::More => {}
@@ -93,25 +93,25 @@ impl Reader {
                 }
                 Turn::Idle if last_event.is_some_and(|last| now.duration_since(last) < 2 * COALESCE) => {
                     if std::mem::take(&mut found) && hurried {
-                        self.gate.rest(now + COALESCE);
+                        self.flow.rest(now + COALESCE);
                         hurried = false;
                     } else {
                         hurried = true;
-                        self.gate.sleep(until.min(now + COALESCE));
+                        self.flow.sleep(until.min(now + COALESCE));
                     }
                 }
                 Turn::Idle => {
-                    let told_again = self.fallback.as_ref().is_none_or(Fallback::has_told_again);
+                    let told_again = self.fallback.as_ref().is_none_or(Fallback::has_replayed);
                     if self.files.caught_up() && told_again && !stage.holds_searches() {
-                        stage.forget_standing();
+                        stage.clear_replayed();
                     }
-                    self.gate.sleep(until);
+                    self.flow.sleep(until);
                 }
-                Turn::Until(at) => self.gate.sleep(at.min(until)),
+                Turn::Until(at) => self.flow.sleep(at.min(until)),
             }
         }
-        stage.settle_searches(true);
-        self.hand_over(&mut stage);
+        stage.settle_held_searches(true);
+        self.flush(&mut stage);
         let mut api = self.fallback.as_ref().and_then(Fallback::total);
         if let Some(api) = &mut api {
             api.dropped += stage.dropped;
@@ -136,7 +136,7 @@ impl Reader {
     }
 
     /// Sends on what was read. What is lost is an event too.
-    fn hand_over(&mut self, stage: &mut Stage) {
+    fn flush(&mut self, stage: &mut Encoder) {
         for tampered in self.files.take_tampered() {
             let (path, at_ms) = (&tampered.path, clock::now_ms());
             let copy = tampered.copy.as_ref().map_or_else(String::new, |copy| {
@@ -148,7 +148,7 @@ impl Reader {
                 tampered.offset, tampered.size
             );
             let occasion = format!("{path} {} {}", tampered.epoch, tampered.offset);
-            stage.tell(&Notice::new(
+            stage.encode_notice(&Notice::new(
                 FILE_TAMPERED,
                 &self.source,
                 &occasion,
@@ -180,9 +180,9 @@ impl Reader {
             };
             let message = message + filled;
             let occasion = format!("{path} {from} {to} {at_ms}");
-            stage.tell(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
+            stage.encode_notice(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
         }
-        stage.hand_over(progress);
+        stage.flush(progress);
     }
 
     /// Whether nothing more is to be had now.

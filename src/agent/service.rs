@@ -3,7 +3,7 @@
 use super::Running;
 use crate::clock;
 use crate::quarantine::Tally;
-use crate::telemetry::pulse;
+use crate::telemetry::heartbeat;
 use crate::telemetry::systemd::Notify;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ impl Service {
             self.ready = self.notify.ready();
         }
         self.watch();
-        self.tell(running, &troubles);
+        self.report_status(running, &troubles);
         let interval = if self.ready { NOW_AND_THEN } else { UNTIL_READY };
         // Twice in each period: one that comes late is no reason to be killed.
         self.notify
@@ -62,8 +62,8 @@ impl Service {
     fn look(&self, running: &Running) -> Vec<String> {
         let sources = running.gates.iter().zip(&running.readers);
         sources
-            .filter_map(|(gate, (name, _))| {
-                let health = gate.health();
+            .filter_map(|(flow, (name, _))| {
+                let health = flow.health();
                 match health.trouble {
                     Some(trouble) => Some(format!("{name}: {trouble}")),
                     None if !health.turned => Some(format!("{name}: starting")),
@@ -75,7 +75,7 @@ impl Service {
 
     /// The sign of life: this loop runs, and no stage has been at one piece of work for a whole period.
     fn watch(&mut self) {
-        let stuck = self.notify.watchdog.and_then(pulse::stuck);
+        let stuck = self.notify.watchdog.and_then(heartbeat::stuck);
         if stuck.is_none() {
             self.notify.alive();
         } else if let Some(stage) = stuck.as_ref().filter(|_| self.stuck.is_none()) {
@@ -87,7 +87,7 @@ impl Service {
         self.stuck = stuck;
     }
 
-    fn tell(&mut self, running: &Running, troubles: &[String]) {
+    fn report_status(&mut self, running: &Running, troubles: &[String]) {
         let delivered: u64 = running
             .sinks
             .iter()
@@ -119,7 +119,7 @@ impl Service {
 /// All sources do their work; some of them by another way than they should.
 fn following(running: &Running) -> String {
     let sources = running.gates.iter().zip(&running.readers);
-    let notes = sources.filter_map(|(gate, (name, _))| Some(format!("; {name}: {}", gate.health().note?)));
+    let notes = sources.filter_map(|(flow, (name, _))| Some(format!("; {name}: {}", flow.health().note?)));
     let mut status = "following".to_owned();
     status.extend(notes);
     status

@@ -2,9 +2,9 @@
 
 use super::build::Common;
 use super::commit::ToCommit;
-use super::gate::Gate;
-use super::stage::Lane;
-use super::{AgentError, SinkThread, What, spawn};
+use super::encoder::SinkPipeline;
+use super::flow_control::FlowControl;
+use super::{AgentError, EndedWith, SinkThread, spawn};
 use crate::access;
 use crate::checkpoint::SourceState;
 use crate::clock;
@@ -30,15 +30,15 @@ pub fn start(
     source: &SourceConfig,
     sink: &SinkConfig,
     state: &SourceState,
-    gate: &Arc<Gate>,
-) -> Result<(SinkThread, Lane, Option<SinkMark>), AgentError> {
+    flow: &Arc<FlowControl>,
+) -> Result<(SinkThread, SinkPipeline, Option<SinkMark>), AgentError> {
     let delivered = Arc::new(AtomicU64::new(0));
     let quarantined = Arc::new(AtomicU64::new(0));
     let report = {
-        let (gate, commits) = (gate.clone(), common.commits.clone());
+        let (flow, commits) = (flow.clone(), common.commits.clone());
         let (delivered, quarantined) = (delivered.clone(), quarantined.clone());
         move |report: Report| match report {
-            Report::Written(buffer) => gate.written(buffer),
+            Report::Written(buffer) => flow.written(buffer),
             Report::Final { number, events, mark } => {
                 delivered.fetch_add(events, Ordering::Relaxed);
                 // A commit thread that is gone has ended the process, or is about to.
@@ -49,14 +49,14 @@ pub fn start(
                     mark,
                 });
             }
-            Report::Trouble(trouble) => gate.sink_trouble(lane, trouble),
+            Report::Trouble(trouble) => flow.sink_trouble(lane, trouble),
             Report::Quarantined(events) => {
                 quarantined.fetch_add(events, Ordering::Relaxed);
             }
         }
     };
     let stage = format!("sink {}", sink.name);
-    let (mut mark, mut standing) = (None, HashSet::new());
+    let (mut mark, mut already_in_output) = (None, HashSet::new());
     let inbox = match &sink.kind {
         SinkKind::File(file) if !common.mode.dry_run => {
             let (messages, receiver) = channel();
@@ -74,10 +74,10 @@ pub fn start(
                 Some(known) if !events.is_empty() => Some(known.clone()),
                 _ => Some(output.mark().map_err(failed)?),
             };
-            standing = events;
+            already_in_output = events;
             let (own, once) = (messages.clone(), common.mode.once);
             spawn(stage, &common.ended, move || {
-                What::Sink(sink::file::run(output, once, receiver, own, report))
+                EndedWith::Sink(sink::file::run(output, once, receiver, own, report))
             })?;
             Inbox::Thread(messages)
         }
@@ -90,7 +90,7 @@ pub fn start(
                 format: sink.format,
             };
             spawn(stage, &common.ended, move || {
-                What::Sink(remote.run(receiver, &report))
+                EndedWith::Sink(remote.run(receiver, &report))
             })?;
             Inbox::Task(messages)
         }
@@ -98,13 +98,13 @@ pub fn start(
         SinkKind::File(_) | SinkKind::Remote(_) | SinkKind::Stdout => {
             let (messages, receiver) = channel();
             spawn(stage, &common.ended, move || {
-                What::Sink(sink::stdout::run(receiver, report))
+                EndedWith::Sink(sink::stdout::run(receiver, report))
             })?;
             Inbox::Thread(messages)
         }
     };
     let format = Format::new(sink.format, &context(common, source));
-    let lane = Lane::new(format, inbox.clone(), gate.clone(), standing);
+    let lane = SinkPipeline::new(format, inbox.clone(), flow.clone(), already_in_output);
     Ok((
         SinkThread {
             sink: sink.name.clone(),
@@ -156,7 +156,7 @@ impl Remote {
                     format: self.format.as_str().to_owned(),
                     time_ms: refused.time_ms,
                     at_ms,
-                    why: refused.why.clone(),
+                    reason: refused.reason.clone(),
                     event: String::from_utf8_lossy(&refused.event).into_owned(),
                 })
                 .collect();

@@ -97,7 +97,7 @@ impl StateDir {
     }
 
     /// Fails if the disk has no room for opening the store, before anything is touched.
-    pub fn require_room(&self) -> Result<(), StoreError> {
+    pub fn require_space(&self) -> Result<(), StoreError> {
         let stat = rustix::fs::fstatvfs(&self.handle)
             .map_err(|error| StoreError::io("examine", &self.path, error.into()))?;
         if stat.f_bavail.saturating_mul(stat.f_frsize) < FREE_BYTES_MIN {

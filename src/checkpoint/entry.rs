@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 pub use crate::position::{
-    AgentUser, ApiCursor, ClusterNodes, Coverage, Evidence, FileEntry, IdChunk, Loss, Progress, SinkMark,
-    WayIn,
+    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, Fingerprint, IdChunk, Loss,
+    Progress, SinkMark,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub struct SourceState {
     #[serde(default)]
     pub agent_user: Option<AgentUser>,
     #[serde(default)]
-    pub way: Option<WayIn>,
+    pub way: Option<ActiveInput>,
     #[serde(default)]
     pub coverage: Option<Coverage>,
 }

@@ -76,8 +76,8 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 /// A step of the recovery ladder that was taken while opening. Each one has been logged as an error.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Rung {
-    /// The store would not open; a copy of it lies in `evidence`.
-    CopiedAside { evidence: PathBuf, problem: String },
+    /// The store would not open; a copy of it lies in `copy`.
+    CopiedAside { copy: PathBuf, problem: String },
     /// It opened without its snapshot, which is derived from its log.
     WithoutSnapshot,
     /// It opened without its configuration file, which holds constants.
@@ -99,11 +99,11 @@ pub enum Rung {
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rung::CopiedAside { evidence, problem } => {
+            Rung::CopiedAside { copy, problem } => {
                 write!(
                     f,
                     "the store did not open ({problem}); copied to `{}`",
-                    evidence.display()
+                    copy.display()
                 )
             }
             Rung::WithoutSnapshot => f.write_str("the store was rebuilt from its log"),

@@ -27,10 +27,11 @@ mod side;
 mod store;
 
 pub use entry::{
-    ApiCursor, Commit, Evidence, FileEntry, IdChunk, Image, LOSSES_MAX, Loss, Progress, SinkMark, SourceState,
+    ApiCursor, Commit, FileEntry, Fingerprint, IdChunk, Image, LOSSES_MAX, Loss, Progress, SinkMark,
+    SourceState,
 };
 pub use error::{Rung, StoreError};
-pub use open::{Opened, evidence, read};
+pub use open::{Opened, damaged_copies, read};
 pub use store::{Forgotten, Store};
 
 /// Version of what is written. Any new member raises it, because an older release would drop the member when

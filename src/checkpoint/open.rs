@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::dir::{self, StateDir};
 use super::entry::Image;
 use super::error::{Rung, StoreError};
-use super::recover::{EVIDENCE, recover};
-use super::side::{self, Found, Meta};
+use super::recover::{DAMAGED_COPY, recover};
+use super::side::{self, Meta, SideFile};
 use super::store::Store;
 use crate::clock;
 
@@ -23,7 +23,7 @@ pub fn open(path: &Path) -> Result<Opened, StoreError> {
     let dir = StateDir::take(path)?;
     let beside = Beside::read(&dir)?;
     refuse_link(&dir)?;
-    dir.require_room()?;
+    dir.require_space()?;
     if beside.db && beside.meta.value().is_none() {
         // Nothing tells which release was here last: its values do, and sled writes as soon as it opens.
         // Whatever else the copy meets, the directory itself will meet.
@@ -56,7 +56,7 @@ fn open_locked(dir: StateDir) -> Result<Opened, StoreError> {
 
 /// Opens sled again after a failure, while the lock is held.
 pub(super) fn reopen(store: &mut Store) -> Result<(), StoreError> {
-    store.dir.require_room()?;
+    store.dir.require_space()?;
     let beside = Beside::read(&store.dir)?;
     recover(store, &beside).map(|_| ())
 }
@@ -99,17 +99,17 @@ fn read_copy(dir: &StateDir) -> Result<(Image, Vec<Rung>), StoreError> {
 }
 
 /// Copies of damaged stores in a state directory, oldest first.
-pub fn evidence(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub fn damaged_copies(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut names = dir::names(path)?;
-    names.retain(|name| name.starts_with(EVIDENCE));
+    names.retain(|name| name.starts_with(DAMAGED_COPY));
     names.sort();
     Ok(names.into_iter().map(|name| path.join(name)).collect())
 }
 
 /// The files beside the store.
 pub(super) struct Beside {
-    pub meta: Found<Meta>,
-    pub image: Found<Image>,
+    pub meta: SideFile<Meta>,
+    pub image: SideFile<Image>,
     /// Whether there is a store at all.
     pub db: bool,
 }
@@ -126,7 +126,7 @@ impl Beside {
 
     /// Whether a store was here and had been opened once.
     pub fn known(&self) -> bool {
-        !matches!((&self.meta, &self.image), (Found::Missing, Found::Missing))
+        !matches!((&self.meta, &self.image), (SideFile::Missing, SideFile::Missing))
     }
 }
 

@@ -23,7 +23,7 @@ use super::store::{OnBroken, Store, read_source};
 use crate::clock;
 
 /// What copies of damaged stores begin with, and how many are kept.
-pub const EVIDENCE: &str = "db.corrupt-";
+pub const DAMAGED_COPY: &str = "db.corrupt-";
 const EVIDENCE_MAX: usize = 3;
 
 /// A store as it came back.
@@ -172,7 +172,7 @@ pub fn recover(store: &mut Store, beside: &Beside) -> Result<Vec<Rung>, StoreErr
         .iter()
         .any(|rung| !matches!(rung, Rung::FileReplaced { .. }))
     {
-        ladder.keep_evidence("it opened, and what it held was not sound")?;
+        ladder.keep_damaged_copy("it opened, and what it held was not sound")?;
     }
 
     let known = beside.meta.value().map(|meta| &meta.agent_id);
@@ -239,7 +239,7 @@ impl Ladder<'_> {
             Ok(opened) => return Ok(opened),
             Err(problem) => problem,
         };
-        self.keep_evidence(&problem)?;
+        self.keep_damaged_copy(&problem)?;
         let io = |error| StoreError::io("recover", &path, error);
         for rung in [Rung::WithoutConf, Rung::WithoutSnapshot, Rung::Replaced] {
             match rung {
@@ -252,7 +252,7 @@ impl Ladder<'_> {
                     self.take(rung);
                     return Ok(opened);
                 }
-                Err(why) => problem = why,
+                Err(reason) => problem = reason,
             }
         }
         Err(StoreError::Damaged {
@@ -275,18 +275,18 @@ impl Ladder<'_> {
     }
 
     /// Copies the store aside, once, and keeps the newest copies.
-    fn keep_evidence(&mut self, problem: &str) -> Result<(), StoreError> {
+    fn keep_damaged_copy(&mut self, problem: &str) -> Result<(), StoreError> {
         if self.copied {
             return Ok(());
         }
         self.copied = true;
-        let evidence = self.dir.path.join(format!("{EVIDENCE}{}", timestamp()));
-        dir::copy(&self.dir.path.join("db"), &evidence)?;
+        let copy = self.dir.path.join(format!("{DAMAGED_COPY}{}", timestamp()));
+        dir::copy(&self.dir.path.join("db"), &copy)?;
         self.take(Rung::CopiedAside {
-            evidence,
+            copy,
             problem: problem.to_owned(),
         });
-        let kept = super::open::evidence(&self.dir.path)?;
+        let kept = super::open::damaged_copies(&self.dir.path)?;
         for old in kept.iter().rev().skip(EVIDENCE_MAX) {
             fs::remove_dir_all(old).map_err(|error| StoreError::io("remove", old, error))?;
         }

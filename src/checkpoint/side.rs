@@ -20,23 +20,23 @@ pub struct Meta {
 
 /// One of the files, as found.
 #[derive(Debug)]
-pub enum Found<T> {
+pub enum SideFile<T> {
     Missing,
     Damaged(String),
     Value(T),
 }
 
-impl<T> Found<T> {
+impl<T> SideFile<T> {
     pub fn value(&self) -> Option<&T> {
         match self {
-            Found::Value(value) => Some(value),
+            SideFile::Value(value) => Some(value),
             _ => None,
         }
     }
 
     pub fn problem(&self) -> Option<&str> {
         match self {
-            Found::Damaged(problem) => Some(problem),
+            SideFile::Damaged(problem) => Some(problem),
             _ => None,
         }
     }
@@ -45,18 +45,18 @@ impl<T> Found<T> {
 /// Reads `name`.
 ///
 /// # Errors
-/// A newer release's file, and what reading a file can meet. Damage is none: it is `Found`.
-pub fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<Found<T>, StoreError> {
+/// A newer release's file, and what reading a file can meet. Damage is none: it is `SideFile`.
+pub fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<SideFile<T>, StoreError> {
     let Some(bytes) = dir.read(name)? else {
-        return Ok(Found::Missing);
+        return Ok(SideFile::Missing);
     };
     match seal::unseal(name.as_bytes(), &bytes) {
-        Ok((value, _)) => Ok(Found::Value(value)),
+        Ok((value, _)) => Ok(SideFile::Value(value)),
         Err(Broken::Newer(found)) => Err(StoreError::Newer {
             path: dir.path.join(name),
             found,
         }),
-        Err(Broken::Damaged(problem)) => Ok(Found::Damaged(problem)),
+        Err(Broken::Damaged(problem)) => Ok(SideFile::Damaged(problem)),
     }
 }
 

@@ -8,8 +8,8 @@ use super::change::{Change, Head};
 use super::db::{Db, Failure};
 use super::dir::StateDir;
 use super::entry::{
-    AgentUser, ApiCursor, ClusterNodes, Commit, Coverage, FileEntry, IdChunk, Image, Loss, SinkMark,
-    SourceState, WayIn,
+    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Commit, Coverage, FileEntry, IdChunk, Image, Loss,
+    SinkMark, SourceState,
 };
 use super::error::StoreError;
 use super::key::{self, Kind};
@@ -214,7 +214,7 @@ pub(super) fn read_source(
         api_other_nodes: read_values::<ApiCursor>(db, Kind::OtherNodes, source, on_broken)?.pop(),
         nodes: read_values::<ClusterNodes>(db, Kind::Nodes, source, on_broken)?.pop(),
         agent_user: read_values::<AgentUser>(db, Kind::User, source, on_broken)?.pop(),
-        way: read_values::<WayIn>(db, Kind::Way, source, on_broken)?.pop(),
+        way: read_values::<ActiveInput>(db, Kind::Way, source, on_broken)?.pop(),
         coverage: read_values::<Coverage>(db, Kind::Coverage, source, on_broken)?.pop(),
     })
 }
@@ -247,7 +247,7 @@ fn read_values<T: serde::de::DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::{Cause, Evidence, FileNode};
+    use crate::position::{Cause, FileNode, Fingerprint};
 
     /// With every member set, so that one that is not stored or not read again is missed.
     fn full() -> SourceState {
@@ -258,7 +258,7 @@ mod tests {
             lost_bytes_total: 10,
             files: vec![FileEntry {
                 key: 2,
-                frontier: Evidence::of(b"x"),
+                tail_fingerprint: Fingerprint::of(b"x"),
                 ..FileEntry::default()
             }],
             marks: vec![SinkMark {
@@ -285,10 +285,10 @@ mod tests {
                 others: vec!["n2".into()],
             }),
             agent_user: Some(AgentUser::default()),
-            way: Some(WayIn {
+            way: Some(ActiveInput {
                 api: Some(Cause::Silent),
                 since_ms: 1,
-                why: "silent".into(),
+                reason: "silent".into(),
             }),
             coverage: Some(Coverage::from([("area".into(), "base".into())])),
         }

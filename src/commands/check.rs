@@ -16,7 +16,7 @@ use std::io::{self, Write};
 
 use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
-use crate::config::{self, Config, FormatKind, Place, Product, SinkKind, SourceConfig};
+use crate::config::{self, Config, FileLocation, FormatKind, Product, SinkKind, SourceConfig};
 use crate::credential::readable_by_others;
 use crate::exit;
 use report::Report;
@@ -126,11 +126,11 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
     };
     let text = place_text(&files.place);
     match &files.place {
-        Place::Home { dir, .. } => {
+        FileLocation::Home { dir, .. } => {
             if let Err(problem) = access::reach(dir) {
                 let way_out = "name the right one with `home` or `--home`; the agent waits for it meanwhile";
                 return match problem {
-                    access::Problem::Missing(missing) => report.failure(
+                    access::AccessProblem::Missing(missing) => report.failure(
                         &subject,
                         format_args!("{text}: `{}` does not exist; {way_out}", missing.display()),
                     ),
@@ -140,17 +140,17 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
             report.ok(&subject, text)?;
             files::home(&subject, &files.place, report)
         }
-        Place::Files(patterns) => {
+        FileLocation::Files(patterns) => {
             report.ok(&subject, text)?;
             files::matching(&subject, patterns, report)
         }
     }
 }
 
-fn place_text(place: &Place) -> String {
+fn place_text(place: &FileLocation) -> String {
     match place {
-        Place::Home { dir, found } => format!("home `{}`, {found}", dir.display()),
-        Place::Files(patterns) => format!("files {}", patterns.join(", ")),
+        FileLocation::Home { dir, found } => format!("home `{}`, {found}", dir.display()),
+        FileLocation::Files(patterns) => format!("files {}", patterns.join(", ")),
     }
 }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::enrich::host;
-use crate::format::{Agent, Context, Format, Item, Name, Origin, Out};
+use crate::format::{Agent, Context, Event, Format, Name, Origin, Out};
 use crate::record::twins::Twins;
 use crate::record::{self, IdHasher, Parsed, Scratch, Shape};
 use crate::source::api::page::{rows_of_answer, rows_of_list};
@@ -247,7 +247,7 @@ impl EventWriter<'_> {
     fn event(&mut self, parsed: &Parsed, origin: Origin, at: u64) -> io::Result<()> {
         let id = self.ids.id(parsed);
         let id = id.twin(self.twins.number(id, at));
-        let item = Item {
+        let item = Event {
             content: parsed,
             id,
             origin,

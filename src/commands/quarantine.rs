@@ -44,7 +44,7 @@ fn ended(result: Result<u8, Failure>) -> io::Result<u8> {
 fn each(
     directory: &Directory,
     which: &Which,
-    with: &mut dyn FnMut(Place, Entry) -> Result<(), Failure>,
+    with: &mut dyn FnMut(QuarantinePosition, Entry) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
     let files = directory.files()?;
     for name in &files.strange {
@@ -68,19 +68,19 @@ fn each(
         directory.read(name, &mut |line| match line.entry {
             Ok(entry) if is_of(&entry, which) => {
                 let range = line.range;
-                with(Place { name, range }, entry)
+                with(QuarantinePosition { name, range }, entry)
             }
             Ok(_) => Ok(()),
-            Err(why) => {
+            Err(reason) => {
                 of_file += 1;
-                first.get_or_insert((line.range.start, why));
+                first.get_or_insert((line.range.start, reason));
                 Ok(())
             }
         })?;
-        if let Some((at, why)) = first {
+        if let Some((at, reason)) = first {
             damaged += of_file;
             complain(&format!(
-                "`{}` is damaged and is kept: {} no entry, the first at byte {at}: {why}",
+                "`{}` is damaged and is kept: {} no entry, the first at byte {at}: {reason}",
                 directory.path.join(name).display(),
                 counted(of_file, "line is", "lines are")
             ));
@@ -90,7 +90,7 @@ fn each(
 }
 
 /// Where an entry stands.
-struct Place<'a> {
+struct QuarantinePosition<'a> {
     name: &'a std::ffi::OsStr,
     range: std::ops::Range<u64>,
 }

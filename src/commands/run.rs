@@ -17,7 +17,7 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
         Ok(summary) => {
             if mode.once || mode.dry_run {
                 // A closed stderr is no reason to fail after the work is done.
-                let _ = tell(&summary, mode, &mut io::stderr().lock());
+                let _ = report(&summary, mode, &mut io::stderr().lock());
             }
             if mode.once && summary.exit_code == exit::OK {
                 once(&summary)
@@ -45,7 +45,7 @@ fn once(summary: &Summary) -> u8 {
 }
 
 /// What was read from where and what became of it, in a few lines for a person.
-fn tell(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
+fn report(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
     for (source, read) in &summary.sources {
         for file in &read.files {
             write!(

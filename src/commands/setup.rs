@@ -77,8 +77,8 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
             retention_days,
             dry_run: args.dry_run,
         };
-        if let Err(why) = runtime.block_on(cluster.set_up(out))? {
-            writeln!(err, "sink {name}: {}", escape(&why))?;
+        if let Err(reason) = runtime.block_on(cluster.set_up(out))? {
+            writeln!(err, "sink {name}: {}", escape(&reason))?;
             code = exit::TRY_AGAIN;
         }
     }

@@ -40,11 +40,11 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
             escape(&rung)
         )?;
     }
-    for evidence in checkpoint::evidence(state_dir).unwrap_or_default() {
+    for copy in checkpoint::damaged_copies(state_dir).unwrap_or_default() {
         writeln!(
             out,
-            "evidence         {} (copy of a damaged store, yours to remove)",
-            escape_path(&evidence)
+            "damaged copy     {} (copy of a damaged store, yours to remove)",
+            escape_path(&copy)
         )?;
     }
     // What is wrong there `quarantine list` says.
@@ -92,8 +92,8 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         } else {
             "audit files"
         };
-        let (since, why) = (time(way.since_ms), escape(&way.why));
-        let text = format!("events come by the {by} since {since}: {why}");
+        let (since, reason) = (time(way.since_ms), escape(&way.reason));
+        let text = format!("events come by the {by} since {since}: {reason}");
         for line in layout::clauses(&text, 2) {
             writeln!(out, "  {}", line.trim_start())?;
         }
@@ -340,15 +340,15 @@ fn time(at_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Commit, Evidence, Progress, SinkMark};
+    use crate::checkpoint::{Commit, Fingerprint, Progress, SinkMark};
     use crate::position::Deleted;
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
             key,
             path: path.into(),
-            prefix: Evidence::of(b"first"),
-            frontier: Evidence::of(b"last"),
+            prefix: Fingerprint::of(b"first"),
+            tail_fingerprint: Fingerprint::of(b"last"),
             offset,
             size: 100,
             finished,

@@ -19,7 +19,7 @@ const SOURCE_NAME: &str = "confluence";
 #[derive(Default)]
 struct Overrides {
     state_dir: Option<PathBuf>,
-    place: Option<Place>,
+    place: Option<FileLocation>,
     sink: Option<SinkKind>,
     format: Option<FormatKind>,
     log_format: Option<LogFormat>,
@@ -141,7 +141,7 @@ fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
         sources: vec![SourceConfig {
             name: SOURCE_NAME.into(),
             site: None,
-            files: files.then(|| FilesConfig::new(Place::Files(Vec::new()))),
+            files: files.then(|| FilesConfig::new(FileLocation::Files(Vec::new()))),
             api,
             fallback: FallbackConfig::default(),
         }],
@@ -197,18 +197,18 @@ fn word<T: Copy>(
     Some(value.map_err(|message| ConfigError::new(option, message)))
 }
 
-fn place(options: &Options) -> Option<Result<Place, ConfigError>> {
+fn place(options: &Options) -> Option<Result<FileLocation, ConfigError>> {
     if let Some(home) = &options.home {
         let home = in_cwd("--home", home).and_then(|dir| {
             home::check(&dir).map_err(|message| ConfigError::new("--home", message))?;
             Ok(dir)
         });
-        return Some(home.map(|dir| Place::Home {
+        return Some(home.map(|dir| FileLocation::Home {
             dir,
             found: HomeFound::Option,
         }));
     }
-    (!options.files.is_empty()).then(|| patterns(&options.files).map(Place::Files))
+    (!options.files.is_empty()).then(|| patterns(&options.files).map(FileLocation::Files))
 }
 
 fn patterns(typed: &[String]) -> Result<Vec<String>, ConfigError> {
@@ -265,7 +265,7 @@ fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
 fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
     if let Some(place) = overrides.place {
-        let option = if matches!(place, Place::Home { .. }) {
+        let option = if matches!(place, FileLocation::Home { .. }) {
             "--home"
         } else {
             "--files"
@@ -376,7 +376,7 @@ format = "raw"
         let mut file = file::read(Path::new("x"), text, false).unwrap();
         // Only a name that somebody chose is a site's name, and how the home was found is told.
         file.sources[0].site = None;
-        file.sources[0].files_mut().place = Place::Home {
+        file.sources[0].files_mut().place = FileLocation::Home {
             dir: "/data/wiki".into(),
             found: HomeFound::Option,
         };
@@ -439,7 +439,7 @@ type = "stdout"
         let expected = vec![format!("{here}/none/a/*.log"), format!("{here}/none/b.log")];
         assert_eq!(
             config.sources[0].files.clone().unwrap().place,
-            Place::Files(expected)
+            FileLocation::Files(expected)
         );
     }
 
@@ -453,7 +453,7 @@ type = "stdout"
         assert_eq!((base.sinks.len(), base.shutdown_timeout.as_secs()), (2, 7));
 
         let changed = config(&["--config", path, "--home", "/data/other", "--state", "/s"]);
-        let home = Place::Home {
+        let home = FileLocation::Home {
             dir: "/data/other".into(),
             found: HomeFound::Option,
         };

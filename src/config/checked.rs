@@ -179,13 +179,13 @@ impl SourceConfig {
     /// Its files, by their defaults if it had none.
     pub fn files_mut(&mut self) -> &mut FilesConfig {
         self.files
-            .get_or_insert_with(|| FilesConfig::new(Place::Files(Vec::new())))
+            .get_or_insert_with(|| FilesConfig::new(FileLocation::Files(Vec::new())))
     }
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct FilesConfig {
-    pub place: Place,
+    pub place: FileLocation,
     pub start_at: StartAt,
     /// Longer lines become an error event with their first bytes.
     pub record_bytes_max: usize,
@@ -213,7 +213,7 @@ pub struct FilesConfig {
 
 impl FilesConfig {
     /// The defaults, for files at `place`.
-    pub fn new(place: Place) -> FilesConfig {
+    pub fn new(place: FileLocation) -> FilesConfig {
         FilesConfig {
             place,
             // Everything that Confluence still has: an audit trail with a hole at its start is a hole.
@@ -244,7 +244,7 @@ impl FilesConfig {
 
 /// Where the audit files are.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Place {
+pub enum FileLocation {
     /// `<dir>/log/audit` holds the files.
     Home { dir: PathBuf, found: HomeFound },
     /// Absolute glob patterns.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::checked::*;
 use super::errors::ConfigErrors;
-use super::raw::{Found, Problems, Span, Table};
+use super::raw::{ConfigValue, Problems, Span, Table};
 
 pub use address::{clear_text, data_center};
 pub use sink::check_path as check_sink_path;
@@ -53,16 +53,16 @@ pub struct Keys {
 }
 
 /// The tables of one kind read so far, against which the next are held.
-struct Seen<P> {
+struct KnownTables<P> {
     /// Names, empty for those without a good one, and where they stand.
     names: Vec<(String, Span)>,
     /// What they read or write, and what they are called in messages.
     places: Vec<(P, String)>,
 }
 
-impl<P> Default for Seen<P> {
-    fn default() -> Seen<P> {
-        Seen {
+impl<P> Default for KnownTables<P> {
+    fn default() -> KnownTables<P> {
+        KnownTables {
             names: Vec::new(),
             places: Vec::new(),
         }
@@ -115,7 +115,7 @@ fn root_table(mut root: Table, sinks_follow: bool, problems: &mut Problems) -> (
             "is missing; add a `[[source]]` table with `name = \"wiki\"` and `type = \"data_center\"`";
         problems.add(&(0..0), "source", message);
     }
-    let mut seen = Seen::default();
+    let mut seen = KnownTables::default();
     for table in sources.unwrap_or_default() {
         if let Some(source) = source::table(table, &mut seen, &mut keys.source, problems) {
             config.sources.push(source);
@@ -129,7 +129,7 @@ fn root_table(mut root: Table, sinks_follow: bool, problems: &mut Problems) -> (
             "is missing; add a `[[sink]]` table with `name = \"local\"` and `type = \"file\"` or \"stdout\"";
         problems.add(&(0..0), "sink", message);
     }
-    let mut seen = Seen::default();
+    let mut seen = KnownTables::default();
     for table in sinks.unwrap_or_default() {
         if let Some(sink) = sink::table(table, several, &config.event, &mut seen, &mut keys.sink, problems) {
             config.sinks.push(sink);
@@ -243,10 +243,10 @@ fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-fn absolute(path: Found<String>, problems: &mut Problems) -> Option<Found<PathBuf>> {
+fn absolute(path: ConfigValue<String>, problems: &mut Problems) -> Option<ConfigValue<PathBuf>> {
     let value = PathBuf::from(&path.value);
     if value.is_absolute() {
-        return Some(Found {
+        return Some(ConfigValue {
             value,
             span: path.span,
             key: path.key,

@@ -75,7 +75,7 @@ impl<'t> Problems<'t> {
 
 /// A value that was found, where, and the path of its key.
 #[derive(Clone)]
-pub struct Found<T> {
+pub struct ConfigValue<T> {
     pub value: T,
     pub span: Span,
     pub key: String,
@@ -182,9 +182,9 @@ impl<'t> Table<'t> {
     }
 
     /// Takes a value of whatever type.
-    pub(super) fn any(&mut self, key: &'static str) -> Option<Found<DeValue<'t>>> {
+    pub(super) fn any(&mut self, key: &'static str) -> Option<ConfigValue<DeValue<'t>>> {
         let value = self.take(key)?;
-        Some(Found {
+        Some(ConfigValue {
             span: value.span(),
             value: value.into_inner(),
             key: self.key(key),
@@ -198,11 +198,11 @@ impl<'t> Table<'t> {
         wanted: &str,
         problems: &mut Problems,
         read: impl FnOnce(DeValue<'t>) -> Result<T, Option<String>>,
-    ) -> Option<Found<T>> {
+    ) -> Option<ConfigValue<T>> {
         let (span, value) = self.take(key).map(|value| (value.span(), value.into_inner()))?;
         let kind = with_article(value.type_str());
         match read(value) {
-            Ok(value) => Some(Found {
+            Ok(value) => Some(ConfigValue {
                 value,
                 span,
                 key: self.key(key),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::raw::{Found, Problems, Span, Table, with_article};
+use super::raw::{ConfigValue, Problems, Span, Table, with_article};
 use super::remote::Reference;
 use crate::secret::Secret;
 
@@ -13,10 +13,14 @@ const WANTED: &str =
     "`{ file = \"/path\" }`, `{ env = \"NAME\" }` or `{ credential = \"name\" }` (of the systemd unit)";
 
 impl Table<'_> {
-    pub fn reference(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<Reference>> {
+    pub fn reference(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Option<ConfigValue<Reference>> {
         let found = self.any(key)?;
         let value = read(found.value, &found.span, &found.key, problems)?;
-        Some(Found {
+        Some(ConfigValue {
             value,
             span: found.span,
             key: found.key,
@@ -25,7 +29,7 @@ impl Table<'_> {
 }
 
 /// A secret that stands in the configuration itself works, with a warning.
-pub fn warn_inline(found: &Found<Reference>, problems: &mut Problems) {
+pub fn warn_inline(found: &ConfigValue<Reference>, problems: &mut Problems) {
     if matches!(found.value, Reference::Inline(_)) {
         let message = "stands in the configuration itself, for everyone to see who may read the file or a copy of it; \
                        put it into a file of its own and write `{ file = \"/path\" }`";

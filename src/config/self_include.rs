@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checked::{Config, Place, SinkKind, audit_dir};
+use super::checked::{Config, FileLocation, SinkKind, audit_dir};
 use super::errors::ConfigError;
 
 /// Refuses a watched directory that holds the agent's state, and a sink that writes into a watched directory or
@@ -55,10 +55,10 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
 }
 
 /// The directories in which a source looks for files, of those that exist; a home's even if it does not exist.
-pub fn watch_dirs(place: &Place) -> Vec<PathBuf> {
+pub fn watch_dirs(place: &FileLocation) -> Vec<PathBuf> {
     let mut dirs = match place {
-        Place::Home { dir, .. } => vec![resolve(&audit_dir(dir))],
-        Place::Files(patterns) => patterns
+        FileLocation::Home { dir, .. } => vec![resolve(&audit_dir(dir))],
+        FileLocation::Files(patterns) => patterns
             .iter()
             .flat_map(|pattern| pattern_dirs(pattern))
             .collect(),
@@ -98,13 +98,13 @@ fn outputs(config: &Config) -> Vec<(&str, PathBuf)> {
 }
 
 /// What of a place would read the file `path`.
-fn reads(place: &Place, path: &Path) -> Option<String> {
+fn reads(place: &FileLocation, path: &Path) -> Option<String> {
     match place {
-        Place::Home { dir, .. } => {
+        FileLocation::Home { dir, .. } => {
             let dir = resolve(&audit_dir(dir));
             (path.parent() == Some(&dir)).then(|| dir.display().to_string())
         }
-        Place::Files(patterns) => {
+        FileLocation::Files(patterns) => {
             let options = glob::MatchOptions {
                 require_literal_separator: true,
                 ..Default::default()

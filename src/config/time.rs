@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
-use super::raw::{Found, Problems, Table};
+use super::raw::{ConfigValue, Problems, Table};
 use super::remote::Start;
 use super::units;
 
@@ -20,7 +20,7 @@ impl Table<'_> {
     }
 
     /// A point in time, or a duration that is counted back from the first poll.
-    pub fn start(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<Start>> {
+    pub fn start(&mut self, key: &'static str, problems: &mut Problems) -> Option<ConfigValue<Start>> {
         let wanted = "a time, as in \"2026-06-01T00:00:00Z\", or a duration, as in \"30d\"";
         self.read(key, wanted, problems, |value| {
             let text = text(&value).ok_or(None)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::raw::{Found, Problems, Table, with_article};
+use super::raw::{ConfigValue, Problems, Table, with_article};
 use super::units;
 use super::words::{choose, one_of};
 
@@ -17,7 +17,7 @@ impl Table<'_> {
         key: &'static str,
         example: &str,
         problems: &mut Problems,
-    ) -> Option<Found<String>> {
+    ) -> Option<ConfigValue<String>> {
         self.read(
             key,
             &format!("a string, as in `{key} = \"{example}\"`"),
@@ -37,7 +37,7 @@ impl Table<'_> {
         key: &'static str,
         example: &str,
         problems: &mut Problems,
-    ) -> Option<Found<Vec<String>>> {
+    ) -> Option<ConfigValue<Vec<String>>> {
         let wanted = format!("an array of strings, as in `{key} = [\"{example}\"]`");
         self.read(key, &wanted, problems, |value| match value {
             DeValue::Array(values) => values
@@ -132,7 +132,7 @@ impl Table<'_> {
         words: &[(&str, T)],
         later: &[&str],
         problems: &mut Problems,
-    ) -> Option<Found<T>> {
+    ) -> Option<ConfigValue<T>> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         self.read(key, &one_of(&names), problems, |value| {
             let DeValue::String(text) = value else {

@@ -32,7 +32,7 @@ const FIRST_READ: Duration = Duration::from_secs(5);
 
 /// What the databases know of an address. What they do not know is missing; no text is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Place {
+pub struct GeoLocation {
     /// Names are English.
     pub city_name: Option<String>,
     pub continent_name: Option<String>,
@@ -94,7 +94,7 @@ impl Geo {
 
     /// What is known of an address; `None` for one that is not public. Does no I/O, and takes some 100 ns for an address that was
     /// asked for lately.
-    pub fn look_up(&self, ip: IpAddr) -> Option<Arc<Place>> {
+    pub fn look_up(&self, ip: IpAddr) -> Option<Arc<GeoLocation>> {
         let ip = ip.to_canonical();
         if !is_public(ip) {
             return None;
@@ -175,8 +175,8 @@ impl Geo {
 }
 
 impl Loaded {
-    fn look_up(&mut self, ip: IpAddr) -> Option<Place> {
-        let mut place = Place::default();
+    fn look_up(&mut self, ip: IpAddr) -> Option<GeoLocation> {
+        let mut place = GeoLocation::default();
         for database in self.databases.iter().flatten() {
             if let Err(error) = database.look_up(ip, &mut place)
                 && !std::mem::replace(&mut self.damage_told, true)
@@ -185,7 +185,7 @@ impl Loaded {
                 tracing::warn!(%path, %ip, error, "a GeoIP database is damaged or laid out differently; run `geoipupdate` again");
             }
         }
-        (place != Place::default()).then_some(place)
+        (place != GeoLocation::default()).then_some(place)
     }
 }
 

@@ -10,14 +10,14 @@ use crate::record::{Record, Shape, Text, Token, object};
 
 /// An object with a name or an id.
 #[derive(Clone, Copy)]
-pub struct Thing<'a> {
+pub struct AffectedObject<'a> {
     pub kind: Option<Text<'a>>,
     pub name: Option<Text<'a>>,
     pub id: Option<Text<'a>>,
     pub uri: Option<Text<'a>>,
 }
 
-impl<'a> Thing<'a> {
+impl<'a> AffectedObject<'a> {
     pub fn is(&self, kind: &str) -> bool {
         self.kind.is_some_and(|own| own.is(kind))
     }
@@ -56,16 +56,16 @@ fn is_same_text(a: &str, b: &str) -> bool {
 const COMPARED_MAX: usize = 32;
 
 /// Hands on each object once, what was acted on first: Cloud names it again among those that go with it.
-pub fn for_each<'a>(record: &Record<'a>, mut each: impl FnMut(Thing<'a>)) {
+pub fn for_each<'a>(record: &Record<'a>, mut each: impl FnMut(AffectedObject<'a>)) {
     let kind_name = match record.shape {
         Shape::Cloud => "objectType",
         Shape::File | Shape::Entity => "type",
     };
-    let mut before: Vec<Thing> = Vec::new();
+    let mut before: Vec<AffectedObject> = Vec::new();
     for list in [record.affected_object, record.affected_objects] {
         for_each_element(list, |element| {
             let [kind, name, id, uri] = object(element, [kind_name, "name", "id", "uri"]).map(Token::text);
-            let thing = Thing { kind, name, id, uri };
+            let thing = AffectedObject { kind, name, id, uri };
             let texts = thing.texts();
             if texts == [None; 3] || before.iter().any(|other| same(&other.texts(), &texts)) {
                 return;
@@ -92,7 +92,7 @@ pub fn is_repeated(record: &Record) -> bool {
     found
 }
 
-pub fn first<'a>(record: &Record<'a>, which: impl Fn(&Thing) -> bool) -> Option<Thing<'a>> {
+pub fn first<'a>(record: &Record<'a>, which: impl Fn(&AffectedObject) -> bool) -> Option<AffectedObject<'a>> {
     let mut first = None;
     for_each(record, |thing| {
         if first.is_none() && (thing.name.is_some() || thing.id.is_some()) && which(&thing) {
@@ -103,9 +103,9 @@ pub fn first<'a>(record: &Record<'a>, which: impl Fn(&Thing) -> bool) -> Option<
 }
 
 /// The user or group that an event is about: an object, or a changed value of that name.
-pub fn grantee<'a>(record: &Record<'a>, kind: &str) -> Option<Thing<'a>> {
+pub fn grantee<'a>(record: &Record<'a>, kind: &str) -> Option<AffectedObject<'a>> {
     first(record, |thing| thing.is(kind)).or_else(|| {
-        Some(Thing {
+        Some(AffectedObject {
             kind: None,
             name: Some(changed_value(record, kind)?),
             id: None,

@@ -40,7 +40,7 @@ pub use sentinel::Sentinel;
 
 /// One event to be written.
 #[derive(Clone, Copy, Debug)]
-pub struct Item<'a> {
+pub struct Event<'a> {
     pub content: &'a Parsed<'a>,
     pub id: EventId,
     pub origin: Origin<'a>,
@@ -123,7 +123,7 @@ impl Format {
     }
 
     /// Writes the event as one line, without a line end: a JSON object, or CEF's text.
-    pub fn write(&self, item: &Item, out: &mut Out) {
+    pub fn write(&self, item: &Event, out: &mut Out) {
         let start = out.bytes.len();
         match self {
             Format::Ecs(ecs) => ecs.write(item, out),

@@ -12,7 +12,7 @@ const ROOM_BYTES: usize = 256 * 1024;
 /// Values longer than this are written in pieces of it.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
-type HandOn = Box<dyn FnMut(&mut Vec<u8>) + Send>;
+type Flush = Box<dyn FnMut(&mut Vec<u8>) + Send>;
 
 /// A buffer that grows; with a way out, an event of 16 MiB never has its whole text in it.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub struct Out {
     pub bytes: Vec<u8>,
     /// The event being written is long and alone in the buffer: it may be handed on in parts.
     pub in_parts: bool,
-    hand_on: Option<HandOn>,
+    flush: Option<Flush>,
 }
 
 impl Out {
@@ -28,12 +28,12 @@ impl Out {
         Out::default()
     }
 
-    /// `hand_on` takes what is in the buffer and empties it. It keeps its errors to itself until it is asked.
-    pub fn with_hand_on(hand_on: impl FnMut(&mut Vec<u8>) + Send + 'static) -> Self {
+    /// `flush` takes what is in the buffer and empties it. It keeps its errors to itself until it is asked.
+    pub fn with_flush(flush: impl FnMut(&mut Vec<u8>) + Send + 'static) -> Self {
         Out {
             bytes: Vec::new(),
             in_parts: false,
-            hand_on: Some(Box::new(hand_on)),
+            flush: Some(Box::new(flush)),
         }
     }
 
@@ -41,9 +41,9 @@ impl Out {
     pub fn room(&mut self) {
         if self.in_parts
             && self.bytes.len() > ROOM_BYTES
-            && let Some(hand_on) = &mut self.hand_on
+            && let Some(flush) = &mut self.flush
         {
-            hand_on(&mut self.bytes);
+            flush(&mut self.bytes);
         }
     }
 

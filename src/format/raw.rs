@@ -2,7 +2,7 @@
 
 use super::escape::escape_long;
 use super::name::RAW_START;
-use super::{Item, Origin, Out};
+use super::{Event, Origin, Out};
 use crate::notice::Notice;
 use crate::record::walk::Cursor;
 use crate::record::{Parsed, compact, time};
@@ -13,7 +13,7 @@ use crate::record::{Parsed, compact, time};
 pub struct Raw;
 
 impl Raw {
-    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+    pub(super) fn write(&self, item: &Event, out: &mut Out) {
         out.put(RAW_START);
         out.bytes.extend_from_slice(&item.id.hex());
         out.put("\"");

@@ -1,7 +1,7 @@
 //! What kind of event an action is that no row of `taxonomy.rs` names. docs/MAPPING.md §3 and docs/FORMATS.md §1
 //! have the rules.
 
-use super::taxonomy::Class::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
+use super::taxonomy::ActionClass::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
 use super::taxonomy::Severity::{Info, Low, Medium};
 use super::taxonomy::{Activity, Kind, OTHER, Severity};
 use super::wording::{Verb, Wording, has_word};

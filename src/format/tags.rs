@@ -1,6 +1,6 @@
 //! `tags`: what was configured, and what the agent has to say of an event.
 
-use super::{Context, Item, Origin};
+use super::{Context, Event, Origin};
 
 pub const FORWARDED: &str = "forwarded";
 const TAG: &str = "confluence-audit";
@@ -16,7 +16,7 @@ const UNTERMINATED: usize = 1;
 const SELF_POLL: usize = 2;
 
 /// Which of [`OWN_TAGS`] an event has.
-pub fn own_tag(item: &Item) -> usize {
+pub fn own_tag(item: &Event) -> usize {
     match item.origin {
         Origin::File {
             unterminated: true, ..

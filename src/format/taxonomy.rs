@@ -8,7 +8,7 @@ use super::rules::{
 use super::wording::Wording;
 use crate::notice;
 use crate::record::{Record, Text};
-use Class::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
+use ActionClass::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
 use Severity::{High, Info, Low, Medium};
 
 /// What is written of an event's kind.
@@ -45,11 +45,11 @@ impl Severity {
 }
 
 /// A class of OCSF and the class's own `activity_id`.
-pub type Activity = (Class, u8);
+pub type Activity = (ActionClass, u8);
 
 /// The classes of OCSF that audit events fall into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum ActionClass {
     Account,
     Authentication,
     Entity,

@@ -63,7 +63,7 @@ pub fn written(format: &Format, line: &[u8], origin: Origin) -> Vec<u8> {
     let id = IdHasher::new(None).id(content);
     let mut out = Out::new();
     format.write(
-        &Item {
+        &Event {
             content,
             id,
             origin,
@@ -302,7 +302,7 @@ fn long_events_are_handed_on_in_pieces() {
     {
         let whole = written(&format(name), line.as_bytes(), Origin::Api);
         let (sender, receiver) = std::sync::mpsc::channel();
-        let mut out = Out::with_hand_on(move |bytes: &mut Vec<u8>| {
+        let mut out = Out::with_flush(move |bytes: &mut Vec<u8>| {
             sender.send(bytes.clone()).unwrap();
             bytes.clear();
         });
@@ -310,7 +310,7 @@ fn long_events_are_handed_on_in_pieces() {
         let mut scratch = Scratch::default();
         let content = &parse(line.as_bytes(), &mut scratch);
         let id = IdHasher::new(None).id(content);
-        let item = Item {
+        let item = Event {
             content,
             id,
             origin: Origin::Api,

@@ -90,7 +90,7 @@ impl Client {
         url: &Url,
         own: HeaderMap,
         body: Vec<u8>,
-    ) -> Result<Exchange, HttpError> {
+    ) -> Result<HttpCall, HttpError> {
         // Each is read, whichever fails: then all that has changed since is new.
         let (client, headers, authorization) = (
             self.built.client(&self.config),
@@ -175,7 +175,7 @@ impl Client {
         url: &Url,
         mut headers: HeaderMap,
         body: Vec<u8>,
-    ) -> Result<Exchange, HttpError> {
+    ) -> Result<HttpCall, HttpError> {
         if !self.bases.iter().any(|base| redirect::is_below(url, base)) {
             return Err(HttpError::Foreign {
                 url: redirect::shown(url),
@@ -189,7 +189,7 @@ impl Client {
         }
         let mut answer_body = std::mem::take(&mut self.spare_body);
         answer_body.clear();
-        Ok(Exchange {
+        Ok(HttpCall {
             via: self.via(url),
             url: url.clone(),
             request,
@@ -217,7 +217,7 @@ impl Client {
 
 /// A request and what its answer may cost.
 #[must_use]
-pub struct Exchange {
+pub struct HttpCall {
     url: Url,
     via: Option<Via>,
     request: RequestBuilder,
@@ -227,7 +227,7 @@ pub struct Exchange {
     secrets: Secrets,
 }
 
-impl Exchange {
+impl HttpCall {
     /// Sends it and waits for the whole answer.
     pub async fn run(self) -> Result<Answer, HttpError> {
         let whole = self.timeouts.whole;
@@ -236,7 +236,7 @@ impl Exchange {
     }
 
     async fn ask(self) -> Result<Answer, HttpError> {
-        let Exchange {
+        let HttpCall {
             url,
             via,
             request,

@@ -83,7 +83,7 @@ impl Secrets {
     }
 
     /// The same of a text.
-    pub fn told(&self, text: &str) -> String {
+    pub fn concealed(&self, text: &str) -> String {
         String::from_utf8_lossy(&self.conceal(text.as_bytes())).into_owned()
     }
 }
@@ -304,7 +304,7 @@ mod tests {
                 }
             }
             for form in forms {
-                let told = secrets.told(&format!("it says <{form}> here"));
+                let told = secrets.concealed(&format!("it says <{form}> here"));
                 let left = told
                     .strip_prefix("it says <")
                     .unwrap()
@@ -315,7 +315,7 @@ mod tests {
                 assert!(left.contains("***") && rest.len() <= 16, "{form}: {told}");
             }
             let harmless = "status 400, it says: { \"error\" : \"no such field\" } 100% & more; \\d &x; %zz";
-            assert_eq!(secrets.told(harmless), harmless);
+            assert_eq!(secrets.concealed(harmless), harmless);
         }
     }
 }

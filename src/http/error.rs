@@ -211,7 +211,7 @@ pub fn from_reqwest(
         find::<rustls::Error>(&source).map(tls_problem),
         find::<io::Error>(&source).map(io::Error::kind),
     );
-    let name = says(&source, "dns error");
+    let name = message(&source, "dns error");
     if let Some(problem) = tls {
         return HttpError::Tls {
             host,
@@ -251,9 +251,9 @@ fn proxy_problem(source: &reqwest::Error, url: &Url, connect_timeout: Duration) 
     if !source.is_connect() {
         return None;
     }
-    let (is_tunnelled, tunnel) = (url.scheme() == "https", says(source, "tunnel error"));
+    let (is_tunnelled, tunnel) = (url.scheme() == "https", message(source, "tunnel error"));
     // Of what is asked in clear text each connection is one to the proxy.
-    let is_to_proxy = !is_tunnelled || says(source, "failed to create underlying connection");
+    let is_to_proxy = !is_tunnelled || message(source, "failed to create underlying connection");
     let kind = find::<io::Error>(source).map(io::Error::kind);
     match find::<rustls::Error>(source).map(tls_problem) {
         Some(problem) if is_to_proxy => return Some(ProxyProblem::Tls(problem)),
@@ -261,8 +261,8 @@ fn proxy_problem(source: &reqwest::Error, url: &Url, connect_timeout: Duration) 
         None => {}
     }
     Some(match kind {
-        _ if says(source, "authorization required") => ProxyProblem::Credentials,
-        _ if says(source, "dns error") => ProxyProblem::Name,
+        _ if message(source, "authorization required") => ProxyProblem::Credentials,
+        _ if message(source, "dns error") => ProxyProblem::Name,
         Some(ErrorKind::ConnectionRefused) => ProxyProblem::Closed,
         Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => ProxyProblem::NoRoute,
         _ if is_to_proxy => ProxyProblem::Connection,
@@ -328,6 +328,6 @@ pub fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<
 }
 
 /// The connector's errors have private types; their texts are what tells them apart.
-fn says(error: &(dyn Error + 'static), text: &str) -> bool {
+fn message(error: &(dyn Error + 'static), text: &str) -> bool {
     causes(error).any(|cause| cause.to_string().contains(text))
 }

@@ -67,7 +67,7 @@ pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpE
         };
     };
     let host = to.host_str().unwrap_or_default();
-    let host = match secrets.told(host) == host {
+    let host = match secrets.concealed(host) == host {
         true => host,
         false => "***",
     };
@@ -75,7 +75,7 @@ pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpE
     HttpError::Redirect {
         status,
         kind: kind(&to, url),
-        to: secrets.told(&format!("{}://{host}{port}", to.scheme())),
+        to: secrets.concealed(&format!("{}://{host}{port}", to.scheme())),
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Files {
 
 /// A line of a file.
 #[derive(Debug)]
-pub struct Line {
+pub struct QuarantineLine {
     /// Where it stands, its LF included, in bytes.
     pub range: Range<u64>,
     pub entry: Result<Entry, String>,
@@ -114,7 +114,7 @@ impl Directory {
     pub fn read<E: From<QuarantineError>>(
         &self,
         name: &OsStr,
-        each: &mut dyn FnMut(Line) -> Result<(), E>,
+        each: &mut dyn FnMut(QuarantineLine) -> Result<(), E>,
     ) -> Result<(), E> {
         let file = match self.open_file(name) {
             Ok(file) => file,
@@ -137,7 +137,7 @@ impl Directory {
             };
             let range = at..at + bytes;
             at = range.end;
-            each(Line { range, entry })?;
+            each(QuarantineLine { range, entry })?;
         }
     }
 
@@ -360,7 +360,7 @@ mod tests {
         }
     }
 
-    fn read(directory: &Directory, name: &OsStr) -> Vec<Line> {
+    fn read(directory: &Directory, name: &OsStr) -> Vec<QuarantineLine> {
         let mut lines = Vec::new();
         let mut each = |line| {
             lines.push(line);

@@ -1,6 +1,6 @@
 //! How many events are in quarantine, without reading a file twice.
 
-use super::{Found, look};
+use super::{QuarantineFiles, look};
 use crate::clock;
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,7 +28,7 @@ impl Tally {
         };
         if changed.is_none() || changed != self.changed {
             let mut found = HashMap::new();
-            let Found { files, mut failed } = look(state_dir)?;
+            let QuarantineFiles { files, mut failed } = look(state_dir)?;
             for (path, _) in files {
                 match self.counted(&path) {
                     Ok((ino, events)) => {

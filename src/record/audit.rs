@@ -7,7 +7,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::repeated::survey;
-use super::{Author, Problem, Record, Shape, Token, time, walk};
+use super::{Author, MemberProblem, Record, Shape, Token, time, walk};
 
 /// The members of a record that mean something.
 #[derive(Clone, Copy, Deserialize)]
@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 pub(super) fn read<'a>(
     text: &'a str,
     original: &'a str,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<MemberProblem>,
 ) -> Result<(Record<'a>, bool), String> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err("not a JSON object".to_owned());
@@ -327,14 +327,14 @@ pub fn object<'a, const N: usize>(object: Token<'a>, names: [&str; N]) -> [Token
 
 /// Notes each member that is not what it should be.
 struct Check<'p> {
-    problems: &'p mut Vec<Problem>,
+    problems: &'p mut Vec<MemberProblem>,
     /// A name may stand twice in an object.
     doubtful: bool,
 }
 
 impl Check<'_> {
     fn note(&mut self, member: &str, wrong: &'static str) {
-        self.problems.push(Problem {
+        self.problems.push(MemberProblem {
             member: member.to_owned(),
             wrong,
         });

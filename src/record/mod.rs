@@ -98,7 +98,7 @@ pub struct Record<'a> {
     pub sys_admin: Option<bool>,
     pub super_admin: Option<bool>,
     /// What is wrong in it.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<MemberProblem>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,13 +125,13 @@ impl<'a> Record<'a> {
 
 /// Something wrong in a record that is otherwise fine.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct MemberProblem {
     /// Path of the member.
     pub member: String,
     pub wrong: &'static str,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for MemberProblem {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         write!(out, "`{}` {}", self.member, self.wrong)
     }
@@ -218,9 +218,9 @@ fn decode_lossily(bytes: &[u8], text: &mut String) -> Vec<usize> {
     places
 }
 
-fn name_places(text: &str, places: &[usize], wrong: &'static str, problems: &mut Vec<Problem>) {
+fn name_places(text: &str, places: &[usize], wrong: &'static str, problems: &mut Vec<MemberProblem>) {
     for place in places.iter().take(PLACES_MAX) {
-        let problem = Problem {
+        let problem = MemberProblem {
             member: walk::path_at(text, *place),
             wrong,
         };

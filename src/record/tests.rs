@@ -28,7 +28,7 @@ fn problems(record: &Record) -> String {
     record
         .problems
         .iter()
-        .map(Problem::to_string)
+        .map(MemberProblem::to_string)
         .collect::<Vec<_>>()
         .join("; ")
 }

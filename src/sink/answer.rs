@@ -13,21 +13,21 @@ pub enum Outcome {
     Duplicate,
     /// A fault that passes by itself; `after`: not before the server's own time.
     Retry {
-        why: String,
+        reason: String,
         after: Option<Duration>,
     },
     /// The event is refused, and will always be.
     Poison {
-        why: String,
+        reason: String,
     },
     /// Larger than the protocol carries, whoever is asked: its own fault although no other event was taken. What a server calls
     /// too large is [`Outcome::Poison`].
     TooLarge {
-        why: String,
+        reason: String,
     },
     /// Nobody's event would be taken: a person has to correct credentials, permissions, names.
     Misconfigured {
-        why: String,
+        reason: String,
     },
 }
 
@@ -39,13 +39,13 @@ pub enum Answer {
     Each(Vec<Outcome>),
     /// Refused for a fault of some event that is not named: each half tells more. Of one event alone: that is the one.
     Halve {
-        why: String,
+        reason: String,
         too_large: bool,
     },
     /// All were refused, for a fault of this one, counted from 0. It is sent alone, and so are those before and after it.
     Suspect {
         at: usize,
-        why: String,
+        reason: String,
     },
 }
 
@@ -53,33 +53,33 @@ pub enum Answer {
 const EXCERPT_CHARS_MAX: usize = 400;
 
 impl Outcome {
-    pub fn retry(why: impl Into<String>) -> Outcome {
+    pub fn retry(reason: impl Into<String>) -> Outcome {
         Outcome::Retry {
-            why: why.into(),
+            reason: reason.into(),
             after: None,
         }
     }
 
     /// Empty where an event is there.
-    pub fn why(&self) -> &str {
+    pub fn reason(&self) -> &str {
         match self {
             Outcome::Delivered | Outcome::Duplicate => "",
-            Outcome::Retry { why, .. }
-            | Outcome::Poison { why }
-            | Outcome::TooLarge { why }
-            | Outcome::Misconfigured { why } => why,
+            Outcome::Retry { reason, .. }
+            | Outcome::Poison { reason }
+            | Outcome::TooLarge { reason }
+            | Outcome::Misconfigured { reason } => reason,
         }
     }
 
     /// Of a request that got no answer.
     pub fn of_error(error: &HttpError) -> Outcome {
-        let why = crate::telemetry::chain(error);
+        let reason = crate::telemetry::chain(error);
         match error {
             HttpError::Unreachable { .. }
             | HttpError::Proxy { .. }
             | HttpError::Timeout { .. }
             | HttpError::TooLarge { .. }
-            | HttpError::Broken { .. } => Outcome::Retry { why, after: None },
+            | HttpError::Broken { .. } => Outcome::Retry { reason, after: None },
             HttpError::Credential(_)
             | HttpError::NoHeader { .. }
             | HttpError::Setting(_)
@@ -88,34 +88,34 @@ impl Outcome {
             | HttpError::Build(_)
             | HttpError::Foreign { .. }
             | HttpError::Tls { .. }
-            | HttpError::Redirect { .. } => Outcome::Misconfigured { why },
+            | HttpError::Redirect { .. } => Outcome::Misconfigured { reason },
         }
     }
 }
 
 /// What a status means where the protocol has no rule of its own.
 pub fn of_status(answer: &http::Answer, now_ms: i64) -> Answer {
-    let why = || says(answer);
+    let reason = || server_message(answer);
     match answer.status {
         200..=299 => Answer::All(Outcome::Delivered),
         400 | 422 => Answer::Halve {
-            why: why(),
+            reason: reason(),
             too_large: false,
         },
         413 => Answer::Halve {
-            why: why(),
+            reason: reason(),
             too_large: true,
         },
         408 | 425 | 429 | 500..=599 => Answer::All(Outcome::Retry {
-            why: why(),
+            reason: reason(),
             after: asked_delay(&answer.headers, now_ms),
         }),
-        _ => Answer::All(Outcome::Misconfigured { why: why() }),
+        _ => Answer::All(Outcome::Misconfigured { reason: reason() }),
     }
 }
 
 /// The status, what it usually asks of a person, and the beginning of the server's own words.
-pub fn says(answer: &http::Answer) -> String {
+pub fn server_message(answer: &http::Answer) -> String {
     let hint = match answer.status {
         401 => ": the credentials are not accepted; correct them",
         403 => ": the credentials are accepted and may not do this; see their permissions",
@@ -199,10 +199,10 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_told_on_one_line_and_short() {
-        let Answer::Halve { why, .. } = of(400, "{\n  \"error\" :\t\"no such stream\"\n}") else {
+        let Answer::Halve { reason, .. } = of(400, "{\n  \"error\" :\t\"no such stream\"\n}") else {
             panic!()
         };
-        assert_eq!(why, "status 400, it says: { \"error\" : \"no such stream\" }");
+        assert_eq!(reason, "status 400, it says: { \"error\" : \"no such stream\" }");
         assert!(excerpt(&"ä".repeat(9000)).chars().count() <= EXCERPT_CHARS_MAX + 1);
         assert_eq!(excerpt(" \n "), "");
     }

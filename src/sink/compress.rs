@@ -40,40 +40,42 @@ pub fn of_name(path: &Path) -> Compression {
 }
 
 /// Compresses what is written to it, in constant memory.
-pub enum Encoder<W: Write> {
+pub enum CompressedWriter<W: Write> {
     None(W),
     Gzip(GzEncoder<W>),
     Zstd(zstd::Encoder<'static, W>),
 }
 
-impl<W: Write> Encoder<W> {
-    pub fn new(to: W, how: Compression) -> io::Result<Encoder<W>> {
+impl<W: Write> CompressedWriter<W> {
+    pub fn new(to: W, how: Compression) -> io::Result<CompressedWriter<W>> {
         Ok(match how {
-            Compression::None => Encoder::None(to),
-            Compression::Gzip => Encoder::Gzip(GzEncoder::new(to, flate2::Compression::new(GZIP_LEVEL))),
+            Compression::None => CompressedWriter::None(to),
+            Compression::Gzip => {
+                CompressedWriter::Gzip(GzEncoder::new(to, flate2::Compression::new(GZIP_LEVEL)))
+            }
             Compression::Zstd => {
                 let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
                 // Nobody else looks whether the disk gives back what it got.
                 encoder.include_checksum(true)?;
-                Encoder::Zstd(encoder)
+                CompressedWriter::Zstd(encoder)
             }
         })
     }
 
     pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Encoder::None(to) => to.write_all(bytes),
-            Encoder::Gzip(encoder) => encoder.write_all(bytes),
-            Encoder::Zstd(encoder) => encoder.write_all(bytes),
+            CompressedWriter::None(to) => to.write_all(bytes),
+            CompressedWriter::Gzip(encoder) => encoder.write_all(bytes),
+            CompressedWriter::Zstd(encoder) => encoder.write_all(bytes),
         }
     }
 
     /// Writes the end.
     pub fn finish(self) -> io::Result<W> {
         match self {
-            Encoder::None(to) => Ok(to),
-            Encoder::Gzip(encoder) => encoder.finish(),
-            Encoder::Zstd(encoder) => encoder.finish(),
+            CompressedWriter::None(to) => Ok(to),
+            CompressedWriter::Gzip(encoder) => encoder.finish(),
+            CompressedWriter::Zstd(encoder) => encoder.finish(),
         }
     }
 }

@@ -5,13 +5,13 @@ pub mod hosts;
 pub mod place;
 pub mod product;
 
-use super::answer::{Answer, Outcome, of_status, says};
+use super::answer::{Answer, Outcome, of_status, server_message};
 use super::http::{encoded, size};
-use super::remote::{Event, Peer};
+use super::remote::{Peer, PendingEvent};
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::{self, HeaderMap, HttpError};
 use crate::record::EventId;
-use answer::Fault;
+use answer::BulkError;
 use hosts::Hosts;
 use product::Support;
 use reqwest::Method;
@@ -76,10 +76,10 @@ impl Elasticsearch {
                     tracing::warn!(host, server = %product, "connected to a version that this agent was not made for")
                 }
                 Support::TooOld => {
-                    let why = format!(
+                    let reason = format!(
                         "{product} has no data streams; Elasticsearch 7.17 or newer, or OpenSearch, is needed"
                     );
-                    return Err(Outcome::Misconfigured { why });
+                    return Err(Outcome::Misconfigured { reason });
                 }
             }
             self.strict.set(product.requires_data_streams());
@@ -100,23 +100,23 @@ impl Elasticsearch {
             (404, _) => {}
             (_, Answer::All(outcome @ Outcome::Retry { .. })) => return Err(outcome),
             _ => {
-                self.tell_of_index(name, "whether it is there may not be asked");
+                self.report_index(name, "whether it is there may not be asked");
                 return Ok(());
             }
         }
         // Another template may fit the name, and nobody would notice.
         if place::has_template(&self.config, &self.hosts).await == Some(false) {
-            let why = format!(
+            let reason = format!(
                 "the data stream `{name}` does not exist, and the index template `{}` that would make it does neither; {SETUP}",
                 self.config.template
             );
-            return Err(Outcome::Misconfigured { why });
+            return Err(Outcome::Misconfigured { reason });
         }
         let made = self
             .hosts
             .ask(Method::PUT, &path, || Ok((HeaderMap::new(), Vec::new())))
             .await?;
-        let fault = Fault::of(&made.body);
+        let fault = BulkError::of(&made.body);
         match (made.status, &fault) {
             (200..=299, _) => {
                 tracing::info!(data_stream = name, "the data stream is created");
@@ -128,47 +128,47 @@ impl Elasticsearch {
             // Another source's sink was faster.
             (400, Some(fault)) if fault.is_already_there() => Ok(()),
             (400, Some(fault)) if fault.reason.contains("no matching index template") => {
-                let why = format!(
+                let reason = format!(
                     "the data stream `{name}` does not exist, and no index template makes it; {SETUP}"
                 );
-                Err(Outcome::Misconfigured { why })
+                Err(Outcome::Misconfigured { reason })
             }
             (400, Some(fault)) => {
-                let why = format!(
+                let reason = format!(
                     "the data stream `{name}` cannot be made: {}; {SETUP}",
-                    fault.told(&made)
+                    fault.described(&made)
                 );
-                Err(Outcome::Misconfigured { why })
+                Err(Outcome::Misconfigured { reason })
             }
             (401 | 403, Some(fault)) if !fault.is_block() => {
-                self.tell_of_index(name, "it is not there, and may not be made");
+                self.report_index(name, "it is not there, and may not be made");
                 Ok(())
             }
             _ => match of_status(&made, crate::clock::now_ms()) {
-                Answer::All(Outcome::Retry { why, after }) => Err(Outcome::Retry { why, after }),
-                _ => Err(Outcome::retry(says(&made))),
+                Answer::All(Outcome::Retry { reason, after }) => Err(Outcome::Retry { reason, after }),
+                _ => Err(Outcome::retry(server_message(&made))),
             },
         }
     }
 
     async fn is_own(&self, found: Option<&http::Answer>) -> Result<(), Outcome> {
         match place::fault(&self.config, &self.hosts, found).await? {
-            Some(why) => Err(Outcome::Misconfigured { why }),
+            Some(reason) => Err(Outcome::Misconfigured { reason }),
             None => Ok(()),
         }
     }
 
-    fn tell_of_index(&self, name: &str, why: &str) {
+    fn report_index(&self, name: &str, reason: &str) {
         if !self.strict.get() && !self.told_of_index.replace(true) {
             tracing::warn!(
                 data_stream = name,
-                why,
+                reason,
                 "without an index template the events would make a plain index in place of the data stream; {SETUP}, or grant `indices:admin/data_stream/get` (in Elasticsearch `view_index_metadata`)"
             );
         }
     }
 
-    fn body(&self, events: &[Event]) -> Vec<u8> {
+    fn body(&self, events: &[PendingEvent]) -> Vec<u8> {
         let line = ACTION.0.len() + ID_BYTES + ACTION.1.len();
         let mut body = Vec::with_capacity(size(events) + events.len() * line);
         for event in events {
@@ -183,7 +183,7 @@ impl Elasticsearch {
 }
 
 impl Peer for Elasticsearch {
-    async fn send(&self, events: &[Event]) -> Answer {
+    async fn send(&self, events: &[PendingEvent]) -> Answer {
         if !self.ready.get()
             && let Err(outcome) = self.prepare().await
         {
@@ -197,7 +197,7 @@ impl Peer for Elasticsearch {
         let make = || encoded("application/x-ndjson", self.body(events), self.config.compression);
         match self.hosts.try_to_ask(Method::POST, &path, make).await {
             Ok(Ok(answer)) => {
-                let ids: Vec<EventId> = events.iter().map(Event::id).collect();
+                let ids: Vec<EventId> = events.iter().map(PendingEvent::id).collect();
                 let answer = answer::of(&answer, &ids, &self.config, crate::clock::now_ms());
                 // Somebody has to act, so what is there may be another thing next time.
                 let is_wrong = |outcome: &Outcome| matches!(outcome, Outcome::Misconfigured { .. });
@@ -210,7 +210,7 @@ impl Peer for Elasticsearch {
             }
             // It tells of each event at most so much: of fewer, less.
             Ok(Err(error @ HttpError::TooLarge { .. })) if events.len() > 1 => Answer::Halve {
-                why: crate::telemetry::chain(&error),
+                reason: crate::telemetry::chain(&error),
                 too_large: true,
             },
             Ok(Err(error)) => Answer::All(Outcome::of_error(&error)),

@@ -3,16 +3,16 @@
 //! A checkpoint carries the file's length along with the source's position. After a crash the source repeats from that
 //! position; what stands behind that length already is passed over, so that neither a torn line nor a repeated one remains.
 
+mod compress_rotated;
 mod output;
 mod prune;
 mod recover;
 mod share;
-mod shrink;
 
 pub use output::Output;
 
 use super::{Batch, Message, ONCE_FAILURES_MAX, Report, SinkError};
-use crate::telemetry::pulse;
+use crate::telemetry::heartbeat;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,7 +61,7 @@ pub fn run(
             }
         }
     })?;
-    let shrinker = output.shrinker()?;
+    let compressor = output.compressor()?;
     let mut backlog: VecDeque<Batch> = VecDeque::new();
     let mut finals = Finals {
         waiting: Vec::new(),
@@ -86,7 +86,7 @@ pub fn run(
                 _ if finals.waiting.is_empty() || finals.busy => None,
                 _ => Some(QUIET),
             };
-            pulse::waiting();
+            heartbeat::waiting();
             match wait.map_or_else(
                 || messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 |w| messages.recv_timeout(w),
@@ -96,13 +96,15 @@ pub fn run(
                 Err(RecvTimeoutError::Disconnected) => Some(Message::End),
             }
         };
-        pulse::working();
+        heartbeat::working();
         let quiet = message.is_none() && !writable;
         match message {
             Some(Message::Batch(batch)) => backlog.push_back(batch),
             Some(Message::End) => ended = true,
             Some(Message::Committed { generation }) => {
-                shrinker.iter().for_each(|shrinker| shrinker.passed(generation));
+                compressor
+                    .iter()
+                    .for_each(|compressor| compressor.passed(generation));
             }
             Some(Message::Synced(result)) => {
                 output.note_deleted(result?);
@@ -137,8 +139,8 @@ pub fn run(
                 Err(error) => {
                     failures += 1;
                     if once && failures > ONCE_FAILURES_MAX {
-                        let why = format!("cannot write `{}`: {error}", output.path());
-                        return Err(SinkError::GaveUp { why });
+                        let reason = format!("cannot write `{}`: {error}", output.path());
+                        return Err(SinkError::GaveUp { reason });
                     }
                     if failures == 1 {
                         tracing::error!(path = output.path(), %error, "cannot write events; trying again every {RETRY:?}, reading pauses meanwhile");
@@ -163,9 +165,9 @@ pub fn run(
         }
         if ended && backlog.is_empty() && finals.waiting.is_empty() && finals.syncing.is_empty() {
             // A run that goes on soon after is left to do the rest; who is called now and then has no other time for it.
-            if let Some(shrinker) = shrinker.filter(|_| once) {
-                pulse::waiting();
-                shrinker.finish();
+            if let Some(compressor) = compressor.filter(|_| once) {
+                heartbeat::waiting();
+                compressor.finish();
             }
             return Ok(());
         }

@@ -1,8 +1,8 @@
 //! Any server that takes events by HTTP: for other pipelines and own receivers. Also what all sinks by HTTP share.
 
-use super::answer::{Answer, Outcome, of_status, says};
+use super::answer::{Answer, Outcome, of_status, server_message};
 use super::compress::compress;
-use super::remote::{Event, Peer};
+use super::remote::{Peer, PendingEvent};
 use crate::config::{Compression, HttpBody, HttpConfig, HttpSinkConfig};
 use crate::http::{self, Client, HeaderMap, HttpError};
 use crate::secret::Secret;
@@ -80,7 +80,7 @@ pub fn array<'a>(events: impl Iterator<Item = &'a [u8]>, room: usize) -> Vec<u8>
 }
 
 /// How many bytes events have, each with an LF.
-pub fn size(events: &[Event]) -> usize {
+pub fn size(events: &[PendingEvent]) -> usize {
     events.iter().map(|event| event.bytes().len() + 1).sum()
 }
 
@@ -103,8 +103,8 @@ impl Http {
         named.is_none_or(|named| named.contains(&status))
     }
 
-    fn body(&self, events: &[Event]) -> (&'static str, Vec<u8>) {
-        let texts = events.iter().map(Event::bytes);
+    fn body(&self, events: &[PendingEvent]) -> (&'static str, Vec<u8>) {
+        let texts = events.iter().map(PendingEvent::bytes);
         match self.config.body {
             HttpBody::Array => ("application/json", array(texts, size(events))),
             HttpBody::Ndjson => {
@@ -120,7 +120,7 @@ impl Http {
 }
 
 impl Peer for Http {
-    async fn send(&self, events: &[Event]) -> Answer {
+    async fn send(&self, events: &[PendingEvent]) -> Answer {
         let (content_type, body) = self.body(events);
         let (headers, body) = match encoded(content_type, body, self.config.compression) {
             Ok(encoded) => encoded,
@@ -129,8 +129,8 @@ impl Peer for Http {
         let (method, url) = (self.config.method.clone(), &self.config.http.base);
         match self.link.send(method, url, headers, body).await {
             Ok(answer) if (200..300).contains(&answer.status) && !self.is_success(answer.status) => {
-                let why = format!("{}; it is not among `success`", says(&answer));
-                Answer::All(Outcome::Misconfigured { why })
+                let reason = format!("{}; it is not among `success`", server_message(&answer));
+                Answer::All(Outcome::Misconfigured { reason })
             }
             Ok(answer) => of_status(&answer, crate::clock::now_ms()),
             Err(error) => Answer::All(Outcome::of_error(&error)),

@@ -8,10 +8,10 @@ mod fault;
 mod partition;
 
 use super::answer::{Answer, Outcome};
-use super::remote::{BYTES_MIN, Event, Peer, REFUSED_IN_A_ROW_MAX, lower};
+use super::remote::{BYTES_MIN, Peer, PendingEvent, REFUSED_IN_A_ROW_MAX, lower};
 use crate::config::{Compression, KafkaConfig, RecordTime};
 use cluster::{Access, Cluster, Ready};
-use fault::Fault;
+use fault::KafkaFault;
 use futures_util::future::join_all;
 use rskafka::chrono::DateTime;
 use rskafka::client::partition::{self as client, PartitionClient};
@@ -76,7 +76,7 @@ impl Kafka {
     }
 
     /// Sends the events of one partition; their outcomes, in order.
-    async fn produce(&self, cluster: &Cluster, number: usize, events: &[&Event]) -> Vec<Outcome> {
+    async fn produce(&self, cluster: &Cluster, number: usize, events: &[&PendingEvent]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         let limit = self.config.timeout;
         if timeout(limit, self.produce_all(cluster, number, events, &mut outcomes))
@@ -85,16 +85,16 @@ impl Kafka {
         {
             self.cluster.take();
             self.send_less(&events[outcomes.len()..]);
-            let why = format!(
+            let reason = format!(
                 "Kafka has not answered within {limit:?}; see how busy the brokers are and whether a quota holds this user back, or raise `timeout`"
             );
-            outcomes.resize(events.len(), Outcome::retry(why));
+            outcomes.resize(events.len(), Outcome::retry(reason));
         }
         outcomes
     }
 
     /// What exceeds a quota by itself is held back and repeated by the client for ever: only less of it can pass.
-    fn send_less(&self, events: &[&Event]) {
+    fn send_less(&self, events: &[&PendingEvent]) {
         let bytes = size(events).min(self.bytes_max_in_time.get());
         self.bytes_max_in_time.set((bytes / 2).max(BYTES_MIN));
     }
@@ -107,12 +107,12 @@ impl Kafka {
     /// A topic that is not there may be there soon.
     fn wait_for_topic(&self, outcome: Outcome) -> Outcome {
         match outcome {
-            Outcome::Misconfigured { why } if why == fault::no_topic(&self.config.topic).why() => {
+            Outcome::Misconfigured { reason } if reason == fault::no_topic(&self.config.topic).reason() => {
                 let since = self.missing.get().unwrap_or_else(Instant::now);
                 self.missing.set(Some(since));
                 match since.elapsed() < MISSING {
-                    true => Outcome::retry(why),
-                    false => Outcome::Misconfigured { why },
+                    true => Outcome::retry(reason),
+                    false => Outcome::Misconfigured { reason },
                 }
             }
             Outcome::Delivered => {
@@ -127,7 +127,7 @@ impl Kafka {
         &self,
         cluster: &Cluster,
         number: usize,
-        events: &[&Event],
+        events: &[&PendingEvent],
         outcomes: &mut Vec<Outcome>,
     ) {
         // What is still to be sent; the next part is the last one.
@@ -145,18 +145,22 @@ impl Kafka {
             refused += 1;
             match fault {
                 // Everything is refused: that is no fault of the records, and the brokers are left alone.
-                Fault::TooLarge(why) | Fault::Refused(why) if refused >= REFUSED_IN_A_ROW_MAX => {
-                    return outcomes.resize(events.len(), Outcome::Misconfigured { why });
+                KafkaFault::TooLarge(reason) | KafkaFault::Refused(reason)
+                    if refused >= REFUSED_IN_A_ROW_MAX =>
+                {
+                    return outcomes.resize(events.len(), Outcome::Misconfigured { reason });
                 }
-                Fault::TooLarge(_) | Fault::Refused(_) if part.len() > 1 => {
-                    if let Fault::TooLarge(why) = &fault {
-                        self.learn_limit(part, why);
+                KafkaFault::TooLarge(_) | KafkaFault::Refused(_) if part.len() > 1 => {
+                    if let KafkaFault::TooLarge(reason) = &fault {
+                        self.learn_limit(part, reason);
                     }
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
                 }
-                Fault::TooLarge(why) | Fault::Refused(why) => outcomes.push(Outcome::Poison { why }),
-                Fault::All(outcome) => {
+                KafkaFault::TooLarge(reason) | KafkaFault::Refused(reason) => {
+                    outcomes.push(Outcome::Poison { reason })
+                }
+                KafkaFault::All(outcome) => {
                     // Connections and leaders are looked up anew.
                     self.cluster.take();
                     return outcomes.resize(events.len(), outcome);
@@ -166,7 +170,7 @@ impl Kafka {
     }
 
     /// Cut to what the topic is known to take, the first part last.
-    fn parts<'a, 'e>(&self, events: &'a [&'e Event]) -> Vec<&'a [&'e Event]> {
+    fn parts<'a, 'e>(&self, events: &'a [&'e PendingEvent]) -> Vec<&'a [&'e PendingEvent]> {
         let bytes_max = self.bytes_max.get().min(self.bytes_max_in_time.get());
         let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
         for (at, event) in events.iter().enumerate() {
@@ -182,7 +186,12 @@ impl Kafka {
         parts
     }
 
-    async fn produce_part(&self, cluster: &Cluster, number: usize, events: &[&Event]) -> Result<(), Fault> {
+    async fn produce_part(
+        &self,
+        cluster: &Cluster,
+        number: usize,
+        events: &[&PendingEvent],
+    ) -> Result<(), KafkaFault> {
         let of = |error| fault::of(&error, &self.config.topic, &cluster.secrets);
         let leader: &PartitionClient = cluster.partition(number).await.map_err(of)?;
         let result = leader.produce(self.records(events), self.compression()).await;
@@ -196,13 +205,13 @@ impl Kafka {
         }
     }
 
-    fn records(&self, events: &[&Event]) -> Vec<Record> {
+    fn records(&self, events: &[&PendingEvent]) -> Vec<Record> {
         let now_ms = crate::clock::now_ms();
-        let time_ms = |event: &Event| match self.config.timestamp {
+        let time_ms = |event: &PendingEvent| match self.config.timestamp {
             RecordTime::Sent => now_ms,
             RecordTime::Event => event.time_ms(),
         };
-        let record = |event: &&Event| Record {
+        let record = |event: &&PendingEvent| Record {
             key: Some(event.id().hex().to_vec()),
             value: Some(event.bytes().to_vec()),
             headers: BTreeMap::from([("source".to_owned(), self.source.clone().into_bytes())]),
@@ -219,20 +228,20 @@ impl Kafka {
         }
     }
 
-    fn learn_limit(&self, events: &[&Event], why: &str) {
+    fn learn_limit(&self, events: &[&PendingEvent], reason: &str) {
         let bytes = size(events);
         if lower(&self.bytes_max, bytes) {
             tracing::warn!(
                 topic = self.config.topic,
                 bytes,
-                why,
+                reason,
                 "a batch is refused as too large; smaller ones are sent from now on"
             );
         }
     }
 }
 
-fn size(events: &[&Event]) -> usize {
+fn size(events: &[&PendingEvent]) -> usize {
     events
         .iter()
         .map(|event| event.bytes().len() + OVERHEAD_BYTES)
@@ -256,7 +265,7 @@ pub async fn open(ready: Ready, config: &KafkaConfig) -> Result<Cluster, Outcome
 }
 
 impl Peer for Kafka {
-    async fn send(&self, events: &[Event]) -> Answer {
+    async fn send(&self, events: &[PendingEvent]) -> Answer {
         let cluster = match self.cluster().await {
             Ok(cluster) => cluster,
             Err(outcome) => return Answer::All(self.wait_for_topic(outcome)),
@@ -267,7 +276,7 @@ impl Peer for Kafka {
             by_partition.entry(number).or_default().push(at);
         }
         let requests = by_partition.into_iter().map(async |(number, places)| {
-            let events: Vec<&Event> = places.iter().map(|at| &events[*at]).collect();
+            let events: Vec<&PendingEvent> = places.iter().map(|at| &events[*at]).collect();
             (places, self.produce(&cluster, number, &events).await)
         });
         let mut outcomes = vec![Outcome::retry("not sent"); events.len()];

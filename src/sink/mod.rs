@@ -100,11 +100,11 @@ pub enum SinkError {
     #[error("standard output is closed")]
     Closed,
     /// With `on_poison = "stop"`.
-    #[error("event {} is refused: {why}; correct the cause and start again, or write `on_poison = \"quarantine\"`", String::from_utf8_lossy(&id.hex()))]
-    Poison { id: EventId, why: String },
+    #[error("event {} is refused: {reason}; correct the cause and start again, or write `on_poison = \"quarantine\"`", String::from_utf8_lossy(&id.hex()))]
+    Poison { id: EventId, reason: String },
     /// With `--once`, which does not wait for ever.
-    #[error("events are not delivered: {why}")]
-    GaveUp { why: String },
+    #[error("events are not delivered: {reason}")]
+    GaveUp { reason: String },
 }
 
 /// Delivers to a server until told to end and everything is delivered.

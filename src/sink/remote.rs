@@ -3,24 +3,24 @@
 
 mod circuit;
 mod deliver;
-mod intake;
+mod request_builder;
 #[cfg(test)]
 mod tests;
 mod work;
 
 pub use circuit::REFUSED_IN_A_ROW_MAX;
-pub use intake::Event;
+pub use request_builder::PendingEvent;
 
 use super::answer::Answer;
 use super::{Message, Report, SinkError};
 use crate::config::{BatchConfig, OnPoison};
 use crate::record::EventId;
-use crate::telemetry::pulse;
+use crate::telemetry::heartbeat;
 use circuit::Circuit;
 use deliver::Delivery;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use intake::Intake;
+use request_builder::RequestBuilder;
 use std::cell::Cell;
 use std::io;
 use tokio::sync::Notify;
@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep_until};
 /// A server, and how it is spoken to.
 pub trait Peer {
     /// Sends these events in one request.
-    fn send(&self, events: &[Event]) -> impl Future<Output = Answer>;
+    fn send(&self, events: &[PendingEvent]) -> impl Future<Output = Answer>;
 
     /// Whether something by which it was refused is another now: credentials, certificates.
     fn changed(&self) -> bool;
@@ -56,7 +56,7 @@ pub struct Settings {
 pub struct Refused {
     pub id: EventId,
     pub time_ms: i64,
-    pub why: String,
+    pub reason: String,
     /// As it was sent, without a line end.
     pub event: Vec<u8>,
 }
@@ -92,7 +92,7 @@ pub async fn run<P: Peer>(
         report,
         quarantine,
     };
-    let mut intake = Intake::new(settings.batch);
+    let mut intake = RequestBuilder::new(settings.batch);
     let mut requests = FuturesUnordered::new();
     let mut ended = false;
     loop {
@@ -121,9 +121,9 @@ pub async fn run<P: Peer>(
             && ended
             && requests.is_empty()
             && intake.has_only_refused()
-            && let Some(why) = circuit.doubt_why()
+            && let Some(reason) = circuit.doubt_why()
         {
-            return Err(SinkError::GaveUp { why });
+            return Err(SinkError::GaveUp { reason });
         }
         if ended && intake.is_empty() && requests.is_empty() {
             return Ok(());
@@ -132,12 +132,12 @@ pub async fn run<P: Peer>(
             true => due.min(now + circuit::LOOK),
             false => due,
         });
-        pulse::waiting();
+        heartbeat::waiting();
         tokio::select! {
             biased;
             Some(done) = requests.next(), if !requests.is_empty() => intake.put_back(done?, report),
             message = messages.recv(), if !ended && !intake.is_full() => {
-                pulse::working();
+                heartbeat::working();
                 match message {
                     Some(Message::Batch(batch)) => intake.add(batch, Instant::now(), report),
                     Some(Message::Synced(_) | Message::Committed { .. }) => {}

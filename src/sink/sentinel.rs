@@ -9,7 +9,7 @@ pub use token::Tokens;
 
 use super::answer::{Answer, Outcome, of_status, words};
 use super::http::{Link, array, encoded, size};
-use super::remote::{Event, Peer};
+use super::remote::{Peer, PendingEvent};
 use crate::clock;
 use crate::config::{Compression, SentinelConfig};
 use crate::http::{self, HeaderMap, below};
@@ -98,9 +98,10 @@ impl Sentinel {
         }
     }
 
-    fn tell_of_times(&self, events: &[Event]) {
+    fn report_times(&self, events: &[PendingEvent]) {
         let now_ms = clock::now_ms();
-        let is_kept = |event: &Event| (now_ms - PAST_MS..=now_ms + FUTURE_MS).contains(&event.time_ms());
+        let is_kept =
+            |event: &PendingEvent| (now_ms - PAST_MS..=now_ms + FUTURE_MS).contains(&event.time_ms());
         if !self.told_of_times.get() && !events.iter().all(is_kept) {
             self.told_of_times.set(true);
             tracing::warn!(
@@ -111,17 +112,20 @@ impl Sentinel {
 }
 
 impl Peer for Sentinel {
-    async fn send(&self, events: &[Event]) -> Answer {
-        self.tell_of_times(events);
-        let body = array(events.iter().map(Event::bytes), size(events));
+    async fn send(&self, events: &[PendingEvent]) -> Answer {
+        self.report_times(events);
+        let body = array(events.iter().map(PendingEvent::bytes), size(events));
         if body.len() > SentinelConfig::BODY_BYTES_MAX {
-            let why = format!(
+            let reason = format!(
                 "{} bytes, and Azure takes less than 1 MiB in one request",
                 body.len()
             );
             return match events.len() {
-                1 => Answer::All(Outcome::TooLarge { why }),
-                _ => Answer::Halve { why, too_large: true },
+                1 => Answer::All(Outcome::TooLarge { reason }),
+                _ => Answer::Halve {
+                    reason,
+                    too_large: true,
+                },
             };
         }
         match encoded("application/json", body, self.config.compression) {
@@ -136,13 +140,13 @@ impl Peer for Sentinel {
 }
 
 #[derive(Default, Deserialize)]
-struct Said {
-    error: Fault,
+struct ErrorBody {
+    error: ErrorDetail,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fault {
+struct ErrorDetail {
     code: String,
     message: String,
 }
@@ -151,10 +155,10 @@ struct Fault {
 pub fn classify(answer: &http::Answer, stream: &str, now_ms: i64) -> Answer {
     let misconfigured = |remedy: &str| {
         Answer::All(Outcome::Misconfigured {
-            why: format!("{remedy} ({})", words(answer)),
+            reason: format!("{remedy} ({})", words(answer)),
         })
     };
-    let fault = serde_json::from_slice::<Said>(&answer.body)
+    let fault = serde_json::from_slice::<ErrorBody>(&answer.body)
         .unwrap_or_default()
         .error;
     match answer.status {

@@ -1,9 +1,9 @@
 //! Splunk's HTTP Event Collector: envelopes one behind the other, codes for each fault, and acknowledgements where the token
 //! has them.
 
-use super::answer::{Answer, Outcome, of_status, says, words};
+use super::answer::{Answer, Outcome, of_status, server_message, words};
 use super::http::{Link, encoded, size};
-use super::remote::{Event, Peer};
+use super::remote::{Peer, PendingEvent};
 use crate::clock;
 use crate::config::SplunkHecConfig;
 use crate::http::{self, HeaderMap, HttpError, below};
@@ -37,7 +37,7 @@ pub struct SplunkHec {
 
 /// What the collector says.
 #[derive(Debug, Default, Deserialize)]
-struct Said {
+struct HecAnswer {
     code: Option<u32>,
     #[serde(rename = "invalid-event-number")]
     invalid_event: Option<usize>,
@@ -79,7 +79,7 @@ impl SplunkHec {
         }
     }
 
-    fn body(&self, events: &[Event]) -> Vec<u8> {
+    fn body(&self, events: &[PendingEvent]) -> Vec<u8> {
         let around = self.envelope.len() + 100;
         let mut body = Vec::with_capacity(size(events) + events.len() * around);
         for event in events {
@@ -120,8 +120,8 @@ impl SplunkHec {
         match self.ask(0, None).await {
             Ok(answer) if answer.status == 200 => Ok(()),
             Ok(answer) => Err(match classify(&answer, clock::now_ms()) {
-                Answer::All(Outcome::Misconfigured { why } | Outcome::Retry { why, .. }) => why,
-                _ => says(&answer),
+                Answer::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => reason,
+                _ => server_message(&answer),
             }),
             Err(error) => Err(chain(&error)),
         }
@@ -152,15 +152,15 @@ impl SplunkHec {
                 Ok(answer) => answer,
                 // The events may be safe all the same: whoever sends them again at once has them twice.
                 Err(error) => match Outcome::of_error(&error) {
-                    Outcome::Retry { why, .. } => {
-                        fault = Some(why);
+                    Outcome::Retry { reason, .. } => {
+                        fault = Some(reason);
                         continue;
                     }
                     other => return other,
                 },
             };
             match acknowledgement(&answer, id, clock::now_ms()) {
-                Outcome::Retry { why, .. } => fault = Some(why).filter(|why| !why.is_empty()),
+                Outcome::Retry { reason, .. } => fault = Some(reason).filter(|reason| !reason.is_empty()),
                 other => return other,
             }
         }
@@ -172,7 +172,7 @@ impl SplunkHec {
 }
 
 impl Peer for SplunkHec {
-    async fn send(&self, events: &[Event]) -> Answer {
+    async fn send(&self, events: &[PendingEvent]) -> Answer {
         let (headers, body) = match encoded("application/json", self.body(events), self.config.compression) {
             Ok(encoded) => encoded,
             Err(outcome) => return Answer::All(outcome),
@@ -184,11 +184,11 @@ impl Peer for SplunkHec {
         };
         match (classify(&answer, clock::now_ms()), self.config.acknowledge) {
             (Answer::All(Outcome::Delivered), Some(limit)) => {
-                let said: Said = serde_json::from_slice(&answer.body).unwrap_or_default();
+                let said: HecAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
                 Answer::All(match said.ack_id {
                     Some(id) => self.acknowledged(limit, id, cookies(&answer.headers)).await,
                     None => Outcome::Misconfigured {
-                        why: "Splunk takes the events and promises no acknowledgement; turn on indexer acknowledgement for the token, or write `acknowledge = false`".into(),
+                        reason: "Splunk takes the events and promises no acknowledgement; turn on indexer acknowledgement for the token, or write `acknowledge = false`".into(),
                     },
                 })
             }
@@ -220,21 +220,24 @@ fn acknowledgement(answer: &http::Answer, id: u64, now_ms: i64) -> Outcome {
             Ok(said) if said.acks.get(&id.to_string()) == Some(&true) => Outcome::Delivered,
             Ok(_) => Outcome::retry(""),
             // That a success is all it says, even in Splunk's own words, is no acknowledgement.
-            Err(_) => Outcome::retry(format!("no acknowledgement is answered ({})", says(answer))),
+            Err(_) => Outcome::retry(format!(
+                "no acknowledgement is answered ({})",
+                server_message(answer)
+            )),
         };
     }
     match classify(answer, now_ms) {
         Answer::All(outcome @ Outcome::Misconfigured { .. }) => outcome,
-        _ => Outcome::retry(says(answer)),
+        _ => Outcome::retry(server_message(answer)),
     }
 }
 
 /// By Splunk's own codes, then by the status.
 pub fn classify(answer: &http::Answer, now_ms: i64) -> Answer {
-    let said: Said = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let said: HecAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
     let misconfigured = |remedy: &str| {
         Answer::All(Outcome::Misconfigured {
-            why: format!("{remedy} ({})", words(answer)),
+            reason: format!("{remedy} ({})", words(answer)),
         })
     };
     match (answer.status, said.code) {
@@ -261,10 +264,10 @@ pub fn classify(answer: &http::Answer, now_ms: i64) -> Answer {
         (400, Some(5 | 6 | 12 | 13 | 15)) => match said.invalid_event {
             Some(at) => Answer::Suspect {
                 at,
-                why: says(answer),
+                reason: server_message(answer),
             },
             None => Answer::Halve {
-                why: says(answer),
+                reason: server_message(answer),
                 too_large: false,
             },
         },
@@ -290,7 +293,7 @@ mod tests {
         match classify(&answer, 0) {
             Answer::All(Outcome::Delivered) => "delivered".into(),
             Answer::All(Outcome::Retry { .. }) => "retry".into(),
-            Answer::All(Outcome::Misconfigured { why }) => format!("misconfigured: {why}"),
+            Answer::All(Outcome::Misconfigured { reason }) => format!("misconfigured: {reason}"),
             Answer::Suspect { at, .. } => format!("suspect {at}"),
             Answer::Halve { too_large, .. } => format!("halve, too large: {too_large}"),
             other => panic!("{other:?}"),
@@ -413,10 +416,10 @@ mod tests {
                 assert_eq!(of(status, body), Outcome::retry(""), "{status} {body}");
             }
             for body in [r#"{"text":"Success","code":0}"#, "<html>", ""] {
-                let Outcome::Retry { why, .. } = of(status, body) else {
+                let Outcome::Retry { reason, .. } = of(status, body) else {
                     panic!("{status} {body}");
                 };
-                assert!(why.contains(&format!("status {status}")), "{why}");
+                assert!(reason.contains(&format!("status {status}")), "{reason}");
             }
         }
         let disabled = r#"{"text":"ACK is disabled","code":14}"#;

@@ -11,7 +11,7 @@ mod unacknowledged;
 
 use super::answer::{Answer, Outcome};
 use super::http::size;
-use super::remote::{Event, Peer};
+use super::remote::{Peer, PendingEvent};
 use crate::config::{SyslogConfig, TlsConfig, Transport};
 use crate::tls::Tls;
 use connection::{Connection, unreachable};
@@ -65,7 +65,7 @@ impl Syslog {
         }
     }
 
-    async fn over_stream(&self, events: &[Event]) -> Outcome {
+    async fn over_stream(&self, events: &[PendingEvent]) -> Outcome {
         let kept = self.connection.take();
         // With replaced certificates another connection is made.
         let kept = kept.filter(|_| !self.tls.borrow().changed());
@@ -98,11 +98,11 @@ impl Syslog {
     }
 
     /// One datagram an event. If one is refused, all are sent again: those before it went the same way.
-    async fn over_udp(&self, events: &[Event]) -> Answer {
+    async fn over_udp(&self, events: &[PendingEvent]) -> Answer {
         let failed = |error| Answer::All(Outcome::retry(unreachable(&self.config, &error)));
         let socket = match self.socket().await {
             Ok(socket) => socket,
-            Err(why) => return Answer::All(Outcome::retry(why)),
+            Err(reason) => return Answer::All(Outcome::retry(reason)),
         };
         let mut outcomes = Vec::with_capacity(events.len());
         let mut message = Vec::new();
@@ -112,10 +112,10 @@ impl Syslog {
                 .write(event.id(), event.time_ms(), event.bytes(), &mut message);
             let bytes = message.len();
             if bytes > DATAGRAM_BYTES_MAX {
-                let why = format!(
+                let reason = format!(
                     "{bytes} bytes do not fit into a datagram; write `transport = \"tls\"` or \"tcp\""
                 );
-                outcomes.push(Outcome::TooLarge { why });
+                outcomes.push(Outcome::TooLarge { reason });
                 continue;
             }
             if let Err(error) = socket.udp.send(&message).await {
@@ -168,7 +168,7 @@ async fn open(config: &SyslogConfig) -> io::Result<UdpSocket> {
 }
 
 impl Peer for Syslog {
-    async fn send(&self, events: &[Event]) -> Answer {
+    async fn send(&self, events: &[PendingEvent]) -> Answer {
         match self.config.transport {
             Transport::Udp => self.over_udp(events).await,
             Transport::Tcp | Transport::Tls(_) => Answer::All(self.over_stream(events).await),

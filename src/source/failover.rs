@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How long something must last before it counts.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct FailoverTimeouts {
     /// A directory that is away for a moment (a restart, a remount) is no reason to switch.
     pub file_error_timeout: Duration,
     /// Files have to be well for so long before they are trusted again.
@@ -30,7 +30,7 @@ pub enum State {
 
 /// What was seen since the last time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct InputObservation {
     /// The files cannot be read.
     pub unusable: bool,
     /// Events that the API had to bring although files are trusted.
@@ -72,12 +72,17 @@ impl State {
         }
     }
 
-    pub fn see(&mut self, seen: Seen, patience: Patience, now: Instant) -> Option<Switch> {
+    pub fn observe(
+        &mut self,
+        seen: InputObservation,
+        timeouts: FailoverTimeouts,
+        now: Instant,
+    ) -> Option<Switch> {
         match self {
             State::Files { .. } if seen.missing > 0 => Some(self.leave_files(Cause::Silent)),
             State::Files { unusable_since } if seen.unusable => {
                 let since = *unusable_since.get_or_insert(now);
-                (now.duration_since(since) >= patience.file_error_timeout)
+                (now.duration_since(since) >= timeouts.file_error_timeout)
                     .then(|| self.leave_files(Cause::Unusable))
             }
             State::Files { unusable_since } => {
@@ -93,7 +98,7 @@ impl State {
                 if well_since.is_none() && (seen.growing || *cause == Cause::Unusable) {
                     *well_since = Some(now);
                 }
-                let last = well_lasts(*cause, patience);
+                let last = well_lasts(*cause, timeouts);
                 let well = well_since.is_some_and(|since| now.duration_since(since) >= last);
                 well.then(|| {
                     *self = State::default();
@@ -112,21 +117,21 @@ impl State {
     }
 
     /// When to look again though nothing happens.
-    pub fn due(&self, patience: Patience) -> Option<Instant> {
+    pub fn due(&self, timeouts: FailoverTimeouts) -> Option<Instant> {
         match self {
             State::Files { unusable_since } => {
-                unusable_since.map(|since| since + patience.file_error_timeout)
+                unusable_since.map(|since| since + timeouts.file_error_timeout)
             }
-            State::Api { cause, well_since } => well_since.map(|since| since + well_lasts(*cause, patience)),
+            State::Api { cause, well_since } => well_since.map(|since| since + well_lasts(*cause, timeouts)),
         }
     }
 }
 
 /// How long files have to be well.
-fn well_lasts(cause: Cause, patience: Patience) -> Duration {
+fn well_lasts(cause: Cause, timeouts: FailoverTimeouts) -> Duration {
     match cause {
-        Cause::Unusable => patience.file_recovery_timeout,
-        Cause::Silent => patience.file_recovery_timeout.max(patience.compared_after),
+        Cause::Unusable => timeouts.file_recovery_timeout,
+        Cause::Silent => timeouts.file_recovery_timeout.max(timeouts.compared_after),
     }
 }
 
@@ -134,26 +139,26 @@ fn well_lasts(cause: Cause, patience: Patience) -> Duration {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const PATIENCE: FailoverTimeouts = FailoverTimeouts {
         file_error_timeout: Duration::from_secs(30),
         file_recovery_timeout: Duration::from_secs(120),
         compared_after: Duration::from_secs(200),
     };
-    const OK: Seen = Seen {
+    const OK: InputObservation = InputObservation {
         unusable: false,
         missing: 0,
         growing: false,
     };
-    const GROWING: Seen = Seen { growing: true, ..OK };
-    const UNUSABLE: Seen = Seen { unusable: true, ..OK };
-    const MISSING: Seen = Seen { missing: 3, ..OK };
+    const GROWING: InputObservation = InputObservation { growing: true, ..OK };
+    const UNUSABLE: InputObservation = InputObservation { unusable: true, ..OK };
+    const MISSING: InputObservation = InputObservation { missing: 3, ..OK };
 
     /// Seconds, what is seen then, and the switch that follows.
-    fn plays(steps: &[(u64, Seen, Option<Switch>)]) {
+    fn plays(steps: &[(u64, InputObservation, Option<Switch>)]) {
         let begun = crate::clock::monotonic();
         let mut state = State::default();
         for (at, seen, switch) in steps {
-            let found = state.see(*seen, PATIENCE, begun + Duration::from_secs(*at));
+            let found = state.observe(*seen, PATIENCE, begun + Duration::from_secs(*at));
             assert_eq!(found, *switch, "at {at}: {state:?}");
         }
     }
@@ -223,12 +228,12 @@ mod tests {
         let (mut state, mut at, mut api) = (State::default(), 0, false);
         for _ in 0..100_000 {
             at += below(40);
-            let seen = Seen {
+            let seen = InputObservation {
                 unusable: below(3) == 0,
                 missing: u64::from(below(20) == 0),
                 growing: below(3) == 0,
             };
-            match state.see(seen, PATIENCE, begun + Duration::from_secs(at)) {
+            match state.observe(seen, PATIENCE, begun + Duration::from_secs(at)) {
                 Some(Switch::ToApi(_)) => assert!(!std::mem::replace(&mut api, true)),
                 Some(Switch::ToFiles) => assert!(std::mem::replace(&mut api, false) && !seen.unusable),
                 None => {}
@@ -237,7 +242,7 @@ mod tests {
         }
         for _ in 0..10 {
             at += 60;
-            state.see(GROWING, PATIENCE, begun + Duration::from_secs(at));
+            state.observe(GROWING, PATIENCE, begun + Duration::from_secs(at));
         }
         assert!(!state.is_api());
     }

@@ -1,7 +1,7 @@
 //! Where records come from.
 
 pub mod api;
+pub mod dedup;
 pub mod failover;
 pub mod files;
 pub mod nodes;
-pub mod recent;

@@ -79,7 +79,7 @@ impl Nodes {
     }
 
     /// Takes note of a record of a file. `time_ms` is not yet to come. Returns the hash of its node.
-    pub fn see_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) -> u64 {
+    pub fn observe_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) -> u64 {
         let Some(node) = node else {
             self.nodeless = true;
             return 0;
@@ -105,7 +105,7 @@ impl Nodes {
             self.returns += u32::from(returns && before.is_some());
             self.retire(before, at, time_ms);
         }
-        self.see(at, time_ms);
+        self.observe(at, time_ms);
         self.of_files[at].hash
     }
 
@@ -170,7 +170,7 @@ impl Nodes {
             let since = time_ms >= known.from_ms;
             match known.until_ms {
                 None => {
-                    self.see(at, time_ms);
+                    self.observe(at, time_ms);
                     return RowNode::Files { since };
                 }
                 Some(until_ms) if time_ms < until_ms => return RowNode::Files { since },
@@ -198,7 +198,7 @@ impl Nodes {
     }
 
     /// The node had an event under the id that files have shown.
-    fn see(&mut self, at: usize, time_ms: i64) {
+    fn observe(&mut self, at: usize, time_ms: i64) {
         let (from_ms, to_ms) = &mut self.of_files[at].seen_ms;
         if (*from_ms..=*to_ms).contains(&time_ms) {
             return;

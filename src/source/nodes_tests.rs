@@ -7,7 +7,7 @@ fn named(id: &str) -> String {
 }
 
 fn file(nodes: &mut Nodes, folder: usize, id: &str, time_ms: i64) {
-    nodes.see_file(folder, Token::new(&named(id)).text(), time_ms);
+    nodes.observe_file(folder, Token::new(&named(id)).text(), time_ms);
 }
 
 fn row(nodes: &mut Nodes, id: &str, time_ms: i64) -> RowNode {
@@ -143,7 +143,7 @@ fn f82_a_row_without_a_node_is_of_files_that_name_none() {
     assert_eq!(nodes.of_row(None, 5), OF_FILES);
     file(&mut nodes, 0, "a", 10);
     assert_eq!(nodes.of_row(None, 15), RowNode::Unknown);
-    assert_eq!(nodes.see_file(0, None, 20), 0);
+    assert_eq!(nodes.observe_file(0, None, 20), 0);
     assert_eq!(nodes.of_row(None, 25), OF_FILES);
 }
 

@@ -15,7 +15,7 @@ const PLACES_MAX: usize = 200;
 
 /// What is held back, by the place in the program that says it.
 pub(super) struct Flood<K> {
-    places: HashMap<K, Place>,
+    places: HashMap<K, CallSite>,
 }
 
 impl<K> Default for Flood<K> {
@@ -26,7 +26,7 @@ impl<K> Default for Flood<K> {
     }
 }
 
-struct Place {
+struct CallSite {
     /// When the last line of this place was written.
     written: Instant,
     suppressed: u64,
@@ -69,7 +69,7 @@ impl<K: Hash + Eq> Flood<K> {
             place.message = message.to_string();
             return true;
         }
-        let said = Place {
+        let said = CallSite {
             written: now,
             suppressed: 0,
             level,

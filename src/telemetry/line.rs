@@ -14,7 +14,7 @@ const VALUE_BYTES_MAX: usize = 8 * 1024;
 
 /// One line to be: a message and fields, not yet escaped.
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct LogLine {
     pub message: String,
     pub fields: Vec<(&'static str, Value)>,
 }
@@ -25,7 +25,7 @@ pub(super) enum Value {
     Text(String),
 }
 
-impl Line {
+impl LogLine {
     /// A hash of the message and of whom it concerns: one source's failure must not hide another's.
     pub fn subject(&self) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
@@ -144,7 +144,7 @@ fn round(text: &str) -> Option<String> {
     }
 }
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.message, "{value:?}");

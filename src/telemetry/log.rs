@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 pub use super::escape::escape;
 use super::flood::{Flood, Summary};
-use super::line::{Line, Value};
+use super::line::{LogLine, Value};
 use crate::clock;
 use crate::config::{LogConfig, LogFormat};
 
@@ -106,7 +106,7 @@ impl<S: Subscriber> Layer<S> for Log {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line::default();
+        let mut line = LogLine::default();
         event.record(&mut line);
         let metadata = event.metadata();
         let now = clock::monotonic();
@@ -135,7 +135,7 @@ impl Shared {
             self.output.write(
                 level,
                 target,
-                &Line {
+                &LogLine {
                     message: format!("again: {message}"),
                     fields,
                 },
@@ -151,7 +151,7 @@ fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
 
 impl Output {
     /// A log that cannot be written has nowhere to say so: errors are dropped.
-    fn write(&mut self, level: Level, target: &str, line: &Line) {
+    fn write(&mut self, level: Level, target: &str, line: &LogLine) {
         match self {
             Output::Lines(LogFormat::Text, out) => {
                 let _ = out.write_all(line.text(clock::now_ms(), level).as_bytes());

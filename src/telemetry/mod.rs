@@ -2,9 +2,9 @@
 
 pub mod escape;
 mod flood;
+pub mod heartbeat;
 mod line;
 pub mod log;
-pub mod pulse;
 pub mod systemd;
 
 /// An error with its causes on one line.

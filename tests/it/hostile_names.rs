@@ -188,7 +188,7 @@ fn f114_names_that_are_found() {
         format: HOSTILE.into(),
         time_ms: 0,
         at_ms: 0,
-        why: HOSTILE.into(),
+        reason: HOSTILE.into(),
         event: format!("{{\"message\":\"{}\"}}", HOSTILE.replace('\n', " ")),
     };
     quarantine::put(&host.state(), 1, &[entry(&"0".repeat(32)), entry(HOSTILE)]).unwrap();

@@ -5,7 +5,7 @@ use crate::rig::oracle::events;
 use crate::rig::{Event, Host, Writer, file_name, judge, outputs};
 use confluence_audit_agent::checkpoint::Store;
 use confluence_audit_agent::clock;
-use confluence_audit_agent::config::{FilesConfig, Place};
+use confluence_audit_agent::config::{FileLocation, FilesConfig};
 use confluence_audit_agent::source::files::{Files, Turn};
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -216,7 +216,7 @@ fn f25_retention_counts_from_when_the_file_was_last_there() {
         writer.append(&file, 5);
     }
     let pattern = host.audit().join("*.audit.log").display().to_string();
-    let mut config = FilesConfig::new(Place::Files(vec![pattern]));
+    let mut config = FilesConfig::new(FileLocation::Files(vec![pattern]));
     config.rotate_grace = Duration::ZERO;
     let mut files = Files::new("wiki", config, Vec::new(), 0, true);
     let (now, start_ms) = (clock::monotonic(), clock::now_ms());

@@ -10,12 +10,12 @@ use crate::clock;
 use crate::config::{ApiConfig, Product};
 use crate::delay;
 use crate::http::{Answer, Client, HttpError};
-use crate::source::api::answer::{self, Class, classify};
+use crate::source::api::answer::{self, AnswerClass, classify};
 use crate::source::api::page::{Page, Route};
-use crate::source::api::question::{Attempts, Endpoint, Reading};
 use crate::source::api::token::{self, Expiry};
 use crate::source::api::version::{self, Version};
 use crate::source::api::window::Window;
+use crate::source::api::window_reader::{Attempts, Endpoint, WindowReader};
 use crate::source::api::{cloud_id, coverage};
 
 /// The `Date` header has whole seconds, and the answer is on its way for a while. Up to the overlap nothing is missed.
@@ -49,7 +49,7 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
         return Ok(());
     }
     let mut asked = ask(&mut client, config, &base, endpoint.route).await;
-    if !endpoint.route_known && matches!(asked.class, Class::NotFound { .. }) {
+    if !endpoint.route_known && matches!(asked.class, AnswerClass::NotFound { .. }) {
         let version = version::fetch(&mut client, &base).await;
         if version.is_some_and(Version::is_older_than_7_5) {
             asked = ask(&mut client, config, &base, Route::Legacy).await;
@@ -69,15 +69,15 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
         return report.failure(subject, class.message());
     };
     reached(subject, &base, &answer, report)?;
-    if class != Class::Ok {
+    if class != AnswerClass::Ok {
         return report.failure(subject, class.message());
     }
     let Answer { body, secrets, .. } = answer;
     match Page::parse(route, body, rows) {
         Ok(page) => events(subject, &page, report)?,
         Err(error) => {
-            let why = secrets.told(&error.to_string());
-            return report.failure(subject, answer::not_a_page(why).message());
+            let reason = secrets.concealed(&error.to_string());
+            return report.failure(subject, answer::not_a_page(reason).message());
         }
     }
     expiry(subject, config, &mut client, &base, report).await?;
@@ -91,7 +91,7 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
 struct Asked {
     route: Route,
     rows: usize,
-    class: Class,
+    class: AnswerClass,
     result: Result<Answer, HttpError>,
 }
 
@@ -99,7 +99,7 @@ struct Asked {
 async fn ask(client: &mut Client, config: &ApiConfig, base: &Url, route: Route) -> Asked {
     let now_ms = clock::now_ms();
     let window = Window::new(now_ms - LOOKED_BACK_MS, now_ms, true);
-    let reading = Reading::new(window, route, Attempts::default());
+    let reading = WindowReader::new(window, route, Attempts::default());
     let rows = reading.rows_asked(1);
     let result = client.get(&reading.url(base, rows)).await;
     Asked {
@@ -154,7 +154,7 @@ fn reached(subject: &str, base: &Url, answer: &Answer, report: &mut Report) -> i
         .header("x-ausername")
         .filter(|user| !answer::is_anonymous(user));
     match user.or_else(|| answer.header("x-aaccountid")) {
-        Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.told(user))),
+        Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.concealed(user))),
         None => Ok(()),
     }
 }

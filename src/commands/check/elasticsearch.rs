@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::HeaderMap;
-use crate::sink::answer::{Outcome, says};
+use crate::sink::answer::{Outcome, server_message};
 use crate::sink::elasticsearch::hosts::Hosts;
 use crate::sink::elasticsearch::place;
 use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
@@ -27,7 +27,7 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
         let root = match Hosts::new(&alone).get("/").await {
             Ok(root) => root,
             Err(outcome) => {
-                report.failure(subject, format_args!("`{url}`: {}", outcome.why()))?;
+                report.failure(subject, format_args!("`{url}`: {}", outcome.reason()))?;
                 continue;
             }
         };
@@ -37,7 +37,7 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
                 (answers, found) = (true, found.or(Some(product)));
             }
             Ok(None) if root.status == 401 => {
-                report.failure(subject, format_args!("`{url}`: {}", says(&root)))?
+                report.failure(subject, format_args!("`{url}`: {}", server_message(&root)))?
             }
             Ok(None) => {
                 answers = true;
@@ -49,7 +49,7 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
                     ),
                 )?;
             }
-            Err(unknown) => report.failure(subject, format_args!("`{url}`: {}", unknown.why()))?,
+            Err(unknown) => report.failure(subject, format_args!("`{url}`: {}", unknown.reason()))?,
         }
     }
     if !answers {
@@ -58,7 +58,7 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
     let hosts = Hosts::new(config);
     let there = match place(subject, config, &hosts, report).await? {
         Ok(there) => there,
-        Err(outcome) => return report.failure(subject, outcome.why()),
+        Err(outcome) => return report.failure(subject, outcome.reason()),
     };
     match found.map(|product| product.distribution) {
         Some(Distribution::Elasticsearch) => rights(subject, config, &hosts, there, report).await,
@@ -107,7 +107,7 @@ async fn place(
             let found = Some(&answer).filter(|_| kind == "data stream");
             match place::fault(config, hosts, found).await {
                 Ok(None) => report.ok(subject, format_args!("the {kind} `{name}` is there"))?,
-                Ok(Some(why)) => report.failure(subject, why)?,
+                Ok(Some(reason)) => report.failure(subject, reason)?,
                 Err(outcome) => return Ok(Err(outcome)),
             }
         }
@@ -167,7 +167,7 @@ async fn rights(
                 "whether events may be written is known when some are sent",
             );
         }
-        Err(outcome) => return report.failure(subject, outcome.why()),
+        Err(outcome) => return report.failure(subject, outcome.reason()),
     };
     let answer: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let has = |right: &&&str| answer["index"][name][**right] == Value::Bool(true);

@@ -10,9 +10,9 @@ use serde::Deserialize;
 
 use super::{Report, access};
 use crate::clock;
-use crate::config::Place;
+use crate::config::FileLocation;
 use crate::source::files::compressed::{self, Compression};
-use crate::source::files::directory::{Candidate, Contents, Directory, LeftAlone, Why};
+use crate::source::files::directory::{Candidate, Contents, Directory, LeftAlone, LeftAloneReason};
 use crate::source::files::name::{self, Order, shown};
 use crate::source::files::sweep::{self, Looked};
 use crate::source::files::trouble;
@@ -44,7 +44,7 @@ impl Readable {
 #[derive(Default)]
 struct Findings {
     readable: Vec<Readable>,
-    denied: Vec<access::Problem>,
+    denied: Vec<access::AccessProblem>,
     /// Audit files that are not read, each with the words of `run`.
     unread: Vec<String>,
     special: Vec<String>,
@@ -52,7 +52,7 @@ struct Findings {
 }
 
 /// Looks through the audit directory of a home.
-pub fn home(subject: &str, place: &Place, report: &mut Report) -> io::Result<()> {
+pub fn home(subject: &str, place: &FileLocation, report: &mut Report) -> io::Result<()> {
     let mut findings = Findings::default();
     for Looked { path, opened } in look_through(place) {
         let (directory, contents) = match opened {
@@ -84,7 +84,7 @@ pub fn home(subject: &str, place: &Place, report: &mut Report) -> io::Result<()>
             )?;
         }
     }
-    findings.tell(subject, report)
+    findings.report(subject, report)
 }
 
 /// Looks through what patterns match.
@@ -92,7 +92,7 @@ pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::
     let mut findings = Findings::default();
     for pattern in patterns {
         let (mut any, mut failed) = (false, false);
-        for Looked { path, opened } in look_through(&Place::Files(vec![pattern.clone()])) {
+        for Looked { path, opened } in look_through(&FileLocation::Files(vec![pattern.clone()])) {
             match opened {
                 Ok((directory, contents)) => {
                     any |= !contents.files.is_empty();
@@ -101,8 +101,8 @@ pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::
                 }
                 Err(error) => {
                     failed = true;
-                    let why = sweep::reason(&path, &error);
-                    report.failure(subject, format_args!("`{pattern}`: {why}"))?;
+                    let reason = sweep::reason(&path, &error);
+                    report.failure(subject, format_args!("`{pattern}`: {reason}"))?;
                 }
             }
         }
@@ -113,10 +113,10 @@ pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::
             )?;
         }
     }
-    findings.tell(subject, report)
+    findings.report(subject, report)
 }
 
-fn look_through(place: &Place) -> Vec<Looked> {
+fn look_through(place: &FileLocation) -> Vec<Looked> {
     sweep::look_through(place, &|_| false, &|_| false)
 }
 
@@ -156,32 +156,34 @@ impl Findings {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     let problem = access::allowed(path, Access::READ_OK).err();
                     let problem = problem.or_else(|| access::reach(path).err());
-                    let other = || access::Problem::Other(path.clone(), Errno::ACCESS);
+                    let other = || access::AccessProblem::Other(path.clone(), Errno::ACCESS);
                     self.denied.push(problem.unwrap_or_else(other));
                 }
                 Err(error) => self.unread.push(trouble::cannot_read(path, &error)),
             }
         }
-        for LeftAlone { path, why } in contents.left {
-            match why {
-                Why::Failed { error, named: true } => self.unread.push(trouble::cannot_read(&path, &error)),
-                Why::Refused(error) => self.unread.push(error.to_string()),
-                Why::NotRegular(_) => self.special.push(shown(&path)),
-                Why::Foreign(kind) if kind != FileType::Directory => {
+        for LeftAlone { path, reason } in contents.left {
+            match reason {
+                LeftAloneReason::Failed { error, named: true } => {
+                    self.unread.push(trouble::cannot_read(&path, &error))
+                }
+                LeftAloneReason::Refused(error) => self.unread.push(error.to_string()),
+                LeftAloneReason::NotRegular(_) => self.special.push(shown(&path)),
+                LeftAloneReason::Foreign(kind) if kind != FileType::Directory => {
                     self.foreign.push(shown(Path::new(name::of(&path))))
                 }
-                Why::Foreign(_) | Why::Failed { .. } | Why::Same(_) => {}
+                LeftAloneReason::Foreign(_) | LeftAloneReason::Failed { .. } | LeftAloneReason::Same(_) => {}
             }
         }
     }
 
-    fn tell(self, subject: &str, report: &mut Report) -> io::Result<()> {
+    fn report(self, subject: &str, report: &mut Report) -> io::Result<()> {
         if !self.special.is_empty() {
             let what = format!("not regular files, left alone: {}", some(&self.special));
             report.warning(subject, what)?;
         }
-        for why in &self.unread {
-            report.failure(subject, format_args!("{why}; not read"))?;
+        for reason in &self.unread {
+            report.failure(subject, format_args!("{reason}; not read"))?;
         }
         let total = self.readable.len() + self.denied.len() + self.unread.len();
         if let Some(first) = self.denied.first() {

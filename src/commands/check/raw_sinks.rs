@@ -29,7 +29,7 @@ pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut Report<'_
     let tls = RefCell::new(Tls::new(&tls));
     match Connection::open(config, &tls).await {
         Ok(_) => report.ok(subject, format_args!("`{address}` {over}")),
-        Err(outcome) => report.failure(subject, why(outcome)),
+        Err(outcome) => report.failure(subject, reason(outcome)),
     }
 }
 
@@ -37,7 +37,7 @@ pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut Report<'_
 pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut Report<'_>) -> io::Result<()> {
     let ready = match Access::new(config).read() {
         Ok(ready) => ready,
-        Err(outcome) => return report.failure(subject, why(outcome)),
+        Err(outcome) => return report.failure(subject, reason(outcome)),
     };
     match kafka::open(ready, config).await {
         Ok(cluster) => report.ok(
@@ -49,16 +49,16 @@ pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut Report<'_>)
                 cluster.partitions()
             ),
         ),
-        Err(outcome) => report.failure(subject, why(outcome)),
+        Err(outcome) => report.failure(subject, reason(outcome)),
     }
 }
 
-fn why(outcome: Outcome) -> String {
+fn reason(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Retry { why, .. }
-        | Outcome::Poison { why }
-        | Outcome::TooLarge { why }
-        | Outcome::Misconfigured { why } => why,
+        Outcome::Retry { reason, .. }
+        | Outcome::Poison { reason }
+        | Outcome::TooLarge { reason }
+        | Outcome::Misconfigured { reason } => reason,
         Outcome::Delivered | Outcome::Duplicate => String::new(),
     }
 }

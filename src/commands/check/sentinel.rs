@@ -12,8 +12,8 @@ pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'
     let peer = Sentinel::new(config.clone());
     match peer.authenticate().await {
         Ok(()) => report.ok(subject, "Entra ID gives a token")?,
-        Err(Outcome::Misconfigured { why } | Outcome::Retry { why, .. }) => {
-            return report.failure(subject, why);
+        Err(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
+            return report.failure(subject, reason);
         }
         Err(other) => return report.failure(subject, format_args!("no token: {other:?}")),
     }
@@ -24,8 +24,8 @@ pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'
             subject,
             format_args!("the endpoint knows the rule `{rule}`, and the application may write to it; its stream `{stream}` is proved by the first event"),
         ),
-        Answer::All(Outcome::Misconfigured { why } | Outcome::Retry { why, .. }) => {
-            report.failure(subject, why)
+        Answer::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
+            report.failure(subject, reason)
         }
         other => report.warning(
             subject,

@@ -5,7 +5,7 @@ use std::io;
 use super::{Report, elasticsearch, raw_sinks, sentinel, splunk_hec};
 use crate::config::{HttpSinkConfig, PeerConfig, RemoteSinkConfig};
 use crate::http::Client;
-use crate::sink::answer::says;
+use crate::sink::answer::server_message;
 use crate::telemetry::chain;
 
 /// Writes one line for each thing looked at.
@@ -27,7 +27,9 @@ pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut Report) -> i
 async fn http(subject: &str, config: &HttpSinkConfig, report: &mut Report<'_>) -> io::Result<()> {
     let url = &config.http.base;
     match Client::new(&config.http).get(url).await {
-        Ok(answer) if matches!(answer.status, 401 | 403 | 407) => report.failure(subject, says(&answer)),
+        Ok(answer) if matches!(answer.status, 401 | 403 | 407) => {
+            report.failure(subject, server_message(&answer))
+        }
         Ok(answer) => report.ok(
             subject,
             format_args!(

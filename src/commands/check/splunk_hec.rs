@@ -15,8 +15,8 @@ pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut Report<
         Answer::Halve { .. } | Answer::All(Outcome::Delivered) => {
             report.ok(subject, format_args!("`{url}` answers and accepts the token"))?;
         }
-        Answer::All(Outcome::Misconfigured { why } | Outcome::Retry { why, .. }) => {
-            return report.failure(subject, why);
+        Answer::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
+            return report.failure(subject, reason);
         }
         other => {
             return report.failure(
@@ -28,7 +28,7 @@ pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut Report<
     if config.acknowledge.is_some() {
         match peer.probe_acknowledgement().await {
             Ok(()) => report.ok(subject, "the token has indexer acknowledgement")?,
-            Err(why) => report.failure(subject, why)?,
+            Err(reason) => report.failure(subject, reason)?,
         }
     }
     if let Some(index) = &config.index {

@@ -108,7 +108,7 @@ fn is_locked(dir: &Path) -> bool {
 }
 
 /// The nearest directory above that exists, if it lets this user make what is missing.
-fn creatable(path: &Path) -> Result<&Path, access::Problem> {
+fn creatable(path: &Path) -> Result<&Path, access::AccessProblem> {
     let existing = path
         .ancestors()
         .skip(1)
@@ -131,7 +131,7 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Repor
     match access::reach(dir) {
         Ok(()) => {}
         // The agent makes it when it opens the output.
-        Err(access::Problem::Missing(_)) => {
+        Err(access::AccessProblem::Missing(_)) => {
             let what = format!(
                 "`{shown}`, {}, will be created with its directory",
                 format_name(format)

@@ -91,7 +91,7 @@ impl Open {
                 offset,
                 bytes,
                 hash,
-                why,
+                reason,
             } => {
                 self.give_up(each)?;
                 return each(Document::Malformed {
@@ -99,7 +99,7 @@ impl Open {
                     offset,
                     bytes,
                     hash,
-                    error: why.error(bytes, offset, hash),
+                    error: reason.error(bytes, offset, hash),
                 });
             }
         };

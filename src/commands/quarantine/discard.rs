@@ -95,7 +95,7 @@ fn noted(index: &Index, group: usize, some: &[usize]) -> Result<Vec<u8>, Failure
             ("source", entry.source),
             ("happened", time(entry.time_ms)),
             ("set_aside", time(entry.at_ms)),
-            ("why", entry.why),
+            ("reason", entry.reason),
         ]);
         serde_json::to_writer(&mut lines, &line).map_err(io::Error::from)?;
         lines.push(b'\n');

@@ -9,13 +9,13 @@ use std::ffi::OsString;
 use std::ops::Range;
 
 /// Events of one sink and source, oldest first.
-pub struct Group {
+pub struct QuarantineGroup {
     pub sink: String,
     pub source: String,
-    pub events: Vec<Item>,
+    pub events: Vec<QuarantinedEvent>,
 }
 
-pub struct Item {
+pub struct QuarantinedEvent {
     pub id: EventId,
     /// Number among `Index::formats`.
     format: u32,
@@ -25,7 +25,7 @@ pub struct Item {
 
 pub struct Index<'a> {
     pub directory: &'a Directory,
-    pub groups: Vec<Group>,
+    pub groups: Vec<QuarantineGroup>,
     /// Lines that are no entries; they stay.
     pub damaged: u64,
     names: Vec<OsString>,
@@ -56,9 +56,9 @@ impl<'a> Index<'a> {
                 index.formats.push(entry.format.clone());
                 index.formats.len() - 1
             });
-            let is_of = |group: &Group| group.sink == entry.sink && group.source == entry.source;
+            let is_of = |group: &QuarantineGroup| group.sink == entry.sink && group.source == entry.source;
             let group = index.groups.iter().position(is_of).unwrap_or_else(|| {
-                index.groups.push(Group {
+                index.groups.push(QuarantineGroup {
                     sink: entry.sink.clone(),
                     source: entry.source.clone(),
                     events: Vec::new(),
@@ -67,7 +67,7 @@ impl<'a> Index<'a> {
             });
             let events = &mut index.groups[group].events;
             let at = *known.entry((group, id)).or_insert_with(|| {
-                events.push(Item {
+                events.push(QuarantinedEvent {
                     id,
                     format: 0,
                     places: Vec::new(),
@@ -83,7 +83,7 @@ impl<'a> Index<'a> {
         Ok(index)
     }
 
-    pub fn format(&self, item: &Item) -> &str {
+    pub fn format(&self, item: &QuarantinedEvent) -> &str {
         &self.formats[item.format as usize]
     }
 
@@ -92,12 +92,12 @@ impl<'a> Index<'a> {
     }
 
     /// How long its line is, in bytes.
-    pub fn bytes(&self, item: &Item) -> u64 {
+    pub fn bytes(&self, item: &QuarantinedEvent) -> u64 {
         item.places.last().map_or(0, |(_, line)| line.end - line.start)
     }
 
     /// As it was set aside last. Only as long as nothing was removed of its file behind this index's back.
-    pub fn entry(&self, item: &Item) -> Result<Entry, Failure> {
+    pub fn entry(&self, item: &QuarantinedEvent) -> Result<Entry, Failure> {
         let (file, line) = item
             .places
             .last()

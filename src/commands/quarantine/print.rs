@@ -70,9 +70,9 @@ fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -
 }
 
 fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
-    let mut why: String = entry.why.chars().take(WHY_CHARS_MAX).collect();
-    if why.len() < entry.why.len() {
-        why.push('…');
+    let mut reason: String = entry.reason.chars().take(WHY_CHARS_MAX).collect();
+    if reason.len() < entry.reason.len() {
+        reason.push('…');
     }
     writeln!(
         out,
@@ -83,7 +83,7 @@ fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
         escape(&entry.sink),
         escape(&entry.source),
     )?;
-    writeln!(out, "    {}", escape(&why))
+    writeln!(out, "    {}", escape(&reason))
 }
 
 /// All of an entry but the event.
@@ -95,7 +95,7 @@ fn write_json(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
         "format": entry.format,
         "time_ms": entry.time_ms,
         "at_ms": entry.at_ms,
-        "why": entry.why,
+        "reason": entry.reason,
         "event_bytes": entry.event.len(),
     });
     writeln!(out, "{line}")
@@ -140,7 +140,7 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
                 ("format", &entry.format),
                 ("happened", &time(entry.time_ms)),
                 ("set aside", &time(entry.at_ms)),
-                ("why", &entry.why),
+                ("reason", &entry.reason),
                 ("file", &directory.path.join(place.name).to_string_lossy()),
             ] {
                 writeln!(out, "{what:<10} {}", escape(value))?;

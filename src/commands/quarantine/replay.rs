@@ -82,7 +82,7 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
     for group in 0..index.groups.len() {
         match way(&index, group, args, config) {
             Ok(way) => ways.push(way),
-            Err(why) => complain(&why),
+            Err(reason) => complain(&reason),
         }
     }
     // All or nothing: a name or format that is wrong is wrong before anything is sent.
@@ -98,8 +98,8 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
         );
         let kept = of - sent.delivered;
         left += kept;
-        for (id, why) in sent.refused.iter().take(REASONS_TOLD - reasons) {
-            writeln!(out, "{id} is refused: {}", escape(why))?;
+        for (id, reason) in sent.refused.iter().take(REASONS_TOLD - reasons) {
+            writeln!(out, "{id} is refused: {}", escape(reason))?;
             reasons += 1;
         }
         write!(
@@ -113,13 +113,13 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
             0 => writeln!(out)?,
             kept => writeln!(out, ", {kept} stay in quarantine")?,
         }
-        if let Some(why) = sent.stopped {
+        if let Some(reason) = sent.stopped {
             writeln!(
                 out,
                 "source {}, sink {}: {}",
                 escape(source),
                 escape(sink),
-                escape(&why)
+                escape(&reason)
             )?;
         }
     }
@@ -223,7 +223,7 @@ fn send(index: &mut Index, group: usize, sink: &str, remote: &RemoteSinkConfig) 
             }
         };
         let keep = |events: &[Refused]| {
-            let events = events.iter().map(|event| (event.id, event.why.clone()));
+            let events = events.iter().map(|event| (event.id, event.reason.clone()));
             refused.borrow_mut().extend(events);
             Ok(())
         };
@@ -236,14 +236,14 @@ fn send(index: &mut Index, group: usize, sink: &str, remote: &RemoteSinkConfig) 
         sent.refused.extend(refused);
         sent.stopped = match result {
             Ok(()) => None,
-            Err(SinkError::GaveUp { why }) => Some(why),
+            Err(SinkError::GaveUp { reason }) => Some(reason),
             Err(error) => Some(telemetry::chain(&error)),
         };
     }
     Ok(sent)
 }
 
-fn batch(index: &Index, item: &super::index::Item, number: u64) -> Result<Batch, Failure> {
+fn batch(index: &Index, item: &super::index::QuarantinedEvent, number: u64) -> Result<Batch, Failure> {
     let entry = index.entry(item)?;
     let mut bytes = entry.event.into_bytes();
     bytes.push(b'\n');

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::documents::{self, RETENTION_DAYS, TEMPLATE};
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::{Answer, HeaderMap};
-use crate::sink::answer::{Outcome, says};
+use crate::sink::answer::{Outcome, server_message};
 use crate::sink::elasticsearch::JSON;
-use crate::sink::elasticsearch::answer::Fault;
+use crate::sink::elasticsearch::answer::BulkError;
 use crate::sink::elasticsearch::hosts::Hosts;
 use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
 use crate::telemetry::escape::escape;
@@ -38,24 +38,24 @@ impl Cluster<'_> {
         let hosts = Hosts::new(self.config);
         let product = match self.product(&hosts).await {
             Ok(product) => product,
-            Err(why) => return Ok(Err(why)),
+            Err(reason) => return Ok(Err(reason)),
         };
         let host = hosts.current().as_str().trim_end_matches('/');
         writeln!(out, "{host}: {}", escape(&product.to_string()))?;
         let is_stream = matches!(self.config.target, Target::DataStream(_));
         if is_stream
             && !product.is_serverless
-            && let Err(why) = self.policy(&hosts, &product, out).await?
+            && let Err(reason) = self.policy(&hosts, &product, out).await?
         {
-            return Ok(Err(why));
+            return Ok(Err(reason));
         }
         // Before the template that names it: an index whose pipeline does not exist takes no events.
         let has_pipeline = match self.pipeline(&hosts, &product, out).await? {
             Ok(has_pipeline) => has_pipeline,
-            Err(why) => return Ok(Err(why)),
+            Err(reason) => return Ok(Err(reason)),
         };
-        if let Err(why) = self.template(has_pipeline, &hosts, &product, out).await? {
-            return Ok(Err(why));
+        if let Err(reason) = self.template(has_pipeline, &hosts, &product, out).await? {
+            return Ok(Err(reason));
         }
         match &self.config.target {
             Target::DataStream(name) => self.data_stream(name, &hosts, &product, out).await,
@@ -64,14 +64,20 @@ impl Cluster<'_> {
     }
 
     async fn product(&self, hosts: &Hosts) -> Result<Product, String> {
-        let root = hosts.get("/").await.map_err(|outcome| outcome.why().to_owned())?;
+        let root = hosts
+            .get("/")
+            .await
+            .map_err(|outcome| outcome.reason().to_owned())?;
         match product::of(&root) {
             Ok(Some(product)) if product.support() == Support::TooOld => Err(format!(
                 "{product} has no data streams; Elasticsearch 7.17 or newer, or OpenSearch, is needed"
             )),
             Ok(Some(product)) => Ok(product),
-            Ok(None) => Err(format!("{}; name other credentials with `--user`", says(&root))),
-            Err(unknown) => Err(unknown.why().to_owned()),
+            Ok(None) => Err(format!(
+                "{}; name other credentials with `--user`",
+                server_message(&root)
+            )),
+            Err(unknown) => Err(unknown.reason().to_owned()),
         }
     }
 
@@ -95,10 +101,10 @@ impl Cluster<'_> {
         };
         let found = match hosts.get(&step.path).await {
             Ok(found) => found,
-            Err(outcome) => return Ok(Err(outcome.why().to_owned())),
+            Err(outcome) => return Ok(Err(outcome.reason().to_owned())),
         };
         // Of an address that nobody serves OpenSearch speaks in another form than of what does not exist.
-        if !is_elastic && matches!(found.status, 400 | 404 | 405) && Fault::of(&found.body).is_none() {
+        if !is_elastic && matches!(found.status, 400 | 404 | 405) && BulkError::of(&found.body).is_none() {
             writeln!(
                 out,
                 "warning   this OpenSearch has no index state management: nothing deletes old events; install its plugin and call this again"
@@ -152,7 +158,7 @@ impl Cluster<'_> {
         };
         let found = match hosts.get(&step.path).await {
             Ok(found) => found,
-            Err(outcome) => return Ok(Err(outcome.why().to_owned())),
+            Err(outcome) => return Ok(Err(outcome.reason().to_owned())),
         };
         let verb = match found.status {
             404 => "created",
@@ -193,7 +199,7 @@ impl Cluster<'_> {
                 Ok(Ok(false))
             }
             Ok(answer) => Ok(Err(refused(&answer, &step, product))),
-            Err(outcome) => Ok(Err(outcome.why().to_owned())),
+            Err(outcome) => Ok(Err(outcome.reason().to_owned())),
         }
     }
 
@@ -216,7 +222,7 @@ impl Cluster<'_> {
         };
         let found = match hosts.get(&step.path).await {
             Ok(found) => found,
-            Err(outcome) => return Ok(Err(outcome.why().to_owned())),
+            Err(outcome) => return Ok(Err(outcome.reason().to_owned())),
         };
         let verb = match found.status {
             404 => "created",
@@ -279,7 +285,7 @@ impl Cluster<'_> {
                 .await
             }
             Ok(found) => Ok(Err(refused(&found, &step, product))),
-            Err(outcome) => Ok(Err(outcome.why().to_owned())),
+            Err(outcome) => Ok(Err(outcome.reason().to_owned())),
         }
     }
 
@@ -308,7 +314,7 @@ impl Cluster<'_> {
                 Ok(Ok(()))
             }
             Ok(answer) => Ok(Err(refused(&answer, step, product))),
-            Err(outcome) => Ok(Err(outcome.why().to_owned())),
+            Err(outcome) => Ok(Err(outcome.reason().to_owned())),
         }
     }
 }
@@ -327,7 +333,7 @@ async fn put(hosts: &Hosts, path: &str, document: &Value) -> Result<Answer, Outc
 
 /// It comes as a module of each distribution, but one can be put together without it.
 fn lacks_processor(answer: &Answer) -> bool {
-    Fault::of(&answer.body).is_some_and(|fault| fault.reason.contains("No processor type exists"))
+    BulkError::of(&answer.body).is_some_and(|fault| fault.reason.contains("No processor type exists"))
 }
 
 fn refused(answer: &Answer, step: &Step, product: &Product) -> String {
@@ -341,6 +347,6 @@ fn refused(answer: &Answer, step: &Step, product: &Product) -> String {
             "{}: the credentials may not do this; they need {right}, or name others with `--user`",
             step.what
         ),
-        _ => format!("{}: {}", step.what, says(answer)),
+        _ => format!("{}: {}", step.what, server_message(answer)),
     }
 }

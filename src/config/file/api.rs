@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::http::Http;
 use super::{DAY, SEC, address, credentials, set};
 use crate::clock;
-use crate::config::raw::{Found, Problems, Table};
+use crate::config::raw::{ConfigValue, Problems, Table};
 use crate::config::remote::*;
 
 const GATEWAY: &str = "https://api.atlassian.com";
@@ -140,7 +140,11 @@ fn gateway(table: &mut Table, problems: &mut Problems) -> Option<url::Url> {
 }
 
 /// The address that was found, or what is wrong with it told.
-fn known(read: Result<url::Url, String>, found: Found<String>, problems: &mut Problems) -> Option<url::Url> {
+fn known(
+    read: Result<url::Url, String>,
+    found: ConfigValue<String>,
+    problems: &mut Problems,
+) -> Option<url::Url> {
     match read {
         Ok(url) => {
             if let Some(message) = address::clear_text(&url) {

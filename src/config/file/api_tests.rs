@@ -1,6 +1,6 @@
 use super::super::read as read_file;
 use super::*;
-use crate::config::{Config, ConfigErrors, Place, SourceConfig};
+use crate::config::{Config, ConfigErrors, FileLocation, SourceConfig};
 use crate::secret::Secret;
 use std::path::Path;
 
@@ -110,7 +110,7 @@ fn the_keys_say_the_mode_where_nothing_else_does() {
         );
         assert_eq!(warnings, [""; 0], "{text}");
         if let Some(files) = source.files.filter(|_| text.contains("files = ")) {
-            assert_eq!(files.place, Place::Files(vec!["/h/*".into()]));
+            assert_eq!(files.place, FileLocation::Files(vec!["/h/*".into()]));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which credentials of a source are used. Each combination has one outcome.
 
-use crate::config::raw::{Found, Problems, Table};
+use crate::config::raw::{ConfigValue, Problems, Table};
 use crate::config::reference::warn_inline;
 use crate::config::remote::{Auth, Reference};
 
@@ -92,7 +92,7 @@ fn missing(table: &Table, there: &str, message: &str, lacking: &str, problems: &
     }
 }
 
-fn good_user(user: Found<String>, cloud: bool, problems: &mut Problems) -> Option<String> {
+fn good_user(user: ConfigValue<String>, cloud: bool, problems: &mut Problems) -> Option<String> {
     if user.value.contains(':') || user.value.chars().any(char::is_control) {
         let message =
             "holds a colon or a control character, which no user name may; the password belongs in `token`";

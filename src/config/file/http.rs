@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::{HOUR, SEC, absolute, address, belongs_to, credentials, set};
-use crate::config::raw::{Found, Problems, Table};
+use crate::config::raw::{ConfigValue, Problems, Table};
 use crate::config::reference::{self, warn_inline};
 use crate::config::remote::*;
 
@@ -114,7 +114,7 @@ fn proxy(table: &mut Table, problems: &mut Problems) -> Option<ProxyConfig> {
     let found = table.any("proxy")?;
     let entries = match found.value {
         DeValue::String(text) => {
-            let url = Found {
+            let url = ConfigValue {
                 value: text.into_owned(),
                 span: found.span,
                 key: found.key,
@@ -164,7 +164,7 @@ fn proxy(table: &mut Table, problems: &mut Problems) -> Option<ProxyConfig> {
     })
 }
 
-fn proxy_url(found: Found<String>, problems: &mut Problems) -> Option<url::Url> {
+fn proxy_url(found: ConfigValue<String>, problems: &mut Problems) -> Option<url::Url> {
     address::proxy(&found.value)
         .map_err(|message| problems.add(&found.span, found.key, message))
         .ok()
@@ -223,7 +223,7 @@ fn headers(table: &mut Table, problems: &mut Problems) -> Vec<(String, Reference
         let name = name.into_inner().into_owned();
         let span = value.span();
         if let Some(value) = reference::read(value.into_inner(), &span, &key, problems) {
-            let value = Found { value, span, key };
+            let value = ConfigValue { value, span, key };
             if sounds_secret(&name) {
                 warn_inline(&value, problems);
             }

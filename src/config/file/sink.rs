@@ -12,7 +12,7 @@ mod syslog;
 use std::path::PathBuf;
 
 use super::http::KEYS as KEYS_OF_HTTP;
-use super::{FORMATS, GIB, KIB, Seen, absolute, belongs_to, name, set};
+use super::{FORMATS, GIB, KIB, KnownTables, absolute, belongs_to, name, set};
 use crate::config::checked::*;
 use crate::config::raw::{Problems, Span, Table};
 use crate::config::{PeerConfig, RemoteSinkConfig};
@@ -73,7 +73,7 @@ pub fn table(
     mut table: Table,
     several_sources: bool,
     event: &EventConfig,
-    seen: &mut Seen<Option<PathBuf>>,
+    seen: &mut KnownTables<Option<PathBuf>>,
     keys: &mut Vec<&'static str>,
     problems: &mut Problems,
 ) -> Option<SinkConfig> {
@@ -174,7 +174,7 @@ pub fn table(
 fn place(
     table: &Table,
     output: Option<(Option<PathBuf>, Span)>,
-    seen: &mut Seen<Option<PathBuf>>,
+    seen: &mut KnownTables<Option<PathBuf>>,
     problems: &mut Problems,
 ) {
     let Some((output, span)) = output else { return };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DAY, GIB, HOUR, KIB, SEC, Seen, absolute, api, belongs_to, http, name, set};
+use super::{DAY, GIB, HOUR, KIB, KnownTables, SEC, absolute, api, belongs_to, http, name, set};
 use crate::config::checked::*;
 use crate::config::home::{self, HomeFound};
 use crate::config::raw::{Problems, Span, Table};
@@ -45,7 +45,7 @@ enum Mode {
 /// `None` when something without which there is no source is missing or wrong; that has been reported then.
 pub fn table(
     mut table: Table,
-    seen: &mut Seen<String>,
+    seen: &mut KnownTables<String>,
     keys: &mut Vec<&'static str>,
     problems: &mut Problems,
 ) -> Option<SourceConfig> {
@@ -198,7 +198,7 @@ fn misplaced(table: &Table, cloud: bool, mode: Mode, problems: &mut Problems) {
 
 /// Reads every key that concerns files, but for the place.
 fn files(table: &mut Table, problems: &mut Problems) -> FilesConfig {
-    let mut files = FilesConfig::new(Place::Files(Vec::new()));
+    let mut files = FilesConfig::new(FileLocation::Files(Vec::new()));
     let starts = [("beginning", StartAt::Beginning), ("end", StartAt::End)];
     set(
         &mut files.start_at,
@@ -250,7 +250,12 @@ fn files(table: &mut Table, problems: &mut Problems) -> FilesConfig {
 }
 
 /// Where a source reads: homes and patterns must not be another source's.
-fn place(table: &mut Table, wanted: bool, seen: &mut Seen<String>, problems: &mut Problems) -> Option<Place> {
+fn place(
+    table: &mut Table,
+    wanted: bool,
+    seen: &mut KnownTables<String>,
+    problems: &mut Problems,
+) -> Option<FileLocation> {
     let dir = table.text("home", home::DEFAULT_HOME, problems);
     let patterns = table.texts("files", "/srv/confluence/log/audit/*.audit.log", problems);
     let span = patterns
@@ -258,7 +263,7 @@ fn place(table: &mut Table, wanted: bool, seen: &mut Seen<String>, problems: &mu
         .map_or(&table.span, |patterns| &patterns.span)
         .clone();
     if !wanted {
-        return Some(Place::Files(Vec::new()));
+        return Some(FileLocation::Files(Vec::new()));
     }
     let place = match (dir, patterns) {
         (Some(_), Some(patterns)) => {
@@ -272,7 +277,7 @@ fn place(table: &mut Table, wanted: bool, seen: &mut Seen<String>, problems: &mu
                 problems.add(&dir.span, dir.key, message);
                 return None;
             }
-            Place::Home {
+            FileLocation::Home {
                 dir: dir.value,
                 found: HomeFound::Setting,
             }
@@ -282,17 +287,17 @@ fn place(table: &mut Table, wanted: bool, seen: &mut Seen<String>, problems: &mu
                 problems.add(&patterns.span, patterns.key, message);
                 return None;
             }
-            Place::Files(patterns.value)
+            FileLocation::Files(patterns.value)
         }
         (None, None) if table.had("home") || table.had("files") => return None,
         (None, None) => {
             let (dir, found) = home::find();
-            Place::Home { dir, found }
+            FileLocation::Home { dir, found }
         }
     };
     let same = match &place {
-        Place::Home { dir, .. } => vec![dir.to_string_lossy().into_owned()],
-        Place::Files(patterns) => patterns.clone(),
+        FileLocation::Home { dir, .. } => vec![dir.to_string_lossy().into_owned()],
+        FileLocation::Files(patterns) => patterns.clone(),
     };
     let message = "so each event would come twice; give each source its own `home` or `files`";
     for same in same {
@@ -316,7 +321,7 @@ fn only_here(
     way_out: &str,
     span: &Span,
     table: &Table,
-    seen: &mut Seen<String>,
+    seen: &mut KnownTables<String>,
     problems: &mut Problems,
 ) {
     let own = table.key("");

@@ -239,7 +239,7 @@ group = "readers"
     let config = parse(text).0;
     let secs = Duration::from_secs;
     let files = FilesConfig {
-        place: Place::Files(vec!["/a/*.log".into(), "/b/*.log".into()]),
+        place: FileLocation::Files(vec!["/a/*.log".into(), "/b/*.log".into()]),
         start_at: StartAt::End,
         record_bytes_max: 4096,
         sweep_interval: secs(5),

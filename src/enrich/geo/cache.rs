@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Place;
+use super::GeoLocation;
 
 /// Of each half. People of a large company at their addresses, in about 2 MB when all of both are there.
 const ADDRESSES_MAX: usize = 2048;
@@ -13,13 +13,13 @@ const ADDRESSES_MAX: usize = 2048;
 /// counted or sorted.
 #[derive(Debug, Default)]
 pub struct Cache {
-    young: HashMap<IpAddr, Option<Arc<Place>>>,
-    old: HashMap<IpAddr, Option<Arc<Place>>>,
+    young: HashMap<IpAddr, Option<Arc<GeoLocation>>>,
+    old: HashMap<IpAddr, Option<Arc<GeoLocation>>>,
 }
 
 impl Cache {
     /// `None`: not known here. `Some(None)`: known to be nowhere.
-    pub fn get(&mut self, ip: IpAddr) -> Option<Option<Arc<Place>>> {
+    pub fn get(&mut self, ip: IpAddr) -> Option<Option<Arc<GeoLocation>>> {
         if let Some(found) = self.young.get(&ip) {
             return Some(found.clone());
         }
@@ -28,7 +28,7 @@ impl Cache {
         Some(found)
     }
 
-    pub fn put(&mut self, ip: IpAddr, place: Option<Arc<Place>>) {
+    pub fn put(&mut self, ip: IpAddr, place: Option<Arc<GeoLocation>>) {
         if self.young.len() >= ADDRESSES_MAX {
             self.old = std::mem::take(&mut self.young);
         }
@@ -45,7 +45,7 @@ mod tests {
     fn what_is_asked_for_stays_and_the_rest_is_bounded() {
         let mut cache = Cache::default();
         let often = IpAddr::from([192, 0, 2, 1]);
-        let place = Arc::new(Place::default());
+        let place = Arc::new(GeoLocation::default());
         cache.put(often, Some(place.clone()));
         for number in 0..10 * ADDRESSES_MAX as u32 {
             let ip = IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + number));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use maxminddb::{MaxMindDbError, Reader};
 use rustix::fs::{Mode, OFlags};
 
-use super::{Location, Place};
+use super::{GeoLocation, Location};
 use serde::Deserialize;
 
 /// Twice the largest database that MaxMind sells for these fields. It bounds memory.
@@ -150,7 +150,7 @@ impl Database {
 
     fn probe(&self) -> Result<(), MaxMindDbError> {
         for address in (0x0100_0000..0xe000_0000_u32).step_by(0x40_0000) {
-            self.look_up(IpAddr::V4(address.into()), &mut Place::default())?;
+            self.look_up(IpAddr::V4(address.into()), &mut GeoLocation::default())?;
         }
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Database {
     }
 
     /// Adds what it knows of the address.
-    pub fn look_up(&self, ip: IpAddr, place: &mut Place) -> Result<(), MaxMindDbError> {
+    pub fn look_up(&self, ip: IpAddr, place: &mut GeoLocation) -> Result<(), MaxMindDbError> {
         if ip.is_ipv6() && self.reader.metadata().ip_version == 4 {
             return Ok(());
         }
@@ -231,7 +231,7 @@ struct Asn<'a> {
     autonomous_system_organization: Option<&'a str>,
 }
 
-fn add_city(city: &City<'_>, place: &mut Place) {
+fn add_city(city: &City<'_>, place: &mut GeoLocation) {
     place.city_name = owned(city.city.names.en);
     place.continent_name = owned(city.continent.names.en);
     place.country_iso_code = owned(city.country.iso_code);
@@ -257,7 +257,7 @@ fn owned(text: Option<&str>) -> Option<String> {
 
 fn read(path: &Path) -> Result<Vec<u8>, DatabaseError> {
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::PermissionDenied => DatabaseError::Denied(crate::access::why_denied(path)),
+        io::ErrorKind::PermissionDenied => DatabaseError::Denied(crate::access::denied_message(path)),
         _ => DatabaseError::Read {
             path: path.into(),
             source: error,

@@ -27,10 +27,10 @@ impl Fixture {
         fs::rename(new, self.dir.path().join(name)).unwrap();
     }
 
-    fn place(&self, ip: &str) -> Option<Place> {
+    fn place(&self, ip: &str) -> Option<GeoLocation> {
         self.geo
             .look_up(ip.parse().unwrap())
-            .map(|place| Place::clone(&place))
+            .map(|place| GeoLocation::clone(&place))
     }
 
     fn city(&self, ip: &str) -> Option<String> {
@@ -48,7 +48,7 @@ fn an_address_has_a_place_and_a_network() {
     f.put("city.mmdb", &mmdb::city());
     f.put("asn.mmdb", &mmdb::asn());
     f.geo.refresh();
-    let london = Place {
+    let london = GeoLocation {
         city_name: text("London"),
         continent_name: text("Europe"),
         country_iso_code: text("GB"),
@@ -70,10 +70,10 @@ fn an_address_has_a_place_and_a_network() {
     assert_eq!(boxford.region_iso_code, text("GB-WBK"));
     assert_eq!(boxford.region_name, text("West Berkshire"));
     assert_eq!(boxford.as_number, None);
-    let bhutan = Place {
+    let bhutan = GeoLocation {
         country_iso_code: text("BT"),
         country_name: text("Bhutan"),
-        ..Place::default()
+        ..GeoLocation::default()
     };
     assert_eq!(f.place("67.43.156.1"), Some(bhutan));
     let oslo = f.place("2a02:cf40::1").unwrap();

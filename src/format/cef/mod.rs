@@ -9,7 +9,7 @@ use super::message;
 use super::tags;
 use super::taxonomy::{Severity, Taxonomy};
 use super::users::Users;
-use super::{Context, Item, Out};
+use super::{Context, Event, Out};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, address};
 use std::net::IpAddr;
@@ -66,7 +66,7 @@ impl Cef {
         }
     }
 
-    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+    pub(super) fn write(&self, item: &Event, out: &mut Out) {
         match item.content {
             Parsed::Record(record) => self.event(record, item, out),
             Parsed::Unreadable { error, bytes, .. } => {
@@ -108,7 +108,7 @@ impl Cef {
         out.put_signed(at_ms);
     }
 
-    fn event(&self, record: &Record, item: &Item, out: &mut Out) {
+    fn event(&self, record: &Record, item: &Event, out: &mut Out) {
         let kind = self.taxonomy.kind(record);
         out.put(&self.head);
         header(

@@ -1,11 +1,11 @@
 //! Where an address is: `source.as` and `source.geo`.
 
 use super::super::out::{Object, Out};
-use crate::enrich::geo::{Location, Place};
+use crate::enrich::geo::{GeoLocation, Location};
 
 /// Writes both, with a comma before each; what the databases do not know is left out.
-pub fn write(place: &Place, out: &mut Out) {
-    let Place {
+pub fn write(place: &GeoLocation, out: &mut Out) {
+    let GeoLocation {
         city_name,
         continent_name,
         country_iso_code,

@@ -14,7 +14,7 @@ use super::out::Object;
 use super::tags;
 use super::taxonomy::{Kind, Taxonomy};
 use super::users::{self, Group, Person, Users};
-use super::{Context, Item, Origin, Out, message};
+use super::{Context, Event, Origin, Out, message};
 use crate::enrich::geo::Geo;
 use crate::notice::Notice;
 use crate::record::{Parsed, Record, Shape, Text, address, time};
@@ -42,14 +42,14 @@ impl Ecs {
         }
     }
 
-    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+    pub(super) fn write(&self, item: &Event, out: &mut Out) {
         match item.content {
             Parsed::Record(record) => self.event(record, item, out),
             Parsed::Unreadable { error, bytes, .. } => self.pipeline_error(error, bytes, item, out),
         }
     }
 
-    fn event(&self, record: &Record, item: &Item, out: &mut Out) {
+    fn event(&self, record: &Record, item: &Event, out: &mut Out) {
         let constants = match record.shape {
             Shape::File | Shape::Entity => &self.constants.data_center,
             Shape::Cloud => &self.constants.cloud,
@@ -81,7 +81,7 @@ impl Ecs {
         out.put("}");
     }
 
-    fn event_fields(&self, record: &Record, kind: &Kind, item: &Item, out: &mut Out) {
+    fn event_fields(&self, record: &Record, kind: &Kind, item: &Event, out: &mut Out) {
         out.put(constants::EVENT);
         out.put("\"kind\":\"event\",\"id\":\"");
         out.bytes.extend_from_slice(&item.id.hex());
@@ -178,7 +178,7 @@ impl Ecs {
         out.put("\"}");
     }
 
-    fn pipeline_error(&self, error: &str, bytes: &[u8], item: &Item, out: &mut Out) {
+    fn pipeline_error(&self, error: &str, bytes: &[u8], item: &Event, out: &mut Out) {
         head(item.read_at_ms, &self.constants.unreadable, item, out);
         out.put(",\"error\":{\"message\":\"");
         escape_long(error, out);
@@ -195,7 +195,7 @@ impl Ecs {
     }
 }
 
-fn head(time_ms: i64, constants: &[String; 3], item: &Item, out: &mut Out) {
+fn head(time_ms: i64, constants: &[String; 3], item: &Event, out: &mut Out) {
     head_of(time_ms, &constants[tags::own_tag(item)], out);
 }
 
@@ -206,7 +206,7 @@ fn head_of(time_ms: i64, constants: &str, out: &mut Out) {
     out.put(constants);
 }
 
-fn log(item: &Item, out: &mut Out) {
+fn log(item: &Event, out: &mut Out) {
     if let Origin::File {
         path_json,
         offset,

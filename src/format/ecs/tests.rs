@@ -60,7 +60,7 @@ fn limit_makes_the_same_events() {
         };
         let mut out = Out::new();
         ecs(&context()).write(
-            &Item {
+            &Event {
                 content,
                 id: EventId(0),
                 origin,

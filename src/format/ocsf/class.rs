@@ -1,6 +1,6 @@
 //! The classes of OCSF 1.8.0 that are used, with the names that the schema gives them and their activities.
 
-use super::super::taxonomy::{Class, OTHER, Severity};
+use super::super::taxonomy::{ActionClass, OTHER, Severity};
 
 /// What the schema says of a class.
 pub struct Names {
@@ -24,9 +24,9 @@ pub const BASE: Names = Names {
     activities: &[],
 };
 
-pub const fn names(class: Class) -> Names {
+pub const fn names(class: ActionClass) -> Names {
     let (uid, name, (category_uid, category), activities): (_, _, _, &[&str]) = match class {
-        Class::Account => (
+        ActionClass::Account => (
             3001,
             "Account Change",
             IAM,
@@ -45,8 +45,8 @@ pub const fn names(class: Class) -> Names {
                 "Unlock",
             ],
         ),
-        Class::Authentication => (3002, "Authentication", IAM, &["Logon", "Logoff"]),
-        Class::Entity => (
+        ActionClass::Authentication => (3002, "Authentication", IAM, &["Logon", "Logoff"]),
+        ActionClass::Entity => (
             3004,
             "Entity Management",
             IAM,
@@ -54,13 +54,13 @@ pub const fn names(class: Class) -> Names {
                 "Create", "Read", "Update", "Delete", "Move", "Enroll", "Unenroll", "Enable", "Disable",
             ],
         ),
-        Class::UserAccess => (
+        ActionClass::UserAccess => (
             3005,
             "User Access Management",
             IAM,
             &["Assign Privileges", "Revoke Privileges"],
         ),
-        Class::Group => (
+        ActionClass::Group => (
             3006,
             "Group Management",
             IAM,
@@ -73,13 +73,13 @@ pub const fn names(class: Class) -> Names {
                 "Create",
             ],
         ),
-        Class::WebResources => (
+        ActionClass::WebResources => (
             6001,
             "Web Resources Activity",
             APPLICATION,
             &["Create", "Read", "Update", "Delete", "Search", "Import", "Export"],
         ),
-        Class::Api => (
+        ActionClass::Api => (
             6003,
             "API Activity",
             APPLICATION,

@@ -14,8 +14,8 @@ use super::affected;
 use super::escape::{escape, escape_long, quoted};
 use super::name::OCSF_START;
 use super::out::Object;
-use super::taxonomy::{Class, OTHER, Severity, Taxonomy};
-use super::{Context, Item, Origin, Out, message, tags};
+use super::taxonomy::{ActionClass, OTHER, Severity, Taxonomy};
+use super::{Context, Event, Origin, Out, message, tags};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address};
 use class::Names;
@@ -43,14 +43,14 @@ impl Ocsf {
         }
     }
 
-    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+    pub(super) fn write(&self, item: &Event, out: &mut Out) {
         match item.content {
             Parsed::Record(record) => self.event(record, item, out),
             Parsed::Unreadable { error, bytes, .. } => self.unreadable(error, bytes, item, out),
         }
     }
 
-    fn event(&self, record: &Record, item: &Item, out: &mut Out) {
+    fn event(&self, record: &Record, item: &Event, out: &mut Out) {
         let url = record.system.text().map(Text::decoded);
         let host = url.as_deref().and_then(address::host);
         let kind = self.taxonomy.kind(record);
@@ -67,7 +67,7 @@ impl Ocsf {
         let (class, activity) = parts.activity;
         // The one class that has no actor but by this profile.
         out.put(match class {
-            Class::WebResources => ",\"profiles\":[\"host\"]}",
+            ActionClass::WebResources => ",\"profiles\":[\"host\"]}",
             _ => "}",
         });
         self.class(
@@ -164,7 +164,7 @@ impl Ocsf {
         out.put("\"}");
     }
 
-    fn unreadable(&self, error: &str, bytes: &[u8], item: &Item, out: &mut Out) {
+    fn unreadable(&self, error: &str, bytes: &[u8], item: &Event, out: &mut Out) {
         let constants = &self.metadata[0][tags::own_tag(item)];
         self.head(item.id, constants, item.read_at_ms, None, out);
         out.put(",\"event_code\":\"pipeline_error\"");
@@ -217,14 +217,14 @@ fn metadata(context: &Context, tags: &[String], own_tag: Option<&str>) -> String
     )
 }
 
-fn log_source(item: &Item, out: &mut Out) {
+fn log_source(item: &Event, out: &mut Out) {
     if let Origin::File { path_json, .. } = item.origin {
         out.put(",\"log_source\":");
         out.put(path_json);
     }
 }
 
-fn log_offset(item: &Item, object: &mut Object, out: &mut Out) {
+fn log_offset(item: &Event, object: &mut Object, out: &mut Out) {
     if let Origin::File { offset, .. } = item.origin {
         object.number(",\"log_offset\":", offset, out);
     }
@@ -247,7 +247,7 @@ fn original_time(time: Token, out: &mut Out) {
 }
 
 /// What has no attribute of its own.
-fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
+fn unmapped(record: &Record, item: &Event, class: ActionClass, out: &mut Out) {
     let mut object = Object::new(",\"unmapped\":{");
     for (key, token) in [
         (",\"area\":", record.area),
@@ -280,7 +280,7 @@ fn unmapped(record: &Record, item: &Item, class: Class, out: &mut Out) {
         (",\"extra_attributes\":", record.extra_attributes),
     ] {
         // Two classes have a list for all objects.
-        let told = key.contains("object") && matches!(class, Class::WebResources | Class::Api);
+        let told = key.contains("object") && matches!(class, ActionClass::WebResources | ActionClass::Api);
         if !told {
             object.pruned(key, list, record.has_clean_lists, out);
         }

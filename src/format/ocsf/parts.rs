@@ -8,7 +8,7 @@ use super::super::out::Out;
 use super::super::taxonomy::{Activity, Kind as ActionKind};
 use super::super::users::{self, Group, Person, Users, Value};
 use super::person::{self, ADMIN, Kind, NOBODY, SYSTEM, UNKNOWN, USER, string};
-use super::{Class, endpoints, things};
+use super::{ActionClass, endpoints, things};
 use crate::record::{Record, Shape, Text};
 
 /// The parts of one event.
@@ -38,11 +38,11 @@ impl<'r, 'a> Parts<'r, 'a> {
             activity: kind.activity,
             categories: kind.categories,
         };
-        if parts.activity.0 == Class::UserAccess
+        if parts.activity.0 == ActionClass::UserAccess
             && affected::grantee(record, "User").is_none()
             && affected::grantee(record, "Group").is_some()
         {
-            parts.activity.0 = Class::Group;
+            parts.activity.0 = ActionClass::Group;
         }
         parts
     }
@@ -53,7 +53,7 @@ impl<'r, 'a> Parts<'r, 'a> {
         person::write(&self.author, self.author_type(), out);
         out.put("}");
         match self.activity.0 {
-            Class::Authentication => {
+            ActionClass::Authentication => {
                 out.put(",\"service\":{\"name\":\"Confluence\"},\"user\":");
                 // Who logs in is the affected user; the author is often nobody yet.
                 let is_author = self.users.user.id == self.author.id;
@@ -61,7 +61,7 @@ impl<'r, 'a> Parts<'r, 'a> {
                 person::write(&self.users.user, kind, out);
                 endpoints::write_destination(self.host, out);
             }
-            Class::Account => {
+            ActionClass::Account => {
                 out.put(",\"user\":");
                 person::write(&self.affected_user(), USER, out);
                 if self.users.changes != Person::default() {
@@ -69,16 +69,16 @@ impl<'r, 'a> Parts<'r, 'a> {
                     person::write(&self.users.changes, USER, out);
                 }
             }
-            Class::Group => self.group(out),
-            Class::UserAccess => {
+            ActionClass::Group => self.group(out),
+            ActionClass::UserAccess => {
                 out.put(",\"user\":");
                 let user = self.affected_user();
                 person::write(&user, self.grantee_type(&user), out);
                 self.privileges(out);
                 things::list(record, ",\"resources\":[", false, |thing| !thing.is("User"), out);
             }
-            Class::Entity => self.entity(out),
-            Class::WebResources => {
+            ActionClass::Entity => self.entity(out),
+            ActionClass::WebResources => {
                 let any = things::list(record, ",\"web_resources\":[", true, |_| true, out);
                 if !any {
                     out.put(",\"web_resources\":[{\"name\":\"Confluence\"");
@@ -90,7 +90,7 @@ impl<'r, 'a> Parts<'r, 'a> {
                 }
                 endpoints::write_destination(self.host, out);
             }
-            Class::Api => {
+            ActionClass::Api => {
                 out.put(",\"api\":{\"operation\":");
                 let operation = record.stable_action().or(record.action.text());
                 out.put_long(operation.map_or("\"Unknown\"", Text::quoted));
@@ -99,7 +99,7 @@ impl<'r, 'a> Parts<'r, 'a> {
                 endpoints::write_destination(self.host, out);
             }
         }
-        let required = self.activity.0 == Class::Api;
+        let required = self.activity.0 == ActionClass::Api;
         endpoints::write_source(record, &self.author, required, out);
     }
 

@@ -1,5 +1,5 @@
 use super::super::taxonomy::Severity::High;
-use super::super::taxonomy::{Class, Taxonomy, actions};
+use super::super::taxonomy::{ActionClass, Taxonomy, actions};
 use super::*;
 use crate::record::{Parsed, Scratch, parse};
 use serde_json::json;
@@ -521,12 +521,16 @@ fn an_account_that_is_made_inactive_is_disabled() {
         assert_eq!(cloud.types, ["user", "change"]);
         (cloud.activity, cloud.severity)
     };
-    assert_eq!(updated("Yes", "No"), ((Class::Account, 5), Medium));
-    assert_eq!(updated("No", "Yes"), ((Class::Account, 2), Medium));
-    assert_eq!(updated("true", "FALSE"), ((Class::Account, 5), Medium));
+    assert_eq!(updated("Yes", "No"), ((ActionClass::Account, 5), Medium));
+    assert_eq!(updated("No", "Yes"), ((ActionClass::Account, 2), Medium));
+    assert_eq!(updated("true", "FALSE"), ((ActionClass::Account, 5), Medium));
     // Values of a profile that comes for the first time have nothing before them.
     for (from, to) in [("", "Yes"), ("Yes", ""), ("Yes", "Yes"), ("Yes", "maybe")] {
-        assert_eq!(updated(from, to), ((Class::Account, OTHER), Low), "{from} {to}");
+        assert_eq!(
+            updated(from, to),
+            ((ActionClass::Account, OTHER), Low),
+            "{from} {to}"
+        );
     }
     assert_eq!(of_label("User deleted", "").severity, High);
 }

@@ -6,7 +6,7 @@ mod capped;
 use super::escape::{escape, quoted, value_text};
 use super::login::login;
 use super::name::SENTINEL_START;
-use super::{Context, Item, Out};
+use super::{Context, Event, Out};
 use crate::notice::Notice;
 use crate::record::walk::for_each_element;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address, object};
@@ -43,7 +43,7 @@ impl Sentinel {
         }
     }
 
-    pub(super) fn write(&self, item: &Item, out: &mut Out) {
+    pub(super) fn write(&self, item: &Event, out: &mut Out) {
         match item.content {
             Parsed::Record(record) => self.event(record, item, out),
             Parsed::Unreadable { error, bytes, .. } => {
@@ -72,7 +72,7 @@ impl Sentinel {
         cut.end(out);
     }
 
-    fn event(&self, record: &Record, item: &Item, out: &mut Out) {
+    fn event(&self, record: &Record, item: &Event, out: &mut Out) {
         head(item.id, record.time_ms.unwrap_or(item.read_at_ms), out);
         let url = record.system.text().map(Text::decoded);
         self.site(url.as_deref().and_then(address::host).as_deref(), out);

@@ -16,7 +16,7 @@ use super::tls;
 use crate::config::{Auth, ProxyConfig, Reference};
 use crate::http::{Client, HeaderMap};
 use crate::secret::Secret;
-use crate::sink::answer::says;
+use crate::sink::answer::server_message;
 
 #[test]
 fn f56_a_token_file_that_is_replaced_is_used_at_once() {
@@ -107,7 +107,7 @@ fn f57_a_secret_that_a_server_repeats_is_taken_out() {
                 .chain(has_password.then_some(&"pässword"))
             {
                 assert!(body.contains(secret), "{secret}: {body}");
-                for told in [answer.text(), says(&answer), answer.told(&body)] {
+                for told in [answer.text(), server_message(&answer), answer.concealed(&body)] {
                     assert!(!told.contains(secret), "{status} {secret}: {told}");
                     assert!(told.contains("authorization: ***"), "{told}");
                 }

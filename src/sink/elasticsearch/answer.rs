@@ -4,18 +4,18 @@ use super::SETUP;
 use crate::config::{Auth, ElasticsearchConfig, Target};
 use crate::http;
 use crate::record::EventId;
-use crate::sink::answer::{Answer, Outcome, excerpt, of_status, says};
+use crate::sink::answer::{Answer, Outcome, excerpt, of_status, server_message};
 use serde::Deserialize;
 use std::borrow::Cow;
 
 #[derive(Deserialize)]
 struct Bulk<'a> {
     #[serde(borrow)]
-    items: Vec<Item<'a>>,
+    items: Vec<BulkItem<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Item<'a> {
+struct BulkItem<'a> {
     #[serde(borrow)]
     create: Created<'a>,
 }
@@ -27,12 +27,12 @@ struct Created<'a> {
     id: Option<&'a str>,
     status: u16,
     #[serde(borrow)]
-    error: Option<Fault<'a>>,
+    error: Option<BulkError<'a>>,
 }
 
 /// What is wrong, in the server's words.
 #[derive(Debug, Default, Deserialize)]
-pub struct Fault<'a> {
+pub struct BulkError<'a> {
     #[serde(borrow, default, rename = "type")]
     pub kind: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -50,21 +50,21 @@ struct Cause<'a> {
 #[derive(Deserialize)]
 struct Refusal<'a> {
     #[serde(borrow)]
-    error: Fault<'a>,
+    error: BulkError<'a>,
 }
 
-impl Fault<'_> {
+impl BulkError<'_> {
     /// In the words of the answer in which it stands.
-    pub fn told(&self, answer: &http::Answer) -> String {
+    pub fn described(&self, answer: &http::Answer) -> String {
         let mut text = format!("{}: {}", self.kind, self.reason);
         if let Some(cause) = self.caused_by.as_ref().filter(|cause| !cause.reason.is_empty()) {
             text += &format!(": {}", cause.reason);
         }
-        excerpt(&answer.told(&text))
+        excerpt(&answer.concealed(&text))
     }
 
     /// Of a whole request. `None` where a proxy answers in words of its own.
-    pub fn of(body: &[u8]) -> Option<Fault<'_>> {
+    pub fn of(body: &[u8]) -> Option<BulkError<'_>> {
         let refusal: Refusal = serde_json::from_slice(body).ok()?;
         Some(refusal.error)
     }
@@ -104,14 +104,14 @@ pub fn of(answer: &http::Answer, sent: &[EventId], config: &ElasticsearchConfig,
     if (200..300).contains(&answer.status) {
         return items(answer, sent, config);
     }
-    let outcome = match (answer.status, Fault::of(&answer.body)) {
+    let outcome = match (answer.status, BulkError::of(&answer.body)) {
         (400..=404, Some(fault)) if !fault.kind.is_empty() => outcome(answer, answer.status, &fault, config),
-        (401, _) => outcome(answer, 401, &Fault::default(), config),
+        (401, _) => outcome(answer, 401, &BulkError::default(), config),
         _ => return of_status(answer, now_ms),
     };
     match outcome {
-        Outcome::Poison { why } => Answer::Halve {
-            why,
+        Outcome::Poison { reason } => Answer::Halve {
+            reason,
             too_large: false,
         },
         other => Answer::All(other),
@@ -124,26 +124,26 @@ fn items(answer: &http::Answer, sent: &[EventId], config: &ElasticsearchConfig) 
     let items = match serde_json::from_slice::<Bulk>(&answer.body) {
         Ok(bulk) => bulk.items,
         Err(error) => {
-            let (error, said) = (answer.told(&error.to_string()), says(answer));
-            let why = format!("the answer is none to a bulk request ({error}): {said}");
-            return Answer::All(Outcome::retry(why));
+            let (error, said) = (answer.concealed(&error.to_string()), server_message(answer));
+            let reason = format!("the answer is none to a bulk request ({error}): {said}");
+            return Answer::All(Outcome::retry(reason));
         }
     };
     if items.len() != sent.len() {
         let (told, sent) = (items.len(), sent.len());
-        let why = format!("the answer tells of {told} events where {sent} were sent");
-        return Answer::All(Outcome::retry(why));
+        let reason = format!("the answer tells of {told} events where {sent} were sent");
+        return Answer::All(Outcome::retry(reason));
     }
-    let is_other = |(item, sent): (&Item, &EventId)| {
+    let is_other = |(item, sent): (&BulkItem, &EventId)| {
         let id = item.create.id;
         id.is_some_and(|id| id.as_bytes() != sent.hex())
     };
     if let Some(at) = items.iter().zip(sent).position(is_other) {
-        let why = format!(
+        let reason = format!(
             "the answer is not to this request: its item {} has another id than the event that was sent there; see what stands before the server",
             at + 1
         );
-        return Answer::All(Outcome::retry(why));
+        return Answer::All(Outcome::retry(reason));
     }
     let outcomes = items.into_iter().map(|item| match item.create {
         Created {
@@ -157,17 +157,17 @@ fn items(answer: &http::Answer, sent: &[EventId], config: &ElasticsearchConfig) 
 }
 
 /// `status` is that of the event, or of the whole answer.
-fn outcome(answer: &http::Answer, status: u16, fault: &Fault, config: &ElasticsearchConfig) -> Outcome {
+fn outcome(answer: &http::Answer, status: u16, fault: &BulkError, config: &ElasticsearchConfig) -> Outcome {
     if status == 409 && fault.kind == "version_conflict_engine_exception" {
         return Outcome::Duplicate;
     }
     let target = config.target.name();
     let told = match fault.kind.is_empty() {
         true => format!("status {status}"),
-        false => format!("status {status}, {}", fault.told(answer)),
+        false => format!("status {status}, {}", fault.described(answer)),
     };
     let misconfigured = |remedy: String| Outcome::Misconfigured {
-        why: format!("{told}; {remedy}"),
+        reason: format!("{told}; {remedy}"),
     };
     match status {
         // Freed or lifted, it passes.
@@ -185,7 +185,7 @@ fn outcome(answer: &http::Answer, status: u16, fault: &Fault, config: &Elasticse
             Target::Index(_) => format!("create the index `{target}`, or let the credentials do it"),
         }),
         400 if fault.is_nobodys() => misconfigured(SETUP.into()),
-        400 | 413 | 422 => Outcome::Poison { why: told },
+        400 | 413 | 422 => Outcome::Poison { reason: told },
         402 | 405..=407 | 410..=412 | 414..=421 => misconfigured("correct the configuration".into()),
         _ => Outcome::retry(told),
     }

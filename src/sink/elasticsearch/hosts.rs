@@ -83,7 +83,7 @@ impl Hosts {
                 .send(method.clone(), &below(&self.urls[at], path), headers, body)
                 .await;
             tries -= 1;
-            let Some(why) = is_away(&result) else {
+            let Some(reason) = is_away(&result) else {
                 if at == 0 && self.told.replace(false) {
                     tracing::info!(host = self.urls[0].as_str(), "the first host is used again");
                 }
@@ -95,7 +95,7 @@ impl Hosts {
                 self.use_host(next);
                 if !self.told.replace(true) {
                     let (host, next) = (self.urls[at].as_str(), self.urls[next].as_str());
-                    tracing::warn!(host, next, why, "a host is not there; the next one is used");
+                    tracing::warn!(host, next, reason, "a host is not there; the next one is used");
                 }
             }
             if tries == 0 {

@@ -14,13 +14,13 @@ const NO_PIPELINE: &str = "_none";
 
 /// What `GET _data_stream` says.
 #[derive(Default, Deserialize)]
-struct Found {
-    data_streams: Vec<Stream>,
+struct DataStreams {
+    data_streams: Vec<DataStream>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Stream {
+struct DataStream {
     template: String,
     indices: Vec<Index>,
 }
@@ -39,10 +39,10 @@ pub async fn fault(
 ) -> Result<Option<String>, Outcome> {
     let mut index = config.target.name().to_owned();
     if let Some(answer) = found {
-        let found: Found = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let found: DataStreams = serde_json::from_slice(&answer.body).unwrap_or_default();
         let stream = found.data_streams.into_iter().next().unwrap_or_default();
-        if let Some(why) = template_fault(config, &answer.told(&stream.template)) {
-            return Ok(Some(why));
+        if let Some(reason) = template_fault(config, &answer.concealed(&stream.template)) {
+            return Ok(Some(reason));
         }
         if let Some(last) = stream.indices.into_iter().next_back() {
             index = last.index_name;
@@ -66,8 +66,8 @@ fn pipeline_fault(config: &ElasticsearchConfig, index: &str, settings: &Answer) 
     let said: Value = serde_json::from_slice(&settings.body).ok()?;
     let indices = said.as_object()?.values();
     let mut pipelines = indices.filter_map(|of| of["settings"]["index"]["default_pipeline"].as_str());
-    let index = settings.told(index);
-    let pipeline = settings.told(pipelines.find(|name| !is_accepted(config, name))?);
+    let index = settings.concealed(index);
+    let pipeline = settings.concealed(pipelines.find(|name| !is_accepted(config, name))?);
     Some(format!(
         "the index `{index}` sends events through the ingest pipeline `{pipeline}`, which is not this agent's and may change or refuse them; {}, or accept it with `pipeline = \"{pipeline}\"`",
         remedy(config)

@@ -67,15 +67,15 @@ impl Product {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unknown {
     /// It passes by itself.
-    Busy { why: String, after: Option<Duration> },
+    Busy { reason: String, after: Option<Duration> },
     /// It is no such server: a person has to act.
-    Other { why: String },
+    Other { reason: String },
 }
 
 impl Unknown {
-    pub fn why(&self) -> &str {
+    pub fn reason(&self) -> &str {
         match self {
-            Unknown::Busy { why, .. } | Unknown::Other { why } => why,
+            Unknown::Busy { reason, .. } | Unknown::Other { reason } => reason,
         }
     }
 }
@@ -83,8 +83,8 @@ impl Unknown {
 impl From<Unknown> for Outcome {
     fn from(unknown: Unknown) -> Outcome {
         match unknown {
-            Unknown::Busy { why, after } => Outcome::Retry { why, after },
-            Unknown::Other { why } => Outcome::Misconfigured { why },
+            Unknown::Busy { reason, after } => Outcome::Retry { reason, after },
+            Unknown::Other { reason } => Outcome::Misconfigured { reason },
         }
     }
 }
@@ -109,7 +109,7 @@ struct Version {
 /// `None`: whoever writes events need not be allowed to ask this.
 pub fn of(answer: &Answer) -> Result<Option<Product>, Unknown> {
     let other = || Unknown::Other {
-        why: format!(
+        reason: format!(
             "what answers there is neither Elasticsearch nor OpenSearch; correct `hosts` ({})",
             answer::words(answer)
         ),
@@ -118,7 +118,7 @@ pub fn of(answer: &Answer) -> Result<Option<Product>, Unknown> {
         200 => parse(answer).map(Some).ok_or_else(other),
         401 | 403 | 404 | 405 => Ok(None),
         _ => match of_status(answer, crate::clock::now_ms()) {
-            answer::Answer::All(Outcome::Retry { why, after }) => Err(Unknown::Busy { why, after }),
+            answer::Answer::All(Outcome::Retry { reason, after }) => Err(Unknown::Busy { reason, after }),
             _ => Err(other()),
         },
     }
@@ -142,7 +142,7 @@ fn parse(answer: &Answer) -> Option<Product> {
     };
     Some(Product {
         distribution,
-        number: answer.told(&number).chars().take(NUMBER_CHARS_MAX).collect(),
+        number: answer.concealed(&number).chars().take(NUMBER_CHARS_MAX).collect(),
         major,
         minor,
         is_serverless: build_flavor.as_deref() == Some("serverless"),
@@ -273,7 +273,7 @@ mod tests {
         ] {
             let outcome = of(&answer(200, body, &[])).unwrap_err();
             assert!(
-                matches!(&outcome, Unknown::Other { why } if why.contains("`hosts`")),
+                matches!(&outcome, Unknown::Other { reason } if reason.contains("`hosts`")),
                 "{outcome:?}"
             );
         }
@@ -284,8 +284,10 @@ mod tests {
         for status in (100..=599).filter(|status| ![200, 401, 403, 404, 405].contains(status)) {
             let passes = matches!(status, 408 | 425 | 429 | 500..);
             match of(&answer(status, "", &[])).unwrap_err() {
-                Unknown::Busy { why, .. } => assert!(passes && !why.is_empty(), "{status}: {why}"),
-                Unknown::Other { why } => assert!(!passes && why.contains("`hosts`"), "{status}: {why}"),
+                Unknown::Busy { reason, .. } => assert!(passes && !reason.is_empty(), "{status}: {reason}"),
+                Unknown::Other { reason } => {
+                    assert!(!passes && reason.contains("`hosts`"), "{status}: {reason}")
+                }
             }
         }
     }

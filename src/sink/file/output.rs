@@ -1,10 +1,10 @@
 //! The file that is being written, and its rotation.
 
 use super::super::Batch;
+use super::compress_rotated::Compressor;
 use super::prune::{self, Surplus};
 use super::recover::end_of_last_line;
 use super::share::Sharing;
-use super::shrink::Shrinker;
 use crate::config::FileSinkConfig;
 use crate::position::{Deleted, SinkMark};
 use crate::sink::compress;
@@ -71,8 +71,8 @@ impl Output {
     }
 
     /// Compresses rotated files, if that is configured.
-    pub(super) fn shrinker(&self) -> io::Result<Option<Shrinker>> {
-        Shrinker::start(&self.path, self.config.compression, self.sharing.clone())
+    pub(super) fn compressor(&self) -> io::Result<Option<Compressor>> {
+        Compressor::start(&self.path, self.config.compression, self.sharing.clone())
     }
 
     /// How long the file is with its last whole event.
@@ -204,10 +204,10 @@ impl Output {
             )
         })?;
         self.renamed = true;
-        self.begin_anew()
+        self.restart()
     }
 
-    fn begin_anew(&mut self) -> io::Result<()> {
+    fn restart(&mut self) -> io::Result<()> {
         let begun = open(&self.path).and_then(|next| Ok((end_of_last_line(&next)?, next)));
         let (length, next) = begun
             .map_err(|error| because("cannot begin the next output after a rotation".to_owned(), error))?;
@@ -250,7 +250,7 @@ impl Output {
                     "the output was moved away by another program; a new file is begun"
                 );
             }
-            return self.begin_anew();
+            return self.restart();
         }
         if own.len() < self.length {
             tracing::warn!(

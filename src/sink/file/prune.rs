@@ -1,7 +1,8 @@
 //! Rotated files over the number to keep are deleted, and that is reported: they may be the only copy of their events.
 
 use super::output::{open_existing, rotated_files};
-use super::shrink;
+
+use super::compress_rotated;
 use crate::clock;
 use crate::config::Compression;
 use crate::position::Deleted;
@@ -51,7 +52,7 @@ pub fn delete(surplus: &[Surplus]) -> Deleted {
 fn delete_one(file: &Surplus) -> Option<u64> {
     // In each form: it may be compressed at this moment.
     let forms = [Compression::None, Compression::Gzip, Compression::Zstd];
-    let forms = forms.map(|form| shrink::with_ending(&file.path, form.ending()));
+    let forms = forms.map(|form| compress_rotated::with_ending(&file.path, form.ending()));
     let there = forms.iter().find(|path| path.exists())?;
     let age = there
         .metadata()
@@ -59,7 +60,7 @@ fn delete_one(file: &Surplus) -> Option<u64> {
     let counted = file.events.map_or_else(|| count(there), Ok);
     let mut was_there = false;
     for path in &forms {
-        match shrink::remove(path) {
+        match compress_rotated::remove(path) {
             Ok(found) => was_there |= found,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot remove a rotated output that is over the number to keep");
@@ -86,7 +87,7 @@ fn delete_one(file: &Surplus) -> Option<u64> {
 /// The events in a rotated file: its lines.
 fn count(path: &Path) -> io::Result<u64> {
     let file = open_existing(path)?;
-    let mut reader = shrink::reader(&file, path)?;
+    let mut reader = compress_rotated::reader(&file, path)?;
     let mut events = 0;
     loop {
         let block = reader.fill_buf()?;
@@ -131,7 +132,7 @@ mod tests {
     /// What an earlier process wrote is counted from the file, whichever form it has.
     #[test]
     fn f113_events_of_files_that_an_earlier_process_wrote() {
-        use crate::sink::compress::Encoder;
+        use crate::sink::compress::CompressedWriter;
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("out");
         let name =
@@ -142,7 +143,8 @@ mod tests {
             (2, Compression::Zstd),
         ] {
             let mut encoder =
-                Encoder::new(std::fs::File::create(name(number, how.ending())).unwrap(), how).unwrap();
+                CompressedWriter::new(std::fs::File::create(name(number, how.ending())).unwrap(), how)
+                    .unwrap();
             encoder
                 .write_all(&b"event\n".repeat(10 + number as usize))
                 .unwrap();

@@ -3,9 +3,9 @@
 //! What was written after the checkpoint is kept: the source will tell these events again, unless their audit file is
 //! gone by then, and those that already stand here are passed over by their ids. Only what is no whole event is cut off.
 
+use super::compress_rotated::{reader, remove_parts};
 use super::output::{Output, day, open, open_existing, parent, rotated_files};
 use super::share::Sharing;
-use super::shrink::{reader, remove_parts};
 use crate::config::{Compression, FileSinkConfig};
 use crate::position::{Deleted, SinkMark};
 use crate::record::EventId;
@@ -153,7 +153,7 @@ impl Recovery<'_> {
             notify: Notify::from_env(),
             told: crate::clock::monotonic(),
         };
-        recovery.tell(recovery.told);
+        recovery.report(recovery.told);
         recovery
     }
 
@@ -161,11 +161,11 @@ impl Recovery<'_> {
     fn goes_on(&mut self) {
         let now = crate::clock::monotonic();
         if now.duration_since(self.told) >= STARTING_TOLD {
-            self.tell(now);
+            self.report(now);
         }
     }
 
-    fn tell(&mut self, now: Instant) {
+    fn report(&mut self, now: Instant) {
         self.told = now;
         self.notify.still_starting(STARTING_MAX);
     }

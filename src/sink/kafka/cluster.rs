@@ -50,7 +50,7 @@ impl Access {
 
     /// A client to be, and the TLS that it will speak.
     pub fn read(&mut self) -> Result<Ready, Outcome> {
-        let misconfigured = |why: String| Outcome::Misconfigured { why };
+        let misconfigured = |reason: String| Outcome::Misconfigured { reason };
         let mut builder = ClientBuilder::new(self.config.brokers.clone())
             .client_id(crate::NAME)
             .backoff_config(at_once());
@@ -113,14 +113,14 @@ impl Cluster {
     /// Connects to one of the brokers and asks for the topic.
     pub async fn open(ready: Ready, config: &KafkaConfig) -> Result<Cluster, Outcome> {
         let secrets = ready.secrets;
-        let of_connection = |error: Error| fault::of_connection(&secrets.told(&error.to_string()));
+        let of_connection = |error: Error| fault::of_connection(&secrets.concealed(&error.to_string()));
         let client = match ready.builder.build().await {
             Ok(client) => client,
             Err(error) => {
                 if let Some(tls) = ready.tls
-                    && let Some(why) = tls_problem(config, tls).await
+                    && let Some(reason) = tls_problem(config, tls).await
                 {
-                    return Err(Outcome::Misconfigured { why });
+                    return Err(Outcome::Misconfigured { reason });
                 }
                 return Err(of_connection(error));
             }
@@ -167,7 +167,7 @@ async fn tls_problem(config: &KafkaConfig, tls: Arc<ClientConfig>) -> Option<Str
             .connect(name, stream)
             .await
             .err()?;
-        return tls::says(&error, "brokers").map(|problem| format!("no TLS with `{broker}`: {problem}"));
+        return tls::message(&error, "brokers").map(|problem| format!("no TLS with `{broker}`: {problem}"));
     }
     None
 }

@@ -7,7 +7,7 @@ use rskafka::client::error::{Error, ProtocolError, RequestError};
 
 /// What is to be done with the events of one batch.
 #[derive(Debug, PartialEq)]
-pub enum Fault {
+pub enum KafkaFault {
     /// All of them have this outcome. `Misconfigured`, or `Retry` for what passes by itself.
     All(Outcome),
     /// The batch is too large, or the one event in it.
@@ -17,10 +17,10 @@ pub enum Fault {
 }
 
 /// Of an error in producing.
-pub fn of(error: &Error, topic: &str, secrets: &Secrets) -> Fault {
+pub fn of(error: &Error, topic: &str, secrets: &Secrets) -> KafkaFault {
     match innermost(error) {
         Error::ServerError { protocol_error, .. } => of_code(*protocol_error, topic),
-        other => Fault::All(of_connection(&secrets.told(&other.to_string()))),
+        other => KafkaFault::All(of_connection(&secrets.concealed(&other.to_string()))),
     }
 }
 
@@ -44,30 +44,30 @@ pub fn is_broken_connection(error: &Error) -> bool {
 
 pub fn no_topic(topic: &str) -> Outcome {
     Outcome::Misconfigured {
-        why: format!(
+        reason: format!(
             "there is no topic `{topic}`, or this user may not see it; create it, correct `topic`, or grant the operations Describe and Write"
         ),
     }
 }
 
-fn of_code(code: ProtocolError, topic: &str) -> Fault {
+fn of_code(code: ProtocolError, topic: &str) -> KafkaFault {
     use ProtocolError::*;
     let misconfigured = |remedy: &str| {
-        Fault::All(Outcome::Misconfigured {
-            why: format!("Kafka refuses with {code:?}: {remedy}"),
+        KafkaFault::All(Outcome::Misconfigured {
+            reason: format!("Kafka refuses with {code:?}: {remedy}"),
         })
     };
     match code {
-        MessageTooLarge | RecordListTooLarge => Fault::TooLarge(format!(
+        MessageTooLarge | RecordListTooLarge => KafkaFault::TooLarge(format!(
             "Kafka refuses with {code:?}: raise the topic's `max.message.bytes`, or lower `batch_bytes`"
         )),
-        InvalidRecord => Fault::Refused(format!(
+        InvalidRecord => KafkaFault::Refused(format!(
             "Kafka refuses with {code:?}: the topic does not take such a record"
         )),
-        InvalidTimestamp => Fault::Refused(format!(
+        InvalidTimestamp => KafkaFault::Refused(format!(
             "Kafka refuses with {code:?}: the event's time is further from the broker's than the topic allows; raise its `message.timestamp.before.max.ms`, or see the clocks"
         )),
-        UnknownTopicOrPartition | UnknownTopicId => Fault::All(no_topic(topic)),
+        UnknownTopicOrPartition | UnknownTopicId => KafkaFault::All(no_topic(topic)),
         InvalidTopicException => misconfigured("this cannot be a topic; correct `topic`"),
         TopicAuthorizationFailed => {
             misconfigured("this user may not write to the topic; grant the operations Describe and Write")
@@ -89,11 +89,11 @@ fn of_code(code: ProtocolError, topic: &str) -> Fault {
         PolicyViolation => {
             misconfigured("a policy of the cluster does not let these records pass; see the brokers' log")
         }
-        NotEnoughReplicas | NotEnoughReplicasAfterAppend => Fault::All(Outcome::retry(format!(
+        NotEnoughReplicas | NotEnoughReplicasAfterAppend => KafkaFault::All(Outcome::retry(format!(
             "Kafka says {code:?}: fewer replicas are in sync than the topic's `min.insync.replicas`; start the other brokers"
         ))),
         // Leaders that move, brokers that are busy or stop.
-        other => Fault::All(Outcome::retry(format!("Kafka says {other:?}"))),
+        other => KafkaFault::All(Outcome::retry(format!("Kafka says {other:?}"))),
     }
 }
 
@@ -120,7 +120,7 @@ pub fn of_connection(text: &str) -> Outcome {
         return Outcome::retry(format!("{hint} ({})", excerpt(text)));
     };
     Outcome::Misconfigured {
-        why: format!("{remedy} ({})", excerpt(text)),
+        reason: format!("{remedy} ({})", excerpt(text)),
     }
 }
 
@@ -136,10 +136,10 @@ mod tests {
             };
             use ProtocolError::*;
             let class = match of_code(code, "t") {
-                Fault::TooLarge(_) => "too large",
-                Fault::Refused(_) => "refused",
-                Fault::All(Outcome::Misconfigured { .. }) => "misconfigured",
-                Fault::All(Outcome::Retry { .. }) => "retry",
+                KafkaFault::TooLarge(_) => "too large",
+                KafkaFault::Refused(_) => "refused",
+                KafkaFault::All(Outcome::Misconfigured { .. }) => "misconfigured",
+                KafkaFault::All(Outcome::Retry { .. }) => "retry",
                 other => panic!("{code:?}: {other:?}"),
             };
             let expect = match code {
@@ -205,13 +205,13 @@ mod tests {
             ("early eof", false, "`tls`"),
         ] {
             let outcome = of_connection(text);
-            let (misconfigured, why) = match &outcome {
-                Outcome::Misconfigured { why } => (true, why),
-                Outcome::Retry { why, .. } => (false, why),
+            let (misconfigured, reason) = match &outcome {
+                Outcome::Misconfigured { reason } => (true, reason),
+                Outcome::Retry { reason, .. } => (false, reason),
                 other => panic!("{other:?}"),
             };
             assert_eq!(misconfigured, is_fault_of_settings, "{text}");
-            assert!(why.contains(remedy), "{why}");
+            assert!(reason.contains(remedy), "{reason}");
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct Circuit {
     slow: Cell<bool>,
     probing: Cell<bool>,
     changed: Notify,
-    why: RefCell<Option<String>>,
+    reason: RefCell<Option<String>>,
     /// The first of the failures.
     since: Cell<Option<Instant>>,
     /// The last reason that was logged for people to see.
@@ -136,7 +136,7 @@ impl Circuit {
     pub fn failed(
         &self,
         permit: Permit,
-        why: &str,
+        reason: &str,
         after: Option<Duration>,
         slow: bool,
         random: f64,
@@ -158,30 +158,30 @@ impl Circuit {
         self.probing.set(false);
         self.refused.set(0);
         self.changed.notify_waiters();
-        self.is_new(why)
+        self.is_new(reason)
     }
 
-    fn is_new(&self, why: &str) -> bool {
-        let mut last = self.why.borrow_mut();
-        let new = last.as_deref() != Some(why);
-        *last = Some(why.to_owned());
+    fn is_new(&self, reason: &str) -> bool {
+        let mut last = self.reason.borrow_mut();
+        let new = last.as_deref() != Some(reason);
+        *last = Some(reason.to_owned());
         new
     }
 
     /// Whether people have to be told of the last failure, once for each reason: it lasts, or a person has to act.
-    pub fn is_to_be_told(&self, why: &str) -> bool {
+    pub fn should_report(&self, reason: &str) -> bool {
         let lasts = self.since.get().is_some_and(|since| since.elapsed() >= LASTS) && self.failures.get() > 1;
         let pauses = self.waits().is_some_and(|wait| wait >= LONG_PAUSE);
         let mut told = self.told.borrow_mut();
-        let is_new = (self.slow.get() || lasts || pauses) && told.as_deref() != Some(why);
+        let is_new = (self.slow.get() || lasts || pauses) && told.as_deref() != Some(reason);
         if is_new {
-            *told = Some(why.to_owned());
+            *told = Some(reason.to_owned());
         }
         is_new
     }
 
     /// Whether people were told that it fails; from now on they were not.
-    pub fn take_told(&self) -> bool {
+    pub fn take_reported(&self) -> bool {
         self.told.take().is_some()
     }
 
@@ -198,15 +198,15 @@ impl Circuit {
 
     /// Events were refused while nothing proves that others are taken; they wait, and others do not. Returns whether that, or
     /// its reason, is new, and how long they wait.
-    pub fn doubts(&self, why: &str, random: f64) -> (bool, Duration) {
+    pub fn doubts(&self, reason: &str, random: f64) -> (bool, Duration) {
         let now = Instant::now();
         if let Some(until) = self.doubt().filter(|until| *until > now) {
-            return (self.is_new(why), until - now);
+            return (self.is_new(reason), until - now);
         }
         self.failures.set(self.failures.get() + 1);
         let wait = back_off(self.failures.get() + SLOW_FROM, None, random);
-        self.doubt.replace(Some((now + wait, why.to_owned())));
-        (self.is_new(why), wait)
+        self.doubt.replace(Some((now + wait, reason.to_owned())));
+        (self.is_new(reason), wait)
     }
 
     /// When such events are sent again, if they are to wait.
@@ -216,7 +216,7 @@ impl Circuit {
 
     /// Why they were refused, while they wait.
     pub fn doubt_why(&self) -> Option<String> {
-        self.doubt.borrow().as_ref().map(|(_, why)| why.clone())
+        self.doubt.borrow().as_ref().map(|(_, reason)| reason.clone())
     }
 
     /// They are sent again at once.
@@ -244,7 +244,7 @@ impl Circuit {
     pub fn recovered(&self) -> bool {
         self.failures.set(0);
         self.since.set(None);
-        self.why.take().is_some()
+        self.reason.take().is_some()
     }
 
     /// Whether a refusal is the event's own fault. Without a limit a wrong setting, under which everything is refused, would
@@ -256,7 +256,7 @@ impl Circuit {
     }
 
     /// Whether one more refusal would be believed.
-    pub fn has_credit(&self) -> bool {
+    pub fn accepted_recently(&self) -> bool {
         self.credit.get() > 0
     }
 }
@@ -310,25 +310,25 @@ mod tests {
             for _ in 0..5 {
                 let permit = circuit.enter(|| false).await;
                 circuit.failed(permit, "status 503", None, false, 1.0);
-                assert!(!circuit.is_to_be_told("status 503"));
+                assert!(!circuit.should_report("status 503"));
                 let permit = circuit.enter(|| false).await;
                 circuit.worked(permit);
-                assert!(circuit.recovered() && !circuit.take_told());
+                assert!(circuit.recovered() && !circuit.take_reported());
             }
             let (begun, mut told) = (Instant::now(), Vec::new());
             for _ in 0..8 {
                 let permit = circuit.enter(|| false).await;
                 circuit.failed(permit, "status 503", None, false, 1.0);
-                if circuit.is_to_be_told("status 503") {
+                if circuit.should_report("status 503") {
                     told.push(begun.elapsed());
                 }
             }
             assert_eq!(told, [Duration::from_secs(7)], "after 1, 2 and 4 seconds");
-            assert!(circuit.recovered() && circuit.take_told());
+            assert!(circuit.recovered() && circuit.take_reported());
             // What a person has to mend is told at once.
             let permit = circuit.enter(|| false).await;
             circuit.failed(permit, "status 401", None, true, 1.0);
-            assert!(circuit.is_to_be_told("status 401"));
+            assert!(circuit.should_report("status 401"));
         });
     }
 

@@ -29,7 +29,7 @@ struct Scripted<'a, A> {
 
 impl<A: Fn(&Server, &[(u128, usize)]) -> Option<Answer>> Peer for Scripted<'_, A> {
     /// The script's answer, or all are taken.
-    async fn send(&self, events: &[Event]) -> Answer {
+    async fn send(&self, events: &[PendingEvent]) -> Answer {
         let server = self.server;
         server.begun.borrow_mut().get_or_insert(Instant::now());
         let events: Vec<(u128, usize)> = events.iter().map(|e| (e.id().0, e.bytes().len())).collect();
@@ -124,7 +124,7 @@ fn run_with(
         }
     };
     let quarantine = |refused: &[Refused]| {
-        let refused = refused.iter().map(|r| (r.id.0, r.why.clone()));
+        let refused = refused.iter().map(|r| (r.id.0, r.reason.clone()));
         seen.borrow_mut().quarantined.extend(refused);
         Ok(())
     };
@@ -173,7 +173,7 @@ fn each(events: &[(u128, usize)], outcome: impl Fn(u128) -> Outcome) -> Option<A
 
 fn poison() -> Outcome {
     Outcome::Poison {
-        why: "no such field".into(),
+        reason: "no such field".into(),
     }
 }
 
@@ -268,7 +268,7 @@ fn f47_bulk_mixed() {
         each(events, |id| match id % 5 {
             // Busy at first, then not.
             0 | 1 if refused.borrow_mut().insert(id) => Outcome::Retry {
-                why: "status 429".into(),
+                reason: "status 429".into(),
                 after: (id == 0).then(|| Duration::from_secs(90)),
             },
             2 => poison(),
@@ -347,7 +347,7 @@ fn f48_poison_event() {
     // The same where the server refuses the whole request and names none.
     let unnamed = run_all(100, &whole, |_, events| {
         events.iter().any(|(id, _)| bad(*id)).then(|| Answer::Halve {
-            why: "no such field".into(),
+            reason: "no such field".into(),
             too_large: false,
         })
     });
@@ -358,7 +358,7 @@ fn f48_poison_event() {
             let at = events.iter().position(|(id, _)| bad(*id))?;
             Some(Answer::Suspect {
                 at: at + from,
-                why: "no such field".into(),
+                reason: "no such field".into(),
             })
         });
         (seen, server)
@@ -423,7 +423,7 @@ fn f48_what_is_taken_after_it_proves_it_too() {
     let server = Server::default();
     let seen = run_all(10, &server, |_, events| {
         events.iter().any(|(id, _)| *id == 0).then(|| Answer::Halve {
-            why: "no".into(),
+            reason: "no".into(),
             too_large: false,
         })
     });
@@ -442,7 +442,7 @@ fn f48_the_first_event_of_all_is_poison() {
         &server,
         |_, events| {
             events.iter().any(|(id, _)| *id == 0).then(|| Answer::Halve {
-                why: "no".into(),
+                reason: "no".into(),
                 too_large: false,
             })
         },
@@ -472,8 +472,8 @@ fn f48_what_proves_it_is_on_its_way() {
         settings,
         &server,
         |_, events| {
-            let halve = |why: &str| Answer::Halve {
-                why: why.into(),
+            let halve = |reason: &str| Answer::Halve {
+                reason: reason.into(),
                 too_large: true,
             };
             (events.len() > 5 || events[0].0 == 50).then(|| halve("too large"))
@@ -494,20 +494,20 @@ type Refuse = fn(&[(u128, usize)]) -> Answer;
 /// The ways in which a request can be refused.
 const REFUSALS: [Refuse; 5] = [
     |_| Answer::Halve {
-        why: "status 400".into(),
+        reason: "status 400".into(),
         too_large: false,
     },
     |_| Answer::Halve {
-        why: "status 413".into(),
+        reason: "status 413".into(),
         too_large: true,
     },
     |_| Answer::Suspect {
         at: 0,
-        why: "code 6".into(),
+        reason: "code 6".into(),
     },
     |events| Answer::Suspect {
         at: events.len() / 2,
-        why: "code 12".into(),
+        reason: "code 12".into(),
     },
     |events| each(events, |_| poison()).unwrap(),
 ];
@@ -604,7 +604,7 @@ proptest! {
                 let at = events.iter().position(|(id, _)| bad.contains(id))?;
                 match kind {
                     0 | 1 => Some(REFUSALS[kind](events)),
-                    2 | 3 => Some(Answer::Suspect { at, why: "code 6".into() }),
+                    2 | 3 => Some(Answer::Suspect { at, reason: "code 6".into() }),
                     _ => each(events, |id| if bad.contains(&id) { poison() } else {
                         server.taken.borrow_mut().insert(id);
                         Outcome::Delivered
@@ -744,7 +744,7 @@ fn f48_the_first_event_of_all_is_long_and_poison() {
         |_, events| {
             let bad = events.iter().any(|(id, _)| *id < 3);
             bad.then(|| Answer::Halve {
-                why: "no".into(),
+                reason: "no".into(),
                 too_large: false,
             })
         },
@@ -808,7 +808,7 @@ fn f49_where_everything_is_too_large_nothing_is_set_aside() {
         |server, _| {
             let wrong = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(3600);
             wrong.then(|| Answer::Halve {
-                why: "status 413".into(),
+                reason: "status 413".into(),
                 too_large: true,
             })
         },
@@ -823,7 +823,7 @@ fn f49_what_no_protocol_carries_needs_no_witness() {
     let server = Server::default();
     let too_large = |id| match id {
         0..5 => Outcome::TooLarge {
-            why: "does not fit into a datagram".into(),
+            reason: "does not fit into a datagram".into(),
         },
         _ => Outcome::retry("nothing listens there"),
     };
@@ -856,7 +856,7 @@ proptest! {
             &server,
             |_, events| {
                 let bytes: usize = events.iter().map(|(_, bytes)| bytes + 1).sum();
-                (bytes > limit).then(|| Answer::Halve { why: "status 413".into(), too_large: true })
+                (bytes > limit).then(|| Answer::Halve { reason: "status 413".into(), too_large: true })
             },
             async |messages| {
                 sizes.resize(sizes.len().next_multiple_of(10), 1);
@@ -925,7 +925,7 @@ fn f55_sink_401() {
             let wrong = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(3600);
             wrong.then(|| {
                 Answer::All(Outcome::Misconfigured {
-                    why: "status 401".into(),
+                    reason: "status 401".into(),
                 })
             })
         },
@@ -946,7 +946,7 @@ fn f55_corrected_credentials_are_tried_at_once() {
         |_, _| {
             (!right.get()).then(|| {
                 Answer::All(Outcome::Misconfigured {
-                    why: "status 401".into(),
+                    reason: "status 401".into(),
                 })
             })
         },
@@ -975,7 +975,7 @@ fn once_does_not_wait_for_ever() {
     for outcome in [
         Outcome::retry("cannot reach `c`"),
         Outcome::Misconfigured {
-            why: "status 403".into(),
+            reason: "status 403".into(),
         },
     ] {
         let server = Server::default();
@@ -1053,13 +1053,13 @@ proptest! {
                 let answer = answers.get(next.replace(next.get() + 1))?;
                 match answer {
                     0 => Some(Answer::All(Outcome::retry("busy"))),
-                    1 => Some(Answer::All(Outcome::Misconfigured { why: "status 403".into() })),
-                    2 => Some(Answer::Halve { why: "no".into(), too_large: false }),
-                    3 => Some(Answer::Halve { why: "no".into(), too_large: true }),
+                    1 => Some(Answer::All(Outcome::Misconfigured { reason: "status 403".into() })),
+                    2 => Some(Answer::Halve { reason: "no".into(), too_large: false }),
+                    3 => Some(Answer::Halve { reason: "no".into(), too_large: true }),
                     4 => Some(Answer::Each(Vec::new())),
                     5 => each(events, |id| if id % 3 == 0 { take(id) } else { Outcome::retry("busy") }),
                     6 => each(events, |id| if id % 4 == 0 { poison() } else { take(id) }),
-                    7 => each(events, |id| if id % 2 == 0 { take(id) } else { Outcome::Misconfigured { why: "no".into() } }),
+                    7 => each(events, |id| if id % 2 == 0 { take(id) } else { Outcome::Misconfigured { reason: "no".into() } }),
                     _ => None,
                 }
             },

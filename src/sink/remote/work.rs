@@ -1,19 +1,19 @@
 //! What one delivery has still to do: parts to be sent, and events whose refusal is not proven yet.
 
-use super::Event;
+use super::PendingEvent;
 use super::circuit::{Circuit, Permit};
 
 /// Events that are sent in one request.
-pub struct Part {
-    pub events: Vec<Event>,
+pub struct RequestPart {
+    pub events: Vec<PendingEvent>,
     /// When a request was refused that held these events and those of the next part, and no others.
     pub halved: Option<u64>,
 }
 
 /// An event that was refused alone, or by its name.
 pub struct Refusal {
-    pub event: Event,
-    pub why: String,
+    pub event: PendingEvent,
+    pub reason: String,
     /// In the answer to this request others were taken, or they were in one that was sent after an earlier refusal.
     pub proven: bool,
     /// The server answers for each event: several may be sent again together.
@@ -21,22 +21,22 @@ pub struct Refusal {
 }
 
 /// What one delivery has still to do.
-pub struct Work {
+pub struct DeliveryWork {
     /// The last one is sent next.
-    pub parts: Vec<Part>,
+    pub parts: Vec<RequestPart>,
     /// Refused, and nothing proves yet that it is their own fault.
     pub unproven: Vec<Refusal>,
     /// Of a request that tries while the server fails: it goes on to its end, and nobody else sends meanwhile.
     pub permit: Option<Permit>,
 }
 
-impl Part {
-    pub fn whole(events: Vec<Event>) -> Part {
-        Part { events, halved: None }
+impl RequestPart {
+    pub fn whole(events: Vec<PendingEvent>) -> RequestPart {
+        RequestPart { events, halved: None }
     }
 }
 
-impl Work {
+impl DeliveryWork {
     /// After a refusal that may be no fault of the events. Whoever tries alone goes on alone.
     pub fn keep(&mut self, permit: Permit) {
         self.permit = Some(permit).filter(Permit::is_probe);
@@ -53,7 +53,8 @@ impl Work {
 
     /// Whether some were refused, and none was taken that was sent after that.
     pub fn wants_proof(&self, circuit: &Circuit) -> bool {
-        let is_proven = |refusal: &Refusal| circuit.has_credit() && refusal.event.refused < circuit.taken();
+        let is_proven =
+            |refusal: &Refusal| circuit.accepted_recently() && refusal.event.refused < circuit.taken();
         !self.unproven.is_empty() && !self.unproven.iter().any(is_proven)
     }
 
@@ -65,13 +66,13 @@ impl Work {
         self.unproven = unproven;
         let (named, alone): (Vec<_>, Vec<_>) = again.into_iter().partition(|refusal| refusal.named);
         let event = |refusal: Refusal| refusal.event;
-        let named: Vec<Event> = named.into_iter().map(event).collect();
+        let named: Vec<PendingEvent> = named.into_iter().map(event).collect();
         let alone = alone.into_iter().map(|refusal| vec![refusal.event]);
-        let parts = [named].into_iter().chain(alone).map(Part::whole);
+        let parts = [named].into_iter().chain(alone).map(RequestPart::whole);
         self.parts.extend(parts.filter(|part| !part.events.is_empty()));
     }
 
-    pub fn into_events(self) -> Vec<Event> {
+    pub fn into_events(self) -> Vec<PendingEvent> {
         let unproven = self.unproven.into_iter().map(|refusal| refusal.event);
         let parts = self.parts.into_iter().rev().flat_map(|part| part.events);
         unproven.chain(parts).collect()

@@ -100,7 +100,7 @@ impl Login {
 
     /// The answer that holds a token.
     pub async fn ask(&self) -> Result<Answer, Outcome> {
-        let misconfigured = |why: String| Outcome::Misconfigured { why };
+        let misconfigured = |reason: String| Outcome::Misconfigured { reason };
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials")
             .append_pair("client_id", &self.client)
@@ -128,7 +128,7 @@ impl Login {
                 );
                 let now_s = clock::now_ms() / 1000;
                 let signed = assertion(&certificate, &key, &self.client, self.url.as_str(), now_s)
-                    .map_err(|why| misconfigured(why.into()))?;
+                    .map_err(|reason| misconfigured(reason.into()))?;
                 form.append_pair(
                     "client_assertion_type",
                     "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
@@ -161,7 +161,7 @@ pub fn refusal(answer: &Answer, now_ms: i64) -> Outcome {
     }
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let text = said["error_description"].as_str().unwrap_or_default();
-    let text = excerpt(&answer.told(text.split("Trace ID:").next().unwrap_or_default()));
+    let text = excerpt(&answer.concealed(text.split("Trace ID:").next().unwrap_or_default()));
     if said["error"] == "temporarily_unavailable" {
         return Outcome::retry(text);
     }
@@ -179,12 +179,12 @@ pub fn refusal(answer: &Answer, now_ms: i64) -> Outcome {
         "AADSTS500011" | "AADSTS70011" | "AADSTS1002012" => "this cloud does not know `scope`; correct it",
         _ => "see `tenant_id`, `client_id` and the secret or certificate",
     };
-    let says = match text.is_empty() {
+    let server_message = match text.is_empty() {
         true => answer::words(answer),
         false => text,
     };
     Outcome::Misconfigured {
-        why: format!("Entra ID gives no token: {remedy} ({says})"),
+        reason: format!("Entra ID gives no token: {remedy} ({server_message})"),
     }
 }
 
@@ -193,7 +193,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     let read = File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
         .map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => crate::access::why_denied(path),
+            io::ErrorKind::PermissionDenied => crate::access::denied_message(path),
             _ => format!("cannot read `{}`: {error}; correct its path", path.display()),
         });
     read.map(|_| bytes)

@@ -14,7 +14,7 @@ use url::Url;
 use crate::config::{Auth, HttpConfig, ProxyConfig, Timeouts};
 use crate::http::{Answer, HeaderMap};
 use crate::secret::Secret;
-use crate::sink::answer::{Outcome, of_status, says, words};
+use crate::sink::answer::{Outcome, of_status, server_message, words};
 use crate::sink::http::Link;
 
 const METADATA_HOST: &str = "http://169.254.169.254";
@@ -98,7 +98,7 @@ impl Managed {
         let first = self.get(None).await?;
         let answer = match (&self.proofs, first.status) {
             (Some(dir), 401) => {
-                let proof = proof(&first, dir).map_err(|why| Outcome::Misconfigured { why })?;
+                let proof = proof(&first, dir).map_err(|reason| Outcome::Misconfigured { reason })?;
                 self.get(Some(proof)).await?
             }
             _ => first,
@@ -106,16 +106,18 @@ impl Managed {
         match answer.status {
             200 => Ok(answer),
             // While the service is renewed.
-            404 | 410 => Err(Outcome::retry(says(&answer))),
+            404 | 410 => Err(Outcome::retry(server_message(&answer))),
             400 | 401 | 403 => Err(Outcome::Misconfigured {
-                why: format!(
+                reason: format!(
                     "this machine has no managed identity, or not the one of `client_id`; turn it on in Azure ({})",
                     words(&answer)
                 ),
             }),
             _ => match of_status(&answer, crate::clock::now_ms()) {
                 crate::sink::answer::Answer::All(outcome @ Outcome::Retry { .. }) => Err(outcome),
-                _ => Err(Outcome::Misconfigured { why: says(&answer) }),
+                _ => Err(Outcome::Misconfigured {
+                    reason: server_message(&answer),
+                }),
             },
         }
     }
@@ -131,9 +133,9 @@ impl Managed {
         }
         let answer = self.link.send(Method::GET, &self.url, headers, Vec::new()).await;
         answer.map_err(|error| match Outcome::of_error(&error) {
-            Outcome::Retry { why, after } => Outcome::Retry {
-                why: format!(
-                    "no managed identity: {why}; if this host is neither a virtual machine in Azure nor connected by Azure Arc, write `client_id` and `client_secret`"
+            Outcome::Retry { reason, after } => Outcome::Retry {
+                reason: format!(
+                    "no managed identity: {reason}; if this host is neither a virtual machine in Azure nor connected by Azure Arc, write `client_id` and `client_secret`"
                 ),
                 after,
             },

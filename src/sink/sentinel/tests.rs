@@ -104,7 +104,7 @@ fn class(status: u16, body: &str) -> String {
     match classify(&answer, SentinelConfig::STREAM, 0) {
         Answer::All(Outcome::Delivered) => "delivered".into(),
         Answer::All(Outcome::Retry { .. }) => "retry".into(),
-        Answer::All(Outcome::Misconfigured { why }) => why,
+        Answer::All(Outcome::Misconfigured { reason }) => reason,
         Answer::Halve { too_large, .. } => format!("halve, too large: {too_large}"),
         other => panic!("{other:?}"),
     }
@@ -184,10 +184,10 @@ fn a_refusal_of_entra_id_says_what_to_correct_and_the_same_each_time() {
             body: body.to_string().into_bytes(),
             ..http::Answer::default()
         };
-        let Outcome::Misconfigured { why } = refusal(&answer, 0) else {
+        let Outcome::Misconfigured { reason } = refusal(&answer, 0) else {
             panic!("{text}");
         };
-        assert!(why.contains(expect) && !why.contains("Trace"), "{why}");
+        assert!(reason.contains(expect) && !reason.contains("Trace"), "{reason}");
     }
     for (status, body) in [
         (429, ""),
@@ -241,15 +241,15 @@ fn f57_what_proves_the_application_is_not_told() {
                 let outcome = run(Tokens::new(&config(&url, identity.clone())).get()).unwrap_err();
                 let request = seen.lock().unwrap()[0].clone();
                 let proof = request.rsplit_once('=').unwrap().1;
-                let why = outcome.why();
-                assert!(why.contains("***"), "{why}");
+                let reason = outcome.reason();
+                assert!(reason.contains("***"), "{reason}");
                 for secret in [
                     &proof[..20],
                     &proof[proof.len() - 10..],
                     "rstuvwxyz",
                     "0123456789",
                 ] {
-                    assert!(!why.contains(secret), "{secret}: {why}");
+                    assert!(!reason.contains(secret), "{secret}: {reason}");
                 }
             }
         }
@@ -329,10 +329,10 @@ fn a_certificate_signs_what_entra_id_verifies() {
         fs::write(&certificate, certificate_pem).unwrap();
         fs::write(&key, pem).unwrap();
         let tokens = Tokens::new(&config("http://127.0.0.1:9", identity.clone()));
-        let Err(Outcome::Misconfigured { why }) = run(tokens.get()) else {
+        let Err(Outcome::Misconfigured { reason }) = run(tokens.get()) else {
             panic!("{expect}");
         };
-        assert!(why.contains(expect), "{why}");
+        assert!(reason.contains(expect), "{reason}");
     }
 }
 
@@ -427,9 +427,12 @@ fn no_other_file_is_read_for_whoever_answers_at_arcs_port() {
     ];
     for path in named {
         let (answer, seen) = arc(&tokens, &path);
-        let Err(Outcome::Misconfigured { why }) = answer else {
+        let Err(Outcome::Misconfigured { reason }) = answer else {
             panic!("{path:?}");
         };
-        assert!(!why.contains("hunter2") && seen.len() == 1, "{path:?}: {why}");
+        assert!(
+            !reason.contains("hunter2") && seen.len() == 1,
+            "{path:?}: {reason}"
+        );
     }
 }

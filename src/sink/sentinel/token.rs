@@ -66,7 +66,7 @@ impl Tokens {
             } => login(tenant, client, Proof::certificate(certificate, key)),
             AzureIdentity::Managed { client } => match Managed::here(client.as_deref(), &config.scope) {
                 Ok(managed) => Issuer::Managed(Box::new(managed)),
-                Err(why) => Issuer::Nobody(why),
+                Err(reason) => Issuer::Nobody(reason),
             },
         };
         Tokens {
@@ -92,7 +92,7 @@ impl Tokens {
             Err(outcome) => match held.as_mut().filter(|held| Instant::now() < held.end) {
                 Some(held) => {
                     tracing::warn!(
-                        why = outcome.why(),
+                        reason = outcome.reason(),
                         "the token for Azure cannot be renewed; the old one is used while it lasts"
                     );
                     held.renew = Instant::now() + RENEW_AGAIN;
@@ -131,7 +131,11 @@ impl Tokens {
         let answer = match &self.issuer {
             Issuer::Login(login) => login.ask().await?,
             Issuer::Managed(managed) => managed.ask().await?,
-            Issuer::Nobody(why) => return Err(Outcome::Misconfigured { why: why.clone() }),
+            Issuer::Nobody(reason) => {
+                return Err(Outcome::Misconfigured {
+                    reason: reason.clone(),
+                });
+            }
         };
         given(&answer).ok_or_else(|| Outcome::retry("what answers in place of Entra ID gives no token"))
     }

@@ -78,7 +78,7 @@ impl Connection {
 }
 
 async fn open(config: &SyslogConfig, tls: &RefCell<Tls>) -> Result<Connection, Outcome> {
-    let misconfigured = |why: String| Outcome::Misconfigured { why };
+    let misconfigured = |reason: String| Outcome::Misconfigured { reason };
     let connector = match &config.transport {
         Transport::Tls(_) => {
             let config = tls.borrow_mut().config();
@@ -161,9 +161,9 @@ pub fn unreachable(config: &SyslogConfig, error: &io::Error) -> String {
 /// Why there is no TLS.
 fn refused(config: &SyslogConfig, error: &io::Error) -> Outcome {
     let address = config.address();
-    match tls::says(error, "address") {
+    match tls::message(error, "address") {
         Some(problem) => Outcome::Misconfigured {
-            why: format!("no TLS with `{address}`: {problem}"),
+            reason: format!("no TLS with `{address}`: {problem}"),
         },
         // A server that is about to stop does so too, and one that speaks no TLS.
         None => Outcome::retry(format!(

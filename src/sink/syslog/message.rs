@@ -171,7 +171,7 @@ mod tests {
         Writer::new(&config, "node 1", 7, source)
     }
 
-    fn message(event: &str) -> String {
+    fn server_message(event: &str) -> String {
         let mut out = Vec::new();
         writer("wiki").write(EventId(0xabc), 1_700_000_000_123, event.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
@@ -188,7 +188,7 @@ mod tests {
     fn a_message_to_the_byte() {
         let event = &ecs(r#","outcome":"success","action":"user-login""#);
         assert_eq!(
-            message(event),
+            server_message(event),
             format!(
                 "<110>1 2023-11-14T22:13:20.123Z node_1 confluence-audit 7 user-login [audit@32473 id=\"{:032x}\" source=\"wiki\"] {event}",
                 0xabc
@@ -215,7 +215,7 @@ mod tests {
             (r#"{"auditType":{"action":"x"}}"#.into(), 110, "-"),
             ("CEF:0|Atlassian|Confluence|".into(), 110, "-"),
         ] {
-            let text = message(&event);
+            let text = server_message(&event);
             let words: Vec<&str> = text.split(' ').collect();
             assert_eq!(words[0], format!("<{priority}>1"), "{event}");
             assert_eq!(words[5], id, "{event}");

@@ -10,7 +10,7 @@ use crate::http::{Answer, HttpError, RedirectKind};
 
 /// Each answer is of one class.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Class {
+pub enum AnswerClass {
     /// JSON with status 200; whether it is a page is for the page's parser to say.
     Ok,
     /// 429.
@@ -81,7 +81,7 @@ pub enum Cadence {
 }
 
 /// `result` is of a request to an audit API of `product`.
-pub fn classify(result: &Result<Answer, HttpError>, product: &Product) -> Class {
+pub fn classify(result: &Result<Answer, HttpError>, product: &Product) -> AnswerClass {
     match result {
         Ok(answer) => classify_answer(answer, product),
         Err(error) => classify_error(error),
@@ -89,9 +89,9 @@ pub fn classify(result: &Result<Answer, HttpError>, product: &Product) -> Class 
 }
 
 /// An answer with status 200 and JSON that is no page: the parser's reason.
-pub fn not_a_page(reason: impl Display) -> Class {
+pub fn not_a_page(reason: impl Display) -> AnswerClass {
     let what = format!("the answer is no page of audit events: {reason}");
-    Class::NoPage { what }
+    AnswerClass::NoPage { what }
 }
 
 /// `path` (relative) below `base`, whose context path is kept.
@@ -101,31 +101,31 @@ pub fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-fn classify_answer(answer: &Answer, product: &Product) -> Class {
+fn classify_answer(answer: &Answer, product: &Product) -> AnswerClass {
     let has = |name, value: &str| answer.header(name).is_some_and(|text| text.contains(value));
     let product = || product.clone();
     let anonymous = answer.header("x-ausername").is_some_and(is_anonymous);
     match answer.status {
-        429 => Class::RateLimited,
-        status @ 500.. if overloaded(answer) => Class::Overloaded { status },
-        status @ 500.. => Class::Server { status },
-        407 => Class::Unreachable {
+        429 => AnswerClass::RateLimited,
+        status @ 500.. if overloaded(answer) => AnswerClass::Overloaded { status },
+        status @ 500.. => AnswerClass::Server { status },
+        407 => AnswerClass::Unreachable {
             what: answer.proxy_wants_credentials(),
         },
         401 | 403
             if has("x-seraph-loginreason", "AUTHENTICATION_DENIED")
                 || has("x-authentication-denied-reason", "") =>
         {
-            Class::Captcha
+            AnswerClass::Captcha
         }
-        401 if has("x-failure-category", "FAILURE_CLIENT_SCOPE_CHECK") => Class::Scope,
-        401 => Class::Authentication { product: product() },
-        200 | 403 | 404 if anonymous => Class::Authentication { product: product() },
-        403 if is_html(answer) && !is_of_confluence(answer) => Class::Firewall { status: 403 },
-        403 => Class::Permission { product: product() },
-        404 => Class::NotFound { product: product() },
+        401 if has("x-failure-category", "FAILURE_CLIENT_SCOPE_CHECK") => AnswerClass::Scope,
+        401 => AnswerClass::Authentication { product: product() },
+        200 | 403 | 404 if anonymous => AnswerClass::Authentication { product: product() },
+        403 if is_html(answer) && !is_of_confluence(answer) => AnswerClass::Firewall { status: 403 },
+        403 => AnswerClass::Permission { product: product() },
+        404 => AnswerClass::NotFound { product: product() },
         200 => classify_content(answer),
-        status => Class::Protocol {
+        status => AnswerClass::Protocol {
             what: format!("status {status}, which no audit API answers"),
         },
     }
@@ -167,7 +167,7 @@ pub fn is_anonymous(user: &str) -> bool {
     user.trim().eq_ignore_ascii_case("anonymous")
 }
 
-fn classify_content(answer: &Answer) -> Class {
+fn classify_content(answer: &Answer) -> AnswerClass {
     let kind = answer
         .header("content-type")
         .unwrap_or_default()
@@ -177,13 +177,13 @@ fn classify_content(answer: &Answer) -> Class {
         .trim()
         .to_ascii_lowercase();
     if kind == "application/json" || kind.ends_with("+json") {
-        Class::Ok
+        AnswerClass::Ok
     } else if kind.contains("html") {
-        Class::LoginPage {
+        AnswerClass::LoginPage {
             what: "an HTML page came instead of JSON".into(),
         }
     } else {
-        Class::Protocol {
+        AnswerClass::Protocol {
             what: match answer.media_type() {
                 none if none.is_empty() => "an answer with no content type came instead of JSON".into(),
                 kind => format!("`{kind}` came instead of JSON"),
@@ -199,7 +199,7 @@ fn overloaded(answer: &Answer) -> bool {
         || String::from_utf8_lossy(&answer.body).to_ascii_lowercase().contains("concurrent")
 }
 
-fn classify_error(error: &HttpError) -> Class {
+fn classify_error(error: &HttpError) -> AnswerClass {
     let what = chain(error);
     match error {
         HttpError::Credential(_)
@@ -208,57 +208,57 @@ fn classify_error(error: &HttpError) -> Class {
         | HttpError::File { .. }
         | HttpError::NoPem { .. }
         | HttpError::Build(_)
-        | HttpError::Foreign { .. } => Class::Credential { what },
+        | HttpError::Foreign { .. } => AnswerClass::Credential { what },
         HttpError::Redirect {
             kind: RedirectKind::Login | RedirectKind::OtherOrigin,
             ..
-        } => Class::LoginPage { what },
-        HttpError::Redirect { .. } => Class::Protocol { what },
-        HttpError::Timeout { .. } => Class::Timeout { what },
-        HttpError::TooLarge { bytes_max } => Class::TooLarge {
+        } => AnswerClass::LoginPage { what },
+        HttpError::Redirect { .. } => AnswerClass::Protocol { what },
+        HttpError::Timeout { .. } => AnswerClass::Timeout { what },
+        HttpError::TooLarge { bytes_max } => AnswerClass::TooLarge {
             bytes_max: *bytes_max,
         },
         HttpError::Unreachable { .. }
         | HttpError::Tls { .. }
         | HttpError::Proxy { .. }
-        | HttpError::Broken { .. } => Class::Unreachable { what },
+        | HttpError::Broken { .. } => AnswerClass::Unreachable { what },
     }
 }
 
-impl Class {
+impl AnswerClass {
     /// A word for logs and status.
     pub fn name(&self) -> &'static str {
         match self {
-            Class::Ok => "ok",
-            Class::RateLimited => "rate_limited",
-            Class::Overloaded { .. } => "overloaded",
-            Class::Server { .. } => "server_error",
-            Class::Authentication { .. } => "authentication",
-            Class::Captcha => "captcha",
-            Class::Permission { .. } => "permission",
-            Class::Scope => "scope",
-            Class::NotFound { .. } => "not_found",
-            Class::LoginPage { .. } => "login_page",
-            Class::Firewall { .. } => "firewall",
-            Class::Protocol { .. } | Class::NoPage { .. } => "protocol",
-            Class::Unreachable { .. } => "unreachable",
-            Class::Timeout { .. } => "timeout",
-            Class::TooLarge { .. } => "too_large",
-            Class::Credential { .. } => "credential",
+            AnswerClass::Ok => "ok",
+            AnswerClass::RateLimited => "rate_limited",
+            AnswerClass::Overloaded { .. } => "overloaded",
+            AnswerClass::Server { .. } => "server_error",
+            AnswerClass::Authentication { .. } => "authentication",
+            AnswerClass::Captcha => "captcha",
+            AnswerClass::Permission { .. } => "permission",
+            AnswerClass::Scope => "scope",
+            AnswerClass::NotFound { .. } => "not_found",
+            AnswerClass::LoginPage { .. } => "login_page",
+            AnswerClass::Firewall { .. } => "firewall",
+            AnswerClass::Protocol { .. } | AnswerClass::NoPage { .. } => "protocol",
+            AnswerClass::Unreachable { .. } => "unreachable",
+            AnswerClass::Timeout { .. } => "timeout",
+            AnswerClass::TooLarge { .. } => "too_large",
+            AnswerClass::Credential { .. } => "credential",
         }
     }
 
     pub fn cadence(&self) -> Cadence {
         match self {
-            Class::Ok => Cadence::Normal,
-            Class::Authentication { .. }
-            | Class::Captcha
-            | Class::Permission { .. }
-            | Class::Scope
-            | Class::NotFound { .. }
-            | Class::LoginPage { .. }
-            | Class::Firewall { .. }
-            | Class::Credential { .. } => Cadence::Slow,
+            AnswerClass::Ok => Cadence::Normal,
+            AnswerClass::Authentication { .. }
+            | AnswerClass::Captcha
+            | AnswerClass::Permission { .. }
+            | AnswerClass::Scope
+            | AnswerClass::NotFound { .. }
+            | AnswerClass::LoginPage { .. }
+            | AnswerClass::Firewall { .. }
+            | AnswerClass::Credential { .. } => Cadence::Slow,
             _ => Cadence::BackOff,
         }
     }
@@ -267,32 +267,35 @@ impl Class {
     pub fn concerns_the_account(&self) -> bool {
         matches!(
             self,
-            Class::Authentication { .. } | Class::Captcha | Class::Scope | Class::Credential { .. }
+            AnswerClass::Authentication { .. }
+                | AnswerClass::Captcha
+                | AnswerClass::Scope
+                | AnswerClass::Credential { .. }
         )
     }
 
     /// Whether a proxy says so while the server behind it restarts, too: then it passes by itself.
     pub fn comes_of_a_restart_too(&self) -> bool {
-        matches!(self, Class::NotFound { .. } | Class::LoginPage { .. })
+        matches!(self, AnswerClass::NotFound { .. } | AnswerClass::LoginPage { .. })
     }
 
     /// Cause and remedy, for an administrator.
     pub fn message(&self) -> String {
         match self {
-            Class::Ok => "answers".into(),
-            Class::RateLimited => "rate limit reached (status 429); the agent asks again when the server says, but after 15 minutes at the latest, or where it does not say after a pause that grows. If it lasts, raise `poll_interval`, or exempt the agent's user from the limit".into(),
-            Class::Overloaded { status } => format!("the server is overloaded or being restarted (status {status}); the agent tries again later. If it lasts, look at the server and the proxy before it"),
-            Class::Server { status } => format!("the server failed (status {status}); the agent tries again later. If it lasts, look into the server's log"),
-            Class::Authentication { product } => authentication(product).into(),
-            Class::Captcha => "Confluence demands a CAPTCHA of the agent's user after failed logins, and each further try prolongs that; correct the credentials, then log in once with a browser as this user, or let an administrator reset the failed logins. A Personal Access Token is not subject to it".into(),
-            Class::Permission { product } => permission(product).into(),
-            Class::Scope => "the token lacks the scope `read:audit-log:confluence` (status 401, scope check failed); make a new token with this scope".into(),
-            Class::NotFound { product } => not_found(product).into(),
-            Class::LoginPage { what } => format!("{what}: a single sign-on or a proxy asks for a login. Let it pass requests to the audit API that carry a token, or see whether the token is still valid; and see that `url` is Confluence's own address"),
-            Class::Firewall { status } => format!("a web application firewall or a proxy before Confluence refuses the request (status {status} with an HTML page that is not Confluence's); let requests to the audit API pass there. It says nothing of the permissions of the agent's user"),
-            Class::Protocol { what } | Class::NoPage { what } => format!("{what}; see that `url` is Confluence's own base URL, context path included, and that no proxy changes its answers"),
-            Class::Unreachable { what } | Class::Timeout { what } | Class::Credential { what } => what.clone(),
-            Class::TooLarge { bytes_max } => format!("the answer is longer than {bytes_max} bytes; the agent asks for fewer events. If it lasts, lower `page_size`"),
+            AnswerClass::Ok => "answers".into(),
+            AnswerClass::RateLimited => "rate limit reached (status 429); the agent asks again when the server says, but after 15 minutes at the latest, or where it does not say after a pause that grows. If it lasts, raise `poll_interval`, or exempt the agent's user from the limit".into(),
+            AnswerClass::Overloaded { status } => format!("the server is overloaded or being restarted (status {status}); the agent tries again later. If it lasts, look at the server and the proxy before it"),
+            AnswerClass::Server { status } => format!("the server failed (status {status}); the agent tries again later. If it lasts, look into the server's log"),
+            AnswerClass::Authentication { product } => authentication(product).into(),
+            AnswerClass::Captcha => "Confluence demands a CAPTCHA of the agent's user after failed logins, and each further try prolongs that; correct the credentials, then log in once with a browser as this user, or let an administrator reset the failed logins. A Personal Access Token is not subject to it".into(),
+            AnswerClass::Permission { product } => permission(product).into(),
+            AnswerClass::Scope => "the token lacks the scope `read:audit-log:confluence` (status 401, scope check failed); make a new token with this scope".into(),
+            AnswerClass::NotFound { product } => not_found(product).into(),
+            AnswerClass::LoginPage { what } => format!("{what}: a single sign-on or a proxy asks for a login. Let it pass requests to the audit API that carry a token, or see whether the token is still valid; and see that `url` is Confluence's own address"),
+            AnswerClass::Firewall { status } => format!("a web application firewall or a proxy before Confluence refuses the request (status {status} with an HTML page that is not Confluence's); let requests to the audit API pass there. It says nothing of the permissions of the agent's user"),
+            AnswerClass::Protocol { what } | AnswerClass::NoPage { what } => format!("{what}; see that `url` is Confluence's own base URL, context path included, and that no proxy changes its answers"),
+            AnswerClass::Unreachable { what } | AnswerClass::Timeout { what } | AnswerClass::Credential { what } => what.clone(),
+            AnswerClass::TooLarge { bytes_max } => format!("the answer is longer than {bytes_max} bytes; the agent asks for fewer events. If it lasts, lower `page_size`"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use url::Url;
 
-use super::answer::{self, Class};
+use super::answer::{self, AnswerClass};
 use crate::config::Product;
 use crate::http::Client;
 
@@ -14,15 +14,15 @@ struct TenantInfo {
 }
 
 /// Asks the site, without credentials. `site` is `https://<name>.atlassian.net`.
-pub async fn look_up(client: &mut Client, site: &Url, product: &Product) -> Result<String, Class> {
+pub async fn look_up(client: &mut Client, site: &Url, product: &Product) -> Result<String, AnswerClass> {
     let result = client
         .get_anonymously(&answer::below(site, "_edge/tenant_info"))
         .await;
     match (answer::classify(&result, product), &result) {
-        (Class::Ok, Ok(found)) => parse(&found.body).map_err(|what| Class::Protocol {
-            what: found.told(&what),
+        (AnswerClass::Ok, Ok(found)) => parse(&found.body).map_err(|what| AnswerClass::Protocol {
+            what: found.concealed(&what),
         }),
-        (Class::NotFound { .. }, _) => Err(Class::Protocol {
+        (AnswerClass::NotFound { .. }, _) => Err(AnswerClass::Protocol {
             what: format!("`{site}` is no Cloud site (status 404); correct `site`, or set `cloud_id`"),
         }),
         (class, _) => Err(class),

@@ -1,7 +1,7 @@
 //! How closely Confluence audits each area: read at start and each hour. Where a level is lowered, events are not written any
 //! more that were written before, and whoever lowers it may mean that.
 
-use super::answer::{self, Class, below};
+use super::answer::{self, AnswerClass, below};
 use super::page::Route;
 use super::{Api, Now};
 use crate::config::Product;
@@ -40,7 +40,7 @@ impl Api {
             Err(class) => {
                 tracing::debug!(
                     source = self.source,
-                    why = class.message(),
+                    reason = class.message(),
                     "the audit coverage is not told"
                 );
                 return;
@@ -74,13 +74,13 @@ impl Api {
 }
 
 /// Asks a Data Center for the level of each area. Not every version tells, and not everybody.
-pub async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, Class> {
+pub async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, AnswerClass> {
     let url = below(base, "rest/auditing/1.0/configuration/coverage");
     let result = client.get(&url).await;
     match answer::classify(&result, &Product::DataCenter) {
-        Class::Ok => {
+        AnswerClass::Ok => {
             let answer = result.unwrap_or_default();
-            let told = |(area, level): (String, String)| (answer.told(&area), level);
+            let told = |(area, level): (String, String)| (answer.concealed(&area), level);
             Ok(levels(&answer.body).into_iter().map(told).collect())
         }
         class => Err(class),

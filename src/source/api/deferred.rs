@@ -4,15 +4,15 @@
 //! While there is one the checkpoint's cursor stays before it: after a restart it is asked for again.
 
 use super::page::Route;
-use super::question::{Attempts, Reading};
 use super::window::Window;
+use super::window_reader::{Attempts, WindowReader};
 use std::time::Instant;
 
 /// Each may hold the ids of its rows so far.
 const WINDOWS_MAX: usize = 8;
 
 pub struct Deferred {
-    pub reading: Reading,
+    pub reading: WindowReader,
     /// When it is tried again.
     pub due: Instant,
     /// The checkpoint's cursor does not go beyond this.
@@ -33,7 +33,7 @@ impl Deferred {
     pub fn second_look(window: &Window, kept_ms: i64, route: Route, due: Instant) -> Deferred {
         let from_ms = window.from_ms.max(window.to_ms - kept_ms);
         Deferred {
-            reading: Reading::new(
+            reading: WindowReader::new(
                 Window::new(from_ms, window.to_ms, false),
                 route,
                 Attempts::default(),
@@ -132,7 +132,7 @@ fn join(known: Deferred, next: Deferred) -> Deferred {
         one.live || other.live,
     );
     let route: Route = next.reading.route;
-    let mut reading = Reading::new(window, route, Attempts::default());
+    let mut reading = WindowReader::new(window, route, Attempts::default());
     reading
         .attempts
         .join(known.reading.attempts, next.reading.attempts);
@@ -158,7 +158,7 @@ mod tests {
         for row in 0..rows {
             window.row(EventId(row), None);
         }
-        let mut reading = Reading::new(window, Route::Auditing, Attempts::default());
+        let mut reading = WindowReader::new(window, Route::Auditing, Attempts::default());
         reading.attempts = Attempts::failed(rows as usize);
         Deferred {
             reading,

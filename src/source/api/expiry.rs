@@ -62,7 +62,7 @@ impl Api {
             Err(class) => {
                 tracing::debug!(
                     source = self.source,
-                    why = class.message(),
+                    reason = class.message(),
                     "the expiry of the token is not told"
                 );
                 None

@@ -1,11 +1,11 @@
 //! What becomes of a request that failed: tried again at a rate that does no harm, at the place where it was, and
 //! nothing moved on. A window that fails again and again is set aside, so that others are read.
 
-use super::answer::{Cadence, Class};
+use super::answer::{AnswerClass, Cadence};
 use super::endpoint::NotFound;
 use super::page::Route;
 use super::trouble::Trouble;
-use super::{Api, Now, Step};
+use super::{Api, ApiStep, Now};
 use crate::delay::{self, random};
 use crate::http::Answer;
 use std::time::{Duration, Instant};
@@ -48,32 +48,34 @@ impl Api {
         Some(self.until_credentials(at, now))
     }
 
-    pub(super) fn failed(&mut self, class: Class, answer: Option<&Answer>, now: Now) -> Step {
+    pub(super) fn failed(&mut self, class: AnswerClass, answer: Option<&Answer>, now: Now) -> ApiStep {
         match &class {
-            Class::TooLarge { .. } if self.page_size.halve() => {
+            AnswerClass::TooLarge { .. } if self.page_size.halve() => {
                 tracing::info!(
                     source = self.source,
                     page_size = self.page_size.rows(),
                     "an answer was too large; asking for fewer rows"
                 );
-                return Step::Again;
+                return ApiStep::Again;
             }
             // `None`: the version has decided already.
-            Class::NotFound { .. } if answer.is_some() => match self.endpoint.not_found(self.saved_cursor) {
-                NotFound::AskVersion => {
-                    self.version_wanted = true;
-                    return Step::Again;
+            AnswerClass::NotFound { .. } if answer.is_some() => {
+                match self.endpoint.not_found(self.saved_cursor) {
+                    NotFound::AskVersion => {
+                        self.version_wanted = true;
+                        return ApiStep::Again;
+                    }
+                    NotFound::Wait => {}
+                    NotFound::Missing => self.leave_legacy(),
                 }
-                NotFound::Wait => {}
-                NotFound::Missing => self.leave_legacy(),
-            },
+            }
             _ => self.leave_legacy(),
         }
         let asked = answer.and_then(|answer| delay::asked_delay(&answer.headers, now.ms));
         let failures = self.count_failure(now);
         let refusal = self.refusal(&class, answer);
         if refusal != Refusal::No && self.is_refused(refusal, now) {
-            return Step::Again;
+            return ApiStep::Again;
         }
         if self.retried.is_some() {
             return self.retry_failed(&class, asked, now);
@@ -83,7 +85,7 @@ impl Api {
             && self.slow_failures == 0
             && self.restart_failures < RESTART_FAILURES_MAX;
         // A server that is starting for the first time says the same for a while.
-        let starting = matches!(class, Class::NotFound { .. }) && self.endpoint.may_be_starting();
+        let starting = matches!(class, AnswerClass::NotFound { .. }) && self.endpoint.may_be_starting();
         let mut needs_a_person = starting && self.endpoint.is_starting_for_long();
         let mut pause = if restarting {
             self.restart_failures += 1;
@@ -107,7 +109,7 @@ impl Api {
         }
         let at = now.monotonic + pause;
         self.not_before = Some(at);
-        Step::Wait(self.until_credentials(at, now.monotonic))
+        ApiStep::Wait(self.until_credentials(at, now.monotonic))
     }
 
     /// Returns how often the window has failed since it last came further.
@@ -122,12 +124,15 @@ impl Api {
 
     fn leave_legacy(&mut self) {
         if self.endpoint.not_legacy_either() {
-            self.reading = self.reading.take().map(|reading| reading.anew(Route::Auditing));
+            self.reading = self
+                .reading
+                .take()
+                .map(|reading| reading.restarted(Route::Auditing));
         }
     }
 
     /// A window that was set aside has failed once more: others are not held up by that.
-    fn retry_failed(&mut self, class: &Class, asked: Option<Duration>, now: Now) -> Step {
+    fn retry_failed(&mut self, class: &AnswerClass, asked: Option<Duration>, now: Now) -> ApiStep {
         let failures = self
             .reading
             .as_ref()
@@ -146,10 +151,10 @@ impl Api {
         } else if asked.is_some() {
             self.not_before = Some(now.monotonic + delay::back_off(1, asked, random()));
         }
-        Step::Again
+        ApiStep::Again
     }
 
-    fn refusal(&self, class: &Class, answer: Option<&Answer>) -> Refusal {
+    fn refusal(&self, class: &AnswerClass, answer: Option<&Answer>) -> Refusal {
         let Some(reading) = self.reading.as_ref().filter(|reading| reading.is_later_page()) else {
             return Refusal::No;
         };
@@ -158,7 +163,7 @@ impl Api {
         match answer {
             Some(answer) if says_cursor_is_invalid(answer) => Refusal::Yes,
             Some(answer) if matches!(answer.status, 400 | 405..=422) => Refusal::Perhaps,
-            _ if matches!(class, Class::NoPage { .. }) => Refusal::Perhaps,
+            _ if matches!(class, AnswerClass::NoPage { .. }) => Refusal::Perhaps,
             _ if end && !class.concerns_the_account() => Refusal::Perhaps,
             _ => Refusal::No,
         }
@@ -191,7 +196,7 @@ impl Api {
         if (!shorter || deferred_now || !self.shorten(now))
             && let Some(reading) = &mut self.reading
         {
-            *reading = reading.anew(self.endpoint.route);
+            *reading = reading.restarted(self.endpoint.route);
         }
         false
     }

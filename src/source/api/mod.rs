@@ -4,47 +4,47 @@
 //! which leaves out what was delivered before, and after the last one [`Api::page_read`] moves on. [`Api::progress`] says
 //! what a checkpoint may say once those rows are delivered.
 
+mod alongside_files;
 pub mod answer;
-mod aside;
-mod beside;
+mod backfill_progress;
+mod clock_rollback;
 pub mod cloud_id;
-mod corrected;
 pub mod coverage;
 mod deferred;
 mod endpoint;
 mod expiry;
 mod faults;
-pub mod own;
 pub mod page;
 mod page_size;
 mod pages;
-pub mod question;
 mod rows;
+pub mod self_activity;
 mod server_clock;
+mod set_aside;
 mod status;
 pub mod token;
 mod trouble;
 pub mod version;
-mod way;
 pub mod window;
+pub mod window_reader;
 
 use crate::config::{ApiConfig, Auth, Product, Start};
 use crate::http::{Answer, Client, HttpError, Phase};
 use crate::notice::Notice;
 use crate::position::{AgentUser, ApiCursor, Coverage};
-use answer::Class;
+use answer::AnswerClass;
+use backfill_progress::BackfillProgress;
 use deferred::DeferredWindows;
-use own::{Own, SharedOwn};
 use page::{Page, Route};
 use page_size::PageSize;
 use pages::Retried;
-use question::{Attempts, Endpoint, Reading};
+use self_activity::{SelfActivity, SharedSelfActivity};
 use server_clock::ServerClock;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use trouble::Trouble;
-use way::Way;
 use window::Windows;
+use window_reader::{Attempts, Endpoint, WindowReader};
 
 /// A clock that differs by more than this from the server's may have chosen the wrong first window.
 const CLOCK_DIFFERENCE_MAX_MS: i64 = 2_000;
@@ -57,7 +57,7 @@ pub struct Now {
 }
 
 /// What came of a step.
-pub enum Step {
+pub enum ApiStep {
     /// Rows, newest first, of which the first stood on the page before as well. Give the others to [`Api::admit`], then the
     /// page to [`Api::page_read`].
     Page { page: Page, repeated: usize },
@@ -108,7 +108,7 @@ pub struct Api {
     /// When the last poll began that reached the present and whose cursor did not lie ahead of it.
     reached_present: Option<Instant>,
     poll_begun: Option<Instant>,
-    reading: Option<Reading>,
+    reading: Option<WindowReader>,
     /// The window that is read was set aside before.
     retried: Option<Retried>,
     /// Windows that fail while others do not.
@@ -118,7 +118,7 @@ pub struct Api {
     /// Of the last window that was begun anew.
     attempts: Attempts,
     clock: ServerClock,
-    own: SharedOwn,
+    own: SharedSelfActivity,
     /// Whose rows are asked for: those of nodes whose files are not read.
     for_other_nodes: bool,
     /// A search of this time is to be asked for, to see whose it is.
@@ -152,7 +152,7 @@ pub struct Api {
     /// Many answers 404 have come: the version decides by which way to ask.
     version_wanted: bool,
     /// To the present, in this poll.
-    way: Option<Way>,
+    way: Option<BackfillProgress>,
     next_expiry: Option<Instant>,
     next_coverage: Option<Instant>,
     /// As it was last seen.
@@ -170,7 +170,7 @@ impl Api {
         if let Some(base) = &endpoint.base {
             client.allow(base.clone());
         }
-        let own = Own::new(configured_user(&config), None);
+        let own = SelfActivity::new(configured_user(&config), None);
         Api {
             source: source.to_owned(),
             client,
@@ -224,19 +224,19 @@ impl Api {
 
     /// What the checkpoint knows of the agent's user.
     pub fn with_agent_user(self, saved: Option<AgentUser>) -> Api {
-        *self.own() = Own::new(configured_user(&self.config), saved);
+        *self.own() = SelfActivity::new(configured_user(&self.config), saved);
         self
     }
 
-    fn own(&self) -> std::sync::MutexGuard<'_, Own> {
+    fn own(&self) -> std::sync::MutexGuard<'_, SelfActivity> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for the next page if it is time to.
-    pub async fn step(&mut self, now: &dyn Fn() -> Now) -> Step {
+    pub async fn step(&mut self, now: &dyn Fn() -> Now) -> ApiStep {
         let begun = now();
         if let Some(until) = self.held_back(begun.monotonic) {
-            return Step::Wait(until);
+            return ApiStep::Wait(until);
         }
         if self.endpoint.base.is_none() {
             return self.find_base(now).await;
@@ -246,7 +246,7 @@ impl Api {
         }
         if let Some(at_ms) = self.author_wanted.take() {
             self.look_up_author(at_ms).await;
-            return Step::Again;
+            return ApiStep::Again;
         }
         if self.reading.is_none() {
             let may_look = self.begun && !self.for_other_nodes;
@@ -261,7 +261,7 @@ impl Api {
             }
         }
         let (Some(reading), Some(base)) = (&self.reading, &self.endpoint.base) else {
-            return Step::Again;
+            return ApiStep::Again;
         };
         self.asked = reading.rows_asked(self.page_size.rows());
         let url = reading.url(base, self.asked);
@@ -271,7 +271,7 @@ impl Api {
     }
 
     /// One that was set aside and is due, else the next of the poll; `Some`: none now.
-    fn choose_window(&mut self, now: Now) -> Option<Step> {
+    fn choose_window(&mut self, now: Now) -> Option<ApiStep> {
         let in_order = self.windows.polling() || self.next_poll.is_none_or(|at| now.monotonic >= at);
         // While nothing gets through the next window of the poll finds out when that changes, and it alone.
         let retries = self.slow_failures == 0 && (self.failures == 0 || !in_order);
@@ -282,7 +282,7 @@ impl Api {
         if !in_order {
             let due = self.deferred.due().filter(|_| retries);
             let at = due.into_iter().chain(self.next_poll).min();
-            return at.map(Step::Wait);
+            return at.map(ApiStep::Wait);
         }
         if !self.windows.polling() {
             self.begin_poll(now);
@@ -290,17 +290,19 @@ impl Api {
         self.windows.deferred.clear();
         self.windows.deferred.extend(self.deferred.ranges());
         match self.windows.next(self.end_ms(now)) {
-            Some(window) => self.reading = Some(Reading::new(window, self.endpoint.route, self.attempts)),
-            None => return Some(Step::Again),
+            Some(window) => {
+                self.reading = Some(WindowReader::new(window, self.endpoint.route, self.attempts))
+            }
+            None => return Some(ApiStep::Again),
         }
         None
     }
 
     /// Only what says itself that it is older than 7.5 is read by the old way.
-    async fn ask_version(&mut self, now: &dyn Fn() -> Now) -> Step {
+    async fn ask_version(&mut self, now: &dyn Fn() -> Now) -> ApiStep {
         self.version_wanted = false;
         let Some(base) = self.endpoint.base.clone() else {
-            return Step::Again;
+            return ApiStep::Again;
         };
         self.total.requests += 1;
         let version = version::fetch(&mut self.client, &base).await;
@@ -308,15 +310,15 @@ impl Api {
             self.reading = self
                 .reading
                 .take()
-                .map(|reading| reading.anew(self.endpoint.route));
-            return Step::Again;
+                .map(|reading| reading.restarted(self.endpoint.route));
+            return ApiStep::Again;
         }
         let product = self.config.product.clone();
-        self.failed(Class::NotFound { product }, None, now())
+        self.failed(AnswerClass::NotFound { product }, None, now())
     }
 
     /// Scoped tokens are used at another host, under a number that the site tells.
-    async fn find_base(&mut self, now: &dyn Fn() -> Now) -> Step {
+    async fn find_base(&mut self, now: &dyn Fn() -> Now) -> ApiStep {
         self.total.requests += 1;
         let result = {
             let site = &self.config.http.base;
@@ -330,7 +332,7 @@ impl Api {
                     self.client.allow(base.clone());
                 }
                 self.recovered(now);
-                Step::Again
+                ApiStep::Again
             }
             Err(class) => self.failed(class, None, now),
         }
@@ -341,7 +343,7 @@ impl Api {
     }
 
     fn begin_poll(&mut self, now: Now) {
-        self.look_for_corrected_clock(now);
+        self.detect_clock_rollback(now);
         self.poll_begun = Some(now.monotonic);
         // The first poll looks back as far: when the process before did so last is not known.
         let reconcile = self.next_reconcile.is_none_or(|at| now.monotonic >= at);
@@ -362,7 +364,7 @@ impl Api {
         self.windows
             .begin_poll(start_ms, lookback.as_millis() as i64, begun_ms);
         self.next_poll = Some(now.monotonic + self.interval);
-        self.way = Some(Way::new(
+        self.way = Some(BackfillProgress::new(
             &self.windows,
             self.total.rows,
             self.clock.present_ms(now),
@@ -370,11 +372,11 @@ impl Api {
         ));
     }
 
-    fn answered(&mut self, result: Result<Answer, HttpError>, now: Now) -> Step {
+    fn answered(&mut self, result: Result<Answer, HttpError>, now: Now) -> ApiStep {
         let class = answer::classify(&result, &self.config.product);
         let smaller = match &result {
             Err(HttpError::Timeout { phase, .. }) if *phase != Phase::Connect => self.page_size.halve(),
-            _ if matches!(class, Class::Overloaded { .. }) => self.page_size.spare(),
+            _ if matches!(class, AnswerClass::Overloaded { .. }) => self.page_size.spare(),
             _ => false,
         };
         if smaller {
@@ -392,11 +394,11 @@ impl Api {
             self.windows = Windows::new(self.saved_cursor);
             self.deferred = DeferredWindows::default();
             (self.reading, self.retried, self.next_poll) = (None, None, None);
-            if class == Class::Ok {
-                return Step::Again;
+            if class == AnswerClass::Ok {
+                return ApiStep::Again;
             }
         }
-        if class != Class::Ok {
+        if class != AnswerClass::Ok {
             return self.failed(class, Some(&answer), now);
         }
         let pause = crate::delay::asked_pause(&answer.headers, now.ms);
@@ -404,7 +406,7 @@ impl Api {
         let page = match Page::parse(self.endpoint.route, body, self.asked) {
             Ok(page) => page,
             Err(error) => {
-                let reason = secrets.told(&error.to_string());
+                let reason = secrets.concealed(&error.to_string());
                 return self.failed(answer::not_a_page(reason), None, now);
             }
         };

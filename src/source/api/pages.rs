@@ -2,9 +2,9 @@
 
 use super::deferred::Deferred;
 use super::page::Page;
-use super::question::{After, Reading};
 use super::window::Window;
-use super::{Api, Now, Step};
+use super::window_reader::{After, WindowReader};
+use super::{Api, ApiStep, Now};
 
 /// Of a window that was set aside, while it is tried again.
 pub(super) struct Retried {
@@ -20,7 +20,7 @@ impl Api {
         let reading = deferred.reading;
         self.reading = Some(match reading.route == route {
             true => reading,
-            false => reading.anew(route),
+            false => reading.restarted(route),
         });
         self.retried = Some(Retried {
             hold_ms: deferred.hold_ms,
@@ -30,16 +30,16 @@ impl Api {
         });
     }
 
-    pub(super) fn look_at_page(&mut self, page: Page, now: Now) -> Step {
+    pub(super) fn look_at_page(&mut self, page: Page, now: Now) -> ApiStep {
         let Some(reading) = &self.reading else {
-            return Step::Again;
+            return ApiStep::Again;
         };
         if reading.leads_back(&page) {
             if reading.only_makes_sure() {
                 self.client.recycle(page.body);
                 self.last_page_was_last();
                 self.window_read(now);
-                return Step::Again;
+                return ApiStep::Again;
             }
             let what = "the audit API gave the same page twice, so its pages have no end";
             return self.window_failed(what.to_owned(), now);
@@ -47,7 +47,7 @@ impl Api {
         match reading.repeated(&page) {
             Some(repeated) => {
                 self.begun = true;
-                Step::Page { page, repeated }
+                ApiStep::Page { page, repeated }
             }
             // Rows came into the window while it was read by offsets.
             None => {
@@ -84,9 +84,9 @@ impl Api {
                 self.restart_shorter(what, now);
             }
             After::More => {}
-            After::DeadEnd(why) => {
+            After::DeadEnd(reason) => {
                 let what = format!(
-                    "a page of the audit API without new events is not the last one, and nothing leads on from it: {why}. What lies behind it \
+                    "a page of the audit API without new events is not the last one, and nothing leads on from it: {reason}. What lies behind it \
                      cannot be read; see that no proxy changes the answers"
                 );
                 self.window_failed(what, now);
@@ -117,7 +117,7 @@ impl Api {
             .finish(&window, past_ms - self.behind.as_millis() as i64);
         let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
         if let Some(way) = &mut self.way {
-            way.tell(&self.source, &self.windows, rows, present_ms, now);
+            way.report(&self.source, &self.windows, rows, present_ms, now);
         }
     }
 
@@ -142,9 +142,9 @@ impl Api {
     }
 
     /// The window cannot be read as a whole: its parts are read, each by itself.
-    pub(super) fn restart_shorter(&mut self, what: &str, now: Now) -> Step {
+    pub(super) fn restart_shorter(&mut self, what: &str, now: Now) -> ApiStep {
         match self.shorten(now) {
-            true => Step::Again,
+            true => ApiStep::Again,
             false => self.window_failed(what.to_owned(), now),
         }
     }
@@ -168,7 +168,7 @@ impl Api {
             self.reading = Some(reading);
             return false;
         }
-        let part = |window| Reading::new(window, reading.route, reading.attempts);
+        let part = |window| WindowReader::new(window, reading.route, reading.attempts);
         self.deferred.push(Deferred {
             reading: part(Window::new(middle_ms, to_ms, live)),
             due: now.monotonic,

@@ -1,11 +1,11 @@
 //! The rows of a page: which of them are delivered, and by which id.
 
 use super::Api;
-use super::own;
 use super::page::Route;
+use super::self_activity;
 use crate::config::Product;
 use crate::record::{EventId, Record, Token};
-use crate::source::recent::Recent;
+use crate::source::dedup::Dedup;
 use std::time::Duration;
 
 impl Api {
@@ -17,7 +17,7 @@ impl Api {
         likeness: Option<EventId>,
         time_ms: Option<i64>,
         self_poll: bool,
-        recent: &mut Recent,
+        recent: &mut Dedup,
     ) -> Option<EventId> {
         let id = self.count(id, time_ms)?;
         let window = &mut self.reading.as_mut()?.window;
@@ -85,7 +85,7 @@ impl Api {
 
     /// Whether a record was made by this agent's own question.
     pub fn is_self_poll(&mut self, record: &Record) -> bool {
-        own::is_search(record) && self.own().asked(record)
+        self_activity::is_search(record) && self.own().asked(record)
     }
 
     /// Ids are kept for as long as the longest look back: what became visible since the last reconciling read, and
@@ -97,7 +97,7 @@ impl Api {
     /// Forgets ids that are not met again.
     /// `wanted_ms`: from then on others want them as well: of files those that come back may bring everything since
     /// their newest event.
-    pub fn prune(&mut self, recent: &mut Recent, wanted_ms: Option<i64>) {
+    pub fn prune(&mut self, recent: &mut Dedup, wanted_ms: Option<i64>) {
         let (kept, hold_ms) = (self.kept().as_millis() as i64, self.hold_ms());
         let Some(cursor) = &mut self.windows.cursor else {
             return;

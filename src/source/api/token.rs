@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::answer::{self, Class};
+use super::answer::{self, AnswerClass};
 use crate::config::{ApiConfig, Auth, Product};
 use crate::delay::moment_ms;
 use crate::http::{Answer, Client};
@@ -80,24 +80,24 @@ pub async fn fetch(
     base: &Url,
     name: Option<&str>,
     now_ms: i64,
-) -> Result<Expiry, Class> {
+) -> Result<Expiry, AnswerClass> {
     let result = client.get(&answer::below(base, "rest/pat/latest/tokens")).await;
     match answer::classify(&result, &Product::DataCenter) {
-        Class::Ok => {
+        AnswerClass::Ok => {
             let Answer { body, secrets, .. } = result.unwrap_or_default();
             let expiry = expiry(&body, name, now_ms);
             client.recycle(body);
             match expiry {
                 Ok(Expiry::At { name, expires_ms }) => Ok(Expiry::At {
-                    name: secrets.told(&name),
+                    name: secrets.concealed(&name),
                     expires_ms,
                 }),
                 Ok(Expiry::NoSuchToken { names }) => Ok(Expiry::NoSuchToken {
-                    names: names.iter().map(|name| secrets.told(name)).collect(),
+                    names: names.iter().map(|name| secrets.concealed(name)).collect(),
                 }),
                 Ok(Expiry::Never) => Ok(Expiry::Never),
-                Err(reason) => Err(Class::Protocol {
-                    what: secrets.told(&format!("the answer is no list of tokens: {reason}")),
+                Err(reason) => Err(AnswerClass::Protocol {
+                    what: secrets.concealed(&format!("the answer is no list of tokens: {reason}")),
                 }),
             }
         }

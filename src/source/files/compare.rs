@@ -35,7 +35,7 @@ pub(super) struct Comparison {
     urgent: bool,
 }
 
-enum Step {
+enum ComparisonStep {
     More,
     Same,
     Other,
@@ -71,22 +71,22 @@ impl Files {
         };
         let path = self.tracked[at].path.clone();
         match comparison.step() {
-            Ok(Step::More) if comparison.urgent => {
+            Ok(ComparisonStep::More) if comparison.urgent => {
                 self.comparison = Some(comparison);
                 Turn::More
             }
-            Ok(Step::More) => {
+            Ok(ComparisonStep::More) => {
                 self.comparison = Some(comparison);
                 self.compare_at = Some(now + PAUSE);
                 Turn::Until(now + PAUSE)
             }
-            Ok(Step::Same) => {
+            Ok(ComparisonStep::Same) => {
                 let tracked = &mut self.tracked[at];
                 (tracked.entry.compared_ms, tracked.changed) = (now_ms, true);
                 tracing::debug!(source = self.source, path, "audit file holds what was read of it");
                 Turn::More
             }
-            Ok(Step::Other) => {
+            Ok(ComparisonStep::Other) => {
                 let size = comparison.file.metadata().map_or(0, |metadata| metadata.len());
                 self.restart(at, size);
                 Turn::More
@@ -149,7 +149,7 @@ impl Comparison {
         entry.epoch == self.epoch && (entry.dev, entry.ino) == self.inode
     }
 
-    fn step(&mut self) -> io::Result<Step> {
+    fn step(&mut self) -> io::Result<ComparisonStep> {
         let at = self.digest.at();
         let left = self.expected.to - at;
         if let Some(hole) = hole_at(&self.file, at)?.filter(|_| left > 0) {
@@ -158,7 +158,9 @@ impl Comparison {
             let mut bytes = vec![0; left.min(STEP_BYTES as u64) as usize];
             match self.file.read_exact_at(&mut bytes, at) {
                 Ok(()) => self.digest.feed(&bytes),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Step::Other),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok(ComparisonStep::Other);
+                }
                 Err(error) => return Err(error),
             }
             if !self.urgent {
@@ -168,11 +170,11 @@ impl Comparison {
             }
         }
         Ok(if self.digest.at() < self.expected.to {
-            Step::More
+            ComparisonStep::More
         } else if self.digest.state() == self.expected {
-            Step::Same
+            ComparisonStep::Same
         } else {
-            Step::Other
+            ComparisonStep::Other
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Audit files that something else has compressed: told by their names, read as a stream, in constant memory.
 
-use super::frame::FRONTIER_BYTES;
+use super::frame::FINGERPRINT_BYTES;
 use flate2::bufread::MultiGzDecoder;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -63,7 +63,7 @@ pub fn flaw(error: &io::Error) -> Option<Flaw> {
 }
 
 /// The content of a compressed file, from its beginning on.
-pub struct Stream {
+pub struct Decompressor {
     file: File,
     how: Compression,
     decoder: Box<dyn Read + Send>,
@@ -73,8 +73,8 @@ pub struct Stream {
     failed: Option<io::Error>,
 }
 
-impl Stream {
-    pub fn open(file: File, how: Compression) -> io::Result<Stream> {
+impl Decompressor {
+    pub fn open(file: File, how: Compression) -> io::Result<Decompressor> {
         let mut from = file.try_clone()?;
         from.rewind()?;
         // Its first bytes are not there yet.
@@ -91,7 +91,7 @@ impl Stream {
             }
             Compression::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
         };
-        Ok(Stream {
+        Ok(Decompressor {
             file,
             how,
             decoder,
@@ -101,13 +101,13 @@ impl Stream {
     }
 
     /// From the beginning once more.
-    pub fn again(self) -> io::Result<Stream> {
-        Stream::open(self.file, self.how)
+    pub fn again(self) -> io::Result<Decompressor> {
+        Decompressor::open(self.file, self.how)
     }
 
     /// The first bytes of the content, as many as a fingerprint takes if there are so many.
     pub fn head(mut self) -> io::Result<Vec<u8>> {
-        let mut head = vec![0; FRONTIER_BYTES];
+        let mut head = vec![0; FINGERPRINT_BYTES];
         let read = self.read(&mut head)?;
         head.truncate(read);
         Ok(head)
@@ -183,7 +183,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let mut content = Vec::new();
-        let mut stream = match Stream::open(file, how) {
+        let mut stream = match Decompressor::open(file, how) {
             Ok(stream) => stream,
             Err(error) => return (content, flaw(&error)),
         };

@@ -1,14 +1,14 @@
 //! Content that was delivered already: of a copy of a known file, or of the same file compressed. Before a file is read on it
 //! is compared with those that begin as it does and of which more was read; what they have brought is passed over.
 
-use super::compressed::{Flaw, Stream, flaw};
-use super::frame::FRONTIER_BYTES;
+use super::compressed::{Decompressor, Flaw, flaw};
+use super::frame::FINGERPRINT_BYTES;
 use super::name::Order;
-use super::scan::{Proof, Rival, Scan, Step, Whole};
+use super::scan::{Proof, Rival, Scan, ScanStep, Whole};
 use super::tail::{self, Content, Tail};
 use super::tracked::Tracked;
 use super::{Files, Turn, directory, name};
-use crate::position::Evidence;
+use crate::position::Fingerprint;
 use crate::record::twins;
 use std::fs::File;
 use std::io;
@@ -36,14 +36,14 @@ impl Files {
             Err(error) => return self.stream_failed(at, None, error, now, now_ms),
         };
         match scan.step() {
-            Ok(Step::More) => {
+            Ok(ScanStep::More) => {
                 let tracked = &mut self.tracked[at];
                 (tracked.scan, tracked.contained) = (Some(scan), false);
                 Ok(Some(Turn::More))
             }
-            Ok(Step::Done) => self.scan_done(at, scan),
-            Ok(Step::AtEnd) if self.tracked[at].compression.is_some() => self.stream_at_end(at, scan),
-            Ok(Step::AtEnd) => self.copy_at_end(at, scan, now, now_ms, once),
+            Ok(ScanStep::Done) => self.scan_done(at, scan),
+            Ok(ScanStep::AtEnd) if self.tracked[at].compression.is_some() => self.stream_at_end(at, scan),
+            Ok(ScanStep::AtEnd) => self.copy_at_end(at, scan, now, now_ms, once),
             Err(error) => self.stream_failed(at, Some(scan), error, now, now_ms),
         }
     }
@@ -59,8 +59,8 @@ impl Files {
             let Some(file) = self.file_of(at)? else {
                 return Ok(None);
             };
-            let head =
-                tail::bytes_before(&file, self.tracked[at].head_len(), FRONTIER_BYTES)?.unwrap_or_default();
+            let head = tail::bytes_before(&file, self.tracked[at].head_len(), FINGERPRINT_BYTES)?
+                .unwrap_or_default();
             let rivals = self.rivals(at, &head);
             let scan = |rivals| Box::new(Scan::new(Content::Plain(file), rivals, 0));
             return Ok((!rivals.is_empty()).then(|| scan(rivals)));
@@ -71,12 +71,12 @@ impl Files {
         let Some(file) = self.file_of(at)? else {
             return Ok(None);
         };
-        let head = Stream::open(file.try_clone()?, how)?.head()?;
+        let head = Decompressor::open(file.try_clone()?, how)?.head()?;
         let mut rivals = self.rivals(at, &head);
         let tracked = &mut self.tracked[at];
         let entry = &mut tracked.entry;
         if entry.prefix.len == 0 {
-            (entry.prefix, tracked.changed) = (Evidence::of(&head), true);
+            (entry.prefix, tracked.changed) = (Fingerprint::of(&head), true);
         }
         if entry.offset > 0 {
             rivals.push(Rival {
@@ -84,15 +84,15 @@ impl Files {
                 path: tracked.path.clone(),
                 offset: entry.offset,
                 // What was to be passed over was not read.
-                proof: if entry.frontier.len == 0 {
+                proof: if entry.tail_fingerprint.len == 0 {
                     Proof::Done
                 } else {
-                    Proof::Frontier(entry.frontier)
+                    Proof::Fingerprint(entry.tail_fingerprint)
                 },
                 whole: Whole::of(entry),
             });
         }
-        let stream = Content::Compressed(Stream::open(file, how)?);
+        let stream = Content::Compressed(Decompressor::open(file, how)?);
         // What stands before the place where it is read on is told again to those who count twins.
         let keep = 2 * twins::WINDOW_BYTES as usize;
         Ok(Some(Box::new(Scan::new(stream, rivals, keep))))
@@ -108,7 +108,7 @@ impl Files {
     fn may_be_rival(&self, at: usize, other: usize) -> bool {
         let (tracked, other) = (&self.tracked[at], &self.tracked[other]);
         let (mine, theirs) = (tracked.entry.prefix, other.entry.prefix);
-        let whole = FRONTIER_BYTES as u32;
+        let whole = FINGERPRINT_BYTES as u32;
         other.read_offset() > tracked.read_offset()
             && other.entry.key != tracked.entry.key
             && theirs.len > 0
@@ -126,7 +126,7 @@ impl Files {
         // The newest of Confluence's own names is no copy: it may well begin with a record that is alike in everything.
         let is_named = matches!(self.tracked[at].order, Order::ByName { .. });
         let is_confluences = is_named && self.newer_than(at).next().is_none();
-        let least = if is_confluences { FRONTIER_BYTES } else { 0 };
+        let least = if is_confluences { FINGERPRINT_BYTES } else { 0 };
         if head.len() < least {
             return Vec::new();
         }
@@ -144,12 +144,13 @@ impl Files {
             let file = || {
                 let file = plain.then(|| self.file_of(other).ok().flatten()).flatten()?;
                 // One that was truncated meanwhile is known by its fingerprints only.
-                let holds = |at, evidence| tail::holds(&file, at, evidence).unwrap_or(false);
-                (holds(u64::from(entry.prefix.len), entry.prefix) && holds(entry.offset, entry.frontier))
-                    .then_some(file)
+                let holds = |at, fingerprint| tail::holds(&file, at, fingerprint).unwrap_or(false);
+                (holds(u64::from(entry.prefix.len), entry.prefix)
+                    && holds(entry.offset, entry.tail_fingerprint))
+                .then_some(file)
             };
             let begins_alike = match head.get(..len) {
-                Some(head) => Evidence::of(head) == entry.prefix,
+                Some(head) => Fingerprint::of(head) == entry.prefix,
                 // Less than a line says nothing, for all records begin alike.
                 None if !head.contains(&b'\n') => continue,
                 None => match file()
@@ -164,8 +165,8 @@ impl Files {
                 continue;
             }
             let proof = match file() {
-                Some(file) => Proof::File(file, entry.frontier),
-                None if entry.frontier.len > 0 => Proof::Frontier(entry.frontier),
+                Some(file) => Proof::File(file, entry.tail_fingerprint),
+                None if entry.tail_fingerprint.len > 0 => Proof::Fingerprint(entry.tail_fingerprint),
                 None => continue,
             };
             rivals.push(Rival {
@@ -217,7 +218,7 @@ impl Files {
         if known <= self.tracked[at].read_offset() {
             return Ok(None);
         }
-        self.tell_copy(at, &scan);
+        self.report_copy(at, &scan);
         self.go_to(at, known, scan.content.file())?;
         Ok(Some(Turn::More))
     }
@@ -231,7 +232,7 @@ impl Files {
             return Ok(());
         }
         if known > tracked.entry.offset {
-            self.tell_copy(at, &scan);
+            self.report_copy(at, &scan);
         }
         let tracked = &mut self.tracked[at];
         let recent = scan.recent().to_vec();
@@ -250,9 +251,9 @@ impl Files {
 
     /// Moves the position of a file that is not compressed.
     fn go_to(&mut self, at: usize, offset: u64, file: &File) -> io::Result<()> {
-        let head = offset.min(FRONTIER_BYTES as u64);
-        let before = tail::bytes_before(file, offset, FRONTIER_BYTES)?;
-        let first = tail::bytes_before(file, head, FRONTIER_BYTES)?;
+        let head = offset.min(FINGERPRINT_BYTES as u64);
+        let before = tail::bytes_before(file, offset, FINGERPRINT_BYTES)?;
+        let first = tail::bytes_before(file, head, FINGERPRINT_BYTES)?;
         let (Some(before), Some(first)) = (before, first) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
@@ -261,11 +262,12 @@ impl Files {
         let entry = &mut tracked.entry;
         // A digest is of what was read here.
         entry.digest = None;
-        (entry.offset, entry.frontier, entry.prefix) = (offset, Evidence::of(&before), Evidence::of(&first));
+        (entry.offset, entry.tail_fingerprint, entry.prefix) =
+            (offset, Fingerprint::of(&before), Fingerprint::of(&first));
         Ok(())
     }
 
-    pub(super) fn tell_copy(&self, at: usize, scan: &Scan) {
+    pub(super) fn report_copy(&self, at: usize, scan: &Scan) {
         let original = scan.original().unwrap_or_default();
         let path = &self.tracked[at].path;
         if original != path {
@@ -325,7 +327,7 @@ impl Files {
         if quiet && (!may_grow || known == seen.size) {
             // The rest is the beginning of a record that the other file has whole.
             scan.all_is_known();
-            self.tell_copy(at, &scan);
+            self.report_copy(at, &scan);
             let file = scan.content.file().try_clone()?;
             self.go_to(at, seen.size, &file)?;
             self.tracked[at].entry.finished = !may_grow;
@@ -351,7 +353,10 @@ impl Files {
         if rest.is_empty() || from == 0 {
             return false;
         }
-        let (prefix, frontier) = (tracked.entry.prefix, Evidence::of(tail.framer.frontier()));
+        let (prefix, tail_fingerprint) = (
+            tracked.entry.prefix,
+            Fingerprint::of(tail.framer.tail_fingerprint()),
+        );
         let may_be = |other: &usize| {
             let Tracked {
                 entry, compression, ..
@@ -368,9 +373,9 @@ impl Files {
             let Ok(Some(file)) = self.file_of(other) else {
                 return false;
             };
-            let holds = |at, evidence| tail::holds(&file, at, evidence).unwrap_or(false);
+            let holds = |at, fingerprint| tail::holds(&file, at, fingerprint).unwrap_or(false);
             holds(u64::from(prefix.len), prefix)
-                && holds(from, frontier)
+                && holds(from, tail_fingerprint)
                 && tail::bytes_before(&file, to, rest.len())
                     .is_ok_and(|theirs| theirs.as_deref() == Some(rest))
         };
@@ -392,11 +397,12 @@ impl Files {
             return self.scan_done(at, scan);
         }
         scan.all_is_known();
-        self.tell_copy(at, &scan);
+        self.report_copy(at, &scan);
         let tracked = &mut self.tracked[at];
         let recent = scan.recent();
-        let frontier = &recent[recent.len().saturating_sub(FRONTIER_BYTES)..];
-        (tracked.entry.offset, tracked.entry.frontier) = (scan.at(), Evidence::of(frontier));
+        let tail_fingerprint = &recent[recent.len().saturating_sub(FINGERPRINT_BYTES)..];
+        (tracked.entry.offset, tracked.entry.tail_fingerprint) =
+            (scan.at(), Fingerprint::of(tail_fingerprint));
         tracked.entry.digest = None;
         (tracked.entry.finished, tracked.changed) = (true, true);
         Ok(Some(Turn::More))

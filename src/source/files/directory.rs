@@ -3,7 +3,7 @@
 
 use super::compressed;
 pub use super::identify::Candidate;
-use super::identity::Seen;
+use super::identity::FileObservation;
 use super::name::{self, shown};
 use super::walk::{self, Stopped, Walked};
 use crate::access;
@@ -46,11 +46,11 @@ pub struct Contents {
 /// Something that is not read.
 pub struct LeftAlone {
     pub path: PathBuf,
-    pub why: Why,
+    pub reason: LeftAloneReason,
 }
 
 #[derive(Debug)]
-pub enum Why {
+pub enum LeftAloneReason {
     /// Its name is none of an audit file.
     Foreign(FileType),
     /// It has the name of an audit file, but is none.
@@ -109,7 +109,7 @@ impl Directory {
     }
 
     /// The regular files, whatever their names are, that may be read under these.
-    pub(super) fn regular_files(&self) -> io::Result<Vec<Seen>> {
+    pub(super) fn regular_files(&self) -> io::Result<Vec<FileObservation>> {
         let file = |Listed { name, stat }: Listed| {
             let (stat, path) = (stat.ok()?, self.path.join(name));
             let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
@@ -136,7 +136,7 @@ impl Directory {
     pub fn contents(
         &self,
         names: &[glob::Pattern],
-        being_read: &dyn Fn(&Seen) -> bool,
+        being_read: &dyn Fn(&FileObservation) -> bool,
     ) -> io::Result<Contents> {
         let mut contents = Contents::default();
         for Listed { name, stat } in self.list()? {
@@ -145,8 +145,8 @@ impl Directory {
             let matches = |name| names.iter().any(|pattern| name::matches(pattern, name));
             let named = matches(&name) || matches(stem);
             let path = self.path.join(&name);
-            let why = match stat {
-                Err(errno) => Why::Failed {
+            let reason = match stat {
+                Err(errno) => LeftAloneReason::Failed {
                     error: errno.into(),
                     named,
                 },
@@ -154,7 +154,7 @@ impl Directory {
                     let seen = seen(&stat, path.clone());
                     let kind = FileType::from_raw_mode(stat.st_mode);
                     if !named && !being_read(&seen) {
-                        Why::Foreign(kind)
+                        LeftAloneReason::Foreign(kind)
                     } else if kind == FileType::Symlink {
                         match self.behind_link(&name) {
                             Ok(seen) => {
@@ -162,34 +162,34 @@ impl Directory {
                                 contents.links.push(path);
                                 continue;
                             }
-                            Err(why) => why,
+                            Err(reason) => reason,
                         }
                     } else if kind != FileType::RegularFile {
-                        Why::NotRegular(kind)
+                        LeftAloneReason::NotRegular(kind)
                     } else if let Some(error) = self.foreign_file(&stat, &path)
                         && !being_read(&seen)
                     {
-                        Why::Refused(error)
+                        LeftAloneReason::Refused(error)
                     } else {
                         contents.files.push(Candidate { seen, named });
                         continue;
                     }
                 }
             };
-            contents.left.push(LeftAlone { path, why });
+            contents.left.push(LeftAlone { path, reason });
         }
         Ok(contents)
     }
 
     /// The file that a link of an audit file's name leads to.
-    fn behind_link(&self, name: &OsStr) -> Result<Seen, Why> {
+    fn behind_link(&self, name: &OsStr) -> Result<FileObservation, LeftAloneReason> {
         let failed = |error: io::Error| {
             // A link that leads nowhere is no file; what stands in the way may pass.
             let named = error.kind() != io::ErrorKind::NotFound;
             if walk::is_refusal(&error) {
-                Why::Refused(error)
+                LeftAloneReason::Refused(error)
             } else {
-                Why::Failed { error, named }
+                LeftAloneReason::Failed { error, named }
             }
         };
         let walked =
@@ -197,7 +197,7 @@ impl Directory {
         let stat = rustix::fs::fstat(&walked.fd).map_err(|errno| failed(errno.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(seen(&stat, self.path.join(name))),
-            kind => Err(Why::NotRegular(kind)),
+            kind => Err(LeftAloneReason::NotRegular(kind)),
         }
     }
 
@@ -246,8 +246,8 @@ impl Directory {
 impl Contents {
     /// Why the first of the audit files that are refused is.
     pub fn refusal(&self) -> Option<String> {
-        self.left.iter().find_map(|left| match &left.why {
-            Why::Refused(error) => Some(error.to_string()),
+        self.left.iter().find_map(|left| match &left.reason {
+            LeftAloneReason::Refused(error) => Some(error.to_string()),
             _ => None,
         })
     }
@@ -258,7 +258,7 @@ impl Contents {
             match best.get(&(file.seen.dev, file.seen.ino)) {
                 Some(path) if *path != file.seen.path => self.left.push(LeftAlone {
                     path: file.seen.path,
-                    why: Why::Same(path.clone()),
+                    reason: LeftAloneReason::Same(path.clone()),
                 }),
                 _ => self.files.push(file),
             }
@@ -298,13 +298,13 @@ fn not_regular() -> io::Error {
 }
 
 /// What `fstat` tells of an open file now, and by how many names it can be reached.
-pub fn look(file: impl AsFd, path: impl Into<PathBuf>) -> io::Result<(Seen, u64)> {
+pub fn look(file: impl AsFd, path: impl Into<PathBuf>) -> io::Result<(FileObservation, u64)> {
     let stat = rustix::fs::fstat(file)?;
     Ok((seen(&stat, path.into()), stat.st_nlink as u64))
 }
 
-fn seen(stat: &Stat, path: PathBuf) -> Seen {
-    Seen {
+fn seen(stat: &Stat, path: PathBuf) -> FileObservation {
+    FileObservation {
         path,
         dev: stat.st_dev,
         ino: stat.st_ino,

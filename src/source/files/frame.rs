@@ -9,7 +9,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 /// How many bytes before a position are kept as evidence of what stood there.
-pub const FRONTIER_BYTES: usize = 1024;
+pub const FINGERPRINT_BYTES: usize = 1024;
 /// How much of a malformed record is shown.
 const PREFIX_BYTES: usize = 1024;
 /// What is read of a malformed record is told in pieces of so many bytes, so that a restart does not begin it again.
@@ -26,22 +26,22 @@ pub enum Frame<'a> {
         offset: u64,
         bytes: u64,
         hash: u64,
-        why: Why,
+        reason: MalformedReason,
     },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Why {
+pub enum MalformedReason {
     TooLong,
     Nul,
 }
 
-impl Why {
+impl MalformedReason {
     /// What the event of a malformed record says.
     pub fn error(self, bytes: u64, offset: u64, hash: u64) -> String {
         let what = match self {
-            Why::TooLong => "a line longer than `record_bytes_max`",
-            Why::Nul => "a run of NUL bytes",
+            MalformedReason::TooLong => "a line longer than `record_bytes_max`",
+            MalformedReason::Nul => "a run of NUL bytes",
         };
         format!("{what}: {bytes} bytes at offset {offset}, xxh3 {hash:016x}")
     }
@@ -58,8 +58,8 @@ impl Frame<'_> {
 }
 
 /// A malformed record that is being passed over.
-struct Passing {
-    why: Why,
+struct MalformedRun {
+    reason: MalformedReason,
     offset: u64,
     bytes: u64,
     prefix: Vec<u8>,
@@ -71,10 +71,10 @@ struct Passing {
     /// Of what stands before it.
     digest: Option<ReadDigest>,
     /// The bytes before it, which are gone from the buffer before it ends.
-    frontier: Vec<u8>,
+    tail_fingerprint: Vec<u8>,
 }
 
-impl Passing {
+impl MalformedRun {
     fn take(&mut self, bytes: &[u8]) {
         let room = PREFIX_BYTES - self.prefix.len();
         self.prefix.extend_from_slice(&bytes[..room.min(bytes.len())]);
@@ -114,12 +114,12 @@ pub struct Framer {
     end: usize,
     /// Of what is consumed, or of less of it as long as that is in `buf`.
     digest: Option<Digest>,
-    passing: Option<Passing>,
-    /// Where the record that `passing` last told about stands.
-    told: Option<Passing>,
+    malformed_run: Option<MalformedRun>,
+    /// Where the record that `malformed_run` last told about stands.
+    told: Option<MalformedRun>,
 }
 
-enum Found {
+enum RecordEnd {
     Line(Range<usize>),
     Malformed,
 }
@@ -127,7 +127,7 @@ enum Found {
 impl Framer {
     /// Starts at `offset`, a record boundary; `before` are the bytes just before it.
     pub fn new(offset: u64, before: &[u8], record_bytes_max: usize) -> Framer {
-        let kept = &before[before.len().saturating_sub(FRONTIER_BYTES)..];
+        let kept = &before[before.len().saturating_sub(FINGERPRINT_BYTES)..];
         Framer {
             record_bytes_max,
             piece_bytes: PIECE_BYTES,
@@ -137,7 +137,7 @@ impl Framer {
             scanned: kept.len(),
             end: kept.len(),
             digest: None,
-            passing: None,
+            malformed_run: None,
             told: None,
         }
     }
@@ -150,8 +150,8 @@ impl Framer {
     /// Of everything before the boundary.
     pub fn digest(&mut self) -> Option<ReadDigest> {
         self.digest_to(self.start);
-        match &self.passing {
-            Some(passing) => passing.digest,
+        match &self.malformed_run {
+            Some(malformed_run) => malformed_run.digest,
             None => self.digest.as_ref().map(Digest::state),
         }
     }
@@ -165,8 +165,8 @@ impl Framer {
 
     /// The file offset up to which all records are handed out: what a checkpoint may say.
     pub fn boundary(&self) -> u64 {
-        match &self.passing {
-            Some(passing) => passing.offset,
+        match &self.malformed_run {
+            Some(malformed_run) => malformed_run.offset,
             None => self.base + self.start as u64,
         }
     }
@@ -183,29 +183,29 @@ impl Framer {
 
     /// The bytes that wait for the end of their record; none of a malformed one.
     pub fn waiting(&self) -> &[u8] {
-        if self.passing.is_some() {
+        if self.malformed_run.is_some() {
             return &[];
         }
         &self.buf[self.start..self.end]
     }
 
-    /// The last bytes before the boundary, at most [`FRONTIER_BYTES`].
-    pub fn frontier(&self) -> &[u8] {
-        match &self.passing {
-            Some(passing) => &passing.frontier,
-            None => &self.buf[self.start.saturating_sub(FRONTIER_BYTES)..self.start],
+    /// The last bytes before the boundary, at most [`FINGERPRINT_BYTES`].
+    pub fn tail_fingerprint(&self) -> &[u8] {
+        match &self.malformed_run {
+            Some(malformed_run) => &malformed_run.tail_fingerprint,
+            None => &self.buf[self.start.saturating_sub(FINGERPRINT_BYTES)..self.start],
         }
     }
 
     /// The last bytes before the read offset, to see whether the file still holds them.
     pub fn recent(&self) -> &[u8] {
-        &self.buf[self.end.saturating_sub(FRONTIER_BYTES)..self.end]
+        &self.buf[self.end.saturating_sub(FINGERPRINT_BYTES)..self.end]
     }
 
     /// Room to read `bytes` more into; tell with [`Framer::filled`] how many came.
     pub fn room(&mut self, bytes: usize) -> &mut [u8] {
         self.digest_to(self.start);
-        let keep_from = self.start.saturating_sub(FRONTIER_BYTES);
+        let keep_from = self.start.saturating_sub(FINGERPRINT_BYTES);
         if keep_from > 0 {
             self.buf.copy_within(keep_from..self.end, 0);
             self.base += keep_from as u64;
@@ -231,20 +231,21 @@ impl Framer {
 
     /// Whether a run of NUL goes on at the read offset, as far as is known.
     pub fn in_nuls(&self) -> bool {
-        let passing = self.passing.as_ref();
-        passing.is_some_and(|passing| passing.why == Why::Nul) && self.start == self.end
+        let malformed_run = self.malformed_run.as_ref();
+        malformed_run.is_some_and(|malformed_run| malformed_run.reason == MalformedReason::Nul)
+            && self.start == self.end
     }
 
-    /// Goes over a hole in the file, whose bytes are NUL without being read. It is at least [`FRONTIER_BYTES`] long.
+    /// Goes over a hole in the file, whose bytes are NUL without being read. It is at least [`FINGERPRINT_BYTES`] long.
     pub fn skip_nuls(&mut self, bytes: u64) {
-        if let Some(passing) = &mut self.passing {
-            passing.take_nuls(bytes);
+        if let Some(malformed_run) = &mut self.malformed_run {
+            malformed_run.take_nuls(bytes);
         }
         self.digest_to(self.end);
         if let Some(digest) = &mut self.digest {
             digest.feed_zeros(bytes);
         }
-        let kept = FRONTIER_BYTES;
+        let kept = FINGERPRINT_BYTES;
         self.base = self.read_offset() + bytes - kept as u64;
         if self.buf.len() < kept {
             self.buf.resize(kept, 0);
@@ -256,24 +257,24 @@ impl Framer {
     /// The next record that is whole, or none until more is read. Blank lines are no records.
     pub fn next_frame(&mut self) -> Option<Frame<'_>> {
         match self.find()? {
-            Found::Line(body) => {
+            RecordEnd::Line(body) => {
                 let offset = self.base + body.start as u64;
                 Some(Frame::Line {
                     body: &self.buf[body],
                     offset,
                 })
             }
-            Found::Malformed => self.told.as_ref().map(malformed),
+            RecordEnd::Malformed => self.told.as_ref().map(malformed),
         }
     }
 
     /// What is left of a file that will never grow again.
     pub fn last_frame(&mut self) -> Option<Frame<'_>> {
-        if let Some(mut passing) = self.passing.take() {
-            passing.take(&self.buf[self.start..self.end]);
+        if let Some(mut malformed_run) = self.malformed_run.take() {
+            malformed_run.take(&self.buf[self.start..self.end]);
             self.start = self.end;
             self.scanned = self.end;
-            self.told = Some(passing);
+            self.told = Some(malformed_run);
             return self.told.as_ref().map(malformed);
         }
         let body = self.body(self.start..self.end);
@@ -286,10 +287,10 @@ impl Framer {
         })
     }
 
-    fn find(&mut self) -> Option<Found> {
+    fn find(&mut self) -> Option<RecordEnd> {
         loop {
-            if self.passing.is_some() {
-                return self.pass().then_some(Found::Malformed);
+            if self.malformed_run.is_some() {
+                return self.pass().then_some(RecordEnd::Malformed);
             }
             match memchr::memchr2(b'\n', 0, &self.buf[self.scanned..self.end]) {
                 Some(at) if self.buf[self.scanned + at] == b'\n' => {
@@ -297,12 +298,12 @@ impl Framer {
                     self.start = line.end + 1;
                     self.scanned = self.start;
                     if line.len() > self.record_bytes_max {
-                        self.told = Some(self.passing_over(Why::TooLong, line));
-                        return Some(Found::Malformed);
+                        self.told = Some(self.passing_over(MalformedReason::TooLong, line));
+                        return Some(RecordEnd::Malformed);
                     }
                     let body = self.body(line);
                     if !body.is_empty() {
-                        return Some(Found::Line(body));
+                        return Some(RecordEnd::Line(body));
                     }
                 }
                 Some(at) => {
@@ -310,7 +311,7 @@ impl Framer {
                     let before = self.start..self.scanned + at;
                     self.start = before.end;
                     self.scanned = before.end;
-                    self.passing = Some(self.passing_over(Why::Nul, before));
+                    self.malformed_run = Some(self.passing_over(MalformedReason::Nul, before));
                 }
                 None => {
                     self.scanned = self.end;
@@ -319,16 +320,16 @@ impl Framer {
                     }
                     let begun = self.start..self.end;
                     self.start = self.end;
-                    self.passing = Some(self.passing_over(Why::TooLong, begun));
+                    self.malformed_run = Some(self.passing_over(MalformedReason::TooLong, begun));
                 }
             }
         }
     }
 
-    fn passing_over(&mut self, why: Why, begun: Range<usize>) -> Passing {
+    fn passing_over(&mut self, reason: MalformedReason, begun: Range<usize>) -> MalformedRun {
         self.digest_to(begun.start);
-        let mut passing = Passing {
-            why,
+        let mut malformed_run = MalformedRun {
+            reason,
             offset: self.base + begun.start as u64,
             bytes: 0,
             prefix: Vec::new(),
@@ -336,45 +337,45 @@ impl Framer {
             nuls: 0,
             read: 0,
             digest: self.digest.as_ref().map(Digest::state),
-            frontier: self.buf[begun.start.saturating_sub(FRONTIER_BYTES)..begun.start].to_vec(),
+            tail_fingerprint: self.buf[begun.start.saturating_sub(FINGERPRINT_BYTES)..begun.start].to_vec(),
         };
-        passing.take(&self.buf[begun]);
-        passing
+        malformed_run.take(&self.buf[begun]);
+        malformed_run
     }
 
     /// Goes on over a malformed record; true when its end was found.
     fn pass(&mut self) -> bool {
-        let Some(passing) = &mut self.passing else {
+        let Some(malformed_run) = &mut self.malformed_run else {
             return false;
         };
         loop {
             let rest = &self.buf[self.start..self.end];
-            let stop = match passing.why {
-                Why::TooLong => memchr::memchr2(b'\n', 0, rest),
-                Why::Nul => rest.iter().position(|&b| b != 0),
+            let stop = match malformed_run.reason {
+                MalformedReason::TooLong => memchr::memchr2(b'\n', 0, rest),
+                MalformedReason::Nul => rest.iter().position(|&b| b != 0),
             };
             let taken = stop.unwrap_or(rest.len());
-            match passing.why {
-                Why::TooLong => passing.take(&rest[..taken]),
-                Why::Nul => {
-                    passing.take_nuls(taken as u64);
-                    passing.read += taken as u64;
+            match malformed_run.reason {
+                MalformedReason::TooLong => malformed_run.take(&rest[..taken]),
+                MalformedReason::Nul => {
+                    malformed_run.take_nuls(taken as u64);
+                    malformed_run.read += taken as u64;
                 }
             }
             self.start += taken;
             self.scanned = self.start;
             match stop.map(|at| rest[at]) {
-                None if passing.read >= self.piece_bytes => {
-                    self.told = self.passing.take();
+                None if malformed_run.read >= self.piece_bytes => {
+                    self.told = self.malformed_run.take();
                     return true;
                 }
                 None => return false,
-                Some(0) => passing.why = Why::Nul,
+                Some(0) => malformed_run.reason = MalformedReason::Nul,
                 // The line end after the record belongs to it; after a run of NUL a record may follow at once.
                 Some(byte) => {
                     self.start += usize::from(byte == b'\n');
                     self.scanned = self.start;
-                    self.told = self.passing.take();
+                    self.told = self.malformed_run.take();
                     return true;
                 }
             }
@@ -395,13 +396,13 @@ impl Framer {
     }
 }
 
-fn malformed(told: &Passing) -> Frame<'_> {
+fn malformed(told: &MalformedRun) -> Frame<'_> {
     Frame::Malformed {
         prefix: &told.prefix,
         offset: told.offset,
         bytes: told.bytes,
         hash: told.whole_hash(),
-        why: told.why,
+        reason: told.reason,
     }
 }
 

@@ -4,15 +4,18 @@ use proptest::prelude::*;
 #[derive(Debug, PartialEq, Clone)]
 enum Owned {
     Line(u64, Vec<u8>),
-    Malformed(u64, u64, Why),
+    Malformed(u64, u64, MalformedReason),
 }
 
 fn own(frame: Frame<'_>) -> Owned {
     match frame {
         Frame::Line { body, offset } => Owned::Line(offset, body.to_vec()),
         Frame::Malformed {
-            offset, bytes, why, ..
-        } => Owned::Malformed(offset, bytes, why),
+            offset,
+            bytes,
+            reason,
+            ..
+        } => Owned::Malformed(offset, bytes, reason),
     }
 }
 
@@ -29,9 +32,12 @@ fn frames(bytes: &[u8], parts: &[usize], max: usize, finished: bool) -> (Vec<Own
         while let Some(frame) = framer.next_frame() {
             out.push(own(frame));
         }
-        let (frontier, boundary) = (framer.frontier(), framer.boundary() as usize);
-        assert_eq!(frontier.len(), boundary.min(FRONTIER_BYTES));
-        assert_eq!(frontier, &bytes[boundary - frontier.len()..boundary]);
+        let (tail_fingerprint, boundary) = (framer.tail_fingerprint(), framer.boundary() as usize);
+        assert_eq!(tail_fingerprint.len(), boundary.min(FINGERPRINT_BYTES));
+        assert_eq!(
+            tail_fingerprint,
+            &bytes[boundary - tail_fingerprint.len()..boundary]
+        );
     }
     if finished && let Some(frame) = framer.last_frame() {
         out.push(own(frame));
@@ -74,9 +80,9 @@ fn f11_a_run_of_nul_is_one_record_and_what_follows_is_another() {
         let (out, boundary) = frames(&bytes, &[part], 100, false);
         let expect = [
             line(0, "{a}"),
-            Owned::Malformed(4, 5004, Why::Nul),
+            Owned::Malformed(4, 5004, MalformedReason::Nul),
             line(5008, "{b}"),
-            Owned::Malformed(5012, 2, Why::Nul),
+            Owned::Malformed(5012, 2, MalformedReason::Nul),
             line(5015, "{c}"),
         ];
         assert_eq!(
@@ -106,7 +112,7 @@ fn f09_a_long_record_is_passed_over_in_constant_memory() {
             offset: 0,
             bytes: 5_120_000,
             hash,
-            why: Why::TooLong,
+            reason: MalformedReason::TooLong,
         }) => {
             assert_eq!(prefix, [b'x'; 1024]);
             assert_eq!(hash, xxhash_rust::xxh3::xxh3_64(&vec![b'x'; 5_120_000]));
@@ -125,7 +131,7 @@ fn f08_the_rest_of_a_finished_file_is_a_record() {
     assert_eq!(frames(b"{a}\n  \r", &[3], 100, true).0, [line(0, "{a}")]);
     assert_eq!(
         frames(b"{a}\n\0\0", &[3], 100, true).0,
-        [line(0, "{a}"), Owned::Malformed(4, 2, Why::Nul)]
+        [line(0, "{a}"), Owned::Malformed(4, 2, MalformedReason::Nul)]
     );
 }
 
@@ -168,17 +174,17 @@ fn f93_a_hole_is_a_run_of_nul() {
         if hole {
             assert!(framer.in_nuls());
             framer.skip_nuls(300_000);
-            assert_eq!(framer.recent(), [0; FRONTIER_BYTES]);
+            assert_eq!(framer.recent(), [0; FINGERPRINT_BYTES]);
         } else {
             feed(&mut framer, &[0; 300_000]);
         }
-        assert_eq!((framer.boundary(), framer.frontier()), (4, &b"{a}\n"[..]));
+        assert_eq!((framer.boundary(), framer.tail_fingerprint()), (4, &b"{a}\n"[..]));
         feed(&mut framer, b"\0\0{b}\n");
         assert!(!framer.in_nuls());
-        (out, framer.boundary(), framer.frontier().to_vec())
+        (out, framer.boundary(), framer.tail_fingerprint().to_vec())
     };
     let expect = frame(false, 1 << 20);
-    assert_eq!(expect.0[1].0, Owned::Malformed(4, 300_008, Why::Nul));
+    assert_eq!(expect.0[1].0, Owned::Malformed(4, 300_008, MalformedReason::Nul));
     for parts in [1, 100, 70_000] {
         assert_eq!(frame(true, parts), expect);
         assert_eq!(frame(false, parts), expect);
@@ -188,7 +194,7 @@ fn f93_a_hole_is_a_run_of_nul() {
 /// A run that is read for long is told in pieces, behind which a restart goes on.
 #[test]
 fn f93_what_is_passed_over_comes_in_pieces() {
-    for (byte, why) in [(0, Why::Nul), (b'a', Why::TooLong)] {
+    for (byte, reason) in [(0, MalformedReason::Nul), (b'a', MalformedReason::TooLong)] {
         let mut framer = Framer::new(0, b"", 1_000);
         framer.piece_bytes = 10_000;
         let (mut pieces, mut boundary) = (Vec::new(), 0);
@@ -201,7 +207,7 @@ fn f93_what_is_passed_over_comes_in_pieces() {
             }
         }
         let length = |piece: &Owned| match piece {
-            Owned::Malformed(_, bytes, found) if *found == why => *bytes,
+            Owned::Malformed(_, bytes, found) if *found == reason => *bytes,
             other => panic!("{other:?}"),
         };
         assert!(pieces.len() >= 3, "{pieces:?}");

@@ -1,18 +1,18 @@
 //! A file that the last look did not know under its name and inode: one that was read before, or a new one.
 
-use super::frame::FRONTIER_BYTES;
-use super::identity::{Seen, Verdict, resolve, resolve_compressed, resolve_moved};
+use super::frame::FINGERPRINT_BYTES;
+use super::identity::{FileIdentity, FileObservation, resolve, resolve_compressed, resolve_moved};
 use super::tracked::Tracked;
 use super::{Files, compressed, name, tail};
 use crate::config::StartAt;
-use crate::position::{Evidence, FileEntry};
+use crate::position::{FileEntry, Fingerprint};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
 pub struct Candidate {
-    pub seen: Seen,
+    pub seen: FileObservation,
     pub named: bool,
 }
 
@@ -38,12 +38,12 @@ impl Files {
         let (mut candidates, mut entries) = self.entries_of(|t| t.folder == folder && !t.listed);
         let dir = self.folders[folder].open.as_ref();
         let mut file: Option<File> = None;
-        let mut holds = |offset: u64, evidence: Evidence| {
+        let mut holds = |offset: u64, fingerprint: Fingerprint| {
             if file.is_none() {
                 file = dir.map(|dir| dir.open_file(name::of(&seen.path))).transpose()?;
             }
             let Some(file) = &file else { return Ok(false) };
-            tail::holds(file, offset, evidence)
+            tail::holds(file, offset, fingerprint)
         };
         let compressed = compressed::of_name(&seen.path);
         let head = compressed.map_or(Ok(Vec::new()), |(_, how)| {
@@ -55,26 +55,26 @@ impl Files {
             }
             None => resolve(&entries, &seen, &mut holds),
         };
-        if named && compressed.is_none() && matches!(verdict, Ok(Verdict::New)) {
+        if named && compressed.is_none() && matches!(verdict, Ok(FileIdentity::New)) {
             (candidates, entries) = self.entries_of(|t| self.folders[t.folder].left);
             verdict = resolve_moved(&entries, &seen, &mut holds);
         }
         match verdict {
             Err(error) => self.leave_unidentified(&seen, &error),
             // The inode of a deleted file was used again for something that is no audit file.
-            Ok(Verdict::Resume { entry })
+            Ok(FileIdentity::Resume { entry })
                 if !named && entries[entry].offset == 0 && entries[entry].prefix.len == 0 => {}
-            Ok(Verdict::New) if !named => {}
-            Ok(Verdict::Resume { entry }) => {
+            Ok(FileIdentity::New) if !named => {}
+            Ok(FileIdentity::Resume { entry }) => {
                 self.go_on(candidates[entry], folder, &seen, now_ms);
             }
             // Two entries had this inode, one after the other; a file whose inode only one had is checked when it is opened.
-            Ok(Verdict::Restart { entry }) => {
+            Ok(FileIdentity::Restart { entry }) => {
                 let at = candidates[entry];
                 self.tracked[at].still_there(&seen, now_ms);
                 self.restart(at, seen.size);
             }
-            Ok(Verdict::New) => self.begin(folder, &seen, live, now_ms),
+            Ok(FileIdentity::New) => self.begin(folder, &seen, live, now_ms),
         }
     }
 
@@ -85,7 +85,7 @@ impl Files {
     }
 
     /// Goes on at the offset of an entry whose file was found elsewhere.
-    pub(super) fn go_on(&mut self, at: usize, folder: usize, seen: &Seen, now_ms: i64) {
+    pub(super) fn go_on(&mut self, at: usize, folder: usize, seen: &FileObservation, now_ms: i64) {
         let tracked = &mut self.tracked[at];
         tracing::warn!(
             source = self.source,
@@ -101,7 +101,7 @@ impl Files {
         tracked.moved_to(seen, now_ms);
     }
 
-    fn begin(&mut self, folder: usize, seen: &Seen, live: bool, now_ms: i64) {
+    fn begin(&mut self, folder: usize, seen: &FileObservation, live: bool, now_ms: i64) {
         let mut entry = FileEntry {
             key: self.next_key,
             path: seen.path.clone(),
@@ -109,7 +109,7 @@ impl Files {
             ino: seen.ino,
             size: seen.size,
             mtime_ms: seen.mtime_ms,
-            frontier: Evidence::of(b""),
+            tail_fingerprint: Fingerprint::of(b""),
             prefix: self.head_of(folder, seen),
             last_seen_ms: now_ms,
             ..FileEntry::default()
@@ -128,27 +128,27 @@ impl Files {
 
     /// The fingerprint of a file's first bytes: until it is read, they and its name are all that it is known by. What cannot be
     /// opened now is known by its name alone.
-    fn head_of(&self, folder: usize, seen: &Seen) -> Evidence {
-        let len = seen.size.min(FRONTIER_BYTES as u64);
+    fn head_of(&self, folder: usize, seen: &FileObservation) -> Fingerprint {
+        let len = seen.size.min(FINGERPRINT_BYTES as u64);
         if let Some((_, how)) = compressed::of_name(&seen.path) {
             let head = self.compressed_head(folder, seen, how);
-            return Evidence::of(&head.unwrap_or_default());
+            return Fingerprint::of(&head.unwrap_or_default());
         }
         let dir = self.folders[folder].open.as_ref();
         let head = dir.map(|dir| {
             dir.open_file(name::of(&seen.path))
-                .and_then(|file| tail::bytes_before(&file, len, FRONTIER_BYTES))
+                .and_then(|file| tail::bytes_before(&file, len, FINGERPRINT_BYTES))
         });
         match head {
-            Some(Ok(Some(head))) => Evidence::of(&head),
-            _ => Evidence::of(b""),
+            Some(Ok(Some(head))) => Fingerprint::of(&head),
+            _ => Fingerprint::of(b""),
         }
     }
 
     /// Until the next sweep, which may be able to read it.
-    fn leave_unidentified(&mut self, seen: &Seen, error: &io::Error) {
+    fn leave_unidentified(&mut self, seen: &FileObservation, error: &io::Error) {
         let failures = self.note_unidentified(&seen.path, (seen.dev, seen.ino));
-        self.tell_failure(&seen.path, failures, error);
+        self.report_failure(&seen.path, failures, error);
     }
 
     /// Returns how often in a row it was.

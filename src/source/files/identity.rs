@@ -2,13 +2,13 @@
 
 use super::compressed;
 use super::name::{self, Order};
-use crate::position::{Evidence, FileEntry};
+use crate::position::{FileEntry, Fingerprint};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a look at the directory tells of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FileObservation {
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
@@ -16,14 +16,14 @@ pub struct Seen {
     pub mtime_ms: i64,
 }
 
-impl Seen {
+impl FileObservation {
     pub fn order(&self) -> Order {
         Order::of(name::of(&self.path), self.mtime_ms)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FileIdentity {
     /// The entry's file, maybe under another name or on another device: go on at its offset.
     Resume {
         entry: usize,
@@ -44,9 +44,9 @@ pub enum Verdict {
 /// Those of `holds`: the file may be one of these, and it is not known whether it is.
 pub fn resolve(
     entries: &[FileEntry],
-    seen: &Seen,
-    holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
-) -> io::Result<Verdict> {
+    seen: &FileObservation,
+    holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
+) -> io::Result<FileIdentity> {
     let by_inode = entries
         .iter()
         .position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
@@ -55,22 +55,27 @@ pub fn resolve(
         .position(|e| !e.is_replaced() && e.path == seen.path);
     for entry in [by_inode, by_path].into_iter().flatten() {
         if stands(&entries[entry], seen, holds)? {
-            return Ok(Verdict::Resume { entry });
+            return Ok(FileIdentity::Resume { entry });
         }
     }
     Ok(match by_inode {
-        Some(entry) if Some(entry) == by_path => Verdict::Restart { entry },
-        _ => Verdict::New,
+        Some(entry) if Some(entry) == by_path => FileIdentity::Restart { entry },
+        _ => FileIdentity::New,
     })
 }
 
 /// Looks a compressed file up among the entries: by its inode or path, by the path that it had before it was compressed, or as
 /// the content of a file that is gone and was not read to its end. `head` are the first bytes of its content. Where it was read to
 /// is compared when it is read on.
-pub fn resolve_compressed(entries: &[FileEntry], seen: &Seen, original: &Path, head: &[u8]) -> Verdict {
+pub fn resolve_compressed(
+    entries: &[FileEntry],
+    seen: &FileObservation,
+    original: &Path,
+    head: &[u8],
+) -> FileIdentity {
     let begins_alike = |entry: &FileEntry| {
         let head = head.get(..entry.prefix.len as usize);
-        head.is_some_and(|head| Evidence::of(head) == entry.prefix)
+        head.is_some_and(|head| Fingerprint::of(head) == entry.prefix)
     };
     let by_inode = |e: &FileEntry| {
         let was_compressed = compressed::of_name(&e.path).is_some();
@@ -82,13 +87,13 @@ pub fn resolve_compressed(entries: &[FileEntry], seen: &Seen, original: &Path, h
         &by_inode,
         &|e| by_path(&seen.path, e),
         // What was finished is known; but of what was to be passed over it is known only by its name.
-        &|e| by_path(original, e) && (!e.finished || e.offset > 0 && e.frontier.len == 0),
+        &|e| by_path(original, e) && (!e.finished || e.offset > 0 && e.tail_fingerprint.len == 0),
         &by_content,
     ];
     let found = |same: &&dyn Fn(&FileEntry) -> bool| entries.iter().position(|e| same(e) && begins_alike(e));
     match same.iter().find_map(found) {
-        Some(entry) => Verdict::Resume { entry },
-        None => Verdict::New,
+        Some(entry) => FileIdentity::Resume { entry },
+        None => FileIdentity::New,
     }
 }
 
@@ -99,29 +104,29 @@ pub fn resolve_compressed(entries: &[FileEntry], seen: &Seen, original: &Path, h
 /// Those of `holds`, as above.
 pub fn resolve_moved(
     entries: &[FileEntry],
-    seen: &Seen,
-    holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
-) -> io::Result<Verdict> {
+    seen: &FileObservation,
+    holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
+) -> io::Result<FileIdentity> {
     for (at, entry) in entries.iter().enumerate() {
         let same_name = entry.path.file_name() == seen.path.file_name();
         // Where nothing was read there is no evidence: either it is read from its beginning anyway, or it was to be passed over.
-        let evident = entry.offset == 0 || entry.frontier.len > 0;
+        let evident = entry.offset == 0 || entry.tail_fingerprint.len > 0;
         if same_name
             && evident
             && seen.size >= entry.offset
-            && holds(entry.offset, entry.frontier)?
+            && holds(entry.offset, entry.tail_fingerprint)?
             && holds(u64::from(entry.prefix.len), entry.prefix)?
         {
-            return Ok(Verdict::Resume { entry: at });
+            return Ok(FileIdentity::Resume { entry: at });
         }
     }
-    Ok(Verdict::New)
+    Ok(FileIdentity::New)
 }
 
 fn stands(
     entry: &FileEntry,
-    seen: &Seen,
-    holds: &mut dyn FnMut(u64, Evidence) -> io::Result<bool>,
+    seen: &FileObservation,
+    holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
 ) -> io::Result<bool> {
     // Nothing was read of it: it is the file of its name (or inode) that begins as it did and is not shorter. Where not even
     // its beginning is known, whatever stands under the name is read from its beginning anyway.
@@ -130,7 +135,7 @@ fn stands(
         return Ok(long_enough && holds(u64::from(entry.prefix.len), entry.prefix)?);
     }
     Ok(seen.size >= entry.offset
-        && holds(entry.offset, entry.frontier)?
+        && holds(entry.offset, entry.tail_fingerprint)?
         && holds(u64::from(entry.prefix.len), entry.prefix)?)
 }
 
@@ -139,7 +144,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, dev: u64, ino: u64, offset: u64) -> FileEntry {
-        let evidence = Evidence {
+        let fingerprint = Fingerprint {
             len: offset.min(8) as u32,
             hash: offset,
         };
@@ -148,8 +153,8 @@ mod tests {
             dev,
             ino,
             offset,
-            prefix: evidence,
-            frontier: evidence,
+            prefix: fingerprint,
+            tail_fingerprint: fingerprint,
             ..Default::default()
         }
     }
@@ -157,26 +162,26 @@ mod tests {
     /// F03: twelve combinations of place, size and evidence, and what each is.
     #[test]
     fn f03_resolve_table() {
-        let resume = Verdict::Resume { entry: 0 };
-        let restart = Verdict::Restart { entry: 0 };
+        let resume = FileIdentity::Resume { entry: 0 };
+        let restart = FileIdentity::Restart { entry: 0 };
         let table = [
             // path, dev, ino, size, prefix holds, frontier holds → verdict
             ("a", 1, 10, 100, true, true, resume),
             ("a", 1, 10, 200, true, true, resume),
-            ("a", 1, 10, 99, true, true, restart),        // shrunk
-            ("a", 1, 10, 200, true, false, restart),      // rewritten before the offset
-            ("a", 1, 10, 200, false, true, restart),      // begins otherwise
-            ("b", 1, 10, 200, true, true, resume),        // renamed
-            ("b", 1, 10, 200, true, false, Verdict::New), // inode used again
-            ("b", 1, 10, 50, true, true, Verdict::New),   // inode used again, shorter
-            ("a", 2, 10, 100, true, true, resume),        // other device: remounted
-            ("a", 1, 11, 200, true, true, resume),        // restored copy
-            ("a", 1, 11, 200, true, false, Verdict::New), // deleted and made again
-            ("b", 2, 11, 200, true, true, Verdict::New),  // nothing in common but bytes
+            ("a", 1, 10, 99, true, true, restart),             // shrunk
+            ("a", 1, 10, 200, true, false, restart),           // rewritten before the offset
+            ("a", 1, 10, 200, false, true, restart),           // begins otherwise
+            ("b", 1, 10, 200, true, true, resume),             // renamed
+            ("b", 1, 10, 200, true, false, FileIdentity::New), // inode used again
+            ("b", 1, 10, 50, true, true, FileIdentity::New),   // inode used again, shorter
+            ("a", 2, 10, 100, true, true, resume),             // other device: remounted
+            ("a", 1, 11, 200, true, true, resume),             // restored copy
+            ("a", 1, 11, 200, true, false, FileIdentity::New), // deleted and made again
+            ("b", 2, 11, 200, true, true, FileIdentity::New),  // nothing in common but bytes
         ];
-        for (path, dev, ino, size, prefix, frontier, expect) in table {
+        for (path, dev, ino, size, prefix, tail_fingerprint, expect) in table {
             let entries = [entry("a", 1, 10, 100)];
-            let seen = Seen {
+            let seen = FileObservation {
                 path: path.into(),
                 dev,
                 ino,
@@ -184,12 +189,12 @@ mod tests {
                 mtime_ms: 0,
             };
             let verdict = resolve(&entries, &seen, &mut |before, _| {
-                Ok(if before == 100 { frontier } else { prefix })
+                Ok(if before == 100 { tail_fingerprint } else { prefix })
             });
             assert_eq!(
                 verdict.unwrap(),
                 expect,
-                "{seen:?} prefix {prefix} frontier {frontier}"
+                "{seen:?} prefix {prefix} frontier {tail_fingerprint}"
             );
         }
     }
@@ -197,7 +202,7 @@ mod tests {
     #[test]
     fn f13_dev_changed_resumes_by_evidence() {
         let entries = [entry("a", 1, 10, 100)];
-        let seen = Seen {
+        let seen = FileObservation {
             path: "a".into(),
             dev: 7,
             ino: 99,
@@ -206,7 +211,7 @@ mod tests {
         };
         assert_eq!(
             resolve(&entries, &seen, &mut |_, _| Ok(true)).unwrap(),
-            Verdict::Resume { entry: 0 }
+            FileIdentity::Resume { entry: 0 }
         );
     }
 
@@ -220,7 +225,7 @@ mod tests {
             ("b", 11, 150, true),
             ("a", 11, 50, true),
         ] {
-            let seen = Seen {
+            let seen = FileObservation {
                 path: path.into(),
                 dev: 1,
                 ino,
@@ -228,15 +233,15 @@ mod tests {
                 mtime_ms: 0,
             };
             let verdict = resolve(&entries, &seen, &mut |_, _| Err(io::Error::from_raw_os_error(13)));
-            assert_eq!(verdict.ok(), decided.then_some(Verdict::New), "{seen:?}");
+            assert_eq!(verdict.ok(), decided.then_some(FileIdentity::New), "{seen:?}");
         }
     }
 
     /// F85: a file of which nothing was read is known by its name or inode, its beginning, and that it is not shorter.
     #[test]
     fn f85_unread_is_told_by_name_and_content() {
-        let (resume, new) = (Verdict::Resume { entry: 0 }, Verdict::New);
-        let restart = Verdict::Restart { entry: 0 };
+        let (resume, new) = (FileIdentity::Resume { entry: 0 }, FileIdentity::New);
+        let restart = FileIdentity::Restart { entry: 0 };
         let table = [
             // path, dev, ino, size, begins the same → verdict
             ("a", 1, 10, 100, true, resume),
@@ -252,7 +257,7 @@ mod tests {
         for (path, dev, ino, size, begins, expect) in table {
             let mut entries = [entry("a", 1, 10, 0)];
             (entries[0].size, entries[0].prefix.len) = (100, 64);
-            let seen = Seen {
+            let seen = FileObservation {
                 path: path.into(),
                 dev,
                 ino,
@@ -267,7 +272,7 @@ mod tests {
     #[test]
     fn an_unread_entry_without_content_goes_by_its_name() {
         let entries = [entry("a", 1, 10, 0)];
-        let at = |path: &str, ino| Seen {
+        let at = |path: &str, ino| FileObservation {
             path: path.into(),
             dev: 1,
             ino,
@@ -276,20 +281,20 @@ mod tests {
         };
         assert_eq!(
             resolve(&entries, &at("a", 10), &mut |_, _| Ok(true)).unwrap(),
-            Verdict::Resume { entry: 0 }
+            FileIdentity::Resume { entry: 0 }
         );
         assert_eq!(
             resolve(&entries, &at("a", 11), &mut |_, _| Ok(true)).unwrap(),
-            Verdict::Resume { entry: 0 }
+            FileIdentity::Resume { entry: 0 }
         );
         assert_eq!(
             resolve(&entries, &at("b", 11), &mut |_, _| Ok(true)).unwrap(),
-            Verdict::New
+            FileIdentity::New
         );
         // Renamed before a byte of it was read.
         assert_eq!(
             resolve(&entries, &at("b", 10), &mut |_, _| Ok(true)).unwrap(),
-            Verdict::Resume { entry: 0 }
+            FileIdentity::Resume { entry: 0 }
         );
     }
 }

@@ -12,10 +12,10 @@ pub mod frame;
 mod identify;
 pub mod identity;
 pub mod name;
+mod open_files;
 mod places;
 mod reading;
 mod replay;
-mod room;
 mod scan;
 mod streams;
 pub mod sweep;
@@ -83,7 +83,7 @@ struct Folder {
 }
 
 /// Where a record was found.
-pub struct Found<'a> {
+pub struct FileRecord<'a> {
     pub frame: Frame<'a>,
     /// Key of the file's entry.
     pub file: u32,
@@ -183,7 +183,13 @@ impl Files {
 
     /// Hands out the records of at most one block. `once`: this run will not wait for the end of a line in a file that
     /// was last written long ago.
-    pub fn read(&mut self, now: Instant, now_ms: i64, once: bool, emit: &mut dyn FnMut(Found<'_>)) -> Turn {
+    pub fn read(
+        &mut self,
+        now: Instant,
+        now_ms: i64,
+        once: bool,
+        emit: &mut dyn FnMut(FileRecord<'_>),
+    ) -> Turn {
         self.now_ms = now_ms;
         let mut until: Option<Instant> = None;
         let mut wait = |at: Instant| until = Some(until.map_or(at, |u| u.min(at)));

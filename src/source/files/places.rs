@@ -3,7 +3,7 @@
 use super::directory::Directory;
 use super::name;
 use super::walk::Stopped;
-use crate::config::{Place, audit_dir};
+use crate::config::{FileLocation, audit_dir};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 const DEPTH_MAX: usize = 32;
 
 /// A directory in which audit files are looked for.
-pub struct Found {
+pub struct FoundDirectory {
     /// Without links, as far as it is known.
     pub path: PathBuf,
     /// Which names in it are those of audit files.
@@ -21,19 +21,19 @@ pub struct Found {
 }
 
 /// Opens each directory of the place once. Links on the way are followed or refused by one rule, wherever they are.
-pub fn find(place: &Place) -> Vec<Found> {
+pub fn find(place: &FileLocation) -> Vec<FoundDirectory> {
     let mut found = Vec::new();
     match place {
-        Place::Home { dir, .. } => {
+        FileLocation::Home { dir, .. } => {
             let names = glob::Pattern::new("*.audit.log").unwrap_or_default();
             add(&mut found, &names, Directory::open(&audit_dir(dir)));
         }
-        Place::Files(patterns) => patterns.iter().for_each(|pattern| matching(pattern, &mut found)),
+        FileLocation::Files(patterns) => patterns.iter().for_each(|pattern| matching(pattern, &mut found)),
     }
     found
 }
 
-fn add(found: &mut Vec<Found>, names: &glob::Pattern, opened: Result<Directory, Stopped>) {
+fn add(found: &mut Vec<FoundDirectory>, names: &glob::Pattern, opened: Result<Directory, Stopped>) {
     let (path, directory) = match opened {
         Ok(directory) => (directory.path.clone(), Ok(directory)),
         Err(Stopped { error, path, .. }) => (path, Err(error)),
@@ -41,7 +41,7 @@ fn add(found: &mut Vec<Found>, names: &glob::Pattern, opened: Result<Directory, 
     match found.iter_mut().find(|known| known.path == path) {
         Some(known) if known.names.contains(names) => {}
         Some(known) => known.names.push(names.clone()),
-        None => found.push(Found {
+        None => found.push(FoundDirectory {
             path,
             names: vec![names.clone()],
             directory,
@@ -50,7 +50,7 @@ fn add(found: &mut Vec<Found>, names: &glob::Pattern, opened: Result<Directory, 
 }
 
 /// The last component of a pattern matches names, what stands before it directories; both may hold wildcards.
-fn matching(pattern: &str, found: &mut Vec<Found>) {
+fn matching(pattern: &str, found: &mut Vec<FoundDirectory>) {
     let absolute = std::path::absolute(pattern).unwrap_or_else(|_| PathBuf::from(pattern));
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return;
@@ -173,8 +173,8 @@ mod tests {
         let patterns = patterns
             .iter()
             .map(|pattern| pattern.to_str().unwrap().to_owned());
-        let found = find(&Place::Files(patterns.collect()));
-        let opened = |found: Found| (found.path, found.directory.is_ok());
+        let found = find(&FileLocation::Files(patterns.collect()));
+        let opened = |found: FoundDirectory| (found.path, found.directory.is_ok());
         found.into_iter().map(opened).collect()
     }
 

@@ -2,10 +2,10 @@
 
 use super::digest::Digest;
 use super::directory;
-use super::frame::FRONTIER_BYTES;
+use super::frame::FINGERPRINT_BYTES;
 use super::tail::{self, Tail};
-use super::{Files, Found, Turn, name};
-use crate::position::{Evidence, FileEntry};
+use super::{FileRecord, Files, Turn, name};
+use crate::position::{FileEntry, Fingerprint};
 use std::fs::File;
 use std::io;
 use std::time::Instant;
@@ -17,7 +17,7 @@ impl Files {
         now: Instant,
         now_ms: i64,
         once: bool,
-        emit: &mut dyn FnMut(Found<'_>),
+        emit: &mut dyn FnMut(FileRecord<'_>),
     ) -> io::Result<Turn> {
         if let Some(turn) = self.wait_for_stream(at, now, now_ms, once) {
             return Ok(turn);
@@ -80,7 +80,7 @@ impl Files {
             Ok(_) => {
                 (tracked.quiet_since, tracked.cut_off) = (None, None);
                 let folder = &mut self.folders[tracked.folder];
-                folder.passed_bytes += tracked.hand_out(folder.sequence, folder.passed_bytes, emit);
+                folder.passed_bytes += tracked.emit(folder.sequence, folder.passed_bytes, emit);
                 return Ok(Turn::More);
             }
             Err(error) => {
@@ -92,7 +92,7 @@ impl Files {
     }
 
     /// Tells the records before the first one of a sequence again. What is read apart begins a sequence of its own, and ends it.
-    fn join_sequence(&mut self, at: usize, emit: &mut dyn FnMut(Found<'_>)) -> io::Result<()> {
+    fn join_sequence(&mut self, at: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
         let tracked = &self.tracked[at];
         let alone = tracked.alone.then_some(tracked.entry.key);
         let folder = &mut self.folders[tracked.folder];
@@ -116,7 +116,7 @@ impl Files {
         now: Instant,
         now_ms: i64,
         once: bool,
-        emit: &mut dyn FnMut(Found<'_>),
+        emit: &mut dyn FnMut(FileRecord<'_>),
     ) -> io::Result<Turn> {
         let succeeded = self.succeeded(at);
         let tracked = &mut self.tracked[at];
@@ -139,7 +139,7 @@ impl Files {
     }
 
     /// Nothing can follow: what is left is a record, unless it is the beginning of one that another file will have whole.
-    fn finish(&mut self, at: usize, emit: &mut dyn FnMut(Found<'_>)) -> Turn {
+    fn finish(&mut self, at: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> Turn {
         let is_of_another = self.rest_is_of_another(at);
         let tracked = &mut self.tracked[at];
         let folder = tracked.folder;
@@ -149,7 +149,7 @@ impl Files {
         let path_json = &tracked.path_json;
         let (sequence, passed) = (self.folders[folder].sequence, self.folders[folder].passed_bytes);
         if let Some(frame) = tail.framer.last_frame().filter(|_| !is_of_another) {
-            emit(Found {
+            emit(FileRecord {
                 frame,
                 file: tracked.entry.key,
                 path_json,
@@ -187,15 +187,21 @@ impl Files {
         }
         if tracked.begins_at_end() {
             tracked.entry.offset = tail::boundary_before(&file, tracked.entry.offset.min(seen.size))?;
-            let before = tail::bytes_before(&file, tracked.entry.offset, FRONTIER_BYTES)?.unwrap_or_default();
-            tracked.entry.frontier = Evidence::of(&before);
+            let before =
+                tail::bytes_before(&file, tracked.entry.offset, FINGERPRINT_BYTES)?.unwrap_or_default();
+            tracked.entry.tail_fingerprint = Fingerprint::of(&before);
             tracked.changed = true;
         }
         let entry = &tracked.entry;
         // Of a file that was not read only the beginning is known.
         let begins = entry.offset > 0 || tail::holds(&file, u64::from(entry.prefix.len), entry.prefix)?;
         if let Some(digest) = begins.then(|| digest_of(&file, entry)).transpose()?.flatten() {
-            tracked.tail = Tail::open(file, entry.offset, entry.frontier, self.config.record_bytes_max)?;
+            tracked.tail = Tail::open(
+                file,
+                entry.offset,
+                entry.tail_fingerprint,
+                self.config.record_bytes_max,
+            )?;
             if let Some(tail) = &mut tracked.tail {
                 tail.framer.with_digest(digest);
             }

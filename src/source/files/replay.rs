@@ -2,12 +2,12 @@
 
 use super::frame::Framer;
 use super::tracked::Tracked;
-use super::{Files, Found, name, tail};
+use super::{FileRecord, Files, name, tail};
 use std::io;
 
 impl Files {
     /// Before the first record of a folder: tells the records just before it again, from the file itself and its predecessors.
-    pub(super) fn replay(&mut self, at: usize, emit: &mut dyn FnMut(Found<'_>)) -> io::Result<()> {
+    pub(super) fn replay(&mut self, at: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
         let folder = self.tracked[at].folder;
         if self.folders[folder].begun {
             return Ok(());
@@ -17,7 +17,7 @@ impl Files {
         };
         // Twice the window: lines count without their ends, so the same stretch is longer on the disk.
         let mut wanted = 2 * crate::record::twins::WINDOW_BYTES;
-        let mut stretches = Vec::new();
+        let mut skipped_ranges = Vec::new();
         let mut before: Vec<usize> = (0..self.tracked.len())
             .filter(|&t| self.tracked[t].folder == folder && self.tracked[t].listed)
             .filter(|&t| self.tracked[t].entry.offset > 0)
@@ -37,7 +37,7 @@ impl Files {
                 };
                 let kept = before.len().min(wanted as usize);
                 wanted -= kept as u64;
-                stretches.push((t, before[before.len() - kept..].to_vec()));
+                skipped_ranges.push((t, before[before.len() - kept..].to_vec()));
                 continue;
             }
             let found = directory
@@ -59,10 +59,10 @@ impl Files {
                 }
             };
             wanted -= bytes.len() as u64;
-            stretches.push((t, bytes));
+            skipped_ranges.push((t, bytes));
         }
         self.folders[folder].begun = true;
-        for (t, bytes) in stretches.into_iter().rev() {
+        for (t, bytes) in skipped_ranges.into_iter().rev() {
             let entry = &self.tracked[t].entry;
             let from = entry.offset - bytes.len() as u64;
             let whole = if from == 0 {
@@ -79,7 +79,7 @@ impl Files {
                 framer.filled(piece.len());
                 while let Some(frame) = framer.next_frame() {
                     let bytes = frame.bytes();
-                    emit(Found {
+                    emit(FileRecord {
                         frame,
                         file: entry.key,
                         path_json,

@@ -2,9 +2,9 @@
 //! another file, byte for byte, as far as that can be told.
 
 use super::digest::Digest;
-use super::frame::FRONTIER_BYTES;
+use super::frame::FINGERPRINT_BYTES;
 use super::tail::{self, Content};
-use crate::position::{Evidence, FileEntry, ReadDigest};
+use crate::position::{FileEntry, Fingerprint, ReadDigest};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -53,15 +53,15 @@ impl Whole {
 /// How a rival's content is known.
 pub enum Proof {
     /// The file is there, and holds what was read of it, of which these are the last bytes.
-    File(File, Evidence),
+    File(File, Fingerprint),
     /// Of its last bytes before the offset.
-    Frontier(Evidence),
+    Fingerprint(Fingerprint),
     /// It was compared already.
     Done,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ScanStep {
     More,
     /// The file ends here for now, and is the beginning of all rivals that are left.
     AtEnd,
@@ -97,7 +97,7 @@ impl Scan {
             rejected: Vec::new(),
             at: 0,
             recent: Vec::new(),
-            keep: keep.max(FRONTIER_BYTES),
+            keep: keep.max(FINGERPRINT_BYTES),
             line_end: 0,
             known: 0,
             original: None,
@@ -138,27 +138,27 @@ impl Scan {
     ///
     /// # Errors
     /// Those of reading the file itself. A rival that cannot be read is none.
-    pub fn step(&mut self) -> io::Result<Step> {
+    pub fn step(&mut self) -> io::Result<ScanStep> {
         let Some(stop) = self.rivals.iter().map(|rival| rival.offset).min() else {
             return self.finish();
         };
         let mut block = vec![0; BLOCK_BYTES.min((stop - self.at) as usize)];
         let read = self.content.read(&mut block, self.at)?;
         if read == 0 && !block.is_empty() {
-            return Ok(Step::AtEnd);
+            return Ok(ScanStep::AtEnd);
         }
         let block = &block[..read];
         self.compare(block);
         self.take(block);
         self.settle();
-        Ok(Step::More)
+        Ok(ScanStep::More)
     }
 
     /// Drops the rivals with another content.
     fn compare(&mut self, block: &[u8]) {
         let mut theirs = vec![0; block.len()];
         for mut rival in std::mem::take(&mut self.rivals) {
-            let Proof::File(file, frontier) = &rival.proof else {
+            let Proof::File(file, tail_fingerprint) = &rival.proof else {
                 self.rivals.push(rival);
                 continue;
             };
@@ -170,16 +170,16 @@ impl Scan {
                 self.rivals.push(rival);
                 continue;
             }
-            if !tail::holds(file, rival.offset, *frontier).unwrap_or(false) {
+            if !tail::holds(file, rival.offset, *tail_fingerprint).unwrap_or(false) {
                 // It was truncated meanwhile.
-                rival.proof = Proof::Frontier(*frontier);
+                rival.proof = Proof::Fingerprint(*tail_fingerprint);
                 self.rivals.push(rival);
                 continue;
             }
             let end =
                 memchr::memrchr(b'\n', &block[..same]).map_or(self.line_end, |lf| self.at + lf as u64 + 1);
             // Lines that are alike may stand at the beginning of two files; so many are the same ones.
-            if end >= FRONTIER_BYTES as u64 {
+            if end >= FINGERPRINT_BYTES as u64 {
                 self.credit(end, rival.path);
             }
             self.rejected.push(rival.key);
@@ -210,9 +210,10 @@ impl Scan {
             }
             let same = match rival.proof {
                 Proof::File(..) | Proof::Done => true,
-                Proof::Frontier(frontier) => {
-                    let from = self.recent.len().checked_sub(frontier.len as usize);
-                    let ends_alike = from.is_some_and(|from| Evidence::of(&self.recent[from..]) == frontier);
+                Proof::Fingerprint(tail_fingerprint) => {
+                    let from = self.recent.len().checked_sub(tail_fingerprint.len as usize);
+                    let ends_alike =
+                        from.is_some_and(|from| Fingerprint::of(&self.recent[from..]) == tail_fingerprint);
                     ends_alike && rival.whole.is_none_or(|whole| whole.is_same())
                 }
             };
@@ -237,7 +238,7 @@ impl Scan {
     }
 
     /// A rival's last record without a line end is that of this file too if nothing follows it here.
-    fn finish(&mut self) -> io::Result<Step> {
+    fn finish(&mut self) -> io::Result<ScanStep> {
         if self.ragged == Some(self.at) {
             let mut next = [0; 1];
             match self.content.read(&mut next, self.at)? {
@@ -246,7 +247,7 @@ impl Scan {
             }
             self.ragged = None;
         }
-        Ok(Step::Done)
+        Ok(ScanStep::Done)
     }
 
     /// The file is contained in another one up to where it was read.
@@ -297,7 +298,7 @@ mod tests {
             .collect()
     }
 
-    fn scanned(copy: &[u8], original: &[u8], offset: u64, present: bool) -> (Step, u64, bool) {
+    fn scanned(copy: &[u8], original: &[u8], offset: u64, present: bool) -> (ScanStep, u64, bool) {
         compared(copy, original, offset, present, None)
     }
 
@@ -307,13 +308,13 @@ mod tests {
         offset: u64,
         present: bool,
         whole: Option<Box<Whole>>,
-    ) -> (Step, u64, bool) {
-        let from = offset.saturating_sub(FRONTIER_BYTES as u64) as usize;
-        let frontier = Evidence::of(&original[from..offset as usize]);
+    ) -> (ScanStep, u64, bool) {
+        let from = offset.saturating_sub(FINGERPRINT_BYTES as u64) as usize;
+        let tail_fingerprint = Fingerprint::of(&original[from..offset as usize]);
         let proof = if present {
-            Proof::File(file(original), frontier)
+            Proof::File(file(original), tail_fingerprint)
         } else {
-            Proof::Frontier(frontier)
+            Proof::Fingerprint(tail_fingerprint)
         };
         let rival = Rival {
             key: 7,
@@ -325,7 +326,7 @@ mod tests {
         let mut scan = Scan::new(Content::Plain(file(copy)), vec![rival], 0);
         loop {
             match scan.step().unwrap() {
-                Step::More => {}
+                ScanStep::More => {}
                 step => return (step, scan.known(), scan.rejected == [7]),
             }
         }
@@ -337,33 +338,39 @@ mod tests {
         let all = lines(0..6_000);
         let len = all.len() as u64;
         for present in [true, false] {
-            assert_eq!(scanned(&all, &all, len, present), (Step::Done, len, false));
+            assert_eq!(scanned(&all, &all, len, present), (ScanStep::Done, len, false));
             // It has more, and the original was read in part.
             let more = [&all[..], &lines(0..9)].concat();
-            assert_eq!(scanned(&more, &all, len, present), (Step::Done, len, false));
-            assert_eq!(scanned(&more, &all, 5000, present), (Step::Done, 5000, false));
+            assert_eq!(scanned(&more, &all, len, present), (ScanStep::Done, len, false));
+            assert_eq!(scanned(&more, &all, 5000, present), (ScanStep::Done, 5000, false));
             // Another file: in the last bytes that count, or from the first line on.
             let mut other = all.clone();
             other[len as usize - 3] = b'x';
             let known = if present { len - 100 } else { 0 };
-            assert_eq!(scanned(&other, &all, len, present), (Step::Done, known, true));
+            assert_eq!(scanned(&other, &all, len, present), (ScanStep::Done, known, true));
             assert_eq!(
                 scanned(&lines(7..6_007), &all, len, present),
-                (Step::Done, 0, true)
+                (ScanStep::Done, 0, true)
             );
             // The original's last record has no line end; the copy ends with it or goes on.
             let ragged = &all[..950];
-            assert_eq!(scanned(ragged, ragged, 950, present), (Step::Done, 950, false));
+            assert_eq!(
+                scanned(ragged, ragged, 950, present),
+                (ScanStep::Done, 950, false)
+            );
             assert_eq!(
                 scanned(&all[..1000], ragged, 950, present),
-                (Step::Done, 900, false)
+                (ScanStep::Done, 900, false)
             );
             // A copy of the beginning is decided by who asks.
-            assert_eq!(scanned(&all[..500], &all, len, present), (Step::AtEnd, 0, false));
+            assert_eq!(
+                scanned(&all[..500], &all, len, present),
+                (ScanStep::AtEnd, 0, false)
+            );
         }
         // A few lines that are alike do not make two files one.
         let [short, other] = [3, 4].map(|n| [lines(0..2), lines(n..9)].concat());
-        assert_eq!(scanned(&short, &other, 500, true), (Step::Done, 0, true));
+        assert_eq!(scanned(&short, &other, 500, true), (ScanStep::Done, 0, true));
     }
 
     /// F86: a file with another middle is no copy, though its original is gone; the digest may begin behind the file's beginning.
@@ -384,12 +391,12 @@ mod tests {
             let more = [&all[..], &lines(0..9)].concat();
             for copy in [&all, &more] {
                 let found = compared(copy, &all, len, false, Whole::of(&entry()));
-                assert_eq!(found, (Step::Done, len, false), "from {from}");
+                assert_eq!(found, (ScanStep::Done, len, false), "from {from}");
             }
             let mut other = all.clone();
             other[len as usize / 2] = b'x';
             let found = compared(&other, &all, len, false, Whole::of(&entry()));
-            assert_eq!(found, (Step::Done, 0, true), "from {from}");
+            assert_eq!(found, (ScanStep::Done, 0, true), "from {from}");
             // Of an older position it says nothing.
             let old = FileEntry {
                 offset: len - 100,

@@ -1,7 +1,7 @@
 //! Compressed audit files that cannot be read, or not yet: they are waited for, or told as lost.
 
-use super::compressed::{self, Compression, Stream, flaw};
-use super::identity::Seen;
+use super::compressed::{self, Compression, Decompressor, flaw};
+use super::identity::FileObservation;
 use super::tracked::CutOff;
 use super::{Files, Turn, name};
 use std::io;
@@ -20,7 +20,7 @@ impl Files {
     pub(super) fn compressed_head(
         &self,
         folder: usize,
-        seen: &Seen,
+        seen: &FileObservation,
         how: Compression,
     ) -> io::Result<Vec<u8>> {
         let Some(dir) = &self.folders[folder].open else {
@@ -31,7 +31,7 @@ impl Files {
         }
         let head = dir
             .open_file(name::of(&seen.path))
-            .and_then(|file| Stream::open(file, how)?.head());
+            .and_then(|file| Decompressor::open(file, how)?.head());
         head.or_else(|error| flaw(&error).map(|_| Vec::new()).ok_or(error))
     }
 

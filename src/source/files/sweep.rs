@@ -1,11 +1,11 @@
 //! The look at the directories: which files are there, which are new, moved, gone.
 
 use super::Files;
-use super::directory::{self, Contents, Directory, LeftAlone, Why};
+use super::directory::{self, Contents, Directory, LeftAlone, LeftAloneReason};
 use super::identify::Candidate;
-use super::identity::Seen;
+use super::identity::FileObservation;
 use super::name::shown;
-use super::places::{self, Found};
+use super::places::{self, FoundDirectory};
 use super::tracked::Tracked;
 use super::trouble;
 use crate::access;
@@ -31,11 +31,11 @@ impl Files {
             let folder = self.folder(&path);
             match opened {
                 Ok((directory, contents)) => {
-                    self.tell_links(&directory.links);
-                    self.tell_links(&contents.links);
+                    self.report_links(&directory.links);
+                    self.report_links(&contents.links);
                     self.folders[folder].open = Some(directory);
                     refused = refused.or(contents.refusal());
-                    self.tell_left_alone(contents.left);
+                    self.report_left_alone(contents.left);
                     audit_files += contents.files.len();
                     self.take_note(folder, contents.files, now_ms);
                     looked_at.push(folder);
@@ -79,7 +79,7 @@ impl Files {
 
     /// Opens and lists every directory of the source. A file counts once, however many names lead to it.
     fn look_through(&self) -> Vec<Looked> {
-        let being_read = |seen: &Seen| self.is_being_read(seen);
+        let being_read = |seen: &FileObservation| self.is_being_read(seen);
         let known = |path: &Path| self.tracked.iter().any(|t| t.entry.path == path);
         look_through(&self.config.place, &being_read, &known)
     }
@@ -103,8 +103,8 @@ impl Files {
 
     fn nothing_there(&self) -> String {
         match &self.config.place {
-            checked::Place::Files(patterns) => format!("no file matches `{}`", patterns.join("`, `")),
-            checked::Place::Home { dir, .. } => {
+            checked::FileLocation::Files(patterns) => format!("no file matches `{}`", patterns.join("`, `")),
+            checked::FileLocation::Home { dir, .. } => {
                 format!(
                     "no audit file in `{}` yet; Confluence writes the first with its next event",
                     audit_dir(dir).display()
@@ -113,7 +113,7 @@ impl Files {
         }
     }
 
-    fn tell_links(&mut self, links: &[PathBuf]) {
+    fn report_links(&mut self, links: &[PathBuf]) {
         for link in links {
             if self.told.insert(link.clone()) {
                 tracing::info!(
@@ -126,29 +126,29 @@ impl Files {
     }
 
     /// What is not read is told once by its name, but an audit file that cannot be looked at as long as that lasts.
-    fn tell_left_alone(&mut self, left: Vec<LeftAlone>) {
+    fn report_left_alone(&mut self, left: Vec<LeftAlone>) {
         let mut foreign = Vec::new();
-        for LeftAlone { path, why } in left {
+        for LeftAlone { path, reason } in left {
             let source = &self.source;
-            match why {
-                Why::Failed { error, named: true } => {
+            match reason {
+                LeftAloneReason::Failed { error, named: true } => {
                     self.note_unidentified(&path, (0, 0));
                     self.trouble(match error.kind() {
-                        io::ErrorKind::PermissionDenied => access::why_denied(&path),
+                        io::ErrorKind::PermissionDenied => access::denied_message(&path),
                         _ => trouble::cannot_read(&path, &error),
                     });
                     continue;
                 }
                 // A pattern's directory may hold anything; a home's holds audit files and nothing else.
-                Why::Foreign(kind)
+                LeftAloneReason::Foreign(kind)
                     if kind == FileType::Directory
-                        || matches!(self.config.place, checked::Place::Files(_)) =>
+                        || matches!(self.config.place, checked::FileLocation::Files(_)) =>
                 {
                     continue;
                 }
                 _ if !self.told.insert(path.clone()) => continue,
-                Why::Foreign(_) => foreign.push(path.file_name().unwrap_or_default().to_owned()),
-                Why::NotRegular(kind) => {
+                LeftAloneReason::Foreign(_) => foreign.push(path.file_name().unwrap_or_default().to_owned()),
+                LeftAloneReason::NotRegular(kind) => {
                     tracing::warn!(
                         source,
                         path = shown(&path),
@@ -156,12 +156,12 @@ impl Files {
                         "not a regular file; left alone"
                     )
                 }
-                Why::Refused(error) => tracing::error!(source, "{error}; left alone"),
-                Why::Failed { error, .. } => {
+                LeftAloneReason::Refused(error) => tracing::error!(source, "{error}; left alone"),
+                LeftAloneReason::Failed { error, .. } => {
                     let path = shown(&path);
                     tracing::warn!(source, path, %error, "cannot be looked at; left alone, and all else is read")
                 }
-                Why::Same(other) => tracing::info!(
+                LeftAloneReason::Same(other) => tracing::info!(
                     source,
                     path = shown(&path),
                     other = shown(&other),
@@ -180,7 +180,7 @@ impl Files {
     }
 
     /// A file that is not finished is followed under whatever name it was given.
-    fn is_being_read(&self, seen: &Seen) -> bool {
+    fn is_being_read(&self, seen: &FileObservation) -> bool {
         let open = self.tracked.iter().filter(|t| !t.entry.finished);
         open.map(|t| (t.entry.dev, t.entry.ino))
             .any(|inode| inode == (seen.dev, seen.ino))
@@ -232,15 +232,15 @@ pub struct Looked {
 /// Opens and lists every directory of a place. `being_read` says of a file that it is followed whatever its name is now,
 /// `known` of a path that a file is known by it.
 pub fn look_through(
-    place: &checked::Place,
-    being_read: &dyn Fn(&Seen) -> bool,
+    place: &checked::FileLocation,
+    being_read: &dyn Fn(&FileObservation) -> bool,
     known: &dyn Fn(&Path) -> bool,
 ) -> Vec<Looked> {
-    let list = |Found {
+    let list = |FoundDirectory {
                     path,
                     names,
                     directory,
-                }: Found| Looked {
+                }: FoundDirectory| Looked {
         path,
         opened: directory
             .and_then(|directory| Ok((directory.contents(&names, being_read)?, directory)))
@@ -263,7 +263,7 @@ pub fn reason(dir: &Path, error: &io::Error) -> String {
              Confluence is older than 7.5, or it has no Data Center licence",
             shown(dir)
         ),
-        io::ErrorKind::PermissionDenied => access::why_denied(dir),
+        io::ErrorKind::PermissionDenied => access::denied_message(dir),
         _ => format!("cannot read audit directory `{}`: {error}", shown(dir)),
     }
 }

@@ -1,10 +1,10 @@
 //! One open audit file: reads on from a position and notices when what it has read is no longer there.
 
-use super::compressed::Stream;
+use super::compressed::Decompressor;
 use super::directory::look;
-use super::frame::{FRONTIER_BYTES, Framer};
-use super::identity::Seen;
-use crate::position::Evidence;
+use super::frame::{FINGERPRINT_BYTES, Framer};
+use super::identity::FileObservation;
+use crate::position::Fingerprint;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -27,7 +27,7 @@ pub struct Tail {
 pub enum Content {
     Plain(File),
     /// A stream stands where it was read to: there is no way back but to begin anew.
-    Compressed(Stream),
+    Compressed(Decompressor),
 }
 
 impl Content {
@@ -54,25 +54,25 @@ impl Content {
 
 /// What a look at an open file showed.
 pub struct Look {
-    pub seen: Seen,
+    pub seen: FileObservation,
     pub names: u64,
     /// The bytes that were read are not there any more: truncated or rewritten.
     pub rewritten: bool,
 }
 
 impl Tail {
-    /// Opens at `offset`, a record boundary that `frontier` stands for. `None`: other bytes stand there now.
+    /// Opens at `offset`, a record boundary that `tail_fingerprint` stands for. `None`: other bytes stand there now.
     pub fn open(
         file: File,
         offset: u64,
-        frontier: Evidence,
+        tail_fingerprint: Fingerprint,
         record_bytes_max: usize,
     ) -> io::Result<Option<Tail>> {
-        let Some(before) = bytes_before(&file, offset, FRONTIER_BYTES)? else {
+        let Some(before) = bytes_before(&file, offset, FINGERPRINT_BYTES)? else {
             return Ok(None);
         };
-        let claimed = &before[before.len().saturating_sub(frontier.len as usize)..];
-        if Evidence::of(claimed) != frontier {
+        let claimed = &before[before.len().saturating_sub(tail_fingerprint.len as usize)..];
+        if Fingerprint::of(claimed) != tail_fingerprint {
             return Ok(None);
         }
         let framer = Framer::new(offset, &before, record_bytes_max);
@@ -84,7 +84,7 @@ impl Tail {
     }
 
     /// Goes on where a stream stands; `before` are the bytes before that.
-    pub fn of_stream(stream: Stream, before: &[u8], record_bytes_max: usize) -> Tail {
+    pub fn of_stream(stream: Decompressor, before: &[u8], record_bytes_max: usize) -> Tail {
         Tail {
             framer: Framer::new(stream.at(), before, record_bytes_max),
             content: Content::Compressed(stream),
@@ -145,13 +145,13 @@ impl Tail {
     }
 
     /// The evidence for the first `len` bytes; of a stream they are known from when it was opened.
-    pub fn prefix(&self, len: usize) -> io::Result<Option<Evidence>> {
+    pub fn prefix(&self, len: usize) -> io::Result<Option<Fingerprint>> {
         let Content::Plain(file) = &self.content else {
             return Ok(None);
         };
         let mut first = vec![0; len];
         file.read_exact_at(&mut first, 0)?;
-        Ok(Some(Evidence::of(&first)))
+        Ok(Some(Fingerprint::of(&first)))
     }
 }
 
@@ -190,10 +190,10 @@ pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<V
     }
 }
 
-/// Whether the bytes before `offset` are those that `evidence` stands for.
-pub fn holds(file: &File, offset: u64, evidence: Evidence) -> io::Result<bool> {
-    let bytes = bytes_before(file, offset, evidence.len as usize)?;
-    Ok(bytes.is_some_and(|bytes| Evidence::of(&bytes) == evidence))
+/// Whether the bytes before `offset` are those that `fingerprint` stands for.
+pub fn holds(file: &File, offset: u64, fingerprint: Fingerprint) -> io::Result<bool> {
+    let bytes = bytes_before(file, offset, fingerprint.len as usize)?;
+    Ok(bytes.is_some_and(|bytes| Fingerprint::of(&bytes) == fingerprint))
 }
 
 /// The offset behind the last line end at or before `offset`; `offset` itself if there is none for as long as no line is.
@@ -252,7 +252,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("f");
         std::fs::write(&path, "{a}\n{b}\n{ha").unwrap();
-        let mut tail = Tail::open(File::open(&path).unwrap(), 0, Evidence::of(b""), 100)
+        let mut tail = Tail::open(File::open(&path).unwrap(), 0, Fingerprint::of(b""), 100)
             .unwrap()
             .unwrap();
         assert!(!tail.look("f").unwrap().rewritten);

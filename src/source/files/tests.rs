@@ -6,7 +6,7 @@ use super::frame::Frame;
 use super::{Files, Turn};
 use crate::clock;
 use crate::config::home::HomeFound;
-use crate::config::{FilesConfig, Place, StartAt};
+use crate::config::{FileLocation, FilesConfig, StartAt};
 use crate::position::{FileEntry, Loss};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ impl Home {
     }
 
     fn config(&self) -> FilesConfig {
-        FilesConfig::new(Place::Home {
+        FilesConfig::new(FileLocation::Home {
             dir: self.0.path().to_owned(),
             found: HomeFound::Setting,
         })
@@ -296,7 +296,7 @@ fn f02_a_link_to_the_home_is_pointed_elsewhere() {
     let link = links.0.path().join("current");
     symlink(old.0.path(), &link).unwrap();
     let mut config = old.config();
-    config.place = Place::Home {
+    config.place = FileLocation::Home {
         dir: link.clone(),
         found: HomeFound::Setting,
     };

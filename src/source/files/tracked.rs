@@ -1,13 +1,13 @@
 //! One audit file that the source knows: its entry in the checkpoint, and what this run makes of it.
 
-use super::Found;
+use super::FileRecord;
 use super::compressed::{self, Compression};
-use super::frame::FRONTIER_BYTES;
-use super::identity::Seen;
+use super::frame::FINGERPRINT_BYTES;
+use super::identity::FileObservation;
 use super::name::{self, Order};
 use super::scan::Scan;
 use super::tail::Tail;
-use crate::position::{Evidence, FileEntry};
+use crate::position::{FileEntry, Fingerprint};
 use std::time::Instant;
 
 /// Retention counts from the day a file was last there: not from its first day, or a disk that is away for a moment
@@ -109,13 +109,13 @@ impl Tracked {
     }
 
     /// Emits what is whole in the buffer; returns how many bytes of records that were.
-    pub(super) fn hand_out(&mut self, sequence: u32, passed: u64, emit: &mut dyn FnMut(Found<'_>)) -> u64 {
+    pub(super) fn emit(&mut self, sequence: u32, passed: u64, emit: &mut dyn FnMut(FileRecord<'_>)) -> u64 {
         let Some(tail) = &mut self.tail else { return 0 };
         let (file, folder, path_json) = (self.entry.key, self.folder, &self.path_json);
         let (mut handed_out, before) = (0, tail.framer.boundary());
         while let Some(frame) = tail.framer.next_frame() {
             let bytes = frame.bytes();
-            emit(Found {
+            emit(FileRecord {
                 frame,
                 file,
                 path_json,
@@ -138,23 +138,23 @@ impl Tracked {
         let Some(tail) = &mut self.tail else { return };
         self.entry.digest = tail.framer.digest();
         self.entry.offset = tail.framer.boundary();
-        self.entry.frontier = Evidence::of(tail.framer.frontier());
-        let prefix = self.entry.offset.min(FRONTIER_BYTES as u64);
+        self.entry.tail_fingerprint = Fingerprint::of(tail.framer.tail_fingerprint());
+        let prefix = self.entry.offset.min(FINGERPRINT_BYTES as u64);
         // Before anything is read it stands for the first bytes that were found, of whatever length.
         if prefix > 0
             && u64::from(self.entry.prefix.len) != prefix
-            && let Ok(Some(evidence)) = tail.prefix(prefix as usize)
+            && let Ok(Some(fingerprint)) = tail.prefix(prefix as usize)
         {
-            self.entry.prefix = evidence;
+            self.entry.prefix = fingerprint;
         }
     }
 
     /// It is to be passed over up to where it ended when it was found, maybe within a line, and was not opened yet.
     pub(super) fn begins_at_end(&self) -> bool {
-        self.entry.offset > 0 && self.entry.frontier.len == 0
+        self.entry.offset > 0 && self.entry.tail_fingerprint.len == 0
     }
 
-    pub(super) fn still_there(&mut self, seen: &Seen, now_ms: i64) {
+    pub(super) fn still_there(&mut self, seen: &FileObservation, now_ms: i64) {
         self.listed = true;
         if now_ms - self.entry.last_seen_ms > LAST_SEEN_AGE_MAX_MS {
             (self.entry.last_seen_ms, self.changed) = (now_ms, true);
@@ -180,7 +180,7 @@ impl Tracked {
         self.order = seen.order();
     }
 
-    pub(super) fn moved_to(&mut self, seen: &Seen, now_ms: i64) {
+    pub(super) fn moved_to(&mut self, seen: &FileObservation, now_ms: i64) {
         self.compression = compressed::of_name(&seen.path).map(|(_, how)| how);
         if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
             (self.tail, self.scan) = (None, None);
@@ -196,7 +196,7 @@ impl Tracked {
 
     /// How many bytes of its content, at most, its beginning is compared by.
     pub(super) fn head_len(&self) -> u64 {
-        self.entry.size.min(FRONTIER_BYTES as u64)
+        self.entry.size.min(FINGERPRINT_BYTES as u64)
     }
 
     /// Whether the file still holds everything that was read of it is to be found out soon.

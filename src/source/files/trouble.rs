@@ -28,16 +28,16 @@ impl Files {
             failures,
         });
         let path = tracked.entry.path.clone();
-        self.tell_failure(&path, failures, &error);
+        self.report_failure(&path, failures, &error);
         now + pause
     }
 
     /// `failures`: so often in a row, this time included.
-    pub(super) fn tell_failure(&mut self, path: &Path, failures: u32, error: &io::Error) {
+    pub(super) fn report_failure(&mut self, path: &Path, failures: u32, error: &io::Error) {
         let out_of_descriptors = matches!(error.raw_os_error(), Some(code)
             if code == rustix::io::Errno::MFILE.raw_os_error() || code == rustix::io::Errno::NFILE.raw_os_error());
         if error.kind() == io::ErrorKind::PermissionDenied {
-            self.trouble(access::why_denied(path));
+            self.trouble(access::denied_message(path));
         } else if error.kind() == io::ErrorKind::NotFound {
             // Renamed or deleted: the next sweep sees which.
         } else if failures == READ_ERRORS_TOLD {

@@ -2,11 +2,11 @@
 //! logrotate leaves one, the rest of the copy is read before the file is read from its beginning.
 
 use super::compressed::{self, Compression};
-use super::identity::Seen;
+use super::identity::FileObservation;
 use super::name::Order;
 use super::tracked::Tracked;
 use super::{Files, Tampered, name, tail};
-use crate::position::{Evidence, FileEntry};
+use crate::position::{FileEntry, Fingerprint};
 
 impl Files {
     /// What was read of the file is gone from it: it is a new file in the place of the old one, whose content is remembered.
@@ -15,7 +15,8 @@ impl Files {
         let copy = self.copy_of(at);
         let tracked = &mut self.tracked[at];
         let entry = &mut tracked.entry;
-        (entry.offset, entry.frontier, entry.prefix) = (0, Evidence::of(b""), Evidence::of(b""));
+        (entry.offset, entry.tail_fingerprint, entry.prefix) =
+            (0, Fingerprint::of(b""), Fingerprint::of(b""));
         (entry.size, entry.finished) = (size, false);
         (entry.digest, entry.compared_ms) = (None, 0);
         (tracked.tail, tracked.scan, tracked.quiet_since) = (None, None, None);
@@ -27,8 +28,8 @@ impl Files {
             let folder = &mut self.folders[tracked.folder];
             (folder.begun, folder.sequence) = (false, folder.sequence + 1);
         }
-        self.tell_restart(at, &old, copy.as_ref());
-        if old.offset == 0 && copy.is_none() || old.frontier.len == 0 && old.offset > 0 {
+        self.report_restart(at, &old, copy.as_ref());
+        if old.offset == 0 && copy.is_none() || old.tail_fingerprint.len == 0 && old.offset > 0 {
             return;
         }
         let entry = &mut self.tracked[at].entry;
@@ -37,7 +38,7 @@ impl Files {
         self.remember(at, old, copy);
     }
 
-    fn tell_restart(&mut self, at: usize, old: &FileEntry, copy: Option<&Seen>) {
+    fn report_restart(&mut self, at: usize, old: &FileEntry, copy: Option<&FileObservation>) {
         let tracked = &mut self.tracked[at];
         let (path, size) = (tracked.path.clone(), tracked.entry.size);
         tracked.entry.epoch = old.epoch + 1;
@@ -76,9 +77,9 @@ impl Files {
 
     /// Keeps what is known of the content that is gone from a file, so that a copy of it is recognised. One that is at hand, and
     /// is not followed for itself, is read on.
-    fn remember(&mut self, at: usize, mut old: FileEntry, copy: Option<Seen>) {
+    fn remember(&mut self, at: usize, mut old: FileEntry, copy: Option<FileObservation>) {
         let (folder, order) = (self.tracked[at].folder, self.tracked[at].order.clone());
-        let followed = |seen: &Seen| {
+        let followed = |seen: &FileObservation| {
             let inode = (seen.dev, seen.ino);
             let mut listed = self.tracked.iter().filter(|t| t.listed);
             listed.any(|t| (t.entry.dev, t.entry.ino) == inode)
@@ -113,10 +114,10 @@ impl Files {
     }
 
     /// A file of the same directory, under whatever name, that holds what was read of this one.
-    fn copy_of(&self, at: usize) -> Option<Seen> {
+    fn copy_of(&self, at: usize) -> Option<FileObservation> {
         let Tracked { entry, folder, .. } = &self.tracked[at];
         let known = if entry.offset > 0 {
-            entry.frontier.len
+            entry.tail_fingerprint.len
         } else {
             entry.prefix.len
         };
@@ -124,7 +125,7 @@ impl Files {
         if known == 0 || self.tracked[at].compression.is_some() {
             return None;
         }
-        let mut found: Option<Seen> = None;
+        let mut found: Option<FileObservation> = None;
         for seen in dir.regular_files().ok()? {
             if (seen.dev, seen.ino) == (entry.dev, entry.ino) {
                 continue;
@@ -135,7 +136,7 @@ impl Files {
                 // How much it holds is seen when it is read.
                 Some(how) => self.compressed_head(*folder, &seen, how).is_ok_and(|head| {
                     let head = head.get(..entry.prefix.len as usize);
-                    head.is_some_and(|head| Evidence::of(head) == entry.prefix)
+                    head.is_some_and(|head| Fingerprint::of(head) == entry.prefix)
                 }),
                 None => {
                     // Of one that was not read all is wanted, of another what is behind the offset.
@@ -144,13 +145,14 @@ impl Files {
                     let file = || dir.open_file(name::of(&seen.path)).ok();
                     enough
                         && file().is_some_and(|file| {
-                            let holds = |at, evidence| tail::holds(&file, at, evidence).unwrap_or(false);
+                            let holds =
+                                |at, fingerprint| tail::holds(&file, at, fingerprint).unwrap_or(false);
                             holds(u64::from(entry.prefix.len), entry.prefix)
-                                && holds(entry.offset, entry.frontier)
+                                && holds(entry.offset, entry.tail_fingerprint)
                         })
                 }
             };
-            let better = |than: &Seen| compression.is_none() && seen.size > than.size;
+            let better = |than: &FileObservation| compression.is_none() && seen.size > than.size;
             if holds && found.as_ref().is_none_or(better) {
                 found = Some(seen);
             }

@@ -104,12 +104,12 @@ impl Files {
     /// Another file that holds what is known of this one: a copy, or it compressed.
     fn holder_of(&self, at: usize) -> Option<usize> {
         let Tracked { entry, .. } = &self.tracked[at];
-        let evidence = if entry.offset > 0 {
-            entry.frontier
+        let fingerprint = if entry.offset > 0 {
+            entry.tail_fingerprint
         } else {
             entry.prefix
         };
-        if self.tracked[at].compression.is_some() || evidence.len == 0 && entry.size > 0 {
+        if self.tracked[at].compression.is_some() || fingerprint.len == 0 && entry.size > 0 {
             return None;
         }
         (0..self.tracked.len()).find(|&other| {
@@ -122,11 +122,12 @@ impl Files {
                 let begins_alike = entry.prefix.len > 0 && holder.entry.prefix == entry.prefix;
                 return begins_alike || stem == Some(entry.path.as_os_str());
             }
-            evidence.len > 0
+            fingerprint.len > 0
                 && holder.entry.size >= entry.offset
                 && self.file_of(other).ok().flatten().is_some_and(|file| {
-                    let holds = |at, evidence| tail::holds(&file, at, evidence).unwrap_or(false);
-                    holds(u64::from(entry.prefix.len), entry.prefix) && holds(entry.offset, entry.frontier)
+                    let holds = |at, fingerprint| tail::holds(&file, at, fingerprint).unwrap_or(false);
+                    holds(u64::from(entry.prefix.len), entry.prefix)
+                        && holds(entry.offset, entry.tail_fingerprint)
                 })
         })
     }

@@ -166,7 +166,7 @@ fn judge(directory: impl AsFd, link: &Stat, path: &Path) -> io::Result<()> {
     let agent = rustix::process::geteuid().as_raw();
     let group = rustix::process::getegid().as_raw();
     let others = |mode: u32| directory.st_mode & mode != 0;
-    let why = if ![0, agent].contains(&link.st_uid) {
+    let reason = if ![0, agent].contains(&link.st_uid) {
         format!("belongs to `{}`", access::user_name(link.st_uid))
     } else if link.st_nlink > 1 {
         "has more than one name".to_owned()
@@ -180,7 +180,7 @@ fn judge(directory: impl AsFd, link: &Stat, path: &Path) -> io::Result<()> {
     };
     let rule = "links are followed only where nobody but root or the agent's user can have made them";
     Err(refused(format!(
-        "`{}` is a symbolic link that {why}; {rule}: name the real path, or let root make the link",
+        "`{}` is a symbolic link that {reason}; {rule}: name the real path, or let root make the link",
         shown(path)
     )))
 }

@@ -76,7 +76,7 @@ fn f34_escape() {
     assert_eq!(parsed["name"], HOSTILE, "JSON carries the name itself");
     assert_eq!(parsed["message"], format!("space {HOSTILE}"));
 
-    let line = Line {
+    let line = LogLine {
         message: HOSTILE.into(),
         fields: vec![("name", Value::Text(HOSTILE.into()))],
     };

@@ -23,8 +23,8 @@ use confluence_audit_agent::notice::Notice;
 use confluence_audit_agent::position::{ApiCursor, IdChunk};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::secret::Secret;
-use confluence_audit_agent::source::api::{Api, Now, Step};
-use confluence_audit_agent::source::recent::Recent;
+use confluence_audit_agent::source::api::{Api, ApiStep, Now};
+use confluence_audit_agent::source::dedup::Dedup;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub struct Polled<'s> {
     pub delivered: Vec<(EventId, String)>,
     pub self_polls: usize,
     pub notices: Vec<Notice>,
-    recent: Recent,
+    recent: Dedup,
     cursor: Option<ApiCursor>,
     chunks: BTreeMap<u32, IdChunk>,
 }
@@ -96,7 +96,7 @@ impl<'s> Polled<'s> {
             delivered: Vec::new(),
             self_polls: 0,
             notices: Vec::new(),
-            recent: Recent::default(),
+            recent: Dedup::default(),
             cursor: None,
             chunks: BTreeMap::new(),
         }
@@ -117,9 +117,9 @@ impl<'s> Polled<'s> {
         self.advance(Duration::ZERO);
         let now = self.now.get();
         let wait = match self.runtime.block_on(self.api.step(&|| now)) {
-            Step::Again => None,
-            Step::Wait(until) => Some(until),
-            Step::Page { page, repeated } => {
+            ApiStep::Again => None,
+            ApiStep::Wait(until) => Some(until),
+            ApiStep::Page { page, repeated } => {
                 let rows: Vec<String> = (repeated..page.len())
                     .rev()
                     .map(|at| String::from_utf8(page.row(at).to_vec()).unwrap())
@@ -190,7 +190,7 @@ impl<'s> Polled<'s> {
 
     /// The process is gone, and another goes on from the checkpoint.
     pub fn restart(&mut self) {
-        self.recent = Recent::new(self.chunks.values().cloned().collect());
+        self.recent = Dedup::new(self.chunks.values().cloned().collect());
         self.api = Api::new("wiki", self.config.clone(), self.cursor);
     }
 

@@ -14,7 +14,7 @@ mod records;
 use crate::rig::{Random, seed};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{Framing, SyslogConfig, Transport};
-use confluence_audit_agent::format::{Agent, Context, Format, Item, Name, Origin, Out};
+use confluence_audit_agent::format::{Agent, Context, Event, Format, Name, Origin, Out};
 use confluence_audit_agent::notice::{self, Notice};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::sink::syslog::message::Writer;
@@ -136,7 +136,7 @@ impl Target {
         };
         let mut scratch = Scratch::default();
         let content = &parse(line, &mut scratch);
-        let item = Item {
+        let item = Event {
             content,
             id: IdHasher::new(None).id(content),
             origin,
@@ -236,7 +236,7 @@ impl Target {
         let [repeated, plain] = [&lines[0], &lines[1]].map(|line| {
             let mut scratch = Scratch::default();
             let mut out = Out::new();
-            let item = Item {
+            let item = Event {
                 content: &parse(line, &mut scratch),
                 id,
                 origin: Origin::Api,

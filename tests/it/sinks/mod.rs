@@ -193,7 +193,10 @@ fn f48_poison_event() {
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         agent.until_said("are in quarantine");
         for entry in scene.host.quarantined() {
-            assert!(entry["why"].as_str().unwrap().contains(kind.refusal), "{entry}");
+            assert!(
+                entry["reason"].as_str().unwrap().contains(kind.refusal),
+                "{entry}"
+            );
             assert!(
                 entry["event"]
                     .as_str()
@@ -527,7 +530,7 @@ fn f99_no_form_of_a_secret_is_told() {
         let run = scene.host.once_with(&["--once", "--log-level", "trace"]);
         said += &(run.stderr + &run.stdout + &scene.host.check_sink());
         for entry in scene.host.quarantined() {
-            said += entry["why"].as_str().unwrap();
+            said += entry["reason"].as_str().unwrap();
         }
         let said = said.to_lowercase();
         for form in &forms {

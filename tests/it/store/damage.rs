@@ -106,8 +106,8 @@ fn examine(dir: &Path, truth: &Image) -> Vec<String> {
         .iter()
         .any(|rung| !matches!(rung, Rung::FileReplaced { .. }));
     if told {
-        let evidence = checkpoint::evidence(dir).unwrap();
-        assert_eq!(evidence.len(), 1);
+        let copies = checkpoint::damaged_copies(dir).unwrap();
+        assert_eq!(copies.len(), 1);
         assert!(
             recovered
                 .iter()
@@ -178,7 +178,7 @@ fn three_copies_of_damaged_stores_are_kept() {
     }
     let opened = Store::open(dir.path()).unwrap();
     assert!(!opened.recovered.is_empty());
-    assert_eq!(checkpoint::evidence(dir.path()).unwrap().len(), 3);
+    assert_eq!(checkpoint::damaged_copies(dir.path()).unwrap().len(), 3);
     let mut store = opened.store;
     assert_eq!(offset(&mut store, "wiki"), 4, "from the side file");
 }

@@ -97,7 +97,7 @@ fn child_f24_enospc() {
     drop(store);
     assert_eq!(offset(&mut open(&state), "wiki"), offset_now);
     assert!(
-        checkpoint::evidence(&state).unwrap().is_empty(),
+        checkpoint::damaged_copies(&state).unwrap().is_empty(),
         "a full disk is no damage"
     );
     println!("reached the end after offset {offset_now}");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::rig::SOON;
 use confluence_audit_agent::checkpoint::{
-    self, Commit, Evidence, FileEntry, Loss, Progress, SinkMark, Store, StoreError,
+    self, Commit, FileEntry, Fingerprint, Loss, Progress, SinkMark, Store, StoreError,
 };
 use confluence_audit_agent::{clock, exit};
 
@@ -23,8 +23,8 @@ fn entry(key: u32, offset: u64) -> FileEntry {
         path: format!("/var/confluence/log/audit/20261121-{key:05}.audit.log").into(),
         dev: 64769,
         ino: 1000 + u64::from(key),
-        prefix: Evidence::of(&key.to_le_bytes()),
-        frontier: Evidence::of(&offset.to_le_bytes()),
+        prefix: Fingerprint::of(&key.to_le_bytes()),
+        tail_fingerprint: Fingerprint::of(&offset.to_le_bytes()),
         offset,
         size: 1_000_000,
         mtime_ms: 1_795_000_000_000,

@@ -61,8 +61,8 @@ fn regenerate() {
     let _ = fs::remove_dir_all(&place);
     copy(dir.path(), &place);
     fs::remove_file(place.join("lock")).unwrap();
-    for evidence in checkpoint::evidence(&place).unwrap() {
-        fs::remove_dir_all(evidence).unwrap();
+    for copy in checkpoint::damaged_copies(&place).unwrap() {
+        fs::remove_dir_all(copy).unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ use crate::config::checked::FormatKind;
 use crate::config::file::address;
 use crate::config::file::http::Http;
 use crate::config::file::namespace;
-use crate::config::raw::{Found, Problems, Table};
+use crate::config::raw::{ConfigValue, Problems, Table};
 use crate::config::reference::warn_inline;
 use crate::config::{Auth, Compression, ElasticsearchConfig, Target};
 
@@ -90,7 +90,7 @@ fn hosts(table: &mut Table, problems: &mut Problems) -> Option<Vec<Url>> {
         let message = format!("is missing; add `hosts = [\"{EXAMPLE}\"]`");
         problems.add(&table.span, table.key("hosts"), message);
     }
-    let Found { value, span, key } = found?;
+    let ConfigValue { value, span, key } = found?;
     let mut urls: Vec<Url> = Vec::new();
     for text in &value {
         let url = address::server(text, EXAMPLE).and_then(|mut url| {

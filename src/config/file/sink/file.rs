@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{GIB, KIB, absolute, set};
 use crate::config::checked::*;
-use crate::config::raw::{Found, Problems, Span, Table};
+use crate::config::raw::{ConfigValue, Problems, Span, Table};
 
 pub const KEYS: [&str; 7] = [
     "path",
@@ -70,7 +70,11 @@ fn group(table: &mut Table, mode: Option<u32>, problems: &mut Problems) -> Optio
     Some(group.value)
 }
 
-fn absolute_path(path: Found<String>, several_sources: bool, problems: &mut Problems) -> Option<PathBuf> {
+fn absolute_path(
+    path: ConfigValue<String>,
+    several_sources: bool,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
     if let Err(message) = check_path(&path.value, several_sources) {
         problems.add(&path.span, path.key, message);
         return None;

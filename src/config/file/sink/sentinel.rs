@@ -7,7 +7,7 @@ use url::Url;
 use super::remote::{Common, gzip_at_most, missing, url, wants_json};
 use crate::config::file::address::{self, is_loopback};
 use crate::config::file::http::Http;
-use crate::config::raw::{Found, Problems, Table};
+use crate::config::raw::{ConfigValue, Problems, Table};
 use crate::config::reference::warn_inline;
 use crate::config::{
     Auth, AzureIdentity, Compression, FormatKind, PeerConfig, Reference, RemoteSinkConfig, SentinelConfig,
@@ -91,9 +91,9 @@ pub fn defaults(config: SentinelConfig) -> RemoteSinkConfig {
 
 /// What stands there of an application.
 struct Application {
-    tenant: Option<Found<String>>,
-    client: Option<Found<String>>,
-    secret: Option<Found<Reference>>,
+    tenant: Option<ConfigValue<String>>,
+    client: Option<ConfigValue<String>>,
+    secret: Option<ConfigValue<Reference>>,
 }
 
 fn identity(
@@ -160,7 +160,7 @@ fn word(
     key: &'static str,
     example: &str,
     problems: &mut Problems,
-) -> Option<Found<String>> {
+) -> Option<ConfigValue<String>> {
     let found = table.text(key, example, problems)?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if found.value.bytes().all(fits) && !found.value.starts_with('.') {
@@ -171,7 +171,7 @@ fn word(
     None
 }
 
-fn begins(found: &Found<String>, starts: &[&str], remedy: &str, problems: &mut Problems) -> bool {
+fn begins(found: &ConfigValue<String>, starts: &[&str], remedy: &str, problems: &mut Problems) -> bool {
     let good = starts.iter().any(|start| found.value.starts_with(start));
     if !good {
         let message = format!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::set;
 use crate::config::file::http::tls;
-use crate::config::raw::{Found, Problems, Table};
+use crate::config::raw::{ConfigValue, Problems, Table};
 use crate::config::{Framing, RemoteSinkConfig, SyslogConfig, Transport};
 
 pub const KEYS: [&str; 11] = [
@@ -135,7 +135,7 @@ pub fn required(
     key: &'static str,
     example: &str,
     problems: &mut Problems,
-) -> Option<Found<String>> {
+) -> Option<ConfigValue<String>> {
     let found = table.text(key, example, problems);
     if found.is_none() && !table.had(key) && !table.has_like(key) {
         let message = format!("is missing; add `{key} = \"{example}\"`");
@@ -180,7 +180,7 @@ pub fn host_port(text: &str, example: &str) -> Result<(String, u16), String> {
     Ok((host.to_string(), port))
 }
 
-fn app_name(name: Found<String>, problems: &mut Problems) -> Option<String> {
+fn app_name(name: ConfigValue<String>, problems: &mut Problems) -> Option<String> {
     if name.value.len() <= 48 && name.value.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(name.value);
     }

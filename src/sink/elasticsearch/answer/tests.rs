@@ -45,10 +45,10 @@ fn class(outcome: &Outcome) -> (&'static str, &str) {
     match outcome {
         Outcome::Delivered => ("delivered", ""),
         Outcome::Duplicate => ("duplicate", ""),
-        Outcome::Retry { why, .. } => ("retry", why),
-        Outcome::Poison { why } => ("poison", why),
-        Outcome::TooLarge { why } => ("too large", why),
-        Outcome::Misconfigured { why } => ("misconfigured", why),
+        Outcome::Retry { reason, .. } => ("retry", reason),
+        Outcome::Poison { reason } => ("poison", reason),
+        Outcome::TooLarge { reason } => ("too large", reason),
+        Outcome::Misconfigured { reason } => ("misconfigured", reason),
     }
 }
 
@@ -175,9 +175,9 @@ fn each_item_has_its_class() {
     ];
     for (status, kind, reason, expect, words) in table {
         let outcomes = each(&item(status, kind, reason), 1);
-        let (class, why) = class(&outcomes[0]);
+        let (class, reason) = class(&outcomes[0]);
         assert_eq!(class, expect, "{status} {kind} {reason}");
-        assert!(why.contains(words), "{why}");
+        assert!(reason.contains(words), "{reason}");
     }
     let poison = r#"{"create":{"status":400,"error":{"type":"a","reason":"b","caused_by":{"reason":"c"}}}}"#;
     assert_eq!(class(&each(poison, 1)[0]), ("poison", "status 400, a: b: c"));
@@ -377,10 +377,10 @@ fn f97_an_item_with_another_id_delivers_nothing() {
     };
     assert_eq!(of(&[0, 1, 2]), Answer::Each(vec![Outcome::Delivered; 3]));
     for wrong in [[0, 2, 1], [1, 1, 2], [0, 1, 7], [9, 9, 9]] {
-        let Answer::All(Outcome::Retry { why, .. }) = of(&wrong) else {
+        let Answer::All(Outcome::Retry { reason, .. }) = of(&wrong) else {
             panic!("{wrong:?}");
         };
-        assert!(why.contains("another id"), "{why}");
+        assert!(reason.contains("another id"), "{reason}");
     }
     // A server, or a filter on the way, that returns none.
     let without = r#"{"create":{"status":201}},{"create":{"_id":null,"status":201}}"#;

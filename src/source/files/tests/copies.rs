@@ -1,7 +1,7 @@
 //! Copies, truncated files and their copies, compressed files.
 
 use super::{Home, Known, Run};
-use crate::config::{FilesConfig, Place, StartAt};
+use crate::config::{FileLocation, FilesConfig, StartAt};
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Range;
@@ -47,7 +47,7 @@ fn gzip_file(path: &Path) -> PathBuf {
 fn one_file(home: &Home, pattern: &str) -> (FilesConfig, PathBuf) {
     let mut config = home.config();
     let live = home.audit().join("audit.log");
-    config.place = Place::Files(vec![home.audit().join(pattern).to_str().unwrap().to_owned()]);
+    config.place = FileLocation::Files(vec![home.audit().join(pattern).to_str().unwrap().to_owned()]);
     (config, live)
 }
 

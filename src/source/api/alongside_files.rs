@@ -1,11 +1,11 @@
 //! What an API beside files is told of them, and asked about itself.
 
-use super::answer::{self, Class};
-use super::own::{Own, SharedOwn};
+use super::answer::{self, AnswerClass};
 use super::page::Page;
-use super::question::{Attempts, Reading};
+use super::self_activity::{SelfActivity, SharedSelfActivity};
 use super::server_clock::DATE_MS;
 use super::window::Window;
+use super::window_reader::{Attempts, WindowReader};
 use super::{Api, Now};
 use crate::config::Start;
 use crate::position::ApiCursor;
@@ -17,7 +17,7 @@ impl Api {
     /// The same API, asked for rows of nodes whose files are not read.
     pub fn for_other_nodes(&self, cursor: Option<ApiCursor>) -> Api {
         let mut api = Api::new(&self.source, self.config.clone(), cursor);
-        api.own = self.shared_own();
+        api.own = self.shared_self_activity();
         api.for_other_nodes = true;
         api
     }
@@ -27,7 +27,7 @@ impl Api {
     }
 
     /// What is known of the agent's user.
-    pub fn shared_own(&self) -> SharedOwn {
+    pub fn shared_self_activity(&self) -> SharedSelfActivity {
         Arc::clone(&self.own)
     }
 
@@ -40,18 +40,18 @@ impl Api {
         let (route, Some(base)) = (self.endpoint.route, &self.endpoint.base) else {
             return;
         };
-        let reading = Reading::new(Window::new(at_ms, at_ms, false), route, Attempts::default());
+        let reading = WindowReader::new(Window::new(at_ms, at_ms, false), route, Attempts::default());
         let asked = reading.rows_asked(self.page_size.rows());
         let url = reading.url(base, asked);
         self.total.requests += 1;
         let result = self.client.get(&url).await;
         let class = answer::classify(&result, &self.config.product);
-        let (Ok(answer), Class::Ok) = (result, &class) else {
+        let (Ok(answer), AnswerClass::Ok) = (result, &class) else {
             // What is wrong the next poll finds and says.
-            let why = class.message();
+            let reason = class.message();
             tracing::debug!(
                 source = self.source,
-                why,
+                reason,
                 "who searched the audit log is not told"
             );
             return;
@@ -66,7 +66,7 @@ impl Api {
     }
 
     /// Ids that came by another API may be forgotten up to then.
-    pub fn ids_are_known_from(&mut self, from_ms: i64) {
+    pub fn set_known_ids_from(&mut self, from_ms: i64) {
         if let Some(cursor) = &mut self.windows.cursor {
             cursor.ids_from_ms = cursor.ids_from_ms.max(from_ms);
         }
@@ -110,12 +110,12 @@ impl Api {
     }
 
     /// Stretches of time whose events files have brought, and whose ids are not known any more: they are not asked for.
-    pub fn pass_over(&mut self, stretches: &[(i64, i64)]) {
-        if self.windows.passed_over == stretches {
+    pub fn pass_over(&mut self, skipped_ranges: &[(i64, i64)]) {
+        if self.windows.passed_over == skipped_ranges {
             return;
         }
         let first = self.windows.passed_over.is_empty();
-        if let (true, [(from_ms, _), ..], [.., (_, to_ms)]) = (first, stretches, stretches) {
+        if let (true, [(from_ms, _), ..], [.., (_, to_ms)]) = (first, skipped_ranges, skipped_ranges) {
             let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
             tracing::info!(
                 source = self.source,
@@ -124,7 +124,7 @@ impl Api {
                 "the files brought too many events to compare all with the API; it is asked for what lies before, between and behind them"
             );
         }
-        self.windows.passed_over = stretches.to_vec();
+        self.windows.passed_over = skipped_ranges.to_vec();
     }
 
     /// A poll that ends so long before the present, and was begun by now, has asked for nothing later.
@@ -146,7 +146,7 @@ impl Api {
     }
 }
 
-fn learn_authors(page: &Page, own: &mut Own) {
+fn learn_authors(page: &Page, own: &mut SelfActivity) {
     let mut scratch = Scratch::default();
     for row in 0..page.len() {
         if let Parsed::Record(record) = parse(page.row(row), &mut scratch) {

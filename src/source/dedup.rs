@@ -29,11 +29,11 @@ const OPEN_CHUNKS_MAX: usize = 16;
 /// and the chunks stay as the stretches of time that those files brought: what an API shows of these is passed over. What lies
 /// between two files, a file that was deleted, is in none. A time range counts for events of the node alone whose
 /// events the file brought: those of other nodes stand in no file that was read.
-pub struct Recent {
+pub struct Dedup {
     known: HashSet<EventId>,
     chunks: Vec<IdChunk>,
     /// Of the chunks without ids, oldest first; they do not overlap.
-    stretches: Vec<(i64, i64)>,
+    skipped_ranges: Vec<(i64, i64)>,
     /// The same for each node.
     ranges_of_node: HashMap<u64, Vec<(i64, i64)>>,
     /// Up to then ids that came by an API are forgotten although they were still wanted.
@@ -45,22 +45,22 @@ pub struct Recent {
     ids_max: usize,
 }
 
-impl Default for Recent {
-    fn default() -> Recent {
-        Recent::new(Vec::new())
+impl Default for Dedup {
+    fn default() -> Dedup {
+        Dedup::new(Vec::new())
     }
 }
 
-impl Recent {
-    pub fn new(mut chunks: Vec<IdChunk>) -> Recent {
+impl Dedup {
+    pub fn new(mut chunks: Vec<IdChunk>) -> Dedup {
         chunks.sort_by_key(|chunk| chunk.key);
-        let mut recent = Recent {
+        let mut recent = Dedup {
             known: chunks
                 .iter()
                 .flat_map(|chunk| chunk.ids.iter().copied())
                 .collect(),
             next_key: chunks.last().map_or(0, |chunk| chunk.key + 1),
-            stretches: Vec::new(),
+            skipped_ranges: Vec::new(),
             ranges_of_node: HashMap::new(),
             incomplete_to_ms: None,
             chunks,
@@ -77,8 +77,8 @@ impl Recent {
     }
 
     /// The stretches of time whose events a file brought and whose ids are forgotten, oldest first; both ends belong to them.
-    pub fn stretches(&self) -> &[(i64, i64)] {
-        &self.stretches
+    pub fn skipped_ranges(&self) -> &[(i64, i64)] {
+        &self.skipped_ranges
     }
 
     /// Whether a file brought the events that this node had at this time, and which these were is forgotten.
@@ -207,8 +207,8 @@ impl Recent {
             ranges.push((chunk.oldest_ms, chunk.newest_ms));
         }
         of_node.values_mut().for_each(merge_overlapping);
-        self.stretches = of_node.values().flatten().copied().collect();
-        merge_overlapping(&mut self.stretches);
+        self.skipped_ranges = of_node.values().flatten().copied().collect();
+        merge_overlapping(&mut self.skipped_ranges);
         self.ranges_of_node = of_node;
     }
 
@@ -288,8 +288,8 @@ mod tests {
         FromFile { key, node: NODE }
     }
 
-    fn filled(ids: std::ops::Range<u128>) -> Recent {
-        let mut recent = Recent::default();
+    fn filled(ids: std::ops::Range<u128>) -> Dedup {
+        let mut recent = Dedup::default();
         for id in ids {
             assert!(recent.insert(EventId(id), id as i64, None));
         }
@@ -297,7 +297,7 @@ mod tests {
     }
 
     /// Each event brings its number as its id, 10 milliseconds after the one before.
-    fn read(recent: &mut Recent, file: u32, ids: std::ops::Range<u128>) {
+    fn read(recent: &mut Dedup, file: u32, ids: std::ops::Range<u128>) {
         for id in ids {
             assert!(recent.insert(EventId(id), id as i64 * 10, Some(of(file))));
         }
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn f46_too_many_events_of_files_leave_the_stretches_that_these_brought() {
-        let mut recent = Recent::default();
+        let mut recent = Dedup::default();
         let max = IDS_MAX as u128;
         read(&mut recent, 1, 0..3000);
         // A file was deleted, and 100,000 events follow in another one.
@@ -320,21 +320,21 @@ mod tests {
         );
         assert!(!recent.is_forgotten(29_990, NODE) && !recent.is_forgotten(1_000_000, NODE));
         assert!(!recent.is_forgotten(1_030_000, NODE) && recent.is_forgotten(1_050_000, NODE));
-        assert_eq!(recent.stretches().len(), 2, "{:?}", recent.stretches());
+        assert_eq!(recent.skipped_ranges().len(), 2, "{:?}", recent.skipped_ranges());
         // The checkpoint learns of both at once, and a restart knows what was forgotten.
         let (chunks, forgotten) = recent.changes();
         assert!(!forgotten.is_empty());
-        let again = Recent::new(chunks);
-        assert_eq!(again.stretches(), recent.stretches());
+        let again = Dedup::new(chunks);
+        assert_eq!(again.skipped_ranges(), recent.skipped_ranges());
         assert_eq!(again.known, recent.known);
         // With age they go.
         assert_eq!(recent.prune(i64::MAX), None);
-        assert_eq!((recent.stretches().len(), recent.chunks.len()), (0, 0));
+        assert_eq!((recent.skipped_ranges().len(), recent.chunks.len()), (0, 0));
     }
 
     #[test]
     fn f46_a_wrong_time_makes_no_stretch_of_years() {
-        let mut recent = Recent::default();
+        let mut recent = Dedup::default();
         read(&mut recent, 1, 1_000_000..1_040_000);
         for (id, at_ms) in [(1, 0), (2, i64::MAX)] {
             assert!(recent.insert(EventId(id), at_ms, Some(of(1))));
@@ -349,7 +349,7 @@ mod tests {
     /// lies between.
     #[test]
     fn f81_a_skipped_time_range_is_one_nodes() {
-        let mut recent = Recent::default();
+        let mut recent = Dedup::default();
         let max = IDS_MAX as u128;
         for id in 0..3 * max {
             let node = 7 + u64::from(id >= 2 * max);
@@ -358,7 +358,7 @@ mod tests {
         recent.forget_of_files();
         let (chunks, _) = recent.changes();
         let (of_first, of_second) = (500_000, 2 * max as i64 * 10 + 50_000);
-        for recent in [recent, Recent::new(chunks)] {
+        for recent in [recent, Dedup::new(chunks)] {
             assert!(recent.is_forgotten(of_first, 7));
             assert!(!recent.is_forgotten(of_first, 8) && !recent.is_forgotten(of_first, 0));
             assert!(!recent.is_forgotten(of_second, 7));
@@ -368,7 +368,7 @@ mod tests {
     /// A quiet site's events share no chunks: each costs little, and none is searched for among all.
     #[test]
     fn events_that_lie_far_apart_take_little_room() {
-        let mut recent = Recent::default();
+        let mut recent = Dedup::default();
         for id in 0..20_000 {
             assert!(recent.insert(EventId(id), id as i64 * (GAP_MS + 1), Some(of(1))));
         }
@@ -400,7 +400,7 @@ mod tests {
         assert_eq!((chunks.len(), forgotten.len()), (3, 0));
         assert!(!recent.insert(EventId(7), 7, None));
         assert_eq!(recent.changes(), (vec![], vec![]));
-        let mut again = Recent::new(chunks);
+        let mut again = Dedup::new(chunks);
         assert!(again.contains(EventId(2999)) && !again.insert(EventId(0), 0, None));
         // The last chunk has room: it is told again, with its key.
         assert!(again.insert(EventId(9999), 9999, None));
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn of_too_many_those_with_the_oldest_events_go_first() {
-        let mut recent = Recent::default();
+        let mut recent = Dedup::default();
         let newer = IDS_MAX as u128..IDS_MAX as u128 + 2048;
         for id in newer.clone().chain(0..IDS_MAX as u128) {
             recent.insert(EventId(id), id as i64, None);

@@ -1,7 +1,7 @@
 //! What holds a reader back and what wakes it: the one thing that the threads of a stream share.
 
 use crate::clock;
-use crate::telemetry::pulse;
+use crate::telemetry::heartbeat;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ const SPARE_BYTES_MAX: usize = 1024 * 1024;
 /// Between two sweeps that were asked for, so that a directory in which much else changes does not keep the agent sweeping.
 const SWEEP_GAP: Duration = Duration::from_millis(50);
 
-pub struct Gate {
+pub struct FlowControl {
     /// Bytes that may be on their way to the sinks of one source before another block is read.
     in_flight_bytes_max: usize,
     state: Mutex<State>,
@@ -55,9 +55,9 @@ impl State {
     }
 }
 
-impl Gate {
-    pub fn new(in_flight_bytes_max: usize) -> Gate {
-        Gate {
+impl FlowControl {
+    pub fn new(in_flight_bytes_max: usize) -> FlowControl {
+        FlowControl {
             in_flight_bytes_max,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -125,7 +125,7 @@ impl Gate {
     }
 
     /// What is to be known of the source although it does its work, if anything.
-    pub fn tell(&self, note: Option<String>) {
+    pub fn set_note(&self, note: Option<String>) {
         self.lock().note = note;
     }
 
@@ -167,7 +167,7 @@ impl Gate {
     }
 
     /// Waits until there is room for more; `false` if there is none by then, or reading has stopped.
-    pub fn room(&self, until: Instant) -> bool {
+    pub fn has_capacity(&self, until: Instant) -> bool {
         let full = |state: &State| state.in_flight_bytes >= self.in_flight_bytes_max || state.paused;
         let state = self.wait(self.lock(), until, |state| full(state) && !state.stopped);
         !full(&state) && !state.stopped
@@ -175,12 +175,12 @@ impl Gate {
 
     /// Waits until nothing is on its way, however long that takes: of a long event, whose record fills the memory already, one
     /// part at a time is sent.
-    pub fn room_for_part(&self) {
+    pub fn wait_for_capacity(&self) {
         let state = self.lock();
-        pulse::waiting();
+        heartbeat::waiting();
         let left = self.changed.wait_while(state, |state| state.in_flight_bytes > 0);
         drop(left.unwrap_or_else(PoisonError::into_inner));
-        pulse::working();
+        heartbeat::working();
     }
 
     pub fn sent(&self, bytes: usize) {
@@ -208,10 +208,10 @@ impl Gate {
         until: Instant,
         waits: impl Fn(&State) -> bool,
     ) -> MutexGuard<'a, State> {
-        pulse::waiting();
+        heartbeat::waiting();
         let left = until.saturating_duration_since(clock::monotonic());
         let waited = self.changed.wait_timeout_while(state, left, |state| waits(state));
-        pulse::working();
+        heartbeat::working();
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -227,18 +227,18 @@ mod tests {
 
     #[test]
     fn the_first_hint_sweeps_at_once_and_the_next_after_a_gap() {
-        let gate = Gate::new(1024);
+        let flow = FlowControl::new(1024);
         let far = || clock::monotonic() + Duration::from_secs(60);
-        assert!(!gate.take_sweep());
-        gate.wake(true);
-        gate.sleep(far());
+        assert!(!flow.take_sweep());
+        flow.wake(true);
+        flow.sleep(far());
         let first = clock::monotonic();
-        assert!(gate.take_sweep());
+        assert!(flow.take_sweep());
         let mut sweeps = 0;
         while sweeps < 2 {
-            gate.wake(true);
-            gate.sleep(far());
-            sweeps += u32::from(gate.take_sweep());
+            flow.wake(true);
+            flow.sleep(far());
+            sweeps += u32::from(flow.take_sweep());
         }
         let passed = clock::monotonic() - first;
         assert!(
@@ -249,15 +249,15 @@ mod tests {
 
     #[test]
     fn a_line_wakes_although_a_sweep_has_to_wait() {
-        let gate = Gate::new(1024);
-        gate.wake(true);
-        assert!(gate.take_sweep());
-        gate.wake(true);
-        gate.wake(false);
+        let flow = FlowControl::new(1024);
+        flow.wake(true);
+        assert!(flow.take_sweep());
+        flow.wake(true);
+        flow.wake(false);
         let before = clock::monotonic();
-        gate.sleep(before + Duration::from_secs(60));
-        assert!(!gate.take_sweep() || clock::monotonic() - before >= SWEEP_GAP);
-        gate.sleep(before + Duration::from_secs(60));
-        assert!(gate.take_sweep());
+        flow.sleep(before + Duration::from_secs(60));
+        assert!(!flow.take_sweep() || clock::monotonic() - before >= SWEEP_GAP);
+        flow.sleep(before + Duration::from_secs(60));
+        assert!(flow.take_sweep());
     }
 }

@@ -6,7 +6,7 @@ impl Api {
     /// If the present lies before all that the next poll would look at, sets the cursor back to where the last poll that reached
     /// the present ended: what happened since is nowhere else asked for. By the later of both clocks, so that the host's alone
     /// does no such thing; and not before the server has told its own.
-    pub(super) fn look_for_corrected_clock(&mut self, now: Now) {
+    pub(super) fn detect_clock_rollback(&mut self, now: Now) {
         if !self.begun || !self.is_ahead(now) {
             return;
         }

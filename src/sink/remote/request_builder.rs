@@ -14,8 +14,8 @@ use tokio::time::Instant;
 /// row, it is mostly no fault of the events, and reading is to wait.
 const APART_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// One event. It is gone when its outcome is final, and not before: there is no other way than [`Event::done`].
-pub struct Event {
+/// One event. It is gone when its outcome is final, and not before: there is no other way than [`PendingEvent::done`].
+pub struct PendingEvent {
     piece: Rc<Piece>,
     at: u32,
     /// When it was refused alone, or as good as alone, for the first time. 0: never.
@@ -40,7 +40,7 @@ struct Group {
     events: Cell<u64>,
 }
 
-impl Event {
+impl PendingEvent {
     pub fn id(&self) -> EventId {
         self.written().id
     }
@@ -78,7 +78,7 @@ impl Event {
     }
 
     /// The same event in memory for which neither the reader nor the intake waits.
-    fn apart(self, report: &dyn Fn(Report)) -> Event {
+    fn apart(self, report: &dyn Fn(Report)) -> PendingEvent {
         self.piece.long.take();
         if !self.piece.of_reader {
             return self;
@@ -97,7 +97,7 @@ impl Event {
         });
         let refused = self.refused;
         self.leave(report);
-        Event {
+        PendingEvent {
             piece,
             at: 0,
             refused,
@@ -128,12 +128,12 @@ impl Group {
 /// Events that wait to be sent.
 #[derive(Default)]
 struct Queue {
-    events: VecDeque<Event>,
+    events: VecDeque<PendingEvent>,
     bytes: usize,
 }
 
 impl Queue {
-    fn push(&mut self, event: Event) {
+    fn push(&mut self, event: PendingEvent) {
         self.bytes += event.bytes().len() + 1;
         self.events.push_back(event);
     }
@@ -143,7 +143,7 @@ impl Queue {
     }
 
     /// As many as these limits allow, at least one if there is any.
-    fn take(&mut self, bytes_max: usize, events_max: usize) -> Vec<Event> {
+    fn take(&mut self, bytes_max: usize, events_max: usize) -> Vec<PendingEvent> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(event) = self.events.front() {
             let len = event.bytes().len() + 1;
@@ -159,7 +159,7 @@ impl Queue {
 }
 
 /// What has come in and is in no request.
-pub struct Intake {
+pub struct RequestBuilder {
     limits: BatchConfig,
     /// In no request yet.
     open: Queue,
@@ -177,9 +177,9 @@ pub struct Intake {
     long: Rc<()>,
 }
 
-impl Intake {
-    pub fn new(limits: BatchConfig) -> Intake {
-        Intake {
+impl RequestBuilder {
+    pub fn new(limits: BatchConfig) -> RequestBuilder {
+        RequestBuilder {
             limits,
             open: Queue::default(),
             refused: Queue::default(),
@@ -257,7 +257,7 @@ impl Intake {
         });
         for at in 0..count {
             let piece = piece.clone();
-            self.open.push(Event {
+            self.open.push(PendingEvent {
                 piece,
                 at,
                 refused: 0,
@@ -301,7 +301,7 @@ impl Intake {
 
     /// A request's worth of events, at least one if there is any. `bytes_max` where a server takes less than was configured.
     /// `refused`: whether it may be of those that were refused.
-    pub fn take(&mut self, bytes_max: usize, refused: bool) -> Vec<Event> {
+    pub fn take(&mut self, bytes_max: usize, refused: bool) -> Vec<PendingEvent> {
         // They take turns: a request full of events that are refused proves nothing, however often it is sent.
         let refused = refused && !self.refused.is_empty() && (self.refused_next || self.open.is_empty());
         self.refused_next = !refused;
@@ -318,7 +318,7 @@ impl Intake {
     }
 
     /// Events that were refused and may not be at fault. They wait for others to be taken, and hold up none of them.
-    pub fn put_back(&mut self, events: Vec<Event>, report: &dyn Fn(Report)) {
+    pub fn put_back(&mut self, events: Vec<PendingEvent>, report: &dyn Fn(Report)) {
         if events.is_empty() {
             return;
         }
@@ -360,7 +360,7 @@ mod tests {
             let all: Vec<u8> = texts.concat();
             let ends: Vec<usize> = texts.iter().scan(0, |sum, text| { *sum += text.len(); Some(*sum) }).collect();
             let limits = BatchConfig { bytes: bytes_max, events: events_max, wait: Duration::ZERO };
-            let mut intake = Intake::new(limits);
+            let mut intake = RequestBuilder::new(limits);
             let reports = RefCell::new(Vec::new());
             let report = |r: Report| reports.borrow_mut().push(r);
             let (mut from, mut number, mut cut) = (0, 0, cuts.iter().cycle());
@@ -431,7 +431,7 @@ mod tests {
         };
         let (now, mut bytes) = (Instant::now(), vec![b'x'; MIB]);
         bytes[MIB - 1] = b'\n';
-        let mut intake = Intake::new(BatchConfig::default());
+        let mut intake = RequestBuilder::new(BatchConfig::default());
         for number in 0..20 {
             let event = Written {
                 end: MIB as u32,
@@ -453,7 +453,7 @@ mod tests {
                     .chain(&second)
                     .any(|event| event.id() == EventId(number))
             );
-            let (again, new): (Vec<Event>, Vec<Event>) = first
+            let (again, new): (Vec<PendingEvent>, Vec<PendingEvent>) = first
                 .into_iter()
                 .chain(second)
                 .partition(|event| event.id() < EventId(number));

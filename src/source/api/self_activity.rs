@@ -11,11 +11,11 @@ const SEARCH: &str = "atlassian.audit.event.action.audit.search";
 const OTHERS_MAX: usize = 1000;
 
 /// What the APIs of a source learn, and its files need as well.
-pub type SharedOwn = Arc<Mutex<Own>>;
+pub type SharedSelfActivity = Arc<Mutex<SelfActivity>>;
 
 /// Who the agent is to Confluence.
 #[derive(Default)]
-pub struct Own {
+pub struct SelfActivity {
     configured: Option<String>,
     /// In lower case, as Confluence compares names.
     user_name: Option<String>,
@@ -37,16 +37,16 @@ pub enum SearchedBy {
     Unknown,
 }
 
-impl Own {
+impl SelfActivity {
     /// `configured` is the user of the configuration, `saved` what the checkpoint knows.
-    pub fn new(configured: Option<String>, saved: Option<AgentUser>) -> Own {
+    pub fn new(configured: Option<String>, saved: Option<AgentUser>) -> SelfActivity {
         let saved = saved.filter(|saved| saved.configured == configured);
         let (name, key) = saved.map(|saved| (saved.name, saved.key)).unzip();
-        Own {
+        SelfActivity {
             user_name: name.or_else(|| configured.as_deref().map(str::to_lowercase)),
             user_key: key,
             configured,
-            ..Own::default()
+            ..SelfActivity::default()
         }
     }
 
@@ -109,7 +109,7 @@ impl Own {
     }
 
     /// No row has told whose key this record has: it counts as another's until one does.
-    pub fn is_not_told(&mut self, record: &Record) {
+    pub fn author_not_reported(&mut self, record: &Record) {
         let key = record.author.id.text().filter(|_| self.others.len() < OTHERS_MAX);
         if let Some(key) = key.map(|key| key.decoded().into_owned()) {
             self.others.insert(key);
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::record::{Parsed, Scratch, parse};
 
-    fn asked(own: &mut Own, json: &str) -> bool {
+    fn asked(own: &mut SelfActivity, json: &str) -> bool {
         match parse(json.as_bytes(), &mut Scratch::default()) {
             Parsed::Record(record) => own.asked(&record),
             Parsed::Unreadable { error, .. } => panic!("{error}"),
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn f74_own_searches_are_told_from_those_of_others() {
-        let mut own = Own::default();
+        let mut own = SelfActivity::default();
         let search = |author: &str| entity(SEARCH, author);
         let mine =
             r#"{"id":"aa","name":"Auditor","uri":"https://wiki.example.com/user?a=b&username=Audit%40r"}"#;
@@ -187,7 +187,7 @@ mod tests {
         assert!(!asked(&mut own, &search(r#"{"id":"bb","name":"Auditor"}"#)));
     }
 
-    fn by(own: &mut Own, author: &str) -> SearchedBy {
+    fn by(own: &mut SelfActivity, author: &str) -> SearchedBy {
         match parse(entity(SEARCH, author).as_bytes(), &mut Scratch::default()) {
             Parsed::Record(record) => own.searched_by(&record),
             Parsed::Unreadable { error, .. } => panic!("{error}"),
@@ -203,7 +203,7 @@ mod tests {
     /// on.
     #[test]
     fn f84_whose_key_it_is_is_learned_kept_and_not_guessed() {
-        let mut own = Own::default();
+        let mut own = SelfActivity::default();
         for author in [MINE, MINE_IN_A_FILE, THEIRS_IN_A_FILE] {
             assert_eq!(by(&mut own, author), SearchedBy::Unknown, "{author}");
         }
@@ -220,10 +220,10 @@ mod tests {
         assert_eq!(own.changes(), None);
         // The next process knows it at once, also where a login name has another form than the user of the
         // configuration.
-        let mut again = Own::new(None, saved.clone());
+        let mut again = SelfActivity::new(None, saved.clone());
         assert_eq!(by(&mut again, MINE_IN_A_FILE), SearchedBy::Agent);
         // Another user in the configuration, or another user's token.
-        let mut other = Own::new(Some("eve".into()), saved);
+        let mut other = SelfActivity::new(Some("eve".into()), saved);
         assert_eq!(by(&mut other, MINE_IN_A_FILE), SearchedBy::Unknown);
         again.learn(Some("eve"));
         assert_eq!(by(&mut again, MINE_IN_A_FILE), SearchedBy::Unknown);
@@ -233,10 +233,10 @@ mod tests {
     /// A key of which no row tells the name is not asked for again and again, and is learned all the same if one does.
     #[test]
     fn f84_a_key_that_nobody_tells() {
-        let mut own = Own::new(Some("auditor".into()), None);
+        let mut own = SelfActivity::new(Some("auditor".into()), None);
         assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Unknown);
         match parse(entity(SEARCH, MINE_IN_A_FILE).as_bytes(), &mut Scratch::default()) {
-            Parsed::Record(record) => own.is_not_told(&record),
+            Parsed::Record(record) => own.author_not_reported(&record),
             Parsed::Unreadable { error, .. } => panic!("{error}"),
         }
         assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Other);
@@ -247,12 +247,12 @@ mod tests {
     /// Where the server never says who the agent is nothing is unknown for ever.
     #[test]
     fn f84_without_a_name_no_search_is_the_agents() {
-        let mut own = Own::default();
+        let mut own = SelfActivity::default();
         own.answered();
         for author in [MINE, MINE_IN_A_FILE] {
             assert_eq!(by(&mut own, author), SearchedBy::Other);
         }
-        let mut own = Own::new(Some("Auditor".into()), None);
+        let mut own = SelfActivity::new(Some("Auditor".into()), None);
         assert_eq!(by(&mut own, MINE), SearchedBy::Agent);
     }
 }

@@ -1,11 +1,11 @@
 //! Which window is set aside, and what is said of it.
 
-use super::answer::{Cadence, Class};
+use super::answer::{AnswerClass, Cadence};
 use super::deferred::Deferred;
 use super::faults::DEFERRED_AFTER;
 use super::pages::time;
-use super::question::Attempts;
-use super::{Api, Now, Step};
+use super::window_reader::Attempts;
+use super::{Api, ApiStep, Now};
 use crate::delay::{self, random};
 use std::time::Instant;
 
@@ -19,11 +19,11 @@ const BROKEN_WINDOWS_MAX: u32 = 3;
 
 impl Api {
     /// The pages of the window lead nowhere, or are none of it: it is begun anew later, and what is behind it is read.
-    pub(super) fn window_failed(&mut self, what: String, now: Now) -> Step {
+    pub(super) fn window_failed(&mut self, what: String, now: Now) -> ApiStep {
         let Some(reading) = self.reading.take() else {
-            return Step::Again;
+            return ApiStep::Again;
         };
-        let mut anew = reading.anew(self.endpoint.route);
+        let mut anew = reading.restarted(self.endpoint.route);
         anew.attempts.failures = FAILURES_OF_BROKEN_PAGING.max(anew.attempts.failures + 1);
         anew.attempts.failing_since.get_or_insert(now.monotonic);
         let pause = delay::back_off(anew.attempts.failures, None, random()).max(self.interval);
@@ -44,11 +44,11 @@ impl Api {
             }
         }
         self.not_before = Some(at);
-        Step::Wait(at)
+        ApiStep::Wait(at)
     }
 
     /// What was tried of the window, if others may be well although it fails.
-    pub(super) fn of_failing_window(&self, class: &Class) -> Option<Attempts> {
+    pub(super) fn of_failing_window(&self, class: &AnswerClass) -> Option<Attempts> {
         let attempts = self.reading.as_ref()?.attempts;
         if class.concerns_the_account() {
             return None;
@@ -56,7 +56,7 @@ impl Api {
         let enough = match class {
             // No further page of the window before came either.
             _ if self.deferred_windows > 0 && attempts.has_come_far() => 1,
-            Class::RateLimited | Class::Overloaded { .. } => DEFERRED_AFTER_RATE_LIMITS,
+            AnswerClass::RateLimited | AnswerClass::Overloaded { .. } => DEFERRED_AFTER_RATE_LIMITS,
             _ if class.cadence() == Cadence::Slow => 1,
             _ => DEFERRED_AFTER,
         };

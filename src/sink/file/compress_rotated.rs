@@ -4,7 +4,7 @@
 use super::output::{open_existing, parent, rotated_files};
 use super::share::Sharing;
 use crate::config::Compression;
-use crate::sink::compress::{self, Encoder};
+use crate::sink::compress::{self, CompressedWriter};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
@@ -18,14 +18,14 @@ const PART: &str = ".part";
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// The thread that compresses the rotated files of one output.
-pub struct Shrinker {
+pub struct Compressor {
     passed: Sender<u64>,
     thread: JoinHandle<()>,
 }
 
-impl Shrinker {
+impl Compressor {
     /// `None` where nothing is to be compressed.
-    pub fn start(path: &Path, how: Compression, sharing: Sharing) -> io::Result<Option<Shrinker>> {
+    pub fn start(path: &Path, how: Compression, sharing: Sharing) -> io::Result<Option<Compressor>> {
         if how == Compression::None {
             return Ok(None);
         }
@@ -34,7 +34,7 @@ impl Shrinker {
         let thread = std::thread::Builder::new()
             .name("compress".into())
             .spawn(move || run(&path, how, &sharing, &generations))?;
-        Ok(Some(Shrinker { passed, thread }))
+        Ok(Some(Compressor { passed, thread }))
     }
 
     /// The checkpoint knows the output of this generation: those before it are not needed any more.
@@ -59,13 +59,13 @@ fn run(path: &Path, how: Compression, sharing: &Sharing, generations: &Receiver<
         // What failed is tried again with the next rotation, not each second.
         if generation > done {
             done = generation;
-            shrink(path, how, sharing, generation);
+            compress(path, how, sharing, generation);
         }
     }
 }
 
 /// Compresses the rotated files of the generations before this one.
-fn shrink(path: &Path, how: Compression, sharing: &Sharing, before: u64) {
+fn compress(path: &Path, how: Compression, sharing: &Sharing, before: u64) {
     let files = rotated_files(path).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), %error, "cannot compress rotated outputs; they stay as they are until the next rotation");
         Vec::new()
@@ -74,7 +74,7 @@ fn shrink(path: &Path, how: Compression, sharing: &Sharing, before: u64) {
         if generation >= before || compress::of_name(&rotated) != Compression::None {
             continue;
         }
-        match shrink_file(&rotated, how, sharing) {
+        match compress_file(&rotated, how, sharing) {
             // It was over the number to keep.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -86,7 +86,7 @@ fn shrink(path: &Path, how: Compression, sharing: &Sharing, before: u64) {
     }
 }
 
-fn shrink_file(rotated: &Path, how: Compression, sharing: &Sharing) -> io::Result<()> {
+fn compress_file(rotated: &Path, how: Compression, sharing: &Sharing) -> io::Result<()> {
     let to = with_ending(rotated, how.ending());
     let part = with_ending(&to, PART);
     let written = write_part(rotated, &part, how, sharing).and_then(|()| {
@@ -117,7 +117,7 @@ fn write_part(rotated: &Path, part: &Path, how: Compression, sharing: &Sharing) 
         .create_new(true)
         .mode(0o600)
         .open(part)?;
-    let mut encoder = Encoder::new(to, how)?;
+    let mut encoder = CompressedWriter::new(to, how)?;
     let mut block = vec![0; BLOCK_BYTES];
     loop {
         match from.read(&mut block)? {
@@ -203,9 +203,11 @@ mod tests {
             std::fs::write(temp.path().join(format!("{}.{ending}", rotated(0))), "older").unwrap();
             std::fs::write(temp.path().join("others.gz.part"), "theirs").unwrap();
             remove_parts(&path).unwrap();
-            let shrinker = Shrinker::start(&path, how, Sharing::default()).unwrap().unwrap();
-            shrinker.passed(2);
-            shrinker.finish();
+            let compressor = Compressor::start(&path, how, Sharing::default())
+                .unwrap()
+                .unwrap();
+            compressor.passed(2);
+            compressor.finish();
             let expect = [
                 "others.gz.part".to_owned(),
                 format!("{}.{ending}", rotated(0)),
@@ -231,11 +233,11 @@ mod tests {
         std::fs::write(&rotated, "event 1!\n").unwrap();
         // In the way of the compressed file.
         std::fs::create_dir(temp.path().join("out.2026-11-21.000001.gz")).unwrap();
-        let shrinker = Shrinker::start(&temp.path().join("out"), Compression::Gzip, Sharing::default())
+        let compressor = Compressor::start(&temp.path().join("out"), Compression::Gzip, Sharing::default())
             .unwrap()
             .unwrap();
-        shrinker.passed(2);
-        shrinker.finish();
+        compressor.passed(2);
+        compressor.finish();
         assert_eq!(
             names(temp.path()),
             ["out.2026-11-21.000001", "out.2026-11-21.000001.gz"]
@@ -248,7 +250,7 @@ mod tests {
     fn what_is_removed_while_it_is_compressed_is_gone() {
         let temp = tempfile::tempdir().unwrap();
         let rotated = temp.path().join("out.2026-11-21.000001");
-        assert!(shrink_file(&rotated, Compression::Zstd, &Sharing::default()).is_err());
+        assert!(compress_file(&rotated, Compression::Zstd, &Sharing::default()).is_err());
         assert!(names(temp.path()).is_empty());
     }
 }

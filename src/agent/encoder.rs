@@ -1,22 +1,22 @@
 //! What turns records into batches of events: parses each record once and writes it in every sink's format.
 
-use super::alongside::{Alongside, HeldSearch, Verdict, is_forgotten};
+use super::alongside::{Alongside, HeldSearch, RowVerdict, is_forgotten};
 use super::commit::ToCommit;
-use super::gate::Gate;
+use super::flow_control::FlowControl;
 use super::poller::now;
 use crate::clock;
-use crate::format::{Format, Item, Origin, Out};
+use crate::format::{Event, Format, Origin, Out};
 use crate::notice::Notice;
 use crate::position::Progress;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
 use crate::sink::{Batch, Inbox, Message, Written};
 use crate::source::api::Api;
-use crate::source::api::own::SearchedBy;
 use crate::source::api::page::Page;
-use crate::source::files::Found;
+use crate::source::api::self_activity::SearchedBy;
+use crate::source::dedup::{Dedup, FromFile};
+use crate::source::files::FileRecord;
 use crate::source::files::frame::Frame;
-use crate::source::recent::{FromFile, Recent};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -26,9 +26,9 @@ use std::time::Instant;
 pub const LONG_RECORD_BYTES: usize = 64 * 1024;
 
 /// The lanes of one source, and what they share.
-pub struct Stage {
+pub struct Encoder {
     stream: usize,
-    lanes: Vec<Lane>,
+    lanes: Vec<SinkPipeline>,
     commits: Sender<ToCommit>,
     /// Of the next batch.
     number: u64,
@@ -36,7 +36,7 @@ pub struct Stage {
     /// Of each folder, for its present sequence.
     twins: Vec<(u32, Twins)>,
     /// What was delivered lately, if an API may bring it again.
-    recent: Option<Recent>,
+    recent: Option<Dedup>,
     /// Of a source that has files and an API.
     alongside: Option<Alongside>,
     scratch: Scratch,
@@ -52,27 +52,27 @@ pub struct Stage {
 }
 
 /// One sink of a source.
-pub struct Lane {
+pub struct SinkPipeline {
     format: Format,
     out: Out,
     events: Vec<Written>,
     inbox: Inbox,
-    gate: Arc<Gate>,
+    flow: Arc<FlowControl>,
     /// Events that already stand in the output: they were written after the checkpoint and are told again now.
-    standing: HashSet<EventId>,
+    already_in_output: HashSet<EventId>,
 }
 
-impl Stage {
+impl Encoder {
     /// `recent` for a source that has an API, `alongside` for one that has files as well.
     pub fn new(
         stream: usize,
-        lanes: Vec<Lane>,
+        lanes: Vec<SinkPipeline>,
         ids: IdHasher,
         commits: Sender<ToCommit>,
-        recent: Option<Recent>,
+        recent: Option<Dedup>,
         alongside: Option<Alongside>,
-    ) -> Stage {
-        Stage {
+    ) -> Encoder {
+        Encoder {
             stream,
             lanes,
             commits,
@@ -92,13 +92,13 @@ impl Stage {
     }
 
     /// Takes a record of an audit file.
-    pub fn take(&mut self, found: Found<'_>) {
+    pub fn take(&mut self, found: FileRecord<'_>) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.take_found(found, &mut scratch);
+        self.encode_record(found, &mut scratch);
         self.scratch = scratch;
     }
 
-    fn take_found(&mut self, found: Found<'_>, scratch: &mut Scratch) {
+    fn encode_record(&mut self, found: FileRecord<'_>, scratch: &mut Scratch) {
         crate::failpoint::hit("decode");
         let (parsed, offset, body) = match found.frame {
             Frame::Line { body, offset } => (record::parse(body, scratch), offset, body),
@@ -107,10 +107,10 @@ impl Stage {
                 offset,
                 bytes,
                 hash,
-                why,
+                reason,
             } => {
                 let malformed = Parsed::Unreadable {
-                    error: why.error(bytes, offset, hash),
+                    error: reason.error(bytes, offset, hash),
                     bytes: prefix,
                     whole_hash: Some(u128::from(hash)),
                 };
@@ -132,14 +132,14 @@ impl Stage {
         };
         if found.replayed {
             if let Some(alongside) = &mut self.alongside {
-                alongside.see_again(record, found.folder, self.read_at_ms);
+                alongside.observe_replayed(record, found.folder, self.read_at_ms);
             }
             return;
         }
         let mut self_poll = false;
         let mut from = None;
         if let Some(alongside) = &mut self.alongside {
-            let seen = alongside.see(record, found.file, found.folder, self.read_at_ms);
+            let seen = alongside.observe(record, found.file, found.folder, self.read_at_ms);
             let (time_ms, of_file) = seen;
             from = Some(seen);
             match record.map_or(SearchedBy::Other, |record| alongside.searched_by(record)) {
@@ -212,7 +212,7 @@ impl Stage {
                 "a record cannot be read; it is delivered as `pipeline_error`"
             );
         }
-        let item = Item {
+        let item = Event {
             content: parsed,
             id,
             origin,
@@ -225,7 +225,7 @@ impl Stage {
 
     /// Delivers the searches of files that waited until it is known whose they are: those of which it is, and with
     /// `all` the others too.
-    pub fn settle_searches(&mut self, all: bool) {
+    pub fn settle_held_searches(&mut self, all: bool) {
         let Some(alongside) = &mut self.alongside else {
             return;
         };
@@ -274,8 +274,8 @@ impl Stage {
     }
 
     /// Takes the rows of a page of an audit API that stood on none before. Returns how many of these were events of up to `before_ms`
-    /// that files should have brought and nothing had. `read`: see [`Stage::prune_ids`].
-    pub fn take_page(
+    /// that files should have brought and nothing had. `read`: see [`Encoder::prune_ids`].
+    pub fn ingest_page(
         &mut self,
         page: Page,
         repeated: usize,
@@ -287,14 +287,14 @@ impl Stage {
         // Oldest first, as far as a page goes.
         let rows = (repeated..page.len()).rev();
         let brought = rows
-            .filter(|row| self.take_row(page.row(*row), before_ms, api))
+            .filter(|row| self.ingest_row(page.row(*row), before_ms, api))
             .count();
         api.page_read(page, now());
         self.prune_ids(api, read);
         brought as u64
     }
 
-    fn take_row(&mut self, row: &[u8], before_ms: i64, api: &mut Api) -> bool {
+    fn ingest_row(&mut self, row: &[u8], before_ms: i64, api: &mut Api) -> bool {
         crate::failpoint::hit("decode");
         let row = &*record::without_blanks(row);
         let parsed = record::parse(row, &mut self.scratch);
@@ -312,11 +312,11 @@ impl Stage {
             let incomplete_to_ms = recent.incomplete_to_ms();
             let others = api.is_for_other_nodes();
             match alongside.judge_row(record, self.read_at_ms, others, incomplete_to_ms) {
-                Verdict::Pass => {
+                RowVerdict::Pass => {
                     api.pass_over_row(id, time_ms);
                     return false;
                 }
-                Verdict::Take { of_files: take } => of_files = take,
+                RowVerdict::Take { of_files: take } => of_files = take,
             }
             if is_forgotten(recent, record) {
                 api.pass_over_row(id, time_ms);
@@ -333,7 +333,7 @@ impl Stage {
                 "a row of the audit API cannot be read; it is delivered as `pipeline_error`"
             );
         }
-        let item = Item {
+        let item = Event {
             content: &parsed,
             id,
             origin: Origin::Api,
@@ -366,10 +366,10 @@ impl Stage {
 
     /// Stretches of time whose events the files have brought, and whose ids are not known any more.
     /// None where these may hold events of nodes that those files do not show.
-    pub fn passed_over(&self) -> &[(i64, i64)] {
+    pub fn skipped_ranges(&self) -> &[(i64, i64)] {
         match &self.alongside {
             Some(alongside) if alongside.may_skip_ranges() => {
-                self.recent.as_ref().map_or(&[], Recent::stretches)
+                self.recent.as_ref().map_or(&[], Dedup::skipped_ranges)
             }
             _ => &[],
         }
@@ -381,7 +381,7 @@ impl Stage {
     }
 
     /// An event of the agent's own.
-    pub fn tell(&mut self, notice: &Notice) {
+    pub fn encode_notice(&mut self, notice: &Notice) {
         for lane in &mut self.lanes {
             lane.write(notice.id, notice.at_ms, false, |format, out| {
                 format.write_notice(notice, out)
@@ -391,12 +391,14 @@ impl Stage {
     }
 
     /// Events that stand in an output and were not told again: what they were read from is gone.
-    pub fn forget_standing(&mut self) {
-        self.lanes.iter_mut().for_each(|lane| lane.standing.clear());
+    pub fn clear_replayed(&mut self) {
+        self.lanes
+            .iter_mut()
+            .for_each(|lane| lane.already_in_output.clear());
     }
 
     /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
-    pub fn hand_over(&mut self, mut progress: Progress) {
+    pub fn flush(&mut self, mut progress: Progress) {
         if let Some(recent) = &mut self.recent {
             if recent.is_over_full() {
                 recent.forget_of_files();
@@ -424,7 +426,7 @@ impl Stage {
     }
 }
 
-fn deliver(lanes: &mut [Lane], item: &Item<'_>, long: bool) {
+fn deliver(lanes: &mut [SinkPipeline], item: &Event<'_>, long: bool) {
     crate::failpoint::hit("encode");
     let time_ms = match item.content {
         Parsed::Record(record) => record.time_ms,
@@ -436,13 +438,18 @@ fn deliver(lanes: &mut [Lane], item: &Item<'_>, long: bool) {
     }
 }
 
-impl Lane {
-    pub fn new(format: Format, inbox: Inbox, gate: Arc<Gate>, standing: HashSet<EventId>) -> Lane {
-        let (to, holds) = (inbox.clone(), gate.clone());
-        let out = Out::with_hand_on(move |bytes| {
+impl SinkPipeline {
+    pub fn new(
+        format: Format,
+        inbox: Inbox,
+        flow: Arc<FlowControl>,
+        already_in_output: HashSet<EventId>,
+    ) -> SinkPipeline {
+        let (to, holds) = (inbox.clone(), flow.clone());
+        let out = Out::with_flush(move |bytes| {
             // What waits to be sent together with more is told that this one waits for it.
             send(&to, &holds, Batch::default());
-            holds.room_for_part();
+            holds.wait_for_capacity();
             let part = std::mem::replace(bytes, holds.buffer());
             let batch = Batch {
                 number: None,
@@ -452,18 +459,18 @@ impl Lane {
             };
             send(&to, &holds, batch);
         });
-        Lane {
+        SinkPipeline {
             format,
             out,
             events: Vec::new(),
             inbox,
-            gate,
-            standing,
+            flow,
+            already_in_output,
         }
     }
 
     fn write(&mut self, id: EventId, time_ms: i64, long: bool, write: impl FnOnce(&Format, &mut Out)) {
-        if !self.standing.is_empty() && self.standing.remove(&id) {
+        if !self.already_in_output.is_empty() && self.already_in_output.remove(&id) {
             return;
         }
         if long && !self.out.bytes.is_empty() {
@@ -479,16 +486,16 @@ impl Lane {
     fn send(&mut self, number: Option<u64>) {
         let batch = Batch {
             number,
-            bytes: std::mem::replace(&mut self.out.bytes, self.gate.buffer()),
+            bytes: std::mem::replace(&mut self.out.bytes, self.flow.buffer()),
             events: std::mem::take(&mut self.events),
-            behind: !self.standing.is_empty(),
+            behind: !self.already_in_output.is_empty(),
         };
-        send(&self.inbox, &self.gate, batch);
+        send(&self.inbox, &self.flow, batch);
     }
 }
 
-fn send(inbox: &Inbox, gate: &Gate, batch: Batch) {
-    gate.sent(batch.bytes.len());
+fn send(inbox: &Inbox, flow: &FlowControl, batch: Batch) {
+    flow.sent(batch.bytes.len());
     inbox.send(Message::Batch(batch));
 }
 
@@ -501,14 +508,14 @@ mod tests {
 
     #[test]
     fn what_a_long_event_waits_for_is_told_to_hurry() {
-        let gate = Arc::new(Gate::new(1024));
+        let flow = Arc::new(FlowControl::new(1024));
         let (messages, inbox) = channel();
         // On its way in an earlier batch.
-        gate.sent(7);
-        let of_lane = gate.clone();
+        flow.sent(7);
+        let of_lane = flow.clone();
         let writes = std::thread::spawn(move || {
             let (format, inbox) = (Format::Raw(Raw), Inbox::Thread(messages));
-            let mut lane = Lane::new(format, inbox, of_lane, HashSet::new());
+            let mut lane = SinkPipeline::new(format, inbox, of_lane, HashSet::new());
             lane.write(EventId(1), 0, true, |_, out| out.put_long(&"x".repeat(400_000)));
             lane.send(Some(0));
         });
@@ -518,7 +525,7 @@ mod tests {
         };
         let hurry = next();
         assert_eq!((hurry.number, hurry.bytes.len()), (None, 0));
-        gate.written(vec![b'x'; 7]);
+        flow.written(vec![b'x'; 7]);
         let part = next();
         assert_eq!((part.number, part.events.len()), (None, 0));
         let tail = next();

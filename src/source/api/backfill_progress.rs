@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 
 /// The way of one poll.
-pub struct Way {
+pub struct BackfillProgress {
     begun: Now,
     told: Instant,
     windows: u64,
@@ -16,9 +16,9 @@ pub struct Way {
     done: f64,
 }
 
-impl Way {
-    pub fn new(windows: &Windows, rows: u64, present_ms: i64, now: Now) -> Way {
-        Way {
+impl BackfillProgress {
+    pub fn new(windows: &Windows, rows: u64, present_ms: i64, now: Now) -> BackfillProgress {
+        BackfillProgress {
             begun: now,
             told: now.monotonic,
             windows: 0,
@@ -28,7 +28,7 @@ impl Way {
     }
 
     /// A window has been read.
-    pub fn tell(&mut self, source: &str, windows: &Windows, rows: u64, present_ms: i64, now: Now) {
+    pub fn report(&mut self, source: &str, windows: &Windows, rows: u64, present_ms: i64, now: Now) {
         self.windows += 1;
         if now.monotonic.saturating_duration_since(self.told) < TOLD_EVERY {
             return;

@@ -18,7 +18,7 @@ const EMPTY_PAGES_MAX: u32 = 50;
 
 /// How far the pages of a window have been read.
 #[derive(Debug)]
-pub struct Reading {
+pub struct WindowReader {
     pub window: Window,
     pub route: Route,
     pub attempts: Attempts,
@@ -91,9 +91,9 @@ pub enum After {
     DeadEnd(&'static str),
 }
 
-impl Reading {
+impl WindowReader {
     /// `before` is of an earlier try of the same window.
-    pub fn new(window: Window, route: Route, before: Attempts) -> Reading {
+    pub fn new(window: Window, route: Route, before: Attempts) -> WindowReader {
         let attempts = match before.from_ms == window.from_ms {
             true => before,
             false => Attempts {
@@ -101,7 +101,7 @@ impl Reading {
                 ..Attempts::default()
             },
         };
-        Reading {
+        WindowReader {
             window,
             route,
             attempts,
@@ -120,11 +120,11 @@ impl Reading {
     }
 
     /// The same window from its first page on.
-    pub fn anew(&self, route: Route) -> Reading {
+    pub fn restarted(&self, route: Route) -> WindowReader {
         let Window {
             from_ms, to_ms, live, ..
         } = self.window;
-        Reading::new(Window::new(from_ms, to_ms, live), route, self.attempts)
+        WindowReader::new(Window::new(from_ms, to_ms, live), route, self.attempts)
     }
 
     /// Whether the question names a place that an earlier page gave.
@@ -307,12 +307,12 @@ mod tests {
         Window::new(0, 1_637_627_977_908, true)
     }
 
-    fn begun(route: Route) -> Reading {
-        Reading::new(window(), route, Attempts::default())
+    fn begun(route: Route) -> WindowReader {
+        WindowReader::new(window(), route, Attempts::default())
     }
 
     /// Counts the rows as if they had been admitted.
-    fn read(reading: &mut Reading, page: &Page, asked: usize) -> After {
+    fn read(reading: &mut WindowReader, page: &Page, asked: usize) -> After {
         let repeated = reading.repeated(page).unwrap();
         for row in repeated..page.len() {
             reading.window.row(EventId(row as u128), None);
@@ -441,7 +441,7 @@ mod tests {
         let mut first = begun(Route::Auditing);
         read(&mut first, &auditing(0..10, &cursor(1)), 10);
         first.attempts.failures = 3;
-        let mut again = first.anew(Route::Auditing);
+        let mut again = first.restarted(Route::Auditing);
         read(&mut again, &auditing(0..10, &cursor(1)), 10);
         assert_eq!(again.attempts.failures, 3, "as far as before is no progress");
         read(&mut again, &auditing(10..20, &cursor(2)), 10);
