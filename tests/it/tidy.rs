@@ -224,3 +224,113 @@ fn no_test_sleeps_and_nothing_is_left_undone() {
     }
     assert_eq!(wrong, [""; 0]);
 }
+
+fn documents() -> Vec<(PathBuf, String)> {
+    let top = [
+        "README.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "fixtures/README.md",
+    ];
+    let read = |name: &str| (root().join(name), fs::read_to_string(root().join(name)).unwrap());
+    top.into_iter().map(read).chain(files("docs", ".md")).collect()
+}
+
+/// Lines that stand outside of code blocks, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut in_code = false;
+    text.lines().enumerate().filter_map(move |(number, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        in_code ^= is_fence;
+        (!in_code && !is_fence).then_some((number + 1, line))
+    })
+}
+
+#[test]
+fn lines_of_documents_are_short() {
+    let mut wrong = Vec::new();
+    for (path, text) in documents() {
+        for (number, line) in prose(&text) {
+            let has_long_url = line
+                .split(' ')
+                .any(|word| word.contains("://") && word.len() > 80);
+            if line.chars().count() > 120 && !has_long_url {
+                wrong.push(format!("{}:{number}", path.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for (path, text) in documents() {
+        for (number, line) in prose(&text) {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                if link.contains("://") {
+                    continue;
+                }
+                let (file, section) = link.split_once('#').unwrap_or((link, ""));
+                let target = match file {
+                    "" => path.clone(),
+                    file => path.parent().unwrap().join(file),
+                };
+                let Ok(found) = fs::read_to_string(&target) else {
+                    wrong.push(format!("{}:{number}: no file {link}", path.display()));
+                    continue;
+                };
+                let mut headings = prose(&found).filter(|(_, line)| line.starts_with('#'));
+                if !section.is_empty() && !headings.any(|(_, heading)| anchor(heading) == section) {
+                    wrong.push(format!("{}:{number}: no section {link}", path.display()));
+                }
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// The tables of the runbook begin with what the agent writes: `…` stands for what differs.
+#[test]
+fn the_runbook_names_messages_of_the_agent() {
+    let code: String = files("src", ".rs")
+        .into_iter()
+        .filter(|(path, _)| !is_test(path))
+        .map(|(_, text)| joined(&text))
+        .collect();
+    let runbook = fs::read_to_string(root().join("docs/OPERATIONS.md")).unwrap();
+    let (mut rows, mut wrong) = (0, Vec::new());
+    for (number, line) in prose(&runbook) {
+        let Some(cell) = line.strip_prefix("| `").and_then(|rest| rest.split(" | ").next()) else {
+            continue;
+        };
+        rows += 1;
+        // A span in two backticks may hold single ones.
+        let spans: Vec<&str> = match cell.strip_prefix('`') {
+            Some(span) => span.split("``").step_by(2).collect(),
+            None => cell.split('`').step_by(2).collect(),
+        };
+        for part in spans.iter().flat_map(|span| span.split('…')) {
+            if !code.contains(part.trim()) {
+                wrong.push(format!("OPERATIONS.md:{number}: {part}"));
+            }
+        }
+    }
+    assert!(rows >= 100, "{rows} rows");
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// The text of a source file with its string literals in one line each.
+fn joined(text: &str) -> String {
+    let mut parts = text.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |whole, part| whole + part.trim_start())
+}
