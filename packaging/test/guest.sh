@@ -323,7 +323,7 @@ has_a_second_instance() {
         >/etc/$name/second.toml
     chgrp $name /etc/$name/second.toml
     chmod 640 /etc/$name/second.toml
-    # What docs/sinks/file.md tells those to allow who give an output to a group.
+    # What docs/sinks/file.md allows for an output that belongs to a group.
     mkdir -p "/run/systemd/system/$name@second.service.d"
     printf '[Service]\nPrivateUsers=no\nSystemCallFilter=fchown\n' >"/run/systemd/system/$name@second.service.d/group.conf"
     systemctl daemon-reload
