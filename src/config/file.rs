@@ -88,7 +88,7 @@ pub fn read(file: &Path, text: &str, sinks_follow: bool) -> Result<Config, Confi
 fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
     let mut config = Config::default();
     if let Some(dir) = root.path("state_dir", "/var/lib/confluence-audit-agent") {
-        config.state_dir = dir.value;
+        config.state_dir = dir;
     }
     keys!(root, config;
         duration shutdown_timeout(ZERO..=HOUR);
@@ -143,7 +143,7 @@ fn log_keys(table: &mut Table, log: &mut LogConfig) {
 
 fn event_keys(table: &mut Table, event: &mut EventConfig) {
     if let Some(tags) = table.texts("tags", "confluence-audit") {
-        event.tags = tags.value;
+        event.tags = tags;
     }
     if let Some(namespace) = namespace(table) {
         event.namespace = namespace;
@@ -152,10 +152,7 @@ fn event_keys(table: &mut Table, event: &mut EventConfig) {
 }
 
 fn namespace(table: &mut Table) -> Option<String> {
-    table
-        .text("namespace", "default")?
-        .check(check_namespace)
-        .map(|found| found.value)
+    table.checked("namespace", "default", check_namespace)
 }
 
 /// Elasticsearch's rule for data streams, whose names a namespace becomes a part of.
@@ -181,7 +178,7 @@ fn enrich_keys(table: &mut Table, enrich: &mut EnrichConfig) {
             &mut enrich.geoip_asn,
         ),
     ] {
-        *slot = table.path(key, example).map(|path| path.value);
+        *slot = table.path(key, example);
         if !enrich.geoip {
             table.warn(
                 &[key],
@@ -194,7 +191,8 @@ fn enrich_keys(table: &mut Table, enrich: &mut EnrichConfig) {
 
 /// The name of a source or sink; the table's keys are reported with it from here on.
 fn name(table: &mut Table, kind: &str, example: &str, seen: &mut Vec<(String, Span)>) -> Option<String> {
-    let found = table.text("name", example);
+    let found = table.checked("name", example, check_name);
+    let span = table.place_of("name").unwrap_or(&table.span).clone();
     if !table.had("name") {
         // Names differ, so each is shown another.
         let example = match seen.len() {
@@ -203,20 +201,17 @@ fn name(table: &mut Table, kind: &str, example: &str, seen: &mut Vec<(String, Sp
         };
         table.error("name", format!("is missing; add `name = \"{example}\"`"));
     }
-    let Some(name) = found.and_then(|found| found.check(check_name)) else {
-        seen.push((String::new(), table.span.clone()));
-        return None;
-    };
-    if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name.value) {
-        name.error(format!(
-            "the {kind} in line {} is called `{}` too; give each a name of its own",
-            name.problems.line(first),
-            name.value
-        ));
+    if let Some(name) = &found {
+        if let Some((_, first)) = seen.iter().find(|(other, _)| other == name) {
+            let line = table.problems.line(first);
+            let message =
+                format!("the {kind} in line {line} is called `{name}` too; give each a name of its own");
+            table.error("name", message);
+        }
+        table.rename(format_args!("{kind}.{name}"));
     }
-    table.rename(format_args!("{kind}.{}", name.value));
-    seen.push((name.value.clone(), name.span));
-    Some(name.value)
+    seen.push((found.clone().unwrap_or_default(), span));
+    found
 }
 
 fn check_name(name: &str) -> Result<(), String> {

@@ -3,7 +3,6 @@
 //! Not derived from serde, which stops at the first error: here each value is read by itself, and each error is
 //! collected with its place.
 
-use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::Range;
@@ -77,7 +76,6 @@ impl<'t> Problems<'t> {
 }
 
 /// A value that was found, where, and the path of its key.
-#[derive(Clone)]
 pub struct ConfigValue<'t, T> {
     pub value: T,
     pub span: Span,
@@ -85,46 +83,13 @@ pub struct ConfigValue<'t, T> {
     pub problems: &'t Problems<'t>,
 }
 
-impl<'t, T> ConfigValue<'t, T> {
+impl<T> ConfigValue<'_, T> {
     pub fn error(&self, message: impl Into<String>) {
         self.problems.error(&self.span, &self.key, message);
     }
 
     pub fn warn(&self, message: impl Into<String>) {
         self.problems.warn(&self.span, &self.key, message);
-    }
-
-    /// What `parse` makes of the value; `None` where it refuses the value, which is reported then.
-    pub fn parse<B: ?Sized, U, M: Into<String>>(
-        self,
-        parse: impl FnOnce(&B) -> Result<U, M>,
-    ) -> Option<ConfigValue<'t, U>>
-    where
-        T: Borrow<B>,
-    {
-        let value = parse(self.value.borrow())
-            .map_err(|message| self.error(message))
-            .ok()?;
-        let ConfigValue {
-            span, key, problems, ..
-        } = self;
-        Some(ConfigValue {
-            value,
-            span,
-            key,
-            problems,
-        })
-    }
-
-    /// The value itself; `None` where `check` refuses it, which is reported then.
-    pub fn check<B: ?Sized, M: Into<String>>(self, check: impl FnOnce(&B) -> Result<(), M>) -> Option<Self>
-    where
-        T: Borrow<B>,
-    {
-        check(self.value.borrow())
-            .map_err(|message| self.error(message))
-            .ok()?;
-        Some(self)
     }
 }
 
@@ -268,25 +233,30 @@ impl<'t> Table<'t> {
         })
     }
 
-    /// Takes a value that `read` understands; otherwise reports that `wanted` is wanted.
+    /// Takes a value that `read` understands; otherwise reports what `read` says, or that `wanted` is wanted.
     pub fn read<T>(
         &mut self,
         key: &'static str,
         wanted: &str,
         read: impl FnOnce(&DeValue<'t>) -> Result<T, Option<String>>,
-    ) -> Option<ConfigValue<'t, T>> {
-        self.any(key)?.parse(|value: &DeValue<'t>| {
-            let mistyped = || format!("this is {}; write {wanted}", with_article(value.type_str()));
-            read(value).map_err(|message| message.unwrap_or_else(mistyped))
-        })
+    ) -> Option<T> {
+        let found = self.any(key)?;
+        let mistyped = || format!("this is {}; write {wanted}", with_article(found.value.type_str()));
+        let report = |message: Option<String>| found.error(message.unwrap_or_else(mistyped));
+        read(&found.value).map_err(report).ok()
     }
 
     /// A `[key]` table; empty when it is not there.
     pub fn table(&mut self, key: &'static str) -> Table<'t> {
         let wanted = format!("a table, as in `[{key}]`");
-        let found = self.read(key, &wanted, |value| value.as_table().cloned().ok_or(None));
-        let (entries, span) = found.map_or((DeTable::new(), 0..0), |found| (found.value, found.span));
-        Table::new(format!("{}.", self.key(key)), span, entries, self.problems)
+        let entries = self.read(key, &wanted, |value| value.as_table().cloned().ok_or(None));
+        let span = self.place_of(key).cloned().unwrap_or_default();
+        Table::new(
+            format!("{}.", self.key(key)),
+            span,
+            entries.unwrap_or_default(),
+            self.problems,
+        )
     }
 
     /// The `[[key]]` tables; `None` when there are none.
@@ -297,7 +267,7 @@ impl<'t> Table<'t> {
             let tables = values.map(|value| Some((value.span(), value.get_ref().as_table()?.clone())));
             tables.collect::<Option<Vec<_>>>().ok_or(None)
         })?;
-        let numbered = found.value.into_iter().enumerate();
+        let numbered = found.into_iter().enumerate();
         let table =
             |(n, (span, entries))| Table::new(format!("{key}#{}.", n + 1), span, entries, self.problems);
         Some(numbered.map(table).collect())

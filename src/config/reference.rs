@@ -1,7 +1,7 @@
 //! Where a secret is found, as it is written: `{ file = "…" }`, `{ env = "…" }`, `{ credential = "…" }`, or the text itself.
 //! No message repeats what is written there: it could be the secret, put into the wrong place.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
@@ -32,73 +32,61 @@ impl ConfigValue<'_, Reference> {
 }
 
 pub fn read<'t>(found: ConfigValue<'t, DeValue<'t>>) -> Option<ConfigValue<'t, Reference>> {
-    match &found.value {
-        DeValue::Table(_) => table(found),
-        DeValue::String(_) => found.parse(inline),
-        other => {
-            found.error(format!(
-                "this is {}; write {WANTED}",
-                with_article(other.type_str())
-            ));
-            None
-        }
-    }
-}
-
-fn inline(value: &DeValue) -> Result<Reference, String> {
-    let text = value.as_str().unwrap_or_default();
-    ensure(!text.trim().is_empty(), format!("is empty; write {WANTED}"))?;
-    let message = "holds a line break or another control character; write it on one line";
-    ensure(!text.chars().any(char::is_control), message)?;
-    Ok(Reference::Inline(Secret::new(text)))
-}
-
-fn table<'t>(found: ConfigValue<'t, DeValue<'t>>) -> Option<ConfigValue<'t, Reference>> {
-    const KEYS: [&str; 3] = ["file", "env", "credential"];
-    let entries = found.value.as_table().cloned()?;
-    let mut table = Table::new(
-        format!("{}.", found.key),
-        found.span.clone(),
-        entries,
-        found.problems,
-    );
-    let file = table.text("file", "/etc/confluence-audit-agent/token");
-    let env = table.text("env", "CONFLUENCE_TOKEN");
-    let credential = table.text("credential", "confluence-token");
-    let present = KEYS.iter().filter(|key| table.had(key)).count();
-    let misspelt = KEYS.iter().any(|key| table.has_like(key));
-    table.finish(|_| None);
-    if present > 1 {
-        found.error(format!("names {present} places; keep one"));
-        return None;
-    }
-    if present == 0 && !misspelt {
-        found.error(format!("names no place; write {WANTED}"));
-        return None;
-    }
-    let reference = if let Some(file) = file {
-        file.check(check_file)
-            .map(|file| Reference::File(file.value.into()))
-    } else if let Some(env) = env {
-        env.check(check_env).map(|env| Reference::Env(env.value))
-    } else {
-        credential?
-            .check(check_credential)
-            .map(|name| Reference::Systemd(name.value))
-    };
-    let value = reference?;
-    if let Reference::File(path) = &value {
-        found.problems.secret_files.borrow_mut().push(path.clone());
-    }
     let ConfigValue {
-        span, key, problems, ..
+        value,
+        span,
+        key,
+        problems,
     } = found;
+    let value = match value {
+        DeValue::Table(entries) => place(Table::new(format!("{key}."), span.clone(), entries, problems)),
+        DeValue::String(text) => inline(&text),
+        other => Err(format!(
+            "this is {}; write {WANTED}",
+            with_article(other.type_str())
+        )),
+    };
+    let value = value
+        .map_err(|message| problems.error(&span, &key, message))
+        .ok()??;
     Some(ConfigValue {
         value,
         span,
         key,
         problems,
     })
+}
+
+fn inline(text: &str) -> Result<Option<Reference>, String> {
+    ensure(!text.trim().is_empty(), format!("is empty; write {WANTED}"))?;
+    let message = "holds a line break or another control character; write it on one line";
+    ensure(!text.chars().any(char::is_control), message)?;
+    Ok(Some(Reference::Inline(Secret::new(text))))
+}
+
+/// `None` where something in the table is wrong, which has been reported then.
+fn place(mut table: Table) -> Result<Option<Reference>, String> {
+    const KEYS: [&str; 3] = ["file", "env", "credential"];
+    let file = table.checked("file", "/etc/confluence-audit-agent/token", check_file);
+    let env = table.checked("env", "CONFLUENCE_TOKEN", check_env);
+    let credential = table.checked("credential", "confluence-token", check_credential);
+    let present = KEYS.iter().filter(|key| table.had(key)).count();
+    let misspelt = KEYS.iter().any(|key| table.has_like(key));
+    let problems = table.problems;
+    table.finish(|_| None);
+    ensure(present <= 1, format!("names {present} places; keep one"))?;
+    ensure(
+        present == 1 || misspelt,
+        format!("names no place; write {WANTED}"),
+    )?;
+    problems
+        .secret_files
+        .borrow_mut()
+        .extend(file.as_ref().map(PathBuf::from));
+    let file = file.map(|file| Reference::File(file.into()));
+    Ok(file
+        .or(env.map(Reference::Env))
+        .or(credential.map(Reference::Systemd)))
 }
 
 fn check_file(file: &str) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::raw::{ConfigValue, Table, with_article};
+use super::raw::{Table, with_article};
 use super::remote::Start;
 use super::units::{format_duration, format_size, parse_duration, parse_size, parse_time};
 use super::words::{choose, ensure, one_of};
@@ -21,26 +21,43 @@ macro_rules! keys {
 }
 pub(super) use keys;
 
-impl<'t> Table<'t> {
-    pub fn text(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'t, String>> {
+impl Table<'_> {
+    pub fn text(&mut self, key: &'static str, example: &str) -> Option<String> {
+        self.parsed(key, example, |text| Ok(text.to_owned()))
+    }
+
+    /// A text that a `check` has nothing against.
+    pub fn checked(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        check: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Option<String> {
+        self.parsed(key, example, |text| check(text).map(|()| text.to_owned()))
+    }
+
+    /// What `parse` makes of a text.
+    pub fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let wanted = format!("a string, as in `{key} = \"{example}\"`");
-        self.read(key, &wanted, |value| match value.as_str() {
-            Some(text) if text.trim().is_empty() => Err(Some(format!(
-                "is empty; write a value, as in `{key} = \"{example}\"`"
-            ))),
-            Some(text) => Ok(text.to_owned()),
-            None => Err(None),
+        self.read(key, &wanted, |value| {
+            let text = value.as_str().ok_or(None)?;
+            let empty = format!("is empty; write a value, as in `{key} = \"{example}\"`");
+            ensure(!text.trim().is_empty(), empty)?;
+            Ok(parse(text)?)
         })
     }
 
-    /// A text without which the table has no meaning.
-    pub fn required_text(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'t, String>> {
-        let found = self.text(key, example);
-        self.require(key, &format!("\"{example}\""));
-        found
+    /// The whole path of a file or directory.
+    pub fn path(&mut self, key: &'static str, example: &str) -> Option<PathBuf> {
+        self.parsed(key, example, absolute)
     }
 
-    pub fn texts(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'t, Vec<String>>> {
+    pub fn texts(&mut self, key: &'static str, example: &str) -> Option<Vec<String>> {
         let wanted = format!("an array of strings, as in `{key} = [\"{example}\"]`");
         let text = |value: &DeValue| match value {
             DeValue::String(text) if !text.trim().is_empty() => Ok(text.to_string()),
@@ -58,11 +75,6 @@ impl<'t> Table<'t> {
                 .map(|value| text(value.get_ref()))
                 .collect()
         })
-    }
-
-    /// The whole path of a file or directory.
-    pub fn path(&mut self, key: &'static str, example: &str) -> Option<ConfigValue<'t, PathBuf>> {
-        self.text(key, example)?.parse(absolute)
     }
 
     pub fn flag(&mut self, key: &'static str, slot: &mut bool) {
@@ -92,7 +104,7 @@ impl<'t> Table<'t> {
                 Some(out_of_range(typed, low, high))
             })
         });
-        if let Some(Ok(bytes)) = found.map(|found| S::try_from(found.value)) {
+        if let Some(Ok(bytes)) = found.map(S::try_from) {
             *slot = bytes;
         }
     }
@@ -119,7 +131,7 @@ impl<'t> Table<'t> {
     }
 
     /// One of a few words.
-    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<ConfigValue<'t, T>> {
+    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         self.read(key, &one_of(&names), |value| {
             choose(value.as_str().ok_or(None)?, words).map_err(Some)
@@ -134,15 +146,13 @@ impl<'t> Table<'t> {
 
     /// A point in time, in milliseconds since 1970. A date alone is its first moment in UTC.
     pub fn time(&mut self, key: &'static str) -> Option<i64> {
-        let wanted = "a date or a time, as in \"2027-03-01\"";
-        let found = self.read(key, wanted, |value| {
+        self.read(key, "a date or a time, as in \"2027-03-01\"", |value| {
             parse_time(&text_or_time(value).ok_or(None)?).map_err(Some)
-        });
-        found.map(|found| found.value)
+        })
     }
 
     /// A point in time, or a duration that is counted back from the first poll.
-    pub fn start(&mut self, key: &'static str) -> Option<ConfigValue<'t, Start>> {
+    pub fn start(&mut self, key: &'static str) -> Option<Start> {
         let wanted = "a time, as in \"2026-06-01T00:00:00Z\", or a duration, as in \"30d\"";
         self.read(key, wanted, |value| {
             let text = text_or_time(value).ok_or(None)?;
@@ -164,9 +174,9 @@ pub fn absolute(path: &str) -> Result<PathBuf, String> {
     ensure(Path::new(path).is_absolute(), message).map(|()| path.into())
 }
 
-fn fill<T, S: From<T>>(slot: &mut S, found: Option<ConfigValue<T>>) {
+fn fill<T, S: From<T>>(slot: &mut S, found: Option<T>) {
     if let Some(found) = found {
-        *slot = found.value.into();
+        *slot = found.into();
     }
 }
 

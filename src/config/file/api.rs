@@ -5,7 +5,7 @@ use url::Url;
 use super::http::Http;
 use super::{DAY, SEC, ZERO, address, credentials};
 use crate::clock;
-use crate::config::raw::{ConfigValue, Table};
+use crate::config::raw::Table;
 use crate::config::remote::*;
 use crate::config::words::ensure;
 
@@ -19,7 +19,7 @@ pub fn read(table: &mut Table, cloud: bool, wanted: bool) -> Option<ApiConfig> {
     let product = product(table, cloud);
     let start = start(table);
     let expires_ms = table.time("token_expires");
-    let name = table.text("token_name", "audit agent").map(|name| name.value);
+    let name = table.text("token_name", "audit agent");
     if cloud {
         let message = "is for Data Center: Cloud tells nothing about tokens; write `token_expires`";
         table.refuse(&["token_name"], message);
@@ -71,19 +71,19 @@ fn base(table: &mut Table, cloud: bool, wanted: bool) -> Option<Url> {
     if wanted {
         table.require(key, &format!("\"{example}\""));
     }
-    match cloud {
-        true => encrypted(site?, address::site),
-        false => encrypted(url?, address::data_center),
-    }
+    let url = match cloud {
+        true => address::site(&site?),
+        false => address::data_center(&url?),
+    };
+    let url = url.map_err(|message| table.error(key, message)).ok()?;
+    warn_clear_text(table, key, &url);
+    Some(url)
 }
 
-/// An address, with a warning where it is not encrypted.
-fn encrypted(found: ConfigValue<String>, parse: fn(&str) -> Result<Url, String>) -> Option<Url> {
-    let url = found.parse(parse)?;
-    if let Some(message) = address::clear_text(&url.value) {
-        url.warn(message);
+fn warn_clear_text(table: &Table, key: &str, url: &Url) {
+    if let Some(message) = address::clear_text(url) {
+        table.warn(&[key], message);
     }
-    Some(url.value)
 }
 
 fn product(table: &mut Table, cloud: bool) -> Option<Product> {
@@ -91,10 +91,10 @@ fn product(table: &mut Table, cloud: bool) -> Option<Product> {
     table.flag("scoped", &mut scoped);
     let cloud_id = table.text("cloud_id", "1a2b3c4d-0000-4000-8000-123456789abc");
     // Atlassian's government cloud has another.
-    let gateway = match table.text("gateway", GATEWAY) {
-        Some(found) => encrypted(found, address::gateway),
-        None => address::gateway(GATEWAY).ok(),
-    };
+    let gateway = table.parsed("gateway", GATEWAY, address::gateway);
+    if let Some(gateway) = &gateway {
+        warn_clear_text(table, "gateway", gateway);
+    }
     if !cloud {
         table.refuse(
             &["scoped", "cloud_id", "gateway"],
@@ -102,11 +102,17 @@ fn product(table: &mut Table, cloud: bool) -> Option<Product> {
         );
         return Some(Product::DataCenter);
     }
-    let cloud_id = cloud_id.and_then(|id| id.check(|id: &str| check_cloud_id(id, scoped)));
+    if let Some(Err(message)) = cloud_id.as_ref().map(|id| check_cloud_id(id, scoped)) {
+        table.error("cloud_id", message);
+    }
+    let gateway = match table.had("gateway") {
+        true => gateway?,
+        false => address::gateway(GATEWAY).ok()?,
+    };
     Some(Product::Cloud {
         scoped,
-        cloud_id: cloud_id.map(|id| id.value),
-        gateway: gateway?,
+        cloud_id,
+        gateway,
     })
 }
 
@@ -122,18 +128,19 @@ fn check_cloud_id(id: &str, scoped: bool) -> Result<(), String> {
 }
 
 fn start(table: &mut Table) -> Option<Start> {
-    let found = table.start("start")?;
-    match found.value {
-        Start::At(ms) if ms > clock::now_ms() => found.warn(
-            "lies in the future: nothing that is older will be read; write when the first events are wanted from",
-        ),
+    let start = table.start("start")?;
+    match start {
+        Start::At(ms) if ms > clock::now_ms() => {
+            let message = "lies in the future: nothing that is older will be read; write when the first events are wanted from";
+            table.warn(&["start"], message);
+        }
         Start::Ago(ago) if ago > 3650 * DAY => {
-            found.error("is more than ten years; write at most \"3650d\"");
+            table.error("start", "is more than ten years; write at most \"3650d\"");
             return None;
         }
         _ => {}
     }
-    Some(found.value)
+    Some(start)
 }
 
 #[cfg(test)]

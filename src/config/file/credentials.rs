@@ -78,13 +78,13 @@ fn lacks(table: &Table, there: &str, lacking: &str, message: &str) {
 }
 
 fn user(table: &mut Table, example: &str, cloud: bool) -> Option<String> {
-    let user = table.text("user", example)?.check(check_user)?;
-    if cloud && !user.value.contains('@') {
-        user.warn(
-            "is no email address, and Cloud knows accounts by it alone; write the one of the token's account",
-        );
+    let user = table.checked("user", example, check_user)?;
+    if cloud && !user.contains('@') {
+        let message =
+            "is no email address, and Cloud knows accounts by it alone; write the one of the token's account";
+        table.warn(&["user"], message);
     }
-    Some(user.value)
+    Some(user)
 }
 
 /// `user` and `password`: both or none.

@@ -12,23 +12,6 @@ use crate::config::words::ensure;
 
 const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
 
-/// Headers that the agent writes itself, and where what is wanted by writing them is set.
-const OWN_HEADERS: [(&str, &str); 10] = [
-    ("authorization", "write the keys for credentials of this table"),
-    (
-        "proxy-authorization",
-        "write `proxy = { url = \"…\", user = \"…\", password = { file = \"/path\" } }`",
-    ),
-    ("user-agent", "write `user_agent`"),
-    ("host", "remove it"),
-    ("accept", "remove it"),
-    ("accept-encoding", "remove it"),
-    ("connection", "remove it"),
-    ("content-length", "remove it"),
-    ("content-type", "remove it"),
-    ("transfer-encoding", "remove it"),
-];
-
 /// What is known of a server besides its address and the credentials for it.
 pub struct Http {
     timeouts: Timeouts,
@@ -46,10 +29,7 @@ impl Http {
             proxy: proxy(table),
             tls: tls(table),
             headers: headers(table),
-            user_agent: table
-                .text("user_agent", crate::NAME)
-                .and_then(|name| name.check(check_user_agent))
-                .map(|name| name.value),
+            user_agent: table.checked("user_agent", crate::NAME, check_user_agent),
             body_bytes_max: HttpConfig::BODY_BYTES_MAX,
         };
         table.size("body_bytes_max", 64 << 10..=1 << 30, &mut http.body_bytes_max);
@@ -93,35 +73,37 @@ fn timeouts(table: &mut Table) -> Timeouts {
 fn proxy(table: &mut Table) -> Option<ProxyConfig> {
     const EXAMPLE: &str = "http://proxy.example.com:3128";
     let found = table.any("proxy")?;
-    let DeValue::Table(entries) = &found.value else {
-        let url = found.parse(|value: &DeValue| match value.as_str() {
-            Some(url) => address::proxy(url),
-            None => Err(format!(
-                "is neither a string nor a table; write `proxy = \"{EXAMPLE}\"`"
-            )),
-        });
-        return Some(ProxyConfig {
-            url: url?.value,
-            auth: None,
-            no_proxy: Vec::new(),
-        });
+    let entries = match found.value {
+        DeValue::Table(entries) => entries,
+        DeValue::String(url) => {
+            let url = address::proxy(&url)
+                .map_err(|message| table.error("proxy", message))
+                .ok()?;
+            return Some(ProxyConfig {
+                url,
+                auth: None,
+                no_proxy: Vec::new(),
+            });
+        }
+        _ => {
+            let message = format!("is neither a string nor a table; write `proxy = \"{EXAMPLE}\"`");
+            table.error("proxy", message);
+            return None;
+        }
     };
-    let mut table = Table::new(
-        format!("{}.", found.key),
-        found.span,
-        entries.clone(),
-        found.problems,
-    );
-    let url = table.required_text("url", EXAMPLE);
+    let mut table = Table::new(format!("{}.", found.key), found.span, entries, found.problems);
+    let url = table.parsed("url", EXAMPLE, address::proxy);
+    table.require("url", &format!("\"{EXAMPLE}\""));
     let auth = credentials::pair(&mut table);
-    let no_proxy = table
-        .texts("no_proxy", "localhost")
-        .and_then(|hosts| hosts.check(check_hosts));
+    let no_proxy = table.texts("no_proxy", "localhost").unwrap_or_default();
+    if let Err(message) = check_hosts(&no_proxy) {
+        table.error("no_proxy", message);
+    }
     table.finish(belongs_to);
     Some(ProxyConfig {
-        url: url?.parse(address::proxy)?.value,
+        url: url?,
         auth,
-        no_proxy: no_proxy.map(|hosts| hosts.value).unwrap_or_default(),
+        no_proxy,
     })
 }
 
@@ -138,10 +120,9 @@ fn check_hosts(hosts: &[String]) -> Result<(), String> {
 pub const TLS_KEYS: [&str; 4] = ["ca_file", "client_certificate", "client_key", "tls_version_min"];
 
 pub fn tls(table: &mut Table) -> TlsConfig {
-    let mut path = |key, example| table.path(key, example).map(|path| path.value);
-    let ca_file = path("ca_file", "/etc/ssl/company-ca.pem");
-    let certificate = path("client_certificate", "/etc/confluence-audit-agent/client.pem");
-    let key = path("client_key", "/etc/confluence-audit-agent/client.key");
+    let ca_file = table.path("ca_file", "/etc/ssl/company-ca.pem");
+    let certificate = table.path("client_certificate", "/etc/confluence-audit-agent/client.pem");
+    let key = table.path("client_key", "/etc/confluence-audit-agent/client.key");
     table.problems.secret_files.borrow_mut().extend(key.clone());
     let both = [
         ("client_certificate", "client_key"),
@@ -198,7 +179,24 @@ fn check_header(name: &str, others: &[(String, Reference)]) -> Result<(), String
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let message = "is no name of a header; write letters, digits and `-`, as in `X-Name`";
     ensure(!name.is_empty() && name.bytes().all(fits), message)?;
-    if let Some((_, way_out)) = OWN_HEADERS.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)) {
+    let own = [
+        "host",
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+    ];
+    let way_out = match name.to_ascii_lowercase().as_str() {
+        "authorization" => Some("write the keys for credentials of this table"),
+        "proxy-authorization" => {
+            Some("write `proxy = { url = \"…\", user = \"…\", password = { file = \"/path\" } }`")
+        }
+        "user-agent" => Some("write `user_agent`"),
+        name => own.contains(&name).then_some("remove it"),
+    };
+    if let Some(way_out) = way_out {
         return Err(format!("is a header that the agent writes itself; {way_out}"));
     }
     let twice = others.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));

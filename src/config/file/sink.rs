@@ -87,7 +87,7 @@ pub fn read(
 /// The keys of all types: name, type and format.
 fn head(table: &mut Table, seen: &mut Vec<(String, Span)>) -> (Option<String>, Option<Type>, FormatKind) {
     let name = name(table, "sink", "local", seen);
-    let kind = table.word("type", &TYPES).map(|found| found.value);
+    let kind = table.word("type", &TYPES);
     if !table.had("type") {
         table.error(
             "type",

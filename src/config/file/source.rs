@@ -42,7 +42,7 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
             "is missing; add `type = \"data_center\"` or `type = \"cloud\"`",
         );
     }
-    let cloud = cloud.map_or(table.has("site"), |found| found.value);
+    let cloud = cloud.unwrap_or(table.has("site"));
     let (mode, contradicts) = mode(table, cloud);
     let wants_files = mode != Mode::Api;
 
@@ -117,8 +117,9 @@ fn files_keys(table: &mut Table, files: &mut FilesConfig) {
 fn mode(table: &mut Table, cloud: bool) -> (Mode, bool) {
     let typed = table.word("mode", &MODES);
     if cloud {
-        if let Some(typed) = typed.filter(|typed| typed.value != Mode::Api) {
-            typed.error("reads audit files, and Cloud has none; write `mode = \"api\"`, or leave it out");
+        if typed.is_some_and(|typed| typed != Mode::Api) {
+            let message = "reads audit files, and Cloud has none; write `mode = \"api\"`, or leave it out";
+            table.error("mode", message);
         }
         return (Mode::Api, false);
     }
@@ -126,15 +127,15 @@ fn mode(table: &mut Table, cloud: bool) -> (Mode, bool) {
     let files = table.has("home") || table.has("files");
     let mode = match (typed, url, files) {
         // One message instead of one for each key that is missing and one for each that is too many.
-        (Some(typed), false, true) if typed.value == Mode::Api => {
+        (Some(Mode::Api), false, true) => {
             let place = if table.has("home") { "home" } else { "files" };
-            typed.error(format!(
+            table.error("mode", format!(
                 "polls the audit API, and there is `{place}` and no `url`; to read the audit files, write `mode = \"files\"`; to poll \
                  the API, replace `{place}` by `url` and a token; for both, write `mode = \"auto\"` and add them"
             ));
             return (Mode::Files, true);
         }
-        (Some(typed), ..) => typed.value,
+        (Some(typed), ..) => typed,
         (None, true, true) => Mode::Auto,
         (None, true, false) => Mode::Api,
         (None, false, _) => Mode::Files,
@@ -178,25 +179,26 @@ fn place(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> Opt
     if !wanted {
         return None;
     }
+    let key = if patterns.is_some() { "files" } else { "home" };
     let place = match (dir, patterns) {
-        (Some(_), Some(patterns)) => {
-            patterns.error("stands beside `home`, which finds the files itself; keep one of the two");
-            return None;
+        (Some(_), Some(_)) => {
+            Err("stands beside `home`, which finds the files itself; keep one of the two".into())
         }
         (Some(dir), None) => {
-            let dir = dir.parse(absolute)?.check(home::check)?;
-            FileLocation::Home {
-                dir: dir.value,
+            let dir = absolute(&dir).and_then(|dir| home::check(&dir).map(|()| dir));
+            dir.map(|dir| FileLocation::Home {
+                dir,
                 found: HomeFound::Setting,
-            }
+            })
         }
-        (None, Some(patterns)) => FileLocation::Files(patterns.check(check_patterns)?.value),
+        (None, Some(patterns)) => check_patterns(&patterns).map(|()| FileLocation::Files(patterns)),
         (None, None) if table.had("home") || table.had("files") => return None,
         (None, None) => {
             let (dir, found) = home::find();
-            FileLocation::Home { dir, found }
+            Ok(FileLocation::Home { dir, found })
         }
     };
+    let place = place.map_err(|message| table.error(key, message)).ok()?;
     match &place {
         FileLocation::Home { dir, .. } => {
             only_here(table, "files", &[dir.to_string_lossy().into_owned()], seen)

@@ -54,15 +54,17 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
         hosts,
         target: target?,
         compression,
-        template: template.map_or(ElasticsearchConfig::TEMPLATE.into(), |found| found.value),
-        pipeline: pipeline.map(|found| found.value),
+        template: template.unwrap_or(ElasticsearchConfig::TEMPLATE.into()),
+        pipeline,
     })))
 }
 
 fn hosts(table: &mut Table) -> Option<Vec<Url>> {
-    let found = table.texts("hosts", EXAMPLE);
+    let hosts = table.texts("hosts", EXAMPLE);
     table.require("hosts", &format!("[\"{EXAMPLE}\"]"));
-    found?.parse(parse_hosts).map(|found| found.value)
+    parse_hosts(&hosts?)
+        .map_err(|message| table.error("hosts", message))
+        .ok()
 }
 
 fn parse_hosts(hosts: &[String]) -> Result<Vec<Url>, String> {
@@ -96,11 +98,11 @@ fn target(table: &mut Table, own_namespace: &str) -> Option<Target> {
         stream.warn(&["namespace"], &message);
     }
     stream.finish(|_| None);
-    let index = table.text("index", "confluence-audit");
+    let index = table.checked("index", "confluence-audit", check_index);
     if table.had("index") {
         let message = "is not used: `index` stands beside it and wins; remove one of the two";
         table.warn(&["data_stream"], message);
-        return Some(Target::Index(index?.check(check_index)?.value));
+        return index.map(Target::Index);
     }
     let namespace = chosen.as_deref().unwrap_or(own_namespace);
     Some(Target::DataStream(format!("{}{namespace}", Target::DATA_STREAMS)))

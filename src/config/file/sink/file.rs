@@ -11,10 +11,14 @@ use crate::config::words::ensure;
 const MODES: [(&str, u32); 3] = [("0600", 0o600), ("0640", 0o640), ("0644", 0o644)];
 
 pub fn read(table: &mut Table, context: &Context) -> Option<SinkKind> {
-    let path = table.required_text("path", "/var/log/confluence-audit-agent/events.ndjson");
-    let path = path.and_then(|path| path.check(|path: &str| check_path(path, context.several_sources)));
-    let path = path.and_then(|path| path.parse(absolute));
-    let mut file = FileSinkConfig::new(path.as_ref().map(|path| path.value.clone()).unwrap_or_default());
+    const EXAMPLE: &str = "/var/log/confluence-audit-agent/events.ndjson";
+    let path = table.parsed("path", EXAMPLE, |path| {
+        check_path(path, context.several_sources)?;
+        absolute(path)
+    });
+    table.require("path", &format!("\"{EXAMPLE}\""));
+    let complete = path.is_some();
+    let mut file = FileSinkConfig::new(path.unwrap_or_default());
     keys!(table, file;
         size rotate_bytes(KIB..=1024 * GIB);
         flag rotate_daily;
@@ -22,16 +26,14 @@ pub fn read(table: &mut Table, context: &Context) -> Option<SinkKind> {
         choice compression(&COMPRESSIONS);
         choice mode(&MODES);
     );
-    file.group = group(table, file.mode);
-    path.map(|_| SinkKind::File(file))
-}
-
-fn group(table: &mut Table, mode: Option<u32>) -> Option<String> {
-    let group = table.text("group", "splunk")?.check(check_group)?;
-    if mode.is_none_or(|mode| mode & 0o040 == 0) {
-        group.warn("may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`");
+    file.group = table.checked("group", "splunk", check_group);
+    if file.group.is_some() && file.mode.is_none_or(|mode| mode & 0o040 == 0) {
+        table.warn(
+            &["group"],
+            "may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`",
+        );
     }
-    Some(group.value)
+    complete.then_some(SinkKind::File(file))
 }
 
 /// What tools that make groups accept.

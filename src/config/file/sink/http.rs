@@ -15,9 +15,7 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
     let url = url(table, "url", "https://collector.example.com/audit");
     let auth = auth(table);
     let http = Http::read(table);
-    let method = table
-        .text("method", "POST")
-        .and_then(|found| found.parse(parse_method));
+    let method = table.parsed("method", "POST", parse_method);
     let (mut body, mut compression) = (HttpBody::Ndjson, Compression::None);
     table.choice("body", &BODIES, &mut body);
     if body == HttpBody::Array && context.format == FormatKind::Cef {
@@ -27,11 +25,11 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
     }
     let success = success(table);
     table.choice("compression", &COMPRESSIONS, &mut compression);
-    let url = url?.value;
+    let url = url?;
     warn_clear_text(table, "url", &url, &auth);
     Some(PeerConfig::Http(Box::new(HttpSinkConfig {
         http: http.config(url, auth),
-        method: method.map_or(Method::POST, |found| found.value),
+        method: method.unwrap_or(Method::POST),
         body,
         success,
         compression,
@@ -50,7 +48,7 @@ fn success(table: &mut Table) -> Option<Vec<u16>> {
         _ => None,
     };
     let wanted = "an array of statuses, as in `success = [200, 202]`";
-    let found = table.read("success", wanted, |value| {
+    table.read("success", wanted, |value| {
         let values = value.as_array().ok_or(None)?.iter();
         let statuses: Option<Vec<u16>> = values.map(|value| status(value.get_ref())).collect();
         let good = |statuses: &Vec<u16>| {
@@ -58,6 +56,5 @@ fn success(table: &mut Table) -> Option<Vec<u16>> {
         };
         let message = "holds what is no status from 200 to 299; others never mean that events are safe";
         statuses.filter(good).ok_or(Some(message.into()))
-    });
-    found.map(|found| found.value)
+    })
 }

@@ -23,11 +23,9 @@ const TIMES: [(&str, RecordTime); 2] = [("sent", RecordTime::Sent), ("event", Re
 
 pub fn read(table: &mut Table) -> Option<PeerConfig> {
     let brokers = brokers(table);
-    let topic = table
-        .required_text("topic", TOPIC)
-        .and_then(|topic| topic.check(check_topic));
+    let topic = table.checked("topic", TOPIC, check_topic);
+    table.require("topic", &format!("\"{TOPIC}\""));
     let complete = brokers.is_some() && topic.is_some();
-    let topic = topic.map(|topic| topic.value);
     let mut config = KafkaConfig::new(brokers.unwrap_or_default(), topic.unwrap_or_default());
     let mut with_tls = false;
     table.flag("tls", &mut with_tls);
@@ -46,24 +44,26 @@ pub fn read(table: &mut Table) -> Option<PeerConfig> {
 }
 
 fn brokers(table: &mut Table) -> Option<Vec<String>> {
-    let found = table.texts("brokers", BROKER);
+    let typed = table.texts("brokers", BROKER);
     table.require("brokers", &format!("[\"{BROKER}\"]"));
-    let found = found?;
-    if found.value.is_empty() {
-        found.error(format!("is missing; add `brokers = [\"{BROKER}\"]`"));
-        return None;
+    let typed = typed?;
+    if typed.is_empty() {
+        table.error("brokers", format!("is missing; add `brokers = [\"{BROKER}\"]`"));
     }
+    let broker = |text: &String| match host_port(text, BROKER)? {
+        (host, _) if host.contains(':') => Err(format!(
+            "`{text}` is an IPv6 address, which Kafka's brokers cannot be reached by here; write a name"
+        )),
+        (host, port) => Ok(format!("{host}:{port}")),
+    };
     let mut brokers = Vec::new();
-    for broker in &found.value {
-        match host_port(broker, BROKER) {
-            Ok((host, _)) if host.contains(':') => found.error(format!(
-                "`{broker}` is an IPv6 address, which Kafka's brokers cannot be reached by here; write a name"
-            )),
-            Ok((host, port)) => brokers.push(format!("{host}:{port}")),
-            Err(message) => found.error(message),
+    for result in typed.iter().map(broker) {
+        match result {
+            Ok(broker) => brokers.push(broker),
+            Err(message) => table.error("brokers", message),
         }
     }
-    (brokers.len() == found.value.len()).then_some(brokers)
+    Some(brokers)
 }
 
 /// Kafka's own rule.
@@ -87,7 +87,7 @@ fn sasl(table: &mut Table) -> Option<SaslConfig> {
         let message = "has no `sasl` beside it, which says how Kafka is told it; add `sasl = \"scram-sha-512\"`, or what the brokers offer";
         table.refuse(&["user"], message);
     }
-    let ((user, password), mechanism) = (pair?, mechanism?.value);
+    let ((user, password), mechanism) = (pair?, mechanism?);
     Some(SaslConfig {
         mechanism,
         user,

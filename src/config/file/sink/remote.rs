@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{KIB, SEC, ZERO};
 use crate::config::file::{address, credentials};
-use crate::config::raw::{ConfigValue, Table};
+use crate::config::raw::Table;
 use crate::config::{Auth, Compression, FormatKind, OnPoison, PeerConfig, RemoteSinkConfig, SinkKind};
 
 const ON_POISON: [(&str, OnPoison); 2] = [("quarantine", OnPoison::Quarantine), ("stop", OnPoison::Stop)];
@@ -65,10 +65,10 @@ pub fn wants_json(table: &Table, format: FormatKind) {
 }
 
 /// A server's address that must be there.
-pub fn url<'t>(table: &mut Table<'t>, key: &'static str, example: &str) -> Option<ConfigValue<'t, Url>> {
-    table
-        .required_text(key, example)?
-        .parse(|text: &str| address::server(text, example))
+pub fn url(table: &mut Table, key: &'static str, example: &str) -> Option<Url> {
+    let url = table.parsed(key, example, |text| address::server(text, example));
+    table.require(key, &format!("\"{example}\""));
+    url
 }
 
 /// `token`, or `user` and `password`, or neither.

@@ -17,19 +17,25 @@ const RULE: &str = "dcr-00000000000000000000000000000000";
 const ID: &str = "11111111-2222-3333-4444-555555555555";
 
 pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<PeerConfig> {
-    let endpoint = url(table, "endpoint", ENDPOINT).and_then(|endpoint| endpoint.check(is_encrypted));
-    let rule = word(table, "dcr_immutable_id", RULE);
-    table.require("dcr_immutable_id", &format!("{RULE:?}"));
+    let endpoint = url(table, "endpoint", ENDPOINT);
+    if let Some(Err(message)) = endpoint.as_ref().map(check_encrypted) {
+        table.error("endpoint", message);
+    }
     let remedy = "the rule's JSON view in the portal shows it as `immutableId`";
-    let rule = rule.and_then(|rule| rule.check(|rule: &str| begins(rule, &["dcr-"], remedy)));
-    let stream = word(table, "stream", SentinelConfig::STREAM);
+    let rule = word(table, "dcr_immutable_id", RULE, &["dcr-"], remedy);
+    table.require("dcr_immutable_id", &format!("{RULE:?}"));
     let remedy = "the rule names its streams in `streamDeclarations`";
-    let stream = stream
-        .and_then(|stream| stream.check(|stream: &str| begins(stream, &["Custom-", "Microsoft-"], remedy)));
+    let stream = word(
+        table,
+        "stream",
+        SentinelConfig::STREAM,
+        &["Custom-", "Microsoft-"],
+        remedy,
+    );
     // Before what is missing is reported: `client_id` and `client_key` look like misspelt forms of each other.
     let mut application = Application {
-        tenant: word(table, "tenant_id", ID).map(|found| found.value),
-        client: word(table, "client_id", ID).map(|found| found.value),
+        tenant: word(table, "tenant_id", ID, &[""], ""),
+        client: word(table, "client_id", ID, &[""], ""),
         secret: table.reference("client_secret"),
         certificate: None,
     };
@@ -38,9 +44,7 @@ pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<Pee
     application.certificate = http.tls.client_certificate.take();
     let identity = identity(table, application);
     let login = login(table);
-    let scope = table
-        .text("scope", SentinelConfig::SCOPE)
-        .and_then(|scope| scope.check(check_scope));
+    let scope = table.checked("scope", SentinelConfig::SCOPE, check_scope);
     let compression = gzip_at_most(table, Compression::Gzip);
     wants_json(table, context.format);
     let most = SentinelConfig::BATCH_BYTES_MAX as u64;
@@ -49,12 +53,12 @@ pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<Pee
         table.refuse(&["batch_bytes"], message);
     }
     Some(PeerConfig::Sentinel(Box::new(SentinelConfig {
-        http: http.config(endpoint?.value, Auth::None),
-        dcr_immutable_id: rule?.value,
-        stream: stream.map_or_else(|| SentinelConfig::STREAM.into(), |found| found.value),
+        http: http.config(endpoint?, Auth::None),
+        dcr_immutable_id: rule?,
+        stream: stream.unwrap_or(SentinelConfig::STREAM.into()),
         identity: identity?,
         login: login?,
-        scope: scope.map_or_else(|| SentinelConfig::SCOPE.into(), |found| found.value),
+        scope: scope.unwrap_or(SentinelConfig::SCOPE.into()),
         compression,
     })))
 }
@@ -111,29 +115,32 @@ fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity
     })
 }
 
-/// A name that becomes part of an address.
-fn word<'t>(table: &mut Table<'t>, key: &'static str, example: &str) -> Option<ConfigValue<'t, String>> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let message = format!("holds what no such name has; write it as in \"{example}\"");
-    let good = |word: &str| word.bytes().all(fits) && !word.starts_with('.');
-    table
-        .text(key, example)?
-        .check(|word: &str| ensure(good(word), message))
-}
-
-fn begins(word: &str, starts: &[&str], remedy: &str) -> Result<(), String> {
-    let message = format!(
-        "`{word}` does not begin with `{}`; {remedy}",
-        starts.join("` or `")
-    );
-    ensure(starts.iter().any(|start| word.starts_with(start)), message)
+/// A name that becomes part of an address, and begins with one of `starts`.
+fn word(
+    table: &mut Table,
+    key: &'static str,
+    example: &str,
+    starts: &[&str],
+    remedy: &str,
+) -> Option<String> {
+    table.checked(key, example, |word| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let message = format!("holds what no such name has; write it as in \"{example}\"");
+        ensure(word.bytes().all(fits) && !word.starts_with('.'), message)?;
+        let message = format!(
+            "`{word}` does not begin with `{}`; {remedy}",
+            starts.join("` or `")
+        );
+        ensure(starts.iter().any(|start| word.starts_with(start)), message)
+    })
 }
 
 /// A host, or an address without path.
 fn login(table: &mut Table) -> Option<Url> {
-    match table.text("login_host", SentinelConfig::LOGIN_HOST) {
-        Some(found) => found.parse(parse_login).map(|found| found.value),
-        None => parse_login(SentinelConfig::LOGIN_HOST).ok(),
+    let login = table.parsed("login_host", SentinelConfig::LOGIN_HOST, parse_login);
+    match table.had("login_host") {
+        true => login,
+        false => parse_login(SentinelConfig::LOGIN_HOST).ok(),
     }
 }
 
@@ -143,7 +150,7 @@ fn parse_login(text: &str) -> Result<Url, String> {
     let url = address::server(&format!("{scheme}{}", text.trim()), &format!("https://{HOST}"))?;
     let message = format!("has a path, which the agent adds itself; write the host alone, as in \"{HOST}\"");
     ensure(url.path() == "/", message)?;
-    is_encrypted(&url).map(|()| url)
+    check_encrypted(&url).map(|()| url)
 }
 
 fn check_scope(scope: &str) -> Result<(), String> {
@@ -155,7 +162,7 @@ fn check_scope(scope: &str) -> Result<(), String> {
 }
 
 /// Tokens and secrets go there.
-fn is_encrypted(url: &Url) -> Result<(), String> {
+fn check_encrypted(url: &Url) -> Result<(), String> {
     let message = "is not encrypted, and a token would be sent there; write `https://`";
     ensure(url.scheme() != "http" || is_loopback(url), message)?;
     no_query(url)

@@ -13,21 +13,23 @@ use crate::config::{Auth, Compression, PeerConfig, SplunkHecConfig};
 const EXAMPLE: &str = "https://splunk.example.com:8088";
 
 pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
-    let url = url(table, "url", EXAMPLE).and_then(|url| url.check(is_base));
+    let url = url(table, "url", EXAMPLE);
+    if let Some(Err(message)) = url.as_ref().map(check_base) {
+        table.error("url", message);
+    }
     let token = table.reference("token");
     table.require("token", "{ file = \"/path\" }");
     let http = Http::read(table);
-    let mut text = |key, example| table.text(key, example).map(|found| found.value);
-    let index = text("index", "audit");
-    let source = text("source", "confluence");
-    let sourcetype = text("sourcetype", "confluence:audit");
-    let host = text("host", "wiki.example.com");
+    let index = table.text("index", "audit");
+    let source = table.text("source", "confluence");
+    let sourcetype = table.text("sourcetype", "confluence:audit");
+    let host = table.text("host", "wiki.example.com");
     let (mut acknowledge, mut timeout) = (false, SplunkHecConfig::ACKNOWLEDGE_TIMEOUT);
     table.flag("acknowledge", &mut acknowledge);
     table.duration("acknowledge_timeout", SEC..=3600 * SEC, &mut timeout);
     let compression = gzip_at_most(table, Compression::None);
     wants_json(table, context.format);
-    let (url, token) = (url?.value, token?);
+    let (url, token) = (url?, token?);
     token.warn_inline();
     let auth = Auth::Scheme("Splunk", token.value);
     warn_clear_text(table, "url", &url, &auth);
@@ -43,7 +45,7 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
 }
 
 /// A proxy before Splunk may have a path of its own; the collector's is added to it.
-fn is_base(url: &Url) -> Result<(), String> {
+fn check_base(url: &Url) -> Result<(), String> {
     let message = format!(
         "names the collector's path, which the agent adds itself; end it before, as in \"{EXAMPLE}\""
     );

@@ -30,8 +30,8 @@ const FACILITIES: [&str; 24] = [
 ];
 
 pub fn read(table: &mut Table, common: &Common) -> Option<PeerConfig> {
-    let address = table.required_text("address", EXAMPLE);
-    let address = address.and_then(|address| address.parse(|address: &str| host_port(address, EXAMPLE)));
+    let address = table.parsed("address", EXAMPLE, |address| host_port(address, EXAMPLE));
+    table.require("address", &format!("\"{EXAMPLE}\""));
     let complete = address.is_some();
     let kind = table.word("transport", &TRANSPORTS);
     if !table.had("transport") && !table.has_like("transport") {
@@ -40,7 +40,6 @@ pub fn read(table: &mut Table, common: &Common) -> Option<PeerConfig> {
             "is missing; add `transport = \"tls\"`, or \"tcp\" or \"udp\"",
         );
     }
-    let kind = kind.map(|found| found.value);
     let tls = tls(table);
     if kind.is_some_and(|kind| kind != Kind::Tls) {
         table.refuse(&TLS_KEYS, "is for TLS; write `transport = \"tls\"`, or remove it");
@@ -50,24 +49,21 @@ pub fn read(table: &mut Table, common: &Common) -> Option<PeerConfig> {
         Some(Kind::Tls) => Transport::Tls(tls),
         Some(Kind::Udp) | None => Transport::Udp,
     };
-    let (host, port) = address.map(|address| address.value).unwrap_or_default();
+    let (host, port) = address.unwrap_or_default();
     let mut config = SyslogConfig::new(host, port, transport);
-    let framing = table.word("framing", &FRAMINGS);
+    table.choice("framing", &FRAMINGS, &mut config.framing);
     if kind == Some(Kind::Udp) {
         let message =
             "loses events without anyone knowing: a datagram is not acknowledged; write \"tls\" or \"tcp\"";
         table.warn(&["transport"], message);
-        if let Some(framing) = &framing {
-            framing.error("is for streams, and over UDP each message has its own datagram; remove it");
-        }
+        let message = "is for streams, and over UDP each message has its own datagram; remove it";
+        table.refuse(&["framing"], message);
     }
-    config.framing = framing.map_or(config.framing, |found| found.value);
     let numbered = FACILITIES.iter().zip(0u8..).map(|(name, number)| (*name, number));
     table.choice("facility", &numbered.collect::<Vec<_>>(), &mut config.facility);
-    let app_name = table
-        .text("app_name", "confluence-audit")
-        .and_then(|name| name.check(check_app_name));
-    config.app_name = app_name.map_or(config.app_name, |name| name.value);
+    if let Some(name) = table.checked("app_name", "confluence-audit", check_app_name) {
+        config.app_name = name;
+    }
     keys!(table, config;
         duration connect_timeout(SEC / 10..=3600 * SEC);
         duration timeout(SEC / 10..=3600 * SEC);
