@@ -52,6 +52,18 @@ impl Table<'_> {
         })
     }
 
+    /// The same of a text without which the table has no meaning.
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.parsed(key, example, parse);
+        self.require(key, &format!("\"{example}\""));
+        value
+    }
+
     /// The whole path of a file or directory.
     pub fn path(&mut self, key: &'static str, example: &str) -> Option<PathBuf> {
         self.parsed(key, example, absolute)

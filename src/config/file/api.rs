@@ -2,8 +2,7 @@
 
 use url::Url;
 
-use super::http::Http;
-use super::{DAY, SEC, ZERO, address, credentials};
+use super::{DAY, SEC, ZERO, address, credentials, http};
 use crate::clock;
 use crate::config::raw::Table;
 use crate::config::remote::*;
@@ -31,9 +30,9 @@ pub fn read(table: &mut Table, cloud: bool, wanted: bool) -> Option<ApiConfig> {
     table.duration("overlap", ZERO..=7 * DAY, &mut overlap);
     table.duration("late_rows_interval", ZERO..=30 * DAY, &mut late_rows);
     table.flag("drop_self_polls", &mut drop_self_polls);
-    let http = Http::read(table);
+    let http = http::read(table, base, auth);
 
-    let defaults = ApiConfig::new(product?, http.config(base?, auth?));
+    let defaults = ApiConfig::new(product?, http?);
     let overlap = overlap.unwrap_or(defaults.overlap);
     // What is read again now and then is no shorter than what is read again each time.
     let late_rows_interval = late_rows.unwrap_or(defaults.late_rows_interval.max(overlap));

@@ -12,42 +12,25 @@ use crate::config::words::ensure;
 
 const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
 
-/// What is known of a server besides its address and the credentials for it.
-pub struct Http {
-    timeouts: Timeouts,
-    proxy: Option<ProxyConfig>,
-    pub tls: TlsConfig,
-    headers: Vec<(String, Reference)>,
-    user_agent: Option<String>,
-    body_bytes_max: usize,
-}
-
-impl Http {
-    pub fn read(table: &mut Table) -> Http {
-        let mut http = Http {
-            timeouts: timeouts(table),
-            proxy: proxy(table),
-            tls: tls(table),
-            headers: headers(table),
-            user_agent: table.checked("user_agent", crate::NAME, check_user_agent),
-            body_bytes_max: HttpConfig::BODY_BYTES_MAX,
-        };
-        table.size("body_bytes_max", 64 << 10..=1 << 30, &mut http.body_bytes_max);
-        http
-    }
-
-    pub fn config(self, base: url::Url, auth: Auth) -> HttpConfig {
-        let defaults = HttpConfig::new(base, auth);
-        HttpConfig {
-            timeouts: self.timeouts,
-            proxy: self.proxy,
-            tls: self.tls,
-            headers: self.headers,
-            user_agent: self.user_agent.unwrap_or(defaults.user_agent),
-            body_bytes_max: self.body_bytes_max,
-            ..defaults
-        }
-    }
+/// Asks for every key. `None` where the server's address or the credentials for it are missing or wrong.
+pub fn read(table: &mut Table, base: Option<url::Url>, auth: Option<Auth>) -> Option<HttpConfig> {
+    let timeouts = timeouts(table);
+    let proxy = proxy(table);
+    let tls = tls(table);
+    let headers = headers(table);
+    let user_agent = table.checked("user_agent", crate::NAME, check_user_agent);
+    let mut body_bytes_max = HttpConfig::BODY_BYTES_MAX;
+    table.size("body_bytes_max", 64 << 10..=1 << 30, &mut body_bytes_max);
+    let defaults = HttpConfig::new(base?, auth?);
+    Some(HttpConfig {
+        timeouts,
+        proxy,
+        tls,
+        headers,
+        user_agent: user_agent.unwrap_or(defaults.user_agent),
+        body_bytes_max,
+        ..defaults
+    })
 }
 
 fn timeouts(table: &mut Table) -> Timeouts {
@@ -92,8 +75,7 @@ fn proxy(table: &mut Table) -> Option<ProxyConfig> {
         }
     };
     let mut table = Table::new(format!("{}.", found.key), found.span, entries, found.problems);
-    let url = table.parsed("url", EXAMPLE, address::proxy);
-    table.require("url", &format!("\"{EXAMPLE}\""));
+    let url = table.required("url", EXAMPLE, address::proxy);
     let auth = credentials::pair(&mut table);
     let no_proxy = table.texts("no_proxy", "localhost").unwrap_or_default();
     if let Err(message) = check_hosts(&no_proxy) {

@@ -14,31 +14,28 @@ use std::path::PathBuf;
 use super::{FORMATS, GIB, KIB, KnownTables, SEC, ZERO, belongs_to, name};
 use crate::config::checked::*;
 use crate::config::raw::{Span, Table};
-use remote::remote;
+use crate::config::{PeerConfig, RemoteSinkConfig};
+use remote::Common;
 
 pub use file::check_path;
 
-#[derive(Clone, Copy, PartialEq)]
-enum Type {
-    Stdout,
-    File,
-    Http,
-    Elasticsearch,
-    Kafka,
-    Syslog,
-    Sentinel,
-    SplunkHec,
+/// Reads the keys that a type of sink has beside those of all.
+#[derive(Clone, Copy)]
+enum Reader {
+    Local(fn(&mut Table, &Context) -> Option<SinkKind>),
+    /// Of what reaches a server.
+    Remote(fn(&mut Table, &Context, &Common) -> Option<PeerConfig>),
 }
 
-const TYPES: [(&str, Type); 8] = [
-    ("elasticsearch", Type::Elasticsearch),
-    ("file", Type::File),
-    ("http", Type::Http),
-    ("kafka", Type::Kafka),
-    ("sentinel", Type::Sentinel),
-    ("splunk_hec", Type::SplunkHec),
-    ("stdout", Type::Stdout),
-    ("syslog", Type::Syslog),
+const TYPES: [(&str, Reader); 8] = [
+    ("elasticsearch", Reader::Remote(elasticsearch::read)),
+    ("file", Reader::Local(file::read)),
+    ("http", Reader::Remote(http::read)),
+    ("kafka", Reader::Remote(kafka::read)),
+    ("sentinel", Reader::Remote(sentinel::read)),
+    ("splunk_hec", Reader::Remote(splunk_hec::read)),
+    ("stdout", Reader::Local(|_, _| Some(SinkKind::Stdout))),
+    ("syslog", Reader::Remote(syslog::read)),
 ];
 
 /// What a sink's own keys are read with.
@@ -59,17 +56,17 @@ pub fn read(
 ) -> Option<SinkConfig> {
     let (name, kind, format) = head(&mut table, &mut seen.names);
     let guessed = || {
-        let mut types = TYPES.iter().map(|(_, kind)| *kind);
-        types.find(|kind| keys_of(*kind).iter().any(|key| table.has(key)))
+        let mut types = TYPES.iter().map(|(_, reader)| *reader);
+        types.find(|reader| keys_of(*reader).iter().any(|key| table.has(key)))
     };
     // Without a type nothing can be said of other keys.
-    let likely = kind.or_else(guessed)?;
+    let reader = kind.or_else(guessed)?;
     let context = Context {
         format,
         several_sources,
         namespace: &event.namespace,
     };
-    let sink = own_keys(&mut table, likely, &context);
+    let sink = own_keys(&mut table, reader, &context);
     match &sink {
         Some(SinkKind::Stdout) => only_here(&table, None, seen),
         Some(SinkKind::File(file)) => only_here(&table, Some(file.path.clone()), seen),
@@ -85,45 +82,44 @@ pub fn read(
 }
 
 /// The keys of all types: name, type and format.
-fn head(table: &mut Table, seen: &mut Vec<(String, Span)>) -> (Option<String>, Option<Type>, FormatKind) {
+fn head(table: &mut Table, seen: &mut Vec<(String, Span)>) -> (Option<String>, Option<Reader>, FormatKind) {
     let name = name(table, "sink", "local", seen);
-    let kind = table.word("type", &TYPES);
+    let words = TYPES.map(|(name, reader)| (name, (name, reader)));
+    let kind = table.word("type", &words);
     if !table.had("type") {
-        table.error(
-            "type",
-            "is missing; add `type = \"file\"`, or where else events are to go",
-        );
+        let message = "is missing; add `type = \"file\"`, or where else events are to go";
+        table.error("type", message);
     }
     let mut format = match kind {
-        Some(Type::Sentinel) => FormatKind::Sentinel,
+        Some(("sentinel", _)) => FormatKind::Sentinel,
         _ => FormatKind::Ecs,
     };
     table.choice("format", &FORMATS, &mut format);
-    (name, kind, format)
+    (name, kind.map(|(_, reader)| reader), format)
 }
 
-/// The keys that a type has beside those of all.
-fn own_keys(table: &mut Table, kind: Type, context: &Context) -> Option<SinkKind> {
-    match kind {
-        Type::Stdout => Some(SinkKind::Stdout),
-        Type::File => file::read(table, context),
-        Type::Http => remote(table, |table, _| http::read(table, context)),
-        Type::Elasticsearch => remote(table, |table, _| elasticsearch::read(table, context)),
-        Type::Kafka => remote(table, |table, _| kafka::read(table)),
-        Type::Syslog => remote(table, syslog::read),
-        Type::Sentinel => remote(table, |table, batch| sentinel::read(table, context, batch)),
-        Type::SplunkHec => remote(table, |table, _| splunk_hec::read(table, context)),
+fn own_keys(table: &mut Table, reader: Reader, context: &Context) -> Option<SinkKind> {
+    match reader {
+        Reader::Local(read) => read(table, context),
+        Reader::Remote(read) => {
+            let common = Common::read(table);
+            let peer = read(table, context, &common)?;
+            Some(SinkKind::Remote(Box::new(
+                common.over(RemoteSinkConfig::new(peer)),
+            )))
+        }
     }
 }
 
-fn keys_of(kind: Type) -> Vec<&'static str> {
+/// The keys that a type has beside those of all.
+fn keys_of(reader: Reader) -> Vec<&'static str> {
     let context = Context {
         format: FormatKind::Ecs,
         several_sources: false,
         namespace: "",
     };
     Table::keys_asked(|table| {
-        own_keys(table, kind, &context);
+        own_keys(table, reader, &context);
     })
 }
 
@@ -131,13 +127,13 @@ pub fn keys() -> Vec<&'static str> {
     let mut keys = Table::keys_asked(|table| {
         head(table, &mut Vec::new());
     });
-    keys.extend(TYPES.iter().flat_map(|(_, kind)| keys_of(*kind)));
+    keys.extend(TYPES.iter().flat_map(|(_, reader)| keys_of(*reader)));
     keys
 }
 
 /// Which types of sinks an unknown key is for, or which other table.
 fn is_for(key: &str) -> Option<String> {
-    let types = TYPES.iter().filter(|(_, kind)| keys_of(*kind).contains(&key));
+    let types = TYPES.iter().filter(|(_, reader)| keys_of(*reader).contains(&key));
     let types: Vec<String> = types.map(|(name, _)| format!("`type = \"{name}\"`")).collect();
     match types.is_empty() {
         true => belongs_to(key),

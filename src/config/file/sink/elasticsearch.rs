@@ -3,10 +3,10 @@
 use url::Url;
 
 use super::Context;
-use super::remote::{COMPRESSIONS, auth, warn_clear_text};
+use super::remote::{COMPRESSIONS, Common, auth, warn_clear_text};
 use crate::config::checked::FormatKind;
 use crate::config::file::address::{self, no_query};
-use crate::config::file::http::Http;
+use crate::config::file::http;
 use crate::config::file::namespace;
 use crate::config::raw::Table;
 use crate::config::words::ensure;
@@ -16,7 +16,7 @@ const EXAMPLE: &str = "https://elastic.example.com:9200";
 /// Of Elasticsearch, for the name of an index.
 const INDEX_BYTES_MAX: usize = 255;
 
-pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
+pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
     let hosts = hosts(table);
     let api_key = table.reference("api_key");
     let mut auth = auth(table);
@@ -26,7 +26,8 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
         table.warn(&["token", "user", "password"], message);
         auth = Auth::Scheme("ApiKey", api_key.value);
     }
-    let http = Http::read(table);
+    let first = hosts.as_ref().and_then(|hosts| hosts.first().cloned());
+    let http = http::read(table, first, Some(auth));
     let mut compression = Compression::None;
     table.choice("compression", &COMPRESSIONS, &mut compression);
     if compression == Compression::Zstd {
@@ -44,13 +45,12 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
             "has no `@timestamp`, which a data stream needs; write `format = \"ecs\"`, or name an `index`",
         ),
     }
-    let hosts = hosts?;
-    let first = hosts.first()?;
+    let (http, hosts) = (http?, hosts?);
     if let Some(open) = hosts.iter().find(|url| address::clear_text(url).is_some()) {
-        warn_clear_text(table, "hosts", open, &auth);
+        warn_clear_text(table, "hosts", open, &http.auth);
     }
     Some(PeerConfig::Elasticsearch(Box::new(ElasticsearchConfig {
-        http: http.config(first.clone(), auth),
+        http,
         hosts,
         target: target?,
         compression,

@@ -12,11 +12,10 @@ const MODES: [(&str, u32); 3] = [("0600", 0o600), ("0640", 0o640), ("0644", 0o64
 
 pub fn read(table: &mut Table, context: &Context) -> Option<SinkKind> {
     const EXAMPLE: &str = "/var/log/confluence-audit-agent/events.ndjson";
-    let path = table.parsed("path", EXAMPLE, |path| {
+    let path = table.required("path", EXAMPLE, |path| {
         check_path(path, context.several_sources)?;
         absolute(path)
     });
-    table.require("path", &format!("\"{EXAMPLE}\""));
     let complete = path.is_some();
     let mut file = FileSinkConfig::new(path.unwrap_or_default());
     keys!(table, file;

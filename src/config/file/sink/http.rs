@@ -4,17 +4,17 @@ use reqwest::Method;
 use toml::de::DeValue;
 
 use super::Context;
-use super::remote::{COMPRESSIONS, auth, url, warn_clear_text};
-use crate::config::file::http::Http;
+use super::remote::{COMPRESSIONS, Common, auth, url, warn_clear_text};
+use crate::config::file::http;
 use crate::config::raw::Table;
 use crate::config::{Compression, FormatKind, HttpBody, HttpSinkConfig, PeerConfig};
 
 const BODIES: [(&str, HttpBody); 2] = [("ndjson", HttpBody::Ndjson), ("array", HttpBody::Array)];
 
-pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
+pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
     let url = url(table, "url", "https://collector.example.com/audit");
     let auth = auth(table);
-    let http = Http::read(table);
+    let http = http::read(table, url, Some(auth));
     let method = table.parsed("method", "POST", parse_method);
     let (mut body, mut compression) = (HttpBody::Ndjson, Compression::None);
     table.choice("body", &BODIES, &mut body);
@@ -25,10 +25,10 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
     }
     let success = success(table);
     table.choice("compression", &COMPRESSIONS, &mut compression);
-    let url = url?;
-    warn_clear_text(table, "url", &url, &auth);
+    let http = http?;
+    warn_clear_text(table, "url", &http.base, &http.auth);
     Some(PeerConfig::Http(Box::new(HttpSinkConfig {
-        http: http.config(url, auth),
+        http,
         method: method.unwrap_or(Method::POST),
         body,
         success,

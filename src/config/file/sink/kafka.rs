@@ -1,8 +1,8 @@
 //! `type = "kafka"`.
 
-use super::SEC;
-use super::remote::COMPRESSIONS;
+use super::remote::{COMPRESSIONS, Common};
 use super::syslog::host_port;
+use super::{Context, SEC};
 use crate::config::file::credentials;
 use crate::config::file::http::{TLS_KEYS, tls};
 use crate::config::raw::Table;
@@ -21,10 +21,11 @@ const MECHANISMS: [(&str, SaslMechanism); 3] = [
 
 const TIMES: [(&str, RecordTime); 2] = [("sent", RecordTime::Sent), ("event", RecordTime::Event)];
 
-pub fn read(table: &mut Table) -> Option<PeerConfig> {
+pub fn read(table: &mut Table, _: &Context, _: &Common) -> Option<PeerConfig> {
     let brokers = brokers(table);
-    let topic = table.checked("topic", TOPIC, check_topic);
-    table.require("topic", &format!("\"{TOPIC}\""));
+    let topic = table.required("topic", TOPIC, |topic| {
+        check_topic(topic).map(|()| topic.to_owned())
+    });
     let complete = brokers.is_some() && topic.is_some();
     let mut config = KafkaConfig::new(brokers.unwrap_or_default(), topic.unwrap_or_default());
     let mut with_tls = false;

@@ -7,7 +7,7 @@ use url::Url;
 use super::{KIB, SEC, ZERO};
 use crate::config::file::{address, credentials};
 use crate::config::raw::Table;
-use crate::config::{Auth, Compression, FormatKind, OnPoison, PeerConfig, RemoteSinkConfig, SinkKind};
+use crate::config::{Auth, Compression, FormatKind, OnPoison, RemoteSinkConfig};
 
 const ON_POISON: [(&str, OnPoison); 2] = [("quarantine", OnPoison::Quarantine), ("stop", OnPoison::Stop)];
 pub const COMPRESSIONS: [(&str, Compression); 3] = [
@@ -26,24 +26,26 @@ pub struct Common {
     on_poison: Option<OnPoison>,
 }
 
-/// Reads them, and then the server's own keys.
-pub fn remote(
-    table: &mut Table,
-    read_peer: impl FnOnce(&mut Table, &Common) -> Option<PeerConfig>,
-) -> Option<SinkKind> {
-    let mut common = Common::default();
-    table.size("batch_bytes", KIB..=64 << 20, &mut common.bytes);
-    table.count("batch_events", 1..=100_000, &mut common.events);
-    table.duration("batch_wait", ZERO..=600 * SEC, &mut common.wait);
-    table.count("concurrency", 1..=16, &mut common.concurrency);
-    table.choice("on_poison", &ON_POISON, &mut common.on_poison);
-    let mut config = RemoteSinkConfig::new(read_peer(table, &common)?);
-    config.batch.bytes = common.bytes.map_or(config.batch.bytes, |bytes| bytes as usize);
-    config.batch.events = common.events.unwrap_or(config.batch.events);
-    config.batch.wait = common.wait.unwrap_or(config.batch.wait);
-    config.concurrency = common.concurrency.unwrap_or(config.concurrency);
-    config.on_poison = common.on_poison.unwrap_or(config.on_poison);
-    Some(SinkKind::Remote(Box::new(config)))
+impl Common {
+    pub fn read(table: &mut Table) -> Common {
+        let mut common = Common::default();
+        table.size("batch_bytes", KIB..=64 << 20, &mut common.bytes);
+        table.count("batch_events", 1..=100_000, &mut common.events);
+        table.duration("batch_wait", ZERO..=600 * SEC, &mut common.wait);
+        table.count("concurrency", 1..=16, &mut common.concurrency);
+        table.choice("on_poison", &ON_POISON, &mut common.on_poison);
+        common
+    }
+
+    /// Over the defaults of a sink.
+    pub fn over(self, mut config: RemoteSinkConfig) -> RemoteSinkConfig {
+        config.batch.bytes = self.bytes.map_or(config.batch.bytes, |bytes| bytes as usize);
+        config.batch.events = self.events.unwrap_or(config.batch.events);
+        config.batch.wait = self.wait.unwrap_or(config.batch.wait);
+        config.concurrency = self.concurrency.unwrap_or(config.concurrency);
+        config.on_poison = self.on_poison.unwrap_or(config.on_poison);
+        config
+    }
 }
 
 /// `compression`, where zstd is not known.
@@ -66,9 +68,7 @@ pub fn wants_json(table: &Table, format: FormatKind) {
 
 /// A server's address that must be there.
 pub fn url(table: &mut Table, key: &'static str, example: &str) -> Option<Url> {
-    let url = table.parsed(key, example, |text| address::server(text, example));
-    table.require(key, &format!("\"{example}\""));
-    url
+    table.required(key, example, |text| address::server(text, example))
 }
 
 /// `token`, or `user` and `password`, or neither.
@@ -85,7 +85,7 @@ pub fn auth(table: &mut Table) -> Auth {
 }
 
 /// Warns of a secret that is sent for everybody on the way to read.
-pub fn warn_clear_text(table: &Table, key: &'static str, url: &Url, auth: &Auth) {
+pub fn warn_clear_text(table: &Table, key: &str, url: &Url, auth: &Auth) {
     if let (Some(message), true) = (address::clear_text(url), *auth != Auth::None) {
         table.warn(&[key], message);
     }

@@ -7,7 +7,7 @@ use url::Url;
 use super::Context;
 use super::remote::{Common, gzip_at_most, url, wants_json};
 use crate::config::file::address::{self, is_loopback, no_query};
-use crate::config::file::http::Http;
+use crate::config::file::http;
 use crate::config::raw::{ConfigValue, Table};
 use crate::config::words::ensure;
 use crate::config::{Auth, AzureIdentity, Compression, PeerConfig, Reference, SentinelConfig};
@@ -34,14 +34,14 @@ pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<Pee
     );
     // Before what is missing is reported: `client_id` and `client_key` look like misspelt forms of each other.
     let mut application = Application {
-        tenant: word(table, "tenant_id", ID, &[""], ""),
-        client: word(table, "client_id", ID, &[""], ""),
+        tenant: word(table, "tenant_id", ID, &[], ""),
+        client: word(table, "client_id", ID, &[], ""),
         secret: table.reference("client_secret"),
         certificate: None,
     };
     // These two keys, which every sink by HTTP has, are the application's here.
-    let mut http = Http::read(table);
-    application.certificate = http.tls.client_certificate.take();
+    let mut http = http::read(table, endpoint, Some(Auth::None));
+    application.certificate = http.as_mut().and_then(|http| http.tls.client_certificate.take());
     let identity = identity(table, application);
     let login = login(table);
     let scope = table.checked("scope", SentinelConfig::SCOPE, check_scope);
@@ -53,7 +53,7 @@ pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<Pee
         table.refuse(&["batch_bytes"], message);
     }
     Some(PeerConfig::Sentinel(Box::new(SentinelConfig {
-        http: http.config(endpoint?, Auth::None),
+        http: http?,
         dcr_immutable_id: rule?,
         stream: stream.unwrap_or(SentinelConfig::STREAM.into()),
         identity: identity?,
@@ -89,7 +89,7 @@ fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity
     table.require("tenant_id", &format!("{ID:?}"));
     table.require("client_id", &format!("{ID:?}"));
     if let Some(secret) = secret {
-        if certificate.is_some() {
+        if table.had("client_certificate") && table.had("client_key") {
             secret.error("stands beside `client_certificate`; remove one of the two");
             return None;
         }
@@ -115,7 +115,7 @@ fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity
     })
 }
 
-/// A name that becomes part of an address, and begins with one of `starts`.
+/// A name that becomes part of an address, and begins with one of `starts` if there are any.
 fn word(
     table: &mut Table,
     key: &'static str,
@@ -131,7 +131,8 @@ fn word(
             "`{word}` does not begin with `{}`; {remedy}",
             starts.join("` or `")
         );
-        ensure(starts.iter().any(|start| word.starts_with(start)), message)
+        let begins = starts.is_empty() || starts.iter().any(|start| word.starts_with(start));
+        ensure(begins, message)
     })
 }
 

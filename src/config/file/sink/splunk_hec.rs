@@ -2,24 +2,28 @@
 
 use url::Url;
 
-use super::remote::{gzip_at_most, url, wants_json, warn_clear_text};
+use super::remote::{Common, gzip_at_most, url, wants_json, warn_clear_text};
 use super::{Context, SEC};
 use crate::config::file::address::no_query;
-use crate::config::file::http::Http;
+use crate::config::file::http;
 use crate::config::raw::Table;
 use crate::config::words::ensure;
 use crate::config::{Auth, Compression, PeerConfig, SplunkHecConfig};
 
 const EXAMPLE: &str = "https://splunk.example.com:8088";
 
-pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
+pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
     let url = url(table, "url", EXAMPLE);
     if let Some(Err(message)) = url.as_ref().map(check_base) {
         table.error("url", message);
     }
     let token = table.reference("token");
     table.require("token", "{ file = \"/path\" }");
-    let http = Http::read(table);
+    let auth = token.map(|token| {
+        token.warn_inline();
+        Auth::Scheme("Splunk", token.value)
+    });
+    let http = http::read(table, url, auth);
     let index = table.text("index", "audit");
     let source = table.text("source", "confluence");
     let sourcetype = table.text("sourcetype", "confluence:audit");
@@ -29,12 +33,10 @@ pub fn read(table: &mut Table, context: &Context) -> Option<PeerConfig> {
     table.duration("acknowledge_timeout", SEC..=3600 * SEC, &mut timeout);
     let compression = gzip_at_most(table, Compression::None);
     wants_json(table, context.format);
-    let (url, token) = (url?, token?);
-    token.warn_inline();
-    let auth = Auth::Scheme("Splunk", token.value);
-    warn_clear_text(table, "url", &url, &auth);
+    let http = http?;
+    warn_clear_text(table, "url", &http.base, &http.auth);
     Some(PeerConfig::SplunkHec(Box::new(SplunkHecConfig {
-        http: http.config(url, auth),
+        http,
         index,
         source,
         sourcetype,

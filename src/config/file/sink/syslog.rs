@@ -1,7 +1,7 @@
 //! `type = "syslog"`.
 
-use super::SEC;
 use super::remote::Common;
+use super::{Context, SEC};
 use crate::config::file::http::{TLS_KEYS, tls};
 use crate::config::raw::Table;
 use crate::config::typed::keys;
@@ -29,9 +29,8 @@ const FACILITIES: [&str; 24] = [
     "local7",
 ];
 
-pub fn read(table: &mut Table, common: &Common) -> Option<PeerConfig> {
-    let address = table.parsed("address", EXAMPLE, |address| host_port(address, EXAMPLE));
-    table.require("address", &format!("\"{EXAMPLE}\""));
+pub fn read(table: &mut Table, _: &Context, common: &Common) -> Option<PeerConfig> {
+    let address = table.required("address", EXAMPLE, |address| host_port(address, EXAMPLE));
     let complete = address.is_some();
     let kind = table.word("transport", &TRANSPORTS);
     if !table.had("transport") && !table.has_like("transport") {
