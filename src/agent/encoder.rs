@@ -10,7 +10,7 @@ use crate::notice::Notice;
 use crate::position::Progress;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
-use crate::sink::{Batch, Inbox, Message, Written};
+use crate::sink::{Batch, BatchEvent, Inbox, Message};
 use crate::source::api::Api;
 use crate::source::api::page::Page;
 use crate::source::api::self_activity::SearchedBy;
@@ -55,7 +55,7 @@ pub struct Encoder {
 pub struct SinkPipeline {
     format: Format,
     out: Out,
-    events: Vec<Written>,
+    events: Vec<BatchEvent>,
     inbox: Inbox,
     flow: Arc<FlowControl>,
     /// Events that already stand in the output: they were written after the checkpoint and are told again now.
@@ -455,7 +455,7 @@ impl SinkPipeline {
                 number: None,
                 bytes: part,
                 events: Vec::new(),
-                behind: false,
+                replaying: false,
             };
             send(&to, &holds, batch);
         });
@@ -480,7 +480,7 @@ impl SinkPipeline {
         write(&self.format, &mut self.out);
         self.out.bytes.push(b'\n');
         let end = self.out.bytes.len() as u32;
-        self.events.push(Written { end, id, time_ms });
+        self.events.push(BatchEvent { end, id, time_ms });
     }
 
     fn send(&mut self, number: Option<u64>) {
@@ -488,7 +488,7 @@ impl SinkPipeline {
             number,
             bytes: std::mem::replace(&mut self.out.bytes, self.flow.buffer()),
             events: std::mem::take(&mut self.events),
-            behind: !self.already_in_output.is_empty(),
+            replaying: !self.already_in_output.is_empty(),
         };
         send(&self.inbox, &self.flow, batch);
     }

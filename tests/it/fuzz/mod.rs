@@ -17,7 +17,7 @@ use confluence_audit_agent::config::{Framing, SyslogConfig, Transport};
 use confluence_audit_agent::format::{Agent, Context, Event, Format, Name, Origin, Out};
 use confluence_audit_agent::notice::{self, Notice};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
-use confluence_audit_agent::sink::syslog::message::Writer;
+use confluence_audit_agent::sink::syslog::message::MessageWriter;
 use json::{Json, Style};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -75,7 +75,7 @@ struct Target {
     formats: Vec<[Format; Name::ALL.len()]>,
     /// Without originals: what these write is a function of what the record means.
     plain: [Format; Name::ALL.len()],
-    writer: Writer,
+    writer: MessageWriter,
 }
 
 impl Target {
@@ -90,7 +90,7 @@ impl Target {
         Target {
             formats: contexts.map(of).collect(),
             plain: of(context(None, None, false)),
-            writer: Writer::new(&config, "node", 7, "wiki"),
+            writer: MessageWriter::new(&config, "node", 7, "wiki"),
         }
     }
 
