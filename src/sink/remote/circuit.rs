@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn f79_short_failures_are_not_logged_and_lasting_ones_once() {
+    fn f79_what_the_next_request_heals_is_not_told_and_what_lasts_is_told_once() {
         runtime().block_on(async {
             let circuit = Circuit::default();
             for _ in 0..5 {
