@@ -5,7 +5,7 @@ use super::commit::ToCommit;
 use super::flow_control::FlowControl;
 use super::poller::now;
 use crate::clock;
-use crate::format::{Event, Format, Origin, Out};
+use crate::format::{Event, EventBuffer, Format, Origin};
 use crate::notice::Notice;
 use crate::position::Progress;
 use crate::record::twins::Twins;
@@ -54,7 +54,7 @@ pub struct Encoder {
 /// One sink of a source.
 pub struct SinkPipeline {
     format: Format,
-    out: Out,
+    out: EventBuffer,
     events: Vec<BatchEvent>,
     inbox: Inbox,
     flow: Arc<FlowControl>,
@@ -446,7 +446,7 @@ impl SinkPipeline {
         already_in_output: HashSet<EventId>,
     ) -> SinkPipeline {
         let (to, holds) = (inbox.clone(), flow.clone());
-        let out = Out::with_flush(move |bytes| {
+        let out = EventBuffer::with_flush(move |bytes| {
             // What waits to be sent together with more is told that this one waits for it.
             send(&to, &holds, Batch::default());
             holds.wait_for_capacity();
@@ -469,7 +469,13 @@ impl SinkPipeline {
         }
     }
 
-    fn write(&mut self, id: EventId, time_ms: i64, long: bool, write: impl FnOnce(&Format, &mut Out)) {
+    fn write(
+        &mut self,
+        id: EventId,
+        time_ms: i64,
+        long: bool,
+        write: impl FnOnce(&Format, &mut EventBuffer),
+    ) {
         if !self.already_in_output.is_empty() && self.already_in_output.remove(&id) {
             return;
         }
