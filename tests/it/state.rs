@@ -6,7 +6,7 @@ use crate::rig::{Event, Host, Writer, file_name, judge, outputs};
 use confluence_audit_agent::checkpoint::Store;
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{FileLocation, FilesConfig};
-use confluence_audit_agent::source::files::{Files, Turn};
+use confluence_audit_agent::source::files::{AuditFiles, ReadStatus};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -220,12 +220,12 @@ fn f25_retention_counts_from_when_the_file_was_last_there() {
     let pattern = host.audit().join("*.audit.log").display().to_string();
     let mut config = FilesConfig::new(FileLocation::Files(vec![pattern]));
     config.rotate_grace = Duration::ZERO;
-    let mut files = Files::new("wiki", config, Vec::new(), 0, true);
+    let mut files = AuditFiles::new("wiki", config, Vec::new(), 0, true);
     let (now, start_ms) = (clock::monotonic(), clock::now_ms());
     let mut records = 0;
-    let mut look = |files: &mut Files, days: i64| {
+    let mut look = |files: &mut AuditFiles, days: i64| {
         files.sweep(now, start_ms + days * DAY_MS);
-        while files.read(now, start_ms, false, &mut |_| records += 1) == Turn::More {}
+        while files.read(now, start_ms, false, &mut |_| records += 1) == ReadStatus::More {}
         (records, files.progress())
     };
     assert_eq!(look(&mut files, 0).0, 10);

@@ -4,9 +4,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::tests::{context, written};
-use super::super::{Format, Name, Origin};
+use super::super::{Format, FormatKind, Origin};
 
-/// A column of Microsoft's table: its name, its type, and what their rule fills it from.
+/// A column of Microsoft's table: its name, its type, and the member that Microsoft's rule fills it from.
 struct Column {
     name: String,
     kind: String,
@@ -50,7 +50,7 @@ fn documented() -> Value {
     rule
 }
 
-/// What a rule puts into each column: `name = expression`.
+/// The expression of each column in a rule: `name = expression`.
 fn projected(rule: &Value) -> Vec<(String, String)> {
     let kql = rule["properties"]["dataFlows"][0]["transformKql"]
         .as_str()
@@ -66,7 +66,7 @@ fn projected(rule: &Value) -> Vec<(String, String)> {
 
 const TIME: &str = "datetime(1970-01-01) + creationDate * 1ms";
 
-/// The type of an expression, and its value for a record. Few forms are used, all of which a transformation may have.
+/// The type of an expression, and its value for a record. Supports the few expressions that are used.
 fn evaluated(expression: &str, declared: &Value, record: &Value) -> (String, Value) {
     let member = |path: &str| {
         record
@@ -105,7 +105,7 @@ fn evaluated(expression: &str, declared: &Value, record: &Value) -> (String, Val
 }
 
 fn record(line: &Value) -> Value {
-    let format = Format::new(Name::Sentinel, &context());
+    let format = Format::new(FormatKind::Sentinel, &context());
     serde_json::from_slice(&written(&format, line.to_string().as_bytes(), Origin::Api)).unwrap()
 }
 
@@ -145,8 +145,8 @@ fn f106_the_documented_rule_fills_the_published_columns() {
         assert!(!of_cloud.is_null(), "{name} stays empty");
         let (_, of_data_center) = evaluated(expression, declared, &data_center);
         for (value, record) in [(of_cloud, &cloud), (of_data_center, &data_center)] {
-            // Where there is a value it is what Microsoft's own rule puts there.
-            let theirs = match column.from.as_str() {
+            // A present value equals the one of Microsoft's own rule.
+            let expected = match column.from.as_str() {
                 "-" => record["creationDate"].clone(),
                 from if from.starts_with('\'') => json!(from.trim_matches('\'')),
                 from => record
@@ -154,12 +154,12 @@ fn f106_the_documented_rule_fills_the_published_columns() {
                     .cloned()
                     .unwrap_or_default(),
             };
-            assert_eq!(value, theirs, "{name} of {record}");
+            assert_eq!(value, expected, "{name} of {record}");
         }
     }
 }
 
-/// The command that adds columns names all that the table has, and the two.
+/// The command that adds columns lists all columns of the table and the two new ones.
 #[test]
 fn the_documented_command_keeps_the_published_columns() {
     let document = read("docs/sinks/sentinel.md");
