@@ -19,7 +19,7 @@ fn host(sim: &Sim) -> Host {
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     host.source += &format!(
         "mode = \"auto\"\nhome = {:?}\nurl = {:?}\npersonal_access_token = {{ file = {token:?} }}\npoll_interval = \"1s\"\n\
-         probe_interval = \"1s\"\nsilent_after = \"2s\"\nunusable_after = \"1s\"\nreturn_after = \"1s\"\n",
+         probe_interval = \"1s\"\nfile_lag_timeout = \"2s\"\nfile_error_timeout = \"1s\"\nfile_recovery_timeout = \"1s\"\n",
         host.home(),
         sim.url()
     );

@@ -35,7 +35,7 @@ fn f113_deleted_outputs_are_said_and_counted() {
     for compression in ["none", "gzip", "zstd"] {
         let mut host = Host::new();
         host.sink = format!(
-            "rotate_bytes = \"20KiB\"\nrotate_daily = false\nkeep = 2\ncompression = \"{compression}\"\n"
+            "rotate_bytes = \"20KiB\"\nrotate_daily = false\nrotated_files_max = 2\ncompression = \"{compression}\"\n"
         );
         let mut writer = Writer::new(&host.audit(), 113);
         let file = writer.create(&file_name(5, 0));

@@ -94,7 +94,7 @@ fn f26_second_instance() {
 #[test]
 fn f28_old_state_replay() {
     let mut host = Host::new();
-    host.sink = "rotate_bytes = \"40KiB\"\nrotate_daily = false\nkeep = 1000\n".into();
+    host.sink = "rotate_bytes = \"40KiB\"\nrotate_daily = false\nrotated_files_max = 1000\n".into();
     let mut writer = Writer::new(&host.audit(), 28);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 30);
