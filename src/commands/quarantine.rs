@@ -10,9 +10,9 @@ pub use print::{list, show};
 pub use replay::replay;
 
 use super::output::complain;
-use crate::cli::Which;
+use crate::cli::EventSelection;
 use crate::exit;
-use crate::quarantine::{Directory, Entry, QuarantineError};
+use crate::quarantine::{Entry, QuarantineDirectory, QuarantineError};
 use crate::telemetry::chain;
 use std::io;
 use std::path::Path;
@@ -42,15 +42,15 @@ fn ended(result: Result<u8, Failure>) -> io::Result<u8> {
 /// Goes through the entries that are asked for, oldest first, those that stand there twice twice. What is no entry is told
 /// and left. Returns how many lines were none.
 fn each(
-    directory: &Directory,
-    which: &Which,
+    directory: &QuarantineDirectory,
+    selection: &EventSelection,
     with: &mut dyn FnMut(QuarantinePosition, Entry) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
     let files = directory.files()?;
-    for name in &files.strange {
+    for name in &files.not_regular {
         let path = directory.path.join(name);
         complain(&format!(
-            "`{}` is no regular file; it is left alone",
+            "`{}` is not a regular file; it is ignored",
             path.display()
         ));
     }
@@ -66,7 +66,7 @@ fn each(
         let mut first = None;
         let mut of_file = 0;
         directory.read(name, &mut |line| match line.entry {
-            Ok(entry) if is_of(&entry, which) => {
+            Ok(entry) if is_of(&entry, selection) => {
                 let range = line.range;
                 with(QuarantinePosition { name, range }, entry)
             }
@@ -95,14 +95,14 @@ struct QuarantinePosition<'a> {
     range: std::ops::Range<u64>,
 }
 
-fn is_of(entry: &Entry, which: &Which) -> bool {
-    let Which { sink, source, id } = which;
+fn is_of(entry: &Entry, selection: &EventSelection) -> bool {
+    let EventSelection { sink, source, id } = selection;
     sink.as_ref().is_none_or(|sink| *sink == entry.sink)
         && source.as_ref().is_none_or(|source| *source == entry.source)
         && (id.is_empty() || id.iter().any(|id| entry.id.starts_with(id.as_str())))
 }
 
-/// Says which of the ids that were asked for are not there, or are the beginning of more than one. The exit code if there is one.
+/// Says selection of the ids that were asked for are not there, or are the beginning of more than one. The exit code if there is one.
 fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option<u8> {
     let found: std::collections::BTreeSet<&str> = found.collect();
     let mut code = None;
@@ -124,12 +124,12 @@ fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option
 }
 
 /// The quarantine below a state directory that must be there; `Err`: the exit code after a refusal.
-fn open(state_dir: &Path) -> Result<Result<Option<Directory>, u8>, Failure> {
+fn open(state_dir: &Path) -> Result<Result<Option<QuarantineDirectory>, u8>, Failure> {
     if !state_dir.exists() && state_dir.parent().is_some_and(Path::exists) {
         complain(&format!("there is no state directory `{}`", state_dir.display()));
         return Ok(Err(exit::TRY_AGAIN));
     }
-    Ok(Ok(Directory::open(state_dir)?))
+    Ok(Ok(QuarantineDirectory::open(state_dir)?))
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {

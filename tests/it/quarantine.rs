@@ -2,7 +2,7 @@
 
 use crate::rig::collector::{Collector, Do, Plain, Reply};
 use crate::rig::{Host, Random, Writer, file_name, seed};
-use confluence_audit_agent::quarantine::{self, Directory, Entry};
+use confluence_audit_agent::quarantine::{self, Entry, QuarantineDirectory};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -411,7 +411,7 @@ fn damage_is_told_and_kept() {
         err.contains("4 lines are no entry") && !err.contains('\u{1b}'),
         "{err}"
     );
-    assert!(err.contains("1-link.ndjson` is no regular file"), "{err}");
+    assert!(err.contains("1-link.ndjson` is not a regular file"), "{err}");
     let (code, out, err) = scene.call(&["replay"]);
     assert_eq!(code, 75, "{err}");
     assert!(out.contains("delivered 3 events\n"), "{out}");
@@ -425,7 +425,7 @@ fn damage_is_told_and_kept() {
 fn one_command_changes_it_at_a_time() {
     let scene = Scene::new();
     scene.put(&[(0, 3)]);
-    let held = Directory::open(&scene.host.state()).unwrap().unwrap();
+    let held = QuarantineDirectory::open(&scene.host.state()).unwrap().unwrap();
     held.lock().unwrap();
     for words in [&["replay"][..], &["drop", "--all", "--yes"]] {
         let (code, _, err) = scene.call(words);

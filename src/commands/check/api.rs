@@ -76,7 +76,7 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     match Page::parse(route, body, rows) {
         Ok(page) => events(subject, &page, report)?,
         Err(error) => {
-            let reason = secrets.concealed(&error.to_string());
+            let reason = secrets.redacted(&error.to_string());
             return report.failure(subject, answer::not_a_page(reason).message());
         }
     }
@@ -154,7 +154,7 @@ fn reached(subject: &str, base: &Url, answer: &Response, report: &mut Report) ->
         .header("x-ausername")
         .filter(|user| !answer::is_anonymous(user));
     match user.or_else(|| answer.header("x-aaccountid")) {
-        Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.concealed(user))),
+        Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.redacted(user))),
         None => Ok(()),
     }
 }

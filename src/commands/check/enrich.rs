@@ -18,7 +18,7 @@ pub fn geoip(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
     if !config.geoip {
         return report.ok(subject, "switched off by `geoip = false`");
     }
-    for (kind, found) in geo::look(config, Path::new("/")) {
+    for (kind, found) in geo::find_databases(config, Path::new("/")) {
         let (key, fields) = (kind.key(), kind.fields());
         match found {
             None => report.ok(
@@ -59,14 +59,14 @@ pub fn cloud(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
     if !config.cloud_metadata {
         return report.ok(subject, "switched off by `cloud_metadata = false`");
     }
-    let Some((provider, service)) = cloud::recognise() else {
+    let Some((provider, service)) = cloud::detect() else {
         return report.ok(
             subject,
             "the host's firmware names none; no metadata service is asked",
         );
     };
     let name = provider.name();
-    match cloud::ask_here(provider, &service) {
+    match cloud::request_with_limit(provider, &service) {
         Ok(cloud) => {
             let instance = cloud.instance_id.unwrap_or_default();
             report.ok(subject, format_args!("{name}, instance {instance}"))

@@ -3,7 +3,7 @@
 use super::index::Index;
 use super::{Failure, ended, events, open, time, unknown};
 use crate::access;
-use crate::cli::Which;
+use crate::cli::EventSelection;
 use crate::clock;
 use crate::commands::ask;
 use crate::commands::output::Unread;
@@ -13,21 +13,31 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Removes events for good, and writes down which. Without `agreed` a person is asked. The exit code.
+/// Removes events for good, and writes down selection. Without `agreed` a person is asked. The exit code.
 ///
 /// # Errors
 /// Only those of `out`.
-pub fn discard(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Write) -> io::Result<u8> {
-    ended(discard_all(state_dir, which, agreed, out))
+pub fn discard(
+    state_dir: &Path,
+    selection: &EventSelection,
+    agreed: bool,
+    out: &mut impl Write,
+) -> io::Result<u8> {
+    ended(discard_all(state_dir, selection, agreed, out))
 }
 
-fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Write) -> Result<u8, Failure> {
+fn discard_all(
+    state_dir: &Path,
+    selection: &EventSelection,
+    agreed: bool,
+    out: &mut impl Write,
+) -> Result<u8, Failure> {
     let directory = match open(state_dir)? {
         Ok(directory) => directory,
         Err(code) => return Ok(code),
     };
     let Some(directory) = directory else {
-        if let Some(code) = unknown(&which.id, std::iter::empty()) {
+        if let Some(code) = unknown(&selection.id, std::iter::empty()) {
             return Ok(code);
         }
         writeln!(out, "the quarantine is empty")?;
@@ -35,13 +45,13 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
     };
     directory.lock()?;
     let out = &mut Unread::new(out);
-    let mut index = Index::of(&directory, which)?;
+    let mut index = Index::of(&directory, selection)?;
     let ids: Vec<String> = index
         .groups
         .iter()
         .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
         .collect();
-    if let Some(code) = unknown(&which.id, ids.iter().map(String::as_str)) {
+    if let Some(code) = unknown(&selection.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     if index.count() == 0 {
@@ -64,13 +74,13 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
         let all: Vec<usize> = (0..index.groups[group].events.len()).collect();
         for some in all.chunks(1000) {
             // Written down first: what is gone was named.
-            directory.note_dropped(&noted(&index, group, some)?)?;
+            directory.log_dropped(&noted(&index, group, some)?)?;
             index.remove(group, some)?;
         }
     }
     writeln!(
         out,
-        "dropped {}; `{}/dropped.log` says which",
+        "dropped {}; `{}/dropped.log` says selection",
         events(ids.len() as u64),
         escape(&directory.path.display().to_string())
     )?;

@@ -1,8 +1,8 @@
 //! Where the events that are asked for stand, each once: what `replay` sends and `drop` removes.
 
 use super::{Failure, each};
-use crate::cli::Which;
-use crate::quarantine::{Directory, Entry};
+use crate::cli::EventSelection;
+use crate::quarantine::{Entry, QuarantineDirectory};
 use crate::record::EventId;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -24,7 +24,7 @@ pub struct QuarantinedEvent {
 }
 
 pub struct Index<'a> {
-    pub directory: &'a Directory,
+    pub directory: &'a QuarantineDirectory,
     pub groups: Vec<QuarantineGroup>,
     /// Lines that are no entries; they stay.
     pub damaged: u64,
@@ -36,7 +36,7 @@ pub struct Index<'a> {
 
 impl<'a> Index<'a> {
     /// For who has the lock.
-    pub fn of(directory: &'a Directory, which: &Which) -> Result<Index<'a>, Failure> {
+    pub fn of(directory: &'a QuarantineDirectory, selection: &EventSelection) -> Result<Index<'a>, Failure> {
         let mut index = Index {
             directory,
             groups: Vec::new(),
@@ -46,7 +46,7 @@ impl<'a> Index<'a> {
             removed: HashMap::new(),
         };
         let mut known: HashMap<(usize, EventId), usize> = HashMap::new();
-        index.damaged = each(directory, which, &mut |place, entry| {
+        index.damaged = each(directory, selection, &mut |place, entry| {
             let Some(id) = entry.event_id() else { return Ok(()) };
             if index.names.last().is_none_or(|last| last != place.name) {
                 index.names.push(place.name.to_owned());

@@ -1,7 +1,7 @@
 //! `list` and `show`.
 
 use super::{Failure, complain, each, ended, events, open, time, unknown};
-use crate::cli::Which;
+use crate::cli::EventSelection;
 use crate::exit;
 use crate::quarantine::Entry;
 use crate::telemetry::escape::escape;
@@ -18,18 +18,28 @@ const ID_CHARS: usize = 12;
 ///
 /// # Errors
 /// Only those of `out`.
-pub fn list(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -> io::Result<u8> {
-    ended(list_all(state_dir, which, json, out))
+pub fn list(
+    state_dir: &Path,
+    selection: &EventSelection,
+    json: bool,
+    out: &mut impl Write,
+) -> io::Result<u8> {
+    ended(list_all(state_dir, selection, json, out))
 }
 
-fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -> Result<u8, Failure> {
+fn list_all(
+    state_dir: &Path,
+    selection: &EventSelection,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<u8, Failure> {
     let directory = match open(state_dir)? {
         Ok(directory) => directory,
         Err(code) => return Ok(code),
     };
     let (mut seen, mut sinks, mut damaged) = (HashSet::new(), BTreeMap::new(), 0);
     if let Some(directory) = &directory {
-        damaged = each(directory, which, &mut |_, entry| {
+        damaged = each(directory, selection, &mut |_, entry| {
             let key = (entry.event_id(), entry.sink.clone(), entry.source.clone());
             if !seen.insert(key) {
                 return Ok(());
@@ -53,7 +63,7 @@ fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -
     if json {
         return Ok(exit::OK);
     }
-    let filtered = which.sink.is_some() || which.source.is_some() || !which.id.is_empty();
+    let filtered = selection.sink.is_some() || selection.source.is_some() || !selection.id.is_empty();
     match (seen.is_empty(), filtered, damaged) {
         (true, true, _) => writeln!(out, "no such event is in quarantine")?,
         (true, false, 0) => writeln!(out, "the quarantine is empty")?,
@@ -114,13 +124,13 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
         Ok(directory) => directory,
         Err(code) => return Ok(code),
     };
-    let which = Which {
+    let selection = EventSelection {
         id: ids.to_vec(),
-        ..Which::default()
+        ..EventSelection::default()
     };
     let mut seen = HashSet::new();
     if let Some(directory) = &directory {
-        each(directory, &which, &mut |place, entry| {
+        each(directory, &selection, &mut |place, entry| {
             let key = (entry.id.clone(), entry.sink.clone(), entry.source.clone());
             let first = seen.is_empty();
             if !seen.insert(key) {

@@ -51,20 +51,20 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
         Err(code) => return Ok(code),
     };
     let Some(directory) = directory else {
-        if let Some(code) = unknown(&args.which.id, std::iter::empty()) {
+        if let Some(code) = unknown(&args.selection.id, std::iter::empty()) {
             return Ok(code);
         }
         complain("the quarantine is empty");
         return Ok(exit::OK);
     };
     directory.lock()?;
-    let mut index = Index::of(&directory, &args.which)?;
+    let mut index = Index::of(&directory, &args.selection)?;
     let ids: Vec<String> = index
         .groups
         .iter()
         .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
         .collect();
-    if let Some(code) = unknown(&args.which.id, ids.iter().map(String::as_str)) {
+    if let Some(code) = unknown(&args.selection.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     let is_remote = |sink: &&SinkConfig| matches!(sink.kind, SinkKind::Remote(_));
@@ -126,7 +126,7 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
     if index.count() == 0 {
         complain("there is nothing to send");
     }
-    let damaged = args.which.id.is_empty() && index.damaged > 0;
+    let damaged = args.selection.id.is_empty() && index.damaged > 0;
     Ok(match left == 0 && !damaged {
         true => exit::OK,
         false => exit::TRY_AGAIN,
@@ -144,7 +144,7 @@ fn way<'a>(
     let name = args.to.as_ref().unwrap_or(&group.sink);
     let Some(sink) = config.sinks.iter().find(|sink| sink.name == *name) else {
         return Err(format!(
-            "there is no sink `{name}` in the configuration, to which {} would go; name another one with `--to`",
+            "there is no sink `{name}` in the configuration, to selection {} would go; name another one with `--to`",
             events(group.events.len() as u64)
         ));
     };
