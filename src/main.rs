@@ -8,7 +8,7 @@ use confluence_audit_agent::agent::Mode;
 use confluence_audit_agent::cli::{
     self, Cli, Command, ConvertArgs, QuarantineCommand, RunArgs, SetupCommand, StateCommand, StateLocation,
 };
-use confluence_audit_agent::commands::output::{Unread, complain};
+use confluence_audit_agent::commands::output::{OptionalOutput, complain};
 use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, setup, state};
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
@@ -48,15 +48,15 @@ fn dispatch(cli: Cli) -> u8 {
                 &args.options,
                 args.fast,
                 colour,
-                &mut Unread::new(out),
+                &mut OptionalOutput::new(out),
             ))
         }
         Command::State(args) => stored(&args),
         Command::Quarantine(args) => quarantined(&args),
         Command::Setup(SetupCommand::Elasticsearch(args)) => written(setup::elasticsearch(
             &args,
-            &mut Unread::new(io::stdout().lock()),
-            &mut Unread::new(io::stderr()),
+            &mut OptionalOutput::new(io::stdout().lock()),
+            &mut OptionalOutput::new(io::stderr()),
         )),
         Command::Completions { shell } => {
             written(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
@@ -117,7 +117,7 @@ fn stored(args: &StateCommand) -> u8 {
             &dir,
             args.source.as_deref(),
             args.yes,
-            &mut Unread::new(out),
+            &mut OptionalOutput::new(out),
         )),
         StateCommand::Export(_) => written(state::export(&dir, &mut out)),
     }

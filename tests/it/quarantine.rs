@@ -96,7 +96,7 @@ fn entry(number: u128) -> Entry {
         format: "ecs".into(),
         time_ms: 1_600_000_000_000,
         at_ms: 1_700_000_000_000,
-        reason: "status 400, it says: \u{1b}[31mno such field".into(),
+        reason: "status 400, response: \u{1b}[31mno such field".into(),
         event: format!("{{\"event\":{{\"id\":\"{}\"}},\"n\":1.50}}", id(number)),
     }
 }
@@ -117,7 +117,7 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     );
     assert_eq!(
         lines[1..3],
-        [&expect, "    status 400, it says: \\u{1b}[31mno such field"]
+        [&expect, "    status 400, response: \\u{1b}[31mno such field"]
     );
     assert_eq!(lines[12], "5 events: local 5");
     assert!(lines.iter().all(|line| line.chars().count() <= 80), "{out}");
@@ -130,7 +130,7 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     assert_eq!(code, 0);
     for part in [
         "source     wiki\n",
-        "reason     status 400, it says: \\u{1b}[31mno such field\n",
+        "reason     status 400, response: \\u{1b}[31mno such field\n",
         "  \"n\": 1.50\n",
     ] {
         assert_eq!(out.matches(part).count(), 1, "{part} in {out}");

@@ -1,6 +1,6 @@
-//! `list` and `show`.
+//! The commands `quarantine list` and `quarantine show`.
 
-use super::{Failure, complain, each, ended, events, open, time, unknown};
+use super::{QuarantineFailure, complain, each, events, exit_code, open, time, unknown};
 use crate::cli::EventSelection;
 use crate::exit;
 use crate::quarantine::Entry;
@@ -9,22 +9,22 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// How much of a reason is listed, so that it fits a line of 80 columns; `show` has all of it.
-const WHY_CHARS_MAX: usize = 76;
-/// How much of an id is listed: enough for the other commands to find the event by.
+/// Maximum length of a reason in the list, for a line of 80 columns. `show` prints all of it.
+const REASON_CHARS_MAX: usize = 76;
+/// Length of an id in the list, enough for the other commands.
 const ID_CHARS: usize = 12;
 
-/// Prints two lines for each event, the second with the reason. The exit code.
+/// Prints two lines per event, the second with the reason. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
+/// Errors of `out` only.
 pub fn list(
     state_dir: &Path,
     selection: &EventSelection,
     json: bool,
     out: &mut impl Write,
 ) -> io::Result<u8> {
-    ended(list_all(state_dir, selection, json, out))
+    exit_code(list_all(state_dir, selection, json, out))
 }
 
 fn list_all(
@@ -32,7 +32,7 @@ fn list_all(
     selection: &EventSelection,
     json: bool,
     out: &mut impl Write,
-) -> Result<u8, Failure> {
+) -> Result<u8, QuarantineFailure> {
     let directory = match open(state_dir)? {
         Ok(directory) => directory,
         Err(code) => return Ok(code),
@@ -80,7 +80,7 @@ fn list_all(
 }
 
 fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
-    let mut reason: String = entry.reason.chars().take(WHY_CHARS_MAX).collect();
+    let mut reason: String = entry.reason.chars().take(REASON_CHARS_MAX).collect();
     if reason.len() < entry.reason.len() {
         reason.push('…');
     }
@@ -96,7 +96,7 @@ fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "    {}", escape(&reason))
 }
 
-/// All of an entry but the event.
+/// Prints an entry without its event.
 fn write_json(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     let line = serde_json::json!({
         "id": entry.id,
@@ -111,15 +111,20 @@ fn write_json(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{line}")
 }
 
-/// Prints these events whole. The exit code.
+/// Prints complete events. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
+/// Errors of `out` only.
 pub fn show(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -> io::Result<u8> {
-    ended(show_all(state_dir, ids, raw, out))
+    exit_code(show_all(state_dir, ids, raw, out))
 }
 
-fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -> Result<u8, Failure> {
+fn show_all(
+    state_dir: &Path,
+    ids: &[String],
+    raw: bool,
+    out: &mut impl Write,
+) -> Result<u8, QuarantineFailure> {
     let directory = match open(state_dir)? {
         Ok(directory) => directory,
         Err(code) => return Ok(code),
@@ -130,7 +135,7 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
     };
     let mut seen = HashSet::new();
     if let Some(directory) = &directory {
-        each(directory, &selection, &mut |place, entry| {
+        each(directory, &selection, &mut |position, entry| {
             let key = (entry.id.clone(), entry.sink.clone(), entry.source.clone());
             let first = seen.is_empty();
             if !seen.insert(key) {
@@ -151,7 +156,7 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
                 ("happened", &time(entry.time_ms)),
                 ("set aside", &time(entry.at_ms)),
                 ("reason", &entry.reason),
-                ("file", &directory.path.join(place.name).to_string_lossy()),
+                ("file", &directory.path.join(position.name).to_string_lossy()),
             ] {
                 writeln!(out, "{what:<10} {}", escape(value))?;
             }
@@ -168,7 +173,7 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
     Ok(code.unwrap_or(exit::OK))
 }
 
-/// JSON over several lines, nothing changed but the space between its tokens. What is no JSON is left as it is.
+/// Indents JSON, changing only the white space between tokens. Other text is returned unchanged.
 fn pretty(event: &str) -> String {
     if serde_json::from_str::<serde::de::IgnoredAny>(event).is_err() {
         return event.to_owned();
@@ -221,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_spread_over_lines_and_not_changed() {
+    fn json_is_indented_and_not_changed() {
         let event = r#"{"b":1.50,"a":{"x":[1,{"y":"z, \"{q}\\"}],"none":{}, "empty":[ ]},"long":12345678901234567890123}"#;
         let expect = r#"{
   "b": 1.50,

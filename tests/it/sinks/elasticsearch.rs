@@ -531,7 +531,7 @@ fn check_says_what_a_cluster_is() {
     let said = check(&scene);
     assert!(said.contains("is Elasticsearch 9.1.0"), "{said}");
     assert!(
-        said.contains(&format!("the data stream `{STREAM}` is there")),
+        said.contains(&format!("the data stream `{STREAM}` exists")),
         "{said}"
     );
     assert!(!said.contains("failure"), "{said}");
