@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::exit;
 
 use confluence_audit_agent::agent::Mode;
-use confluence_audit_agent::cli::{self, Cli, Command, Convert, Quarantine, Run, Setup, State, StatePlace};
-use confluence_audit_agent::commands::output::{Unread, complain};
+use confluence_audit_agent::cli::{
+    self, Cli, Command, ConvertArgs, QuarantineCommand, RunArgs, SetupCommand, StateCommand, StateLocation,
+};
+use confluence_audit_agent::commands::output::{OptionalOutput, complain};
 use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, setup, state};
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
@@ -46,15 +48,15 @@ fn dispatch(cli: Cli) -> u8 {
                 &args.options,
                 args.fast,
                 colour,
-                &mut Unread::new(out),
+                &mut OptionalOutput::new(out),
             ))
         }
         Command::State(args) => stored(&args),
         Command::Quarantine(args) => quarantined(&args),
-        Command::Setup(Setup::Elasticsearch(args)) => written(setup::elasticsearch(
+        Command::Setup(SetupCommand::Elasticsearch(args)) => written(setup::elasticsearch(
             &args,
-            &mut Unread::new(io::stdout().lock()),
-            &mut Unread::new(io::stderr()),
+            &mut OptionalOutput::new(io::stdout().lock()),
+            &mut OptionalOutput::new(io::stderr()),
         )),
         Command::Completions { shell } => {
             written(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
@@ -65,7 +67,7 @@ fn dispatch(cli: Cli) -> u8 {
     }
 }
 
-fn start(args: &Run) -> u8 {
+fn start(args: &RunArgs) -> u8 {
     match config::load(&args.options) {
         Ok(config) => {
             let log = telemetry::log::init(&config.log);
@@ -77,7 +79,7 @@ fn start(args: &Run) -> u8 {
     }
 }
 
-fn converted(args: &Convert) -> u8 {
+fn converted(args: &ConvertArgs) -> u8 {
     let format = match config::format_kind(&args.format) {
         Ok(format) => format,
         Err(error) => return refuse(&ConfigErrors(vec![error])),
@@ -98,49 +100,49 @@ fn converted(args: &Convert) -> u8 {
     }
 }
 
-fn stored(args: &State) -> u8 {
-    let place = match args {
-        State::Show(args) => &args.place,
-        State::Forget(args) => &args.place,
-        State::Export(args) => &args.place,
+fn stored(args: &StateCommand) -> u8 {
+    let location = match args {
+        StateCommand::Show(args) => &args.location,
+        StateCommand::Forget(args) => &args.location,
+        StateCommand::Export(args) => &args.location,
     };
-    let dir = match config::state_dir(place) {
+    let dir = match config::state_dir(location) {
         Ok(dir) => dir,
         Err(errors) => return refuse(&errors),
     };
     let mut out = io::stdout().lock();
     match args {
-        State::Show(args) => written(state::show(&dir, args.source.as_deref(), &mut out)),
-        State::Forget(args) => written(state::forget(
+        StateCommand::Show(args) => written(state::show(&dir, args.source.as_deref(), &mut out)),
+        StateCommand::Forget(args) => written(state::forget(
             &dir,
             args.source.as_deref(),
             args.yes,
-            &mut Unread::new(out),
+            &mut OptionalOutput::new(out),
         )),
-        State::Export(_) => written(state::export(&dir, &mut out)),
+        StateCommand::Export(_) => written(state::export(&dir, &mut out)),
     }
 }
 
-fn quarantined(args: &Quarantine) -> u8 {
+fn quarantined(args: &QuarantineCommand) -> u8 {
     let mut out = io::stdout().lock();
     let out = &mut out;
     match args {
-        Quarantine::List(args) => in_state_dir(&args.place, |dir| {
-            quarantine::list(dir, &args.which, args.json, out)
+        QuarantineCommand::List(args) => in_state_dir(&args.location, |dir| {
+            quarantine::list(dir, &args.selection, args.json, out)
         }),
-        Quarantine::Show(args) => {
-            in_state_dir(&args.place, |dir| quarantine::show(dir, &args.id, args.raw, out))
-        }
+        QuarantineCommand::Show(args) => in_state_dir(&args.location, |dir| {
+            quarantine::show(dir, &args.id, args.raw, out)
+        }),
         // With `--to stdout` a person may drop what was printed.
-        Quarantine::Replay(args) => ended(quarantine::replay(args, out), code::TRY_AGAIN),
-        Quarantine::Drop(args) => in_state_dir(&args.place, |dir| {
-            quarantine::discard(dir, &args.which, args.yes, out)
+        QuarantineCommand::Replay(args) => ended(quarantine::replay(args, out), code::TRY_AGAIN),
+        QuarantineCommand::Drop(args) => in_state_dir(&args.location, |dir| {
+            quarantine::discard(dir, &args.selection, args.yes, out)
         }),
     }
 }
 
-fn in_state_dir(place: &StatePlace, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
-    match config::state_dir(place) {
+fn in_state_dir(location: &StateLocation, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
+    match config::state_dir(location) {
         Ok(dir) => written(work(&dir)),
         Err(errors) => refuse(&errors),
     }

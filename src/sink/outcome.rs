@@ -129,7 +129,7 @@ pub fn server_message(response: &http::Response) -> String {
         _ => "",
     };
     let hint = match response.status {
-        407 => format!(": {}", response.proxy_wants_credentials()),
+        407 => format!(": {}", response.proxy_credentials_remedy()),
         _ => hint.to_owned(),
     };
     status_and_body(response, &hint)

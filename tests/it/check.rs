@@ -275,7 +275,7 @@ fn f34_foreign_names_are_told_escaped() {
     let (code, said) = host.check(&[]);
     assert_eq!(code, 0);
     has(&said, "warning", "\\u{1b}[2Jowned\\u{202e}, backup.tar.gz; ");
-    has(&said, "warning", "not regular files, left alone: ");
+    has(&said, "warning", "ignored, because they are not regular files: ");
     assert!(!said.contains(['\x1b', '\u{202e}']), "{said:?}");
     has(&said, "ok", "1 file, ");
 }

@@ -1,5 +1,5 @@
-//! What `check` prints: a finding is a verdict of at most 80 columns, with what to do about it on indented lines below it; the
-//! counts stand at the end.
+//! The output of `check`. A finding has lines of at most 80 columns, with the remedy on indented lines. The
+//! last line has the counts.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -7,10 +7,10 @@ use std::io::{self, Write};
 use crate::commands::layout;
 use crate::telemetry::escape::escape;
 
-/// The verdict and a blank; a clause of the message begins below them.
+/// Width of the verdict and a blank. Further clauses of the message are indented by it.
 const INDENT: usize = 9;
 
-/// Writes findings and counts them.
+/// Prints findings and counts them.
 pub struct Report<'o> {
     out: &'o mut dyn Write,
     colour: bool,
@@ -49,7 +49,7 @@ impl<'o> Report<'o> {
         self.counts[Verdict::Failure as usize] > 0
     }
 
-    /// The last line: how many findings of each kind there were.
+    /// Prints the number of findings of each kind.
     pub fn counts(&mut self) -> io::Result<()> {
         let [ok, warnings, failures] = self.counts;
         let counted = |count: usize, noun: &str| match count {

@@ -145,7 +145,7 @@ fn parse(response: &Response) -> Option<Product> {
     Some(Product {
         distribution,
         number: response
-            .concealed(&number)
+            .redacted(&number)
             .chars()
             .take(NUMBER_CHARS_MAX)
             .collect(),

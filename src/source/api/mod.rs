@@ -406,7 +406,7 @@ impl Api {
         let page = match Page::parse(self.endpoint.route, body, self.asked) {
             Ok(page) => page,
             Err(error) => {
-                let reason = secrets.concealed(&error.to_string());
+                let reason = secrets.redacted(&error.to_string());
                 return self.failed(answer::not_a_page(reason), None, now);
             }
         };

@@ -89,15 +89,15 @@ pub async fn fetch(
             client.recycle(body);
             match expiry {
                 Ok(Expiry::At { name, expires_ms }) => Ok(Expiry::At {
-                    name: secrets.concealed(&name),
+                    name: secrets.redacted(&name),
                     expires_ms,
                 }),
                 Ok(Expiry::NoSuchToken { names }) => Ok(Expiry::NoSuchToken {
-                    names: names.iter().map(|name| secrets.concealed(name)).collect(),
+                    names: names.iter().map(|name| secrets.redacted(name)).collect(),
                 }),
                 Ok(Expiry::Never) => Ok(Expiry::Never),
                 Err(reason) => Err(AnswerClass::Protocol {
-                    what: secrets.concealed(&format!("the answer is no list of tokens: {reason}")),
+                    what: secrets.redacted(&format!("the answer is no list of tokens: {reason}")),
                 }),
             }
         }
