@@ -1,7 +1,7 @@
 //! What a server's answer means for the events that it was sent. One classification for all sinks; each adds what its
 //! protocol says of single events.
 
-use crate::delay::asked_delay;
+use crate::delay::requested_delay;
 use crate::http::{self, HttpError};
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ pub fn of_status(answer: &http::Answer, now_ms: i64) -> Answer {
         },
         408 | 425 | 429 | 500..=599 => Answer::All(Outcome::Retry {
             reason: reason(),
-            after: asked_delay(&answer.headers, now_ms),
+            after: requested_delay(&answer.headers, now_ms),
         }),
         _ => Answer::All(Outcome::Misconfigured { reason: reason() }),
     }

@@ -13,7 +13,7 @@ pub mod stdout;
 pub mod syslog;
 
 use crate::config::PeerConfig;
-use crate::position::{Deleted, SinkMark};
+use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
 use remote::{Quarantine, Settings};
 use std::io;
@@ -55,7 +55,7 @@ pub enum Message {
     /// Nothing more will come.
     End,
     /// The sink's own: what was written before is on the disk now, and so much that is not to be kept was deleted.
-    Synced(io::Result<Deleted>),
+    Synced(io::Result<DeletedOutputs>),
 }
 
 /// Where a sink's thread listens: it waits for messages alone, or for answers of a server too.

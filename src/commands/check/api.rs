@@ -160,7 +160,7 @@ fn reached(subject: &str, base: &Url, answer: &Answer, report: &mut Report) -> i
 }
 
 fn clock_difference(subject: &str, answer: &Answer, report: &mut Report) -> io::Result<()> {
-    let Some(server_ms) = answer.header("date").and_then(delay::moment_ms) else {
+    let Some(server_ms) = answer.header("date").and_then(delay::parse_date_ms) else {
         return Ok(());
     };
     let ahead_ms = clock::now_ms().saturating_sub(server_ms);

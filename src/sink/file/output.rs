@@ -6,7 +6,7 @@ use super::prune::{self, Surplus};
 use super::recover::end_of_last_line;
 use super::share::Sharing;
 use crate::config::FileSinkConfig;
-use crate::position::{Deleted, SinkMark};
+use crate::position::{DeletedOutputs, SinkMark};
 use crate::sink::compress;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -40,7 +40,7 @@ pub struct Output {
     pub(super) events: Option<u64>,
     /// The same of rotated files, by generation, as far as known.
     pub(super) rotated_events: BTreeMap<u64, u64>,
-    pub(super) deleted: Deleted,
+    pub(super) deleted: DeletedOutputs,
     pub(super) sharing: Sharing,
 }
 
@@ -54,7 +54,7 @@ pub struct Sync {
 }
 
 impl Sync {
-    pub fn run(self) -> io::Result<Deleted> {
+    pub fn run(self) -> io::Result<DeletedOutputs> {
         for file in self.files {
             file.sync_data()?;
         }
@@ -90,11 +90,11 @@ impl Output {
     }
 
     /// What was deleted of it, ever.
-    pub fn deleted(&self) -> Deleted {
+    pub fn deleted(&self) -> DeletedOutputs {
         self.deleted
     }
 
-    pub fn note_deleted(&mut self, deleted: Deleted) {
+    pub fn note_deleted(&mut self, deleted: DeletedOutputs) {
         self.deleted.add(deleted);
     }
 

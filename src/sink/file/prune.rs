@@ -5,7 +5,7 @@ use super::output::{open_existing, rotated_files};
 use super::compress_rotated;
 use crate::clock;
 use crate::config::Compression;
-use crate::position::Deleted;
+use crate::position::DeletedOutputs;
 use crate::sink::compress;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
@@ -38,11 +38,11 @@ pub fn surplus(path: &Path, keep: usize, events: &BTreeMap<u64, u64>) -> io::Res
 }
 
 /// Deletes them, and says what was in each.
-pub fn delete(surplus: &[Surplus]) -> Deleted {
-    let mut deleted = Deleted::default();
+pub fn delete(surplus: &[Surplus]) -> DeletedOutputs {
+    let mut deleted = DeletedOutputs::default();
     for file in surplus {
         if let Some(events) = delete_one(file) {
-            deleted.add(Deleted { files: 1, events });
+            deleted.add(DeletedOutputs { files: 1, events });
         }
     }
     deleted
@@ -155,12 +155,12 @@ mod tests {
         std::fs::write(name(3, ""), "event\n").unwrap();
         let known = BTreeMap::from([(2, 12)]);
         let surplus = surplus(&path, 1, &known).unwrap();
-        let expect = Deleted {
+        let expect = DeletedOutputs {
             files: 3,
             events: 10 + 11 + 12,
         };
         assert_eq!(delete(&surplus), expect);
-        assert_eq!(delete(&surplus), Deleted::default(), "once");
+        assert_eq!(delete(&surplus), DeletedOutputs::default(), "once");
         assert_eq!(rotated_files(&path).unwrap(), [(3, name(3, ""))]);
     }
 }
