@@ -4,7 +4,7 @@ use std::fs;
 use std::hint::black_box;
 use std::path::PathBuf;
 
-use confluence_audit_agent::format::{Agent, Context, Event, Format, Name, Origin, Out};
+use confluence_audit_agent::format::{Agent, Context, Event, EventBuffer, Format, FormatKind, Origin};
 use confluence_audit_agent::record::{IdHasher, Scratch, parse};
 
 use crate::limit_event;
@@ -17,17 +17,17 @@ pub fn measure() -> Result<()> {
     let dir = rig::directory()?;
     let files = rig::write_files(dir.path(), 1, bytes)?;
     // In turns, so that what else the machine does falls on all of them.
-    let mut ratios: [Vec<f64>; Name::ALL.len()] = Default::default();
+    let mut ratios: [Vec<f64>; FormatKind::ALL.len()] = Default::default();
     for _ in 0..ROUNDS {
-        let ecs_s = seconds(Name::Ecs, &files)?;
-        for (ratios, name) in ratios.iter_mut().zip(Name::ALL) {
+        let ecs_s = seconds(FormatKind::Ecs, &files)?;
+        for (ratios, name) in ratios.iter_mut().zip(FormatKind::ALL) {
             ratios.push(seconds(name, &files)? / ecs_s);
         }
     }
-    for (mut ratios, name) in ratios.into_iter().zip(Name::ALL) {
+    for (mut ratios, name) in ratios.into_iter().zip(FormatKind::ALL) {
         ratios.sort_by(f64::total_cmp);
         let target = match name {
-            Name::Ecs => Target::None,
+            FormatKind::Ecs => Target::None,
             _ => Target::AtMost(1.25),
         };
         row(
@@ -40,7 +40,7 @@ pub fn measure() -> Result<()> {
     Ok(())
 }
 
-fn seconds(name: Name, files: &[PathBuf]) -> Result<f64> {
+fn seconds(name: FormatKind, files: &[PathBuf]) -> Result<f64> {
     let agent = limit_event::AGENT;
     let format = Format::new(
         name,
@@ -60,7 +60,7 @@ fn seconds(name: Name, files: &[PathBuf]) -> Result<f64> {
             preserve_original_event: true,
         },
     );
-    let (mut ids, mut scratch, mut out) = (IdHasher::new(None), Scratch::default(), Out::new());
+    let (mut ids, mut scratch, mut out) = (IdHasher::new(None), Scratch::default(), EventBuffer::new());
     let path_json = format!("\"{}\"", limit_event::PATH);
     let mut s = 0.0;
     for file in files {

@@ -26,18 +26,18 @@ const MEDIA_TYPE_CHARS_MAX: usize = 40;
 
 /// What a server said: whole, and not longer than `body_bytes_max`.
 #[derive(Debug, Clone, Default)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     /// Hand it back with [`Client::recycle`] when it has been read.
     pub body: Vec<u8>,
-    /// Those of the request. What the body says is told by [`Answer::text`] and [`Answer::told`] only.
+    /// Those of the request. What the body says is told by [`Response::text`] and [`Response::told`] only.
     pub secrets: Secrets,
     /// The proxy that was asked.
     pub via: Option<Via>,
 }
 
-impl Answer {
+impl Response {
     /// A header's text; `None` if it is missing or no plain text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()

@@ -5,12 +5,12 @@ use super::commit::ToCommit;
 use super::flow_control::FlowControl;
 use super::poller::now;
 use crate::clock;
-use crate::format::{Event, Format, Origin, Out};
+use crate::format::{Event, EventBuffer, Format, Origin};
 use crate::notice::Notice;
 use crate::position::Progress;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
-use crate::sink::{Batch, Inbox, Message, Written};
+use crate::sink::{Batch, BatchEvent, Inbox, Message};
 use crate::source::api::Api;
 use crate::source::api::page::Page;
 use crate::source::api::self_activity::SearchedBy;
@@ -54,8 +54,8 @@ pub struct Encoder {
 /// One sink of a source.
 pub struct SinkPipeline {
     format: Format,
-    out: Out,
-    events: Vec<Written>,
+    out: EventBuffer,
+    events: Vec<BatchEvent>,
     inbox: Inbox,
     flow: Arc<FlowControl>,
     /// Events that already stand in the output: they were written after the checkpoint and are told again now.
@@ -446,7 +446,7 @@ impl SinkPipeline {
         already_in_output: HashSet<EventId>,
     ) -> SinkPipeline {
         let (to, holds) = (inbox.clone(), flow.clone());
-        let out = Out::with_flush(move |bytes| {
+        let out = EventBuffer::with_flush(move |bytes| {
             // What waits to be sent together with more is told that this one waits for it.
             send(&to, &holds, Batch::default());
             holds.wait_for_capacity();
@@ -455,7 +455,7 @@ impl SinkPipeline {
                 number: None,
                 bytes: part,
                 events: Vec::new(),
-                behind: false,
+                replaying: false,
             };
             send(&to, &holds, batch);
         });
@@ -469,7 +469,13 @@ impl SinkPipeline {
         }
     }
 
-    fn write(&mut self, id: EventId, time_ms: i64, long: bool, write: impl FnOnce(&Format, &mut Out)) {
+    fn write(
+        &mut self,
+        id: EventId,
+        time_ms: i64,
+        long: bool,
+        write: impl FnOnce(&Format, &mut EventBuffer),
+    ) {
         if !self.already_in_output.is_empty() && self.already_in_output.remove(&id) {
             return;
         }
@@ -480,7 +486,7 @@ impl SinkPipeline {
         write(&self.format, &mut self.out);
         self.out.bytes.push(b'\n');
         let end = self.out.bytes.len() as u32;
-        self.events.push(Written { end, id, time_ms });
+        self.events.push(BatchEvent { end, id, time_ms });
     }
 
     fn send(&mut self, number: Option<u64>) {
@@ -488,7 +494,7 @@ impl SinkPipeline {
             number,
             bytes: std::mem::replace(&mut self.out.bytes, self.flow.buffer()),
             events: std::mem::take(&mut self.events),
-            behind: !self.already_in_output.is_empty(),
+            replaying: !self.already_in_output.is_empty(),
         };
         send(&self.inbox, &self.flow, batch);
     }

@@ -12,7 +12,7 @@ use crate::config::{FormatKind, PeerConfig, RemoteSinkConfig, SinkConfig, SinkKi
 use crate::format::{Context, Format};
 use crate::position::SinkMark;
 use crate::quarantine::{self, Entry};
-use crate::sink::remote::{Refused, Settings};
+use crate::sink::remote::{DeliverySettings, Refused};
 use crate::sink::{self, Inbox, Message, Report, SinkError, file::Output};
 use std::collections::HashSet;
 use std::io;
@@ -123,8 +123,8 @@ fn settings(
     source: &SourceConfig,
     sink: &SinkConfig,
     remote: &RemoteSinkConfig,
-) -> Settings {
-    Settings {
+) -> DeliverySettings {
+    DeliverySettings {
         sink: sink.name.clone(),
         source: source.name.clone(),
         batch: remote.batch,
@@ -138,7 +138,7 @@ fn settings(
 /// What the thread of a sink that reaches a server needs.
 struct Remote {
     peer: PeerConfig,
-    settings: Settings,
+    settings: DeliverySettings,
     state_dir: PathBuf,
     format: FormatKind,
 }

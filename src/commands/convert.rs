@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::enrich::host;
-use crate::format::{Agent, Context, Event, Format, Name, Origin, Out};
+use crate::format::{Agent, Context, Event, EventBuffer, Format, FormatKind, Origin};
 use crate::record::twins::Twins;
 use crate::record::{self, IdHasher, Parsed, Scratch, Shape};
 use crate::source::api::page::{rows_of_answer, rows_of_list};
@@ -32,7 +32,7 @@ pub enum Error {
 /// gzipped and may hold records one a line, and whole API answers in any layout. What is too long for either is told to
 /// `stderr`. Returns the exit code.
 pub fn run(
-    format: Name,
+    format: FormatKind,
     site: Option<&str>,
     inputs: &[PathBuf],
     stdin: &mut dyn Read,
@@ -65,7 +65,7 @@ pub fn run(
         scratch: Scratch::default(),
         base: 0,
         read_at_ms: clock::now_ms(),
-        out: Out::new(),
+        out: EventBuffer::new(),
         stdout: BufWriter::with_capacity(64 * 1024, stdout),
         too_long: None,
     };
@@ -170,7 +170,7 @@ struct EventWriter<'w> {
     /// The bytes of the inputs before this one: twins are counted over all, as if they were one.
     base: u64,
     read_at_ms: i64,
-    out: Out,
+    out: EventBuffer,
     stdout: BufWriter<&'w mut dyn Write>,
     too_long: Option<TooLong>,
 }

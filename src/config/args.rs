@@ -84,7 +84,7 @@ pub fn state_dir(place: &crate::cli::StatePlace) -> Result<PathBuf, ConfigErrors
 
 /// The word after `--format`.
 pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
-    choose(word, &file::FORMATS, &[]).map_err(|message| ConfigError::new("--format", message))
+    choose(word, &file::FORMATS).map_err(|message| ConfigError::new("--format", message))
 }
 
 fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, ConfigErrors> {
@@ -193,7 +193,7 @@ fn word<T: Copy>(
     typed: &Option<String>,
     words: &[(&str, T)],
 ) -> Option<Result<T, ConfigError>> {
-    let value = choose(typed.as_deref()?, words, &[]);
+    let value = choose(typed.as_deref()?, words);
     Some(value.map_err(|message| ConfigError::new(option, message)))
 }
 

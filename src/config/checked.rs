@@ -7,7 +7,7 @@ use super::errors::ConfigError;
 use super::home::HomeFound;
 use super::remote::ApiConfig;
 use super::sinks::{Compression, RemoteSinkConfig};
-pub use crate::format::Name as FormatKind;
+pub use crate::format::FormatKind;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;

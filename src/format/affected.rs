@@ -1,4 +1,4 @@
-//! What an event is about: affected objects and changed values.
+//! The affected objects and changed values of a record.
 
 use std::borrow::Cow;
 
@@ -19,10 +19,10 @@ pub struct AffectedObject<'a> {
 
 impl<'a> AffectedObject<'a> {
     pub fn is(&self, kind: &str) -> bool {
-        self.kind.is_some_and(|own| own.is(kind))
+        self.kind.is_some_and(|own_kind| own_kind.is(kind))
     }
 
-    /// As a user: the login stands in the address.
+    /// The object as a user. Its login name is a parameter of its URI.
     pub fn person(&self) -> Person<'a> {
         Person {
             id: self.id.map(|id| Cow::Borrowed(id.escaped())),
@@ -37,11 +37,11 @@ impl<'a> AffectedObject<'a> {
     }
 }
 
-/// Longer texts than a name are compared as they stand.
+/// Longer texts are compared without decoding their escapes.
 const DECODED_BYTES_MAX: usize = 2048;
 
-/// Whether type, name and id are the same texts, however they are escaped.
-pub fn same(a: &[Option<Text>; 3], b: &[Option<Text>; 3]) -> bool {
+/// Whether type, name and id are equal, however they are escaped.
+pub fn is_same_object(a: &[Option<Text>; 3], b: &[Option<Text>; 3]) -> bool {
     a.iter().zip(b).all(|texts| match texts {
         (Some(a), Some(b)) => a == b || is_same_text(a.escaped(), b.escaped()),
         (a, b) => a.is_none() && b.is_none(),
@@ -52,33 +52,34 @@ fn is_same_text(a: &str, b: &str) -> bool {
     a.len().max(b.len()) <= DECODED_BYTES_MAX && (has_escape(a) || has_escape(b)) && decoded(a) == decoded(b)
 }
 
-/// So many objects are compared with those before them; nobody reads more of them one by one.
+/// Maximum number of objects that are checked for duplicates. Longer lists are not read one by one.
 const COMPARED_MAX: usize = 32;
 
-/// Hands on each object once, what was acted on first: Cloud names it again among those that go with it.
+/// Calls `each` for each distinct object, the object that was acted on first. Cloud repeats it in the list of
+/// associated objects.
 pub fn for_each<'a>(record: &Record<'a>, mut each: impl FnMut(AffectedObject<'a>)) {
     let kind_name = match record.shape {
         Shape::Cloud => "objectType",
         Shape::File | Shape::Entity => "type",
     };
-    let mut before: Vec<AffectedObject> = Vec::new();
+    let mut seen: Vec<AffectedObject> = Vec::new();
     for list in [record.affected_object, record.affected_objects] {
         for_each_element(list, |element| {
             let [kind, name, id, uri] = object(element, [kind_name, "name", "id", "uri"]).map(Token::text);
-            let thing = AffectedObject { kind, name, id, uri };
-            let texts = thing.texts();
-            if texts == [None; 3] || before.iter().any(|other| same(&other.texts(), &texts)) {
+            let affected = AffectedObject { kind, name, id, uri };
+            let texts = affected.texts();
+            if texts == [None; 3] || seen.iter().any(|other| is_same_object(&other.texts(), &texts)) {
                 return;
             }
-            if before.len() < COMPARED_MAX {
-                before.push(thing);
+            if seen.len() < COMPARED_MAX {
+                seen.push(affected);
             }
-            each(thing);
+            each(affected);
         });
     }
 }
 
-/// Whether what was acted on is named again among what goes with it.
+/// Whether the object that was acted on is repeated in the list of associated objects.
 pub fn is_repeated(record: &Record) -> bool {
     if record.affected_object.is_missing() {
         return false;
@@ -87,24 +88,27 @@ pub fn is_repeated(record: &Record) -> bool {
     let mut found = false;
     for_each_element(record.affected_objects, |element| {
         let texts = object(element, ["objectType", "name", "id"]).map(Token::text);
-        found |= same(&texts, &acted_on);
+        found |= is_same_object(&texts, &acted_on);
     });
     found
 }
 
-pub fn first<'a>(record: &Record<'a>, which: impl Fn(&AffectedObject) -> bool) -> Option<AffectedObject<'a>> {
+pub fn first<'a>(
+    record: &Record<'a>,
+    filter: impl Fn(&AffectedObject) -> bool,
+) -> Option<AffectedObject<'a>> {
     let mut first = None;
-    for_each(record, |thing| {
-        if first.is_none() && (thing.name.is_some() || thing.id.is_some()) && which(&thing) {
-            first = Some(thing);
+    for_each(record, |affected| {
+        if first.is_none() && (affected.name.is_some() || affected.id.is_some()) && filter(&affected) {
+            first = Some(affected);
         }
     });
     first
 }
 
-/// The user or group that an event is about: an object, or a changed value of that name.
+/// The user or group that an event is about: an object of this type, or a changed value of that name.
 pub fn grantee<'a>(record: &Record<'a>, kind: &str) -> Option<AffectedObject<'a>> {
-    first(record, |thing| thing.is(kind)).or_else(|| {
+    first(record, |affected| affected.is(kind)).or_else(|| {
         Some(AffectedObject {
             kind: None,
             name: Some(changed_value(record, kind)?),
@@ -114,7 +118,7 @@ pub fn grantee<'a>(record: &Record<'a>, kind: &str) -> Option<AffectedObject<'a>
     })
 }
 
-/// The user that something was done to. ECS names it for events about users only; a permission is given to one too.
+/// The user who is the target of the event. ECS has it for events about users only; a permission has one too.
 pub fn target<'a>(record: &Record<'a>, users: &Users<'a>, categories: &[&str]) -> Option<Person<'a>> {
     let mut target = users.target.clone();
     let renamed = &users.renamed;
@@ -129,7 +133,7 @@ pub fn target<'a>(record: &Record<'a>, users: &Users<'a>, categories: &[&str]) -
     Some(user.person())
 }
 
-/// What a value was changed to, or else from.
+/// The new value of a changed value, or else the old one.
 pub fn changed_value<'a>(record: &Record<'a>, wanted: &str) -> Option<Text<'a>> {
     let mut found = None;
     for_each_change(record, |key, from, to| {
@@ -140,7 +144,7 @@ pub fn changed_value<'a>(record: &Record<'a>, wanted: &str) -> Option<Text<'a>> 
     found
 }
 
-/// Whether an account was made active or inactive, if that is what changed.
+/// Whether the account was activated (`true`) or deactivated. `None` if that has not changed.
 pub fn new_active(record: &Record) -> Option<bool> {
     let yes_or_no = |text: Option<Text>| match &*text?.decoded() {
         text if text.eq_ignore_ascii_case("yes") || text.eq_ignore_ascii_case("true") => Some(true),

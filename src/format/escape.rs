@@ -1,16 +1,16 @@
-//! Text into JSON strings.
+//! Escapes text for JSON strings.
 
 use std::borrow::Cow;
 
-use super::out::{Out, PIECE_BYTES};
+use super::buffer::{EventBuffer, PIECE_BYTES};
 use crate::record::{Text, Token, compact};
 
-/// Appends `text` as the inside of a JSON string: only what must be escaped is.
+/// Appends `text` as the content of a JSON string, with the required escapes only.
 pub fn escape(text: &str, out: &mut Vec<u8>) {
     escape_bytes(text.as_bytes(), out);
 }
 
-/// `text` as a JSON string, with its quotes.
+/// `text` as a JSON string with its quotes.
 pub(super) fn quoted(text: &str) -> String {
     let mut json = vec![b'"'];
     escape(text, &mut json);
@@ -18,7 +18,7 @@ pub(super) fn quoted(text: &str) -> String {
     String::from_utf8_lossy(&json).into_owned()
 }
 
-/// A value as the inside of a JSON string: a text as it stands there, of anything else its JSON.
+/// A value as the content of a JSON string: a text as it is, any other value as JSON.
 pub(super) fn value_text(value: Token) -> Option<Cow<str>> {
     if value.is_list() || value.is_object() {
         let mut text = Vec::new();
@@ -29,11 +29,11 @@ pub(super) fn value_text(value: Token) -> Option<Cow<str>> {
     value.text().map(Text::escaped).or(scalar).map(Cow::Borrowed)
 }
 
-/// The same as [`escape`] for a text that may be long: in pieces, with room made between them.
-pub(super) fn escape_long(text: &str, out: &mut Out) {
+/// Same as [`escape`] for long texts: written in pieces, so that the buffer can be flushed between them.
+pub(super) fn escape_long(text: &str, out: &mut EventBuffer) {
     for piece in text.as_bytes().chunks(PIECE_BYTES) {
         escape_bytes(piece, &mut out.bytes);
-        out.room();
+        out.flush_if_large();
     }
 }
 
@@ -46,17 +46,17 @@ fn escape_bytes(bytes: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         out.resize(start + 2 * piece.len() + 2 * CHUNK, 0);
         let mut escaped = &mut out[start..];
-        // Quotes stand so close in a record that no branch is faster than one that guesses where they are.
+        // Quotes are frequent in records, so copying without branches is faster than searching for them.
         for chunk in piece.chunks(CHUNK) {
-            let Some(room) = escaped.first_chunk_mut::<{ 2 * CHUNK + 1 }>() else {
+            let Some(window) = escaped.first_chunk_mut::<{ 2 * CHUNK + 1 }>() else {
                 break;
             };
             let mut length = 0;
             for byte in chunk {
                 let ([first, second], step) = ESCAPED[usize::from(*byte)];
-                // The remainder is the number itself; it tells the compiler that it is in bounds.
-                room[length % (2 * CHUNK)] = first;
-                room[length % (2 * CHUNK) + 1] = second;
+                // The remainder equals `length`. It lets the compiler omit the bounds check.
+                window[length % (2 * CHUNK)] = first;
+                window[length % (2 * CHUNK) + 1] = second;
                 length += usize::from(step);
             }
             escaped = &mut escaped[length..];
@@ -66,10 +66,10 @@ fn escape_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Bytes that are escaped in one go.
+/// Number of bytes that are escaped in one step.
 const CHUNK: usize = 16;
 
-/// For each byte that is no control character what it becomes, and how many bytes of that.
+/// For each byte that is not a control character: its escaped form and the length of that.
 const ESCAPED: [([u8; 2], u8); 256] = {
     let mut escaped = [([0; 2], 1); 256];
     let mut byte = 0;
@@ -104,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back_as_it_was(text in "(\\PC|[\\x00-\\x22\\\\]){0,200}") {
+        fn escaped_text_is_read_back(text in "(\\PC|[\\x00-\\x22\\\\]){0,200}") {
             let mut json = vec![b'"'];
             escape(&text, &mut json);
             json.push(b'"');

@@ -1,17 +1,17 @@
-//! Login names: they stand in URIs and nowhere else.
+//! Login names. In records they are only in URIs.
 
 use std::borrow::Cow;
 
-use super::users::{Value, escaped};
+use super::users::{EscapedText, escaped};
 use crate::record::token::{decoded, has_escape};
 use crate::record::{Text, Token};
 
-/// The `username=` parameter at the end of a URI, percent-decoded.
-pub fn login(uri: Token) -> Option<Value> {
+/// The parameter `username` at the end of a URI, percent-decoded and escaped for JSON.
+pub fn login(uri: Token) -> Option<EscapedText> {
     login_of(uri.text()?)
 }
 
-pub fn login_of(uri: Text) -> Option<Value> {
+pub fn login_of(uri: Text) -> Option<EscapedText> {
     let uri = uri.escaped();
     if has_escape(uri) {
         let uri = decoded(uri);
@@ -24,7 +24,7 @@ pub fn login_of(uri: Text) -> Option<Value> {
     }
 }
 
-/// The base URL of a site can have a query of its own, which nobody expects there; a login can have a `?`.
+/// A site's base URL may have a query of its own, and a login may contain `?`.
 fn login_parameter(uri: &str) -> Option<&str> {
     let (_, query) = uri.split_once('?')?;
     let last = query.rsplit('&').next()?;
@@ -35,7 +35,7 @@ fn login_parameter(uri: &str) -> Option<&str> {
     Some(login).filter(|login| !login.is_empty())
 }
 
-/// A bad `%xx`, or one that is not UTF-8, stays as it is; `+` stays `+`.
+/// An invalid `%xx`, or one that is not UTF-8, is kept. `+` is kept too.
 fn percent_decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);

@@ -1,18 +1,19 @@
-//! `message`: one sentence that a person can read: who, action, on what.
+//! The field `message`: one sentence with the author, the action and the objects.
 
 use super::affected;
-use super::out::Out;
+use super::buffer::EventBuffer;
 use crate::record::walk::Cursor;
 use crate::record::{Record, Shape, Text, Token, object};
 
-/// Objects that are named; more are counted.
+/// Maximum number of objects in the sentence.
 const OBJECTS_MAX: usize = 3;
 
-/// A name that is longer than so many bytes is cut: the sentence is for the eye.
+/// Longer names are cut.
 const NAME_BYTES_MAX: usize = 200;
 
-/// Writes `Anonymous: User added to group: Group confluence-users, User admin`, without quotes, still escaped.
-pub fn write(record: &Record, out: &mut Out) {
+/// Writes for example `Anonymous: User added to group: Group confluence-users, User admin`. The text is
+/// escaped for JSON and has no quotes.
+pub fn write(record: &Record, out: &mut EventBuffer) {
     put_name(
         record.author.name.text().or(record.author.id.text()),
         "Someone",
@@ -30,20 +31,20 @@ pub fn write(record: &Record, out: &mut Out) {
         "type"
     };
     let mut count = 0;
-    let mut named = [[None; 3]; OBJECTS_MAX];
-    // On Cloud what was acted on comes first, then what goes with it, itself among that.
+    let mut seen = [[None; 3]; OBJECTS_MAX];
+    // A Cloud record has the object that was acted on first. The list of associated objects may repeat it.
     for list in [record.affected_object, record.affected_objects] {
         for_first_elements(list, |element| {
             let texts = object(element, [kind_name, "name", "id"]).map(Token::text);
             let [kind, name, _] = texts;
-            let is_repeated = named[..count.min(OBJECTS_MAX)]
+            let is_repeated = seen[..count.min(OBJECTS_MAX)]
                 .iter()
-                .any(|other| affected::same(other, &texts));
+                .any(|other| affected::is_same_object(other, &texts));
             if is_repeated || (kind.is_none() && name.is_none()) {
                 return;
             }
-            if let Some(place) = named.get_mut(count) {
-                *place = texts;
+            if let Some(slot) = seen.get_mut(count) {
+                *slot = texts;
                 out.put(if count == 0 { ": " } else { ", " });
                 if kind.is_some() {
                     put_name(kind, "", out);
@@ -61,7 +62,7 @@ pub fn write(record: &Record, out: &mut Out) {
     }
 }
 
-/// Hands on the first elements of a list, or an object as one; no more than are needed.
+/// Calls `each` for the first elements of a list, or for an object as its only element.
 fn for_first_elements<'a>(list: Token<'a>, mut each: impl FnMut(Token<'a>)) {
     if list.is_object() {
         return each(list);
@@ -76,9 +77,9 @@ fn for_first_elements<'a>(list: Token<'a>, mut each: impl FnMut(Token<'a>)) {
     }
 }
 
-fn put_name(name: Option<Text>, otherwise: &str, out: &mut Out) {
+fn put_name(name: Option<Text>, default: &str, out: &mut EventBuffer) {
     let Some(name) = name else {
-        return out.put(otherwise);
+        return out.put(default);
     };
     let escaped = name.escaped();
     if escaped.len() <= NAME_BYTES_MAX {
@@ -88,13 +89,13 @@ fn put_name(name: Option<Text>, otherwise: &str, out: &mut Out) {
     out.put("…");
 }
 
-/// Where an escaped text can be cut: between two characters or escapes.
+/// The largest offset, up to the limit, between two characters or escapes.
 fn cut(escaped: &str) -> usize {
     let bytes = escaped.as_bytes();
     let mut at = 0;
     loop {
         let step = match bytes.get(at) {
-            // Two halves of a pair stay together.
+            // The two halves of a surrogate pair are not separated.
             Some(b'\\') if matches!(bytes.get(at + 1..at + 4), Some(b"ud8" | b"uD8" | b"ud9" | b"uD9")) => 12,
             Some(b'\\') if matches!(bytes.get(at + 1), Some(b'u')) => match bytes.get(at + 2..at + 4) {
                 Some([b'd' | b'D', b'a' | b'b' | b'A' | b'B']) => 12,

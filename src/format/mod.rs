@@ -1,14 +1,16 @@
-//! What an event looks like on its way out. A format writes bytes from a record; it builds no tree.
+//! Formats: how events are encoded. A format writes the bytes of an event directly from the record, without
+//! building a tree.
 
+mod action_words;
 mod affected;
+mod buffer;
 mod cef;
 pub mod ecs;
 mod escape;
+mod kind;
 mod login;
 mod message;
-mod name;
 mod ocsf;
-mod out;
 pub mod prune;
 mod raw;
 mod rules;
@@ -17,7 +19,6 @@ mod tags;
 mod taxonomy;
 mod users;
 mod wellformed;
-mod wording;
 
 #[cfg(test)]
 mod tests;
@@ -29,45 +30,45 @@ use crate::notice::Notice;
 use crate::record::{EventId, Parsed};
 use std::sync::Arc;
 
+pub use buffer::EventBuffer;
 pub use cef::Cef;
 pub use ecs::Ecs;
 pub use escape::escape;
-pub use name::Name;
+pub use kind::FormatKind;
 pub use ocsf::Ocsf;
-pub use out::Out;
 pub use raw::Raw;
 pub use sentinel::Sentinel;
 
-/// One event to be written.
+/// An event to be encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
     pub content: &'a Parsed<'a>,
     pub id: EventId,
     pub origin: Origin<'a>,
-    /// Made by the agent's own question to the audit API.
+    /// The event was caused by the agent's own request to the audit API.
     pub self_poll: bool,
     pub read_at_ms: i64,
 }
 
-/// Where a record was read.
+/// Where a record was read from.
 #[derive(Clone, Copy, Debug)]
 pub enum Origin<'a> {
     File {
-        /// JSON-escaped, with its quotes.
+        /// The path as a JSON string with its quotes.
         path_json: &'a str,
-        /// Where the line starts, in bytes.
+        /// Byte offset of the line in the file.
         offset: u64,
-        /// The file ended before the line did.
+        /// The file ended without a line end.
         unterminated: bool,
     },
-    /// An API, or no place that has a name.
+    /// An API, or input without a path.
     Api,
 }
 
 /// What all events of one source have in common.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// `None`: `confluence-audit`, for Cloud records `forwarded` before it.
+    /// `None`: the default tags, `confluence-audit` and for Cloud records also `forwarded`.
     pub tags: Option<Vec<String>>,
     /// `data_stream.namespace`.
     pub namespace: String,
@@ -75,33 +76,33 @@ pub struct Context {
     pub site: Option<String>,
     pub agent: Agent,
     pub host: Option<Host>,
-    /// The instance that the host is, in a cloud.
+    /// The cloud instance that the agent runs on.
     pub cloud: Option<Cloud>,
-    /// Where addresses are; looked up in memory.
+    /// The databases for the locations of addresses.
     pub geo: Option<Arc<Geo>>,
     /// Whether `event.original` is written.
     pub preserve_original_event: bool,
 }
 
 impl Context {
-    /// The configured name of the site, unless it is empty.
+    /// The configured name of the site. `None` if it is empty.
     fn site(&self) -> Option<&str> {
         self.site.as_deref().filter(|site| !site.is_empty())
     }
 }
 
-/// The agent as its events name it.
+/// The agent's fields in its events.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    /// Lasts for the state directory's life.
+    /// Persistent: kept in the state directory.
     pub id: String,
-    /// Lasts for the process's life.
+    /// New for each process.
     pub ephemeral_id: String,
     pub name: String,
     pub version: String,
 }
 
-/// How events are written.
+/// The encoder of one format.
 #[derive(Clone, Debug)]
 pub enum Format {
     Ecs(Box<Ecs>),
@@ -112,31 +113,31 @@ pub enum Format {
 }
 
 impl Format {
-    pub fn new(name: Name, context: &Context) -> Self {
-        match name {
-            Name::Ecs => Format::Ecs(Box::new(Ecs::new(context))),
-            Name::Raw => Format::Raw(Raw),
-            Name::Sentinel => Format::Sentinel(Box::new(Sentinel::new(context))),
-            Name::Cef => Format::Cef(Box::new(Cef::new(context))),
-            Name::Ocsf => Format::Ocsf(Box::new(Ocsf::new(context))),
+    pub fn new(kind: FormatKind, context: &Context) -> Self {
+        match kind {
+            FormatKind::Ecs => Format::Ecs(Box::new(Ecs::new(context))),
+            FormatKind::Raw => Format::Raw(Raw),
+            FormatKind::Sentinel => Format::Sentinel(Box::new(Sentinel::new(context))),
+            FormatKind::Cef => Format::Cef(Box::new(Cef::new(context))),
+            FormatKind::Ocsf => Format::Ocsf(Box::new(Ocsf::new(context))),
         }
     }
 
-    /// Writes the event as one line, without a line end: a JSON object, or CEF's text.
-    pub fn write(&self, item: &Event, out: &mut Out) {
+    /// Writes the event as one line without a line end: a JSON object, or CEF text.
+    pub fn write(&self, event: &Event, out: &mut EventBuffer) {
         let start = out.bytes.len();
         match self {
-            Format::Ecs(ecs) => ecs.write(item, out),
-            Format::Raw(raw) => raw.write(item, out),
-            Format::Sentinel(sentinel) => sentinel.write(item, out),
-            Format::Cef(cef) => cef.write(item, out),
-            Format::Ocsf(ocsf) => ocsf.write(item, out),
+            Format::Ecs(ecs) => ecs.write(event, out),
+            Format::Raw(raw) => raw.write(event, out),
+            Format::Sentinel(sentinel) => sentinel.write(event, out),
+            Format::Cef(cef) => cef.write(event, out),
+            Format::Ocsf(ocsf) => ocsf.write(event, out),
         }
         self.check(start, out);
     }
 
-    /// Writes an event of the agent's own likewise.
-    pub fn write_notice(&self, notice: &Notice, out: &mut Out) {
+    /// Writes an event about the agent itself.
+    pub fn write_notice(&self, notice: &Notice, out: &mut EventBuffer) {
         let start = out.bytes.len();
         match self {
             Format::Ecs(ecs) => ecs.write_notice(notice, out),
@@ -148,15 +149,15 @@ impl Format {
         self.check(start, out);
     }
 
-    /// In a debug build each event is read again; one that goes out in parts is not there any more.
-    fn check(&self, start: usize, out: &Out) {
+    /// Debug builds validate each event. A long event that was partly flushed is not validated.
+    fn check(&self, start: usize, out: &EventBuffer) {
         if cfg!(debug_assertions) && !out.in_parts {
             let event = &out.bytes[start..];
-            let fault = wellformed::fault(self, event);
+            let defect = wellformed::defect(self, event);
             assert!(
-                fault.is_none(),
+                defect.is_none(),
                 "an event {}: {}",
-                fault.unwrap_or_default(),
+                defect.unwrap_or_default(),
                 String::from_utf8_lossy(event)
             );
         }

@@ -1,29 +1,29 @@
-//! Copies lists out of a record: as they stand where they can be, otherwise without what is empty in them.
+//! Copies values of a record without their empty parts.
 
 use std::ops::Range;
 
-use super::out::Out;
+use super::buffer::EventBuffer;
 use crate::record::walk::{self, Cursor};
 
-/// Writes a JSON value without white space, null, `""`, `{}`, `[]` and what is left of these. `begin` writes what
-/// stands before it, once it is known that there is something; otherwise nothing is written. Lists of 16 MiB are written
-/// without a tree. No name stands twice in an object: a record has been rid of that.
-pub fn write_pruned(raw: &str, out: &mut Out, begin: impl FnOnce(&mut Out)) {
+/// Writes a JSON value without white space, null, `""`, `{}`, `[]`, and containers of only these. If nothing
+/// is left, nothing is written. Otherwise `begin` writes what is before the value. Lists of 16 MiB are
+/// written without a tree. Keys are unique in each object: the parser has removed duplicates.
+pub fn write_pruned(raw: &str, out: &mut EventBuffer, begin: impl FnOnce(&mut EventBuffer)) {
     let mut pruner = Pruner {
         text: raw,
         at: 0,
-        run: 0..0,
+        pending: 0..0,
         frames: Vec::new(),
         begin: Some(begin),
         out,
     };
     pruner.value(0..0);
-    pruner.end_run();
+    pruner.flush_pending();
 }
 
-/// An object or list that is being walked through. Its opening sign is written before the first value in it, so
-/// that one without any leaves no trace.
-struct Frame {
+/// An object or list that is being copied. Its opening sign is written before the first value in it, so empty
+/// ones leave nothing.
+struct OpenContainer {
     key: Range<usize>,
     open: usize,
     written: bool,
@@ -33,22 +33,23 @@ struct Frame {
 struct Pruner<'a, 'o, B> {
     text: &'a str,
     at: usize,
-    /// What has been passed and is to be written, not yet copied because it may go on.
-    run: Range<usize>,
-    frames: Vec<Frame>,
-    /// Until anything is kept.
+    /// The range that is to be written. It is not copied yet because it may be extended.
+    pending: Range<usize>,
+    frames: Vec<OpenContainer>,
+    /// Set until something is written.
     begin: Option<B>,
-    out: &'o mut Out,
+    out: &'o mut EventBuffer,
 }
 
-impl<B: FnOnce(&mut Out)> Pruner<'_, '_, B> {
-    /// Goes over the next value. Recursion is bounded: nothing deeper than `walk::DEPTH_MAX` is parsed.
+impl<B: FnOnce(&mut EventBuffer)> Pruner<'_, '_, B> {
+    /// Copies the next value. The recursion is bounded: the parser accepts no more than `walk::DEPTH_MAX`
+    /// levels.
     fn value(&mut self, key: Range<usize>) {
         self.skip_space();
         let start = self.at;
         match self.text.as_bytes().get(start) {
             Some(b'{' | b'[') => {
-                self.frames.push(Frame {
+                self.frames.push(OpenContainer {
                     key,
                     open: start,
                     written: false,
@@ -56,7 +57,7 @@ impl<B: FnOnce(&mut Out)> Pruner<'_, '_, B> {
                 });
                 self.at += 1;
                 self.members(self.text.as_bytes()[start] == b'{');
-                if let Some(Frame { written: true, .. }) = self.frames.pop() {
+                if let Some(OpenContainer { written: true, .. }) = self.frames.pop() {
                     self.keep(self.at - 1..self.at);
                 }
             }
@@ -104,7 +105,7 @@ impl<B: FnOnce(&mut Out)> Pruner<'_, '_, B> {
             .rposition(|frame| frame.written)
             .map_or(0, |last| last + 1);
         for depth in first..self.frames.len() {
-            let Frame { key, open, .. } = &self.frames[depth];
+            let OpenContainer { key, open, .. } = &self.frames[depth];
             let (key, open) = (key.clone(), *open);
             self.member(depth, key);
             self.keep(open..open + 1);
@@ -112,25 +113,25 @@ impl<B: FnOnce(&mut Out)> Pruner<'_, '_, B> {
         }
     }
 
-    /// Writes what stands before a value at `depth`: the comma, and the name if it has one.
+    /// Writes what is before a value at `depth`: the comma, and the key if there is one.
     fn member(&mut self, depth: usize, key: Range<usize>) {
         if let Some(parent) = depth.checked_sub(1).map(|parent| &mut self.frames[parent])
             && std::mem::replace(&mut parent.has_members, true)
         {
-            self.sign(b',');
+            self.punctuation(b',');
         }
         if !key.is_empty() {
             self.keep(key);
-            self.sign(b':');
+            self.punctuation(b':');
         }
     }
 
-    fn sign(&mut self, sign: u8) {
-        if self.text.as_bytes().get(self.run.end) == Some(&sign) {
-            self.run.end += 1;
+    fn punctuation(&mut self, punctuation: u8) {
+        if self.text.as_bytes().get(self.pending.end) == Some(&punctuation) {
+            self.pending.end += 1;
         } else {
-            self.end_run();
-            self.out.bytes.push(sign);
+            self.flush_pending();
+            self.out.bytes.push(punctuation);
         }
     }
 
@@ -138,19 +139,19 @@ impl<B: FnOnce(&mut Out)> Pruner<'_, '_, B> {
         if let Some(begin) = self.begin.take() {
             begin(self.out);
         }
-        if part.start == self.run.end {
-            self.run.end = part.end;
+        if part.start == self.pending.end {
+            self.pending.end = part.end;
         } else {
-            self.end_run();
-            self.run = part;
+            self.flush_pending();
+            self.pending = part;
         }
     }
 
-    fn end_run(&mut self) {
+    fn flush_pending(&mut self) {
         let text = self.text;
-        self.out.put_long(&text[self.run.clone()]);
-        self.out.room();
-        self.run = self.run.end..self.run.end;
+        self.out.put_long(&text[self.pending.clone()]);
+        self.out.flush_if_large();
+        self.pending = self.pending.end..self.pending.end;
     }
 
     fn skip_space(&mut self) {
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     fn pruned(raw: &str) -> String {
-        let mut out = Out::new();
+        let mut out = EventBuffer::new();
         write_pruned(raw, &mut out, |_| {});
         String::from_utf8(out.bytes).unwrap()
     }
@@ -213,7 +214,7 @@ mod tests {
             ("false", ",\"k\":false"),
             (r#"[{"a":null},[[ 1 ]]]"#, r#","k":[[[1]]]"#),
         ] {
-            let mut out = Out::new();
+            let mut out = EventBuffer::new();
             write_pruned(raw, &mut out, |out| out.put(",\"k\":"));
             assert_eq!(String::from_utf8(out.bytes).unwrap(), expected, "{raw}");
         }

@@ -1,29 +1,29 @@
-//! The record as it came, with its id.
+//! The format `raw`: the record as received, with its id.
 
 use super::escape::escape_long;
-use super::name::RAW_START;
-use super::{Event, Origin, Out};
+use super::kind::RAW_START;
+use super::{Event, EventBuffer, Origin};
 use crate::notice::Notice;
 use crate::record::walk::Cursor;
 use crate::record::{Parsed, compact, time};
 
-/// Puts `event_id` before the members of the record. Of these it leaves out only what readers would not agree on: all
-/// but the last of one name, and an `event_id` of the record's own.
+/// Writes `event_id` before the members of the record. Only ambiguous members are removed: all but the last
+/// of a repeated name, and an `event_id` in the record.
 #[derive(Clone, Debug, Default)]
 pub struct Raw;
 
 impl Raw {
-    pub(super) fn write(&self, item: &Event, out: &mut Out) {
+    pub(super) fn write(&self, event: &Event, out: &mut EventBuffer) {
         out.put(RAW_START);
-        out.bytes.extend_from_slice(&item.id.hex());
+        out.bytes.extend_from_slice(&event.id.hex());
         out.put("\"");
-        match item.content {
+        match event.content {
             Parsed::Record(record) => {
-                let needs_compacting = matches!(item.origin, Origin::Api)
+                let needs_compacting = matches!(event.origin, Origin::Api)
                     || memchr::memchr2(b'\n', b'\r', record.text.as_bytes()).is_some();
                 let compacted = needs_compacting.then(|| compact(record.text));
                 let text = compacted.as_deref().unwrap_or(record.text).trim_ascii();
-                // A record has a member at least: the one that its shape was told by.
+                // A record has at least one member: its shape is recognised by one.
                 out.put(",");
                 if record.has_event_id {
                     members(text, out);
@@ -41,7 +41,7 @@ impl Raw {
         }
     }
 
-    pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
+    pub(super) fn write_notice(&self, notice: &Notice, out: &mut EventBuffer) {
         out.put(RAW_START);
         out.bytes.extend_from_slice(&notice.id.hex());
         out.put("\",\"agent\":{\"action\":\"");
@@ -54,8 +54,8 @@ impl Raw {
     }
 }
 
-/// The members of a record but its `event_id`, and the sign that closes it.
-fn members(record: &str, out: &mut Out) {
+/// Writes the members of a record except `event_id`, and the closing brace.
+fn members(record: &str, out: &mut EventBuffer) {
     let mut cursor = Cursor::new(record);
     cursor.enter();
     let mut first = true;

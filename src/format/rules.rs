@@ -1,10 +1,10 @@
-//! What kind of event an action is that no row of `taxonomy.rs` names. docs/MAPPING.md §3 and docs/FORMATS.md §1
-//! have the rules.
+//! Classifies actions that have no row in `taxonomy.rs`. The rules are in docs/MAPPING.md section 3 and
+//! docs/FORMATS.md section 1.
 
+use super::action_words::{ActionWords, Verb, has_word};
 use super::taxonomy::ActionClass::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
 use super::taxonomy::Severity::{Info, Low, Medium};
-use super::taxonomy::{Activity, Kind, OTHER, Severity};
-use super::wording::{Verb, Wording, has_word};
+use super::taxonomy::{Activity, EventKind, OTHER, Severity};
 use crate::record::{Record, Shape, Text};
 
 pub const AUTHENTICATION: &[&str] = &["authentication"];
@@ -14,25 +14,25 @@ pub const IAM_CONFIGURATION: &[&str] = &["iam", "configuration"];
 pub const PACKAGE_CONFIGURATION: &[&str] = &["package", "configuration"];
 pub const INFO: &[&str] = &["info"];
 
-/// What an event is about.
+/// The subject area of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Area {
     Permissions,
     Users,
     Logins,
     Apps,
-    /// Spaces, pages, and what is taken out of them and brought into them.
+    /// Spaces, pages, and their export and import.
     Content,
-    /// The site as a whole.
+    /// The whole site.
     Site,
-    /// Told more closely by the action.
+    /// The action tells the area more precisely.
     Security,
     Unknown,
 }
 
 impl Area {
-    /// Data Center names it by a key; text in the site's language does not count. On Cloud, which has no keys, English
-    /// labels are all there is.
+    /// Data Center has a category key. Its category text is in the site's language and is not used. Cloud has
+    /// English labels only.
     fn of(record: &Record, action: &str) -> Area {
         if record.shape == Shape::Cloud {
             let label = record.category.text().map(Text::decoded);
@@ -45,9 +45,9 @@ impl Area {
         key.as_deref().map_or(Area::Unknown, by_key)
     }
 
-    /// More closely, by what was done: logins are logins wherever an area is not told by a key.
-    fn told_by(self, wording: &Wording, action: &str, shape: Shape) -> Area {
-        let is_login = matches!(wording.verb, Some(Verb::LogIn | Verb::LogOut));
+    /// Refines the area by the action. A login is recognised by the action if the area has no key.
+    fn refined_by(self, words: &ActionWords, action: &str, shape: Shape) -> Area {
+        let is_login = matches!(words.verb, Some(Verb::LogIn | Verb::LogOut));
         match self {
             Area::Security if is_login => Area::Logins,
             Area::Users | Area::Unknown if is_login && shape == Shape::Cloud => Area::Logins,
@@ -86,7 +86,7 @@ fn by_key(key: &str) -> Area {
     }
 }
 
-/// The first that a word of the label stands for.
+/// The first area with a word in the label.
 fn by_label(label: &str) -> Area {
     const WORDS: [(Area, &str); 7] = [
         (
@@ -122,44 +122,44 @@ fn by_label(label: &str) -> Area {
     found.map_or(Area::Unknown, |(area, _)| *area)
 }
 
-/// The kind of a record whose action no row names.
-pub fn kind(record: &Record, action: &str) -> Kind {
+/// The kind of a record whose action has no row.
+pub fn kind(record: &Record, action: &str) -> EventKind {
     by_rule(action, Area::of(record, action), record.shape)
 }
 
-fn by_rule(action: &str, area: Area, shape: Shape) -> Kind {
-    let wording = Wording::of(action);
-    let area = area.told_by(&wording, action, shape);
+fn by_rule(action: &str, area: Area, shape: Shape) -> EventKind {
+    let words = ActionWords::of(action);
+    let area = area.refined_by(&words, action, shape);
     let categories = area.categories();
-    let activity = activity(action, &wording, area);
-    let types = match wording.verb {
-        // What did not work changed nothing.
-        _ if wording.succeeded == Some(false) => INFO,
+    let activity = activity(action, &words, area);
+    let types = match words.verb {
+        // A failed action changed nothing.
+        _ if words.succeeded == Some(false) => INFO,
         _ if area == Area::Users && matches!(activity, (Account, 2..=5 | 9 | 12)) => &["user", "change"],
-        verb => of_verb(verb),
+        verb => types_of_verb(verb),
     };
     let allowed = categories
         .iter()
         .all(|category| types.iter().all(|kind| allowed_types(category).contains(kind)));
-    let outcome = outcome(&wording);
-    Kind {
+    let outcome = outcome(&words);
+    EventKind {
         categories,
         types: if allowed { types } else { INFO },
         outcome,
         status: outcome,
-        severity: severity(action, &wording, area, activity),
+        severity: severity(action, &words, area, activity),
         activity,
     }
 }
 
-pub fn outcome(wording: &Wording) -> Option<&'static str> {
-    wording
+pub fn outcome(words: &ActionWords) -> Option<&'static str> {
+    words
         .succeeded
         .map(|succeeded| if succeeded { "success" } else { "failure" })
 }
 
 /// `event.type` of ECS.
-fn of_verb(verb: Option<Verb>) -> &'static [&'static str] {
+fn types_of_verb(verb: Option<Verb>) -> &'static [&'static str] {
     match verb {
         Some(Verb::Create | Verb::Import) => &["creation"],
         Some(Verb::Delete) => &["deletion"],
@@ -179,7 +179,7 @@ fn of_verb(verb: Option<Verb>) -> &'static [&'static str] {
     }
 }
 
-/// Which types ECS 8.11 allows for a category.
+/// The types that ECS 8.11 allows for a category.
 fn allowed_types(category: &str) -> &'static [&'static str] {
     match category {
         "authentication" => &["start", "end", "info"],
@@ -192,11 +192,11 @@ fn allowed_types(category: &str) -> &'static [&'static str] {
 
 const ACCOUNT: &str = "account accounts guest guests user users";
 
-/// What OCSF calls it.
-fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
-    let Some(verb) = wording.verb else {
-        return match (area, wording.succeeded) {
-            // What fails there is a login.
+/// The class and activity of OCSF.
+fn activity(action: &str, words: &ActionWords, area: Area) -> Activity {
+    let Some(verb) = words.verb else {
+        return match (area, words.succeeded) {
+            // A failure in this area is a failed login.
             (Area::Logins, Some(false)) => (Authentication, 1),
             (Area::Logins, _) => (Authentication, OTHER),
             (Area::Apps, _) => (Entity, OTHER),
@@ -204,25 +204,25 @@ fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
             _ => (Api, OTHER),
         };
     };
-    let is_whole = !wording.has_preposition;
+    let is_direct_object = !words.has_preposition;
     match verb {
         Verb::LogIn => return (Authentication, 1),
         Verb::LogOut => return (Authentication, 2),
-        Verb::Update if wording.has_noun("password passwords") => return (Account, 3),
-        Verb::Reset if wording.has_noun("password passwords") => return (Account, 4),
+        Verb::Update if words.has_noun("password passwords") => return (Account, 3),
+        Verb::Reset if words.has_noun("password passwords") => return (Account, 4),
         _ => {}
     }
-    if area == Area::Users && wording.is_membership(action) {
+    if area == Area::Users && words.is_membership(action) {
         match verb {
             Verb::Create => return (Group, 3),
             Verb::Delete => return (Group, 4),
             _ => {}
         }
     }
-    if area == Area::Users && wording.has_noun(ACCOUNT) {
+    if area == Area::Users && words.has_noun(ACCOUNT) {
         match verb {
-            Verb::Create if is_whole => return (Account, 1),
-            Verb::Delete if is_whole => return (Account, 6),
+            Verb::Create if is_direct_object => return (Account, 1),
+            Verb::Delete if is_direct_object => return (Account, 6),
             Verb::Enable => return (Account, 2),
             Verb::Disable => return (Account, 5),
             Verb::Lock => return (Account, 9),
@@ -231,14 +231,14 @@ fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
             _ => {}
         }
     }
-    if area == Area::Users && is_whole && wording.has_noun("group groups") {
+    if area == Area::Users && is_direct_object && words.has_noun("group groups") {
         match verb {
             Verb::Create => return (Group, 6),
             Verb::Delete => return (Group, 5),
             _ => {}
         }
     }
-    if area == Area::Permissions && wording.has_noun("access permission permissions privileges") {
+    if area == Area::Permissions && words.has_noun("access permission permissions privileges") {
         match verb {
             Verb::Create => return (UserAccess, 1),
             Verb::Delete => return (UserAccess, 2),
@@ -246,36 +246,36 @@ fn activity(action: &str, wording: &Wording, area: Area) -> Activity {
         }
     }
     match area {
-        Area::Logins => match wording.succeeded {
+        Area::Logins => match words.succeeded {
             Some(false) => (Authentication, 1),
             _ => (Authentication, OTHER),
         },
-        Area::Apps => (Entity, of_entity(verb)),
-        Area::Content => (WebResources, of_resource(verb)),
+        Area::Apps => (Entity, entity_activity(verb)),
+        Area::Content => (WebResources, resource_activity(verb)),
         _ => match verb {
-            // Other classes have no numbers for these.
-            Verb::Export | Verb::Import => (WebResources, of_resource(verb)),
-            Verb::Enable | Verb::Disable => (Entity, of_entity(verb)),
+            // Other classes have no activity for these.
+            Verb::Export | Verb::Import => (WebResources, resource_activity(verb)),
+            Verb::Enable | Verb::Disable => (Entity, entity_activity(verb)),
             Verb::Search => (Api, 2),
-            verb => (Api, of_resource(verb)),
+            verb => (Api, resource_activity(verb)),
         },
     }
 }
 
 /// `activity_id` of Entity Management.
-fn of_entity(verb: Verb) -> u8 {
+fn entity_activity(verb: Verb) -> u8 {
     match verb {
         Verb::Search | Verb::Export => 2,
         Verb::Import => 1,
         Verb::Move => 5,
         Verb::Enable => 8,
         Verb::Disable => 9,
-        verb => of_resource(verb),
+        verb => resource_activity(verb),
     }
 }
 
-/// `activity_id` of Web Resources Activity; up to deletion also of API Activity.
-fn of_resource(verb: Verb) -> u8 {
+/// `activity_id` of Web Resources Activity. Up to deletion, also of API Activity.
+fn resource_activity(verb: Verb) -> u8 {
     match verb {
         Verb::Create => 1,
         Verb::Read => 2,
@@ -294,19 +294,19 @@ fn of_resource(verb: Verb) -> u8 {
     }
 }
 
-fn severity(action: &str, wording: &Wording, area: Area, activity: Activity) -> Severity {
-    let changes = match wording.verb {
-        _ if wording.succeeded == Some(false) => return Medium,
+fn severity(action: &str, words: &ActionWords, area: Area, activity: Activity) -> Severity {
+    let changes = match words.verb {
+        _ if words.succeeded == Some(false) => return Medium,
         None | Some(Verb::Read | Verb::Search | Verb::LogOut) => return Info,
         Some(Verb::LogIn) if has_word(action, "sudo websudo") => return Medium,
         Some(Verb::LogIn) => return Info,
-        // What takes data out or brings it in, and what takes something away.
+        // Exports, imports and deletions.
         Some(Verb::Export | Verb::Import | Verb::Delete) => return Medium,
         Some(_) => !matches!(area, Area::Content | Area::Unknown),
     };
-    // An account, and what everybody may see, matters wherever it is done.
-    let matters = changes || activity.0 == Account || has_word(action, "anonymous public");
-    if matters { Medium } else { Low }
+    // Accounts and public access are relevant in every area.
+    let is_relevant = changes || activity.0 == Account || has_word(action, "anonymous public");
+    if is_relevant { Medium } else { Low }
 }
 
 #[cfg(test)]

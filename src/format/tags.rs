@@ -1,37 +1,37 @@
-//! `tags`: what was configured, and what the agent has to say of an event.
+//! The field `tags`: the configured tags, and one for special events.
 
 use super::{Context, Event, Origin};
 
 pub const FORWARDED: &str = "forwarded";
 const TAG: &str = "confluence-audit";
 
-/// What an event's own tag may be, by [`own_tag`].
+/// The additional tag of an event, by [`own_tag`].
 pub const OWN_TAGS: [Option<&str>; 3] = [None, Some("unterminated"), Some("self_poll")];
 
-/// It has none.
+/// No additional tag.
 pub const PLAIN: usize = 0;
-/// The rest of a file that ended within a line.
+/// The last line of a file, which ended without a line end.
 const UNTERMINATED: usize = 1;
-/// Made by the agent's own question to the audit API.
+/// Caused by the agent's own request to the audit API.
 const SELF_POLL: usize = 2;
 
-/// Which of [`OWN_TAGS`] an event has.
-pub fn own_tag(item: &Event) -> usize {
-    match item.origin {
+/// The index of the event's tag in [`OWN_TAGS`].
+pub fn own_tag(event: &Event) -> usize {
+    match event.origin {
         Origin::File {
             unterminated: true, ..
         } => UNTERMINATED,
-        _ if item.self_poll => SELF_POLL,
+        _ if event.self_poll => SELF_POLL,
         _ => PLAIN,
     }
 }
 
-/// The tags of all events of Data Center.
+/// The tags of all Data Center events.
 pub fn data_center(context: &Context) -> Vec<String> {
     configured(context, &[TAG])
 }
 
-/// The tags of all events of Cloud.
+/// The tags of all Cloud events.
 pub fn cloud(context: &Context) -> Vec<String> {
     configured(context, &[FORWARDED, TAG])
 }

@@ -1,30 +1,30 @@
-//! What kind of event an action is: `event.category`, `event.type` and `event.outcome` of ECS, the class and activity
-//! of OCSF, and how much it asks for attention.
+//! Classifies actions: `event.category`, `event.type` and `event.outcome` of ECS, class and activity of OCSF,
+//! and the severity.
 
+use super::action_words::ActionWords;
 use super::affected;
 use super::rules::{
     self, AUTHENTICATION, CONFIGURATION, IAM, IAM_CONFIGURATION, INFO, PACKAGE_CONFIGURATION,
 };
-use super::wording::Wording;
 use crate::notice;
 use crate::record::{Record, Text};
 use ActionClass::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
 use Severity::{High, Info, Low, Medium};
 
-/// What is written of an event's kind.
+/// The classification of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct EventKind {
     pub categories: &'static [&'static str],
     pub types: &'static [&'static str],
     pub outcome: Option<&'static str>,
-    /// The outcome for formats other than ECS, where some rows are not to have one.
+    /// The outcome in formats other than ECS. In ECS some rows have no outcome.
     pub status: Option<&'static str>,
     pub severity: Severity,
     pub activity: Activity,
 }
 
-/// How much an event asks for attention. High is what takes something away for good, or changes who may do what
-/// on the whole site and what is logged.
+/// The severity of an event. High: permanent deletions, and changes of global permissions or of the audit
+/// configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     Info,
@@ -34,7 +34,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Of what the agent has to say itself.
+    /// The severity of the agent's own events.
     pub fn of_notice(action: &str) -> Severity {
         match action {
             notice::FILE_TAMPERED | notice::GAP => High,
@@ -44,10 +44,10 @@ impl Severity {
     }
 }
 
-/// A class of OCSF and the class's own `activity_id`.
+/// An OCSF class and an `activity_id` of that class.
 pub type Activity = (ActionClass, u8);
 
-/// The classes of OCSF that audit events fall into.
+/// The OCSF classes of audit events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionClass {
     Account,
@@ -59,10 +59,10 @@ pub enum ActionClass {
     Api,
 }
 
-/// `activity_id` of what a class has no number for.
+/// The `activity_id` of an action for which the class has none.
 pub const OTHER: u8 = 99;
 
-/// One row: the action's key or Cloud's label, its categories, types, outcome, severity and OCSF activity.
+/// A row: key of the action or label of Cloud, ECS categories, types and outcome, severity, OCSF activity.
 struct Row(
     &'static str,
     &'static [&'static str],
@@ -74,7 +74,7 @@ struct Row(
 
 const PACKAGE: &[&str] = &["package"];
 
-/// The table of docs/MAPPING.md. Add a row for an action that the rules below do not tell well.
+/// The table in docs/MAPPING.md. Add a row for an action that the rules classify badly.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     Row("audit.logging.summary.global.permission.added", IAM_CONFIGURATION, &["creation"], None, High, (UserAccess, 1)),
@@ -140,22 +140,22 @@ pub fn actions() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|row| row.0)
 }
 
-/// The table, ordered so that it can be searched.
+/// The table, sorted for binary search.
 #[derive(Clone, Debug)]
 pub struct Taxonomy {
-    rows: Vec<(&'static str, Kind)>,
+    rows: Vec<(&'static str, EventKind)>,
 }
 
 impl Taxonomy {
     pub fn new() -> Self {
-        let mut rows: Vec<(&str, Kind)> = TABLE
+        let mut rows: Vec<(&str, EventKind)> = TABLE
             .iter()
             .map(|Row(action, categories, types, outcome, severity, activity)| {
-                let kind = Kind {
+                let kind = EventKind {
                     categories,
                     types,
                     outcome: *outcome,
-                    status: outcome.or_else(|| rules::outcome(&Wording::of(action))),
+                    status: outcome.or_else(|| rules::outcome(&ActionWords::of(action))),
                     severity: *severity,
                     activity: *activity,
                 };
@@ -166,10 +166,10 @@ impl Taxonomy {
         Taxonomy { rows }
     }
 
-    /// The kind of a record: by the table, else by the rules.
-    pub fn kind(&self, record: &Record) -> Kind {
+    /// The kind of a record: by its row, else by the rules.
+    pub fn kind(&self, record: &Record) -> EventKind {
         let Some(action) = record.stable_action().map(Text::decoded) else {
-            return Kind {
+            return EventKind {
                 categories: &[],
                 types: INFO,
                 outcome: None,
@@ -185,7 +185,7 @@ impl Taxonomy {
             Ok(at) => self.rows[at].1,
             Err(_) => rules::kind(record, &action),
         };
-        // Whether somebody can log in is one of the values of an account.
+        // An update of an account may activate or deactivate it.
         if kind.activity == (Account, OTHER)
             && let Some(is_active) = affected::new_active(record)
         {
@@ -196,12 +196,12 @@ impl Taxonomy {
     }
 }
 
-/// Whether the table has the action.
+/// Whether the action has a row.
 pub fn is_listed(action: &str) -> bool {
     TABLE.iter().any(|row| row.0 == action)
 }
 
-/// Lengths differ more often than first letters do.
+/// Lengths differ more often than the first characters, so they are compared first.
 fn order(action: &str) -> (usize, &[u8]) {
     (action.len(), action.as_bytes())
 }
@@ -211,12 +211,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_action_stands_twice() {
+    fn no_action_has_two_rows() {
         let rows = Taxonomy::new().rows;
         assert!(rows.windows(2).all(|pair| pair[0].0 != pair[1].0));
     }
 
-    /// docs/FORMATS.md has each key with the severity and the OCSF activity that it gets, and no others.
+    /// docs/FORMATS.md lists each key with its severity and OCSF activity, and no others.
     #[test]
     fn severities_and_activities_are_documented() {
         let document = include_str!("../../docs/FORMATS.md");
@@ -267,9 +267,9 @@ mod tests {
         assert_eq!(documented, expected);
     }
 
-    /// Cloud's label stands behind the key it goes with, and is the same kind of event.
+    /// The label of Cloud is in the row after its key and is classified in the same way.
     #[test]
-    fn labels_are_what_their_keys_are() {
+    fn labels_are_classified_like_their_keys() {
         for pair in TABLE.windows(2) {
             let (key, label) = (&pair[0], &pair[1]);
             if key.0.contains('.') && !label.0.contains('.') && label.0 != "User deactivated" {

@@ -19,7 +19,7 @@ fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The agent and the host that the limit of the benchmark names.
+/// Agent and host of the benchmark's reference implementation.
 pub fn context() -> Context {
     let (agent, host) = (limit::AGENT, limit::HOST);
     Context {
@@ -61,7 +61,7 @@ pub fn written(format: &Format, line: &[u8], origin: Origin) -> Vec<u8> {
     let mut scratch = Scratch::default();
     let content = &parse(line, &mut scratch);
     let id = IdHasher::new(None).id(content);
-    let mut out = Out::new();
+    let mut out = EventBuffer::new();
     format.write(
         &Event {
             content,
@@ -75,20 +75,25 @@ pub fn written(format: &Format, line: &[u8], origin: Origin) -> Vec<u8> {
     out.bytes
 }
 
-fn format(name: Name) -> Format {
+fn format(name: FormatKind) -> Format {
     Format::new(name, &context())
 }
 
-/// Events as they are written today against fixtures/mapping. `UPDATE_GOLDEN=1` writes them anew; look at the
-/// difference with docs/MAPPING.md and docs/FORMATS.md beside it before it is committed.
+/// The expected events of fixtures/mapping. `UPDATE_GOLDEN=1` rewrites them; compare the difference with
+/// docs/MAPPING.md and docs/FORMATS.md before a commit.
 #[test]
 fn mapping_golden() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
-    for format_name in [Name::Ecs, Name::Sentinel, Name::Cef, Name::Ocsf] {
+    for format_name in [
+        FormatKind::Ecs,
+        FormatKind::Sentinel,
+        FormatKind::Cef,
+        FormatKind::Ocsf,
+    ] {
         for name in ["file", "entity", "cloud", "broken"] {
             let lines = fs::read(folder.join(name).with_extension("jsonl")).unwrap();
             let golden = match format_name {
-                Name::Cef => folder.join(name).with_extension("cef"),
+                FormatKind::Cef => folder.join(name).with_extension("cef"),
                 json => folder
                     .join(name)
                     .with_extension(format!("{}.jsonl", json.as_str())),
@@ -116,7 +121,7 @@ fn mapping_golden() {
                 let lines = bytes.trim_ascii_end().split(|byte| *byte == b'\n');
                 lines
                     .map(|line| match format_name {
-                        Name::Cef => Value::String(String::from_utf8(line.to_vec()).unwrap()),
+                        FormatKind::Cef => Value::String(String::from_utf8(line.to_vec()).unwrap()),
                         _ => serde_json::from_slice(line).unwrap(),
                     })
                     .collect()
@@ -131,8 +136,8 @@ fn mapping_golden() {
 }
 
 #[test]
-fn raw_adds_the_id_and_nothing_else() {
-    let raw = Format::new(Name::Raw, &context());
+fn raw_adds_only_the_id() {
+    let raw = Format::new(FormatKind::Raw, &context());
     let show = |line: &str, origin| String::from_utf8(written(&raw, line.as_bytes(), origin)).unwrap();
     let file = Origin::File {
         path_json: "\"/a\"",
@@ -160,7 +165,7 @@ fn raw_adds_the_id_and_nothing_else() {
     );
 }
 
-/// What a name that stands twice leaves is the same in every format, and so is the id.
+/// A repeated name has the same result in every format, and the same id.
 #[test]
 fn f101_the_last_of_two_names_stands_everywhere() {
     let type_json = r#""auditType":{"action":"a","actionI18nKey":"k.page.created"}"#;
@@ -222,7 +227,7 @@ fn f101_the_last_of_two_names_stands_everywhere() {
     for (kind, repeated, plain) in pairs {
         let (repeated, plain) = (format!("{{{kind},{repeated}}}"), format!("{{{kind},{plain}}}"));
         assert_eq!(id_of(&repeated), id_of(&plain), "{repeated}");
-        for name in Name::ALL {
+        for name in FormatKind::ALL {
             let [of_repeated, of_plain] = [&repeated, &plain].map(|line| {
                 let mut context = context();
                 context.preserve_original_event = false;
@@ -233,22 +238,22 @@ fn f101_the_last_of_two_names_stands_everywhere() {
             check_any(repeated.as_bytes());
         }
     }
-    // The same half of a pair in two names is one name once it is replaced.
+    // Two keys with unpaired surrogates become the same key after the replacement.
     check_any(br#"{"auditType":{"action":"a"},"changedValues":[{"\ud800":1,"\udc00":2,"key":"k"}]}"#);
     check_any(
         b"{\"auditType\":{\"action\":\"a\"},\"changedValues\":[{\"\xff\":1,\"\xfe\":2,\"key\":\"k\"}]}",
     );
 }
 
-/// Nothing that a record holds is taken for the id that `raw` gives it.
+/// No member of a record is mistaken for the id of the format `raw`.
 #[test]
 fn f101_raw_has_one_id() {
     let line = r#"{"event_id":"forged", "auditType":{"action":"x"}, "event\u005fid":{"a":1}, "v":""}"#;
-    let event = String::from_utf8(written(&format(Name::Raw), line.as_bytes(), Origin::Api)).unwrap();
+    let event = String::from_utf8(written(&format(FormatKind::Raw), line.as_bytes(), Origin::Api)).unwrap();
     assert_eq!(&event[46..], r#","auditType":{"action":"x"},"v":""}"#);
 }
 
-/// The order of members is no part of an event.
+/// The order of members does not change the id.
 #[test]
 fn f101_the_order_of_members_does_not_change_the_id() {
     let id_of = |line: &str| IdHasher::new(None).id(&parse(line.as_bytes(), &mut Scratch::default()));
@@ -260,7 +265,7 @@ fn f101_the_order_of_members_does_not_change_the_id() {
     assert_ne!(id_of(lines[0]), id_of(&lines[1].replace("\\u0061", "c")));
 }
 
-/// A value that is no text is kept wherever values are.
+/// Values that are not texts are kept in all lists.
 #[test]
 fn numbers_among_changed_values_are_kept() {
     let cloud =
@@ -269,26 +274,30 @@ fn numbers_among_changed_values_are_kept() {
     let json = |name, line: &str| -> Value {
         serde_json::from_slice(&written(&format(name), line.as_bytes(), Origin::Api)).unwrap()
     };
-    let cef =
-        |line: &str| String::from_utf8(written(&format(Name::Cef), line.as_bytes(), Origin::Api)).unwrap();
-    let values = |line| json(Name::Ecs, line)["confluence"]["audit"]["changed_values"].clone();
+    let cef = |line: &str| {
+        String::from_utf8(written(&format(FormatKind::Cef), line.as_bytes(), Origin::Api)).unwrap()
+    };
+    let values = |line| json(FormatKind::Ecs, line)["confluence"]["audit"]["changed_values"].clone();
     assert_eq!(
         values(cloud),
         json!([{"from": true, "i18nKey": "n", "key": "n", "to": 5}])
     );
     assert_eq!(values(file), json!([{"from": true, "key": "n", "to": 5}]));
-    assert_eq!(json(Name::Ecs, cloud)["error"], Value::Null);
+    assert_eq!(json(FormatKind::Ecs, cloud)["error"], Value::Null);
     assert!(cef(cloud).contains(" cs4=n: true -> 5 "));
     assert!(cef(file).contains(" cs4=n: true -> 5 ") && cef(file).contains(" cs5=e: [7] "));
-    let sentinel = json(Name::Sentinel, file);
+    let sentinel = json(FormatKind::Sentinel, file);
     assert_eq!(sentinel["changedValues"][0]["newValue"], "5");
     assert_eq!(sentinel["description"], "e: [7]");
-    assert_eq!(json(Name::Sentinel, cloud)["changedValues"][0]["newValue"], 5);
+    assert_eq!(
+        json(FormatKind::Sentinel, cloud)["changedValues"][0]["newValue"],
+        5
+    );
 }
 
-/// Long values leave in pieces: what is in the buffer stays small, and the event is the same.
+/// Long values are flushed in pieces. The buffer stays small, and the event is the same.
 #[test]
-fn long_events_are_handed_on_in_pieces() {
+fn long_events_are_flushed_in_pieces() {
     let elements = (0..60_000).map(|at| format!(r#"{{"key":"k{at}","to":"","from":"ü"}}"#));
     let line = format!(
         r#"{{"auditType":{{"action":"x"}},"changedValues":[{}],"extraAttributes":[{{"value":"{}"}}]}}"#,
@@ -296,13 +305,13 @@ fn long_events_are_handed_on_in_pieces() {
         "\\\"ü".repeat(300_000)
     );
     let unreadable = "\"x\u{1}".repeat(1_000_000);
-    for (name, line) in Name::ALL
+    for (name, line) in FormatKind::ALL
         .into_iter()
         .flat_map(|name| [(name, &line), (name, &unreadable)])
     {
         let whole = written(&format(name), line.as_bytes(), Origin::Api);
         let (sender, receiver) = std::sync::mpsc::channel();
-        let mut out = Out::with_flush(move |bytes: &mut Vec<u8>| {
+        let mut out = EventBuffer::with_flush(move |bytes: &mut Vec<u8>| {
             sender.send(bytes.clone()).unwrap();
             bytes.clear();
         });
@@ -310,21 +319,21 @@ fn long_events_are_handed_on_in_pieces() {
         let mut scratch = Scratch::default();
         let content = &parse(line.as_bytes(), &mut scratch);
         let id = IdHasher::new(None).id(content);
-        let item = Event {
+        let event = Event {
             content,
             id,
             origin: Origin::Api,
             self_poll: false,
             read_at_ms: READ_AT_MS,
         };
-        format(name).write(&item, &mut out);
+        format(name).write(&event, &mut out);
         let last = std::mem::take(&mut out.bytes);
         drop(out);
         let pieces: Vec<Vec<u8>> = receiver.iter().chain([last]).collect();
         assert!(pieces.iter().all(|piece| piece.len() < 1024 * 1024), "{name:?}");
         assert!(pieces.concat() == whole, "{name:?}");
         assert_eq!(name.id_of(&whole), Some(id), "{name:?}");
-        if name == Name::Sentinel {
+        if name == FormatKind::Sentinel {
             let event: Value = serde_json::from_slice(&whole).unwrap();
             assert!(
                 event["Truncated"]
@@ -333,20 +342,20 @@ fn long_events_are_handed_on_in_pieces() {
                     .contains(&json!("description"))
             );
         }
-        if matches!(name, Name::Cef | Name::Sentinel) {
+        if matches!(name, FormatKind::Cef | FormatKind::Sentinel) {
             assert!(whole.len() < 256 * 1024);
         }
     }
 }
 
-/// Microsoft's rule is made for Cloud's own record: what it takes is passed on as it came, empty or not.
+/// Microsoft's rule is made for Cloud records: their members are sent unchanged, empty ones too.
 #[test]
 fn sentinel_has_clouds_members_as_they_are() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping/cloud.jsonl");
     let mut compared = 0;
     for line in fs::read_to_string(path).unwrap().lines() {
         let mut record: Value = serde_json::from_str(line).unwrap();
-        let bytes = written(&format(Name::Sentinel), line.as_bytes(), Origin::Api);
+        let bytes = written(&format(FormatKind::Sentinel), line.as_bytes(), Origin::Api);
         let event: Value = serde_json::from_slice(&bytes).unwrap();
         if !record["creationDate"].is_i64() {
             assert!(
@@ -361,7 +370,7 @@ fn sentinel_has_clouds_members_as_they_are() {
         assert_eq!(members.len(), 11);
         for (name, value) in members {
             let mut value = value.clone();
-            // Microsoft's rule fills a column from `type`, which Cloud does not send.
+            // Microsoft's rule reads `type`, which Cloud does not send.
             if name == "affectedObject" && value["objectType"] != "" {
                 value["type"] = value["objectType"].clone();
             }
@@ -373,12 +382,12 @@ fn sentinel_has_clouds_members_as_they_are() {
     assert!(compared > 80);
 }
 
-/// Microsoft's rule reads the type of what was acted on from a member that Cloud does not send.
+/// Microsoft's rule reads the type of the object from a member that Cloud does not send.
 #[test]
 fn f106_sentinel_fills_the_column_of_the_objects_type() {
     let event = |line: &Value| -> Value {
         let line = line.to_string();
-        let bytes = written(&format(Name::Sentinel), line.as_bytes(), Origin::Api);
+        let bytes = written(&format(FormatKind::Sentinel), line.as_bytes(), Origin::Api);
         serde_json::from_slice(&bytes).unwrap()
     };
     let space = json!({"name": "HQ", "type": "Space", "id": "1"});
@@ -424,7 +433,7 @@ fn f106_sentinel_fills_the_column_of_the_objects_type() {
     }
 }
 
-/// A record as large as they come is still one that Azure takes.
+/// The largest record is within the limits of Azure.
 #[test]
 fn sentinel_records_are_cut_to_what_azure_takes() {
     let long = "x\"\\ü\u{1}".repeat(12_000);
@@ -444,7 +453,7 @@ fn sentinel_records_are_cut_to_what_azure_takes() {
         }),
     ] {
         let line = line.to_string();
-        let bytes = written(&format(Name::Sentinel), line.as_bytes(), Origin::Api);
+        let bytes = written(&format(FormatKind::Sentinel), line.as_bytes(), Origin::Api);
         assert!(bytes.len() < 1024 * 1024, "{}", bytes.len());
         let event: Value = serde_json::from_slice(&bytes).unwrap();
         let cut = event["Truncated"].as_array().unwrap();
@@ -452,7 +461,7 @@ fn sentinel_records_are_cut_to_what_azure_takes() {
     }
 }
 
-/// What the agent has to say itself, in every format.
+/// The agent's own events in every format.
 #[test]
 fn notices_are_events_of_every_format() {
     let message = "a \"quoted\" | message=\\\nof two lines".to_owned();
@@ -462,8 +471,8 @@ fn notices_are_events_of_every_format() {
         crate::notice::TOKEN_EXPIRING,
     ] {
         let notice = Notice::new(action, "wiki", "once", READ_AT_MS, message.clone());
-        for name in Name::ALL {
-            let mut out = Out::new();
+        for name in FormatKind::ALL {
+            let mut out = EventBuffer::new();
             format(name).write_notice(&notice, &mut out);
             check_line(name, &out.bytes, notice.id);
             let text = String::from_utf8(out.bytes).unwrap();
@@ -472,7 +481,7 @@ fn notices_are_events_of_every_format() {
     }
 }
 
-/// JSON in which no object has two members of one name.
+/// JSON without repeated names.
 struct Strict;
 
 impl<'de> Deserialize<'de> for Strict {
@@ -513,23 +522,23 @@ impl<'de> Deserialize<'de> for Strict {
                 Ok(Strict)
             }
         }
-        // A null in an event is an error: what is empty is dropped.
+        // A null in an event is an error: empty values are removed.
         deserializer.deserialize_any(StrictVisitor)
     }
 }
 
-/// One whole line of text that has its id, and no event once a byte is missing.
-fn check_line(name: Name, bytes: &[u8], id: EventId) {
+/// One complete line with the id. It is not an event without its last byte.
+fn check_line(name: FormatKind, bytes: &[u8], id: EventId) {
     std::str::from_utf8(bytes).unwrap();
-    // A record may have tabs between its members, and `raw` changes nothing.
-    let is_raw = name == Name::Raw;
+    // A record may have tabs between its members, and `raw` keeps them.
+    let is_raw = name == FormatKind::Raw;
     assert!(
         bytes
             .iter()
             .all(|byte| *byte >= 0x20 || (is_raw && *byte == b'\t')),
         "{name:?}"
     );
-    for any in Name::ALL {
+    for any in FormatKind::ALL {
         assert_eq!(
             any.id_of(bytes),
             Some(id),
@@ -570,7 +579,7 @@ fn cef(line: &str) -> (Vec<String>, Vec<(String, String)>) {
             '\\' => text.push(match letters.next().unwrap() {
                 'n' => '\n',
                 'r' => '\r',
-                // Told apart from the sign before a value.
+                // Distinguished from the `=` after a key.
                 '=' => '\u{1}',
                 '\\' => '\\',
                 other => panic!("escaped {other}: {line}"),
@@ -621,28 +630,28 @@ fn check_cef(line: &str) {
 
 fn check_any(line: &[u8]) {
     let id = IdHasher::new(None).id(&parse(line, &mut Scratch::default()));
-    for name in Name::ALL {
+    for name in FormatKind::ALL {
         let bytes = written(&format(name), line, Origin::Api);
         check_line(name, &bytes, id);
-        if matches!(name, Name::Ecs | Name::Ocsf)
+        if matches!(name, FormatKind::Ecs | FormatKind::Ocsf)
             && let Err(error) = serde_json::from_slice::<Strict>(&bytes)
         {
             panic!("{error}: {}", String::from_utf8_lossy(&bytes));
         }
-        if name == Name::Cef {
+        if name == FormatKind::Cef {
             check_cef(std::str::from_utf8(&bytes).unwrap());
             continue;
         }
         let event: Value = serde_json::from_slice(&bytes).unwrap();
         match name {
-            Name::Ecs => {
+            FormatKind::Ecs => {
                 assert_eq!(event["@timestamp"].as_str().unwrap().len(), 24);
                 assert_eq!(event["event"]["original"], String::from_utf8_lossy(line).as_ref());
                 let failed = event["event"]["kind"] == "pipeline_error";
                 assert!(failed || event["event"]["kind"] == "event");
                 assert!(!failed || event["error"]["message"].is_string());
             }
-            Name::Sentinel => {
+            FormatKind::Sentinel => {
                 assert!(event["creationDate"].is_i64());
                 let values = event.as_object().unwrap().values();
                 assert!(
@@ -651,11 +660,11 @@ fn check_any(line: &[u8]) {
                         .all(|value| value.to_string().len() <= 64 * 1024)
                 );
             }
-            Name::Ocsf => {
+            FormatKind::Ocsf => {
                 assert_eq!(event["raw_data"], String::from_utf8_lossy(line).as_ref());
                 assert!(event["time"].is_i64() && event["class_uid"].is_u64());
             }
-            Name::Raw | Name::Cef => {}
+            FormatKind::Raw | FormatKind::Cef => {}
         }
     }
 }
@@ -681,7 +690,7 @@ pub fn fixtures() -> Vec<Vec<u8>> {
     lines
 }
 
-/// Each value in a tree, as a path of positions.
+/// The path of each value in a tree, as child indices.
 fn paths(value: &Value, path: &mut Vec<usize>, found: &mut Vec<Vec<usize>>) {
     let children: Vec<&Value> = match value {
         Value::Object(object) => object.values().collect(),
@@ -704,19 +713,19 @@ fn at_path<'v>(value: &'v mut Value, path: &[usize]) -> &'v mut Value {
     })
 }
 
-/// A fixture with some of its values changed, by place and by what they become; `None` if it is no object.
+/// A fixture with some values changed, by index and kind of change. `None` if the fixture is not an object.
 pub fn drifted(which: usize, changes: &[(usize, usize)]) -> Option<Vec<u8>> {
     let lines = fixtures();
     let Ok(mut record @ Value::Object(_)) = serde_json::from_slice(&lines[which % lines.len()]) else {
         return None;
     };
-    for (place, change) in changes {
-        let mut places = Vec::new();
-        paths(&record, &mut Vec::new(), &mut places);
-        if places.is_empty() {
+    for (index, change) in changes {
+        let mut paths_found = Vec::new();
+        paths(&record, &mut Vec::new(), &mut paths_found);
+        if paths_found.is_empty() {
             break;
         }
-        let path = &places[place % places.len()];
+        let path = &paths_found[index % paths_found.len()];
         if *change == 8 {
             let (last, parent) = path.split_last().unwrap();
             match at_path(&mut record, parent) {
@@ -757,13 +766,13 @@ proptest! {
     fn f32_mutated_bytes(which in 0_usize..1000, changes in prop::collection::vec((any::<usize>(), any::<u8>(), 0_u8..4), 1..6)) {
         let lines = fixtures();
         let mut line = lines[which % lines.len()].clone();
-        for (place, byte, kind) in changes {
-            let place = place % line.len().max(1);
+        for (index, byte, kind) in changes {
+            let index = index % line.len().max(1);
             match kind {
-                0 if !line.is_empty() => line[place] = byte,
-                1 if !line.is_empty() => drop(line.remove(place)),
-                2 => line.insert(place, b"\"\\{}[],: \xff0n"[usize::from(byte) % 12]),
-                _ => line.truncate(place.max(10)),
+                0 if !line.is_empty() => line[index] = byte,
+                1 if !line.is_empty() => drop(line.remove(index)),
+                2 => line.insert(index, b"\"\\{}[],: \xff0n"[usize::from(byte) % 12]),
+                _ => line.truncate(index.max(10)),
             }
         }
         check_any(&line);

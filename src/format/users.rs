@@ -1,85 +1,89 @@
-//! Who acted, and which users and groups an event is about.
+//! The user who acted, and the users and groups that an event is about.
 
 use std::borrow::Cow;
 
+use super::action_words::{ActionWords, Verb};
 use super::escape::escape;
 use super::login::login;
 use super::taxonomy;
-use super::wording::{Verb, Wording};
 use crate::record::token::{decoded, has_escape};
 use crate::record::walk::for_each_element;
 use crate::record::{Record, Shape, Text, Token, object};
 
-/// A text, escaped, without quotes.
-pub type Value<'a> = Cow<'a, str>;
+/// Text escaped for JSON, without quotes.
+pub type EscapedText<'a> = Cow<'a, str>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Person<'a> {
-    pub id: Option<Value<'a>>,
-    pub name: Option<Value<'a>>,
-    pub full_name: Option<Value<'a>>,
-    pub email: Option<Value<'a>>,
+    pub id: Option<EscapedText<'a>>,
+    pub name: Option<EscapedText<'a>>,
+    pub full_name: Option<EscapedText<'a>>,
+    pub email: Option<EscapedText<'a>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group<'a> {
-    pub id: Option<Value<'a>>,
-    pub name: Option<Value<'a>>,
+pub struct GroupFields<'a> {
+    pub id: Option<EscapedText<'a>>,
+    pub name: Option<EscapedText<'a>>,
 }
 
-/// ECS `user.*` and `group.*`.
+/// The fields `user.*` and `group.*` of ECS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users<'a> {
     pub user: Person<'a>,
     pub target: Person<'a>,
-    pub target_group: Group<'a>,
+    pub target_group: GroupFields<'a>,
     pub changes: Person<'a>,
-    pub group: Group<'a>,
-    /// Whom a rename is about, as the object has it. ECS takes the names alone, from the changed values.
+    pub group: GroupFields<'a>,
+    /// The renamed user, from the affected object. ECS takes only the names, from the changed values.
     pub renamed: Person<'a>,
 }
 
 /// What an action does to users and groups.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Action {
+enum UserAction {
     Group,
     Membership,
-    /// Created or updated: changed values tell more.
+    /// Created or updated: the changed values contain more.
     UserEdited,
     User,
     Renamed,
     Login,
 }
 
-fn action(name: &str, is_auth: bool) -> Option<Action> {
+fn action(name: &str, is_auth: bool) -> Option<UserAction> {
     Some(
         match name.strip_prefix("audit.logging.summary.").unwrap_or(name) {
-            "group.created" | "group.deleted" | "Group created" | "Group deleted" => Action::Group,
-            "group.membership.added" | "group.membership.removed" => Action::Membership,
-            "User added to group" | "User removed from group" => Action::Membership,
-            "user.created" | "user.updated" | "User created" | "User details updated" => Action::UserEdited,
-            "user.deleted" | "User deleted" | "User deactivated" | "user.password.changed" => Action::User,
-            "user.renamed" | "User renamed" => Action::Renamed,
-            "login.success" | "login.failed" => Action::Login,
+            "group.created" | "group.deleted" | "Group created" | "Group deleted" => UserAction::Group,
+            "group.membership.added" | "group.membership.removed" => UserAction::Membership,
+            "User added to group" | "User removed from group" => UserAction::Membership,
+            "user.created" | "user.updated" | "User created" | "User details updated" => {
+                UserAction::UserEdited
+            }
+            "user.deleted" | "User deleted" | "User deactivated" | "user.password.changed" => {
+                UserAction::User
+            }
+            "user.renamed" | "User renamed" => UserAction::Renamed,
+            "login.success" | "login.failed" => UserAction::Login,
             _ if taxonomy::is_listed(name) => return None,
             _ => return by_rule(name, is_auth),
         },
     )
 }
 
-/// What an action that has no name here does: whatever is done to a user, the user is its target.
-fn by_rule(name: &str, is_auth: bool) -> Option<Action> {
-    let wording = Wording::of(name);
-    let is_group = wording.has_noun("group groups") && !wording.has_preposition;
-    match wording.verb {
-        // What fails in that category is a login.
-        None if wording.succeeded == Some(false) && is_auth => Some(Action::Login),
-        None if wording.succeeded.is_none() => None,
-        Some(Verb::LogIn) => Some(Action::Login),
-        Some(Verb::Create | Verb::Delete) if wording.is_membership(name) => Some(Action::Membership),
-        Some(_) if is_group => Some(Action::Group),
-        Some(Verb::Create | Verb::Update) => Some(Action::UserEdited),
-        _ => Some(Action::User),
+/// Classifies an action without an entry above. The user of any action on a user is its target.
+fn by_rule(name: &str, is_auth: bool) -> Option<UserAction> {
+    let words = ActionWords::of(name);
+    let is_group = words.has_noun("group groups") && !words.has_preposition;
+    match words.verb {
+        // A failure in this category is a failed login.
+        None if words.succeeded == Some(false) && is_auth => Some(UserAction::Login),
+        None if words.succeeded.is_none() => None,
+        Some(Verb::LogIn) => Some(UserAction::Login),
+        Some(Verb::Create | Verb::Delete) if words.is_membership(name) => Some(UserAction::Membership),
+        Some(_) if is_group => Some(UserAction::Group),
+        Some(Verb::Create | Verb::Update) => Some(UserAction::UserEdited),
+        _ => Some(UserAction::User),
     }
 }
 
@@ -130,10 +134,10 @@ impl<'a> Users<'a> {
         users
     }
 
-    fn affected_group(&mut self, action: Option<Action>, cloud: bool, id: Token<'a>, name: Token<'a>) {
+    fn affected_group(&mut self, action: Option<UserAction>, cloud: bool, id: Token<'a>, name: Token<'a>) {
         let name = value(name);
         if cloud && let Some((group, account)) = name.as_ref().and_then(removed_member) {
-            self.target_group = Group {
+            self.target_group = GroupFields {
                 id: Some(group),
                 name: None,
             };
@@ -142,31 +146,31 @@ impl<'a> Users<'a> {
         }
         let group = split_group(name, value(id));
         match action {
-            Some(Action::Group) => self.group = group,
-            Some(Action::Membership) => self.target_group = group,
+            Some(UserAction::Group) => self.group = group,
+            Some(UserAction::Membership) => self.target_group = group,
             _ => {}
         }
     }
 
-    fn affected_user(&mut self, action: Option<Action>, id: Token<'a>, name: Token<'a>, uri: Token<'a>) {
+    fn affected_user(&mut self, action: Option<UserAction>, id: Token<'a>, name: Token<'a>, uri: Token<'a>) {
         match action {
-            Some(Action::UserEdited | Action::User) => {
+            Some(UserAction::UserEdited | UserAction::User) => {
                 self.target.id = value(id);
                 self.target.full_name = value(name);
                 self.target.name = login(uri);
             }
-            Some(Action::Membership) => {
+            Some(UserAction::Membership) => {
                 self.target.id = value(id);
                 self.target.name = value(name);
             }
-            Some(Action::Login) => {
+            Some(UserAction::Login) => {
                 self.user.id = value(id);
                 self.user.full_name = value(name);
                 if let Some(login) = login(uri) {
                     self.user.name = Some(login);
                 }
             }
-            Some(Action::Renamed) => {
+            Some(UserAction::Renamed) => {
                 self.renamed = Person {
                     id: value(id),
                     name: login(uri),
@@ -180,20 +184,20 @@ impl<'a> Users<'a> {
 
     fn changed_value(
         &mut self,
-        action: Option<Action>,
+        action: Option<UserAction>,
         key: &str,
-        from: Option<Value<'a>>,
-        to: Option<Value<'a>>,
+        from: Option<EscapedText<'a>>,
+        to: Option<EscapedText<'a>>,
     ) {
         let (changes, target) = match (action, key) {
-            (Some(Action::Renamed), "audit.logging.changed.value.username") => {
+            (Some(UserAction::Renamed), "audit.logging.changed.value.username") => {
                 self.changes.name = to;
                 self.target.name = from;
                 return;
             }
-            (Some(Action::UserEdited), "Username") => (&mut self.changes.name, &mut self.target.name),
-            (Some(Action::UserEdited), "Email") => (&mut self.changes.email, &mut self.target.email),
-            (Some(Action::UserEdited), "Display name") => {
+            (Some(UserAction::UserEdited), "Username") => (&mut self.changes.name, &mut self.target.name),
+            (Some(UserAction::UserEdited), "Email") => (&mut self.changes.email, &mut self.target.email),
+            (Some(UserAction::UserEdited), "Display name") => {
                 (&mut self.changes.full_name, &mut self.target.full_name)
             }
             _ => return,
@@ -202,8 +206,8 @@ impl<'a> Users<'a> {
         *changes = to;
     }
 
-    /// The distinct login names in it, in the order of user, target, changes.
-    pub fn names(&self) -> impl Iterator<Item = &Value<'a>> {
+    /// The distinct login names of user, target and changes, in this order.
+    pub fn names(&self) -> impl Iterator<Item = &EscapedText<'a>> {
         let names = [&self.user.name, &self.target.name, &self.changes.name].map(Option::as_ref);
         (0..names.len()).filter_map(move |at| {
             let name = names[at]?;
@@ -228,12 +232,12 @@ fn is_about_users(record: &Record) -> bool {
         .is_some_and(|text| text.is("Users and groups"))
 }
 
-pub(super) fn value(token: Token) -> Option<Value> {
+pub(super) fn value(token: Token) -> Option<EscapedText> {
     token.text().map(|text| Cow::Borrowed(text.escaped()))
 }
 
-/// Takes apart `<uuid>; User: <accountId>`: how Cloud names the group that a member was removed from.
-fn removed_member<'a>(name: &Value<'a>) -> Option<(Value<'a>, Value<'a>)> {
+/// Splits `<uuid>; User: <accountId>`, Cloud's name for the group that a member was removed from.
+fn removed_member<'a>(name: &EscapedText<'a>) -> Option<(EscapedText<'a>, EscapedText<'a>)> {
     let (group, account) = if let Cow::Borrowed(escaped) = name
         && !has_escape(escaped)
     {
@@ -247,10 +251,10 @@ fn removed_member<'a>(name: &Value<'a>) -> Option<(Value<'a>, Value<'a>)> {
     (is_uuid(&group) && !account.is_empty()).then_some((group, account))
 }
 
-/// Splits a trailing `:<uuid>` off a group's name; without one the object's own id is the group's.
-pub(super) fn split_group<'a>(name: Option<Value<'a>>, id: Option<Value<'a>>) -> Group<'a> {
+/// Splits a trailing `:<uuid>` off a group's name. Without one, the id of the object is used.
+pub(super) fn split_group<'a>(name: Option<EscapedText<'a>>, id: Option<EscapedText<'a>>) -> GroupFields<'a> {
     let Some(name) = name else {
-        return Group { id, name: None };
+        return GroupFields { id, name: None };
     };
     let split = match &name {
         Cow::Borrowed(plain) if !has_escape(plain) => plain
@@ -263,11 +267,11 @@ pub(super) fn split_group<'a>(name: Option<Value<'a>>, id: Option<Value<'a>>) ->
             .map(|(name, id)| (escaped(name), escaped(id))),
     };
     match split {
-        Some((name, id)) => Group {
+        Some((name, id)) => GroupFields {
             id: Some(id),
             name: Some(name).filter(|name| !name.is_empty()),
         },
-        None => Group { id, name: Some(name) },
+        None => GroupFields { id, name: Some(name) },
     }
 }
 
@@ -279,7 +283,7 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-pub fn escaped(text: &str) -> Value<'static> {
+pub fn escaped(text: &str) -> EscapedText<'static> {
     let mut json = Vec::with_capacity(text.len());
     escape(text, &mut json);
     Cow::Owned(String::from_utf8_lossy(&json).into_owned())
@@ -293,7 +297,7 @@ mod tests {
     fn group_names() {
         const ID: &str = "12e51e32-77EE-45ef-a643-55d4c7f6327c";
         let split = |name: &str| {
-            let Group { id, name } = split_group(Some(Cow::Borrowed(name)), None);
+            let GroupFields { id, name } = split_group(Some(Cow::Borrowed(name)), None);
             (name.map(Cow::into_owned), id.map(Cow::into_owned))
         };
         let some = |text: &str| Some(text.to_owned());

@@ -1,5 +1,5 @@
-//! What a debug build, and with it every test, asks of each event that is written: to be one whole line that every
-//! reader of its format reads in the same way. Release builds ask nothing.
+//! Validation of each written event in debug builds, and so in all tests: it must be one complete line that
+//! every reader parses in the same way. Release builds skip it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::Format;
 
-/// What is wrong with an event.
-pub(super) fn fault(format: &Format, event: &[u8]) -> Option<String> {
+/// The defect of an event, or `None`.
+pub(super) fn defect(format: &Format, event: &[u8]) -> Option<String> {
     let Ok(text) = std::str::from_utf8(event) else {
         return Some("is not UTF-8".to_owned());
     };
@@ -21,20 +21,20 @@ pub(super) fn fault(format: &Format, event: &[u8]) -> Option<String> {
     found.err()
 }
 
-/// No control character but the `allowed` ones.
+/// Checks for control characters other than the `allowed` ones.
 fn line(text: &str, allowed: &str) -> Result<(), String> {
     match text.chars().find(|c| *c < ' ' && !allowed.contains(*c)) {
-        Some(control) => Err(format!("holds {control:?}")),
+        Some(control) => Err(format!("contains {control:?}")),
         None => Ok(()),
     }
 }
 
-/// JSON, its strings and its names included; no name twice in an object.
+/// Checks JSON including strings and keys. Keys must be unique in each object.
 fn json(text: &str) -> Result<(), String> {
     let failed = |error: serde_json::Error| format!("is not JSON: {error}");
     match text.trim_ascii_start().as_bytes().first() {
         Some(b'{') => {
-            let Members(members) = serde_json::from_str(text).map_err(failed)?;
+            let JsonMembers(members) = serde_json::from_str(text).map_err(failed)?;
             members.iter().try_for_each(|value| json(value.get()))
         }
         Some(b'[') => {
@@ -46,13 +46,13 @@ fn json(text: &str) -> Result<(), String> {
     }
 }
 
-struct Members<'a>(Vec<&'a RawValue>);
+struct JsonMembers<'a>(Vec<&'a RawValue>);
 
-impl<'de> de::Deserialize<'de> for Members<'de> {
+impl<'de> de::Deserialize<'de> for JsonMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
+        struct JsonMembersVisitor;
+        impl<'de> Visitor<'de> for JsonMembersVisitor {
+            type Value = JsonMembers<'de>;
 
             fn expecting(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
                 out.write_str("an object")
@@ -62,22 +62,22 @@ impl<'de> de::Deserialize<'de> for Members<'de> {
                 let mut members = BTreeMap::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if members.contains_key(&name) {
-                        return Err(de::Error::custom(format!("`{name}` stands twice")));
+                        return Err(de::Error::custom(format!("`{name}` is repeated")));
                     }
                     members.insert(name, map.next_value()?);
                 }
-                Ok(Members(members.into_values().collect()))
+                Ok(JsonMembers(members.into_values().collect()))
             }
         }
-        deserializer.deserialize_map(MembersVisitor)
+        deserializer.deserialize_map(JsonMembersVisitor)
     }
 }
 
-/// Seven fields before the extensions, no key twice, and nothing that any reader takes for a line end.
+/// Checks CEF: seven header fields, unique keys, and no character that any reader treats as a line end.
 fn cef(text: &str) -> Result<(), String> {
     let is_line_end = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     if let Some(end) = text.chars().find(|c| is_line_end(*c)) {
-        return Err(format!("holds {end:?}"));
+        return Err(format!("contains {end:?}"));
     }
     let mut fields = 0;
     let mut escaped = false;
@@ -101,7 +101,7 @@ fn cef(text: &str) -> Result<(), String> {
             b'=' if fields == 7 => {
                 let key = &text[word..at];
                 if !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) || !keys.insert(key) {
-                    return Err(format!("has the key `{key}` that is none, or twice"));
+                    return Err(format!("has the invalid or repeated key `{key}`"));
                 }
             }
             _ => {}
@@ -109,6 +109,6 @@ fn cef(text: &str) -> Result<(), String> {
     }
     match (fields, escaped, keys.contains("externalId")) {
         (7, false, true) => Ok(()),
-        _ => Err("is no whole event of CEF".to_owned()),
+        _ => Err("is not a complete CEF event".to_owned()),
     }
 }

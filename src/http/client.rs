@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder};
 use tokio::time::timeout;
 use url::Url;
 
 use super::build::{self, Built};
-use super::{Answer, HttpError, Phase, Secrets, Via, error, redirect};
+use super::{HttpError, Phase, Response, Secrets, Via, error, redirect};
 use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::credential::Credential;
 use crate::secret::Secret;
@@ -65,7 +65,7 @@ impl Client {
     }
 
     /// GET with the credentials, of a URL below an own base.
-    pub async fn get(&mut self, url: &Url) -> Result<Answer, HttpError> {
+    pub async fn get(&mut self, url: &Url) -> Result<Response, HttpError> {
         let result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
             Ok(exchange) => exchange.run().await,
             Err(error) => Err(error),
@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// The same with nothing that may be a secret: without the `Authorization` header and the configured ones.
-    pub async fn get_anonymously(&mut self, url: &Url) -> Result<Answer, HttpError> {
+    pub async fn get_anonymously(&mut self, url: &Url) -> Result<Response, HttpError> {
         let client = self.built.client(&self.config)?;
         self.prepare(&client, Method::GET, url, HeaderMap::new(), Vec::new())?
             .run()
@@ -106,7 +106,7 @@ impl Client {
     }
 
     /// Takes note of a result: after a refusal the credentials' files are read again even if they look the same.
-    pub fn note(&mut self, result: &Result<Answer, HttpError>) {
+    pub fn note(&mut self, result: &Result<Response, HttpError>) {
         self.refused = result.as_ref().is_ok_and(|answer| answer.status == 401);
     }
 
@@ -229,13 +229,13 @@ pub struct HttpCall {
 
 impl HttpCall {
     /// Sends it and waits for the whole answer.
-    pub async fn run(self) -> Result<Answer, HttpError> {
+    pub async fn run(self) -> Result<Response, HttpError> {
         let whole = self.timeouts.whole;
         let answer = timeout(whole, self.ask()).await;
         answer.unwrap_or_else(|_| Err(late(Phase::Whole, whole)))
     }
 
-    async fn ask(self) -> Result<Answer, HttpError> {
+    async fn ask(self) -> Result<Response, HttpError> {
         let HttpCall {
             url,
             via,
@@ -268,7 +268,7 @@ impl HttpCall {
             }
             body.extend_from_slice(&piece);
         }
-        Ok(Answer {
+        Ok(Response {
             status: response.status().as_u16(),
             headers: std::mem::take(response.headers_mut()),
             body,
@@ -278,7 +278,7 @@ impl HttpCall {
     }
 }
 
-fn redirect_target(response: &Response) -> Option<&str> {
+fn redirect_target(response: &reqwest::Response) -> Option<&str> {
     let location = response.headers().get(LOCATION);
     location
         .filter(|_| response.status().is_redirection())?

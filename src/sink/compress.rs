@@ -1,4 +1,4 @@
-//! How bodies and rotated files are made smaller.
+//! Compression of request bodies and rotated files.
 
 use crate::config::Compression;
 use flate2::read::MultiGzDecoder;
@@ -6,12 +6,13 @@ use flate2::write::GzEncoder;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Events are alike, so even the fastest level makes them a tenth; what more would save costs Confluence its CPU.
+/// Audit events are repetitive: the fastest level already reduces them to a tenth. Higher levels take CPU
+/// time from Confluence.
 const GZIP_LEVEL: u32 = 1;
 const ZSTD_LEVEL: i32 = 1;
 
 impl Compression {
-    /// As `Content-Encoding` has it.
+    /// Value of `Content-Encoding`; `None` if the body is not compressed.
     pub fn encoding(self) -> Option<&'static str> {
         match self {
             Compression::None => None,
@@ -20,8 +21,8 @@ impl Compression {
         }
     }
 
-    /// What names of compressed files end with.
-    pub fn ending(self) -> &'static str {
+    /// Suffix of a compressed file's name.
+    pub fn suffix(self) -> &'static str {
         match self {
             Compression::None => "",
             Compression::Gzip => ".gz",
@@ -30,9 +31,9 @@ impl Compression {
     }
 }
 
-/// How the file of this name is compressed.
+/// The compression of a file, by its name.
 pub fn of_name(path: &Path) -> Compression {
-    match path.extension().and_then(|ending| ending.to_str()) {
+    match path.extension().and_then(|suffix| suffix.to_str()) {
         Some("gz") => Compression::Gzip,
         Some("zst") => Compression::Zstd,
         _ => Compression::None,
@@ -47,15 +48,15 @@ pub enum CompressedWriter<W: Write> {
 }
 
 impl<W: Write> CompressedWriter<W> {
-    pub fn new(to: W, how: Compression) -> io::Result<CompressedWriter<W>> {
-        Ok(match how {
+    pub fn new(to: W, compression: Compression) -> io::Result<CompressedWriter<W>> {
+        Ok(match compression {
             Compression::None => CompressedWriter::None(to),
             Compression::Gzip => {
                 CompressedWriter::Gzip(GzEncoder::new(to, flate2::Compression::new(GZIP_LEVEL)))
             }
             Compression::Zstd => {
                 let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
-                // Nobody else looks whether the disk gives back what it got.
+                // Zstandard has no checksum by default, and nothing else detects corruption of the file.
                 encoder.include_checksum(true)?;
                 CompressedWriter::Zstd(encoder)
             }
@@ -70,7 +71,7 @@ impl<W: Write> CompressedWriter<W> {
         }
     }
 
-    /// Writes the end.
+    /// Writes the trailer and returns the inner writer.
     pub fn finish(self) -> io::Result<W> {
         match self {
             CompressedWriter::None(to) => Ok(to),
@@ -80,20 +81,20 @@ impl<W: Write> CompressedWriter<W> {
     }
 }
 
-pub fn decoder<'a>(from: impl Read + 'a, how: Compression) -> io::Result<Box<dyn Read + 'a>> {
-    Ok(match how {
+pub fn decoder<'a>(from: impl Read + 'a, compression: Compression) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match compression {
         Compression::None => Box::new(from),
         Compression::Gzip => Box::new(MultiGzDecoder::new(from)),
         Compression::Zstd => Box::new(zstd::Decoder::new(from)?),
     })
 }
 
-pub fn compress(bytes: Vec<u8>, how: Compression) -> io::Result<Vec<u8>> {
-    match how {
+pub fn compress(bytes: Vec<u8>, compression: Compression) -> io::Result<Vec<u8>> {
+    match compression {
         Compression::None => Ok(bytes),
         Compression::Gzip => {
-            let room = Vec::with_capacity(bytes.len() / 8);
-            let mut encoder = GzEncoder::new(room, flate2::Compression::new(GZIP_LEVEL));
+            let buffer = Vec::with_capacity(bytes.len() / 8);
+            let mut encoder = GzEncoder::new(buffer, flate2::Compression::new(GZIP_LEVEL));
             encoder.write_all(&bytes)?;
             encoder.finish()
         }

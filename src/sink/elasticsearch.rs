@@ -1,79 +1,82 @@
-//! Elasticsearch and OpenSearch: `_bulk` with `create`, each event under its own id, into a data stream or an index.
+//! The sink of type `elasticsearch`: Elasticsearch and OpenSearch. Uses `_bulk` with `create`, and each
+//! event's id as document id, for a data stream or an index.
 
-pub mod answer;
+pub mod bulk_response;
 pub mod hosts;
-pub mod place;
 pub mod product;
+pub mod target;
 
-use super::answer::{Answer, Outcome, of_status, server_message};
-use super::http::{encoded, size};
+use super::http::{compressed_body, events_bytes};
+use super::outcome::{Outcome, RequestOutcome, of_status, server_message};
 use super::remote::{Peer, PendingEvent};
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::{self, HeaderMap, HttpError};
 use crate::record::EventId;
-use answer::BulkError;
+use bulk_response::BulkError;
 use hosts::Hosts;
 use product::Support;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 use std::cell::Cell;
 
-/// What is needed of an answer: with it a thousand events that were taken are 66 KB, and 25 KB without the ids. Those show that the
-/// answer is to this request; to read and compare one takes 0.2 µs.
+/// The parts of a response that are needed. With them the response to 1,000 accepted events has 66 KB, or 25
+/// KB without ids. The ids show that the response is to this request; comparing one takes 0.2 µs.
 const FILTER: &str = "filter_path=errors,items.*._id,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason";
-/// Before and behind the id, and what follows the event.
+/// The action line before an event: the parts before and after the id.
 const ACTION: (&[u8], &[u8]) = (b"{\"create\":{\"_id\":\"", b"\"}}\n");
 const ID_BYTES: usize = 32;
 
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// What makes a data stream, or an index, what events can be written to.
+/// The command that creates the data stream or index.
 pub const SETUP: &str = "run `confluence-audit-agent setup elasticsearch`";
 
 /// The sink of type `elasticsearch`.
-pub struct Elasticsearch {
+pub struct ElasticsearchSink {
     config: ElasticsearchConfig,
     hosts: Hosts,
-    /// With its query.
+    /// Path and query of a bulk request.
     bulk: String,
-    /// The server takes `require_data_stream`: then nothing makes a plain index in place of the data stream.
-    strict: Cell<bool>,
-    /// It has been told that it may.
-    told_of_index: Cell<bool>,
-    /// It has been looked at what the server is, and that events find their place, or events have been taken.
-    ready: Cell<bool>,
-    /// Held while it is looked.
-    looking: tokio::sync::Mutex<()>,
+    /// The server supports `require_data_stream`, so it never creates a plain index instead of the data
+    /// stream.
+    requires_data_stream: Cell<bool>,
+    /// The warning about a plain index was logged.
+    index_warned: Cell<bool>,
+    /// The product and the target were checked, or events were accepted.
+    checked: Cell<bool>,
+    /// Locked during the check.
+    check_lock: tokio::sync::Mutex<()>,
 }
 
-impl Elasticsearch {
-    pub fn new(config: ElasticsearchConfig) -> Elasticsearch {
-        Elasticsearch {
+impl ElasticsearchSink {
+    pub fn new(config: ElasticsearchConfig) -> ElasticsearchSink {
+        ElasticsearchSink {
             hosts: Hosts::new(&config),
             bulk: format!("/{}/_bulk?{FILTER}", config.target.name()),
             config,
-            strict: Cell::new(false),
-            told_of_index: Cell::new(false),
-            ready: Cell::new(false),
-            looking: tokio::sync::Mutex::default(),
+            requires_data_stream: Cell::new(false),
+            index_warned: Cell::new(false),
+            checked: Cell::new(false),
+            check_lock: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Looks what the server is, and that there is a data stream: a bulk request to none would make a plain index of that name
-    /// where no template says otherwise, with whatever types the first events suggest. Credentials that may write and not
-    /// look are no fault, and warned of where nothing else keeps the index from being made. Says what is one.
+    /// Checks the product and that the data stream exists. Without it and without a template, a bulk request
+    /// would create a plain index with mappings guessed from the first events. Credentials that may write but
+    /// not read the state are accepted. That is logged as a warning if nothing else prevents the index. The
+    /// error is the outcome for all events.
     async fn prepare(&self) -> Result<(), Outcome> {
-        let _one = self.looking.lock().await;
-        if self.ready.get() {
+        let _guard = self.check_lock.lock().await;
+        if self.checked.get() {
             return Ok(());
         }
-        let product = product::of(&self.hosts.get("/").await?)?;
+        let product = product::identify(&self.hosts.get("/").await?)?;
         if let Some(product) = &product {
             let host = self.hosts.current().host_str().unwrap_or_default().to_owned();
             match product.support() {
                 Support::Yes => tracing::info!(host, server = %product, "connected"),
                 Support::Untested => {
-                    tracing::warn!(host, server = %product, "connected to a version that this agent was not made for")
+                    tracing::warn!(host, server = %product, "connected to a version that this agent was not tested with")
                 }
                 Support::TooOld => {
                     let reason = format!(
@@ -82,95 +85,97 @@ impl Elasticsearch {
                     return Err(Outcome::Misconfigured { reason });
                 }
             }
-            self.strict.set(product.requires_data_streams());
+            self.requires_data_stream.set(product.requires_data_streams());
         }
         match &self.config.target {
             Target::DataStream(name) => self.data_stream(name).await?,
-            Target::Index(_) => self.is_own(None).await?,
+            Target::Index(_) => self.check_target(None).await?,
         }
-        self.ready.set(product.is_some());
+        self.checked.set(product.is_some());
         Ok(())
     }
 
     async fn data_stream(&self, name: &str) -> Result<(), Outcome> {
         let path = format!("/_data_stream/{name}");
-        let found = self.hosts.get(&path).await?;
-        match (found.status, of_status(&found, crate::clock::now_ms())) {
-            (200..=299, _) => return self.is_own(Some(&found)).await,
+        let stream = self.hosts.get(&path).await?;
+        match (stream.status, of_status(&stream, crate::clock::now_ms())) {
+            (200..=299, _) => return self.check_target(Some(&stream)).await,
             (404, _) => {}
-            (_, Answer::All(outcome @ Outcome::Retry { .. })) => return Err(outcome),
+            (_, RequestOutcome::All(outcome @ Outcome::Retry { .. })) => return Err(outcome),
             _ => {
-                self.report_index(name, "whether it is there may not be asked");
+                self.report_index(name, "the credentials may not check whether it exists");
                 return Ok(());
             }
         }
-        // Another template may fit the name, and nobody would notice.
-        if place::has_template(&self.config, &self.hosts).await == Some(false) {
+        // Another template may match the name unnoticed.
+        if target::has_template(&self.config, &self.hosts).await == Some(false) {
             let reason = format!(
-                "the data stream `{name}` does not exist, and the index template `{}` that would make it does neither; {SETUP}",
+                "the data stream `{name}` does not exist, and neither does its index template `{}`; {SETUP}",
                 self.config.template
             );
             return Err(Outcome::Misconfigured { reason });
         }
-        let made = self
+        let created = self
             .hosts
-            .ask(Method::PUT, &path, || Ok((HeaderMap::new(), Vec::new())))
+            .send(Method::PUT, &path, || Ok((HeaderMap::new(), Vec::new())))
             .await?;
-        let fault = BulkError::of(&made.body);
-        match (made.status, &fault) {
+        let fault = BulkError::parse(&created.body);
+        match (created.status, &fault) {
             (200..=299, _) => {
-                tracing::info!(data_stream = name, "the data stream is created");
+                tracing::info!(data_stream = name, "the data stream was created");
                 match self.hosts.get(&path).await {
-                    Ok(found) if found.status == 200 => self.is_own(Some(&found)).await,
+                    Ok(stream) if stream.status == 200 => self.check_target(Some(&stream)).await,
                     _ => Ok(()),
                 }
             }
-            // Another source's sink was faster.
-            (400, Some(fault)) if fault.is_already_there() => Ok(()),
+            // The sink of another source has created it meanwhile.
+            (400, Some(fault)) if fault.is_already_exists() => Ok(()),
             (400, Some(fault)) if fault.reason.contains("no matching index template") => {
                 let reason = format!(
-                    "the data stream `{name}` does not exist, and no index template makes it; {SETUP}"
+                    "the data stream `{name}` does not exist, and no index template matches it; {SETUP}"
                 );
                 Err(Outcome::Misconfigured { reason })
             }
             (400, Some(fault)) => {
                 let reason = format!(
-                    "the data stream `{name}` cannot be made: {}; {SETUP}",
-                    fault.described(&made)
+                    "the data stream `{name}` cannot be created: {}; {SETUP}",
+                    fault.described(&created)
                 );
                 Err(Outcome::Misconfigured { reason })
             }
             (401 | 403, Some(fault)) if !fault.is_block() => {
-                self.report_index(name, "it is not there, and may not be made");
+                self.report_index(name, "it does not exist, and the credentials may not create it");
                 Ok(())
             }
-            _ => match of_status(&made, crate::clock::now_ms()) {
-                Answer::All(Outcome::Retry { reason, after }) => Err(Outcome::Retry { reason, after }),
-                _ => Err(Outcome::retry(server_message(&made))),
+            _ => match of_status(&created, crate::clock::now_ms()) {
+                RequestOutcome::All(Outcome::Retry { reason, after }) => {
+                    Err(Outcome::Retry { reason, after })
+                }
+                _ => Err(Outcome::retry(server_message(&created))),
             },
         }
     }
 
-    async fn is_own(&self, found: Option<&http::Answer>) -> Result<(), Outcome> {
-        match place::fault(&self.config, &self.hosts, found).await? {
+    async fn check_target(&self, stream: Option<&http::Response>) -> Result<(), Outcome> {
+        match target::target_fault(&self.config, &self.hosts, stream).await? {
             Some(reason) => Err(Outcome::Misconfigured { reason }),
             None => Ok(()),
         }
     }
 
     fn report_index(&self, name: &str, reason: &str) {
-        if !self.strict.get() && !self.told_of_index.replace(true) {
+        if !self.requires_data_stream.get() && !self.index_warned.replace(true) {
             tracing::warn!(
                 data_stream = name,
                 reason,
-                "without an index template the events would make a plain index in place of the data stream; {SETUP}, or grant `indices:admin/data_stream/get` (in Elasticsearch `view_index_metadata`)"
+                "without an index template the events would create a plain index instead of the data stream; {SETUP}, or grant `indices:admin/data_stream/get` (in Elasticsearch `view_index_metadata`)"
             );
         }
     }
 
     fn body(&self, events: &[PendingEvent]) -> Vec<u8> {
         let line = ACTION.0.len() + ID_BYTES + ACTION.1.len();
-        let mut body = Vec::with_capacity(size(events) + events.len() * line);
+        let mut body = Vec::with_capacity(events_bytes(events) + events.len() * line);
         for event in events {
             body.extend_from_slice(ACTION.0);
             body.extend_from_slice(&event.id().hex());
@@ -182,43 +187,44 @@ impl Elasticsearch {
     }
 }
 
-impl Peer for Elasticsearch {
-    async fn send(&self, events: &[PendingEvent]) -> Answer {
-        if !self.ready.get()
+impl Peer for ElasticsearchSink {
+    async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
+        if !self.checked.get()
             && let Err(outcome) = self.prepare().await
         {
-            return Answer::All(outcome);
+            return RequestOutcome::All(outcome);
         }
-        let strict = match self.strict.get() && matches!(self.config.target, Target::DataStream(_)) {
-            true => "&require_data_stream=true",
-            false => "",
-        };
-        let path = format!("{}{strict}", self.bulk);
-        let make = || encoded("application/x-ndjson", self.body(events), self.config.compression);
-        match self.hosts.try_to_ask(Method::POST, &path, make).await {
-            Ok(Ok(answer)) => {
+        let requires_data_stream =
+            match self.requires_data_stream.get() && matches!(self.config.target, Target::DataStream(_)) {
+                true => "&require_data_stream=true",
+                false => "",
+            };
+        let path = format!("{}{requires_data_stream}", self.bulk);
+        let body = || compressed_body("application/x-ndjson", self.body(events), self.config.compression);
+        match self.hosts.try_send(Method::POST, &path, body).await {
+            Ok(Ok(response)) => {
                 let ids: Vec<EventId> = events.iter().map(PendingEvent::id).collect();
-                let answer = answer::of(&answer, &ids, &self.config, crate::clock::now_ms());
-                // Somebody has to act, so what is there may be another thing next time.
+                let response = bulk_response::classify(&response, &ids, &self.config, crate::clock::now_ms());
+                // The operator has to act, so the target may be another one next time.
                 let is_wrong = |outcome: &Outcome| matches!(outcome, Outcome::Misconfigured { .. });
-                self.ready.set(match &answer {
-                    Answer::All(outcome) => self.ready.get() && !is_wrong(outcome),
-                    Answer::Each(outcomes) => !outcomes.iter().any(is_wrong),
-                    Answer::Halve { .. } | Answer::Suspect { .. } => self.ready.get(),
+                self.checked.set(match &response {
+                    RequestOutcome::All(outcome) => self.checked.get() && !is_wrong(outcome),
+                    RequestOutcome::Each(outcomes) => !outcomes.iter().any(is_wrong),
+                    RequestOutcome::Halve { .. } | RequestOutcome::Suspect { .. } => self.checked.get(),
                 });
-                answer
+                response
             }
-            // It tells of each event at most so much: of fewer, less.
-            Ok(Err(error @ HttpError::TooLarge { .. })) if events.len() > 1 => Answer::Halve {
+            // The response has a limited size for each event, so fewer events have a smaller response.
+            Ok(Err(error @ HttpError::TooLarge { .. })) if events.len() > 1 => RequestOutcome::Halve {
                 reason: crate::telemetry::chain(&error),
                 too_large: true,
             },
-            Ok(Err(error)) => Answer::All(Outcome::of_error(&error)),
-            Err(outcome) => Answer::All(outcome),
+            Ok(Err(error)) => RequestOutcome::All(Outcome::of_error(&error)),
+            Err(outcome) => RequestOutcome::All(outcome),
         }
     }
 
-    fn changed(&self) -> bool {
-        self.hosts.changed()
+    fn credentials_changed(&self) -> bool {
+        self.hosts.credentials_changed()
     }
 }

@@ -1,13 +1,15 @@
-//! A local file of events, one a line, rotated by size and day: every event in it exactly once.
+//! The sink of type `file`: a local file with one event per line, rotated by size and day. Each event is in
+//! it exactly once.
 //!
-//! A checkpoint carries the file's length along with the source's position. After a crash the source repeats from that
-//! position; what stands behind that length already is passed over, so that neither a torn line nor a repeated one remains.
+//! The checkpoint contains the file's length along with the position of the source. After a crash the source
+//! replays from that position. Events after the checkpointed length are kept, and their replays are skipped.
+//! So no torn line and no duplicate remains.
 
 mod compress_rotated;
 mod output;
+mod permissions;
 mod prune;
 mod recover;
-mod share;
 
 pub use output::Output;
 
@@ -19,56 +21,57 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// While events keep coming, the disk is asked to keep them this often; fsync is what costs here.
+/// How often `fsync` is called while events keep arriving. It is the most expensive operation of this sink.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// After this pause the stream counts as quiet, and what is there is made durable at once.
-const QUIET: Duration = Duration::from_millis(5);
-/// How much may be written and not yet durable: it bounds the time that a stop has to wait.
+/// After this pause the sink counts as idle and syncs at once.
+const IDLE_PAUSE: Duration = Duration::from_millis(5);
+/// Maximum number of bytes that are not durable yet. Bounds the time that a shutdown takes.
 const UNSYNCED_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// A write that failed (a full disk, mostly) is tried again after this long.
+/// Delay before a failed write (mostly a full disk) is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Batches that are written and not yet durable.
-struct Finals {
-    waiting: Vec<Report>,
+/// Batches that are written and not durable yet.
+struct UnsyncedBatches {
+    written: Vec<Report>,
     syncing: Vec<Report>,
-    waiting_bytes: u64,
-    busy: bool,
-    last: Instant,
+    written_bytes: u64,
+    sync_in_progress: bool,
+    last_sync: Instant,
 }
 
-/// Writes until told to end and everything is durable. `own` sends to `messages`. An error means that it is not known
-/// what the disk holds: the process must end, and the next one starts from the checkpoint. With `once` the compression of rotated
-/// files is waited for too, and a disk that takes nothing is not waited for for ever.
+/// Writes until [`Message::End`] has arrived and everything is durable. `loopback` is the sending side of
+/// `messages`. After an error the contents of the disk are unknown: the process must end, and the next one
+/// starts from the checkpoint. With `once` the function also waits for the compression of rotated files, and
+/// gives up when writing keeps failing.
 pub fn run(
     mut output: Output,
     once: bool,
     messages: Receiver<Message>,
-    own: Sender<Message>,
+    loopback: Sender<Message>,
     report: impl Fn(Report),
 ) -> Result<(), SinkError> {
-    let (sync, jobs) = channel::<output::Sync>();
+    let (sync, jobs) = channel::<output::SyncJob>();
     std::thread::Builder::new().name("sync".into()).spawn(move || {
         for job in jobs {
-            // A panic here must end the process as one in the writing thread does, not leave that waiting.
+            // A panic of this thread must end the process. Otherwise the writing thread would wait forever.
             let result = catch_unwind(AssertUnwindSafe(|| {
                 crate::failpoint::hit("sync");
                 job.run()
             }));
             let result = result.unwrap_or_else(|_| Err(io::Error::other("making output durable panicked")));
-            if own.send(Message::Synced(result)).is_err() {
+            if loopback.send(Message::Synced(result)).is_err() {
                 break;
             }
         }
     })?;
     let compressor = output.compressor()?;
     let mut backlog: VecDeque<Batch> = VecDeque::new();
-    let mut finals = Finals {
-        waiting: Vec::new(),
+    let mut unsynced = UnsyncedBatches {
+        written: Vec::new(),
         syncing: Vec::new(),
-        waiting_bytes: 0,
-        busy: false,
-        last: crate::clock::monotonic(),
+        written_bytes: 0,
+        sync_in_progress: false,
+        last_sync: crate::clock::monotonic(),
     };
     let (mut ended, mut retry_at, mut failures) = (false, None::<Instant>, 0u32);
     let mut events = 0;
@@ -76,20 +79,21 @@ pub fn run(
         let now = crate::clock::monotonic();
         let writable = !backlog.is_empty()
             && retry_at.is_none_or(|at| now >= at)
-            // The parts of one event may be more than that; there is nothing to report before its end.
-            && (finals.waiting_bytes < UNSYNCED_BYTES_MAX || finals.waiting.is_empty());
+            // One event in several batches may be larger. It becomes final with its end only, so it must be
+            // written whole.
+            && (unsynced.written_bytes < UNSYNCED_BYTES_MAX || unsynced.written.is_empty());
         let message = if writable {
             messages.try_recv().ok()
         } else {
             let wait = match retry_at {
                 Some(at) if !backlog.is_empty() => Some(at.saturating_duration_since(now)),
-                _ if finals.waiting.is_empty() || finals.busy => None,
-                _ => Some(QUIET),
+                _ if unsynced.written.is_empty() || unsynced.sync_in_progress => None,
+                _ => Some(IDLE_PAUSE),
             };
             heartbeat::waiting();
             match wait.map_or_else(
                 || messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                |w| messages.recv_timeout(w),
+                |wait| messages.recv_timeout(wait),
             ) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -97,23 +101,23 @@ pub fn run(
             }
         };
         heartbeat::working();
-        let quiet = message.is_none() && !writable;
+        let idle = message.is_none() && !writable;
         match message {
             Some(Message::Batch(batch)) => backlog.push_back(batch),
             Some(Message::End) => ended = true,
             Some(Message::Committed { generation }) => {
                 compressor
                     .iter()
-                    .for_each(|compressor| compressor.passed(generation));
+                    .for_each(|compressor| compressor.checkpointed(generation));
             }
             Some(Message::Synced(result)) => {
                 output.note_deleted(result?);
-                finals.busy = false;
-                for mut is_final in finals.syncing.drain(..) {
-                    if let Report::Final { mark: Some(mark), .. } = &mut is_final {
+                unsynced.sync_in_progress = false;
+                for mut report_of_batch in unsynced.syncing.drain(..) {
+                    if let Report::Final { mark: Some(mark), .. } = &mut report_of_batch {
                         mark.deleted = output.deleted();
                     }
-                    report(is_final);
+                    report(report_of_batch);
                 }
             }
             None => {}
@@ -123,16 +127,16 @@ pub fn run(
             match output.write(&batch) {
                 Ok(mark) => {
                     crate::failpoint::hit("after_send");
-                    finals.waiting_bytes += batch.bytes.len() as u64;
+                    unsynced.written_bytes += batch.bytes.len() as u64;
                     events += batch.events.len() as u64;
-                    finals.waiting.extend(batch.number.map(|number| Report::Final {
+                    unsynced.written.extend(batch.number.map(|number| Report::Final {
                         number,
                         events: std::mem::take(&mut events),
-                        mark: (!batch.behind).then_some(mark),
+                        mark: (!batch.replaying).then_some(mark),
                     }));
                     report(Report::Written(batch.bytes));
                     if std::mem::take(&mut failures) > 0 {
-                        tracing::info!(path = output.path(), "writing goes on");
+                        tracing::info!(path = output.path(), "writing events works again");
                     }
                     retry_at = None;
                 }
@@ -143,28 +147,29 @@ pub fn run(
                         return Err(SinkError::GaveUp { reason });
                     }
                     if failures == 1 {
-                        tracing::error!(path = output.path(), %error, "cannot write events; trying again every {RETRY:?}, reading pauses meanwhile");
+                        tracing::error!(path = output.path(), %error, "cannot write events; retrying every {RETRY:?}, reading pauses meanwhile");
                     }
                     backlog.push_front(batch);
                     retry_at = Some(crate::clock::monotonic() + RETRY);
                 }
             }
         }
-        let due = quiet
+        let due = idle
             || ended
-            || finals.last.elapsed() >= SYNC_INTERVAL
-            || finals.waiting_bytes >= UNSYNCED_BYTES_MAX / 2;
-        if due && !finals.busy && !finals.waiting.is_empty() {
-            finals.busy = true;
-            finals.last = crate::clock::monotonic();
-            finals.waiting_bytes = 0;
-            finals.syncing = std::mem::take(&mut finals.waiting);
+            || unsynced.last_sync.elapsed() >= SYNC_INTERVAL
+            || unsynced.written_bytes >= UNSYNCED_BYTES_MAX / 2;
+        if due && !unsynced.sync_in_progress && !unsynced.written.is_empty() {
+            unsynced.sync_in_progress = true;
+            unsynced.last_sync = crate::clock::monotonic();
+            unsynced.written_bytes = 0;
+            unsynced.syncing = std::mem::take(&mut unsynced.written);
             if sync.send(output.sync()?).is_err() {
                 return Err(io::Error::other("the thread that makes output durable is gone").into());
             }
         }
-        if ended && backlog.is_empty() && finals.waiting.is_empty() && finals.syncing.is_empty() {
-            // A run that goes on soon after is left to do the rest; who is called now and then has no other time for it.
+        if ended && backlog.is_empty() && unsynced.written.is_empty() && unsynced.syncing.is_empty() {
+            // A process that runs on leaves the rest of the compression to its next start. A `--once` run has
+            // no other time for it.
             if let Some(compressor) = compressor.filter(|_| once) {
                 heartbeat::waiting();
                 compressor.finish();

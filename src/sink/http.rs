@@ -1,7 +1,8 @@
-//! Any server that takes events by HTTP: for other pipelines and own receivers. Also what all sinks by HTTP share.
+//! The sink of type `http`: any server that accepts events by HTTP. Also contains what all HTTP based sinks
+//! share.
 
-use super::answer::{Answer, Outcome, of_status, server_message};
 use super::compress::compress;
+use super::outcome::{Outcome, RequestOutcome, of_status, server_message};
 use super::remote::{Peer, PendingEvent};
 use crate::config::{Compression, HttpBody, HttpConfig, HttpSinkConfig};
 use crate::http::{self, Client, HeaderMap, HttpError};
@@ -11,63 +12,63 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use std::cell::RefCell;
 use url::Url;
 
-/// A client that several requests may use at once.
-pub struct Link(RefCell<Client>);
+/// An HTTP client that several concurrent requests share.
+pub struct SharedClient(RefCell<Client>);
 
-impl Link {
-    pub fn new(config: &HttpConfig) -> Link {
-        Link(RefCell::new(Client::new(config)))
+impl SharedClient {
+    pub fn new(config: &HttpConfig) -> SharedClient {
+        SharedClient(RefCell::new(Client::new(config)))
     }
 
-    /// Lets requests go below `base` too.
+    /// Also allows requests to URLs below `base`.
     pub fn allow(&self, base: &Url) {
         self.0.borrow_mut().allow(base.clone());
     }
 
-    /// As [`Client::conceal`].
+    /// Same as [`Client::conceal`].
     pub fn conceal(&self, secrets: Vec<Secret>) {
         self.0.borrow_mut().conceal(secrets);
     }
 
-    /// Sends a body and waits for the whole answer.
+    /// Sends a body and waits for the complete response.
     pub async fn send(
         &self,
         method: Method,
         url: &Url,
         headers: HeaderMap,
         body: Vec<u8>,
-    ) -> Result<http::Answer, HttpError> {
-        let exchange = self.0.borrow_mut().exchange(method, url, headers, body)?;
-        let result = exchange.run().await;
+    ) -> Result<http::Response, HttpError> {
+        let call = self.0.borrow_mut().exchange(method, url, headers, body)?;
+        let result = call.run().await;
         self.0.borrow_mut().note(&result);
         result
     }
 
-    pub fn changed(&self) -> bool {
+    pub fn credentials_changed(&self) -> bool {
         self.0.borrow().credentials_changed()
     }
 }
 
-/// Headers for a body of this kind, and the body as it is sent.
-pub fn encoded(
+/// Headers for a body of this content type, and the compressed body.
+pub fn compressed_body(
     content_type: &'static str,
     body: Vec<u8>,
-    how: Compression,
+    compression: Compression,
 ) -> Result<(HeaderMap, Vec<u8>), Outcome> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Some(encoding) = how.encoding() {
+    if let Some(encoding) = compression.encoding() {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
-    match compress(body, how) {
+    match compress(body, compression) {
         Ok(body) => Ok((headers, body)),
         Err(error) => Err(Outcome::retry(format!("cannot compress: {error}"))),
     }
 }
 
-/// Events in one JSON array.
-pub fn array<'a>(events: impl Iterator<Item = &'a [u8]>, room: usize) -> Vec<u8> {
-    let mut body = Vec::with_capacity(room + 2);
+/// Events as one JSON array. `capacity` is the expected size in bytes.
+pub fn json_array<'a>(events: impl Iterator<Item = &'a [u8]>, capacity: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(capacity + 2);
     body.push(b'[');
     for (at, event) in events.enumerate() {
         if at > 0 {
@@ -79,36 +80,36 @@ pub fn array<'a>(events: impl Iterator<Item = &'a [u8]>, room: usize) -> Vec<u8>
     body
 }
 
-/// How many bytes events have, each with an LF.
-pub fn size(events: &[PendingEvent]) -> usize {
+/// Total size of the events in bytes, with an LF each.
+pub fn events_bytes(events: &[PendingEvent]) -> usize {
     events.iter().map(|event| event.bytes().len() + 1).sum()
 }
 
 /// The sink of type `http`.
-pub struct Http {
+pub struct HttpSink {
     config: HttpSinkConfig,
-    link: Link,
+    client: SharedClient,
 }
 
-impl Http {
-    pub fn new(config: HttpSinkConfig) -> Http {
-        Http {
-            link: Link::new(&config.http),
+impl HttpSink {
+    pub fn new(config: HttpSinkConfig) -> HttpSink {
+        HttpSink {
+            client: SharedClient::new(&config.http),
             config,
         }
     }
 
     fn is_success(&self, status: u16) -> bool {
-        let named = self.config.success.as_ref();
-        named.is_none_or(|named| named.contains(&status))
+        let accepted = self.config.success.as_ref();
+        accepted.is_none_or(|accepted| accepted.contains(&status))
     }
 
     fn body(&self, events: &[PendingEvent]) -> (&'static str, Vec<u8>) {
         let texts = events.iter().map(PendingEvent::bytes);
         match self.config.body {
-            HttpBody::Array => ("application/json", array(texts, size(events))),
+            HttpBody::Array => ("application/json", json_array(texts, events_bytes(events))),
             HttpBody::Ndjson => {
-                let mut body = Vec::with_capacity(size(events));
+                let mut body = Vec::with_capacity(events_bytes(events));
                 for text in texts {
                     body.extend_from_slice(text);
                     body.push(b'\n');
@@ -119,25 +120,25 @@ impl Http {
     }
 }
 
-impl Peer for Http {
-    async fn send(&self, events: &[PendingEvent]) -> Answer {
+impl Peer for HttpSink {
+    async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         let (content_type, body) = self.body(events);
-        let (headers, body) = match encoded(content_type, body, self.config.compression) {
-            Ok(encoded) => encoded,
-            Err(outcome) => return Answer::All(outcome),
+        let (headers, body) = match compressed_body(content_type, body, self.config.compression) {
+            Ok(compressed_body) => compressed_body,
+            Err(outcome) => return RequestOutcome::All(outcome),
         };
         let (method, url) = (self.config.method.clone(), &self.config.http.base);
-        match self.link.send(method, url, headers, body).await {
-            Ok(answer) if (200..300).contains(&answer.status) && !self.is_success(answer.status) => {
-                let reason = format!("{}; it is not among `success`", server_message(&answer));
-                Answer::All(Outcome::Misconfigured { reason })
+        match self.client.send(method, url, headers, body).await {
+            Ok(response) if (200..300).contains(&response.status) && !self.is_success(response.status) => {
+                let reason = format!("{}; this status is not in `success`", server_message(&response));
+                RequestOutcome::All(Outcome::Misconfigured { reason })
             }
-            Ok(answer) => of_status(&answer, crate::clock::now_ms()),
-            Err(error) => Answer::All(Outcome::of_error(&error)),
+            Ok(response) => of_status(&response, crate::clock::now_ms()),
+            Err(error) => RequestOutcome::All(Outcome::of_error(&error)),
         }
     }
 
-    fn changed(&self) -> bool {
-        self.link.changed()
+    fn credentials_changed(&self) -> bool {
+        self.client.credentials_changed()
     }
 }

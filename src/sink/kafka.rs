@@ -1,16 +1,16 @@
-//! Kafka: `acks=all`, and the event's id as key.
+//! The sink of type `kafka`. Uses `acks=all` and the event's id as key.
 //!
-//! A request whose answer is lost is sent again, and the client has no idempotent producer: an event may stand in the topic
-//! more than once, each time with the same key and in the same partition.
+//! A request whose response is lost is sent again, and the client has no idempotent producer. So an event may
+//! be in the topic more than once, each time with the same key and in the same partition.
 
 pub mod cluster;
 mod fault;
 mod partition;
 
-use super::answer::{Answer, Outcome};
-use super::remote::{BYTES_MIN, Peer, PendingEvent, REFUSED_IN_A_ROW_MAX, lower};
+use super::outcome::{Outcome, RequestOutcome};
+use super::remote::{Peer, PendingEvent, REFUSED_IN_A_ROW_MAX, REQUEST_BYTES_MIN, lower_limit};
 use crate::config::{Compression, KafkaConfig, RecordTime};
-use cluster::{Access, Cluster, Ready};
+use cluster::{ConnectionSettings, KafkaCluster, PreparedClient};
 use fault::KafkaFault;
 use futures_util::future::join_all;
 use rskafka::chrono::DateTime;
@@ -22,61 +22,61 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// What a record has beside its event: key, header, and numbers.
+/// Size of a record without its value: key, header and numbers.
 const OVERHEAD_BYTES: usize = 100;
-/// Brokers that start, and a topic that is made anew, may deny for so long that there is one: Kafka's own clients wait for a
-/// minute, and a person who wrote a wrong name wants to know.
-const MISSING: Duration = Duration::from_secs(30);
+/// How long a missing topic is retried. Starting brokers, or the re-creation of a topic, may take that long.
+/// Kafka's own clients wait for a minute, but a mistyped name should be reported soon.
+const TOPIC_MISSING_MAX: Duration = Duration::from_secs(30);
 
-/// A broker greets at once. What says nothing for so long is none, or wants TLS.
-const OPEN_MAX: Duration = Duration::from_secs(10);
+/// Limit for connecting. A broker responds at once; without a response there is no broker, or it expects TLS.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// The sink of type `kafka`.
-pub struct Kafka {
+pub struct KafkaSink {
     config: KafkaConfig,
     source: String,
-    access: RefCell<Access>,
-    cluster: RefCell<Option<Rc<Cluster>>>,
-    /// Larger batches were refused.
+    settings: RefCell<ConnectionSettings>,
+    cluster: RefCell<Option<Rc<KafkaCluster>>>,
+    /// Batch size learned from batches that were refused as too large.
     bytes_max: Cell<usize>,
-    /// Larger ones were not answered in time. Grows again with those that are.
-    bytes_max_in_time: Cell<usize>,
-    /// Since when the topic is not there; `None`: it was there the last time.
-    missing: Cell<Option<Instant>>,
+    /// Batch size learned from timeouts. Grows again with each batch that is acknowledged in time.
+    bytes_max_by_timeouts: Cell<usize>,
+    /// Since when the topic is missing. `None`: it existed when it was last used.
+    missing_since: Cell<Option<Instant>>,
 }
 
-impl Kafka {
-    pub fn new(config: KafkaConfig, source: &str) -> Kafka {
-        Kafka {
-            access: RefCell::new(Access::new(&config)),
+impl KafkaSink {
+    pub fn new(config: KafkaConfig, source: &str) -> KafkaSink {
+        KafkaSink {
+            settings: RefCell::new(ConnectionSettings::new(&config)),
             source: source.to_owned(),
             cluster: RefCell::default(),
             bytes_max: Cell::new(usize::MAX),
-            bytes_max_in_time: Cell::new(usize::MAX),
-            missing: Cell::default(),
+            bytes_max_by_timeouts: Cell::new(usize::MAX),
+            missing_since: Cell::default(),
             config,
         }
     }
 
-    /// The connection there is, or a new one.
-    async fn cluster(&self) -> Result<Rc<Cluster>, Outcome> {
-        if self.access.borrow().changed() {
+    /// The existing connection, or a new one.
+    async fn cluster(&self) -> Result<Rc<KafkaCluster>, Outcome> {
+        if self.settings.borrow().changed() {
             self.cluster.take();
         }
         if let Some(cluster) = &*self.cluster.borrow() {
             return Ok(cluster.clone());
         }
-        let ready = self.access.borrow_mut().read()?;
-        let opened = open(ready, &self.config).await;
-        let refused = matches!(opened, Err(Outcome::Misconfigured { .. }));
-        self.access.borrow_mut().note(refused);
-        let cluster = Rc::new(opened?);
+        let prepared = self.settings.borrow_mut().read()?;
+        let connected = open(prepared, &self.config).await;
+        let refused = matches!(connected, Err(Outcome::Misconfigured { .. }));
+        self.settings.borrow_mut().set_refused(refused);
+        let cluster = Rc::new(connected?);
         self.cluster.replace(Some(cluster.clone()));
         Ok(cluster)
     }
 
-    /// Sends the events of one partition; their outcomes, in order.
-    async fn produce(&self, cluster: &Cluster, number: usize, events: &[&PendingEvent]) -> Vec<Outcome> {
+    /// Sends the events of one partition. Returns their outcomes in order.
+    async fn produce(&self, cluster: &KafkaCluster, number: usize, events: &[&PendingEvent]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         let limit = self.config.timeout;
         if timeout(limit, self.produce_all(cluster, number, events, &mut outcomes))
@@ -84,39 +84,41 @@ impl Kafka {
             .is_err()
         {
             self.cluster.take();
-            self.send_less(&events[outcomes.len()..]);
+            self.lower_batch_limit(&events[outcomes.len()..]);
             let reason = format!(
-                "Kafka has not answered within {limit:?}; see how busy the brokers are and whether a quota holds this user back, or raise `timeout`"
+                "Kafka has not acknowledged a batch within {limit:?}; see how busy the brokers are and whether a quota throttles this user, or raise `timeout`"
             );
             outcomes.resize(events.len(), Outcome::retry(reason));
         }
         outcomes
     }
 
-    /// What exceeds a quota by itself is held back and repeated by the client for ever: only less of it can pass.
-    fn send_less(&self, events: &[&PendingEvent]) {
-        let bytes = size(events).min(self.bytes_max_in_time.get());
-        self.bytes_max_in_time.set((bytes / 2).max(BYTES_MIN));
+    /// Lowers the batch size. The client repeats a throttled request that exceeds its quota forever; only a
+    /// smaller one can succeed.
+    fn lower_batch_limit(&self, events: &[&PendingEvent]) {
+        let bytes = size(events).min(self.bytes_max_by_timeouts.get());
+        self.bytes_max_by_timeouts.set((bytes / 2).max(REQUEST_BYTES_MIN));
     }
 
-    fn send_more(&self) {
-        let limit = self.bytes_max_in_time.get();
-        self.bytes_max_in_time.set(limit.saturating_add(BYTES_MIN));
+    fn raise_batch_limit(&self) {
+        let limit = self.bytes_max_by_timeouts.get();
+        self.bytes_max_by_timeouts
+            .set(limit.saturating_add(REQUEST_BYTES_MIN));
     }
 
-    /// A topic that is not there may be there soon.
+    /// Retries a missing topic for [`TOPIC_MISSING_MAX`].
     fn wait_for_topic(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Misconfigured { reason } if reason == fault::no_topic(&self.config.topic).reason() => {
-                let since = self.missing.get().unwrap_or_else(Instant::now);
-                self.missing.set(Some(since));
-                match since.elapsed() < MISSING {
+                let since = self.missing_since.get().unwrap_or_else(Instant::now);
+                self.missing_since.set(Some(since));
+                match since.elapsed() < TOPIC_MISSING_MAX {
                     true => Outcome::retry(reason),
                     false => Outcome::Misconfigured { reason },
                 }
             }
             Outcome::Delivered => {
-                self.missing.set(None);
+                self.missing_since.set(None);
                 outcome
             }
             other => other,
@@ -125,18 +127,18 @@ impl Kafka {
 
     async fn produce_all(
         &self,
-        cluster: &Cluster,
+        cluster: &KafkaCluster,
         number: usize,
         events: &[&PendingEvent],
         outcomes: &mut Vec<Outcome>,
     ) {
-        // What is still to be sent; the next part is the last one.
+        // A stack of parts that are still to be sent: the next one is the last.
         let (mut parts, mut refused) = (self.parts(events), 0);
         while let Some(part) = parts.pop() {
             let fault = match self.produce_part(cluster, number, part).await {
                 Ok(()) => {
                     outcomes.resize(outcomes.len() + part.len(), Outcome::Delivered);
-                    self.send_more();
+                    self.raise_batch_limit();
                     refused = 0;
                     continue;
                 }
@@ -144,7 +146,7 @@ impl Kafka {
             };
             refused += 1;
             match fault {
-                // Everything is refused: that is no fault of the records, and the brokers are left alone.
+                // Everything is refused, so the records are not at fault. The brokers get a pause.
                 KafkaFault::TooLarge(reason) | KafkaFault::Refused(reason)
                     if refused >= REFUSED_IN_A_ROW_MAX =>
                 {
@@ -161,7 +163,7 @@ impl Kafka {
                     outcomes.push(Outcome::Poison { reason })
                 }
                 KafkaFault::All(outcome) => {
-                    // Connections and leaders are looked up anew.
+                    // Connections and partition leaders are looked up again.
                     self.cluster.take();
                     return outcomes.resize(events.len(), outcome);
                 }
@@ -169,9 +171,9 @@ impl Kafka {
         }
     }
 
-    /// Cut to what the topic is known to take, the first part last.
+    /// Cuts the events into parts of the learned batch size. The first part is last.
     fn parts<'a, 'e>(&self, events: &'a [&'e PendingEvent]) -> Vec<&'a [&'e PendingEvent]> {
-        let bytes_max = self.bytes_max.get().min(self.bytes_max_in_time.get());
+        let bytes_max = self.bytes_max.get().min(self.bytes_max_by_timeouts.get());
         let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
         for (at, event) in events.iter().enumerate() {
             let more = size(&[event]);
@@ -188,20 +190,20 @@ impl Kafka {
 
     async fn produce_part(
         &self,
-        cluster: &Cluster,
+        cluster: &KafkaCluster,
         number: usize,
         events: &[&PendingEvent],
     ) -> Result<(), KafkaFault> {
-        let of = |error| fault::of(&error, &self.config.topic, &cluster.secrets);
-        let leader: &PartitionClient = cluster.partition(number).await.map_err(of)?;
+        let to_fault = |error| fault::of_produce(&error, &self.config.topic, &cluster.secrets);
+        let leader: &PartitionClient = cluster.partition(number).await.map_err(to_fault)?;
         let result = leader.produce(self.records(events), self.compression()).await;
         match result {
-            // Brokers close connections that have been idle for long: the client knows the next time.
+            // Brokers close idle connections; the client notices at the next request.
             Err(error) if fault::is_broken_connection(&error) => {
                 let again = leader.produce(self.records(events), self.compression()).await;
-                again.map(drop).map_err(of)
+                again.map(drop).map_err(to_fault)
             }
-            other => other.map(drop).map_err(of),
+            other => other.map(drop).map_err(to_fault),
         }
     }
 
@@ -230,12 +232,12 @@ impl Kafka {
 
     fn learn_limit(&self, events: &[&PendingEvent], reason: &str) {
         let bytes = size(events);
-        if lower(&self.bytes_max, bytes) {
+        if lower_limit(&self.bytes_max, bytes) {
             tracing::warn!(
                 topic = self.config.topic,
                 bytes,
                 reason,
-                "a batch is refused as too large; smaller ones are sent from now on"
+                "a batch was refused as too large; smaller ones are sent from now on"
             );
         }
     }
@@ -248,47 +250,47 @@ fn size(events: &[&PendingEvent]) -> usize {
         .sum()
 }
 
-/// Connects, unless no broker says anything.
-pub async fn open(ready: Ready, config: &KafkaConfig) -> Result<Cluster, Outcome> {
-    let limit = config.timeout.min(OPEN_MAX);
-    let opened = timeout(limit, Cluster::open(ready, config)).await;
-    opened.unwrap_or_else(|_| {
+/// Connects to the cluster, within a limit.
+pub async fn open(prepared: PreparedClient, config: &KafkaConfig) -> Result<KafkaCluster, Outcome> {
+    let limit = config.timeout.min(CONNECT_MAX);
+    let connected = timeout(limit, KafkaCluster::open(prepared, config)).await;
+    connected.unwrap_or_else(|_| {
         let brokers = config.brokers.join(", ");
         let tls = match config.tls {
-            Some(_) => "speaks no TLS",
-            None => "wants `tls`",
+            Some(_) => "does not use TLS",
+            None => "requires `tls`",
         };
         Err(Outcome::retry(format!(
-            "`{brokers}` has not answered within {limit:?}; see network and firewall, and whether what listens there is Kafka, or {tls}"
+            "`{brokers}` has not responded within {limit:?}; see network and firewall, and whether Kafka listens there, or {tls}"
         )))
     })
 }
 
-impl Peer for Kafka {
-    async fn send(&self, events: &[PendingEvent]) -> Answer {
+impl Peer for KafkaSink {
+    async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         let cluster = match self.cluster().await {
             Ok(cluster) => cluster,
-            Err(outcome) => return Answer::All(self.wait_for_topic(outcome)),
+            Err(outcome) => return RequestOutcome::All(self.wait_for_topic(outcome)),
         };
         let mut by_partition: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, event) in events.iter().enumerate() {
             let number = partition::partition(&event.id().hex(), cluster.partitions());
             by_partition.entry(number).or_default().push(at);
         }
-        let requests = by_partition.into_iter().map(async |(number, places)| {
-            let events: Vec<&PendingEvent> = places.iter().map(|at| &events[*at]).collect();
-            (places, self.produce(&cluster, number, &events).await)
+        let requests = by_partition.into_iter().map(async |(number, indices)| {
+            let events: Vec<&PendingEvent> = indices.iter().map(|at| &events[*at]).collect();
+            (indices, self.produce(&cluster, number, &events).await)
         });
         let mut outcomes = vec![Outcome::retry("not sent"); events.len()];
-        for (places, of_partition) in join_all(requests).await {
-            for (at, outcome) in places.into_iter().zip(of_partition) {
+        for (indices, of_partition) in join_all(requests).await {
+            for (at, outcome) in indices.into_iter().zip(of_partition) {
                 outcomes[at] = self.wait_for_topic(outcome);
             }
         }
-        Answer::Each(outcomes)
+        RequestOutcome::Each(outcomes)
     }
 
-    fn changed(&self) -> bool {
-        self.access.borrow().changed()
+    fn credentials_changed(&self) -> bool {
+        self.settings.borrow().changed()
     }
 }

@@ -1,11 +1,12 @@
-//! Where events go. A sink takes batches in order and says of each when all of its events are final.
+//! Sinks: where events are delivered. A sink takes the batches of one source in order. It reports when all
+//! events of a batch have a final outcome: delivered, duplicate or in quarantine.
 
-pub mod answer;
 pub mod compress;
 pub mod elasticsearch;
 pub mod file;
 pub mod http;
 pub mod kafka;
+pub mod outcome;
 pub mod remote;
 pub mod sentinel;
 pub mod splunk_hec;
@@ -15,50 +16,53 @@ pub mod syslog;
 use crate::config::PeerConfig;
 use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
-use remote::{Quarantine, Settings};
+use remote::{DeliverySettings, Quarantine};
 use std::io;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// With `--once`, faults that pass by themselves are waited for so often.
+/// With `--once`: how many transient failures in a row are retried before the run gives up.
 pub const ONCE_FAILURES_MAX: u32 = 3;
 
-/// Consecutive events of one source as one sink's format wrote them, each ended by LF.
+/// Consecutive events of one source, encoded in the format of one sink. Each event ends with LF.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// `None` for a part of what the next numbered batch ends.
+    /// `None` if the last event continues in the next batch. The number of that later batch then covers this
+    /// one too.
     pub number: Option<u64>,
     pub bytes: Vec<u8>,
-    /// The events whose ends are in `bytes`. Bytes after the last end belong to an event that goes on in the next batch.
-    pub events: Vec<Written>,
-    /// The source has not yet passed all events that stood in the output at start. Until then the checkpoint must not say
-    /// that the output is longer than it said before.
-    pub behind: bool,
+    /// The events that end in `bytes`. Bytes after the last end are the beginning of an event that continues
+    /// in the next batch.
+    pub events: Vec<BatchEvent>,
+    /// The source still replays events that were in the output at the start. Until it has caught up, the
+    /// checkpoint must keep the length of the output that it already has.
+    pub replaying: bool,
 }
 
-/// An event in a batch.
+/// One encoded event of a batch.
 #[derive(Clone, Copy, Debug)]
-pub struct Written {
-    /// Where it ends, its LF included.
+pub struct BatchEvent {
+    /// Offset in `Batch::bytes` after the event and its LF.
     pub end: u32,
     pub id: EventId,
-    /// When it happened; of what cannot be read, when it was read.
+    /// Time of the event in milliseconds since 1970. An unreadable record has the time at which it was read.
     pub time_ms: i64,
 }
 
-/// What a sink's thread is told.
+/// Input of a sink's thread.
 pub enum Message {
     Batch(Batch),
-    /// The checkpoint says that the output has come to this generation.
+    /// The checkpoint contains output positions up to this generation.
     Committed {
         generation: u64,
     },
-    /// Nothing more will come.
+    /// No more messages follow.
     End,
-    /// The sink's own: what was written before is on the disk now, and so much that is not to be kept was deleted.
+    /// Sent by the file sink to itself: a sync has ended. Carries the rotated files that it deleted.
     Synced(io::Result<DeletedOutputs>),
 }
 
-/// Where a sink's thread listens: it waits for messages alone, or for answers of a server too.
+/// The sending side of a sink's input channel. A thread waits for messages only; a task also waits for
+/// responses of a server.
 #[derive(Clone)]
 pub enum Inbox {
     Thread(std::sync::mpsc::Sender<Message>),
@@ -66,7 +70,8 @@ pub enum Inbox {
 }
 
 impl Inbox {
-    /// A sink that is gone has ended the process, or is about to.
+    /// Sends a message. A sink whose channel is closed has stopped the process or is about to, so the message
+    /// is dropped.
     pub fn send(&self, message: Message) {
         match self {
             Inbox::Thread(sender) => drop(sender.send(message)),
@@ -75,42 +80,43 @@ impl Inbox {
     }
 }
 
-/// What a sink tells.
+/// Output of a sink, for its source.
 pub enum Report {
-    /// The batch's bytes are written and its memory is free again; it may not be durable yet.
+    /// The bytes of a batch are written and the buffer is returned to the reader. They may not be durable
+    /// yet.
     Written(Vec<u8>),
-    /// Every event of the batch is final.
+    /// Every event of the batch has a final outcome.
     Final {
         number: u64,
         events: u64,
         mark: Option<SinkMark>,
     },
-    /// Why events do not get through at the moment; `None`: they do again.
+    /// Why events are not delivered at the moment. `None`: delivery has recovered.
     Trouble(Option<String>),
-    /// So many events were set aside: nobody takes them.
+    /// So many events were put into quarantine.
     Quarantined(u64),
 }
 
-/// Why a sink ends.
+/// Why a sink stops.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Whoever read standard output has had enough.
+    /// The reader of standard output has closed the pipe.
     #[error("standard output is closed")]
     Closed,
-    /// With `on_poison = "stop"`.
+    /// An event was refused, and `on_poison = "stop"`.
     #[error("event {} is refused: {reason}; correct the cause and start again, or write `on_poison = \"quarantine\"`", String::from_utf8_lossy(&id.hex()))]
     Poison { id: EventId, reason: String },
-    /// With `--once`, which does not wait for ever.
+    /// With `--once`: too many failures in a row.
     #[error("events are not delivered: {reason}")]
     GaveUp { reason: String },
 }
 
-/// Delivers to a server until told to end and everything is delivered.
+/// Delivers to a server until [`Message::End`] has arrived and everything before it is delivered.
 pub fn deliver(
     peer: PeerConfig,
-    settings: Settings,
+    settings: DeliverySettings,
     messages: UnboundedReceiver<Message>,
     report: &dyn Fn(Report),
     quarantine: Quarantine<'_>,
@@ -120,33 +126,33 @@ pub fn deliver(
         .build()?;
     match peer {
         PeerConfig::Elasticsearch(config) => runtime.block_on(remote::run(
-            elasticsearch::Elasticsearch::new(*config),
+            elasticsearch::ElasticsearchSink::new(*config),
             settings,
             messages,
             report,
             quarantine,
         )),
         PeerConfig::Http(config) => runtime.block_on(remote::run(
-            http::Http::new(*config),
+            http::HttpSink::new(*config),
             settings,
             messages,
             report,
             quarantine,
         )),
         PeerConfig::Kafka(config) => {
-            let peer = kafka::Kafka::new(config, &settings.source);
+            let peer = kafka::KafkaSink::new(config, &settings.source);
             runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
         }
         PeerConfig::Syslog(config) => {
-            let peer = syslog::Syslog::new(config, &settings.source);
+            let peer = syslog::SyslogSink::new(config, &settings.source);
             runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
         }
         PeerConfig::Sentinel(config) => {
-            let peer = sentinel::Sentinel::new(*config);
+            let peer = sentinel::SentinelSink::new(*config);
             runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
         }
         PeerConfig::SplunkHec(config) => {
-            let peer = splunk_hec::SplunkHec::new(*config);
+            let peer = splunk_hec::SplunkHecSink::new(*config);
             runtime.block_on(remote::run(peer, settings, messages, report, quarantine))
         }
     }

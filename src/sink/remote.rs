@@ -1,5 +1,5 @@
-//! What all sinks that reach a server have in common: batches, retries, poison events. A sink of its own is a [`Peer`]: it
-//! sends events in one request and says what became of each.
+//! The common part of all sinks that deliver to a server: batching, retries and poison events. Each sink
+//! implements [`Peer`], which sends events in one request and returns their outcomes.
 
 mod circuit;
 mod deliver;
@@ -11,7 +11,7 @@ mod work;
 pub use circuit::REFUSED_IN_A_ROW_MAX;
 pub use request_builder::PendingEvent;
 
-use super::answer::Answer;
+use super::outcome::RequestOutcome;
 use super::{Message, Report, SinkError};
 use crate::config::{BatchConfig, OnPoison};
 use crate::record::EventId;
@@ -27,27 +27,28 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
-/// A server, and how it is spoken to.
+/// A server and the protocol to talk to it.
 pub trait Peer {
     /// Sends these events in one request.
-    fn send(&self, events: &[PendingEvent]) -> impl Future<Output = Answer>;
+    fn send(&self, events: &[PendingEvent]) -> impl Future<Output = RequestOutcome>;
 
-    /// Whether something by which it was refused is another now: credentials, certificates.
-    fn changed(&self) -> bool;
+    /// Whether credentials or certificates have changed since they were refused.
+    fn credentials_changed(&self) -> bool;
 }
 
-/// How a sink of one source works.
+/// How one sink delivers the events of one source.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct DeliverySettings {
     pub sink: String,
     pub source: String,
     pub batch: BatchConfig,
-    /// Requests on their way at once.
+    /// Maximum number of requests in flight.
     pub concurrency: usize,
     pub on_poison: OnPoison,
-    /// Do not wait for a server for ever.
+    /// `--once`: give up after repeated failures instead of waiting for the server.
     pub once: bool,
-    /// A refusal is the event's own fault although no other event was taken: for events that are kept anyway.
+    /// Treat each refusal as a poison event, even if no other event was accepted. For events that are stored
+    /// in the quarantine already.
     pub refusals_believed: bool,
 }
 
@@ -57,26 +58,27 @@ pub struct Refused {
     pub id: EventId,
     pub time_ms: i64,
     pub reason: String,
-    /// As it was sent, without a line end.
+    /// The encoded event, without its LF.
     pub event: Vec<u8>,
 }
 
-/// Keeps refused events safe, or says why it cannot.
+/// Writes refused events to the quarantine.
 pub type Quarantine<'a> = &'a dyn Fn(&[Refused]) -> io::Result<()>;
 
-/// However small the requests are that a server takes: smaller ones than this are found by halving each time.
-pub const BYTES_MIN: usize = 16 * 1024;
+/// Lower bound of the learned request size. Smaller limits are found by halving each time.
+pub const REQUEST_BYTES_MIN: usize = 16 * 1024;
 
-/// A request of so many bytes was refused as too large, so the next ones are half as large at most. Returns whether that is new.
-pub fn lower(bytes_max: &Cell<usize>, refused_bytes: usize) -> bool {
-    let limit = (refused_bytes / 2).max(BYTES_MIN);
+/// Lowers the request size after a request was refused as too large: the next ones have half of that size at
+/// most. Returns whether the limit has changed.
+pub fn lower_limit(bytes_max: &Cell<usize>, refused_bytes: usize) -> bool {
+    let limit = (refused_bytes / 2).max(REQUEST_BYTES_MIN);
     limit < bytes_max.replace(limit.min(bytes_max.get()))
 }
 
-/// Delivers until told to end and everything is delivered.
+/// Delivers until [`Message::End`] has arrived and everything before it is delivered.
 pub async fn run<P: Peer>(
     peer: P,
-    settings: Settings,
+    settings: DeliverySettings,
     mut messages: UnboundedReceiver<Message>,
     report: &dyn Fn(Report),
     quarantine: Quarantine<'_>,
@@ -87,63 +89,65 @@ pub async fn run<P: Peer>(
         circuit: &circuit,
         settings: &settings,
         bytes_max: Cell::new(usize::MAX),
-        sending: Cell::default(),
-        sent: Notify::default(),
+        active: Cell::default(),
+        idle_notify: Notify::default(),
         report,
         quarantine,
     };
-    let mut intake = RequestBuilder::new(settings.batch);
+    let mut builder = RequestBuilder::new(settings.batch);
     let mut requests = FuturesUnordered::new();
     let mut ended = false;
     loop {
         let now = Instant::now();
-        // While the server fails nothing new is begun, but by the one request that tries.
-        let free = match circuit.is_open() {
+        // While the circuit is open, only the probe request is in flight.
+        let has_capacity = match circuit.is_open() {
             true => requests.is_empty(),
             false => requests.len() < settings.concurrency,
         };
-        let changed = free && circuit.is_slow() && peer.changed();
-        if changed {
-            circuit.clear_doubt();
+        let credentials_changed = has_capacity && circuit.needs_operator() && peer.credentials_changed();
+        if credentials_changed {
+            circuit.clear_unproven_delay();
         }
-        let refused_due = circuit.doubt().unwrap_or(now);
-        let due = intake.due(refused_due);
-        let due = due.map(|due| due.max(now + circuit.waits().unwrap_or_default()));
-        if free && due.is_some_and(|due| due <= now || changed) {
-            let events = intake.take(delivery.bytes_max.get(), refused_due <= now);
+        let refused_due = circuit.unproven_due().unwrap_or(now);
+        let due = builder.next_due(refused_due);
+        let due = due.map(|due| due.max(now + circuit.remaining_pause().unwrap_or_default()));
+        if has_capacity && due.is_some_and(|due| due <= now || credentials_changed) {
+            let events = builder.next_request(delivery.bytes_max.get(), refused_due <= now);
             if !events.is_empty() {
                 requests.push(delivery.deliver(events));
                 continue;
             }
         }
-        // Nothing comes any more that could prove it.
+        // No more events follow that could prove the refused ones to be poison.
         if settings.once
             && ended
             && requests.is_empty()
-            && intake.has_only_refused()
-            && let Some(reason) = circuit.doubt_why()
+            && builder.has_only_refused()
+            && let Some(reason) = circuit.unproven_reason()
         {
             return Err(SinkError::GaveUp { reason });
         }
-        if ended && intake.is_empty() && requests.is_empty() {
+        if ended && builder.is_empty() && requests.is_empty() {
             return Ok(());
         }
-        let wake = due.filter(|_| free).map(|due| match circuit.is_slow() {
-            true => due.min(now + circuit::LOOK),
-            false => due,
-        });
+        let wake = due
+            .filter(|_| has_capacity)
+            .map(|due| match circuit.needs_operator() {
+                true => due.min(now + circuit::CREDENTIAL_CHECK_INTERVAL),
+                false => due,
+            });
         heartbeat::waiting();
         tokio::select! {
             biased;
-            Some(done) = requests.next(), if !requests.is_empty() => intake.put_back(done?, report),
-            message = messages.recv(), if !ended && !intake.is_full() => {
+            Some(done) = requests.next(), if !requests.is_empty() => builder.defer_refused(done?, report),
+            message = messages.recv(), if !ended && !builder.is_blocked() => {
                 heartbeat::working();
                 match message {
-                    Some(Message::Batch(batch)) => intake.add(batch, Instant::now(), report),
+                    Some(Message::Batch(batch)) => builder.push_batch(batch, Instant::now(), report),
                     Some(Message::Synced(_) | Message::Committed { .. }) => {}
                     Some(Message::End) | None => {
                         ended = true;
-                        intake.end();
+                        builder.finish_input();
                     }
                 }
             }

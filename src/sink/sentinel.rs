@@ -1,4 +1,4 @@
-//! Microsoft Sentinel, by the Logs Ingestion API of Azure Monitor.
+//! The sink of type `sentinel`: Microsoft Sentinel by the Logs Ingestion API of Azure Monitor.
 
 mod assertion;
 mod login;
@@ -7,8 +7,8 @@ mod token;
 
 pub use token::Tokens;
 
-use super::answer::{Answer, Outcome, of_status, words};
-use super::http::{Link, array, encoded, size};
+use super::http::{SharedClient, compressed_body, events_bytes, json_array};
+use super::outcome::{Outcome, RequestOutcome, of_status, server_message_without_hint};
 use super::remote::{Peer, PendingEvent};
 use crate::clock;
 use crate::config::{Compression, SentinelConfig};
@@ -21,121 +21,122 @@ use url::Url;
 
 const API_VERSION: &str = "2023-01-01";
 
-/// Outside of these, counted from the arrival, Azure replaces `TimeGenerated`.
+/// Azure replaces `TimeGenerated` if it is outside of this range around the time of arrival.
 const PAST_MS: i64 = 2 * 86_400_000;
 const FUTURE_MS: i64 = 86_400_000;
 
 /// The sink of type `sentinel`.
-pub struct Sentinel {
+pub struct SentinelSink {
     config: SentinelConfig,
-    link: Link,
+    client: SharedClient,
     url: Url,
     tokens: Tokens,
-    told_of_times: Cell<bool>,
+    times_warned: Cell<bool>,
 }
 
-impl Sentinel {
-    pub fn new(config: SentinelConfig) -> Sentinel {
+impl SentinelSink {
+    pub fn new(config: SentinelConfig) -> SentinelSink {
         let (rule, stream) = (&config.dcr_immutable_id, &config.stream);
         let path = format!("/dataCollectionRules/{rule}/streams/{stream}?api-version={API_VERSION}");
-        Sentinel {
-            link: Link::new(&config.http),
+        SentinelSink {
+            client: SharedClient::new(&config.http),
             tokens: Tokens::new(&config),
             url: below(&config.http.base, &path),
-            told_of_times: Cell::new(false),
+            times_warned: Cell::new(false),
             config,
         }
     }
 
-    /// Where records are sent.
+    /// The URL to which records are sent.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Whether there is a token, or why there is none.
+    /// Gets a token. The error is the outcome without one.
     pub async fn authenticate(&self) -> Result<(), Outcome> {
         self.tokens.get().await.map(drop)
     }
 
-    /// Sends what Azure cannot read as records, so nothing is stored, whatever the answer is.
-    pub async fn probe(&self) -> Answer {
-        match encoded("application/json", b"[".to_vec(), Compression::None) {
+    /// Sends invalid JSON, so nothing is stored whatever the response is.
+    pub async fn probe(&self) -> RequestOutcome {
+        match compressed_body("application/json", b"[".to_vec(), Compression::None) {
             Ok((headers, body)) => self.post(headers, body).await,
-            Err(outcome) => Answer::All(outcome),
+            Err(outcome) => RequestOutcome::All(outcome),
         }
     }
 
-    /// A token that is refused may have been revoked, or be the old secret's: a new one is tried, once.
-    async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Answer {
-        let mut second = false;
+    /// Sends a body with a token. A refused token may be revoked or belong to an old secret, so a new one is
+    /// tried once.
+    async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> RequestOutcome {
+        let mut retried = false;
         loop {
             let token = match self.tokens.get().await {
                 Ok(token) => token,
-                Err(outcome) => return Answer::All(outcome),
+                Err(outcome) => return RequestOutcome::All(outcome),
             };
             let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) else {
-                return Answer::All(Outcome::retry("the token that was given is no text for a header"));
+                return RequestOutcome::All(Outcome::retry("the token is not valid text for a header"));
             };
             bearer.set_sensitive(true);
-            self.link.conceal(self.tokens.proof().into_iter().collect());
+            self.client.conceal(self.tokens.secret().into_iter().collect());
             let mut headers = headers.clone();
             headers.insert(AUTHORIZATION, bearer);
-            let answer = match self
-                .link
+            let response = match self
+                .client
                 .send(Method::POST, &self.url, headers, body.clone())
                 .await
             {
-                Ok(answer) => answer,
-                Err(error) => return Answer::All(Outcome::of_error(&error)),
+                Ok(response) => response,
+                Err(error) => return RequestOutcome::All(Outcome::of_error(&error)),
             };
-            if answer.status == 401 {
-                self.tokens.drop_if(&token).await;
-                if !std::mem::replace(&mut second, true) {
+            if response.status == 401 {
+                self.tokens.invalidate(&token).await;
+                if !std::mem::replace(&mut retried, true) {
                     continue;
                 }
             }
-            return classify(&answer, &self.config.stream, clock::now_ms());
+            return classify(&response, &self.config.stream, clock::now_ms());
         }
     }
 
     fn report_times(&self, events: &[PendingEvent]) {
         let now_ms = clock::now_ms();
-        let is_kept =
+        let is_in_range =
             |event: &PendingEvent| (now_ms - PAST_MS..=now_ms + FUTURE_MS).contains(&event.time_ms());
-        if !self.told_of_times.get() && !events.iter().all(is_kept) {
-            self.told_of_times.set(true);
+        if !self.times_warned.get() && !events.iter().all(is_in_range) {
+            self.times_warned.set(true);
             tracing::warn!(
-                "events are older than two days, or more than a day ahead: Azure sets their `TimeGenerated` to the time of arrival; when they happened stands in `CreationDate`"
+                "events are older than two days, or more than a day ahead: Azure sets their `TimeGenerated` to the time of arrival; the time of the event is in `CreationDate`"
             );
         }
     }
 }
 
-impl Peer for Sentinel {
-    async fn send(&self, events: &[PendingEvent]) -> Answer {
+impl Peer for SentinelSink {
+    async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         self.report_times(events);
-        let body = array(events.iter().map(PendingEvent::bytes), size(events));
+        let body = json_array(events.iter().map(PendingEvent::bytes), events_bytes(events));
         if body.len() > SentinelConfig::BODY_BYTES_MAX {
             let reason = format!(
-                "{} bytes, and Azure takes less than 1 MiB in one request",
+                "{} bytes exceed the limit of Azure, 1 MiB per request",
                 body.len()
             );
             return match events.len() {
-                1 => Answer::All(Outcome::TooLarge { reason }),
-                _ => Answer::Halve {
+                1 => RequestOutcome::All(Outcome::TooLarge { reason }),
+                _ => RequestOutcome::Halve {
                     reason,
                     too_large: true,
                 },
             };
         }
-        match encoded("application/json", body, self.config.compression) {
+        match compressed_body("application/json", body, self.config.compression) {
             Ok((headers, body)) => self.post(headers, body).await,
-            Err(outcome) => Answer::All(outcome),
+            Err(outcome) => RequestOutcome::All(outcome),
         }
     }
 
-    fn changed(&self) -> bool {
-        self.link.changed() || self.tokens.changed()
+    fn credentials_changed(&self) -> bool {
+        self.client.credentials_changed() || self.tokens.changed()
     }
 }
 
@@ -151,32 +152,32 @@ struct ErrorDetail {
     message: String,
 }
 
-/// What an answer of the ingestion endpoint means.
-pub fn classify(answer: &http::Answer, stream: &str, now_ms: i64) -> Answer {
+/// Classifies a response of the ingestion endpoint.
+pub fn classify(response: &http::Response, stream: &str, now_ms: i64) -> RequestOutcome {
     let misconfigured = |remedy: &str| {
-        Answer::All(Outcome::Misconfigured {
-            reason: format!("{remedy} ({})", words(answer)),
+        RequestOutcome::All(Outcome::Misconfigured {
+            reason: format!("{remedy} ({})", server_message_without_hint(response)),
         })
     };
-    let fault = serde_json::from_slice::<ErrorBody>(&answer.body)
+    let fault = serde_json::from_slice::<ErrorBody>(&response.body)
         .unwrap_or_default()
         .error;
-    match answer.status {
-        204 => Answer::All(Outcome::Delivered),
-        200..=299 => misconfigured("what answers is no ingestion endpoint; correct `endpoint`"),
+    match response.status {
+        204 => RequestOutcome::All(Outcome::Delivered),
+        200..=299 => misconfigured("the server is not an ingestion endpoint; correct `endpoint`"),
         400 if fault.code == "InvalidStream" || fault.message.contains(stream) => misconfigured(
             "the data collection rule has no such stream; correct `stream` to a name in its `streamDeclarations`",
         ),
         401 => misconfigured(
-            "Azure does not accept the token, not even a new one; see `scope` and `login_host`, which must be of the endpoint's cloud, and this host's clock",
+            "Azure does not accept the token, not even a new one; see `scope` and `login_host`, which must match the cloud of the endpoint, and this host's clock",
         ),
         403 => misconfigured(
             "the application lacks the role Monitoring Metrics Publisher on the data collection rule; assign it there, and allow up to 30 minutes until it is in effect",
         ),
         404 => misconfigured(
-            "there is no such data collection rule at this endpoint; correct `dcr_immutable_id` and `endpoint`, which must be of one region",
+            "there is no such data collection rule at this endpoint; correct `dcr_immutable_id` and `endpoint`, which must be in the same region",
         ),
-        _ => of_status(answer, now_ms),
+        _ => of_status(response, now_ms),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Splunk's HTTP Event Collector: envelopes one behind the other, codes for each fault, and acknowledgements where the token
-//! has them.
+//! The sink of type `splunk_hec`: Splunk's HTTP Event Collector. Sends concatenated envelopes, classifies
+//! Splunk's error codes, and waits for indexer acknowledgement if configured.
 
-use super::answer::{Answer, Outcome, of_status, server_message, words};
-use super::http::{Link, encoded, size};
+use super::http::{SharedClient, compressed_body, events_bytes};
+use super::outcome::{Outcome, RequestOutcome, of_status, server_message, server_message_without_hint};
 use super::remote::{Peer, PendingEvent};
 use crate::clock;
 use crate::config::SplunkHecConfig;
@@ -18,26 +18,27 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 use uuid::Uuid;
 
-/// An indexer acknowledges when its replicas have the events: seldom before a second, mostly within some.
-const ASK_FROM: Duration = Duration::from_secs(1);
-/// As Splunk asks its clients to.
-const ASK_EVERY: Duration = Duration::from_secs(10);
+/// First poll for an acknowledgement. An indexer acknowledges when its replicas have the events: rarely
+/// within a second, mostly within a few.
+const ACK_POLL_MIN: Duration = Duration::from_secs(1);
+/// The interval that Splunk's documentation asks for.
+const ACK_POLL_MAX: Duration = Duration::from_secs(10);
 
 /// The sink of type `splunk_hec`.
-pub struct SplunkHec {
+pub struct SplunkHecSink {
     config: SplunkHecConfig,
-    link: Link,
+    client: SharedClient,
     events: Url,
     acknowledgements: Url,
-    /// Acknowledgements are counted within a channel. Each client has one of its own.
+    /// Acknowledgement ids are counted per channel. Each client uses its own channel.
     channel: String,
-    /// What stands between an event's time and the event.
+    /// The part of an envelope between the event's time and the event.
     envelope: Vec<u8>,
 }
 
-/// What the collector says.
+/// The JSON body of the collector's response.
 #[derive(Debug, Default, Deserialize)]
-struct HecAnswer {
+struct HecResponse {
     code: Option<u32>,
     #[serde(rename = "invalid-event-number")]
     invalid_event: Option<usize>,
@@ -46,12 +47,12 @@ struct HecAnswer {
 }
 
 #[derive(Deserialize)]
-struct Acknowledged {
+struct AckResponse {
     acks: HashMap<String, bool>,
 }
 
-impl SplunkHec {
-    pub fn new(config: SplunkHecConfig) -> SplunkHec {
+impl SplunkHecSink {
+    pub fn new(config: SplunkHecConfig) -> SplunkHecSink {
         let mut envelope = Vec::new();
         let members = [
             ("host", &config.host),
@@ -66,8 +67,8 @@ impl SplunkHec {
         }
         envelope.extend(b",\"event\":");
         let channel = Uuid::new_v4().to_string();
-        SplunkHec {
-            link: Link::new(&config.http),
+        SplunkHecSink {
+            client: SharedClient::new(&config.http),
             events: below(&config.http.base, "/services/collector/event"),
             acknowledgements: below(
                 &config.http.base,
@@ -80,11 +81,11 @@ impl SplunkHec {
     }
 
     fn body(&self, events: &[PendingEvent]) -> Vec<u8> {
-        let around = self.envelope.len() + 100;
-        let mut body = Vec::with_capacity(size(events) + events.len() * around);
+        let overhead = self.envelope.len() + 100;
+        let mut body = Vec::with_capacity(events_bytes(events) + events.len() * overhead);
         for event in events {
             let ms = event.time_ms().max(0);
-            // Writing into memory does not fail.
+            // Writing to memory does not fail.
             let _ = write!(body, "{{\"time\":{}.{:03}", ms / 1000, ms % 1000);
             body.extend_from_slice(&self.envelope);
             body.extend_from_slice(event.bytes());
@@ -102,55 +103,57 @@ impl SplunkHec {
         headers
     }
 
-    /// Sends a request without any event: the collector looks at the token first, and misses the data then.
-    pub async fn probe(&self) -> Answer {
+    /// Sends a request without events. The collector checks the token before it reports the missing data.
+    pub async fn probe(&self) -> RequestOutcome {
         let headers = self.headers_with_channel(HeaderMap::new());
         match self
-            .link
+            .client
             .send(Method::POST, &self.events, headers, Vec::new())
             .await
         {
-            Ok(answer) => classify(&answer, clock::now_ms()),
-            Err(error) => Answer::All(Outcome::of_error(&error)),
+            Ok(response) => classify(&response, clock::now_ms()),
+            Err(error) => RequestOutcome::All(Outcome::of_error(&error)),
         }
     }
 
-    /// Whether the token acknowledges, or why not.
+    /// Checks that the token has indexer acknowledgement. The error is the reason.
     pub async fn probe_acknowledgement(&self) -> Result<(), String> {
-        match self.ask(0, None).await {
-            Ok(answer) if answer.status == 200 => Ok(()),
-            Ok(answer) => Err(match classify(&answer, clock::now_ms()) {
-                Answer::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => reason,
-                _ => server_message(&answer),
+        match self.poll(0, None).await {
+            Ok(response) if response.status == 200 => Ok(()),
+            Ok(response) => Err(match classify(&response, clock::now_ms()) {
+                RequestOutcome::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
+                    reason
+                }
+                _ => server_message(&response),
             }),
             Err(error) => Err(chain(&error)),
         }
     }
 
-    /// Asks what became of what was taken under an id.
-    async fn ask(&self, id: u64, cookies: Option<&HeaderValue>) -> Result<http::Answer, HttpError> {
+    /// Polls the state of an acknowledgement id.
+    async fn poll(&self, id: u64, cookies: Option<&HeaderValue>) -> Result<http::Response, HttpError> {
         let mut headers = self.headers_with_channel(HeaderMap::new());
         if let Some(cookies) = cookies {
             headers.insert(COOKIE, cookies.clone());
         }
-        let question = format!("{{\"acks\":[{id}]}}").into_bytes();
-        self.link
-            .send(Method::POST, &self.acknowledgements, headers, question)
+        let body = format!("{{\"acks\":[{id}]}}").into_bytes();
+        self.client
+            .send(Method::POST, &self.acknowledgements, headers, body)
             .await
     }
 
-    /// Waits until the indexer says that what it took under this id is safe.
+    /// Waits until the indexer has acknowledged the id.
     async fn acknowledged(&self, limit: Duration, id: u64, cookies: Option<HeaderValue>) -> Outcome {
-        let by = Instant::now() + limit;
-        let mut pause = ASK_FROM;
+        let deadline = Instant::now() + limit;
+        let mut pause = ACK_POLL_MIN;
         let mut fault = None;
-        while Instant::now() < by {
-            sleep(pause.min(by - Instant::now())).await;
-            pause = (pause * 2).min(ASK_EVERY);
-            let answer = self.ask(id, cookies.as_ref()).await;
-            let answer = match answer {
-                Ok(answer) => answer,
-                // The events may be safe all the same: whoever sends them again at once has them twice.
+        while Instant::now() < deadline {
+            sleep(pause.min(deadline - Instant::now())).await;
+            pause = (pause * 2).min(ACK_POLL_MAX);
+            let response = self.poll(id, cookies.as_ref()).await;
+            let response = match response {
+                Ok(response) => response,
+                // The events may be indexed all the same. Sending them again at once would create duplicates.
                 Err(error) => match Outcome::of_error(&error) {
                     Outcome::Retry { reason, .. } => {
                         fault = Some(reason);
@@ -159,49 +162,50 @@ impl SplunkHec {
                     other => return other,
                 },
             };
-            match acknowledgement(&answer, id, clock::now_ms()) {
+            match acknowledgement(&response, id, clock::now_ms()) {
                 Outcome::Retry { reason, .. } => fault = Some(reason).filter(|reason| !reason.is_empty()),
                 other => return other,
             }
         }
         let last = fault.map_or(String::new(), |fault| format!(": {fault}"));
         Outcome::retry(format!(
-            "no acknowledgement within {limit:?}, so the events are sent again{last}; see whether indexing is blocked, and whether a load balancer sends the questions to another indexer than the events"
+            "no acknowledgement within {limit:?}, so the events are sent again{last}; see whether indexing is blocked, and whether a load balancer sends these requests to another indexer than the events"
         ))
     }
 }
 
-impl Peer for SplunkHec {
-    async fn send(&self, events: &[PendingEvent]) -> Answer {
-        let (headers, body) = match encoded("application/json", self.body(events), self.config.compression) {
-            Ok(encoded) => encoded,
-            Err(outcome) => return Answer::All(outcome),
-        };
+impl Peer for SplunkHecSink {
+    async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
+        let (headers, body) =
+            match compressed_body("application/json", self.body(events), self.config.compression) {
+                Ok(compressed_body) => compressed_body,
+                Err(outcome) => return RequestOutcome::All(outcome),
+            };
         let headers = self.headers_with_channel(headers);
-        let answer = match self.link.send(Method::POST, &self.events, headers, body).await {
-            Ok(answer) => answer,
-            Err(error) => return Answer::All(Outcome::of_error(&error)),
+        let response = match self.client.send(Method::POST, &self.events, headers, body).await {
+            Ok(response) => response,
+            Err(error) => return RequestOutcome::All(Outcome::of_error(&error)),
         };
-        match (classify(&answer, clock::now_ms()), self.config.acknowledge) {
-            (Answer::All(Outcome::Delivered), Some(limit)) => {
-                let said: HecAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
-                Answer::All(match said.ack_id {
-                    Some(id) => self.acknowledged(limit, id, cookies(&answer.headers)).await,
+        match (classify(&response, clock::now_ms()), self.config.acknowledge) {
+            (RequestOutcome::All(Outcome::Delivered), Some(limit)) => {
+                let body: HecResponse = serde_json::from_slice(&response.body).unwrap_or_default();
+                RequestOutcome::All(match body.ack_id {
+                    Some(id) => self.acknowledged(limit, id, cookies(&response.headers)).await,
                     None => Outcome::Misconfigured {
-                        reason: "Splunk takes the events and promises no acknowledgement; turn on indexer acknowledgement for the token, or write `acknowledge = false`".into(),
+                        reason: "Splunk accepted the events without an acknowledgement id; turn on indexer acknowledgement for the token, or write `acknowledge = false`".into(),
                     },
                 })
             }
-            (answer, _) => answer,
+            (response, _) => response,
         }
     }
 
-    fn changed(&self) -> bool {
-        self.link.changed()
+    fn credentials_changed(&self) -> bool {
+        self.client.credentials_changed()
     }
 }
 
-/// What a load balancer knows its indexer by: the questions must reach the same one.
+/// The cookies by which a load balancer selects the indexer. The polls must reach the same one.
 fn cookies(headers: &HeaderMap) -> Option<HeaderValue> {
     let pairs = headers.get_all(SET_COOKIE).iter();
     let pairs: Vec<&str> = pairs
@@ -212,44 +216,44 @@ fn cookies(headers: &HeaderMap) -> Option<HeaderValue> {
     (!pairs.is_empty()).then_some(value)
 }
 
-/// What the answer to the question for an id says of its events. `Retry`: not yet, with what is wrong, if something is.
-fn acknowledgement(answer: &http::Answer, id: u64, now_ms: i64) -> Outcome {
-    if (200..300).contains(&answer.status) {
-        let said = serde_json::from_slice::<Acknowledged>(&answer.body);
-        return match said {
-            Ok(said) if said.acks.get(&id.to_string()) == Some(&true) => Outcome::Delivered,
+/// The outcome of a poll. `Retry`: not acknowledged yet; the reason is empty if there is no fault.
+fn acknowledgement(response: &http::Response, id: u64, now_ms: i64) -> Outcome {
+    if (200..300).contains(&response.status) {
+        let body = serde_json::from_slice::<AckResponse>(&response.body);
+        return match body {
+            Ok(body) if body.acks.get(&id.to_string()) == Some(&true) => Outcome::Delivered,
             Ok(_) => Outcome::retry(""),
-            // That a success is all it says, even in Splunk's own words, is no acknowledgement.
+            // A success without `acks`, even from Splunk itself, is not an acknowledgement.
             Err(_) => Outcome::retry(format!(
-                "no acknowledgement is answered ({})",
-                server_message(answer)
+                "the response contains no acknowledgement ({})",
+                server_message(response)
             )),
         };
     }
-    match classify(answer, now_ms) {
-        Answer::All(outcome @ Outcome::Misconfigured { .. }) => outcome,
-        _ => Outcome::retry(server_message(answer)),
+    match classify(response, now_ms) {
+        RequestOutcome::All(outcome @ Outcome::Misconfigured { .. }) => outcome,
+        _ => Outcome::retry(server_message(response)),
     }
 }
 
-/// By Splunk's own codes, then by the status.
-pub fn classify(answer: &http::Answer, now_ms: i64) -> Answer {
-    let said: HecAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
+/// Classifies a response by Splunk's codes, then by the HTTP status.
+pub fn classify(response: &http::Response, now_ms: i64) -> RequestOutcome {
+    let body: HecResponse = serde_json::from_slice(&response.body).unwrap_or_default();
     let misconfigured = |remedy: &str| {
-        Answer::All(Outcome::Misconfigured {
-            reason: format!("{remedy} ({})", words(answer)),
+        RequestOutcome::All(Outcome::Misconfigured {
+            reason: format!("{remedy} ({})", server_message_without_hint(response)),
         })
     };
-    match (answer.status, said.code) {
-        (200..=299, Some(0)) => Answer::All(Outcome::Delivered),
-        (200..=299, _) => misconfigured("what answers is no event collector; correct `url`"),
+    match (response.status, body.code) {
+        (200..=299, Some(0)) => RequestOutcome::All(Outcome::Delivered),
+        (200..=299, _) => misconfigured("the server is not an event collector; correct `url`"),
         (_, Some(1 | 22)) => misconfigured("the token is disabled; enable it in Splunk"),
         (_, Some(2 | 3 | 16)) => {
             misconfigured("the token does not arrive; see whether a proxy removes the header `Authorization`")
         }
         (_, Some(4 | 21)) => misconfigured("Splunk does not know the token; correct `token`"),
         (_, Some(7)) => misconfigured(
-            "the token may not write into this index, or there is none of the name; correct `index`, or the token's allowed indexes",
+            "the token may not write to this index, or the index does not exist; correct `index`, or the token's allowed indexes",
         ),
         (_, Some(10)) => {
             misconfigured("the token has indexer acknowledgement turned on; write `acknowledge = true`")
@@ -260,42 +264,41 @@ pub fn classify(answer: &http::Answer, now_ms: i64) -> Answer {
         (_, Some(14)) => misconfigured(
             "the token has no indexer acknowledgement; turn it on in Splunk, or write `acknowledge = false`",
         ),
-        // Those before the one that is named may have been taken all the same: they carry their ids.
-        (400, Some(5 | 6 | 12 | 13 | 15)) => match said.invalid_event {
-            Some(at) => Answer::Suspect {
+        // Events before the named one may have been accepted. They are sent again with the same ids.
+        (400, Some(5 | 6 | 12 | 13 | 15)) => match body.invalid_event {
+            Some(at) => RequestOutcome::Suspect {
                 at,
-                reason: server_message(answer),
+                reason: server_message(response),
             },
-            None => Answer::Halve {
-                reason: server_message(answer),
+            None => RequestOutcome::Halve {
+                reason: server_message(response),
                 too_large: false,
             },
         },
         (403, _) => misconfigured("the token is refused; correct `token`"),
         (404, _) => misconfigured(
-            "there is no event collector at this address; correct `url`, and see that it is turned on in Splunk",
+            "there is no event collector at this URL; correct `url`, and see whether HEC is enabled in Splunk",
         ),
-        _ => of_status(answer, now_ms),
+        _ => of_status(response, now_ms),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Answer as Reply;
 
     fn class(status: u16, body: &str) -> String {
-        let answer = Reply {
+        let response = http::Response {
             status,
             body: body.into(),
-            ..Reply::default()
+            ..http::Response::default()
         };
-        match classify(&answer, 0) {
-            Answer::All(Outcome::Delivered) => "delivered".into(),
-            Answer::All(Outcome::Retry { .. }) => "retry".into(),
-            Answer::All(Outcome::Misconfigured { reason }) => format!("misconfigured: {reason}"),
-            Answer::Suspect { at, .. } => format!("suspect {at}"),
-            Answer::Halve { too_large, .. } => format!("halve, too large: {too_large}"),
+        match classify(&response, 0) {
+            RequestOutcome::All(Outcome::Delivered) => "delivered".into(),
+            RequestOutcome::All(Outcome::Retry { .. }) => "retry".into(),
+            RequestOutcome::All(Outcome::Misconfigured { reason }) => format!("misconfigured: {reason}"),
+            RequestOutcome::Suspect { at, .. } => format!("suspect {at}"),
+            RequestOutcome::Halve { too_large, .. } => format!("halve, too large: {too_large}"),
             other => panic!("{other:?}"),
         }
     }
@@ -308,9 +311,9 @@ mod tests {
             (
                 200,
                 "<html>Log in</html>",
-                "misconfigured: what answers is no event collector",
+                "misconfigured: the server is not an event collector",
             ),
-            (200, "", "misconfigured: what answers is no event collector"),
+            (200, "", "misconfigured: the server is not an event collector"),
             (
                 403,
                 r#"{"text":"Token disabled","code":1}"#,
@@ -403,12 +406,12 @@ mod tests {
     #[test]
     fn only_an_acknowledgement_delivers() {
         let of = |status: u16, body: &str| {
-            let answer = Reply {
+            let response = http::Response {
                 status,
                 body: body.into(),
-                ..Reply::default()
+                ..http::Response::default()
             };
-            acknowledgement(&answer, 7, 0)
+            acknowledgement(&response, 7, 0)
         };
         for status in 200..300 {
             assert_eq!(of(status, r#"{"acks":{"7":true}}"#), Outcome::Delivered);

@@ -1,4 +1,5 @@
-//! Standard output: for a person, a pipe or a container's log. Delivered is what the pipe has taken.
+//! The sink of type `stdout`: for a person, a pipe or a container's log. An event is delivered once it is
+//! written to the pipe.
 
 use super::{Message, Report, SinkError};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -9,19 +10,19 @@ use std::sync::mpsc::Receiver;
 
 pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), SinkError> {
     let mut events = 0;
-    // Held from the first part of an event to its last: two sources never mix within a line.
-    let mut held: Option<StdoutLock<'static>> = None;
+    // Locked from the first part of an event to its last, so that lines of two sources never mix.
+    let mut lock: Option<StdoutLock<'static>> = None;
     while let Ok(Message::Batch(batch)) = messages.recv() {
         crate::failpoint::hit("before_send");
-        let goes_on = held.is_some() && batch.bytes.is_empty();
-        let mut stdout = held.take().unwrap_or_else(|| io::stdout().lock());
+        let continues = lock.is_some() && batch.bytes.is_empty();
+        let mut stdout = lock.take().unwrap_or_else(|| io::stdout().lock());
         stdout
             .write_all(&batch.bytes)
             .and_then(|()| stdout.flush())
-            .map_err(failed)?;
+            .map_err(sink_error)?;
         let end = batch.events.last().map_or(0, |event| event.end as usize);
-        if end < batch.bytes.len() || goes_on {
-            held = Some(stdout);
+        if end < batch.bytes.len() || continues {
+            lock = Some(stdout);
         }
         crate::failpoint::hit("after_send");
         events += batch.events.len() as u64;
@@ -37,23 +38,22 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), S
     Ok(())
 }
 
-fn failed(error: io::Error) -> SinkError {
+fn sink_error(error: io::Error) -> SinkError {
     match error.kind() {
         io::ErrorKind::BrokenPipe => SinkError::Closed,
         _ => error.into(),
     }
 }
 
-/// Waits until nobody reads the pipe that standard output is: `run … | head` is to end with `head`, not with the next
-/// event.
-/// `false`: it is no pipe.
+/// Blocks until the reader of the pipe has closed it. So `run … | head` ends with `head` instead of with the
+/// next event. Returns `false` if standard output is not a pipe.
 pub fn wait_closed() -> io::Result<bool> {
     let stdout = io::stdout();
     if !FileType::from_raw_mode(rustix::fs::fstat(&stdout)?.st_mode).is_fifo() {
         return Ok(false);
     }
     loop {
-        // What is asked for is nothing; an error is reported unasked.
+        // No events are requested: `poll` reports errors without being asked.
         let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
         match poll(&mut pipe, None) {
             Ok(_) if pipe[0].revents().contains(PollFlags::ERR) => return Ok(true),
@@ -63,8 +63,8 @@ pub fn wait_closed() -> io::Result<bool> {
     }
 }
 
-/// Whether what is written goes nowhere. A process that was started with a closed standard output gets `/dev/null` for
-/// it too.
+/// Whether standard output is `/dev/null`. The runtime opens that for a process that was started with a
+/// closed standard output.
 pub fn is_null() -> bool {
     let null = rustix::fs::makedev(1, 3);
     rustix::fs::fstat(io::stdout()).is_ok_and(|stat| {

@@ -1,21 +1,22 @@
-//! Syslog receivers: RFC 5424 over TCP, TLS and UDP.
+//! The sink of type `syslog`: RFC 5424 over TCP, TLS and UDP.
 //!
-//! Syslog acknowledges nothing. Over TCP and TLS an event counts as delivered when the receiver's *system* has acknowledged
-//! its last byte and the connection was still open on both sides after that. What the receiver's program has not read by then
-//! is lost if its host, or the program, dies at that moment. What is not acknowledged is sent again over another connection,
-//! with the same ids. Over UDP an event counts as delivered when it was sent.
+//! Syslog has no acknowledgements. Over TCP and TLS an event is delivered when two conditions hold: the
+//! *system* of the receiver has acknowledged its last byte, and the connection was still open on both sides
+//! after that. What the receiver has not read by then is lost if it, or its host, dies at that moment. What
+//! is not acknowledged is sent again over another connection, with the same ids. Over UDP an event is
+//! delivered when it was sent.
 
 pub mod connection;
 pub mod message;
-mod unacknowledged;
+mod send_queue;
 
-use super::answer::{Answer, Outcome};
-use super::http::size;
+use super::http::events_bytes;
+use super::outcome::{Outcome, RequestOutcome};
 use super::remote::{Peer, PendingEvent};
 use crate::config::{SyslogConfig, TlsConfig, Transport};
 use crate::tls::Tls;
 use connection::{Connection, unreachable};
-use message::Writer;
+use message::MessageWriter;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::cell::RefCell;
 use std::io;
@@ -23,41 +24,41 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, timeout};
 
-/// What a datagram can hold over IPv4, and over IPv6 without jumbograms at least.
+/// Maximum payload of a datagram over IPv4, and over IPv6 without jumbograms.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// A receiver that moves has another address by the same name, and its old one takes datagrams without a word: no longer than
-/// this are they lost then. A question to the resolver costs nothing in so much time.
-const RESOLVE_EVERY: Duration = Duration::from_secs(300);
+/// How often the name of a UDP receiver is resolved again. If the receiver moves, datagrams to its old
+/// address are lost silently, for this long at most. A DNS query in this interval costs nothing.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(300);
 
-/// So long a host is given to say that nothing listens there (ICMP). Not every host does.
-const REFUSAL: Duration = Duration::from_millis(20);
+/// How long to wait for an ICMP message that the port is closed. Not every host sends one.
+const ICMP_WAIT: Duration = Duration::from_millis(20);
 
 /// The sink of type `syslog`.
-pub struct Syslog {
+pub struct SyslogSink {
     config: SyslogConfig,
-    writer: Writer,
+    writer: MessageWriter,
     tls: RefCell<Tls>,
-    /// Kept from request to request.
+    /// Reused for the next request.
     connection: RefCell<Option<Connection>>,
-    socket: RefCell<Option<Socket>>,
+    socket: RefCell<Option<ResolvedSocket>>,
 }
 
-/// To the address that the receiver's name had then.
-struct Socket {
+/// A UDP socket, connected to the address that the receiver's name had at `resolved`.
+struct ResolvedSocket {
     udp: UdpSocket,
     resolved: Instant,
 }
 
-impl Syslog {
-    pub fn new(config: SyslogConfig, source: &str) -> Syslog {
+impl SyslogSink {
+    pub fn new(config: SyslogConfig, source: &str) -> SyslogSink {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let tls = match &config.transport {
             Transport::Tls(tls) => tls.clone(),
             Transport::Tcp | Transport::Udp => TlsConfig::default(),
         };
-        Syslog {
-            writer: Writer::new(&config, &host, std::process::id(), source),
+        SyslogSink {
+            writer: MessageWriter::new(&config, &host, std::process::id(), source),
             tls: RefCell::new(Tls::new(&tls)),
             connection: RefCell::default(),
             socket: RefCell::default(),
@@ -65,9 +66,9 @@ impl Syslog {
         }
     }
 
-    async fn over_stream(&self, events: &[PendingEvent]) -> Outcome {
+    async fn send_over_stream(&self, events: &[PendingEvent]) -> Outcome {
         let kept = self.connection.take();
-        // With replaced certificates another connection is made.
+        // Replaced certificates need a new connection.
         let kept = kept.filter(|_| !self.tls.borrow().changed());
         let mut connection = match kept.and_then(|mut kept| (!kept.is_closed()).then_some(kept)) {
             Some(connection) => connection,
@@ -76,7 +77,7 @@ impl Syslog {
                 Err(outcome) => return outcome,
             },
         };
-        let mut bytes = Vec::with_capacity(size(events) + 256 * events.len());
+        let mut bytes = Vec::with_capacity(events_bytes(events) + 256 * events.len());
         for event in events {
             let framing = self.config.framing;
             self.writer
@@ -89,20 +90,21 @@ impl Syslog {
                 Outcome::Delivered
             }
             Ok(Err(error)) => Outcome::retry(format!(
-                "`{address}` has ended the connection before all was acknowledged ({error}); see the receiver's log"
+                "`{address}` closed the connection before everything was acknowledged ({error}); see the receiver's log"
             )),
             Err(_) => Outcome::retry(format!(
-                "`{address}` has not acknowledged all within {limit:?}; see how busy the receiver is"
+                "`{address}` has not acknowledged everything within {limit:?}; see how busy the receiver is"
             )),
         }
     }
 
-    /// One datagram an event. If one is refused, all are sent again: those before it went the same way.
-    async fn over_udp(&self, events: &[PendingEvent]) -> Answer {
-        let failed = |error| Answer::All(Outcome::retry(unreachable(&self.config, &error)));
+    /// Sends one datagram per event. If one is refused, all are sent again: the datagrams before it went to
+    /// the same receiver.
+    async fn send_over_udp(&self, events: &[PendingEvent]) -> RequestOutcome {
+        let failed = |error| RequestOutcome::All(Outcome::retry(unreachable(&self.config, &error)));
         let socket = match self.socket().await {
             Ok(socket) => socket,
-            Err(reason) => return Answer::All(Outcome::retry(reason)),
+            Err(reason) => return RequestOutcome::All(Outcome::retry(reason)),
         };
         let mut outcomes = Vec::with_capacity(events.len());
         let mut message = Vec::new();
@@ -123,33 +125,34 @@ impl Syslog {
             }
             outcomes.push(Outcome::Delivered);
         }
-        sleep(REFUSAL).await;
+        sleep(ICMP_WAIT).await;
         match socket.udp.take_error() {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return failed(error),
         }
         self.socket.replace(Some(socket));
-        Answer::Each(outcomes)
+        RequestOutcome::Each(outcomes)
     }
 
-    /// The one that is kept, or one for which the name was resolved anew. Where it is not resolved the old one goes on.
-    async fn socket(&self) -> Result<Socket, String> {
+    /// The kept socket, or a new one to the name's current address. If resolving fails, the kept socket is
+    /// used.
+    async fn socket(&self) -> Result<ResolvedSocket, String> {
         let kept = match self.socket.take() {
-            Some(kept) if kept.resolved.elapsed() < RESOLVE_EVERY => return Ok(kept),
+            Some(kept) if kept.resolved.elapsed() < RESOLVE_INTERVAL => return Ok(kept),
             kept => kept,
         };
         let opened = timeout(self.config.connect_timeout, open(&self.config)).await;
         let resolved = Instant::now();
         match (opened, kept) {
-            (Ok(Ok(udp)), _) | (_, Some(Socket { udp, .. })) => Ok(Socket { udp, resolved }),
+            (Ok(Ok(udp)), _) | (_, Some(ResolvedSocket { udp, .. })) => Ok(ResolvedSocket { udp, resolved }),
             (Ok(Err(error)), None) => Err(unreachable(&self.config, &error)),
-            (Err(_), None) => Err("the receiver's name is not resolved in time".into()),
+            (Err(_), None) => Err("the receiver's name was not resolved in time".into()),
         }
     }
 }
 
-/// Connected, so that a host at which nothing listens can say so. Never bound: the systemd unit forbids that, and the kernel
-/// chooses a port by itself.
+/// Opens a connected socket, so that ICMP errors are reported. It is not bound: the systemd unit forbids
+/// that, and the kernel selects a port.
 async fn open(config: &SyslogConfig) -> io::Result<UdpSocket> {
     let mut last = io::Error::other("its name has no address");
     for address in tokio::net::lookup_host((config.host.as_str(), config.port)).await? {
@@ -167,15 +170,15 @@ async fn open(config: &SyslogConfig) -> io::Result<UdpSocket> {
     Err(last)
 }
 
-impl Peer for Syslog {
-    async fn send(&self, events: &[PendingEvent]) -> Answer {
+impl Peer for SyslogSink {
+    async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         match self.config.transport {
-            Transport::Udp => self.over_udp(events).await,
-            Transport::Tcp | Transport::Tls(_) => Answer::All(self.over_stream(events).await),
+            Transport::Udp => self.send_over_udp(events).await,
+            Transport::Tcp | Transport::Tls(_) => RequestOutcome::All(self.send_over_stream(events).await),
         }
     }
 
-    fn changed(&self) -> bool {
+    fn credentials_changed(&self) -> bool {
         self.tls.borrow().changed()
     }
 }
@@ -185,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_receivers_name_is_resolved_again_after_a_while() {
+    fn the_name_of_the_receiver_is_resolved_again() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -194,23 +197,23 @@ mod tests {
             let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let port = receiver.local_addr().unwrap().port();
             let config = SyslogConfig::new("127.0.0.1".into(), port, Transport::Udp);
-            let mut syslog = Syslog::new(config, "wiki");
-            // Each socket is open until there is another, so no two have the same port.
-            let port = async |syslog: &Syslog| {
+            let mut syslog = SyslogSink::new(config, "wiki");
+            // Each socket stays open until the next one exists, so no two have the same port.
+            let port = async |syslog: &SyslogSink| {
                 let socket = syslog.socket().await.unwrap();
                 let port = socket.udp.local_addr().unwrap().port();
                 syslog.socket.replace(Some(socket));
                 port
             };
             let first = port(&syslog).await;
-            tokio::time::advance(RESOLVE_EVERY - Duration::from_secs(1)).await;
+            tokio::time::advance(RESOLVE_INTERVAL - Duration::from_secs(1)).await;
             assert_eq!(port(&syslog).await, first);
             tokio::time::advance(Duration::from_secs(1)).await;
             let second = port(&syslog).await;
             assert_ne!(second, first);
-            // A resolver that is away, too, ends nothing that works.
+            // A failing resolver does not end a working socket.
             syslog.config.host = "no-such-host.invalid".into();
-            tokio::time::advance(RESOLVE_EVERY).await;
+            tokio::time::advance(RESOLVE_INTERVAL).await;
             assert_eq!(port(&syslog).await, second);
             syslog.socket.take();
             assert!(syslog.socket().await.is_err());

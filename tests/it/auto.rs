@@ -254,7 +254,7 @@ fn f46_retention_gap_before_more_events_than_ids() {
 #[test]
 fn f46_retention_gap_is_told() {
     let (sim, mut host) = confluence(host);
-    host.source = "rotate_shutdown_timeout = \"1s\"\nsweep_interval = \"500ms\"\n".into();
+    host.source = "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into();
     happen(&sim, 0..20);
     assert_eq!(host.once().code, 0);
     happen(&sim, 20..40);

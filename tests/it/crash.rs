@@ -4,7 +4,7 @@ use crate::rig::oracle::events;
 use crate::rig::{Host, Random, Writer, generation, output_paths, outputs};
 use crate::rig::{SOON, copy_tree, file_name, judge, seed, until_each, until_moment};
 use confluence_audit_agent::clock;
-use confluence_audit_agent::format::Name;
+use confluence_audit_agent::format::FormatKind;
 use confluence_audit_agent::record::EventId;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -358,9 +358,9 @@ fn rotated_outputs_are_compressed_behind_the_checkpoint() {
 #[test]
 fn f72_file_output_exactly_once_in_other_formats() {
     for (word, name) in [
-        ("sentinel", Name::Sentinel),
-        ("cef", Name::Cef),
-        ("ocsf", Name::Ocsf),
+        ("sentinel", FormatKind::Sentinel),
+        ("cef", FormatKind::Cef),
+        ("ocsf", FormatKind::Ocsf),
     ] {
         let ids = |host: &Host| -> Vec<EventId> {
             let all = outputs(host).concat();

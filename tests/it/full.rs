@@ -254,7 +254,7 @@ fn f24_output_disk_full() {
         disk.free();
         let all = || events(&outputs(&host).concat());
         agent.until("all of it is delivered", || all().len() >= writer.count());
-        agent.until_said("writing goes on");
+        agent.until_said("writing events works again");
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         judge(&writer, &all()).is_exact();
     }

@@ -231,10 +231,7 @@ fn f114_names_in_the_configuration() {
         ("rotate_daily = false", format!("rotate_daily = {name}")),
         ("rotate_bytes = \"10GiB\"", format!("rotate_bytes = {name}")),
         ("type = \"data_center\"", format!("type = {name}")),
-        (
-            "rotate_shutdown_timeout = \"1s\"",
-            format!("rotate_grace = {name}"),
-        ),
+        ("rotate_grace = \"1s\"", format!("rotate_grace = {name}")),
     ] {
         assert!(good.contains(from), "{from}");
         let path = host.path("hostile.toml");

@@ -227,7 +227,7 @@ fn killed_in_mid_bulk(server: &mut OpenSearch) {
     until(rig::SOON, "some events are there", || server.count(STREAM) > 0);
     server.kill();
     writer.append(&file, 1000);
-    agent.until_said("events are not taken");
+    agent.until_said("events are not accepted");
     server.start_again();
     // After long it is next asked after as long.
     until(3 * START, "all events are there", || server.count(STREAM) == 2000);

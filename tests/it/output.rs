@@ -290,7 +290,7 @@ fn f116_modes_and_groups_are_checked() {
 fn f116_the_recipe_opens_what_the_unit_closes() {
     let unit = include_str!("../../packaging/systemd/confluence-audit-agent.service");
     let guest = include_str!("../../packaging/test/guest.sh");
-    let recipe = include_str!("../../docs/SINKS.md");
+    let recipe = include_str!("../../docs/sinks/file.md");
     for (closed, opened) in [
         ("PrivateUsers=yes", "PrivateUsers=no"),
         (

@@ -17,7 +17,9 @@ use std::time::Duration;
 #[test]
 fn f25_retention_after_restart() {
     let mut host = Host::new();
-    host.source = "missing_files_max = 50\nrotate_shutdown_timeout = \"0s\"\nsweep_interval = \"500ms\"\nread_bytes = \"4KiB\"\n".into();
+    host.source =
+        "missing_files_max = 50\nrotate_grace = \"0s\"\nsweep_interval = \"500ms\"\nread_bytes = \"4KiB\"\n"
+            .into();
     host.sink = "format = \"raw\"\n".into();
     let mut writer = Writer::new(&host.audit(), 25);
     let live = writer.create(&file_name(31, 0));
@@ -253,7 +255,7 @@ fn f25_retention_counts_from_when_the_file_was_last_there() {
 #[test]
 fn old_files_are_not_waited_for() {
     let mut host = Host::new();
-    host.source = "rotate_shutdown_timeout = \"1h\"\n".into();
+    host.source = "rotate_grace = \"1h\"\n".into();
     let mut writer = Writer::new(&host.audit(), 1);
     let yesterday = std::time::UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64 - 86_400_000);
     for number in 0..40 {

@@ -9,7 +9,7 @@ use super::Report;
 use crate::clock;
 use crate::config::{ApiConfig, Product};
 use crate::delay;
-use crate::http::{Answer, Client, HttpError};
+use crate::http::{Client, HttpError, Response};
 use crate::source::api::answer::{self, AnswerClass, classify};
 use crate::source::api::page::{Page, Route};
 use crate::source::api::token::{self, Expiry};
@@ -72,7 +72,7 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     if class != AnswerClass::Ok {
         return report.failure(subject, class.message());
     }
-    let Answer { body, secrets, .. } = answer;
+    let Response { body, secrets, .. } = answer;
     match Page::parse(route, body, rows) {
         Ok(page) => events(subject, &page, report)?,
         Err(error) => {
@@ -92,7 +92,7 @@ struct Asked {
     route: Route,
     rows: usize,
     class: AnswerClass,
-    result: Result<Answer, HttpError>,
+    result: Result<Response, HttpError>,
 }
 
 /// As a run asks for its first page, but for few rows.
@@ -135,7 +135,7 @@ fn resolves(subject: &str, client: &Client, base: &Url, report: &mut Report) -> 
     }
 }
 
-fn reached(subject: &str, base: &Url, answer: &Answer, report: &mut Report) -> io::Result<()> {
+fn reached(subject: &str, base: &Url, answer: &Response, report: &mut Report) -> io::Result<()> {
     let url = base.as_str().trim_end_matches('/');
     match base.scheme() {
         "https" => report.ok(
@@ -159,7 +159,7 @@ fn reached(subject: &str, base: &Url, answer: &Answer, report: &mut Report) -> i
     }
 }
 
-fn clock_difference(subject: &str, answer: &Answer, report: &mut Report) -> io::Result<()> {
+fn clock_difference(subject: &str, answer: &Response, report: &mut Report) -> io::Result<()> {
     let Some(server_ms) = answer.header("date").and_then(delay::parse_date_ms) else {
         return Ok(());
     };

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::HeaderMap;
-use crate::sink::answer::{Outcome, server_message};
 use crate::sink::elasticsearch::hosts::Hosts;
-use crate::sink::elasticsearch::place;
 use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::sink::elasticsearch::target;
 use crate::sink::elasticsearch::{JSON, SETUP};
+use crate::sink::outcome::{Outcome, server_message};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
@@ -31,7 +31,7 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
                 continue;
             }
         };
-        match product::of(&root) {
+        match product::identify(&root) {
             Ok(Some(product)) => {
                 told(subject, url, &product, report)?;
                 (answers, found) = (true, found.or(Some(product)));
@@ -105,14 +105,14 @@ async fn place(
     match status {
         200 => {
             let found = Some(&answer).filter(|_| kind == "data stream");
-            match place::fault(config, hosts, found).await {
+            match target::target_fault(config, hosts, found).await {
                 Ok(None) => report.ok(subject, format_args!("the {kind} `{name}` is there"))?,
                 Ok(Some(reason)) => report.failure(subject, reason)?,
                 Err(outcome) => return Ok(Err(outcome)),
             }
         }
         404 => {
-            match place::has_template(config, hosts).await {
+            match target::has_template(config, hosts).await {
                 Some(true) if kind == "data stream" => {
                     report.ok(subject, format_args!("the {kind} `{name}` is made with the first event; its template is there"))?
                 }
@@ -156,7 +156,7 @@ async fn rights(
         Ok((headers, question.clone().into_bytes()))
     };
     let answer = match hosts
-        .ask(Method::POST, "/_security/user/_has_privileges", make)
+        .send(Method::POST, "/_security/user/_has_privileges", make)
         .await
     {
         Ok(answer) if answer.status == 200 => answer,

@@ -5,8 +5,8 @@ use std::io;
 
 use super::Report;
 use crate::config::{KafkaConfig, SyslogConfig, TlsConfig, Transport};
-use crate::sink::answer::Outcome;
-use crate::sink::kafka::{self, cluster::Access};
+use crate::sink::kafka::{self, cluster::ConnectionSettings};
+use crate::sink::outcome::Outcome;
 use crate::sink::syslog::connection::Connection;
 use crate::tls::Tls;
 
@@ -35,7 +35,7 @@ pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut Report<'_
 
 /// Connects as a run does and looks for the topic; sends nothing.
 pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut Report<'_>) -> io::Result<()> {
-    let ready = match Access::new(config).read() {
+    let ready = match ConnectionSettings::new(config).read() {
         Ok(ready) => ready,
         Err(outcome) => return report.failure(subject, reason(outcome)),
     };

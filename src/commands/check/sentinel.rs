@@ -1,15 +1,15 @@
-//! Microsoft Sentinel: tells application, endpoint, data collection rule, stream and role apart. Sends nothing that Azure could
+//! Microsoft SentinelSink: tells application, endpoint, data collection rule, stream and role apart. Sends nothing that Azure could
 //! store.
 
 use std::io;
 
 use super::Report;
 use crate::config::SentinelConfig;
-use crate::sink::answer::{Answer, Outcome};
-use crate::sink::sentinel::Sentinel;
+use crate::sink::outcome::{Outcome, RequestOutcome};
+use crate::sink::sentinel::SentinelSink;
 
 pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'_>) -> io::Result<()> {
-    let peer = Sentinel::new(config.clone());
+    let peer = SentinelSink::new(config.clone());
     match peer.authenticate().await {
         Ok(()) => report.ok(subject, "Entra ID gives a token")?,
         Err(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
@@ -20,11 +20,11 @@ pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'
     let (rule, stream) = (&config.dcr_immutable_id, &config.stream);
     match peer.probe().await {
         // It was refused as the broken array that it is, after all else had been looked at.
-        Answer::Halve { .. } => report.ok(
+        RequestOutcome::Halve { .. } => report.ok(
             subject,
             format_args!("the endpoint knows the rule `{rule}`, and the application may write to it; its stream `{stream}` is proved by the first event"),
         ),
-        Answer::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
+        RequestOutcome::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
             report.failure(subject, reason)
         }
         other => report.warning(

@@ -5,7 +5,7 @@ use std::io;
 use super::{Report, elasticsearch, raw_sinks, sentinel, splunk_hec};
 use crate::config::{HttpSinkConfig, PeerConfig, RemoteSinkConfig};
 use crate::http::Client;
-use crate::sink::answer::server_message;
+use crate::sink::outcome::server_message;
 use crate::telemetry::chain;
 
 /// Writes one line for each thing looked at.

@@ -4,18 +4,18 @@ use std::io;
 
 use super::Report;
 use crate::config::SplunkHecConfig;
-use crate::sink::answer::{Answer, Outcome};
-use crate::sink::splunk_hec::SplunkHec;
+use crate::sink::outcome::{Outcome, RequestOutcome};
+use crate::sink::splunk_hec::SplunkHecSink;
 
 pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut Report<'_>) -> io::Result<()> {
-    let peer = SplunkHec::new(config.clone());
+    let peer = SplunkHecSink::new(config.clone());
     let url = config.http.base.as_str().trim_end_matches('/');
     match peer.probe().await {
         // "No data": it has looked at the token before.
-        Answer::Halve { .. } | Answer::All(Outcome::Delivered) => {
+        RequestOutcome::Halve { .. } | RequestOutcome::All(Outcome::Delivered) => {
             report.ok(subject, format_args!("`{url}` answers and accepts the token"))?;
         }
-        Answer::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
+        RequestOutcome::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
             return report.failure(subject, reason);
         }
         other => {

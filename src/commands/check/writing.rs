@@ -211,7 +211,7 @@ pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut R
         let shown = dir.display();
         report.warning(
             subject,
-            format_args!("group `{group}` may read the files, but not look into `{shown}`; docs/SINKS.md says how to open it"),
+            format_args!("group `{group}` may read the files, but not look into `{shown}`; docs/sinks/file.md says how to open it"),
         )?;
     }
     report.ok(

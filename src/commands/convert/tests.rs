@@ -14,7 +14,7 @@ fn converted(inputs: &[PathBuf], stdin: &[u8]) -> Vec<Value> {
     let mut stdout = Vec::new();
     let mut stderr = Vec::new();
     let code = run(
-        Name::Ecs,
+        FormatKind::Ecs,
         None,
         inputs,
         &mut Cursor::new(stdin),
@@ -128,7 +128,7 @@ fn places_of_named_files_only() {
     assert_eq!(inputs, ["log", "api", "log", "log"]);
     let missing = folder.path().join("missing");
     let error = run(
-        Name::Ecs,
+        FormatKind::Ecs,
         None,
         std::slice::from_ref(&missing),
         &mut io::empty(),
@@ -163,7 +163,7 @@ fn packed_files() {
     );
     let mut stdout = Vec::new();
     let error = run(
-        Name::Ecs,
+        FormatKind::Ecs,
         None,
         &[],
         &mut Cursor::new(&packed[..packed.len() - 9]),
@@ -208,7 +208,7 @@ fn broken_pipe_is_no_error() {
     for lines in [1, 1000] {
         let input = format!("{LINE}\n").repeat(lines);
         let code = run(
-            Name::Raw,
+            FormatKind::Raw,
             None,
             &[],
             &mut Cursor::new(input),
@@ -224,7 +224,7 @@ fn broken_pipe_is_no_error() {
 fn limited(input: impl Read) -> (Vec<Value>, u8, String) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut input = input;
-    let code = run(Name::Ecs, None, &[], &mut input, &mut stdout, &mut stderr).unwrap();
+    let code = run(FormatKind::Ecs, None, &[], &mut input, &mut stdout, &mut stderr).unwrap();
     let events = String::from_utf8(stdout).unwrap();
     let events = events.lines().map(|line| serde_json::from_str(line).unwrap());
     (events.collect(), code, String::from_utf8(stderr).unwrap())

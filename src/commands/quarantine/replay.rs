@@ -7,8 +7,8 @@ use crate::commands::output::Unread;
 use crate::config::{self, Config, OnPoison, RemoteSinkConfig, SinkConfig, SinkKind};
 use crate::exit;
 use crate::record::EventId;
-use crate::sink::remote::{Refused, Settings};
-use crate::sink::{self, Batch, Message, Report, SinkError, Written};
+use crate::sink::remote::{DeliverySettings, Refused};
+use crate::sink::{self, Batch, BatchEvent, Message, Report, SinkError};
 use crate::telemetry::{self, escape::escape};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -192,7 +192,7 @@ struct Sent {
 
 /// Sends a group's events, and removes after each round those that were delivered.
 fn send(index: &mut Index, group: usize, sink: &str, remote: &RemoteSinkConfig) -> Result<Sent, Failure> {
-    let settings = Settings {
+    let settings = DeliverySettings {
         sink: sink.to_owned(),
         source: index.groups[group].source.clone(),
         batch: remote.batch,
@@ -249,12 +249,12 @@ fn batch(index: &Index, item: &super::index::QuarantinedEvent, number: u64) -> R
     bytes.push(b'\n');
     Ok(Batch {
         number: Some(number),
-        events: vec![Written {
+        events: vec![BatchEvent {
             end: bytes.len() as u32,
             id: item.id,
             time_ms: entry.time_ms,
         }],
         bytes,
-        behind: false,
+        replaying: false,
     })
 }

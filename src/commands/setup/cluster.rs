@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use super::documents::{self, RETENTION_DAYS, TEMPLATE};
 use crate::config::{ElasticsearchConfig, Target};
-use crate::http::{Answer, HeaderMap};
-use crate::sink::answer::{Outcome, server_message};
+use crate::http::{HeaderMap, Response};
 use crate::sink::elasticsearch::JSON;
-use crate::sink::elasticsearch::answer::BulkError;
+use crate::sink::elasticsearch::bulk_response::BulkError;
 use crate::sink::elasticsearch::hosts::Hosts;
 use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::sink::outcome::{Outcome, server_message};
 use crate::telemetry::escape::escape;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
@@ -68,7 +68,7 @@ impl Cluster<'_> {
             .get("/")
             .await
             .map_err(|outcome| outcome.reason().to_owned())?;
-        match product::of(&root) {
+        match product::identify(&root) {
             Ok(Some(product)) if product.support() == Support::TooOld => Err(format!(
                 "{product} has no data streams; Elasticsearch 7.17 or newer, or OpenSearch, is needed"
             )),
@@ -104,7 +104,7 @@ impl Cluster<'_> {
             Err(outcome) => return Ok(Err(outcome.reason().to_owned())),
         };
         // Of an address that nobody serves OpenSearch speaks in another form than of what does not exist.
-        if !is_elastic && matches!(found.status, 400 | 404 | 405) && BulkError::of(&found.body).is_none() {
+        if !is_elastic && matches!(found.status, 400 | 404 | 405) && BulkError::parse(&found.body).is_none() {
             writeln!(
                 out,
                 "warning   this OpenSearch has no index state management: nothing deletes old events; install its plugin and call this again"
@@ -319,7 +319,7 @@ impl Cluster<'_> {
     }
 }
 
-async fn put(hosts: &Hosts, path: &str, document: &Value) -> Result<Answer, Outcome> {
+async fn put(hosts: &Hosts, path: &str, document: &Value) -> Result<Response, Outcome> {
     let make = || {
         let mut headers = HeaderMap::new();
         if document.is_null() {
@@ -328,15 +328,15 @@ async fn put(hosts: &Hosts, path: &str, document: &Value) -> Result<Answer, Outc
         headers.insert(CONTENT_TYPE, JSON);
         Ok((headers, document.to_string().into_bytes()))
     };
-    hosts.ask(Method::PUT, path, make).await
+    hosts.send(Method::PUT, path, make).await
 }
 
 /// It comes as a module of each distribution, but one can be put together without it.
-fn lacks_processor(answer: &Answer) -> bool {
-    BulkError::of(&answer.body).is_some_and(|fault| fault.reason.contains("No processor type exists"))
+fn lacks_processor(answer: &Response) -> bool {
+    BulkError::parse(&answer.body).is_some_and(|fault| fault.reason.contains("No processor type exists"))
 }
 
-fn refused(answer: &Answer, step: &Step, product: &Product) -> String {
+fn refused(answer: &Response, step: &Step, product: &Product) -> String {
     let [elastic, open] = step.rights;
     let right = match product.distribution {
         Distribution::Elasticsearch => elastic,

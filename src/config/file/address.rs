@@ -56,11 +56,6 @@ pub fn gateway(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// The address of a sink's server; a path is kept as it is, and a query too.
-pub fn server(text: &str, example: &str) -> Result<Url, String> {
-    parse_any(text, example)
-}
-
 /// A proxy's URL, without path.
 pub fn proxy(text: &str) -> Result<Url, String> {
     let url = parse(text).map_err(|message| {
@@ -87,14 +82,19 @@ const CREDENTIALS: &str =
 const PROXY_CREDENTIALS: &str = "holds a user or a password; remove them, and write `proxy = { url = \"…\", user = \"…\", password = { file = \"/path\" } }`";
 
 fn parse(text: &str) -> Result<Url, String> {
-    let url = parse_any(text, "https://confluence.example.com")?;
-    if url.query().is_some() {
-        return Err("has a query; end it before the `?`".into());
-    }
-    Ok(url)
+    let url = server(text, "https://confluence.example.com")?;
+    no_query(&url).map(|()| url)
 }
 
-fn parse_any(text: &str, example: &str) -> Result<Url, String> {
+pub fn no_query(url: &Url) -> Result<(), String> {
+    match url.query() {
+        Some(_) => Err("has a query; end it before the `?`".into()),
+        None => Ok(()),
+    }
+}
+
+/// The address of a sink's server; a path is kept as it is, and a query too.
+pub fn server(text: &str, example: &str) -> Result<Url, String> {
     let text = text.trim();
     if !text.contains("://") {
         return Err("has no scheme; begin it with `https://`".into());

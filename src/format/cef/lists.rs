@@ -1,30 +1,31 @@
-//! Lists as texts: CEF has no lists.
+//! Lists as texts, because CEF has no lists.
 
 use super::super::affected;
+use super::super::buffer::EventBuffer;
 use super::super::escape::value_text;
-use super::super::out::Out;
 use super::text::Limited;
 use super::{CUSTOM_MAX, TEXT_MAX, value};
 use crate::record::walk::for_each_element;
 use crate::record::{Record, Shape, Text, object};
 
-/// All affected objects in one text; the first that is no user or group is the file of the event.
-pub fn objects(record: &Record, out: &mut Out) {
+/// Writes all affected objects as one text. The first one that is not a user or group becomes the file of the
+/// event.
+pub fn objects(record: &Record, out: &mut EventBuffer) {
     let mut all: Option<Limited> = None;
     let mut file = None;
-    affected::for_each(record, |thing| {
-        if thing.kind.is_none() && thing.name.is_none() {
+    affected::for_each(record, |affected| {
+        if affected.kind.is_none() && affected.name.is_none() {
             return;
         }
-        if file.is_none() && !thing.is("User") && !thing.is("Group") {
-            file = Some(thing);
+        if file.is_none() && !affected.is("User") && !affected.is("Group") {
+            file = Some(affected);
         }
         let all = begin(&mut all, " cs3=", ", ", out);
-        if let Some(kind) = thing.kind {
+        if let Some(kind) = affected.kind {
             all.escaped(kind.escaped(), out);
         }
-        if let Some(name) = thing.name {
-            all.plain(if thing.kind.is_some() { " " } else { "" }, out);
+        if let Some(name) = affected.name {
+            all.plain(if affected.kind.is_some() { " " } else { "" }, out);
             all.escaped(name.escaped(), out);
         }
     });
@@ -38,8 +39,14 @@ pub fn objects(record: &Record, out: &mut Out) {
     }
 }
 
-/// A text of many parts: `key` before the first of them, `between` before the others.
-fn begin<'t>(text: &'t mut Option<Limited>, key: &str, between: &str, out: &mut Out) -> &'t mut Limited {
+/// Begins or continues a text of several parts: writes `key` before the first part and `between` before the
+/// others.
+fn begin<'t>(
+    text: &'t mut Option<Limited>,
+    key: &str,
+    between: &str,
+    out: &mut EventBuffer,
+) -> &'t mut Limited {
     if let Some(text) = text.as_mut() {
         text.plain(between, out);
     } else {
@@ -48,8 +55,8 @@ fn begin<'t>(text: &'t mut Option<Limited>, key: &str, between: &str, out: &mut 
     text.get_or_insert_with(|| Limited::extension(CUSTOM_MAX))
 }
 
-/// `key: from -> to; …`
-pub fn changed_values(record: &Record, out: &mut Out) {
+/// Writes `key: from -> to; …`.
+pub fn changed_values(record: &Record, out: &mut EventBuffer) {
     let names = match record.shape {
         Shape::Cloud => ["name", "name", "oldValue", "newValue"],
         Shape::File | Shape::Entity => ["key", "i18nKey", "from", "to"],
@@ -74,8 +81,8 @@ pub fn changed_values(record: &Record, out: &mut Out) {
     }
 }
 
-/// Extra attributes as `name: value; …`, or Cloud's description.
-pub fn details(record: &Record, out: &mut Out) {
+/// Writes the extra attributes as `name: value; …`, or Cloud's description.
+pub fn details(record: &Record, out: &mut EventBuffer) {
     let mut all = None;
     if let Some(description) = record.description.text() {
         begin(&mut all, " cs5=", "", out).escaped(description.escaped(), out);

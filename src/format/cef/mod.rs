@@ -1,5 +1,5 @@
-//! ArcSight's Common Event Format: one line of text that syslog receivers and most SIEMs read. docs/FORMATS.md has
-//! each key.
+//! ArcSight's Common Event Format (CEF): one line of text, supported by syslog receivers and most SIEMs.
+//! docs/FORMATS.md describes each key.
 
 mod lists;
 mod text;
@@ -9,30 +9,31 @@ use super::message;
 use super::tags;
 use super::taxonomy::{Severity, Taxonomy};
 use super::users::Users;
-use super::{Context, Event, Out};
+use super::{Context, Event, EventBuffer};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, address};
 use std::net::IpAddr;
 use text::Limited;
 
-/// What each event begins with.
+/// The beginning of each event.
 pub const START: &str = "CEF:0|Atlassian|Confluence|";
 
-/// The id stands last, so that what has one is a whole event. No value can hold this: `=` is escaped in them.
+/// The last key of an event, so an event with an id is complete. Values cannot contain it, because `=` is
+/// escaped in them.
 const ID: &str = " externalId=";
 
 /// Writes CEF events.
 #[derive(Clone, Debug)]
 pub struct Cef {
-    /// Up to the signature id.
+    /// The header up to the signature id.
     head: String,
     taxonomy: Taxonomy,
     site: Option<String>,
-    /// By `tags::own_tag`; for Data Center and Cloud.
+    /// Indexed by shape (Data Center, Cloud) and by [`tags::own_tag`].
     tags: [[String; 3]; 2],
 }
 
-// The longest that ArcSight's dictionary allows, in characters.
+// Maximum lengths in characters, by ArcSight's dictionary.
 const SIGNATURE_MAX: usize = 1023;
 const NAME_MAX: usize = 512;
 const VERSION_MAX: usize = 31;
@@ -42,19 +43,19 @@ const ACT_MAX: usize = 63;
 const HOST_MAX: usize = 100;
 const NODE_MAX: usize = 255;
 
-/// A record is looked at up to here where it cannot be read; a value is shorter.
+/// An unreadable record is decoded up to this size. A value is shorter.
 const UNREADABLE_BYTES_MAX: usize = 4 * CUSTOM_MAX;
 
 impl Cef {
     pub fn new(context: &Context) -> Self {
-        let mut out = Out::new();
+        let mut out = EventBuffer::new();
         out.put(START);
         let mut version = Limited::header(VERSION_MAX);
         version.plain(&context.agent.version, &mut out);
         out.put("|");
-        let of = |tags: Vec<String>| {
-            tags::OWN_TAGS.map(|own| {
-                let all: Vec<&str> = tags.iter().map(String::as_str).chain(own).collect();
+        let join = |tags: Vec<String>| {
+            tags::OWN_TAGS.map(|own_tag| {
+                let all: Vec<&str> = tags.iter().map(String::as_str).chain(own_tag).collect();
                 all.join(",")
             })
         };
@@ -62,42 +63,42 @@ impl Cef {
             head: String::from_utf8_lossy(&out.bytes).into_owned(),
             taxonomy: Taxonomy::new(),
             site: context.site().map(str::to_owned),
-            tags: [of(tags::data_center(context)), of(tags::cloud(context))],
+            tags: [join(tags::data_center(context)), join(tags::cloud(context))],
         }
     }
 
-    pub(super) fn write(&self, item: &Event, out: &mut Out) {
-        match item.content {
-            Parsed::Record(record) => self.event(record, item, out),
+    pub(super) fn write(&self, event: &Event, out: &mut EventBuffer) {
+        match event.content {
+            Parsed::Record(record) => self.audit_event(record, event, out),
             Parsed::Unreadable { error, bytes, .. } => {
                 let bytes = &bytes[..bytes.len().min(UNREADABLE_BYTES_MAX)];
-                self.own(
+                self.own_event(
                     "pipeline_error",
                     "Unreadable audit record",
                     Severity::Medium,
-                    item.read_at_ms,
+                    event.read_at_ms,
                     out,
                 );
                 custom(out, 1, "site", self.site.as_deref());
                 plain(out, " reason=", TEXT_MAX, error);
                 plain(out, " msg=", TEXT_MAX, &String::from_utf8_lossy(bytes));
-                custom(out, 6, "tags", Some(&self.tags[0][tags::own_tag(item)]));
-                end(item.id, out);
+                custom(out, 6, "tags", Some(&self.tags[0][tags::own_tag(event)]));
+                end(event.id, out);
             }
         }
     }
 
-    pub(super) fn write_notice(&self, told: &Notice, out: &mut Out) {
-        let severity = Severity::of_notice(told.action);
-        self.own(told.action, told.action, severity, told.at_ms, out);
+    pub(super) fn write_notice(&self, notice: &Notice, out: &mut EventBuffer) {
+        let severity = Severity::of_notice(notice.action);
+        self.own_event(notice.action, notice.action, severity, notice.at_ms, out);
         custom(out, 1, "site", self.site.as_deref());
-        plain(out, " msg=", TEXT_MAX, &told.message);
+        plain(out, " msg=", TEXT_MAX, &notice.message);
         custom(out, 6, "tags", Some(&self.tags[0][tags::PLAIN]));
-        end(told.id, out);
+        end(notice.id, out);
     }
 
-    /// The header of an event that is no audit record.
-    fn own(&self, signature: &str, name: &str, severity: Severity, at_ms: i64, out: &mut Out) {
+    /// Writes the header of an event that is not an audit record.
+    fn own_event(&self, signature: &str, name: &str, severity: Severity, at_ms: i64, out: &mut EventBuffer) {
         out.put(&self.head);
         out.put(signature);
         out.put("|");
@@ -108,7 +109,7 @@ impl Cef {
         out.put_signed(at_ms);
     }
 
-    fn event(&self, record: &Record, item: &Event, out: &mut Out) {
+    fn audit_event(&self, record: &Record, event: &Event, out: &mut EventBuffer) {
         let kind = self.taxonomy.kind(record);
         out.put(&self.head);
         header(
@@ -125,7 +126,7 @@ impl Cef {
         );
         out.put(number(kind.severity));
         out.put("|rt=");
-        out.put_signed(record.time_ms.unwrap_or(item.read_at_ms));
+        out.put_signed(record.time_ms.unwrap_or(event.read_at_ms));
         source(record, out);
         let users = Users::of(record);
         value(
@@ -163,7 +164,7 @@ impl Cef {
         if let Some(outcome) = kind.status {
             plain(out, " outcome=", ACT_MAX, outcome);
         }
-        let mut sentence = Out::new();
+        let mut sentence = EventBuffer::new();
         message::write(record, &mut sentence);
         value(
             out,
@@ -191,7 +192,7 @@ impl Cef {
         lists::changed_values(record, out);
         lists::details(record, out);
         let of_cloud = usize::from(record.shape == Shape::Cloud);
-        custom(out, 6, "tags", Some(&self.tags[of_cloud][tags::own_tag(item)]));
+        custom(out, 6, "tags", Some(&self.tags[of_cloud][tags::own_tag(event)]));
         if let Some(method) = record.method.text() {
             value(out, " flexString1=", TEXT_MAX, Some(method.escaped()));
             out.put(" flexString1Label=method");
@@ -201,11 +202,11 @@ impl Cef {
                 plain(out, " reason=", TEXT_MAX, &problem.to_string());
             }
         }
-        end(item.id, out);
+        end(event.id, out);
     }
 }
 
-/// CEF's severity, 0 to 10.
+/// The severity in CEF, 0 to 10.
 fn number(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "1",
@@ -215,26 +216,26 @@ fn number(severity: Severity) -> &'static str {
     }
 }
 
-fn header(text: Option<Text>, otherwise: &str, max: usize, out: &mut Out) {
+fn header(text: Option<Text>, default: &str, max: usize, out: &mut EventBuffer) {
     let mut field = Limited::header(max);
-    field.escaped(text.map_or(otherwise, Text::escaped), out);
+    field.escaped(text.map_or(default, Text::escaped), out);
     out.put("|");
 }
 
-fn value(out: &mut Out, key: &str, max: usize, escaped: Option<&str>) {
+fn value(out: &mut EventBuffer, key: &str, max: usize, escaped: Option<&str>) {
     if let Some(escaped) = escaped {
         out.put(key);
         Limited::extension(max).escaped(escaped, out);
     }
 }
 
-fn plain(out: &mut Out, key: &str, max: usize, text: &str) {
+fn plain(out: &mut EventBuffer, key: &str, max: usize, text: &str) {
     out.put(key);
     Limited::extension(max).plain(text, out);
 }
 
-/// `csN` and its label.
-fn custom(out: &mut Out, at: u64, label: &str, text: Option<&str>) {
+/// Writes `csN` and its label.
+fn custom(out: &mut EventBuffer, at: u64, label: &str, text: Option<&str>) {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return;
     };
@@ -248,8 +249,8 @@ fn custom(out: &mut Out, at: u64, label: &str, text: Option<&str>) {
     out.put(label);
 }
 
-/// `src` holds IPv4 only; IPv6 has a key of its own.
-fn source(record: &Record, out: &mut Out) {
+/// Writes the source address. `src` allows IPv4 only; IPv6 has a key of its own.
+fn source(record: &Record, out: &mut EventBuffer) {
     let Some(source) = record.source.text() else {
         return;
     };
@@ -268,14 +269,14 @@ fn source(record: &Record, out: &mut Out) {
     }
 }
 
-fn end(id: EventId, out: &mut Out) {
+fn end(id: EventId, out: &mut EventBuffer) {
     out.put(ID);
     out.bytes.extend_from_slice(&id.hex());
 }
 
-/// The digits of the id at the end of an event.
+/// The hexadecimal id at the end of an event.
 pub fn id_of(event: &[u8]) -> Option<&[u8]> {
-    let at = event.len().checked_sub(super::name::ID_BYTES)?;
+    let at = event.len().checked_sub(super::kind::ID_BYTES)?;
     let (before, id) = event.split_at(at);
     before.ends_with(ID.as_bytes()).then_some(id)
 }

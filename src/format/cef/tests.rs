@@ -1,13 +1,13 @@
 use serde_json::{Value, json};
 
 use super::super::tests::{context, written};
-use super::super::{Format, Name, Origin};
+use super::super::{Format, FormatKind, Origin};
 
 /// The value of a key, or nothing.
 fn value<'e>(event: &'e str, key: &str) -> Option<&'e str> {
     let start = event.find(&format!(" {key}="))? + key.len() + 2;
     let rest = &event[start..];
-    // A value ends where the next key begins: at a blank with a word and `=` behind it.
+    // A value ends at a blank that is followed by a key and `=`.
     let mut end = rest.len();
     for (at, _) in rest.match_indices(' ') {
         let word = rest[at + 1..].split(['=', ' ']).next().unwrap_or("");
@@ -20,7 +20,7 @@ fn value<'e>(event: &'e str, key: &str) -> Option<&'e str> {
 }
 
 fn event(line: &Value) -> String {
-    let format = Format::new(Name::Cef, &context());
+    let format = Format::new(FormatKind::Cef, &context());
     String::from_utf8(written(&format, line.to_string().as_bytes(), Origin::Api)).unwrap()
 }
 
@@ -71,7 +71,7 @@ fn f107_the_person_that_something_was_done_to_is_named() {
             Some("tom"),
             Some("k-2"),
         ),
-        // To everybody, and to a group.
+        // To everybody and to a group.
         (
             format!("{S}space.permission.added"),
             "permissions",
@@ -128,7 +128,7 @@ fn f107_the_person_that_something_was_done_to_is_named() {
             Some("tom"),
             Some("k-2"),
         ),
-        // Somebody who goes with a space is no target.
+        // A user who is only mentioned with a space is not the target.
         (
             format!("{S}space.created"),
             "spaces",
@@ -146,7 +146,7 @@ fn f107_the_person_that_something_was_done_to_is_named() {
         );
         assert_eq!(value(&event, "suid"), Some("k-1"), "{event}");
     }
-    // Who fails to log in is who it is about.
+    // A failed login is about the user who tries to log in.
     let failed = event(&line("x.sso.auth.failed", "auth", json!([tom]), json!([])));
     assert_eq!(
         (value(&failed, "suser"), value(&failed, "suid")),
@@ -170,9 +170,9 @@ fn f108_an_object_is_named_once() {
         value(&event(&cloud), "msg"),
         Some("Someone: Page archived: Page Plans, Space HQ")
     );
-    // The same text in other words of JSON.
+    // The same text with another JSON escape.
     let escaped = cloud.to_string().replacen("Plans", "Pl\\u0061ns", 1);
-    let format = Format::new(Name::Cef, &context());
+    let format = Format::new(FormatKind::Cef, &context());
     let event = |line: &str| String::from_utf8(written(&format, line.as_bytes(), Origin::Api)).unwrap();
     assert_eq!(value(&event(&escaped), "cs3"), Some("Page Plans, Space HQ"));
     assert_eq!(

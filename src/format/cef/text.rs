@@ -1,21 +1,21 @@
-//! Text in a header or an extension of CEF: escaped as CEF wants it, and no longer than ArcSight takes.
+//! Text in the header or an extension of CEF: escaped, and cut to ArcSight's maximum length.
 
-use super::super::out::Out;
+use super::super::buffer::EventBuffer;
 use crate::record::token::pieces;
 
-/// A value that is written piece by piece.
+/// A value that is written in pieces.
 pub struct Limited {
     header: bool,
-    /// Characters.
+    /// Maximum length in characters.
     max: usize,
     written: usize,
-    /// Where the last character that is allowed begins: if more come an ellipsis stands there.
+    /// Offset of the last allowed character. If more follow, an ellipsis replaces it.
     last: usize,
     cut: bool,
 }
 
 impl Limited {
-    /// One of the seven fields before the extensions.
+    /// A field of the header, before the extensions.
     pub fn header(max: usize) -> Self {
         Limited {
             header: true,
@@ -26,7 +26,7 @@ impl Limited {
         }
     }
 
-    /// The value of a key.
+    /// The value of an extension key.
     pub fn extension(max: usize) -> Self {
         Limited {
             header: false,
@@ -34,18 +34,18 @@ impl Limited {
         }
     }
 
-    /// Appends the inside of a JSON string.
-    pub fn escaped(&mut self, json: &str, out: &mut Out) {
+    /// Appends the content of a JSON string.
+    pub fn escaped(&mut self, json: &str, out: &mut EventBuffer) {
         pieces(json, |piece| self.plain(piece, out));
     }
 
-    /// Appends a text.
-    pub fn plain(&mut self, text: &str, out: &mut Out) {
+    /// Appends plain text.
+    pub fn plain(&mut self, text: &str, out: &mut EventBuffer) {
         if text.len() < self.max - self.written && text.bytes().all(is_plain) {
             self.written += text.len();
             return out.put(text);
         }
-        for letter in text.chars() {
+        for character in text.chars() {
             if self.cut {
                 return;
             }
@@ -58,18 +58,18 @@ impl Limited {
             if self.written == self.max {
                 self.last = out.bytes.len();
             }
-            self.letter(letter, out);
+            self.character(character, out);
         }
     }
 
-    fn letter(&self, letter: char, out: &mut Out) {
-        match letter {
+    fn character(&self, character: char, out: &mut EventBuffer) {
+        match character {
             '\\' => out.put("\\\\"),
             '|' if self.header => out.put("\\|"),
             '=' if !self.header => out.put("\\="),
             '\n' if !self.header => out.put("\\n"),
             '\r' if !self.header => out.put("\\r"),
-            // Readers that know Unicode take these for line ends.
+            // Unicode aware readers treat these as line ends.
             '\u{85}' | '\u{2028}' | '\u{2029}' => out.put(if self.header { " " } else { "\\n" }),
             // CEF has no escape for other control characters.
             control if control.is_control() => out.put(" "),
@@ -78,7 +78,7 @@ impl Limited {
     }
 }
 
-/// Whether a byte stands for itself, alone. Other characters are counted one by one.
+/// Whether the byte is written as it is and is one character.
 fn is_plain(byte: u8) -> bool {
     (0x20..0x7f).contains(&byte) && !matches!(byte, b'\\' | b'|' | b'=')
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn written(mut limited: Limited, parts: &[&str]) -> String {
-        let mut out = Out::new();
+        let mut out = EventBuffer::new();
         out.put("k=");
         for part in parts {
             limited.plain(part, &mut out);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_something_is_escaped() {
+    fn special_characters_are_escaped() {
         let text = "a|b=c\\d\ne\rf\tg\u{1b}\u{85}ü";
         assert_eq!(written(Limited::header(50), &[text]), "k=a\\|b=c\\\\d e f g  ü");
         assert_eq!(
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_ends_in_an_ellipsis() {
+    fn long_values_end_in_an_ellipsis() {
         for (parts, expected) in [
             (&["abcde"][..], "k=abcde"),
             (&["abcdef"], "k=abcd…"),

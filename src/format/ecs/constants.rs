@@ -1,11 +1,11 @@
-//! What does not change from event to event, rendered once.
+//! The parts of an event that are the same for all events, rendered once.
 
 use super::super::escape::quoted;
 use super::super::{Agent, Context, tags};
 use crate::enrich::cloud::Cloud;
 use crate::enrich::host::{Host, Os};
 
-/// The parts of an event that stand between its time and what is its own, by what its tags say of it.
+/// The members between the time of an event and its own fields, indexed by [`tags::own_tag`].
 #[derive(Clone, Debug)]
 pub struct Constants {
     pub data_center: [String; 3],
@@ -13,24 +13,24 @@ pub struct Constants {
     pub unreadable: [String; 3],
 }
 
-/// `event.module`, and `event.dataset` as the integration names it whose fields the events have.
+/// `event.module` and `event.dataset`, with the values of Elastic's integration, whose fields the events use.
 pub const EVENT: &str =
     r#","event":{"dataset":"atlassian_confluence.audit","module":"atlassian_confluence","#;
 
 impl Constants {
     pub fn new(context: &Context) -> Self {
-        let (here, forwarded) = (tags::data_center(context), tags::cloud(context));
+        let (local, forwarded) = (tags::data_center(context), tags::cloud(context));
         let host = context
             .host
             .as_ref()
-            .filter(|_| !here.iter().any(|tag| tag == tags::FORWARDED));
-        let of = |host: Option<&Host>, cloud: Option<&Cloud>, tags: &[String]| {
+            .filter(|_| !local.iter().any(|tag| tag == tags::FORWARDED));
+        let render_all = |host: Option<&Host>, cloud: Option<&Cloud>, tags: &[String]| {
             tags::OWN_TAGS.map(|own_tag| render(context, host, cloud, tags, own_tag))
         };
         Constants {
-            data_center: of(host, context.cloud.as_ref(), &here),
-            cloud: of(None, None, &forwarded),
-            unreadable: of(None, None, &here),
+            data_center: render_all(host, context.cloud.as_ref(), &local),
+            cloud: render_all(None, None, &forwarded),
+            unreadable: render_all(None, None, &local),
         }
     }
 }
@@ -48,7 +48,7 @@ fn render(
         name,
         version,
     } = &context.agent;
-    let mut json = Json::default();
+    let mut json = JsonMembersWriter::default();
     json.object("agent", |agent| {
         agent.text("ephemeral_id", Some(ephemeral_id));
         agent.text("id", Some(id));
@@ -77,7 +77,7 @@ fn render(
     json.0
 }
 
-fn render_cloud(cloud: &Cloud, json: &mut Json) {
+fn render_cloud(cloud: &Cloud, json: &mut JsonMembersWriter) {
     let Cloud {
         provider,
         account_id,
@@ -87,19 +87,19 @@ fn render_cloud(cloud: &Cloud, json: &mut Json) {
         machine_type,
         region,
     } = cloud;
-    let mut inside = |object: &str, key: &str, value: &Option<String>| {
+    let mut nested = |object: &str, key: &str, value: &Option<String>| {
         json.object(object, |json| json.text(key, value.as_deref()));
     };
-    inside("account", "id", account_id);
-    inside("image", "id", image_id);
-    inside("instance", "id", instance_id);
-    inside("machine", "type", machine_type);
+    nested("account", "id", account_id);
+    nested("image", "id", image_id);
+    nested("instance", "id", instance_id);
+    nested("machine", "type", machine_type);
     json.text("availability_zone", availability_zone.as_deref());
     json.text("provider", Some(provider));
     json.text("region", region.as_deref());
 }
 
-fn render_host(host: &Host, json: &mut Json) {
+fn render_host(host: &Host, json: &mut JsonMembersWriter) {
     let Host {
         name,
         hostname,
@@ -142,11 +142,11 @@ fn render_host(host: &Host, json: &mut Json) {
     });
 }
 
-/// The members of an object, without its braces. What is empty is left out.
+/// The members of an object without its braces. Empty values are omitted.
 #[derive(Default)]
-struct Json(String);
+struct JsonMembersWriter(String);
 
-impl Json {
+impl JsonMembersWriter {
     fn key(&mut self, key: &str) {
         if !self.0.is_empty() {
             self.0.push(',');
@@ -182,13 +182,13 @@ impl Json {
         self.0.push(']');
     }
 
-    fn object(&mut self, key: &str, members: impl FnOnce(&mut Json)) {
-        let mut inside = Json::default();
-        members(&mut inside);
-        if !inside.0.is_empty() {
+    fn object(&mut self, key: &str, members: impl FnOnce(&mut JsonMembersWriter)) {
+        let mut nested = JsonMembersWriter::default();
+        members(&mut nested);
+        if !nested.0.is_empty() {
             self.key(key);
             self.0.push('{');
-            self.0.push_str(&inside.0);
+            self.0.push_str(&nested.0);
             self.0.push('}');
         }
     }

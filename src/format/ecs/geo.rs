@@ -1,10 +1,10 @@
-//! Where an address is: `source.as` and `source.geo`.
+//! The location of an address: `source.as` and `source.geo`.
 
-use super::super::out::{Object, Out};
+use super::super::buffer::{EventBuffer, Object};
 use crate::enrich::geo::{GeoLocation, Location};
 
-/// Writes both, with a comma before each; what the databases do not know is left out.
-pub fn write(place: &GeoLocation, out: &mut Out) {
+/// Writes both with a leading comma. Unknown values are omitted.
+pub fn write(location_of_address: &GeoLocation, out: &mut EventBuffer) {
     let GeoLocation {
         city_name,
         continent_name,
@@ -15,7 +15,7 @@ pub fn write(place: &GeoLocation, out: &mut Out) {
         location,
         as_number,
         as_organization,
-    } = place;
+    } = location_of_address;
     let mut system = Object::new(",\"as\":{");
     if let Some(number) = as_number {
         system.number(",\"number\":", u64::from(*number), out);

@@ -1,5 +1,5 @@
-//! Elastic Common Schema 8.11, as Elastic's `atlassian_confluence` integration fills it; docs/MAPPING.md has each
-//! field. Members are written in the order of their names where that costs nothing.
+//! Elastic Common Schema 8.11, with the field mapping of Elastic's `atlassian_confluence` integration.
+//! docs/MAPPING.md describes each field. Members are sorted by name where that costs nothing.
 
 mod constants;
 mod geo;
@@ -9,12 +9,12 @@ mod related;
 #[cfg(test)]
 mod tests;
 
+use super::buffer::Object;
 use super::escape::{escape, escape_long};
-use super::out::Object;
 use super::tags;
-use super::taxonomy::{Kind, Taxonomy};
-use super::users::{self, Group, Person, Users};
-use super::{Context, Event, Origin, Out, message};
+use super::taxonomy::{EventKind, Taxonomy};
+use super::users::{self, GroupFields, Person, Users};
+use super::{Context, Event, EventBuffer, Origin, message};
 use crate::enrich::geo::Geo;
 use crate::notice::Notice;
 use crate::record::{Parsed, Record, Shape, Text, address, time};
@@ -42,32 +42,32 @@ impl Ecs {
         }
     }
 
-    pub(super) fn write(&self, item: &Event, out: &mut Out) {
-        match item.content {
-            Parsed::Record(record) => self.event(record, item, out),
-            Parsed::Unreadable { error, bytes, .. } => self.pipeline_error(error, bytes, item, out),
+    pub(super) fn write(&self, event: &Event, out: &mut EventBuffer) {
+        match event.content {
+            Parsed::Record(record) => self.audit_event(record, event, out),
+            Parsed::Unreadable { error, bytes, .. } => self.pipeline_error(error, bytes, event, out),
         }
     }
 
-    fn event(&self, record: &Record, item: &Event, out: &mut Out) {
+    fn audit_event(&self, record: &Record, event: &Event, out: &mut EventBuffer) {
         let constants = match record.shape {
             Shape::File | Shape::Entity => &self.constants.data_center,
             Shape::Cloud => &self.constants.cloud,
         };
-        head(record.time_ms.unwrap_or(item.read_at_ms), constants, item, out);
+        head(record.time_ms.unwrap_or(event.read_at_ms), constants, event, out);
         let url = record.system.text().map(Text::decoded);
         let host = url.as_deref().and_then(address::host);
         self.confluence(record, host.as_deref(), out);
         error(record, out);
         let kind = self.taxonomy.kind(record);
-        self.event_fields(record, &kind, item, out);
+        self.event_fields(record, &kind, event, out);
         let users = Users::of(record);
         group(Object::new(",\"group\":{"), &users.group, out);
         out.put(match record.shape {
             Shape::File => ",\"input\":{\"type\":\"log\"}",
             Shape::Entity | Shape::Cloud => ",\"input\":{\"type\":\"api\"}",
         });
-        log(item, out);
+        log(event, out);
         out.put(",\"message\":\"");
         message::write(record, out);
         out.put("\"");
@@ -81,17 +81,17 @@ impl Ecs {
         out.put("}");
     }
 
-    fn event_fields(&self, record: &Record, kind: &Kind, item: &Event, out: &mut Out) {
+    fn event_fields(&self, record: &Record, kind: &EventKind, event: &Event, out: &mut EventBuffer) {
         out.put(constants::EVENT);
         out.put("\"kind\":\"event\",\"id\":\"");
-        out.bytes.extend_from_slice(&item.id.hex());
+        out.bytes.extend_from_slice(&event.id.hex());
         out.put("\",\"created\":\"");
-        out.bytes.extend_from_slice(&time::iso(item.read_at_ms));
+        out.bytes.extend_from_slice(&time::iso(event.read_at_ms));
         out.put("\",\"type\":");
-        words(kind.types, out);
+        string_list(kind.types, out);
         if !kind.categories.is_empty() {
             out.put(",\"category\":");
-            words(kind.categories, out);
+            string_list(kind.categories, out);
         }
         if let Some(outcome) = kind.outcome {
             out.put(",\"outcome\":\"");
@@ -110,7 +110,7 @@ impl Ecs {
         out.put("}");
     }
 
-    fn confluence(&self, record: &Record, host: Option<&str>, out: &mut Out) {
+    fn confluence(&self, record: &Record, host: Option<&str>, out: &mut EventBuffer) {
         let mut audit = Object::new(",\"confluence\":{\"audit\":{");
         match record.shape {
             Shape::File | Shape::Entity => {
@@ -159,8 +159,8 @@ impl Ecs {
         }
     }
 
-    pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
-        head_of(notice.at_ms, &self.constants.unreadable[tags::PLAIN], out);
+    pub(super) fn write_notice(&self, notice: &Notice, out: &mut EventBuffer) {
+        head_with(notice.at_ms, &self.constants.unreadable[tags::PLAIN], out);
         if let Some(site) = &self.site {
             out.put(",\"confluence\":{\"audit\":{\"site\":\"");
             escape(site, &mut out.bytes);
@@ -178,40 +178,40 @@ impl Ecs {
         out.put("\"}");
     }
 
-    fn pipeline_error(&self, error: &str, bytes: &[u8], item: &Event, out: &mut Out) {
-        head(item.read_at_ms, &self.constants.unreadable, item, out);
+    fn pipeline_error(&self, error: &str, bytes: &[u8], event: &Event, out: &mut EventBuffer) {
+        head(event.read_at_ms, &self.constants.unreadable, event, out);
         out.put(",\"error\":{\"message\":\"");
         escape_long(error, out);
         out.put("\"}");
         out.put(constants::EVENT);
         out.put("\"kind\":\"pipeline_error\",\"id\":\"");
-        out.bytes.extend_from_slice(&item.id.hex());
-        // Kept whatever is configured: nothing else of the record is in the event.
+        out.bytes.extend_from_slice(&event.id.hex());
+        // Written even without `preserve_original_event`: the event contains nothing else of the record.
         out.put("\",\"original\":\"");
         escape_long(&String::from_utf8_lossy(bytes), out);
         out.put("\"},\"input\":{\"type\":\"log\"}");
-        log(item, out);
+        log(event, out);
         out.put("}");
     }
 }
 
-fn head(time_ms: i64, constants: &[String; 3], item: &Event, out: &mut Out) {
-    head_of(time_ms, &constants[tags::own_tag(item)], out);
+fn head(time_ms: i64, constants: &[String; 3], event: &Event, out: &mut EventBuffer) {
+    head_with(time_ms, &constants[tags::own_tag(event)], out);
 }
 
-fn head_of(time_ms: i64, constants: &str, out: &mut Out) {
+fn head_with(time_ms: i64, constants: &str, out: &mut EventBuffer) {
     out.put("{\"@timestamp\":\"");
     out.bytes.extend_from_slice(&time::iso(time_ms));
     out.put("\",");
     out.put(constants);
 }
 
-fn log(item: &Event, out: &mut Out) {
+fn log(event: &Event, out: &mut EventBuffer) {
     if let Origin::File {
         path_json,
         offset,
         unterminated: _,
-    } = item.origin
+    } = event.origin
     {
         out.put(",\"log\":{\"file\":{\"path\":");
         out.put(path_json);
@@ -221,7 +221,7 @@ fn log(item: &Event, out: &mut Out) {
     }
 }
 
-fn error(record: &Record, out: &mut Out) {
+fn error(record: &Record, out: &mut EventBuffer) {
     for (at, problem) in record.problems.iter().enumerate() {
         out.put(if at == 0 {
             ",\"error\":{\"message\":\""
@@ -235,9 +235,9 @@ fn error(record: &Record, out: &mut Out) {
     }
 }
 
-fn words(words: &[&str], out: &mut Out) {
+fn string_list(texts: &[&str], out: &mut EventBuffer) {
     out.put("[");
-    for (at, word) in words.iter().enumerate() {
+    for (at, word) in texts.iter().enumerate() {
         out.put(if at == 0 { "\"" } else { ",\"" });
         out.put(word);
         out.put("\"");
@@ -245,13 +245,13 @@ fn words(words: &[&str], out: &mut Out) {
     out.put("]");
 }
 
-fn group(mut object: Object, group: &Group, out: &mut Out) {
+fn group(mut object: Object, group: &GroupFields, out: &mut EventBuffer) {
     value(&mut object, ",\"id\":", group.id.as_ref(), out);
     value(&mut object, ",\"name\":", group.name.as_ref(), out);
     object.end(out);
 }
 
-fn user(users: &Users, out: &mut Out) {
+fn user(users: &Users, out: &mut EventBuffer) {
     let mut object = Object::new(",\"user\":{");
     let mut changes = object.object(",\"changes\":");
     person(&mut changes, &users.changes, out);
@@ -264,7 +264,7 @@ fn user(users: &Users, out: &mut Out) {
     object.end(out);
 }
 
-fn person(object: &mut Object, person: &Person, out: &mut Out) {
+fn person(object: &mut Object, person: &Person, out: &mut EventBuffer) {
     let Person {
         id,
         name,
@@ -277,7 +277,7 @@ fn person(object: &mut Object, person: &Person, out: &mut Out) {
     value(object, ",\"name\":", name.as_ref(), out);
 }
 
-fn value(object: &mut Object, key: &str, value: Option<&users::Value>, out: &mut Out) {
+fn value(object: &mut Object, key: &str, value: Option<&users::EscapedText>, out: &mut EventBuffer) {
     if let Some(value) = value {
         object.escaped(key, value, out);
     }

@@ -1,18 +1,19 @@
-//! Where an action came from, and what ties events together: `source.*` and `related.*`.
+//! The source of an action, and values for correlation: `source.*` and `related.*`.
 
 use std::net::IpAddr;
 
-use super::super::out::{Object, Out};
+use super::super::buffer::{EventBuffer, Object};
 use super::super::users::Users;
 use super::geo;
 use crate::enrich::geo::Geo;
 use crate::record::{Record, Text, address};
 
-/// A chain of proxies is short; what is longer is an attack on whoever compares each with each.
+/// Maximum number of addresses that are compared with each other. A chain of proxies is short; a longer one
+/// is an attack.
 const ADDRESSES_MAX: usize = 64;
 
-/// Writes both, with a comma before each.
-pub fn write(record: &Record, host: Option<&str>, users: &Users, places: Option<&Geo>, out: &mut Out) {
+/// Writes both with a leading comma.
+pub fn write(record: &Record, host: Option<&str>, users: &Users, geo: Option<&Geo>, out: &mut EventBuffer) {
     let source = record.source.text();
     let chain = source.map(Text::decoded);
     let mut related = Object::new(",\"related\":{");
@@ -45,7 +46,7 @@ pub fn write(record: &Record, host: Option<&str>, users: &Users, places: Option<
         out.put(",\"source\":{\"address\":");
         out.put_long(source.quoted());
         if let Some((text, ip)) = first {
-            if let Some(place) = places.and_then(|places| places.look_up(ip)) {
+            if let Some(place) = geo.and_then(|geo| geo.look_up(ip)) {
                 geo::write(&place, out);
             }
             out.put(",\"ip\":\"");

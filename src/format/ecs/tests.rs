@@ -4,7 +4,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::tests::{READ_AT_MS, context, limit, written};
-use super::super::{Format, Name};
+use super::super::{Format, FormatKind};
 use super::*;
 use crate::config::EnrichConfig;
 use crate::enrich::cloud::Cloud;
@@ -16,22 +16,22 @@ fn text(text: &str) -> Option<String> {
 }
 
 fn ecs(context: &Context) -> Format {
-    Format::new(Name::Ecs, context)
+    Format::new(FormatKind::Ecs, context)
 }
 
 fn event(line: impl AsRef<[u8]>) -> Value {
     serde_json::from_slice(&written(&ecs(&context()), line.as_ref(), Origin::Api)).unwrap()
 }
 
-/// What the benchmark divides by makes the same events.
+/// The reference implementation of the benchmark writes the same events.
 #[test]
-fn limit_makes_the_same_events() {
+fn reference_implementation_makes_the_same_events() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
     let lines = fs::read_to_string(folder.join("pairs.jsonl")).unwrap();
     let more = fs::read(folder.join("file.jsonl")).unwrap();
     let more = String::from_utf8_lossy(&more);
-    // Lines as Confluence writes them: not the entities, nor those with a chain of addresses, a uri to be decoded,
-    // wrong types or values of values.
+    // Lines as Confluence writes them: without entities, chains of addresses, encoded URIs, wrong types and
+    // nested values.
     let odd = [
         "\"type\":{",
         "10.1.1.1",
@@ -58,7 +58,7 @@ fn limit_makes_the_same_events() {
             offset: limit::OFFSET,
             unterminated: false,
         };
-        let mut out = Out::new();
+        let mut out = EventBuffer::new();
         ecs(&context()).write(
             &Event {
                 content,
@@ -71,16 +71,20 @@ fn limit_makes_the_same_events() {
         );
         let mut limited = Vec::new();
         limit::line_to_event(line.as_bytes(), &mut limited);
-        let ours: Value = serde_json::from_slice(&out.bytes).unwrap();
-        assert_eq!(ours["event"]["created"], limit::READ_AT);
-        assert_eq!(ours["event"]["id"], limit::EVENT_ID);
-        assert_eq!(ours, serde_json::from_slice::<Value>(&limited).unwrap(), "{line}");
+        let event: Value = serde_json::from_slice(&out.bytes).unwrap();
+        assert_eq!(event["event"]["created"], limit::READ_AT);
+        assert_eq!(event["event"]["id"], limit::EVENT_ID);
+        assert_eq!(
+            event,
+            serde_json::from_slice::<Value>(&limited).unwrap(),
+            "{line}"
+        );
         compared += 1;
     }
     assert!(compared >= 10, "{compared}");
 }
 
-/// Each row of the mapping's table, spelt out as the table spells it.
+/// Each row of the table in docs/MAPPING.md, written as in the table.
 #[test]
 fn taxonomy_rows() {
     const S: &str = "audit.logging.summary.";
@@ -286,15 +290,15 @@ fn users_and_groups() {
         found["user"],
         json!({"changes": {"email": "b@x"}, "target": {"full_name": "Ada", "email": "b@x"}})
     );
-    // Not about users, or no action.
+    // The category is not about users, or there is no action.
     let line = json!({"auditType": {"actionI18nKey": "audit.logging.summary.group.created", "category": "Spaces"}, "affectedObjects": [group]});
     assert_eq!(event(line.to_string())["group"], null);
 }
 
-/// Whom an action concerns that has no row: by what its words say.
+/// The target of an action without a row, by the words of the action.
 #[test]
 fn f107_targets_of_actions_without_a_row() {
-    let of = |action: &str, category: &str| {
+    let fields_of = |action: &str, category: &str| {
         let line = json!({
             "auditType": {"actionI18nKey": action, "categoryI18nKey": format!("audit.logging.category.{category}")},
             "author": {"id": "rita"},
@@ -315,34 +319,38 @@ fn f107_targets_of_actions_without_a_row() {
         "x.user.sync.failed",
     ] {
         assert_eq!(
-            of(action, "user.management"),
+            fields_of(action, "user.management"),
             json!(["rita", ada, null]),
             "{action}"
         );
-        assert_eq!(of(action, "spaces"), json!(["rita", null, null]), "{action}");
+        assert_eq!(
+            fields_of(action, "spaces"),
+            json!(["rita", null, null]),
+            "{action}"
+        );
     }
     assert_eq!(
-        of("x.user.password.reset", "security"),
+        fields_of("x.user.password.reset", "security"),
         json!(["rita", ada, null])
     );
     assert_eq!(
-        of("x.group.member.added", "user.management"),
+        fields_of("x.group.member.added", "user.management"),
         json!(["rita", member, null])
     );
     assert_eq!(
-        of("x.group.archived", "user.management"),
+        fields_of("x.group.archived", "user.management"),
         json!(["rita", null, "gid"])
     );
-    assert_eq!(of("x.sso.auth.failed", "auth"), json!(["uid", null, null]));
-    assert_eq!(of("x.captcha.failed", "auth"), json!(["uid", null, null]));
-    // Nothing that a rule knows, and rows that have no target.
+    assert_eq!(fields_of("x.sso.auth.failed", "auth"), json!(["uid", null, null]));
+    assert_eq!(fields_of("x.captcha.failed", "auth"), json!(["uid", null, null]));
+    // Actions that no rule matches, and rows without a target.
     for action in [
         "x.user.reindexed",
         "audit.logging.summary.sudo.auth.successful",
         "audit.logging.summary.directory.added",
     ] {
         assert_eq!(
-            of(action, "user.management"),
+            fields_of(action, "user.management"),
             json!(["rita", null, null]),
             "{action}"
         );
@@ -428,9 +436,9 @@ fn context_changes_the_constants() {
     assert_eq!(event["log"], json!({"file": {"path": "/a\"b"}, "offset": 17}));
 }
 
-/// With databases: the first valid address of the chain, and of it what is known.
+/// With databases, the location of the first valid address of the chain is written as far as it is known.
 #[test]
-fn places_of_addresses() {
+fn locations_of_addresses() {
     let dir = tempfile::tempdir().unwrap();
     let [city, asn] = ["city.mmdb", "asn.mmdb"].map(|name| dir.path().join(name));
     fs::write(&city, mmdb::city()).unwrap();
@@ -487,9 +495,9 @@ fn places_of_addresses() {
     assert_eq!(source("auditType", "unknown"), json!({"address": "unknown"}));
 }
 
-/// `cloud` is of the agent's host, so it stands in events of that host's files and of its Data Center, and in no others.
+/// `cloud` describes the agent's host. It is only in events of that host's files and of its Data Center.
 #[test]
-fn the_instance_in_its_cloud() {
+fn cloud_instance_of_the_host() {
     let context = Context {
         cloud: Some(Cloud {
             provider: "aws",

@@ -1,22 +1,22 @@
-//! The classes of OCSF 1.8.0 that are used, with the names that the schema gives them and their activities.
+//! The classes of OCSF 1.8.0 that are used, with names and activities of the schema.
 
 use super::super::taxonomy::{ActionClass, OTHER, Severity};
 
-/// What the schema says of a class.
-pub struct Names {
+/// A class of the schema.
+pub struct OcsfClass {
     pub uid: u16,
     pub name: &'static str,
     pub category_uid: u8,
     pub category: &'static str,
-    /// By `activity_id`, from 1.
+    /// Captions by `activity_id`, from 1.
     activities: &'static [&'static str],
 }
 
 const IAM: (u8, &str) = (3, "Identity & Access Management");
 const APPLICATION: (u8, &str) = (6, "Application Activity");
 
-/// For what is no audit record: the agent's own notices and what cannot be read.
-pub const BASE: Names = Names {
+/// For events that are not audit records: the agent's own events and unreadable records.
+pub const BASE: OcsfClass = OcsfClass {
     uid: 0,
     name: "Base Event",
     category_uid: 0,
@@ -24,7 +24,7 @@ pub const BASE: Names = Names {
     activities: &[],
 };
 
-pub const fn names(class: ActionClass) -> Names {
+pub const fn class_of(class: ActionClass) -> OcsfClass {
     let (uid, name, (category_uid, category), activities): (_, _, _, &[&str]) = match class {
         ActionClass::Account => (
             3001,
@@ -86,7 +86,7 @@ pub const fn names(class: ActionClass) -> Names {
             &["Create", "Read", "Update", "Delete"],
         ),
     };
-    Names {
+    OcsfClass {
         uid,
         name,
         category_uid,
@@ -95,7 +95,7 @@ pub const fn names(class: ActionClass) -> Names {
     }
 }
 
-impl Names {
+impl OcsfClass {
     /// The schema's caption of an activity.
     pub fn activity(&self, id: u8) -> &'static str {
         match id {

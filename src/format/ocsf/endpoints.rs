@@ -1,16 +1,16 @@
-//! Where an action came from, where it went, and what of an event can be looked for in others.
+//! The endpoints of an action, and the observables of an event.
 
+use super::super::buffer::EventBuffer;
 use super::super::escape::escape;
-use super::super::out::Out;
 use super::super::users::Person;
 use super::person::string;
 use crate::record::{Record, Text, address};
 
-/// A chain of proxies is short.
+/// Maximum number of addresses in a chain of proxies.
 const ADDRESSES_MAX: usize = 64;
 
-/// Writes `dst_endpoint` if the site's host is known.
-pub fn write_destination(host: Option<&str>, out: &mut Out) {
+/// Writes `dst_endpoint` if the host of the site is known.
+pub fn write_destination(host: Option<&str>, out: &mut EventBuffer) {
     if let Some(host) = host {
         out.put(",\"dst_endpoint\":{\"hostname\":\"");
         escape(host, &mut out.bytes);
@@ -18,11 +18,11 @@ pub fn write_destination(host: Option<&str>, out: &mut Out) {
     }
 }
 
-/// Writes `src_endpoint`, and `observables` with it.
-pub fn write_source(record: &Record, author: &Person, required: bool, out: &mut Out) {
+/// Writes `src_endpoint` and `observables`. `required`: the class requires `src_endpoint`.
+pub fn write_source(record: &Record, author: &Person, required: bool, out: &mut EventBuffer) {
     let source = record.source.text();
     let chain = source.map(Text::decoded);
-    // An IPv4 address within IPv6 can be longer than the schema's 40 characters; written at its shortest it is not.
+    // An IPv4 address in IPv6 notation can exceed the schema's 40 characters. Its shortest form does not.
     let addresses: Vec<String> = chain
         .as_deref()
         .into_iter()
@@ -55,7 +55,7 @@ pub fn write_source(record: &Record, author: &Person, required: bool, out: &mut 
     write_observables(addresses.first().map(String::as_str), author, out);
 }
 
-fn write_observables(ip: Option<&str>, author: &Person, out: &mut Out) {
+fn write_observables(ip: Option<&str>, author: &Person, out: &mut EventBuffer) {
     let mut any = false;
     for (head, value) in [
         (

@@ -1,77 +1,81 @@
-//! Open Cybersecurity Schema Framework 1.8.0. The class is told by the table of `taxonomy.rs`; docs/FORMATS.md has each
-//! attribute. The tests validate events against the published schema.
+//! Open Cybersecurity Schema Framework 1.8.0. The class depends on the table in `taxonomy.rs`.
+//! docs/FORMATS.md describes each attribute. The tests validate events against the published schema.
 
+mod attributes;
 mod class;
 mod endpoints;
-mod parts;
 mod person;
-mod things;
+mod resources;
 
 #[cfg(test)]
 mod tests;
 
 use super::affected;
+use super::buffer::Object;
 use super::escape::{escape, escape_long, quoted};
-use super::name::OCSF_START;
-use super::out::Object;
+use super::kind::OCSF_START;
 use super::taxonomy::{ActionClass, OTHER, Severity, Taxonomy};
-use super::{Context, Event, Origin, Out, message, tags};
+use super::{Context, Event, EventBuffer, Origin, message, tags};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address};
-use class::Names;
-use parts::Parts;
+use attributes::ClassAttributes;
+use class::OcsfClass;
 
 /// Writes OCSF events.
 #[derive(Clone, Debug)]
 pub struct Ocsf {
     taxonomy: Taxonomy,
-    /// Escaped, with quotes.
+    /// A JSON string with its quotes.
     site: Option<String>,
-    /// The members of `metadata` that never change, by `tags::own_tag`; for Data Center and Cloud.
+    /// The constant members of `metadata`, indexed by shape (Data Center, Cloud) and by [`tags::own_tag`].
     metadata: [[String; 3]; 2],
     preserve_original_event: bool,
 }
 
 impl Ocsf {
     pub fn new(context: &Context) -> Self {
-        let of = |tags: Vec<String>| tags::OWN_TAGS.map(|own| metadata(context, &tags, own));
+        let for_all_tags =
+            |tags: Vec<String>| tags::OWN_TAGS.map(|own_tag| metadata(context, &tags, own_tag));
         Ocsf {
             taxonomy: Taxonomy::new(),
             site: context.site().map(quoted),
-            metadata: [of(tags::data_center(context)), of(tags::cloud(context))],
+            metadata: [
+                for_all_tags(tags::data_center(context)),
+                for_all_tags(tags::cloud(context)),
+            ],
             preserve_original_event: context.preserve_original_event,
         }
     }
 
-    pub(super) fn write(&self, item: &Event, out: &mut Out) {
-        match item.content {
-            Parsed::Record(record) => self.event(record, item, out),
-            Parsed::Unreadable { error, bytes, .. } => self.unreadable(error, bytes, item, out),
+    pub(super) fn write(&self, event: &Event, out: &mut EventBuffer) {
+        match event.content {
+            Parsed::Record(record) => self.audit_event(record, event, out),
+            Parsed::Unreadable { error, bytes, .. } => self.unreadable(error, bytes, event, out),
         }
     }
 
-    fn event(&self, record: &Record, item: &Event, out: &mut Out) {
+    fn audit_event(&self, record: &Record, event: &Event, out: &mut EventBuffer) {
         let url = record.system.text().map(Text::decoded);
         let host = url.as_deref().and_then(address::host);
         let kind = self.taxonomy.kind(record);
-        let parts = Parts::of(record, &kind, host.as_deref());
+        let attributes = ClassAttributes::of(record, &kind, host.as_deref());
         let of_cloud = usize::from(record.shape == Shape::Cloud);
-        let constants = &self.metadata[of_cloud][tags::own_tag(item)];
-        self.head(item.id, constants, item.read_at_ms, host.as_deref(), out);
+        let constants = &self.metadata[of_cloud][tags::own_tag(event)];
+        self.head(event.id, constants, event.read_at_ms, host.as_deref(), out);
         if let Some(code) = record.stable_action() {
             out.put(",\"event_code\":");
             out.put_long(code.quoted());
         }
-        log_source(item, out);
+        log_source(event, out);
         original_time(record.time, out);
-        let (class, activity) = parts.activity;
-        // The one class that has no actor but by this profile.
+        let (class, activity) = attributes.activity;
+        // This class has an actor only with this profile.
         out.put(match class {
             ActionClass::WebResources => ",\"profiles\":[\"host\"]}",
             _ => "}",
         });
         self.class(
-            class::names(class),
+            class::class_of(class),
             activity,
             record.action.text(),
             kind.severity,
@@ -83,22 +87,22 @@ impl Ocsf {
         out.put(",\"status\":\"");
         out.put(status);
         out.put("\",\"time\":");
-        out.put_signed(record.time_ms.unwrap_or(item.read_at_ms));
+        out.put_signed(record.time_ms.unwrap_or(event.read_at_ms));
         out.put(",\"message\":\"");
         message::write(record, out);
         out.put("\"");
-        parts.write(out);
+        attributes.write(out);
         if self.preserve_original_event {
             out.put(",\"raw_data\":\"");
             escape_long(record.original, out);
             out.put("\"");
         }
-        unmapped(record, item, class, out);
+        unmapped(record, event, class, out);
         out.put("}");
     }
 
-    /// `metadata` up to where an event's own members follow.
-    fn head(&self, id: EventId, constants: &str, read_at_ms: i64, host: Option<&str>, out: &mut Out) {
+    /// Writes `metadata` up to the event's own members.
+    fn head(&self, id: EventId, constants: &str, read_at_ms: i64, host: Option<&str>, out: &mut EventBuffer) {
         out.put(OCSF_START);
         out.bytes.extend_from_slice(&id.hex());
         out.put("\",");
@@ -115,33 +119,40 @@ impl Ocsf {
         }
     }
 
-    fn class(&self, names: Names, activity: u8, action: Option<Text>, severity: Severity, out: &mut Out) {
+    fn class(
+        &self,
+        ocsf_class: OcsfClass,
+        activity: u8,
+        action: Option<Text>,
+        severity: Severity,
+        out: &mut EventBuffer,
+    ) {
         out.put(",\"activity_id\":");
         out.put_number(activity.into());
         out.put(",\"activity_name\":");
         match action.filter(|_| activity == OTHER) {
-            // What is none of the schema's activities goes by the source's own name.
+            // An activity that is not in the schema has the name of the action.
             Some(action) => out.put_long(action.quoted()),
             None => {
                 out.put("\"");
-                out.put(names.activity(activity));
+                out.put(ocsf_class.activity(activity));
                 out.put("\"");
             }
         }
         out.put(",\"category_name\":\"");
-        out.put(names.category);
+        out.put(ocsf_class.category);
         out.put("\",\"category_uid\":");
-        out.put_number(names.category_uid.into());
+        out.put_number(ocsf_class.category_uid.into());
         out.put(",\"class_name\":\"");
-        out.put(names.name);
+        out.put(ocsf_class.name);
         out.put("\",\"class_uid\":");
-        out.put_number(names.uid.into());
+        out.put_number(ocsf_class.uid.into());
         out.put(",\"type_name\":\"");
-        out.put(names.name);
+        out.put(ocsf_class.name);
         out.put(": ");
-        out.put(names.activity(activity));
+        out.put(ocsf_class.activity(activity));
         out.put("\",\"type_uid\":");
-        out.put_number(u64::from(names.uid) * 100 + u64::from(activity));
+        out.put_number(u64::from(ocsf_class.uid) * 100 + u64::from(activity));
         let (severity_id, severity) = class::severity(severity);
         out.put(",\"severity_id\":");
         out.put_number(severity_id);
@@ -150,37 +161,37 @@ impl Ocsf {
         out.put("\"");
     }
 
-    pub(super) fn write_notice(&self, told: &Notice, out: &mut Out) {
-        let severity = Severity::of_notice(told.action);
-        self.head(told.id, &self.metadata[0][tags::PLAIN], told.at_ms, None, out);
+    pub(super) fn write_notice(&self, notice: &Notice, out: &mut EventBuffer) {
+        let severity = Severity::of_notice(notice.action);
+        self.head(notice.id, &self.metadata[0][tags::PLAIN], notice.at_ms, None, out);
         out.put(",\"event_code\":\"");
-        out.put(told.action);
+        out.put(notice.action);
         out.put("\"}");
         self.class(class::BASE, OTHER, None, severity, out);
         out.put(",\"status_id\":0,\"status\":\"Unknown\",\"time\":");
-        out.put_signed(told.at_ms);
+        out.put_signed(notice.at_ms);
         out.put(",\"message\":\"");
-        escape_long(&told.message, out);
+        escape_long(&notice.message, out);
         out.put("\"}");
     }
 
-    fn unreadable(&self, error: &str, bytes: &[u8], item: &Event, out: &mut Out) {
-        let constants = &self.metadata[0][tags::own_tag(item)];
-        self.head(item.id, constants, item.read_at_ms, None, out);
+    fn unreadable(&self, error: &str, bytes: &[u8], event: &Event, out: &mut EventBuffer) {
+        let constants = &self.metadata[0][tags::own_tag(event)];
+        self.head(event.id, constants, event.read_at_ms, None, out);
         out.put(",\"event_code\":\"pipeline_error\"");
-        log_source(item, out);
+        log_source(event, out);
         out.put("}");
         self.class(class::BASE, 0, None, Severity::Medium, out);
         out.put(",\"status_id\":2,\"status\":\"Failure\",\"status_detail\":\"");
         escape_long(error, out);
         out.put("\",\"time\":");
-        out.put_signed(item.read_at_ms);
-        // Kept whatever is configured: nothing else of the record is in the event.
+        out.put_signed(event.read_at_ms);
+        // Written even without `preserve_original_event`: the event contains nothing else of the record.
         out.put(",\"message\":\"Unreadable audit record\",\"raw_data\":\"");
         escape_long(&String::from_utf8_lossy(bytes), out);
         out.put("\"");
         let mut unmapped = Object::new(",\"unmapped\":{");
-        log_offset(item, &mut unmapped, out);
+        log_offset(event, &mut unmapped, out);
         unmapped.end(out);
         out.put("}");
     }
@@ -198,7 +209,7 @@ fn metadata(context: &Context, tags: &[String], own_tag: Option<&str>) -> String
         [] => String::new(),
         some => format!("\"labels\":[{}],", some.join(",")),
     };
-    // `convert` has no state directory, and so no id.
+    // `convert` has no state directory and therefore no id.
     let id = match context.agent.id.as_str() {
         "" => String::new(),
         id => format!(",\"uid\":{}", quoted(id)),
@@ -217,21 +228,21 @@ fn metadata(context: &Context, tags: &[String], own_tag: Option<&str>) -> String
     )
 }
 
-fn log_source(item: &Event, out: &mut Out) {
-    if let Origin::File { path_json, .. } = item.origin {
+fn log_source(event: &Event, out: &mut EventBuffer) {
+    if let Origin::File { path_json, .. } = event.origin {
         out.put(",\"log_source\":");
         out.put(path_json);
     }
 }
 
-fn log_offset(item: &Event, object: &mut Object, out: &mut Out) {
-    if let Origin::File { offset, .. } = item.origin {
+fn log_offset(event: &Event, object: &mut Object, out: &mut EventBuffer) {
+    if let Origin::File { offset, .. } = event.origin {
         object.number(",\"log_offset\":", offset, out);
     }
 }
 
-/// The time as it stands in the record; JSON that is no text becomes one.
-fn original_time(time: Token, out: &mut Out) {
+/// Writes the time as it is in the record. A JSON value that is not a string is written as a string.
+fn original_time(time: Token, out: &mut EventBuffer) {
     if time.is_missing() {
         return;
     }
@@ -246,8 +257,8 @@ fn original_time(time: Token, out: &mut Out) {
     }
 }
 
-/// What has no attribute of its own.
-fn unmapped(record: &Record, item: &Event, class: ActionClass, out: &mut Out) {
+/// Writes the members of the record without an attribute of their own.
+fn unmapped(record: &Record, event: &Event, class: ActionClass, out: &mut EventBuffer) {
     let mut object = Object::new(",\"unmapped\":{");
     for (key, token) in [
         (",\"area\":", record.area),
@@ -279,13 +290,14 @@ fn unmapped(record: &Record, item: &Event, class: ActionClass, out: &mut Out) {
         (",\"changed_values\":", record.changed_values),
         (",\"extra_attributes\":", record.extra_attributes),
     ] {
-        // Two classes have a list for all objects.
-        let told = key.contains("object") && matches!(class, ActionClass::WebResources | ActionClass::Api);
-        if !told {
+        // Two classes have an attribute for all objects.
+        let is_mapped =
+            key.contains("object") && matches!(class, ActionClass::WebResources | ActionClass::Api);
+        if !is_mapped {
             object.pruned(key, list, record.has_clean_lists, out);
         }
     }
-    log_offset(item, &mut object, out);
+    log_offset(event, &mut object, out);
     if !record.problems.is_empty() {
         let problems: Vec<String> = record.problems.iter().map(ToString::to_string).collect();
         object.plain(",\"error\":", &problems.join("; "), out);

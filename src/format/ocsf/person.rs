@@ -1,23 +1,23 @@
-//! The user object.
+//! The user object of OCSF.
 
 use std::borrow::Cow;
 
-use super::super::out::Out;
-use super::super::users::{Person, Value};
+use super::super::buffer::EventBuffer;
+use super::super::users::{EscapedText, Person};
 
-/// What a required attribute says when the record does not.
-pub const UNKNOWN: Value<'static> = Cow::Borrowed("Unknown");
+/// Value of a required attribute that the record does not contain.
+pub const UNKNOWN: EscapedText<'static> = Cow::Borrowed("Unknown");
 
 /// `type_id` of a user, and its caption.
-pub type Kind = (u64, &'static str);
+pub type UserType = (u64, &'static str);
 
-pub const USER: Kind = (1, "User");
-pub const ADMIN: Kind = (2, "Admin");
-pub const SYSTEM: Kind = (3, "System");
-pub const NOBODY: Kind = (0, "Unknown");
+pub const USER: UserType = (1, "User");
+pub const ADMIN: UserType = (2, "Admin");
+pub const SYSTEM: UserType = (3, "System");
+pub const UNKNOWN_USER: UserType = (0, "Unknown");
 
-/// A user, by name where one is known.
-pub fn write(person: &Person, (type_id, kind): Kind, out: &mut Out) {
+/// Writes a user, with a name if one is known.
+pub fn write(person: &Person, (type_id, kind): UserType, out: &mut EventBuffer) {
     out.put("{\"type\":\"");
     out.put(kind);
     out.put("\",\"type_id\":");
@@ -43,7 +43,7 @@ pub fn write(person: &Person, (type_id, kind): Kind, out: &mut Out) {
     out.put("}");
 }
 
-/// Whether the schema takes it for an address; others stand in `unmapped` only.
+/// Whether the schema accepts the text as an e-mail address. Other texts are only in `unmapped`.
 fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {
         return false;
@@ -62,7 +62,7 @@ fn is_email(text: &str) -> bool {
         && rest.bytes().all(|byte| plain(byte) || byte == b'.')
 }
 
-pub fn string(value: &str, out: &mut Out) {
+pub fn string(value: &str, out: &mut EventBuffer) {
     out.put("\"");
     out.put_long(value);
     out.put("\"");

@@ -9,24 +9,24 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
 use super::super::tests::{READ_AT_MS, context, drifted, fixtures, written};
-use super::super::{Format, Name};
+use super::super::{Format, FormatKind};
 use super::*;
 use crate::format::taxonomy;
 use crate::notice;
 
-/// Where `.ci/run` installs the published schema with what validates against it.
+/// `.ci/run` installs the published schema and its validator there.
 fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/ocsf/bin/python");
     python.exists().then_some(python)
 }
 
 fn event(line: &Value) -> Value {
-    let format = Format::new(Name::Ocsf, &context());
+    let format = Format::new(FormatKind::Ocsf, &context());
     serde_json::from_slice(&written(&format, line.to_string().as_bytes(), Origin::Api)).unwrap()
 }
 
-/// An event of each row of the taxonomy in each shape, with and without what it could be about.
-fn of_each_row() -> Vec<Value> {
+/// An event for each row of the taxonomy in each shape, with and without objects.
+fn event_of_each_row() -> Vec<Value> {
     let user =
         json!({"type": "User", "name": "Ada", "id": "u-1", "uri": "https://wiki.example/x?username=ada"});
     let group = json!({"type": "Group", "name": "ops", "id": "g-1"});
@@ -44,7 +44,7 @@ fn of_each_row() -> Vec<Value> {
         {"key": "Email", "i18nKey": "Email", "from": "no address", "to": "ada@example.org"},
     ]);
     let mut lines = Vec::new();
-    // Some of what goes by rule, for each class and activity that the rules know.
+    // Actions that are classified by rule: one for each class and activity.
     let by_rule = [
         "x.user.created",
         "x.user.enabled",
@@ -117,7 +117,7 @@ fn of_each_row() -> Vec<Value> {
     lines
 }
 
-/// Fixtures with random changes; the seed is printed.
+/// Fixtures with random changes. The seed is printed.
 fn random(count: usize) -> Vec<Vec<u8>> {
     let seed: Vec<u8> = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()]
         .iter()
@@ -144,8 +144,8 @@ fn events_are_valid_by_the_published_schema() {
         eprintln!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
         return;
     };
-    let format = Format::new(Name::Ocsf, &context());
-    let mut lines: Vec<Vec<u8>> = of_each_row()
+    let format = Format::new(FormatKind::Ocsf, &context());
+    let mut lines: Vec<Vec<u8>> = event_of_each_row()
         .iter()
         .map(|line| line.to_string().into_bytes())
         .collect();
@@ -173,7 +173,7 @@ fn events_are_valid_by_the_published_schema() {
         events.write_all(b"\n").unwrap();
     }
     let notice = Notice::new(notice::GAP, "wiki", "once", READ_AT_MS, "a gap".to_owned());
-    let mut out = Out::new();
+    let mut out = EventBuffer::new();
     format.write_notice(&notice, &mut out);
     out.put("\n");
     events.write_all(&out.bytes).unwrap();
@@ -184,16 +184,16 @@ fn events_are_valid_by_the_published_schema() {
         .arg(events.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&validated.stdout);
+    let report = String::from_utf8_lossy(&validated.stdout);
     assert!(
         validated.status.success(),
-        "{said}\n{}",
+        "{report}\n{}",
         String::from_utf8_lossy(&validated.stderr)
     );
-    assert_eq!(said.trim(), format!("{} valid", lines.len() + 1));
+    assert_eq!(report.trim(), format!("{} valid", lines.len() + 1));
 }
 
-/// What is no event of the schema is told: the test above can fail.
+/// Invalid events are reported: the test above can fail.
 #[test]
 fn validation_finds_faults() {
     let Some(python) = python() else {
@@ -308,7 +308,7 @@ fn classes_and_parts() {
     );
 }
 
-/// A person, or what stands for everybody.
+/// A person, or the placeholder for everybody.
 #[test]
 fn f107_whom_a_permission_or_a_rename_is_about() {
     let granted = |user: Value| {
@@ -334,7 +334,7 @@ fn f107_whom_a_permission_or_a_rename_is_about() {
             (&json!(0), &json!("Unknown"))
         );
     }
-    // Somebody who calls himself so.
+    // A person with that name.
     assert_eq!(
         granted(json!({"type": "User", "name": "Anonymous", "id": "k-3"}))["type_id"],
         1
@@ -389,7 +389,7 @@ fn f108_an_object_is_a_resource_once() {
 }
 
 #[test]
-fn what_is_done_to_an_account_and_how_it_ended_is_told() {
+fn account_changes_and_their_outcome_are_mapped() {
     let updated = event(
         &json!({"creationDate": 1, "summary": "User details updated", "category": "Users and groups",
         "affectedObject": {"name": "Tom", "objectType": "User"},
@@ -424,7 +424,7 @@ fn what_is_done_to_an_account_and_how_it_ended_is_told() {
 fn an_agent_without_an_id_has_none() {
     let mut context = context();
     context.agent.id.clear();
-    let format = Format::new(Name::Ocsf, &context);
+    let format = Format::new(FormatKind::Ocsf, &context);
     let bytes = written(&format, b"{\"auditType\":{\"action\":\"x\"}}", Origin::Api);
     let event: Value = serde_json::from_slice(&bytes).unwrap();
     let logger = &event["metadata"]["loggers"][0];

@@ -6,7 +6,7 @@ use serde_json::json;
 
 const C: &str = "audit.logging.category.";
 
-fn of(line: &serde_json::Value) -> Kind {
+fn kind_of(line: &serde_json::Value) -> EventKind {
     let line = line.to_string();
     match parse(line.as_bytes(), &mut Scratch::default()) {
         Parsed::Record(record) => Taxonomy::new().kind(&record),
@@ -14,15 +14,15 @@ fn of(line: &serde_json::Value) -> Kind {
     }
 }
 
-fn of_key(action: &str, category: &str) -> Kind {
-    of(&json!({"auditType": {"actionI18nKey": action, "categoryI18nKey": category}}))
+fn of_key(action: &str, category: &str) -> EventKind {
+    kind_of(&json!({"auditType": {"actionI18nKey": action, "categoryI18nKey": category}}))
 }
 
-fn of_label(summary: &str, category: &str) -> Kind {
-    of(&json!({"creationDate": 1, "summary": summary, "category": category}))
+fn of_label(summary: &str, category: &str) -> EventKind {
+    kind_of(&json!({"creationDate": 1, "summary": summary, "category": category}))
 }
 
-/// ECS 8.11, "Expected event types" of each category that is used; not the list that the code goes by.
+/// "Expected event types" of ECS 8.11 for each category that is used. Independent of the list in the code.
 const PUBLISHED: [(&str, &str); 4] = [
     ("authentication", "start, end, info"),
     ("configuration", "access, change, creation, deletion, info"),
@@ -30,7 +30,7 @@ const PUBLISHED: [(&str, &str); 4] = [
     ("package", "access, change, deletion, info, installation, start"),
 ];
 
-fn assert_published(kind: &Kind, action: &str) {
+fn assert_published(kind: &EventKind, action: &str) {
     assert!(!kind.types.is_empty(), "{action}");
     for category in kind.categories {
         let (_, types) = PUBLISHED.iter().find(|(name, _)| name == category).unwrap();
@@ -43,7 +43,7 @@ fn assert_published(kind: &Kind, action: &str) {
     }
 }
 
-/// Each row of the table, and each verb in each category, is a pair that ECS knows.
+/// Each row of the table, and each verb in each category, is a combination that ECS allows.
 #[test]
 fn categories_and_types_are_those_of_ecs() {
     let mut count = 0;
@@ -52,7 +52,7 @@ fn categories_and_types_are_those_of_ecs() {
             json!({"auditType": {"actionI18nKey": action}}),
             json!({"creationDate": 1, "summary": action}),
         ] {
-            assert_published(&of(&line), action);
+            assert_published(&kind_of(&line), action);
             count += 1;
         }
     }
@@ -120,7 +120,7 @@ fn categories_and_types_are_those_of_ecs() {
 }
 
 #[test]
-fn the_last_word_gives_the_type_and_the_key_the_category() {
+fn the_last_word_gives_the_type_and_the_category_key_the_category() {
     for (action, category, categories, kind) in [
         ("x.widget.created", "permissions", IAM_CONFIGURATION, "creation"),
         ("x.widget.Removed", "user.management", IAM, "deletion"),
@@ -153,18 +153,20 @@ fn the_last_word_gives_the_type_and_the_key_the_category() {
     }
     let searched = of_key("x.searched", "atlassian.audit.event.category.audit");
     assert_eq!(searched.categories, CONFIGURATION);
-    // In Data Center's records text says nothing: it is in the site's language.
-    let german = of(&json!({"auditType": {"action": "Benutzer exportiert", "category": "Users and groups"}}));
+    // The text of Data Center records is in the site's language and is not used.
+    let german =
+        kind_of(&json!({"auditType": {"action": "Benutzer exportiert", "category": "Users and groups"}}));
     assert_eq!(
         (german.categories, german.types, german.activity),
         (&[][..], INFO, (Api, OTHER))
     );
-    let english =
-        of(&json!({"auditType": {"actionI18nKey": "x.widget.exported", "category": "Users and groups"}}));
+    let english = kind_of(
+        &json!({"auditType": {"actionI18nKey": "x.widget.exported", "category": "Users and groups"}}),
+    );
     assert_eq!((english.categories, english.types), (&[][..], &["access"][..]));
 }
 
-/// Kinds of deed that matter, by keys that no list can have.
+/// Security relevant actions, by keys that no list contains.
 #[test]
 fn f105_rules_know_what_matters_for_security() {
     let check = |action: &str, category: &str, types: &str, outcome, severity, activity: Activity| {
@@ -367,7 +369,7 @@ fn f105_rules_know_what_matters_for_security() {
     );
     check("x.thing.failed", "nowhere", "info", failure, Medium, (Api, OTHER));
     check("x.thing.reindexed", "admin", "info", None, Info, (Api, OTHER));
-    // What a row says stays: ECS's integration has no outcome here.
+    // The row has precedence: ECS's integration has no outcome here.
     let sudo = of_key("audit.logging.summary.sudo.auth.successful", &format!("{C}auth"));
     assert_eq!((sudo.outcome, sudo.status), (None, success));
 }
@@ -510,13 +512,13 @@ fn f109_labels_of_cloud_have_rules() {
 }
 
 #[test]
-fn an_account_that_is_made_inactive_is_disabled() {
+fn a_deactivated_account_is_disabled() {
     let updated = |from: &str, to: &str| {
         let cloud = json!({"creationDate": 1, "summary": "User details updated", "category": "Users and groups",
             "changedValues": [{"name": "Active", "oldValue": from, "newValue": to}]});
         let file = json!({"auditType": {"actionI18nKey": "audit.logging.summary.user.updated"},
             "changedValues": [{"i18nKey": "Email", "from": "a", "to": "b"}, {"i18nKey": "Active", "from": from, "to": to}]});
-        let [cloud, file] = [of(&cloud), of(&file)];
+        let [cloud, file] = [kind_of(&cloud), kind_of(&file)];
         assert_eq!((cloud.activity, cloud.severity), (file.activity, file.severity));
         assert_eq!(cloud.types, ["user", "change"]);
         (cloud.activity, cloud.severity)
@@ -524,7 +526,7 @@ fn an_account_that_is_made_inactive_is_disabled() {
     assert_eq!(updated("Yes", "No"), ((ActionClass::Account, 5), Medium));
     assert_eq!(updated("No", "Yes"), ((ActionClass::Account, 2), Medium));
     assert_eq!(updated("true", "FALSE"), ((ActionClass::Account, 5), Medium));
-    // Values of a profile that comes for the first time have nothing before them.
+    // The first values of a profile have no previous ones.
     for (from, to) in [("", "Yes"), ("Yes", ""), ("Yes", "Yes"), ("Yes", "maybe")] {
         assert_eq!(
             updated(from, to),

@@ -1,21 +1,21 @@
-//! JSON values of 64 KB at most: Azure Monitor cuts what is longer in a column, without a word.
+//! JSON values of at most 64 KB. Azure Monitor silently cuts longer column values.
 
+use super::super::buffer::EventBuffer;
 use super::super::escape::escape;
-use super::super::out::Out;
 use crate::record::compact;
 use crate::record::token::pieces;
 use crate::record::walk::Cursor;
 
-/// Azure Monitor's limit for the value of a column.
+/// Azure Monitor's limit for a column value.
 pub const FIELD_BYTES_MAX: usize = 64 * 1024;
 
-/// Kept free for what closes a value that is cut: names of members, quotes, brackets.
+/// Reserved for closing a value that was cut: member names, quotes, brackets.
 const CLOSING_BYTES: usize = 1024;
 
-/// An element of a list is left out when there is less room than this.
+/// With less space than this, further list elements are omitted.
 const ELEMENT_BYTES_MIN: usize = 256;
 
-/// One value being written, and how much of it there is already.
+/// A value that is being written, with its size so far.
 pub struct Capped {
     bytes: usize,
     cut: bool,
@@ -30,88 +30,94 @@ impl Capped {
         self.cut
     }
 
-    fn room(&self) -> usize {
+    fn space(&self) -> usize {
         (FIELD_BYTES_MAX - CLOSING_BYTES).saturating_sub(self.bytes)
     }
 
-    /// JSON's own signs and names, which are short.
-    pub fn raw(&mut self, json: &str, out: &mut Out) {
+    /// Appends JSON syntax and member names, which are short.
+    pub fn raw(&mut self, json: &str, out: &mut EventBuffer) {
         self.bytes += json.len();
         out.put(json);
     }
 
-    /// A string; `escaped` is what stands between its quotes.
-    pub fn text(&mut self, escaped: &str, out: &mut Out) {
-        // Beside other texts a long one takes half of the room, so that the others are not lost.
+    /// Appends a string. `escaped` is its content without quotes.
+    pub fn text(&mut self, escaped: &str, out: &mut EventBuffer) {
+        // After other texts, a long one gets half of the space, so that the later ones fit as well.
         let share = if self.bytes == 0 { 1 } else { 2 };
         self.raw("\"", out);
-        self.piece_of(escaped, share, out);
+        self.put_string_content(escaped, share, out);
         self.raw("\"", out);
     }
 
-    /// A part of a string whose quotes are written with [`Capped::raw`].
-    pub fn piece(&mut self, escaped: &str, out: &mut Out) {
-        self.piece_of(escaped, 1, out);
+    /// Appends a part of a string whose quotes are written with [`Capped::raw`].
+    pub fn piece(&mut self, escaped: &str, out: &mut EventBuffer) {
+        self.put_string_content(escaped, 1, out);
     }
 
-    /// A string from a text that is not escaped.
-    pub fn plain(&mut self, text: &str, out: &mut Out) {
+    /// Appends a string from unescaped text.
+    pub fn plain(&mut self, text: &str, out: &mut EventBuffer) {
         self.raw("\"", out);
-        let room = self.room();
-        self.put_some(text, room, out);
+        let space = self.space();
+        self.put_truncated(text, space, out);
         self.raw("\"", out);
     }
 
-    fn piece_of(&mut self, escaped: &str, share: usize, out: &mut Out) {
-        let room = self.room();
-        if escaped.len() <= room {
+    fn put_string_content(&mut self, escaped: &str, share: usize, out: &mut EventBuffer) {
+        let space = self.space();
+        if escaped.len() <= space {
             return self.raw(escaped, out);
         }
-        // Escaped anew, with no more escapes than are needed, it may fit yet.
-        let mut room = room / share;
+        // With minimal escapes the text may still fit.
+        let mut space = space / share;
         let mut full = false;
         pieces(escaped, |piece| {
             if !full {
                 let before = self.bytes;
-                full = !self.put_some(piece, room, out);
-                room -= (self.bytes - before).min(room);
+                full = !self.put_truncated(piece, space, out);
+                space -= (self.bytes - before).min(space);
             }
         });
     }
 
-    /// Writes as much of a text as there is room for, up to the end of a character; returns whether that was all.
-    fn put_some(&mut self, text: &str, room: usize, out: &mut Out) -> bool {
+    /// Appends as much of a text as fits into `space`, up to a character boundary. Returns whether all of it
+    /// fitted.
+    fn put_truncated(&mut self, text: &str, space: usize, out: &mut EventBuffer) -> bool {
         let start = out.bytes.len();
-        let mut end = text.len().min(room);
+        let mut end = text.len().min(space);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let mut whole = end == text.len();
+        let mut is_complete = end == text.len();
         escape(&text[..end], &mut out.bytes);
-        if out.bytes.len() - start > room {
-            // Escapes made it longer than it was.
+        if out.bytes.len() - start > space {
+            // Escapes have made it longer.
             out.bytes.truncate(start);
             end = 0;
-            let mut character = [0; 4];
-            for letter in text.chars() {
+            let mut utf8 = [0; 4];
+            for character in text.chars() {
                 let before = out.bytes.len();
-                escape(letter.encode_utf8(&mut character), &mut out.bytes);
-                if out.bytes.len() - start > room {
+                escape(character.encode_utf8(&mut utf8), &mut out.bytes);
+                if out.bytes.len() - start > space {
                     out.bytes.truncate(before);
                     break;
                 }
-                end += letter.len_utf8();
+                end += character.len_utf8();
             }
-            whole = end == text.len();
+            is_complete = end == text.len();
         }
         self.bytes += out.bytes.len() - start;
-        self.cut |= !whole;
-        whole
+        self.cut |= !is_complete;
+        is_complete
     }
 
-    /// An element of a list, or nothing where there is no room for it.
-    pub fn element(&mut self, first: bool, out: &mut Out, write: impl FnOnce(&mut Self, &mut Out)) {
-        if self.room() < ELEMENT_BYTES_MIN {
+    /// Appends a list element, or nothing if there is no space.
+    pub fn element(
+        &mut self,
+        first: bool,
+        out: &mut EventBuffer,
+        write: impl FnOnce(&mut Self, &mut EventBuffer),
+    ) {
+        if self.space() < ELEMENT_BYTES_MIN {
             self.cut = true;
             return;
         }
@@ -121,9 +127,10 @@ impl Capped {
         write(self, out);
     }
 
-    /// Any JSON value, as it stands. Of one that is too long texts are cut, members and elements left out.
-    pub fn value(&mut self, json: &str, out: &mut Out) {
-        if json.len() <= self.room() {
+    /// Appends any JSON value. In a value that is too long, texts are cut, and members and elements are
+    /// omitted.
+    pub fn value(&mut self, json: &str, out: &mut EventBuffer) {
+        if json.len() <= self.space() {
             if memchr::memchr3(b'\n', b'\r', b'\t', json.as_bytes()).is_none() {
                 return self.raw(json, out);
             }
@@ -140,8 +147,8 @@ impl Capped {
         }
     }
 
-    /// An object with one text more before its members, in the place of one that has this name.
-    pub fn object_with(&mut self, name: &str, escaped: &str, json: &str, out: &mut Out) {
+    /// Appends an object with an additional text as the first member. It replaces a member of the same name.
+    pub fn object_with(&mut self, name: &str, escaped: &str, json: &str, out: &mut EventBuffer) {
         self.raw("{\"", out);
         self.raw(name, out);
         self.raw("\":", out);
@@ -150,35 +157,42 @@ impl Capped {
         self.raw("}", out);
     }
 
-    fn nested(&mut self, json: &str, object: bool, out: &mut Out) {
+    fn nested(&mut self, json: &str, object: bool, out: &mut EventBuffer) {
         self.raw(if object { "{" } else { "[" }, out);
         self.elements(json, object, None, true, out);
         self.raw(if object { "}" } else { "]" }, out);
     }
 
-    /// What is inside a list, or inside an object, but for the member of a name.
-    fn elements(&mut self, json: &str, object: bool, left_out: Option<&str>, mut first: bool, out: &mut Out) {
+    /// Appends the elements of a list or the members of an object, without the member `omitted`.
+    fn elements(
+        &mut self,
+        json: &str,
+        object: bool,
+        omitted: Option<&str>,
+        mut first: bool,
+        out: &mut EventBuffer,
+    ) {
         let mut cursor = Cursor::new(json);
         cursor.enter();
         while cursor.more() {
             let start = cursor.place();
             if object {
                 let key = cursor.key();
-                if left_out.is_some_and(|name| key == name) {
+                if omitted.is_some_and(|name| key == name) {
                     cursor.skip();
                     continue;
                 }
             }
             let key = &json[start..cursor.place()];
             let value = cursor.value();
-            if self.room() < ELEMENT_BYTES_MIN + key.len() {
+            if self.space() < ELEMENT_BYTES_MIN + key.len() {
                 self.cut = true;
                 continue;
             }
             if !std::mem::take(&mut first) {
                 self.raw(",", out);
             }
-            // Blanks between a name and its value may be line ends.
+            // White space between key and value may contain line ends.
             match memchr::memchr3(b'\n', b'\r', b'\t', key.as_bytes()) {
                 None => self.raw(key, out),
                 Some(_) => self.raw(&compact(key), out),
@@ -188,7 +202,8 @@ impl Capped {
     }
 }
 
-/// The named members of the object that a record is, as they stand there, empty ones too; of two of one name the last.
+/// The values of the named members of a record, unchanged, empty ones too. The last one of a repeated name is
+/// returned.
 pub fn members<'a, const N: usize>(record: &'a str, names: [&str; N]) -> [Option<&'a str>; N] {
     let mut values = [None; N];
     let mut cursor = Cursor::new(record);
@@ -208,7 +223,7 @@ mod tests {
     use super::*;
 
     fn capped(json: &str) -> (serde_json::Value, bool) {
-        let mut out = Out::new();
+        let mut out = EventBuffer::new();
         let mut field = Capped::new();
         field.value(json, &mut out);
         assert!(out.bytes.len() <= FIELD_BYTES_MAX, "{}", out.bytes.len());
@@ -216,12 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_stays_as_it_is() {
+    fn short_values_are_unchanged() {
         let text = "x".repeat(FIELD_BYTES_MAX - CLOSING_BYTES - 2);
         for json in [format!("\"{text}\""), r#"{"a":["",null,{"b":1}]}"#.to_owned()] {
             assert_eq!(capped(&json), (serde_json::from_str(&json).unwrap(), false));
         }
-        // Longer only by the way it is written.
+        // Longer only because of white space and escapes.
         let spaced = format!("[{}1 , \"a\"]", "\n ".repeat(FIELD_BYTES_MAX));
         assert_eq!(capped(&spaced), (serde_json::json!([1, "a"]), false));
         let escaped = format!("\"{}\"", "\\u0041".repeat(FIELD_BYTES_MAX / 2));
@@ -229,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_cut_and_told() {
+    fn long_values_are_cut_and_marked() {
         let long = "ü\u{1f600}\\n\\u0001".repeat(20_000);
         let (value, cut) = capped(&format!("\"{long}\""));
         let whole: String = serde_json::from_str(&format!("\"{long}\"")).unwrap();

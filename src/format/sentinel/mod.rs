@@ -1,12 +1,13 @@
-//! What Microsoft Sentinel's Logs Ingestion API is sent: the eleven members of Cloud's own record that Microsoft's data
-//! collection rule maps to the columns of `ConfluenceAuditLogs_CL`. docs/FORMATS.md has each member.
+//! Records for Microsoft Sentinel's Logs Ingestion API: the eleven members of a Cloud record that Microsoft's
+//! data collection rule maps to the columns of `ConfluenceAuditLogs_CL`. docs/FORMATS.md describes each
+//! member.
 
 mod capped;
 
 use super::escape::{escape, quoted, value_text};
+use super::kind::SENTINEL_START;
 use super::login::login;
-use super::name::SENTINEL_START;
-use super::{Context, Event, Out};
+use super::{Context, Event, EventBuffer};
 use crate::notice::Notice;
 use crate::record::walk::for_each_element;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address, object};
@@ -15,11 +16,11 @@ use capped::Capped;
 /// Writes records for Sentinel.
 #[derive(Clone, Debug)]
 pub struct Sentinel {
-    /// Escaped, with quotes.
+    /// A JSON string with its quotes.
     site: Option<String>,
 }
 
-/// The members that are sent as Cloud has them, but for `creationDate`, which must be a number.
+/// The members that are sent unchanged. `creationDate` is not among them, because it must be a number.
 const CLOUD_MEMBERS: [&str; 10] = [
     "author",
     "remoteAddress",
@@ -33,7 +34,7 @@ const CLOUD_MEMBERS: [&str; 10] = [
     "associatedObjects",
 ];
 
-/// What the agent says of itself stands under this category.
+/// Category of the agent's own events.
 const OWN_CATEGORY: &str = crate::NAME;
 
 impl Sentinel {
@@ -43,23 +44,23 @@ impl Sentinel {
         }
     }
 
-    pub(super) fn write(&self, item: &Event, out: &mut Out) {
-        match item.content {
-            Parsed::Record(record) => self.event(record, item, out),
+    pub(super) fn write(&self, event: &Event, out: &mut EventBuffer) {
+        match event.content {
+            Parsed::Record(record) => self.audit_event(record, event, out),
             Parsed::Unreadable { error, bytes, .. } => {
-                // More of it than a field can hold need not be looked at.
+                // A field can hold no more of it.
                 let bytes = &bytes[..bytes.len().min(capped::FIELD_BYTES_MAX)];
                 let text = format!("{error}\n{}", String::from_utf8_lossy(bytes));
-                self.own(item.id, item.read_at_ms, "Unreadable audit record", &text, out);
+                self.own_event(event.id, event.read_at_ms, "Unreadable audit record", &text, out);
             }
         }
     }
 
-    pub(super) fn write_notice(&self, notice: &Notice, out: &mut Out) {
-        self.own(notice.id, notice.at_ms, notice.action, &notice.message, out);
+    pub(super) fn write_notice(&self, notice: &Notice, out: &mut EventBuffer) {
+        self.own_event(notice.id, notice.at_ms, notice.action, &notice.message, out);
     }
 
-    fn own(&self, id: EventId, at_ms: i64, summary: &str, description: &str, out: &mut Out) {
+    fn own_event(&self, id: EventId, at_ms: i64, summary: &str, description: &str, out: &mut EventBuffer) {
         head(id, at_ms, out);
         self.site(None, out);
         out.put(",\"summary\":\"");
@@ -67,13 +68,13 @@ impl Sentinel {
         out.put("\",\"category\":\"");
         out.put(OWN_CATEGORY);
         out.put("\"");
-        let mut cut = Cut::default();
-        cut.field("description", out, |field, out| field.plain(description, out));
-        cut.end(out);
+        let mut truncated = TruncatedFields::default();
+        truncated.field("description", out, |field, out| field.plain(description, out));
+        truncated.end(out);
     }
 
-    fn event(&self, record: &Record, item: &Event, out: &mut Out) {
-        head(item.id, record.time_ms.unwrap_or(item.read_at_ms), out);
+    fn audit_event(&self, record: &Record, event: &Event, out: &mut EventBuffer) {
+        head(event.id, record.time_ms.unwrap_or(event.read_at_ms), out);
         let url = record.system.text().map(Text::decoded);
         self.site(url.as_deref().and_then(address::host).as_deref(), out);
         for (at, problem) in record.problems.iter().enumerate() {
@@ -83,15 +84,15 @@ impl Sentinel {
         if !record.problems.is_empty() {
             out.put("\"");
         }
-        let mut cut = Cut::default();
+        let mut truncated = TruncatedFields::default();
         match record.shape {
-            Shape::Cloud => cloud(record, &mut cut, out),
-            Shape::File | Shape::Entity => data_center(record, &mut cut, out),
+            Shape::Cloud => cloud(record, &mut truncated, out),
+            Shape::File | Shape::Entity => data_center(record, &mut truncated, out),
         }
-        cut.end(out);
+        truncated.end(out);
     }
 
-    fn site(&self, host: Option<&str>, out: &mut Out) {
+    fn site(&self, host: Option<&str>, out: &mut EventBuffer) {
         if let Some(site) = &self.site {
             out.put(",\"Site\":");
             out.put(site);
@@ -103,20 +104,25 @@ impl Sentinel {
     }
 }
 
-fn head(id: EventId, time_ms: i64, out: &mut Out) {
+fn head(id: EventId, time_ms: i64, out: &mut EventBuffer) {
     out.put(SENTINEL_START);
     out.bytes.extend_from_slice(&id.hex());
     out.put("\",\"creationDate\":");
     out.put_signed(time_ms);
 }
 
-/// Writes fields and remembers which of them had to be cut.
+/// Writes fields and records which of them were cut.
 #[derive(Default)]
-struct Cut(Vec<&'static str>);
+struct TruncatedFields(Vec<&'static str>);
 
-impl Cut {
-    /// Writes `,"name":` and a value, each at most 64 KB.
-    fn field(&mut self, name: &'static str, out: &mut Out, write: impl FnOnce(&mut Capped, &mut Out)) {
+impl TruncatedFields {
+    /// Writes `,"name":` and a value of at most 64 KB.
+    fn field(
+        &mut self,
+        name: &'static str,
+        out: &mut EventBuffer,
+        write: impl FnOnce(&mut Capped, &mut EventBuffer),
+    ) {
         out.put(",\"");
         out.put(name);
         out.put("\":");
@@ -125,10 +131,10 @@ impl Cut {
         if field.is_cut() {
             self.0.push(name);
         }
-        out.room();
+        out.flush_if_large();
     }
 
-    fn end(self, out: &mut Out) {
+    fn end(self, out: &mut EventBuffer) {
         for (at, name) in self.0.iter().enumerate() {
             out.put(if at == 0 { ",\"Truncated\":[\"" } else { "\",\"" });
             out.put(name);
@@ -137,11 +143,11 @@ impl Cut {
     }
 }
 
-fn cloud(record: &Record, cut: &mut Cut, out: &mut Out) {
+fn cloud(record: &Record, truncated: &mut TruncatedFields, out: &mut EventBuffer) {
     let values = capped::members(record.text, CLOUD_MEMBERS);
     for (name, value) in CLOUD_MEMBERS.into_iter().zip(values) {
         if let Some(value) = value {
-            cut.field(name, out, |field, out| match name {
+            truncated.field(name, out, |field, out| match name {
                 "affectedObject" => affected_object(value, field, out),
                 _ => field.value(value, out),
             });
@@ -149,19 +155,19 @@ fn cloud(record: &Record, cut: &mut Cut, out: &mut Out) {
     }
 }
 
-/// Cloud calls an object's type `objectType`; Microsoft's rule fills the column for it from a `type`.
-fn affected_object(json: &str, field: &mut Capped, out: &mut Out) {
-    let [kind, own] = object(Token::new(json), ["objectType", "type"]);
+/// Cloud has the type of an object in `objectType`. Microsoft's rule fills the column from `type`.
+fn affected_object(json: &str, field: &mut Capped, out: &mut EventBuffer) {
+    let [kind, type_member] = object(Token::new(json), ["objectType", "type"]);
     match kind.text() {
-        Some(kind) if own.is_missing() => field.object_with("type", kind.escaped(), json, out),
+        Some(kind) if type_member.is_missing() => field.object_with("type", kind.escaped(), json, out),
         _ => field.value(json, out),
     }
 }
 
-fn data_center(record: &Record, cut: &mut Cut, out: &mut Out) {
-    cut.field("author", out, |field, out| author(record, field, out));
+fn data_center(record: &Record, truncated: &mut TruncatedFields, out: &mut EventBuffer) {
+    truncated.field("author", out, |field, out| author(record, field, out));
     if let Some(source) = record.source.text() {
-        cut.field("remoteAddress", out, |field, out| {
+        truncated.field("remoteAddress", out, |field, out| {
             let text = source.decoded();
             match address::addresses(&text).next() {
                 Some((address, _)) => field.plain(address, out),
@@ -174,19 +180,19 @@ fn data_center(record: &Record, cut: &mut Cut, out: &mut Out) {
         ("category", record.category.text().or(record.category_key.text())),
     ] {
         if let Some(text) = text {
-            cut.field(name, out, |field, out| field.text(text.escaped(), out));
+            truncated.field(name, out, |field, out| field.text(text.escaped(), out));
         }
     }
     if !record.extra_attributes.is_missing() {
-        cut.field("description", out, |field, out| description(record, field, out));
+        truncated.field("description", out, |field, out| description(record, field, out));
     }
-    affected_objects(record, cut, out);
-    cut.field("changedValues", out, |field, out| {
+    affected_objects(record, truncated, out);
+    truncated.field("changedValues", out, |field, out| {
         changed_values(record, field, out)
     });
 }
 
-fn author(record: &Record, field: &mut Capped, out: &mut Out) {
+fn author(record: &Record, field: &mut Capped, out: &mut EventBuffer) {
     let author = &record.author;
     let login = login(author.uri);
     let id = author.id.text().map(Text::escaped);
@@ -208,8 +214,8 @@ fn author(record: &Record, field: &mut Capped, out: &mut Out) {
     field.raw("}", out);
 }
 
-/// Extra attributes, a line each: `name: value`.
-fn description(record: &Record, field: &mut Capped, out: &mut Out) {
+/// Writes the extra attributes, one `name: value` per line.
+fn description(record: &Record, field: &mut Capped, out: &mut EventBuffer) {
     field.raw("\"", out);
     let mut first = true;
     for_each_element(record.extra_attributes, |element| {
@@ -231,28 +237,28 @@ fn description(record: &Record, field: &mut Capped, out: &mut Out) {
     field.raw("\"", out);
 }
 
-/// The first is what was acted on, the others go with it.
-fn affected_objects(record: &Record, cut: &mut Cut, out: &mut Out) {
+/// The first object is the one that was acted on, the others are associated.
+fn affected_objects(record: &Record, truncated: &mut TruncatedFields, out: &mut EventBuffer) {
     let mut first = None;
-    for_each_named(record, |object| first = first.or(Some(object)));
+    for_each_object(record, |object| first = first.or(Some(object)));
     if let Some(first) = first {
-        cut.field("affectedObject", out, |field, out| {
+        truncated.field("affectedObject", out, |field, out| {
             field.raw("{", out);
-            named(first, field, out);
-            // The member that Microsoft's rule fills the column from.
+            write_name_and_type(first, field, out);
+            // The member that Microsoft's rule maps to the column.
             field.raw(",\"type\":", out);
             field.text(first[1].map_or("", Text::escaped), out);
             field.raw("}", out);
         });
     }
-    cut.field("associatedObjects", out, |field, out| {
+    truncated.field("associatedObjects", out, |field, out| {
         let mut at = 0;
         field.raw("[", out);
-        for_each_named(record, |object| {
+        for_each_object(record, |object| {
             if at > 0 {
                 field.element(at == 1, out, |field, out| {
                     field.raw("{", out);
-                    named(object, field, out);
+                    write_name_and_type(object, field, out);
                     field.raw("}", out);
                 });
             }
@@ -262,25 +268,25 @@ fn affected_objects(record: &Record, cut: &mut Cut, out: &mut Out) {
     });
 }
 
-type Named<'a> = [Option<Text<'a>>; 2];
+type NameAndType<'a> = [Option<Text<'a>>; 2];
 
-fn for_each_named<'a>(record: &Record<'a>, mut each: impl FnMut(Named<'a>)) {
+fn for_each_object<'a>(record: &Record<'a>, mut each: impl FnMut(NameAndType<'a>)) {
     for_each_element(record.affected_objects, |element| {
-        let named = object(element, ["name", "type"]).map(Token::text);
-        if named != [None, None] {
-            each(named);
+        let object = object(element, ["name", "type"]).map(Token::text);
+        if object != [None, None] {
+            each(object);
         }
     });
 }
 
-fn named([name, kind]: Named, field: &mut Capped, out: &mut Out) {
+fn write_name_and_type([name, kind]: NameAndType, field: &mut Capped, out: &mut EventBuffer) {
     field.raw("\"name\":", out);
     field.text(name.map_or("", Text::escaped), out);
     field.raw(",\"objectType\":", out);
     field.text(kind.map_or("", Text::escaped), out);
 }
 
-fn changed_values(record: &Record, field: &mut Capped, out: &mut Out) {
+fn changed_values(record: &Record, field: &mut Capped, out: &mut EventBuffer) {
     let mut first = true;
     field.raw("[", out);
     for_each_element(record.changed_values, |element| {

@@ -4,9 +4,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::tests::{context, written};
-use super::super::{Format, Name, Origin};
+use super::super::{Format, FormatKind, Origin};
 
-/// A column of Microsoft's table: its name, its type, and what their rule fills it from.
+/// A column of Microsoft's table: its name, its type, and the member that Microsoft's rule fills it from.
 struct Column {
     name: String,
     kind: String,
@@ -35,16 +35,22 @@ fn published() -> Vec<Column> {
         .collect()
 }
 
-/// The rule of one's own that docs/SINKS.md has.
+/// The user's own rule as docs/sinks/sentinel.md builds it: the JSON, with the transformation as one line.
 fn documented() -> Value {
-    let document = read("docs/SINKS.md");
-    let at = document.find("\"kind\": \"Direct\"").unwrap();
-    let start = document[..at].rfind("```json").unwrap() + 7;
-    let end = start + document[start..].find("```").unwrap();
-    serde_json::from_str(&document[start..end]).unwrap()
+    let document = read("docs/sinks/sentinel.md");
+    let block = |language: &str, content: &str| {
+        let at = document.find(content).unwrap();
+        let start = document[..at].rfind(language).unwrap() + language.len();
+        document[start..].split("```").next().unwrap().to_owned()
+    };
+    let mut rule: Value = serde_json::from_str(&block("```json", "\"kind\": \"Direct\"")).unwrap();
+    let kql = block("```kusto", "| project");
+    let words: Vec<&str> = kql.split_whitespace().collect();
+    rule["properties"]["dataFlows"][0]["transformKql"] = words.join(" ").into();
+    rule
 }
 
-/// What a rule puts into each column: `name = expression`.
+/// The expression of each column in a rule: `name = expression`.
 fn projected(rule: &Value) -> Vec<(String, String)> {
     let kql = rule["properties"]["dataFlows"][0]["transformKql"]
         .as_str()
@@ -60,7 +66,7 @@ fn projected(rule: &Value) -> Vec<(String, String)> {
 
 const TIME: &str = "datetime(1970-01-01) + creationDate * 1ms";
 
-/// The type of an expression, and its value for a record. Few forms are used, all of which a transformation may have.
+/// The type of an expression, and its value for a record. Supports the few expressions that are used.
 fn evaluated(expression: &str, declared: &Value, record: &Value) -> (String, Value) {
     let member = |path: &str| {
         record
@@ -99,7 +105,7 @@ fn evaluated(expression: &str, declared: &Value, record: &Value) -> (String, Val
 }
 
 fn record(line: &Value) -> Value {
-    let format = Format::new(Name::Sentinel, &context());
+    let format = Format::new(FormatKind::Sentinel, &context());
     serde_json::from_slice(&written(&format, line.to_string().as_bytes(), Origin::Api)).unwrap()
 }
 
@@ -120,7 +126,7 @@ fn records() -> [Value; 2] {
     [record(&cloud), record(&file)]
 }
 
-/// The rule of docs/SINKS.md fills Microsoft's columns, all of them, by their types, from what is sent.
+/// The rule of docs/sinks/sentinel.md fills Microsoft's columns, all of them, by their types, from what is sent.
 #[test]
 fn f106_the_documented_rule_fills_the_published_columns() {
     let rule = documented();
@@ -139,8 +145,8 @@ fn f106_the_documented_rule_fills_the_published_columns() {
         assert!(!of_cloud.is_null(), "{name} stays empty");
         let (_, of_data_center) = evaluated(expression, declared, &data_center);
         for (value, record) in [(of_cloud, &cloud), (of_data_center, &data_center)] {
-            // Where there is a value it is what Microsoft's own rule puts there.
-            let theirs = match column.from.as_str() {
+            // A present value equals the one of Microsoft's own rule.
+            let expected = match column.from.as_str() {
                 "-" => record["creationDate"].clone(),
                 from if from.starts_with('\'') => json!(from.trim_matches('\'')),
                 from => record
@@ -148,15 +154,15 @@ fn f106_the_documented_rule_fills_the_published_columns() {
                     .cloned()
                     .unwrap_or_default(),
             };
-            assert_eq!(value, theirs, "{name} of {record}");
+            assert_eq!(value, expected, "{name} of {record}");
         }
     }
 }
 
-/// The command that adds columns names all that the table has, and the two.
+/// The command that adds columns lists all columns of the table and the two new ones.
 #[test]
 fn the_documented_command_keeps_the_published_columns() {
-    let document = read("docs/SINKS.md");
+    let document = read("docs/sinks/sentinel.md");
     let start = document.find("--columns").unwrap();
     let command = document[start..].split("```").next().unwrap();
     let found: Vec<&str> = command

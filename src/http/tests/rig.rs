@@ -6,7 +6,7 @@ use url::Url;
 
 pub use super::server::{Server, answer, serve, serve_with};
 use crate::config::{Auth, HttpConfig, Timeouts};
-use crate::http::{Answer, Client, HttpError};
+use crate::http::{Client, HttpError, Response};
 
 pub fn url_of(text: &str) -> Url {
     Url::parse(text).unwrap()
@@ -34,7 +34,7 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
-pub fn get(client: &mut Client, url: &str) -> Result<Answer, HttpError> {
+pub fn get(client: &mut Client, url: &str) -> Result<Response, HttpError> {
     run(client.get(&url_of(url)))
 }
 

@@ -16,7 +16,7 @@ use super::tls;
 use crate::config::{Auth, ProxyConfig, Reference};
 use crate::http::{Client, HeaderMap};
 use crate::secret::Secret;
-use crate::sink::answer::server_message;
+use crate::sink::outcome::server_message;
 
 #[test]
 fn f56_a_token_file_that_is_replaced_is_used_at_once() {

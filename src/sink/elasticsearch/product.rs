@@ -1,7 +1,7 @@
-//! What a cluster says it is, at `GET /`.
+//! Product and version of a cluster, by `GET /`.
 
-use crate::http::Answer;
-use crate::sink::answer::{self, Outcome, of_status};
+use crate::http::Response;
+use crate::sink::outcome::{self, Outcome, RequestOutcome, of_status};
 use serde::Deserialize;
 use std::fmt;
 use std::time::Duration;
@@ -15,18 +15,18 @@ pub enum Distribution {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
     pub distribution: Distribution,
-    /// As in `8.17.1`.
+    /// For example `8.17.1`.
     pub number: String,
     pub major: u32,
     pub minor: u32,
-    /// Elastic's, where versions and settings of nodes are no concern of its users.
+    /// Elastic Cloud Serverless: its users see no versions and no node settings.
     pub is_serverless: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
     Yes,
-    /// Newer than this agent, or older than what it is tested with.
+    /// Newer than this agent, or older than the tested versions.
     Untested,
     TooOld,
 }
@@ -50,99 +50,105 @@ impl Product {
                 Support::TooOld
             }
             (Distribution::OpenSearch, 1..=3, _) => Support::Yes,
-            // What it says with `compatibility.override_main_response_version`, for old clients.
+            // Reported with `compatibility.override_main_response_version`, for old clients.
             (Distribution::OpenSearch, 7, 10) => Support::Yes,
             _ => Support::Untested,
         }
     }
 
-    /// Whether a request can ask that it goes to a data stream or nowhere.
+    /// Whether bulk requests support `require_data_stream`.
     pub fn requires_data_streams(&self) -> bool {
         self.distribution == Distribution::Elasticsearch
             && (self.is_serverless || (self.major, self.minor) >= (8, 13))
     }
 }
 
-/// Why nothing that takes events has said what it is. Whatever was answered, no event is delivered by it.
+/// Why the product is unknown. No event is delivered by such a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// It passes by itself.
+pub enum UnknownProduct {
+    /// A transient fault.
     Busy { reason: String, after: Option<Duration> },
-    /// It is no such server: a person has to act.
+    /// It is another kind of server: the operator has to act.
     Other { reason: String },
 }
 
-impl Unknown {
+impl UnknownProduct {
     pub fn reason(&self) -> &str {
         match self {
-            Unknown::Busy { reason, .. } | Unknown::Other { reason } => reason,
+            UnknownProduct::Busy { reason, .. } | UnknownProduct::Other { reason } => reason,
         }
     }
 }
 
-impl From<Unknown> for Outcome {
-    fn from(unknown: Unknown) -> Outcome {
+impl From<UnknownProduct> for Outcome {
+    fn from(unknown: UnknownProduct) -> Outcome {
         match unknown {
-            Unknown::Busy { reason, after } => Outcome::Retry { reason, after },
-            Unknown::Other { reason } => Outcome::Misconfigured { reason },
+            UnknownProduct::Busy { reason, after } => Outcome::Retry { reason, after },
+            UnknownProduct::Other { reason } => Outcome::Misconfigured { reason },
         }
     }
 }
 
-/// Longer version numbers are none.
+/// Longer version numbers are cut.
 const NUMBER_CHARS_MAX: usize = 40;
 
 #[derive(Deserialize)]
 struct Root {
-    version: Version,
+    version: ServerVersion,
     #[serde(default)]
     tagline: String,
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct ServerVersion {
     number: String,
     distribution: Option<String>,
     build_flavor: Option<String>,
 }
 
-/// `None`: whoever writes events need not be allowed to ask this.
-pub fn of(answer: &Answer) -> Result<Option<Product>, Unknown> {
-    let other = || Unknown::Other {
+/// `None`: credentials that may write events need not have the permission for this request.
+pub fn identify(response: &Response) -> Result<Option<Product>, UnknownProduct> {
+    let other = || UnknownProduct::Other {
         reason: format!(
-            "what answers there is neither Elasticsearch nor OpenSearch; correct `hosts` ({})",
-            answer::words(answer)
+            "the server is neither Elasticsearch nor OpenSearch; correct `hosts` ({})",
+            outcome::server_message_without_hint(response)
         ),
     };
-    match answer.status {
-        200 => parse(answer).map(Some).ok_or_else(other),
+    match response.status {
+        200 => parse(response).map(Some).ok_or_else(other),
         401 | 403 | 404 | 405 => Ok(None),
-        _ => match of_status(answer, crate::clock::now_ms()) {
-            answer::Answer::All(Outcome::Retry { reason, after }) => Err(Unknown::Busy { reason, after }),
+        _ => match of_status(response, crate::clock::now_ms()) {
+            RequestOutcome::All(Outcome::Retry { reason, after }) => {
+                Err(UnknownProduct::Busy { reason, after })
+            }
             _ => Err(other()),
         },
     }
 }
 
-fn parse(answer: &Answer) -> Option<Product> {
-    let root: Root = serde_json::from_slice(&answer.body).ok()?;
-    let Version {
+fn parse(response: &Response) -> Option<Product> {
+    let root: Root = serde_json::from_slice(&response.body).ok()?;
+    let ServerVersion {
         number,
         distribution,
         build_flavor,
     } = root.version;
     let mut parts = number.split(['.', '-']).map(|part| part.parse().ok());
     let (major, minor) = (parts.next()??, parts.next()??);
-    let is_open = distribution.as_deref() == Some("opensearch") || root.tagline.contains("OpenSearch");
-    let is_elastic = answer.header("x-elastic-product").is_some() || root.tagline == "You Know, for Search";
-    let distribution = match (is_open, is_elastic) {
+    let is_opensearch = distribution.as_deref() == Some("opensearch") || root.tagline.contains("OpenSearch");
+    let is_elastic = response.header("x-elastic-product").is_some() || root.tagline == "You Know, for Search";
+    let distribution = match (is_opensearch, is_elastic) {
         (true, _) => Distribution::OpenSearch,
         (false, true) => Distribution::Elasticsearch,
         (false, false) => return None,
     };
     Some(Product {
         distribution,
-        number: answer.concealed(&number).chars().take(NUMBER_CHARS_MAX).collect(),
+        number: response
+            .concealed(&number)
+            .chars()
+            .take(NUMBER_CHARS_MAX)
+            .collect(),
         major,
         minor,
         is_serverless: build_flavor.as_deref() == Some("serverless"),
@@ -153,20 +159,20 @@ fn parse(answer: &Answer) -> Option<Product> {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str, headers: &[(&'static str, &str)]) -> Answer {
-        let mut answer = Answer {
+    fn response(status: u16, body: &str, headers: &[(&'static str, &str)]) -> Response {
+        let mut response = Response {
             status,
             body: body.into(),
-            ..Answer::default()
+            ..Response::default()
         };
         for (name, value) in headers {
-            answer.headers.insert(*name, value.parse().unwrap());
+            response.headers.insert(*name, value.parse().unwrap());
         }
-        answer
+        response
     }
 
-    /// Body, headers, name, support, whether it takes `require_data_stream`.
-    type Row = (
+    /// Body, headers, display name, support, whether `require_data_stream` is supported.
+    type ProductRow = (
         &'static str,
         &'static [(&'static str, &'static str)],
         &'static str,
@@ -175,9 +181,9 @@ mod tests {
     );
 
     #[test]
-    fn servers_are_recognised_by_what_they_say() {
+    fn servers_are_recognised_by_their_responses() {
         let elastic: &'static [_] = &[("x-elastic-product", "Elasticsearch")];
-        let table: &[Row] = &[
+        let table: &[ProductRow] = &[
             (
                 r#"{"name":"n","version":{"number":"9.1.0","build_flavor":"default"},"tagline":"You Know, for Search"}"#,
                 elastic,
@@ -250,7 +256,7 @@ mod tests {
             ),
         ];
         for (body, headers, name, support, strict) in table {
-            let product = of(&answer(200, body, headers)).unwrap().unwrap();
+            let product = identify(&response(200, body, headers)).unwrap().unwrap();
             assert_eq!(
                 (
                     product.to_string().as_str(),
@@ -263,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_server_is_told_apart_from_what_may_not_be_asked() {
+    fn other_servers_differ_from_missing_permissions() {
         for body in [
             "<html>Welcome to nginx</html>",
             "{}",
@@ -271,22 +277,24 @@ mod tests {
             r#"{"version":{"number":"x"},"tagline":"You Know, for Search"}"#,
             "",
         ] {
-            let outcome = of(&answer(200, body, &[])).unwrap_err();
+            let outcome = identify(&response(200, body, &[])).unwrap_err();
             assert!(
-                matches!(&outcome, Unknown::Other { reason } if reason.contains("`hosts`")),
+                matches!(&outcome, UnknownProduct::Other { reason } if reason.contains("`hosts`")),
                 "{outcome:?}"
             );
         }
         for status in [401, 403, 404, 405] {
-            assert_eq!(of(&answer(status, "", &[])), Ok(None), "{status}");
+            assert_eq!(identify(&response(status, "", &[])), Ok(None), "{status}");
         }
-        // Whatever else comes is no such server, or one that will be there soon: a success without a name, too.
+        // Any other status is another server or a transient fault; so is a success without a product.
         for status in (100..=599).filter(|status| ![200, 401, 403, 404, 405].contains(status)) {
-            let passes = matches!(status, 408 | 425 | 429 | 500..);
-            match of(&answer(status, "", &[])).unwrap_err() {
-                Unknown::Busy { reason, .. } => assert!(passes && !reason.is_empty(), "{status}: {reason}"),
-                Unknown::Other { reason } => {
-                    assert!(!passes && reason.contains("`hosts`"), "{status}: {reason}")
+            let is_transient = matches!(status, 408 | 425 | 429 | 500..);
+            match identify(&response(status, "", &[])).unwrap_err() {
+                UnknownProduct::Busy { reason, .. } => {
+                    assert!(is_transient && !reason.is_empty(), "{status}: {reason}")
+                }
+                UnknownProduct::Other { reason } => {
+                    assert!(!is_transient && reason.contains("`hosts`"), "{status}: {reason}")
                 }
             }
         }

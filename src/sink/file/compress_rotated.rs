@@ -1,8 +1,9 @@
-//! Rotated files are compressed once the checkpoint is past them: what stands in them is durable and will not change then.
-//! At every moment each of them is there whole, and a crash leaves nothing that the next start does not remove.
+//! Compresses rotated files once the checkpoint is past them: their content is durable and does not change
+//! any more. At each moment there is a complete copy of each file. What a crash leaves behind is removed by
+//! the next start.
 
 use super::output::{open_existing, parent, rotated_files};
-use super::share::Sharing;
+use super::permissions::OutputPermissions;
 use crate::config::Compression;
 use crate::sink::compress::{self, CompressedWriter};
 use std::ffi::OsString;
@@ -13,72 +14,76 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-/// What a compressed file is called while it is written.
+/// Suffix of a compressed file while it is written.
 const PART: &str = ".part";
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// The thread that compresses the rotated files of one output.
 pub struct Compressor {
-    passed: Sender<u64>,
+    checkpointed: Sender<u64>,
     thread: JoinHandle<()>,
 }
 
 impl Compressor {
-    /// `None` where nothing is to be compressed.
-    pub fn start(path: &Path, how: Compression, sharing: Sharing) -> io::Result<Option<Compressor>> {
-        if how == Compression::None {
+    /// `None` if compression is off.
+    pub fn start(
+        path: &Path,
+        compression: Compression,
+        permissions: OutputPermissions,
+    ) -> io::Result<Option<Compressor>> {
+        if compression == Compression::None {
             return Ok(None);
         }
-        let (passed, generations) = channel();
+        let (checkpointed, generations) = channel();
         let path = path.to_owned();
         let thread = std::thread::Builder::new()
             .name("compress".into())
-            .spawn(move || run(&path, how, &sharing, &generations))?;
-        Ok(Some(Compressor { passed, thread }))
+            .spawn(move || run(&path, compression, &permissions, &generations))?;
+        Ok(Some(Compressor { checkpointed, thread }))
     }
 
-    /// The checkpoint knows the output of this generation: those before it are not needed any more.
-    pub fn passed(&self, generation: u64) {
-        // Without the thread rotated files stay as they are.
-        let _ = self.passed.send(generation);
+    /// The checkpoint contains this generation of the output, so older rotated files may be compressed.
+    pub fn checkpointed(&self, generation: u64) {
+        // If the thread is gone, rotated files stay uncompressed.
+        let _ = self.checkpointed.send(generation);
     }
 
-    /// Waits until all is compressed.
+    /// Waits until all files are compressed.
     pub fn finish(self) {
-        drop(self.passed);
+        drop(self.checkpointed);
         if self.thread.join().is_err() {
-            tracing::error!("compressing rotated outputs has failed; they stay as they are");
+            tracing::error!("compression of rotated files panicked; they stay uncompressed");
         }
     }
 }
 
-fn run(path: &Path, how: Compression, sharing: &Sharing, generations: &Receiver<u64>) {
+fn run(path: &Path, compression: Compression, permissions: &OutputPermissions, generations: &Receiver<u64>) {
     let mut done = 0;
     while let Ok(mut generation) = generations.recv() {
         generation = generations.try_iter().last().unwrap_or(generation);
-        // What failed is tried again with the next rotation, not each second.
+        // A failed compression is retried after the next rotation.
         if generation > done {
             done = generation;
-            compress(path, how, sharing, generation);
+            compress(path, compression, permissions, generation);
         }
     }
 }
 
 /// Compresses the rotated files of the generations before this one.
-fn compress(path: &Path, how: Compression, sharing: &Sharing, before: u64) {
+fn compress(path: &Path, compression: Compression, permissions: &OutputPermissions, before: u64) {
     let files = rotated_files(path).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "cannot compress rotated outputs; they stay as they are until the next rotation");
+        tracing::warn!(path = %path.display(), %error, "compression of rotated files failed; they stay uncompressed until the next rotation");
         Vec::new()
     });
     for (generation, rotated) in files {
         if generation >= before || compress::of_name(&rotated) != Compression::None {
             continue;
         }
-        match compress_file(&rotated, how, sharing) {
-            // It was over the number to keep.
+        match compress_file(&rotated, compression, permissions) {
+            // The file was pruned meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                tracing::warn!(path = %rotated.display(), %error, "cannot compress a rotated output; it stays as it is until the next rotation");
+                tracing::warn!(path = %rotated.display(), %error, "compression of a rotated file failed; it stays uncompressed; free space if the disk is full, and it is retried after the next rotation");
                 return;
             }
             Ok(()) => {}
@@ -86,10 +91,14 @@ fn compress(path: &Path, how: Compression, sharing: &Sharing, before: u64) {
     }
 }
 
-fn compress_file(rotated: &Path, how: Compression, sharing: &Sharing) -> io::Result<()> {
-    let to = with_ending(rotated, how.ending());
-    let part = with_ending(&to, PART);
-    let written = write_part(rotated, &part, how, sharing).and_then(|()| {
+fn compress_file(
+    rotated: &Path,
+    compression: Compression,
+    permissions: &OutputPermissions,
+) -> io::Result<()> {
+    let to = with_suffix(rotated, compression.suffix());
+    let part = with_suffix(&to, PART);
+    let written = write_part(rotated, &part, compression, permissions).and_then(|()| {
         crate::failpoint::hit("compress_written");
         std::fs::rename(&part, &to)
     });
@@ -101,7 +110,7 @@ fn compress_file(rotated: &Path, how: Compression, sharing: &Sharing) -> io::Res
     directory.sync_all()?;
     crate::failpoint::hit("compress_renamed");
     if !remove(rotated)? {
-        // It was over the number to keep, and removed meanwhile.
+        // The file was pruned meanwhile, so its compressed form must go too.
         remove(&to)?;
     }
     directory.sync_all()?;
@@ -109,7 +118,12 @@ fn compress_file(rotated: &Path, how: Compression, sharing: &Sharing) -> io::Res
     Ok(())
 }
 
-fn write_part(rotated: &Path, part: &Path, how: Compression, sharing: &Sharing) -> io::Result<()> {
+fn write_part(
+    rotated: &Path,
+    part: &Path,
+    compression: Compression,
+    permissions: &OutputPermissions,
+) -> io::Result<()> {
     let mut from = open_existing(rotated)?;
     remove(part)?;
     let to = OpenOptions::new()
@@ -117,7 +131,7 @@ fn write_part(rotated: &Path, part: &Path, how: Compression, sharing: &Sharing) 
         .create_new(true)
         .mode(0o600)
         .open(part)?;
-    let mut encoder = CompressedWriter::new(to, how)?;
+    let mut encoder = CompressedWriter::new(to, compression)?;
     let mut block = vec![0; BLOCK_BYTES];
     loop {
         match from.read(&mut block)? {
@@ -126,41 +140,41 @@ fn write_part(rotated: &Path, part: &Path, how: Compression, sharing: &Sharing) 
         }
     }
     let part_file = encoder.finish()?;
-    sharing.apply(&part_file, part);
+    permissions.apply(&part_file, part);
     part_file.sync_all()
 }
 
-/// Removes what a killed process was writing.
+/// Removes files that a killed process has left half written.
 pub fn remove_parts(path: &Path) -> io::Result<()> {
-    let ours = rotated_files(path)?;
+    let own_files = rotated_files(path)?;
     for entry in std::fs::read_dir(parent(path))? {
         let part = entry?.path();
-        // `<rotated>.gz.part`: the rotated file is there as long as this is not whole.
+        // `<rotated>.gz.part`: the rotated file exists until the compressed one is complete.
         let compressed = part
             .extension()
-            .is_some_and(|ending| ending == "part")
+            .is_some_and(|suffix| suffix == "part")
             .then(|| part.with_extension(""));
         let rotated = compressed
             .filter(|compressed| compress::of_name(compressed) != Compression::None)
             .map(|compressed| compressed.with_extension(""));
-        if rotated.is_some_and(|name| ours.iter().any(|(_, rotated)| name == *rotated)) {
-            // In nobody's way: the next compression writes it anew.
+        if rotated.is_some_and(|name| own_files.iter().any(|(_, rotated)| name == *rotated)) {
+            // It does no harm: the next compression overwrites it.
             if let Err(error) = remove(&part) {
                 let path = part.display().to_string();
-                tracing::warn!(path, %error, "a part of a compressed output cannot be removed; it is left alone");
+                tracing::warn!(path, %error, "an incomplete compressed file cannot be removed; it is ignored");
             }
         }
     }
     Ok(())
 }
 
-/// What stands in a rotated file, compressed or not.
+/// Reads the content of a rotated file, compressed or not.
 pub fn reader<'a>(file: &'a File, path: &Path) -> io::Result<BufReader<Box<dyn Read + 'a>>> {
     let decoded = compress::decoder(file, compress::of_name(path))?;
     Ok(BufReader::with_capacity(BLOCK_BYTES, decoded))
 }
 
-/// Whether it was there.
+/// Removes a file. Returns whether it existed.
 pub fn remove(path: &Path) -> io::Result<bool> {
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -169,9 +183,9 @@ pub fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
-pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
-    name.push(ending);
+    name.push(suffix);
     name.into()
 }
 
@@ -189,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_the_mark_is_compressed_whole() {
-        for (how, ending) in [(Compression::Gzip, "gz"), (Compression::Zstd, "zst")] {
+    fn rotated_files_before_the_checkpoint_are_compressed() {
+        for (compression, suffix) in [(Compression::Gzip, "gz"), (Compression::Zstd, "zst")] {
             let temp = tempfile::tempdir().unwrap();
             let path = temp.path().join("out");
             let rotated = |number: u64| format!("out.2026-11-21.{number:06}");
@@ -198,20 +212,20 @@ mod tests {
             for number in 0..3 {
                 std::fs::write(temp.path().join(rotated(number)), text(number)).unwrap();
             }
-            // Left by a kill, before and after the rename.
+            // Left over from a kill, before and after the rename.
             std::fs::write(temp.path().join(rotated(1) + ".gz.part"), "half").unwrap();
-            std::fs::write(temp.path().join(format!("{}.{ending}", rotated(0))), "older").unwrap();
+            std::fs::write(temp.path().join(format!("{}.{suffix}", rotated(0))), "older").unwrap();
             std::fs::write(temp.path().join("others.gz.part"), "theirs").unwrap();
             remove_parts(&path).unwrap();
-            let compressor = Compressor::start(&path, how, Sharing::default())
+            let compressor = Compressor::start(&path, compression, OutputPermissions::default())
                 .unwrap()
                 .unwrap();
-            compressor.passed(2);
+            compressor.checkpointed(2);
             compressor.finish();
             let expect = [
                 "others.gz.part".to_owned(),
-                format!("{}.{ending}", rotated(0)),
-                format!("{}.{ending}", rotated(1)),
+                format!("{}.{suffix}", rotated(0)),
+                format!("{}.{suffix}", rotated(1)),
                 rotated(2),
             ];
             assert_eq!(names(temp.path()), expect);
@@ -227,16 +241,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compressed_stays_as_it_is() {
+    fn a_failed_compression_leaves_the_rotated_file() {
         let temp = tempfile::tempdir().unwrap();
         let rotated = temp.path().join("out.2026-11-21.000001");
         std::fs::write(&rotated, "event 1!\n").unwrap();
-        // In the way of the compressed file.
+        // A directory with the name of the compressed file.
         std::fs::create_dir(temp.path().join("out.2026-11-21.000001.gz")).unwrap();
-        let compressor = Compressor::start(&temp.path().join("out"), Compression::Gzip, Sharing::default())
-            .unwrap()
-            .unwrap();
-        compressor.passed(2);
+        let compressor = Compressor::start(
+            &temp.path().join("out"),
+            Compression::Gzip,
+            OutputPermissions::default(),
+        )
+        .unwrap()
+        .unwrap();
+        compressor.checkpointed(2);
         compressor.finish();
         assert_eq!(
             names(temp.path()),
@@ -245,12 +263,12 @@ mod tests {
         assert_eq!(std::fs::read(&rotated).unwrap(), b"event 1!\n");
     }
 
-    /// A file that was over the number to keep comes back in no form.
+    /// A pruned file does not reappear, neither compressed nor uncompressed.
     #[test]
-    fn what_is_removed_while_it_is_compressed_is_gone() {
+    fn a_file_removed_during_compression_stays_removed() {
         let temp = tempfile::tempdir().unwrap();
         let rotated = temp.path().join("out.2026-11-21.000001");
-        assert!(compress_file(&rotated, Compression::Zstd, &Sharing::default()).is_err());
+        assert!(compress_file(&rotated, Compression::Zstd, &OutputPermissions::default()).is_err());
         assert!(names(temp.path()).is_empty());
     }
 }

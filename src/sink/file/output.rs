@@ -2,9 +2,9 @@
 
 use super::super::Batch;
 use super::compress_rotated::Compressor;
-use super::prune::{self, Surplus};
+use super::permissions::OutputPermissions;
+use super::prune::{self, ExcessFile};
 use super::recover::end_of_last_line;
-use super::share::Sharing;
 use crate::config::FileSinkConfig;
 use crate::position::{DeletedOutputs, SinkMark};
 use crate::sink::compress;
@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Rotated files that are kept open until the next sync. With more the writing waits for the oldest to be durable.
+/// Rotated files that stay open until the next sync. With more, writing waits until the oldest is durable.
 pub(super) const ROTATED_OPEN_MAX: usize = 8;
 
 pub struct Output {
@@ -23,37 +23,37 @@ pub struct Output {
     pub(super) config: FileSinkConfig,
     pub(super) file: File,
     pub(super) generation: u64,
-    /// Where the next byte goes: the file's length as far as it is ours.
+    /// Offset of the next byte: the length of the file.
     pub(super) length: u64,
-    /// Where the last whole event ends.
-    pub(super) whole: u64,
-    /// How much of a batch was written before a write failed.
-    pub(super) taken: usize,
-    /// It was renamed to rotate it, and the next one is not begun yet.
+    /// Offset after the last complete event.
+    pub(super) events_end: u64,
+    /// How many bytes of the batch were written before a write failed.
+    pub(super) batch_written: usize,
+    /// The file was renamed for rotation and the next one does not exist yet.
     pub(super) renamed: bool,
     pub(super) day: i64,
     /// Rotated files that are not durable yet.
     pub(super) rotated: Vec<File>,
-    /// One of them could not be made durable: the next sync says so.
+    /// Syncing one of them failed. The next sync reports it.
     pub(super) sync_failed: Option<io::Error>,
-    /// Events in the file; `None` if it was begun by an earlier process.
+    /// Number of events in the file. `None` if an earlier process began it.
     pub(super) events: Option<u64>,
-    /// The same of rotated files, by generation, as far as known.
+    /// Number of events in rotated files by generation, as far as known.
     pub(super) rotated_events: BTreeMap<u64, u64>,
     pub(super) deleted: DeletedOutputs,
-    pub(super) sharing: Sharing,
+    pub(super) permissions: OutputPermissions,
 }
 
-/// What is to be made durable, apart from the writing.
-pub struct Sync {
+/// A sync to be run by another thread than the writing one.
+pub struct SyncJob {
     files: Vec<File>,
-    /// Names changed: their directory too.
+    /// Set if names have changed, so the directory must be synced too.
     directory: Option<File>,
-    /// Rotated files over the number to keep.
-    surplus: Vec<Surplus>,
+    /// Rotated files beyond `rotated_files_max`, to be deleted.
+    excess: Vec<ExcessFile>,
 }
 
-impl Sync {
+impl SyncJob {
     pub fn run(self) -> io::Result<DeletedOutputs> {
         for file in self.files {
             file.sync_data()?;
@@ -61,7 +61,7 @@ impl Sync {
         if let Some(directory) = self.directory {
             directory.sync_all()?;
         }
-        Ok(prune::delete(&self.surplus))
+        Ok(prune::delete(&self.excess))
     }
 }
 
@@ -70,12 +70,12 @@ impl Output {
         self.path.display().to_string()
     }
 
-    /// Compresses rotated files, if that is configured.
+    /// Starts the compression of rotated files, if configured.
     pub(super) fn compressor(&self) -> io::Result<Option<Compressor>> {
-        Compressor::start(&self.path, self.config.compression, self.sharing.clone())
+        Compressor::start(&self.path, self.config.compression, self.permissions.clone())
     }
 
-    /// How long the file is with its last whole event.
+    /// Identity of the file, and its length up to the last complete event.
     pub fn mark(&self) -> io::Result<SinkMark> {
         let metadata = self.file.metadata()?;
         Ok(SinkMark {
@@ -84,12 +84,12 @@ impl Output {
             dev: metadata.dev(),
             ino: metadata.ino(),
             generation: self.generation,
-            length: self.whole,
+            length: self.events_end,
             deleted: self.deleted,
         })
     }
 
-    /// What was deleted of it, ever.
+    /// All rotated files that were deleted from this output so far.
     pub fn deleted(&self) -> DeletedOutputs {
         self.deleted
     }
@@ -98,9 +98,10 @@ impl Output {
         self.deleted.add(deleted);
     }
 
-    /// Writes the batch. After an error the same batch must be given again: it goes on where it stopped.
+    /// Writes the batch. After an error the same batch must be passed again: the write continues where it
+    /// stopped.
     pub fn write(&mut self, batch: &Batch) -> io::Result<SinkMark> {
-        self.notice_strangers()?;
+        self.detect_external_changes()?;
         self.rotate_if_full()?;
         let today = day(crate::clock::now_ms());
         if self.config.rotate_daily && today != self.day && self.between_events() {
@@ -109,15 +110,16 @@ impl Output {
             }
             self.day = today;
         }
-        // A file is full at the first event end at or over the limit: where that is depends on nothing but the events.
+        // A file is full at the first end of an event at or above the limit. So rotation depends on the
+        // events only.
         let mut length = self.length;
-        let taken = self.taken;
-        let mut before = taken;
+        let batch_written = self.batch_written;
+        let mut before = batch_written;
         for end in batch
             .events
             .iter()
             .map(|event| event.end as usize)
-            .filter(|&end| end > taken)
+            .filter(|&end| end > batch_written)
         {
             length += (end - before) as u64;
             before = end;
@@ -129,12 +131,12 @@ impl Output {
         }
         self.append(batch, before)?;
         self.append(batch, batch.bytes.len())?;
-        self.taken = 0;
+        self.batch_written = 0;
         self.mark()
     }
 
-    /// Hands over what was written since the last call.
-    pub fn sync(&mut self) -> io::Result<Sync> {
+    /// Returns the sync of everything that was written since the last call.
+    pub fn sync(&mut self) -> io::Result<SyncJob> {
         if let Some(error) = self.sync_failed.take() {
             return Err(error);
         }
@@ -144,50 +146,50 @@ impl Output {
         } else {
             Some(File::open(parent(&self.path))?)
         };
-        let surplus = if files.is_empty() {
+        let excess = if files.is_empty() {
             Vec::new()
         } else {
-            // The next rotation looks again.
-            prune::surplus(&self.path, self.config.rotated_files_max, &self.rotated_events).unwrap_or_else(|error| {
-                tracing::warn!(path = self.path(), %error, "rotated outputs over the number to keep stay for now");
+            // The next rotation retries it.
+            prune::excess_files(&self.path, self.config.rotated_files_max, &self.rotated_events).unwrap_or_else(|error| {
+                tracing::warn!(path = self.path(), %error, "rotated files beyond `rotated_files_max` cannot be listed; they are kept until the next rotation");
                 Vec::new()
             })
         };
         files.push(self.file.try_clone()?);
-        Ok(Sync {
+        Ok(SyncJob {
             files,
             directory,
-            surplus,
+            excess,
         })
     }
 
-    /// Writes the batch on up to `end`; where that is an event's end, the file is whole again.
+    /// Writes the batch up to the offset `end`.
     fn append(&mut self, batch: &Batch, end: usize) -> io::Result<()> {
-        if end == self.taken {
+        if end == self.batch_written {
             return Ok(());
         }
-        let bytes = &batch.bytes[self.taken..end];
+        let bytes = &batch.bytes[self.batch_written..end];
         self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
         let ended = |at: usize| batch.events.partition_point(|event| event.end as usize <= at) as u64;
-        let events = ended(end) - ended(self.taken);
+        let events = ended(end) - ended(self.batch_written);
         self.events = self.events.map(|before| before + events);
-        self.taken = end;
+        self.batch_written = end;
         if batch
             .events
             .binary_search_by_key(&(end as u32), |event| event.end)
             .is_ok()
         {
-            self.whole = self.length;
+            self.events_end = self.length;
         }
         Ok(())
     }
 
     fn between_events(&self) -> bool {
-        self.whole == self.length
+        self.events_end == self.length
     }
 
-    /// Also makes good a rotation that a crash or an error has prevented.
+    /// Also repeats a rotation that a crash or an error has prevented.
     pub(super) fn rotate_if_full(&mut self) -> io::Result<()> {
         if self.between_events() && self.length >= self.config.rotate_bytes {
             self.rotate()?;
@@ -198,22 +200,27 @@ impl Output {
     fn rotate(&mut self) -> io::Result<()> {
         let to = rotated_name(&self.path, crate::clock::now_ms(), self.generation);
         std::fs::rename(&self.path, &to).map_err(|error| {
-            because(
-                format!("cannot rename the full output to `{}`", to.display()),
+            with_context(
+                format!("the full output cannot be renamed to `{}`", to.display()),
                 error,
             )
         })?;
         self.renamed = true;
-        self.restart()
+        self.open_next()
     }
 
-    fn restart(&mut self) -> io::Result<()> {
+    fn open_next(&mut self) -> io::Result<()> {
         let begun = open(&self.path).and_then(|next| Ok((end_of_last_line(&next)?, next)));
-        let (length, next) = begun
-            .map_err(|error| because("cannot begin the next output after a rotation".to_owned(), error))?;
-        self.sharing.apply(&next, &self.path);
+        let (length, next) = begun.map_err(|error| {
+            with_context(
+                "the next output after a rotation cannot be created".to_owned(),
+                error,
+            )
+        })?;
+        self.permissions.apply(&next, &self.path);
         if self.rotated.len() >= ROTATED_OPEN_MAX {
-            // Its error must end the process and not look like one of writing, which is tried again.
+            // This error must end the process. It is reported by the sync, because a failed write would be
+            // retried.
             self.sync_failed = self
                 .sync_failed
                 .take()
@@ -225,21 +232,21 @@ impl Output {
             self.rotated_events.insert(self.generation, events);
         }
         self.generation += 1;
-        (self.length, self.whole) = (length, length);
+        (self.length, self.events_end) = (length, length);
         self.events = (length == 0).then_some(0);
-        let kept_from = self
+        let oldest_kept = self
             .generation
             .saturating_sub(self.config.rotated_files_max as u64 + ROTATED_OPEN_MAX as u64);
-        self.rotated_events = self.rotated_events.split_off(&kept_from);
+        self.rotated_events = self.rotated_events.split_off(&oldest_kept);
         Ok(())
     }
 
-    /// Somebody else's rotation: the file was moved away, or cut under our hands.
-    fn notice_strangers(&mut self) -> io::Result<()> {
-        let own = self.file.metadata()?;
+    /// Detects that another program has rotated or truncated the file.
+    fn detect_external_changes(&mut self) -> io::Result<()> {
+        let opened = self.file.metadata()?;
         let under_path = std::fs::symlink_metadata(&self.path);
         let moved = match &under_path {
-            Ok(there) => (there.dev(), there.ino()) != (own.dev(), own.ino()),
+            Ok(found) => (found.dev(), found.ino()) != (opened.dev(), opened.ino()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => true,
             Err(_) => false,
         };
@@ -247,31 +254,31 @@ impl Output {
             if !self.renamed {
                 tracing::warn!(
                     path = self.path(),
-                    "the output was moved away by another program; a new file is begun"
+                    "the output was moved by another program; a new file is created"
                 );
             }
-            return self.restart();
+            return self.open_next();
         }
-        if own.len() < self.length {
+        if opened.len() < self.length {
             tracing::warn!(
                 path = self.path(),
-                "the output was cut by another program; events are appended to what is left"
+                "the output was truncated by another program; events are appended to it"
             );
             self.generation += 1;
             let length = end_of_last_line(&self.file)?;
-            (self.length, self.whole) = (length, length);
+            (self.length, self.events_end) = (length, length);
             self.events = (length == 0).then_some(0);
         }
         Ok(())
     }
 }
 
-/// Opens or makes the file: for its owner only, and no link.
+/// Opens or creates the file. A new file is readable by its owner only. Symbolic links are refused.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     open_with(path, true)
 }
 
-/// The same for one that is there.
+/// Opens an existing file. Symbolic links are refused.
 pub(super) fn open_existing(path: &Path) -> io::Result<File> {
     open_with(path, false)
 }
@@ -294,8 +301,8 @@ fn open_with(path: &Path, create: bool) -> io::Result<File> {
     Ok(file)
 }
 
-fn because(what: String, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
+fn with_context(context: String, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{context}: {error}"))
 }
 
 pub(super) fn parent(path: &Path) -> &Path {
@@ -305,7 +312,7 @@ pub(super) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Number of the UTC day.
+/// Number of the UTC day since 1970.
 pub(super) fn day(ms: i64) -> i64 {
     ms.div_euclid(86_400_000)
 }
@@ -321,13 +328,13 @@ fn rotated_name(path: &Path, now_ms: i64, generation: u64) -> PathBuf {
     name.into()
 }
 
-/// The rotated files of `path` with their generations, oldest first. Where a crash has left one twice, its compressed form
-/// comes last.
+/// The rotated files of `path` with their generations, oldest first. If a crash has left a file in both
+/// forms, the compressed one comes second.
 pub(super) fn rotated_files(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let Some(base) = path.file_name().and_then(|name| name.to_str()) else {
         return Ok(Vec::new());
     };
-    let list = |error| because("cannot list the rotated outputs".to_owned(), error);
+    let list = |error| with_context("cannot list the rotated outputs".to_owned(), error);
     let mut out = Vec::new();
     for entry in std::fs::read_dir(parent(path)).map_err(list)? {
         let path = entry.map_err(list)?.path();
@@ -341,9 +348,9 @@ pub(super) fn rotated_files(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 fn generation_of(name: &str, base: &str) -> Option<u64> {
-    let ending = compress::of_name(Path::new(name)).ending();
+    let suffix = compress::of_name(Path::new(name)).suffix();
     let (date, number) = name
-        .strip_suffix(ending)?
+        .strip_suffix(suffix)?
         .strip_prefix(base)?
         .strip_prefix('.')?
         .rsplit_once('.')?;

@@ -1,4 +1,5 @@
-//! Rotated files over the number to keep are deleted, and that is reported: they may be the only copy of their events.
+//! Deletes rotated files beyond `rotated_files_max`, and reports it: they may be the only copy of their
+//! events.
 
 use super::output::{open_existing, rotated_files};
 
@@ -12,19 +13,19 @@ use std::io::{self, BufRead};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A rotated file that is not to be kept.
-pub struct Surplus {
-    /// Its name before it was compressed.
+/// A rotated file to be deleted.
+pub struct ExcessFile {
+    /// Its name without the suffix of compression.
     path: PathBuf,
-    /// How many events are in it, if this process has written all of them.
+    /// Number of its events, if this process has written all of them.
     events: Option<u64>,
 }
 
-/// The rotated files over the number to keep. `events` says by generation how many are in them.
-pub fn surplus(path: &Path, keep: usize, events: &BTreeMap<u64, u64>) -> io::Result<Vec<Surplus>> {
-    let mut files: Vec<Surplus> = rotated_files(path)?
+/// The rotated files beyond the newest `keep`. `events`: the known number of events by generation.
+pub fn excess_files(path: &Path, keep: usize, events: &BTreeMap<u64, u64>) -> io::Result<Vec<ExcessFile>> {
+    let mut files: Vec<ExcessFile> = rotated_files(path)?
         .into_iter()
-        .map(|(generation, path)| Surplus {
+        .map(|(generation, path)| ExcessFile {
             path: match compress::of_name(&path) {
                 Compression::None => path,
                 _ => path.with_extension(""),
@@ -37,10 +38,10 @@ pub fn surplus(path: &Path, keep: usize, events: &BTreeMap<u64, u64>) -> io::Res
     Ok(files)
 }
 
-/// Deletes them, and says what was in each.
-pub fn delete(surplus: &[Surplus]) -> DeletedOutputs {
+/// Deletes the files and logs each with the number of its events.
+pub fn delete(files: &[ExcessFile]) -> DeletedOutputs {
     let mut deleted = DeletedOutputs::default();
-    for file in surplus {
+    for file in files {
         if let Some(events) = delete_one(file) {
             deleted.add(DeletedOutputs { files: 1, events });
         }
@@ -48,23 +49,23 @@ pub fn delete(surplus: &[Surplus]) -> DeletedOutputs {
     deleted
 }
 
-/// How many events were in it; `None`: it is not deleted.
-fn delete_one(file: &Surplus) -> Option<u64> {
-    // In each form: it may be compressed at this moment.
+/// Deletes one file. Returns the number of its events, or `None` if it was not deleted.
+fn delete_one(file: &ExcessFile) -> Option<u64> {
+    // Compressed or not: its compression may be running.
     let forms = [Compression::None, Compression::Gzip, Compression::Zstd];
-    let forms = forms.map(|form| compress_rotated::with_ending(&file.path, form.ending()));
-    let there = forms.iter().find(|path| path.exists())?;
-    let age = there
+    let forms = forms.map(|compression| compress_rotated::with_suffix(&file.path, compression.suffix()));
+    let existing = forms.iter().find(|path| path.exists())?;
+    let age = existing
         .metadata()
-        .map(|found| text(clock::now_ms() / 1000 - found.mtime()));
-    let counted = file.events.map_or_else(|| count(there), Ok);
+        .map(|found| rounded_age(clock::now_ms() / 1000 - found.mtime()));
+    let counted = file.events.map_or_else(|| count(existing), Ok);
     let mut was_there = false;
     for path in &forms {
         match compress_rotated::remove(path) {
             Ok(found) => was_there |= found,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot remove a rotated output that is over the number to keep");
-                // The next rotation tries it again, and counts it then.
+                tracing::warn!(path = %path.display(), %error, "a rotated file beyond `rotated_files_max` cannot be removed; it is retried after the next rotation");
+                // The next rotation retries it and counts its events then.
                 return None;
             }
         }
@@ -76,15 +77,15 @@ fn delete_one(file: &Surplus) -> Option<u64> {
         .as_ref()
         .map_or_else(|_| "unknown".to_owned(), u64::to_string);
     tracing::info!(
-        path = %there.display(),
+        path = %existing.display(),
         events,
         age = age.as_deref().unwrap_or("unknown"),
-        "a rotated output was deleted, because there are more than `rotated_files_max`; a copy of its events is only where something has read it"
+        "a rotated file was deleted because there are more than `rotated_files_max`; its events are kept only where another program has read them"
     );
     Some(counted.unwrap_or(0))
 }
 
-/// The events in a rotated file: its lines.
+/// The number of events in a rotated file: one per line.
 fn count(path: &Path) -> io::Result<u64> {
     let file = open_existing(path)?;
     let mut reader = compress_rotated::reader(&file, path)?;
@@ -100,8 +101,8 @@ fn count(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// A time span for a person: its largest unit alone.
-fn text(age_s: i64) -> String {
+/// A duration in its largest unit, for people.
+fn rounded_age(age_s: i64) -> String {
     match age_s.max(0) {
         seconds @ ..120 => format!("{seconds}s"),
         seconds @ ..7_200 => format!("{}min", seconds / 60),
@@ -125,42 +126,44 @@ mod tests {
             (864_000, "10d"),
         ];
         for (age_s, expect) in table {
-            assert_eq!(text(age_s), expect);
+            assert_eq!(rounded_age(age_s), expect);
         }
     }
 
-    /// What an earlier process wrote is counted from the file, whichever form it has.
+    /// Events that an earlier process has written are counted from the file, compressed or not.
     #[test]
     fn f113_events_of_files_that_an_earlier_process_wrote() {
         use crate::sink::compress::CompressedWriter;
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("out");
         let name =
-            |number: u64, ending: &str| temp.path().join(format!("out.2026-11-21.{number:06}{ending}"));
-        for (number, how) in [
+            |number: u64, suffix: &str| temp.path().join(format!("out.2026-11-21.{number:06}{suffix}"));
+        for (number, compression) in [
             (0, Compression::None),
             (1, Compression::Gzip),
             (2, Compression::Zstd),
         ] {
-            let mut encoder =
-                CompressedWriter::new(std::fs::File::create(name(number, how.ending())).unwrap(), how)
-                    .unwrap();
+            let mut encoder = CompressedWriter::new(
+                std::fs::File::create(name(number, compression.suffix())).unwrap(),
+                compression,
+            )
+            .unwrap();
             encoder
                 .write_all(&b"event\n".repeat(10 + number as usize))
                 .unwrap();
             encoder.finish().unwrap();
         }
-        // A crash has left this one in both forms.
+        // A crash has left this file in both forms.
         std::fs::write(name(1, ""), b"event\n".repeat(11)).unwrap();
         std::fs::write(name(3, ""), "event\n").unwrap();
         let known = BTreeMap::from([(2, 12)]);
-        let surplus = surplus(&path, 1, &known).unwrap();
+        let excess = excess_files(&path, 1, &known).unwrap();
         let expect = DeletedOutputs {
             files: 3,
             events: 10 + 11 + 12,
         };
-        assert_eq!(delete(&surplus), expect);
-        assert_eq!(delete(&surplus), DeletedOutputs::default(), "once");
+        assert_eq!(delete(&excess), expect);
+        assert_eq!(delete(&excess), DeletedOutputs::default(), "once");
         assert_eq!(rotated_files(&path).unwrap(), [(3, name(3, ""))]);
     }
 }

@@ -1,11 +1,11 @@
-//! Opens an output where it was left, and finds out which events already stand in it.
+//! Opens an output where it was left, and collects the ids of events that are already in it.
 //!
-//! What was written after the checkpoint is kept: the source will tell these events again, unless their audit file is
-//! gone by then, and those that already stand here are passed over by their ids. Only what is no whole event is cut off.
+//! Events that were written after the checkpoint are kept. The source replays them, unless their audit file
+//! is gone by then, and the replays are skipped by their ids. Only an incomplete event is cut off.
 
 use super::compress_rotated::{reader, remove_parts};
 use super::output::{Output, day, open, open_existing, parent, rotated_files};
-use super::share::Sharing;
+use super::permissions::OutputPermissions;
 use crate::config::{Compression, FileSinkConfig};
 use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
@@ -18,30 +18,30 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Ids that are held in memory until the source has caught up: some 3 GB of output. Of a state that is older than that
-/// (put back from a backup, then) the rest is written twice, with the same ids.
+/// Maximum number of ids in memory until the source has caught up, enough for 3 GB of output. With an older
+/// state (restored from a backup), earlier events are written twice, with the same ids.
 const IDS_MAX: usize = 1_000_000;
 
-/// While an output is read the service manager is told this often that the start goes on, and for how long it is to wait then:
-/// what was read and is made durable at the end may be gigabytes.
-const STARTING_TOLD: Duration = Duration::from_secs(10);
-const STARTING_MAX: Duration = Duration::from_secs(300);
+/// While the output is read, the start timeout of the service manager is extended at this interval, and by
+/// this time. The final sync may have gigabytes to write.
+const START_EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
+const START_EXTENSION: Duration = Duration::from_secs(300);
 
-/// The newest ids. A source that never catches up, because a directory of it stays away, holds the mark back while its
-/// positions move on: what it tells again after a crash is then the end of what stands after the mark.
+/// The newest ids. A source that never catches up, because one of its directories is missing, holds the mark
+/// back while its positions advance. After a crash it replays only the last events after the mark.
 #[derive(Default)]
-struct Newest {
+struct NewestIds {
     ids: HashSet<EventId>,
     in_order: VecDeque<EventId>,
 }
 
-impl Newest {
-    fn add(&mut self, id: EventId, most: usize) {
+impl NewestIds {
+    fn add(&mut self, id: EventId, max: usize) {
         if !self.ids.insert(id) {
             return;
         }
         self.in_order.push_back(id);
-        if self.in_order.len() > most
+        if self.in_order.len() > max
             && let Some(oldest) = self.in_order.pop_front()
         {
             self.ids.remove(&oldest);
@@ -49,21 +49,21 @@ impl Newest {
     }
 }
 
-/// The id of an event as it stands in the output; `None`: no whole event.
+/// Returns the id of an encoded event; `None` if the line is not a complete event.
 pub type IdOf<'a> = &'a dyn Fn(&[u8]) -> Option<EventId>;
 
-/// Reads an output from the mark on.
+/// Reads the events of an output after its mark.
 struct Recovery<'a> {
     mark: &'a SinkMark,
     id_of: IdOf<'a>,
-    newest: Newest,
+    newest_ids: NewestIds,
     notify: Notify,
-    told: Instant,
+    last_extension: Instant,
 }
 
 impl Output {
-    /// Opens the output of one source. `mark` is what the checkpoint says of it. Returns the ids of the events that stand in
-    /// it since then.
+    /// Opens the output of one source. `mark`: its state at the checkpoint. Returns the ids of the events
+    /// that are in it after the mark.
     pub fn open(
         sink: &str,
         source: &str,
@@ -80,35 +80,38 @@ impl Output {
         let metadata = file.metadata()?;
         remove_parts(&path)?;
         let mut rotated = rotated_files(&path)?;
-        let sharing = Sharing::new(config);
-        sharing.apply(&file, &path);
-        rotated.iter().for_each(|(_, rotated)| sharing.apply_to(rotated));
-        // What a crash has left in both forms is read in the first.
+        let permissions = OutputPermissions::new(config);
+        permissions.apply(&file, &path);
+        rotated
+            .iter()
+            .for_each(|(_, rotated)| permissions.apply_to(rotated));
+        // If a crash has left a file in both forms, the uncompressed one is read.
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
         let mut ids = HashSet::new();
         let mut deleted = DeletedOutputs::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             deleted = mark.deleted;
-            let live_is_marked = is_of(&file, mark)?;
+            let live_is_marked = is_same_file(&file, mark)?;
             generation = generation.max(mark.generation + u64::from(!live_is_marked));
             let mut recovery = Recovery::begin(mark, id_of);
             rotated.retain(|(generation, _)| *generation >= mark.generation);
             for (generation, rotated) in &rotated {
                 let file = open_existing(rotated)?;
                 match compress::of_name(rotated) {
-                    Compression::None => recovery.take_tail(&file, rotated, true)?,
-                    _ => recovery.take_compressed(&file, rotated, *generation)?,
+                    Compression::None => recovery.read_tail(&file, rotated, true)?,
+                    _ => recovery.read_compressed(&file, rotated, *generation)?,
                 }
             }
-            // After somebody else moved the output away this one may be ours or theirs: it is read, and not cut.
-            let ours = live_is_marked || !rotated.is_empty();
-            recovery.take_tail(&file, &path, ours)?;
-            ids = recovery.newest.ids;
+            // If another program has moved the output, this file may be foreign. It is read, and not
+            // truncated.
+            let is_own = live_is_marked || !rotated.is_empty();
+            recovery.read_tail(&file, &path, is_own)?;
+            ids = recovery.newest_ids.ids;
         }
         let length = end_of_last_line(&file)?;
         if !ids.is_empty() {
-            tracing::info!(path = %path.display(), events = ids.len(), "events that were written after the checkpoint stand there already and are not written again");
+            tracing::info!(path = %path.display(), events = ids.len(), "the output contains events after the checkpoint; they are not written again");
         }
         let day = day(if length > 0 {
             metadata.mtime() * 1000
@@ -123,8 +126,8 @@ impl Output {
             file,
             generation,
             length,
-            whole: length,
-            taken: 0,
+            events_end: length,
+            batch_written: 0,
             renamed: false,
             sync_failed: None,
             day,
@@ -132,14 +135,14 @@ impl Output {
             events: (length == 0).then_some(0),
             rotated_events: BTreeMap::new(),
             deleted,
-            sharing,
+            permissions,
         };
         output.rotate_if_full()?;
         Ok((output, ids))
     }
 }
 
-fn is_of(file: &File, mark: &SinkMark) -> io::Result<bool> {
+fn is_same_file(file: &File, mark: &SinkMark) -> io::Result<bool> {
     let metadata = file.metadata()?;
     Ok((metadata.dev(), metadata.ino()) == (mark.dev, mark.ino))
 }
@@ -149,32 +152,32 @@ impl Recovery<'_> {
         let mut recovery = Recovery {
             mark,
             id_of,
-            newest: Newest::default(),
+            newest_ids: NewestIds::default(),
             notify: Notify::from_env(),
-            told: crate::clock::monotonic(),
+            last_extension: crate::clock::monotonic(),
         };
-        recovery.report(recovery.told);
+        recovery.extend_start_timeout(recovery.last_extension);
         recovery
     }
 
-    /// Whoever has started the agent waits for so long only.
-    fn goes_on(&mut self) {
+    /// Extends the start timeout of the service manager, if the interval is over.
+    fn extend_start_timeout_if_due(&mut self) {
         let now = crate::clock::monotonic();
-        if now.duration_since(self.told) >= STARTING_TOLD {
-            self.report(now);
+        if now.duration_since(self.last_extension) >= START_EXTENSION_INTERVAL {
+            self.extend_start_timeout(now);
         }
     }
 
-    fn report(&mut self, now: Instant) {
-        self.told = now;
-        self.notify.still_starting(STARTING_MAX);
+    fn extend_start_timeout(&mut self, now: Instant) {
+        self.last_extension = now;
+        self.notify.still_starting(START_EXTENSION);
     }
 
-    /// Collects the ids of what stands in a file after the mark, the whole file if it is a later one. From the first line that
-    /// is no whole event, torn by a kill or by a power cut, the file is cut.
-    fn take_tail(&mut self, file: &File, path: &Path, may_cut: bool) -> io::Result<()> {
+    /// Collects the ids of the events after the mark, or of the whole file if it was begun after the mark.
+    /// Truncates the file at the first line that is not a complete event, left by a kill or a power cut.
+    fn read_tail(&mut self, file: &File, path: &Path, may_truncate: bool) -> io::Result<()> {
         let length = file.metadata()?.len();
-        let mut at = if is_of(file, self.mark)? {
+        let mut at = if is_same_file(file, self.mark)? {
             self.mark.length.min(length)
         } else {
             0
@@ -183,7 +186,7 @@ impl Recovery<'_> {
         reader.seek(SeekFrom::Start(at))?;
         let mut line = Vec::new();
         while at < length {
-            self.goes_on();
+            self.extend_start_timeout_if_due();
             let (bytes, may_be_event) = measure_line(&mut reader)?;
             if bytes == 0 {
                 break;
@@ -195,38 +198,40 @@ impl Recovery<'_> {
             }
             match line.strip_suffix(b"\n").and_then(self.id_of) {
                 Some(id) => {
-                    self.newest.add(id, IDS_MAX);
-                    // After a sync that failed the system takes a page for clean that is not on the disk: written again, it is not.
+                    self.newest_ids.add(id, IDS_MAX);
+                    // After a failed sync the kernel may consider a page clean that is not on the disk.
+                    // Writing it again makes it dirty.
                     file.write_all_at(&line, at)?;
                 }
-                None if !may_cut => {
+                None if !may_truncate => {
                     if !may_be_event {
                         at += reader.skip_until(b'\n')? as u64;
                     }
                 }
                 None => {
-                    tracing::info!(path = %path.display(), bytes = length - at, "what is no whole event was cut off the output");
+                    tracing::info!(path = %path.display(), bytes = length - at, "an incomplete event at the end of the output was cut off");
                     file.set_len(at)?;
                     return file.sync_all();
                 }
             }
             at += bytes as u64;
         }
-        // What is kept counts as delivered from now on, so it must not depend on a page that is not on the disk.
+        // The kept events count as delivered from now on, so they must be durable.
         file.sync_all()
     }
 
-    /// The same for one that was compressed, and so was whole and on the disk: a state from a backup is older than that.
-    fn take_compressed(&mut self, file: &File, path: &Path, generation: u64) -> io::Result<()> {
+    /// Collects the ids of a compressed file. It is complete and durable. It is after the mark only if the
+    /// state was restored from a backup.
+    fn read_compressed(&mut self, file: &File, path: &Path, generation: u64) -> io::Result<()> {
         let mut reader = reader(file, path)?;
         if generation == self.mark.generation {
             io::copy(&mut (&mut reader).take(self.mark.length), &mut io::sink())?;
         }
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
-            self.goes_on();
+            self.extend_start_timeout_if_due();
             if let Some(id) = line.strip_suffix(b"\n").and_then(self.id_of) {
-                self.newest.add(id, IDS_MAX);
+                self.newest_ids.add(id, IDS_MAX);
             }
             line.clear();
         }
@@ -234,8 +239,9 @@ impl Recovery<'_> {
     }
 }
 
-/// Passes over the next line, or over its beginning if that shows already that it is no event: how many bytes, and whether
-/// it may be one. An event has an end and no NUL; what has not may be of any length and is never held in memory.
+/// Skips the next line, or its beginning if that shows that it is not an event. Returns its length in bytes,
+/// and whether it may be an event. An event has an LF and no NUL. Other lines may be of any length and are
+/// not held in memory.
 fn measure_line(reader: &mut impl BufRead) -> io::Result<(usize, bool)> {
     let mut bytes = 0;
     loop {
@@ -253,7 +259,7 @@ fn measure_line(reader: &mut impl BufRead) -> io::Result<(usize, bool)> {
     }
 }
 
-/// Where to go on: after what is there, on a line of its own.
+/// The offset to continue at: after the content, at the start of a line.
 pub(super) fn end_of_last_line(file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
@@ -284,7 +290,7 @@ mod tests {
         let mut batch = Batch::default();
         for number in numbers {
             batch.bytes.extend(format!("event {number}!\n").into_bytes());
-            batch.events.push(super::super::super::Written {
+            batch.events.push(super::super::super::BatchEvent {
                 end: batch.bytes.len() as u32,
                 id: EventId(number),
                 time_ms: 0,
@@ -322,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Who reads this tail into memory, or to its end, does not come back.
+    /// Reading this tail to its end, or into memory, would never return.
     #[test]
     fn f72_a_torn_tail_of_any_length_is_cut_in_little_memory() {
         let temp = tempfile::tempdir().unwrap();
@@ -339,16 +345,16 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_ids_the_newest_are_known() {
-        let mut newest = Newest::default();
+    fn the_newest_ids_are_kept() {
+        let mut newest_ids = NewestIds::default();
         for number in [1, 2, 2, 3, 2, 4] {
-            newest.add(EventId(number), 2);
+            newest_ids.add(EventId(number), 2);
         }
-        assert_eq!(newest.ids, HashSet::from([EventId(3), EventId(4)]));
+        assert_eq!(newest_ids.ids, HashSet::from([EventId(3), EventId(4)]));
     }
 
     #[test]
-    fn a_line_is_measured_and_what_cannot_be_an_event_is_not_kept() {
+    fn lines_are_measured_and_impossible_events_are_skipped() {
         let mut reader = BufReader::with_capacity(4, &b"event 1!\n\nev\0ent\nhalf"[..]);
         for expect in [
             (9, true),
@@ -362,9 +368,9 @@ mod tests {
         }
     }
 
-    /// An output that is not ours to cut: what stands behind a line that is no event counts all the same.
+    /// A foreign output is not truncated: events after a line that is not an event count as well.
     #[test]
-    fn lines_of_others_are_passed_over() {
+    fn foreign_lines_are_skipped() {
         let temp = tempfile::tempdir().unwrap();
         let config = FileSinkConfig::new(temp.path().join("out"));
         let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
@@ -381,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_output_is_never_made() {
+    fn a_missing_rotated_file_is_not_created() {
         let temp = tempfile::tempdir().unwrap();
         let gone = temp.path().join("out.2026-11-21.000001");
         assert_eq!(open_existing(&gone).unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -389,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn rotated_outputs_do_not_stay_open_without_bound() {
+    fn the_number_of_open_rotated_files_is_bounded() {
         let temp = tempfile::tempdir().unwrap();
         let mut config = FileSinkConfig::new(temp.path().join("out"));
         (config.rotate_bytes, config.rotated_files_max) = (10, 1_000);
@@ -418,12 +424,12 @@ mod tests {
         let (output, ids) = reopen(&config, &mark);
         assert_eq!(ids, [2, 3, 4, 5, 6, 7, 8]);
         assert_eq!((output.generation, files(&config.path)), (2, 2));
-        // Without a mark nothing is known and nothing is touched.
+        // Without a mark nothing is read and nothing is changed.
         let (output, ids) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
         assert_eq!((output.generation, ids.len()), (2, 0));
     }
 
-    /// Else all that stands in rotated files would be written twice.
+    /// Otherwise the events of rotated files would be written twice.
     #[test]
     fn f72_rotated_outputs_that_cannot_be_listed_are_not_missing() {
         let temp = tempfile::tempdir().unwrap();
@@ -449,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_mark_a_torn_line_of_somebody_else_gets_its_end() {
+    fn without_a_mark_a_foreign_incomplete_line_gets_its_end() {
         let temp = tempfile::tempdir().unwrap();
         let config = FileSinkConfig::new(temp.path().join("out"));
         std::fs::write(&config.path, "half").unwrap();

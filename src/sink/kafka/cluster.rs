@@ -1,10 +1,10 @@
-//! The connection to a cluster: who leads the topic's partitions, and how they are told who the agent is.
+//! The connection to a Kafka cluster: authentication, and the leaders of the topic's partitions.
 
 use super::fault;
 use crate::config::{KafkaConfig, SaslMechanism};
 use crate::credential::Credential;
 use crate::http::Secrets;
-use crate::sink::answer::Outcome;
+use crate::sink::outcome::Outcome;
 use crate::telemetry::chain;
 use crate::tls::{self, Tls};
 use rskafka::BackoffConfig;
@@ -19,20 +19,20 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
-/// What the connections are made from, and whether it has changed.
-pub struct Access {
+/// TLS and credentials of the connections.
+pub struct ConnectionSettings {
     config: KafkaConfig,
     tls: Option<Tls>,
     password: Option<Credential>,
-    /// The last attempt was refused: the password's file is read again even if it looks the same.
+    /// The last attempt was refused: the password file is read again even if it looks unchanged.
     refused: bool,
 }
 
-impl Access {
-    /// Reads nothing yet.
-    pub fn new(config: &KafkaConfig) -> Access {
+impl ConnectionSettings {
+    /// Reads no file yet.
+    pub fn new(config: &KafkaConfig) -> ConnectionSettings {
         let password = config.sasl.as_ref().map(|sasl| sasl.password.clone());
-        Access {
+        ConnectionSettings {
             tls: config.tls.as_ref().map(Tls::new),
             password: password.map(Credential::new),
             config: config.clone(),
@@ -44,19 +44,19 @@ impl Access {
         self.tls.as_ref().is_some_and(Tls::changed) || self.password.as_ref().is_some_and(Credential::changed)
     }
 
-    pub fn note(&mut self, refused: bool) {
+    pub fn set_refused(&mut self, refused: bool) {
         self.refused = refused;
     }
 
-    /// A client to be, and the TLS that it will speak.
-    pub fn read(&mut self) -> Result<Ready, Outcome> {
+    /// Reads certificates and password, and prepares a client with them.
+    pub fn read(&mut self) -> Result<PreparedClient, Outcome> {
         let misconfigured = |reason: String| Outcome::Misconfigured { reason };
         let mut builder = ClientBuilder::new(self.config.brokers.clone())
             .client_id(crate::NAME)
-            .backoff_config(at_once());
+            .backoff_config(no_retries());
         let mut tls = None;
-        if let Some(own) = &mut self.tls {
-            let config = own.config().map_err(|error| misconfigured(chain(&error)))?;
+        if let Some(settings) = &mut self.tls {
+            let config = settings.config().map_err(|error| misconfigured(chain(&error)))?;
             builder = builder.tls_config(config.clone());
             tls = Some(config);
         }
@@ -75,7 +75,7 @@ impl Access {
         }
         let mut secrets = Secrets::default();
         secrets.add(self.password.as_ref().and_then(Credential::held).cloned());
-        Ok(Ready {
+        Ok(PreparedClient {
             builder,
             tls,
             secrets,
@@ -83,16 +83,17 @@ impl Access {
     }
 }
 
-/// What is needed to connect.
-pub struct Ready {
+/// Everything that is needed to connect.
+pub struct PreparedClient {
     builder: ClientBuilder,
     tls: Option<Arc<ClientConfig>>,
-    /// A broker may repeat them in what it says.
+    /// A broker may repeat them in its messages, so they are concealed.
     secrets: Secrets,
 }
 
-/// The client would try again by itself, for ever: it is the loop that does so, says why, and lets the server rest.
-fn at_once() -> BackoffConfig {
+/// Turns off the retries of the client, which would never end. The delivery loop retries, reports the reason
+/// and pauses.
+fn no_retries() -> BackoffConfig {
     BackoffConfig {
         init_backoff: Duration::from_millis(1),
         max_backoff: Duration::from_millis(1),
@@ -101,24 +102,24 @@ fn at_once() -> BackoffConfig {
     }
 }
 
-/// A cluster with the topic.
-pub struct Cluster {
+/// A connected cluster that has the topic.
+pub struct KafkaCluster {
     client: Client,
     topic: String,
     partitions: Vec<OnceCell<PartitionClient>>,
     pub secrets: Secrets,
 }
 
-impl Cluster {
-    /// Connects to one of the brokers and asks for the topic.
-    pub async fn open(ready: Ready, config: &KafkaConfig) -> Result<Cluster, Outcome> {
-        let secrets = ready.secrets;
+impl KafkaCluster {
+    /// Connects to one of the brokers and looks up the topic.
+    pub async fn open(prepared: PreparedClient, config: &KafkaConfig) -> Result<KafkaCluster, Outcome> {
+        let secrets = prepared.secrets;
         let of_connection = |error: Error| fault::of_connection(&secrets.concealed(&error.to_string()));
-        let client = match ready.builder.build().await {
+        let client = match prepared.builder.build().await {
             Ok(client) => client,
             Err(error) => {
-                if let Some(tls) = ready.tls
-                    && let Some(reason) = tls_problem(config, tls).await
+                if let Some(tls) = prepared.tls
+                    && let Some(reason) = tls_failure(config, tls).await
                 {
                     return Err(Outcome::Misconfigured { reason });
                 }
@@ -127,12 +128,12 @@ impl Cluster {
         };
         let topics = client.list_topics().await;
         let topics = topics.map_err(of_connection)?;
-        let found = topics.into_iter().find(|topic| topic.name == config.topic);
-        let count = found.map_or(0, |topic| topic.partitions.len());
+        let topic = topics.into_iter().find(|topic| topic.name == config.topic);
+        let count = topic.map_or(0, |topic| topic.partitions.len());
         if count == 0 {
             return Err(fault::no_topic(&config.topic));
         }
-        Ok(Cluster {
+        Ok(KafkaCluster {
             client,
             topic: config.topic.clone(),
             partitions: (0..count).map(|_| OnceCell::new()).collect(),
@@ -155,8 +156,8 @@ impl Cluster {
     }
 }
 
-/// What is wrong with TLS: the client itself tells only that it failed.
-async fn tls_problem(config: &KafkaConfig, tls: Arc<ClientConfig>) -> Option<String> {
+/// The reason of a TLS failure. The client reports only that it failed, so the handshake is repeated here.
+async fn tls_failure(config: &KafkaConfig, tls: Arc<ClientConfig>) -> Option<String> {
     for broker in &config.brokers {
         let host = broker.rsplit_once(':').map_or(broker.as_str(), |(host, _)| host);
         let name = ServerName::try_from(host.to_owned()).ok()?;
@@ -167,7 +168,8 @@ async fn tls_problem(config: &KafkaConfig, tls: Arc<ClientConfig>) -> Option<Str
             .connect(name, stream)
             .await
             .err()?;
-        return tls::message(&error, "brokers").map(|problem| format!("no TLS with `{broker}`: {problem}"));
+        return tls::message(&error, "brokers")
+            .map(|reason| format!("no TLS connection to `{broker}`: {reason}"));
     }
     None
 }

@@ -1,30 +1,30 @@
-//! What Kafka's errors mean for the events that were sent.
+//! What errors of Kafka mean for the events that were sent.
 
 use crate::http::Secrets;
-use crate::sink::answer::{Outcome, excerpt};
+use crate::sink::outcome::{Outcome, excerpt};
 use rskafka::BackoffError;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
 
-/// What is to be done with the events of one batch.
+/// What to do with the events of one batch.
 #[derive(Debug, PartialEq)]
 pub enum KafkaFault {
-    /// All of them have this outcome. `Misconfigured`, or `Retry` for what passes by itself.
+    /// All events have this outcome: `Misconfigured`, or `Retry` for a transient fault.
     All(Outcome),
-    /// The batch is too large, or the one event in it.
+    /// The batch is too large, or its only event is.
     TooLarge(String),
-    /// Some event in it is refused.
+    /// Some event of the batch is refused.
     Refused(String),
 }
 
-/// Of an error in producing.
-pub fn of(error: &Error, topic: &str, secrets: &Secrets) -> KafkaFault {
+/// Classifies an error of a produce request.
+pub fn of_produce(error: &Error, topic: &str, secrets: &Secrets) -> KafkaFault {
     match innermost(error) {
         Error::ServerError { protocol_error, .. } => of_code(*protocol_error, topic),
         other => KafkaFault::All(of_connection(&secrets.concealed(&other.to_string()))),
     }
 }
 
-/// The client tries again by itself only what it must; its wrapper says nothing.
+/// Unwraps the error of the client's retries, which contains no reason of its own.
 fn innermost(error: &Error) -> &Error {
     match error {
         Error::RetryFailed(BackoffError::DeadlineExceded { source, .. }) => {
@@ -34,7 +34,7 @@ fn innermost(error: &Error) -> &Error {
     }
 }
 
-/// Whether a connection that was good before is not any more: another one may be.
+/// Whether an established connection has broken. A new connection may work.
 pub fn is_broken_connection(error: &Error) -> bool {
     matches!(
         innermost(error),
@@ -54,21 +54,21 @@ fn of_code(code: ProtocolError, topic: &str) -> KafkaFault {
     use ProtocolError::*;
     let misconfigured = |remedy: &str| {
         KafkaFault::All(Outcome::Misconfigured {
-            reason: format!("Kafka refuses with {code:?}: {remedy}"),
+            reason: format!("Kafka responded with {code:?}: {remedy}"),
         })
     };
     match code {
         MessageTooLarge | RecordListTooLarge => KafkaFault::TooLarge(format!(
-            "Kafka refuses with {code:?}: raise the topic's `max.message.bytes`, or lower `batch_bytes`"
+            "Kafka responded with {code:?}: raise the topic's `max.message.bytes`, or lower `batch_bytes`"
         )),
         InvalidRecord => KafkaFault::Refused(format!(
-            "Kafka refuses with {code:?}: the topic does not take such a record"
+            "Kafka responded with {code:?}: the topic does not accept this record"
         )),
         InvalidTimestamp => KafkaFault::Refused(format!(
-            "Kafka refuses with {code:?}: the event's time is further from the broker's than the topic allows; raise its `message.timestamp.before.max.ms`, or see the clocks"
+            "Kafka responded with {code:?}: the event's time is further from the broker's than the topic allows; raise its `message.timestamp.before.max.ms`, or check the clocks"
         )),
         UnknownTopicOrPartition | UnknownTopicId => KafkaFault::All(no_topic(topic)),
-        InvalidTopicException => misconfigured("this cannot be a topic; correct `topic`"),
+        InvalidTopicException => misconfigured("this is not a valid topic name; correct `topic`"),
         TopicAuthorizationFailed => {
             misconfigured("this user may not write to the topic; grant the operations Describe and Write")
         }
@@ -77,45 +77,43 @@ fn of_code(code: ProtocolError, topic: &str) -> KafkaFault {
         UnsupportedSaslMechanism | IllegalSaslState => {
             misconfigured("the brokers do not offer this mechanism; correct `sasl`")
         }
-        SecurityDisabled => {
-            misconfigured("the cluster has no authorizer for what is asked; see its settings")
-        }
+        SecurityDisabled => misconfigured("the cluster has no authorizer for this request; see its settings"),
         UnsupportedCompressionType => {
-            misconfigured("this compression is not taken; write `compression = \"gzip\"` or \"none\"")
+            misconfigured("this compression is not supported; write `compression = \"gzip\"` or \"none\"")
         }
         UnsupportedForMessageFormat | UnsupportedVersion => {
             misconfigured("the brokers are too old; the agent needs Kafka 1.0 or newer")
         }
         PolicyViolation => {
-            misconfigured("a policy of the cluster does not let these records pass; see the brokers' log")
+            misconfigured("a policy of the cluster refuses these records; see the brokers' log")
         }
         NotEnoughReplicas | NotEnoughReplicasAfterAppend => KafkaFault::All(Outcome::retry(format!(
-            "Kafka says {code:?}: fewer replicas are in sync than the topic's `min.insync.replicas`; start the other brokers"
+            "Kafka responded with {code:?}: fewer replicas are in sync than the topic's `min.insync.replicas`; start the other brokers"
         ))),
-        // Leaders that move, brokers that are busy or stop.
-        other => KafkaFault::All(Outcome::retry(format!("Kafka says {other:?}"))),
+        // A leader election, or brokers that are busy or stopping.
+        other => KafkaFault::All(Outcome::retry(format!("Kafka responded with {other:?}"))),
     }
 }
 
-/// Of an error before a request was answered. Those of connecting come as a text, whatever they were.
+/// Classifies an error before a request was answered. Errors of connecting are only available as text.
 pub fn of_connection(text: &str) -> Outcome {
-    let has = |what: &str| text.contains(what);
-    let remedy = if has("Sasl handshake failed") && !has("Sasl handshake failed: Request error") {
-        match has("UnsupportedSaslMechanism") || has("unsupported sasl mechanism") {
+    let contains = |what: &str| text.contains(what);
+    let remedy = if contains("Sasl handshake failed") && !contains("Sasl handshake failed: Request error") {
+        match contains("UnsupportedSaslMechanism") || contains("unsupported sasl mechanism") {
             true => "the brokers do not offer this mechanism; correct `sasl`",
             false => "user and password are not accepted; correct them",
         }
-    } else if has("fatal alert") {
+    } else if contains("fatal alert") {
         "a broker does not accept the client certificate, or there is none; see `client_certificate`"
-    } else if has("invalid peer certificate") {
-        "a broker's certificate is not trusted; name its issuer's with `ca_file`, and write the brokers' names as their certificates have them"
+    } else if contains("invalid peer certificate") {
+        "a broker's certificate is not trusted; set `ca_file` to its issuer's certificate, and write the brokers' names as in their certificates"
     } else {
-        let hint = if has("lookup") {
+        let hint = if contains("lookup") {
             "a broker's name cannot be resolved; correct `brokers`, or the brokers' `advertised.listeners`"
-        } else if has("refused") {
-            "nothing listens at a broker's port; correct `brokers`, or start the brokers"
+        } else if contains("refused") {
+            "connection refused at a broker's port; correct `brokers`, or start the brokers"
         } else {
-            "the connection to a broker fails; see the brokers, and whether this port wants `tls` and `sasl`"
+            "the connection to a broker failed; see the brokers, and whether this port requires `tls` and `sasl`"
         };
         return Outcome::retry(format!("{hint} ({})", excerpt(text)));
     };
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_connecting_are_told_apart_by_their_texts() {
+    fn connection_errors_are_classified_by_their_texts() {
         for (text, is_fault_of_settings, remedy) in [
             (
                 "Sasl handshake failed: API error: SaslAuthenticationFailed",
@@ -180,7 +178,7 @@ mod tests {
             (
                 "Sasl handshake failed: Request error: Connection is poisoned: early eof",
                 false,
-                "fails",
+                "failed",
             ),
             (
                 "IO Error: invalid peer certificate: UnknownIssuer",

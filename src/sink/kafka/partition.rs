@@ -1,15 +1,15 @@
-//! Which partition an event goes to: where any other producer with Kafka's default partitioner would put its key.
+//! The partition of an event: the same as with Kafka's default partitioner, by its key.
 
-/// Of `count` partitions, which is not 0.
+/// `count` is the number of partitions and must not be 0.
 pub fn partition(key: &[u8], count: usize) -> usize {
     (murmur2(key) & 0x7fff_ffff) as usize % count
 }
 
-/// As in Kafka's `org.apache.kafka.common.utils.Utils`.
-fn murmur2(data: &[u8]) -> u32 {
+/// Same as in Kafka's `org.apache.kafka.common.utils.Utils`.
+fn murmur2(key: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
-    let mut hash = 0x9747_b28c ^ data.len() as u32;
-    let (words, rest) = data.as_chunks::<4>();
+    let mut hash = 0x9747_b28c ^ key.len() as u32;
+    let (words, rest) = key.as_chunks::<4>();
     for word in words {
         let mut word = u32::from_le_bytes(*word).wrapping_mul(M);
         word ^= word >> 24;

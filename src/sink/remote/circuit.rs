@@ -1,4 +1,5 @@
-//! When a server is asked again after a fault, and by whom: while it fails, one request at a time tries.
+//! Circuit breaker: when a server is contacted again after a failure. While it fails, one request at a time
+//! probes it.
 
 use crate::delay::back_off;
 use std::cell::{Cell, RefCell};
@@ -6,62 +7,63 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-/// How often it is looked, while a person has to act, whether credentials have changed.
-pub const LOOK: Duration = Duration::from_secs(1);
+/// How often changed credentials are looked for while the operator has to act.
+pub const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a person has to correct is tried again in half a minute to a minute, then ever more slowly: often enough to be well soon
-/// after, and no reason to lock an account.
-const SLOW_FROM: u32 = 6;
+/// Additional back-off steps for faults that the operator has to fix. The first retry follows after 30 to 60
+/// seconds, later ones more slowly. So delivery resumes soon after the fix, and no account is locked.
+const OPERATOR_BACKOFF_STEPS: u32 = 6;
 
-/// While some events are taken, the wait for the others grows as after so many failures in a row.
-const FAILURES_BEFORE_TAKEN_MAX: u32 = 2;
+/// Partial success: while some events are accepted, the back-off for the others does not exceed this many
+/// failures.
+const PARTIAL_SUCCESS_FAILURES_MAX: u32 = 2;
 
-/// So many requests are refused in a row, and then the server is left alone: halving a request of 10,000 events down to the one
-/// at fault takes 15. Beyond that it is no fault of one event.
+/// After this many refused requests in a row the circuit opens. Bisecting a request of 10,000 events down to
+/// one takes 15. More refusals are not the fault of a single event.
 pub const REFUSED_IN_A_ROW_MAX: u32 = 16;
 
-/// So many events may be refused after one that was taken; more in a row are no fault of theirs.
-const REFUSED_MIN: usize = 10;
-/// The same after many that were taken.
-const REFUSED_MAX: usize = 1000;
+/// Poison budget after one accepted event. More refusals in a row are not the fault of the events.
+const POISON_BUDGET_MIN: usize = 10;
+/// Poison budget after many accepted events.
+const POISON_BUDGET_MAX: usize = 1000;
 
-/// A fault that lasts longer is worth a warning: what the next request heals is not.
-const LASTS: Duration = Duration::from_secs(5);
-/// So is a pause like this by itself.
-const LONG_PAUSE: Duration = Duration::from_secs(60);
+/// A failure that lasts longer than this is a warning. One that the next request resolves is not.
+const WARN_AFTER: Duration = Duration::from_secs(5);
+/// A pause of this length is a warning by itself.
+const WARN_PAUSE: Duration = Duration::from_secs(60);
 
-/// Shared by the requests of one sink of one source.
+/// State that the requests of one sink of one source share.
 #[derive(Default)]
 pub struct Circuit {
-    /// In a row.
+    /// Failures in a row.
     failures: Cell<u32>,
-    /// Not before then is the server asked again. `None`: it works.
-    until: Cell<Option<Instant>>,
-    /// A person has to act.
-    slow: Cell<bool>,
+    /// Do not send before this time. `None`: the circuit is closed.
+    retry_at: Cell<Option<Instant>>,
+    /// The operator has to act.
+    operator_needed: Cell<bool>,
     probing: Cell<bool>,
-    changed: Notify,
-    reason: RefCell<Option<String>>,
-    /// The first of the failures.
-    since: Cell<Option<Instant>>,
-    /// The last reason that was logged for people to see.
-    told: RefCell<Option<String>>,
-    /// How many refusals are believed to be the events' own fault.
-    credit: Cell<usize>,
-    /// Counts what happens, so that it is known what was before what.
-    moments: Cell<u64>,
-    /// When the latest request was sent of which events were taken.
-    taken: Cell<u64>,
-    /// Requests that were refused since then, or since the server was left alone.
-    refused: Cell<u32>,
-    /// The latest of them.
-    refused_at: Cell<u64>,
-    /// Not before then are events sent again that were refused and may not be at fault, and why they were. `None`: there are
-    /// none, or at once.
-    doubt: RefCell<Option<(Instant, String)>>,
+    state_changed: Notify,
+    last_reason: RefCell<Option<String>>,
+    /// Time of the first failure in the row.
+    failing_since: Cell<Option<Instant>>,
+    /// The last reason that was logged as a warning or error.
+    reported: RefCell<Option<String>>,
+    /// How many more refusals are accepted as the fault of the events.
+    poison_budget: Cell<usize>,
+    /// Sequence number of the last request or refusal.
+    last_sequence: Cell<u64>,
+    /// Sequence number of the latest request with accepted events. 0: none.
+    last_accepted: Cell<u64>,
+    /// Requests refused in a row, since the last accepted event or since the circuit opened.
+    refused_in_a_row: Cell<u32>,
+    /// Sequence number of the latest refusal.
+    last_refused: Cell<u64>,
+    /// When unproven refusals are sent again, and why they were refused. `None`: there are none, or they may
+    /// be sent now.
+    unproven: RefCell<Option<(Instant, String)>>,
 }
 
-/// The right to send one request.
+/// Permission to send one request.
 #[must_use]
 #[derive(Debug)]
 pub struct Permit {
@@ -69,195 +71,207 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Of a request that may be sent at any time.
-    pub const FREE: Permit = Permit { probe: false };
+    /// Permission outside of the circuit: the request is not a probe.
+    pub const REGULAR: Permit = Permit { probe: false };
 
-    /// Nobody else may send while this one is held.
+    /// While a probe is in flight no other request is sent.
     pub fn is_probe(&self) -> bool {
         self.probe
     }
 }
 
 impl Circuit {
-    /// Waits until a request may be sent.
+    /// Waits until a request may be sent. Changed credentials end the wait for the operator.
     pub async fn enter(&self, credentials_changed: impl Fn() -> bool) -> Permit {
         loop {
-            if self.until.get().is_none() {
+            if self.retry_at.get().is_none() {
                 return Permit { probe: false };
             }
             if !self.probing.replace(true) {
                 break;
             }
-            self.changed.notified().await;
+            self.state_changed.notified().await;
         }
-        while let Some(left) = self.waits() {
-            sleep(left.min(LOOK)).await;
-            if self.slow.get() && credentials_changed() {
+        while let Some(remaining) = self.remaining_pause() {
+            sleep(remaining.min(CREDENTIAL_CHECK_INTERVAL)).await;
+            if self.operator_needed.get() && credentials_changed() {
                 break;
             }
         }
         Permit { probe: true }
     }
 
-    /// How long the server is to be left alone.
-    pub fn waits(&self) -> Option<Duration> {
-        let left = self.until.get()?.saturating_duration_since(Instant::now());
-        Some(left).filter(|left| !left.is_zero())
+    /// Time until the server is contacted again. `None`: now.
+    pub fn remaining_pause(&self) -> Option<Duration> {
+        let remaining = self.retry_at.get()?.saturating_duration_since(Instant::now());
+        Some(remaining).filter(|remaining| !remaining.is_zero())
     }
 
     pub fn is_open(&self) -> bool {
-        self.until.get().is_some()
+        self.retry_at.get().is_some()
     }
 
-    /// A person has to act, or so it seems.
-    pub fn is_slow(&self) -> bool {
-        self.is_open() && self.slow.get() || self.doubt.borrow().is_some()
+    /// Whether the operator has to act: the server refuses everything, or refusals are unproven.
+    pub fn needs_operator(&self) -> bool {
+        self.is_open() && self.operator_needed.get() || self.unproven.borrow().is_some()
     }
 
-    /// The next moment.
-    pub fn now(&self) -> u64 {
-        self.moments.set(self.moments.get() + 1);
-        self.moments.get()
+    /// Takes the next sequence number.
+    pub fn next_sequence(&self) -> u64 {
+        self.last_sequence.set(self.last_sequence.get() + 1);
+        self.last_sequence.get()
     }
 
-    /// When the latest request was sent of which events were taken. 0: never.
-    pub fn taken(&self) -> u64 {
-        self.taken.get()
+    /// Sequence number of the latest request with accepted events. 0: none.
+    pub fn last_accepted(&self) -> u64 {
+        self.last_accepted.get()
     }
 
-    /// The server has answered.
-    pub fn worked(&self, _permit: Permit) {
+    /// The server has responded: closes the circuit.
+    pub fn on_success(&self, _permit: Permit) {
         self.probing.set(false);
-        self.until.set(None);
-        self.changed.notify_waiters();
+        self.retry_at.set(None);
+        self.state_changed.notify_waiters();
     }
 
-    /// It has not. Returns whether that, or its reason, is new.
-    pub fn failed(
+    /// The request failed: opens the circuit. Returns whether the failure or its reason is new.
+    pub fn on_failure(
         &self,
         permit: Permit,
         reason: &str,
         after: Option<Duration>,
-        slow: bool,
+        operator_needed: bool,
         random: f64,
     ) -> bool {
-        // Requests that were on their way together fail together: that is one failure.
+        // Requests that were in flight together fail together. That counts as one failure.
         if !permit.probe && self.is_open() {
-            // But none of them is sent again before the server's time.
-            let until = after.map(|after| Instant::now() + back_off(1, Some(after), random));
-            self.until.set(self.until.get().max(until));
+            // The longest delay that the server asked for applies to all of them.
+            let retry_at = after.map(|after| Instant::now() + back_off(1, Some(after), random));
+            self.retry_at.set(self.retry_at.get().max(retry_at));
             return false;
         }
         let failures = self.failures.get() + 1;
         self.failures.set(failures);
-        self.since.set(self.since.get().or(Some(Instant::now())));
-        let steps = if slow { failures + SLOW_FROM } else { failures };
-        self.until
+        self.failing_since
+            .set(self.failing_since.get().or(Some(Instant::now())));
+        let steps = if operator_needed {
+            failures + OPERATOR_BACKOFF_STEPS
+        } else {
+            failures
+        };
+        self.retry_at
             .set(Some(Instant::now() + back_off(steps, after, random)));
-        self.slow.set(slow);
+        self.operator_needed.set(operator_needed);
         self.probing.set(false);
-        self.refused.set(0);
-        self.changed.notify_waiters();
+        self.refused_in_a_row.set(0);
+        self.state_changed.notify_waiters();
         self.is_new(reason)
     }
 
     fn is_new(&self, reason: &str) -> bool {
-        let mut last = self.reason.borrow_mut();
-        let new = last.as_deref() != Some(reason);
-        *last = Some(reason.to_owned());
+        let mut previous = self.last_reason.borrow_mut();
+        let new = previous.as_deref() != Some(reason);
+        *previous = Some(reason.to_owned());
         new
     }
 
-    /// Whether people have to be told of the last failure, once for each reason: it lasts, or a person has to act.
+    /// Whether the last failure is logged as a warning or error: it lasts, or the operator has to act. Once
+    /// for each reason.
     pub fn should_report(&self, reason: &str) -> bool {
-        let lasts = self.since.get().is_some_and(|since| since.elapsed() >= LASTS) && self.failures.get() > 1;
-        let pauses = self.waits().is_some_and(|wait| wait >= LONG_PAUSE);
-        let mut told = self.told.borrow_mut();
-        let is_new = (self.slow.get() || lasts || pauses) && told.as_deref() != Some(reason);
+        let is_lasting = self
+            .failing_since
+            .get()
+            .is_some_and(|failing_since| failing_since.elapsed() >= WARN_AFTER)
+            && self.failures.get() > 1;
+        let is_long_pause = self.remaining_pause().is_some_and(|wait| wait >= WARN_PAUSE);
+        let mut reported = self.reported.borrow_mut();
+        let is_new = (self.operator_needed.get() || is_lasting || is_long_pause)
+            && reported.as_deref() != Some(reason);
         if is_new {
-            *told = Some(reason.to_owned());
+            *reported = Some(reason.to_owned());
         }
         is_new
     }
 
-    /// Whether people were told that it fails; from now on they were not.
+    /// Whether a failure was logged as a warning or error. Resets that.
     pub fn take_reported(&self) -> bool {
-        self.told.take().is_some()
+        self.reported.take().is_some()
     }
 
     pub fn failures(&self) -> u32 {
         self.failures.get()
     }
 
-    /// A request was refused that may be no fault of its events. Returns whether the server is to be left alone.
-    pub fn refused(&self) -> bool {
-        self.refused_at.set(self.now());
-        self.refused.set(self.refused.get() + 1);
-        self.refused.get() >= REFUSED_IN_A_ROW_MAX
+    /// A request was refused, and its events may not be at fault. Returns whether the circuit has to open.
+    pub fn on_refused(&self) -> bool {
+        self.last_refused.set(self.next_sequence());
+        self.refused_in_a_row.set(self.refused_in_a_row.get() + 1);
+        self.refused_in_a_row.get() >= REFUSED_IN_A_ROW_MAX
     }
 
-    /// Events were refused while nothing proves that others are taken; they wait, and others do not. Returns whether that, or
-    /// its reason, is new, and how long they wait.
-    pub fn doubts(&self, reason: &str, random: f64) -> (bool, Duration) {
+    /// Delays events that were refused while no other event was accepted. Other events are still sent.
+    /// Returns whether the fault or its reason is new, and the delay.
+    pub fn delay_unproven(&self, reason: &str, random: f64) -> (bool, Duration) {
         let now = Instant::now();
-        if let Some(until) = self.doubt().filter(|until| *until > now) {
-            return (self.is_new(reason), until - now);
+        if let Some(retry_at) = self.unproven_due().filter(|retry_at| *retry_at > now) {
+            return (self.is_new(reason), retry_at - now);
         }
         self.failures.set(self.failures.get() + 1);
-        let wait = back_off(self.failures.get() + SLOW_FROM, None, random);
-        self.doubt.replace(Some((now + wait, reason.to_owned())));
+        let wait = back_off(self.failures.get() + OPERATOR_BACKOFF_STEPS, None, random);
+        self.unproven.replace(Some((now + wait, reason.to_owned())));
         (self.is_new(reason), wait)
     }
 
-    /// When such events are sent again, if they are to wait.
-    pub fn doubt(&self) -> Option<Instant> {
-        self.doubt.borrow().as_ref().map(|(until, _)| *until)
+    /// When unproven refusals are sent again, if they are delayed.
+    pub fn unproven_due(&self) -> Option<Instant> {
+        self.unproven.borrow().as_ref().map(|(retry_at, _)| *retry_at)
     }
 
-    /// Why they were refused, while they wait.
-    pub fn doubt_why(&self) -> Option<String> {
-        self.doubt.borrow().as_ref().map(|(_, reason)| reason.clone())
+    /// Why unproven refusals were refused, while they are delayed.
+    pub fn unproven_reason(&self) -> Option<String> {
+        self.unproven.borrow().as_ref().map(|(_, reason)| reason.clone())
     }
 
-    /// They are sent again at once.
-    pub fn clear_doubt(&self) {
-        self.doubt.take();
+    /// Unproven refusals may be sent again now.
+    pub fn clear_unproven_delay(&self) {
+        self.unproven.take();
     }
 
-    /// Events were taken of a request that was sent then: what is refused beside them is refused for its own faults.
-    pub fn took(&self, events: usize, sent: u64) {
+    /// Events of a request with the sequence number `sent` were accepted. Refusals in the same response are
+    /// proven.
+    pub fn on_accepted(&self, events: usize, sent: u64) {
         if events == 0 {
             return;
         }
-        self.taken.set(self.taken.get().max(sent));
-        self.refused.set(0);
-        if sent > self.refused_at.get() {
-            self.doubt.take();
+        self.last_accepted.set(self.last_accepted.get().max(sent));
+        self.refused_in_a_row.set(0);
+        if sent > self.last_refused.get() {
+            self.unproven.take();
         }
-        let credit = (self.credit.get() + events).clamp(REFUSED_MIN, REFUSED_MAX);
-        self.credit.set(credit.max(events));
+        let poison_budget = (self.poison_budget.get() + events).clamp(POISON_BUDGET_MIN, POISON_BUDGET_MAX);
+        self.poison_budget.set(poison_budget.max(events));
         self.failures
-            .set(self.failures.get().min(FAILURES_BEFORE_TAKEN_MAX));
+            .set(self.failures.get().min(PARTIAL_SUCCESS_FAILURES_MAX));
     }
 
-    /// Events were taken, and none is to be sent again: the sink works. Returns whether it did not before.
+    /// Delivery works: events were accepted and none has to be sent again. Returns whether it failed before.
     pub fn recovered(&self) -> bool {
         self.failures.set(0);
-        self.since.set(None);
-        self.reason.take().is_some()
+        self.failing_since.set(None);
+        self.last_reason.take().is_some()
     }
 
-    /// Whether a refusal is the event's own fault. Without a limit a wrong setting, under which everything is refused, would
-    /// set everything aside.
-    pub fn is_own_fault(&self) -> bool {
-        let credit = self.credit.get();
-        self.credit.set(credit.saturating_sub(1));
-        credit > 0
+    /// Whether a refusal counts as the event's own fault. Uses up the poison budget: without it a wrong
+    /// setting, under which everything is refused, would put all events into quarantine.
+    pub fn spend_poison_budget(&self) -> bool {
+        let poison_budget = self.poison_budget.get();
+        self.poison_budget.set(poison_budget.saturating_sub(1));
+        poison_budget > 0
     }
 
-    /// Whether one more refusal would be believed.
+    /// Whether the poison budget covers one more refusal.
     pub fn accepted_recently(&self) -> bool {
-        self.credit.get() > 0
+        self.poison_budget.get() > 0
     }
 }
 
@@ -274,15 +288,15 @@ mod tests {
     }
 
     #[test]
-    fn while_it_fails_one_request_at_a_time_tries() {
+    fn one_request_at_a_time_probes_a_failing_server() {
         runtime().block_on(async {
             let circuit = Circuit::default();
             let (first, second) = (circuit.enter(|| false).await, circuit.enter(|| false).await);
-            assert!(circuit.failed(first, "down", None, false, 1.0));
-            // It was on its way as well.
-            assert!(!circuit.failed(second, "down", None, false, 1.0));
+            assert!(circuit.on_failure(first, "down", None, false, 1.0));
+            // This one was in flight as well.
+            assert!(!circuit.on_failure(second, "down", None, false, 1.0));
             assert_eq!(
-                (circuit.failures(), circuit.waits()),
+                (circuit.failures(), circuit.remaining_pause()),
                 (1, Some(Duration::from_secs(1)))
             );
             let begun = Instant::now();
@@ -290,11 +304,11 @@ mod tests {
             assert_eq!(begun.elapsed(), Duration::from_secs(1));
             let other = tokio::time::timeout(Duration::from_secs(3600), circuit.enter(|| false));
             assert!(other.await.is_err());
-            assert!(!circuit.failed(probe, "down", Some(Duration::from_secs(40)), false, 0.0));
+            assert!(!circuit.on_failure(probe, "down", Some(Duration::from_secs(40)), false, 0.0));
             let begun = Instant::now();
             let probe = circuit.enter(|| false).await;
             assert_eq!(begun.elapsed(), Duration::from_secs(40));
-            circuit.worked(probe);
+            circuit.on_success(probe);
             assert!(!circuit.is_open());
             assert_eq!(
                 (circuit.recovered(), circuit.failures(), circuit.recovered()),
@@ -309,25 +323,25 @@ mod tests {
             let circuit = Circuit::default();
             for _ in 0..5 {
                 let permit = circuit.enter(|| false).await;
-                circuit.failed(permit, "status 503", None, false, 1.0);
+                circuit.on_failure(permit, "status 503", None, false, 1.0);
                 assert!(!circuit.should_report("status 503"));
                 let permit = circuit.enter(|| false).await;
-                circuit.worked(permit);
+                circuit.on_success(permit);
                 assert!(circuit.recovered() && !circuit.take_reported());
             }
-            let (begun, mut told) = (Instant::now(), Vec::new());
+            let (begun, mut reported) = (Instant::now(), Vec::new());
             for _ in 0..8 {
                 let permit = circuit.enter(|| false).await;
-                circuit.failed(permit, "status 503", None, false, 1.0);
+                circuit.on_failure(permit, "status 503", None, false, 1.0);
                 if circuit.should_report("status 503") {
-                    told.push(begun.elapsed());
+                    reported.push(begun.elapsed());
                 }
             }
-            assert_eq!(told, [Duration::from_secs(7)], "after 1, 2 and 4 seconds");
+            assert_eq!(reported, [Duration::from_secs(7)], "after 1, 2 and 4 seconds");
             assert!(circuit.recovered() && circuit.take_reported());
-            // What a person has to mend is told at once.
+            // A fault that the operator has to fix is logged at once.
             let permit = circuit.enter(|| false).await;
-            circuit.failed(permit, "status 401", None, true, 1.0);
+            circuit.on_failure(permit, "status 401", None, true, 1.0);
             assert!(circuit.should_report("status 401"));
         });
     }
@@ -342,16 +356,16 @@ mod tests {
             }
             let begun = Instant::now();
             for (permit, after_s) in permits.into_iter().zip([None, Some(90), Some(5), None]) {
-                circuit.failed(permit, "status 429", after_s.map(Duration::from_secs), false, 0.0);
+                circuit.on_failure(permit, "status 429", after_s.map(Duration::from_secs), false, 0.0);
             }
             let probe = circuit.enter(|| false).await;
             assert_eq!((begun.elapsed().as_secs(), circuit.failures()), (90, 1));
-            circuit.worked(probe);
+            circuit.on_success(probe);
         });
     }
 
     #[test]
-    fn what_a_person_has_to_correct_is_tried_seldom_and_at_once_when_corrected() {
+    fn faults_for_the_operator_are_retried_slowly_and_at_once_after_the_fix() {
         runtime().block_on(async {
             let circuit = Circuit::default();
             let begun = Instant::now();
@@ -359,29 +373,29 @@ mod tests {
             while begun.elapsed() < Duration::from_secs(3600) {
                 let permit = circuit.enter(|| false).await;
                 requests += 1;
-                circuit.failed(permit, "status 401", None, true, 0.0);
+                circuit.on_failure(permit, "status 401", None, true, 0.0);
             }
             assert!((5..=15).contains(&requests), "{requests}");
-            let changed = Cell::new(false);
+            let state_changed = Cell::new(false);
             let begun = Instant::now();
-            let permit = circuit.enter(|| changed.replace(true)).await;
-            assert!(begun.elapsed() <= 2 * LOOK);
-            circuit.worked(permit);
+            let permit = circuit.enter(|| state_changed.replace(true)).await;
+            assert!(begun.elapsed() <= 2 * CREDENTIAL_CHECK_INTERVAL);
+            circuit.on_success(permit);
         });
     }
 
     #[test]
-    fn an_event_is_at_fault_only_where_others_are_taken() {
+    fn an_event_is_poison_only_if_others_are_accepted() {
         let circuit = Circuit::default();
-        assert!(!circuit.is_own_fault());
-        let believed = || (0..5000).filter(|_| circuit.is_own_fault()).count();
-        for (taken, expect) in [(0, 0), (1, REFUSED_MIN), (50, 50), (1000, 1000)] {
-            circuit.took(taken, 1);
-            assert_eq!(believed(), expect);
+        assert!(!circuit.spend_poison_budget());
+        let spent = || (0..5000).filter(|_| circuit.spend_poison_budget()).count();
+        for (accepted, expect) in [(0, 0), (1, POISON_BUDGET_MIN), (50, 50), (1000, 1000)] {
+            circuit.on_accepted(accepted, 1);
+            assert_eq!(spent(), expect);
         }
         for _ in 0..1000 {
-            circuit.took(1, 1);
+            circuit.on_accepted(1, 1);
         }
-        assert_eq!(believed(), REFUSED_MAX);
+        assert_eq!(spent(), POISON_BUDGET_MAX);
     }
 }

@@ -1,12 +1,12 @@
-//! One request's events, sent until each has a final outcome.
+//! Delivery of the events of one request: sends them until each has a final outcome.
 
 use super::circuit::{Circuit, Permit};
-use super::work::{DeliveryWork, Refusal, RequestPart};
-use super::{Peer, PendingEvent, Quarantine, Refused, Report, Settings, SinkError, lower};
+use super::work::{DeliveryWork, PendingRefusal, RequestPart};
+use super::{DeliverySettings, Peer, PendingEvent, Quarantine, Refused, Report, SinkError, lower_limit};
 use crate::config::OnPoison;
 use crate::delay::random;
 use crate::sink::ONCE_FAILURES_MAX;
-use crate::sink::answer::{Answer, Outcome};
+use crate::sink::outcome::{Outcome, RequestOutcome};
 use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -15,47 +15,47 @@ use tokio::sync::Notify;
 pub struct Delivery<'a, P> {
     pub peer: &'a P,
     pub circuit: &'a Circuit,
-    pub settings: &'a Settings,
-    /// Larger requests were refused.
+    pub settings: &'a DeliverySettings,
+    /// Request size learned from requests that were refused as too large.
     pub bytes_max: Cell<usize>,
-    /// Requests of which something is still to be sent.
-    pub sending: Cell<usize>,
-    /// Woken when one of them has sent all.
-    pub sent: Notify,
+    /// Number of deliveries that still have something to send.
+    pub active: Cell<usize>,
+    /// Notified when one of them has sent everything.
+    pub idle_notify: Notify,
     pub report: &'a dyn Fn(Report),
     pub quarantine: Quarantine<'a>,
 }
 
-/// Why events are to be sent again.
+/// Why events have to be sent again.
 struct RetryReason {
     reason: String,
     after: Option<Duration>,
-    /// A person has to act.
-    slow: bool,
+    /// The operator has to act.
+    operator_needed: bool,
 }
 
-/// When a request was sent, as the circuit counts.
-struct RequestTimes {
-    /// When the latest request was sent of which it was known before that events were taken.
-    taken_before: u64,
+/// Sequence numbers of a request, as counted by the circuit.
+struct RequestSequence {
+    /// Of the latest request with accepted events, when this request began.
+    accepted_before: u64,
     begun: u64,
     sent: u64,
 }
 
-/// What is left of the events of one answer.
+/// Events of a response without a final outcome.
 #[derive(Default)]
-struct AnswerRest {
-    /// How many are there now.
-    taken: usize,
-    again: Vec<PendingEvent>,
+struct UnsettledEvents {
+    /// Number of events that the server has now.
+    accepted: usize,
+    retry: Vec<PendingEvent>,
     fault: Option<RetryReason>,
-    refused: Vec<Refusal>,
-    too_large: Vec<Refusal>,
+    refused: Vec<PendingRefusal>,
+    too_large: Vec<PendingRefusal>,
 }
 
 impl<P: Peer> Delivery<'_, P> {
-    /// Returns the events that were refused while nothing proves that others are taken: they are to be sent together with
-    /// more.
+    /// Returns the events that were refused while no other event was accepted. They are sent again together
+    /// with later events.
     pub async fn deliver(&self, events: Vec<PendingEvent>) -> Result<Vec<PendingEvent>, SinkError> {
         let mut work = DeliveryWork {
             parts: vec![RequestPart::whole(events)],
@@ -63,28 +63,28 @@ impl<P: Peer> Delivery<'_, P> {
             permit: None,
         };
         loop {
-            self.sending.set(self.sending.get() + 1);
+            self.active.set(self.active.get() + 1);
             while let Some(part) = work.parts.pop() {
                 if let Some(reason) = self.send(part, &mut work).await? {
-                    self.sending.set(self.sending.get() - 1);
-                    self.sent.notify_waiters();
+                    self.active.set(self.active.get() - 1);
+                    self.idle_notify.notify_waiters();
                     return self.give_up(work, &reason);
                 }
             }
-            self.sending.set(self.sending.get() - 1);
-            self.sent.notify_waiters();
-            // What others are about to send may prove it. While this one tries alone there are none.
-            while work.wants_proof(self.circuit) && self.sending.get() > 0 && work.permit.is_none() {
-                self.sent.notified().await;
+            self.active.set(self.active.get() - 1);
+            self.idle_notify.notify_waiters();
+            // Another delivery in flight may prove the refusals. A probe is alone in flight.
+            while work.awaits_proof(self.circuit) && self.active.get() > 0 && work.permit.is_none() {
+                self.idle_notify.notified().await;
             }
-            if work.unproven.is_empty() || work.wants_proof(self.circuit) {
+            if work.unproven.is_empty() || work.awaits_proof(self.circuit) {
                 break;
             }
-            work.send_proven_again(self.circuit);
+            work.requeue_proven(self.circuit);
         }
-        let Some(Refusal { reason, .. }) = work.unproven.first() else {
+        let Some(PendingRefusal { reason, .. }) = work.unproven.first() else {
             if let Some(permit) = work.permit {
-                self.circuit.worked(permit);
+                self.circuit.on_success(permit);
             }
             return Ok(Vec::new());
         };
@@ -92,81 +92,85 @@ impl<P: Peer> Delivery<'_, P> {
         if work.permit.is_some() {
             return self.give_up(work, &reason);
         }
-        self.doubt(&reason);
+        self.delay_unproven(&reason);
         Ok(work.into_events())
     }
 
-    /// Sends one part and sees to what the answer says of its events. Returns why the server is to be left alone, if it is.
+    /// Sends one part and applies its outcome. Returns the reason if the circuit has to open.
     async fn send(&self, part: RequestPart, work: &mut DeliveryWork) -> Result<Option<String>, SinkError> {
-        let RequestPart { events, halved } = part;
+        let RequestPart {
+            events,
+            refused_together,
+        } = part;
         let permit = match work.permit.take() {
             Some(permit) => permit,
-            None => self.circuit.enter(|| self.peer.changed()).await,
+            None => self.circuit.enter(|| self.peer.credentials_changed()).await,
         };
         crate::failpoint::hit("before_send");
-        let moments = RequestTimes {
-            taken_before: self.circuit.taken(),
-            begun: self.circuit.now(),
-            sent: self.circuit.now(),
+        let sequence = RequestSequence {
+            accepted_before: self.circuit.last_accepted(),
+            begun: self.circuit.next_sequence(),
+            sent: self.circuit.next_sequence(),
         };
-        let answer = self.peer.send(&events).await;
+        let outcome = self.peer.send(&events).await;
         crate::failpoint::hit("after_send");
         let count = events.len();
-        let (outcomes, named) = match answer {
-            // A server that counts in its own way.
-            Answer::Suspect { at, reason } if count > 1 && at >= count => {
+        let (outcomes, by_item) = match outcome {
+            // The server counts its items in another way.
+            RequestOutcome::Suspect { at, reason } if count > 1 && at >= count => {
                 return Ok(self.halve(events, reason, permit, work));
             }
-            Answer::Suspect { at, reason } if count > 1 => {
-                return Ok(self.divide(events, at, reason, permit, work));
+            RequestOutcome::Suspect { at, reason } if count > 1 => {
+                return Ok(self.isolate(events, at, reason, permit, work));
             }
-            Answer::Halve { reason, too_large } if count > 1 => {
+            RequestOutcome::Halve { reason, too_large } if count > 1 => {
                 if too_large {
                     self.learn_limit(&events, &reason);
                 }
                 return Ok(self.halve(events, reason, permit, work));
             }
-            Answer::Halve { reason, .. } | Answer::Suspect { reason, .. } => {
+            RequestOutcome::Halve { reason, .. } | RequestOutcome::Suspect { reason, .. } => {
                 (vec![Outcome::Poison { reason }], false)
             }
-            Answer::All(outcome) => (vec![outcome; count], false),
-            Answer::Each(outcomes) if outcomes.len() == count => (outcomes, true),
-            Answer::Each(outcomes) => {
+            RequestOutcome::All(outcome) => (vec![outcome; count], false),
+            RequestOutcome::Each(outcomes) if outcomes.len() == count => (outcomes, true),
+            RequestOutcome::Each(outcomes) => {
                 let got = outcomes.len();
-                let reason = format!("the answer tells of {got} events where {count} were sent");
+                let reason = format!("the response has {got} items for {count} events");
                 (vec![Outcome::retry(reason); count], false)
             }
         };
-        let mut left = self.settle(events, outcomes, &moments, named);
-        let unproven = self.set_aside(&mut left)?;
-        if left.taken == count {
-            work.accuse_other_half(halved);
+        let mut unsettled = self.settle(events, outcomes, &sequence, by_item);
+        let unproven = self.quarantine_poison(&mut unsettled)?;
+        if unsettled.accepted == count {
+            work.suspect_other_half(refused_together);
         }
-        let is_doubtful = !unproven.is_empty() && left.taken == 0;
+        let is_unproven = !unproven.is_empty() && unsettled.accepted == 0;
         let reason = unproven.first().map(|refusal| refusal.reason.clone());
         work.unproven.extend(unproven);
-        match left.fault {
+        match unsettled.fault {
             Some(fault) => self.failed(permit, fault)?,
-            None if is_doubtful => work.keep(permit),
+            None if is_unproven => work.keep_probe(permit),
             None => {
-                if left.taken > 0 {
+                if unsettled.accepted > 0 {
                     self.recovered();
                 }
-                self.circuit.worked(permit);
+                self.circuit.on_success(permit);
             }
         }
-        if !left.again.is_empty() {
-            work.parts.push(RequestPart::whole(left.again));
+        if !unsettled.retry.is_empty() {
+            work.parts.push(RequestPart::whole(unsettled.retry));
         }
-        Ok(reason.filter(|_| is_doubtful && self.is_to_rest()))
+        Ok(reason.filter(|_| is_unproven && self.is_refusal_limit_reached()))
     }
 
-    /// A request was refused. Returns whether that was one too many; events that were set aside before are tried to the last.
-    fn is_to_rest(&self) -> bool {
-        !self.settings.refusals_believed && self.circuit.refused()
+    /// Counts a refused request. Returns whether the limit is reached. Events from the quarantine are all
+    /// tried, so there is no limit.
+    fn is_refusal_limit_reached(&self) -> bool {
+        !self.settings.refusals_believed && self.circuit.on_refused()
     }
 
-    /// A request was refused for a fault of some event: each half tells more.
+    /// Sends a refused request again in two halves.
     fn halve(
         &self,
         mut events: Vec<PendingEvent>,
@@ -174,16 +178,20 @@ impl<P: Peer> Delivery<'_, P> {
         permit: Permit,
         work: &mut DeliveryWork,
     ) -> Option<String> {
-        let halved = Some(self.circuit.now());
+        let refused_together = Some(self.circuit.next_sequence());
         let second = events.split_off(events.len() / 2);
-        work.keep(permit);
+        work.keep_probe(permit);
         work.parts.push(RequestPart::whole(second));
-        work.parts.push(RequestPart { events, halved });
-        self.is_to_rest().then_some(reason)
+        work.parts.push(RequestPart {
+            events,
+            refused_together,
+        });
+        self.is_refusal_limit_reached().then_some(reason)
     }
 
-    /// A request was refused for a fault of this event. It is sent alone, and so are those before and after it.
-    fn divide(
+    /// Isolates the suspect of a refused request: it is sent alone, and so are the events before it and after
+    /// it.
+    fn isolate(
         &self,
         mut events: Vec<PendingEvent>,
         at: usize,
@@ -191,101 +199,103 @@ impl<P: Peer> Delivery<'_, P> {
         permit: Permit,
         work: &mut DeliveryWork,
     ) -> Option<String> {
-        let refused = self.circuit.now();
+        let refused = self.circuit.next_sequence();
         let mut after = events.split_off(at + 1);
         let mut suspect = events.split_off(at);
         suspect.iter_mut().for_each(|event| event.note_refusal(refused));
-        work.keep(permit);
-        // Where each is refused, the rest is not sent again and again.
+        work.keep_probe(permit);
+        // If the first event is the suspect, the rest is halved: where each event is refused, it is not sent
+        // over and over.
         let rest = after.split_off(if at == 0 { after.len() / 2 } else { after.len() });
-        // Those before it first: that they are taken proves that it is its own fault.
+        // The events before the suspect first: if they are accepted, its refusal is proven.
         let parts = [rest, after, suspect, events].map(RequestPart::whole);
         work.parts
             .extend(parts.into_iter().filter(|part| !part.events.is_empty()));
-        self.is_to_rest().then_some(reason)
+        self.is_refusal_limit_reached().then_some(reason)
     }
 
-    /// Everything is refused: that is no fault of the events. What is left waits with those that were refused.
+    /// Everything is refused, so the events are not at fault. Opens the circuit and returns all events that
+    /// are left.
     fn give_up(&self, mut work: DeliveryWork, reason: &str) -> Result<Vec<PendingEvent>, SinkError> {
-        let permit = work.permit.take().unwrap_or(Permit::FREE);
-        let reason =
-            format!("events are refused, and none is taken that would prove it is their own fault: {reason}");
+        let permit = work.permit.take().unwrap_or(Permit::REGULAR);
+        let reason = format!("all events are refused, so the configuration may be at fault: {reason}");
         let fault = RetryReason {
             reason,
             after: None,
-            slow: true,
+            operator_needed: true,
         };
         self.failed(permit, fault)?;
         Ok(work.into_events())
     }
 
-    /// Some events are refused, and nothing tells yet whether they are at fault. They hold up no others.
-    fn doubt(&self, reason: &str) {
-        let Settings { sink, source, .. } = self.settings;
-        let (is_new, wait) = self.circuit.doubts(reason, random());
+    /// Reports events whose refusal is not proven. They do not hold up other events.
+    fn delay_unproven(&self, reason: &str) {
+        let DeliverySettings { sink, source, .. } = self.settings;
+        let (is_new, wait) = self.circuit.delay_unproven(reason, random());
         if is_new {
             tracing::error!(
                 sink,
                 source,
                 reason,
                 ?wait,
-                "events are refused; they wait until others are taken, which proves that it is their own fault"
+                "events are refused; they are kept and sent again when other events are accepted"
             );
             (self.report)(Report::Trouble(Some(format!("sink {sink}: {reason}"))));
         }
     }
 
+    /// Applies the outcome of each event. `by_item`: the server has responded for each event.
     fn settle(
         &self,
         events: Vec<PendingEvent>,
         outcomes: Vec<Outcome>,
-        moments: &RequestTimes,
-        named: bool,
-    ) -> AnswerRest {
+        sequence: &RequestSequence,
+        by_item: bool,
+    ) -> UnsettledEvents {
         let is_there = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered | Outcome::Duplicate);
-        let mut left = AnswerRest {
-            taken: outcomes.iter().filter(is_there).count(),
-            ..AnswerRest::default()
+        let mut unsettled = UnsettledEvents {
+            accepted: outcomes.iter().filter(is_there).count(),
+            ..UnsettledEvents::default()
         };
-        self.circuit.took(left.taken, moments.sent);
-        // Where others are taken by the same answer, they are as good as sent after it.
-        let refused = match left.taken {
-            0 => self.circuit.now(),
-            _ => moments.begun,
+        self.circuit.on_accepted(unsettled.accepted, sequence.sent);
+        // Events that were accepted in the same response count as sent after the refusal.
+        let refused = match unsettled.accepted {
+            0 => self.circuit.next_sequence(),
+            _ => sequence.begun,
         };
-        let is_proven = left.taken > 0;
+        let is_proven = unsettled.accepted > 0;
         let refusal = |mut event: PendingEvent, reason| {
-            let proven = is_proven || (1..moments.taken_before).contains(&event.refused);
+            let proven = is_proven || (1..sequence.accepted_before).contains(&event.first_refused);
             event.note_refusal(refused);
-            Refusal {
+            PendingRefusal {
                 event,
                 reason,
                 proven,
-                named,
+                by_item,
             }
         };
         for (event, outcome) in events.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Delivered | Outcome::Duplicate => event.done(self.report),
-                Outcome::Retry { reason, after } => left.send_again(event, reason, after, false),
-                Outcome::Misconfigured { reason } => left.send_again(event, reason, None, true),
-                Outcome::Poison { reason } => left.refused.push(refusal(event, reason)),
-                Outcome::TooLarge { reason } => left.too_large.push(refusal(event, reason)),
+                Outcome::Retry { reason, after } => unsettled.push_retry(event, reason, after, false),
+                Outcome::Misconfigured { reason } => unsettled.push_retry(event, reason, None, true),
+                Outcome::Poison { reason } => unsettled.refused.push(refusal(event, reason)),
+                Outcome::TooLarge { reason } => unsettled.too_large.push(refusal(event, reason)),
             }
         }
-        left
+        unsettled
     }
 
-    /// Refused events go into quarantine, or end the sink. Returns those that may not be at fault.
-    fn set_aside(&self, left: &mut AnswerRest) -> Result<Vec<Refusal>, SinkError> {
-        let (mut poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut left.refused)
+    /// Puts poison events into quarantine, or stops the sink. Returns the events whose refusal is not proven.
+    fn quarantine_poison(&self, unsettled: &mut UnsettledEvents) -> Result<Vec<PendingRefusal>, SinkError> {
+        let (mut poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut unsettled.refused)
             .into_iter()
             .partition(|refusal| {
-                self.settings.refusals_believed || refusal.proven && self.circuit.is_own_fault()
+                self.settings.refusals_believed || refusal.proven && self.circuit.spend_poison_budget()
             });
-        // No server takes these.
-        poison.append(&mut left.too_large);
-        let Some(Refusal { event, reason, .. }) = poison.first() else {
+        // No server accepts these.
+        poison.append(&mut unsettled.too_large);
+        let Some(PendingRefusal { event, reason, .. }) = poison.first() else {
             return Ok(unproven);
         };
         let (id, sink, count) = (event.id(), &self.settings.sink, poison.len());
@@ -297,7 +307,7 @@ impl<P: Peer> Delivery<'_, P> {
         }
         let refused: Vec<Refused> = poison
             .iter()
-            .map(|Refusal { event, reason, .. }| Refused {
+            .map(|PendingRefusal { event, reason, .. }| Refused {
                 id: event.id(),
                 time_ms: event.time_ms(),
                 reason: reason.clone(),
@@ -312,7 +322,7 @@ impl<P: Peer> Delivery<'_, P> {
                     events = count,
                     id = %String::from_utf8_lossy(&id.hex()),
                     reason,
-                    "events are refused and are in quarantine; see `confluence-audit-agent quarantine list`"
+                    "events were refused and are in quarantine; see `confluence-audit-agent quarantine list`"
                 );
                 (self.report)(Report::Quarantined(count as u64));
                 poison
@@ -320,9 +330,9 @@ impl<P: Peer> Delivery<'_, P> {
                     .for_each(|refusal| refusal.event.done(self.report));
             }
             Err(error) => {
-                let reason = format!("refused events cannot be put into quarantine: {error}");
+                let reason = format!("refused events cannot be written to the quarantine: {error}");
                 for refusal in poison {
-                    left.send_again(refusal.event, reason.clone(), None, true);
+                    unsettled.push_retry(refusal.event, reason.clone(), None, true);
                 }
             }
         }
@@ -331,64 +341,83 @@ impl<P: Peer> Delivery<'_, P> {
 
     fn recovered(&self) {
         if self.circuit.recovered() {
-            let Settings { sink, source, .. } = self.settings;
+            let DeliverySettings { sink, source, .. } = self.settings;
             match self.circuit.take_reported() {
-                true => tracing::info!(sink, source, "events get through again"),
-                false => tracing::debug!(sink, source, "events get through again"),
+                true => tracing::info!(sink, source, "events are delivered again"),
+                false => tracing::debug!(sink, source, "events are delivered again"),
             }
             (self.report)(Report::Trouble(None));
         }
     }
 
-    /// What was too large will be so the next time.
+    /// Limits the size of later requests to half of one that was too large.
     fn learn_limit(&self, events: &[PendingEvent], reason: &str) {
         let bytes: usize = events.iter().map(|event| event.bytes().len() + 1).sum();
-        if lower(&self.bytes_max, bytes) {
+        if lower_limit(&self.bytes_max, bytes) {
             let sink = &self.settings.sink;
             tracing::warn!(
                 sink,
                 bytes,
                 reason,
-                "a request is refused as too large; smaller ones are sent from now on, lower `batch_bytes`"
+                "a request was refused as too large; smaller ones are sent from now on; lower `batch_bytes` to avoid this"
             );
         }
     }
 
     fn failed(&self, permit: Permit, fault: RetryReason) -> Result<(), SinkError> {
-        let RetryReason { reason, after, slow } = fault;
-        let Settings { sink, source, .. } = self.settings;
-        if self.circuit.failed(permit, &reason, after, slow, random()) {
+        let RetryReason {
+            reason,
+            after,
+            operator_needed,
+        } = fault;
+        let DeliverySettings { sink, source, .. } = self.settings;
+        if self
+            .circuit
+            .on_failure(permit, &reason, after, operator_needed, random())
+        {
             (self.report)(Report::Trouble(Some(format!("sink {sink}: {reason}"))));
         }
-        let wait = self.circuit.waits().unwrap_or_default();
+        let wait = self.circuit.remaining_pause().unwrap_or_default();
         match self.circuit.should_report(&reason) {
-            true if slow => tracing::error!(
+            true if operator_needed => tracing::error!(
                 sink,
                 source,
                 reason,
                 ?wait,
-                "events are not taken until a person acts; reading pauses meanwhile and nothing is lost"
+                "events are not accepted until the operator acts; reading pauses meanwhile and nothing is lost"
             ),
-            true => tracing::warn!(sink, source, reason, ?wait, "events are not taken; trying again"),
-            false => tracing::debug!(sink, source, reason, ?wait, "events are not taken; trying again"),
+            true => tracing::warn!(sink, source, reason, ?wait, "events are not accepted; retrying"),
+            false => tracing::debug!(sink, source, reason, ?wait, "events are not accepted; retrying"),
         }
-        if self.settings.once && (slow || self.circuit.failures() > ONCE_FAILURES_MAX) {
+        if self.settings.once && (operator_needed || self.circuit.failures() > ONCE_FAILURES_MAX) {
             return Err(SinkError::GaveUp { reason });
         }
         Ok(())
     }
 }
 
-impl AnswerRest {
-    fn send_again(&mut self, event: PendingEvent, reason: String, after: Option<Duration>, slow: bool) {
-        self.again.push(event);
+impl UnsettledEvents {
+    fn push_retry(
+        &mut self,
+        event: PendingEvent,
+        reason: String,
+        after: Option<Duration>,
+        operator_needed: bool,
+    ) {
+        self.retry.push(event);
         match &mut self.fault {
             Some(fault) => {
                 fault.after = fault.after.max(after);
-                // What passes by itself is tried soon, and the rest with it.
-                fault.slow &= slow;
+                // A transient fault is retried soon, and the other events with it.
+                fault.operator_needed &= operator_needed;
             }
-            none => *none = Some(RetryReason { reason, after, slow }),
+            none => {
+                *none = Some(RetryReason {
+                    reason,
+                    after,
+                    operator_needed,
+                })
+            }
         }
     }
 }

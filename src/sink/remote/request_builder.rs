@@ -1,121 +1,119 @@
-//! Events on their way to a server: batches from the reader are cut and joined into requests without a copy, and each
-//! batch is final when the last of its events is.
+//! Builds requests from the reader's batches without copying. A batch is final when the last of its events
+//! is.
 
 use super::Report;
 use crate::config::BatchConfig;
 use crate::record::EventId;
-use crate::sink::{Batch, Written};
+use crate::sink::{Batch, BatchEvent};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use tokio::time::Instant;
 
-/// So much of what was refused without a witness holds up nothing: as much as one record may have. Where more is refused in a
-/// row, it is mostly no fault of the events, and reading is to wait.
-const APART_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Limit for copies of unproven refusals. Up to this size their buffers are returned to the reader, so they
+/// hold up nothing. If more is refused in a row, the events are mostly not at fault, and reading pauses. As
+/// large as one record can be.
+const SPILLED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// One event. It is gone when its outcome is final, and not before: there is no other way than [`PendingEvent::done`].
+/// One event. Its batch becomes final through [`PendingEvent::done`]; there is no other way.
 pub struct PendingEvent {
-    piece: Rc<Piece>,
-    at: u32,
-    /// When it was refused alone, or as good as alone, for the first time. 0: never.
-    pub refused: u64,
+    chunk: Rc<Chunk>,
+    index: u32,
+    /// Sequence number of its first refusal, alone or by item. 0: never refused.
+    pub first_refused: u64,
 }
 
-struct Piece {
+struct Chunk {
     bytes: Vec<u8>,
-    events: Vec<Written>,
-    group: Rc<Group>,
-    /// Whether its memory goes back to the reader.
-    of_reader: bool,
-    /// Of an event that came in parts: nothing is taken in while it is here.
+    events: Vec<BatchEvent>,
+    progress: Rc<BatchProgress>,
+    /// Whether the buffer is returned to the reader.
+    is_reader_buffer: bool,
+    /// Set if the event arrived in several batches. While such an event is here, no more input is taken.
     long: Cell<Option<Rc<()>>>,
 }
 
-/// The events of one numbered batch, those of the unnumbered ones before it included.
+/// The events up to one numbered batch, with those of the unnumbered batches before it.
 #[derive(Default)]
-struct Group {
+struct BatchProgress {
     number: Cell<Option<u64>>,
-    left: Cell<u64>,
+    pending: Cell<u64>,
     events: Cell<u64>,
 }
 
 impl PendingEvent {
     pub fn id(&self) -> EventId {
-        self.written().id
+        self.entry().id
     }
 
     pub fn time_ms(&self) -> i64 {
-        self.written().time_ms
+        self.entry().time_ms
     }
 
-    /// Without the LF at its end.
+    /// The encoded event without its LF.
     pub fn bytes(&self) -> &[u8] {
-        let at = self.at as usize;
+        let at = self.index as usize;
         let from = at
             .checked_sub(1)
-            .map_or(0, |before| self.piece.events[before].end);
-        &self.piece.bytes[from as usize..self.written().end as usize - 1]
+            .map_or(0, |before| self.chunk.events[before].end);
+        &self.chunk.bytes[from as usize..self.entry().end as usize - 1]
     }
 
-    /// Keeps when it was first refused.
+    /// Stores the sequence number of the first refusal.
     pub fn note_refusal(&mut self, refused: u64) {
-        if self.refused == 0 {
-            self.refused = refused;
+        if self.first_refused == 0 {
+            self.first_refused = refused;
         }
     }
 
-    fn written(&self) -> &Written {
-        &self.piece.events[self.at as usize]
+    fn entry(&self) -> &BatchEvent {
+        &self.chunk.events[self.index as usize]
     }
 
-    /// Its outcome is final.
+    /// The event has its final outcome.
     pub fn done(self, report: &dyn Fn(Report)) {
-        let group = self.piece.group.clone();
-        self.leave(report);
-        group.left.set(group.left.get() - 1);
-        group.settle(report);
+        let progress = self.chunk.progress.clone();
+        self.release(report);
+        progress.pending.set(progress.pending.get() - 1);
+        progress.report_if_final(report);
     }
 
-    /// The same event in memory for which neither the reader nor the intake waits.
-    fn apart(self, report: &dyn Fn(Report)) -> PendingEvent {
-        self.piece.long.take();
-        if !self.piece.of_reader {
+    /// Copies the event, so that neither the reader nor the builder waits for its buffer.
+    fn spill(self, report: &dyn Fn(Report)) -> PendingEvent {
+        self.chunk.long.take();
+        if !self.chunk.is_reader_buffer {
             return self;
         }
         let bytes = [self.bytes(), b"\n"].concat();
         let end = bytes.len() as u32;
-        let piece = Rc::new(Piece {
+        let chunk = Rc::new(Chunk {
             bytes,
-            events: vec![Written {
-                end,
-                ..*self.written()
-            }],
-            group: self.piece.group.clone(),
-            of_reader: false,
+            events: vec![BatchEvent { end, ..*self.entry() }],
+            progress: self.chunk.progress.clone(),
+            is_reader_buffer: false,
             long: Cell::default(),
         });
-        let refused = self.refused;
-        self.leave(report);
+        let first_refused = self.first_refused;
+        self.release(report);
         PendingEvent {
-            piece,
-            at: 0,
-            refused,
+            chunk,
+            index: 0,
+            first_refused,
         }
     }
 
-    fn leave(self, report: &dyn Fn(Report)) {
-        if let Some(piece) = Rc::into_inner(self.piece)
-            && piece.of_reader
+    fn release(self, report: &dyn Fn(Report)) {
+        if let Some(chunk) = Rc::into_inner(self.chunk)
+            && chunk.is_reader_buffer
         {
-            report(Report::Written(piece.bytes));
+            report(Report::Written(chunk.bytes));
         }
     }
 }
 
-impl Group {
-    fn settle(&self, report: &dyn Fn(Report)) {
-        if let (0, Some(number)) = (self.left.get(), self.number.get()) {
+impl BatchProgress {
+    fn report_if_final(&self, report: &dyn Fn(Report)) {
+        if let (0, Some(number)) = (self.pending.get(), self.number.get()) {
             report(Report::Final {
                 number,
                 events: self.events.get(),
@@ -142,7 +140,7 @@ impl Queue {
         self.events.is_empty()
     }
 
-    /// As many as these limits allow, at least one if there is any.
+    /// Removes as many events as the limits allow, at least one if there is any.
     fn take(&mut self, bytes_max: usize, events_max: usize) -> Vec<PendingEvent> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(event) = self.events.front() {
@@ -158,22 +156,23 @@ impl Queue {
     }
 }
 
-/// What has come in and is in no request.
+/// Collects the reader's batches and cuts them into requests.
 pub struct RequestBuilder {
     limits: BatchConfig,
-    /// In no request yet.
+    /// Not sent yet.
     open: Queue,
-    /// Were refused while nothing proved that others are taken.
+    /// Refused while no other event was accepted.
     refused: Queue,
-    /// Whether the next request is one of `refused`.
+    /// Whether the next request is taken from `refused`.
     refused_next: bool,
-    /// When the first of `open` came in.
-    since: Option<Instant>,
-    /// The beginning of an event that goes on.
-    carry: Vec<u8>,
-    group: Rc<Group>,
-    /// The reader waits for room: do not wait for more events.
-    hurry: bool,
+    /// When the oldest event of `open` arrived.
+    oldest: Option<Instant>,
+    /// The beginning of an event that continues in the next batch.
+    partial: Vec<u8>,
+    progress: Rc<BatchProgress>,
+    /// The reader waits for its buffers: send without waiting for more events.
+    flush_now: bool,
+    /// Cloned by each event that arrived in several batches; see [`RequestBuilder::is_blocked`].
     long: Rc<()>,
 }
 
@@ -184,58 +183,60 @@ impl RequestBuilder {
             open: Queue::default(),
             refused: Queue::default(),
             refused_next: false,
-            since: None,
-            carry: Vec::new(),
-            group: Rc::default(),
-            hurry: false,
+            oldest: None,
+            partial: Vec::new(),
+            progress: Rc::default(),
+            flush_now: false,
             long: Rc::default(),
         }
     }
 
-    pub fn add(&mut self, batch: Batch, now: Instant, report: &dyn Fn(Report)) {
+    /// Adds the events of a batch.
+    pub fn push_batch(&mut self, batch: Batch, now: Instant, report: &dyn Fn(Report)) {
         let Batch {
             number,
             bytes,
             mut events,
-            behind: _,
+            replaying: _,
         } = batch;
-        let group = self.group.clone();
-        group.left.set(group.left.get() + events.len() as u64);
-        group.events.set(group.left.get());
+        let progress = self.progress.clone();
+        progress.pending.set(progress.pending.get() + events.len() as u64);
+        progress.events.set(progress.pending.get());
         let whole = events.last().map_or(0, |event| event.end as usize);
-        self.hurry |= number.is_none();
-        if self.carry.is_empty() && whole == bytes.len() {
+        self.flush_now |= number.is_none();
+        if self.partial.is_empty() && whole == bytes.len() {
             self.push(bytes, events, None, now, report);
         } else {
-            // An event in parts: the reader's buffers go back at once, for it waits for them.
+            // An event in several batches is copied: the reader waits for its buffers before it sends the
+            // next part.
             let mut from = 0;
-            if !self.carry.is_empty() && !events.is_empty() {
+            if !self.partial.is_empty() && !events.is_empty() {
                 let first = events.remove(0);
                 from = first.end;
-                self.carry.extend_from_slice(&bytes[..from as usize]);
-                let long = std::mem::take(&mut self.carry);
+                self.partial.extend_from_slice(&bytes[..from as usize]);
+                let long = std::mem::take(&mut self.partial);
                 let end = long.len() as u32;
                 let token = Some(self.long.clone());
-                self.push(long, vec![Written { end, ..first }], token, now, report);
+                self.push(long, vec![BatchEvent { end, ..first }], token, now, report);
             }
             events.iter_mut().for_each(|event| event.end -= from);
             let between = bytes[from as usize..whole].to_vec();
             let token = Some(self.long.clone());
             self.push(between, events, token, now, report);
-            self.carry.extend_from_slice(&bytes[whole..]);
+            self.partial.extend_from_slice(&bytes[whole..]);
             report(Report::Written(bytes));
         }
         if number.is_some() {
-            group.number.set(number);
-            self.group = Rc::default();
-            group.settle(report);
+            progress.number.set(number);
+            self.progress = Rc::default();
+            progress.report_if_final(report);
         }
     }
 
     fn push(
         &mut self,
         bytes: Vec<u8>,
-        events: Vec<Written>,
+        events: Vec<BatchEvent>,
         long: Option<Rc<()>>,
         now: Instant,
         report: &dyn Fn(Report),
@@ -246,32 +247,33 @@ impl RequestBuilder {
             }
             return;
         }
-        self.since.get_or_insert(now);
-        let (count, group) = (events.len() as u32, self.group.clone());
-        let piece = Rc::new(Piece {
+        self.oldest.get_or_insert(now);
+        let (count, progress) = (events.len() as u32, self.progress.clone());
+        let chunk = Rc::new(Chunk {
             bytes,
             events,
-            group,
-            of_reader: long.is_none(),
+            progress,
+            is_reader_buffer: long.is_none(),
             long: Cell::new(long),
         });
-        for at in 0..count {
-            let piece = piece.clone();
+        for index in 0..count {
+            let chunk = chunk.clone();
             self.open.push(PendingEvent {
-                piece,
-                at,
-                refused: 0,
+                chunk,
+                index,
+                first_refused: 0,
             });
         }
     }
 
-    /// Nothing more comes to wait for.
-    pub fn end(&mut self) {
-        self.hurry = true;
+    /// No more input follows.
+    pub fn finish_input(&mut self) {
+        self.flush_now = true;
     }
 
-    /// An event that came in parts is on its way: its memory is counted nowhere else, so no more is to be taken in.
-    pub fn is_full(&self) -> bool {
+    /// An event that arrived in several batches is in flight. Its memory is not counted elsewhere, so no more
+    /// input is taken.
+    pub fn is_blocked(&self) -> bool {
         Rc::strong_count(&self.long) > 1
     }
 
@@ -279,30 +281,31 @@ impl RequestBuilder {
         self.open.is_empty() && self.refused.is_empty()
     }
 
-    /// When a request is due, if no more comes in. `None` if there is nothing to send.
-    pub fn due(&self, refused_due: Instant) -> Option<Instant> {
+    /// When the next request is due if no more events arrive. `None` if there is nothing to send.
+    pub fn next_due(&self, refused_due: Instant) -> Option<Instant> {
         let full = self.open.bytes >= self.limits.bytes || self.open.events.len() >= self.limits.events;
-        // While it is full nothing comes to wait for. What may prove that refused events are at fault is worth to be sent at once.
-        let open = self.since.map(|since| {
-            if full || self.hurry || self.is_full() || !self.refused.is_empty() {
-                since
+        // If the builder is full or blocked, no more events arrive. Events that may prove refusals are sent
+        // at once.
+        let open = self.oldest.map(|oldest| {
+            if full || self.flush_now || self.is_blocked() || !self.refused.is_empty() {
+                oldest
             } else {
-                since + self.limits.wait
+                oldest + self.limits.wait
             }
         });
         let refused = (!self.refused.is_empty()).then_some(refused_due);
         open.into_iter().chain(refused).min()
     }
 
-    /// Whether nothing waits but what was refused.
+    /// Whether only unproven refusals are left.
     pub fn has_only_refused(&self) -> bool {
         self.open.is_empty() && !self.refused.is_empty()
     }
 
-    /// A request's worth of events, at least one if there is any. `bytes_max` where a server takes less than was configured.
-    /// `refused`: whether it may be of those that were refused.
-    pub fn take(&mut self, bytes_max: usize, refused: bool) -> Vec<PendingEvent> {
-        // They take turns: a request full of events that are refused proves nothing, however often it is sent.
+    /// The events of the next request, at least one if there is any. `bytes_max`: the learned limit of the
+    /// server. `refused`: whether unproven refusals may be sent.
+    pub fn next_request(&mut self, bytes_max: usize, refused: bool) -> Vec<PendingEvent> {
+        // New and refused events take turns: a request with refused events only proves nothing.
         let refused = refused && !self.refused.is_empty() && (self.refused_next || self.open.is_empty());
         self.refused_next = !refused;
         let queue = match refused {
@@ -310,23 +313,23 @@ impl RequestBuilder {
             false => &mut self.open,
         };
         let taken = queue.take(self.limits.bytes.min(bytes_max), self.limits.events);
-        self.hurry &= !self.open.is_empty();
+        self.flush_now &= !self.open.is_empty();
         if self.open.is_empty() {
-            self.since = None;
+            self.oldest = None;
         }
         taken
     }
 
-    /// Events that were refused and may not be at fault. They wait for others to be taken, and hold up none of them.
-    pub fn put_back(&mut self, events: Vec<PendingEvent>, report: &dyn Fn(Report)) {
+    /// Takes back unproven refusals. They wait for other events to be accepted and hold up none of them.
+    pub fn defer_refused(&mut self, events: Vec<PendingEvent>, report: &dyn Fn(Report)) {
         if events.is_empty() {
             return;
         }
-        // What comes after them is tried first.
+        // Events that arrived after them are tried first.
         self.refused_next &= !self.refused.is_empty();
         for event in events {
-            let event = match self.refused.bytes < APART_BYTES_MAX {
-                true => event.apart(report),
+            let event = match self.refused.bytes < SPILLED_BYTES_MAX {
+                true => event.spill(report),
                 false => event,
             };
             self.refused.push(event);
@@ -342,8 +345,8 @@ mod tests {
     use std::time::Duration;
 
     proptest! {
-        /// Whatever way batches are cut, each event comes out whole and in order, and each number is final exactly when all
-        /// before and in it is.
+        /// However the batches are cut, each event comes out whole and in order. Each number is final exactly
+        /// when all events before it and in it are.
         #[test]
         fn events_come_out_as_they_went_in(
             sizes in prop::collection::vec(0usize..40, 1..60),
@@ -360,7 +363,7 @@ mod tests {
             let all: Vec<u8> = texts.concat();
             let ends: Vec<usize> = texts.iter().scan(0, |sum, text| { *sum += text.len(); Some(*sum) }).collect();
             let limits = BatchConfig { bytes: bytes_max, events: events_max, wait: Duration::ZERO };
-            let mut intake = RequestBuilder::new(limits);
+            let mut builder = RequestBuilder::new(limits);
             let reports = RefCell::new(Vec::new());
             let report = |r: Report| reports.borrow_mut().push(r);
             let (mut from, mut number, mut cut) = (0, 0, cuts.iter().cycle());
@@ -371,25 +374,25 @@ mod tests {
                 let mut to = (from + len).min(all.len());
                 let numbered = *numbered || to == all.len();
                 if numbered {
-                    // A numbered batch ends with an event.
+                    // A numbered batch ends with a whole event.
                     to = *ends.iter().find(|end| **end >= to).unwrap();
                 }
                 let events = ends.iter().enumerate().filter(|(_, end)| (from + 1..=to).contains(*end));
-                let events: Vec<Written> = events
-                    .map(|(at, end)| Written { end: (end - from) as u32, id: EventId(at as u128), time_ms: at as i64 })
+                let events: Vec<BatchEvent> = events
+                    .map(|(at, end)| BatchEvent { end: (end - from) as u32, id: EventId(at as u128), time_ms: at as i64 })
                     .collect();
-                let batch = Batch { number: numbered.then_some(number), bytes: all[from..to].to_vec(), events, behind: false };
+                let batch = Batch { number: numbered.then_some(number), bytes: all[from..to].to_vec(), events, replaying: false };
                 if numbered {
                     numbers.push((number, to));
                     number += 1;
                 }
-                intake.add(batch, now, &report);
+                builder.push_batch(batch, now, &report);
                 from = to;
             }
             let (mut at, mut sent) = (0, 0);
-            while !intake.is_empty() {
-                prop_assert!(intake.due(now).is_some());
-                let events = intake.take(usize::MAX, true);
+            while !builder.is_empty() {
+                prop_assert!(builder.next_due(now).is_some());
+                let events = builder.next_request(usize::MAX, true);
                 prop_assert!(!events.is_empty() && events.len() <= events_max);
                 let bytes: usize = events.iter().map(|event| event.bytes().len() + 1).sum();
                 prop_assert!(bytes <= bytes_max || events.len() == 1);
@@ -406,7 +409,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(at, texts.len());
-            prop_assert!(!intake.is_full());
+            prop_assert!(!builder.is_blocked());
             let (mut returned, mut counted) = (0, 0);
             for report in reports.into_inner() {
                 match report {
@@ -415,13 +418,13 @@ mod tests {
                     _ => {}
                 }
             }
-            // What the reader counts as on its way comes back to the byte.
+            // All bytes that the reader counts as in flight are returned.
             prop_assert_eq!((returned, counted), (all.len(), texts.len() as u64));
         }
     }
 
     #[test]
-    fn refused_events_hold_up_nothing_unless_they_are_too_many() {
+    fn unproven_refusals_hold_up_nothing_up_to_a_limit() {
         const MIB: usize = 1024 * 1024;
         let returned = Cell::new(0);
         let report = |report: Report| {
@@ -431,9 +434,9 @@ mod tests {
         };
         let (now, mut bytes) = (Instant::now(), vec![b'x'; MIB]);
         bytes[MIB - 1] = b'\n';
-        let mut intake = RequestBuilder::new(BatchConfig::default());
+        let mut builder = RequestBuilder::new(BatchConfig::default());
         for number in 0..20 {
-            let event = Written {
+            let event = BatchEvent {
                 end: MIB as u32,
                 id: EventId(number),
                 time_ms: 0,
@@ -442,11 +445,14 @@ mod tests {
                 number: Some(number as u64),
                 bytes: bytes.clone(),
                 events: vec![event],
-                behind: false,
+                replaying: false,
             };
-            intake.add(batch, now, &report);
-            // They take turns, so it is among the next two.
-            let (first, second) = (intake.take(usize::MAX, true), intake.take(usize::MAX, true));
+            builder.push_batch(batch, now, &report);
+            // New and refused events take turns, so the new one is among the next two.
+            let (first, second) = (
+                builder.next_request(usize::MAX, true),
+                builder.next_request(usize::MAX, true),
+            );
             assert!(
                 first
                     .iter()
@@ -457,11 +463,11 @@ mod tests {
                 .into_iter()
                 .chain(second)
                 .partition(|event| event.id() < EventId(number));
-            intake.put_back(again, &report);
-            intake.put_back(new, &report);
+            builder.defer_refused(again, &report);
+            builder.defer_refused(new, &report);
         }
-        assert_eq!(returned.get(), APART_BYTES_MAX / MIB);
-        while let Some(event) = intake.take(usize::MAX, true).pop() {
+        assert_eq!(returned.get(), SPILLED_BYTES_MAX / MIB);
+        while let Some(event) = builder.next_request(usize::MAX, true).pop() {
             event.done(&report);
         }
         assert_eq!(returned.get(), 20);

@@ -1,60 +1,60 @@
-//! The loop against a server that does what a test says, with a clock that jumps.
+//! The delivery loop against a scripted server, with simulated time.
 
 use super::*;
-use crate::sink::answer::Outcome;
-use crate::sink::{Batch, Written};
+use crate::sink::outcome::Outcome;
+use crate::sink::{Batch, BatchEvent};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-/// Takes events as a server does that knows them by their ids.
+/// A server that deduplicates events by their ids.
 #[derive(Default)]
-struct Server {
-    taken: RefCell<BTreeSet<u128>>,
+struct ScriptedServer {
+    accepted: RefCell<BTreeSet<u128>>,
     requests: RefCell<Vec<Vec<u128>>>,
-    /// When each came in.
+    /// When each request arrived.
     times: RefCell<Vec<Instant>>,
     begun: RefCell<Option<Instant>>,
-    changed: Cell<bool>,
-    /// Bytes of memory that the reader has back.
+    credentials_changed: Cell<bool>,
+    /// Bytes of buffers that were returned to the reader.
     returned: Cell<usize>,
 }
 
-struct Scripted<'a, A> {
-    server: &'a Server,
-    answer: A,
+struct ScriptedPeer<'a, A> {
+    server: &'a ScriptedServer,
+    outcome: A,
 }
 
-impl<A: Fn(&Server, &[(u128, usize)]) -> Option<Answer>> Peer for Scripted<'_, A> {
-    /// The script's answer, or all are taken.
-    async fn send(&self, events: &[PendingEvent]) -> Answer {
+impl<A: Fn(&ScriptedServer, &[(u128, usize)]) -> Option<RequestOutcome>> Peer for ScriptedPeer<'_, A> {
+    /// The scripted outcome; without one all events are accepted.
+    async fn send(&self, events: &[PendingEvent]) -> RequestOutcome {
         let server = self.server;
         server.begun.borrow_mut().get_or_insert(Instant::now());
         let events: Vec<(u128, usize)> = events.iter().map(|e| (e.id().0, e.bytes().len())).collect();
         let ids = events.iter().map(|(id, _)| *id);
         server.requests.borrow_mut().push(ids.clone().collect());
         server.times.borrow_mut().push(Instant::now());
-        // Another request may come in between.
+        // Another request may arrive meanwhile.
         tokio::time::sleep(Duration::from_millis(7)).await;
-        (self.answer)(server, &events).unwrap_or_else(|| {
-            let mut taken = server.taken.borrow_mut();
-            let outcome = |id| match taken.insert(id) {
+        (self.outcome)(server, &events).unwrap_or_else(|| {
+            let mut accepted = server.accepted.borrow_mut();
+            let outcome = |id| match accepted.insert(id) {
                 true => Outcome::Delivered,
                 false => Outcome::Duplicate,
             };
-            Answer::Each(ids.map(outcome).collect())
+            RequestOutcome::Each(ids.map(outcome).collect())
         })
     }
 
-    fn changed(&self) -> bool {
-        self.server.changed.replace(false)
+    fn credentials_changed(&self) -> bool {
+        self.server.credentials_changed.replace(false)
     }
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct RunResult {
     finals: Vec<u64>,
     events: u64,
     returned: usize,
@@ -71,7 +71,7 @@ fn batch(number: u64, ids: std::ops::Range<u128>, size: impl Fn(u128) -> usize) 
     for id in ids {
         batch.bytes.resize(batch.bytes.len() + size(id), b'x');
         batch.bytes.push(b'\n');
-        batch.events.push(Written {
+        batch.events.push(BatchEvent {
             end: batch.bytes.len() as u32,
             id: EventId(id),
             time_ms: id as i64,
@@ -80,8 +80,8 @@ fn batch(number: u64, ids: std::ops::Range<u128>, size: impl Fn(u128) -> usize) 
     batch
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> DeliverySettings {
+    DeliverySettings {
         sink: "elastic".into(),
         source: "wiki".into(),
         batch: BatchConfig {
@@ -97,58 +97,58 @@ fn settings() -> Settings {
 }
 
 fn run_with(
-    settings: Settings,
-    server: &Server,
-    answer: impl Fn(&Server, &[(u128, usize)]) -> Option<Answer>,
+    settings: DeliverySettings,
+    server: &ScriptedServer,
+    outcome: impl Fn(&ScriptedServer, &[(u128, usize)]) -> Option<RequestOutcome>,
     feed: impl AsyncFnOnce(UnboundedSender<Message>),
-) -> Seen {
+) -> RunResult {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    let seen = RefCell::new(Seen::default());
+    let recorded = RefCell::new(RunResult::default());
     let report = |report: Report| {
-        let mut seen = seen.borrow_mut();
+        let mut recorded = recorded.borrow_mut();
         match report {
             Report::Written(bytes) => {
-                seen.returned += bytes.len();
-                server.returned.set(seen.returned);
+                recorded.returned += bytes.len();
+                server.returned.set(recorded.returned);
             }
             Report::Final { number, events, .. } => {
-                seen.finals.push(number);
-                seen.events += events;
+                recorded.finals.push(number);
+                recorded.events += events;
             }
-            Report::Trouble(trouble) => seen.troubles.push(trouble),
+            Report::Trouble(trouble) => recorded.troubles.push(trouble),
             Report::Quarantined(_) => {}
         }
     };
     let quarantine = |refused: &[Refused]| {
         let refused = refused.iter().map(|r| (r.id.0, r.reason.clone()));
-        seen.borrow_mut().quarantined.extend(refused);
+        recorded.borrow_mut().quarantined.extend(refused);
         Ok(())
     };
-    let result = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let (messages, receiver) = unbounded_channel();
-        let peer = Scripted { server, answer };
+        let peer = ScriptedPeer { server, outcome };
         let run = run(peer, settings, receiver, &report, &quarantine);
-        // A day is more than any test waits.
+        // A day is longer than any test waits.
         let run = tokio::time::timeout(Duration::from_secs(86_400), run);
         let (result, ()) = tokio::join!(run, feed(messages));
         result.expect("it ends")
     });
-    let mut seen = seen.into_inner();
-    seen.result = result.err();
-    seen
+    let mut recorded = recorded.into_inner();
+    recorded.result = ended.err();
+    recorded
 }
 
-/// `count` events of 100 bytes, ten a batch, then the end.
+/// `count` events of 100 bytes, ten in a batch, then the end of input.
 fn run_all(
     count: u128,
-    server: &Server,
-    answer: impl Fn(&Server, &[(u128, usize)]) -> Option<Answer>,
-) -> Seen {
-    run_with(settings(), server, answer, async |messages| {
+    server: &ScriptedServer,
+    outcome: impl Fn(&ScriptedServer, &[(u128, usize)]) -> Option<RequestOutcome>,
+) -> RunResult {
+    run_with(settings(), server, outcome, async |messages| {
         feed_all(&messages, count, |_| 100)
     })
 }
@@ -167,8 +167,10 @@ fn feed_all_but_end(messages: &UnboundedSender<Message>, count: u128, size: impl
     }
 }
 
-fn each(events: &[(u128, usize)], outcome: impl Fn(u128) -> Outcome) -> Option<Answer> {
-    Some(Answer::Each(events.iter().map(|(id, _)| outcome(*id)).collect()))
+fn each(events: &[(u128, usize)], outcome: impl Fn(u128) -> Outcome) -> Option<RequestOutcome> {
+    Some(RequestOutcome::Each(
+        events.iter().map(|(id, _)| outcome(*id)).collect(),
+    ))
 }
 
 fn poison() -> Outcome {
@@ -178,31 +180,31 @@ fn poison() -> Outcome {
 }
 
 #[track_caller]
-fn is_complete(seen: &Seen, server: &Server, count: u128) {
-    let mut finals = seen.finals.clone();
+fn is_complete(result: &RunResult, server: &ScriptedServer, count: u128) {
+    let mut finals = result.finals.clone();
     finals.sort();
     assert_eq!(finals, (0..count.div_ceil(10) as u64).collect::<Vec<_>>());
-    assert_eq!(seen.events, count as u64);
-    let mut there = server.taken.borrow().clone();
-    there.extend(seen.quarantined.keys());
-    assert_eq!(there, (0..count).collect());
-    assert!(seen.result.is_none(), "{:?}", seen.result);
+    assert_eq!(result.events, count as u64);
+    let mut accounted = server.accepted.borrow().clone();
+    accounted.extend(result.quarantined.keys());
+    assert_eq!(accounted, (0..count).collect());
+    assert!(result.result.is_none(), "{:?}", result.result);
 }
 
 #[test]
-fn what_goes_well_is_joined_into_requests() {
-    let server = Server::default();
-    let seen = run_all(1000, &server, |_, _| None);
-    is_complete(&seen, &server, 1000);
+fn events_are_joined_into_requests() {
+    let server = ScriptedServer::default();
+    let result = run_all(1000, &server, |_, _| None);
+    is_complete(&result, &server, 1000);
     // 4000 bytes hold 39 events of 101.
     assert_eq!(server.requests.borrow().len(), 1000usize.div_ceil(39));
-    assert_eq!((seen.returned, seen.troubles.len()), (1000 * 101, 0));
+    assert_eq!((result.returned, result.troubles.len()), (1000 * 101, 0));
 }
 
 #[test]
 fn f53_a_request_that_is_not_full_goes_at_its_time_and_at_the_end_at_once() {
-    let server = Server::default();
-    let slow = Settings {
+    let server = ScriptedServer::default();
+    let slow = DeliverySettings {
         batch: BatchConfig {
             wait: Duration::from_secs(600),
             ..settings().batch
@@ -217,22 +219,22 @@ fn f53_a_request_that_is_not_full_goes_at_its_time_and_at_the_end_at_once() {
             let begun = Instant::now();
             messages.send(Message::Batch(batch(0, 0..3, |_| 9))).unwrap();
             tokio::time::sleep(Duration::from_secs(700)).await;
-            assert_eq!(server.taken.borrow().len(), 3);
+            assert_eq!(server.accepted.borrow().len(), 3);
             assert_eq!(server.begun.borrow().unwrap() - begun, Duration::from_secs(600));
             messages.send(Message::Batch(batch(1, 3..4, |_| 9))).unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert_eq!(server.taken.borrow().len(), 3);
+            assert_eq!(server.accepted.borrow().len(), 3);
             messages.send(Message::End).unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert_eq!(server.taken.borrow().len(), 4);
+            assert_eq!(server.accepted.borrow().len(), 4);
         },
     );
 }
 
 #[test]
-fn a_long_event_waits_for_no_others() {
-    let server = Server::default();
-    let slow = Settings {
+fn an_event_in_several_batches_is_sent_without_delay() {
+    let server = ScriptedServer::default();
+    let slow = DeliverySettings {
         batch: BatchConfig {
             wait: Duration::from_secs(600),
             ..settings().batch
@@ -247,13 +249,13 @@ fn a_long_event_waits_for_no_others() {
             let begun = Instant::now();
             messages.send(Message::Batch(batch(0, 0..1, |_| 9))).unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert_eq!(server.taken.borrow().len(), 0);
-            // The reader asks for room.
+            assert_eq!(server.accepted.borrow().len(), 0);
+            // The reader waits for its buffers.
             messages.send(Message::Batch(Batch::default())).unwrap();
             feed_long(&messages, &server, &mut 10, 1).await;
             feed_long(&messages, &server, &mut 900_111, 2).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert_eq!(server.taken.borrow().len(), 3);
+            assert_eq!(server.accepted.borrow().len(), 3);
             assert!(begun.elapsed() < Duration::from_secs(60));
             messages.send(Message::End).unwrap();
         },
@@ -262,25 +264,25 @@ fn a_long_event_waits_for_no_others() {
 
 #[test]
 fn f47_bulk_mixed() {
-    let server = Server::default();
+    let server = ScriptedServer::default();
     let refused = RefCell::new(BTreeSet::new());
-    let seen = run_all(30, &server, |server, events| {
+    let result = run_all(30, &server, |server, events| {
         each(events, |id| match id % 5 {
-            // Busy at first, then not.
+            // Busy at first.
             0 | 1 if refused.borrow_mut().insert(id) => Outcome::Retry {
                 reason: "status 429".into(),
                 after: (id == 0).then(|| Duration::from_secs(90)),
             },
             2 => poison(),
-            _ => match server.taken.borrow_mut().insert(id) {
+            _ => match server.accepted.borrow_mut().insert(id) {
                 true => Outcome::Delivered,
                 false => Outcome::Duplicate,
             },
         })
     });
-    is_complete(&seen, &server, 30);
+    is_complete(&result, &server, 30);
     assert_eq!(
-        seen.quarantined.keys().copied().collect::<Vec<_>>(),
+        result.quarantined.keys().copied().collect::<Vec<_>>(),
         [2, 7, 12, 17, 22, 27]
     );
     let again: Vec<u128> = (0..30).filter(|id| id % 5 < 2).collect();
@@ -289,128 +291,133 @@ fn f47_bulk_mixed() {
 
 #[test]
 fn f47_a_server_that_takes_a_part_each_time_is_given_time() {
-    let (server, last) = (Server::default(), Cell::new(None));
-    let seen = run_with(
+    let (server, last) = (ScriptedServer::default(), Cell::new(None));
+    let result = run_with(
         settings(),
         &server,
         |server, events| {
             last.set(Some(Instant::now()));
             let outcome = |(at, (id, _)): (usize, &(u128, usize))| match at % 2 {
                 0 => {
-                    server.taken.borrow_mut().insert(*id);
+                    server.accepted.borrow_mut().insert(*id);
                     Outcome::Delivered
                 }
                 _ => Outcome::retry("status 429"),
             };
-            Some(Answer::Each(events.iter().enumerate().map(outcome).collect()))
+            Some(RequestOutcome::Each(
+                events.iter().enumerate().map(outcome).collect(),
+            ))
         },
         async |messages| feed_all(&messages, 40, |_| 30),
     );
-    is_complete(&seen, &server, 40);
+    is_complete(&result, &server, 40);
     // 40, 20, 10, 5, 2 and 1.
     assert_eq!(server.requests.borrow().len(), 6);
     let lasted = last.get().unwrap() - server.begun.borrow().unwrap();
     assert!((8..=16).contains(&lasted.as_secs()), "{lasted:?}");
     assert!(
-        matches!(&seen.troubles[..], [Some(_), None]),
+        matches!(&result.troubles[..], [Some(_), None]),
         "{:?}",
-        seen.troubles
+        result.troubles
     );
 }
 
 #[test]
 fn f47_an_answer_that_does_not_fit_what_was_sent_is_no_delivery() {
-    let server = Server::default();
+    let server = ScriptedServer::default();
     let first = Cell::new(true);
-    let seen = run_all(10, &server, |_, events| {
+    let result = run_all(10, &server, |_, events| {
         first
             .replace(false)
-            .then(|| Answer::Each(vec![Outcome::Delivered; events.len() - 1]))
+            .then(|| RequestOutcome::Each(vec![Outcome::Delivered; events.len() - 1]))
     });
-    is_complete(&seen, &server, 10);
+    is_complete(&result, &server, 10);
     assert_eq!(server.requests.borrow().len(), 2);
 }
 
 #[test]
 fn f48_poison_event() {
-    let (server, whole) = (Server::default(), Server::default());
+    let (server, whole) = (ScriptedServer::default(), ScriptedServer::default());
     let bad = |id: u128| id == 17 || id == 40;
     let named = run_all(100, &server, |server, events| {
         each(events, |id| match bad(id) {
             true => poison(),
             false => {
-                server.taken.borrow_mut().insert(id);
+                server.accepted.borrow_mut().insert(id);
                 Outcome::Delivered
             }
         })
     });
-    // The same where the server refuses the whole request and names none.
+    // The same with a server that refuses the whole request and names no event.
     let unnamed = run_all(100, &whole, |_, events| {
-        events.iter().any(|(id, _)| bad(*id)).then(|| Answer::Halve {
-            reason: "no such field".into(),
-            too_large: false,
-        })
+        events
+            .iter()
+            .any(|(id, _)| bad(*id))
+            .then(|| RequestOutcome::Halve {
+                reason: "no such field".into(),
+                too_large: false,
+            })
     });
-    // The same where it refuses the whole request and names the first, or counts from 1.
+    // The same with a server that names the first bad event, counting from 0 or from 1.
     let suspects = [0, 1].map(|from| {
-        let server = Server::default();
-        let seen = run_all(100, &server, |_, events| {
+        let server = ScriptedServer::default();
+        let result = run_all(100, &server, |_, events| {
             let at = events.iter().position(|(id, _)| bad(*id))?;
-            Some(Answer::Suspect {
+            Some(RequestOutcome::Suspect {
                 at: at + from,
                 reason: "no such field".into(),
             })
         });
-        (seen, server)
+        (result, server)
     });
     assert!(suspects[0].1.requests.borrow().len() < 20);
-    let suspects = suspects.iter().map(|(seen, server)| (seen, server));
-    for (seen, server) in [(&named, &server), (&unnamed, &whole)]
+    let suspects = suspects.iter().map(|(result, server)| (result, server));
+    for (result, server) in [(&named, &server), (&unnamed, &whole)]
         .into_iter()
         .chain(suspects)
     {
-        is_complete(seen, server, 100);
+        is_complete(result, server, 100);
         let reason = "no such field".to_string();
         assert_eq!(
-            seen.quarantined,
+            result.quarantined,
             BTreeMap::from([(17, reason.clone()), (40, reason)])
         );
     }
     assert!(whole.requests.borrow().len() < 40);
-    let stop = Settings {
+    let stop = DeliverySettings {
         on_poison: OnPoison::Stop,
         ..settings()
     };
-    let server = Server::default();
-    let seen = run_with(
+    let server = ScriptedServer::default();
+    let result = run_with(
         stop,
         &server,
         |_, events| each(events, |id| if bad(id) { poison() } else { Outcome::Delivered }),
         async |messages| feed_all(&messages, 100, |_| 100),
     );
     assert!(matches!(
-        seen.result,
+        result.result,
         Some(SinkError::Poison { id: EventId(17), .. })
     ));
-    assert!(!seen.finals.contains(&1) && seen.quarantined.is_empty());
+    assert!(!result.finals.contains(&1) && result.quarantined.is_empty());
 }
 
 #[test]
 fn f48_where_everything_is_refused_nothing_is_set_aside() {
-    let (server, wrong) = (Server::default(), Cell::new(true));
-    let seen = run_with(
+    let (server, wrong) = (ScriptedServer::default(), Cell::new(true));
+    let result = run_with(
         settings(),
         &server,
         |server, events| {
-            // Corrected after an hour.
+            // Fixed after an hour.
             let begun = server.begun.borrow().unwrap();
             wrong.set(begun.elapsed() < Duration::from_secs(3600));
             wrong.get().then(|| each(events, |_| poison()).unwrap())
         },
         async |messages| feed_all(&messages, 100, |_| 100),
     );
-    is_complete(&seen, &server, 100);
-    assert_eq!(seen.quarantined, BTreeMap::new());
+    is_complete(&result, &server, 100);
+    assert_eq!(result.quarantined, BTreeMap::new());
     assert!(
         server.requests.borrow().len() < 40,
         "{}",
@@ -420,59 +427,65 @@ fn f48_where_everything_is_refused_nothing_is_set_aside() {
 
 #[test]
 fn f48_what_is_taken_after_it_proves_it_too() {
-    let server = Server::default();
-    let seen = run_all(10, &server, |_, events| {
-        events.iter().any(|(id, _)| *id == 0).then(|| Answer::Halve {
-            reason: "no".into(),
-            too_large: false,
-        })
+    let server = ScriptedServer::default();
+    let result = run_all(10, &server, |_, events| {
+        events
+            .iter()
+            .any(|(id, _)| *id == 0)
+            .then(|| RequestOutcome::Halve {
+                reason: "no".into(),
+                too_large: false,
+            })
     });
-    is_complete(&seen, &server, 10);
-    assert_eq!(seen.quarantined.len(), 1);
+    is_complete(&result, &server, 10);
+    assert_eq!(result.quarantined.len(), 1);
     let alone = server.requests.borrow().iter().filter(|ids| **ids == [0]).count();
-    // Once more when others were taken: the server may have been well again by then.
-    assert_eq!((alone, seen.troubles.len()), (2, 0));
+    // It is sent once more after others were accepted: the server may have recovered before it accepted them.
+    assert_eq!((alone, result.troubles.len()), (2, 0));
 }
 
 #[test]
 fn f48_the_first_event_of_all_is_poison() {
-    let server = Server::default();
-    let seen = run_with(
+    let server = ScriptedServer::default();
+    let result = run_with(
         settings(),
         &server,
         |_, events| {
-            events.iter().any(|(id, _)| *id == 0).then(|| Answer::Halve {
-                reason: "no".into(),
-                too_large: false,
-            })
+            events
+                .iter()
+                .any(|(id, _)| *id == 0)
+                .then(|| RequestOutcome::Halve {
+                    reason: "no".into(),
+                    too_large: false,
+                })
         },
         async |messages| {
             messages.send(Message::Batch(batch(0, 0..1, |_| 100))).unwrap();
             tokio::time::sleep(Duration::from_secs(7000)).await;
-            // What is refused alone waits for another that is taken.
-            assert_eq!(server.taken.borrow().len(), 0);
+            // An event that is refused alone waits until another event is accepted.
+            assert_eq!(server.accepted.borrow().len(), 0);
             messages.send(Message::Batch(batch(1, 1..10, |_| 100))).unwrap();
             messages.send(Message::End).unwrap();
         },
     );
-    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [0]);
-    assert_eq!((seen.events, server.taken.borrow().len()), (10, 9));
+    assert_eq!(result.quarantined.keys().copied().collect::<Vec<_>>(), [0]);
+    assert_eq!((result.events, server.accepted.borrow().len()), (10, 9));
 }
 
-/// It stands alone in a request and is refused at once, while a request that proves it is still on its way.
+/// The poison event is refused at once, while the request that proves it is still in flight.
 #[test]
 fn f48_what_proves_it_is_on_its_way() {
-    let server = Server::default();
-    let mut settings = Settings {
+    let server = ScriptedServer::default();
+    let mut settings = DeliverySettings {
         once: true,
         ..settings()
     };
     settings.batch.bytes = 100_000;
-    let seen = run_with(
+    let result = run_with(
         settings,
         &server,
         |_, events| {
-            let halve = |reason: &str| Answer::Halve {
+            let halve = |reason: &str| RequestOutcome::Halve {
                 reason: reason.into(),
                 too_large: true,
             };
@@ -483,37 +496,37 @@ fn f48_what_proves_it_is_on_its_way() {
             messages.send(Message::End).unwrap();
         },
     );
-    assert!(seen.result.is_none(), "{:?}", seen.result);
-    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [50]);
-    assert_eq!((seen.events, server.taken.borrow().len()), (51, 50));
+    assert!(result.result.is_none(), "{:?}", result.result);
+    assert_eq!(result.quarantined.keys().copied().collect::<Vec<_>>(), [50]);
+    assert_eq!((result.events, server.accepted.borrow().len()), (51, 50));
 }
 
-/// A server's answer to a request, by its events' ids and sizes.
-type Refuse = fn(&[(u128, usize)]) -> Answer;
+/// Outcome of a refused request, by ids and sizes of its events.
+type MakeRefusal = fn(&[(u128, usize)]) -> RequestOutcome;
 
-/// The ways in which a request can be refused.
-const REFUSALS: [Refuse; 5] = [
-    |_| Answer::Halve {
+/// All kinds of refused requests.
+const REFUSALS: [MakeRefusal; 5] = [
+    |_| RequestOutcome::Halve {
         reason: "status 400".into(),
         too_large: false,
     },
-    |_| Answer::Halve {
+    |_| RequestOutcome::Halve {
         reason: "status 413".into(),
         too_large: true,
     },
-    |_| Answer::Suspect {
+    |_| RequestOutcome::Suspect {
         at: 0,
         reason: "code 6".into(),
     },
-    |events| Answer::Suspect {
+    |events| RequestOutcome::Suspect {
         at: events.len() / 2,
         reason: "code 12".into(),
     },
     |events| each(events, |_| poison()).unwrap(),
 ];
 
-impl Server {
-    /// The most requests in one second of the clock, of those that came within so many seconds.
+impl ScriptedServer {
+    /// The most requests within one second, among those of the first `until_s` seconds.
     fn requests_in_a_second(&self, until_s: u64) -> usize {
         let mut times = self.times.borrow().clone();
         times.retain(|time| (*time - self.begun.borrow().unwrap()).as_secs() < until_s);
@@ -533,13 +546,13 @@ impl Server {
     }
 }
 
-/// Halving, too, leaves a server alone that refuses everything, and it is asked again when the log says.
+/// Bisecting stops as well for a server that refuses everything. The pauses are those that the log reports.
 #[test]
 fn f96_a_server_that_refuses_everything_is_left_alone() {
     for (at, refuse) in REFUSALS.iter().enumerate() {
         for accepted in [0, 1, 2, 7] {
-            let server = Server::default();
-            let large = Settings {
+            let server = ScriptedServer::default();
+            let large = DeliverySettings {
                 batch: BatchConfig {
                     bytes: 1 << 20,
                     events: 500,
@@ -547,7 +560,7 @@ fn f96_a_server_that_refuses_everything_is_left_alone() {
                 },
                 ..settings()
             };
-            let seen = run_with(
+            let result = run_with(
                 large,
                 &server,
                 |server, events| {
@@ -556,13 +569,13 @@ fn f96_a_server_that_refuses_everything_is_left_alone() {
                 },
                 async |messages| feed_all(&messages, 4000, |_| 100),
             );
-            is_complete(&seen, &server, 4000);
-            assert_eq!(seen.quarantined, BTreeMap::new(), "{at}");
+            is_complete(&result, &server, 4000);
+            assert_eq!(result.quarantined, BTreeMap::new(), "{at}");
             let in_a_second = server.requests_in_a_second(3600);
             assert!(in_a_second <= accepted + 20, "{at}: {in_a_second}");
             let pauses = server.pauses();
             let (first, last) = (pauses[0].as_secs(), pauses[pauses.len() - 1].as_secs());
-            // No pause is left out, and none is waited for twice.
+            // No pause is skipped, and none is waited for twice.
             assert!((29..=65).contains(&first) && last <= 901, "{at}: {pauses:?}");
             let doubles = |pair: &[Duration]| pair[1] <= 4 * pair[0];
             assert!(pauses.windows(2).all(doubles), "{at}: {pauses:?}");
@@ -572,8 +585,8 @@ fn f96_a_server_that_refuses_everything_is_left_alone() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
-    /// A server that refuses everything for a while, from any request on: no good event is set aside, and the bad
-    /// ones are.
+    /// A server that refuses everything for a while, starting with any request. No good event goes into
+    /// quarantine, and each poison event does.
     #[test]
     fn f96_only_poison_is_set_aside(
         kind in 0..REFUSALS.len(),
@@ -582,13 +595,13 @@ proptest! {
         concurrency in 1usize..4,
         events in 1usize..200,
     ) {
-        let server = Server::default();
-        let small = Settings {
+        let server = ScriptedServer::default();
+        let small = DeliverySettings {
             concurrency,
             batch: BatchConfig { events, bytes: 1 << 20, ..settings().batch },
             ..settings()
         };
-        let seen = run_with(
+        let result = run_with(
             small,
             &server,
             |server, events| {
@@ -604,9 +617,9 @@ proptest! {
                 let at = events.iter().position(|(id, _)| bad.contains(id))?;
                 match kind {
                     0 | 1 => Some(REFUSALS[kind](events)),
-                    2 | 3 => Some(Answer::Suspect { at, reason: "code 6".into() }),
+                    2 | 3 => Some(RequestOutcome::Suspect { at, reason: "code 6".into() }),
                     _ => each(events, |id| if bad.contains(&id) { poison() } else {
-                        server.taken.borrow_mut().insert(id);
+                        server.accepted.borrow_mut().insert(id);
                         Outcome::Delivered
                     }),
                 }
@@ -617,16 +630,17 @@ proptest! {
                 feed_slowly(&messages, 30, 30).await;
             },
         );
-        is_complete(&seen, &server, 600);
-        prop_assert_eq!(seen.quarantined.into_keys().collect::<BTreeSet<_>>(), bad);
+        is_complete(&result, &server, 600);
+        prop_assert_eq!(result.quarantined.into_keys().collect::<BTreeSet<_>>(), bad);
     }
 }
 
-/// One bad event where little comes: it holds up no other, and is set aside when the next one is taken.
+/// One poison event at low traffic: it holds up no other event, and goes into quarantine when the next event
+/// is accepted.
 #[test]
 fn f96_an_event_that_waits_for_proof_holds_up_no_other() {
-    let server = Server::default();
-    let seen = run_with(
+    let server = ScriptedServer::default();
+    let result = run_with(
         settings(),
         &server,
         |_, events| {
@@ -639,24 +653,24 @@ fn f96_an_event_that_waits_for_proof_holds_up_no_other() {
                     .send(Message::Batch(batch(id as u64, id..id + 1, |_| 9)))
                     .unwrap();
                 tokio::time::sleep(Duration::from_secs(20)).await;
-                assert_eq!(server.taken.borrow().contains(&id), id != 1);
+                assert_eq!(server.accepted.borrow().contains(&id), id != 1);
             }
             messages.send(Message::End).unwrap();
         },
     );
-    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [1]);
+    assert_eq!(result.quarantined.keys().copied().collect::<Vec<_>>(), [1]);
     assert!(
-        matches!(&seen.troubles[..], [Some(_), None]),
+        matches!(&result.troubles[..], [Some(_), None]),
         "{:?}",
-        seen.troubles
+        result.troubles
     );
 }
 
-/// Events from the quarantine are tried to the last, however many are refused again.
+/// Events from the quarantine are all tried, however many are refused again.
 #[test]
 fn f96_what_was_set_aside_before_is_tried_to_the_last() {
-    let server = Server::default();
-    let replay = Settings {
+    let server = ScriptedServer::default();
+    let replay = DeliverySettings {
         once: true,
         refusals_believed: true,
         batch: BatchConfig {
@@ -666,22 +680,25 @@ fn f96_what_was_set_aside_before_is_tried_to_the_last() {
         },
         ..settings()
     };
-    let seen = run_with(
+    let result = run_with(
         replay,
         &server,
         |_, events| events.iter().any(|(id, _)| *id < 90).then(|| REFUSALS[0](events)),
         async |messages| feed_all(&messages, 100, |_| 9),
     );
-    is_complete(&seen, &server, 100);
-    assert_eq!((seen.quarantined.len(), server.taken.borrow().len()), (90, 10));
+    is_complete(&result, &server, 100);
+    assert_eq!(
+        (result.quarantined.len(), server.accepted.borrow().len()),
+        (90, 10)
+    );
 }
 
-/// With `--once` as well: those behind it are sent before the run gives up.
+/// With `--once` the later events are sent before the run gives up.
 #[test]
 fn f96_once_waits_for_what_may_prove_it() {
     for (bad, is_proven) in [(0, true), (50, true), (98, true), (99, true), (100, false)] {
-        let server = Server::default();
-        let once = Settings {
+        let server = ScriptedServer::default();
+        let once = DeliverySettings {
             once: true,
             concurrency: 1,
             batch: BatchConfig {
@@ -690,7 +707,7 @@ fn f96_once_waits_for_what_may_prove_it() {
             },
             ..settings()
         };
-        let seen = run_with(
+        let result = run_with(
             once,
             &server,
             |_, events| {
@@ -699,15 +716,15 @@ fn f96_once_waits_for_what_may_prove_it() {
             },
             async |messages| feed_all(&messages, 100, |_| 9),
         );
-        let quarantined: Vec<u128> = seen.quarantined.keys().copied().collect();
+        let quarantined: Vec<u128> = result.quarantined.keys().copied().collect();
         match is_proven {
-            true => assert_eq!((quarantined, seen.result.is_none()), (vec![bad], true), "{bad}"),
-            false => assert!(quarantined.is_empty() && seen.result.is_some()),
+            true => assert_eq!((quarantined, result.result.is_none()), (vec![bad], true), "{bad}"),
+            false => assert!(quarantined.is_empty() && result.result.is_some()),
         }
     }
 }
 
-/// What is refused at the end of the others is proven by these small ones.
+/// These small batches prove refusals at the end of the input.
 async fn feed_slowly(messages: &UnboundedSender<Message>, from: u64, batches: u64) {
     for number in from..from + batches {
         tokio::time::sleep(Duration::from_secs(1000)).await;
@@ -717,8 +734,8 @@ async fn feed_slowly(messages: &UnboundedSender<Message>, from: u64, batches: u6
     messages.send(Message::End).unwrap();
 }
 
-/// An event that comes in parts, as the reader sends it: each when nothing is on its way any more.
-async fn feed_long(messages: &UnboundedSender<Message>, server: &Server, sent: &mut usize, id: u128) {
+/// Sends an event in several batches as the reader does: each when all buffers are returned.
+async fn feed_long(messages: &UnboundedSender<Message>, server: &ScriptedServer, sent: &mut usize, id: u128) {
     let tail = batch(id as u64, id..id + 1, |_| 100);
     for _ in 0..3 {
         let part = Batch {
@@ -737,13 +754,13 @@ async fn feed_long(messages: &UnboundedSender<Message>, server: &Server, sent: &
 
 #[test]
 fn f48_the_first_event_of_all_is_long_and_poison() {
-    let server = Server::default();
-    let seen = run_with(
+    let server = ScriptedServer::default();
+    let result = run_with(
         settings(),
         &server,
         |_, events| {
             let bad = events.iter().any(|(id, _)| *id < 3);
-            bad.then(|| Answer::Halve {
+            bad.then(|| RequestOutcome::Halve {
                 reason: "no".into(),
                 too_large: false,
             })
@@ -756,15 +773,15 @@ fn f48_the_first_event_of_all_is_long_and_poison() {
             messages.send(Message::End).unwrap();
         },
     );
-    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!((seen.events, server.taken.borrow().len()), (4, 1));
-    assert_eq!(seen.returned, 4 * 900_101);
+    assert_eq!(result.quarantined.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!((result.events, server.accepted.borrow().len()), (4, 1));
+    assert_eq!(result.returned, 4 * 900_101);
 }
 
 #[test]
 fn f48_what_proves_it_is_long() {
-    let server = Server::default();
-    let seen = run_with(
+    let server = ScriptedServer::default();
+    let result = run_with(
         settings(),
         &server,
         |_, events| {
@@ -777,86 +794,87 @@ fn f48_what_proves_it_is_long() {
             messages.send(Message::End).unwrap();
         },
     );
-    assert_eq!(seen.quarantined.keys().copied().collect::<Vec<_>>(), [0]);
-    assert_eq!((seen.events, server.taken.borrow().len()), (2, 1));
+    assert_eq!(result.quarantined.keys().copied().collect::<Vec<_>>(), [0]);
+    assert_eq!((result.events, server.accepted.borrow().len()), (2, 1));
 }
 
 #[test]
 fn f48_refused_events_fill_more_than_a_request() {
-    let server = Server::default();
-    let seen = run_all(400, &server, |server, events| {
+    let server = ScriptedServer::default();
+    let result = run_all(400, &server, |server, events| {
         each(events, |id| match id < 200 {
             true => poison(),
             false => {
-                server.taken.borrow_mut().insert(id);
+                server.accepted.borrow_mut().insert(id);
                 Outcome::Delivered
             }
         })
     });
-    is_complete(&seen, &server, 400);
-    assert_eq!(seen.quarantined.len(), 200);
+    is_complete(&result, &server, 400);
+    assert_eq!(result.quarantined.len(), 200);
     let requests = server.requests.borrow().len();
     assert!(requests < 60, "{requests} requests");
 }
 
 #[test]
 fn f49_where_everything_is_too_large_nothing_is_set_aside() {
-    let server = Server::default();
-    let seen = run_with(
+    let server = ScriptedServer::default();
+    let result = run_with(
         settings(),
         &server,
         |server, _| {
             let wrong = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(3600);
-            wrong.then(|| Answer::Halve {
+            wrong.then(|| RequestOutcome::Halve {
                 reason: "status 413".into(),
                 too_large: true,
             })
         },
         async |messages| feed_all(&messages, 100, |_| 100),
     );
-    is_complete(&seen, &server, 100);
-    assert_eq!(seen.quarantined, BTreeMap::new());
+    is_complete(&result, &server, 100);
+    assert_eq!(result.quarantined, BTreeMap::new());
 }
 
 #[test]
 fn f49_what_no_protocol_carries_needs_no_witness() {
-    let server = Server::default();
+    let server = ScriptedServer::default();
     let too_large = |id| match id {
         0..5 => Outcome::TooLarge {
             reason: "does not fit into a datagram".into(),
         },
         _ => Outcome::retry("nothing listens there"),
     };
-    let once = Settings {
+    let once = DeliverySettings {
         once: true,
         ..settings()
     };
-    let seen = run_with(
+    let result = run_with(
         once,
         &server,
         |_, events| each(events, too_large),
         async |messages| feed_all(&messages, 10, |_| 100),
     );
-    assert!(matches!(seen.result, Some(SinkError::GaveUp { .. })));
+    assert!(matches!(result.result, Some(SinkError::GaveUp { .. })));
     assert_eq!(
-        seen.quarantined.keys().copied().collect::<Vec<_>>(),
+        result.quarantined.keys().copied().collect::<Vec<_>>(),
         [0, 1, 2, 3, 4]
     );
 }
 
 proptest! {
-    /// A server takes requests up to a size: all events that fit are delivered, the larger ones are set aside, in few requests.
+    /// A server with a size limit. All events that fit are delivered and the larger ones go into quarantine,
+    /// in few requests.
     #[test]
     fn f49_too_large(mut sizes in prop::collection::vec(1usize..3000, 1..120), limit in 50usize..5000) {
-        // Something is always taken: otherwise the sink waits for a person, for it looks wrong as a whole.
+        // Some event is always accepted. Otherwise the sink would wait for the operator.
         sizes.iter_mut().step_by(5).for_each(|size| *size = 1);
-        let server = Server::default();
-        let seen = run_with(
+        let server = ScriptedServer::default();
+        let result = run_with(
             settings(),
             &server,
             |_, events| {
                 let bytes: usize = events.iter().map(|(_, bytes)| bytes + 1).sum();
-                (bytes > limit).then(|| Answer::Halve { reason: "status 413".into(), too_large: true })
+                (bytes > limit).then(|| RequestOutcome::Halve { reason: "status 413".into(), too_large: true })
             },
             async |messages| {
                 sizes.resize(sizes.len().next_multiple_of(10), 1);
@@ -865,12 +883,12 @@ proptest! {
             },
         );
         sizes.extend([1; 100]);
-        prop_assert!(seen.result.is_none());
+        prop_assert!(result.result.is_none());
         let too_large = |id: &u128| sizes.get(*id as usize).is_some_and(|size| size + 1 > limit);
-        let taken = server.taken.borrow();
-        prop_assert_eq!(taken.len() + seen.quarantined.len(), sizes.len());
-        prop_assert!(!taken.iter().any(too_large) && seen.quarantined.keys().all(too_large));
-        // A set-aside event may have to be proven by a neighbour, a minute at a time.
+        let accepted = server.accepted.borrow();
+        prop_assert_eq!(accepted.len() + result.quarantined.len(), sizes.len());
+        prop_assert!(!accepted.iter().any(too_large) && result.quarantined.keys().all(too_large));
+        // A neighbour may have to prove an event, one minute at a time.
         let n = sizes.len();
         let requests = server.requests.borrow().len();
         prop_assert!(requests <= 3 * n + 40, "{requests} requests for {n} events");
@@ -879,73 +897,77 @@ proptest! {
 
 #[test]
 fn f50_store_then_drop() {
-    let server = Server::default();
-    let seen = run_all(500, &server, |server, events| {
+    let server = ScriptedServer::default();
+    let result = run_all(500, &server, |server, events| {
         let cut = server.requests.borrow().len() % 2 == 1;
         cut.then(|| {
-            server.taken.borrow_mut().extend(events.iter().map(|(id, _)| id));
-            Answer::All(Outcome::retry("the connection ended before the answer did"))
+            server
+                .accepted
+                .borrow_mut()
+                .extend(events.iter().map(|(id, _)| id));
+            RequestOutcome::All(Outcome::retry("the connection ended before the answer did"))
         })
     });
-    is_complete(&seen, &server, 500);
+    is_complete(&result, &server, 500);
 }
 
 #[test]
 fn f51_while_nothing_is_taken_nothing_more_is_asked_for_and_one_request_tries() {
-    let server = Server::default();
-    let seen = run_with(
+    let server = ScriptedServer::default();
+    let result = run_with(
         settings(),
         &server,
         |server, _| {
             let down = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(6 * 3600);
-            down.then(|| Answer::All(Outcome::retry("cannot reach `c`")))
+            down.then(|| RequestOutcome::All(Outcome::retry("cannot reach `c`")))
         },
         async |messages| {
             feed_all(&messages, 200, |_| 100);
             tokio::time::sleep(Duration::from_secs(6 * 3600 - 10)).await;
-            // Two were on their way when it failed, then one at a time, at most each quarter of an hour.
+            // Two requests were in flight when it failed. Then one at a time is sent, at least every quarter
+            // of an hour.
             let requests = server.requests.borrow();
             assert!((10..60).contains(&requests.len()), "{}", requests.len());
             let tried: BTreeSet<&Vec<u128>> = requests.iter().collect();
             assert!(tried.len() <= 2, "{tried:?}");
         },
     );
-    is_complete(&seen, &server, 200);
-    assert_eq!(seen.troubles.len(), 2);
-    assert!(seen.troubles[0].is_some() && seen.troubles[1].is_none());
+    is_complete(&result, &server, 200);
+    assert_eq!(result.troubles.len(), 2);
+    assert!(result.troubles[0].is_some() && result.troubles[1].is_none());
 }
 
 #[test]
 fn f55_sink_401() {
-    let server = Server::default();
-    let seen = run_with(
+    let server = ScriptedServer::default();
+    let result = run_with(
         settings(),
         &server,
         |server, _| {
             let wrong = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(3600);
             wrong.then(|| {
-                Answer::All(Outcome::Misconfigured {
+                RequestOutcome::All(Outcome::Misconfigured {
                     reason: "status 401".into(),
                 })
             })
         },
         async |messages| feed_all(&messages, 200, |_| 100),
     );
-    is_complete(&seen, &server, 200);
-    assert_eq!(seen.quarantined, BTreeMap::new());
+    is_complete(&result, &server, 200);
+    assert_eq!(result.quarantined, BTreeMap::new());
     let tried = server.requests.borrow().len() - 200usize.div_ceil(39);
     assert!((5..20).contains(&tried), "{tried} in an hour");
 }
 
 #[test]
 fn f55_corrected_credentials_are_tried_at_once() {
-    let (server, right) = (Server::default(), Cell::new(false));
+    let (server, right) = (ScriptedServer::default(), Cell::new(false));
     run_with(
         settings(),
         &server,
         |_, _| {
             (!right.get()).then(|| {
-                Answer::All(Outcome::Misconfigured {
+                RequestOutcome::All(Outcome::Misconfigured {
                     reason: "status 401".into(),
                 })
             })
@@ -955,10 +977,10 @@ fn f55_corrected_credentials_are_tried_at_once() {
             tokio::time::sleep(Duration::from_secs(1800)).await;
             let tried = server.requests.borrow().len();
             right.set(true);
-            server.changed.set(true);
+            server.credentials_changed.set(true);
             tokio::time::sleep(Duration::from_secs(3)).await;
             assert_eq!(
-                (server.requests.borrow().len(), server.taken.borrow().len()),
+                (server.requests.borrow().len(), server.accepted.borrow().len()),
                 (tried + 1, 3)
             );
             messages.send(Message::End).unwrap();
@@ -968,7 +990,7 @@ fn f55_corrected_credentials_are_tried_at_once() {
 
 #[test]
 fn once_does_not_wait_for_ever() {
-    let once = || Settings {
+    let once = || DeliverySettings {
         once: true,
         ..settings()
     };
@@ -978,23 +1000,23 @@ fn once_does_not_wait_for_ever() {
             reason: "status 403".into(),
         },
     ] {
-        let server = Server::default();
-        let answer = |_: &Server, _: &[(u128, usize)]| Some(Answer::All(outcome.clone()));
-        let seen = run_with(once(), &server, answer, async |messages| {
+        let server = ScriptedServer::default();
+        let outcome = |_: &ScriptedServer, _: &[(u128, usize)]| Some(RequestOutcome::All(outcome.clone()));
+        let result = run_with(once(), &server, outcome, async |messages| {
             feed_all(&messages, 10, |_| 9)
         });
         assert!(
-            matches!(seen.result, Some(SinkError::GaveUp { .. })),
+            matches!(result.result, Some(SinkError::GaveUp { .. })),
             "{:?}",
-            seen.result
+            result.result
         );
-        assert_eq!((seen.finals.len(), seen.quarantined.len()), (0, 0));
+        assert_eq!((result.finals.len(), result.quarantined.len()), (0, 0));
     }
 }
 
 #[test]
 fn a_quarantine_that_cannot_be_written_holds_the_events() {
-    let server = Server::default();
+    let server = ScriptedServer::default();
     let full = Cell::new(true);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -1014,14 +1036,14 @@ fn a_quarantine_that_cannot_be_written_holds_the_events() {
             false => Ok(()),
         }
     };
-    let answer = |_: &Server, events: &[(u128, usize)]| {
+    let outcome = |_: &ScriptedServer, events: &[(u128, usize)]| {
         each(events, |id| if id == 4 { poison() } else { Outcome::Delivered })
     };
     let (messages, receiver) = unbounded_channel();
     feed_all(&messages, 10, |_| 9);
-    let peer = Scripted {
+    let peer = ScriptedPeer {
         server: &server,
-        answer,
+        outcome,
     };
     runtime
         .block_on(run(peer, settings(), receiver, &report, &quarantine))
@@ -1032,31 +1054,32 @@ fn a_quarantine_that_cannot_be_written_holds_the_events() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever a server answers for a while: in the end each event is taken or set aside, and final once.
+    /// Whatever a server responds for a while: each event is accepted or in quarantine in the end, and final
+    /// once.
     #[test]
     fn nothing_is_lost_whatever_the_answers(
         answers in prop::collection::vec(0u8..9, 0..60),
         concurrency in 1usize..5,
         count in 1u128..150,
     ) {
-        let server = Server::default();
+        let server = ScriptedServer::default();
         let next = Cell::new(0);
-        let settings = Settings { concurrency, ..settings() };
-        let seen = run_with(
+        let settings = DeliverySettings { concurrency, ..settings() };
+        let result = run_with(
             settings,
             &server,
             |server, events| {
-                let take = |id: u128| match server.taken.borrow_mut().insert(id) {
+                let take = |id: u128| match server.accepted.borrow_mut().insert(id) {
                     true => Outcome::Delivered,
                     false => Outcome::Duplicate,
                 };
-                let answer = answers.get(next.replace(next.get() + 1))?;
-                match answer {
-                    0 => Some(Answer::All(Outcome::retry("busy"))),
-                    1 => Some(Answer::All(Outcome::Misconfigured { reason: "status 403".into() })),
-                    2 => Some(Answer::Halve { reason: "no".into(), too_large: false }),
-                    3 => Some(Answer::Halve { reason: "no".into(), too_large: true }),
-                    4 => Some(Answer::Each(Vec::new())),
+                let outcome = answers.get(next.replace(next.get() + 1))?;
+                match outcome {
+                    0 => Some(RequestOutcome::All(Outcome::retry("busy"))),
+                    1 => Some(RequestOutcome::All(Outcome::Misconfigured { reason: "status 403".into() })),
+                    2 => Some(RequestOutcome::Halve { reason: "no".into(), too_large: false }),
+                    3 => Some(RequestOutcome::Halve { reason: "no".into(), too_large: true }),
+                    4 => Some(RequestOutcome::Each(Vec::new())),
                     5 => each(events, |id| if id % 3 == 0 { take(id) } else { Outcome::retry("busy") }),
                     6 => each(events, |id| if id % 4 == 0 { poison() } else { take(id) }),
                     7 => each(events, |id| if id % 2 == 0 { take(id) } else { Outcome::Misconfigured { reason: "no".into() } }),
@@ -1065,13 +1088,13 @@ proptest! {
             },
             async |messages| feed_all(&messages, count, |_| 100),
         );
-        prop_assert!(seen.result.is_none());
-        let mut finals = seen.finals.clone();
+        prop_assert!(result.result.is_none());
+        let mut finals = result.finals.clone();
         finals.sort();
         prop_assert_eq!(finals, (0..count.div_ceil(10) as u64).collect::<Vec<_>>());
-        prop_assert_eq!((seen.events, seen.returned), (count as u64, count as usize * 101));
-        let mut there = server.taken.borrow().clone();
-        there.extend(seen.quarantined.keys());
-        prop_assert_eq!(there, (0..count).collect());
+        prop_assert_eq!((result.events, result.returned), (count as u64, count as usize * 101));
+        let mut accounted = server.accepted.borrow().clone();
+        accounted.extend(result.quarantined.keys());
+        prop_assert_eq!(accounted, (0..count).collect());
     }
 }

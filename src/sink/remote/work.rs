@@ -1,4 +1,4 @@
-//! What one delivery has still to do: parts to be sent, and events whose refusal is not proven yet.
+//! The state of one delivery: parts that are still to be sent, and events whose refusal is not proven yet.
 
 use super::PendingEvent;
 use super::circuit::{Circuit, Permit};
@@ -6,69 +6,76 @@ use super::circuit::{Circuit, Permit};
 /// Events that are sent in one request.
 pub struct RequestPart {
     pub events: Vec<PendingEvent>,
-    /// When a request was refused that held these events and those of the next part, and no others.
-    pub halved: Option<u64>,
+    /// Sequence number of a refused request that consisted of these events and those of the next part.
+    pub refused_together: Option<u64>,
 }
 
-/// An event that was refused alone, or by its name.
-pub struct Refusal {
+/// An event that was refused alone, or by item.
+pub struct PendingRefusal {
     pub event: PendingEvent,
     pub reason: String,
-    /// In the answer to this request others were taken, or they were in one that was sent after an earlier refusal.
+    /// Other events were accepted in the same response, or in one that was sent after an earlier refusal of
+    /// this event.
     pub proven: bool,
-    /// The server answers for each event: several may be sent again together.
-    pub named: bool,
+    /// The server responds for each event, so several can be sent again together.
+    pub by_item: bool,
 }
 
-/// What one delivery has still to do.
+/// What one delivery still has to do.
 pub struct DeliveryWork {
-    /// The last one is sent next.
+    /// A stack: the last part is sent next.
     pub parts: Vec<RequestPart>,
-    /// Refused, and nothing proves yet that it is their own fault.
-    pub unproven: Vec<Refusal>,
-    /// Of a request that tries while the server fails: it goes on to its end, and nobody else sends meanwhile.
+    /// Refused events that may not be at fault.
+    pub unproven: Vec<PendingRefusal>,
+    /// The permit of a probe. The delivery keeps it to its end; no other request is sent meanwhile.
     pub permit: Option<Permit>,
 }
 
 impl RequestPart {
     pub fn whole(events: Vec<PendingEvent>) -> RequestPart {
-        RequestPart { events, halved: None }
+        RequestPart {
+            events,
+            refused_together: None,
+        }
     }
 }
 
 impl DeliveryWork {
-    /// After a refusal that may be no fault of the events. Whoever tries alone goes on alone.
-    pub fn keep(&mut self, permit: Permit) {
+    /// Keeps the permit of a probe after a refusal that does not open the circuit.
+    pub fn keep_probe(&mut self, permit: Permit) {
         self.permit = Some(permit).filter(Permit::is_probe);
     }
 
-    /// All of one half were taken after both halves together had been refused: where the other half is one event, it is at fault.
-    pub fn accuse_other_half(&mut self, halved: Option<u64>) {
-        if let (Some(refused), Some(other)) = (halved, self.parts.last_mut())
+    /// All events of one half were accepted after both halves had been refused together. If the other half is
+    /// a single event, that event is suspect.
+    pub fn suspect_other_half(&mut self, refused_together: Option<u64>) {
+        if let (Some(refused), Some(other)) = (refused_together, self.parts.last_mut())
             && let [event] = &mut other.events[..]
         {
             event.note_refusal(refused);
         }
     }
 
-    /// Whether some were refused, and none was taken that was sent after that.
-    pub fn wants_proof(&self, circuit: &Circuit) -> bool {
-        let is_proven =
-            |refusal: &Refusal| circuit.accepted_recently() && refusal.event.refused < circuit.taken();
+    /// Whether all unproven refusals lack an accepted event that was sent after them.
+    pub fn awaits_proof(&self, circuit: &Circuit) -> bool {
+        let is_proven = |refusal: &PendingRefusal| {
+            circuit.accepted_recently() && refusal.event.first_refused < circuit.last_accepted()
+        };
         !self.unproven.is_empty() && !self.unproven.iter().any(is_proven)
     }
 
-    /// Refused once more, they are at fault: the server may have been well again when it took the others.
-    pub fn send_proven_again(&mut self, circuit: &Circuit) {
+    /// Sends proven refusals once more. The server may have recovered before it accepted the others; if they
+    /// are refused again, they are poison.
+    pub fn requeue_proven(&mut self, circuit: &Circuit) {
         let (again, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unproven)
             .into_iter()
-            .partition(|refusal| refusal.event.refused < circuit.taken());
+            .partition(|refusal| refusal.event.first_refused < circuit.last_accepted());
         self.unproven = unproven;
-        let (named, alone): (Vec<_>, Vec<_>) = again.into_iter().partition(|refusal| refusal.named);
-        let event = |refusal: Refusal| refusal.event;
-        let named: Vec<PendingEvent> = named.into_iter().map(event).collect();
+        let (by_item, alone): (Vec<_>, Vec<_>) = again.into_iter().partition(|refusal| refusal.by_item);
+        let event = |refusal: PendingRefusal| refusal.event;
+        let by_item: Vec<PendingEvent> = by_item.into_iter().map(event).collect();
         let alone = alone.into_iter().map(|refusal| vec![refusal.event]);
-        let parts = [named].into_iter().chain(alone).map(RequestPart::whole);
+        let parts = [by_item].into_iter().chain(alone).map(RequestPart::whole);
         self.parts.extend(parts.filter(|part| !part.events.is_empty()));
     }
 

@@ -1,4 +1,4 @@
-//! A signed statement by which an application proves with its certificate who it is.
+//! A signed JSON Web Token by which an application authenticates with its certificate.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64, Engine};
 use ring::digest::{SHA256, digest};
@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use crate::secret::Secret;
 
-/// As short as clocks that differ allow.
+/// Short, but long enough for clocks that differ.
 const VALID_S: i64 = 600;
 
-/// A JSON Web Token for `audience`, the token's own address, signed by PS256. The error shows nothing of the key.
-pub fn assertion(
+/// A client assertion for `audience`, the URL of the token endpoint, signed with PS256. Errors contain
+/// nothing of the key.
+pub fn client_assertion(
     certificate_pem: &[u8],
     key_pem: &[u8],
     client: &str,
@@ -43,7 +44,7 @@ pub fn assertion(
         "nbf": now_s,
         "exp": now_s + VALID_S,
     });
-    let mut text = format!(
+    let mut token = format!(
         "{}.{}",
         BASE64.encode(header.to_string()),
         BASE64.encode(claims.to_string())
@@ -52,23 +53,23 @@ pub fn assertion(
     key.sign(
         &RSA_PSS_SHA256,
         &SystemRandom::new(),
-        text.as_bytes(),
+        token.as_bytes(),
         &mut signature,
     )
     .map_err(|_| "`client_key` cannot sign")?;
-    text.push('.');
-    BASE64.encode_string(signature, &mut text);
-    Ok(Secret::new(text))
+    token.push('.');
+    BASE64.encode_string(signature, &mut token);
+    Ok(Secret::new(token))
 }
 
 fn key_pair(pem: &[u8]) -> Result<RsaKeyPair, &'static str> {
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(
         |_| "`client_key` holds no unencrypted private key in PEM form (`-----BEGIN PRIVATE KEY-----`)",
     )?;
-    let read = match &key {
+    let parsed = match &key {
         PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-        _ => return Err("`client_key` is no RSA key, and Entra ID takes no other"),
+        _ => return Err("`client_key` is not an RSA key, and Entra ID accepts no other"),
     };
-    read.map_err(|_| "`client_key` is no RSA key of 2048 to 4096 bits, and Entra ID takes no other")
+    parsed.map_err(|_| "`client_key` is not an RSA key of 2048 to 4096 bits, and Entra ID accepts no other")
 }

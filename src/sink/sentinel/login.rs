@@ -1,4 +1,4 @@
-//! Entra ID: asks it for a token, for an application that proves who it is.
+//! Requests tokens from Entra ID for an application.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -11,102 +11,102 @@ use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::assertion::assertion;
+use super::assertion::client_assertion;
 use crate::clock;
 use crate::config::{Auth, Reference, SentinelConfig};
 use crate::credential::Credential;
-use crate::http::{Answer, HeaderMap};
+use crate::http::{HeaderMap, Response};
 use crate::secret::Secret;
-use crate::sink::answer::{self, Outcome, excerpt, of_status};
-use crate::sink::http::Link;
+use crate::sink::http::SharedClient;
+use crate::sink::outcome::{self, Outcome, RequestOutcome, excerpt, of_status};
 use crate::telemetry::chain;
 use crate::tls::Files;
 
-/// Of a key in PEM form, or a chain of certificates.
+/// Maximum size of a key in PEM form, or of a chain of certificates.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Entra ID.
+/// The token endpoint of Entra ID.
 pub struct Login {
-    link: Link,
+    client: SharedClient,
     url: Url,
-    client: String,
+    client_id: String,
     scope: String,
-    pub proof: Proof,
+    pub credential: ClientCredential,
 }
 
-/// By what an application proves who it is.
-pub enum Proof {
+/// How an application authenticates.
+pub enum ClientCredential {
     Secret {
         secret: RefCell<Credential>,
-        /// The last one was: the file is read again even if it looks the same.
+        /// The last secret was refused: the file is read again even if it looks unchanged.
         refused: Cell<bool>,
     },
     Certificate {
         certificate: PathBuf,
         key: PathBuf,
-        seen: RefCell<Files>,
+        files: RefCell<Files>,
     },
 }
 
-impl Proof {
-    pub fn secret(reference: &Reference) -> Proof {
-        Proof::Secret {
+impl ClientCredential {
+    pub fn secret(reference: &Reference) -> ClientCredential {
+        ClientCredential::Secret {
             secret: RefCell::new(Credential::new(reference.clone())),
             refused: Cell::new(false),
         }
     }
 
-    pub fn certificate(certificate: &Path, key: &Path) -> Proof {
+    pub fn certificate(certificate: &Path, key: &Path) -> ClientCredential {
         let (certificate, key) = (certificate.to_path_buf(), key.to_path_buf());
-        Proof::Certificate {
-            seen: RefCell::new(Files::new([&certificate, &key])),
+        ClientCredential::Certificate {
+            files: RefCell::new(Files::new([&certificate, &key])),
             certificate,
             key,
         }
     }
 
     /// The secret that was used last.
-    pub fn held(&self) -> Option<Secret> {
+    pub fn last_secret(&self) -> Option<Secret> {
         match self {
-            Proof::Secret { secret, .. } => secret.borrow().held().cloned(),
-            Proof::Certificate { .. } => None,
+            ClientCredential::Secret { secret, .. } => secret.borrow().held().cloned(),
+            ClientCredential::Certificate { .. } => None,
         }
     }
 
-    /// Whether it is another than when a token was last asked for.
+    /// Whether the credential has changed since the last token request.
     pub fn changed(&self) -> bool {
         match self {
-            Proof::Secret { secret, .. } => secret.borrow().changed(),
-            Proof::Certificate { seen, .. } => seen.borrow().changed(),
+            ClientCredential::Secret { secret, .. } => secret.borrow().changed(),
+            ClientCredential::Certificate { files, .. } => files.borrow().changed(),
         }
     }
 }
 
 impl Login {
-    pub fn new(config: &SentinelConfig, tenant: &str, client: &str, proof: Proof) -> Login {
+    pub fn new(config: &SentinelConfig, tenant: &str, client: &str, credential: ClientCredential) -> Login {
         let mut http = config.http.clone();
         http.base = config.login.clone();
         (http.auth, http.headers) = (Auth::None, Vec::new());
         let mut url = config.login.clone();
         url.set_path(&format!("/{tenant}/oauth2/v2.0/token"));
         Login {
-            link: Link::new(&http),
+            client: SharedClient::new(&http),
             url,
-            client: client.into(),
+            client_id: client.into(),
             scope: config.scope.clone(),
-            proof,
+            credential,
         }
     }
 
-    /// The answer that holds a token.
-    pub async fn ask(&self) -> Result<Answer, Outcome> {
+    /// Requests a token. Returns the response that contains it.
+    pub async fn request_token(&self) -> Result<Response, Outcome> {
         let misconfigured = |reason: String| Outcome::Misconfigured { reason };
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", &self.client)
+            .append_pair("client_id", &self.client_id)
             .append_pair("scope", &self.scope);
-        let proof = match &self.proof {
-            Proof::Secret { secret, refused } => {
+        let credential = match &self.credential {
+            ClientCredential::Secret { secret, refused } => {
                 let mut secret = secret.borrow_mut();
                 let secret = match refused.get() {
                     true => secret.reread(),
@@ -116,18 +116,18 @@ impl Login {
                 form.append_pair("client_secret", secret.expose());
                 secret
             }
-            Proof::Certificate {
+            ClientCredential::Certificate {
                 certificate,
                 key,
-                seen,
+                files,
             } => {
-                seen.borrow_mut().note();
+                files.borrow_mut().note();
                 let (certificate, key) = (
                     read(certificate).map_err(misconfigured)?,
                     read(key).map_err(misconfigured)?,
                 );
                 let now_s = clock::now_ms() / 1000;
-                let signed = assertion(&certificate, &key, &self.client, self.url.as_str(), now_s)
+                let signed = client_assertion(&certificate, &key, &self.client_id, self.url.as_str(), now_s)
                     .map_err(|reason| misconfigured(reason.into()))?;
                 form.append_pair(
                     "client_assertion_type",
@@ -141,50 +141,51 @@ impl Login {
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form_type);
         let body = form.finish().into_bytes();
-        self.link.conceal(vec![proof]);
-        let answer = self.link.send(Method::POST, &self.url, headers, body).await;
-        let answer = answer.map_err(|error| Outcome::of_error(&error))?;
-        if let Proof::Secret { refused, .. } = &self.proof {
-            refused.set(answer.status == 401);
+        self.client.conceal(vec![credential]);
+        let response = self.client.send(Method::POST, &self.url, headers, body).await;
+        let response = response.map_err(|error| Outcome::of_error(&error))?;
+        if let ClientCredential::Secret { refused, .. } = &self.credential {
+            refused.set(response.status == 401);
         }
-        match answer.status {
-            200 => Ok(answer),
-            _ => Err(refusal(&answer, clock::now_ms())),
+        match response.status {
+            200 => Ok(response),
+            _ => Err(refused(&response, clock::now_ms())),
         }
     }
 }
 
-/// Why Entra ID gives no token. Its text ends with numbers that differ each time: they are left out.
-pub fn refusal(answer: &Answer, now_ms: i64) -> Outcome {
-    if let answer::Answer::All(outcome @ Outcome::Retry { .. }) = of_status(answer, now_ms) {
+/// The outcome of a refused token request. The ids at the end of Entra's text differ each time and are cut
+/// off.
+pub fn refused(response: &Response, now_ms: i64) -> Outcome {
+    if let RequestOutcome::All(outcome @ Outcome::Retry { .. }) = of_status(response, now_ms) {
         return outcome;
     }
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let text = said["error_description"].as_str().unwrap_or_default();
-    let text = excerpt(&answer.concealed(text.split("Trace ID:").next().unwrap_or_default()));
-    if said["error"] == "temporarily_unavailable" {
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    let text = body["error_description"].as_str().unwrap_or_default();
+    let text = excerpt(&response.concealed(text.split("Trace ID:").next().unwrap_or_default()));
+    if body["error"] == "temporarily_unavailable" {
         return Outcome::retry(text);
     }
     let code = text.split(':').next().unwrap_or_default();
     let remedy = match code {
-        "AADSTS7000215" => "the secret is wrong; write its value, and not its id, into `client_secret`",
-        "AADSTS7000222" => "the secret has expired; make a new one for the application",
+        "AADSTS7000215" => "the secret is wrong; set `client_secret` to its value, not to its id",
+        "AADSTS7000222" => "the secret has expired; create a new one for the application",
         "AADSTS7000112" => "the application is disabled; enable it in Entra ID",
         "AADSTS700016" => "the tenant has no such application; correct `client_id`, or `tenant_id`",
         "AADSTS90002" | "AADSTS900023" | "AADSTS900021" => "there is no such tenant; correct `tenant_id`",
         "AADSTS700027" => {
-            "the certificate is not that of the application, or has expired; upload `client_certificate` there"
+            "the certificate is not one of the application, or has expired; upload `client_certificate` there"
         }
-        "AADSTS700024" => "the signature is not of this time; set this host's clock by NTP",
+        "AADSTS700024" => "the signature is not valid at this time; synchronize this host's clock",
         "AADSTS500011" | "AADSTS70011" | "AADSTS1002012" => "this cloud does not know `scope`; correct it",
         _ => "see `tenant_id`, `client_id` and the secret or certificate",
     };
     let server_message = match text.is_empty() {
-        true => answer::words(answer),
+        true => outcome::server_message_without_hint(response),
         false => text,
     };
     Outcome::Misconfigured {
-        reason: format!("Entra ID gives no token: {remedy} ({server_message})"),
+        reason: format!("Entra ID issued no token: {remedy} ({server_message})"),
     }
 }
 

@@ -1,5 +1,5 @@
-use super::login::refusal;
-use super::managed::Managed;
+use super::login::refused;
+use super::managed::ManagedIdentity;
 use super::*;
 use crate::config::{Auth, AzureIdentity, Compression, HttpConfig, Reference, SentinelConfig};
 use crate::secret::Secret;
@@ -25,7 +25,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
-/// Answers requests, in their order, with status, headers and body; remembers each request.
+/// Serves one response per request, in order, with status, headers and body. Records the requests.
 fn serve(replies: Vec<(u16, String, &'static str)>) -> (String, Arc<Mutex<Vec<String>>>) {
     let mut replies = replies.into_iter();
     serve_with(move |_| {
@@ -39,8 +39,8 @@ fn serve_with(
 ) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let kept = seen.clone();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let recorded = requests.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let mut reader = BufReader::new(stream);
@@ -57,7 +57,7 @@ fn serve_with(
             let mut form = vec![0; length];
             reader.read_exact(&mut form).unwrap();
             let request = head + &String::from_utf8(form).unwrap();
-            kept.lock().unwrap().push(request.clone());
+            recorded.lock().unwrap().push(request.clone());
             let Some((status, headers, body)) = reply(&request) else {
                 return;
             };
@@ -68,7 +68,7 @@ fn serve_with(
             reader.into_inner().write_all(reply.as_bytes()).unwrap();
         }
     });
-    (url, seen)
+    (url, requests)
 }
 
 fn ok(body: &'static str) -> (u16, String, &'static str) {
@@ -96,16 +96,16 @@ fn by_secret() -> AzureIdentity {
 }
 
 fn class(status: u16, body: &str) -> String {
-    let answer = http::Answer {
+    let response = http::Response {
         status,
         body: body.into(),
-        ..http::Answer::default()
+        ..http::Response::default()
     };
-    match classify(&answer, SentinelConfig::STREAM, 0) {
-        Answer::All(Outcome::Delivered) => "delivered".into(),
-        Answer::All(Outcome::Retry { .. }) => "retry".into(),
-        Answer::All(Outcome::Misconfigured { reason }) => reason,
-        Answer::Halve { too_large, .. } => format!("halve, too large: {too_large}"),
+    match classify(&response, SentinelConfig::STREAM, 0) {
+        RequestOutcome::All(Outcome::Delivered) => "delivered".into(),
+        RequestOutcome::All(Outcome::Retry { .. }) => "retry".into(),
+        RequestOutcome::All(Outcome::Misconfigured { reason }) => reason,
+        RequestOutcome::Halve { too_large, .. } => format!("halve, too large: {too_large}"),
         other => panic!("{other:?}"),
     }
 }
@@ -118,7 +118,7 @@ fn every_answer_has_its_class() {
         (
             200,
             "<html>Log in</html>",
-            "what answers is no ingestion endpoint",
+            "the server is not an ingestion endpoint",
         ),
         (
             400,
@@ -155,11 +155,11 @@ fn every_answer_has_its_class() {
 }
 
 #[test]
-fn a_refusal_of_entra_id_says_what_to_correct_and_the_same_each_time() {
+fn refusals_of_entra_id_name_the_fix_and_do_not_vary() {
     let table = [
         (
             "AADSTS7000215: Invalid client secret provided. Trace ID: 1 Timestamp: 2",
-            "write its value, and not its id",
+            "to its value, not to its id",
         ),
         (
             "AADSTS7000222: The provided client secret keys are expired.\r\nTrace ID: 4",
@@ -179,12 +179,12 @@ fn a_refusal_of_entra_id_says_what_to_correct_and_the_same_each_time() {
     ];
     for (text, expect) in table {
         let body = serde_json::json!({"error": "invalid_client", "error_description": text});
-        let answer = http::Answer {
+        let response = http::Response {
             status: 401,
             body: body.to_string().into_bytes(),
-            ..http::Answer::default()
+            ..http::Response::default()
         };
-        let Outcome::Misconfigured { reason } = refusal(&answer, 0) else {
+        let Outcome::Misconfigured { reason } = refused(&response, 0) else {
             panic!("{text}");
         };
         assert!(reason.contains(expect) && !reason.contains("Trace"), "{reason}");
@@ -194,16 +194,16 @@ fn a_refusal_of_entra_id_says_what_to_correct_and_the_same_each_time() {
         (503, ""),
         (400, r#"{"error":"temporarily_unavailable"}"#),
     ] {
-        let answer = http::Answer {
+        let response = http::Response {
             status,
             body: body.into(),
-            ..http::Answer::default()
+            ..http::Response::default()
         };
-        assert!(matches!(refusal(&answer, 0), Outcome::Retry { .. }), "{status}");
+        assert!(matches!(refused(&response, 0), Outcome::Retry { .. }), "{status}");
     }
 }
 
-/// A login that repeats what it was sent, as it came and read, in the words of Entra ID or of a page for finding faults.
+/// A login that repeats the request, raw and decoded, in an error of Entra ID or on a debug page.
 #[test]
 fn f57_what_proves_the_application_is_not_told() {
     let dir = tempfile::tempdir().unwrap();
@@ -224,7 +224,7 @@ fn f57_what_proves_the_application_is_not_told() {
     for status in [202, 401, 503] {
         for identity in [by_secret.clone(), by_certificate.clone()] {
             for in_json in [true, false] {
-                let (url, seen) = serve_with(move |request| {
+                let (url, requests) = serve_with(move |request| {
                     let (_, form) = request.split_once("\r\n\r\n").unwrap();
                     let read: Vec<_> = url::form_urlencoded::parse(form.as_bytes())
                         .into_owned()
@@ -239,13 +239,13 @@ fn f57_what_proves_the_application_is_not_told() {
                     Some((status, String::new(), body))
                 });
                 let outcome = run(Tokens::new(&config(&url, identity.clone())).get()).unwrap_err();
-                let request = seen.lock().unwrap()[0].clone();
-                let proof = request.rsplit_once('=').unwrap().1;
+                let request = requests.lock().unwrap()[0].clone();
+                let credential = request.rsplit_once('=').unwrap().1;
                 let reason = outcome.reason();
                 assert!(reason.contains("***"), "{reason}");
                 for secret in [
-                    &proof[..20],
-                    &proof[proof.len() - 10..],
+                    &credential[..20],
+                    &credential[credential.len() - 10..],
                     "rstuvwxyz",
                     "0123456789",
                 ] {
@@ -257,8 +257,8 @@ fn f57_what_proves_the_application_is_not_told() {
 }
 
 #[test]
-fn a_token_is_asked_for_once_and_anew_when_it_was_refused() {
-    let (url, seen) = serve(vec![
+fn a_token_is_cached_and_requested_again_when_refused() {
+    let (url, requests) = serve(vec![
         ok(r#"{"access_token":"one","expires_in":3599}"#),
         ok(r#"{"access_token":"two","expires_in":"3599"}"#),
         ok(r#"{"access_token":"three","expires_in":0}"#),
@@ -270,29 +270,29 @@ fn a_token_is_asked_for_once_and_anew_when_it_was_refused() {
             assert_eq!(tokens.get().await.unwrap().expose(), "one");
         }
         let one = tokens.get().await.unwrap();
-        tokens.drop_if(&one).await;
+        tokens.invalidate(&one).await;
         assert_eq!(tokens.get().await.unwrap().expose(), "two");
-        // The second request that was refused with the first token costs no third.
-        tokens.drop_if(&one).await;
+        // A second request that was refused with the first token causes no third token request.
+        tokens.invalidate(&one).await;
         let two = tokens.get().await.unwrap();
         assert_eq!(two.expose(), "two");
-        tokens.drop_if(&two).await;
-        // Over at once: each use asks.
+        tokens.invalidate(&two).await;
+        // Expired at once: each use requests a new one.
         assert_eq!(tokens.get().await.unwrap().expose(), "three");
         assert!(matches!(tokens.get().await, Err(Outcome::Retry { .. })));
     });
-    let seen = seen.lock().unwrap();
-    assert_eq!(seen.len(), 4);
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests.len(), 4);
     assert!(
-        seen[0].starts_with("POST /t/oauth2/v2.0/token HTTP/1.1\r\n"),
+        requests[0].starts_with("POST /t/oauth2/v2.0/token HTTP/1.1\r\n"),
         "{}",
-        seen[0]
+        requests[0]
     );
-    assert!(seen[0].ends_with("\r\n\r\ngrant_type=client_credentials&client_id=c&scope=https%3A%2F%2Fmonitor.azure.com%2F.default&client_secret=s3cr%26t"));
+    assert!(requests[0].ends_with("\r\n\r\ngrant_type=client_credentials&client_id=c&scope=https%3A%2F%2Fmonitor.azure.com%2F.default&client_secret=s3cr%26t"));
 }
 
 #[test]
-fn a_certificate_signs_what_entra_id_verifies() {
+fn entra_id_can_verify_the_client_assertion() {
     let dir = tempfile::tempdir().unwrap();
     let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
     fs::write(&certificate, CERTIFICATE).unwrap();
@@ -304,10 +304,10 @@ fn a_certificate_signs_what_entra_id_verifies() {
     };
     for pem in [KEY, KEY_PKCS1] {
         fs::write(&key, pem).unwrap();
-        let (url, seen) = serve(vec![ok(r#"{"access_token":"one","expires_in":3599}"#)]);
+        let (url, requests) = serve(vec![ok(r#"{"access_token":"one","expires_in":3599}"#)]);
         let tokens = Tokens::new(&config(&url, identity.clone()));
         assert_eq!(run(tokens.get()).unwrap().expose(), "one");
-        let request = seen.lock().unwrap()[0].clone();
+        let request = requests.lock().unwrap()[0].clone();
         let form = request.split("\r\n\r\n").nth(1).unwrap();
         let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(form.as_bytes()).collect();
         assert_eq!(
@@ -322,7 +322,7 @@ fn a_certificate_signs_what_entra_id_verifies() {
     }
     for (certificate_pem, pem, expect) in [
         (CERTIFICATE, KEY_OTHER, "is not the key of"),
-        (CERTIFICATE, KEY_EC, "is no RSA key"),
+        (CERTIFICATE, KEY_EC, "is not an RSA key"),
         (CERTIFICATE, CERTIFICATE, "no unencrypted private key"),
         (KEY, KEY, "no certificate"),
     ] {
@@ -362,7 +362,7 @@ fn verify(assertion: &str, audience: &str) {
         .unwrap();
 }
 
-/// An answer of the Azure Arc agent that names a file.
+/// A response of the Azure Arc agent that names a challenge file.
 fn challenge(path: &Path) -> (u16, String, &'static str) {
     (
         401,
@@ -371,39 +371,43 @@ fn challenge(path: &Path) -> (u16, String, &'static str) {
     )
 }
 
-fn arc(dir: &Path, named: &Path) -> (Result<http::Answer, Outcome>, Vec<String>) {
-    let (url, seen) = serve(vec![
+fn arc(dir: &Path, named: &Path) -> (Result<http::Response, Outcome>, Vec<String>) {
+    let (url, requests) = serve(vec![
         challenge(named),
         ok(r#"{"access_token":"arc","expires_in":"86399"}"#),
     ]);
     let endpoint = format!("{url}/metadata/identity/oauth2/token");
-    let managed = Managed::arc(&endpoint, SentinelConfig::SCOPE, dir.into()).unwrap();
-    let answer = run(managed.ask());
-    let seen = seen.lock().unwrap().clone();
-    (answer, seen)
+    let managed = ManagedIdentity::arc(&endpoint, SentinelConfig::SCOPE, dir.into()).unwrap();
+    let response = run(managed.request_token());
+    let requests = requests.lock().unwrap().clone();
+    (response, requests)
 }
 
 #[test]
-fn an_arc_host_proves_itself_by_the_agents_file() {
+fn an_arc_host_authenticates_with_the_challenge_file() {
     let dir = tempfile::tempdir().unwrap();
-    let proof = dir.path().join("1234.key");
-    fs::write(&proof, "pr00f\n").unwrap();
-    let (answer, seen) = arc(dir.path(), &proof);
-    assert_eq!(answer.unwrap().status, 200);
-    assert_eq!(seen.len(), 2);
+    let credential = dir.path().join("1234.key");
+    fs::write(&credential, "pr00f\n").unwrap();
+    let (response, requests) = arc(dir.path(), &credential);
+    assert_eq!(response.unwrap().status, 200);
+    assert_eq!(requests.len(), 2);
     let path = "GET /metadata/identity/oauth2/token?api-version=2020-06-01&resource=https%3A%2F%2Fmonitor.azure.com HTTP/1.1";
-    for request in &seen {
+    for request in &requests {
         assert!(
             request.starts_with(path) && request.contains("metadata: true\r\n"),
             "{request}"
         );
     }
-    assert!(!seen[0].contains("authorization:"));
-    assert!(seen[1].contains("authorization: Basic pr00f\r\n"), "{}", seen[1]);
+    assert!(!requests[0].contains("authorization:"));
+    assert!(
+        requests[1].contains("authorization: Basic pr00f\r\n"),
+        "{}",
+        requests[1]
+    );
 }
 
 #[test]
-fn no_other_file_is_read_for_whoever_answers_at_arcs_port() {
+fn only_challenge_files_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let tokens = dir.path().join("tokens");
     fs::create_dir_all(tokens.join("below")).unwrap();
@@ -426,12 +430,12 @@ fn no_other_file_is_read_for_whoever_answers_at_arcs_port() {
         "passwd.key".into(),
     ];
     for path in named {
-        let (answer, seen) = arc(&tokens, &path);
-        let Err(Outcome::Misconfigured { reason }) = answer else {
+        let (response, requests) = arc(&tokens, &path);
+        let Err(Outcome::Misconfigured { reason }) = response else {
             panic!("{path:?}");
         };
         assert!(
-            !reason.contains("hunter2") && seen.len() == 1,
+            !reason.contains("hunter2") && requests.len() == 1,
             "{path:?}: {reason}"
         );
     }

@@ -1,4 +1,4 @@
-//! Tokens of Entra ID: kept while they are good, and asked for again before they end.
+//! Caches tokens of Entra ID and renews them before they expire.
 
 use std::time::Duration;
 
@@ -6,150 +6,176 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::login::{Login, Proof};
-use super::managed::Managed;
+use super::login::{ClientCredential, Login};
+use super::managed::ManagedIdentity;
 use crate::config::{AzureIdentity, SentinelConfig};
-use crate::http::Answer;
+use crate::http::Response;
 use crate::secret::Secret;
-use crate::sink::answer::Outcome;
+use crate::sink::outcome::Outcome;
 
-/// A token is renewed when so much of its life is over: there is time then to try again.
+/// The part of a token's lifetime after which it is renewed. The rest leaves time for retries.
 const RENEW_AT: f64 = 0.8;
-/// How long a token that cannot be renewed is used before that is tried again.
-const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// Delay before a failed renewal is retried.
+const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 
 /// The tokens of one sink.
 pub struct Tokens {
     issuer: Issuer,
-    held: Mutex<Option<Held>>,
+    cached: Mutex<Option<CachedToken>>,
 }
 
-struct Held {
+struct CachedToken {
     token: Secret,
-    renew: Instant,
-    end: Instant,
+    renew_at: Instant,
+    expires_at: Instant,
+    /// Failed renewals in a row.
+    renewal_failures: u32,
 }
 
-impl Held {
-    fn new(token: Secret, life: Duration, now: Instant) -> Held {
-        Held {
+impl CachedToken {
+    fn new(token: Secret, lifetime: Duration, now: Instant) -> CachedToken {
+        CachedToken {
             token,
-            renew: now + life.mul_f64(RENEW_AT),
-            end: now + life,
+            renew_at: now + lifetime.mul_f64(RENEW_AT),
+            expires_at: now + lifetime,
+            renewal_failures: 0,
         }
+    }
+
+    /// Delays the next renewal. Returns whether the failure is a warning: the second one in a row is.
+    fn on_renewal_failure(&mut self, now: Instant) -> bool {
+        self.renewal_failures += 1;
+        self.renew_at = now + RENEWAL_RETRY;
+        self.renewal_failures == 2
     }
 }
 
 enum Issuer {
     Login(Box<Login>),
-    Managed(Box<Managed>),
-    /// The host has something that does not fit the configuration.
-    Nobody(String),
+    ManagedIdentity(Box<ManagedIdentity>),
+    /// The host does not match the configuration. Contains the reason.
+    Unavailable(String),
 }
 
 impl Tokens {
     pub fn new(config: &SentinelConfig) -> Tokens {
-        let login = |tenant: &str, client: &str, proof| {
-            Issuer::Login(Box::new(Login::new(config, tenant, client, proof)))
+        let login = |tenant: &str, client: &str, secret| {
+            Issuer::Login(Box::new(Login::new(config, tenant, client, secret)))
         };
         let issuer = match &config.identity {
             AzureIdentity::Secret {
                 tenant,
                 client,
                 secret,
-            } => login(tenant, client, Proof::secret(secret)),
+            } => login(tenant, client, ClientCredential::secret(secret)),
             AzureIdentity::Certificate {
                 tenant,
                 client,
                 certificate,
                 key,
-            } => login(tenant, client, Proof::certificate(certificate, key)),
-            AzureIdentity::Managed { client } => match Managed::here(client.as_deref(), &config.scope) {
-                Ok(managed) => Issuer::Managed(Box::new(managed)),
-                Err(reason) => Issuer::Nobody(reason),
-            },
+            } => login(tenant, client, ClientCredential::certificate(certificate, key)),
+            AzureIdentity::Managed { client } => {
+                match ManagedIdentity::detect(client.as_deref(), &config.scope) {
+                    Ok(managed) => Issuer::ManagedIdentity(Box::new(managed)),
+                    Err(reason) => Issuer::Unavailable(reason),
+                }
+            }
         };
         Tokens {
             issuer,
-            held: Mutex::new(None),
+            cached: Mutex::new(None),
         }
     }
 
-    /// A token that is good now.
+    /// A valid token.
     pub async fn get(&self) -> Result<Secret, Outcome> {
-        // Several requests want one at once; the first asks for all.
-        let mut held = self.held.lock().await;
-        if let Some(held) = held.as_ref().filter(|held| Instant::now() < held.renew)
+        // Concurrent requests wait here; the first one renews the token for all.
+        let mut cached = self.cached.lock().await;
+        if let Some(valid) = cached.as_ref().filter(|cached| Instant::now() < cached.renew_at)
             && !self.changed()
         {
-            return Ok(held.token.clone());
+            return Ok(valid.token.clone());
         }
-        match self.ask().await {
-            Ok((token, life)) => {
-                *held = Some(Held::new(token.clone(), life, Instant::now()));
+        match self.request_token().await {
+            Ok((token, lifetime)) => {
+                let renewed = CachedToken::new(token.clone(), lifetime, Instant::now());
+                if cached
+                    .replace(renewed)
+                    .is_some_and(|old| old.renewal_failures > 1)
+                {
+                    tracing::info!("the token for Azure was renewed");
+                }
                 Ok(token)
             }
-            Err(outcome) => match held.as_mut().filter(|held| Instant::now() < held.end) {
-                Some(held) => {
-                    tracing::warn!(
-                        reason = outcome.reason(),
-                        "the token for Azure cannot be renewed; the old one is used while it lasts"
-                    );
-                    held.renew = Instant::now() + RENEW_AGAIN;
-                    Ok(held.token.clone())
+            Err(outcome) => match cached
+                .as_mut()
+                .filter(|cached| Instant::now() < cached.expires_at)
+            {
+                Some(valid) => {
+                    let reason = outcome.reason();
+                    match valid.on_renewal_failure(Instant::now()) {
+                        true => tracing::warn!(
+                            reason,
+                            "renewing the token for Azure keeps failing; the old one is used until it expires"
+                        ),
+                        false => tracing::debug!(reason, "renewing the token for Azure failed; retrying"),
+                    }
+                    Ok(valid.token.clone())
                 }
                 None => Err(outcome),
             },
         }
     }
 
-    /// Forgets a token that was refused, unless there is another already.
-    pub async fn drop_if(&self, token: &Secret) {
-        let mut held = self.held.lock().await;
-        if held.as_ref().is_some_and(|held| held.token == *token) {
-            *held = None;
+    /// Removes a refused token, unless it was replaced already.
+    pub async fn invalidate(&self, token: &Secret) {
+        let mut cached = self.cached.lock().await;
+        if cached.as_ref().is_some_and(|cached| cached.token == *token) {
+            *cached = None;
         }
     }
 
-    /// The secret with which tokens are asked for.
-    pub fn proof(&self) -> Option<Secret> {
+    /// The client secret in use.
+    pub fn secret(&self) -> Option<Secret> {
         match &self.issuer {
-            Issuer::Login(login) => login.proof.held(),
-            Issuer::Managed(_) | Issuer::Nobody(_) => None,
+            Issuer::Login(login) => login.credential.last_secret(),
+            Issuer::ManagedIdentity(_) | Issuer::Unavailable(_) => None,
         }
     }
 
-    /// Whether what is proved by is another than when a token was last asked for.
+    /// Whether the credential has changed since the last token request.
     pub fn changed(&self) -> bool {
         match &self.issuer {
-            Issuer::Login(login) => login.proof.changed(),
-            Issuer::Managed(_) | Issuer::Nobody(_) => false,
+            Issuer::Login(login) => login.credential.changed(),
+            Issuer::ManagedIdentity(_) | Issuer::Unavailable(_) => false,
         }
     }
 
-    async fn ask(&self) -> Result<(Secret, Duration), Outcome> {
-        let answer = match &self.issuer {
-            Issuer::Login(login) => login.ask().await?,
-            Issuer::Managed(managed) => managed.ask().await?,
-            Issuer::Nobody(reason) => {
+    async fn request_token(&self) -> Result<(Secret, Duration), Outcome> {
+        let response = match &self.issuer {
+            Issuer::Login(login) => login.request_token().await?,
+            Issuer::ManagedIdentity(managed) => managed.request_token().await?,
+            Issuer::Unavailable(reason) => {
                 return Err(Outcome::Misconfigured {
                     reason: reason.clone(),
                 });
             }
         };
-        given(&answer).ok_or_else(|| Outcome::retry("what answers in place of Entra ID gives no token"))
+        parse_token(&response)
+            .ok_or_else(|| Outcome::retry("the response of the token endpoint contains no token"))
     }
 }
 
-/// The token of an answer, and how long it lasts: Entra ID says that by a number, the metadata service by a text.
-fn given(answer: &Answer) -> Option<(Secret, Duration)> {
-    let said: Value = serde_json::from_slice(&answer.body).ok()?;
-    let token = said["access_token"].as_str().filter(|token| !token.is_empty())?;
-    let seconds = match &said["expires_in"] {
+/// The token in a response and its lifetime. Entra ID sends the lifetime as a number, the metadata service as
+/// a string.
+fn parse_token(response: &Response) -> Option<(Secret, Duration)> {
+    let body: Value = serde_json::from_slice(&response.body).ok()?;
+    let token = body["access_token"].as_str().filter(|token| !token.is_empty())?;
+    let seconds = match &body["expires_in"] {
         Value::String(text) => text.parse().ok()?,
         other => other.as_u64()?,
     };
-    // A day is the most that is given.
+    // Tokens last a day at most.
     Some((Secret::new(token), Duration::from_secs(seconds.min(86_400))))
 }
 
@@ -158,23 +184,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_renewed_when_four_fifths_of_its_life_are_over() {
+    fn a_token_is_renewed_after_four_fifths_of_its_lifetime() {
         let now = Instant::now();
-        let held = Held::new(Secret::new("t"), Duration::from_secs(3600), now);
+        let cached = CachedToken::new(Secret::new("t"), Duration::from_secs(3600), now);
         assert_eq!(
-            (held.renew - now, held.end - now),
+            (cached.renew_at - now, cached.expires_at - now),
             (Duration::from_secs(2880), Duration::from_secs(3600))
         );
     }
 
     #[test]
-    fn a_life_is_a_number_or_a_text() {
-        let life = |body: &str| {
-            let answer = Answer {
+    fn the_second_failed_renewal_in_a_row_is_a_warning() {
+        let now = Instant::now();
+        let mut cached = CachedToken::new(Secret::new("t"), Duration::from_secs(3600), now);
+        let warnings: Vec<bool> = (0..4).map(|_| cached.on_renewal_failure(now)).collect();
+        assert_eq!(warnings, [false, true, false, false]);
+        assert_eq!(cached.renew_at, now + RENEWAL_RETRY);
+    }
+
+    #[test]
+    fn a_lifetime_is_a_number_or_a_string() {
+        let lifetime = |body: &str| {
+            let response = Response {
                 body: body.into(),
-                ..Answer::default()
+                ..Response::default()
             };
-            given(&answer).map(|(_, life)| life.as_secs())
+            parse_token(&response).map(|(_, lifetime)| lifetime.as_secs())
         };
         let table = [
             (r#"{"access_token":"t","expires_in":3599}"#, Some(3599)),
@@ -187,7 +222,7 @@ mod tests {
             ("<html>", None),
         ];
         for (body, expect) in table {
-            assert_eq!(life(body), expect, "{body}");
+            assert_eq!(lifetime(body), expect, "{body}");
         }
     }
 }

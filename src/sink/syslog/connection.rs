@@ -1,8 +1,8 @@
-//! A connection to a receiver that acknowledges nothing itself.
+//! A connection to a syslog receiver, which sends no acknowledgements of its own.
 
-use super::unacknowledged::Unacknowledged;
+use super::send_queue::SendQueue;
 use crate::config::{SyslogConfig, Transport};
-use crate::sink::answer::Outcome;
+use crate::sink::outcome::Outcome;
 use crate::telemetry::chain;
 use crate::tls::{self, Tls};
 use futures_util::FutureExt;
@@ -15,21 +15,21 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-/// A server that speaks TLS 1.3 refuses a client's certificate after the handshake, and one that does not mostly sends
-/// tickets then: so long is one or the other waited for.
-const VERDICT: Duration = Duration::from_secs(1);
+/// With TLS 1.3 a server refuses the client's certificate after the handshake. A server that accepts it
+/// mostly sends session tickets. This is the longest wait for either.
+const CLIENT_CERTIFICATE_WAIT: Duration = Duration::from_secs(1);
 
-/// Between two looks at what is acknowledged: a network's round trip is in between.
-const LOOK_MIN: Duration = Duration::from_millis(1);
-const LOOK_MAX: Duration = Duration::from_millis(50);
+/// Poll interval for TCP acknowledgements. They take a network round trip.
+const ACK_POLL_MIN: Duration = Duration::from_millis(1);
+const ACK_POLL_MAX: Duration = Duration::from_millis(50);
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
-/// Open on both sides, as far as is known.
+/// A connection that is open on both sides, as far as known.
 pub struct Connection {
     stream: Box<dyn Stream>,
-    unacknowledged: Unacknowledged,
+    send_queue: SendQueue,
 }
 
 impl Connection {
@@ -44,12 +44,12 @@ impl Connection {
         }
     }
 
-    /// Whether the other side has closed it, or it is broken. What a receiver may have sent is passed over: syslog has no
-    /// answers.
+    /// Whether the connection is closed by the other side or broken. Data from the receiver is discarded:
+    /// syslog has no responses.
     pub fn is_closed(&mut self) -> bool {
-        let mut answer = [0; 1024];
+        let mut buffer = [0; 1024];
         loop {
-            match self.stream.read(&mut answer).now_or_never() {
+            match self.stream.read(&mut buffer).now_or_never() {
                 None => return false,
                 Some(Ok(0) | Err(_)) => return true,
                 Some(Ok(_)) => {}
@@ -57,22 +57,23 @@ impl Connection {
         }
     }
 
-    /// Sends bytes and waits until the other side's system has acknowledged all of them and has the connection open still.
+    /// Sends bytes and waits until the other side's system has acknowledged them while the connection is
+    /// still open.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await?;
-        let mut look = LOOK_MIN;
+        let mut interval = ACK_POLL_MIN;
         loop {
-            let left = self.unacknowledged.bytes()?;
-            // After the count: what was closed before it was taken is seen.
+            let left = self.send_queue.bytes()?;
+            // Checked after the count: a close before the count is detected.
             if left.is_none() || self.is_closed() {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
             if left == Some(0) {
                 return Ok(());
             }
-            sleep(look).await;
-            look = (2 * look).min(LOOK_MAX);
+            sleep(interval).await;
+            interval = (2 * interval).min(ACK_POLL_MAX);
         }
     }
 }
@@ -90,48 +91,50 @@ async fn open(config: &SyslogConfig, tls: &RefCell<Tls>) -> Result<Connection, O
     };
     let stream = TcpStream::connect((config.host.as_str(), config.port)).await;
     let stream = stream.map_err(|error| Outcome::retry(unreachable(config, &error)))?;
-    let unknown = |error: io::Error| {
+    let unavailable = |error: io::Error| {
         let cause = chain(&error);
         misconfigured(format!(
-            "the kernel does not tell what a receiver has acknowledged ({cause}); load its module `tcp_diag`, and let the agent use AF_NETLINK"
+            "the kernel does not report what the receiver has acknowledged ({cause}); load its module `tcp_diag`, and allow the agent to use AF_NETLINK"
         ))
     };
     let addresses = stream
         .local_addr()
         .and_then(|local| Ok((local, stream.peer_addr()?)));
     let (local, peer) = addresses.map_err(|error| Outcome::retry(unreachable(config, &error)))?;
-    let unacknowledged = Unacknowledged::of(local, peer).map_err(unknown)?;
-    unacknowledged.bytes().map_err(unknown)?;
-    // Batches are whole requests: nothing is gained by waiting for more.
+    let send_queue = SendQueue::new(local, peer).map_err(unavailable)?;
+    send_queue.bytes().map_err(unavailable)?;
+    // Batches are whole requests, so delaying small segments gains nothing.
     let _ = stream.set_nodelay(true);
     let stream: Box<dyn Stream> = match connector {
         None => Box::new(stream),
         Some(connector) => {
             let name = ServerName::try_from(config.host.clone()).map_err(|_| {
-                misconfigured(format!("`{}` cannot be the name in a certificate", config.host))
+                misconfigured(format!("`{}` is not a valid name for a certificate", config.host))
             })?;
-            let failed = |error: io::Error| refused(config, &error);
+            let failed = |error: io::Error| tls_failure(config, &error);
             let mut stream = connector.connect(name, stream).await.map_err(failed)?;
-            verdict(&mut stream).await.map_err(failed)?;
+            await_client_certificate_check(&mut stream)
+                .await
+                .map_err(failed)?;
             Box::new(stream)
         }
     };
-    Ok(Connection {
-        stream,
-        unacknowledged,
-    })
+    Ok(Connection { stream, send_queue })
 }
 
-/// Waits until the server has said what it thinks of the client's certificate, or says nothing of it.
-async fn verdict(stream: &mut tokio_rustls::client::TlsStream<TcpStream>) -> io::Result<()> {
+/// Waits until the server has accepted or refused the client's certificate, for [`CLIENT_CERTIFICATE_WAIT`]
+/// at most.
+async fn await_client_certificate_check(
+    stream: &mut tokio_rustls::client::TlsStream<TcpStream>,
+) -> io::Result<()> {
     use rustls::ProtocolVersion::TLSv1_3;
-    let until = Instant::now() + VERDICT;
+    let until = Instant::now() + CLIENT_CERTIFICATE_WAIT;
     while stream.get_ref().1.protocol_version() == Some(TLSv1_3)
         && stream.get_ref().1.tls13_tickets_received() == 0
         && Instant::now() < until
     {
-        let mut answer = [0; 64];
-        match timeout(LOOK_MAX, stream.read(&mut answer)).await {
+        let mut buffer = [0; 64];
+        match timeout(ACK_POLL_MAX, stream.read(&mut buffer)).await {
             Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(Err(error)) => return Err(error),
             Ok(Ok(_)) | Err(_) => {}
@@ -140,34 +143,32 @@ async fn verdict(stream: &mut tokio_rustls::client::TlsStream<TcpStream>) -> io:
     Ok(())
 }
 
-/// Why there is no connection.
+/// The reason of a failed connection.
 pub fn unreachable(config: &SyslogConfig, error: &io::Error) -> String {
     let remedy = match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            "nothing listens at that port; correct `address`, or start the receiver"
-        }
+        io::ErrorKind::ConnectionRefused => "connection refused; correct `address`, or start the receiver",
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             "no route; see network and firewall"
         }
-        // The resolver's errors have no kind.
+        // Errors of the resolver have no kind.
         _ if error.to_string().contains("lookup") => {
             "its name cannot be resolved; correct `address` or the host's DNS"
         }
-        _ => "the connection fails; see network and firewall",
+        _ => "the connection failed; see network and firewall",
     };
     format!("cannot reach `{}`: {remedy} ({error})", config.address())
 }
 
-/// Why there is no TLS.
-fn refused(config: &SyslogConfig, error: &io::Error) -> Outcome {
+/// The outcome of a failed TLS handshake.
+fn tls_failure(config: &SyslogConfig, error: &io::Error) -> Outcome {
     let address = config.address();
     match tls::message(error, "address") {
-        Some(problem) => Outcome::Misconfigured {
-            reason: format!("no TLS with `{address}`: {problem}"),
+        Some(reason) => Outcome::Misconfigured {
+            reason: format!("no TLS connection to `{address}`: {reason}"),
         },
-        // A server that is about to stop does so too, and one that speaks no TLS.
+        // A server that is stopping does this too, and one without TLS.
         None => Outcome::retry(format!(
-            "no TLS with `{address}`: it ends the connection in the handshake ({error}); see the receiver's log, and whether it speaks TLS at this port"
+            "no TLS connection to `{address}`: it closed the connection during the handshake ({error}); see the receiver's log, and whether it uses TLS at this port"
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Events as messages of RFC 5424.
+//! Encodes events as messages of RFC 5424.
 
 use crate::config::{Framing, SyslogConfig};
 use crate::record::EventId;
@@ -6,38 +6,38 @@ use crate::record::time::iso;
 use memchr::memmem;
 use std::borrow::Cow;
 
-/// `name@number` is an SD-ID of one's own, and the number that of an enterprise. 32473 is the one that RFC 5612 keeps for
-/// whoever has none: it is nobody else's.
+/// SD-ID of the structured data, with a private enterprise number. 32473 is reserved by RFC 5612 for those
+/// without a number of their own.
 const SD_ID: &str = "audit@32473";
 
-/// An MSGID has no more.
+/// Maximum length of MSGID in RFC 5424.
 const MSGID_BYTES_MAX: usize = 32;
 
 const WARNING: u8 = 4;
 const NOTICE: u8 = 5;
 const INFO: u8 = 6;
 
-/// What is the same in all messages of a sink of one source.
-pub struct Writer {
+/// The parts that all messages of a sink of one source share.
+pub struct MessageWriter {
     facility: u8,
-    /// HOSTNAME, APP-NAME and PROCID, each with its blank before.
+    /// HOSTNAME, APP-NAME and PROCID, each after a blank.
     sender: String,
     source: String,
 }
 
-impl Writer {
-    /// `host` is this host's name, `process` the agent's process id.
-    pub fn new(config: &SyslogConfig, host: &str, process: u32, source: &str) -> Writer {
-        let host = word(host, 255);
-        Writer {
+impl MessageWriter {
+    /// `host`: the name of this host. `process`: the process id of the agent.
+    pub fn new(config: &SyslogConfig, host: &str, process: u32, source: &str) -> MessageWriter {
+        let host = header_field(host, 255);
+        MessageWriter {
             facility: config.facility,
             sender: format!(" {host} {} {process}", config.app_name),
             source: escaped(source),
         }
     }
 
-    /// What stands before the event in a message. There is no BOM: the RFC asks for one where a text is known to be UTF-8, and JSON
-    /// must not begin with it.
+    /// The message up to the event. Without a BOM: the RFC requires one before text in UTF-8, but JSON must
+    /// not begin with it.
     fn head(&self, id: EventId, time_ms: i64, event: &[u8]) -> Vec<u8> {
         let of = members(event);
         let severity = match (value(of, b"\"kind\":\""), value(of, b"\"outcome\":\"")) {
@@ -46,7 +46,7 @@ impl Writer {
             _ => INFO,
         };
         let action = value(of, b"\"action\":\"");
-        let message_id = word(&unescaped(action), MSGID_BYTES_MAX);
+        let message_id = header_field(&unescaped(action), MSGID_BYTES_MAX);
         let priority = u32::from(self.facility) * 8 + u32::from(severity);
         let mut out = format!("<{priority}>1 ").into_bytes();
         out.extend_from_slice(&iso(time_ms));
@@ -61,28 +61,28 @@ impl Writer {
     /// Appends one message.
     pub fn write(&self, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head(id, time_ms, event));
-        out.extend_from_slice(&on_one_line(event));
+        out.extend_from_slice(&escape_line_separators(event));
     }
 
-    /// Appends one message with what tells it from the next.
+    /// Appends one message with the framing of a stream transport.
     pub fn frame(&self, framing: Framing, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
         let head = self.head(id, time_ms, event);
-        let event = &*on_one_line(event);
+        let event = &*escape_line_separators(event);
         if framing == Framing::OctetCounting {
             out.extend_from_slice(format!("{} ", head.len() + event.len()).as_bytes());
         }
         out.extend_from_slice(&head);
         out.extend_from_slice(event);
-        // An event is one line, so there is no LF in it.
+        // The event is a single line, so it contains no LF.
         if framing == Framing::Newline {
             out.push(b'\n');
         }
     }
 }
 
-/// An event without the line ends that only readers who know Unicode see: a receiver that is such a reader would take what
-/// a user has written behind one for a message of its own. JSON may hold them in its strings and nowhere else; CEF has none.
-fn on_one_line(event: &[u8]) -> Cow<'_, [u8]> {
+/// Escapes the line separators of Unicode. A receiver that splits at them would read user input after one as
+/// a separate message. JSON has them in strings only; CEF has none.
+fn escape_line_separators(event: &[u8]) -> Cow<'_, [u8]> {
     let mut escaped = Vec::new();
     let mut copied = 0;
     for at in memchr::memchr2_iter(0xC2, 0xE2, event) {
@@ -103,8 +103,8 @@ fn on_one_line(event: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(escaped)
 }
 
-/// The short members of `event` in an event in ECS, which end where the record as it came begins; of one in another format
-/// nothing. To parse the whole event for them would cost more than all else that is done to send it.
+/// The short members of `event` in an ECS event; they end where `original` begins. Empty for other formats.
+/// Parsing the whole event would cost more than the rest of sending it.
 fn members<'e>(event: &'e [u8]) -> &'e [u8] {
     const BEGINNING: &[u8] = b",\"event\":{\"dataset\":\"atlassian_confluence.audit\"";
     let Some(at) = memmem::find(event, BEGINNING) else {
@@ -118,7 +118,7 @@ fn members<'e>(event: &'e [u8]) -> &'e [u8] {
     before(before(members, b",\"original\":\""), b"},\"")
 }
 
-/// The text that begins after `key`, escaped as it stands there.
+/// The raw text after `key` up to the closing quote, with its escapes.
 fn value<'e>(members: &'e [u8], key: &[u8]) -> &'e [u8] {
     let Some(at) = memmem::find(members, key) else {
         return b"";
@@ -140,14 +140,18 @@ fn unescaped(text: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// A field of the header: printable ASCII without blanks, or `-` where there is nothing.
-fn word(text: &str, bytes_max: usize) -> String {
+/// A header field: printable ASCII without blanks, or `-` if it is empty.
+fn header_field(text: &str, bytes_max: usize) -> String {
     let fitting = |c: char| if c.is_ascii_graphic() { c } else { '_' };
-    let word: String = text.chars().take(bytes_max).map(fitting).collect();
-    if word.is_empty() { "-".into() } else { word }
+    let header_field: String = text.chars().take(bytes_max).map(fitting).collect();
+    if header_field.is_empty() {
+        "-".into()
+    } else {
+        header_field
+    }
 }
 
-/// The value of a parameter of structured data.
+/// Escapes the value of a parameter of structured data.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -166,18 +170,18 @@ mod tests {
     use proptest::prelude::*;
     use syslog_loose::{Message, ProcId, Protocol, SyslogFacility, SyslogSeverity, Variant, parse_message};
 
-    fn writer(source: &str) -> Writer {
+    fn writer(source: &str) -> MessageWriter {
         let config = SyslogConfig::new("siem".into(), 514, Transport::Tcp);
-        Writer::new(&config, "node 1", 7, source)
+        MessageWriter::new(&config, "node 1", 7, source)
     }
 
-    fn server_message(event: &str) -> String {
+    fn message(event: &str) -> String {
         let mut out = Vec::new();
         writer("wiki").write(EventId(0xabc), 1_700_000_000_123, event.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
-    /// The beginning of an event as the ECS format writes it.
+    /// The beginning of an event in the ECS format.
     fn ecs(members: &str) -> String {
         format!(
             r#"{{"@timestamp":"2023-11-14T22:13:20.123Z","event":{{"dataset":"atlassian_confluence.audit"{members}}}}}"#
@@ -188,7 +192,7 @@ mod tests {
     fn a_message_to_the_byte() {
         let event = &ecs(r#","outcome":"success","action":"user-login""#);
         assert_eq!(
-            server_message(event),
+            message(event),
             format!(
                 "<110>1 2023-11-14T22:13:20.123Z node_1 confluence-audit 7 user-login [audit@32473 id=\"{:032x}\" source=\"wiki\"] {event}",
                 0xabc
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn severity_and_msgid_come_from_the_event_where_it_says_them() {
+    fn severity_and_msgid_are_taken_from_the_event() {
         let long = format!(r#","action":"{}""#, "a b".repeat(30));
         for (event, priority, id) in [
             (ecs(r#","outcome":"failure","action":"x""#), 109, "x"),
@@ -215,7 +219,7 @@ mod tests {
             (r#"{"auditType":{"action":"x"}}"#.into(), 110, "-"),
             ("CEF:0|Atlassian|Confluence|".into(), 110, "-"),
         ] {
-            let text = server_message(&event);
+            let text = message(&event);
             let words: Vec<&str> = text.split(' ').collect();
             assert_eq!(words[0], format!("<{priority}>1"), "{event}");
             assert_eq!(words[5], id, "{event}");
@@ -257,7 +261,7 @@ mod tests {
     }
 
     proptest! {
-        /// Somebody else's parser reads back what was written.
+        /// Another parser reads back what was written.
         #[test]
         fn any_event_is_read_back(source in "[ -~äöü]{1,20}", event in "[{C][^\n\u{85}\u{2028}\u{2029}]{0,200}[}x]", id: u128, time_ms in 0i64..4_000_000_000_000) {
             let mut out = Vec::new();

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use url::Url;
 
 use crate::config::Product;
-use crate::http::{Answer, HttpError, RedirectKind};
+use crate::http::{HttpError, RedirectKind, Response};
 
 /// Each answer is of one class.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +81,7 @@ pub enum Cadence {
 }
 
 /// `result` is of a request to an audit API of `product`.
-pub fn classify(result: &Result<Answer, HttpError>, product: &Product) -> AnswerClass {
+pub fn classify(result: &Result<Response, HttpError>, product: &Product) -> AnswerClass {
     match result {
         Ok(answer) => classify_answer(answer, product),
         Err(error) => classify_error(error),
@@ -101,7 +101,7 @@ pub fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-fn classify_answer(answer: &Answer, product: &Product) -> AnswerClass {
+fn classify_answer(answer: &Response, product: &Product) -> AnswerClass {
     let has = |name, value: &str| answer.header(name).is_some_and(|text| text.contains(value));
     let product = || product.clone();
     let anonymous = answer.header("x-ausername").is_some_and(is_anonymous);
@@ -131,7 +131,7 @@ fn classify_answer(answer: &Answer, product: &Product) -> AnswerClass {
     }
 }
 
-fn is_html(answer: &Answer) -> bool {
+fn is_html(answer: &Response) -> bool {
     let declared = answer
         .header("content-type")
         .is_some_and(|kind| kind.contains("html"));
@@ -140,7 +140,7 @@ fn is_html(answer: &Answer) -> bool {
 
 /// Confluence tells who is logged in, or in which request, on whatever it answers, and Atlassian's own edge marks
 /// what it answers. Their pages name what they are pages of.
-fn is_of_confluence(answer: &Answer) -> bool {
+fn is_of_confluence(answer: &Response) -> bool {
     let headers = [
         "x-ausername",
         "x-aaccountid",
@@ -167,7 +167,7 @@ pub fn is_anonymous(user: &str) -> bool {
     user.trim().eq_ignore_ascii_case("anonymous")
 }
 
-fn classify_content(answer: &Answer) -> AnswerClass {
+fn classify_content(answer: &Response) -> AnswerClass {
     let kind = answer
         .header("content-type")
         .unwrap_or_default()
@@ -192,7 +192,7 @@ fn classify_content(answer: &Answer) -> AnswerClass {
     }
 }
 
-fn overloaded(answer: &Answer) -> bool {
+fn overloaded(answer: &Response) -> bool {
     matches!(answer.status, 502..=504)
         || answer.headers.contains_key("retry-after")
         // Data Center refuses searches beyond a number at once with a plain 500.

@@ -7,7 +7,7 @@ use super::page::Route;
 use super::trouble::Trouble;
 use super::{Api, ApiStep, Now};
 use crate::delay::{self, random};
-use crate::http::Answer;
+use crate::http::Response;
 use std::time::{Duration, Instant};
 use tracing::Level;
 
@@ -48,7 +48,7 @@ impl Api {
         Some(self.until_credentials(at, now))
     }
 
-    pub(super) fn failed(&mut self, class: AnswerClass, answer: Option<&Answer>, now: Now) -> ApiStep {
+    pub(super) fn failed(&mut self, class: AnswerClass, answer: Option<&Response>, now: Now) -> ApiStep {
         match &class {
             AnswerClass::TooLarge { .. } if self.page_size.halve() => {
                 tracing::info!(
@@ -154,7 +154,7 @@ impl Api {
         ApiStep::Again
     }
 
-    fn refusal(&self, class: &AnswerClass, answer: Option<&Answer>) -> Refusal {
+    fn refusal(&self, class: &AnswerClass, answer: Option<&Response>) -> Refusal {
         let Some(reading) = self.reading.as_ref().filter(|reading| reading.is_later_page()) else {
             return Refusal::No;
         };
@@ -252,7 +252,7 @@ fn slow_pause(failures: u32) -> Duration {
 }
 
 /// As a server or the plugin's own checks put it. A path or a query that is repeated in the text says nothing.
-fn says_cursor_is_invalid(answer: &Answer) -> bool {
+fn says_cursor_is_invalid(answer: &Response) -> bool {
     let text = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
     let wrong = [
         "invalid",

@@ -29,7 +29,7 @@ pub mod window;
 pub mod window_reader;
 
 use crate::config::{ApiConfig, Auth, Product, Start};
-use crate::http::{Answer, Client, HttpError, Phase};
+use crate::http::{Client, HttpError, Phase, Response};
 use crate::notice::Notice;
 use crate::position::{AgentUser, ApiCursor, Coverage};
 use answer::AnswerClass;
@@ -372,7 +372,7 @@ impl Api {
         ));
     }
 
-    fn answered(&mut self, result: Result<Answer, HttpError>, now: Now) -> ApiStep {
+    fn answered(&mut self, result: Result<Response, HttpError>, now: Now) -> ApiStep {
         let class = answer::classify(&result, &self.config.product);
         let smaller = match &result {
             Err(HttpError::Timeout { phase, .. }) if *phase != Phase::Connect => self.page_size.halve(),
@@ -402,7 +402,7 @@ impl Api {
             return self.failed(class, Some(&answer), now);
         }
         let pause = crate::delay::requested_pause(&answer.headers, now.ms);
-        let Answer { body, secrets, .. } = answer;
+        let Response { body, secrets, .. } = answer;
         let page = match Page::parse(self.endpoint.route, body, self.asked) {
             Ok(page) => page,
             Err(error) => {
@@ -419,7 +419,7 @@ impl Api {
     }
 
     /// Returns whether the first answer shows that the host's clock is not the server's.
-    fn learn_clock(&mut self, answer: &Answer, now: Now) -> bool {
+    fn learn_clock(&mut self, answer: &Response, now: Now) -> bool {
         let first = self.clock.difference_ms().is_none();
         self.clock.learn(answer.header("date"), now);
         self.own().learn(answer.header("x-ausername"));

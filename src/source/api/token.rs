@@ -11,7 +11,7 @@ use url::Url;
 use super::answer::{self, AnswerClass};
 use crate::config::{ApiConfig, Auth, Product};
 use crate::delay::parse_date_ms;
-use crate::http::{Answer, Client};
+use crate::http::{Client, Response};
 
 const DAY_MS: i64 = 86_400_000;
 /// So many days ahead it is said; 0 is when it has happened.
@@ -84,7 +84,7 @@ pub async fn fetch(
     let result = client.get(&answer::below(base, "rest/pat/latest/tokens")).await;
     match answer::classify(&result, &Product::DataCenter) {
         AnswerClass::Ok => {
-            let Answer { body, secrets, .. } = result.unwrap_or_default();
+            let Response { body, secrets, .. } = result.unwrap_or_default();
             let expiry = expiry(&body, name, now_ms);
             client.recycle(body);
             match expiry {

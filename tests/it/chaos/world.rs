@@ -58,7 +58,7 @@ impl World {
         let (wrapper, may_mount) = wrapper(&host);
         let token = host.path("token");
         host.source = format!(
-            "rotate_shutdown_timeout = \"300ms\"\nsweep_interval = \"100ms\"\nmode = \"auto\"\nhome = {:?}\nurl = {:?}\n\
+            "rotate_grace = \"300ms\"\nsweep_interval = \"100ms\"\nmode = \"auto\"\nhome = {:?}\nurl = {:?}\n\
              personal_access_token = {{ file = {token:?} }}\npoll_interval = \"500ms\"\noverlap = \"500ms\"\nreconcile = \"1s\"\n\
              probe_interval = \"1s\"\nsilent_after = \"1s\"\nunusable_after = \"200ms\"\nreturn_after = \"500ms\"\n",
             host.home(),

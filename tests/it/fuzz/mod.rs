@@ -14,10 +14,10 @@ mod records;
 use crate::rig::{Random, seed};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{Framing, SyslogConfig, Transport};
-use confluence_audit_agent::format::{Agent, Context, Event, Format, Name, Origin, Out};
+use confluence_audit_agent::format::{Agent, Context, Event, EventBuffer, Format, FormatKind, Origin};
 use confluence_audit_agent::notice::{self, Notice};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
-use confluence_audit_agent::sink::syslog::message::Writer;
+use confluence_audit_agent::sink::syslog::message::MessageWriter;
 use json::{Json, Style};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -72,10 +72,10 @@ fn f101_fuzz() {
 /// What the records go through.
 struct Target {
     /// With different contexts, by name.
-    formats: Vec<[Format; Name::ALL.len()]>,
+    formats: Vec<[Format; FormatKind::ALL.len()]>,
     /// Without originals: what these write is a function of what the record means.
-    plain: [Format; Name::ALL.len()],
-    writer: Writer,
+    plain: [Format; FormatKind::ALL.len()],
+    writer: MessageWriter,
 }
 
 impl Target {
@@ -85,12 +85,12 @@ impl Target {
             let tags = (at > 1).then(|| vec![records::text(random), records::text(random)]);
             context(tags, (at % 2 == 1).then(|| records::text(random)), true)
         });
-        let of = |context: Context| Name::ALL.map(|name| Format::new(name, &context));
+        let of = |context: Context| FormatKind::ALL.map(|name| Format::new(name, &context));
         let config = SyslogConfig::new("siem".to_owned(), 514, Transport::Tcp);
         Target {
             formats: contexts.map(of).collect(),
             plain: of(context(None, None, false)),
-            writer: Writer::new(&config, "node", 7, "wiki"),
+            writer: MessageWriter::new(&config, "node", 7, "wiki"),
         }
     }
 
@@ -144,13 +144,13 @@ impl Target {
             read_at_ms: 1_767_323_045_678,
         };
         let read = String::from_utf8_lossy(line);
-        for (name, format) in Name::ALL.into_iter().zip(formats) {
-            let mut out = Out::new();
+        for (name, format) in FormatKind::ALL.into_iter().zip(formats) {
+            let mut out = EventBuffer::new();
             format.write(&item, &mut out);
             let event = self.check_event(name, &out.bytes, item.id, line, random);
             let original = match name {
-                Name::Ecs => event.get("event").and_then(|event| event.get("original")),
-                Name::Ocsf => event.get("raw_data"),
+                FormatKind::Ecs => event.get("event").and_then(|event| event.get("original")),
+                FormatKind::Ocsf => event.get("raw_data"),
                 _ => continue,
             };
             assert_eq!(
@@ -164,24 +164,31 @@ impl Target {
     }
 
     /// One event: whole, one line, its id where the format has it, and as a message of syslog. Returns what JSON it is.
-    fn check_event(&self, name: Name, bytes: &[u8], id: EventId, line: &[u8], random: &mut Random) -> Json {
+    fn check_event(
+        &self,
+        name: FormatKind,
+        bytes: &[u8],
+        id: EventId,
+        line: &[u8],
+        random: &mut Random,
+    ) -> Json {
         let wrong = |what: &str| format!("{name:?}: {what}: {}\nof {}", shown(bytes), shown(line));
         let text = std::str::from_utf8(bytes).unwrap_or_else(|error| panic!("{}", wrong(&error.to_string())));
         // A record may have tabs between its members, and `raw` leaves them.
         let control = text
             .chars()
-            .find(|c| *c < ' ' && (name != Name::Raw || *c != '\t'));
+            .find(|c| *c < ' ' && (name != FormatKind::Raw || *c != '\t'));
         assert_eq!(control, None, "{}", wrong("a control character"));
-        let (event, found) = if name == Name::Cef {
+        let (event, found) = if name == FormatKind::Cef {
             assert!(!text.contains(is_line_end), "{}", wrong("a line end"));
             let pairs = cef::read(text).unwrap_or_else(|error| panic!("{}", wrong(&error)));
             (Json::Null, pairs.last().map(|(_, value)| value.clone()))
         } else {
             let event = json::read(text).unwrap_or_else(|error| panic!("{}", wrong(&error)));
             let place: &[&str] = match name {
-                Name::Ecs => &["event", "id"],
-                Name::Raw => &["event_id"],
-                Name::Sentinel => &["EventId"],
+                FormatKind::Ecs => &["event", "id"],
+                FormatKind::Raw => &["event_id"],
+                FormatKind::Sentinel => &["EventId"],
                 _ => &["metadata", "uid"],
             };
             let found = place.iter().try_fold(&event, |json, name| json.get(name));
@@ -190,7 +197,7 @@ impl Target {
         };
         assert_eq!(found, Some(id.to_string()), "{}", wrong("the id"));
         assert_eq!(
-            Name::Ecs.id_of(bytes),
+            FormatKind::Ecs.id_of(bytes),
             Some(id),
             "{}",
             wrong("the id that is read again")
@@ -235,7 +242,7 @@ impl Target {
         let at = random.below(self.plain.len() as u64) as usize;
         let [repeated, plain] = [&lines[0], &lines[1]].map(|line| {
             let mut scratch = Scratch::default();
-            let mut out = Out::new();
+            let mut out = EventBuffer::new();
             let item = Event {
                 content: &parse(line, &mut scratch),
                 id,
@@ -246,7 +253,7 @@ impl Target {
             self.plain[at].write(&item, &mut out);
             out.bytes
         });
-        let name = Name::ALL[at];
+        let name = FormatKind::ALL[at];
         assert_eq!(shown(&repeated), shown(&plain), "{name:?}: {}", shown(&lines[0]));
     }
 
@@ -258,8 +265,8 @@ impl Target {
             0,
             records::text(random).replace(json::NO_UTF8, ""),
         );
-        for (name, format) in Name::ALL.into_iter().zip(&self.formats[0]) {
-            let mut out = Out::new();
+        for (name, format) in FormatKind::ALL.into_iter().zip(&self.formats[0]) {
+            let mut out = EventBuffer::new();
             format.write_notice(&notice, &mut out);
             self.check_event(name, &out.bytes, notice.id, notice.message.as_bytes(), random);
         }

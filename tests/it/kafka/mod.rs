@@ -92,11 +92,11 @@ fn f50_a_broker_that_is_killed_while_events_are_sent() {
     // Whatever it has taken by then.
     broker.kill();
     scene.write(100);
-    agent.until_said("events are not taken");
+    agent.until_said("events are not accepted");
     broker.start_again();
     scene.write(200);
     // A broker that takes minutes to start is next asked after as long.
-    agent.until_said_within(10 * SOON, "events get through again");
+    agent.until_said_within(10 * SOON, "events are delivered again");
     // In order, or with something left for the next start.
     assert!([0, 75].contains(&agent.stop()), "{}", agent.stderr());
     let rest = scene.host.once();
@@ -200,7 +200,7 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
     assert_eq!(agent.said("wrong"), 0);
     assert!(!scene.host.state().join("quarantine").exists());
     crate::rig::certificates::replace(&password, "secret");
-    agent.until_said("events get through again");
+    agent.until_said("events are delivered again");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 
     // A topic that takes 20,000 bytes at once, and an event that has more.
@@ -237,7 +237,7 @@ fn a_topic_that_is_gone_for_a_moment_is_waited_for() {
     scene.write(50);
     agent.until_said("there is no topic `audit`");
     broker.create("audit", 1, 1_048_588);
-    agent.until_said_within(10 * SOON, "events get through again");
+    agent.until_said_within(10 * SOON, "events are delivered again");
     assert_eq!(agent.said("until a person acts"), 0, "{}", agent.stderr());
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     assert_eq!(broker.consume("audit").len(), 50);
@@ -259,7 +259,7 @@ fn a_batch_that_is_larger_than_a_quota_is_sent_in_parts() {
     // What smaller batches heal at once is told at debug only.
     let mut agent = scene.host.start_with(&[], &["--log-level", "debug"]);
     agent.until_said("whether a quota holds this user back");
-    agent.until_said_within(10 * SOON, "events get through again");
+    agent.until_said_within(10 * SOON, "events are delivered again");
     // In order, or with something left for the next start.
     assert!([0, 75].contains(&agent.stop()), "{}", agent.stderr());
     broker.throttle(10_000_000);

@@ -254,14 +254,14 @@ fn a_host_that_is_not_there_is_passed_over() {
     scene.collector.stop();
     scene.write(50);
     agent.until("the second host takes them", || second.distinct() == 50);
-    assert_eq!(agent.said("the next one is used"), 1, "{}", agent.stderr());
-    assert_eq!(agent.said("events are not taken"), 0, "{}", agent.stderr());
+    // One failure is not logged, for no event waited for it.
+    assert_eq!(agent.said("the next one is used"), 0, "{}", agent.stderr());
+    assert_eq!(agent.said("events are not accepted"), 0, "{}", agent.stderr());
     // The second goes, the first is back.
     scene.collector.start_again();
     second.stop();
     scene.write(50);
     agent.until("the first host takes them", || scene.collector.distinct() == 100);
-    agent.until_said("the first host is used again");
     // A node that starts answers 503: another is asked.
     second.start_again();
     scene.collector.script([Do::Refuse(Reply::new(503, "starting"))]);
@@ -329,7 +329,7 @@ fn without_a_template_no_plain_index_is_made_in_place_of_the_data_stream() {
     let run = scene.host.once();
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(
-        run.stderr.contains("the data stream is created"),
+        run.stderr.contains("the data stream was created"),
         "{}",
         run.stderr
     );

@@ -283,7 +283,7 @@ fn a_token_that_is_revoked_is_replaced_at_once() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     exact(&scene);
     assert_eq!(azure.0.lock().unwrap().tokens, 2);
-    assert!(!run.stderr.contains("events are not taken"), "{}", run.stderr);
+    assert!(!run.stderr.contains("events are not accepted"), "{}", run.stderr);
 }
 
 #[test]

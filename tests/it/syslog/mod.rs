@@ -135,10 +135,10 @@ fn a_connection_that_was_closed_while_idle_is_seen_before_it_is_used() {
     // Once at least it is idle: where it is closed too soon, events come again.
     let mut smooth = 0;
     for round in 0..6 {
-        let before = (receiver.messages().len(), agent.said("are not taken"));
+        let before = (receiver.messages().len(), agent.said("are not accepted"));
         scene.write(10);
         scene.all_are_there(&mut agent, || receiver.messages());
-        let after = (receiver.messages().len(), agent.said("are not taken"));
+        let after = (receiver.messages().len(), agent.said("are not accepted"));
         smooth += usize::from(round > 0 && after == (before.0 + 10, before.1));
         receiver.stop();
         receiver.start();
@@ -165,7 +165,7 @@ fn f51_a_receiver_that_is_away() {
     );
     receiver.start();
     scene.all_are_there(&mut agent, || receiver.messages());
-    agent.until_said("events get through again");
+    agent.until_said("events are delivered again");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     assert_eq!(scene.host.quarantined().len(), 0);
 }

@@ -1,85 +1,44 @@
 //! `type = "file"`.
 
-use std::path::PathBuf;
-
-use super::{GIB, KIB, absolute, set};
+use super::{Context, GIB, KIB};
 use crate::config::checked::*;
-use crate::config::raw::{ConfigValue, Problems, Span, Table};
-
-pub const KEYS: [&str; 7] = [
-    "path",
-    "rotate_bytes",
-    "rotate_daily",
-    "rotated_files_max",
-    "compression",
-    "mode",
-    "group",
-];
+use crate::config::raw::Table;
+use crate::config::typed::absolute;
 
 /// The owner writes, nobody else does, and nobody executes.
 const MODES: [(&str, u32); 3] = [("0600", 0o600), ("0640", 0o640), ("0644", 0o644)];
 
-const EXAMPLE: &str = "/var/log/confluence-audit-agent/events.ndjson";
-
-/// The sink, and where its path stands.
-pub fn table(
-    table: &mut Table,
-    several_sources: bool,
-    problems: &mut Problems,
-) -> Option<(FileSinkConfig, Span)> {
-    let path = table.text("path", EXAMPLE, problems);
-    if path.is_none() && !table.had("path") {
-        let message = format!("is missing; add `path = \"{EXAMPLE}\"`");
-        problems.add(&table.span, table.key("path"), message);
-    }
-    let span = path.as_ref().map_or(&table.span, |path| &path.span).clone();
-    let path = path.and_then(|path| absolute_path(path, several_sources, problems));
-    let mut file = FileSinkConfig::new(path.clone().unwrap_or_default());
-    set(
-        &mut file.rotate_bytes,
-        table.size("rotate_bytes", KIB..=1024 * GIB, problems),
-    );
-    set(&mut file.rotate_daily, table.flag("rotate_daily", problems));
-    set(
-        &mut file.rotated_files_max,
-        table.count("rotated_files_max", 1..=100_000, problems),
-    );
-    file.compression = super::remote::compression(table, file.compression, problems);
-    file.mode = table
-        .choice("mode", &MODES, &[], problems)
-        .map(|found| found.value);
-    file.group = group(table, file.mode, problems);
-    path.map(|_| (file, span))
+pub fn read(table: &mut Table, context: &Context) -> Option<SinkKind> {
+    let path = table.required_text("path", "/var/log/confluence-audit-agent/events.ndjson");
+    let path = path.and_then(|path| {
+        let path = path.check(|path| check_path(path, context.several_sources))?;
+        path.parse(|path| absolute(path))
+    });
+    let mut file = FileSinkConfig::new(path.as_ref().map(|path| path.value.clone()).unwrap_or_default());
+    table.size("rotate_bytes", KIB..=1024 * GIB, &mut file.rotate_bytes);
+    table.flag("rotate_daily", &mut file.rotate_daily);
+    table.count("rotated_files_max", 1..=100_000, &mut file.rotated_files_max);
+    super::remote::compression(table, &mut file.compression);
+    table.choice("mode", &MODES, &mut file.mode);
+    file.group = group(table, file.mode);
+    path.map(|_| SinkKind::File(file))
 }
 
-fn group(table: &mut Table, mode: Option<u32>, problems: &mut Problems) -> Option<String> {
-    let group = table.text("group", "splunk", problems)?;
+fn group(table: &mut Table, mode: Option<u32>) -> Option<String> {
     // What no tool that makes groups accepts.
-    if group
-        .value
-        .contains(|c: char| c.is_control() || c.is_whitespace() || ":/,".contains(c))
-    {
-        let message = "is no name of a group; write a name without blanks, or the group's number as a string";
-        problems.add(&group.span, group.key, message);
-        return None;
-    }
+    let bad = |c: char| c.is_control() || c.is_whitespace() || ":/,".contains(c);
+    let group = table
+        .text("group", "splunk")?
+        .check(|group| match group.contains(bad) {
+            true => {
+                Err("is no name of a group; write a name without blanks, or the group's number as a string")
+            }
+            false => Ok(()),
+        })?;
     if mode.is_none_or(|mode| mode & 0o040 == 0) {
-        let message = "may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`";
-        problems.warn(&group.span, group.key, message);
+        group.warn("may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`");
     }
     Some(group.value)
-}
-
-fn absolute_path(
-    path: ConfigValue<String>,
-    several_sources: bool,
-    problems: &mut Problems,
-) -> Option<PathBuf> {
-    if let Err(message) = check_path(&path.value, several_sources) {
-        problems.add(&path.span, path.key, message);
-        return None;
-    }
-    absolute(path, problems).map(|path| path.value)
 }
 
 /// Says what is wrong with a file sink's path, but for its being absolute.

@@ -1,30 +1,12 @@
 //! `type = "kafka"`.
 
-use std::time::Duration;
-
+use super::SEC;
 use super::remote::compression;
-use super::set;
-use super::syslog::{host_port, required};
+use super::syslog::host_port;
 use crate::config::file::credentials;
-use crate::config::file::http::tls;
-use crate::config::raw::{Problems, Table};
-use crate::config::{Compression, KafkaConfig, RecordTime, RemoteSinkConfig, SaslConfig, SaslMechanism};
-
-pub const KEYS: [&str; 13] = [
-    "brokers",
-    "topic",
-    "sasl",
-    "user",
-    "password",
-    "tls",
-    "ca_file",
-    "client_certificate",
-    "client_key",
-    "tls_version_min",
-    "compression",
-    "timestamp",
-    "timeout",
-];
+use crate::config::file::http::{TLS_KEYS, tls};
+use crate::config::raw::Table;
+use crate::config::{KafkaConfig, PeerConfig, RecordTime, SaslConfig, SaslMechanism};
 
 const BROKER: &str = "kafka1.example.com:9093";
 const TOPIC: &str = "confluence-audit";
@@ -37,68 +19,44 @@ const MECHANISMS: [(&str, SaslMechanism); 3] = [
 
 const TIMES: [(&str, RecordTime); 2] = [("sent", RecordTime::Sent), ("event", RecordTime::Event)];
 
-pub fn table(table: &mut Table, problems: &mut Problems) -> Option<KafkaConfig> {
-    let brokers = brokers(table, problems);
-    let topic = required(table, "topic", TOPIC, problems);
-    let topic = topic.and_then(|topic| match check_topic(&topic.value) {
-        Ok(()) => Some(topic.value),
-        Err(message) => {
-            problems.add(&topic.span, topic.key, message);
-            None
-        }
-    });
-    let with_tls = table.flag("tls", problems);
-    let tls = tls(table, problems);
-    if with_tls != Some(true) && !table.has_like("tls") {
-        for key in ["ca_file", "client_certificate", "client_key", "tls_version_min"] {
-            if let Some(span) = table.place_of(key) {
-                let message = "is for TLS; write `tls = true`, or remove it";
-                problems.add(span, table.key(key), message);
-            }
-        }
+pub fn read(table: &mut Table) -> Option<PeerConfig> {
+    let brokers = brokers(table);
+    let topic = table
+        .required_text("topic", TOPIC)
+        .and_then(|topic| topic.check(|topic| check_topic(topic)));
+    let complete = brokers.is_some() && topic.is_some();
+    let topic = topic.map(|topic| topic.value);
+    let mut config = KafkaConfig::new(brokers.unwrap_or_default(), topic.unwrap_or_default());
+    let mut with_tls = false;
+    table.flag("tls", &mut with_tls);
+    config.tls = Some(tls(table)).filter(|_| with_tls);
+    if !with_tls && !table.has_like("tls") {
+        table.refuse(&TLS_KEYS, "is for TLS; write `tls = true`, or remove it");
     }
-    let sasl = sasl(table, problems);
-    let compression = compression(table, Compression::None, problems);
-    let timestamp = table.choice("timestamp", &TIMES, &[], problems);
-    let range = Duration::from_secs(1)..=Duration::from_secs(3600);
-    let timeout = table.duration("timeout", range, problems);
-    let mut config = KafkaConfig::new(brokers?, topic?);
-    config.tls = (with_tls == Some(true)).then_some(tls);
-    config.sasl = sasl;
-    config.compression = compression;
-    set(&mut config.timestamp, timestamp.map(|found| found.value));
-    set(&mut config.timeout, timeout);
-    warn_clear_text(table, &config, problems);
-    Some(config)
+    config.sasl = sasl(table);
+    compression(table, &mut config.compression);
+    table.choice("timestamp", &TIMES, &mut config.timestamp);
+    table.duration("timeout", SEC..=3600 * SEC, &mut config.timeout);
+    warn_clear_text(table, &config);
+    complete.then_some(PeerConfig::Kafka(config))
 }
 
-/// The default in which it is unlike other sinks.
-pub fn remote(mut config: RemoteSinkConfig) -> RemoteSinkConfig {
-    config.batch.bytes = KafkaConfig::BATCH_BYTES;
-    config
-}
-
-fn brokers(table: &mut Table, problems: &mut Problems) -> Option<Vec<String>> {
-    let found = table.texts("brokers", BROKER, problems);
-    let missing = found.is_none() && !table.had("brokers") && !table.has_like("brokers");
-    if missing || found.as_ref().is_some_and(|found| found.value.is_empty()) {
-        let message = format!("is missing; add `brokers = [\"{BROKER}\"]`");
-        let span = table.place_of("brokers").unwrap_or(&table.span).clone();
-        problems.add(&span, table.key("brokers"), message);
+fn brokers(table: &mut Table) -> Option<Vec<String>> {
+    let found = table.texts("brokers", BROKER);
+    table.require("brokers", &format!("[\"{BROKER}\"]"));
+    let found = found?;
+    if found.value.is_empty() {
+        found.error(format!("is missing; add `brokers = [\"{BROKER}\"]`"));
         return None;
     }
-    let found = found?;
     let mut brokers = Vec::new();
     for broker in &found.value {
         match host_port(broker, BROKER) {
-            Ok((host, _)) if host.contains(':') => {
-                let message = format!(
-                    "`{broker}` is an IPv6 address, which Kafka's brokers cannot be reached by here; write a name"
-                );
-                problems.add(&found.span, found.key.clone(), message);
-            }
+            Ok((host, _)) if host.contains(':') => found.error(format!(
+                "`{broker}` is an IPv6 address, which Kafka's brokers cannot be reached by here; write a name"
+            )),
             Ok((host, port)) => brokers.push(format!("{host}:{port}")),
-            Err(message) => problems.add(&found.span, found.key.clone(), message),
+            Err(message) => found.error(message),
         }
     }
     (brokers.len() == found.value.len()).then_some(brokers)
@@ -115,22 +73,17 @@ fn check_topic(topic: &str) -> Result<(), String> {
     ))
 }
 
-fn sasl(table: &mut Table, problems: &mut Problems) -> Option<SaslConfig> {
-    let mechanism = table.choice("sasl", &MECHANISMS, &[], problems);
-    let pair = credentials::pair(table, problems);
-    if table.had("sasl") && !table.had("user") && !table.had("password") && !table.has_like("user") {
+fn sasl(table: &mut Table) -> Option<SaslConfig> {
+    let mechanism = table.word("sasl", &MECHANISMS);
+    let pair = credentials::pair(table);
+    if !table.had("user") && !table.had("password") && !table.has_like("user") {
         let message =
             "has no credentials beside it; add `user = \"…\"` and `password = { file = \"/path\" }`";
-        if let Some(span) = table.place_of("sasl") {
-            problems.add(span, table.key("sasl"), message);
-        }
+        table.refuse(&["sasl"], message);
     }
-    if let (Some(span), false) = (
-        table.place_of("user"),
-        table.had("sasl") || table.has_like("sasl"),
-    ) {
+    if !table.had("sasl") && !table.has_like("sasl") {
         let message = "has no `sasl` beside it, which says how Kafka is told it; add `sasl = \"scram-sha-512\"`, or what the brokers offer";
-        problems.add(span, table.key("user"), message);
+        table.refuse(&["user"], message);
     }
     let ((user, password), mechanism) = (pair?, mechanism?.value);
     Some(SaslConfig {
@@ -140,16 +93,10 @@ fn sasl(table: &mut Table, problems: &mut Problems) -> Option<SaslConfig> {
     })
 }
 
-fn warn_clear_text(table: &Table, config: &KafkaConfig, problems: &mut Problems) {
-    let local = |broker: &String| {
-        ["localhost:", "127."]
-            .iter()
-            .any(|local| broker.starts_with(local))
-    };
-    if let (Some(_), None, Some(span)) = (&config.sasl, &config.tls, table.place_of("sasl"))
-        && !config.brokers.iter().all(local)
-    {
+fn warn_clear_text(table: &Table, config: &KafkaConfig) {
+    let local = |broker: &String| broker.starts_with("localhost:") || broker.starts_with("127.");
+    if config.sasl.is_some() && config.tls.is_none() && !config.brokers.iter().all(local) {
         let message = "is sent without TLS: who listens on the way learns the password, or enough to guess it; write `tls = true`";
-        problems.warn(span, table.key("sasl"), message);
+        table.warn(&["sasl"], message);
     }
 }

@@ -4,150 +4,107 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::remote::{Common, gzip_at_most, missing, url, wants_json};
-use crate::config::file::address::{self, is_loopback};
+use super::Context;
+use super::remote::{Common, gzip_at_most, url, wants_json};
+use crate::config::file::address::{self, is_loopback, no_query};
 use crate::config::file::http::Http;
-use crate::config::raw::{ConfigValue, Problems, Table};
-use crate::config::reference::warn_inline;
-use crate::config::{
-    Auth, AzureIdentity, Compression, FormatKind, PeerConfig, Reference, RemoteSinkConfig, SentinelConfig,
-};
-
-/// `client_certificate` and `client_key`, which every sink by HTTP has, are the application's here.
-pub const KEYS: [&str; 9] = [
-    "endpoint",
-    "dcr_immutable_id",
-    "stream",
-    "tenant_id",
-    "client_id",
-    "client_secret",
-    "managed_identity",
-    "login_host",
-    "scope",
-];
+use crate::config::raw::{ConfigValue, Table};
+use crate::config::{Auth, AzureIdentity, Compression, PeerConfig, Reference, SentinelConfig};
 
 const ENDPOINT: &str = "https://confluence-x1y2.westeurope-1.ingest.monitor.azure.com";
 const RULE: &str = "dcr-00000000000000000000000000000000";
 const ID: &str = "11111111-2222-3333-4444-555555555555";
 
-pub fn table(
-    table: &mut Table,
-    common: &Common,
-    format: FormatKind,
-    problems: &mut Problems,
-) -> Option<SentinelConfig> {
-    let endpoint = url(table, "endpoint", ENDPOINT, problems);
-    let endpoint = endpoint.filter(|endpoint| is_encrypted(table, "endpoint", endpoint, problems));
-    let rule = word(table, "dcr_immutable_id", RULE, problems);
-    missing(table, "dcr_immutable_id", &format!("{RULE:?}"), problems);
-    let rule = rule.filter(|rule| {
-        begins(
-            rule,
-            &["dcr-"],
-            "the rule's JSON view in the portal shows it as `immutableId`",
-            problems,
-        )
-    });
-    let stream = word(table, "stream", SentinelConfig::STREAM, problems).filter(|stream| {
-        begins(
-            stream,
-            &["Custom-", "Microsoft-"],
-            "the rule names its streams in `streamDeclarations`",
-            problems,
-        )
-    });
-    // Before what is missing is told: `client_id` and `client_key` look like misspelt forms of each other.
+pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<PeerConfig> {
+    let endpoint = url(table, "endpoint", ENDPOINT).and_then(|endpoint| endpoint.check(is_encrypted));
+    let rule = word(table, "dcr_immutable_id", RULE);
+    table.require("dcr_immutable_id", &format!("{RULE:?}"));
+    let remedy = "the rule's JSON view in the portal shows it as `immutableId`";
+    let rule = rule.and_then(|rule| rule.check(|rule| begins(rule, &["dcr-"], remedy)));
+    let stream = word(table, "stream", SentinelConfig::STREAM);
+    let remedy = "the rule names its streams in `streamDeclarations`";
+    let stream =
+        stream.and_then(|stream| stream.check(|stream| begins(stream, &["Custom-", "Microsoft-"], remedy)));
+    // Before what is missing is reported: `client_id` and `client_key` look like misspelt forms of each other.
     let application = Application {
-        tenant: word(table, "tenant_id", ID, problems),
-        client: word(table, "client_id", ID, problems),
-        secret: table.reference("client_secret", problems),
+        tenant: word(table, "tenant_id", ID).map(|found| found.value),
+        client: word(table, "client_id", ID).map(|found| found.value),
+        secret: table.reference("client_secret"),
     };
-    let mut http = Http::read(table, problems);
-    let identity = identity(table, application, http.take_client_certificate(), problems);
-    let login = login(table, problems);
-    let scope = scope(table, problems);
-    let compression = gzip_at_most(table, Compression::Gzip, problems);
-    wants_json(table, format, problems);
-    let message =
-        "is more than Azure takes in one request, which is less than 1 MiB before compression; write \"1MB\"";
-    common.at_most(SentinelConfig::BATCH_BYTES_MAX, message, table, problems);
-    Some(SentinelConfig {
-        http: http.config(endpoint?, Auth::None),
+    // These two keys, which every sink by HTTP has, are the application's here.
+    let mut http = Http::read(table);
+    let certificate = http.tls.client_certificate.take();
+    let identity = identity(table, application, certificate);
+    let login = login(table);
+    let scope = scope(table);
+    let compression = gzip_at_most(table, Compression::Gzip);
+    wants_json(table, context.format);
+    if common
+        .bytes
+        .is_some_and(|bytes| bytes > SentinelConfig::BATCH_BYTES_MAX as u64)
+    {
+        let message = "is more than Azure takes in one request, which is less than 1 MiB before compression; write \"1MB\"";
+        table.refuse(&["batch_bytes"], message);
+    }
+    Some(PeerConfig::Sentinel(Box::new(SentinelConfig {
+        http: http.config(endpoint?.value, Auth::None),
         dcr_immutable_id: rule?.value,
         stream: stream.map_or_else(|| SentinelConfig::STREAM.into(), |found| found.value),
         identity: identity?,
         login: login?,
-        scope,
+        scope: scope.map_or_else(|| SentinelConfig::SCOPE.into(), |found| found.value),
         compression,
-    })
+    })))
 }
 
-/// With the defaults of all sinks, but for one.
-pub fn defaults(config: SentinelConfig) -> RemoteSinkConfig {
-    let mut config = RemoteSinkConfig::new(PeerConfig::Sentinel(Box::new(config)));
-    config.batch.bytes = SentinelConfig::BATCH_BYTES;
-    config
-}
-
-/// What stands there of an application.
-struct Application {
-    tenant: Option<ConfigValue<String>>,
-    client: Option<ConfigValue<String>>,
-    secret: Option<ConfigValue<Reference>>,
+/// What the keys say of an application.
+struct Application<'t> {
+    tenant: Option<String>,
+    client: Option<String>,
+    secret: Option<ConfigValue<'t, Reference>>,
 }
 
 fn identity(
     table: &mut Table,
-    application: Application,
-    certificate: Option<(PathBuf, PathBuf)>,
-    problems: &mut Problems,
-) -> Option<AzureIdentity> {
-    let managed = table.flag("managed_identity", problems).unwrap_or(false);
-    let Application {
+    Application {
         tenant,
         client,
         secret,
-    } = application;
+    }: Application,
+    certificate: Option<(PathBuf, PathBuf)>,
+) -> Option<AzureIdentity> {
+    let mut managed = false;
+    table.flag("managed_identity", &mut managed);
     if managed {
-        for key in ["tenant_id", "client_secret", "client_certificate"] {
-            if let Some(span) = table.place_of(key) {
-                let message = "stands beside `managed_identity`, which needs none; remove one of the two";
-                problems.add(span, table.key(key), message);
-            }
-        }
-        return Some(AzureIdentity::Managed {
-            client: client.map(|found| found.value),
-        });
+        let message = "stands beside `managed_identity`, which needs none; remove one of the two";
+        table.refuse(&["tenant_id", "client_secret", "client_certificate"], message);
+        return Some(AzureIdentity::Managed { client });
     }
-    missing(table, "tenant_id", &format!("{ID:?}"), problems);
-    missing(table, "client_id", &format!("{ID:?}"), problems);
+    table.require("tenant_id", &format!("{ID:?}"));
+    table.require("client_id", &format!("{ID:?}"));
     match (secret, certificate) {
         (Some(secret), Some(_)) => {
-            let message = "stands beside `client_certificate`; remove one of the two";
-            problems.add(&secret.span, secret.key, message);
+            secret.error("stands beside `client_certificate`; remove one of the two");
             None
         }
         (Some(secret), None) => {
-            warn_inline(&secret, problems);
+            secret.warn_inline();
             Some(AzureIdentity::Secret {
-                tenant: tenant?.value,
-                client: client?.value,
+                tenant: tenant?,
+                client: client?,
                 secret: secret.value,
             })
         }
         (None, Some((certificate, key))) => Some(AzureIdentity::Certificate {
-            tenant: tenant?.value,
-            client: client?.value,
+            tenant: tenant?,
+            client: client?,
             certificate,
             key,
         }),
         (None, None) => {
-            if !["client_certificate", "client_key"]
-                .iter()
-                .any(|key| table.had(key))
-            {
+            if !table.had("client_certificate") && !table.had("client_key") {
                 let example = "{ file = \"/path\" }`, or `client_certificate` and `client_key`, or `managed_identity = true";
-                missing(table, "client_secret", example, problems);
+                table.require("client_secret", example);
             }
             None
         }
@@ -155,87 +112,68 @@ fn identity(
 }
 
 /// A name that becomes part of an address.
-fn word(
-    table: &mut Table,
-    key: &'static str,
-    example: &str,
-    problems: &mut Problems,
-) -> Option<ConfigValue<String>> {
-    let found = table.text(key, example, problems)?;
+fn word<'t>(table: &mut Table<'t>, key: &'static str, example: &str) -> Option<ConfigValue<'t, String>> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if found.value.bytes().all(fits) && !found.value.starts_with('.') {
-        return Some(found);
-    }
-    let message = format!("holds what no such name has; write it as in \"{example}\"");
-    problems.add(&found.span, found.key, message);
-    None
+    table
+        .text(key, example)?
+        .check(|word| match word.bytes().all(fits) && !word.starts_with('.') {
+            true => Ok(()),
+            false => Err(format!(
+                "holds what no such name has; write it as in \"{example}\""
+            )),
+        })
 }
 
-fn begins(found: &ConfigValue<String>, starts: &[&str], remedy: &str, problems: &mut Problems) -> bool {
-    let good = starts.iter().any(|start| found.value.starts_with(start));
-    if !good {
-        let message = format!(
-            "`{}` does not begin with `{}`; {remedy}",
-            found.value,
-            starts.join("` or `")
-        );
-        problems.add(&found.span, found.key.clone(), message);
+fn begins(word: &str, starts: &[&str], remedy: &str) -> Result<(), String> {
+    if starts.iter().any(|start| word.starts_with(start)) {
+        return Ok(());
     }
-    good
+    Err(format!(
+        "`{word}` does not begin with `{}`; {remedy}",
+        starts.join("` or `")
+    ))
 }
 
 /// A host, or an address without path.
-fn login(table: &mut Table, problems: &mut Problems) -> Option<Url> {
+fn login(table: &mut Table) -> Option<Url> {
     const HOST: &str = SentinelConfig::LOGIN_HOST;
-    let found = table.text("login_host", HOST, problems);
-    let text = found.as_ref().map_or(HOST, |found| found.value.trim());
-    let whole = match text.contains("://") {
-        true => text.to_string(),
-        false => format!("https://{text}"),
-    };
-    let read = address::server(&whole, &format!("https://{HOST}")).and_then(|url| match url.path() {
-        "/" => Ok(url),
-        _ => Err(format!(
-            "has a path, which the agent adds itself; write the host alone, as in \"{HOST}\""
-        )),
-    });
-    match (read, found) {
-        (Ok(url), _) => is_encrypted(table, "login_host", &url, problems).then_some(url),
-        (Err(message), found) => {
-            let found = found?;
-            problems.add(&found.span, found.key, message);
-            None
+    let parse = |text: &str| {
+        let whole = match text.contains("://") {
+            true => text.to_string(),
+            false => format!("https://{text}"),
+        };
+        let url = address::server(&whole, &format!("https://{HOST}"))?;
+        if url.path() != "/" {
+            return Err(format!(
+                "has a path, which the agent adds itself; write the host alone, as in \"{HOST}\""
+            ));
         }
+        is_encrypted(&url).map(|()| url)
+    };
+    match table.text("login_host", HOST) {
+        Some(found) => Some(found.parse(|text| parse(text.trim()))?.value),
+        None => parse(HOST).ok(),
     }
 }
 
-fn scope(table: &mut Table, problems: &mut Problems) -> String {
-    let Some(found) = table.text("scope", SentinelConfig::SCOPE, problems) else {
-        return SentinelConfig::SCOPE.into();
-    };
-    if !found.value.ends_with("/.default") {
-        let message = format!(
-            "does not end with `/.default`; write it as in \"{}\"",
-            SentinelConfig::SCOPE
-        );
-        problems.add(&found.span, found.key, message);
-    }
-    found.value
+fn scope<'t>(table: &mut Table<'t>) -> Option<ConfigValue<'t, String>> {
+    table
+        .text("scope", SentinelConfig::SCOPE)?
+        .check(|scope| match scope.ends_with("/.default") {
+            true => Ok(()),
+            false => Err(format!(
+                "does not end with `/.default`; write it as in \"{}\"",
+                SentinelConfig::SCOPE
+            )),
+        })
 }
 
 /// Tokens and secrets go there.
-fn is_encrypted(table: &Table, key: &'static str, url: &Url, problems: &mut Problems) -> bool {
-    let message = if url.scheme() == "http" && !is_loopback(url) {
-        "is not encrypted, and a token would be sent there; write `https://`"
-    } else if url.query().is_some() {
-        "has a query; end it before the `?`"
-    } else {
-        return true;
-    };
-    if let Some(span) = table.place_of(key) {
-        problems.add(span, table.key(key), message);
+fn is_encrypted(url: &Url) -> Result<(), String> {
+    if url.scheme() == "http" && !is_loopback(url) {
+        return Err("is not encrypted, and a token would be sent there; write `https://`".into());
     }
-    false
+    no_query(url)
 }
 
 #[cfg(test)]
@@ -243,7 +181,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{HttpConfig, SinkKind};
+    use crate::config::{FormatKind, HttpConfig, SinkKind};
 
     fn read(lines: &str) -> (SentinelConfig, usize, FormatKind) {
         let text = format!(

@@ -14,23 +14,23 @@ fn cloud(scoped: bool) -> Product {
 const JSON: &str = "content-type: application/json;charset=UTF-8\n";
 
 /// `headers` are lines.
-fn answer(status: u16, headers: &str, body: &str) -> Result<Answer, HttpError> {
+fn answer(status: u16, headers: &str, body: &str) -> Result<Response, HttpError> {
     let headers = headers.lines().map(|line| {
         let (name, value) = line.split_once(": ").unwrap();
         let name: HeaderName = name.parse().unwrap();
         (name, HeaderValue::from_str(value).unwrap())
     });
-    Ok(Answer {
+    Ok(Response {
         status,
         headers: headers.collect(),
         body: body.into(),
-        ..Answer::default()
+        ..Response::default()
     })
 }
 
 /// The class's name, its cadence and a word of the remedy.
 #[track_caller]
-fn check(product: &Product, result: Result<Answer, HttpError>, name: &str, cadence: Cadence, remedy: &str) {
+fn check(product: &Product, result: Result<Response, HttpError>, name: &str, cadence: Cadence, remedy: &str) {
     let class = classify(&result, product);
     assert_eq!((class.name(), class.cadence()), (name, cadence), "{class:?}");
     assert!(class.message().contains(remedy), "{remedy}: {}", class.message());

@@ -1,4 +1,4 @@
-//! Where formats write to.
+//! The buffer that formats write to.
 
 use std::io::Write;
 
@@ -6,41 +6,41 @@ use super::escape::escape;
 use super::prune::write_pruned;
 use crate::record::{Text, Token};
 
-/// More than this is handed on between the pieces of one event.
-const ROOM_BYTES: usize = 256 * 1024;
+/// A long event is flushed between its pieces when the buffer is larger than this.
+const FLUSH_BYTES_MIN: usize = 256 * 1024;
 
-/// Values longer than this are written in pieces of it.
+/// Longer values are written in pieces of this size.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
 type Flush = Box<dyn FnMut(&mut Vec<u8>) + Send>;
 
-/// A buffer that grows; with a way out, an event of 16 MiB never has its whole text in it.
+/// A growing buffer. With a flush function, an event of 16 MiB is never in it as a whole.
 #[derive(Default)]
-pub struct Out {
+pub struct EventBuffer {
     pub bytes: Vec<u8>,
-    /// The event being written is long and alone in the buffer: it may be handed on in parts.
+    /// The event that is being written is long and the only one in the buffer, so it may be flushed in parts.
     pub in_parts: bool,
     flush: Option<Flush>,
 }
 
-impl Out {
+impl EventBuffer {
     pub fn new() -> Self {
-        Out::default()
+        EventBuffer::default()
     }
 
-    /// `flush` takes what is in the buffer and empties it. It keeps its errors to itself until it is asked.
+    /// `flush` consumes the buffer and empties it. It stores its errors until it is asked for them.
     pub fn with_flush(flush: impl FnMut(&mut Vec<u8>) + Send + 'static) -> Self {
-        Out {
+        EventBuffer {
             bytes: Vec::new(),
             in_parts: false,
             flush: Some(Box::new(flush)),
         }
     }
 
-    /// Hands on what is there if it is much. Called between the pieces of a long value.
-    pub fn room(&mut self) {
+    /// Flushes a large buffer. Called between the pieces of a long value.
+    pub fn flush_if_large(&mut self) {
         if self.in_parts
-            && self.bytes.len() > ROOM_BYTES
+            && self.bytes.len() > FLUSH_BYTES_MIN
             && let Some(flush) = &mut self.flush
         {
             flush(&mut self.bytes);
@@ -51,14 +51,14 @@ impl Out {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    /// For what may be long.
+    /// For texts that may be long.
     pub fn put_long(&mut self, text: &str) {
         if text.len() <= PIECE_BYTES {
             return self.put(text);
         }
         for piece in text.as_bytes().chunks(PIECE_BYTES) {
             self.bytes.extend_from_slice(piece);
-            self.room();
+            self.flush_if_large();
         }
     }
 
@@ -84,24 +84,22 @@ impl Out {
     }
 }
 
-/// What may begin when the first value in it is known.
-trait Begin {
-    /// Writes what stands before a value: signs, and the name if it has one.
-    fn begin(&mut self, key: &str, out: &mut Out);
+/// A container that is opened when its first value is known.
+trait Container {
+    /// Writes what is before a value: separators, the opening sign, and the key if there is one.
+    fn begin(&mut self, key: &str, out: &mut EventBuffer);
 }
 
-/// Writes an object whose members may all be missing; then it is not written either, nor the name that it has in
-/// another. A name is written with its value and in no other way, so none can be left without.
-///
-/// Keys are given as `,"key":`.
+/// Writes an object whose members may all be missing. In that case neither the object nor its key is written.
+/// A key is only written together with its value. Keys have the form `,"key":`.
 pub(super) struct Object<'p> {
     open: &'static str,
     started: bool,
-    parent: Option<(&'p mut dyn Begin, &'static str)>,
+    parent: Option<(&'p mut dyn Container, &'static str)>,
 }
 
-impl Begin for Object<'_> {
-    fn begin(&mut self, key: &str, out: &mut Out) {
+impl Container for Object<'_> {
+    fn begin(&mut self, key: &str, out: &mut EventBuffer) {
         if self.started {
             return out.put(key);
         }
@@ -115,7 +113,7 @@ impl Begin for Object<'_> {
 }
 
 impl Object<'static> {
-    /// `open` is what stands before the first member, for example `,"user":{`.
+    /// `open` is the text before the first member, for example `,"user":{`.
     pub fn new(open: &'static str) -> Self {
         Object {
             open,
@@ -126,7 +124,7 @@ impl Object<'static> {
 }
 
 impl Object<'_> {
-    /// An object that is a member of this one.
+    /// An object as a member of this one.
     pub fn object(&mut self, key: &'static str) -> Object<'_> {
         Object {
             open: "{",
@@ -135,7 +133,7 @@ impl Object<'_> {
         }
     }
 
-    /// A list that is a member of this one.
+    /// A list as a member of this one.
     pub fn list(&mut self, key: &'static str) -> List<'_> {
         List {
             started: false,
@@ -144,53 +142,53 @@ impl Object<'_> {
         }
     }
 
-    /// A text of the record, if there is one.
-    pub fn text(&mut self, key: &str, text: Option<Text>, out: &mut Out) {
+    /// A text of the record, if present.
+    pub fn text(&mut self, key: &str, text: Option<Text>, out: &mut EventBuffer) {
         if let Some(text) = text {
             self.begin(key, out);
             out.put_long(text.quoted());
         }
     }
 
-    /// A text that is escaped already.
-    pub fn escaped(&mut self, key: &str, escaped: &str, out: &mut Out) {
+    /// An escaped text.
+    pub fn escaped(&mut self, key: &str, escaped: &str, out: &mut EventBuffer) {
         self.begin(key, out);
         out.put("\"");
         out.put_long(escaped);
         out.put("\"");
     }
 
-    /// A text that is yet to be escaped.
-    pub fn plain(&mut self, key: &str, text: &str, out: &mut Out) {
+    /// A text that is not escaped yet.
+    pub fn plain(&mut self, key: &str, text: &str, out: &mut EventBuffer) {
         self.begin(key, out);
         out.put("\"");
         escape(text, &mut out.bytes);
         out.put("\"");
     }
 
-    pub fn number(&mut self, key: &str, number: u64, out: &mut Out) {
+    pub fn number(&mut self, key: &str, number: u64, out: &mut EventBuffer) {
         self.begin(key, out);
         out.put_number(number);
     }
 
-    /// A number that is finite: JSON has no others.
-    pub fn float(&mut self, key: &str, number: f64, out: &mut Out) {
+    /// A finite number; JSON has no others.
+    pub fn float(&mut self, key: &str, number: f64, out: &mut EventBuffer) {
         if number.is_finite() {
             self.begin(key, out);
-            // Into memory, which does not fail.
+            // Writing to memory does not fail.
             let _ = write!(out.bytes, "{number}");
         }
     }
 
-    pub fn boolean(&mut self, key: &str, value: Option<bool>, out: &mut Out) {
+    pub fn boolean(&mut self, key: &str, value: Option<bool>, out: &mut EventBuffer) {
         if let Some(value) = value {
             self.begin(key, out);
             out.put(if value { "true" } else { "false" });
         }
     }
 
-    /// A value of the record without what is empty in it, if that leaves any; of one that is `clean` that is known.
-    pub fn pruned(&mut self, key: &str, value: Token, clean: bool, out: &mut Out) {
+    /// A value of the record without its empty parts, if anything is left. `clean`: it has no empty parts.
+    pub fn pruned(&mut self, key: &str, value: Token, clean: bool, out: &mut EventBuffer) {
         if value.is_missing() {
             return;
         }
@@ -201,8 +199,8 @@ impl Object<'_> {
         write_pruned(value.raw(), out, |out| self.begin(key, out));
     }
 
-    /// Closes it if it was begun, and tells whether it was.
-    pub fn end(self, out: &mut Out) -> bool {
+    /// Closes the object if it was opened. Returns whether it was.
+    pub fn end(self, out: &mut EventBuffer) -> bool {
         if self.started {
             out.put("}");
         }
@@ -210,15 +208,15 @@ impl Object<'_> {
     }
 }
 
-/// Writes a list in an [`Object`]; without elements it is not written.
+/// Writes a list in an [`Object`]. An empty list is not written.
 pub(super) struct List<'p> {
     started: bool,
-    parent: &'p mut dyn Begin,
+    parent: &'p mut dyn Container,
     key: &'static str,
 }
 
-impl Begin for List<'_> {
-    fn begin(&mut self, _: &str, out: &mut Out) {
+impl Container for List<'_> {
+    fn begin(&mut self, _: &str, out: &mut EventBuffer) {
         if std::mem::replace(&mut self.started, true) {
             return out.put(",");
         }
@@ -228,7 +226,7 @@ impl Begin for List<'_> {
 }
 
 impl List<'_> {
-    /// An object that is an element.
+    /// An object as an element.
     pub fn object(&mut self) -> Object<'_> {
         Object {
             open: "{",
@@ -237,24 +235,24 @@ impl List<'_> {
         }
     }
 
-    /// A text that is escaped already.
-    pub fn escaped(&mut self, escaped: &str, out: &mut Out) {
+    /// An escaped text.
+    pub fn escaped(&mut self, escaped: &str, out: &mut EventBuffer) {
         self.begin("", out);
         out.put("\"");
         out.put_long(escaped);
         out.put("\"");
     }
 
-    /// A text that is yet to be escaped.
-    pub fn plain(&mut self, text: &str, out: &mut Out) {
+    /// A text that is not escaped yet.
+    pub fn plain(&mut self, text: &str, out: &mut EventBuffer) {
         self.begin("", out);
         out.put("\"");
         escape(text, &mut out.bytes);
         out.put("\"");
     }
 
-    /// Closes it if it was begun.
-    pub fn end(self, out: &mut Out) {
+    /// Closes the list if it was opened.
+    pub fn end(self, out: &mut EventBuffer) {
         if self.started {
             out.put("]");
         }

@@ -1,31 +1,31 @@
-//! Who, from where, and on what: the attributes that differ from class to class.
+//! The attributes that differ by class: users, groups, endpoints and resources.
 
 use std::borrow::Cow;
 
 use super::super::affected;
+use super::super::buffer::EventBuffer;
 use super::super::login::login;
-use super::super::out::Out;
-use super::super::taxonomy::{Activity, Kind as ActionKind};
-use super::super::users::{self, Group, Person, Users, Value};
-use super::person::{self, ADMIN, Kind, NOBODY, SYSTEM, UNKNOWN, USER, string};
-use super::{ActionClass, endpoints, things};
+use super::super::taxonomy::{Activity, EventKind};
+use super::super::users::{self, EscapedText, GroupFields, Person, Users};
+use super::person::{self, ADMIN, SYSTEM, UNKNOWN, UNKNOWN_USER, USER, UserType, string};
+use super::{ActionClass, endpoints, resources};
 use crate::record::{Record, Shape, Text};
 
-/// The parts of one event.
-pub struct Parts<'r, 'a> {
+/// The class dependent attributes of one event.
+pub struct ClassAttributes<'r, 'a> {
     record: &'r Record<'a>,
     host: Option<&'r str>,
     users: Users<'a>,
     author: Person<'a>,
-    /// The taxonomy's, but what is granted to a group is group management.
+    /// From the taxonomy, but a permission that is granted to a group is group management.
     pub activity: Activity,
     categories: &'static [&'static str],
 }
 
-impl<'r, 'a> Parts<'r, 'a> {
-    pub fn of(record: &'r Record<'a>, kind: &ActionKind, host: Option<&'r str>) -> Self {
+impl<'r, 'a> ClassAttributes<'r, 'a> {
+    pub fn of(record: &'r Record<'a>, kind: &EventKind, host: Option<&'r str>) -> Self {
         let author = &record.author;
-        let mut parts = Parts {
+        let mut attributes = ClassAttributes {
             record,
             host,
             users: Users::of(record),
@@ -38,16 +38,16 @@ impl<'r, 'a> Parts<'r, 'a> {
             activity: kind.activity,
             categories: kind.categories,
         };
-        if parts.activity.0 == ActionClass::UserAccess
+        if attributes.activity.0 == ActionClass::UserAccess
             && affected::grantee(record, "User").is_none()
             && affected::grantee(record, "Group").is_some()
         {
-            parts.activity.0 = ActionClass::Group;
+            attributes.activity.0 = ActionClass::Group;
         }
-        parts
+        attributes
     }
 
-    pub fn write(&self, out: &mut Out) {
+    pub fn write(&self, out: &mut EventBuffer) {
         let record = self.record;
         out.put(",\"actor\":{\"user\":");
         person::write(&self.author, self.author_type(), out);
@@ -55,7 +55,7 @@ impl<'r, 'a> Parts<'r, 'a> {
         match self.activity.0 {
             ActionClass::Authentication => {
                 out.put(",\"service\":{\"name\":\"Confluence\"},\"user\":");
-                // Who logs in is the affected user; the author is often nobody yet.
+                // The user who logs in is the affected user. The author is often anonymous at that time.
                 let is_author = self.users.user.id == self.author.id;
                 let kind = if is_author { self.author_type() } else { USER };
                 person::write(&self.users.user, kind, out);
@@ -75,12 +75,18 @@ impl<'r, 'a> Parts<'r, 'a> {
                 let user = self.affected_user();
                 person::write(&user, self.grantee_type(&user), out);
                 self.privileges(out);
-                things::list(record, ",\"resources\":[", false, |thing| !thing.is("User"), out);
+                resources::list(
+                    record,
+                    ",\"resources\":[",
+                    false,
+                    |object| !object.is("User"),
+                    out,
+                );
             }
             ActionClass::Entity => self.entity(out),
             ActionClass::WebResources => {
-                let any = things::list(record, ",\"web_resources\":[", true, |_| true, out);
-                if !any {
+                let has_resources = resources::list(record, ",\"web_resources\":[", true, |_| true, out);
+                if !has_resources {
                     out.put(",\"web_resources\":[{\"name\":\"Confluence\"");
                     if let Some(url) = record.system.text() {
                         out.put(",\"url_string\":");
@@ -95,7 +101,7 @@ impl<'r, 'a> Parts<'r, 'a> {
                 let operation = record.stable_action().or(record.action.text());
                 out.put_long(operation.map_or("\"Unknown\"", Text::quoted));
                 out.put(",\"service\":{\"name\":\"Confluence\"}}");
-                things::list(record, ",\"resources\":[", false, |_| true, out);
+                resources::list(record, ",\"resources\":[", false, |_| true, out);
                 endpoints::write_destination(self.host, out);
             }
         }
@@ -104,13 +110,13 @@ impl<'r, 'a> Parts<'r, 'a> {
     }
 
     /// `type_id` of the author, and its caption.
-    fn author_type(&self) -> Kind {
+    fn author_type(&self) -> UserType {
         let author = &self.record.author;
         match author.id.text() {
             Some(id) if id.is("-1") => SYSTEM,
-            Some(id) if id.is("-2") => NOBODY,
-            None if author.name.is_missing() => NOBODY,
-            // What Cloud does by itself has no account.
+            Some(id) if id.is("-2") => UNKNOWN_USER,
+            None if author.name.is_missing() => UNKNOWN_USER,
+            // Actions of Cloud itself have no account.
             None if author.name.text().is_some_and(|name| name.is("System")) => SYSTEM,
             _ if self.record.sys_admin == Some(true) || self.record.super_admin == Some(true) => ADMIN,
             _ => USER,
@@ -121,39 +127,39 @@ impl<'r, 'a> Parts<'r, 'a> {
         let target = affected::target(self.record, &self.users, self.categories);
         target.unwrap_or_else(|| {
             let user = affected::grantee(self.record, "User");
-            let user = user.or_else(|| affected::first(self.record, |thing| thing.kind.is_none()));
+            let user = user.or_else(|| affected::first(self.record, |object| object.kind.is_none()));
             user.map_or_else(Person::default, |user| user.person())
         })
     }
 
-    /// Whom a permission is given to. What is given to everybody has a name and nothing else: on Data Center in the
-    /// site's language.
-    fn grantee_type(&self, user: &Person) -> Kind {
+    /// The type of the user who gets a permission. A permission for everybody has a name only: on Data Center
+    /// in the language of the site.
+    fn grantee_type(&self, user: &Person) -> UserType {
         match user.id.as_deref() {
             Some("-1") => SYSTEM,
-            Some("-2") => NOBODY,
+            Some("-2") => UNKNOWN_USER,
             Some(_) => USER,
-            None if self.record.shape != Shape::Cloud && user.name.is_none() => NOBODY,
+            None if self.record.shape != Shape::Cloud && user.name.is_none() => UNKNOWN_USER,
             None => match user.full_name.as_deref() {
-                None => NOBODY,
-                Some(name) if name.eq_ignore_ascii_case("anonymous") => NOBODY,
+                None => UNKNOWN_USER,
+                Some(name) if name.eq_ignore_ascii_case("anonymous") => UNKNOWN_USER,
                 Some(_) => USER,
             },
         }
     }
 
-    fn group(&self, out: &mut Out) {
-        let known = [&self.users.target_group, &self.users.group]
+    fn group(&self, out: &mut EventBuffer) {
+        let group_of_record = [&self.users.target_group, &self.users.group]
             .into_iter()
-            .find(|group| **group != Group::default());
-        let group = known.cloned().unwrap_or_else(|| {
+            .find(|group| **group != GroupFields::default());
+        let group = group_of_record.cloned().unwrap_or_else(|| {
             let group = affected::grantee(self.record, "Group");
-            group.map_or_else(Group::default, |group| {
+            group.map_or_else(GroupFields::default, |group| {
                 users::split_group(escaped(group.name), escaped(group.id))
             })
         });
         out.put(",\"group\":{\"name\":");
-        // A group of which only the id is known is named by it.
+        // A group without a known name is written with its id as name.
         string(group.name.as_ref().or(group.id.as_ref()).unwrap_or(&UNKNOWN), out);
         if let Some(id) = &group.id {
             out.put(",\"uid\":");
@@ -162,10 +168,11 @@ impl<'r, 'a> Parts<'r, 'a> {
         out.put("}");
         if matches!(self.activity.1, 1 | 2) {
             self.privileges(out);
-            if let Some(thing) = affected::first(self.record, |thing| !thing.is("Group") && !thing.is("User"))
+            if let Some(object) =
+                affected::first(self.record, |object| !object.is("Group") && !object.is("User"))
             {
                 out.put(",\"resource\":");
-                things::write(&thing, false, out);
+                resources::write(&object, false, out);
             }
         } else if self.users.target != Person::default() {
             out.put(",\"user\":");
@@ -173,28 +180,28 @@ impl<'r, 'a> Parts<'r, 'a> {
         }
     }
 
-    fn privileges(&self, out: &mut Out) {
+    fn privileges(&self, out: &mut EventBuffer) {
         out.put(",\"privileges\":[");
-        // Data Center calls it a type, Cloud a permission.
+        // Data Center has it as `Type`, Cloud as `Permission`.
         let privilege = affected::changed_value(self.record, "Type")
             .or_else(|| affected::changed_value(self.record, "Permission"));
         out.put_long(privilege.map_or("\"Unknown\"", Text::quoted));
         out.put("]");
     }
 
-    fn entity(&self, out: &mut Out) {
-        let Some(thing) = affected::first(self.record, |_| true) else {
-            // Settings belong to the site as a whole.
+    fn entity(&self, out: &mut EventBuffer) {
+        let Some(object) = affected::first(self.record, |_| true) else {
+            // Settings belong to the whole site.
             out.put(",\"entity\":{\"name\":\"Confluence\",\"type\":\"Site\",\"type_id\":99}");
             return;
         };
         out.put(",\"entity\":{\"name\":");
-        out.put_long(thing.name.or(thing.id).map_or("\"Unknown\"", Text::quoted));
-        if let Some(id) = thing.id {
+        out.put_long(object.name.or(object.id).map_or("\"Unknown\"", Text::quoted));
+        if let Some(id) = object.id {
             out.put(",\"uid\":");
             out.put_long(id.quoted());
         }
-        match thing.kind {
+        match object.kind {
             Some(kind) if kind.is("User") => out.put(",\"type\":\"User\",\"type_id\":2}"),
             Some(kind) if kind.is("Group") => out.put(",\"type\":\"Group\",\"type_id\":3}"),
             Some(kind) => {
@@ -207,6 +214,6 @@ impl<'r, 'a> Parts<'r, 'a> {
     }
 }
 
-fn escaped(text: Option<Text>) -> Option<Value> {
+fn escaped(text: Option<Text>) -> Option<EscapedText> {
     text.map(|text| Cow::Borrowed(text.escaped()))
 }

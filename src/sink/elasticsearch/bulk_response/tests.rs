@@ -20,18 +20,18 @@ fn ids(count: usize) -> Vec<EventId> {
     (0..count as u128).map(EventId).collect()
 }
 
-fn whole(status: u16, body: &str, sent: usize) -> Answer {
-    let answer = http::Answer {
+fn classify_response(status: u16, body: &str, sent: usize) -> RequestOutcome {
+    let response = http::Response {
         status,
         body: body.into(),
-        ..http::Answer::default()
+        ..http::Response::default()
     };
-    of(&answer, &ids(sent), &config(), 0)
+    classify(&response, &ids(sent), &config(), 0)
 }
 
 fn each(items: &str, sent: usize) -> Vec<Outcome> {
-    match whole(200, &format!("{{\"errors\":true,\"items\":[{items}]}}"), sent) {
-        Answer::Each(outcomes) => outcomes,
+    match classify_response(200, &format!("{{\"errors\":true,\"items\":[{items}]}}"), sent) {
+        RequestOutcome::Each(outcomes) => outcomes,
         other => panic!("{other:?}"),
     }
 }
@@ -40,7 +40,7 @@ fn item(status: u16, kind: &str, reason: &str) -> String {
     serde_json::json!({"create": {"status": status, "error": {"type": kind, "reason": reason}}}).to_string()
 }
 
-/// The class, and what a person reads.
+/// The class and the reason of an outcome.
 fn class(outcome: &Outcome) -> (&'static str, &str) {
     match outcome {
         Outcome::Delivered => ("delivered", ""),
@@ -200,8 +200,11 @@ fn f47_bulk_mixed() {
 #[test]
 fn f47_bulk_response() {
     let fine = r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":201}}]}"#;
-    assert_eq!(whole(200, fine, 2), Answer::Each(vec![Outcome::Delivered; 2]));
-    // What does not tell of each event delivers none.
+    assert_eq!(
+        classify_response(200, fine, 2),
+        RequestOutcome::Each(vec![Outcome::Delivered; 2])
+    );
+    // A response that does not cover each event delivers none.
     let none = [
         r#"{"errors":false}"#,
         r#"{"errors":false,"items":[]}"#,
@@ -218,23 +221,29 @@ fn f47_bulk_response() {
     for status in 200..300 {
         for body in none {
             assert!(
-                matches!(whole(status, body, 2), Answer::All(Outcome::Retry { .. })),
+                matches!(
+                    classify_response(status, body, 2),
+                    RequestOutcome::All(Outcome::Retry { .. })
+                ),
                 "{status} {body}"
             );
         }
     }
     for end in 0..fine.len() {
         assert!(
-            matches!(whole(200, &fine[..end], 2), Answer::All(Outcome::Retry { .. })),
+            matches!(
+                classify_response(200, &fine[..end], 2),
+                RequestOutcome::All(Outcome::Retry { .. })
+            ),
             "{end}"
         );
     }
-    // A success with an error beside it is none.
+    // A success with an error is not a delivery.
     assert_eq!(class(&each(&item(201, "x", "y"), 1)[0]).0, "retry");
 }
 
 #[test]
-fn a_refusal_of_the_whole_request_has_its_class() {
+fn refusals_of_whole_requests_are_classified() {
     let error = |kind: &str, reason: &str| {
         serde_json::json!({"error": {"type": kind, "reason": reason}, "status": 0}).to_string()
     };
@@ -285,10 +294,10 @@ fn a_refusal_of_the_whole_request_has_its_class() {
         (503, error("cluster_block_exception", "no master"), "retry"),
     ];
     for (status, body, expect) in table {
-        let found = match whole(status, &body, 3) {
-            Answer::All(outcome) => class(&outcome).0,
-            Answer::Halve { too_large: true, .. } => "too large",
-            Answer::Halve { .. } => "halve",
+        let found = match classify_response(status, &body, 3) {
+            RequestOutcome::All(outcome) => class(&outcome).0,
+            RequestOutcome::Halve { too_large: true, .. } => "too large",
+            RequestOutcome::Halve { .. } => "halve",
             other => panic!("{other:?}"),
         };
         assert_eq!(found, expect, "{status} {body}");
@@ -296,9 +305,10 @@ fn a_refusal_of_the_whole_request_has_its_class() {
 }
 
 proptest! {
-    /// Whatever comes, as many outcomes as events, or none is delivered; and never a success that the server did not write.
+    /// Whatever the response: there are as many outcomes as events, or none is delivered. No success is
+    /// invented.
     #[test]
-    fn any_answer_is_read_or_tried_again(
+    fn any_response_is_parsed_or_retried(
         statuses in prop::collection::vec(prop_oneof![Just(201u16), Just(409), 100u16..600], 0..8),
         sent in 0usize..8,
         cut in any::<prop::sample::Index>(),
@@ -310,24 +320,24 @@ proptest! {
             _ => item(*status, "some_exception", "for \"some\" reason"),
         }).collect();
         let body = format!("{{\"errors\":true,\"items\":[{}]}}", items.join(","));
-        let delivered = |answer: &Answer| match answer {
-            Answer::Each(outcomes) => outcomes.iter().filter(|o| matches!(o, Outcome::Delivered | Outcome::Duplicate)).count(),
-            Answer::All(Outcome::Delivered | Outcome::Duplicate) => sent,
+        let delivered = |response: &RequestOutcome| match response {
+            RequestOutcome::Each(outcomes) => outcomes.iter().filter(|o| matches!(o, Outcome::Delivered | Outcome::Duplicate)).count(),
+            RequestOutcome::All(Outcome::Delivered | Outcome::Duplicate) => sent,
             _ => 0,
         };
-        let read = whole(200, &body, sent);
+        let read = classify_response(200, &body, sent);
         let fine = statuses.iter().filter(|status| matches!(status, 200 | 201 | 409)).count();
         prop_assert_eq!(delivered(&read), if statuses.len() == sent { fine } else { 0 });
-        // Cut off anywhere, nothing of it counts.
+        // A truncated response delivers nothing.
         let short = &body[..cut.index(body.len())];
-        prop_assert_eq!(delivered(&whole(200, short, sent)), 0);
+        prop_assert_eq!(delivered(&classify_response(200, short, sent)), 0);
         let mut damaged = body.into_bytes();
         for (at, byte) in noise {
             let at = at.index(damaged.len());
             damaged[at] = byte;
         }
-        let answer = http::Answer { status: 200, body: damaged, ..http::Answer::default() };
-        if let Answer::Each(outcomes) = of(&answer, &ids(sent), &config(), 0) {
+        let response = http::Response { status: 200, body: damaged, ..http::Response::default() };
+        if let RequestOutcome::Each(outcomes) = classify(&response, &ids(sent), &config(), 0) {
             prop_assert_eq!(outcomes.len(), sent);
         }
     }
@@ -349,40 +359,46 @@ fn f57_a_key_that_a_cluster_repeats_is_not_told() {
         (403, "c4nary".into()),
     ];
     for (status, body) in bodies {
-        let mut answer = http::Answer {
+        let mut response = http::Response {
             status,
             body: body.clone().into(),
-            ..http::Answer::default()
+            ..http::Response::default()
         };
-        answer.secrets.add([Secret::new("c4nary")]);
-        let told = format!("{:?}", of(&answer, &ids(1), &config(), 0));
-        assert!(told.contains("***") && !told.contains("c4nary"), "{body}: {told}");
+        response.secrets.add([Secret::new("c4nary")]);
+        let reported = format!("{:?}", classify(&response, &ids(1), &config(), 0));
+        assert!(
+            reported.contains("***") && !reported.contains("c4nary"),
+            "{body}: {reported}"
+        );
     }
 }
 
-/// Items that are swapped, repeated or another request's are no answer: nothing is delivered by it.
+/// Items that are swapped, repeated or of another request deliver nothing.
 #[test]
 fn f97_an_item_with_another_id_delivers_nothing() {
     let item = |id: u128| {
         let id = String::from_utf8_lossy(&EventId(id).hex()).into_owned();
         serde_json::json!({"create": {"_id": id, "status": 201}}).to_string()
     };
-    let of = |items: &[u128]| {
+    let response_with = |items: &[u128]| {
         let items: Vec<String> = items.iter().map(|id| item(*id)).collect();
-        whole(
+        classify_response(
             200,
             &format!("{{\"errors\":false,\"items\":[{}]}}", items.join(",")),
             3,
         )
     };
-    assert_eq!(of(&[0, 1, 2]), Answer::Each(vec![Outcome::Delivered; 3]));
+    assert_eq!(
+        response_with(&[0, 1, 2]),
+        RequestOutcome::Each(vec![Outcome::Delivered; 3])
+    );
     for wrong in [[0, 2, 1], [1, 1, 2], [0, 1, 7], [9, 9, 9]] {
-        let Answer::All(Outcome::Retry { reason, .. }) = of(&wrong) else {
+        let RequestOutcome::All(Outcome::Retry { reason, .. }) = response_with(&wrong) else {
             panic!("{wrong:?}");
         };
         assert!(reason.contains("another id"), "{reason}");
     }
-    // A server, or a filter on the way, that returns none.
+    // Some servers or filters return no ids.
     let without = r#"{"create":{"status":201}},{"create":{"_id":null,"status":201}}"#;
     assert_eq!(each(without, 2), [Outcome::Delivered, Outcome::Delivered]);
 }

@@ -1,4 +1,4 @@
-//! The formats by name, and the ids that their events bear.
+//! The formats by name, and the event ids in their output.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -8,7 +8,7 @@ use crate::record::EventId;
 
 /// The formats by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Name {
+pub enum FormatKind {
     Ecs,
     Raw,
     Sentinel,
@@ -16,35 +16,41 @@ pub enum Name {
     Ocsf,
 }
 
-/// What stands before the id in the formats that begin with it. Members of a record cannot be taken for it.
+/// The text before the id, in formats that begin with it. Members of a record cannot be mistaken for it.
 pub(super) const RAW_START: &str = "{\"event_id\":\"";
 pub(super) const SENTINEL_START: &str = "{\"EventId\":\"";
 pub(super) const OCSF_START: &str = "{\"metadata\":{\"uid\":\"";
 
-impl Name {
-    pub const ALL: [Name; 5] = [Name::Ecs, Name::Raw, Name::Sentinel, Name::Cef, Name::Ocsf];
+impl FormatKind {
+    pub const ALL: [FormatKind; 5] = [
+        FormatKind::Ecs,
+        FormatKind::Raw,
+        FormatKind::Sentinel,
+        FormatKind::Cef,
+        FormatKind::Ocsf,
+    ];
 
-    /// As the configuration has it.
+    /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
-            Name::Ecs => "ecs",
-            Name::Raw => "raw",
-            Name::Sentinel => "sentinel",
-            Name::Cef => "cef",
-            Name::Ocsf => "ocsf",
+            FormatKind::Ecs => "ecs",
+            FormatKind::Raw => "raw",
+            FormatKind::Sentinel => "sentinel",
+            FormatKind::Cef => "cef",
+            FormatKind::Ocsf => "ocsf",
         }
     }
 
-    /// The id of an event that was written in this format or, because an output's format may have been changed, in
-    /// any other; `None` if these bytes are no whole event.
+    /// The id of an encoded event. Events of all formats are recognised, because the format of an output may
+    /// have been changed. `None` if the bytes are not a complete event.
     pub fn id_of(self, event: &[u8]) -> Option<EventId> {
         #[derive(Deserialize)]
         struct EcsEvent<'a> {
             #[serde(borrow)]
-            event: Event<'a>,
+            event: EcsEventMember<'a>,
         }
         #[derive(Deserialize)]
-        struct Event<'a> {
+        struct EcsEventMember<'a> {
             id: &'a str,
         }
         if event.starts_with(cef::START.as_bytes()) {
@@ -55,19 +61,22 @@ impl Name {
             .find(|start| event.starts_with(start.as_bytes()));
         if let Some(start) = start {
             let (id, rest) = event[start.len()..].split_at_checked(ID_BYTES)?;
-            let whole = rest.starts_with(b"\"") && serde_json::from_slice::<IgnoredAny>(event).is_ok();
-            return Some(id).filter(|_| whole).and_then(parse);
+            let is_complete = rest.starts_with(b"\"") && serde_json::from_slice::<IgnoredAny>(event).is_ok();
+            return Some(id).filter(|_| is_complete).and_then(parse);
         }
         let ecs = serde_json::from_slice::<EcsEvent>(event).ok()?;
         parse(ecs.event.id.as_bytes())
     }
 }
 
-/// Hexadecimal digits in an id.
+/// Length of an id in hexadecimal digits.
 pub(super) const ID_BYTES: usize = 32;
 
 fn parse(id: &[u8]) -> Option<EventId> {
     let id = std::str::from_utf8(id).ok()?;
-    let whole = id.len() == ID_BYTES && id.bytes().all(|digit| digit.is_ascii_hexdigit());
-    u128::from_str_radix(id, 16).ok().filter(|_| whole).map(EventId)
+    let is_complete = id.len() == ID_BYTES && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u128::from_str_radix(id, 16)
+        .ok()
+        .filter(|_| is_complete)
+        .map(EventId)
 }

@@ -1,6 +1,6 @@
-//! What the words of an action say: what was done, and whether it worked. An action is a key
-//! (`audit.logging.summary.space.export`) or an English label of Cloud ("User added to group"); both are words between
-//! what is no letter.
+//! The words of an action: what was done, and whether it succeeded. An action is a key
+//! (`audit.logging.summary.space.export`) or an English label of Cloud ("User added to group"). Words are
+//! separated by non-letters.
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,50 +22,50 @@ pub enum Verb {
     LogOut,
 }
 
-/// What the words of an action say.
+/// The meaning of an action's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wording<'a> {
+pub struct ActionWords<'a> {
     pub verb: Option<Verb>,
-    /// The word before the verb: what it was done to.
+    /// The word before the verb: the object of the action.
     pub noun: Option<&'a str>,
-    /// The label goes on after a preposition: "User removed from space" removes no user.
+    /// The label has a preposition after the verb: "User removed from space" does not remove a user.
     pub has_preposition: bool,
-    /// `Some(false)`: what was tried did not work.
+    /// `Some(false)`: the attempt failed.
     pub succeeded: Option<bool>,
 }
 
-/// More words than an action has; those before them are not looked at.
+/// Maximum number of words, counted from the end. Earlier ones are ignored.
 const WORDS_MAX: usize = 24;
 
-impl<'a> Wording<'a> {
-    /// The verb is the last word, after which how it ended may be said ("failed", "completed"). A label can go on after
-    /// a preposition: "Page moved to trash". Some words tell wherever they stand: `space.export.pdf`.
+impl<'a> ActionWords<'a> {
+    /// The verb is the last word. After it a word may tell the outcome ("failed", "completed"), or a
+    /// preposition may follow: "Page moved to trash". Some verbs are recognised anywhere: `space.export.pdf`.
     pub fn of(action: &'a str) -> Self {
         let mut words = [""; WORDS_MAX];
         let mut count = 0;
-        for word in words_from_the_end(action).take(WORDS_MAX) {
+        for word in words_reversed(action).take(WORDS_MAX) {
             count += 1;
             words[WORDS_MAX - count] = word;
         }
         let words = &words[WORDS_MAX - count..];
-        let mut wording = Wording::default();
+        let mut parsed = ActionWords::default();
         let mut end = words.len();
         loop {
-            wording.read_end(&words[..end]);
-            if wording.verb.is_some() {
-                return wording;
+            parsed.read_end(&words[..end]);
+            if parsed.verb.is_some() {
+                return parsed;
             }
             match words[..end].iter().rposition(|word| is(word, PREPOSITIONS)) {
                 Some(at) => end = at,
                 None => break,
             }
-            wording.has_preposition = true;
+            parsed.has_preposition = true;
         }
-        if let Some(at) = words.iter().rposition(|word| is(word, TELLING)) {
-            wording.verb = verb(words[at]);
-            wording.noun = at.checked_sub(1).map(|before| words[before]);
+        if let Some(at) = words.iter().rposition(|word| is(word, UNAMBIGUOUS)) {
+            parsed.verb = verb(words[at]);
+            parsed.noun = at.checked_sub(1).map(|before| words[before]);
         }
-        wording
+        parsed
     }
 
     pub fn has_noun(&self, wanted: &str) -> bool {
@@ -74,13 +74,13 @@ impl<'a> Wording<'a> {
 
     fn read_end(&mut self, words: &[&'a str]) {
         let mut words = words;
-        // Most end in a verb, and nothing else need be looked for.
+        // Most actions end with a verb, so nothing else is searched for.
         while let [before @ .., last] = words
             && verb(last).is_none()
         {
             match outcome(last) {
-                Some(Outcome::Of(succeeded)) => self.succeeded = self.succeeded.or(Some(succeeded)),
-                Some(Outcome::Open) => {}
+                Some(OutcomeWord::Known(succeeded)) => self.succeeded = self.succeeded.or(Some(succeeded)),
+                Some(OutcomeWord::Neutral) => {}
                 None => break,
             }
             words = before;
@@ -88,7 +88,7 @@ impl<'a> Wording<'a> {
         let before;
         (before, self.verb) = match words {
             [before @ .., first, second] if pair(first, second).is_some() => (before, pair(first, second)),
-            // What is said to have worked or failed was tried; else it is a setting.
+            // With an outcome this is a login attempt, otherwise a setting.
             [before @ .., last] if is(last, "auth authentication") => {
                 (before, self.succeeded.map(|_| Verb::LogIn))
             }
@@ -98,25 +98,25 @@ impl<'a> Wording<'a> {
         self.noun = before.last().copied();
     }
 
-    /// Somebody comes into a group or leaves it: "User added to group", `group.member.removed`.
+    /// A user joins or leaves a group: "User added to group", `group.member.removed`.
     pub fn is_membership(&self, action: &str) -> bool {
         self.has_noun("member members membership memberships")
             || self.has_preposition && has_word(action, "group groups")
     }
 }
 
-/// Whether the action has one of these words.
+/// Whether the action contains one of these words, which are separated by blanks.
 pub fn has_word(action: &str, wanted: &str) -> bool {
-    words_from_the_end(action).any(|word| is(word, wanted))
+    words_reversed(action).any(|word| is(word, wanted))
 }
 
-fn words_from_the_end(action: &str) -> impl Iterator<Item = &str> {
+fn words_reversed(action: &str) -> impl Iterator<Item = &str> {
     action
         .rsplit(|letter: char| !letter.is_alphabetic())
         .filter(|word| !word.is_empty())
 }
 
-/// Whether it is one of these, which have blanks between them.
+/// Whether `word` is one of the wanted words, which are separated by blanks.
 fn is(word: &str, wanted: &str) -> bool {
     wanted
         .split_ascii_whitespace()
@@ -125,23 +125,23 @@ fn is(word: &str, wanted: &str) -> bool {
 
 const PREPOSITIONS: &str = "about after against as at because before between by during for from in into of on onto through to using via when while with within without";
 
-/// They mean the same whatever follows.
-const TELLING: &str = "backup emptied export exported import imported purge purged reset";
+/// Verbs with the same meaning anywhere in the action.
+const UNAMBIGUOUS: &str = "backup emptied export exported import imported purge purged reset";
 
-enum Outcome {
-    Of(bool),
-    /// It says that something began or ended, not how.
-    Open,
+enum OutcomeWord {
+    Known(bool),
+    /// The action began or ended, and the outcome is not known.
+    Neutral,
 }
 
-fn outcome(word: &str) -> Option<Outcome> {
+fn outcome(word: &str) -> Option<OutcomeWord> {
     let is = |wanted: &str| is(word, wanted);
     if is("failed failure fails unsuccessful denied rejected refused") {
-        Some(Outcome::Of(false))
+        Some(OutcomeWord::Known(false))
     } else if is("success successful successfully succeeded") {
-        Some(Outcome::Of(true))
+        Some(OutcomeWord::Known(true))
     } else if is("attempted completed finished initiated performed requested started") {
-        Some(Outcome::Open)
+        Some(OutcomeWord::Neutral)
     } else {
         None
     }
@@ -167,7 +167,7 @@ fn pair(first: &str, second: &str) -> Option<Verb> {
 }
 
 fn verb(word: &str) -> Option<Verb> {
-    // No verb is longer, and none has letters beyond ASCII.
+    // No verb is longer, and all are ASCII.
     let mut lower = [0; 16];
     let lower = lower.get_mut(..word.len())?;
     lower.copy_from_slice(word.as_bytes());
@@ -224,7 +224,7 @@ mod tests {
             ("User signed out", Some(Verb::LogOut), None),
             ("User reactivated", Some(Verb::Enable), None),
             ("TRASH EMPTIED!", Some(Verb::Delete), None),
-            // Words end at what is no letter, and a verb that is not at the end does not count.
+            // Words end at non-letters, and a verb counts only at the end.
             ("x.created.2", Some(Verb::Create), None),
             ("x.created.report", None, None),
             ("écreated", None, None),
@@ -236,7 +236,7 @@ mod tests {
             ("…", None, None),
             ("", None, None),
         ] {
-            let found = Wording::of(action);
+            let found = ActionWords::of(action);
             assert_eq!((found.verb, found.succeeded), (verb, succeeded), "{action}");
         }
         for (action, noun, has_preposition) in [
@@ -251,16 +251,16 @@ mod tests {
             ("x.space.export.pdf", Some("space"), false),
             ("reset", None, false),
         ] {
-            let found = Wording::of(action);
+            let found = ActionWords::of(action);
             assert_eq!(
                 (found.noun, found.has_preposition),
                 (noun, has_preposition),
                 "{action}"
             );
         }
-        // No matter how long it is.
+        // The length does not matter.
         let long = format!("{} exported", "word ".repeat(100_000));
-        assert_eq!(Wording::of(&long).verb, Some(Verb::Export));
-        assert_eq!(Wording::of(&"to ".repeat(100_000)).verb, None);
+        assert_eq!(ActionWords::of(&long).verb, Some(Verb::Export));
+        assert_eq!(ActionWords::of(&"to ".repeat(100_000)).verb, None);
     }
 }

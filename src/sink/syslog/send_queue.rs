@@ -1,12 +1,12 @@
-//! What the other side's system has not acknowledged of a TCP connection. The kernel tells it by netlink, of one connection
-//! asked for by its addresses: what `ss` shows as Send-Q.
+//! The unacknowledged bytes of a TCP connection. The kernel reports them by netlink for a connection that is
+//! identified by its addresses, as `ss` does in the column Send-Q.
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, socket_with};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-/// `SOCK_DIAG_BY_FAMILY`, the type of the question and of the answer.
+/// `SOCK_DIAG_BY_FAMILY`, the type of the request and of the response.
 const BY_FAMILY: u16 = 20;
 /// `NLMSG_ERROR`
 const ERROR: u16 = 2;
@@ -22,52 +22,53 @@ const FAMILY_V6: u8 = 10;
 
 /// Bytes of `struct nlmsghdr`.
 const HEADER: usize = 16;
-/// Where the count stands in an answer: behind family, state, timer, retransmits, the connection's id (48 bytes), expiry and
-/// the receive queue of `struct inet_diag_msg`.
+/// Offset of the count in a response. Before it `struct inet_diag_msg` has family, state, timer, retransmits,
+/// the connection id (48 bytes), expiry and the receive queue.
 const SEND_QUEUE: usize = HEADER + 4 + 48 + 4 + 4;
 
-/// One connection's send queue.
-pub struct Unacknowledged {
+/// The send queue of one connection.
+pub struct SendQueue {
     socket: OwnedFd,
-    question: Vec<u8>,
+    request: Vec<u8>,
 }
 
-impl Unacknowledged {
-    pub fn of(local: SocketAddr, peer: SocketAddr) -> io::Result<Unacknowledged> {
+impl SendQueue {
+    pub fn new(local: SocketAddr, peer: SocketAddr) -> io::Result<SendQueue> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
             Some(netlink::SOCK_DIAG),
         )?;
-        Ok(Unacknowledged {
+        Ok(SendQueue {
             socket,
-            question: question(local, peer),
+            request: request(local, peer),
         })
     }
 
-    /// Bytes that were written and are not acknowledged. `None` if the connection is no longer open on both sides.
+    /// Number of bytes that are written and not acknowledged. `None` if the connection is no longer open on
+    /// both sides.
     pub fn bytes(&self) -> io::Result<Option<u32>> {
-        rustix::net::send(&self.socket, &self.question, SendFlags::empty())?;
-        let mut answer = [0; 1024];
-        let (_, len) = rustix::net::recv(&self.socket, &mut answer, RecvFlags::DONTWAIT)?;
-        read(&answer[..len])
+        rustix::net::send(&self.socket, &self.request, SendFlags::empty())?;
+        let mut response = [0; 1024];
+        let (_, len) = rustix::net::recv(&self.socket, &mut response, RecvFlags::DONTWAIT)?;
+        parse_response(&response[..len])
     }
 }
 
-fn question(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
+fn request(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     let (family, interface) = match local {
         SocketAddr::V4(_) => (FAMILY_V4, 0),
         SocketAddr::V6(local) => (FAMILY_V6, local.scope_id()),
     };
     let mut out = Vec::new();
-    // Its length comes last.
+    // Placeholder of the length, which is set at the end.
     out.extend(0u32.to_ne_bytes());
     out.extend(BY_FAMILY.to_ne_bytes());
     out.extend(REQUEST.to_ne_bytes());
     out.extend([0; 8]);
     out.extend([family, TCP, 0, 0]);
-    // In whatever state.
+    // Any state of the connection.
     out.extend(u32::MAX.to_ne_bytes());
     out.extend(local.port().to_be_bytes());
     out.extend(peer.port().to_be_bytes());
@@ -87,17 +88,17 @@ fn question(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     out
 }
 
-fn read(answer: &[u8]) -> io::Result<Option<u32>> {
+fn parse_response(response: &[u8]) -> io::Result<Option<u32>> {
     let word = |at: usize| -> io::Result<[u8; 4]> {
-        let bytes = answer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-        bytes.ok_or_else(|| io::Error::other("the kernel's answer is too short"))
+        let bytes = response.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.ok_or_else(|| io::Error::other("the kernel's response is too short"))
     };
     let [low, high, ..] = word(4)?;
     match u16::from_ne_bytes([low, high]) {
         ERROR => {
             let error = io::Error::from_raw_os_error(-i32::from_ne_bytes(word(HEADER)?));
             match error.kind() {
-                // There is no such connection any more.
+                // The connection does not exist any more.
                 io::ErrorKind::NotFound => Ok(None),
                 _ => Err(error),
             }
@@ -107,7 +108,9 @@ fn read(answer: &[u8]) -> io::Result<Option<u32>> {
             let bytes = u32::from_ne_bytes(word(SEND_QUEUE)?);
             Ok((state == ESTABLISHED).then_some(bytes))
         }
-        other => Err(io::Error::other(format!("the kernel answers with type {other}"))),
+        other => Err(io::Error::other(format!(
+            "the kernel's response has the unknown type {other}"
+        ))),
     }
 }
 
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_acknowledged_is_counted() {
+    fn unacknowledged_bytes_are_counted() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else {
                 eprintln!("skipped: no address {address} here");
@@ -134,10 +137,9 @@ mod tests {
             };
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (server, _) = listener.accept().unwrap();
-            let queue =
-                Unacknowledged::of(client.local_addr().unwrap(), client.peer_addr().unwrap()).unwrap();
+            let queue = SendQueue::new(client.local_addr().unwrap(), client.peer_addr().unwrap()).unwrap();
             assert_eq!(queue.bytes().unwrap(), Some(0));
-            // Its receiver does not read, so at some time its system takes no more.
+            // The receiver does not read, so its system stops accepting data.
             client.set_nonblocking(true).unwrap();
             let block = vec![0; 1 << 20];
             let mut sent = 0;
@@ -148,7 +150,7 @@ mod tests {
             assert!(left > 0 && (left as usize) < sent, "{left} of {sent}");
             std::io::copy(&mut (&server).take(sent as u64), &mut std::io::sink()).unwrap();
             until("all is acknowledged", || queue.bytes().unwrap() == Some(0));
-            // The other side closes: what it had not read is lost, and nothing tells how much that was.
+            // The other side closes. What it had not read is lost, and the amount is unknown.
             drop(server);
             until("it is closed", || queue.bytes().unwrap().is_none());
             drop(client);
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_none_is_an_error() {
-        assert!(read(b"").is_err() && read(&[0; 40]).is_err());
+    fn an_incomplete_response_is_an_error() {
+        assert!(parse_response(b"").is_err() && parse_response(&[0; 40]).is_err());
     }
 }
