@@ -351,7 +351,7 @@ fn time(at_ms: i64) -> String {
 mod tests {
     use super::*;
     use crate::checkpoint::{Commit, Fingerprint, Progress, SinkMark};
-    use crate::position::Deleted;
+    use crate::position::DeletedOutputs;
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
@@ -376,7 +376,7 @@ mod tests {
             ino: 2,
             generation: 4,
             length: 567,
-            deleted: Deleted { files: 3, events: 1 },
+            deleted: DeletedOutputs { files: 3, events: 1 },
         };
         let loss = Loss {
             at_ms: 0,

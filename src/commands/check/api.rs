@@ -160,7 +160,7 @@ fn check_connection(subject: &str, base: &Url, answer: &Response, report: &mut R
 }
 
 fn clock_difference(subject: &str, answer: &Response, report: &mut Report) -> io::Result<()> {
-    let Some(server_ms) = answer.header("date").and_then(delay::moment_ms) else {
+    let Some(server_ms) = answer.header("date").and_then(delay::parse_date_ms) else {
         return Ok(());
     };
     let ahead_ms = clock::now_ms().saturating_sub(server_ms);

@@ -6,7 +6,7 @@ use super::permissions::OutputPermissions;
 use super::prune::{self, ExcessFile};
 use super::recover::end_of_last_line;
 use crate::config::FileSinkConfig;
-use crate::position::{Deleted, SinkMark};
+use crate::position::{DeletedOutputs, SinkMark};
 use crate::sink::compress;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -40,7 +40,7 @@ pub struct Output {
     pub(super) events: Option<u64>,
     /// Number of events in rotated files by generation, as far as known.
     pub(super) rotated_events: BTreeMap<u64, u64>,
-    pub(super) deleted: Deleted,
+    pub(super) deleted: DeletedOutputs,
     pub(super) permissions: OutputPermissions,
 }
 
@@ -54,7 +54,7 @@ pub struct SyncJob {
 }
 
 impl SyncJob {
-    pub fn run(self) -> io::Result<Deleted> {
+    pub fn run(self) -> io::Result<DeletedOutputs> {
         for file in self.files {
             file.sync_data()?;
         }
@@ -90,11 +90,11 @@ impl Output {
     }
 
     /// All rotated files that were deleted from this output so far.
-    pub fn deleted(&self) -> Deleted {
+    pub fn deleted(&self) -> DeletedOutputs {
         self.deleted
     }
 
-    pub fn note_deleted(&mut self, deleted: Deleted) {
+    pub fn note_deleted(&mut self, deleted: DeletedOutputs) {
         self.deleted.add(deleted);
     }
 

@@ -7,7 +7,7 @@ use super::compress_rotated::{reader, remove_parts};
 use super::output::{Output, day, open, open_existing, parent, rotated_files};
 use super::permissions::OutputPermissions;
 use crate::config::{Compression, FileSinkConfig};
-use crate::position::{Deleted, SinkMark};
+use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
 use crate::sink::compress;
 use crate::telemetry::systemd::Notify;
@@ -89,7 +89,7 @@ impl Output {
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
         let mut ids = HashSet::new();
-        let mut deleted = Deleted::default();
+        let mut deleted = DeletedOutputs::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             deleted = mark.deleted;
             let live_is_marked = is_same_file(&file, mark)?;

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::answer::{self, AnswerClass};
 use crate::config::{ApiConfig, Auth, Product};
-use crate::delay::moment_ms;
+use crate::delay::parse_date_ms;
 use crate::http::{Client, Response};
 
 const DAY_MS: i64 = 86_400_000;
@@ -143,7 +143,7 @@ pub fn expiry(body: &[u8], name: Option<&str>, now_ms: i64) -> Result<Expiry, se
 
 fn moment(value: &Value) -> Option<i64> {
     match value {
-        Value::String(text) => moment_ms(text),
+        Value::String(text) => parse_date_ms(text),
         value => value.as_i64(),
     }
 }
@@ -205,7 +205,7 @@ mod tests {
         let find = |name| expiry(TOKENS.as_bytes(), name, NOW_MS).unwrap();
         let at = |name: &str, date: &str| Expiry::At {
             name: name.into(),
-            expires_ms: moment_ms(date).unwrap(),
+            expires_ms: parse_date_ms(date).unwrap(),
         };
         assert_eq!(find(None), at("soon", "2026-12-01T10:00:00Z"));
         assert_eq!(find(Some("late")), at("late", "2027-06-01T10:00:00Z"));
