@@ -120,8 +120,8 @@ tree() {
         put 644 "$page" "usr/share/man/man${page##*.}/${page##*/}"
     done
     find $root/usr/share/man -type f -exec gzip -9n {} +
-    for doc in README.md docs/*.md; do
-        put 644 "$doc" "usr/share/doc/$name/${doc##*/}"
+    for doc in README.md SECURITY.md docs/*.md docs/*/*.md; do
+        put 644 "$doc" "usr/share/doc/$name/${doc#docs/}"
     done
     put 644 $made/sbom.cdx.json usr/share/doc/$name/sbom.cdx.json
 }

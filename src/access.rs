@@ -1,6 +1,6 @@
 //! What this user may reach, and which group would let them. Looks only.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -152,15 +152,14 @@ fn denied(path: &Path, access: Access) -> AccessProblem {
         Err(error) => return AccessProblem::Other(path.into(), errno(&error)),
     };
     let user = user();
-    let group = group_name(metadata.gid());
     AccessProblem::Denied(Box::new(Denied {
         path: path.into(),
         is_dir: metadata.is_dir(),
         wanted: access.bits() & 0o7,
         mode: metadata.mode() & 0o7777,
         owner: user_name(metadata.uid()),
-        member: is_member(&user.name, &group),
-        group,
+        group: group_name(metadata.gid()),
+        member: is_member(&user.name, metadata.gid()),
         run_as: (user.name != crate::NAME && user_exists(crate::NAME)).then(|| crate::NAME.to_owned()),
         user: user.name,
     }))
@@ -248,30 +247,35 @@ pub fn user() -> User {
     }
 }
 
-/// The name of a user, or the number where there is none.
+/// The name of a user in the host's user database (files, LDAP, SSSD), or the number where there is none.
 pub fn user_name(uid: u32) -> String {
-    name_of("/etc/passwd", uid)
+    uzers::get_user_by_uid(uid).map_or_else(|| uid.to_string(), |user| text(user.name()))
 }
 
 pub fn user_exists(name: &str) -> bool {
-    lines("/etc/passwd")
-        .lines()
-        .any(|line| line.split(':').next() == Some(name))
+    uzers::get_user_by_name(name).is_some()
 }
 
 pub fn group_name(gid: u32) -> String {
-    name_of("/etc/group", gid)
+    uzers::get_group_by_gid(gid).map_or_else(|| gid.to_string(), |group| text(group.name()))
 }
 
 /// The number of a group: of a name in the group database, or written as one.
 pub fn group_id(group: &str) -> Option<u32> {
-    let text = lines("/etc/group");
-    let named = text.lines().find(|line| line.split(':').next() == Some(group));
-    named
-        .and_then(|line| line.split(':').nth(2))
-        .unwrap_or(group)
-        .parse()
-        .ok()
+    match uzers::get_group_by_name(group) {
+        Some(found) => Some(found.gid()),
+        None => group.parse().ok(),
+    }
+}
+
+/// Whether the user database has a user in a group, as the primary one or a further one.
+fn is_member(user: &str, gid: u32) -> bool {
+    let groups = uzers::get_user_by_name(user).and_then(|user| user.groups());
+    groups.is_some_and(|groups| groups.iter().any(|group| group.gid() == gid))
+}
+
+fn text(name: &OsStr) -> String {
+    name.to_string_lossy().into_owned()
 }
 
 /// Whether this process may give files of its own to a group.
@@ -300,27 +304,6 @@ pub fn closed_to_group(file: &Path, gid: u32) -> Option<PathBuf> {
         bits & wanted != wanted
     };
     above.iter().find(is_closed).map(|dir| dir.to_path_buf())
-}
-
-/// Both files have the name first and the number third.
-fn name_of(file: &str, id: u32) -> String {
-    let (text, id) = (lines(file), id.to_string());
-    let line = text.lines().find(|line| line.split(':').nth(2) == Some(&id));
-    line.and_then(|line| line.split(':').next())
-        .map_or(id.clone(), str::to_string)
-}
-
-fn is_member(user: &str, group: &str) -> bool {
-    let text = lines("/etc/group");
-    let line = text.lines().find(|line| line.split(':').next() == Some(group));
-    line.and_then(|line| line.split(':').nth(3))
-        .is_some_and(|members| members.split(',').any(|name| name == user))
-}
-
-fn lines(file: &str) -> String {
-    std::fs::read(file)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -360,6 +343,21 @@ mod tests {
         assert!(denied(0o5, 0o710, false, true).contains("may not list"));
         assert!(denied(0o5, 0o710, false, true).ends_with("setfacl -m u:agent:rx /data/log"));
         assert!(denied(0o3, 0o750, false, true).contains("may not write into"));
+    }
+
+    #[test]
+    fn names_and_numbers_come_from_the_user_database() {
+        assert_eq!((user_name(0), group_name(0)), ("root".into(), "root".into()));
+        assert_eq!(
+            (user_name(u32::MAX - 7), group_name(u32::MAX - 7)),
+            ("4294967288".into(), "4294967288".into())
+        );
+        assert!(user_exists("root") && !user_exists("no such user") && !user_exists("nul\0"));
+        assert_eq!(
+            [group_id("root"), group_id("990990"), group_id("no such group")],
+            [Some(0), Some(990_990), None]
+        );
+        assert!(is_member("root", 0) && !is_member("root", 990_990) && !is_member("no such user", 0));
     }
 
     #[test]

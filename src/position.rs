@@ -33,9 +33,11 @@ pub struct ReadDigest {
     /// Of whole blocks.
     pub chain: [u64; 2],
     /// Whole blocks of NUL behind these.
-    pub zeros: u64,
+    #[serde(rename = "zeros")]
+    pub zero_blocks: u64,
     /// Of the block that has begun.
-    pub begun: [u64; 2],
+    #[serde(rename = "begun")]
+    pub partial_block: [u64; 2],
 }
 
 /// One audit file of one source.
@@ -51,7 +53,8 @@ pub struct FileEntry {
     /// Counts how often the file was truncated or rewritten.
     pub epoch: u32,
     /// Of the first bytes of the file: at most as many as were read, or where nothing was read as were there when it was found.
-    pub prefix: Fingerprint,
+    #[serde(rename = "prefix")]
+    pub head_fingerprint: Fingerprint,
     /// Of the bytes just before `offset`.
     #[serde(rename = "frontier")]
     pub tail_fingerprint: Fingerprint,
@@ -236,7 +239,7 @@ pub struct Progress {
     pub api_other_nodes: Option<ApiCursor>,
     pub nodes: Option<ClusterNodes>,
     pub agent_user: Option<AgentUser>,
-    pub way: Option<ActiveInput>,
+    pub active_input: Option<ActiveInput>,
     /// As it was last seen.
     pub coverage: Option<Coverage>,
 }
@@ -265,7 +268,7 @@ impl Progress {
         self.api_other_nodes = later.api_other_nodes.or(self.api_other_nodes);
         self.nodes = later.nodes.or(self.nodes.take());
         self.agent_user = later.agent_user.or(self.agent_user.take());
-        self.way = later.way.or(self.way.take());
+        self.active_input = later.active_input.or(self.active_input.take());
         self.coverage = later.coverage.or(self.coverage.take());
         for chunk in later.ids {
             self.forget_ids.retain(|key| *key != chunk.key);

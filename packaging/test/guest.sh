@@ -323,7 +323,7 @@ has_a_second_instance() {
         >/etc/$name/second.toml
     chgrp $name /etc/$name/second.toml
     chmod 640 /etc/$name/second.toml
-    # What docs/SINKS.md tells those to allow who give an output to a group.
+    # What docs/sinks/file.md allows for an output that belongs to a group.
     mkdir -p "/run/systemd/system/$name@second.service.d"
     printf '[Service]\nPrivateUsers=no\nSystemCallFilter=fchown\n' >"/run/systemd/system/$name@second.service.d/group.conf"
     systemctl daemon-reload
@@ -427,7 +427,7 @@ f61_upgrade_matrix() {
         dpkg -P $name >/tmp/purge.log 2>&1
         is "exit code of the purge" $? 0
     else
-        # As docs/OPERATIONS.md says for rpm, which knows no purge.
+        # As docs/INSTALL.md says for rpm, which has no purge.
         remove_package
         rm -rf "/etc/${name:?}" /var/lib/$name /var/lib/$name-instances /var/log/$name
         userdel $name

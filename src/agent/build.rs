@@ -17,7 +17,7 @@ use crate::record::IdHasher;
 use crate::sink;
 use crate::source::api::Api;
 use crate::source::dedup::Dedup;
-use crate::source::files::Files;
+use crate::source::files::AuditFiles;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
 use std::path::Path;
 use std::sync::Arc;
@@ -230,7 +230,7 @@ enum Driver {
 /// The store, or for a dry run what it holds.
 struct Memory {
     store: Option<Store>,
-    image: crate::checkpoint::Image,
+    image: crate::checkpoint::StateImage,
 }
 
 impl Memory {
@@ -292,7 +292,7 @@ fn reader(
     }
     Reader {
         source: source.name.clone(),
-        files: Files::new(
+        files: AuditFiles::new(
             &source.name,
             files,
             state.files,

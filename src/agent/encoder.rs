@@ -103,7 +103,7 @@ impl Encoder {
         let (parsed, offset, body) = match found.frame {
             Frame::Line { body, offset } => (record::parse(body, scratch), offset, body),
             Frame::Malformed {
-                prefix,
+                head,
                 offset,
                 bytes,
                 hash,
@@ -111,7 +111,7 @@ impl Encoder {
             } => {
                 let malformed = Parsed::Unreadable {
                     error: reason.error(bytes, offset, hash),
-                    bytes: prefix,
+                    bytes: head,
                     whole_hash: Some(u128::from(hash)),
                 };
                 (malformed, offset, &[][..])
@@ -125,7 +125,7 @@ impl Encoder {
         if *sequence != found.sequence {
             (*sequence, *twins) = (found.sequence, Twins::default());
         }
-        let id = id.twin(twins.number(id, found.at));
+        let id = id.twin(twins.number(id, found.sequence_offset));
         let record = match &parsed {
             Parsed::Record(record) => Some(record),
             Parsed::Unreadable { .. } => None,

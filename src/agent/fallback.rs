@@ -14,7 +14,7 @@ use crate::notice::{Notice, SOURCE_SWITCHED};
 use crate::position::{ActiveInput, Progress};
 use crate::source::api::{Api, ApiStep, ApiTotal};
 use crate::source::failover::{Cause, FailoverTimeouts, InputObservation, State, Switch};
-use crate::source::files::Files;
+use crate::source::files::AuditFiles;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -87,7 +87,7 @@ impl Fallback {
         let (ask, asked) = channel::<Box<Api>>();
         let (answer, answers) = channel();
         let (config, poll_interval) = (source.fallback, api.poll_interval());
-        let way = state.way.clone();
+        let way = state.active_input.clone();
         let files_read_before = state.files.iter().any(|file| file.offset > 0);
         let of_other_nodes = config
             .all_nodes
@@ -137,7 +137,7 @@ impl Fallback {
 
     /// Takes what came, switches if need be, and asks on. Returns when to look again at the latest. `read`: the files that
     /// are there have been read to their ends. `growing`: events came from them since the last turn.
-    pub fn turn(&mut self, files: &Files, read: bool, growing: bool, stage: &mut Encoder) -> Instant {
+    pub fn turn(&mut self, files: &AuditFiles, read: bool, growing: bool, stage: &mut Encoder) -> Instant {
         while let Ok((api, step)) = self.answers.try_recv() {
             self.take(api, step, read, stage);
         }
@@ -285,7 +285,7 @@ impl Fallback {
         }
     }
 
-    fn switch(&mut self, switch: Switch, missing: u64, files: &Files, stage: &mut Encoder) {
+    fn switch(&mut self, switch: Switch, missing: u64, files: &AuditFiles, stage: &mut Encoder) {
         let reason = match switch {
             Switch::ToFiles => {
                 "the audit files can be read again and grow; they are read on from where they were left, \
@@ -317,7 +317,7 @@ impl Fallback {
         };
         self.flow.set_note(api.map(|_| reason.clone()));
         stage.flush(Progress {
-            way: Some(ActiveInput {
+            active_input: Some(ActiveInput {
                 api,
                 since_ms: at_ms,
                 reason,
@@ -354,7 +354,7 @@ impl Fallback {
     }
 
     /// Why events do not come in, if so: neither way is open, or that of other nodes' events is not.
-    pub fn health<'a>(&'a self, files: &'a Files) -> Option<&'a str> {
+    pub fn health<'a>(&'a self, files: &'a AuditFiles) -> Option<&'a str> {
         match files.health() {
             Some(trouble) if !self.state.is_api() || !self.api_works => Some(trouble),
             _ => self.trouble_of_other_nodes(),

@@ -8,7 +8,7 @@ use crate::notice::{FILE_TAMPERED, GAP, Notice};
 use crate::position::Loss;
 use crate::source::api::ApiTotal;
 use crate::source::files::wake::DirectoryWatch;
-use crate::source::files::{FileTotal, Files, Turn};
+use crate::source::files::{AuditFiles, FileTotal, ReadStatus};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const COALESCE: Duration = Duration::from_millis(10);
 
 pub struct Reader {
     pub source: String,
-    pub files: Files,
+    pub files: AuditFiles,
     pub flow: Arc<FlowControl>,
     pub watch: Option<DirectoryWatch>,
     pub live: UnboundedSender<Vec<PathBuf>>,
@@ -74,7 +74,7 @@ impl Reader {
             known = stage.known;
             self.flush(&mut stage);
             // While a file is open and has more, its rest is a backlog and no hole.
-            let read = turn != Turn::More && self.files.caught_up();
+            let read = turn != ReadStatus::More && self.files.caught_up();
             let look = self
                 .fallback
                 .as_mut()
@@ -82,16 +82,20 @@ impl Reader {
             let until = look.map_or(next_sweep, |look| look.min(next_sweep));
             self.flow.turn(self.health());
             match turn {
-                Turn::More if came > 0 => (last_event, found) = (Some(now), true),
-                Turn::More => {}
-                Turn::Idle | Turn::Until(_) if self.once && self.drained() && !stage.holds_searches() => {
+                ReadStatus::More if came > 0 => (last_event, found) = (Some(now), true),
+                ReadStatus::More => {}
+                ReadStatus::Idle | ReadStatus::IdleUntil(_)
+                    if self.once && self.drained() && !stage.holds_searches() =>
+                {
                     break;
                 }
-                Turn::Idle if self.files.view_is_stale(now) => {
+                ReadStatus::Idle if self.files.view_is_stale(now) => {
                     start_anew = true;
                     break;
                 }
-                Turn::Idle if last_event.is_some_and(|last| now.duration_since(last) < 2 * COALESCE) => {
+                ReadStatus::Idle
+                    if last_event.is_some_and(|last| now.duration_since(last) < 2 * COALESCE) =>
+                {
                     if std::mem::take(&mut found) && hurried {
                         self.flow.rest(now + COALESCE);
                         hurried = false;
@@ -100,14 +104,14 @@ impl Reader {
                         self.flow.sleep(until.min(now + COALESCE));
                     }
                 }
-                Turn::Idle => {
+                ReadStatus::Idle => {
                     let told_again = self.fallback.as_ref().is_none_or(Fallback::has_replayed);
                     if self.files.caught_up() && told_again && !stage.holds_searches() {
                         stage.clear_replayed();
                     }
                     self.flow.sleep(until);
                 }
-                Turn::Until(at) => self.flow.sleep(at.min(until)),
+                ReadStatus::IdleUntil(at) => self.flow.sleep(at.min(until)),
             }
         }
         stage.settle_held_searches(true);

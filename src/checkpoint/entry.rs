@@ -43,7 +43,7 @@ pub struct SourceState {
     #[serde(default)]
     pub agent_user: Option<AgentUser>,
     #[serde(default)]
-    pub way: Option<ActiveInput>,
+    pub active_input: Option<ActiveInput>,
     #[serde(default)]
     pub coverage: Option<Coverage>,
 }
@@ -64,7 +64,7 @@ impl SourceState {
 
 /// Everything a state directory remembers, as the side file and `state export` write it.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
-pub struct Image {
+pub struct StateImage {
     /// A UUID that lasts as long as the state directory.
     pub agent_id: String,
     pub sources: BTreeMap<String, SourceState>,

@@ -73,11 +73,11 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// A step of the recovery ladder that was taken while opening. Each one has been logged as an error.
+/// A step of the recovery recovery that was taken while opening. Each one has been logged as an error.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Rung {
+pub enum RecoveryStep {
     /// The store would not open; a copy of it lies in `copy`.
-    CopiedAside { copy: PathBuf, problem: String },
+    KeptDamagedCopy { copy: PathBuf, problem: String },
     /// It opened without its snapshot, which is derived from its log.
     WithoutSnapshot,
     /// It opened without its configuration file, which holds constants.
@@ -85,45 +85,45 @@ pub enum Rung {
     /// It did not open at all: a new one was begun.
     Replaced,
     /// It opened and held nothing.
-    Emptied,
+    OpenedEmpty,
     /// `count` values failed their checksums and were dropped.
     ValuesDropped { count: usize },
     /// A source was taken from the side file, where it was `commits` commits old.
-    SourceFromSideFile { source: String, commits: u64 },
+    SourceFromBackup { source: String, commits: u64 },
     /// A source's values did not belong together and the side file does not know it: lengths of outputs dropped.
     MarksDropped { source: String },
     /// A file beside the store could not be read and was written anew.
     FileReplaced { path: PathBuf, problem: String },
 }
 
-impl fmt::Display for Rung {
+impl fmt::Display for RecoveryStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rung::CopiedAside { copy, problem } => {
+            RecoveryStep::KeptDamagedCopy { copy, problem } => {
                 write!(
                     f,
                     "the store did not open ({problem}); copied to `{}`",
                     copy.display()
                 )
             }
-            Rung::WithoutSnapshot => f.write_str("the store was rebuilt from its log"),
-            Rung::WithoutConf => f.write_str("the store was opened without its configuration file"),
-            Rung::Replaced => f.write_str("the store could not be rebuilt; a new one was begun"),
-            Rung::Emptied => f.write_str("the store opened empty"),
-            Rung::ValuesDropped { count } => write!(f, "{count} damaged values were dropped"),
-            Rung::SourceFromSideFile { source, commits } => {
+            RecoveryStep::WithoutSnapshot => f.write_str("the store was rebuilt from its log"),
+            RecoveryStep::WithoutConf => f.write_str("the store was opened without its configuration file"),
+            RecoveryStep::Replaced => f.write_str("the store could not be rebuilt; a new one was begun"),
+            RecoveryStep::OpenedEmpty => f.write_str("the store opened empty"),
+            RecoveryStep::ValuesDropped { count } => write!(f, "{count} damaged values were dropped"),
+            RecoveryStep::SourceFromBackup { source, commits } => {
                 write!(
                     f,
                     "source `{source}` goes on from the side file (commit {commits})"
                 )
             }
-            Rung::MarksDropped { source } => {
+            RecoveryStep::MarksDropped { source } => {
                 write!(
                     f,
                     "source `{source}` has lost the committed lengths of its outputs"
                 )
             }
-            Rung::FileReplaced { path, problem } => {
+            RecoveryStep::FileReplaced { path, problem } => {
                 write!(f, "`{}` was written anew: {problem}", path.display())
             }
         }

@@ -14,23 +14,23 @@
 //! of its source hold only together. A lock that is held and a
 //! disk that is full are not damage, and nothing is touched then. A state of a newer release is refused untouched.
 
-mod change;
-mod db;
-mod dir;
 mod entry;
 mod error;
-mod key;
+mod keys;
 mod open;
-mod recover;
+mod recovery;
 mod seal;
-mod side;
+mod sled_db;
+mod state_dir;
+mod state_files;
 mod store;
+mod write_batch;
 
 pub use entry::{
-    ApiCursor, Commit, FileEntry, Fingerprint, IdChunk, Image, LOSSES_MAX, Loss, Progress, SinkMark,
-    SourceState,
+    ApiCursor, Commit, FileEntry, Fingerprint, IdChunk, LOSSES_MAX, Loss, Progress, SinkMark, SourceState,
+    StateImage,
 };
-pub use error::{Rung, StoreError};
+pub use error::{RecoveryStep, StoreError};
 pub use open::{Opened, damaged_copies, read};
 pub use store::{Forgotten, Store};
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct SealedValue<'a> {
     version: u32,
     sum: &'a str,
     #[serde(borrow)]
@@ -18,7 +18,7 @@ struct Envelope<'a> {
 
 /// Why sealed bytes give no value.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Broken {
+pub enum UnsealError {
     /// The checksum holds; a newer release wrote it.
     Newer(u32),
     Damaged(String),
@@ -43,16 +43,16 @@ fn seal_as(version: u32, name: &[u8], value: &impl Serialize) -> serde_json::Res
 }
 
 /// The value in `bytes`, which were sealed under `name`, and its sum.
-pub fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64), Broken> {
-    let damaged = |error: serde_json::Error| Broken::Damaged(error.to_string());
-    let envelope: Envelope = serde_json::from_slice(bytes).map_err(damaged)?;
-    let value = envelope.value.get();
-    let sum = sum(envelope.version, name, value.as_bytes());
-    if envelope.sum != format!("{sum:016x}") {
-        return Err(Broken::Damaged("its checksum does not match".to_owned()));
+pub fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64), UnsealError> {
+    let damaged = |error: serde_json::Error| UnsealError::Damaged(error.to_string());
+    let sealed: SealedValue = serde_json::from_slice(bytes).map_err(damaged)?;
+    let value = sealed.value.get();
+    let sum = sum(sealed.version, name, value.as_bytes());
+    if sealed.sum != format!("{sum:016x}") {
+        return Err(UnsealError::Damaged("its checksum does not match".to_owned()));
     }
-    if envelope.version > super::VERSION {
-        return Err(Broken::Newer(envelope.version));
+    if sealed.version > super::VERSION {
+        return Err(UnsealError::Newer(sealed.version));
     }
     serde_json::from_str(value)
         .map(|value| (value, sum))
@@ -83,12 +83,12 @@ mod tests {
                 bytes[at] ^= flip;
                 assert!(matches!(
                     unseal::<Vec<u32>>(b"name", &bytes),
-                    Err(Broken::Damaged(_))
+                    Err(UnsealError::Damaged(_))
                 ));
             }
             assert!(matches!(
                 unseal::<Vec<u32>>(b"name", &bytes[..at]),
-                Err(Broken::Damaged(_))
+                Err(UnsealError::Damaged(_))
             ));
         }
     }
@@ -99,7 +99,7 @@ mod tests {
         let (bytes, _) = seal_as(super::super::VERSION + 1, b"name", &value).unwrap();
         assert_eq!(
             unseal::<Vec<u32>>(b"name", &bytes),
-            Err(Broken::Newer(super::super::VERSION + 1))
+            Err(UnsealError::Newer(super::super::VERSION + 1))
         );
     }
 }

@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::change::{Change, Head};
-use super::db::{Db, Failure};
-use super::dir::StateDir;
 use super::entry::{
-    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Commit, Coverage, FileEntry, IdChunk, Image, Loss,
-    SinkMark, SourceState,
+    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Commit, Coverage, FileEntry, IdChunk, Loss, SinkMark,
+    SourceState, StateImage,
 };
 use super::error::StoreError;
-use super::key::{self, Kind};
+use super::keys::{self, ValueKind};
 use super::open::{self, Opened};
-use super::{seal, side};
+use super::sled_db::{Db, DbError};
+use super::state_dir::StateDir;
+use super::write_batch::{SourceHead, WriteBatch};
+use super::{seal, state_files};
 use crate::clock;
 
 /// How old the side file may grow while commits are made: it bounds what is read again after the store is lost.
-const SIDE_FILE_AGE_MAX: Duration = Duration::from_secs(60);
+const BACKUP_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// An open, locked state directory.
 pub struct Store {
@@ -26,8 +26,8 @@ pub struct Store {
     /// None after a failure: sled keeps the first error for good, so the next call opens it again.
     pub(super) db: Option<Db>,
     pub(super) agent_id: String,
-    pub(super) heads: BTreeMap<String, Head>,
-    pub(super) side_file_due: Instant,
+    pub(super) heads: BTreeMap<String, SourceHead>,
+    pub(super) backup_due: Instant,
 }
 
 /// What [`Store::forget`] removed of one source.
@@ -44,9 +44,9 @@ pub struct Forgotten {
 }
 
 impl Store {
-    /// Locks `state_dir`, creating it if it is missing, and opens what it holds, by the recovery ladder if need be.
+    /// Locks `state_dir`, creating it if it is missing, and opens what it holds, by the recovery recovery if need be.
     ///
-    /// Each rung taken is logged as an error and told in [`Opened::recovered`].
+    /// Each step taken is logged as an error and told in [`Opened::recovered`].
     ///
     /// # Errors
     /// See [`StoreError`]; all but `Damaged` and `Io` leave the directory as it was.
@@ -63,7 +63,7 @@ impl Store {
     pub fn load(&mut self, source: &str) -> Result<SourceState, StoreError> {
         self.with_db(|db, heads| {
             let head = heads.get(source).copied().unwrap_or_default();
-            read_source(db, source, head, OnBroken::Fail)
+            read_source(db, source, head, OnDamage::Fail)
         })
     }
 
@@ -75,16 +75,16 @@ impl Store {
     pub fn commit(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
         let mut rotated = false;
         let heads = self.with_db(|db, heads| {
-            let mut change = Change::new(db);
+            let mut batch = WriteBatch::new(db);
             for commit in commits {
                 let head = heads.get(&commit.source).copied().unwrap_or_default();
-                rotated |= change.commit(head, commit)?;
+                rotated |= batch.commit(head, commit)?;
             }
-            change.apply()
+            batch.apply()
         })?;
         self.heads.extend(heads);
-        if rotated || clock::monotonic() >= self.side_file_due {
-            self.write_side_file_if_possible();
+        if rotated || clock::monotonic() >= self.backup_due {
+            self.try_write_backup();
         }
         Ok(())
     }
@@ -107,15 +107,15 @@ impl Store {
                 continue;
             }
             let heads = self.with_db(|db, heads| {
-                let mut change = Change::new(db);
+                let mut batch = WriteBatch::new(db);
                 let old = heads.get(&source).copied().unwrap_or_default();
-                let head = Head {
+                let head = SourceHead {
                     commits: old.commits + 1,
                     next_key: old.next_key,
-                    ..Head::default()
+                    ..SourceHead::default()
                 };
-                change.replace_source(&source, head, &SourceState::default())?;
-                change.apply()
+                batch.replace_source(&source, head, &SourceState::default())?;
+                batch.apply()
             })?;
             self.heads.extend(heads);
             forgotten.push(Forgotten {
@@ -128,17 +128,17 @@ impl Store {
             });
         }
         if !forgotten.is_empty() {
-            self.write_side_file()?;
+            self.write_backup()?;
         }
         Ok(forgotten)
     }
 
     /// All that is remembered.
-    pub fn image(&mut self) -> Result<Image, StoreError> {
+    pub fn image(&mut self) -> Result<StateImage, StoreError> {
         let names: Vec<String> = self.heads.keys().cloned().collect();
-        let mut image = Image {
+        let mut image = StateImage {
             agent_id: self.agent_id.clone(),
-            ..Image::default()
+            ..StateImage::default()
         };
         for name in names {
             let state = self.load(&name)?;
@@ -149,27 +149,27 @@ impl Store {
 
     /// Writes the side file, closes the store and gives up the lock.
     pub fn close(mut self) -> Result<(), StoreError> {
-        self.write_side_file()
+        self.write_backup()
     }
 
-    pub(super) fn write_side_file(&mut self) -> Result<(), StoreError> {
+    pub(super) fn write_backup(&mut self) -> Result<(), StoreError> {
         let image = self.image()?;
-        side::write_image(&self.dir, &image)?;
-        self.side_file_due = clock::monotonic() + SIDE_FILE_AGE_MAX;
+        state_files::write_image(&self.dir, &image)?;
+        self.backup_due = clock::monotonic() + BACKUP_AGE_MAX;
         Ok(())
     }
 
-    /// The commit itself is durable; that the last rung is older than it should be is worth a warning, no more.
-    fn write_side_file_if_possible(&mut self) {
-        if let Err(error) = self.write_side_file() {
-            self.side_file_due = clock::monotonic() + SIDE_FILE_AGE_MAX;
-            tracing::warn!(error = %error, "the copy of the checkpoints beside the store could not be renewed");
+    /// The commit itself is durable; that the last step is older than it should be is worth a warning, no more.
+    fn try_write_backup(&mut self) {
+        if let Err(error) = self.write_backup() {
+            self.backup_due = clock::monotonic() + BACKUP_AGE_MAX;
+            tracing::warn!(error = %error, "the copy of the checkpoints files the store could not be renewed");
         }
     }
 
     fn with_db<T>(
         &mut self,
-        work: impl FnOnce(&Db, &BTreeMap<String, Head>) -> Result<T, Failure>,
+        work: impl FnOnce(&Db, &BTreeMap<String, SourceHead>) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
         if self.db.is_none() {
             open::reopen(self)?;
@@ -189,45 +189,45 @@ impl Store {
 
 /// What to do about a value that does not pass its checks.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum OnBroken {
+pub(super) enum OnDamage {
     /// All were checked when the store was opened: it is damaged since.
     Fail,
-    PassOver,
+    Skip,
 }
 
 pub(super) fn read_source(
     db: &Db,
     source: &str,
-    head: Head,
-    on_broken: OnBroken,
-) -> Result<SourceState, Failure> {
+    head: SourceHead,
+    on_damage: OnDamage,
+) -> Result<SourceState, DbError> {
     Ok(SourceState {
         commits: head.commits,
         next_key: head.next_key,
         losses_total: head.losses_total,
         lost_bytes_total: head.lost_bytes_total,
-        files: read_values::<FileEntry>(db, Kind::File, source, on_broken)?,
-        marks: read_values::<SinkMark>(db, Kind::Mark, source, on_broken)?,
-        losses: read_values::<Loss>(db, Kind::Loss, source, on_broken)?,
-        api: read_values::<ApiCursor>(db, Kind::Cursor, source, on_broken)?.pop(),
-        ids: read_values::<IdChunk>(db, Kind::Ids, source, on_broken)?,
-        api_other_nodes: read_values::<ApiCursor>(db, Kind::OtherNodes, source, on_broken)?.pop(),
-        nodes: read_values::<ClusterNodes>(db, Kind::Nodes, source, on_broken)?.pop(),
-        agent_user: read_values::<AgentUser>(db, Kind::User, source, on_broken)?.pop(),
-        way: read_values::<ActiveInput>(db, Kind::Way, source, on_broken)?.pop(),
-        coverage: read_values::<Coverage>(db, Kind::Coverage, source, on_broken)?.pop(),
+        files: read_values::<FileEntry>(db, ValueKind::File, source, on_damage)?,
+        marks: read_values::<SinkMark>(db, ValueKind::Mark, source, on_damage)?,
+        losses: read_values::<Loss>(db, ValueKind::Loss, source, on_damage)?,
+        api: read_values::<ApiCursor>(db, ValueKind::Cursor, source, on_damage)?.pop(),
+        ids: read_values::<IdChunk>(db, ValueKind::Ids, source, on_damage)?,
+        api_other_nodes: read_values::<ApiCursor>(db, ValueKind::OtherNodes, source, on_damage)?.pop(),
+        nodes: read_values::<ClusterNodes>(db, ValueKind::Nodes, source, on_damage)?.pop(),
+        agent_user: read_values::<AgentUser>(db, ValueKind::User, source, on_damage)?.pop(),
+        active_input: read_values::<ActiveInput>(db, ValueKind::ActiveInput, source, on_damage)?.pop(),
+        coverage: read_values::<Coverage>(db, ValueKind::Coverage, source, on_damage)?.pop(),
     })
 }
 
 fn read_values<T: serde::de::DeserializeOwned>(
     db: &Db,
-    kind: Kind,
+    kind: ValueKind,
     source: &str,
-    on_broken: OnBroken,
-) -> Result<Vec<T>, Failure> {
+    on_damage: OnDamage,
+) -> Result<Vec<T>, DbError> {
     let mut values = Vec::new();
     let mut broken = BTreeSet::new();
-    db.scan(&key::prefix(kind, source), |key, value| {
+    db.scan(&keys::prefix(kind, source), |key, value| {
         match seal::unseal(key, value) {
             Ok((value, _)) => values.push(value),
             Err(problem) => {
@@ -236,7 +236,7 @@ fn read_values<T: serde::de::DeserializeOwned>(
         }
     })?;
     match broken.into_iter().next() {
-        Some(problem) if on_broken == OnBroken::Fail => Err(Failure::Damaged(format!(
+        Some(problem) if on_damage == OnDamage::Fail => Err(DbError::Damaged(format!(
             "a {} value of source `{source}`: {problem}",
             kind.name()
         ))),
@@ -285,7 +285,7 @@ mod tests {
                 others: vec!["n2".into()],
             }),
             agent_user: Some(AgentUser::default()),
-            way: Some(ActiveInput {
+            active_input: Some(ActiveInput {
                 api: Some(Cause::Silent),
                 since_ms: 1,
                 reason: "silent".into(),
@@ -304,18 +304,18 @@ mod tests {
         assert!(!full().is_empty());
         let temp = tempfile::tempdir().unwrap();
         let db = Db::open(&temp.path().join("db")).unwrap();
-        let head = Head {
+        let head = SourceHead {
             commits: 7,
             losses_total: 1,
             lost_bytes_total: 10,
-            ..Head::default()
+            ..SourceHead::default()
         };
         for state in [full(), SourceState::default()] {
-            let mut change = Change::new(&db);
-            change.replace_source("wiki", head, &state).unwrap();
-            let heads = change.apply().unwrap();
-            for on_broken in [OnBroken::Fail, OnBroken::PassOver] {
-                let read = read_source(&db, "wiki", heads["wiki"], on_broken).unwrap();
+            let mut batch = WriteBatch::new(&db);
+            batch.replace_source("wiki", head, &state).unwrap();
+            let heads = batch.apply().unwrap();
+            for on_damage in [OnDamage::Fail, OnDamage::Skip] {
+                let read = read_source(&db, "wiki", heads["wiki"], on_damage).unwrap();
                 assert_eq!(read.is_empty(), state.is_empty());
                 if !state.is_empty() {
                     assert_eq!(read, state);

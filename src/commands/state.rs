@@ -7,7 +7,8 @@ use super::check::files::human_size;
 use super::output::{OptionalOutput, complain};
 use super::{ask, layout};
 use crate::checkpoint::{
-    self, ApiCursor, FileEntry, Forgotten, Image, Loss, Rung, SinkMark, SourceState, Store, StoreError,
+    self, ApiCursor, FileEntry, Forgotten, Loss, RecoveryStep, SinkMark, SourceState, StateImage, Store,
+    StoreError,
 };
 use crate::exit;
 use crate::quarantine::Tally;
@@ -23,7 +24,7 @@ const LOSSES_SHOWN: usize = 10;
 /// # Errors
 /// Errors of `out` only.
 pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
-    let (image, rungs) = match read(state_dir) {
+    let (image, steps) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
     };
@@ -32,12 +33,12 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
     }
     writeln!(out, "state directory  {}", escape_path(state_dir))?;
     writeln!(out, "agent id         {}", escape(&image.agent_id))?;
-    for rung in rungs {
-        let rung = rung.to_string();
+    for step in steps {
+        let step = step.to_string();
         writeln!(
             out,
             "damage           {}; the next start repairs it",
-            escape(&rung)
+            escape(&step)
         )?;
     }
     for copy in checkpoint::damaged_copies(state_dir).unwrap_or_default() {
@@ -90,7 +91,7 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     if let Some(cursor) = &state.api_other_nodes {
         writeln!(out, "  audit API, other cluster nodes: {}", reached(cursor))?;
     }
-    if let Some(way) = &state.way {
+    if let Some(way) = &state.active_input {
         let by = if way.api.is_some() {
             "audit API"
         } else {
@@ -151,7 +152,7 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
 
 fn open_row(file: &FileEntry) -> [String; 4] {
     // The length of compressed content is known only after reading it.
-    let is_plain = compressed::of_name(&file.path).is_none();
+    let is_plain = compressed::split_extension(&file.path).is_none();
     let of_plain = |bytes: u64| {
         if is_plain {
             bytes.to_string()
@@ -289,7 +290,7 @@ pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
 }
 
 /// Reads the state. `Err`: the exit code after an error was printed.
-fn read(state_dir: &Path) -> Result<(Image, Vec<Rung>), u8> {
+fn read(state_dir: &Path) -> Result<(StateImage, Vec<RecoveryStep>), u8> {
     match checkpoint::read(state_dir) {
         Ok(Some(found)) => Ok(found),
         Ok(None) => {
@@ -301,7 +302,7 @@ fn read(state_dir: &Path) -> Result<(Image, Vec<Rung>), u8> {
     }
 }
 
-fn unknown(image: &Image, source: Option<&str>) -> Option<u8> {
+fn unknown(image: &StateImage, source: Option<&str>) -> Option<u8> {
     let source = source.filter(|source| !image.sources.contains_key(*source))?;
     let known: Vec<String> = image.sources.keys().map(|name| format!("`{name}`")).collect();
     let known = if known.is_empty() {
@@ -356,7 +357,7 @@ mod tests {
         FileEntry {
             key,
             path: path.into(),
-            prefix: Fingerprint::of(b"first"),
+            head_fingerprint: Fingerprint::of(b"first"),
             tail_fingerprint: Fingerprint::of(b"last"),
             offset,
             size: 100,
@@ -438,7 +439,7 @@ mod tests {
         let dir = stored();
         let (code, text) = printed(|out| export(dir.path(), out));
         assert_eq!(code, exit::OK);
-        let image: Image = serde_json::from_str(&text).unwrap();
+        let image: StateImage = serde_json::from_str(&text).unwrap();
         assert_eq!(Some((image, Vec::new())), checkpoint::read(dir.path()).unwrap());
     }
 

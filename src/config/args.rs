@@ -7,7 +7,7 @@ use super::checked::*;
 use super::errors::{ConfigError, ConfigErrors};
 use super::home::HomeFound;
 use super::remote::{ApiConfig, Auth, HttpConfig, Product, Reference};
-use super::words::choose;
+use super::words::{choose, ensure};
 use super::{file, home, self_include};
 use crate::access;
 use crate::cli::{CONFIG_PATH, Options};
@@ -31,10 +31,8 @@ struct Overrides {
 ///
 /// The error holds everything that is wrong. Nothing was changed on the host.
 pub fn load(options: &Options) -> Result<Config, ConfigErrors> {
-    load_or(
-        options,
-        "name the right file with `--config FILE`, or run without a file: `--home DIR`",
-    )
+    let way_out = "name the right file with `--config FILE`, or run without a file: `--home DIR`";
+    load_or(options, way_out)
 }
 
 /// The same for commands that take `--config` and neither `--home` nor `--url`.
@@ -51,22 +49,12 @@ fn load_or(options: &Options, way_out: &str) -> Result<Config, ConfigErrors> {
         let path = options.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
         read(path, options.sink.is_some(), way_out)
     };
-    match base {
-        Ok(base) if errors.is_empty() => {
-            let config = apply(base, overrides)?;
-            let errors = self_include(&config);
-            if errors.is_empty() {
-                Ok(config)
-            } else {
-                Err(ConfigErrors(errors))
-            }
-        }
-        Ok(_) => Err(ConfigErrors(errors)),
-        Err(ConfigErrors(mut all)) => {
-            all.append(&mut errors);
-            Err(ConfigErrors(all))
-        }
-    }
+    let base = match base {
+        Ok(base) => ConfigErrors(errors).or(base)?,
+        Err(ConfigErrors(all)) => return Err(ConfigErrors([all, errors].concat())),
+    };
+    let config = apply(base, overrides)?;
+    ConfigErrors(self_include(&config)).or(config)
 }
 
 /// The state directory that `state …` works on.
@@ -84,45 +72,41 @@ pub fn state_dir(place: &crate::cli::StateLocation) -> Result<PathBuf, ConfigErr
 
 /// The word after `--format`.
 pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
-    choose(word, &file::FORMATS, &[]).map_err(|message| ConfigError::new("--format", message))
+    choose(word, &file::FORMATS).map_err(of("--format"))
 }
 
 fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, ConfigErrors> {
-    let error = |place, of_host, message: String| {
-        ConfigErrors(vec![ConfigError {
-            place,
-            key: String::new(),
-            message,
-            of_host,
-        }])
-    };
     let bytes = std::fs::read(path).map_err(|cause| {
-        // Where there is no such file, somebody has to write one. Anything else (a permission, a disk) may pass.
-        let of_host = !matches!(
-            cause.kind(),
-            io::ErrorKind::NotFound
-                | io::ErrorKind::IsADirectory
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::InvalidInput
-                | io::ErrorKind::InvalidFilename
-        );
+        use io::ErrorKind::*;
         let message = match cause.kind() {
-            io::ErrorKind::PermissionDenied => access::why_denied_own("read", path),
+            PermissionDenied => access::why_denied_own("read", path),
             _ => format!(
                 "cannot read the configuration `{}`: {cause}; {way_out}",
                 path.display()
             ),
         };
-        error(None, of_host, message)
+        // Where there is no such file, somebody has to write one. Anything else (a permission, a disk) may pass.
+        let for_good = [
+            NotFound,
+            IsADirectory,
+            NotADirectory,
+            InvalidInput,
+            InvalidFilename,
+        ];
+        let of_host = !for_good.contains(&cause.kind());
+        ConfigErrors(vec![ConfigError {
+            of_host,
+            ..ConfigError::new("", message)
+        }])
     })?;
     let text = String::from_utf8(bytes).map_err(|cause| {
         let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        error(
-            Some((path.into(), line)),
-            false,
-            "not valid UTF-8; save the file in UTF-8".into(),
-        )
+        let error = ConfigError::new("", "not valid UTF-8; save the file in UTF-8");
+        ConfigErrors(vec![ConfigError {
+            place: Some((path.into(), line)),
+            ..error
+        }])
     })?;
     file::read(path, &text, sinks_follow)
 }
@@ -159,7 +143,7 @@ fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
 /// `--url` and `--token-file`, which are given together.
 fn api(options: &Options, warnings: &mut Vec<ConfigError>) -> Option<Result<ApiConfig, ConfigError>> {
     let (url, token) = (options.url.as_deref()?, options.token_file.as_deref()?);
-    let base = file::data_center(url).map_err(|message| ConfigError::new("--url", message));
+    let base = file::data_center(url).map_err(of("--url"));
     let api = base.and_then(|base| {
         if let Some(message) = file::clear_text(&base) {
             warnings.push(ConfigError::new("--url", message));
@@ -188,38 +172,36 @@ fn keep<T>(value: Option<Result<T, ConfigError>>, errors: &mut Vec<ConfigError>)
     value?.map_err(|error| errors.push(error)).ok()
 }
 
+/// What makes an error of an option out of a message.
+fn of<M: Into<String>>(option: &str) -> impl Fn(M) -> ConfigError {
+    move |message| ConfigError::new(option, message)
+}
+
 fn word<T: Copy>(
     option: &str,
     typed: &Option<String>,
     words: &[(&str, T)],
 ) -> Option<Result<T, ConfigError>> {
-    let value = choose(typed.as_deref()?, words, &[]);
-    Some(value.map_err(|message| ConfigError::new(option, message)))
+    Some(choose(typed.as_deref()?, words).map_err(of(option)))
 }
 
 fn place(options: &Options) -> Option<Result<FileLocation, ConfigError>> {
-    if let Some(home) = &options.home {
-        let home = in_cwd("--home", home).and_then(|dir| {
-            home::check(&dir).map_err(|message| ConfigError::new("--home", message))?;
-            Ok(dir)
-        });
-        return Some(home.map(|dir| FileLocation::Home {
-            dir,
-            found: HomeFound::Option,
-        }));
+    let found = HomeFound::Option;
+    match &options.home {
+        Some(home) => Some(in_cwd("--home", home).and_then(|dir| {
+            home::check(&dir).map_err(of("--home"))?;
+            Ok(FileLocation::Home { dir, found })
+        })),
+        None if options.files.is_empty() => None,
+        None => Some(patterns(&options.files).map(FileLocation::Files)),
     }
-    (!options.files.is_empty()).then(|| patterns(&options.files).map(FileLocation::Files))
 }
 
 fn patterns(typed: &[String]) -> Result<Vec<String>, ConfigError> {
     let mut patterns = Vec::new();
     for pattern in typed {
-        if pattern.is_empty() {
-            return Err(ConfigError::new(
-                "--files",
-                "is empty; write a pattern, as in '/srv/audit/*.audit.log'",
-            ));
-        }
+        let message = "is empty; write a pattern, as in '/srv/audit/*.audit.log'";
+        ensure(!pattern.is_empty(), message).map_err(of("--files"))?;
         patterns.push(if Path::new(pattern).is_absolute() {
             pattern.clone()
         } else {
@@ -229,29 +211,25 @@ fn patterns(typed: &[String]) -> Result<Vec<String>, ConfigError> {
             format!("{cwd}/{}", pattern.trim_start_matches("./"))
         });
     }
-    file::check_patterns(&patterns).map_err(|message| ConfigError::new("--files", message))?;
+    file::check_patterns(&patterns).map_err(of("--files"))?;
     Ok(patterns)
 }
 
 fn sink(text: &str) -> Result<SinkKind, ConfigError> {
-    let error = |message: String| ConfigError::new("--sink", message);
-    if text == "stdout" {
-        return Ok(SinkKind::Stdout);
-    }
-    match text.strip_prefix("file:") {
-        Some("") => Err(error("`file:` names no file; write `file:PATH`".into())),
+    let message = match text.strip_prefix("file:") {
+        None if text == "stdout" => return Ok(SinkKind::Stdout),
+        None if text.contains('/') => format!("`{text}` is no sink; did you mean `file:{text}`?"),
+        None => format!("`{text}` is no sink; write `stdout` or `file:PATH`"),
+        Some("") => "`file:` names no file; write `file:PATH`".into(),
         Some(path) => {
-            file::check_sink_path(path, false).map_err(error)?;
-            Ok(SinkKind::File(FileSinkConfig::new(in_cwd(
+            file::check_sink_path(path, false).map_err(of("--sink"))?;
+            return Ok(SinkKind::File(FileSinkConfig::new(in_cwd(
                 "--sink",
                 Path::new(path),
-            )?)))
+            )?)));
         }
-        None if text.contains('/') => Err(error(format!("`{text}` is no sink; did you mean `file:{text}`?"))),
-        None => Err(error(format!(
-            "`{text}` is no sink; write `stdout` or `file:PATH`"
-        ))),
-    }
+    };
+    Err(of("--sink")(message))
 }
 
 /// Relative paths of options are meant from the current directory.
@@ -265,40 +243,31 @@ fn in_cwd(option: &str, path: &Path) -> Result<PathBuf, ConfigError> {
 fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
     if let Some(place) = overrides.place {
-        let option = if matches!(place, FileLocation::Home { .. }) {
-            "--home"
-        } else {
-            "--files"
+        let option = match place {
+            FileLocation::Home { .. } => "--home",
+            FileLocation::Files(_) => "--files",
         };
         match &mut config.sources[..] {
-            [source] if source.files.is_none() => {
-                let message = format!(
-                    "source `{}` of the configuration reads no files; leave out this option, or `--config`",
-                    source.name
-                );
-                errors.push(ConfigError::new(option, message));
-            }
+            [source] if source.files.is_none() => errors.push(of(option)(format!(
+                "source `{}` of the configuration reads no files; leave out this option, or `--config`",
+                source.name
+            ))),
             [source] => source.files_mut().place = place,
-            sources => {
-                let message = format!(
-                    "the configuration has {} sources and this option cannot tell which it is for; change the file, or leave out `--config`",
-                    sources.len()
-                );
-                errors.push(ConfigError::new(option, message));
-            }
+            sources => errors.push(of(option)(format!(
+                "the configuration has {} sources and this option cannot tell which it is for; change the file, or leave out `--config`",
+                sources.len()
+            ))),
         }
     }
     if let Some(kind) = overrides.sink {
-        if let SinkKind::File(file) = &kind
-            && let Err(message) =
-                file::check_sink_path(&file.path.to_string_lossy(), config.sources.len() > 1)
-        {
-            errors.push(ConfigError::new("--sink", message));
-        }
-        let name = if matches!(kind, SinkKind::Stdout) {
-            "stdout"
-        } else {
-            "file"
+        let name = match &kind {
+            SinkKind::File(file) => {
+                let path = file.path.to_string_lossy();
+                let checked = file::check_sink_path(&path, config.sources.len() > 1);
+                errors.extend(checked.map_err(of("--sink")).err());
+                "file"
+            }
+            _ => "stdout",
         };
         let format = config.sinks.first().map_or(FormatKind::Ecs, |sink| sink.format);
         config.sinks = vec![SinkConfig {
@@ -313,11 +282,7 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
     config.state_dir = overrides.state_dir.unwrap_or(config.state_dir);
     config.log.format = overrides.log_format.unwrap_or(config.log.format);
     config.log.level = overrides.log_level.unwrap_or(config.log.level);
-    if errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(ConfigErrors(errors))
-    }
+    ConfigErrors(errors).or(config)
 }
 
 #[cfg(test)]

@@ -47,6 +47,11 @@ impl fmt::Display for ConfigError {
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl ConfigErrors {
+    /// `value` where nothing is wrong.
+    pub(super) fn or<T>(self, value: T) -> Result<T, ConfigErrors> {
+        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    }
+
     /// The exit code of a process that cannot go on because of them.
     pub fn exit_code(&self) -> u8 {
         if self.0.iter().all(|error| error.of_host) {

@@ -1,7 +1,9 @@
 //! What was typed: TOML tables whose keys are taken one by one, with their places in the file.
 //!
-//! Written by hand and not derived from serde, because serde stops at the first error.
+//! Not derived from serde, which stops at the first error: here each value is read by itself, and each error is
+//! collected with its place.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,17 +14,17 @@ use toml::de::{DeTable, DeValue};
 use super::errors::ConfigError;
 use super::words::{list, nearest, renamed_to};
 
-/// Where something stands: a range of bytes.
+/// A range of bytes of the file.
 pub type Span = Range<usize>;
 
 /// Collects what is wrong with one file.
 pub struct Problems<'t> {
     file: &'t Path,
     text: &'t str,
-    found: Vec<(usize, ConfigError)>,
-    warnings: Vec<(usize, ConfigError)>,
+    errors: RefCell<Vec<(usize, ConfigError)>>,
+    warnings: RefCell<Vec<(usize, ConfigError)>>,
     /// Files that are named as holding a secret.
-    pub secret_files: Vec<PathBuf>,
+    pub secret_files: RefCell<Vec<PathBuf>>,
 }
 
 impl<'t> Problems<'t> {
@@ -30,34 +32,33 @@ impl<'t> Problems<'t> {
         Problems {
             file,
             text,
-            found: Vec::new(),
-            warnings: Vec::new(),
-            secret_files: Vec::new(),
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+            secret_files: RefCell::default(),
         }
     }
 
     /// Something is wrong.
-    pub fn add(&mut self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
-        let error = self.at(span, key.into(), message.into());
-        self.found.push((span.start, error));
+    pub fn error(&self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
+        let error = self.located(span, key.into(), message.into());
+        self.errors.borrow_mut().push((span.start, error));
     }
 
     /// Something works and is not as it should be.
-    pub fn warn(&mut self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
-        let warning = self.at(span, key.into(), message.into());
-        self.warnings.push((span.start, warning));
+    pub fn warn(&self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
+        let warning = self.located(span, key.into(), message.into());
+        self.warnings.borrow_mut().push((span.start, warning));
     }
 
-    fn at(&self, span: &Span, key: String, message: String) -> ConfigError {
+    fn located(&self, span: &Span, key: String, message: String) -> ConfigError {
+        let place = Some((self.file.to_path_buf(), self.line(span)));
         ConfigError {
-            place: Some((self.file.to_path_buf(), self.line(span))),
-            key,
-            message,
-            of_host: false,
+            place,
+            ..ConfigError::new(key, message)
         }
     }
 
-    /// The line, from 1, in which something stands.
+    /// The line, from 1, in which a span begins.
     pub fn line(&self, span: &Span) -> usize {
         let before = self.text.as_bytes().iter().take(span.start);
         before.filter(|byte| **byte == b'\n').count() + 1
@@ -65,20 +66,31 @@ impl<'t> Problems<'t> {
 
     /// All errors, and all warnings, in the order of the file.
     pub fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigError>) {
-        let sorted = |mut list: Vec<(usize, ConfigError)>| {
+        let sorted = |list: RefCell<Vec<(usize, ConfigError)>>| {
+            let mut list = list.into_inner();
             list.sort_by_key(|(start, _)| *start);
             list.into_iter().map(|(_, error)| error).collect()
         };
-        (sorted(self.found), sorted(self.warnings))
+        (sorted(self.errors), sorted(self.warnings))
     }
 }
 
 /// A value that was found, where, and the path of its key.
-#[derive(Clone)]
-pub struct ConfigValue<T> {
+pub struct ConfigValue<'t, T> {
     pub value: T,
     pub span: Span,
     pub key: String,
+    pub problems: &'t Problems<'t>,
+}
+
+impl<T> ConfigValue<'_, T> {
+    pub fn error(&self, message: impl Into<String>) {
+        self.problems.error(&self.span, &self.key, message);
+    }
+
+    pub fn warn(&self, message: impl Into<String>) {
+        self.problems.warn(&self.span, &self.key, message);
+    }
 }
 
 /// A table whose keys are taken out one by one; what is left at the end is unknown.
@@ -88,35 +100,45 @@ pub struct Table<'t> {
     pub span: Span,
     entries: DeTable<'t>,
     /// Keys asked for.
-    asked: Vec<&'static str>,
+    pub asked: Vec<&'static str>,
     /// Keys asked for that were there, be their values right or wrong.
     present: Vec<(&'static str, Span)>,
+    pub problems: &'t Problems<'t>,
 }
 
 impl<'t> Table<'t> {
-    /// Parses a file. Without its syntax being right nothing else can be told; all errors of syntax are.
-    pub fn parse(problems: &mut Problems<'t>) -> Option<Table<'t>> {
+    /// Parses a file. Only if its syntax is right anything else can be found; all errors of syntax are reported.
+    pub fn parse(problems: &'t Problems<'t>) -> Option<Table<'t>> {
         let (root, errors) = DeTable::parse_recoverable(problems.text);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
             let line = problems.text.lines().nth(problems.line(&span) - 1);
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
             let shown = shown(line.unwrap_or("").trim());
-            problems.add(&span, "", format!("not valid TOML: {message}: `{shown}`"));
+            problems.error(&span, "", format!("not valid TOML: {message}: `{shown}`"));
         }
         errors
             .is_empty()
-            .then(|| Table::new(String::new(), root.span(), root.into_inner()))
+            .then(|| Table::new(String::new(), root.span(), root.into_inner(), problems))
     }
 
-    pub(super) fn new(path: String, span: Span, entries: DeTable<'t>) -> Table<'t> {
+    pub fn new(path: String, span: Span, entries: DeTable<'t>, problems: &'t Problems<'t>) -> Table<'t> {
         Table {
             path,
             span,
             entries,
             asked: Vec::new(),
             present: Vec::new(),
+            problems,
         }
+    }
+
+    /// The keys that a table of a kind may have: those that its reader asks an empty one for.
+    pub fn keys_asked(read: impl FnOnce(&mut Table)) -> Vec<&'static str> {
+        let problems = Problems::new(Path::new(""), "");
+        let mut table = Table::new(String::new(), 0..0, DeTable::new(), &problems);
+        read(&mut table);
+        table.asked
     }
 
     /// The path of one of this table's keys.
@@ -124,18 +146,13 @@ impl<'t> Table<'t> {
         format!("{}{key}", self.path)
     }
 
-    /// From here on the table's keys are told with this path.
+    /// From here on the table's keys are reported with this path.
     pub fn rename(&mut self, path: impl Display) {
         self.path = format!("{path}.");
     }
 
     /// Reports what is left, with the nearest name. `elsewhere` says where a known key belongs.
-    /// Returns the keys that were asked for.
-    pub fn finish(
-        self,
-        elsewhere: impl Fn(&str) -> Option<String>,
-        problems: &mut Problems,
-    ) -> Vec<&'static str> {
+    pub fn finish(self, elsewhere: impl Fn(&str) -> Option<String>) {
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
             let renamed = renamed_to(name).filter(|new| self.asked.contains(new));
@@ -145,19 +162,12 @@ impl<'t> Table<'t> {
                 (None, None, Some(place)) => place,
                 (None, None, None) => format!("remove it; known here are {}", list(&self.asked)),
             };
-            problems.add(&key.span(), self.key(name), format!("unknown key; {way_out}"));
+            self.problems
+                .error(&key.span(), self.key(name), format!("unknown key; {way_out}"));
         }
-        self.asked
     }
 
-    fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'t>>> {
-        self.asked.push(key);
-        let value = self.entries.remove(key)?;
-        self.present.push((key, value.span()));
-        Some(value)
-    }
-
-    /// Where the value of a key stood that has been asked for, be it right or wrong.
+    /// Where the value of a key is that has been asked for, be it right or wrong.
     pub fn place_of(&self, key: &str) -> Option<&Span> {
         self.present
             .iter()
@@ -165,6 +175,7 @@ impl<'t> Table<'t> {
             .map(|(_, span)| span)
     }
 
+    /// Whether a key was there that has been asked for.
     pub fn had(&self, key: &str) -> bool {
         self.place_of(key).is_some()
     }
@@ -181,71 +192,85 @@ impl<'t> Table<'t> {
             .any(|name| nearest(name.get_ref(), &[key]).is_some())
     }
 
-    /// Takes a value of whatever type.
-    pub(super) fn any(&mut self, key: &'static str) -> Option<ConfigValue<DeValue<'t>>> {
-        let value = self.take(key)?;
-        Some(ConfigValue {
-            span: value.span(),
-            value: value.into_inner(),
-            key: self.key(key),
-        })
+    /// Reports an error at a key, or at the table's head where the key is not there.
+    pub fn error(&self, key: &str, message: impl Into<String>) {
+        self.problems
+            .error(self.place_of(key).unwrap_or(&self.span), self.key(key), message);
     }
 
-    /// Takes a value that `read` understands; otherwise says that `wanted` is wanted.
-    pub(super) fn read<T>(
-        &mut self,
-        key: &'static str,
-        wanted: &str,
-        problems: &mut Problems,
-        read: impl FnOnce(DeValue<'t>) -> Result<T, Option<String>>,
-    ) -> Option<ConfigValue<T>> {
-        let (span, value) = self.take(key).map(|value| (value.span(), value.into_inner()))?;
-        let kind = with_article(value.type_str());
-        match read(value) {
-            Ok(value) => Some(ConfigValue {
-                value,
-                span,
-                key: self.key(key),
-            }),
-            Err(message) => {
-                let message = message.unwrap_or_else(|| format!("this is {kind}; write {wanted}"));
-                problems.add(&span, self.key(key), message);
-                None
-            }
+    /// Reports an error at each of these keys that is there.
+    pub fn refuse(&self, keys: &[&str], message: &str) {
+        for (key, span) in keys.iter().filter_map(|key| Some((key, self.place_of(key)?))) {
+            self.problems.error(span, self.key(key), message);
         }
     }
 
+    /// Warns at each of these keys that is there.
+    pub fn warn(&self, keys: &[&str], message: &str) {
+        for (key, span) in keys.iter().filter_map(|key| Some((key, self.place_of(key)?))) {
+            self.problems.warn(span, self.key(key), message);
+        }
+    }
+
+    /// Reports that a key is missing which has been asked for; not if it is misspelt, which is reported anyway.
+    pub fn require(&self, key: &str, example: &str) {
+        if !self.had(key) && !self.has_like(key) {
+            self.error(key, format!("is missing; add `{key} = {example}`"));
+        }
+    }
+
+    /// Takes a value of whatever type.
+    pub fn any(&mut self, key: &'static str) -> Option<ConfigValue<'t, DeValue<'t>>> {
+        self.asked.push(key);
+        let found: Spanned<DeValue> = self.entries.remove(key)?;
+        let (span, value) = (found.span(), found.into_inner());
+        self.present.push((key, span.clone()));
+        Some(ConfigValue {
+            value,
+            span,
+            key: self.key(key),
+            problems: self.problems,
+        })
+    }
+
+    /// Takes a value that `read` understands; otherwise reports what `read` says, or that `wanted` is wanted.
+    pub fn read<T>(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, Option<String>>,
+    ) -> Option<T> {
+        let found = self.any(key)?;
+        let mistyped = || format!("this is {}; write {wanted}", with_article(found.value.type_str()));
+        let report = |message: Option<String>| found.error(message.unwrap_or_else(mistyped));
+        read(&found.value).map_err(report).ok()
+    }
+
     /// A `[key]` table; empty when it is not there.
-    pub fn table(&mut self, key: &'static str, problems: &mut Problems) -> Table<'t> {
-        let found = self.read(
-            key,
-            &format!("a table, as in `[{key}]`"),
-            problems,
-            |value| match value {
-                DeValue::Table(table) => Ok(table),
-                _ => Err(None),
-            },
-        );
-        let (entries, span) = found.map_or((DeTable::new(), 0..0), |found| (found.value, found.span));
-        Table::new(format!("{}.", self.key(key)), span, entries)
+    pub fn table(&mut self, key: &'static str) -> Table<'t> {
+        let wanted = format!("a table, as in `[{key}]`");
+        let entries = self.read(key, &wanted, |value| value.as_table().cloned().ok_or(None));
+        let span = self.place_of(key).cloned().unwrap_or_default();
+        Table::new(
+            format!("{}.", self.key(key)),
+            span,
+            entries.unwrap_or_default(),
+            self.problems,
+        )
     }
 
     /// The `[[key]]` tables; `None` when there are none.
-    pub fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Option<Vec<Table<'t>>> {
+    pub fn tables(&mut self, key: &'static str) -> Option<Vec<Table<'t>>> {
         let wanted = format!("an array of tables: put `[[{key}]]` over each, in two brackets");
-        let found = self.read(key, &wanted, problems, |value| match value {
-            DeValue::Array(values) => values
-                .into_iter()
-                .map(|value| (value.span(), value.into_inner()))
-                .map(|(span, value)| match value {
-                    DeValue::Table(table) => Ok((span, table)),
-                    _ => Err(None),
-                })
-                .collect::<Result<Vec<_>, _>>(),
-            _ => Err(None),
+        let found = self.read(key, &wanted, |value| {
+            let values = value.as_array().ok_or(None)?.iter();
+            let tables = values.map(|value| Some((value.span(), value.get_ref().as_table()?.clone())));
+            tables.collect::<Option<Vec<_>>>().ok_or(None)
         })?;
-        let table = |(n, (span, entries))| Table::new(format!("{key}#{}.", n + 1), span, entries);
-        Some(found.value.into_iter().enumerate().map(table).collect())
+        let numbered = found.into_iter().enumerate();
+        let table =
+            |(n, (span, entries))| Table::new(format!("{key}#{}.", n + 1), span, entries, self.problems);
+        Some(numbered.map(table).collect())
     }
 }
 
@@ -258,7 +283,7 @@ fn shown(line: &str) -> String {
     }
 }
 
-pub(super) fn with_article(kind: &str) -> String {
+pub fn with_article(kind: &str) -> String {
     let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) {
         "an"
     } else {

@@ -100,6 +100,9 @@ pub struct HttpConfig {
 }
 
 impl HttpConfig {
+    /// A page of 1000 rows has one or two megabytes; of longer rows fewer are asked for. It bounds memory.
+    pub const BODY_BYTES_MAX: usize = 16 << 20;
+
     /// The defaults, for a server at `base`.
     pub fn new(base: Url, auth: Auth) -> HttpConfig {
         HttpConfig {
@@ -111,8 +114,7 @@ impl HttpConfig {
             headers: Vec::new(),
             // Who reads the server's access log sees what asks.
             user_agent: format!("{}/{}", crate::NAME, env!("CARGO_PKG_VERSION")),
-            // A page of 1000 rows has one or two megabytes; of longer rows fewer are asked for. It bounds memory.
-            body_bytes_max: 16 << 20,
+            body_bytes_max: HttpConfig::BODY_BYTES_MAX,
         }
     }
 }

@@ -1,145 +1,203 @@
-//! Values of the types that keys have, read out of a table. Each reports what is wrong and gives `None` then, as it
-//! does where the key is not there.
+//! Values of the types that keys have, read out of a table. Each reader reports what is wrong. Where the key is not there,
+//! or its value is wrong, it gives `None`, or leaves the slot with its default.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::raw::{ConfigValue, Problems, Table, with_article};
-use super::units;
-use super::words::{choose, one_of};
+use super::raw::{Table, with_article};
+use super::remote::Start;
+use super::units::{format_duration, format_size, parse_duration, parse_size, parse_time};
+use super::words::{choose, ensure, one_of};
+
+/// Reads keys whose values go to the fields of the same names: type, key and, in brackets, what is allowed.
+macro_rules! keys {
+    ($table:ident, $config:expr; $($kind:ident $key:ident $(($allowed:expr))?;)*) => {
+        $($table.$kind(stringify!($key), $($allowed,)? &mut $config.$key);)*
+    };
+}
+pub(super) use keys;
 
 impl Table<'_> {
-    pub fn text(
-        &mut self,
-        key: &'static str,
-        example: &str,
-        problems: &mut Problems,
-    ) -> Option<ConfigValue<String>> {
-        self.read(
-            key,
-            &format!("a string, as in `{key} = \"{example}\"`"),
-            problems,
-            |value| match value {
-                DeValue::String(text) if text.trim().is_empty() => Err(Some(format!(
-                    "is empty; write a value, as in `{key} = \"{example}\"`"
-                ))),
-                DeValue::String(text) => Ok(text.into_owned()),
-                _ => Err(None),
-            },
-        )
+    pub fn text(&mut self, key: &'static str, example: &str) -> Option<String> {
+        self.parsed(key, example, |text| Ok(text.to_owned()))
     }
 
-    pub fn texts(
+    /// A text that a `check` has nothing against.
+    pub fn checked(
         &mut self,
         key: &'static str,
         example: &str,
-        problems: &mut Problems,
-    ) -> Option<ConfigValue<Vec<String>>> {
-        let wanted = format!("an array of strings, as in `{key} = [\"{example}\"]`");
-        self.read(key, &wanted, problems, |value| match value {
-            DeValue::Array(values) => values
-                .iter()
-                .map(|value| match value.get_ref() {
-                    DeValue::String(text) if !text.trim().is_empty() => Ok(text.to_string()),
-                    DeValue::String(_) => Err(Some("holds an empty string; remove it".to_string())),
-                    other => Err(Some(format!(
-                        "holds {}; write {wanted}",
-                        with_article(other.type_str())
-                    ))),
-                })
-                .collect(),
-            _ => Err(None),
+        check: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Option<String> {
+        self.parsed(key, example, |text| check(text).map(|()| text.to_owned()))
+    }
+
+    /// What `parse` makes of a text.
+    pub fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let wanted = format!("a string, as in `{key} = \"{example}\"`");
+        self.read(key, &wanted, |value| {
+            let text = value.as_str().ok_or(None)?;
+            let empty = format!("is empty; write a value, as in `{key} = \"{example}\"`");
+            ensure(!text.trim().is_empty(), empty)?;
+            Ok(parse(text)?)
         })
     }
 
-    pub fn flag(&mut self, key: &'static str, problems: &mut Problems) -> Option<bool> {
-        let found = self.read(key, "`true` or `false`", problems, |value| {
-            value.as_bool().ok_or(None)
-        });
-        found.map(|found| found.value)
-    }
-
-    pub fn count(
+    /// The same of a text without which the table has no meaning.
+    pub fn required<T>(
         &mut self,
         key: &'static str,
-        range: RangeInclusive<usize>,
-        problems: &mut Problems,
-    ) -> Option<usize> {
-        let found = self.read(key, "a whole number", problems, |value| {
-            let number = integer(&value).ok_or(None)?;
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.parsed(key, example, parse);
+        self.require(key, &format!("\"{example}\""));
+        value
+    }
+
+    /// The whole path of a file or directory.
+    pub fn path(&mut self, key: &'static str, example: &str) -> Option<PathBuf> {
+        self.parsed(key, example, absolute)
+    }
+
+    pub fn texts(&mut self, key: &'static str, example: &str) -> Option<Vec<String>> {
+        let wanted = format!("an array of strings, as in `{key} = [\"{example}\"]`");
+        let text = |value: &DeValue| match value {
+            DeValue::String(text) if !text.trim().is_empty() => Ok(text.to_string()),
+            DeValue::String(_) => Err(Some("holds an empty string; remove it".to_string())),
+            other => Err(Some(format!(
+                "holds {}; write {wanted}",
+                with_article(other.type_str())
+            ))),
+        };
+        self.read(key, &wanted, |value| {
+            value
+                .as_array()
+                .ok_or(None)?
+                .iter()
+                .map(|value| text(value.get_ref()))
+                .collect()
+        })
+    }
+
+    pub fn flag(&mut self, key: &'static str, slot: &mut bool) {
+        let found = self.read(key, "`true` or `false`", |value| value.as_bool().ok_or(None));
+        fill(slot, found);
+    }
+
+    pub fn count<S: From<usize>>(&mut self, key: &'static str, range: RangeInclusive<usize>, slot: &mut S) {
+        let found = self.read(key, "a whole number", |value| {
+            let number = integer(value).ok_or(None)?;
             let count = usize::try_from(number).ok().filter(|count| range.contains(count));
             count.ok_or_else(|| Some(out_of_range(number, range.start(), range.end())))
         });
-        found.map(|found| found.value)
+        fill(slot, found);
     }
 
-    pub fn size(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<u64>,
-        problems: &mut Problems,
-    ) -> Option<u64> {
+    pub fn size<S: TryFrom<u64>>(&mut self, key: &'static str, range: RangeInclusive<u64>, slot: &mut S) {
         let wanted = "a size, as in \"16MiB\", or a whole number of bytes";
-        let found = self.read(key, wanted, problems, |value| {
-            let limits = |typed: &dyn Display| {
-                let [low, high] = [range.start(), range.end()].map(|limit| units::format_size(*limit));
-                Some(out_of_range(typed, low, high))
-            };
-            let (bytes, typed) = match (&value, integer(&value)) {
+        let found = self.read(key, wanted, |value| {
+            let (bytes, typed) = match (value, integer(value)) {
                 (_, Some(number)) => (u64::try_from(number).ok(), number.to_string()),
-                (DeValue::String(text), _) => {
-                    (Some(units::parse_size(text).map_err(Some)?), text.to_string())
-                }
+                (DeValue::String(text), _) => (Some(parse_size(text).map_err(Some)?), text.to_string()),
                 _ => return Err(None),
             };
-            bytes
-                .filter(|bytes| range.contains(bytes))
-                .ok_or_else(|| limits(&typed))
+            bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
+                let [low, high] = [range.start(), range.end()].map(|limit| format_size(*limit));
+                Some(out_of_range(typed, low, high))
+            })
         });
-        found.map(|found| found.value)
+        if let Some(Ok(bytes)) = found.map(S::try_from) {
+            *slot = bytes;
+        }
     }
 
-    pub fn duration(
+    pub fn duration<S: From<Duration>>(
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
-        problems: &mut Problems,
-    ) -> Option<Duration> {
-        let found = self.read(key, "a duration with its unit, as in \"5s\"", problems, |value| {
-            let DeValue::String(text) = &value else {
+        slot: &mut S,
+    ) {
+        let found = self.read(key, "a duration with its unit, as in \"5s\"", |value| {
+            let Some(text) = value.as_str() else {
                 let message =
                     |number| format!("has no unit; write it with ms, s, m, h or d, as in \"{number}s\"");
-                return Err(integer(&value).filter(|number| *number >= 0).map(message));
+                return Err(integer(value).filter(|number| *number >= 0).map(message));
             };
-            let duration = units::parse_duration(text).map_err(Some)?;
-            let [low, high] = [range.start(), range.end()].map(|limit| units::format_duration(*limit));
-            if range.contains(&duration) {
-                Ok(duration)
-            } else {
-                Err(Some(out_of_range(text, low, high)))
-            }
+            let duration = parse_duration(text).map_err(Some)?;
+            let [low, high] = [range.start(), range.end()].map(|limit| format_duration(*limit));
+            let fits = range.contains(&duration);
+            fits.then_some(duration)
+                .ok_or_else(|| Some(out_of_range(text, low, high)))
         });
-        found.map(|found| found.value)
+        fill(slot, found);
     }
 
-    /// One of a few words. `later` are words that a later version will know.
-    pub fn choice<T: Copy>(
-        &mut self,
-        key: &'static str,
-        words: &[(&str, T)],
-        later: &[&str],
-        problems: &mut Problems,
-    ) -> Option<ConfigValue<T>> {
+    /// One of a few words.
+    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-        self.read(key, &one_of(&names), problems, |value| {
-            let DeValue::String(text) = value else {
-                return Err(None);
-            };
-            choose(&text, words, later).map_err(Some)
+        self.read(key, &one_of(&names), |value| {
+            choose(value.as_str().ok_or(None)?, words).map_err(Some)
         })
+    }
+
+    /// The same, where only the meaning of the word counts.
+    pub fn choice<T: Copy, S: From<T>>(&mut self, key: &'static str, words: &[(&str, T)], slot: &mut S) {
+        let found = self.word(key, words);
+        fill(slot, found);
+    }
+
+    /// A point in time, in milliseconds since 1970. A date alone is its first moment in UTC.
+    pub fn time(&mut self, key: &'static str) -> Option<i64> {
+        self.read(key, "a date or a time, as in \"2027-03-01\"", |value| {
+            parse_time(&text_or_time(value).ok_or(None)?).map_err(Some)
+        })
+    }
+
+    /// A point in time, or a duration that is counted back from the first poll.
+    pub fn start(&mut self, key: &'static str) -> Option<Start> {
+        let wanted = "a time, as in \"2026-06-01T00:00:00Z\", or a duration, as in \"30d\"";
+        self.read(key, wanted, |value| {
+            let text = text_or_time(value).ok_or(None)?;
+            if text.contains('-') {
+                return parse_time(&text).map(Start::At).map_err(Some);
+            }
+            let message = |_| {
+                Some(format!(
+                    "`{text}` is neither a time nor a duration; write {wanted}"
+                ))
+            };
+            parse_duration(&text).map(Start::Ago).map_err(message)
+        })
+    }
+}
+
+pub fn absolute(path: &str) -> Result<PathBuf, String> {
+    let message = format!("`{path}` is relative; write the whole path, from `/` on");
+    ensure(Path::new(path).is_absolute(), message).map(|()| path.into())
+}
+
+fn fill<T, S: From<T>>(slot: &mut S, found: Option<T>) {
+    if let Some(found) = found {
+        *slot = found.into();
+    }
+}
+
+/// TOML has times of its own, which need no quotes.
+fn text_or_time(value: &DeValue) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.trim().to_string()),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        _ => None,
     }
 }
 

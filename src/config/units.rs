@@ -1,6 +1,10 @@
-//! Sizes and durations as people write them.
+//! Sizes, durations and times as people write them.
 
 use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 /// Largest first, so that formatting finds the largest unit that divides; binary before decimal.
 const SIZES: [(&str, u64); 7] = [
@@ -34,6 +38,23 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     parse(text, &DURATIONS).map(Duration::from_millis).ok_or_else(|| {
         format!("`{text}` is no duration; write a whole number with ms, s, m, h or d, as in \"5s\"")
+    })
+}
+
+/// `"2026-06-01T00:00:00Z"` or `"2026-06-01"`, in milliseconds since 1970. The error says what to write.
+pub fn parse_time(text: &str) -> Result<i64, String> {
+    // A date's parser takes a whole time too and forgets its hours.
+    let time = if text.len() == "2027-03-01".len() {
+        let date = text.parse::<Date>().ok();
+        date.and_then(|date| date.to_zoned(TimeZone::UTC).ok())
+            .map(|zoned| zoned.timestamp())
+    } else {
+        text.parse::<Timestamp>().ok()
+    };
+    time.map(Timestamp::as_millisecond).filter(|ms| *ms >= 0).ok_or_else(|| {
+        format!(
+            "`{text}` is no time since 1970 with its offset; write it as in \"2026-06-01T00:00:00Z\" or \"2026-06-01\""
+        )
     })
 }
 
@@ -127,5 +148,29 @@ mod tests {
             assert!(parse_duration(text).is_err(), "{text}");
         }
         assert_eq!(format_duration(Duration::from_secs(90)), "90s");
+    }
+
+    #[test]
+    fn times() {
+        let table = [
+            ("1970-01-01", 0),
+            ("2027-03-01", 1_803_859_200_000),
+            ("2026-06-01T00:00:00Z", 1_780_272_000_000),
+            ("2026-06-01T02:00:00+02:00", 1_780_272_000_000),
+            ("2026-06-01 00:00:00.5Z", 1_780_272_000_500),
+        ];
+        for (text, ms) in table {
+            assert_eq!(parse_time(text), Ok(ms), "{text}");
+        }
+        for text in [
+            "",
+            "2026-06-01T00:00:00",
+            "2026-02-30",
+            "1969-12-31",
+            "2026-6-1",
+            "01-06-2026",
+        ] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,21 +1,20 @@
 //! Words that were typed and words that are known.
 
 /// Finds a word among those known. The error names the nearest, or all.
-pub fn choose<T: Copy>(text: &str, words: &[(&str, T)], later: &[&str]) -> Result<T, String> {
+pub fn choose<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
         return Ok(*value);
     }
     let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-    if later.contains(&text) {
-        return Err(format!(
-            "`{text}` is not in this version; write {}",
-            one_of(&names)
-        ));
-    }
     Err(match nearest(text, &names) {
         Some(near) => format!("`{text}` is not known; did you mean \"{near}\"?"),
         None => format!("`{text}` is not known; write {}", one_of(&names)),
     })
+}
+
+/// An error that says `message` unless something is good.
+pub fn ensure(good: bool, message: impl Into<String>) -> Result<(), String> {
+    if good { Ok(()) } else { Err(message.into()) }
 }
 
 /// Keys of versions before 1.0, and their names since.

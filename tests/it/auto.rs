@@ -19,7 +19,7 @@ fn host(sim: &Sim) -> Host {
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     host.source += &format!(
         "mode = \"auto\"\nhome = {:?}\nurl = {:?}\npersonal_access_token = {{ file = {token:?} }}\npoll_interval = \"1s\"\n\
-         probe_interval = \"1s\"\nsilent_after = \"2s\"\nunusable_after = \"1s\"\nreturn_after = \"1s\"\n",
+         probe_interval = \"1s\"\nfile_lag_timeout = \"2s\"\nfile_error_timeout = \"1s\"\nfile_recovery_timeout = \"1s\"\n",
         host.home(),
         sim.url()
     );
@@ -254,7 +254,7 @@ fn f46_retention_gap_before_more_events_than_ids() {
 #[test]
 fn f46_retention_gap_is_told() {
     let (sim, mut host) = confluence(host);
-    host.source = "rotate_shutdown_timeout = \"1s\"\nsweep_interval = \"500ms\"\n".into();
+    host.source = "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into();
     happen(&sim, 0..20);
     assert_eq!(host.once().code, 0);
     happen(&sim, 20..40);

@@ -19,8 +19,9 @@ const FAILPOINT: &str = "CONFLUENCE_AUDIT_AGENT_FAILPOINT";
 /// A host whose output rotates often and keeps everything.
 fn rotating(format: &str) -> Host {
     let mut host = Host::new();
-    host.sink =
-        format!("format = \"{format}\"\nrotate_bytes = \"48KiB\"\nrotate_daily = false\nkeep = 100000\n");
+    host.sink = format!(
+        "format = \"{format}\"\nrotate_bytes = \"48KiB\"\nrotate_daily = false\nrotated_files_max = 100000\n"
+    );
     host
 }
 

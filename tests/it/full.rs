@@ -233,7 +233,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn f24_output_disk_full() {
     for killed in [false, true] {
         let mut host = Host::new();
-        host.sink = "rotate_bytes = \"200KiB\"\nrotate_daily = false\nkeep = 1000\n".into();
+        host.sink = "rotate_bytes = \"200KiB\"\nrotate_daily = false\nrotated_files_max = 1000\n".into();
         fs::create_dir_all(host.path("out")).unwrap();
         let Some(disk) = Disk::mount(host.path("out"), 4) else {
             return;

@@ -143,7 +143,7 @@ setup H";
 #[test]
 fn f114_names_that_are_found() {
     let mut host = Host::new();
-    host.sink += "rotate_bytes = \"1KiB\"\nkeep = 1\n";
+    host.sink += "rotate_bytes = \"1KiB\"\nrotated_files_max = 1\n";
     host.sink = host.sink.replace("rotate_bytes = \"10GiB\"\n", "");
     let mut writer = Writer::new(&host.audit(), 114);
     let file = writer.create(&file_name(5, 0));
@@ -231,10 +231,7 @@ fn f114_names_in_the_configuration() {
         ("rotate_daily = false", format!("rotate_daily = {name}")),
         ("rotate_bytes = \"10GiB\"", format!("rotate_bytes = {name}")),
         ("type = \"data_center\"", format!("type = {name}")),
-        (
-            "rotate_shutdown_timeout = \"1s\"",
-            format!("rotate_grace = {name}"),
-        ),
+        ("rotate_grace = \"1s\"", format!("rotate_grace = {name}")),
     ] {
         assert!(good.contains(from), "{from}");
         let path = host.path("hostile.toml");

@@ -35,7 +35,7 @@ fn f113_deleted_outputs_are_said_and_counted() {
     for compression in ["none", "gzip", "zstd"] {
         let mut host = Host::new();
         host.sink = format!(
-            "rotate_bytes = \"20KiB\"\nrotate_daily = false\nkeep = 2\ncompression = \"{compression}\"\n"
+            "rotate_bytes = \"20KiB\"\nrotate_daily = false\nrotated_files_max = 2\ncompression = \"{compression}\"\n"
         );
         let mut writer = Writer::new(&host.audit(), 113);
         let file = writer.create(&file_name(5, 0));
@@ -286,7 +286,7 @@ fn f116_modes_and_groups_are_checked() {
 fn f116_the_recipe_opens_what_the_unit_closes() {
     let unit = include_str!("../../packaging/systemd/confluence-audit-agent.service");
     let guest = include_str!("../../packaging/test/guest.sh");
-    let recipe = include_str!("../../docs/SINKS.md");
+    let recipe = include_str!("../../docs/sinks/file.md");
     for (closed, opened) in [
         ("PrivateUsers=yes", "PrivateUsers=no"),
         (

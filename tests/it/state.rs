@@ -6,7 +6,7 @@ use crate::rig::{Event, Host, Writer, file_name, judge, outputs};
 use confluence_audit_agent::checkpoint::Store;
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{FileLocation, FilesConfig};
-use confluence_audit_agent::source::files::{Files, Turn};
+use confluence_audit_agent::source::files::{AuditFiles, ReadStatus};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -17,7 +17,9 @@ use std::time::Duration;
 #[test]
 fn f25_retention_after_restart() {
     let mut host = Host::new();
-    host.source = "missing_files_max = 50\nrotate_shutdown_timeout = \"0s\"\nsweep_interval = \"500ms\"\nread_bytes = \"4KiB\"\n".into();
+    host.source =
+        "missing_files_max = 50\nrotate_grace = \"0s\"\nsweep_interval = \"500ms\"\nread_bytes = \"4KiB\"\n"
+            .into();
     host.sink = "format = \"raw\"\n".into();
     let mut writer = Writer::new(&host.audit(), 25);
     let live = writer.create(&file_name(31, 0));
@@ -92,7 +94,7 @@ fn f26_second_instance() {
 #[test]
 fn f28_old_state_replay() {
     let mut host = Host::new();
-    host.sink = "rotate_bytes = \"40KiB\"\nrotate_daily = false\nkeep = 1000\n".into();
+    host.sink = "rotate_bytes = \"40KiB\"\nrotate_daily = false\nrotated_files_max = 1000\n".into();
     let mut writer = Writer::new(&host.audit(), 28);
     let file = writer.create(&file_name(5, 0));
     writer.append(&file, 30);
@@ -218,12 +220,12 @@ fn f25_retention_counts_from_when_the_file_was_last_there() {
     let pattern = host.audit().join("*.audit.log").display().to_string();
     let mut config = FilesConfig::new(FileLocation::Files(vec![pattern]));
     config.rotate_grace = Duration::ZERO;
-    let mut files = Files::new("wiki", config, Vec::new(), 0, true);
+    let mut files = AuditFiles::new("wiki", config, Vec::new(), 0, true);
     let (now, start_ms) = (clock::monotonic(), clock::now_ms());
     let mut records = 0;
-    let mut look = |files: &mut Files, days: i64| {
+    let mut look = |files: &mut AuditFiles, days: i64| {
         files.sweep(now, start_ms + days * DAY_MS);
-        while files.read(now, start_ms, false, &mut |_| records += 1) == Turn::More {}
+        while files.read(now, start_ms, false, &mut |_| records += 1) == ReadStatus::More {}
         (records, files.progress())
     };
     assert_eq!(look(&mut files, 0).0, 10);
@@ -253,7 +255,7 @@ fn f25_retention_counts_from_when_the_file_was_last_there() {
 #[test]
 fn old_files_are_not_waited_for() {
     let mut host = Host::new();
-    host.source = "rotate_shutdown_timeout = \"1h\"\n".into();
+    host.source = "rotate_grace = \"1h\"\n".into();
     let mut writer = Writer::new(&host.audit(), 1);
     let yesterday = std::time::UNIX_EPOCH + Duration::from_millis(clock::now_ms() as u64 - 86_400_000);
     for number in 0..40 {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use confluence_audit_agent::checkpoint::{Commit, FileEntry, Image, Progress, Store};
+use confluence_audit_agent::checkpoint::{Commit, FileEntry, Progress, StateImage, Store};
 use confluence_audit_agent::exit;
 
 fn stored() -> tempfile::TempDir {
@@ -45,7 +45,7 @@ fn code(output: &Output) -> u8 {
     output.status.code().unwrap() as u8
 }
 
-fn exported(dir: &Path) -> Image {
+fn exported(dir: &Path) -> StateImage {
     let output = state(&["export"], dir);
     assert_eq!(code(&output), exit::OK);
     serde_json::from_slice(&output.stdout).unwrap()

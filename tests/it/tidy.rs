@@ -1,5 +1,6 @@
 //! What docs/ARCHITECTURE.md calls invariants, where they can be read off the tree.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -109,42 +110,96 @@ fn the_middle_is_pure() {
     assert_eq!(wrong, [""; 0]);
 }
 
-/// Each fault that the catalogue calls covered has the tests that it names, and each test of a fault stands in it.
-#[test]
-fn covered_faults_have_their_tests() {
-    let catalogue = fs::read_to_string(root().join("docs/FAULTS.md")).unwrap();
-    let code: String = files("src", ".rs")
-        .into_iter()
-        .chain(files("tests", ".rs"))
-        // What needs a machine of its own.
-        .chain(files("packaging/test", ".sh"))
-        .map(|(_, text)| text)
-        .collect();
-    let mut missing = Vec::new();
-    let mut covered = 0;
-    for row in catalogue.lines().filter(|line| line.starts_with("| F")) {
-        let columns: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let (id, tests, state) = (columns[0], columns[columns.len() - 2], columns[columns.len() - 1]);
-        if !state.starts_with("covered") {
-            continue;
-        }
-        covered += 1;
-        for name in tests
-            .split('`')
-            .filter(|part| part.starts_with("f") || part.starts_with("example_"))
-        {
-            let forms = [
-                format!("fn {name}("),
-                format!("fn {name}_"),
-                format!("\n{name}() {{"),
-            ];
-            if !forms.iter().any(|form| code.contains(form)) {
-                missing.push(format!("{id}: {name}"));
+/// The names of all tests: functions with a test attribute anywhere in the tree, and those of the scripts that need a
+/// machine of their own.
+fn test_names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (_, text) in files("src", ".rs").into_iter().chain(files("tests", ".rs")) {
+        let mut marked = false;
+        for line in text.lines().map(str::trim) {
+            let name = line
+                .split_once("fn ")
+                .and_then(|(_, rest)| rest.split('(').next());
+            if line == "#[test]" || line.starts_with("#[tokio::test") {
+                marked = true;
+            } else if !line.starts_with("#[") && !line.starts_with("//") {
+                names.extend(name.filter(|_| marked).map(str::to_owned));
+                marked = false;
             }
         }
     }
-    assert!(covered >= 61, "{covered} rows of the catalogue are covered");
-    assert_eq!(missing, [""; 0]);
+    for (_, text) in files("packaging/test", ".sh") {
+        names.extend(
+            text.lines()
+                .filter_map(|line| line.strip_suffix("() {"))
+                .map(str::to_owned),
+        );
+    }
+    names
+}
+
+/// The fault whose id a test's name begins with.
+fn fault_of(test: &str) -> Option<String> {
+    let digits = test.strip_prefix('f')?.split_once('_')?.0;
+    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| format!("F{digits}"))
+}
+
+/// Compares the catalogue with the tests in both directions: each name in it is a test, and each test of a fault is
+/// listed under that fault.
+fn catalogue_gaps(catalogue: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut listed = BTreeSet::new();
+    let entries: Vec<&str> = catalogue.split("\n### ").skip(1).collect();
+    for (number, entry) in (1..).zip(&entries) {
+        let id = format!("F{number:02}");
+        if !entry.starts_with(&format!("{id} ")) {
+            wrong.push(format!(
+                "{id} is missing before {}",
+                entry.lines().next().unwrap()
+            ));
+            break;
+        }
+        let names = entry
+            .lines()
+            .filter_map(|line| line.strip_prefix("- `")?.strip_suffix('`'));
+        let before = listed.len();
+        for name in names {
+            if !tests.contains(name) {
+                wrong.push(format!("{id}: {name} is not a test"));
+            }
+            listed.insert((id.clone(), name));
+        }
+        if (listed.len() == before) != entry.contains("\nTests: none.") {
+            wrong.push(format!("{id} needs either tests or `Tests: none.`"));
+        }
+        if !entry.contains("\nRule: ") {
+            wrong.push(format!("{id} has no rule"));
+        }
+    }
+    for test in tests {
+        if let Some(id) = fault_of(test).filter(|id| !listed.contains(&(id.clone(), test.as_str()))) {
+            wrong.push(format!("{id}: {test} is not listed"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_fault_catalogue_lists_each_test_of_a_fault() {
+    let catalogue = fs::read_to_string(root().join("docs/FAULTS.md")).unwrap();
+    let tests = test_names();
+    assert_eq!(catalogue_gaps(&catalogue, &tests), [""; 0]);
+    // A gap in either direction is found.
+    let removed = catalogue.replace("- `f101_fuzz`\n", "");
+    assert_eq!(
+        catalogue_gaps(&removed, &tests),
+        ["F101: f101_fuzz is not listed"]
+    );
+    let invented = catalogue.replace("- `f101_fuzz`\n", "- `f101_fuzz`\n- `f101_fuz`\n");
+    assert_eq!(
+        catalogue_gaps(&invented, &tests),
+        ["F101: f101_fuz is not a test"]
+    );
 }
 
 #[test]
@@ -168,4 +223,114 @@ fn no_test_sleeps_and_nothing_is_left_undone() {
         }
     }
     assert_eq!(wrong, [""; 0]);
+}
+
+fn documents() -> Vec<(PathBuf, String)> {
+    let top = [
+        "README.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "fixtures/README.md",
+    ];
+    let read = |name: &str| (root().join(name), fs::read_to_string(root().join(name)).unwrap());
+    top.into_iter().map(read).chain(files("docs", ".md")).collect()
+}
+
+/// Lines that stand outside of code blocks, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut in_code = false;
+    text.lines().enumerate().filter_map(move |(number, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        in_code ^= is_fence;
+        (!in_code && !is_fence).then_some((number + 1, line))
+    })
+}
+
+#[test]
+fn lines_of_documents_are_short() {
+    let mut wrong = Vec::new();
+    for (path, text) in documents() {
+        for (number, line) in prose(&text) {
+            let has_long_url = line
+                .split(' ')
+                .any(|word| word.contains("://") && word.len() > 80);
+            if line.chars().count() > 120 && !has_long_url {
+                wrong.push(format!("{}:{number}", path.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for (path, text) in documents() {
+        for (number, line) in prose(&text) {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                if link.contains("://") {
+                    continue;
+                }
+                let (file, section) = link.split_once('#').unwrap_or((link, ""));
+                let target = match file {
+                    "" => path.clone(),
+                    file => path.parent().unwrap().join(file),
+                };
+                let Ok(found) = fs::read_to_string(&target) else {
+                    wrong.push(format!("{}:{number}: no file {link}", path.display()));
+                    continue;
+                };
+                let mut headings = prose(&found).filter(|(_, line)| line.starts_with('#'));
+                if !section.is_empty() && !headings.any(|(_, heading)| anchor(heading) == section) {
+                    wrong.push(format!("{}:{number}: no section {link}", path.display()));
+                }
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// The tables of the runbook begin with what the agent writes: `…` stands for what differs.
+#[test]
+fn the_runbook_names_messages_of_the_agent() {
+    let code: String = files("src", ".rs")
+        .into_iter()
+        .filter(|(path, _)| !is_test(path))
+        .map(|(_, text)| joined(&text))
+        .collect();
+    let runbook = fs::read_to_string(root().join("docs/OPERATIONS.md")).unwrap();
+    let (mut rows, mut wrong) = (0, Vec::new());
+    for (number, line) in prose(&runbook) {
+        let Some(cell) = line.strip_prefix("| `").and_then(|rest| rest.split(" | ").next()) else {
+            continue;
+        };
+        rows += 1;
+        // A span in two backticks may hold single ones.
+        let spans: Vec<&str> = match cell.strip_prefix('`') {
+            Some(span) => span.split("``").step_by(2).collect(),
+            None => cell.split('`').step_by(2).collect(),
+        };
+        for part in spans.iter().flat_map(|span| span.split('…')) {
+            if !code.contains(part.trim()) {
+                wrong.push(format!("OPERATIONS.md:{number}: {part}"));
+            }
+        }
+    }
+    assert!(rows >= 100, "{rows} rows");
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// The text of a source file with its string literals in one line each.
+fn joined(text: &str) -> String {
+    let mut parts = text.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |whole, part| whole + part.trim_start())
 }

@@ -12,10 +12,10 @@ use super::{CheckReport, access};
 use crate::clock;
 use crate::config::FileLocation;
 use crate::source::files::compressed::{self, Compression};
-use crate::source::files::directory::{Candidate, Contents, Directory, LeftAlone, LeftAloneReason};
-use crate::source::files::name::{self, Order, shown};
-use crate::source::files::sweep::{self, Looked};
-use crate::source::files::trouble;
+use crate::source::files::directory::{Candidate, Contents, OpenDirectory, SkipReason, SkippedEntry};
+use crate::source::files::failures;
+use crate::source::files::name::{self, FileOrder, display_path};
+use crate::source::files::sweep::{self, ListedDirectory};
 
 const SUFFIX: &str = ".audit.log";
 /// How much of the end of the newest file is searched for its last line.
@@ -29,14 +29,14 @@ const AHEAD_MS: i64 = 5 * 60_000;
 struct Readable {
     path: PathBuf,
     file: File,
-    order: Order,
+    order: FileOrder,
     bytes: u64,
     mtime_ms: i64,
 }
 
 impl Readable {
     fn compression(&self) -> Option<Compression> {
-        compressed::of_name(&self.path).map(|(_, how)| how)
+        compressed::split_extension(&self.path).map(|(_, how)| how)
     }
 }
 
@@ -54,10 +54,10 @@ struct Findings {
 /// Checks the audit directory of a home.
 pub fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io::Result<()> {
     let mut findings = Findings::default();
-    for Looked { path, opened } in look_through(place) {
+    for ListedDirectory { path, opened } in list_directories(place) {
         let (directory, contents) = match opened {
             Ok(opened) => opened,
-            Err(error) => return report.failure(subject, sweep::reason(&path, &error)),
+            Err(error) => return report.failure(subject, sweep::unreadable_message(&path, &error)),
         };
         followed(subject, &directory, &contents, report)?;
         let nothing = contents.files.is_empty();
@@ -66,7 +66,7 @@ pub fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io
             findings.foreign.sort();
             let what = format!(
                 "ignored in `{}`, because their names do not end in {SUFFIX}: {}",
-                shown(&path),
+                display_path(&path),
                 first_names(&findings.foreign)
             );
             report.warning(
@@ -77,7 +77,7 @@ pub fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io
             )?;
         }
         if nothing && findings.unread.is_empty() {
-            let what = format!("no audit file in `{}` yet", shown(&path));
+            let what = format!("no audit file in `{}` yet", display_path(&path));
             report.warning(
                 subject,
                 format_args!("{what}; perform an audited action in Confluence, and check again"),
@@ -92,7 +92,8 @@ pub fn matching(subject: &str, patterns: &[String], report: &mut CheckReport) ->
     let mut findings = Findings::default();
     for pattern in patterns {
         let (mut any, mut failed) = (false, false);
-        for Looked { path, opened } in look_through(&FileLocation::Files(vec![pattern.clone()])) {
+        for ListedDirectory { path, opened } in list_directories(&FileLocation::Files(vec![pattern.clone()]))
+        {
             match opened {
                 Ok((directory, contents)) => {
                     any |= !contents.files.is_empty();
@@ -101,7 +102,7 @@ pub fn matching(subject: &str, patterns: &[String], report: &mut CheckReport) ->
                 }
                 Err(error) => {
                     failed = true;
-                    let reason = sweep::reason(&path, &error);
+                    let reason = sweep::unreadable_message(&path, &error);
                     report.failure(subject, format_args!("`{pattern}`: {reason}"))?;
                 }
             }
@@ -116,38 +117,38 @@ pub fn matching(subject: &str, patterns: &[String], report: &mut CheckReport) ->
     findings.report(subject, report)
 }
 
-fn look_through(place: &FileLocation) -> Vec<Looked> {
-    sweep::look_through(place, &|_| false, &|_| false)
+fn list_directories(place: &FileLocation) -> Vec<ListedDirectory> {
+    sweep::list_directories(place, &|_| false, &|_| false)
 }
 
 fn followed(
     subject: &str,
-    directory: &Directory,
+    directory: &OpenDirectory,
     contents: &Contents,
     report: &mut CheckReport,
 ) -> io::Result<()> {
     for link in directory.links.iter().chain(&contents.links) {
         report.ok(
             subject,
-            format_args!("follows the symbolic link `{}`", shown(link)),
+            format_args!("follows the symbolic link `{}`", display_path(link)),
         )?;
     }
     Ok(())
 }
 
 impl Findings {
-    fn add(&mut self, directory: &Directory, contents: Contents) {
-        for Candidate { seen, .. } in contents.files {
-            let path = &seen.path;
+    fn add(&mut self, directory: &OpenDirectory, contents: Contents) {
+        for Candidate { observed, .. } in contents.files {
+            let path = &observed.path;
             if self.readable.iter().any(|known| known.path == *path) {
                 continue;
             }
-            let opened = directory.open_file(name::of(path));
+            let opened = directory.open_file(name::file_name(path));
             match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
                 Ok((bytes, file)) => self.readable.push(Readable {
-                    order: seen.order(),
-                    mtime_ms: seen.mtime_ms,
-                    path: seen.path,
+                    order: observed.order(),
+                    mtime_ms: observed.mtime_ms,
+                    path: observed.path,
                     bytes,
                     file,
                 }),
@@ -159,20 +160,21 @@ impl Findings {
                     let other = || access::AccessProblem::Other(path.clone(), Errno::ACCESS);
                     self.denied.push(problem.unwrap_or_else(other));
                 }
-                Err(error) => self.unread.push(trouble::cannot_read(path, &error)),
+                Err(error) => self.unread.push(failures::cannot_read(path, &error)),
             }
         }
-        for LeftAlone { path, reason } in contents.left {
+        for SkippedEntry { path, reason } in contents.skipped {
             match reason {
-                LeftAloneReason::Failed { error, named: true } => {
-                    self.unread.push(trouble::cannot_read(&path, &error))
+                SkipReason::StatFailed {
+                    error,
+                    has_audit_name: true,
+                } => self.unread.push(failures::cannot_read(&path, &error)),
+                SkipReason::Refused(error) => self.unread.push(error.to_string()),
+                SkipReason::NotRegular(_) => self.special.push(display_path(&path)),
+                SkipReason::NotAuditFile(kind) if kind != FileType::Directory => {
+                    self.foreign.push(display_path(Path::new(name::file_name(&path))))
                 }
-                LeftAloneReason::Refused(error) => self.unread.push(error.to_string()),
-                LeftAloneReason::NotRegular(_) => self.special.push(shown(&path)),
-                LeftAloneReason::Foreign(kind) if kind != FileType::Directory => {
-                    self.foreign.push(shown(Path::new(name::of(&path))))
-                }
-                LeftAloneReason::Foreign(_) | LeftAloneReason::Failed { .. } | LeftAloneReason::Same(_) => {}
+                SkipReason::NotAuditFile(_) | SkipReason::StatFailed { .. } | SkipReason::OtherName(_) => {}
             }
         }
     }
@@ -202,8 +204,11 @@ impl Findings {
         }
         self.compressed_files(subject, report)?;
         let now_ms = clock::now_ms();
-        let ahead = self.readable.iter().filter(|file| file.order.is_ahead(now_ms));
-        let ahead: Vec<String> = ahead.map(|file| shown(&file.path)).collect();
+        let ahead = self
+            .readable
+            .iter()
+            .filter(|file| file.order.is_in_future(now_ms));
+        let ahead: Vec<String> = ahead.map(|file| display_path(&file.path)).collect();
         if !ahead.is_empty() {
             let what = format!("dated more than two days ahead: {}", first_names(&ahead));
             report.warning(
@@ -211,7 +216,7 @@ impl Findings {
                 format_args!("{what}; they are read, but do not show that older files are complete"),
             )?;
         }
-        let rank = |file: &&Readable| (!file.order.is_ahead(now_ms), file.order.clone());
+        let rank = |file: &&Readable| (!file.order.is_in_future(now_ms), file.order.clone());
         let plain = self.readable.iter().filter(|file| file.compression().is_none());
         match plain.max_by_key(rank) {
             Some(newest) => newest_event(subject, newest, report),
@@ -225,7 +230,7 @@ impl Findings {
             let is_so = |how| unsupported == (how == Compression::Unsupported);
             let files = self.readable.iter();
             let files = files.filter(|file| file.compression().is_some_and(is_so));
-            files.map(|file| shown(&file.path)).collect()
+            files.map(|file| display_path(&file.path)).collect()
         };
         let (read, unread) = (named(false), named(true));
         if !read.is_empty() {
@@ -252,11 +257,13 @@ impl Findings {
 }
 
 fn newest_event(subject: &str, newest: &Readable, report: &mut CheckReport) -> io::Result<()> {
-    let shown = shown(&newest.path);
+    let shown = display_path(&newest.path);
     let (time_ms, what) = match last_event_ms(&newest.file) {
         Ok(Some(time_ms)) => (time_ms, "newest event"),
         Ok(None) => (newest.mtime_ms, "newest file was written"),
-        Err(error) => return report.failure(subject, format_args!("failed to read `{shown}`: {error}")),
+        Err(error) => {
+            return report.failure(subject, format_args!("failed to read `{shown}`: {error}"));
+        }
     };
     let age_ms = clock::now_ms() - time_ms;
     let age = human_age(age_ms.abs());

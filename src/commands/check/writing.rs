@@ -216,7 +216,7 @@ pub fn readers(
         report.warning(
             subject,
             format_args!(
-                "group `{group}` may read the files, but not list `{shown}`; docs/SINKS.md describes the fix"
+                "group `{group}` may read the files, but not list `{shown}`; docs/sinks/file.md describes the fix"
             ),
         )?;
     }

@@ -48,7 +48,7 @@ pub fn each_document<E: From<io::Error>>(
     let mut framer = Framer::new(0, b"", DOCUMENT_BYTES_MAX);
     let mut open = OpenDocument::default();
     loop {
-        let length = match input.read(framer.room(BUFFER_BYTES)) {
+        let length = match input.read(framer.space(BUFFER_BYTES)) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
@@ -92,7 +92,7 @@ impl OpenDocument {
         let (body, offset) = match frame {
             Frame::Line { body, offset } => (body, offset),
             Frame::Malformed {
-                prefix,
+                head,
                 offset,
                 bytes,
                 hash,
@@ -100,7 +100,7 @@ impl OpenDocument {
             } => {
                 self.give_up(each)?;
                 return each(Document::Malformed {
-                    prefix,
+                    prefix: head,
                     offset,
                     bytes,
                     hash,

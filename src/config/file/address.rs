@@ -2,6 +2,8 @@
 
 use url::{Host, Url};
 
+use crate::config::words::ensure;
+
 /// The base URL of a Data Center: a context path is kept.
 pub fn data_center(text: &str) -> Result<Url, String> {
     let mut url = parse(text)?;
@@ -50,30 +52,19 @@ pub fn site(text: &str) -> Result<Url, String> {
 /// Where scoped tokens of Cloud are used. Has no path.
 pub fn gateway(text: &str) -> Result<Url, String> {
     let url = parse(text)?;
-    if url.path() != "/" {
-        return Err("has a path, which the agent adds itself; end it after the host, as in \"https://api.atlassian.com\"".into());
-    }
-    Ok(url)
-}
-
-/// The address of a sink's server; a path is kept as it is, and a query too.
-pub fn server(text: &str, example: &str) -> Result<Url, String> {
-    parse_any(text, example)
+    let message =
+        "has a path, which the agent adds itself; end it after the host, as in \"https://api.atlassian.com\"";
+    ensure(url.path() == "/", message).map(|()| url)
 }
 
 /// A proxy's URL, without path.
 pub fn proxy(text: &str) -> Result<Url, String> {
-    let url = parse(text).map_err(|message| {
-        if message == CREDENTIALS {
-            PROXY_CREDENTIALS.into()
-        } else {
-            message
-        }
+    let url = parse(text).map_err(|message| match message == CREDENTIALS {
+        true => PROXY_CREDENTIALS.into(),
+        false => message,
     })?;
-    if url.path() != "/" {
-        return Err("has a path, and a proxy has none; end it after the host and port".into());
-    }
-    Ok(url)
+    let message = "has a path, and a proxy has none; end it after the host and port";
+    ensure(url.path() == "/", message).map(|()| url)
 }
 
 /// Says that what is sent can be read on the way, where it can.
@@ -87,29 +78,27 @@ const CREDENTIALS: &str =
 const PROXY_CREDENTIALS: &str = "holds a user or a password; remove them, and write `proxy = { url = \"…\", user = \"…\", password = { file = \"/path\" } }`";
 
 fn parse(text: &str) -> Result<Url, String> {
-    let url = parse_any(text, "https://confluence.example.com")?;
-    if url.query().is_some() {
-        return Err("has a query; end it before the `?`".into());
-    }
-    Ok(url)
+    let url = server(text, "https://confluence.example.com")?;
+    no_query(&url).map(|()| url)
 }
 
-fn parse_any(text: &str, example: &str) -> Result<Url, String> {
+pub fn no_query(url: &Url) -> Result<(), String> {
+    ensure(url.query().is_none(), "has a query; end it before the `?`")
+}
+
+/// The address of a sink's server; a path is kept as it is, and a query too.
+pub fn server(text: &str, example: &str) -> Result<Url, String> {
     let text = text.trim();
-    if !text.contains("://") {
-        return Err("has no scheme; begin it with `https://`".into());
-    }
+    ensure(text.contains("://"), "has no scheme; begin it with `https://`")?;
     let url =
         Url::parse(text).map_err(|error| format!("is no URL: {error}; write it as in \"{example}\""))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("begins with `{}://`; write `https://`", url.scheme()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(CREDENTIALS.into());
-    }
-    if url.fragment().is_some() {
-        return Err("has a fragment; end it before the `#`".into());
-    }
+    let known = matches!(url.scheme(), "http" | "https");
+    ensure(
+        known,
+        format!("begins with `{}://`; write `https://`", url.scheme()),
+    )?;
+    ensure(url.username().is_empty() && url.password().is_none(), CREDENTIALS)?;
+    ensure(url.fragment().is_none(), "has a fragment; end it before the `#`")?;
     Ok(url)
 }
 

@@ -3,6 +3,7 @@ use super::*;
 use crate::config::{Config, ConfigErrors, FileLocation, SourceConfig};
 use crate::secret::Secret;
 use std::path::Path;
+use std::time::Duration;
 
 fn config(source: &str) -> Result<Config, ConfigErrors> {
     let text = format!("[[source]]\nname = \"x\"\n{source}\n[[sink]]\nname = \"out\"\ntype = \"stdout\"\n");

@@ -1,128 +1,111 @@
 //! Which credentials of a source are used. Each combination has one outcome.
 
-use crate::config::raw::{ConfigValue, Problems, Table};
-use crate::config::reference::warn_inline;
+use crate::config::raw::{ConfigValue, Table};
 use crate::config::remote::{Auth, Reference};
+use crate::config::words::ensure;
 
 const PAT: &str = "personal_access_token";
 
 /// `None` when they are missing or wrong; that has been reported then, what is missing only if they are `wanted`.
-pub fn auth(table: &mut Table, cloud: bool, wanted: bool, problems: &mut Problems) -> Option<Auth> {
-    let pat = table.reference(PAT, problems);
-    let user = table.text(
-        "user",
+pub fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
+    let pat = table.reference(PAT);
+    let user = user(
+        table,
         if cloud { "auditor@acme.example" } else { "auditor" },
-        problems,
+        cloud,
     );
-    let token = table.reference("token", problems);
-    let user = user.and_then(|user| good_user(user, cloud, problems));
+    let token = table.reference("token");
     if !wanted {
         return None;
     }
-    for found in [&pat, &token].into_iter().flatten() {
-        warn_inline(found, problems);
-    }
-    if cloud && table.had(PAT) {
+    [&pat, &token]
+        .into_iter()
+        .flatten()
+        .for_each(ConfigValue::warn_inline);
+    if table.had(PAT) && cloud {
         let message =
             "is for Data Center; Cloud knows API tokens: write `user` (an email address) and `token`";
-        if let Some(span) = table.place_of(PAT) {
-            problems.add(span, table.key(PAT), message);
-        }
+        table.refuse(&[PAT], message);
         return None;
     }
-    let (had_user, had_token) = (table.had("user"), table.had("token"));
     if table.had(PAT) {
-        for key in ["user", "token"] {
-            if let Some(span) = table.place_of(key) {
-                let message =
-                    format!("is not used: `{PAT}` stands beside it and wins; remove one of the two");
-                problems.warn(span, table.key(key), message);
-            }
-        }
+        let message = format!("is not used: `{PAT}` stands beside it and wins; remove one of the two");
+        table.warn(&["user", "token"], &message);
         return Some(Auth::Bearer(pat?.value));
     }
-    match (had_user, had_token) {
-        (true, true) => Some(Auth::Basic {
-            user: user?,
-            password: token?.value,
-        }),
-        (true, false) => {
-            let message = "has no `token` (or password) beside it";
-            missing(table, "user", message, "token", problems);
-            None
+    match (table.had("user"), table.had("token")) {
+        (true, true) => {
+            return Some(Auth::Basic {
+                user: user?,
+                password: token?.value,
+            });
+        }
+        (true, false) => lacks(table, "user", "token", "has no `token` (or password) beside it"),
+        (false, true) if cloud => {
+            let message =
+                "has no `user` beside it: the email address of the account that the token belongs to";
+            lacks(table, "token", "user", message);
         }
         (false, true) => {
-            let but = if cloud {
-                "has no `user` beside it: the email address of the account that the token belongs to"
-                    .to_string()
-            } else {
-                format!(
-                    "has no `user` beside it; a Personal Access Token needs none and is written as `{PAT}`"
-                )
-            };
-            missing(table, "token", &but, "user", problems);
-            None
+            let message = format!(
+                "has no `user` beside it; a Personal Access Token needs none and is written as `{PAT}`"
+            );
+            lacks(table, "token", "user", &message);
         }
-        (false, false) => {
-            let key = if cloud { "token" } else { PAT };
-            if !table.has_like(key) {
-                let message = if cloud {
-                    "is missing; add `user = \"auditor@acme.example\"` and `token = { file = \"/path\" }`"
-                        .to_string()
-                } else {
-                    format!("is missing; add `{PAT} = {{ file = \"/path\" }}`, or `user` and `token`")
-                };
-                problems.add(&table.span, table.key(key), message);
-            }
-            None
-        }
+        (false, false) if cloud && !table.has_like("token") => table.error(
+            "token",
+            "is missing; add `user = \"auditor@acme.example\"` and `token = { file = \"/path\" }`",
+        ),
+        (false, false) if !cloud && !table.has_like(PAT) => table.error(
+            PAT,
+            format!("is missing; add `{PAT} = {{ file = \"/path\" }}`, or `user` and `token`"),
+        ),
+        (false, false) => {}
     }
+    None
 }
 
-/// Reports at `there` that `lacking` is missing; not if it is there and only misspelt, which is told then.
-fn missing(table: &Table, there: &str, message: &str, lacking: &str, problems: &mut Problems) {
-    if let Some(span) = table.place_of(there).filter(|_| !table.has_like(lacking)) {
+/// Reports at `there` that `lacking` is missing; not if it is there and only misspelt, which is reported anyway.
+fn lacks(table: &Table, there: &str, lacking: &str, message: &str) {
+    if !table.has_like(lacking) {
         let example = if lacking == "user" {
             "\"…\""
         } else {
             "{ file = \"/path\" }"
         };
-        let message = format!("{message}; add `{lacking} = {example}`");
-        problems.add(span, table.key(there), message);
+        table.refuse(&[there], &format!("{message}; add `{lacking} = {example}`"));
     }
 }
 
-fn good_user(user: ConfigValue<String>, cloud: bool, problems: &mut Problems) -> Option<String> {
-    if user.value.contains(':') || user.value.chars().any(char::is_control) {
-        let message =
-            "holds a colon or a control character, which no user name may; the password belongs in `token`";
-        problems.add(&user.span, user.key, message);
-        return None;
-    }
-    if cloud && !user.value.contains('@') {
+fn user(table: &mut Table, example: &str, cloud: bool) -> Option<String> {
+    let user = table.checked("user", example, check_user)?;
+    if cloud && !user.contains('@') {
         let message =
             "is no email address, and Cloud knows accounts by it alone; write the one of the token's account";
-        problems.warn(&user.span, user.key, message);
+        table.warn(&["user"], message);
     }
-    Some(user.value)
+    Some(user)
 }
 
 /// `user` and `password`: both or none.
-pub fn pair(table: &mut Table, problems: &mut Problems) -> Option<(String, Reference)> {
-    let user = table.text("user", "agent", problems);
-    let password = table.reference("password", problems);
+pub fn pair(table: &mut Table) -> Option<(String, Reference)> {
+    let user = user(table, "agent", false);
+    let password = table.reference("password");
     for (there, lacking) in [("user", "password"), ("password", "user")] {
-        if table.had(there) && !table.had(lacking) {
-            missing(
-                table,
-                there,
-                &format!("has no `{lacking}` beside it"),
-                lacking,
-                problems,
-            );
+        if !table.had(lacking) {
+            lacks(table, there, lacking, &format!("has no `{lacking}` beside it"));
         }
     }
-    let (user, password) = (user?, password?);
-    warn_inline(&password, problems);
-    Some((good_user(user, false, problems)?, password.value))
+    let password = password.filter(|_| table.had("user"))?;
+    password.warn_inline();
+    Some((user?, password.value))
+}
+
+fn check_user(user: &str) -> Result<(), String> {
+    let message =
+        "holds a colon or a control character, which no user name may; the password belongs in `token`";
+    ensure(
+        !user.contains(':') && !user.chars().any(char::is_control),
+        message,
+    )
 }

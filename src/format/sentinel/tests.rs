@@ -35,13 +35,19 @@ fn published() -> Vec<Column> {
         .collect()
 }
 
-/// The data collection rule in docs/SINKS.md.
+/// The user's own rule as docs/sinks/sentinel.md builds it: the JSON, with the transformation as one line.
 fn documented() -> Value {
-    let document = read("docs/SINKS.md");
-    let at = document.find("\"kind\": \"Direct\"").unwrap();
-    let start = document[..at].rfind("```json").unwrap() + 7;
-    let end = start + document[start..].find("```").unwrap();
-    serde_json::from_str(&document[start..end]).unwrap()
+    let document = read("docs/sinks/sentinel.md");
+    let block = |language: &str, content: &str| {
+        let at = document.find(content).unwrap();
+        let start = document[..at].rfind(language).unwrap() + language.len();
+        document[start..].split("```").next().unwrap().to_owned()
+    };
+    let mut rule: Value = serde_json::from_str(&block("```json", "\"kind\": \"Direct\"")).unwrap();
+    let kql = block("```kusto", "| project");
+    let words: Vec<&str> = kql.split_whitespace().collect();
+    rule["properties"]["dataFlows"][0]["transformKql"] = words.join(" ").into();
+    rule
 }
 
 /// The expression of each column in a rule: `name = expression`.
@@ -120,7 +126,7 @@ fn records() -> [Value; 2] {
     [record(&cloud), record(&file)]
 }
 
-/// The rule in docs/SINKS.md fills all columns of Microsoft's table, with their types.
+/// The rule of docs/sinks/sentinel.md fills Microsoft's columns, all of them, by their types, from what is sent.
 #[test]
 fn f106_the_documented_rule_fills_the_published_columns() {
     let rule = documented();
@@ -156,7 +162,7 @@ fn f106_the_documented_rule_fills_the_published_columns() {
 /// The command that adds columns lists all columns of the table and the two new ones.
 #[test]
 fn the_documented_command_keeps_the_published_columns() {
-    let document = read("docs/SINKS.md");
+    let document = read("docs/sinks/sentinel.md");
     let start = document.find("--columns").unwrap();
     let command = document[start..].split("```").next().unwrap();
     let found: Vec<&str> = command

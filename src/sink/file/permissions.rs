@@ -82,7 +82,7 @@ fn denied(group: &str, gid: u32, error: io::Error) -> String {
     if access::may_give_to(gid) {
         return format!(
             "group `{group}`: {error}; where the service's sandbox forbids it, add `PrivateUsers=no` and \
-             `SystemCallFilter=fchown` by `systemctl edit`, as docs/SINKS.md says"
+             `SystemCallFilter=fchown` by `systemctl edit`, as docs/sinks/file.md says"
         );
     }
     format!("`{user}` is not in group `{group}`; run: usermod -aG {group} {user}, and restart the agent")

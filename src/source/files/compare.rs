@@ -1,12 +1,13 @@
-//! Compares files with what was read of them, whole: what has changed since at once, each other finished file once a day.
+//! Compares files with the digest of what was read from them: a changed file at once, every other finished file once
+//! a day.
 //!
-//! It is done in small steps between reads. A daily one takes its time, and leaves nothing in the cache of a host that is not
-//! the agent's.
+//! The work is done in small steps between reads. The daily comparison is throttled, and drops what it read from the
+//! host's page cache.
 
 use super::digest::Digest;
 use super::tail::hole_at;
 use super::tracked::Tracked;
-use super::{Files, Turn, directory, name};
+use super::{AuditFiles, ReadStatus, directory, name};
 use crate::position::ReadDigest;
 use rustix::fs::Advice;
 use std::fs::File;
@@ -17,101 +18,102 @@ use std::time::{Duration, Instant};
 
 const DAY_MS: u64 = 86_400_000;
 const STEP_BYTES: usize = 1 << 20;
-/// 10 MB/s: what Confluence keeps is compared in a quarter of an hour, at a small part of a core and of a disk.
+/// Limits the daily comparison to 10 MB/s. What Confluence retains takes a quarter of an hour, and little CPU and
+/// disk time.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Until a file that could not be read is tried again.
+/// Delay before a file that could not be read is compared again.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// A file that is being compared.
+/// A comparison in progress.
 pub(super) struct Comparison {
-    /// Of its entry.
+    /// Key of the file's entry.
     key: u32,
     epoch: u32,
     inode: (u64, u64),
     file: File,
     expected: ReadDigest,
     digest: Digest,
-    /// It has changed, and is not merely due.
+    /// The file has changed; it is not only the daily comparison.
     urgent: bool,
 }
 
 enum ComparisonStep {
     More,
     Same,
-    Other,
+    Different,
 }
 
-impl Files {
-    /// Goes on with a comparison. Those that are merely due are left to a run that lasts.
-    pub(super) fn compare(&mut self, now: Instant, now_ms: i64, once: bool) -> Turn {
+impl AuditFiles {
+    /// Runs one step of a comparison. Daily comparisons are not done with `once`.
+    pub(super) fn compare(&mut self, now: Instant, now_ms: i64, once: bool) -> ReadStatus {
         if let Some(at) = self.compare_at.filter(|at| now < *at) {
             return if self.comparison.is_some() {
-                Turn::Until(at)
+                ReadStatus::IdleUntil(at)
             } else {
-                Turn::Idle
+                ReadStatus::Idle
             };
         }
         self.compare_at = None;
         let mut comparison = match self.comparison.take() {
             Some(comparison) => comparison,
             None => {
-                let Some(at) = self.next_to_compare(now, now_ms, once) else {
-                    return Turn::Idle;
+                let Some(index) = self.next_to_compare(now, now_ms, once) else {
+                    return ReadStatus::Idle;
                 };
-                match self.begin_comparison(at) {
+                match self.begin_comparison(index) {
                     Ok(comparison) => comparison,
-                    Err(error) => return self.not_compared(at, now, &error),
+                    Err(error) => return self.comparison_failed(index, now, &error),
                 }
             }
         };
         let key = comparison.key;
         let current = |t: &Tracked| t.entry.key == key && comparison.is_of(t);
-        let Some(at) = self.tracked.iter().position(current) else {
-            return Turn::More;
+        let Some(index) = self.tracked.iter().position(current) else {
+            return ReadStatus::More;
         };
-        let path = self.tracked[at].path.clone();
+        let path = self.tracked[index].path.clone();
         match comparison.step() {
             Ok(ComparisonStep::More) if comparison.urgent => {
                 self.comparison = Some(comparison);
-                Turn::More
+                ReadStatus::More
             }
             Ok(ComparisonStep::More) => {
                 self.comparison = Some(comparison);
                 self.compare_at = Some(now + PAUSE);
-                Turn::Until(now + PAUSE)
+                ReadStatus::IdleUntil(now + PAUSE)
             }
             Ok(ComparisonStep::Same) => {
-                let tracked = &mut self.tracked[at];
+                let tracked = &mut self.tracked[index];
                 (tracked.entry.compared_ms, tracked.changed) = (now_ms, true);
-                tracing::debug!(source = self.source, path, "audit file holds what was read of it");
-                Turn::More
+                tracing::debug!(source = self.source, path, "audit file is unchanged");
+                ReadStatus::More
             }
-            Ok(ComparisonStep::Other) => {
+            Ok(ComparisonStep::Different) => {
                 let size = comparison.file.metadata().map_or(0, |metadata| metadata.len());
-                self.restart(at, size);
-                Turn::More
+                self.restart(index, size);
+                ReadStatus::More
             }
-            Err(error) => self.not_compared(at, now, &error),
+            Err(error) => self.comparison_failed(index, now, &error),
         }
     }
 
-    /// What it is, reading tells. The other files have their turns meanwhile.
-    fn not_compared(&mut self, at: usize, now: Instant, error: &io::Error) -> Turn {
-        let tracked = &mut self.tracked[at];
+    /// The comparison is retried later. Reading the file reports the cause.
+    fn comparison_failed(&mut self, index: usize, now: Instant, error: &io::Error) -> ReadStatus {
+        let tracked = &mut self.tracked[index];
         tracked.compare_after = Some(now + RETRY);
         tracing::debug!(
             source = self.source,
             path = tracked.path,
             %error,
-            "audit file cannot be compared with what was read of it; tried again"
+            "comparison of the audit file with its digest failed; it is retried"
         );
-        Turn::More
+        ReadStatus::More
     }
 
-    /// A file that has changed, or else one that is due.
+    /// The next file to compare: a changed one, else one whose daily comparison is due.
     fn next_to_compare(&self, now: Instant, now_ms: i64, once: bool) -> Option<usize> {
         let can_be =
-            |t: &Tracked| t.listed && t.is_covered() && t.compare_after.is_none_or(|after| after <= now);
+            |t: &Tracked| t.listed && t.has_digest() && t.compare_after.is_none_or(|after| after <= now);
         let changed = |t: &Tracked| t.entry.compared_ms < 0 && can_be(t);
         let is_old = |t: &Tracked| now_ms.abs_diff(t.entry.compared_ms) >= DAY_MS;
         let due = |t: &Tracked| !once && t.entry.finished && is_old(t) && can_be(t);
@@ -119,21 +121,20 @@ impl Files {
         next.or_else(|| self.tracked.iter().position(due))
     }
 
-    fn begin_comparison(&self, at: usize) -> io::Result<Comparison> {
-        let Tracked { entry, folder, .. } = &self.tracked[at];
+    fn begin_comparison(&self, index: usize) -> io::Result<Comparison> {
+        let Tracked { entry, folder, .. } = &self.tracked[index];
         let (Some(directory), Some(expected)) = (&self.folders[*folder].open, entry.digest) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let file = directory.open_file(name::of(&entry.path))?;
-        let (seen, _) = directory::look(&file, &entry.path)?;
-        if (seen.dev, seen.ino) != (entry.dev, entry.ino) {
-            // Replaced since the sweep.
+        let file = directory.open_file(name::file_name(&entry.path))?;
+        let (observed, _) = directory::observe(&file, &entry.path)?;
+        if (observed.dev, observed.ino) != (entry.dev, entry.ino) {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(Comparison {
             key: entry.key,
             epoch: entry.epoch,
-            inode: (seen.dev, seen.ino),
+            inode: (observed.dev, observed.ino),
             file,
             expected,
             digest: Digest::new(expected.key, expected.from),
@@ -143,14 +144,14 @@ impl Files {
 }
 
 impl Comparison {
-    /// Whether it is still of what the entry says.
+    /// Whether the entry still describes the compared file.
     fn is_of(&self, tracked: &Tracked) -> bool {
         let entry = &tracked.entry;
         entry.epoch == self.epoch && (entry.dev, entry.ino) == self.inode
     }
 
     fn step(&mut self) -> io::Result<ComparisonStep> {
-        let at = self.digest.at();
+        let at = self.digest.offset();
         let left = self.expected.to - at;
         if let Some(hole) = hole_at(&self.file, at)?.filter(|_| left > 0) {
             self.digest.feed_zeros(hole.min(left));
@@ -159,22 +160,22 @@ impl Comparison {
             match self.file.read_exact_at(&mut bytes, at) {
                 Ok(()) => self.digest.feed(&bytes),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Ok(ComparisonStep::Other);
+                    return Ok(ComparisonStep::Different);
                 }
                 Err(error) => return Err(error),
             }
             if !self.urgent {
                 let length = NonZeroU64::new(bytes.len() as u64);
-                // Advice, and taken as such.
+                // An error is irrelevant: this is only advice to the kernel.
                 let _ = rustix::fs::fadvise(&self.file, at, length, Advice::DontNeed);
             }
         }
-        Ok(if self.digest.at() < self.expected.to {
+        Ok(if self.digest.offset() < self.expected.to {
             ComparisonStep::More
         } else if self.digest.state() == self.expected {
             ComparisonStep::Same
         } else {
-            ComparisonStep::Other
+            ComparisonStep::Different
         })
     }
 }

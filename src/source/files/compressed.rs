@@ -1,4 +1,4 @@
-//! Audit files that something else has compressed: told by their names, read as a stream, in constant memory.
+//! Compressed audit files: recognised by their extension, read as a stream in constant memory.
 
 use super::frame::FINGERPRINT_BYTES;
 use flate2::bufread::MultiGzDecoder;
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 
-/// A decoder needs as much memory as a stream's window is long: 8 MiB suffice for each level of `zstd` up to 19.
+/// A decoder needs as much memory as the stream's window: 8 MiB cover each level of `zstd` up to 19.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -15,11 +15,11 @@ const BLOCK_BYTES: usize = 64 * 1024;
 pub enum Compression {
     Gzip,
     Zstd,
-    /// Known by its name, but not read here.
+    /// Recognised by its extension, but not readable by the agent.
     Unsupported,
 }
 
-/// Endings of compressed files.
+/// Extensions of compressed files.
 const ENDINGS: [(&str, Compression); 9] = [
     (".gz", Compression::Gzip),
     (".zst", Compression::Zstd),
@@ -32,8 +32,8 @@ const ENDINGS: [(&str, Compression); 9] = [
     (".Z", Compression::Unsupported),
 ];
 
-/// How the file of this name or path is compressed, if it is, and the name without the ending.
-pub fn of_name<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, Compression)> {
+/// The compression of a file by its name or path, and the name without the extension. `None` if it is not compressed.
+pub fn split_extension<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, Compression)> {
     let name = name.as_ref().as_bytes();
     ENDINGS
         .iter()
@@ -42,34 +42,34 @@ pub fn of_name<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, Compressio
         .map(|(stem, how)| (OsStr::from_bytes(stem), how))
 }
 
-/// What is wrong with a stream.
+/// Why a stream cannot be read to its end.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Flaw {
-    /// It ends too early: it is being written, or was left like that.
-    CutOff,
-    /// No reader will get further.
+pub enum StreamFault {
+    /// It ends early: it is still being written, or was left incomplete.
+    Incomplete,
+    /// It is corrupt: no reader gets further.
     Damaged,
 }
 
-/// What an error of a decoder says of its stream; none if the file itself could not be read.
-pub fn flaw(error: &io::Error) -> Option<Flaw> {
+/// Classifies a decoder's error. `None` if the file itself could not be read.
+pub fn stream_fault(error: &io::Error) -> Option<StreamFault> {
     if error.raw_os_error().is_some() {
         return None;
     }
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => Some(Flaw::CutOff),
-        _ => Some(Flaw::Damaged),
+        io::ErrorKind::UnexpectedEof => Some(StreamFault::Incomplete),
+        _ => Some(StreamFault::Damaged),
     }
 }
 
-/// The content of a compressed file, from its beginning on.
+/// The decompressed content of a file.
 pub struct Decompressor {
     file: File,
     how: Compression,
     decoder: Box<dyn Read + Send>,
     /// Bytes of content read so far.
-    at: u64,
-    /// What comes after that.
+    offset: u64,
+    /// Error to return by the next read.
     failed: Option<io::Error>,
 }
 
@@ -77,7 +77,7 @@ impl Decompressor {
     pub fn open(file: File, how: Compression) -> io::Result<Decompressor> {
         let mut from = file.try_clone()?;
         from.rewind()?;
-        // Its first bytes are not there yet.
+        // Nothing was written yet.
         if from.metadata()?.len() == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -95,17 +95,17 @@ impl Decompressor {
             file,
             how,
             decoder,
-            at: 0,
+            offset: 0,
             failed: None,
         })
     }
 
-    /// From the beginning once more.
-    pub fn again(self) -> io::Result<Decompressor> {
+    /// Starts again at the beginning of the file.
+    pub fn reopened(self) -> io::Result<Decompressor> {
         Decompressor::open(self.file, self.how)
     }
 
-    /// The first bytes of the content, as many as a fingerprint takes if there are so many.
+    /// The first bytes of the content, at most [`FINGERPRINT_BYTES`].
     pub fn head(mut self) -> io::Result<Vec<u8>> {
         let mut head = vec![0; FINGERPRINT_BYTES];
         let read = self.read(&mut head)?;
@@ -117,11 +117,11 @@ impl Decompressor {
         &self.file
     }
 
-    pub fn at(&self) -> u64 {
-        self.at
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
-    /// Fills the buffer, if there is so much; 0 is the end.
+    /// Fills the buffer as far as there is content; 0 at the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(error) = self.failed.take() {
             return Err(error);
@@ -132,7 +132,7 @@ impl Decompressor {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What came before the fault is content.
+                // Return what was decoded before the error.
                 Err(error) if filled > 0 => {
                     self.failed = Some(error);
                     break;
@@ -140,7 +140,7 @@ impl Decompressor {
                 Err(error) => return Err(error),
             }
         }
-        self.at += filled as u64;
+        self.offset += filled as u64;
         Ok(filled)
     }
 }
@@ -153,18 +153,18 @@ mod tests {
     #[test]
     fn endings_are_taken_off_whole_names() {
         assert_eq!(
-            of_name("a.audit.log.gz"),
+            split_extension("a.audit.log.gz"),
             Some((OsStr::new("a.audit.log"), Compression::Gzip))
         );
         let zstd = Some((OsStr::new("/x/a.log"), Compression::Zstd));
-        assert_eq!(of_name("/x/a.log.zst"), zstd);
+        assert_eq!(split_extension("/x/a.log.zst"), zstd);
         let unsupported = Some((OsStr::new("a.log"), Compression::Unsupported));
-        assert_eq!(of_name("a.log.xz"), unsupported);
+        assert_eq!(split_extension("a.log.xz"), unsupported);
         let latin1 = OsStr::from_bytes(b"\xe4.log");
         let gzip = Some((latin1, Compression::Gzip));
-        assert_eq!(of_name(OsStr::from_bytes(b"\xe4.log.gz")), gzip);
+        assert_eq!(split_extension(OsStr::from_bytes(b"\xe4.log.gz")), gzip);
         for name in ["a.audit.log", ".gz", "/x/.gz", "gz", ""] {
-            assert_eq!(of_name(name), None, "{name}");
+            assert_eq!(split_extension(name), None, "{name}");
         }
     }
 
@@ -179,49 +179,50 @@ mod tests {
         }
     }
 
-    fn unpacked(how: Compression, bytes: &[u8]) -> (Vec<u8>, Option<Flaw>) {
+    fn unpacked(how: Compression, bytes: &[u8]) -> (Vec<u8>, Option<StreamFault>) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let mut content = Vec::new();
         let mut stream = match Decompressor::open(file, how) {
             Ok(stream) => stream,
-            Err(error) => return (content, flaw(&error)),
+            Err(error) => return (content, stream_fault(&error)),
         };
         loop {
             let mut block = [0; 1000];
             match stream.read(&mut block) {
                 Ok(0) => return (content, None),
                 Ok(bytes) => content.extend(&block[..bytes]),
-                Err(error) => return (content, Some(flaw(&error).unwrap())),
+                Err(error) => return (content, Some(stream_fault(&error).unwrap())),
             }
         }
     }
 
-    /// F88: a stream that is not whole yet is cut off wherever it ends, and gives what is there; one that is damaged says so.
+    /// F88: a stream that was cut is incomplete wherever it ends and returns what it has. A corrupt one is reported
+    /// as damaged.
     #[test]
-    fn f88_a_stream_is_whole_cut_off_or_damaged() {
+    fn f88_a_stream_is_complete_incomplete_or_damaged() {
         let content: Vec<u8> = (0..5_000u32)
             .flat_map(|n| format!("{{{n}}}\n").into_bytes())
             .collect();
         for how in [Compression::Gzip, Compression::Zstd] {
             let whole = packed(how, &content);
             assert_eq!(unpacked(how, &whole), (content.clone(), None));
-            // Several streams one after the other are one.
+            // Concatenated streams are read as one.
             let twice = [whole.clone(), whole.clone()].concat();
             assert_eq!(unpacked(how, &twice), (content.repeat(2), None));
             for cut in (0..whole.len()).step_by(97) {
-                let (begun, flaw) = unpacked(how, &whole[..cut]);
-                assert_eq!(flaw, Some(Flaw::CutOff), "{how:?} at {cut}");
+                let (begun, stream_fault) = unpacked(how, &whole[..cut]);
+                assert_eq!(stream_fault, Some(StreamFault::Incomplete), "{how:?} at {cut}");
                 assert!(content.starts_with(&begun));
             }
             if how == Compression::Gzip {
                 let mut damaged = whole.clone();
                 damaged[whole.len() / 2] ^= 0x5a;
-                assert_eq!(unpacked(how, &damaged).1, Some(Flaw::Damaged));
+                assert_eq!(unpacked(how, &damaged).1, Some(StreamFault::Damaged));
             }
             assert_eq!(
                 unpacked(how, b"{\"plain\":1}\n").1,
-                Some(Flaw::Damaged),
+                Some(StreamFault::Damaged),
                 "{how:?}"
             );
         }

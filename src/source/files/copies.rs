@@ -1,349 +1,252 @@
-//! Content that was delivered already: of a copy of a known file, or of the same file compressed. Before a file is read on it
-//! is compared with those that begin as it does and of which more was read; what they have brought is passed over.
+//! Recognises content that was already delivered: a copy of a known file, or a known file compressed. Before a file
+//! is read, it is compared with files that start with the same bytes and of which more was read. What they delivered
+//! is skipped.
 
-use super::compressed::{Decompressor, Flaw, flaw};
+use super::compressed::{Decompressor, StreamFault, stream_fault};
 use super::frame::FINGERPRINT_BYTES;
-use super::name::Order;
-use super::scan::{Proof, Rival, Scan, ScanStep, Whole};
+use super::scan::{DigestCheck, OriginalContent, PossibleOriginal, Scan, ScanStep};
 use super::tail::{self, Content, Tail};
 use super::tracked::Tracked;
-use super::{Files, Turn, directory, name};
+use super::{AuditFiles, ReadStatus, directory};
 use crate::position::Fingerprint;
 use crate::record::twins;
 use std::fs::File;
 use std::io;
 use std::time::Instant;
 
-/// So many files a file is compared with at once.
-const RIVALS_MAX: usize = 4;
-
-impl Files {
-    /// Passes over what was delivered from another file, a block at a time. `None`: the file is to be read on where it is.
-    pub(super) fn pass_known(
+impl AuditFiles {
+    /// Skips what another file delivered, one block per call. `None`: read the file at its offset.
+    pub(super) fn skip_known_content(
         &mut self,
-        at: usize,
+        index: usize,
         now: Instant,
         now_ms: i64,
         once: bool,
-    ) -> io::Result<Option<Turn>> {
-        let scan = match self.tracked[at].scan.take() {
+    ) -> io::Result<Option<ReadStatus>> {
+        let scan = match self.tracked[index].scan.take() {
             Some(scan) => Ok(Some(scan)),
-            None => self.begin_scan(at),
+            None => self.begin_scan(index),
         };
         let mut scan = match scan {
             Ok(Some(scan)) => scan,
             Ok(None) => return Ok(None),
-            Err(error) => return self.stream_failed(at, None, error, now, now_ms),
+            Err(error) => return self.stream_failed(index, None, error, now, now_ms),
         };
         match scan.step() {
             Ok(ScanStep::More) => {
-                let tracked = &mut self.tracked[at];
+                let tracked = &mut self.tracked[index];
                 (tracked.scan, tracked.contained) = (Some(scan), false);
-                Ok(Some(Turn::More))
+                Ok(Some(ReadStatus::More))
             }
-            Ok(ScanStep::Done) => self.scan_done(at, scan),
-            Ok(ScanStep::AtEnd) if self.tracked[at].compression.is_some() => self.stream_at_end(at, scan),
-            Ok(ScanStep::AtEnd) => self.copy_at_end(at, scan, now, now_ms, once),
-            Err(error) => self.stream_failed(at, Some(scan), error, now, now_ms),
+            Ok(ScanStep::Done) => self.scan_done(index, scan),
+            Ok(ScanStep::AtEnd) if self.tracked[index].compression.is_some() => {
+                self.stream_at_end(index, scan)
+            }
+            Ok(ScanStep::AtEnd) => self.copy_at_end(index, scan, now, now_ms, once),
+            Err(error) => self.stream_failed(index, Some(scan), error, now, now_ms),
         }
     }
 
-    /// What the file is to be compared with; none if it can be read on as it is. A compressed one is always looked through from
-    /// its beginning, up to where it was left.
-    pub(super) fn begin_scan(&mut self, at: usize) -> io::Result<Option<Box<Scan>>> {
-        let tracked = &self.tracked[at];
+    /// Starts the comparison of a file with possible originals. `None` if it can be read at its offset. A compressed
+    /// file is always scanned from its start up to its offset.
+    pub(super) fn begin_scan(&mut self, index: usize) -> io::Result<Option<Box<Scan>>> {
+        let tracked = &self.tracked[index];
         let Some(how) = tracked.compression else {
-            if !self.may_be_known(at) {
+            if !self.may_be_known(index) {
                 return Ok(None);
             }
-            let Some(file) = self.file_of(at)? else {
+            let Some(file) = self.file_of(index)? else {
                 return Ok(None);
             };
-            let head = tail::bytes_before(&file, self.tracked[at].head_len(), FINGERPRINT_BYTES)?
+            let head = tail::bytes_before(&file, self.tracked[index].head_len(), FINGERPRINT_BYTES)?
                 .unwrap_or_default();
-            let rivals = self.rivals(at, &head);
-            let scan = |rivals| Box::new(Scan::new(Content::Plain(file), rivals, 0));
-            return Ok((!rivals.is_empty()).then(|| scan(rivals)));
+            let originals = self.originals(index, &head);
+            let scan = |originals| Box::new(Scan::new(Content::Plain(file), originals, 0));
+            return Ok((!originals.is_empty()).then(|| scan(originals)));
         };
         if tracked.tail.is_some() {
             return Ok(None);
         }
-        let Some(file) = self.file_of(at)? else {
+        let Some(file) = self.file_of(index)? else {
             return Ok(None);
         };
         let head = Decompressor::open(file.try_clone()?, how)?.head()?;
-        let mut rivals = self.rivals(at, &head);
-        let tracked = &mut self.tracked[at];
+        let mut originals = self.originals(index, &head);
+        let tracked = &mut self.tracked[index];
         let entry = &mut tracked.entry;
-        if entry.prefix.len == 0 {
-            (entry.prefix, tracked.changed) = (Fingerprint::of(&head), true);
+        if entry.head_fingerprint.len == 0 {
+            (entry.head_fingerprint, tracked.changed) = (Fingerprint::of(&head), true);
         }
         if entry.offset > 0 {
-            rivals.push(Rival {
+            originals.push(PossibleOriginal {
                 key: entry.key,
                 path: tracked.path.clone(),
                 offset: entry.offset,
-                // What was to be passed over was not read.
-                proof: if entry.tail_fingerprint.len == 0 {
-                    Proof::Done
+                // Skipped content was never read, so there is no fingerprint.
+                content: if entry.tail_fingerprint.len == 0 {
+                    OriginalContent::Verified
                 } else {
-                    Proof::Fingerprint(entry.tail_fingerprint)
+                    OriginalContent::TailFingerprint(entry.tail_fingerprint)
                 },
-                whole: Whole::of(entry),
+                digest_check: DigestCheck::of(entry),
             });
         }
         let stream = Content::Compressed(Decompressor::open(file, how)?);
-        // What stands before the place where it is read on is told again to those who count twins.
+        // The bytes before the offset are replayed for the twin counts.
         let keep = 2 * twins::WINDOW_BYTES as usize;
-        Ok(Some(Box::new(Scan::new(stream, rivals, keep))))
+        Ok(Some(Box::new(Scan::new(stream, originals, keep))))
     }
 
-    /// Whether another file, of which more was read, may begin as this one does: no file is read to find out.
-    fn may_be_known(&self, at: usize) -> bool {
-        let tracked = &self.tracked[at];
-        tracked.entry.size > tracked.read_offset()
-            && (0..self.tracked.len()).any(|other| self.may_be_rival(at, other))
-    }
-
-    fn may_be_rival(&self, at: usize, other: usize) -> bool {
-        let (tracked, other) = (&self.tracked[at], &self.tracked[other]);
-        let (mine, theirs) = (tracked.entry.prefix, other.entry.prefix);
-        let whole = FINGERPRINT_BYTES as u32;
-        other.read_offset() > tracked.read_offset()
-            && other.entry.key != tracked.entry.key
-            && theirs.len > 0
-            && (mine.len != whole || theirs.len != whole || mine.hash == theirs.hash)
-            // What this file itself held before it was truncated is told again if it still stands there.
-            && !(other.entry.is_replaced() && other.path == tracked.path)
-            && !tracked.strangers.contains(&other.entry.key)
-    }
-
-    /// The files that begin as this one does, those first of which most was read.
-    fn rivals(&mut self, at: usize, head: &[u8]) -> Vec<Rival> {
-        self.tracked
-            .iter_mut()
-            .for_each(|tracked| tracked.note_position());
-        // The newest of Confluence's own names is no copy: it may well begin with a record that is alike in everything.
-        let is_named = matches!(self.tracked[at].order, Order::ByName { .. });
-        let is_confluences = is_named && self.newer_than(at).next().is_none();
-        let least = if is_confluences { FINGERPRINT_BYTES } else { 0 };
-        if head.len() < least {
-            return Vec::new();
-        }
-        let others: Vec<usize> = (0..self.tracked.len())
-            .filter(|&other| self.may_be_rival(at, other))
-            .collect();
-        let mut rivals = Vec::new();
-        for other in others {
-            let entry = self.tracked[other].entry.clone();
-            if entry.offset < least as u64 {
-                continue;
-            }
-            let len = entry.prefix.len as usize;
-            let plain = self.tracked[other].compression.is_none();
-            let file = || {
-                let file = plain.then(|| self.file_of(other).ok().flatten()).flatten()?;
-                // One that was truncated meanwhile is known by its fingerprints only.
-                let holds = |at, fingerprint| tail::holds(&file, at, fingerprint).unwrap_or(false);
-                (holds(u64::from(entry.prefix.len), entry.prefix)
-                    && holds(entry.offset, entry.tail_fingerprint))
-                .then_some(file)
-            };
-            let begins_alike = match head.get(..len) {
-                Some(head) => Fingerprint::of(head) == entry.prefix,
-                // Less than a line says nothing, for all records begin alike.
-                None if !head.contains(&b'\n') => continue,
-                None => match file()
-                    .and_then(|file| tail::bytes_before(&file, head.len() as u64, head.len()).ok())
-                {
-                    Some(theirs) => theirs.is_some_and(|theirs| theirs == head),
-                    None => continue,
-                },
-            };
-            if !begins_alike {
-                self.tracked[at].strangers.push(entry.key);
-                continue;
-            }
-            let proof = match file() {
-                Some(file) => Proof::File(file, entry.tail_fingerprint),
-                None if entry.tail_fingerprint.len > 0 => Proof::Fingerprint(entry.tail_fingerprint),
-                None => continue,
-            };
-            rivals.push(Rival {
-                key: entry.key,
-                path: self.tracked[other].path.clone(),
-                offset: entry.offset,
-                proof,
-                whole: Whole::of(&entry),
-            });
-        }
-        rivals.sort_by_key(|rival| std::cmp::Reverse(rival.offset));
-        rivals.truncate(RIVALS_MAX);
-        rivals
-    }
-
-    /// The file of an entry, if it is there.
-    pub(super) fn file_of(&self, at: usize) -> io::Result<Option<File>> {
-        let tracked = &self.tracked[at];
-        if let Some(tail) = &tracked.tail {
-            return tail.file().try_clone().map(Some);
-        }
-        let Some(folder) = self.folders[tracked.folder]
-            .open
-            .as_ref()
-            .filter(|_| tracked.listed)
-        else {
-            return Ok(None);
-        };
-        let file = folder.open_file(name::of(&tracked.entry.path))?;
-        let (seen, _) = directory::look(&file, &tracked.entry.path)?;
-        // Else it was replaced since the sweep.
-        Ok(((seen.dev, seen.ino) == (tracked.entry.dev, tracked.entry.ino)).then_some(file))
-    }
-
-    /// Goes on behind what is known.
-    fn scan_done(&mut self, at: usize, mut scan: Box<Scan>) -> io::Result<Option<Turn>> {
-        let (key, size) = (self.tracked[at].entry.key, self.tracked[at].entry.size);
+    /// Continues after the known content.
+    fn scan_done(&mut self, index: usize, mut scan: Box<Scan>) -> io::Result<Option<ReadStatus>> {
+        let (key, size) = (self.tracked[index].entry.key, self.tracked[index].entry.size);
         let rewritten = scan.rejected.contains(&key);
-        self.tracked[at].strangers.append(&mut scan.rejected);
+        self.tracked[index].not_copies_of.append(&mut scan.rejected);
         if rewritten {
-            self.restart(at, size);
-            return Ok(Some(Turn::More));
+            self.restart(index, size);
+            return Ok(Some(ReadStatus::More));
         }
         let known = scan.known();
         if let Content::Compressed(_) = scan.content {
-            self.open_stream(at, *scan)?;
-            return Ok(Some(Turn::More));
+            self.open_stream(index, *scan)?;
+            return Ok(Some(ReadStatus::More));
         }
-        if known <= self.tracked[at].read_offset() {
+        if known <= self.tracked[index].read_offset() {
             return Ok(None);
         }
-        self.report_copy(at, &scan);
-        self.go_to(at, known, scan.content.file())?;
-        Ok(Some(Turn::More))
+        self.report_copy(index, &scan);
+        self.set_position(index, known, scan.content.file())?;
+        Ok(Some(ReadStatus::More))
     }
 
-    /// Reads a compressed file on behind what is known; what is behind that already has to be read once more.
-    fn open_stream(&mut self, at: usize, scan: Scan) -> io::Result<()> {
-        let tracked = &mut self.tracked[at];
+    /// Continues a compressed file after the known content. If the scan has read further, the file is decompressed
+    /// again up to there.
+    fn open_stream(&mut self, index: usize, scan: Scan) -> io::Result<()> {
+        let tracked = &mut self.tracked[index];
         let known = scan.known();
-        if known != scan.at() {
-            tracked.scan = Some(Box::new(scan.again(tracked.entry.key, &tracked.path)?));
+        if known != scan.offset() {
+            tracked.scan = Some(Box::new(scan.restarted(tracked.entry.key, &tracked.path)?));
             return Ok(());
         }
         if known > tracked.entry.offset {
-            self.report_copy(at, &scan);
+            self.report_copy(index, &scan);
         }
-        let tracked = &mut self.tracked[at];
-        let recent = scan.recent().to_vec();
+        let tracked = &mut self.tracked[index];
+        let history = scan.history().to_vec();
         let Content::Compressed(stream) = scan.content else {
             return Ok(());
         };
-        let tail = Tail::of_stream(stream, &recent, self.config.record_bytes_max);
-        if !self.folders[tracked.folder].begun {
-            tracked.before = recent;
+        let tail = Tail::of_stream(stream, &history, self.config.record_bytes_max);
+        if !self.folders[tracked.folder].replayed {
+            tracked.bytes_before = history;
         }
         tracked.tail = Some(tail);
         tracked.changed = true;
-        tracked.note_position();
+        tracked.save_position();
         Ok(())
     }
 
-    /// Moves the position of a file that is not compressed.
-    fn go_to(&mut self, at: usize, offset: u64, file: &File) -> io::Result<()> {
+    /// Sets the offset of an uncompressed file.
+    fn set_position(&mut self, index: usize, offset: u64, file: &File) -> io::Result<()> {
         let head = offset.min(FINGERPRINT_BYTES as u64);
         let before = tail::bytes_before(file, offset, FINGERPRINT_BYTES)?;
         let first = tail::bytes_before(file, head, FINGERPRINT_BYTES)?;
         let (Some(before), Some(first)) = (before, first) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        let tracked = &mut self.tracked[at];
+        let tracked = &mut self.tracked[index];
         (tracked.tail, tracked.changed) = (None, true);
         let entry = &mut tracked.entry;
-        // A digest is of what was read here.
+        // The digest covers only what was read from this file.
         entry.digest = None;
-        (entry.offset, entry.tail_fingerprint, entry.prefix) =
+        (entry.offset, entry.tail_fingerprint, entry.head_fingerprint) =
             (offset, Fingerprint::of(&before), Fingerprint::of(&first));
         Ok(())
     }
 
-    pub(super) fn report_copy(&self, at: usize, scan: &Scan) {
-        let original = scan.original().unwrap_or_default();
-        let path = &self.tracked[at].path;
+    pub(super) fn report_copy(&self, index: usize, scan: &Scan) {
+        let original = scan.known_from().unwrap_or_default();
+        let path = &self.tracked[index].path;
         if original != path {
             tracing::info!(
                 source = self.source,
                 path,
                 original,
                 bytes = scan.known(),
-                "the file begins with content that was delivered from another file; only what follows it is read"
+                "the file starts with content that was delivered from another file; only the content after it is read"
             );
         }
     }
 
-    /// The file ends, and what it holds is the beginning of another one, as far as can be told: it may be a copy that is not
-    /// whole yet.
+    /// The scan reached the end of the file, and so far its content is the start of another file. It may be an
+    /// incomplete copy.
     fn copy_at_end(
         &mut self,
-        at: usize,
+        index: usize,
         mut scan: Box<Scan>,
         now: Instant,
         now_ms: i64,
         once: bool,
-    ) -> io::Result<Option<Turn>> {
-        let succeeded = self.succeeded(at);
-        let tracked = &mut self.tracked[at];
-        let (seen, names) = directory::look(scan.content.file(), &tracked.entry.path)?;
-        if (seen.size, seen.mtime_ms) != (tracked.entry.size, tracked.entry.mtime_ms) {
-            (tracked.entry.size, tracked.entry.mtime_ms) = (seen.size, seen.mtime_ms);
+    ) -> io::Result<Option<ReadStatus>> {
+        let succeeded = self.has_successor(index);
+        let tracked = &mut self.tracked[index];
+        let (observed, names) = directory::observe(scan.content.file(), &tracked.entry.path)?;
+        if (observed.size, observed.mtime_ms) != (tracked.entry.size, tracked.entry.mtime_ms) {
+            (tracked.entry.size, tracked.entry.mtime_ms) = (observed.size, observed.mtime_ms);
             tracked.quiet_since = None;
         }
-        if seen.size != scan.at() {
-            // It has grown; or it was truncated, and will be compared when it is opened.
-            tracked.scan = (seen.size > scan.at()).then_some(scan);
+        if observed.size != scan.offset() {
+            // It has grown. Or it was truncated: opening it compares it.
+            tracked.scan = (observed.size > scan.offset()).then_some(scan);
             tracked.tail = tracked.tail.take().filter(|_| tracked.scan.is_some());
-            return Ok(Some(Turn::More));
+            return Ok(Some(ReadStatus::More));
         }
         let grace = self.config.rotate_grace;
         let since = *tracked.quiet_since.get_or_insert(now);
-        let quiet = now_ms - seen.mtime_ms >= grace.as_millis() as i64 || now.duration_since(since) >= grace;
+        let quiet =
+            now_ms - observed.mtime_ms >= grace.as_millis() as i64 || now.duration_since(since) >= grace;
         if !scan.is_contained() {
             if quiet || once {
-                // Its original is gone: what of it was delivered cannot be told. Its events get the ids that they had.
+                // The original is missing, so it is unknown what was delivered. The events are emitted with the ids
+                // that they had.
                 scan.reject_rest();
-                tracked.alone = true;
-                return self.scan_done(at, scan);
+                tracked.isolated = true;
+                return self.scan_done(index, scan);
             }
             tracked.scan = Some(scan);
-            return Ok(Some(Turn::Until(since + grace)));
+            return Ok(Some(ReadStatus::IdleUntil(since + grace)));
         }
         let (listed, known) = (tracked.listed, scan.line_end());
         if known > tracked.read_offset() {
             let file = scan.content.file().try_clone()?;
-            self.go_to(at, known, &file)?;
+            self.set_position(index, known, &file)?;
         }
-        let tracked = &mut self.tracked[at];
+        let tracked = &mut self.tracked[index];
         let may_grow = listed && names > 0 && !succeeded;
-        if quiet && (!may_grow || known == seen.size) {
-            // The rest is the beginning of a record that the other file has whole.
-            scan.all_is_known();
-            self.report_copy(at, &scan);
+        if quiet && (!may_grow || known == observed.size) {
+            // The rest is the start of a record that the other file has completely.
+            scan.mark_all_known();
+            self.report_copy(index, &scan);
             let file = scan.content.file().try_clone()?;
-            self.go_to(at, seen.size, &file)?;
-            self.tracked[at].entry.finished = !may_grow;
-            return Ok(Some(if may_grow { Turn::Idle } else { Turn::More }));
+            self.set_position(index, observed.size, &file)?;
+            self.tracked[index].entry.finished = !may_grow;
+            return Ok(Some(if may_grow {
+                ReadStatus::Idle
+            } else {
+                ReadStatus::More
+            }));
         }
         (tracked.scan, tracked.contained) = (Some(scan), true);
         Ok(Some(if may_grow {
-            Turn::Idle
+            ReadStatus::Idle
         } else {
-            Turn::Until(since + grace)
+            ReadStatus::IdleUntil(since + grace)
         }))
     }
 
-    /// Whether the bytes that wait for the end of their record stand in another file too, which is read on or has brought them.
-    pub(super) fn rest_is_of_another(&self, at: usize) -> bool {
-        let tracked = &self.tracked[at];
+    /// Whether another file contains the unterminated last record as well, and delivers or delivered it.
+    pub(super) fn rest_is_in_another_file(&self, index: usize) -> bool {
+        let tracked = &self.tracked[index];
         let Some(tail) = &tracked.tail else { return false };
         let (from, to, rest) = (
             tail.framer.boundary(),
@@ -353,15 +256,15 @@ impl Files {
         if rest.is_empty() || from == 0 {
             return false;
         }
-        let (prefix, tail_fingerprint) = (
-            tracked.entry.prefix,
-            Fingerprint::of(tail.framer.tail_fingerprint()),
+        let (head_fingerprint, tail_fingerprint) = (
+            tracked.entry.head_fingerprint,
+            Fingerprint::of(tail.framer.bytes_before_boundary()),
         );
         let may_be = |other: &usize| {
             let Tracked {
                 entry, compression, ..
             } = &self.tracked[*other];
-            // One that was finished before these bytes has left them to this one.
+            // A file that was finished before these bytes does not deliver them.
             let brings = if entry.finished {
                 entry.offset >= to
             } else {
@@ -373,8 +276,8 @@ impl Files {
             let Ok(Some(file)) = self.file_of(other) else {
                 return false;
             };
-            let holds = |at, fingerprint| tail::holds(&file, at, fingerprint).unwrap_or(false);
-            holds(u64::from(prefix.len), prefix)
+            let holds = |offset, fingerprint| tail::holds(&file, offset, fingerprint).unwrap_or(false);
+            holds(u64::from(head_fingerprint.len), head_fingerprint)
                 && holds(from, tail_fingerprint)
                 && tail::bytes_before(&file, to, rest.len())
                     .is_ok_and(|theirs| theirs.as_deref() == Some(rest))
@@ -382,58 +285,62 @@ impl Files {
         (0..self.tracked.len()).filter(may_be).any(alike)
     }
 
-    /// All of the stream was compared, and it is no longer than what others hold.
-    fn stream_at_end(&mut self, at: usize, mut scan: Box<Scan>) -> io::Result<Option<Turn>> {
-        let key = self.tracked[at].entry.key;
-        if scan.rivals.iter().any(|rival| rival.key == key) {
-            // It holds less than was read of it.
-            let size = self.tracked[at].entry.size;
-            self.restart(at, size);
-            return Ok(Some(Turn::More));
+    /// The scan reached the end of the compressed file.
+    fn stream_at_end(&mut self, index: usize, mut scan: Box<Scan>) -> io::Result<Option<ReadStatus>> {
+        let key = self.tracked[index].entry.key;
+        if scan.originals.iter().any(|original| original.key == key) {
+            // The file contains less than was read from it.
+            let size = self.tracked[index].entry.size;
+            self.restart(index, size);
+            return Ok(Some(ReadStatus::More));
         }
         if !scan.is_contained() {
             scan.reject_rest();
-            self.tracked[at].alone = true;
-            return self.scan_done(at, scan);
+            self.tracked[index].isolated = true;
+            return self.scan_done(index, scan);
         }
-        scan.all_is_known();
-        self.report_copy(at, &scan);
-        let tracked = &mut self.tracked[at];
-        let recent = scan.recent();
-        let tail_fingerprint = &recent[recent.len().saturating_sub(FINGERPRINT_BYTES)..];
+        scan.mark_all_known();
+        self.report_copy(index, &scan);
+        let tracked = &mut self.tracked[index];
+        let history = scan.history();
+        let tail_fingerprint = &history[history.len().saturating_sub(FINGERPRINT_BYTES)..];
         (tracked.entry.offset, tracked.entry.tail_fingerprint) =
-            (scan.at(), Fingerprint::of(tail_fingerprint));
+            (scan.offset(), Fingerprint::of(tail_fingerprint));
         tracked.entry.digest = None;
         (tracked.entry.finished, tracked.changed) = (true, true);
-        Ok(Some(Turn::More))
+        Ok(Some(ReadStatus::More))
     }
 
-    /// A stream that ends too early is waited for, one that is damaged is given up; other errors are those of reading a file.
+    /// Handles a read error. An incomplete stream is retried, a damaged one is given up. Other errors are returned.
     pub(super) fn stream_failed(
         &mut self,
-        at: usize,
+        index: usize,
         scan: Option<Box<Scan>>,
         error: io::Error,
         now: Instant,
         now_ms: i64,
-    ) -> io::Result<Option<Turn>> {
-        let key = self.tracked[at].entry.key;
-        match flaw(&error).filter(|_| self.tracked[at].compression.is_some()) {
+    ) -> io::Result<Option<ReadStatus>> {
+        let key = self.tracked[index].entry.key;
+        match stream_fault(&error).filter(|_| self.tracked[index].compression.is_some()) {
             None => return Err(error),
-            Some(Flaw::CutOff) => self.cut_off(at, now),
-            Some(Flaw::Damaged) => match scan {
-                // What stands before the damage may be new.
+            Some(StreamFault::Incomplete) => self.stream_incomplete(index, now),
+            Some(StreamFault::Damaged) => match scan {
+                // The content before the damage may be new.
                 Some(mut scan)
-                    if !self.original_is_known(at)
+                    if !self.original_is_known(index)
                         && !scan.is_contained()
-                        && scan.rivals.iter().all(|rival| rival.key != key) =>
+                        && scan.originals.iter().all(|original| original.key != key) =>
                 {
                     scan.reject_rest();
-                    return self.scan_done(at, scan);
+                    return self.scan_done(index, scan);
                 }
-                _ => self.give_up(at, now_ms, &format!("the compressed file is damaged ({error})")),
+                _ => self.give_up(
+                    index,
+                    now_ms,
+                    &format!("the compressed file is damaged ({error})"),
+                ),
             },
         }
-        Ok(Some(Turn::More))
+        Ok(Some(ReadStatus::More))
     }
 }

@@ -1,11 +1,12 @@
-//! A running digest of what was read of a file, to find out later whether the file still holds it. Pure.
+//! A running digest of what was read from a file. It shows later whether the file still holds the same bytes. Pure.
 //!
-//! XXH3 (128 bits) with a secret of 192 bytes, which BLAKE3 derives from a random key of the file's own. The key is in the agent's
-//! state, where nobody else can read it, and no digest is ever shown: who edits a file cannot try out which other bytes have the
-//! same digest, and XXH3 takes no more than a few percent of the time of reading. On one core it does 6 GB/s, BLAKE3 1.1 and
-//! SHA-256 0.5 (ring, without the processor's help).
+//! XXH3 (128 bits) with a 192-byte secret that BLAKE3 derives from a random key of the file. The key is stored only
+//! in the agent's state, and no digest is published. Somebody who edits a file cannot search for other bytes with the
+//! same digest. XXH3 takes a few percent of the time of reading: 6 GB/s on one core, BLAKE3 1.1, SHA-256 0.5 (ring,
+//! no hardware support).
 //!
-//! The digests of blocks of 64 KiB are chained, so that a restart can go on: it reads the begun block once more.
+//! The digests of blocks of 64 KiB are chained. To continue after a restart only the last partial block is read
+//! again.
 
 use crate::position::ReadDigest;
 use xxhash_rust::xxh3::{Xxh3, Xxh3Builder, xxh3_128_with_secret};
@@ -18,16 +19,16 @@ pub struct Digest {
     key: [u64; 2],
     secret: [u8; 192],
     from: u64,
-    at: u64,
+    offset: u64,
     chain: u128,
-    /// Whole blocks of NUL behind what is in the chain: counted, for there may be very many of them.
-    zeros: u64,
+    /// Blocks of NUL bytes after the chained blocks. They are counted: a sparse file may have very many.
+    zero_blocks: u64,
     block: Xxh3,
     zero_block: u128,
 }
 
 impl Digest {
-    /// Begins at a file's offset; `key` is random.
+    /// Starts at offset `from` of a file. `key` is random.
     pub fn new(key: [u64; 2], from: u64) -> Digest {
         let mut secret = [0; 192];
         let mut hasher = blake3::Hasher::new_derive_key("confluence-audit-agent: digest of an audit file");
@@ -38,54 +39,54 @@ impl Digest {
         Digest {
             key,
             from,
-            at: from,
+            offset: from,
             chain: 0,
-            zeros: 0,
+            zero_blocks: 0,
             block: Xxh3Builder::new().with_secret(secret).build(),
             zero_block: xxh3_128_with_secret(&ZEROS, &secret),
             secret,
         }
     }
 
-    /// How many bytes before its end it takes to go on there.
-    pub fn begun(state: &ReadDigest) -> u64 {
+    /// Bytes before the digest's end that [`Digest::resume`] needs: its last partial block.
+    pub fn partial_block_len(state: &ReadDigest) -> u64 {
         (state.to % BLOCK_BYTES).min(state.to.saturating_sub(state.from))
     }
 
-    /// Goes on where it ended. `None`: the begun block holds other bytes now.
+    /// Continues a stored digest. `begun` is its last partial block. `None`: the block holds other bytes now.
     pub fn resume(state: &ReadDigest, begun: &[u8]) -> Option<Digest> {
         let mut digest = Digest {
             from: state.from,
-            at: state.to.checked_sub(begun.len() as u64)?,
+            offset: state.to.checked_sub(begun.len() as u64)?,
             chain: joined(state.chain),
-            zeros: state.zeros,
+            zero_blocks: state.zero_blocks,
             ..Digest::new(state.key, state.from)
         };
         digest.feed(begun);
         (digest.state() == *state).then_some(digest)
     }
 
-    /// The file's offset behind the last byte that was fed.
-    pub fn at(&self) -> u64 {
-        self.at
+    /// The file offset after the last byte that was fed.
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let room = (BLOCK_BYTES - self.at % BLOCK_BYTES) as usize;
+            let room = (BLOCK_BYTES - self.offset % BLOCK_BYTES) as usize;
             let (now, rest) = bytes.split_at(room.min(bytes.len()));
             self.block.update(now);
-            self.at += now.len() as u64;
-            if self.at.is_multiple_of(BLOCK_BYTES) {
+            self.offset += now.len() as u64;
+            if self.offset.is_multiple_of(BLOCK_BYTES) {
                 self.close_block();
             }
             bytes = rest;
         }
     }
 
-    /// As [`Digest::feed`] of so many NULs, in no time.
+    /// As [`Digest::feed`] with this many NUL bytes, in constant time per block.
     pub fn feed_zeros(&mut self, zeros: u64) {
-        let begun = self.at % BLOCK_BYTES;
+        let begun = self.offset % BLOCK_BYTES;
         let first = if begun == 0 {
             0
         } else {
@@ -93,8 +94,8 @@ impl Digest {
         };
         self.feed(&ZEROS[..first as usize]);
         let blocks = (zeros - first) / BLOCK_BYTES;
-        self.zeros += blocks;
-        self.at += blocks * BLOCK_BYTES;
+        self.zero_blocks += blocks;
+        self.offset += blocks * BLOCK_BYTES;
         self.feed(&ZEROS[..((zeros - first) % BLOCK_BYTES) as usize]);
     }
 
@@ -102,10 +103,10 @@ impl Digest {
         ReadDigest {
             key: self.key,
             from: self.from,
-            to: self.at,
+            to: self.offset,
             chain: split(self.chain),
-            zeros: self.zeros,
-            begun: split(self.block.digest128()),
+            zero_blocks: self.zero_blocks,
+            partial_block: split(self.block.digest128()),
         }
     }
 
@@ -113,14 +114,14 @@ impl Digest {
         let digest = self.block.digest128();
         self.block.reset();
         if digest == self.zero_block {
-            self.zeros += 1;
+            self.zero_blocks += 1;
             return;
         }
         let mut link = [0; 40];
         link[..16].copy_from_slice(&self.chain.to_le_bytes());
         link[16..32].copy_from_slice(&digest.to_le_bytes());
-        link[32..].copy_from_slice(&self.zeros.to_le_bytes());
-        (self.chain, self.zeros) = (xxh3_128_with_secret(&link, &self.secret), 0);
+        link[32..].copy_from_slice(&self.zero_blocks.to_le_bytes());
+        (self.chain, self.zero_blocks) = (xxh3_128_with_secret(&link, &self.secret), 0);
     }
 }
 
@@ -163,9 +164,9 @@ mod tests {
                     continue;
                 }
                 let state = of(&bytes[from..at], from as u64);
-                let begun = Digest::begun(&state) as usize;
+                let begun = Digest::partial_block_len(&state) as usize;
                 let mut digest = Digest::resume(&state, &bytes[at - begun..at]).unwrap();
-                assert_eq!(digest.at(), at as u64);
+                assert_eq!(digest.offset(), at as u64);
                 bytes[at..].chunks(777).for_each(|part| digest.feed(part));
                 assert_eq!(digest.state(), whole, "from {from} at {at}");
                 if begun > 0 {
@@ -207,6 +208,6 @@ mod tests {
         }
         let mut long = Digest::new(KEY, 3);
         long.feed_zeros(1 << 60);
-        assert_eq!(long.at(), (1 << 60) + 3);
+        assert_eq!(long.offset(), (1 << 60) + 3);
     }
 }

@@ -1,11 +1,11 @@
-//! Opens directories and files such that nobody can swap anything in, and tells what of a directory is to be read.
-//! Regular files only, never blocking.
+//! Opens and lists directories, and opens files in them, without races on path components. Only regular files are
+//! opened, and never blocking.
 
 use super::compressed;
 pub use super::identify::Candidate;
 use super::identity::FileObservation;
-use super::name::{self, shown};
-use super::walk::{self, Stopped, Walked};
+use super::name::{self, display_path};
+use super::path_resolver::{self, ResolveError, ResolvedPath};
 use crate::access;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -17,59 +17,58 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-pub struct Directory {
+pub struct OpenDirectory {
     fd: OwnedFd,
-    /// Without links.
+    /// Without symbolic links.
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
     owner: u32,
-    /// The links that led to it.
+    /// Symbolic links that were followed to it.
     pub links: Vec<PathBuf>,
 }
 
-/// What stands in a directory under one name.
-struct Listed {
+/// One name in a directory and what `lstat` returned for it.
+struct DirectoryEntry {
     name: OsString,
     stat: Result<Stat, Errno>,
 }
 
-/// What of a directory is to be read, and what is not.
+/// The audit files of a directory, and what was skipped.
 #[derive(Default)]
 pub struct Contents {
     pub files: Vec<Candidate>,
-    pub left: Vec<LeftAlone>,
-    /// Names of audit files that are links to files, which were followed.
+    pub skipped: Vec<SkippedEntry>,
+    /// Symbolic links with audit file names that were followed.
     pub links: Vec<PathBuf>,
 }
 
-/// Something that is not read.
-pub struct LeftAlone {
+pub struct SkippedEntry {
     pub path: PathBuf,
-    pub reason: LeftAloneReason,
+    pub reason: SkipReason,
 }
 
 #[derive(Debug)]
-pub enum LeftAloneReason {
-    /// Its name is none of an audit file.
-    Foreign(FileType),
-    /// It has the name of an audit file, but is none.
+pub enum SkipReason {
+    /// Its name is not an audit file's.
+    NotAuditFile(FileType),
+    /// It has an audit file's name but is not a regular file.
     NotRegular(FileType),
-    /// It may be somebody else's file under the name of an audit file.
+    /// It may be another user's file under an audit file's name.
     Refused(io::Error),
-    /// It cannot be looked at. `named`: it has the name of an audit file.
-    Failed { error: io::Error, named: bool },
-    /// Another name of a file that is read as this one.
-    Same(PathBuf),
+    /// It cannot be examined. `has_audit_name`: its name is an audit file's.
+    StatFailed { error: io::Error, has_audit_name: bool },
+    /// Another name of a file that is read under this path.
+    OtherName(PathBuf),
 }
 
-impl Directory {
+impl OpenDirectory {
     /// Opens an absolute path for listing.
     ///
     /// # Errors
-    /// Those of the system, and links that are refused (see [`walk`]).
-    pub fn open(path: &Path) -> Result<Directory, Stopped> {
-        let Walked { fd, real, links, .. } = walk::from_root(path)?;
+    /// Those of the system, and refused symbolic links (see [`path_resolver`]).
+    pub fn open(path: &Path) -> Result<OpenDirectory, ResolveError> {
+        let ResolvedPath { fd, real, links, .. } = path_resolver::from_root(path)?;
         let opened = || {
             let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
             let fd = rustix::fs::openat(&fd, ".", flags, Mode::empty())?;
@@ -77,7 +76,7 @@ impl Directory {
             Ok((fd, stat))
         };
         match opened() {
-            Ok((fd, stat)) => Ok(Directory {
+            Ok((fd, stat)) => Ok(OpenDirectory {
                 fd,
                 path: real,
                 dev: stat.st_dev,
@@ -85,18 +84,18 @@ impl Directory {
                 owner: stat.st_uid,
                 links,
             }),
-            Err(errno) => Err(Stopped {
+            Err(errno) => Err(ResolveError {
                 error: match errno {
-                    Errno::NOTDIR => walk::no_directory(&real),
+                    Errno::NOTDIR => path_resolver::no_directory(&real),
                     errno => errno.into(),
                 },
                 path: real,
-                on_the_way: false,
+                is_intermediate: false,
             }),
         }
     }
 
-    /// All names but `.` and `..`.
+    /// All names except `.` and `..`.
     pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd)? {
@@ -108,107 +107,117 @@ impl Directory {
         Ok(names)
     }
 
-    /// The regular files, whatever their names are, that may be read under these.
+    /// All regular files that may be read, with any name.
     pub(super) fn regular_files(&self) -> io::Result<Vec<FileObservation>> {
-        let file = |Listed { name, stat }: Listed| {
+        let file = |DirectoryEntry { name, stat }: DirectoryEntry| {
             let (stat, path) = (stat.ok()?, self.path.join(name));
             let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            (regular && self.foreign_file(&stat, &path).is_none()).then(|| seen(&stat, path))
+            (regular && self.refused_hard_link(&stat, &path).is_none()).then(|| observation(&stat, path))
         };
         Ok(self.list()?.into_iter().filter_map(file).collect())
     }
 
-    fn list(&self) -> io::Result<Vec<Listed>> {
+    fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
         let listed = self.names()?.into_iter().map(|name| {
             let stat = rustix::fs::statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW);
-            Listed { name, stat }
+            DirectoryEntry { name, stat }
         });
-        // Deleted since the listing was read.
+        // Deleted since the directory was read.
         Ok(listed
             .filter(|listed| !matches!(listed.stat, Err(Errno::NOENT)))
             .collect())
     }
 
-    /// Looks at everything in the directory. `being_read` says whether a file is followed whatever its name is now.
+    /// Lists the directory. `being_read` returns whether a file is being read and is therefore followed under any
+    /// name.
     ///
     /// # Errors
-    /// The directory itself cannot be listed. An entry that cannot be looked at is left alone, and hides no other.
+    /// The directory itself cannot be listed. An entry that cannot be examined is skipped.
     pub fn contents(
         &self,
         names: &[glob::Pattern],
         being_read: &dyn Fn(&FileObservation) -> bool,
     ) -> io::Result<Contents> {
         let mut contents = Contents::default();
-        for Listed { name, stat } in self.list()? {
-            // Something else may have compressed an audit file: it is one all the same.
-            let stem = compressed::of_name(&name).map_or(name.as_os_str(), |(stem, _)| stem);
+        for DirectoryEntry { name, stat } in self.list()? {
+            // A compressed audit file counts as an audit file.
+            let stem = compressed::split_extension(&name).map_or(name.as_os_str(), |(stem, _)| stem);
             let matches = |name| names.iter().any(|pattern| name::matches(pattern, name));
-            let named = matches(&name) || matches(stem);
+            let has_audit_name = matches(&name) || matches(stem);
             let path = self.path.join(&name);
             let reason = match stat {
-                Err(errno) => LeftAloneReason::Failed {
+                Err(errno) => SkipReason::StatFailed {
                     error: errno.into(),
-                    named,
+                    has_audit_name,
                 },
                 Ok(stat) => {
-                    let seen = seen(&stat, path.clone());
+                    let observed = observation(&stat, path.clone());
                     let kind = FileType::from_raw_mode(stat.st_mode);
-                    if !named && !being_read(&seen) {
-                        LeftAloneReason::Foreign(kind)
+                    if !has_audit_name && !being_read(&observed) {
+                        SkipReason::NotAuditFile(kind)
                     } else if kind == FileType::Symlink {
-                        match self.behind_link(&name) {
-                            Ok(seen) => {
-                                contents.files.push(Candidate { seen, named });
+                        match self.follow_link(&name) {
+                            Ok(observed) => {
+                                contents.files.push(Candidate {
+                                    observed,
+                                    has_audit_name,
+                                });
                                 contents.links.push(path);
                                 continue;
                             }
                             Err(reason) => reason,
                         }
                     } else if kind != FileType::RegularFile {
-                        LeftAloneReason::NotRegular(kind)
-                    } else if let Some(error) = self.foreign_file(&stat, &path)
-                        && !being_read(&seen)
+                        SkipReason::NotRegular(kind)
+                    } else if let Some(error) = self.refused_hard_link(&stat, &path)
+                        && !being_read(&observed)
                     {
-                        LeftAloneReason::Refused(error)
+                        SkipReason::Refused(error)
                     } else {
-                        contents.files.push(Candidate { seen, named });
+                        contents.files.push(Candidate {
+                            observed,
+                            has_audit_name,
+                        });
                         continue;
                     }
                 }
             };
-            contents.left.push(LeftAlone { path, reason });
+            contents.skipped.push(SkippedEntry { path, reason });
         }
         Ok(contents)
     }
 
-    /// The file that a link of an audit file's name leads to.
-    fn behind_link(&self, name: &OsStr) -> Result<FileObservation, LeftAloneReason> {
+    /// Follows a symbolic link with an audit file's name.
+    fn follow_link(&self, name: &OsStr) -> Result<FileObservation, SkipReason> {
         let failed = |error: io::Error| {
-            // A link that leads nowhere is no file; what stands in the way may pass.
-            let named = error.kind() != io::ErrorKind::NotFound;
-            if walk::is_refusal(&error) {
-                LeftAloneReason::Refused(error)
+            // A dangling link is not an audit file. Any other error may be temporary.
+            let has_audit_name = error.kind() != io::ErrorKind::NotFound;
+            if path_resolver::is_refusal(&error) {
+                SkipReason::Refused(error)
             } else {
-                LeftAloneReason::Failed { error, named }
+                SkipReason::StatFailed {
+                    error,
+                    has_audit_name,
+                }
             }
         };
-        let walked =
-            walk::from_directory(&self.fd, &self.path, name).map_err(|stopped| failed(stopped.error))?;
-        let stat = rustix::fs::fstat(&walked.fd).map_err(|errno| failed(errno.into()))?;
+        let resolved =
+            path_resolver::from_directory(&self.fd, &self.path, name).map_err(|error| failed(error.error))?;
+        let stat = rustix::fs::fstat(&resolved.fd).map_err(|errno| failed(errno.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(seen(&stat, self.path.join(name))),
-            kind => Err(LeftAloneReason::NotRegular(kind)),
+            FileType::RegularFile => Ok(observation(&stat, self.path.join(name))),
+            kind => Err(SkipReason::NotRegular(kind)),
         }
     }
 
-    /// A file with a second name may stand in a directory that nobody else can reach, and have been given its name here by the
-    /// directory's owner, to be read with the agent's rights. One of the owner's own files gains nothing by that.
-    fn foreign_file(&self, stat: &Stat, path: &Path) -> Option<io::Error> {
+    /// Refuses a hard link to another user's file. The directory's owner may have created it to have a file read with
+    /// the agent's rights that the owner cannot read. Hard links to the owner's own files are accepted.
+    fn refused_hard_link(&self, stat: &Stat, path: &Path) -> Option<io::Error> {
         (stat.st_nlink > 1 && stat.st_uid != self.owner).then(|| {
-            walk::refused(format!(
-                "`{}` belongs to `{}`, not to `{}` as its directory does, and has {} names: it may be another file of that \
-                 user under the name of an audit file; remove it, or copy it in place of the link",
-                shown(path),
+            path_resolver::refused(format!(
+                "`{}` belongs to `{}`, its directory to `{}`, and it has {} hard links: it may be another file of that \
+                 user under an audit file's name; remove it, or replace the link by a copy",
+                display_path(path),
                 access::user_name(stat.st_uid),
                 access::user_name(self.owner),
                 stat.st_nlink
@@ -219,11 +228,11 @@ impl Directory {
     /// Opens a regular file of this directory for reading.
     pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
         let fd = match self.open_at(&self.fd, name) {
-            // It is a link, which may be followed or not.
+            // A symbolic link: resolve it under the rules of `path_resolver`.
             Err(Errno::LOOP) => {
-                let walked =
-                    walk::from_directory(&self.fd, &self.path, name).map_err(|stopped| stopped.error)?;
-                let (Some(parent), Some(name)) = (&walked.parent, walked.real.file_name()) else {
+                let resolved =
+                    path_resolver::from_directory(&self.fd, &self.path, name).map_err(|error| error.error)?;
+                let (Some(parent), Some(name)) = (&resolved.parent, resolved.real.file_name()) else {
                     return Err(not_regular());
                 };
                 self.open_at(parent, name)?
@@ -244,21 +253,21 @@ impl Directory {
 }
 
 impl Contents {
-    /// Why the first of the audit files that are refused is.
+    /// The reason of the first refused audit file.
     pub fn refusal(&self) -> Option<String> {
-        self.left.iter().find_map(|left| match &left.reason {
-            LeftAloneReason::Refused(error) => Some(error.to_string()),
+        self.skipped.iter().find_map(|left| match &left.reason {
+            SkipReason::Refused(error) => Some(error.to_string()),
             _ => None,
         })
     }
 
-    /// Leaves alone what `best` says has a better name.
-    pub fn keep(&mut self, best: &HashMap<(u64, u64), PathBuf>) {
+    /// Skips each file for which `best` has another name.
+    pub fn skip_other_names(&mut self, best: &HashMap<(u64, u64), PathBuf>) {
         for file in std::mem::take(&mut self.files) {
-            match best.get(&(file.seen.dev, file.seen.ino)) {
-                Some(path) if *path != file.seen.path => self.left.push(LeftAlone {
-                    path: file.seen.path,
-                    reason: LeftAloneReason::Same(path.clone()),
+            match best.get(&(file.observed.dev, file.observed.ino)) {
+                Some(path) if *path != file.observed.path => self.skipped.push(SkippedEntry {
+                    path: file.observed.path,
+                    reason: SkipReason::OtherName(path.clone()),
                 }),
                 _ => self.files.push(file),
             }
@@ -266,9 +275,9 @@ impl Contents {
     }
 }
 
-/// Of several names for one file one is read: that which `known` knows, a name that is no link, or else the first. Returns the
-/// files with several names.
-pub fn best_names<'a>(
+/// Chooses one name for each file with several: a name that `known` accepts, else one that is not a symbolic link,
+/// else the first in alphabetical order. Returns the chosen name of each such file by device and inode.
+pub fn preferred_names<'a>(
     contents: impl Iterator<Item = &'a Contents>,
     known: &dyn Fn(&Path) -> bool,
 ) -> HashMap<(u64, u64), PathBuf> {
@@ -279,13 +288,16 @@ pub fn best_names<'a>(
     } in contents
     {
         links.extend(more);
-        for Candidate { seen, .. } in files {
-            let inode = (seen.dev, seen.ino);
-            let Some(other) = first.insert(inode, &seen.path) else {
+        for Candidate { observed, .. } in files {
+            let inode = (observed.dev, observed.ino);
+            let Some(other) = first.insert(inode, &observed.path) else {
                 continue;
             };
             let rank = |path: &&PathBuf| (!known(path), links.contains(path), (*path).clone());
-            let better = [&seen.path, other].into_iter().min_by_key(rank).unwrap_or(other);
+            let better = [&observed.path, other]
+                .into_iter()
+                .min_by_key(rank)
+                .unwrap_or(other);
             first.insert(inode, better);
             best.insert(inode, better.clone());
         }
@@ -294,16 +306,16 @@ pub fn best_names<'a>(
 }
 
 fn not_regular() -> io::Error {
-    walk::refused("is not a regular file".to_owned())
+    path_resolver::refused("is not a regular file".to_owned())
 }
 
-/// What `fstat` tells of an open file now, and by how many names it can be reached.
-pub fn look(file: impl AsFd, path: impl Into<PathBuf>) -> io::Result<(FileObservation, u64)> {
+/// State of an open file by `fstat`, and its number of hard links.
+pub fn observe(file: impl AsFd, path: impl Into<PathBuf>) -> io::Result<(FileObservation, u64)> {
     let stat = rustix::fs::fstat(file)?;
-    Ok((seen(&stat, path.into()), stat.st_nlink as u64))
+    Ok((observation(&stat, path.into()), stat.st_nlink as u64))
 }
 
-fn seen(stat: &Stat, path: PathBuf) -> FileObservation {
+fn observation(stat: &Stat, path: PathBuf) -> FileObservation {
     FileObservation {
         path,
         dev: stat.st_dev,

@@ -26,13 +26,13 @@ fn frames(bytes: &[u8], parts: &[usize], max: usize, finished: bool) -> (Vec<Own
     let (mut fed, mut turn) = (0, 0);
     while fed < bytes.len() {
         let n = parts[turn % parts.len()].clamp(1, bytes.len() - fed);
-        framer.room(n)[..n].copy_from_slice(&bytes[fed..fed + n]);
+        framer.space(n)[..n].copy_from_slice(&bytes[fed..fed + n]);
         framer.filled(n);
         (fed, turn) = (fed + n, turn + 1);
         while let Some(frame) = framer.next_frame() {
             out.push(own(frame));
         }
-        let (tail_fingerprint, boundary) = (framer.tail_fingerprint(), framer.boundary() as usize);
+        let (tail_fingerprint, boundary) = (framer.bytes_before_boundary(), framer.boundary() as usize);
         assert_eq!(tail_fingerprint.len(), boundary.min(FINGERPRINT_BYTES));
         assert_eq!(
             tail_fingerprint,
@@ -98,23 +98,23 @@ fn f09_a_long_record_is_passed_over_in_constant_memory() {
     let mut framer = Framer::new(0, b"", 1000);
     let piece = [b'x'; 512];
     for _ in 0..10_000 {
-        framer.room(piece.len()).copy_from_slice(&piece);
+        framer.space(piece.len()).copy_from_slice(&piece);
         framer.filled(piece.len());
         assert!(framer.next_frame().is_none());
         assert!(framer.buf.capacity() < 8192, "{}", framer.buf.capacity());
         assert_eq!(framer.boundary(), 0);
     }
-    framer.room(5).copy_from_slice(b"\n{a}\n");
+    framer.space(5).copy_from_slice(b"\n{a}\n");
     framer.filled(5);
     match framer.next_frame() {
         Some(Frame::Malformed {
-            prefix,
+            head,
             offset: 0,
             bytes: 5_120_000,
             hash,
             reason: MalformedReason::TooLong,
         }) => {
-            assert_eq!(prefix, [b'x'; 1024]);
+            assert_eq!(head, [b'x'; 1024]);
             assert_eq!(hash, xxhash_rust::xxh3::xxh3_64(&vec![b'x'; 5_120_000]));
         }
         other => panic!("{other:?}"),
@@ -151,7 +151,7 @@ proptest! {
     }
 }
 
-/// Bytes that were not read count as those that were: same frame, hash, boundary and evidence.
+/// A hole gives the same frame, hash, boundary and fingerprint as NUL bytes that were read.
 #[test]
 fn f93_a_hole_is_a_run_of_nul() {
     let frame = |hole: bool, parts: usize| {
@@ -159,7 +159,7 @@ fn f93_a_hole_is_a_run_of_nul() {
         let mut out = Vec::new();
         let mut feed = |framer: &mut Framer, bytes: &[u8]| {
             for part in bytes.chunks(parts) {
-                framer.room(part.len())[..part.len()].copy_from_slice(part);
+                framer.space(part.len())[..part.len()].copy_from_slice(part);
                 framer.filled(part.len());
                 while let Some(frame) = framer.next_frame() {
                     let hash = match frame {
@@ -174,14 +174,17 @@ fn f93_a_hole_is_a_run_of_nul() {
         if hole {
             assert!(framer.in_nuls());
             framer.skip_nuls(300_000);
-            assert_eq!(framer.recent(), [0; FINGERPRINT_BYTES]);
+            assert_eq!(framer.last_read(), [0; FINGERPRINT_BYTES]);
         } else {
             feed(&mut framer, &[0; 300_000]);
         }
-        assert_eq!((framer.boundary(), framer.tail_fingerprint()), (4, &b"{a}\n"[..]));
+        assert_eq!(
+            (framer.boundary(), framer.bytes_before_boundary()),
+            (4, &b"{a}\n"[..])
+        );
         feed(&mut framer, b"\0\0{b}\n");
         assert!(!framer.in_nuls());
-        (out, framer.boundary(), framer.tail_fingerprint().to_vec())
+        (out, framer.boundary(), framer.bytes_before_boundary().to_vec())
     };
     let expect = frame(false, 1 << 20);
     assert_eq!(expect.0[1].0, Owned::Malformed(4, 300_008, MalformedReason::Nul));
@@ -191,15 +194,15 @@ fn f93_a_hole_is_a_run_of_nul() {
     }
 }
 
-/// A run that is read for long is told in pieces, behind which a restart goes on.
+/// A long run of NUL bytes is returned in parts. A restart continues after the last part.
 #[test]
 fn f93_what_is_passed_over_comes_in_pieces() {
     for (byte, reason) in [(0, MalformedReason::Nul), (b'a', MalformedReason::TooLong)] {
         let mut framer = Framer::new(0, b"", 1_000);
-        framer.piece_bytes = 10_000;
+        framer.part_bytes_max = 10_000;
         let (mut pieces, mut boundary) = (Vec::new(), 0);
         for _ in 0..35 {
-            framer.room(1_000)[..1_000].fill(byte);
+            framer.space(1_000)[..1_000].fill(byte);
             framer.filled(1_000);
             while let Some(frame) = framer.next_frame() {
                 pieces.push(own(frame));

@@ -1,124 +1,139 @@
-//! A file that the last look did not know under its name and inode: one that was read before, or a new one.
+//! Identifies a file whose name and inode are not both known: a file that was read before, or a new one.
 
 use super::frame::FINGERPRINT_BYTES;
 use super::identity::{FileIdentity, FileObservation, resolve, resolve_compressed, resolve_moved};
 use super::tracked::Tracked;
-use super::{Files, compressed, name, tail};
+use super::{AuditFiles, compressed, name, tail};
 use crate::config::StartAt;
 use crate::position::{FileEntry, Fingerprint};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A regular file that may be one of ours: by its name, or by the inode of a file that is being read.
+/// A regular file that may be an audit file: by its name, or because its inode is being read.
 pub struct Candidate {
-    pub seen: FileObservation,
-    pub named: bool,
+    pub observed: FileObservation,
+    pub has_audit_name: bool,
 }
 
-/// A file that may be one that was read before, and cannot be read to find out: it is no new file, and the other is not gone.
+/// A file that may match an entry but cannot be read to find out. Until then it is not new, and the entry's file not
+/// missing.
 pub(super) struct Unidentified {
     path: PathBuf,
     inode: (u64, u64),
     failures: u32,
-    /// Found by the last sweep.
+    /// Seen by the last sweep.
     pub(super) listed: bool,
 }
 
 impl Unidentified {
-    /// Whether that may be this file.
+    /// Whether it may be the tracked file.
     pub(super) fn may_be(&self, tracked: &Tracked) -> bool {
         self.path == tracked.entry.path || self.inode == (tracked.entry.dev, tracked.entry.ino)
     }
 }
 
-impl Files {
+impl AuditFiles {
     pub(super) fn identify(&mut self, folder: usize, file: Candidate, live: bool, now_ms: i64) {
-        let Candidate { seen, named } = file;
+        let Candidate {
+            observed,
+            has_audit_name,
+        } = file;
         let (mut candidates, mut entries) = self.entries_of(|t| t.folder == folder && !t.listed);
         let dir = self.folders[folder].open.as_ref();
         let mut file: Option<File> = None;
         let mut holds = |offset: u64, fingerprint: Fingerprint| {
             if file.is_none() {
-                file = dir.map(|dir| dir.open_file(name::of(&seen.path))).transpose()?;
+                file = dir
+                    .map(|dir| dir.open_file(name::file_name(&observed.path)))
+                    .transpose()?;
             }
             let Some(file) = &file else { return Ok(false) };
             tail::holds(file, offset, fingerprint)
         };
-        let compressed = compressed::of_name(&seen.path);
+        let compressed = compressed::split_extension(&observed.path);
         let head = compressed.map_or(Ok(Vec::new()), |(_, how)| {
-            self.compressed_head(folder, &seen, how)
+            self.compressed_head(folder, &observed, how)
         });
         let mut verdict = match compressed {
             Some((original, _)) => {
-                head.map(|head| resolve_compressed(&entries, &seen, Path::new(original), &head))
+                head.map(|head| resolve_compressed(&entries, &observed, Path::new(original), &head))
             }
-            None => resolve(&entries, &seen, &mut holds),
+            None => resolve(&entries, &observed, &mut holds),
         };
-        if named && compressed.is_none() && matches!(verdict, Ok(FileIdentity::New)) {
-            (candidates, entries) = self.entries_of(|t| self.folders[t.folder].left);
-            verdict = resolve_moved(&entries, &seen, &mut holds);
+        if has_audit_name && compressed.is_none() && matches!(verdict, Ok(FileIdentity::New)) {
+            (candidates, entries) = self.entries_of(|t| self.folders[t.folder].orphaned);
+            verdict = resolve_moved(&entries, &observed, &mut holds);
         }
         match verdict {
-            Err(error) => self.leave_unidentified(&seen, &error),
-            // The inode of a deleted file was used again for something that is no audit file.
+            Err(error) => self.leave_unidentified(&observed, &error),
+            // The inode of a deleted file was reused by a file that is not an audit file.
             Ok(FileIdentity::Resume { entry })
-                if !named && entries[entry].offset == 0 && entries[entry].prefix.len == 0 => {}
-            Ok(FileIdentity::New) if !named => {}
+                if !has_audit_name
+                    && entries[entry].offset == 0
+                    && entries[entry].head_fingerprint.len == 0 => {}
+            Ok(FileIdentity::New) if !has_audit_name => {}
             Ok(FileIdentity::Resume { entry }) => {
-                self.go_on(candidates[entry], folder, &seen, now_ms);
+                self.resume_entry(candidates[entry], folder, &observed, now_ms);
             }
-            // Two entries had this inode, one after the other; a file whose inode only one had is checked when it is opened.
+            // Two entries had this inode at different times. If only one had it, opening the file checks the content.
             Ok(FileIdentity::Restart { entry }) => {
-                let at = candidates[entry];
-                self.tracked[at].still_there(&seen, now_ms);
-                self.restart(at, seen.size);
+                let index = candidates[entry];
+                self.tracked[index].refresh(&observed, now_ms);
+                self.restart(index, observed.size);
             }
-            Ok(FileIdentity::New) => self.begin(folder, &seen, live, now_ms),
+            Ok(FileIdentity::New) => self.track_new(folder, &observed, live, now_ms),
         }
     }
 
-    /// Entries that a file may be one of, and where they stand.
+    /// Matching entries and their indexes in `tracked`.
     fn entries_of(&self, which: impl Fn(&Tracked) -> bool) -> (Vec<usize>, Vec<FileEntry>) {
         let found = self.tracked.iter().enumerate().filter(|(_, t)| which(t));
-        found.map(|(at, t)| (at, t.entry.clone())).unzip()
+        found.map(|(index, t)| (index, t.entry.clone())).unzip()
     }
 
-    /// Goes on at the offset of an entry whose file was found elsewhere.
-    pub(super) fn go_on(&mut self, at: usize, folder: usize, seen: &FileObservation, now_ms: i64) {
-        let tracked = &mut self.tracked[at];
+    /// Continues at the offset of an entry whose file has another path, device or inode now.
+    pub(super) fn resume_entry(
+        &mut self,
+        index: usize,
+        folder: usize,
+        observed: &FileObservation,
+        now_ms: i64,
+    ) {
+        let tracked = &mut self.tracked[index];
         tracing::warn!(
             source = self.source,
-            path = name::shown(&seen.path),
+            path = name::display_path(&observed.path),
             before = tracked.path,
             offset = tracked.entry.offset,
-            "audit file has another path, device or inode than before, but the same bytes at its beginning and before the position; going on where it was left"
+            "audit file has another path, device or inode than before but the same content; \
+             reading continues at the stored offset"
         );
         if tracked.folder != folder {
-            // What stands before the offset is told again to the sequence that it belongs to now.
+            // The records before the offset are replayed into the new folder's sequence.
             (tracked.folder, tracked.tail) = (folder, None);
         }
-        tracked.moved_to(seen, now_ms);
+        tracked.moved_to(observed, now_ms);
     }
 
-    fn begin(&mut self, folder: usize, seen: &FileObservation, live: bool, now_ms: i64) {
+    fn track_new(&mut self, folder: usize, observed: &FileObservation, live: bool, now_ms: i64) {
         let mut entry = FileEntry {
             key: self.next_key,
-            path: seen.path.clone(),
-            dev: seen.dev,
-            ino: seen.ino,
-            size: seen.size,
-            mtime_ms: seen.mtime_ms,
+            path: observed.path.clone(),
+            dev: observed.dev,
+            ino: observed.ino,
+            size: observed.size,
+            mtime_ms: observed.mtime_ms,
             tail_fingerprint: Fingerprint::of(b""),
-            prefix: self.head_of(folder, seen),
+            head_fingerprint: self.head_fingerprint_of(folder, observed),
             last_seen_ms: now_ms,
             ..FileEntry::default()
         };
         self.next_key += 1;
-        if self.fresh && self.config.start_at == StartAt::End {
-            // How long the content of a compressed one is is not known; nothing follows it, and none of it is wanted.
-            let compressed = compressed::of_name(&seen.path).is_some();
-            let offset = if compressed { 0 } else { seen.size };
+        if self.first_run && self.config.start_at == StartAt::End {
+            // The length of compressed content is unknown. Such a file does not grow, so it is skipped completely.
+            let compressed = compressed::split_extension(&observed.path).is_some();
+            let offset = if compressed { 0 } else { observed.size };
             (entry.offset, entry.finished) = (offset, compressed || !live);
         }
         let mut tracked = Tracked::new(entry, folder);
@@ -126,17 +141,17 @@ impl Files {
         self.tracked.push(tracked);
     }
 
-    /// The fingerprint of a file's first bytes: until it is read, they and its name are all that it is known by. What cannot be
-    /// opened now is known by its name alone.
-    fn head_of(&self, folder: usize, seen: &FileObservation) -> Fingerprint {
-        let len = seen.size.min(FINGERPRINT_BYTES as u64);
-        if let Some((_, how)) = compressed::of_name(&seen.path) {
-            let head = self.compressed_head(folder, seen, how);
+    /// The fingerprint of a file's first bytes. Until the file is read, they and its name identify it. If it cannot
+    /// be opened now, only its name does.
+    fn head_fingerprint_of(&self, folder: usize, observed: &FileObservation) -> Fingerprint {
+        let len = observed.size.min(FINGERPRINT_BYTES as u64);
+        if let Some((_, how)) = compressed::split_extension(&observed.path) {
+            let head = self.compressed_head(folder, observed, how);
             return Fingerprint::of(&head.unwrap_or_default());
         }
         let dir = self.folders[folder].open.as_ref();
         let head = dir.map(|dir| {
-            dir.open_file(name::of(&seen.path))
+            dir.open_file(name::file_name(&observed.path))
                 .and_then(|file| tail::bytes_before(&file, len, FINGERPRINT_BYTES))
         });
         match head {
@@ -145,16 +160,16 @@ impl Files {
         }
     }
 
-    /// Until the next sweep, which may be able to read it.
-    fn leave_unidentified(&mut self, seen: &FileObservation, error: &io::Error) {
-        let failures = self.note_unidentified(&seen.path, (seen.dev, seen.ino));
-        self.report_failure(&seen.path, failures, error);
+    /// Leaves the file to the next sweep, which may be able to read it.
+    fn leave_unidentified(&mut self, observed: &FileObservation, error: &io::Error) {
+        let failures = self.note_unidentified(&observed.path, (observed.dev, observed.ino));
+        self.report_failure(&observed.path, failures, error);
     }
 
-    /// Returns how often in a row it was.
+    /// Returns the number of consecutive failures.
     pub(super) fn note_unidentified(&mut self, path: &Path, inode: (u64, u64)) -> u32 {
         let known = |file: &Unidentified| file.path == path && file.inode == inode;
-        let at = self.unidentified.iter().position(known).unwrap_or_else(|| {
+        let index = self.unidentified.iter().position(known).unwrap_or_else(|| {
             self.unidentified.push(Unidentified {
                 path: path.to_owned(),
                 inode,
@@ -163,7 +178,7 @@ impl Files {
             });
             self.unidentified.len() - 1
         });
-        let file = &mut self.unidentified[at];
+        let file = &mut self.unidentified[index];
         (file.failures, file.listed) = (file.failures + 1, true);
         file.failures
     }

@@ -1,12 +1,12 @@
-//! Decides whether a file found now is one that was read before: by evidence, never by name alone. Pure.
+//! Decides whether a file was read before. Its content decides, never its name alone. Pure.
 
 use super::compressed;
-use super::name::{self, Order};
+use super::name::{self, FileOrder};
 use crate::position::{FileEntry, Fingerprint};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a look at the directory tells of a file.
+/// What a directory listing and `stat` report about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileObservation {
     pub path: PathBuf,
@@ -17,44 +17,46 @@ pub struct FileObservation {
 }
 
 impl FileObservation {
-    pub fn order(&self) -> Order {
-        Order::of(name::of(&self.path), self.mtime_ms)
+    pub fn order(&self) -> FileOrder {
+        FileOrder::of(name::file_name(&self.path), self.mtime_ms)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileIdentity {
-    /// The entry's file, maybe under another name or on another device: go on at its offset.
+    /// The entry's file, maybe renamed or on another device: continue at its offset.
     Resume {
         entry: usize,
     },
-    /// The entry's file, but what was read of it is gone: begin anew, one epoch later.
+    /// The entry's file, but what was read is no longer there: read it from the start, with the next epoch.
     Restart {
         entry: usize,
     },
     New,
 }
 
-/// Looks `seen` up among the entries. `holds` reads the file and says whether the evidence still stands before an offset.
+/// Finds the entry of a file. `holds(offset, fingerprint)` reads the file and returns whether the bytes before
+/// `offset` match.
 ///
-/// The inode is asked first, for a renamed file keeps it; an inode is used again after a deletion, so it proves nothing
-/// by itself. Then the path: a file on a remounted or restored volume has a new device or inode but the same bytes.
+/// The inode is tried first, because a renamed file keeps it. It proves nothing by itself, because inodes are reused
+/// after a deletion. The path is tried next: on a remounted or restored volume device and inode differ but the
+/// content is the same.
 ///
 /// # Errors
-/// Those of `holds`: the file may be one of these, and it is not known whether it is.
+/// Those of `holds`. It is then unknown whether the file is one of the entries.
 pub fn resolve(
     entries: &[FileEntry],
-    seen: &FileObservation,
+    observed: &FileObservation,
     holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
 ) -> io::Result<FileIdentity> {
     let by_inode = entries
         .iter()
-        .position(|e| (e.dev, e.ino) == (seen.dev, seen.ino));
+        .position(|e| (e.dev, e.ino) == (observed.dev, observed.ino));
     let by_path = entries
         .iter()
-        .position(|e| !e.is_replaced() && e.path == seen.path);
+        .position(|e| !e.is_replaced() && e.path == observed.path);
     for entry in [by_inode, by_path].into_iter().flatten() {
-        if stands(&entries[entry], seen, holds)? {
+        if stands(&entries[entry], observed, holds)? {
             return Ok(FileIdentity::Resume { entry });
         }
     }
@@ -64,60 +66,62 @@ pub fn resolve(
     })
 }
 
-/// Looks a compressed file up among the entries: by its inode or path, by the path that it had before it was compressed, or as
-/// the content of a file that is gone and was not read to its end. `head` are the first bytes of its content. Where it was read to
-/// is compared when it is read on.
+/// Finds the entry of a compressed file by its inode or path, by the path `original` that it had before compression,
+/// or as the content of a missing file that was not fully read. `head` is the start of its decompressed content. The
+/// tail fingerprint is compared later, when the file is read.
 pub fn resolve_compressed(
     entries: &[FileEntry],
-    seen: &FileObservation,
+    observed: &FileObservation,
     original: &Path,
     head: &[u8],
 ) -> FileIdentity {
-    let begins_alike = |entry: &FileEntry| {
-        let head = head.get(..entry.prefix.len as usize);
-        head.is_some_and(|head| Fingerprint::of(head) == entry.prefix)
+    let has_same_head = |entry: &FileEntry| {
+        let head = head.get(..entry.head_fingerprint.len as usize);
+        head.is_some_and(|head| Fingerprint::of(head) == entry.head_fingerprint)
     };
     let by_inode = |e: &FileEntry| {
-        let was_compressed = compressed::of_name(&e.path).is_some();
-        (e.dev, e.ino) == (seen.dev, seen.ino) && was_compressed
+        let was_compressed = compressed::split_extension(&e.path).is_some();
+        (e.dev, e.ino) == (observed.dev, observed.ino) && was_compressed
     };
     let by_path = |path: &Path, e: &FileEntry| !e.is_replaced() && e.path == path;
-    let by_content = |e: &FileEntry| e.prefix.len > 0 && !e.finished;
+    let by_content = |e: &FileEntry| e.head_fingerprint.len > 0 && !e.finished;
     let same: [&dyn Fn(&FileEntry) -> bool; 4] = [
         &by_inode,
-        &|e| by_path(&seen.path, e),
-        // What was finished is known; but of what was to be passed over it is known only by its name.
+        &|e| by_path(&observed.path, e),
+        // A finished original needs no second entry. But a file that was skipped at the first start is known only by
+        // its name.
         &|e| by_path(original, e) && (!e.finished || e.offset > 0 && e.tail_fingerprint.len == 0),
         &by_content,
     ];
-    let found = |same: &&dyn Fn(&FileEntry) -> bool| entries.iter().position(|e| same(e) && begins_alike(e));
+    let found = |same: &&dyn Fn(&FileEntry) -> bool| entries.iter().position(|e| same(e) && has_same_head(e));
     match same.iter().find_map(found) {
         Some(entry) => FileIdentity::Resume { entry },
         None => FileIdentity::New,
     }
 }
 
-/// Looks `seen` up among the entries of directories that are not looked at any more, for its own may be one of these in another
-/// place: the same name, and the same bytes before the offset.
+/// Finds the entry of a file among those of folders that are no longer configured: the same name and the same content
+/// before the offset.
 ///
 /// # Errors
-/// Those of `holds`, as above.
+/// Those of `holds`, see [`resolve`].
 pub fn resolve_moved(
     entries: &[FileEntry],
-    seen: &FileObservation,
+    observed: &FileObservation,
     holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
 ) -> io::Result<FileIdentity> {
-    for (at, entry) in entries.iter().enumerate() {
-        let same_name = entry.path.file_name() == seen.path.file_name();
-        // Where nothing was read there is no evidence: either it is read from its beginning anyway, or it was to be passed over.
+    for (index, entry) in entries.iter().enumerate() {
+        let same_name = entry.path.file_name() == observed.path.file_name();
+        // A skipped file has no tail fingerprint, so nothing proves that it is the same. An unread file starts at
+        // offset 0 anyway.
         let evident = entry.offset == 0 || entry.tail_fingerprint.len > 0;
         if same_name
             && evident
-            && seen.size >= entry.offset
+            && observed.size >= entry.offset
             && holds(entry.offset, entry.tail_fingerprint)?
-            && holds(u64::from(entry.prefix.len), entry.prefix)?
+            && holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?
         {
-            return Ok(FileIdentity::Resume { entry: at });
+            return Ok(FileIdentity::Resume { entry: index });
         }
     }
     Ok(FileIdentity::New)
@@ -125,18 +129,18 @@ pub fn resolve_moved(
 
 fn stands(
     entry: &FileEntry,
-    seen: &FileObservation,
+    observed: &FileObservation,
     holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
 ) -> io::Result<bool> {
-    // Nothing was read of it: it is the file of its name (or inode) that begins as it did and is not shorter. Where not even
-    // its beginning is known, whatever stands under the name is read from its beginning anyway.
+    // Nothing was read yet: it is the same file if its head is the same and it is not shorter. Without a head
+    // fingerprint it is read from the start in any case.
     if entry.offset == 0 {
-        let long_enough = seen.size >= entry.size;
-        return Ok(long_enough && holds(u64::from(entry.prefix.len), entry.prefix)?);
+        let long_enough = observed.size >= entry.size;
+        return Ok(long_enough && holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?);
     }
-    Ok(seen.size >= entry.offset
+    Ok(observed.size >= entry.offset
         && holds(entry.offset, entry.tail_fingerprint)?
-        && holds(u64::from(entry.prefix.len), entry.prefix)?)
+        && holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?)
 }
 
 #[cfg(test)]
@@ -153,13 +157,13 @@ mod tests {
             dev,
             ino,
             offset,
-            prefix: fingerprint,
+            head_fingerprint: fingerprint,
             tail_fingerprint: fingerprint,
             ..Default::default()
         }
     }
 
-    /// F03: twelve combinations of place, size and evidence, and what each is.
+    /// F03: combinations of path, inode, size and content, with the expected result.
     #[test]
     fn f03_resolve_table() {
         let resume = FileIdentity::Resume { entry: 0 };
@@ -179,22 +183,26 @@ mod tests {
             ("a", 1, 11, 200, true, false, FileIdentity::New), // deleted and made again
             ("b", 2, 11, 200, true, true, FileIdentity::New),  // nothing in common but bytes
         ];
-        for (path, dev, ino, size, prefix, tail_fingerprint, expect) in table {
+        for (path, dev, ino, size, head_fingerprint, tail_fingerprint, expect) in table {
             let entries = [entry("a", 1, 10, 100)];
-            let seen = FileObservation {
+            let observed = FileObservation {
                 path: path.into(),
                 dev,
                 ino,
                 size,
                 mtime_ms: 0,
             };
-            let verdict = resolve(&entries, &seen, &mut |before, _| {
-                Ok(if before == 100 { tail_fingerprint } else { prefix })
+            let verdict = resolve(&entries, &observed, &mut |before, _| {
+                Ok(if before == 100 {
+                    tail_fingerprint
+                } else {
+                    head_fingerprint
+                })
             });
             assert_eq!(
                 verdict.unwrap(),
                 expect,
-                "{seen:?} prefix {prefix} frontier {tail_fingerprint}"
+                "{observed:?} head_fingerprint {head_fingerprint} frontier {tail_fingerprint}"
             );
         }
     }
@@ -202,7 +210,7 @@ mod tests {
     #[test]
     fn f13_dev_changed_resumes_by_evidence() {
         let entries = [entry("a", 1, 10, 100)];
-        let seen = FileObservation {
+        let observed = FileObservation {
             path: "a".into(),
             dev: 7,
             ino: 99,
@@ -210,12 +218,13 @@ mod tests {
             mtime_ms: 0,
         };
         assert_eq!(
-            resolve(&entries, &seen, &mut |_, _| Ok(true)).unwrap(),
+            resolve(&entries, &observed, &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }
         );
     }
 
-    /// What might be the entry's file and cannot be read is not decided; what can be none of the entries needs no reading.
+    /// A file that may be the entry's and cannot be read is not decided. A file that matches no entry does not have
+    /// to be read.
     #[test]
     fn f13_what_cannot_be_read_is_not_a_new_file() {
         let entries = [entry("a", 1, 10, 100)];
@@ -225,21 +234,23 @@ mod tests {
             ("b", 11, 150, true),
             ("a", 11, 50, true),
         ] {
-            let seen = FileObservation {
+            let observed = FileObservation {
                 path: path.into(),
                 dev: 1,
                 ino,
                 size,
                 mtime_ms: 0,
             };
-            let verdict = resolve(&entries, &seen, &mut |_, _| Err(io::Error::from_raw_os_error(13)));
-            assert_eq!(verdict.ok(), decided.then_some(FileIdentity::New), "{seen:?}");
+            let verdict = resolve(&entries, &observed, &mut |_, _| {
+                Err(io::Error::from_raw_os_error(13))
+            });
+            assert_eq!(verdict.ok(), decided.then_some(FileIdentity::New), "{observed:?}");
         }
     }
 
-    /// F85: a file of which nothing was read is known by its name or inode, its beginning, and that it is not shorter.
+    /// F85: an unread file is identified by its name or inode, its head, and that it is not shorter.
     #[test]
-    fn f85_unread_is_told_by_name_and_content() {
+    fn f85_unread_is_identified_by_name_and_content() {
         let (resume, new) = (FileIdentity::Resume { entry: 0 }, FileIdentity::New);
         let restart = FileIdentity::Restart { entry: 0 };
         let table = [
@@ -256,16 +267,16 @@ mod tests {
         ];
         for (path, dev, ino, size, begins, expect) in table {
             let mut entries = [entry("a", 1, 10, 0)];
-            (entries[0].size, entries[0].prefix.len) = (100, 64);
-            let seen = FileObservation {
+            (entries[0].size, entries[0].head_fingerprint.len) = (100, 64);
+            let observed = FileObservation {
                 path: path.into(),
                 dev,
                 ino,
                 size,
                 mtime_ms: 0,
             };
-            let verdict = resolve(&entries, &seen, &mut |_, _| Ok(begins)).unwrap();
-            assert_eq!(verdict, expect, "{seen:?} begins the same: {begins}");
+            let verdict = resolve(&entries, &observed, &mut |_, _| Ok(begins)).unwrap();
+            assert_eq!(verdict, expect, "{observed:?} begins the same: {begins}");
         }
     }
 
@@ -291,7 +302,7 @@ mod tests {
             resolve(&entries, &at("b", 11), &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::New
         );
-        // Renamed before a byte of it was read.
+        // Renamed before anything was read.
         assert_eq!(
             resolve(&entries, &at("b", 10), &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }

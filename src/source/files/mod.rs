@@ -1,19 +1,28 @@
-//! Audit files of a Confluence node: found by sweeps, told apart by evidence, read in order, watched for rewriting.
+//! The audit files of one source: finds them, identifies them, reads them in order and detects rewriting.
 //!
-//! A source is driven from outside: [`Files::sweep`] looks at the directories, [`Files::read`] hands out the records of
-//! one block, [`Files::progress`] says what a checkpoint may say once those records are delivered.
+//! The caller drives it. [`AuditFiles::sweep`] lists the directories. [`AuditFiles::read`] emits the records of one
+//! block. [`AuditFiles::progress`] returns what a checkpoint may store once those records are delivered.
+//!
+//! Reading order: `sweep` (list directories), `identify` (known file or new one), `reading` (read one file), `tail`
+//! and `frame` (bytes to records), `copies` (skip content that another file delivered), `vanished` and `truncated`
+//! (deletion, rewriting).
 
 mod compare;
 pub mod compressed;
 mod copies;
 mod digest;
 pub mod directory;
+mod discover;
+pub mod failures;
 pub mod frame;
 mod identify;
 pub mod identity;
+mod malformed;
+mod mount_view;
 pub mod name;
 mod open_files;
-mod places;
+mod originals;
+mod path_resolver;
 mod reading;
 mod replay;
 mod scan;
@@ -23,107 +32,104 @@ pub mod tail;
 #[cfg(test)]
 mod tests;
 mod tracked;
-pub mod trouble;
 mod truncated;
 mod vanished;
-mod view;
 pub mod wake;
-mod walk;
 
 use crate::config::FilesConfig;
 use crate::position::{FileEntry, Progress};
 use compare::Comparison;
-use directory::Directory;
+use directory::OpenDirectory;
 use frame::Frame;
 use identify::Unidentified;
-use name::Order;
+use name::FileOrder;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tracked::Tracked;
 
-/// A file that has not been written to for so long does not grow any more, if a newer one is there.
+/// A file that was not written to for this long no longer grows if a newer file exists.
 const GROWING_MAX_MS: i64 = 3_600_000;
 
-pub struct Files {
+pub struct AuditFiles {
     config: FilesConfig,
     source: String,
     folders: Vec<Folder>,
     tracked: Vec<Tracked>,
     unidentified: Vec<Unidentified>,
     next_key: u32,
-    /// The wall clock at the last look.
+    /// Wall clock of the last sweep or read.
     now_ms: i64,
-    /// Nothing was ever read: `start_at` decides where to begin.
-    fresh: bool,
+    /// The source never ran before: `start_at` decides where to begin.
+    first_run: bool,
     pending: Progress,
     health: Option<String>,
-    told: HashSet<PathBuf>,
+    reported: HashSet<PathBuf>,
     tampered: Vec<Tampered>,
-    /// A file that is being compared with what was read of it, and when to go on.
+    /// The running comparison of a file with its digest, and when its next step is due.
     comparison: Option<Comparison>,
     compare_at: Option<Instant>,
-    /// When another process is to look for a directory that this one cannot see.
-    view_ends: Option<Instant>,
+    /// When this process gives up on a directory that its mount namespace hides. A new process may see it.
+    stale_view_at: Option<Instant>,
 }
 
-/// A directory that is read. Its files are one sequence.
+/// A configured directory. Its files form one sequence of records.
 struct Folder {
     path: PathBuf,
-    open: Option<Directory>,
-    /// Nothing leads to it any more: the home or the patterns are others now, or what they led to is gone.
-    left: bool,
-    /// Bytes handed out so far: the measure for what stands close together.
-    passed_bytes: u64,
-    begun: bool,
-    /// Counts how often the sequence was begun anew: what is read again is not a second event.
+    open: Option<OpenDirectory>,
+    /// No configured home or pattern leads to this directory any more.
+    orphaned: bool,
+    /// Bytes of records emitted so far. Twins are counted by distance in these bytes.
+    emitted_bytes: u64,
+    replayed: bool,
+    /// Number of the sequence. A new one begins where content is read again: a repeated record is then not a twin.
     sequence: u32,
-    /// Key of the file that is read apart from the sequence now.
-    alone: Option<u32>,
+    /// Key of the file that is currently read as a sequence of its own.
+    isolated_file: Option<u32>,
 }
 
-/// Where a record was found.
+/// A record and where it was found.
 pub struct FileRecord<'a> {
     pub frame: Frame<'a>,
-    /// Key of the file's entry.
+    /// Key of the file's checkpoint entry.
     pub file: u32,
     /// The file's path as a JSON string.
     pub path_json: &'a str,
-    /// Number of the folder, of its sequence (which a rewritten file begins anew), and where in it the record stands.
+    /// Index of the folder, number of its sequence, and the record's offset in that sequence in bytes.
     pub folder: usize,
     pub sequence: u32,
-    pub at: u64,
-    /// The file ended here for good, without a line end.
+    pub sequence_offset: u64,
+    /// The file is complete and its last record has no line end.
     pub unterminated: bool,
-    /// Delivered before: told again only so that what depends on the records before can be made again.
+    /// Already delivered. It is emitted again only to rebuild state that depends on earlier records.
     pub replayed: bool,
 }
 
-/// A file that does not hold any more what was read of it.
+/// A file that no longer contains what was read from it.
 #[derive(Clone, Debug)]
 pub struct Tampered {
     pub path: String,
-    /// Up to where it had been read.
+    /// Offset in bytes up to which it was read.
     pub offset: u64,
-    /// How long it is now, in bytes.
+    /// Current size in bytes.
     pub size: u64,
-    /// How often that has happened to it.
+    /// How many times this file was rewritten.
     pub epoch: u32,
-    /// The file that holds what was read.
+    /// Path of a copy that contains what was read.
     pub copy: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Something was read; there may be more.
+pub enum ReadStatus {
+    /// Something was done; there may be more to read.
     More,
-    /// Everything that stands there now has been read.
+    /// Everything available was read.
     Idle,
-    /// Like `Idle`, but look again then: a file waits to be quiet for long enough, or a read is tried once more.
-    Until(Instant),
+    /// As `Idle`, but read again at this time: a file has to stay quiet until then, or a read is retried.
+    IdleUntil(Instant),
 }
 
-/// What a run read from one file.
+/// What this run read from one file.
 #[derive(Clone, Debug)]
 pub struct FileTotal {
     pub path: String,
@@ -132,16 +138,17 @@ pub struct FileTotal {
     pub waiting_bytes: u64,
 }
 
-impl Files {
-    /// `entries` is what the checkpoint knows, `next_key` the first number it has not used; `fresh` says that this source never ran.
+impl AuditFiles {
+    /// `entries` come from the checkpoint. `next_key` is the first unused file key. `first_run`: the source never
+    /// ran.
     pub fn new(
         source: &str,
         config: FilesConfig,
         entries: Vec<FileEntry>,
         next_key: u32,
-        fresh: bool,
-    ) -> Files {
-        let mut files = Files {
+        first_run: bool,
+    ) -> AuditFiles {
+        let mut files = AuditFiles {
             config,
             source: source.to_owned(),
             folders: Vec::new(),
@@ -149,14 +156,14 @@ impl Files {
             unidentified: Vec::new(),
             next_key,
             now_ms: 0,
-            fresh,
+            first_run,
             pending: Progress::default(),
             health: None,
-            told: HashSet::new(),
+            reported: HashSet::new(),
             tampered: Vec::new(),
             comparison: None,
             compare_at: None,
-            view_ends: None,
+            stale_view_at: None,
         };
         for entry in entries {
             let folder = files.folder(entry.path.parent().unwrap_or(&entry.path));
@@ -166,22 +173,22 @@ impl Files {
     }
 
     fn folder(&mut self, path: &Path) -> usize {
-        if let Some(at) = self.folders.iter().position(|folder| folder.path == path) {
-            return at;
+        if let Some(index) = self.folders.iter().position(|folder| folder.path == path) {
+            return index;
         }
         self.folders.push(Folder {
             path: path.to_owned(),
             open: None,
-            left: false,
-            passed_bytes: 0,
-            begun: false,
+            orphaned: false,
+            emitted_bytes: 0,
+            replayed: false,
             sequence: 0,
-            alone: None,
+            isolated_file: None,
         });
         self.folders.len() - 1
     }
 
-    /// Hands out the records of at most one block. `once`: this run will not wait for the end of a line in a file that
+    /// Emits the records of at most one block. With `once` the run does not wait for the end of a line in a file that
     /// was last written long ago.
     pub fn read(
         &mut self,
@@ -189,39 +196,39 @@ impl Files {
         now_ms: i64,
         once: bool,
         emit: &mut dyn FnMut(FileRecord<'_>),
-    ) -> Turn {
+    ) -> ReadStatus {
         self.now_ms = now_ms;
         let mut until: Option<Instant> = None;
         let mut wait = |at: Instant| until = Some(until.map_or(at, |u| u.min(at)));
-        for at in self.reading_order() {
-            if let Some(retry) = &self.tracked[at].retry
+        for index in self.reading_order() {
+            if let Some(retry) = &self.tracked[index].retry
                 && now < retry.at
             {
                 wait(retry.at);
                 continue;
             }
-            match self.read_one(at, now, now_ms, once, emit) {
-                Ok(Turn::More) => {
-                    self.tracked[at].retry = None;
-                    return Turn::More;
+            match self.read_file(index, now, now_ms, once, emit) {
+                Ok(ReadStatus::More) => {
+                    self.tracked[index].retry = None;
+                    return ReadStatus::More;
                 }
-                Ok(Turn::Idle) => self.tracked[at].retry = None,
-                Ok(Turn::Until(then)) => wait(then),
-                Err(error) => wait(self.read_failed(at, now, error)),
+                Ok(ReadStatus::Idle) => self.tracked[index].retry = None,
+                Ok(ReadStatus::IdleUntil(then)) => wait(then),
+                Err(error) => wait(self.read_failed(index, now, error)),
             }
         }
         match (self.compare(now, now_ms, once), until) {
-            (Turn::Idle, Some(until)) => Turn::Until(until),
-            (Turn::Until(at), Some(until)) => Turn::Until(at.min(until)),
-            (turn, _) => turn,
+            (ReadStatus::Idle, Some(until)) => ReadStatus::IdleUntil(until),
+            (ReadStatus::IdleUntil(at), Some(until)) => ReadStatus::IdleUntil(at.min(until)),
+            (status, _) => status,
         }
     }
 
-    /// What has changed since the last call; it may be checkpointed once every record handed out is delivered.
+    /// Changes since the last call. They may be checkpointed once every emitted record is delivered.
     pub fn progress(&mut self) -> Progress {
         for tracked in &mut self.tracked {
             if std::mem::take(&mut tracked.changed) {
-                tracked.note_position();
+                tracked.save_position();
                 self.pending.files.push(tracked.entry.clone());
             }
         }
@@ -233,26 +240,26 @@ impl Files {
         std::mem::take(&mut self.tampered)
     }
 
-    /// The files that most likely grow: of each folder the newest whose day has come.
+    /// The files that most likely grow: the newest of each folder that is not dated in the future.
     pub fn live(&self) -> Vec<PathBuf> {
         (0..self.folders.len())
             .filter_map(|folder| {
                 self.tracked
                     .iter()
                     .filter(|t| t.folder == folder && t.listed)
-                    .max_by_key(|t| (!t.order.is_ahead(self.now_ms), &t.order))
+                    .max_by_key(|t| (!t.order.is_in_future(self.now_ms), &t.order))
             })
             .map(|tracked| tracked.entry.path.clone())
             .collect()
     }
 
-    /// The folders that could be opened.
+    /// Path, device and inode of each folder that is open.
     pub fn watched(&self) -> Vec<(PathBuf, u64, u64)> {
         let open = self.folders.iter().filter_map(|folder| folder.open.as_ref());
         open.map(|open| (open.path.clone(), open.dev, open.ino)).collect()
     }
 
-    /// Whether the rest of a file waits for the file to be quiet for long enough to be its last record.
+    /// Whether an unterminated last record waits for its file to stay quiet.
     pub fn rest_waits(&self) -> bool {
         self.tracked.iter().any(|t| {
             t.quiet_since.is_some()
@@ -263,29 +270,30 @@ impl Files {
         })
     }
 
-    /// Whether each file that is there has been read to its end.
+    /// Whether each available file was read to its end.
     pub fn caught_up(&self) -> bool {
         let mut active = self.tracked.iter().filter(|t| t.is_active());
         self.health.is_none()
             && self.unidentified.is_empty()
-            && active.all(|t| t.retry.is_none() && t.is_read())
+            && active.all(|t| t.retry.is_none() && t.is_fully_read())
     }
 
-    /// Whether nothing more can be read now: all is read, but for compressed files that are not whole yet.
+    /// Whether nothing more can be read now. Compressed files that are still incomplete do not count.
     pub fn is_drained(&self) -> bool {
         let mut active = self.tracked.iter().filter(|t| t.is_active());
         self.health.is_none()
             && self.unidentified.is_empty()
-            && active.all(|t| t.retry.is_none() && (t.is_read() || t.cut_off.is_some() && !t.is_open()))
+            && active
+                .all(|t| t.retry.is_none() && (t.is_fully_read() || t.incomplete.is_some() && !t.is_open()))
     }
 
-    /// Why the source cannot do its work at the moment, if so.
+    /// Why the source cannot read at the moment, if it cannot.
     pub fn health(&self) -> Option<&str> {
         self.health.as_deref()
     }
 
     pub fn totals(&self) -> Vec<FileTotal> {
-        let mut out: Vec<(&Order, FileTotal)> = self
+        let mut out: Vec<(&FileOrder, FileTotal)> = self
             .tracked
             .iter()
             .map(|t| {
@@ -308,35 +316,35 @@ impl Files {
 
     fn reading_order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.tracked.len())
-            .filter(|&at| self.tracked[at].is_active())
+            .filter(|&index| self.tracked[index].is_active())
             .collect();
         order.sort_by(|&a, &b| {
-            let key = |at: usize| (self.tracked[at].folder, &self.tracked[at].order);
+            let key = |index: usize| (self.tracked[index].folder, &self.tracked[index].order);
             key(a).cmp(&key(b))
         });
         order
     }
 
-    /// Whether a newer file has appeared beside it, in which Confluence goes on.
+    /// Whether Confluence has moved on to a newer file in the same folder.
     ///
-    /// A name is a claim. A file of a day that has not come is no successor: a clock that was far ahead has left it. Nor is one
-    /// that was last written before this one, for this one grows.
-    fn succeeded(&self, at: usize) -> bool {
-        let this = &self.tracked[at];
+    /// A name alone does not prove it. A file dated in the future was created under a wrong clock. A file that was
+    /// last written before this one is no successor while this one grows.
+    fn has_successor(&self, index: usize) -> bool {
+        let this = &self.tracked[index];
         let written_ms = this.entry.mtime_ms;
         let old = self.now_ms.saturating_sub(written_ms) > GROWING_MAX_MS;
-        self.newer_than(at)
+        self.newer_than(index)
             .any(|other| old || other.entry.mtime_ms >= written_ms)
     }
 
-    /// The files beside it that are newer by what their names claim, but for those of days that have not come.
-    fn newer_than(&self, at: usize) -> impl Iterator<Item = &Tracked> {
-        let this = &self.tracked[at];
+    /// The listed files of the same folder with a later name, without those dated in the future.
+    fn newer_than(&self, index: usize) -> impl Iterator<Item = &Tracked> {
+        let this = &self.tracked[index];
         self.tracked.iter().filter(move |other| {
             other.folder == this.folder
                 && other.listed
                 && other.order > this.order
-                && !other.order.is_ahead(self.now_ms)
+                && !other.order.is_in_future(self.now_ms)
         })
     }
 }

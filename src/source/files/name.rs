@@ -1,4 +1,4 @@
-//! Names of audit files and the order they are read in.
+//! Names of audit files, and the order in which files are read.
 
 use super::compressed;
 use std::ffi::{OsStr, OsString};
@@ -6,12 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The last component of a path.
-pub fn of(path: &Path) -> &OsStr {
+pub fn file_name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
 
-/// A path for people and for text formats: bytes that are no UTF-8 are written as `\xNN`.
-pub fn shown(path: &Path) -> String {
+/// A path as text for messages and events. Bytes that are not UTF-8 are written as `\xNN`.
+pub fn display_path(path: &Path) -> String {
     let mut out = String::new();
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {
         out.push_str(chunk.valid());
@@ -22,32 +22,32 @@ pub fn shown(path: &Path) -> String {
     out
 }
 
-/// Whether a pattern means a name. Patterns are text: a byte of a name that is no UTF-8 counts as one character.
+/// Whether a pattern matches a name. Patterns are text: a byte that is not UTF-8 counts as one character.
 pub fn matches(pattern: &glob::Pattern, name: &OsStr) -> bool {
     pattern.matches(&name.to_string_lossy())
 }
 
-/// Where a file stands among the files of its directory; smaller is older.
+/// Position of a file among the files of its directory; a smaller one is older.
 ///
-/// Names that do not say a day come first, by modification time: they are older forms or other tools' names.
+/// Names without a date come first, by modification time: older forms, or names of other tools.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
+pub enum FileOrder {
     ByTime { mtime_ms: i64, name: OsString },
     ByName { date: u32, number: u64, name: OsString },
 }
 
-impl Order {
-    /// Confluence names a file `YYYYMMDD.NNNNN.audit.log`; its documentation also shows `YYYYMMDD-NNNNN`.
-    /// A compressed one stands behind the file that it was.
-    pub fn of(name: &OsStr, mtime_ms: i64) -> Order {
-        let stem = compressed::of_name(name).map_or(name, |(stem, _)| stem);
+impl FileOrder {
+    /// Confluence names a file `YYYYMMDD.NNNNN.audit.log`; its documentation also shows `YYYYMMDD-NNNNN`. A
+    /// compressed file follows its original.
+    pub fn of(name: &OsStr, mtime_ms: i64) -> FileOrder {
+        let stem = compressed::split_extension(name).map_or(name, |(stem, _)| stem);
         match stem.to_str().and_then(date_and_number) {
-            Some((date, number)) => Order::ByName {
+            Some((date, number)) => FileOrder::ByName {
                 date,
                 number,
                 name: name.to_owned(),
             },
-            None => Order::ByTime {
+            None => FileOrder::ByTime {
                 mtime_ms,
                 name: name.to_owned(),
             },
@@ -55,33 +55,33 @@ impl Order {
     }
 }
 
-/// A file may be named for the day of a time zone that is ahead, and clocks differ; no more than that.
+/// A file's date may be that of a time zone ahead of UTC, and clocks differ. More than this is a wrong clock.
 const AHEAD_MS: i64 = 2 * 86_400_000;
 
-impl Order {
-    /// Just before another one.
-    pub fn before(other: &Order) -> Order {
+impl FileOrder {
+    /// The position directly before `other`.
+    pub fn before(other: &FileOrder) -> FileOrder {
         let mtime_ms = match other {
-            Order::ByTime { mtime_ms, .. } => mtime_ms.saturating_sub(1),
-            Order::ByName { .. } => i64::MAX,
+            FileOrder::ByTime { mtime_ms, .. } => mtime_ms.saturating_sub(1),
+            FileOrder::ByName { .. } => i64::MAX,
         };
-        Order::ByTime {
+        FileOrder::ByTime {
             mtime_ms,
             name: OsString::new(),
         }
     }
 
-    /// Whether a file is of a day that has not come: its name, or its time, was made by a clock that was wrong.
-    pub fn is_ahead(&self, now_ms: i64) -> bool {
+    /// Whether a file is dated in the future by its name or its time: it was created under a wrong clock.
+    pub fn is_in_future(&self, now_ms: i64) -> bool {
         let latest_ms = now_ms.saturating_add(AHEAD_MS);
         match self {
-            Order::ByTime { mtime_ms, .. } => *mtime_ms > latest_ms,
-            Order::ByName { date, .. } => day_of(latest_ms).is_some_and(|latest| *date > latest),
+            FileOrder::ByTime { mtime_ms, .. } => *mtime_ms > latest_ms,
+            FileOrder::ByName { date, .. } => day_of(latest_ms).is_some_and(|latest| *date > latest),
         }
     }
 }
 
-/// As in a file's name: `YYYYMMDD`.
+/// The UTC date as in a file's name: `YYYYMMDD`.
 fn day_of(time_ms: i64) -> Option<u32> {
     let date = jiff::Timestamp::from_millisecond(time_ms)
         .ok()?
@@ -122,7 +122,7 @@ mod tests {
             "20260105-00010.audit.log",
             "20260105.00009.audit.log",
         ];
-        names.sort_by_key(|n| Order::of(OsStr::new(n), 0));
+        names.sort_by_key(|n| FileOrder::of(OsStr::new(n), 0));
         assert_eq!(
             names,
             [
@@ -131,7 +131,7 @@ mod tests {
                 "20260106.00000.audit.log"
             ]
         );
-        let order = |name: &str, mtime_ms| Order::of(OsStr::new(name), mtime_ms);
+        let order = |name: &str, mtime_ms| FileOrder::of(OsStr::new(name), mtime_ms);
         assert!(order("20260105.00003.audit.log", 0) < order("20260105.00003.audit.log.gz", 0));
         assert!(order("20260105.00003.audit.log.gz", 0) < order("20260105.00004.audit.log", 0));
         assert!(order("other.audit.log", i64::MAX) < order("20200101.00000.audit.log", 0));

@@ -1,14 +1,15 @@
-//! Which files are held open: as many as may be, those that are to be read next.
+//! Limits the number of open files: those that are read next stay open.
 
-use super::Files;
+use super::AuditFiles;
 use super::compressed::Compression;
 use super::tail::Tail;
 use super::tracked::Tracked;
 
-impl Files {
-    /// Whether another file may be opened. If need be one is closed that was read to its end: the rotated file that has
-    /// been quiet for longest, or a live one, for there may be more directories than files that may be open.
-    pub(super) fn room_for_one_more(&mut self) -> bool {
+impl AuditFiles {
+    /// Whether another file may be opened. At the limit it closes a file that was read to its end: the rotated one
+    /// that has been quiet longest, or else a live one, because there may be more folders than files that may be
+    /// open.
+    pub(super) fn ensure_open_slot(&mut self) -> bool {
         if self.open_tails() < self.config.open_files_max {
             return true;
         }
@@ -18,20 +19,23 @@ impl Files {
             t.listed && read && t.retry.is_none() && t.compression.is_none()
         };
         let idle: Vec<usize> = (0..self.tracked.len())
-            .filter(|&at| at_its_end(&self.tracked[at]))
+            .filter(|&index| at_its_end(&self.tracked[index]))
             .collect();
         let (mut rotated, mut live): (Vec<usize>, Vec<usize>) =
-            idle.into_iter().partition(|&at| self.succeeded(at));
-        rotated.retain(|&at| self.tracked[at].quiet_since.is_some());
-        rotated.sort_by_key(|&at| self.tracked[at].quiet_since);
-        // The last, not the first: most of those that are looked at in turn stay open then.
+            idle.into_iter().partition(|&index| self.has_successor(index));
+        rotated.retain(|&index| self.tracked[index].quiet_since.is_some());
+        rotated.sort_by_key(|&index| self.tracked[index].quiet_since);
+        // Close the last live file: closing the first would reopen every file in each round.
         live.reverse();
-        for at in rotated.into_iter().chain(live) {
-            let tracked = &mut self.tracked[at];
-            // Deleted since the last sweep: this descriptor is all that is left of it.
-            let named = |tail: &mut Tail| tail.look(&tracked.entry.path).is_ok_and(|look| look.names > 0);
+        for index in rotated.into_iter().chain(live) {
+            let tracked = &mut self.tracked[index];
+            // A deleted file is reachable only by this descriptor, so it stays open.
+            let named = |tail: &mut Tail| {
+                tail.check(&tracked.entry.path)
+                    .is_ok_and(|check| check.link_count > 0)
+            };
             if tracked.tail.as_mut().is_some_and(named) {
-                tracked.note_position();
+                tracked.save_position();
                 tracked.tail = None;
                 return true;
             }
@@ -39,22 +43,22 @@ impl Files {
         false
     }
 
-    /// Opens what is to be read next, so that a deletion does not take it away before.
-    pub(super) fn pin(&mut self) {
-        for at in self.reading_order() {
+    /// Opens the files that are read next, so that a deletion does not lose them.
+    pub(super) fn open_ahead(&mut self) {
+        for index in self.reading_order() {
             if self.open_tails() >= self.config.open_files_max {
                 break;
             }
-            if !self.tracked[at].is_open()
-                && self.tracked[at].cut_off.is_none()
-                && self.tracked[at].retry.is_none()
-                && self.folders[self.tracked[at].folder].begun
+            if !self.tracked[index].is_open()
+                && self.tracked[index].incomplete.is_none()
+                && self.tracked[index].retry.is_none()
+                && self.folders[self.tracked[index].folder].replayed
             {
-                // A failure is told when the file's turn to be read comes.
-                let _ = match self.tracked[at].compression {
-                    None => self.open(at).map(drop),
+                // A failure is reported when the file is read.
+                let _ = match self.tracked[index].compression {
+                    None => self.open(index).map(drop),
                     Some(Compression::Unsupported) => Ok(()),
-                    Some(_) => self.begin_scan(at).map(|scan| self.tracked[at].scan = scan),
+                    Some(_) => self.begin_scan(index).map(|scan| self.tracked[index].scan = scan),
                 };
             }
         }

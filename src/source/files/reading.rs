@@ -1,167 +1,167 @@
-//! Reads one file: opens it where its entry says, hands out what is there, and knows when nothing can follow.
+//! Reads one file: opens it at its checkpointed offset, emits its records, and detects when it is complete.
 
 use super::digest::Digest;
 use super::directory;
 use super::frame::FINGERPRINT_BYTES;
 use super::tail::{self, Tail};
-use super::{FileRecord, Files, Turn, name};
+use super::{AuditFiles, FileRecord, ReadStatus, name};
 use crate::position::{FileEntry, Fingerprint};
 use std::fs::File;
 use std::io;
 use std::time::Instant;
 
-impl Files {
-    pub(super) fn read_one(
+impl AuditFiles {
+    pub(super) fn read_file(
         &mut self,
-        at: usize,
+        index: usize,
         now: Instant,
         now_ms: i64,
         once: bool,
         emit: &mut dyn FnMut(FileRecord<'_>),
-    ) -> io::Result<Turn> {
-        if let Some(turn) = self.wait_for_stream(at, now, now_ms, once) {
-            return Ok(turn);
+    ) -> io::Result<ReadStatus> {
+        if let Some(status) = self.wait_for_stream(index, now, now_ms, once) {
+            return Ok(status);
         }
-        if !self.tracked[at].is_open() {
-            // Closed to make room while it was waiting to be quiet for long enough; a sweep sees whether it grows.
-            let tracked = &self.tracked[at];
+        if !self.tracked[index].is_open() {
+            // It was closed to free a slot while it had to stay quiet. A sweep detects growth.
+            let tracked = &self.tracked[index];
             if let Some(since) = tracked.quiet_since
                 && tracked.entry.offset == tracked.entry.size
                 && now.duration_since(since) < self.config.rotate_grace
             {
-                return Ok(Turn::Until(since + self.config.rotate_grace));
+                return Ok(ReadStatus::IdleUntil(since + self.config.rotate_grace));
             }
-            if !self.room_for_one_more() {
-                return Ok(Turn::Idle);
+            if !self.ensure_open_slot() {
+                return Ok(ReadStatus::Idle);
             }
         }
-        if self.tracked[at].tail.is_none() {
-            if let Some(turn) = self.pass_known(at, now, now_ms, once)? {
-                return Ok(turn);
+        if self.tracked[index].tail.is_none() {
+            if let Some(status) = self.skip_known_content(index, now, now_ms, once)? {
+                return Ok(status);
             }
-            if self.tracked[at].compression.is_some() || !self.open(at)? {
-                return Ok(Turn::Idle);
+            if self.tracked[index].compression.is_some() || !self.open(index)? {
+                return Ok(ReadStatus::Idle);
             }
         }
         crate::failpoint::hit("read");
-        let tracked = &mut self.tracked[at];
+        let tracked = &mut self.tracked[index];
         let Some(tail) = &mut tracked.tail else {
-            return Ok(Turn::Idle);
+            return Ok(ReadStatus::Idle);
         };
-        let look = tail.look(&tracked.entry.path)?;
-        if look.rewritten {
+        let check = tail.check(&tracked.entry.path)?;
+        if check.rewritten {
             if tracked.compression.is_some() {
-                // How much of it is still there is seen when it is opened again.
-                tracked.note_position();
+                // Reopening finds out how much of the content is still the same.
+                tracked.save_position();
                 tracked.tail = None;
             } else {
-                self.restart(at, look.seen.size);
+                self.restart(index, check.observed.size);
             }
-            return Ok(Turn::More);
+            return Ok(ReadStatus::More);
         }
-        if (look.seen.size, look.seen.mtime_ms) != (tracked.entry.size, tracked.entry.mtime_ms) {
-            (tracked.entry.size, tracked.entry.mtime_ms) = (look.seen.size, look.seen.mtime_ms);
+        if (check.observed.size, check.observed.mtime_ms) != (tracked.entry.size, tracked.entry.mtime_ms) {
+            (tracked.entry.size, tracked.entry.mtime_ms) = (check.observed.size, check.observed.mtime_ms);
             tracked.quiet_since = None;
         }
-        let more = look.seen.size > tail.framer.read_offset();
+        let more = check.observed.size > tail.framer.read_offset();
         if (more || tracked.scan.is_some())
-            && let Some(turn) = self.pass_known(at, now, now_ms, once)?
+            && let Some(status) = self.skip_known_content(index, now, now_ms, once)?
         {
-            return Ok(turn);
+            return Ok(status);
         }
-        self.join_sequence(at, emit)?;
-        let tracked = &mut self.tracked[at];
+        self.join_sequence(index, emit)?;
+        let tracked = &mut self.tracked[index];
         let Some(tail) = &mut tracked.tail else {
-            return Ok(Turn::Idle);
+            return Ok(ReadStatus::Idle);
         };
         match tail.fill(self.config.read_bytes) {
-            Ok(0) if tracked.compression.is_some() => return Ok(self.finish(at, emit)),
+            Ok(0) if tracked.compression.is_some() => return Ok(self.finish(index, emit)),
             Ok(0) => {}
             Ok(_) => {
-                (tracked.quiet_since, tracked.cut_off) = (None, None);
+                (tracked.quiet_since, tracked.incomplete) = (None, None);
                 let folder = &mut self.folders[tracked.folder];
-                folder.passed_bytes += tracked.emit(folder.sequence, folder.passed_bytes, emit);
-                return Ok(Turn::More);
+                folder.emitted_bytes += tracked.emit(folder.sequence, folder.emitted_bytes, emit);
+                return Ok(ReadStatus::More);
             }
             Err(error) => {
-                let turn = self.stream_failed(at, None, error, now, now_ms)?;
-                return Ok(turn.unwrap_or(Turn::More));
+                let status = self.stream_failed(index, None, error, now, now_ms)?;
+                return Ok(status.unwrap_or(ReadStatus::More));
             }
         }
-        self.at_end(at, look.names, now, now_ms, once, emit)
+        self.at_end(index, check.link_count, now, now_ms, once, emit)
     }
 
-    /// Tells the records before the first one of a sequence again. What is read apart begins a sequence of its own, and ends it.
-    fn join_sequence(&mut self, at: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
-        let tracked = &self.tracked[at];
-        let alone = tracked.alone.then_some(tracked.entry.key);
+    /// Replays the records before the first one of a sequence. An isolated file is a sequence of its own.
+    fn join_sequence(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
+        let tracked = &self.tracked[index];
+        let isolated = tracked.isolated.then_some(tracked.entry.key);
         let folder = &mut self.folders[tracked.folder];
-        if folder.alone != alone {
+        if folder.isolated_file != isolated {
             folder.sequence += 1;
-            (folder.alone, folder.begun) = (alone, alone.is_some());
+            (folder.isolated_file, folder.replayed) = (isolated, isolated.is_some());
         }
-        if folder.begun {
+        if folder.replayed {
             return Ok(());
         }
-        self.tracked[at].note_position();
-        self.replay(at, emit)
-            .inspect_err(|_| self.tracked[at].tail = None)
+        self.tracked[index].save_position();
+        self.replay(index, emit)
+            .inspect_err(|_| self.tracked[index].tail = None)
     }
 
-    /// The file has no more now; if nothing can follow, its rest is a record and it is finished.
+    /// The file has no more data now. If nothing can follow, its rest is a record and the file is finished.
     fn at_end(
         &mut self,
-        at: usize,
+        index: usize,
         names: u64,
         now: Instant,
         now_ms: i64,
         once: bool,
         emit: &mut dyn FnMut(FileRecord<'_>),
-    ) -> io::Result<Turn> {
-        let succeeded = self.succeeded(at);
-        let tracked = &mut self.tracked[at];
+    ) -> io::Result<ReadStatus> {
+        let succeeded = self.has_successor(index);
+        let tracked = &mut self.tracked[index];
         if !succeeded && names > 0 && tracked.listed {
-            return Ok(Turn::Idle);
+            return Ok(ReadStatus::Idle);
         }
         let since = *tracked.quiet_since.get_or_insert(now);
         let grace = self.config.rotate_grace;
-        // What was last written long ago by the wall clock has been quiet already. A rest that may still get its end is
-        // watched all the same, unless this run will not wait.
+        // A file that was last written long ago counts as quiet. If it ends in the middle of a line it is watched for
+        // `rotate_grace` anyway, unless `once` is set.
         let long_ago = now_ms - tracked.entry.mtime_ms >= grace.as_millis() as i64;
         let rest = tracked
             .tail
             .as_ref()
             .is_some_and(|tail| tail.framer.waiting_bytes() > 0);
         if !(long_ago && (once || !rest)) && now.duration_since(since) < grace {
-            return Ok(Turn::Until(since + grace));
+            return Ok(ReadStatus::IdleUntil(since + grace));
         }
-        Ok(self.finish(at, emit))
+        Ok(self.finish(index, emit))
     }
 
-    /// Nothing can follow: what is left is a record, unless it is the beginning of one that another file will have whole.
-    fn finish(&mut self, at: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> Turn {
-        let is_of_another = self.rest_is_of_another(at);
-        let tracked = &mut self.tracked[at];
+    /// Finishes the file. The rest is a record, unless another file contains that record completely.
+    fn finish(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> ReadStatus {
+        let is_in_another_file = self.rest_is_in_another_file(index);
+        let tracked = &mut self.tracked[index];
         let folder = tracked.folder;
         let Some(tail) = &mut tracked.tail else {
-            return Turn::Idle;
+            return ReadStatus::Idle;
         };
         let path_json = &tracked.path_json;
-        let (sequence, passed) = (self.folders[folder].sequence, self.folders[folder].passed_bytes);
-        if let Some(frame) = tail.framer.last_frame().filter(|_| !is_of_another) {
+        let (sequence, emitted) = (self.folders[folder].sequence, self.folders[folder].emitted_bytes);
+        if let Some(frame) = tail.framer.last_frame().filter(|_| !is_in_another_file) {
             emit(FileRecord {
                 frame,
                 file: tracked.entry.key,
                 path_json,
                 folder,
                 sequence,
-                at: passed,
+                sequence_offset: emitted,
                 unterminated: true,
                 replayed: false,
             });
             tracked.records += 1;
         }
-        tracked.note_position();
+        tracked.save_position();
         tracked.entry.finished = true;
         if tracked.entry.compared_ms == 0 {
             tracked.entry.compared_ms = self.now_ms;
@@ -169,32 +169,37 @@ impl Files {
         tracked.changed = true;
         tracked.tail = None;
         tracing::debug!(source = self.source, path = tracked.path, "audit file finished");
-        Turn::More
+        ReadStatus::More
     }
 
-    /// Opens the file where its entry says. `false`: it is not what the entry says; the next turn or sweep knows more.
-    pub(super) fn open(&mut self, at: usize) -> io::Result<bool> {
-        let tracked = &mut self.tracked[at];
+    /// Opens the file at its entry's offset. `false`: it is not the entry's file; the next read or sweep finds out
+    /// which it is.
+    pub(super) fn open(&mut self, index: usize) -> io::Result<bool> {
+        let tracked = &mut self.tracked[index];
         let Some(folder) = &self.folders[tracked.folder].open else {
             return Ok(false);
         };
-        let name = name::of(&tracked.entry.path);
+        let name = name::file_name(&tracked.entry.path);
         let file = folder.open_file(name)?;
-        let (seen, _) = directory::look(&file, &tracked.entry.path)?;
-        if (seen.dev, seen.ino) != (tracked.entry.dev, tracked.entry.ino) {
-            // Replaced since the sweep.
+        let (observed, _) = directory::observe(&file, &tracked.entry.path)?;
+        if (observed.dev, observed.ino) != (tracked.entry.dev, tracked.entry.ino) {
             return Ok(false);
         }
-        if tracked.begins_at_end() {
-            tracked.entry.offset = tail::boundary_before(&file, tracked.entry.offset.min(seen.size))?;
+        if tracked.starts_at_end() {
+            tracked.entry.offset = tail::boundary_before(&file, tracked.entry.offset.min(observed.size))?;
             let before =
                 tail::bytes_before(&file, tracked.entry.offset, FINGERPRINT_BYTES)?.unwrap_or_default();
             tracked.entry.tail_fingerprint = Fingerprint::of(&before);
             tracked.changed = true;
         }
         let entry = &tracked.entry;
-        // Of a file that was not read only the beginning is known.
-        let begins = entry.offset > 0 || tail::holds(&file, u64::from(entry.prefix.len), entry.prefix)?;
+        // If nothing was read yet, only the head of the file is known.
+        let begins = entry.offset > 0
+            || tail::holds(
+                &file,
+                u64::from(entry.head_fingerprint.len),
+                entry.head_fingerprint,
+            )?;
         if let Some(digest) = begins.then(|| digest_of(&file, entry)).transpose()?.flatten() {
             tracked.tail = Tail::open(
                 file,
@@ -207,19 +212,20 @@ impl Files {
             }
         }
         if tracked.tail.is_none() {
-            self.restart(at, seen.size);
-            return self.open(at);
+            self.restart(index, observed.size);
+            return self.open(index);
         }
         Ok(true)
     }
 }
 
-/// The digest of what was read, to go on with. `None`: the file holds other bytes now. Where there is none yet it begins here.
+/// The digest of what was read, to be continued. `None`: the file has other content now. Without a stored digest a
+/// new one starts at the offset.
 fn digest_of(file: &File, entry: &FileEntry) -> io::Result<Option<Digest>> {
     let Some(state) = entry.digest.as_ref().filter(|digest| digest.to == entry.offset) else {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         return Ok(Some(Digest::new([high, low], entry.offset)));
     };
-    let bytes = tail::bytes_before(file, entry.offset, Digest::begun(state) as usize)?;
+    let bytes = tail::bytes_before(file, entry.offset, Digest::partial_block_len(state) as usize)?;
     Ok(bytes.and_then(|bytes| Digest::resume(state, &bytes)))
 }

@@ -1,98 +1,120 @@
-//! Tells the last records before the reading position again, for what depends on the records before.
+//! Replays the last records before the read position, to rebuild state that depends on them (twin counts).
 
 use super::frame::Framer;
 use super::tracked::Tracked;
-use super::{FileRecord, Files, name, tail};
+use super::{AuditFiles, FileRecord, name, tail};
+use crate::record::twins;
 use std::io;
 
-impl Files {
-    /// Before the first record of a folder: tells the records just before it again, from the file itself and its predecessors.
-    pub(super) fn replay(&mut self, at: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
-        let folder = self.tracked[at].folder;
-        if self.folders[folder].begun {
+/// The last bytes before the offset of the file with this index in `tracked`.
+type BytesBefore = (usize, Vec<u8>);
+
+impl AuditFiles {
+    /// Before the first record of a folder's sequence: emits the preceding records again, from the file and its
+    /// predecessors.
+    pub(super) fn replay(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
+        let folder = self.tracked[index].folder;
+        if self.folders[folder].replayed {
             return Ok(());
         }
-        let Some(directory) = &self.folders[folder].open else {
+        let Some(to_replay) = self.bytes_to_replay(index)? else {
             return Ok(());
         };
-        // Twice the window: lines count without their ends, so the same stretch is longer on the disk.
-        let mut wanted = 2 * crate::record::twins::WINDOW_BYTES;
-        let mut skipped_ranges = Vec::new();
-        let mut before: Vec<usize> = (0..self.tracked.len())
-            .filter(|&t| self.tracked[t].folder == folder && self.tracked[t].listed)
-            .filter(|&t| self.tracked[t].entry.offset > 0)
+        self.folders[folder].replayed = true;
+        for (index, bytes) in to_replay.into_iter().rev() {
+            self.emit_replayed(index, &bytes, emit);
+        }
+        Ok(())
+    }
+
+    /// The bytes before the read position, of the latest file first. `None` if the folder is not open.
+    fn bytes_to_replay(&mut self, index: usize) -> io::Result<Option<Vec<BytesBefore>>> {
+        let folder = self.tracked[index].folder;
+        let Some(directory) = &self.folders[folder].open else {
+            return Ok(None);
+        };
+        // Twice the window: it counts records without line ends, so the same range is longer on disk.
+        let mut wanted = 2 * twins::WINDOW_BYTES as usize;
+        let mut to_replay = Vec::new();
+        let mut read_files: Vec<usize> = (0..self.tracked.len())
+            .filter(|&other| self.tracked[other].folder == folder && self.tracked[other].listed)
+            .filter(|&other| self.tracked[other].entry.offset > 0)
             .collect();
-        before.sort_by(|&a, &b| self.tracked[b].order.cmp(&self.tracked[a].order));
-        for t in before {
+        read_files.sort_by(|&a, &b| self.tracked[b].order.cmp(&self.tracked[a].order));
+        for other in read_files {
             if wanted == 0 {
                 break;
             }
-            let Tracked { entry, path, .. } = &self.tracked[t];
-            if self.tracked[t].compression.is_some() {
-                // To go back in another one would mean to read it once more.
-                let before = if t == at {
-                    std::mem::take(&mut self.tracked[t].before)
-                } else {
-                    Vec::new()
-                };
-                let kept = before.len().min(wanted as usize);
-                wanted -= kept as u64;
-                skipped_ranges.push((t, before[before.len() - kept..].to_vec()));
+            let Tracked { entry, path, .. } = &self.tracked[other];
+            if self.tracked[other].compression.is_some() {
+                // A compressed predecessor would have to be decompressed again, so it is left out.
+                if other == index {
+                    let mut bytes = std::mem::take(&mut self.tracked[other].bytes_before);
+                    bytes.drain(..bytes.len().saturating_sub(wanted));
+                    wanted -= bytes.len();
+                    to_replay.push((other, bytes));
+                }
                 continue;
             }
             let found = directory
-                .open_file(name::of(&entry.path))
-                .and_then(|file| tail::bytes_before(&file, entry.offset, wanted as usize));
+                .open_file(name::file_name(&entry.path))
+                .and_then(|file| tail::bytes_before(&file, entry.offset, wanted));
             let bytes = match found {
                 Ok(bytes) => bytes.unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) if t == at => return Err(error),
-                // A predecessor's fault is no reason to leave this file unread.
+                Err(error) if other == index => return Err(error),
+                // A predecessor that cannot be read must not stop this file.
                 Err(error) => {
                     tracing::warn!(
                         source = self.source,
                         path,
                         %error,
-                        "what was read last of this file cannot be looked at again; a record that is the same as one in it may get that one's id"
+                        "the last records of this file cannot be read again; an identical record in a later file may \
+                         get the same id"
                     );
                     continue;
                 }
             };
-            wanted -= bytes.len() as u64;
-            skipped_ranges.push((t, bytes));
+            wanted -= bytes.len();
+            to_replay.push((other, bytes));
         }
-        self.folders[folder].begun = true;
-        for (t, bytes) in skipped_ranges.into_iter().rev() {
-            let entry = &self.tracked[t].entry;
-            let from = entry.offset - bytes.len() as u64;
-            let whole = if from == 0 {
-                0
-            } else {
-                memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1)
-            };
-            let mut framer = Framer::new(from + whole as u64, b"", self.config.record_bytes_max);
-            let path_json = &self.tracked[t].path_json;
-            let sequence = self.folders[folder].sequence;
-            let passed = &mut self.folders[folder].passed_bytes;
-            for piece in bytes[whole..].chunks(64 * 1024) {
-                framer.room(piece.len())[..piece.len()].copy_from_slice(piece);
-                framer.filled(piece.len());
-                while let Some(frame) = framer.next_frame() {
-                    let bytes = frame.bytes();
-                    emit(FileRecord {
-                        frame,
-                        file: entry.key,
-                        path_json,
-                        folder,
-                        sequence,
-                        at: *passed,
-                        unterminated: false,
-                        replayed: true,
-                    });
-                    *passed += bytes;
-                }
+        Ok(Some(to_replay))
+    }
+
+    /// Emits the complete records in `bytes`, the last ones before a file's offset.
+    fn emit_replayed(&mut self, index: usize, bytes: &[u8], emit: &mut dyn FnMut(FileRecord<'_>)) {
+        let Tracked {
+            entry,
+            path_json,
+            folder,
+            ..
+        } = &self.tracked[index];
+        let from = entry.offset - bytes.len() as u64;
+        let first_record = if from == 0 {
+            0
+        } else {
+            memchr::memchr(b'\n', bytes).map_or(bytes.len(), |line_end| line_end + 1)
+        };
+        let mut framer = Framer::new(from + first_record as u64, b"", self.config.record_bytes_max);
+        let sequence = self.folders[*folder].sequence;
+        let emitted = &mut self.folders[*folder].emitted_bytes;
+        for piece in bytes[first_record..].chunks(64 * 1024) {
+            framer.space(piece.len())[..piece.len()].copy_from_slice(piece);
+            framer.filled(piece.len());
+            while let Some(frame) = framer.next_frame() {
+                let bytes = frame.bytes();
+                emit(FileRecord {
+                    frame,
+                    file: entry.key,
+                    path_json,
+                    folder: *folder,
+                    sequence,
+                    sequence_offset: *emitted,
+                    unterminated: false,
+                    replayed: true,
+                });
+                *emitted += bytes;
             }
         }
-        Ok(())
     }
 }

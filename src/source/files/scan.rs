@@ -1,5 +1,4 @@
-//! Compares the content of a file with what is known of others, from its beginning on: how much of it was delivered from
-//! another file, byte for byte, as far as that can be told.
+//! Compares a file from its start with possible originals: how many bytes of it another file delivered already.
 
 use super::digest::Digest;
 use super::frame::FINGERPRINT_BYTES;
@@ -11,34 +10,34 @@ use std::os::unix::fs::FileExt;
 
 const BLOCK_BYTES: usize = 128 * 1024;
 
-/// What this file may be a copy of.
-pub struct Rival {
+/// A file that the scanned file may be a copy of.
+pub struct PossibleOriginal {
     /// Key of its entry.
     pub key: u32,
     pub path: String,
-    /// Up to there it was read.
+    /// Bytes that were read from it.
     pub offset: u64,
-    pub proof: Proof,
-    /// Of all that was read of it, if that is known.
-    pub whole: Option<Box<Whole>>,
+    pub content: OriginalContent,
+    /// Digest of everything that was read from it, if it is known.
+    pub digest_check: Option<Box<DigestCheck>>,
 }
 
-/// A digest of this file, to be compared with a rival's.
-pub struct Whole {
+/// A digest of the scanned file, computed with the key of a possible original's digest.
+pub struct DigestCheck {
     expected: ReadDigest,
     digest: Digest,
 }
 
-impl Whole {
-    pub fn of(entry: &FileEntry) -> Option<Box<Whole>> {
+impl DigestCheck {
+    pub fn of(entry: &FileEntry) -> Option<Box<DigestCheck>> {
         let expected = entry.digest.filter(|digest| digest.to == entry.offset)?;
         let digest = Digest::new(expected.key, expected.from);
-        Some(Box::new(Whole { expected, digest }))
+        Some(Box::new(DigestCheck { expected, digest }))
     }
 
-    /// Takes a block that stands at `at`.
+    /// Feeds the block at offset `at`. Bytes before the digest's start are ignored.
     fn feed(&mut self, block: &[u8], at: u64) {
-        let before = self.digest.at().saturating_sub(at);
+        let before = self.digest.offset().saturating_sub(at);
         let behind = usize::try_from(before)
             .ok()
             .and_then(|before| block.get(before..));
@@ -50,234 +49,248 @@ impl Whole {
     }
 }
 
-/// How a rival's content is known.
-pub enum Proof {
-    /// The file is there, and holds what was read of it, of which these are the last bytes.
-    File(File, Fingerprint),
-    /// Of its last bytes before the offset.
-    Fingerprint(Fingerprint),
-    /// It was compared already.
-    Done,
+/// What is known of the content of a possible original.
+pub enum OriginalContent {
+    /// The file is available and unchanged. The fingerprint is that of the last bytes before `offset`.
+    Present(File, Fingerprint),
+    /// The file is missing. Only the fingerprint of the last bytes before `offset` is known.
+    TailFingerprint(Fingerprint),
+    /// It was compared already and is the same.
+    Verified,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum ScanStep {
     More,
-    /// The file ends here for now, and is the beginning of all rivals that are left.
+    /// The scanned file ends here, and is the start of each remaining original.
     AtEnd,
-    /// No rival is left.
+    /// No possible original is left.
     Done,
 }
 
 pub struct Scan {
     pub content: Content,
-    pub rivals: Vec<Rival>,
-    /// Keys of those that it is no copy of.
+    pub originals: Vec<PossibleOriginal>,
+    /// Entry keys of files that this file is not a copy of.
     pub rejected: Vec<u32>,
-    /// So much of the file was read, in bytes.
-    at: u64,
-    /// The last of these bytes, and how many are kept.
-    recent: Vec<u8>,
-    keep: usize,
-    /// Behind the last line end.
+    /// Bytes of the file that were scanned.
+    offset: u64,
+    /// The last scanned bytes, and how many of them are kept.
+    history: Vec<u8>,
+    history_bytes: usize,
+    /// Offset after the last line end.
     line_end: u64,
-    /// Up to there the content is known, from this file.
+    /// Bytes at the start of this file that were delivered from another file, and that file's path.
     known: u64,
-    original: Option<String>,
-    /// Where a rival ended without a line end, if the content is known up to there.
-    ragged: Option<u64>,
+    known_from: Option<String>,
+    /// Offset at which an original ends without a line end, if the content before is known.
+    unterminated_end: Option<u64>,
 }
 
 impl Scan {
-    /// `rotated_files_max`: so many of the bytes before the end of what is known are wanted afterwards.
-    pub fn new(content: Content, rivals: Vec<Rival>, keep: usize) -> Scan {
+    /// `history_bytes`: number of bytes before the end of the known content to keep in memory.
+    pub fn new(content: Content, originals: Vec<PossibleOriginal>, history_bytes: usize) -> Scan {
         Scan {
             content,
-            rivals,
+            originals,
             rejected: Vec::new(),
-            at: 0,
-            recent: Vec::new(),
-            keep: keep.max(FINGERPRINT_BYTES),
+            offset: 0,
+            history: Vec::new(),
+            history_bytes: history_bytes.max(FINGERPRINT_BYTES),
             line_end: 0,
             known: 0,
-            original: None,
-            ragged: None,
+            known_from: None,
+            unterminated_end: None,
         }
     }
 
-    pub fn at(&self) -> u64 {
-        self.at
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     pub fn known(&self) -> u64 {
         self.known
     }
 
-    /// From where the known content was delivered.
-    pub fn original(&self) -> Option<&str> {
-        self.original.as_deref()
+    /// Path of the file from which the known content was delivered.
+    pub fn known_from(&self) -> Option<&str> {
+        self.known_from.as_deref()
     }
 
     pub fn line_end(&self) -> u64 {
         self.line_end
     }
 
-    /// The last bytes before where the scan stands.
-    pub fn recent(&self) -> &[u8] {
-        &self.recent
+    /// The last bytes before [`Scan::offset`].
+    pub fn history(&self) -> &[u8] {
+        &self.history
     }
 
-    /// All that was read of the file is the beginning of a file that is there.
+    /// Whether everything scanned is the start of an available file.
     pub fn is_contained(&self) -> bool {
-        self.rivals
+        self.originals
             .iter()
-            .any(|rival| matches!(rival.proof, Proof::File(..)))
+            .any(|original| matches!(original.content, OriginalContent::Present(..)))
     }
 
-    /// Compares one block more.
+    /// Compares the next block.
     ///
     /// # Errors
-    /// Those of reading the file itself. A rival that cannot be read is none.
+    /// Those of reading the scanned file. An original that cannot be read is dropped.
     pub fn step(&mut self) -> io::Result<ScanStep> {
-        let Some(stop) = self.rivals.iter().map(|rival| rival.offset).min() else {
+        let Some(stop) = self.originals.iter().map(|original| original.offset).min() else {
             return self.finish();
         };
-        let mut block = vec![0; BLOCK_BYTES.min((stop - self.at) as usize)];
-        let read = self.content.read(&mut block, self.at)?;
+        let mut block = vec![0; BLOCK_BYTES.min((stop - self.offset) as usize)];
+        let read = self.content.read(&mut block, self.offset)?;
         if read == 0 && !block.is_empty() {
             return Ok(ScanStep::AtEnd);
         }
         let block = &block[..read];
         self.compare(block);
-        self.take(block);
-        self.settle();
+        self.advance(block);
+        self.decide_reached();
         Ok(ScanStep::More)
     }
 
-    /// Drops the rivals with another content.
+    /// Drops originals whose content differs.
     fn compare(&mut self, block: &[u8]) {
         let mut theirs = vec![0; block.len()];
-        for mut rival in std::mem::take(&mut self.rivals) {
-            let Proof::File(file, tail_fingerprint) = &rival.proof else {
-                self.rivals.push(rival);
+        for mut original in std::mem::take(&mut self.originals) {
+            let OriginalContent::Present(file, tail_fingerprint) = &original.content else {
+                self.originals.push(original);
                 continue;
             };
-            let same = match file.read_exact_at(&mut theirs, self.at) {
+            let same = match file.read_exact_at(&mut theirs, self.offset) {
                 Ok(()) => block.iter().zip(&theirs).take_while(|(a, b)| a == b).count(),
                 Err(_) => 0,
             };
             if same == block.len() {
-                self.rivals.push(rival);
+                self.originals.push(original);
                 continue;
             }
-            if !tail::holds(file, rival.offset, *tail_fingerprint).unwrap_or(false) {
-                // It was truncated meanwhile.
-                rival.proof = Proof::Fingerprint(*tail_fingerprint);
-                self.rivals.push(rival);
+            if !tail::holds(file, original.offset, *tail_fingerprint).unwrap_or(false) {
+                // The original was truncated meanwhile.
+                original.content = OriginalContent::TailFingerprint(*tail_fingerprint);
+                self.originals.push(original);
                 continue;
             }
-            let end =
-                memchr::memrchr(b'\n', &block[..same]).map_or(self.line_end, |lf| self.at + lf as u64 + 1);
-            // Lines that are alike may stand at the beginning of two files; so many are the same ones.
+            let end = memchr::memrchr(b'\n', &block[..same])
+                .map_or(self.line_end, |lf| self.offset + lf as u64 + 1);
+            // Two files may start with a few equal lines by chance. This many bytes are no chance.
             if end >= FINGERPRINT_BYTES as u64 {
-                self.credit(end, rival.path);
+                self.mark_known(end, original.path);
             }
-            self.rejected.push(rival.key);
+            self.rejected.push(original.key);
         }
     }
 
-    fn take(&mut self, block: &[u8]) {
+    fn advance(&mut self, block: &[u8]) {
         if let Some(lf) = memchr::memrchr(b'\n', block) {
-            self.line_end = self.at + lf as u64 + 1;
+            self.line_end = self.offset + lf as u64 + 1;
         }
-        for whole in self.rivals.iter_mut().filter_map(|rival| rival.whole.as_mut()) {
-            whole.feed(block, self.at);
+        for digest_check in self
+            .originals
+            .iter_mut()
+            .filter_map(|original| original.digest_check.as_mut())
+        {
+            digest_check.feed(block, self.offset);
         }
-        self.at += block.len() as u64;
-        self.recent.extend_from_slice(block);
-        // Not at each block, for what is kept is moved.
-        if self.recent.len() > 2 * self.keep + BLOCK_BYTES {
-            self.recent.drain(..self.recent.len() - self.keep);
+        self.offset += block.len() as u64;
+        self.history.extend_from_slice(block);
+        // Not after each block, because draining moves the bytes that are kept.
+        if self.history.len() > 2 * self.history_bytes + BLOCK_BYTES {
+            self.history.drain(..self.history.len() - self.history_bytes);
         }
     }
 
-    /// Decides about those whose offset is reached.
-    fn settle(&mut self) {
-        for rival in std::mem::take(&mut self.rivals) {
-            if rival.offset > self.at {
-                self.rivals.push(rival);
+    /// Accepts or rejects originals whose offset was reached.
+    fn decide_reached(&mut self) {
+        for original in std::mem::take(&mut self.originals) {
+            if original.offset > self.offset {
+                self.originals.push(original);
                 continue;
             }
-            let same = match rival.proof {
-                Proof::File(..) | Proof::Done => true,
-                Proof::Fingerprint(tail_fingerprint) => {
-                    let from = self.recent.len().checked_sub(tail_fingerprint.len as usize);
-                    let ends_alike =
-                        from.is_some_and(|from| Fingerprint::of(&self.recent[from..]) == tail_fingerprint);
-                    ends_alike && rival.whole.is_none_or(|whole| whole.is_same())
+            let same = match original.content {
+                OriginalContent::Present(..) | OriginalContent::Verified => true,
+                OriginalContent::TailFingerprint(tail_fingerprint) => {
+                    let from = self.history.len().checked_sub(tail_fingerprint.len as usize);
+                    let has_same_tail =
+                        from.is_some_and(|from| Fingerprint::of(&self.history[from..]) == tail_fingerprint);
+                    has_same_tail
+                        && original
+                            .digest_check
+                            .is_none_or(|digest_check| digest_check.is_same())
                 }
             };
             if !same {
-                self.rejected.push(rival.key);
+                self.rejected.push(original.key);
                 continue;
             }
-            // After a run of NUL a record may follow at once.
-            if matches!(self.recent.last(), Some(b'\n' | 0) | None) {
-                self.credit(self.at, rival.path);
+            // A record may follow a run of NUL bytes without a line end.
+            if matches!(self.history.last(), Some(b'\n' | 0) | None) {
+                self.mark_known(self.offset, original.path);
             } else {
-                self.ragged = Some(self.at);
-                self.credit(self.line_end, rival.path);
+                self.unterminated_end = Some(self.offset);
+                self.mark_known(self.line_end, original.path);
             }
         }
     }
 
-    fn credit(&mut self, known: u64, original: String) {
+    fn mark_known(&mut self, known: u64, original: String) {
         if known >= self.known {
-            (self.known, self.original) = (known, Some(original));
+            (self.known, self.known_from) = (known, Some(original));
         }
     }
 
-    /// A rival's last record without a line end is that of this file too if nothing follows it here.
+    /// If an original ends without a line end and this file ends there too, the last record is the same.
     fn finish(&mut self) -> io::Result<ScanStep> {
-        if self.ragged == Some(self.at) {
+        if self.unterminated_end == Some(self.offset) {
             let mut next = [0; 1];
-            match self.content.read(&mut next, self.at)? {
-                0 => self.known = self.at,
-                read => self.at += read as u64,
+            match self.content.read(&mut next, self.offset)? {
+                0 => self.known = self.offset,
+                read => self.offset += read as u64,
             }
-            self.ragged = None;
+            self.unterminated_end = None;
         }
         Ok(ScanStep::Done)
     }
 
-    /// The file is contained in another one up to where it was read.
-    pub fn all_is_known(&mut self) {
-        let contained = |rival: &&Rival| matches!(rival.proof, Proof::File(..));
-        if let Some(path) = self.rivals.iter().find(contained).map(|rival| rival.path.clone()) {
-            self.credit(self.at, path);
+    /// Marks everything scanned as known, because another file contains it.
+    pub fn mark_all_known(&mut self) {
+        let contained =
+            |original: &&PossibleOriginal| matches!(original.content, OriginalContent::Present(..));
+        if let Some(path) = self
+            .originals
+            .iter()
+            .find(contained)
+            .map(|original| original.path.clone())
+        {
+            self.mark_known(self.offset, path);
         }
     }
 
-    /// Begins anew, up to where the content is known. `key` and `path` are those of the file.
-    pub fn again(self, key: u32, path: &str) -> io::Result<Scan> {
+    /// Scans again from the start up to the known content. `key` and `path` are those of the scanned file.
+    pub fn restarted(self, key: u32, path: &str) -> io::Result<Scan> {
         let Content::Compressed(stream) = self.content else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        let known = Rival {
+        let known = PossibleOriginal {
             key,
-            path: self.original.unwrap_or_else(|| path.to_owned()),
+            path: self.known_from.unwrap_or_else(|| path.to_owned()),
             offset: self.known,
-            proof: Proof::Done,
-            whole: None,
+            content: OriginalContent::Verified,
+            digest_check: None,
         };
-        let rivals = if self.known > 0 { vec![known] } else { Vec::new() };
-        let content = Content::Compressed(stream.again()?);
-        Ok(Scan::new(content, rivals, self.keep))
+        let originals = if self.known > 0 { vec![known] } else { Vec::new() };
+        let content = Content::Compressed(stream.reopened()?);
+        Ok(Scan::new(content, originals, self.history_bytes))
     }
 
-    /// Rivals that this file is no copy of as far as can be told.
+    /// Rejects the remaining originals: nothing proves that this file is a copy.
     pub fn reject_rest(&mut self) {
-        self.rejected.extend(self.rivals.drain(..).map(|rival| rival.key));
+        self.rejected
+            .extend(self.originals.drain(..).map(|original| original.key));
     }
 }
 
@@ -298,32 +311,32 @@ mod tests {
             .collect()
     }
 
-    fn scanned(copy: &[u8], original: &[u8], offset: u64, present: bool) -> (ScanStep, u64, bool) {
-        compared(copy, original, offset, present, None)
+    fn scan_copy(copy: &[u8], original: &[u8], offset: u64, present: bool) -> (ScanStep, u64, bool) {
+        scan_with_digest(copy, original, offset, present, None)
     }
 
-    fn compared(
+    fn scan_with_digest(
         copy: &[u8],
         original: &[u8],
         offset: u64,
         present: bool,
-        whole: Option<Box<Whole>>,
+        digest_check: Option<Box<DigestCheck>>,
     ) -> (ScanStep, u64, bool) {
         let from = offset.saturating_sub(FINGERPRINT_BYTES as u64) as usize;
         let tail_fingerprint = Fingerprint::of(&original[from..offset as usize]);
-        let proof = if present {
-            Proof::File(file(original), tail_fingerprint)
+        let content = if present {
+            OriginalContent::Present(file(original), tail_fingerprint)
         } else {
-            Proof::Fingerprint(tail_fingerprint)
+            OriginalContent::TailFingerprint(tail_fingerprint)
         };
-        let rival = Rival {
+        let original = PossibleOriginal {
             key: 7,
             path: "original".into(),
             offset,
-            proof,
-            whole,
+            content,
+            digest_check,
         };
-        let mut scan = Scan::new(Content::Plain(file(copy)), vec![rival], 0);
+        let mut scan = Scan::new(Content::Plain(file(copy)), vec![original], 0);
         loop {
             match scan.step().unwrap() {
                 ScanStep::More => {}
@@ -332,48 +345,55 @@ mod tests {
         }
     }
 
-    /// F86: how much of a file is known, by what it and its original hold.
+    /// F86: how many bytes of a file are known, for combinations of its content and the original's.
     #[test]
     fn f86_how_much_is_a_copy() {
         let all = lines(0..6_000);
         let len = all.len() as u64;
         for present in [true, false] {
-            assert_eq!(scanned(&all, &all, len, present), (ScanStep::Done, len, false));
-            // It has more, and the original was read in part.
+            assert_eq!(scan_copy(&all, &all, len, present), (ScanStep::Done, len, false));
+            // The copy has more, and the original was read in part.
             let more = [&all[..], &lines(0..9)].concat();
-            assert_eq!(scanned(&more, &all, len, present), (ScanStep::Done, len, false));
-            assert_eq!(scanned(&more, &all, 5000, present), (ScanStep::Done, 5000, false));
-            // Another file: in the last bytes that count, or from the first line on.
+            assert_eq!(scan_copy(&more, &all, len, present), (ScanStep::Done, len, false));
+            assert_eq!(
+                scan_copy(&more, &all, 5000, present),
+                (ScanStep::Done, 5000, false)
+            );
+            // Different files: in the last bytes, or from the first line.
             let mut other = all.clone();
             other[len as usize - 3] = b'x';
             let known = if present { len - 100 } else { 0 };
-            assert_eq!(scanned(&other, &all, len, present), (ScanStep::Done, known, true));
             assert_eq!(
-                scanned(&lines(7..6_007), &all, len, present),
+                scan_copy(&other, &all, len, present),
+                (ScanStep::Done, known, true)
+            );
+            assert_eq!(
+                scan_copy(&lines(7..6_007), &all, len, present),
                 (ScanStep::Done, 0, true)
             );
             // The original's last record has no line end; the copy ends with it or goes on.
-            let ragged = &all[..950];
+            let unterminated_end = &all[..950];
             assert_eq!(
-                scanned(ragged, ragged, 950, present),
+                scan_copy(unterminated_end, unterminated_end, 950, present),
                 (ScanStep::Done, 950, false)
             );
             assert_eq!(
-                scanned(&all[..1000], ragged, 950, present),
+                scan_copy(&all[..1000], unterminated_end, 950, present),
                 (ScanStep::Done, 900, false)
             );
-            // A copy of the beginning is decided by who asks.
+            // The caller decides about a copy of the start.
             assert_eq!(
-                scanned(&all[..500], &all, len, present),
+                scan_copy(&all[..500], &all, len, present),
                 (ScanStep::AtEnd, 0, false)
             );
         }
-        // A few lines that are alike do not make two files one.
+        // A few equal lines do not make a file a copy.
         let [short, other] = [3, 4].map(|n| [lines(0..2), lines(n..9)].concat());
-        assert_eq!(scanned(&short, &other, 500, true), (ScanStep::Done, 0, true));
+        assert_eq!(scan_copy(&short, &other, 500, true), (ScanStep::Done, 0, true));
     }
 
-    /// F86: a file with another middle is no copy, though its original is gone; the digest may begin behind the file's beginning.
+    /// F86: a file with a different middle is not a copy of a missing file. The digest may start after the file's
+    /// start.
     #[test]
     fn f86_another_middle_is_no_copy_of_what_is_gone() {
         let all = lines(0..6_000);
@@ -390,19 +410,19 @@ mod tests {
             };
             let more = [&all[..], &lines(0..9)].concat();
             for copy in [&all, &more] {
-                let found = compared(copy, &all, len, false, Whole::of(&entry()));
+                let found = scan_with_digest(copy, &all, len, false, DigestCheck::of(&entry()));
                 assert_eq!(found, (ScanStep::Done, len, false), "from {from}");
             }
             let mut other = all.clone();
             other[len as usize / 2] = b'x';
-            let found = compared(&other, &all, len, false, Whole::of(&entry()));
+            let found = scan_with_digest(&other, &all, len, false, DigestCheck::of(&entry()));
             assert_eq!(found, (ScanStep::Done, 0, true), "from {from}");
-            // Of an older position it says nothing.
+            // A digest of another position is not used.
             let old = FileEntry {
                 offset: len - 100,
                 ..entry()
             };
-            assert!(Whole::of(&old).is_none());
+            assert!(DigestCheck::of(&old).is_none());
         }
     }
 }

@@ -1,7 +1,7 @@
-//! One open audit file: reads on from a position and notices when what it has read is no longer there.
+//! One open audit file: reads from a position and detects when what was read is no longer there.
 
 use super::compressed::Decompressor;
-use super::directory::look;
+use super::directory::observe;
 use super::frame::{FINGERPRINT_BYTES, Framer};
 use super::identity::FileObservation;
 use crate::position::Fingerprint;
@@ -11,22 +11,21 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// What is shorter is as well read.
+/// Shorter holes are read as data.
 const HOLE_BYTES_MIN: u64 = 64 * 1024;
-/// How far back the beginning of a line is looked for: no line is longer, but runs of NUL may be.
+/// How far back the start of a line is searched. No record is longer, but a run of NUL bytes may be.
 const LINE_BYTES_MAX: u64 = 1 << 30;
 
 pub struct Tail {
     content: Content,
     pub framer: Framer,
-    /// Size and modification time when the bytes before the read offset were last compared.
+    /// Size and modification time at the last comparison of the bytes before the read offset.
     compared: (u64, i64),
 }
 
-/// Where the bytes come from.
 pub enum Content {
     Plain(File),
-    /// A stream stands where it was read to: there is no way back but to begin anew.
+    /// A stream can only be read forwards. Going back means to open it again.
     Compressed(Decompressor),
 }
 
@@ -38,7 +37,7 @@ impl Content {
         }
     }
 
-    /// Reads what stands at `at`, which of a stream is what comes next.
+    /// Reads at offset `at`. For a stream that must be its current offset.
     pub fn read(&mut self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         match self {
             Content::Plain(file) => loop {
@@ -52,16 +51,16 @@ impl Content {
     }
 }
 
-/// What a look at an open file showed.
-pub struct Look {
-    pub seen: FileObservation,
-    pub names: u64,
-    /// The bytes that were read are not there any more: truncated or rewritten.
+/// Result of [`Tail::check`].
+pub struct FileCheck {
+    pub observed: FileObservation,
+    pub link_count: u64,
+    /// The file was truncated or rewritten: the bytes that were read are gone.
     pub rewritten: bool,
 }
 
 impl Tail {
-    /// Opens at `offset`, a record boundary that `tail_fingerprint` stands for. `None`: other bytes stand there now.
+    /// Opens the file at `offset`, a record boundary. `None`: the bytes before it do not match `tail_fingerprint`.
     pub fn open(
         file: File,
         offset: u64,
@@ -83,10 +82,10 @@ impl Tail {
         }))
     }
 
-    /// Goes on where a stream stands; `before` are the bytes before that.
+    /// Continues a stream at its current offset. `before` are the bytes before that.
     pub fn of_stream(stream: Decompressor, before: &[u8], record_bytes_max: usize) -> Tail {
         Tail {
-            framer: Framer::new(stream.at(), before, record_bytes_max),
+            framer: Framer::new(stream.offset(), before, record_bytes_max),
             content: Content::Compressed(stream),
             compared: (0, 0),
         }
@@ -96,25 +95,25 @@ impl Tail {
         self.content.file()
     }
 
-    /// Looks at the file, and where it has changed since, compares the bytes before the read offset with those read.
-    pub fn look(&mut self, path: impl Into<PathBuf>) -> io::Result<Look> {
-        let (seen, names) = look(self.content.file(), path)?;
+    /// Examines the file. If it has changed, compares the bytes before the read offset with those that were read.
+    pub fn check(&mut self, path: impl Into<PathBuf>) -> io::Result<FileCheck> {
+        let (observed, link_count) = observe(self.content.file(), path)?;
         let file = match &self.content {
             Content::Plain(file) => file,
-            // What was read of a stream is compared when it is opened.
+            // A stream is compared when it is opened.
             Content::Compressed(_) => {
-                let (size, _) = std::mem::replace(&mut self.compared, (seen.size, seen.mtime_ms));
-                let rewritten = seen.size < size;
-                return Ok(Look {
-                    seen,
-                    names,
+                let (size, _) = std::mem::replace(&mut self.compared, (observed.size, observed.mtime_ms));
+                let rewritten = observed.size < size;
+                return Ok(FileCheck {
+                    observed,
+                    link_count,
                     rewritten,
                 });
             }
         };
-        let mut rewritten = seen.size < self.framer.read_offset();
-        if !rewritten && (seen.size, seen.mtime_ms) != self.compared {
-            let recent = self.framer.recent();
+        let mut rewritten = observed.size < self.framer.read_offset();
+        if !rewritten && (observed.size, observed.mtime_ms) != self.compared {
+            let recent = self.framer.last_read();
             let mut now = vec![0; recent.len()];
             match file.read_exact_at(&mut now, self.framer.read_offset() - recent.len() as u64) {
                 Ok(()) => rewritten = now != recent,
@@ -122,16 +121,16 @@ impl Tail {
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => rewritten = true,
                 Err(e) => return Err(e),
             }
-            self.compared = (seen.size, seen.mtime_ms);
+            self.compared = (observed.size, observed.mtime_ms);
         }
-        Ok(Look {
-            seen,
-            names,
+        Ok(FileCheck {
+            observed,
+            link_count,
             rewritten,
         })
     }
 
-    /// Reads at most `bytes` more; 0 is the end as it is now.
+    /// Reads at most `bytes` more. Returns the number of bytes; 0 at the current end.
     pub fn fill(&mut self, bytes: usize) -> io::Result<usize> {
         if self.framer.in_nuls()
             && let Content::Plain(file) = &self.content
@@ -144,8 +143,8 @@ impl Tail {
         fill(&mut self.framer, bytes, |buf, at| content.read(buf, at))
     }
 
-    /// The evidence for the first `len` bytes; of a stream they are known from when it was opened.
-    pub fn prefix(&self, len: usize) -> io::Result<Option<Fingerprint>> {
+    /// The fingerprint of the first `len` bytes. `None` for a stream: it was computed when the stream was opened.
+    pub fn head_fingerprint(&self, len: usize) -> io::Result<Option<Fingerprint>> {
         let Content::Plain(file) = &self.content else {
             return Ok(None);
         };
@@ -155,31 +154,30 @@ impl Tail {
     }
 }
 
-/// How long the hole is in which the file has no data from `offset` on. `None`: it has data there, or is no longer, or the file
-/// system does not say.
+/// Length of the hole at `offset` in bytes. `None`: there is data, the hole is short, or the file system cannot tell.
 pub fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
     let end = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
         Ok(data) => data,
-        // No data up to the end.
+        // No data up to the end of the file.
         Err(Errno::NXIO) => file.metadata()?.len(),
         Err(_) => return Ok(None),
     };
     Ok(end.checked_sub(offset).filter(|hole| *hole >= HOLE_BYTES_MIN))
 }
 
-/// A read that fails leaves the position where it was, so that the next try asks for the same bytes.
+/// A failed read leaves the position unchanged, so that the retry reads the same bytes.
 fn fill(
     framer: &mut Framer,
     bytes: usize,
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let at = framer.read_offset();
-    let n = read(framer.room(bytes), at)?;
+    let n = read(framer.space(bytes), at)?;
     framer.filled(n);
     Ok(n)
 }
 
-/// At most `len` bytes that end at `offset`; `None` where the file is shorter than that.
+/// At most `len` bytes that end at `offset`. `None` if the file is shorter than `offset`.
 pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
     let len = offset.min(len as u64);
     let mut before = vec![0; len as usize];
@@ -190,13 +188,13 @@ pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<V
     }
 }
 
-/// Whether the bytes before `offset` are those that `fingerprint` stands for.
+/// Whether the bytes before `offset` match `fingerprint`.
 pub fn holds(file: &File, offset: u64, fingerprint: Fingerprint) -> io::Result<bool> {
     let bytes = bytes_before(file, offset, fingerprint.len as usize)?;
     Ok(bytes.is_some_and(|bytes| Fingerprint::of(&bytes) == fingerprint))
 }
 
-/// The offset behind the last line end at or before `offset`; `offset` itself if there is none for as long as no line is.
+/// The offset after the last line end before `offset`; `offset` itself if there is none within [`LINE_BYTES_MAX`].
 pub fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
     let mut end = offset;
     while end > 0 {
@@ -255,15 +253,15 @@ mod tests {
         let mut tail = Tail::open(File::open(&path).unwrap(), 0, Fingerprint::of(b""), 100)
             .unwrap()
             .unwrap();
-        assert!(!tail.look("f").unwrap().rewritten);
+        assert!(!tail.check("f").unwrap().rewritten);
         assert_eq!(tail.fill(100).unwrap(), 11);
-        assert!(!tail.look("f").unwrap().rewritten);
+        assert!(!tail.check("f").unwrap().rewritten);
         let grown = "{a}\n{b}\n{half}\n";
         std::fs::write(&path, grown).unwrap();
-        assert!(!tail.look("f").unwrap().rewritten, "same bytes and more");
+        assert!(!tail.check("f").unwrap().rewritten, "same bytes and more");
         let other = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         other.write_all_at(b"{x}\n{y}\n{z}\n{longer}\n", 0).unwrap();
-        assert!(tail.look("f").unwrap().rewritten);
+        assert!(tail.check("f").unwrap().rewritten);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! A source over real directories, driven by hand: sweep, read, checkpoint, start anew.
+//! A source over real directories, driven step by step: sweep, read, checkpoint, restart.
 
 mod copies;
 
 use super::frame::Frame;
-use super::{Files, Turn};
+use super::{AuditFiles, ReadStatus};
 use crate::clock;
 use crate::config::home::HomeFound;
 use crate::config::{FileLocation, FilesConfig, StartAt};
@@ -16,57 +16,57 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What a checkpoint would hold, and what was delivered.
+/// The content of the checkpoint, and the delivered lines.
 #[derive(Default)]
-struct Known {
+struct Checkpointed {
     entries: BTreeMap<u32, FileEntry>,
     losses: Vec<Loss>,
     lines: Vec<String>,
 }
 
-struct Run<'a> {
-    files: Files,
-    known: &'a mut Known,
+struct TestRun<'a> {
+    files: AuditFiles,
+    known: &'a mut Checkpointed,
     now: Instant,
     now_ms: i64,
 }
 
-impl Run<'_> {
-    fn start(config: FilesConfig, known: &mut Known) -> Run<'_> {
+impl TestRun<'_> {
+    fn start(config: FilesConfig, known: &mut Checkpointed) -> TestRun<'_> {
         let entries: Vec<FileEntry> = known.entries.values().cloned().collect();
         let next_key = known.entries.keys().max().map_or(0, |key| key + 1);
-        let fresh = next_key == 0;
-        Run {
-            files: Files::new("wiki", config, entries, next_key, fresh),
+        let first_run = next_key == 0;
+        TestRun {
+            files: AuditFiles::new("wiki", config, entries, next_key, first_run),
             known,
             now: clock::monotonic(),
             now_ms: clock::now_ms(),
         }
     }
 
-    /// A sweep and all reads that it gives rise to, some time after the last one.
-    fn turn(&mut self) {
-        self.turn_after(Duration::from_secs(60));
+    /// One sweep a minute after the last one, and all reads that follow.
+    fn sweep_and_read(&mut self) {
+        self.sweep_and_read_after(Duration::from_secs(60));
     }
 
-    fn turn_after(&mut self, pause: Duration) {
+    fn sweep_and_read_after(&mut self, pause: Duration) {
         self.now += pause;
         self.now_ms += pause.as_millis() as i64;
         self.files.sweep(self.now, self.now_ms);
         self.checkpoint();
-        while self.block() == Turn::More {}
+        while self.read_block() == ReadStatus::More {}
     }
 
-    /// One read, and what a checkpoint learns of it.
-    fn block(&mut self) -> Turn {
+    /// Reads one block and stores the progress.
+    fn read_block(&mut self) -> ReadStatus {
         let lines = &mut self.known.lines;
-        let turn = self.files.read(self.now, self.now_ms, false, &mut |found| {
+        let status = self.files.read(self.now, self.now_ms, false, &mut |found| {
             if let (Frame::Line { body, .. }, false) = (&found.frame, found.replayed) {
                 lines.push(String::from_utf8_lossy(body).into_owned());
             }
         });
         self.checkpoint();
-        turn
+        status
     }
 
     fn checkpoint(&mut self) {
@@ -81,7 +81,7 @@ impl Run<'_> {
     }
 
     #[track_caller]
-    fn is_well(&self) {
+    fn assert_healthy(&self) {
         assert_eq!(self.files.health(), None);
         assert!(self.files.caught_up());
     }
@@ -126,7 +126,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs in a thread for which modes count even if it is root's.
+/// Runs in a thread that file modes apply to, even for root.
 fn bound_by_modes(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let done = scope.spawn(|| {
@@ -140,16 +140,16 @@ fn bound_by_modes(test: impl FnOnce() + Send) {
     });
 }
 
-/// A volume was put back with new inodes, and for a while its files may not be read: they go on where they were, and nothing
-/// is told as lost.
+/// A volume was restored with new inodes and its files cannot be read for a while. They are continued and nothing is
+/// lost.
 #[test]
 fn f13_restored_files_that_cannot_be_read_yet_go_on_later() {
     bound_by_modes(|| {
         let home = Home::new();
         home.append(0, "a\nb\n");
         home.append(1, "c\n");
-        let mut known = Known::default();
-        Run::start(home.config(), &mut known).turn();
+        let mut known = Checkpointed::default();
+        TestRun::start(home.config(), &mut known).sweep_and_read();
         assert_eq!(known.lines, ["a", "b", "c"]);
         for number in [0, 1] {
             let copy = home.audit().join("copy");
@@ -161,45 +161,45 @@ fn f13_restored_files_that_cannot_be_read_yet_go_on_later() {
     });
 }
 
-fn home_reads_on(home: &Home, known: &mut Known) {
-    let mut run = Run::start(home.config(), known);
-    run.turn();
+fn home_reads_on(home: &Home, known: &mut Checkpointed) {
+    let mut run = TestRun::start(home.config(), known);
+    run.sweep_and_read();
     assert!(run.files.health().unwrap().contains("cannot read `"));
     assert!(!run.files.caught_up());
-    run.turn();
+    run.sweep_and_read();
     for number in [0, 1] {
         mode(&home.file(number), 0o600);
     }
     home.append(1, "d\n");
-    run.turn();
-    run.is_well();
+    run.sweep_and_read();
+    run.assert_healthy();
     assert_eq!(known.lines, ["a", "b", "c", "d"]);
     assert_eq!(known.losses, []);
     assert_eq!(known.entries.len(), 2);
 }
 
-/// A file that is open is followed under another name without being opened again, whatever its mode.
+/// A renamed open file is followed without being opened again, whatever its mode.
 #[test]
 fn f16_an_open_file_is_renamed_while_it_cannot_be_opened() {
     bound_by_modes(|| {
         let home = Home::new();
         home.append(0, "a\n{half");
-        let mut known = Known::default();
-        let mut run = Run::start(home.config(), &mut known);
-        run.turn();
+        let mut known = Checkpointed::default();
+        let mut run = TestRun::start(home.config(), &mut known);
+        run.sweep_and_read();
         fs::rename(home.file(0), home.file(1)).unwrap();
         mode(&home.file(1), 0o200);
-        run.turn();
-        run.turn();
+        run.sweep_and_read();
+        run.sweep_and_read();
         home.append(1, " and half}\n");
-        run.turn();
-        run.is_well();
+        run.sweep_and_read();
+        run.assert_healthy();
         assert_eq!(known.lines, ["a", "{half and half}"]);
         assert_eq!(known.losses, []);
     });
 }
 
-/// What could not be read and is gone does not keep the source in trouble.
+/// A file that could not be read and is deleted does not keep the source unhealthy.
 #[test]
 fn f16_a_file_that_goes_while_it_cannot_be_read_ends_the_trouble() {
     bound_by_modes(|| {
@@ -207,78 +207,81 @@ fn f16_a_file_that_goes_while_it_cannot_be_read_ends_the_trouble() {
         home.append(0, "a\n");
         home.append(1, "b\n");
         mode(&home.file(0), 0o000);
-        let mut known = Known::default();
-        let mut run = Run::start(home.config(), &mut known);
-        run.turn();
+        let mut known = Checkpointed::default();
+        let mut run = TestRun::start(home.config(), &mut known);
+        run.sweep_and_read();
         assert!(run.files.health().is_some());
         fs::remove_file(home.file(0)).unwrap();
-        run.turn();
-        run.is_well();
+        run.sweep_and_read();
+        run.assert_healthy();
         assert_eq!(known.lines, ["b"]);
         assert_eq!(known.losses.len(), 1);
     });
 }
 
-/// Without a free descriptor a file waits; for long, that is trouble, until it can be read.
+/// Without a free descriptor a file waits. If that lasts, the source is unhealthy until the file can be read.
 #[test]
 fn f14_no_descriptor_for_long_is_trouble() {
     let home = Home::new();
     home.append(0, "a\n");
-    let mut known = Known::default();
-    let mut run = Run::start(home.config(), &mut known);
-    run.turn();
-    run.is_well();
+    let mut known = Checkpointed::default();
+    let mut run = TestRun::start(home.config(), &mut known);
+    run.sweep_and_read();
+    run.assert_healthy();
     let mut until = run.now;
-    for told in [false, false, true] {
+    for reported in [false, false, true] {
         let error = io::Error::from(rustix::io::Errno::MFILE);
         until = run.files.read_failed(0, run.now, error);
         let health = run.files.health();
-        assert_eq!(health.is_some_and(|health| health.contains("LimitNOFILE")), told);
+        assert_eq!(
+            health.is_some_and(|health| health.contains("LimitNOFILE")),
+            reported
+        );
     }
     assert!(until > run.now);
-    run.turn();
-    run.turn();
-    run.is_well();
+    run.sweep_and_read();
+    run.sweep_and_read();
+    run.assert_healthy();
 }
 
-/// A predecessor that cannot be read does not keep the live file from being read.
+/// A predecessor that cannot be read does not prevent the live file from being read.
 #[test]
 fn f16_an_unreadable_predecessor_does_not_stop_the_live_file() {
     bound_by_modes(|| {
         let home = Home::new();
         home.append(0, "a\n");
         home.append(1, "b\n");
-        let mut known = Known::default();
-        Run::start(home.config(), &mut known).turn();
+        let mut known = Checkpointed::default();
+        TestRun::start(home.config(), &mut known).sweep_and_read();
         mode(&home.file(0), 0o000);
         home.append(1, "c\n");
-        let mut run = Run::start(home.config(), &mut known);
-        run.turn();
-        run.is_well();
+        let mut run = TestRun::start(home.config(), &mut known);
+        run.sweep_and_read();
+        run.assert_healthy();
         assert_eq!(known.lines, ["a", "b", "c"]);
     });
 }
 
-/// The home is on another disk, under another path: its files go on where they were, the unread ones from their beginning,
-/// and what is another file under a known name is read whole.
+/// The home moved to another disk and path. Its files are continued, unread ones from their start. A different file
+/// with a known name is read completely.
 #[test]
 fn f02_a_home_with_another_path_goes_on() {
     let (old, new) = (Home::new(), Home::new());
     old.append(0, "a\n");
     old.append(1, "b\n");
     old.append(2, "c\n");
-    let mut known = Known::default();
-    Run::start(old.config(), &mut known).turn();
+    let mut known = Checkpointed::default();
+    TestRun::start(old.config(), &mut known).sweep_and_read();
     for number in 0..2 {
         fs::copy(old.file(number), new.file(number)).unwrap();
     }
     new.append(1, "d\n");
     new.append(2, "x\ny\n");
-    let mut run = Run::start(new.config(), &mut known);
-    run.turn();
-    run.is_well();
+    let mut run = TestRun::start(new.config(), &mut known);
+    run.sweep_and_read();
+    run.assert_healthy();
     let aged = Duration::from_secs(31 * 86_400);
-    run.turn_after(aged);
+    run.sweep_and_read_after(aged);
     assert_eq!(known.lines, ["a", "b", "c", "d", "x", "y"]);
     assert_eq!(known.losses, []);
     let paths: Vec<PathBuf> = known.entries.values().map(|entry| entry.path.clone()).collect();
@@ -289,7 +292,7 @@ fn f02_a_home_with_another_path_goes_on() {
     );
 }
 
-/// A link that the operator named leads elsewhere from one sweep to the next.
+/// A configured symbolic link has another target from one sweep to the next.
 #[test]
 fn f02_a_link_to_the_home_is_pointed_elsewhere() {
     let (old, new, links) = (Home::new(), Home::new(), Home::new());
@@ -301,47 +304,47 @@ fn f02_a_link_to_the_home_is_pointed_elsewhere() {
         found: HomeFound::Setting,
     };
     old.append(0, "a\n{half");
-    let mut known = Known::default();
-    let mut run = Run::start(config, &mut known);
-    run.turn();
+    let mut known = Checkpointed::default();
+    let mut run = TestRun::start(config, &mut known);
+    run.sweep_and_read();
     fs::rename(old.file(0), new.file(0)).unwrap();
     fs::remove_file(&link).unwrap();
     symlink(new.0.path(), &link).unwrap();
     new.append(0, " and half}\n");
-    run.turn();
-    run.is_well();
+    run.sweep_and_read();
+    run.assert_healthy();
     assert_eq!(known.lines, ["a", "{half and half}"]);
     assert_eq!(known.losses, []);
 }
 
-/// What was left unread in a directory that is not looked at any more is told when it is forgotten.
+/// Unread content of a folder that is no longer configured is reported when its entry is forgotten.
 #[test]
 fn f02_a_directory_that_is_left_is_forgotten_in_time() {
     let (old, new) = (Home::new(), Home::new());
     old.append(0, "a\n");
     old.append(1, "b\n");
-    let mut known = Known::default();
-    Run::start(old.config(), &mut known).turn();
+    let mut known = Checkpointed::default();
+    TestRun::start(old.config(), &mut known).sweep_and_read();
     known.entries.values_mut().for_each(|entry| entry.size += 10);
     new.append(5, "c\n");
-    let mut run = Run::start(new.config(), &mut known);
-    run.turn_after(Duration::from_secs(29 * 86_400));
+    let mut run = TestRun::start(new.config(), &mut known);
+    run.sweep_and_read_after(Duration::from_secs(29 * 86_400));
     assert_eq!(run.known.entries.len(), 3);
-    // A disk that is mounted late may change where the home leads.
+    // A disk that is mounted late may change the target of the home.
     let away = new.0.path().join("away");
     fs::rename(new.audit(), &away).unwrap();
-    run.turn_after(Duration::from_secs(2 * 86_400));
+    run.sweep_and_read_after(Duration::from_secs(2 * 86_400));
     assert_eq!(run.known.entries.len(), 3);
     assert_eq!(run.known.losses, []);
     fs::rename(&away, new.audit()).unwrap();
-    run.turn();
+    run.sweep_and_read();
     assert_eq!(run.known.entries.len(), 1);
     let lost: Vec<u64> = run.known.losses.iter().map(|loss| loss.to - loss.from).collect();
     assert_eq!(lost, [10], "of the one that was not finished");
-    run.is_well();
+    run.assert_healthy();
 }
 
-/// `start_at = "end"`: the live file cannot be opened at the first start, nor when the next one begins.
+/// `start_at = "end"`: the live file cannot be opened at the first start, nor at the start of the next one.
 #[test]
 fn the_end_is_where_it_was_at_the_first_start() {
     bound_by_modes(|| {
@@ -351,31 +354,31 @@ fn the_end_is_where_it_was_at_the_first_start() {
         home.append(0, "old\n");
         home.append(1, "old\n{begun");
         mode(&home.file(1), 0o200);
-        let mut known = Known::default();
-        Run::start(config.clone(), &mut known).turn();
+        let mut known = Checkpointed::default();
+        TestRun::start(config.clone(), &mut known).sweep_and_read();
         home.append(1, " and ended}\nnew\n");
-        Run::start(config.clone(), &mut known).turn();
+        TestRun::start(config.clone(), &mut known).sweep_and_read();
         assert_eq!(known.lines, [""; 0]);
         mode(&home.file(1), 0o600);
-        let mut run = Run::start(config, &mut known);
-        run.turn();
-        run.is_well();
+        let mut run = TestRun::start(config, &mut known);
+        run.sweep_and_read();
+        run.assert_healthy();
         assert_eq!(known.lines, ["{begun and ended}", "new"]);
     });
 }
 
-/// F85: files that were listed and not read are on another device, as copies under the same names: nothing is told as lost.
-/// One of them was replaced by another file of its name, and that is told.
+/// F85: listed but unread files moved to another device as copies with the same names. Nothing is lost. One was
+/// replaced by a different file, and that is reported.
 #[test]
 fn f85_unread_files_on_another_device_are_not_lost() {
     let home = Home::new();
-    let mut known = Known::default();
+    let mut known = Checkpointed::default();
     home.append(0, "a\nb\n");
     home.append(1, "c\n");
     home.append(2, "");
     {
         // Listed, and stopped before anything was read.
-        let mut run = Run::start(home.config(), &mut known);
+        let mut run = TestRun::start(home.config(), &mut known);
         run.files.sweep(run.now, run.now_ms);
         run.checkpoint();
     }
@@ -389,23 +392,23 @@ fn f85_unread_files_on_another_device_are_not_lost() {
         fs::rename(&copy, home.file(number)).unwrap();
     }
     home.append(2, "d\n");
-    let mut run = Run::start(home.config(), &mut known);
-    run.turn();
-    run.is_well();
+    let mut run = TestRun::start(home.config(), &mut known);
+    run.sweep_and_read();
+    run.assert_healthy();
     assert_eq!(known.lines, ["a", "b", "c", "d"]);
     assert_eq!(known.losses, []);
     assert_eq!(known.entries.len(), 3);
 }
 
-/// F85: what was not read and is another file under its name now is told as lost, whatever its inode.
+/// F85: an unread file that was replaced by a different file is reported as lost, whatever the new inode.
 #[test]
-fn f85_an_unread_file_that_was_replaced_is_told() {
+fn f85_an_unread_file_that_was_replaced_is_reported() {
     for same_inode in [false, true] {
         let home = Home::new();
-        let mut known = Known::default();
+        let mut known = Checkpointed::default();
         home.append(0, "a\nb\n");
         {
-            let mut run = Run::start(home.config(), &mut known);
+            let mut run = TestRun::start(home.config(), &mut known);
             run.files.sweep(run.now, run.now_ms);
             run.checkpoint();
         }
@@ -417,9 +420,9 @@ fn f85_an_unread_file_that_was_replaced_is_told() {
         } else {
             fs::rename(&other, home.file(0)).unwrap();
         }
-        let mut run = Run::start(home.config(), &mut known);
-        run.turn();
-        run.is_well();
+        let mut run = TestRun::start(home.config(), &mut known);
+        run.sweep_and_read();
+        run.assert_healthy();
         let tampered = run.files.take_tampered().len();
         assert_eq!(known.lines, ["c", "d"]);
         assert_eq!(known.losses.len() + tampered, 1, "same inode: {same_inode}");
@@ -431,7 +434,7 @@ fn set_modified(path: &Path, time: std::time::SystemTime) {
     file.set_modified(time).unwrap();
 }
 
-/// Writes other bytes of the same length into the middle of a file, and sets its time back if `hidden`.
+/// Overwrites the middle of a file with other bytes of the same length, and resets its modification time if `hidden`.
 fn edit(path: &Path, hidden: bool) {
     use std::os::unix::fs::FileExt;
     let before = fs::metadata(path).unwrap();
@@ -447,40 +450,41 @@ fn lines(count: usize) -> String {
     (0..count).map(|n| format!("{{line {n:020}}}\n")).collect()
 }
 
-/// An edit of the same length in the middle of a finished file, with its time set back: found within a day, told once. Over restarts,
-/// and with a file that was read in several runs.
+/// An edit in the middle of a finished file, with the same length and modification time, is found within a day and
+/// reported once. Covers restarts and a file that was read in several runs.
 #[test]
 fn f92_a_hidden_edit_is_found_within_a_day() {
     let home = Home::new();
-    let mut known = Known::default();
+    let mut known = Checkpointed::default();
     home.append(0, &lines(3_000));
-    Run::start(home.config(), &mut known).turn();
+    TestRun::start(home.config(), &mut known).sweep_and_read();
     home.append(0, &lines(3_000));
     home.append(1, "a\n");
-    let mut run = Run::start(home.config(), &mut known);
-    run.turn();
+    let mut run = TestRun::start(home.config(), &mut known);
+    run.sweep_and_read();
     edit(&home.file(0), true);
-    run.turn_after(Duration::from_secs(23 * 3_600));
+    run.sweep_and_read_after(Duration::from_secs(23 * 3_600));
     assert_eq!(run.files.take_tampered().len(), 0, "not yet");
     assert_eq!(run.known.lines.len(), 6_001);
     let now_ms = run.now_ms;
-    let mut run = Run::start(home.config(), &mut known);
+    let mut run = TestRun::start(home.config(), &mut known);
     run.now_ms = now_ms;
-    run.turn_after(Duration::from_secs(2 * 3_600));
+    run.sweep_and_read_after(Duration::from_secs(2 * 3_600));
     let tampered = run.files.take_tampered();
     assert_eq!(tampered.len(), 1);
     assert_eq!(tampered[0].path, home.file(0).to_str().unwrap());
-    // It has been read from its beginning, and what it holds now is what is compared from now on.
+    // It was read from its start. Later comparisons use its current content.
     for _ in 0..3 {
-        run.turn_after(Duration::from_secs(25 * 3_600));
+        run.sweep_and_read_after(Duration::from_secs(25 * 3_600));
     }
     assert_eq!(run.files.take_tampered().len(), 0);
     assert_eq!(run.known.lines.len(), 12_001);
     assert_eq!(run.known.losses, []);
-    run.is_well();
+    run.assert_healthy();
 }
 
-/// A file whose time, inode or length has changed is compared at the next look, and not read again if it is the same.
+/// A file whose time, inode or length changed is compared at the next sweep, and not read again if its content is the
+/// same.
 #[test]
 fn f92_what_has_changed_is_compared_at_once() {
     let copy_of = |path: &Path| {
@@ -491,10 +495,10 @@ fn f92_what_has_changed_is_compared_at_once() {
     for edited in [false, true] {
         for how in ["time", "inode", "length"] {
             let home = Home::new();
-            let mut known = Known::default();
+            let mut known = Checkpointed::default();
             home.append(0, &lines(1_000));
             home.append(1, "a\n");
-            Run::start(home.config(), &mut known).turn();
+            TestRun::start(home.config(), &mut known).sweep_and_read();
             match how {
                 "time" => set_modified(
                     &home.file(0),
@@ -506,11 +510,11 @@ fn f92_what_has_changed_is_compared_at_once() {
             if edited {
                 edit(&home.file(0), false);
             }
-            let mut run = Run::start(home.config(), &mut known);
-            run.turn();
+            let mut run = TestRun::start(home.config(), &mut known);
+            run.sweep_and_read();
             assert_eq!(run.files.take_tampered().len(), usize::from(edited), "{how}");
-            run.turn();
-            run.is_well();
+            run.sweep_and_read();
+            run.assert_healthy();
             let late = usize::from(how == "length");
             let count = if edited { 2_001 + 2 * late } else { 1_001 + late };
             assert!(
@@ -523,27 +527,27 @@ fn f92_what_has_changed_is_compared_at_once() {
     }
 }
 
-/// A daily comparison goes in steps with pauses, and reading goes before it.
+/// The daily comparison runs in steps with pauses, and reading has priority.
 #[test]
 fn f92_the_daily_comparison_gives_way() {
     let home = Home::new();
-    let mut known = Known::default();
+    let mut known = Checkpointed::default();
     home.append(0, &lines(200_000));
     home.append(1, "a\n");
-    let mut run = Run::start(home.config(), &mut known);
-    run.turn();
-    run.turn_after(Duration::from_secs(25 * 3_600));
+    let mut run = TestRun::start(home.config(), &mut known);
+    run.sweep_and_read();
+    run.sweep_and_read_after(Duration::from_secs(25 * 3_600));
     let mut steps = 0;
     let mut ends = false;
     while !ends {
         let (now, now_ms) = (run.now, run.now_ms);
         home.append(1, "b\n");
         let before = run.known.lines.len();
-        run.turn_after(Duration::ZERO);
+        run.sweep_and_read_after(Duration::ZERO);
         assert_eq!(run.known.lines.len(), before + 1, "a line is read before");
         match run.files.read(now, now_ms, false, &mut |_| {}) {
-            Turn::Until(at) => assert!(at > run.now),
-            turn => ends = turn == Turn::Idle,
+            ReadStatus::IdleUntil(at) => assert!(at > run.now),
+            turn => ends = turn == ReadStatus::Idle,
         }
         run.now += Duration::from_secs(1);
         steps += 1;

@@ -1,50 +1,51 @@
-//! One audit file that the source knows: its entry in the checkpoint, and what this run makes of it.
+//! One audit file that the source tracks: its checkpoint entry, and its state in this run.
 
 use super::FileRecord;
 use super::compressed::{self, Compression};
 use super::frame::FINGERPRINT_BYTES;
 use super::identity::FileObservation;
-use super::name::{self, Order};
+use super::name::{self, FileOrder};
 use super::scan::Scan;
 use super::tail::Tail;
 use crate::position::{FileEntry, Fingerprint};
 use std::time::Instant;
 
-/// Retention counts from the day a file was last there: not from its first day, or a disk that is away for a moment
-/// would cost the positions of all older files.
+/// `last_seen_ms` is updated once a day, so that retention starts when a file goes missing. Otherwise a disk that is
+/// away for a moment would cost the positions of all older files.
 const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
 
 pub(super) struct Tracked {
     pub(super) entry: FileEntry,
     pub(super) folder: usize,
-    pub(super) order: Order,
+    pub(super) order: FileOrder,
     pub(super) tail: Option<Tail>,
-    /// Found by the last sweep of its folder.
+    /// Seen by the last sweep of its folder.
     pub(super) listed: bool,
-    /// Since when it has been at its end and did not change.
+    /// Since when it was at its end and did not change.
     pub(super) quiet_since: Option<Instant>,
     pub(super) deleted_since: Option<Instant>,
     pub(super) retry: Option<Retry>,
-    /// It could not be compared with what was read of it, and is not to be tried before.
+    /// The comparison failed. Do not retry before this time.
     pub(super) compare_after: Option<Instant>,
     pub(super) changed: bool,
-    /// How it is compressed, by its name.
+    /// Compression by the file's extension.
     pub(super) compression: Option<Compression>,
-    /// What is known of it from other files is being passed over.
+    /// The scan that skips content known from other files.
     pub(super) scan: Option<Box<Scan>>,
-    /// All that it holds for now is in another file too, which is read.
+    /// Another file, which is read, contains everything that this one has so far.
     pub(super) contained: bool,
-    /// Keys of entries that begin alike, or may have, and go on otherwise.
-    pub(super) strangers: Vec<u32>,
-    /// It may be a copy of something that is gone: its twins are counted apart, so that its events get the ids that they had.
-    pub(super) alone: bool,
-    pub(super) cut_off: Option<CutOff>,
-    /// Of a compressed file, the content before the place where it was opened.
-    pub(super) before: Vec<u8>,
-    /// The entry's path as people are shown it.
+    /// Entry keys of files that this one is not a copy of, though they may start with the same bytes.
+    pub(super) not_copies_of: Vec<u32>,
+    /// It may be a copy of a missing file. It is read as a sequence of its own, so that its events get the ids that
+    /// they had.
+    pub(super) isolated: bool,
+    pub(super) incomplete: Option<IncompleteStream>,
+    /// The content before the offset at which a compressed file was opened.
+    pub(super) bytes_before: Vec<u8>,
+    /// The entry's path for messages.
     pub(super) path: String,
     pub(super) path_json: String,
-    /// Totals of this run, for its summary.
+    /// Totals of this run.
     pub(super) records: u64,
     pub(super) bytes: u64,
 }
@@ -54,8 +55,8 @@ pub(super) struct Retry {
     pub(super) failures: u32,
 }
 
-/// A compressed file that ended too early when it was looked at, so many times in a row.
-pub(super) struct CutOff {
+/// A compressed file that was incomplete, its size and time then, and the number of consecutive attempts.
+pub(super) struct IncompleteStream {
     pub(super) size: u64,
     pub(super) mtime_ms: i64,
     pub(super) at: Instant,
@@ -64,17 +65,17 @@ pub(super) struct CutOff {
 
 impl Tracked {
     pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
-        let path = name::shown(&entry.path);
+        let path = name::display_path(&entry.path);
         Tracked {
-            order: Order::of(name::of(&entry.path), entry.mtime_ms),
+            order: FileOrder::of(name::file_name(&entry.path), entry.mtime_ms),
             path_json: serde_json::Value::from(path.as_str()).to_string(),
-            compression: compressed::of_name(&entry.path).map(|(_, how)| how),
+            compression: compressed::split_extension(&entry.path).map(|(_, how)| how),
             scan: None,
             contained: false,
-            strangers: Vec::new(),
-            alone: false,
-            cut_off: None,
-            before: Vec::new(),
+            not_copies_of: Vec::new(),
+            isolated: false,
+            incomplete: None,
+            bytes_before: Vec::new(),
             path,
             folder,
             entry,
@@ -98,8 +99,8 @@ impl Tracked {
         self.tail.is_some() || self.scan.is_some()
     }
 
-    /// Whether all that can be read of it now was read.
-    pub(super) fn is_read(&self) -> bool {
+    /// Whether everything available was read.
+    pub(super) fn is_fully_read(&self) -> bool {
         match self.compression {
             Some(Compression::Unsupported) => true,
             Some(_) => false,
@@ -108,8 +109,8 @@ impl Tracked {
         }
     }
 
-    /// Emits what is whole in the buffer; returns how many bytes of records that were.
-    pub(super) fn emit(&mut self, sequence: u32, passed: u64, emit: &mut dyn FnMut(FileRecord<'_>)) -> u64 {
+    /// Emits the complete records of the buffer. Returns their length in bytes, without line ends.
+    pub(super) fn emit(&mut self, sequence: u32, emitted: u64, emit: &mut dyn FnMut(FileRecord<'_>)) -> u64 {
         let Some(tail) = &mut self.tail else { return 0 };
         let (file, folder, path_json) = (self.entry.key, self.folder, &self.path_json);
         let (mut handed_out, before) = (0, tail.framer.boundary());
@@ -121,7 +122,7 @@ impl Tracked {
                 path_json,
                 folder,
                 sequence,
-                at: passed + handed_out,
+                sequence_offset: emitted + handed_out,
                 unterminated: false,
                 replayed: false,
             });
@@ -133,95 +134,96 @@ impl Tracked {
         handed_out
     }
 
-    /// Writes the reading position into the entry.
-    pub(super) fn note_position(&mut self) {
+    /// Stores the read position in the entry.
+    pub(super) fn save_position(&mut self) {
         let Some(tail) = &mut self.tail else { return };
         self.entry.digest = tail.framer.digest();
         self.entry.offset = tail.framer.boundary();
-        self.entry.tail_fingerprint = Fingerprint::of(tail.framer.tail_fingerprint());
-        let prefix = self.entry.offset.min(FINGERPRINT_BYTES as u64);
-        // Before anything is read it stands for the first bytes that were found, of whatever length.
-        if prefix > 0
-            && u64::from(self.entry.prefix.len) != prefix
-            && let Ok(Some(fingerprint)) = tail.prefix(prefix as usize)
+        self.entry.tail_fingerprint = Fingerprint::of(tail.framer.bytes_before_boundary());
+        let head_fingerprint = self.entry.offset.min(FINGERPRINT_BYTES as u64);
+        // Before anything is read the fingerprint covers the bytes that were found, whatever their number.
+        if head_fingerprint > 0
+            && u64::from(self.entry.head_fingerprint.len) != head_fingerprint
+            && let Ok(Some(fingerprint)) = tail.head_fingerprint(head_fingerprint as usize)
         {
-            self.entry.prefix = fingerprint;
+            self.entry.head_fingerprint = fingerprint;
         }
     }
 
-    /// It is to be passed over up to where it ended when it was found, maybe within a line, and was not opened yet.
-    pub(super) fn begins_at_end(&self) -> bool {
+    /// `start_at = "end"`: the file is skipped up to its length when it was found, maybe within a line. It was not
+    /// opened yet.
+    pub(super) fn starts_at_end(&self) -> bool {
         self.entry.offset > 0 && self.entry.tail_fingerprint.len == 0
     }
 
-    pub(super) fn still_there(&mut self, seen: &FileObservation, now_ms: i64) {
+    pub(super) fn refresh(&mut self, observed: &FileObservation, now_ms: i64) {
         self.listed = true;
         if now_ms - self.entry.last_seen_ms > LAST_SEEN_AGE_MAX_MS {
             (self.entry.last_seen_ms, self.changed) = (now_ms, true);
         }
         self.deleted_since = None;
-        let touched = (seen.size, seen.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
+        let touched = (observed.size, observed.mtime_ms) != (self.entry.size, self.entry.mtime_ms);
         if self.entry.finished && touched {
-            self.is_to_be_compared();
+            self.request_comparison();
         }
-        // What is as long as before has nothing to read, and is compared whole.
-        let as_long = self.entry.offset == seen.size && self.is_covered();
+        // A file of the same length has nothing to read. Its digest is compared instead.
+        let as_long = self.entry.offset == observed.size && self.has_digest();
         let unread = match self.compression {
-            // How much they hold is not known from their size.
+            // Their size does not show how much content they have.
             Some(how) => how != Compression::Unsupported && touched,
-            None => touched && !as_long || self.entry.offset < seen.size,
+            None => touched && !as_long || self.entry.offset < observed.size,
         };
         if self.entry.finished && unread {
-            // Written to again after it was finished, or back after it had vanished unread; the evidence is checked when it
-            // is opened.
+            // It was written to after it was finished, or came back after it vanished unread. Opening it checks the
+            // content.
             (self.entry.finished, self.changed) = (false, true);
         }
-        (self.entry.size, self.entry.mtime_ms) = (seen.size, seen.mtime_ms);
-        self.order = seen.order();
+        (self.entry.size, self.entry.mtime_ms) = (observed.size, observed.mtime_ms);
+        self.order = observed.order();
     }
 
-    pub(super) fn moved_to(&mut self, seen: &FileObservation, now_ms: i64) {
-        self.compression = compressed::of_name(&seen.path).map(|(_, how)| how);
-        if (self.entry.dev, self.entry.ino) != (seen.dev, seen.ino) {
+    pub(super) fn moved_to(&mut self, observed: &FileObservation, now_ms: i64) {
+        self.compression = compressed::split_extension(&observed.path).map(|(_, how)| how);
+        if (self.entry.dev, self.entry.ino) != (observed.dev, observed.ino) {
             (self.tail, self.scan) = (None, None);
-            self.is_to_be_compared();
+            self.request_comparison();
         }
-        (self.entry.dev, self.entry.ino) = (seen.dev, seen.ino);
-        self.entry.path = seen.path.clone();
-        self.path = name::shown(&seen.path);
+        (self.entry.dev, self.entry.ino) = (observed.dev, observed.ino);
+        self.entry.path = observed.path.clone();
+        self.path = name::display_path(&observed.path);
         self.path_json = serde_json::Value::from(self.path.as_str()).to_string();
         self.changed = true;
-        self.still_there(seen, now_ms);
+        self.refresh(observed, now_ms);
     }
 
-    /// How many bytes of its content, at most, its beginning is compared by.
+    /// Length of the head that is compared, in bytes.
     pub(super) fn head_len(&self) -> u64 {
         self.entry.size.min(FINGERPRINT_BYTES as u64)
     }
 
-    /// Whether the file still holds everything that was read of it is to be found out soon.
-    pub(super) fn is_to_be_compared(&mut self) {
-        if self.is_covered() {
+    /// Requests a comparison of the file with its digest.
+    pub(super) fn request_comparison(&mut self) {
+        if self.has_digest() {
             (self.entry.compared_ms, self.changed) = (-1, true);
         }
     }
 
-    /// Whether there is a digest of what stands in the file before the position. Of a compressed one there is none: it would be
-    /// that of its content.
-    pub(super) fn is_covered(&self) -> bool {
+    /// Whether a digest covers everything before the position. Compressed files have none: it would be that of their
+    /// content.
+    pub(super) fn has_digest(&self) -> bool {
         let digest = self.entry.digest.as_ref();
         self.compression.is_none() && digest.is_some_and(|digest| digest.to == self.entry.offset)
     }
 
-    /// Nothing more can come of this file.
-    pub(super) fn vanished(&mut self, now_ms: i64) {
+    /// The file is missing and nothing more can be read from it.
+    pub(super) fn mark_vanished(&mut self, now_ms: i64) {
         (self.entry.finished, self.entry.last_seen_ms, self.changed) = (true, now_ms, true);
-        // Or the source would count as in trouble for ever.
+        // A pending retry would keep the source unhealthy.
         self.retry = None;
     }
 
-    /// In bytes; of a compressed file that was not read to its end the bytes that it has itself.
-    pub(super) fn unread(&self) -> u64 {
+    /// Unread bytes. For a compressed file that was not finished, its compressed size.
+    pub(super) fn unread_bytes(&self) -> u64 {
         if self.compression.is_some() {
             return if self.entry.finished { 0 } else { self.entry.size };
         }

@@ -1,77 +1,81 @@
-//! Files that are gone from their directory: read on while a descriptor holds them, then let go, then forgotten.
+//! Files that are missing from their directory. They are read on while open, then closed, and finally forgotten.
 
 use super::tracked::Tracked;
-use super::{Files, compressed, tail};
+use super::{AuditFiles, compressed, tail};
 use crate::config::FilesConfig;
 use std::collections::HashSet;
 use std::time::Instant;
 
-impl Files {
-    /// Files that are gone: what of them was not read is lost unless a descriptor still holds it.
-    pub(super) fn care_for_vanished(&mut self, looked_at: &[usize], now: Instant, now_ms: i64) {
+impl AuditFiles {
+    /// Handles missing files. What was not read is lost unless the file is still open.
+    pub(super) fn handle_vanished(&mut self, listed_folders: &[usize], now: Instant, now_ms: i64) {
         let grace_passed =
             |since: Instant, config: &FilesConfig| now.duration_since(since) >= config.deleted_age_max;
         let mut held: Vec<usize> = Vec::new();
-        for at in 0..self.tracked.len() {
-            let tracked = &mut self.tracked[at];
-            if tracked.listed || !looked_at.contains(&tracked.folder) {
+        for index in 0..self.tracked.len() {
+            let tracked = &mut self.tracked[index];
+            if tracked.listed || !listed_folders.contains(&tracked.folder) {
                 continue;
             }
             if self.unidentified.iter().any(|file| file.may_be(tracked)) {
                 continue;
             }
             if tracked.scan.is_some() {
-                // It is held open, and compared to its end.
+                // The scan holds it open and compares it to its end.
                 continue;
             }
             if tracked.tail.is_none() && !tracked.entry.finished {
-                self.vanish_unread(at, now_ms);
+                self.vanish_unread(index, now_ms);
                 continue;
             }
             let size = tracked.entry.size;
             if let Some(tail) = &mut tracked.tail {
-                tracked.entry.size = tail.look(&tracked.entry.path).map_or(size, |look| look.seen.size);
+                tracked.entry.size = tail
+                    .check(&tracked.entry.path)
+                    .map_or(size, |check| check.observed.size);
                 tracked.deleted_since.get_or_insert(now);
-                held.push(at);
+                held.push(index);
             }
         }
-        // Unread ones first, of them the oldest: they are the next to be read. Of the others the newest, which may be
-        // written to yet. What exceeds the caps is let go from the end.
+        // Sort by value: first files with unread bytes, oldest first, because they are read next; then fully read
+        // files, newest first, because they may still be written to. Beyond the limits the last ones are closed.
         held.sort_by(|&a, &b| {
             let (a, b) = (&self.tracked[a], &self.tracked[b]);
-            match (a.unread() > 0, b.unread() > 0) {
+            match (a.unread_bytes() > 0, b.unread_bytes() > 0) {
                 (true, true) => a.order.cmp(&b.order),
                 (false, false) => b.order.cmp(&a.order),
                 (a_unread, b_unread) => b_unread.cmp(&a_unread),
             }
         });
         let (mut files, mut bytes) = (0, 0);
-        for at in held {
-            let tracked = &mut self.tracked[at];
-            let unread = tracked.unread();
+        for index in held {
+            let tracked = &mut self.tracked[index];
+            let unread = tracked.unread_bytes();
             files += 1;
             bytes += unread;
             let too_old = tracked
                 .deleted_since
                 .is_some_and(|since| grace_passed(since, &self.config));
             if files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old {
-                tracked.note_position();
+                tracked.save_position();
                 let (path, from) = (tracked.entry.path.clone(), tracked.read_offset());
                 tracked.tail = None;
-                tracked.vanished(now_ms);
+                tracked.mark_vanished(now_ms);
                 if unread > 0 {
                     let lost = if tracked.compression.is_some() { 0 } else { unread };
-                    self.lose(now_ms, &path, from, lost, "the file was deleted while it could not be delivered; it was held as long as the caps allow");
+                    let reason = "the file was deleted before it could be delivered; it was held open as long as the \
+                                  limits allow";
+                    self.record_loss(now_ms, &path, from, lost, reason);
                 }
             }
         }
-        self.forget(looked_at, now_ms);
+        self.forget_expired(listed_folders, now_ms);
     }
 
-    /// A file is gone of which not all was read, unless another file holds the same.
-    fn vanish_unread(&mut self, at: usize, now_ms: i64) {
-        let holder = self.holder_of(at);
-        let tracked = &self.tracked[at];
+    /// A file is missing that was not fully read. It is a loss unless another file has the same content.
+    fn vanish_unread(&mut self, index: usize, now_ms: i64) {
+        let holder = self.file_with_content_of(index);
+        let tracked = &self.tracked[index];
         let (path, from, size) = (
             tracked.entry.path.clone(),
             tracked.entry.offset,
@@ -80,15 +84,15 @@ impl Files {
         let compressed = tracked.compression.is_some();
         let from = from.max(holder.map_or(0, |holder| self.tracked[holder].read_offset()));
         if holder.is_some_and(|holder| self.tracked[holder].is_active()) && from < size {
-            // What it does not deliver is told when it is read to its end.
+            // What that file does not deliver is reported when it is finished.
             return;
         }
-        self.tracked[at].vanished(now_ms);
+        self.tracked[index].mark_vanished(now_ms);
         if compressed {
             let reason = "the compressed file was deleted before it was read to its end";
-            self.lose(now_ms, &path, from, 0, reason);
+            self.record_loss(now_ms, &path, from, 0, reason);
         } else if size > from {
-            self.lose(
+            self.record_loss(
                 now_ms,
                 &path,
                 from,
@@ -96,50 +100,55 @@ impl Files {
                 "the file was deleted before it was read",
             );
         } else if holder.is_none() {
-            let reason = "the file was deleted while the agent did not hold it; what was written to it since is not known";
-            self.lose(now_ms, &path, from, 0, reason);
+            let reason = "the file was deleted while the agent did not have it open; what was written to it since the \
+                 last read is unknown";
+            self.record_loss(now_ms, &path, from, 0, reason);
         }
     }
 
-    /// Another file that holds what is known of this one: a copy, or it compressed.
-    fn holder_of(&self, at: usize) -> Option<usize> {
-        let Tracked { entry, .. } = &self.tracked[at];
+    /// Another file that contains the known content of this one: a copy, or this file compressed.
+    fn file_with_content_of(&self, index: usize) -> Option<usize> {
+        let Tracked { entry, .. } = &self.tracked[index];
         let fingerprint = if entry.offset > 0 {
             entry.tail_fingerprint
         } else {
-            entry.prefix
+            entry.head_fingerprint
         };
-        if self.tracked[at].compression.is_some() || fingerprint.len == 0 && entry.size > 0 {
+        if self.tracked[index].compression.is_some() || fingerprint.len == 0 && entry.size > 0 {
             return None;
         }
         (0..self.tracked.len()).find(|&other| {
             let holder = &self.tracked[other];
-            if other == at || !holder.listed {
+            if other == index || !holder.listed {
                 return false;
             }
             if holder.compression.is_some() {
-                let stem = compressed::of_name(&holder.entry.path).map(|(stem, _)| stem);
-                let begins_alike = entry.prefix.len > 0 && holder.entry.prefix == entry.prefix;
-                return begins_alike || stem == Some(entry.path.as_os_str());
+                let stem = compressed::split_extension(&holder.entry.path).map(|(stem, _)| stem);
+                let has_same_head =
+                    entry.head_fingerprint.len > 0 && holder.entry.head_fingerprint == entry.head_fingerprint;
+                return has_same_head || stem == Some(entry.path.as_os_str());
             }
             fingerprint.len > 0
                 && holder.entry.size >= entry.offset
                 && self.file_of(other).ok().flatten().is_some_and(|file| {
-                    let holds = |at, fingerprint| tail::holds(&file, at, fingerprint).unwrap_or(false);
-                    holds(u64::from(entry.prefix.len), entry.prefix)
+                    let holds =
+                        |offset, fingerprint| tail::holds(&file, offset, fingerprint).unwrap_or(false);
+                    holds(u64::from(entry.head_fingerprint.len), entry.head_fingerprint)
                         && holds(entry.offset, entry.tail_fingerprint)
                 })
         })
     }
 
-    /// Entries of vanished files are kept for a while, for a file may come back, but not for ever. Nor are those of directories
-    /// that nothing leads to any more, while those that something leads to are there: a disk may be mounted late.
-    fn forget(&mut self, looked_at: &[usize], now_ms: i64) {
-        let all_there = !looked_at.is_empty() && self.folders.iter().all(|f| f.left || f.open.is_some());
+    /// Removes entries of missing files beyond `missing_files_max` and `missing_files_retention`. Entries of folders
+    /// that are no longer configured are removed in the same way, but only while all configured folders are
+    /// available: a disk may be mounted late.
+    fn forget_expired(&mut self, listed_folders: &[usize], now_ms: i64) {
+        let all_there =
+            !listed_folders.is_empty() && self.folders.iter().all(|f| f.orphaned || f.open.is_some());
         let gone = |t: &Tracked| {
             let maybe_there = t.listed || t.is_open() || self.unidentified.iter().any(|file| file.may_be(t));
-            let vanished = t.entry.finished && looked_at.contains(&t.folder);
-            !maybe_there && (vanished || all_there && self.folders[t.folder].left)
+            let vanished = t.entry.finished && listed_folders.contains(&t.folder);
+            !maybe_there && (vanished || all_there && self.folders[t.folder].orphaned)
         };
         let retention_ms = self.config.missing_files_retention.as_millis() as i64;
         let mut vanished: Vec<(i64, u32)> = self
@@ -156,14 +165,14 @@ impl Files {
             .filter(|(n, (last_seen_ms, _))| *n < surplus || now_ms - last_seen_ms > retention_ms)
             .map(|(_, (_, key))| *key)
             .collect();
-        for at in 0..self.tracked.len() {
-            let Tracked { entry, .. } = &self.tracked[at];
-            let compressed = self.tracked[at].compression.is_some();
+        for index in 0..self.tracked.len() {
+            let Tracked { entry, .. } = &self.tracked[index];
+            let compressed = self.tracked[index].compression.is_some();
             if forget.contains(&entry.key) && !entry.finished && (compressed || entry.size > entry.offset) {
                 let bytes = if compressed { 0 } else { entry.size - entry.offset };
                 let (path, from) = (entry.path.clone(), entry.offset);
-                let reason = "its directory has not been looked at for longer than positions are kept";
-                self.lose(now_ms, &path, from, bytes, reason);
+                let reason = "its directory was unavailable for longer than positions are kept";
+                self.record_loss(now_ms, &path, from, bytes, reason);
             }
         }
         if !forget.is_empty() {

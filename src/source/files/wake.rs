@@ -1,5 +1,5 @@
-//! Hints that something happened: notify watches the directories, linemux the live files. A hint only brings the next
-//! look forward; sweeps find everything by themselves.
+//! Change notifications: notify watches the directories, linemux the live files. A notification only triggers the
+//! next sweep or read earlier. Sweeps find everything without them.
 
 use linemux::MuxedEvents;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// What to wake by a hint; `true` asks for a sweep as well.
+/// Wakes the reader. `true` requests a sweep too.
 pub type Wake = Arc<dyn Fn(bool) + Send + Sync>;
 
 /// Watches the directories of one source.
@@ -16,7 +16,7 @@ pub struct DirectoryWatch {
     wake: Wake,
     watcher: Option<RecommendedWatcher>,
     watched: Vec<(PathBuf, u64, u64)>,
-    told: bool,
+    reported: bool,
 }
 
 impl DirectoryWatch {
@@ -26,27 +26,27 @@ impl DirectoryWatch {
             wake,
             watcher: None,
             watched: Vec::new(),
-            told: false,
+            reported: false,
         }
     }
 
-    /// Watches exactly these directories from now on. One that was made anew under the same name is another one.
-    /// Returns whether all of them are watched.
+    /// Watches exactly these directories, given as path, device and inode. A recreated directory has another inode
+    /// and is watched again. Returns whether all of them are watched.
     pub fn set(&mut self, directories: Vec<(PathBuf, u64, u64)>) -> bool {
         if directories == self.watched && self.watcher.is_some() {
             return true;
         }
         match self.watch(&directories) {
             Ok(watcher) => {
-                (self.watcher, self.watched, self.told) = (Some(watcher), directories, false);
+                (self.watcher, self.watched, self.reported) = (Some(watcher), directories, false);
                 true
             }
             Err(error) => {
                 self.watcher = None;
-                if !std::mem::replace(&mut self.told, true) {
+                if !std::mem::replace(&mut self.reported, true) {
                     tracing::warn!(
                         source = self.source,
-                        "{}; the directory is looked through at intervals instead",
+                        "{}; the directory is scanned at intervals instead",
                         explain(&error)
                     );
                 }
@@ -59,7 +59,7 @@ impl DirectoryWatch {
         let wake = self.wake.clone();
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-                // Own reads are reported too.
+                // The agent's own reads cause access events.
                 Ok(event) if event.kind.is_access() && !event.need_rescan() => {}
                 Ok(event) => wake(event.need_rescan() || !event.kind.is_modify() || is_rename(&event)),
                 Err(_) => wake(true),
@@ -90,17 +90,18 @@ fn explain(error: &notify::Error) -> String {
     }
 }
 
-/// Watches the live files of one source until the sender of their names is gone.
+/// Watches the live files of one source until the sender of their names is dropped.
 ///
-/// It is built anew for each set of files: linemux keeps a watch for every file it ever had, and goes deaf on one that
-/// was deleted and made again. Its channel has no bound, so events are taken out at once, whatever the reader does.
+/// A new watcher is created for each set of files: linemux keeps a watch for every file it ever had, and misses
+/// events of one that was deleted and recreated. Its channel is unbounded, so events are received at once even while
+/// the reader is busy.
 pub async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: Wake) {
     let mut next = files.recv().await;
     while let Some(names) = next.take() {
         let mut events = match MuxedEvents::new() {
             Ok(events) => events,
             Err(error) => {
-                tracing::debug!(%error, "live files are not watched; sweeps go on");
+                tracing::debug!(%error, "live files are not watched; sweeps continue");
                 next = files.recv().await;
                 continue;
             }
@@ -110,7 +111,7 @@ pub async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: 
             match events.add_file(&name).await {
                 Ok(_) => added += 1,
                 Err(error) => {
-                    tracing::debug!(path = %name.display(), %error, "live file is not watched; sweeps go on")
+                    tracing::debug!(path = %name.display(), %error, "live file is not watched; sweeps continue")
                 }
             }
         }
@@ -124,7 +125,7 @@ pub async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: 
                     Ok(Some(_)) => wake(false),
                     Ok(None) => added = 0,
                     Err(error) => {
-                        tracing::debug!(%error, "watching live files failed; sweeps go on");
+                        tracing::debug!(%error, "watching live files failed; sweeps continue");
                         added = 0;
                     }
                 },

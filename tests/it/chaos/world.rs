@@ -58,9 +58,9 @@ impl World {
         let (wrapper, may_mount) = wrapper(&host);
         let token = host.path("token");
         host.source = format!(
-            "rotate_shutdown_timeout = \"300ms\"\nsweep_interval = \"100ms\"\nmode = \"auto\"\nhome = {:?}\nurl = {:?}\n\
-             personal_access_token = {{ file = {token:?} }}\npoll_interval = \"500ms\"\noverlap = \"500ms\"\nreconcile = \"1s\"\n\
-             probe_interval = \"1s\"\nsilent_after = \"1s\"\nunusable_after = \"200ms\"\nreturn_after = \"500ms\"\n",
+            "rotate_grace = \"300ms\"\nsweep_interval = \"100ms\"\nmode = \"auto\"\nhome = {:?}\nurl = {:?}\n\
+             personal_access_token = {{ file = {token:?} }}\npoll_interval = \"500ms\"\noverlap = \"500ms\"\nlate_rows_interval = \"1s\"\n\
+             probe_interval = \"1s\"\nfile_lag_timeout = \"1s\"\nfile_error_timeout = \"200ms\"\nfile_recovery_timeout = \"500ms\"\n",
             host.home(),
             sim.url()
         );

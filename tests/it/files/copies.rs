@@ -91,7 +91,7 @@ fn f86_copies_are_not_delivered_again() {
     let content = fs::read(&file.path).unwrap();
     let copies = ["old-1.audit.log", &file_name(4, 0), &file_name(6, 0)].map(|name| host.audit().join(name));
     append(&copies[0], &content);
-    agent.until_said("begins with content that was delivered");
+    agent.until_said("starts with content that was delivered");
     assert_eq!(agent.stop(), 0);
     append(&copies[1], &content[..content.len() / 2]);
     append(&copies[2], &content);

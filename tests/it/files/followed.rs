@@ -44,8 +44,8 @@ impl Link {
         match self {
             Link::Own => "follows",
             Link::Foreign => "belongs to `nobody`",
-            Link::InOpen | Link::InSticky => "stands in a directory that everybody may write into",
-            Link::TwoNames => "has more than one name",
+            Link::InOpen | Link::InSticky => "is in a directory that everybody may write to",
+            Link::TwoNames => "has more than one hard link",
         }
     }
 }

@@ -103,13 +103,15 @@ fn f94_a_hard_link_to_another_users_file_is_refused() {
     let mut agent = host.start();
     agent.until("the other file is delivered", || host.delivered() == 10);
     agent.until_said(planted.to_str().unwrap());
-    agent.until_said("belongs to `root`, not to `nobody` as its directory does, and has 2 names");
+    agent.until_said("belongs to `root`, its directory to `nobody`, and it has 2 hard links");
     writer.append(&file, 10);
     agent.until("it goes on", || host.delivered() == 20);
     let check = host.check();
     assert_eq!(check.code, 75, "{}", check.stdout);
     assert!(
-        check.stdout.contains("belongs to `root`, not to `nobody`"),
+        check
+            .stdout
+            .contains("belongs to `root`, its directory to `nobody`"),
         "{}",
         check.stdout
     );

@@ -42,7 +42,7 @@ impl Host {
         let host = Host {
             dir,
             root: "checkpoint_interval = \"100ms\"\n".into(),
-            source: "rotate_shutdown_timeout = \"1s\"\nsweep_interval = \"500ms\"\n".into(),
+            source: "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into(),
             sink: "rotate_bytes = \"10GiB\"\nrotate_daily = false\n".into(),
             more: String::new(),
             remote: None,

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::mpsc;
 use std::thread;
 
-use confluence_audit_agent::checkpoint::{Image, Opened, Rung};
+use confluence_audit_agent::checkpoint::{Opened, RecoveryStep, StateImage};
 
 use super::*;
 
@@ -13,7 +13,7 @@ const MUTATIONS: u64 = 1000;
 
 /// A store that a killed process left: its side file is older than itself. In each commit the output of a source is
 /// as long as the offsets of its files together.
-fn leave_store(dir: &Path) -> Image {
+fn leave_store(dir: &Path) -> StateImage {
     let mut store = open(dir);
     for round in 1..=400u64 {
         if round == 300 {
@@ -80,8 +80,8 @@ fn mutate(random: &mut Random, path: &Path) -> String {
     }
 }
 
-/// What the test asks of each damaged store. The kinds of rungs that were taken.
-fn examine(dir: &Path, truth: &Image) -> Vec<String> {
+/// What the test asks of each damaged store. The kinds of steps that were taken.
+fn examine(dir: &Path, truth: &StateImage) -> Vec<String> {
     let Opened { mut store, recovered } = Store::open(dir).unwrap();
     let image = store.image().unwrap();
     for (name, state) in &image.sources {
@@ -104,14 +104,14 @@ fn examine(dir: &Path, truth: &Image) -> Vec<String> {
     }
     let told = recovered
         .iter()
-        .any(|rung| !matches!(rung, Rung::FileReplaced { .. }));
+        .any(|step| !matches!(step, RecoveryStep::FileReplaced { .. }));
     if told {
         let copies = checkpoint::damaged_copies(dir).unwrap();
         assert_eq!(copies.len(), 1);
         assert!(
             recovered
                 .iter()
-                .any(|rung| matches!(rung, Rung::CopiedAside { .. })),
+                .any(|step| matches!(step, RecoveryStep::KeptDamagedCopy { .. })),
             "{recovered:?}"
         );
     }
@@ -120,7 +120,7 @@ fn examine(dir: &Path, truth: &Image) -> Vec<String> {
     drop(store);
     assert_eq!(offset(&mut open(dir), "wiki"), 5);
 
-    let kind = |rung: &Rung| format!("{rung:?}").split([' ', '{']).next().unwrap().to_owned();
+    let kind = |step: &RecoveryStep| format!("{step:?}").split([' ', '{']).next().unwrap().to_owned();
     let mut kinds: Vec<String> = recovered.iter().map(kind).collect();
     if !told && image.sources != truth.sources {
         kinds.push("(older, and sound)".to_owned());

@@ -23,7 +23,7 @@ fn entry(key: u32, offset: u64) -> FileEntry {
         path: format!("/var/confluence/log/audit/20261121-{key:05}.audit.log").into(),
         dev: 64769,
         ino: 1000 + u64::from(key),
-        prefix: Fingerprint::of(&key.to_le_bytes()),
+        head_fingerprint: Fingerprint::of(&key.to_le_bytes()),
         tail_fingerprint: Fingerprint::of(&offset.to_le_bytes()),
         offset,
         size: 1_000_000,

@@ -1,6 +1,6 @@
 //! Stores of other releases. `REGENERATE_STATE=1` writes the fixture of this release's version anew.
 
-use confluence_audit_agent::checkpoint::{Image, SourceState, VERSION};
+use confluence_audit_agent::checkpoint::{SourceState, StateImage, VERSION};
 
 use super::*;
 
@@ -81,7 +81,7 @@ fn f27_state_matrix() {
     for version in 1..=VERSION {
         let dir = restored(version);
         let mut store = open(dir.path());
-        let Image { agent_id, sources } = store.image().unwrap();
+        let StateImage { agent_id, sources } = store.image().unwrap();
         assert_eq!(agent_id, AGENT_ID);
         for commit in expected() {
             let SourceState {

@@ -2,154 +2,107 @@
 
 use url::Url;
 
-use super::remote::{auth, compression, warn_clear_text};
+use super::Context;
+use super::remote::{COMPRESSIONS, Common, auth, warn_clear_text};
 use crate::config::checked::FormatKind;
-use crate::config::file::address;
-use crate::config::file::http::Http;
+use crate::config::file::address::{self, no_query};
+use crate::config::file::http;
 use crate::config::file::namespace;
-use crate::config::raw::{ConfigValue, Problems, Table};
-use crate::config::reference::warn_inline;
-use crate::config::{Auth, Compression, ElasticsearchConfig, Target};
-
-pub const KEYS: [&str; 9] = [
-    "hosts",
-    "api_key",
-    "token",
-    "user",
-    "password",
-    "data_stream",
-    "index",
-    "template",
-    "pipeline",
-];
+use crate::config::raw::Table;
+use crate::config::words::ensure;
+use crate::config::{Auth, Compression, ElasticsearchConfig, PeerConfig, Target};
 
 const EXAMPLE: &str = "https://elastic.example.com:9200";
 /// Of Elasticsearch, for the name of an index.
 const INDEX_BYTES_MAX: usize = 255;
 
-/// `own_namespace` is that of the events.
-pub fn table(
-    table: &mut Table,
-    format: FormatKind,
-    own_namespace: &str,
-    problems: &mut Problems,
-) -> Option<ElasticsearchConfig> {
-    let hosts = hosts(table, problems);
-    let api_key = table.reference("api_key", problems);
-    let other = auth(table, problems);
-    let auth = match api_key {
-        Some(api_key) => {
-            warn_inline(&api_key, problems);
-            for key in ["token", "user", "password"] {
-                if let Some(span) = table.place_of(key) {
-                    let message = "is not used: `api_key` stands beside it and wins; remove one of the two";
-                    problems.warn(span, table.key(key), message);
-                }
-            }
-            Auth::Scheme("ApiKey", api_key.value)
-        }
-        None => other,
-    };
-    let http = Http::read(table, problems);
-    let compression = compression(table, Compression::None, problems);
-    if let (Compression::Zstd, Some(span)) = (compression, table.place_of("compression")) {
+pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
+    let hosts = hosts(table);
+    let api_key = table.reference("api_key");
+    let mut auth = auth(table);
+    if let Some(api_key) = api_key {
+        api_key.warn_inline();
+        let message = "is not used: `api_key` stands beside it and wins; remove one of the two";
+        table.warn(&["token", "user", "password"], message);
+        auth = Auth::Scheme("ApiKey", api_key.value);
+    }
+    let first = hosts.as_ref().and_then(|hosts| hosts.first().cloned());
+    let http = http::read(table, first, Some(auth));
+    let mut compression = Compression::None;
+    table.choice("compression", &COMPRESSIONS, &mut compression);
+    if compression == Compression::Zstd {
         let message = "is \"zstd\", which neither Elasticsearch nor OpenSearch reads; write \"gzip\"";
-        problems.add(span, table.key("compression"), message);
+        table.refuse(&["compression"], message);
     }
-    let target = target(table, own_namespace, problems);
-    let template = table.text("template", ElasticsearchConfig::TEMPLATE, problems);
-    let pipeline = table.text("pipeline", "audit-enrichment", problems);
-    if format == FormatKind::Cef {
-        let message = "is \"cef\", which is no JSON; write \"ecs\"";
-        let span = table.place_of("format").unwrap_or(&table.span);
-        problems.add(span, table.key("format"), message);
-    } else if let (Some(Target::DataStream(_)), true) = (&target, format != FormatKind::Ecs) {
-        let message =
-            "has no `@timestamp`, which a data stream needs; write `format = \"ecs\"`, or name an `index`";
-        let span = table.place_of("format").unwrap_or(&table.span);
-        problems.add(span, table.key("format"), message);
+    let target = target(table, context.namespace);
+    let template = table.text("template", ElasticsearchConfig::TEMPLATE);
+    let pipeline = table.text("pipeline", "audit-enrichment");
+    match (&target, context.format) {
+        (_, FormatKind::Cef) => table.error("format", "is \"cef\", which is no JSON; write \"ecs\""),
+        (_, FormatKind::Ecs) | (Some(Target::Index(_)) | None, _) => {}
+        (Some(Target::DataStream(_)), _) => table.error(
+            "format",
+            "has no `@timestamp`, which a data stream needs; write `format = \"ecs\"`, or name an `index`",
+        ),
     }
-    let hosts = hosts?;
-    let first = hosts.first()?;
+    let (http, hosts) = (http?, hosts?);
     if let Some(open) = hosts.iter().find(|url| address::clear_text(url).is_some()) {
-        warn_clear_text(table, "hosts", open, &auth, problems);
+        warn_clear_text(table, "hosts", open, &http.auth);
     }
-    Some(ElasticsearchConfig {
-        http: http.config(first.clone(), auth),
+    Some(PeerConfig::Elasticsearch(Box::new(ElasticsearchConfig {
+        http,
         hosts,
         target: target?,
         compression,
-        template: template.map_or(ElasticsearchConfig::TEMPLATE.into(), |found| found.value),
-        pipeline: pipeline.map(|found| found.value),
-    })
+        template: template.unwrap_or(ElasticsearchConfig::TEMPLATE.into()),
+        pipeline,
+    })))
 }
 
-fn hosts(table: &mut Table, problems: &mut Problems) -> Option<Vec<Url>> {
-    let found = table.texts("hosts", EXAMPLE, problems);
-    if found.is_none() && !table.had("hosts") && !table.has_like("hosts") {
-        let message = format!("is missing; add `hosts = [\"{EXAMPLE}\"]`");
-        problems.add(&table.span, table.key("hosts"), message);
-    }
-    let ConfigValue { value, span, key } = found?;
+fn hosts(table: &mut Table) -> Option<Vec<Url>> {
+    let hosts = table.texts("hosts", EXAMPLE);
+    table.require("hosts", &format!("[\"{EXAMPLE}\"]"));
+    parse_hosts(&hosts?)
+        .map_err(|message| table.error("hosts", message))
+        .ok()
+}
+
+fn parse_hosts(hosts: &[String]) -> Result<Vec<Url>, String> {
+    ensure(
+        !hosts.is_empty(),
+        format!("is empty; write `hosts = [\"{EXAMPLE}\"]`"),
+    )?;
     let mut urls: Vec<Url> = Vec::new();
-    for text in &value {
-        let url = address::server(text, EXAMPLE).and_then(|mut url| {
-            if url.query().is_some() {
-                return Err("has a query; end it before the `?`".into());
-            }
-            let path = url.path().trim_end_matches('/').to_owned();
-            url.set_path(&path);
-            match urls.first() {
-                Some(first) if first.scheme() != url.scheme() => {
-                    Err("mixes `http://` and `https://`; write the same for all".into())
-                }
-                _ if urls.contains(&url) => Err(format!("names `{url}` twice; remove one")),
-                _ => Ok(url),
-            }
-        });
-        match url {
-            Ok(url) => urls.push(url),
-            Err(message) => {
-                problems.add(&span, key, message);
-                return None;
-            }
-        }
+    for text in hosts {
+        let mut url = address::server(text, EXAMPLE)?;
+        no_query(&url)?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        let same = urls.first().is_none_or(|first| first.scheme() == url.scheme());
+        ensure(same, "mixes `http://` and `https://`; write the same for all")?;
+        ensure(!urls.contains(&url), format!("names `{url}` twice; remove one"))?;
+        urls.push(url);
     }
-    if urls.is_empty() {
-        problems.add(&span, key, format!("is empty; write `hosts = [\"{EXAMPLE}\"]`"));
-        return None;
-    }
-    Some(urls)
+    Ok(urls)
 }
 
-fn target(table: &mut Table, own_namespace: &str, problems: &mut Problems) -> Option<Target> {
-    let mut stream = table.table("data_stream", problems);
-    let chosen = namespace(&mut stream, problems);
-    if let (Some(chosen), Some(span)) = (&chosen, stream.place_of("namespace"))
-        && chosen != own_namespace
-        && !table.has("index")
-    {
+/// `own_namespace` is that of the events.
+fn target(table: &mut Table, own_namespace: &str) -> Option<Target> {
+    let mut stream = table.table("data_stream");
+    let chosen = namespace(&mut stream);
+    if chosen.as_ref().is_some_and(|chosen| chosen != own_namespace) && !table.has("index") {
         let message = format!(
             "is another than that of the events, `{own_namespace}`, and Elastic's own templates refuse events of another; \
              set `namespace` in `[event]` instead"
         );
-        problems.warn(span, stream.key("namespace"), message);
+        stream.warn(&["namespace"], &message);
     }
-    stream.finish(|_| None, problems);
-    let index = table.text("index", "confluence-audit", problems);
-    if let (true, Some(span)) = (table.had("index"), table.place_of("data_stream")) {
-        let message = "is not used: `index` stands beside it and wins; remove one of the two";
-        problems.warn(span, table.key("data_stream"), message);
-    }
+    stream.finish(|_| None);
+    let index = table.checked("index", "confluence-audit", check_index);
     if table.had("index") {
-        let index = index?;
-        return match check_index(&index.value) {
-            Ok(()) => Some(Target::Index(index.value)),
-            Err(message) => {
-                problems.add(&index.span, index.key, message);
-                None
-            }
-        };
+        let message = "is not used: `index` stands beside it and wins; remove one of the two";
+        table.warn(&["data_stream"], message);
+        return index.map(Target::Index);
     }
     let namespace = chosen.as_deref().unwrap_or(own_namespace);
     Some(Target::DataStream(format!("{}{namespace}", Target::DATA_STREAMS)))
@@ -158,12 +111,12 @@ fn target(table: &mut Table, own_namespace: &str, problems: &mut Problems) -> Op
 /// Elasticsearch's rule.
 fn check_index(name: &str) -> Result<(), String> {
     let fits = |c: char| !c.is_uppercase() && !c.is_whitespace() && !"\\/*?\"<>|,#:".contains(c);
-    if name.len() <= INDEX_BYTES_MAX && !name.starts_with(['-', '_', '+', '.']) && name.chars().all(fits) {
-        return Ok(());
-    }
-    Err(format!(
+    let good =
+        name.len() <= INDEX_BYTES_MAX && !name.starts_with(['-', '_', '+', '.']) && name.chars().all(fits);
+    let message = format!(
         "`{name}` cannot be the name of an index; write at most {INDEX_BYTES_MAX} bytes without upper case, blanks and \\/*?\"<>|,#:, a letter or digit first"
-    ))
+    );
+    ensure(good, message)
 }
 
 #[cfg(test)]

@@ -4,238 +4,169 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::remote::{Common, gzip_at_most, missing, url, wants_json};
-use crate::config::file::address::{self, is_loopback};
-use crate::config::file::http::Http;
-use crate::config::raw::{ConfigValue, Problems, Table};
-use crate::config::reference::warn_inline;
-use crate::config::{
-    Auth, AzureIdentity, Compression, FormatKind, PeerConfig, Reference, RemoteSinkConfig, SentinelConfig,
-};
-
-/// `client_certificate` and `client_key`, which every sink by HTTP has, are the application's here.
-pub const KEYS: [&str; 9] = [
-    "endpoint",
-    "dcr_immutable_id",
-    "stream",
-    "tenant_id",
-    "client_id",
-    "client_secret",
-    "managed_identity",
-    "login_host",
-    "scope",
-];
+use super::Context;
+use super::remote::{Common, gzip_at_most, url, wants_json};
+use crate::config::file::address::{self, is_loopback, no_query};
+use crate::config::file::http;
+use crate::config::raw::{ConfigValue, Table};
+use crate::config::words::ensure;
+use crate::config::{Auth, AzureIdentity, Compression, PeerConfig, Reference, SentinelConfig};
 
 const ENDPOINT: &str = "https://confluence-x1y2.westeurope-1.ingest.monitor.azure.com";
 const RULE: &str = "dcr-00000000000000000000000000000000";
 const ID: &str = "11111111-2222-3333-4444-555555555555";
 
-pub fn table(
-    table: &mut Table,
-    common: &Common,
-    format: FormatKind,
-    problems: &mut Problems,
-) -> Option<SentinelConfig> {
-    let endpoint = url(table, "endpoint", ENDPOINT, problems);
-    let endpoint = endpoint.filter(|endpoint| is_encrypted(table, "endpoint", endpoint, problems));
-    let rule = word(table, "dcr_immutable_id", RULE, problems);
-    missing(table, "dcr_immutable_id", &format!("{RULE:?}"), problems);
-    let rule = rule.filter(|rule| {
-        begins(
-            rule,
-            &["dcr-"],
-            "the rule's JSON view in the portal shows it as `immutableId`",
-            problems,
-        )
-    });
-    let stream = word(table, "stream", SentinelConfig::STREAM, problems).filter(|stream| {
-        begins(
-            stream,
-            &["Custom-", "Microsoft-"],
-            "the rule names its streams in `streamDeclarations`",
-            problems,
-        )
-    });
-    // Before what is missing is told: `client_id` and `client_key` look like misspelt forms of each other.
-    let application = Application {
-        tenant: word(table, "tenant_id", ID, problems),
-        client: word(table, "client_id", ID, problems),
-        secret: table.reference("client_secret", problems),
+pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<PeerConfig> {
+    let endpoint = url(table, "endpoint", ENDPOINT);
+    if let Some(Err(message)) = endpoint.as_ref().map(check_encrypted) {
+        table.error("endpoint", message);
+    }
+    let remedy = "the rule's JSON view in the portal shows it as `immutableId`";
+    let rule = word(table, "dcr_immutable_id", RULE, &["dcr-"], remedy);
+    table.require("dcr_immutable_id", &format!("{RULE:?}"));
+    let remedy = "the rule names its streams in `streamDeclarations`";
+    let stream = word(
+        table,
+        "stream",
+        SentinelConfig::STREAM,
+        &["Custom-", "Microsoft-"],
+        remedy,
+    );
+    // Before what is missing is reported: `client_id` and `client_key` look like misspelt forms of each other.
+    let mut application = Application {
+        tenant: word(table, "tenant_id", ID, &[], ""),
+        client: word(table, "client_id", ID, &[], ""),
+        secret: table.reference("client_secret"),
+        certificate: None,
     };
-    let mut http = Http::read(table, problems);
-    let identity = identity(table, application, http.take_client_certificate(), problems);
-    let login = login(table, problems);
-    let scope = scope(table, problems);
-    let compression = gzip_at_most(table, Compression::Gzip, problems);
-    wants_json(table, format, problems);
-    let message =
-        "is more than Azure takes in one request, which is less than 1 MiB before compression; write \"1MB\"";
-    common.at_most(SentinelConfig::BATCH_BYTES_MAX, message, table, problems);
-    Some(SentinelConfig {
-        http: http.config(endpoint?, Auth::None),
-        dcr_immutable_id: rule?.value,
-        stream: stream.map_or_else(|| SentinelConfig::STREAM.into(), |found| found.value),
+    // These two keys, which every sink by HTTP has, are the application's here.
+    let mut http = http::read(table, endpoint, Some(Auth::None));
+    application.certificate = http.as_mut().and_then(|http| http.tls.client_certificate.take());
+    let identity = identity(table, application);
+    let login = login(table);
+    let scope = table.checked("scope", SentinelConfig::SCOPE, check_scope);
+    let compression = gzip_at_most(table, Compression::Gzip);
+    wants_json(table, context.format);
+    let most = SentinelConfig::BATCH_BYTES_MAX as u64;
+    if common.bytes.is_some_and(|bytes| bytes > most) {
+        let message = "is more than Azure takes in one request, which is less than 1 MiB before compression; write \"1MB\"";
+        table.refuse(&["batch_bytes"], message);
+    }
+    Some(PeerConfig::Sentinel(Box::new(SentinelConfig {
+        http: http?,
+        dcr_immutable_id: rule?,
+        stream: stream.unwrap_or(SentinelConfig::STREAM.into()),
         identity: identity?,
         login: login?,
-        scope,
+        scope: scope.unwrap_or(SentinelConfig::SCOPE.into()),
         compression,
-    })
+    })))
 }
 
-/// With the defaults of all sinks, but for one.
-pub fn defaults(config: SentinelConfig) -> RemoteSinkConfig {
-    let mut config = RemoteSinkConfig::new(PeerConfig::Sentinel(Box::new(config)));
-    config.batch.bytes = SentinelConfig::BATCH_BYTES;
-    config
-}
-
-/// What stands there of an application.
-struct Application {
-    tenant: Option<ConfigValue<String>>,
-    client: Option<ConfigValue<String>>,
-    secret: Option<ConfigValue<Reference>>,
-}
-
-fn identity(
-    table: &mut Table,
-    application: Application,
+/// What the keys say of an application.
+struct Application<'t> {
+    tenant: Option<String>,
+    client: Option<String>,
+    secret: Option<ConfigValue<'t, Reference>>,
+    /// And its key.
     certificate: Option<(PathBuf, PathBuf)>,
-    problems: &mut Problems,
-) -> Option<AzureIdentity> {
-    let managed = table.flag("managed_identity", problems).unwrap_or(false);
+}
+
+fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity> {
     let Application {
         tenant,
         client,
         secret,
+        certificate,
     } = application;
+    let mut managed = false;
+    table.flag("managed_identity", &mut managed);
     if managed {
-        for key in ["tenant_id", "client_secret", "client_certificate"] {
-            if let Some(span) = table.place_of(key) {
-                let message = "stands beside `managed_identity`, which needs none; remove one of the two";
-                problems.add(span, table.key(key), message);
-            }
+        let message = "stands beside `managed_identity`, which needs none; remove one of the two";
+        table.refuse(&["tenant_id", "client_secret", "client_certificate"], message);
+        return Some(AzureIdentity::Managed { client });
+    }
+    table.require("tenant_id", &format!("{ID:?}"));
+    table.require("client_id", &format!("{ID:?}"));
+    if let Some(secret) = secret {
+        if table.had("client_certificate") && table.had("client_key") {
+            secret.error("stands beside `client_certificate`; remove one of the two");
+            return None;
         }
-        return Some(AzureIdentity::Managed {
-            client: client.map(|found| found.value),
+        secret.warn_inline();
+        let (tenant, client, secret) = (tenant?, client?, secret.value);
+        return Some(AzureIdentity::Secret {
+            tenant,
+            client,
+            secret,
         });
     }
-    missing(table, "tenant_id", &format!("{ID:?}"), problems);
-    missing(table, "client_id", &format!("{ID:?}"), problems);
-    match (secret, certificate) {
-        (Some(secret), Some(_)) => {
-            let message = "stands beside `client_certificate`; remove one of the two";
-            problems.add(&secret.span, secret.key, message);
-            None
-        }
-        (Some(secret), None) => {
-            warn_inline(&secret, problems);
-            Some(AzureIdentity::Secret {
-                tenant: tenant?.value,
-                client: client?.value,
-                secret: secret.value,
-            })
-        }
-        (None, Some((certificate, key))) => Some(AzureIdentity::Certificate {
-            tenant: tenant?.value,
-            client: client?.value,
-            certificate,
-            key,
-        }),
-        (None, None) => {
-            if !["client_certificate", "client_key"]
-                .iter()
-                .any(|key| table.had(key))
-            {
-                let example = "{ file = \"/path\" }`, or `client_certificate` and `client_key`, or `managed_identity = true";
-                missing(table, "client_secret", example, problems);
-            }
-            None
-        }
+    if !table.had("client_certificate") && !table.had("client_key") {
+        let example =
+            "{ file = \"/path\" }`, or `client_certificate` and `client_key`, or `managed_identity = true";
+        table.require("client_secret", example);
     }
+    let ((certificate, key), tenant, client) = (certificate?, tenant?, client?);
+    Some(AzureIdentity::Certificate {
+        tenant,
+        client,
+        certificate,
+        key,
+    })
 }
 
-/// A name that becomes part of an address.
+/// A name that becomes part of an address, and begins with one of `starts` if there are any.
 fn word(
     table: &mut Table,
     key: &'static str,
     example: &str,
-    problems: &mut Problems,
-) -> Option<ConfigValue<String>> {
-    let found = table.text(key, example, problems)?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if found.value.bytes().all(fits) && !found.value.starts_with('.') {
-        return Some(found);
-    }
-    let message = format!("holds what no such name has; write it as in \"{example}\"");
-    problems.add(&found.span, found.key, message);
-    None
-}
-
-fn begins(found: &ConfigValue<String>, starts: &[&str], remedy: &str, problems: &mut Problems) -> bool {
-    let good = starts.iter().any(|start| found.value.starts_with(start));
-    if !good {
+    starts: &[&str],
+    remedy: &str,
+) -> Option<String> {
+    table.checked(key, example, |word| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let message = format!("holds what no such name has; write it as in \"{example}\"");
+        ensure(word.bytes().all(fits) && !word.starts_with('.'), message)?;
         let message = format!(
-            "`{}` does not begin with `{}`; {remedy}",
-            found.value,
+            "`{word}` does not begin with `{}`; {remedy}",
             starts.join("` or `")
         );
-        problems.add(&found.span, found.key.clone(), message);
-    }
-    good
+        let begins = starts.is_empty() || starts.iter().any(|start| word.starts_with(start));
+        ensure(begins, message)
+    })
 }
 
 /// A host, or an address without path.
-fn login(table: &mut Table, problems: &mut Problems) -> Option<Url> {
-    const HOST: &str = SentinelConfig::LOGIN_HOST;
-    let found = table.text("login_host", HOST, problems);
-    let text = found.as_ref().map_or(HOST, |found| found.value.trim());
-    let whole = match text.contains("://") {
-        true => text.to_string(),
-        false => format!("https://{text}"),
-    };
-    let read = address::server(&whole, &format!("https://{HOST}")).and_then(|url| match url.path() {
-        "/" => Ok(url),
-        _ => Err(format!(
-            "has a path, which the agent adds itself; write the host alone, as in \"{HOST}\""
-        )),
-    });
-    match (read, found) {
-        (Ok(url), _) => is_encrypted(table, "login_host", &url, problems).then_some(url),
-        (Err(message), found) => {
-            let found = found?;
-            problems.add(&found.span, found.key, message);
-            None
-        }
+fn login(table: &mut Table) -> Option<Url> {
+    let login = table.parsed("login_host", SentinelConfig::LOGIN_HOST, parse_login);
+    match table.had("login_host") {
+        true => login,
+        false => parse_login(SentinelConfig::LOGIN_HOST).ok(),
     }
 }
 
-fn scope(table: &mut Table, problems: &mut Problems) -> String {
-    let Some(found) = table.text("scope", SentinelConfig::SCOPE, problems) else {
-        return SentinelConfig::SCOPE.into();
-    };
-    if !found.value.ends_with("/.default") {
-        let message = format!(
-            "does not end with `/.default`; write it as in \"{}\"",
-            SentinelConfig::SCOPE
-        );
-        problems.add(&found.span, found.key, message);
-    }
-    found.value
+fn parse_login(text: &str) -> Result<Url, String> {
+    const HOST: &str = SentinelConfig::LOGIN_HOST;
+    let scheme = if text.contains("://") { "" } else { "https://" };
+    let url = address::server(&format!("{scheme}{}", text.trim()), &format!("https://{HOST}"))?;
+    let message = format!("has a path, which the agent adds itself; write the host alone, as in \"{HOST}\"");
+    ensure(url.path() == "/", message)?;
+    check_encrypted(&url).map(|()| url)
+}
+
+fn check_scope(scope: &str) -> Result<(), String> {
+    let message = format!(
+        "does not end with `/.default`; write it as in \"{}\"",
+        SentinelConfig::SCOPE
+    );
+    ensure(scope.ends_with("/.default"), message)
 }
 
 /// Tokens and secrets go there.
-fn is_encrypted(table: &Table, key: &'static str, url: &Url, problems: &mut Problems) -> bool {
-    let message = if url.scheme() == "http" && !is_loopback(url) {
-        "is not encrypted, and a token would be sent there; write `https://`"
-    } else if url.query().is_some() {
-        "has a query; end it before the `?`"
-    } else {
-        return true;
-    };
-    if let Some(span) = table.place_of(key) {
-        problems.add(span, table.key(key), message);
-    }
-    false
+fn check_encrypted(url: &Url) -> Result<(), String> {
+    let message = "is not encrypted, and a token would be sent there; write `https://`";
+    ensure(url.scheme() != "http" || is_loopback(url), message)?;
+    no_query(url)
 }
 
 #[cfg(test)]
@@ -243,7 +174,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{HttpConfig, SinkKind};
+    use crate::config::{FormatKind, HttpConfig, SinkKind};
 
     fn read(lines: &str) -> (SentinelConfig, usize, FormatKind) {
         let text = format!(

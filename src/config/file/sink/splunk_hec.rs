@@ -1,77 +1,64 @@
 //! `type = "splunk_hec"`.
 
-use std::time::Duration;
-
 use url::Url;
 
-use super::remote::{gzip_at_most, missing, url, wants_json, warn_clear_text};
-use crate::config::file::http::Http;
-use crate::config::raw::{Problems, Table};
-use crate::config::reference::warn_inline;
-use crate::config::{Auth, Compression, FormatKind, SplunkHecConfig};
-
-pub const KEYS: [&str; 8] = [
-    "url",
-    "token",
-    "index",
-    "source",
-    "sourcetype",
-    "host",
-    "acknowledge",
-    "acknowledge_timeout",
-];
+use super::remote::{Common, gzip_at_most, url, wants_json, warn_clear_text};
+use super::{Context, SEC};
+use crate::config::file::address::no_query;
+use crate::config::file::http;
+use crate::config::raw::Table;
+use crate::config::words::ensure;
+use crate::config::{Auth, Compression, PeerConfig, SplunkHecConfig};
 
 const EXAMPLE: &str = "https://splunk.example.com:8088";
 
-pub fn table(table: &mut Table, format: FormatKind, problems: &mut Problems) -> Option<SplunkHecConfig> {
-    let url = url(table, "url", EXAMPLE, problems);
-    let url = url.filter(|url| is_base(table, url, problems));
-    let token = table.reference("token", problems);
-    missing(table, "token", "{ file = \"/path\" }", problems);
-    let http = Http::read(table, problems);
-    let mut text = |key, example| table.text(key, example, problems).map(|found| found.value);
-    let index = text("index", "audit");
-    let source = text("source", "confluence");
-    let sourcetype = text("sourcetype", "confluence:audit");
-    let host = text("host", "wiki.example.com");
-    let acknowledge = table.flag("acknowledge", problems).unwrap_or(false);
-    let range = Duration::from_secs(1)..=Duration::from_secs(3600);
-    let timeout = table.duration("acknowledge_timeout", range, problems);
-    let compression = gzip_at_most(table, Compression::None, problems);
-    wants_json(table, format, problems);
-    let (url, token) = (url?, token?);
-    warn_inline(&token, problems);
-    let auth = Auth::Scheme("Splunk", token.value);
-    warn_clear_text(table, "url", &url, &auth, problems);
-    Some(SplunkHecConfig {
-        http: http.config(url, auth),
+pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
+    let url = url(table, "url", EXAMPLE);
+    if let Some(Err(message)) = url.as_ref().map(check_base) {
+        table.error("url", message);
+    }
+    let token = table.reference("token");
+    table.require("token", "{ file = \"/path\" }");
+    let auth = token.map(|token| {
+        token.warn_inline();
+        Auth::Scheme("Splunk", token.value)
+    });
+    let http = http::read(table, url, auth);
+    let index = table.text("index", "audit");
+    let source = table.text("source", "confluence");
+    let sourcetype = table.text("sourcetype", "confluence:audit");
+    let host = table.text("host", "wiki.example.com");
+    let (mut acknowledge, mut timeout) = (false, SplunkHecConfig::ACKNOWLEDGE_TIMEOUT);
+    table.flag("acknowledge", &mut acknowledge);
+    table.duration("acknowledge_timeout", SEC..=3600 * SEC, &mut timeout);
+    let compression = gzip_at_most(table, Compression::None);
+    wants_json(table, context.format);
+    let http = http?;
+    warn_clear_text(table, "url", &http.base, &http.auth);
+    Some(PeerConfig::SplunkHec(Box::new(SplunkHecConfig {
+        http,
         index,
         source,
         sourcetype,
         host,
-        acknowledge: acknowledge.then(|| timeout.unwrap_or(SplunkHecConfig::ACKNOWLEDGE_TIMEOUT)),
+        acknowledge: acknowledge.then_some(timeout),
         compression,
-    })
+    })))
 }
 
 /// A proxy before Splunk may have a path of its own; the collector's is added to it.
-fn is_base(table: &Table, url: &Url, problems: &mut Problems) -> bool {
-    let message = if url.path().contains("/services/collector") {
-        format!("names the collector's path, which the agent adds itself; end it before, as in \"{EXAMPLE}\"")
-    } else if url.query().is_some() {
-        "has a query; end it before the `?`".into()
-    } else {
-        return true;
-    };
-    if let Some(span) = table.place_of("url") {
-        problems.add(span, table.key("url"), message);
-    }
-    false
+fn check_base(url: &Url) -> Result<(), String> {
+    let message = format!(
+        "names the collector's path, which the agent adds itself; end it before, as in \"{EXAMPLE}\""
+    );
+    ensure(!url.path().contains("/services/collector"), message)?;
+    no_query(url)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::{Reference, RemoteSinkConfig, SinkKind};

@@ -1,6 +1,6 @@
 //! Copies, truncated files and their copies, compressed files.
 
-use super::{Home, Known, Run};
+use super::{Checkpointed, Home, TestRun};
 use crate::config::{FileLocation, FilesConfig, StartAt};
 use std::fs::{self, File};
 use std::io::Write;
@@ -43,7 +43,7 @@ fn gzip_file(path: &Path) -> PathBuf {
     to
 }
 
-/// One live file whose rotated copies match the pattern too, or do not.
+/// One live file. Its rotated copies match the pattern or not.
 fn one_file(home: &Home, pattern: &str) -> (FilesConfig, PathBuf) {
     let mut config = home.config();
     let live = home.audit().join("audit.log");
@@ -51,14 +51,14 @@ fn one_file(home: &Home, pattern: &str) -> (FilesConfig, PathBuf) {
     (config, live)
 }
 
-/// Each of the records once, in whatever order.
+/// Each record once, in any order.
 #[track_caller]
-fn each_once(known: &Known, range: Range<u32>) {
+fn each_once(known: &Checkpointed, range: Range<u32>) {
     is_exact(known, &range.collect::<Vec<_>>());
 }
 
 #[track_caller]
-fn is_exact(known: &Known, expect: &[u32]) {
+fn is_exact(known: &Checkpointed, expect: &[u32]) {
     let number = |line: &String| line[8..].trim_matches('}').parse::<u32>();
     let mut numbers: Vec<u32> = known
         .lines
@@ -77,8 +77,8 @@ fn is_exact(known: &Known, expect: &[u32]) {
     );
 }
 
-/// F86: a copy of a delivered file, under a name before or behind it, while the agent runs or not, with the original there or
-/// not; and what is written to the copy.
+/// F86: a copy of a delivered file, sorted before or after it, while the agent runs or not, with the original present
+/// or not, and lines that are added to the copy.
 #[test]
 fn f86_a_copy_is_not_delivered_again() {
     for (live, keep_original, name) in [
@@ -90,15 +90,15 @@ fn f86_a_copy_is_not_delivered_again() {
     ] {
         for records in [1, 3, 20, 500] {
             if records < 20 && name.starts_with("20260106") {
-                // Too little to tell a copy from a file that begins alike.
+                // Too short to distinguish a copy from a file with the same start.
                 continue;
             }
             let home = Home::new();
-            let mut known = Known::default();
+            let mut known = Checkpointed::default();
             append(&home.file(0), &text(0..records));
             let copy = home.audit().join(name);
-            let mut run = Run::start(home.config(), &mut known);
-            run.turn();
+            let mut run = TestRun::start(home.config(), &mut known);
+            run.sweep_and_read();
             let copied = || {
                 fs::copy(home.file(0), &copy).unwrap();
                 if !keep_original {
@@ -107,145 +107,145 @@ fn f86_a_copy_is_not_delivered_again() {
             };
             if live {
                 copied();
-                run.turn();
+                run.sweep_and_read();
             }
-            run.is_well();
+            run.assert_healthy();
             if !live {
                 copied();
-                run = Run::start(home.config(), &mut known);
-                run.turn();
-                run.is_well();
+                run = TestRun::start(home.config(), &mut known);
+                run.sweep_and_read();
+                run.assert_healthy();
             }
             append(&copy, &text(records..records + 20));
-            run.turn();
-            run.turn();
-            run.is_well();
+            run.sweep_and_read();
+            run.sweep_and_read();
+            run.assert_healthy();
             each_once(&known, 0..records + 20);
-            // All of that is remembered.
-            Run::start(home.config(), &mut known).turn();
+            // All of that is checkpointed.
+            TestRun::start(home.config(), &mut known).sweep_and_read();
             each_once(&known, 0..records + 20);
         }
     }
 }
 
-/// F86: the file was read in part when it was copied, and goes on; the copy has what was not read yet as well.
+/// F86: the file was partly read when it was copied, and grows. The copy contains unread records too.
 #[test]
 fn f86_a_copy_of_a_file_that_is_partly_read() {
     for name in ["old-1.audit.log", "20260106.00000.audit.log"] {
         let home = Home::new();
         let mut config = home.config();
         config.read_bytes = 4096;
-        let mut known = Known::default();
+        let mut known = Checkpointed::default();
         append(&home.file(0), &text(0..300));
-        let mut run = Run::start(config.clone(), &mut known);
+        let mut run = TestRun::start(config.clone(), &mut known);
         run.files.sweep(run.now, run.now_ms);
         for _ in 0..3 {
-            run.block();
+            run.read_block();
         }
         assert!((100..200).contains(&run.known.lines.len()));
         fs::copy(home.file(0), home.audit().join(name)).unwrap();
         append(&home.file(0), &text(300..310));
-        let mut run = Run::start(config, &mut known);
-        run.turn();
-        run.turn();
-        run.is_well();
+        let mut run = TestRun::start(config, &mut known);
+        run.sweep_and_read();
+        run.sweep_and_read();
+        run.assert_healthy();
         each_once(&known, 0..310);
     }
 }
 
-/// F86: the copy is seen while it is being made, again and again, down to parts of a line.
+/// F86: the copy is seen while it is being written, at any point within a line.
 #[test]
 fn f86_a_copy_that_is_being_made() {
     for keep_original in [true, false] {
         let home = Home::new();
-        let mut known = Known::default();
+        let mut known = Checkpointed::default();
         let content = text(0..400);
         append(&home.file(0), &content);
-        let mut run = Run::start(home.config(), &mut known);
-        run.turn();
+        let mut run = TestRun::start(home.config(), &mut known);
+        run.sweep_and_read();
         let copy = home.audit().join("copy.audit.log");
         append(&copy, "");
         let (mut done, pause) = (0, Duration::from_millis(100));
         for len in [0, 10, 95, 700, 5_000, 5_003, 20_000] {
             append(&copy, &content[done..done + len]);
             done += len;
-            // Written now, as far as the agent's clock goes.
+            // Written now by the agent's clock.
             run.now_ms = crate::clock::now_ms() - 100;
-            run.turn_after(pause);
+            run.sweep_and_read_after(pause);
         }
         if !keep_original {
             fs::remove_file(home.file(0)).unwrap();
         }
         append(&copy, &content[done..]);
-        run.turn_after(pause);
+        run.sweep_and_read_after(pause);
         append(&home.file(1), &text(400..410));
-        run.turn();
-        run.turn();
-        run.is_well();
+        run.sweep_and_read();
+        run.sweep_and_read();
+        run.assert_healthy();
         each_once(&known, 0..410);
     }
 }
 
-/// F86: a copy of the beginning, shorter than a fingerprint or cut within a line; the original is there and grows.
+/// F86: a copy of the start, shorter than a fingerprint or cut within a line. The original is present and grows.
 #[test]
 fn f86_a_copy_of_the_beginning() {
     let content = text(0..200);
     for len in [92, 500, 1000, 1024, 9_000, 9_001] {
         for name in ["20260104.00000.audit.log", "old.audit.log"] {
             let home = Home::new();
-            let mut known = Known::default();
+            let mut known = Checkpointed::default();
             append(&home.file(0), &content);
-            Run::start(home.config(), &mut known).turn();
+            TestRun::start(home.config(), &mut known).sweep_and_read();
             write(&home.audit().join(name), &content[..len]);
-            let mut run = Run::start(home.config(), &mut known);
-            run.turn();
+            let mut run = TestRun::start(home.config(), &mut known);
+            run.sweep_and_read();
             append(&home.file(0), &text(200..210));
             append(&home.audit().join("20260107.00000.audit.log"), &text(210..220));
-            run.turn();
-            run.turn();
-            run.is_well();
+            run.sweep_and_read();
+            run.sweep_and_read();
+            run.assert_healthy();
             each_once(&known, 0..220);
         }
     }
 }
 
-/// F86: a copy that holds the beginning of a line which the original has not whole either.
+/// F86: a copy that ends within a line that is incomplete in the original too.
 #[test]
 fn f86_a_copy_with_half_a_line() {
     let home = Home::new();
-    let mut known = Known::default();
+    let mut known = Checkpointed::default();
     append(&home.file(0), &text(0..20));
     append(&home.file(0), &line(20)[..30]);
-    let mut run = Run::start(home.config(), &mut known);
-    run.turn();
+    let mut run = TestRun::start(home.config(), &mut known);
+    run.sweep_and_read();
     fs::copy(home.file(0), home.audit().join("copy.audit.log")).unwrap();
-    run.turn();
-    run.turn();
+    run.sweep_and_read();
+    run.sweep_and_read();
     append(&home.file(0), &line(20)[30..]);
     append(&home.file(0), "\n");
-    run.turn();
-    run.turn();
-    run.is_well();
+    run.sweep_and_read();
+    run.sweep_and_read();
+    run.assert_healthy();
     each_once(&known, 0..21);
 }
 
-/// F86: files that begin alike are no copies of each other: what only one has is delivered.
+/// F86: files with the same start are not copies of each other. What only one contains is delivered.
 #[test]
 fn f86_files_that_begin_alike_lose_nothing() {
     for (head, live) in [(1, false), (1, true), (40, false), (40, true)] {
         let home = Home::new();
-        let mut known = Known::default();
+        let mut known = Checkpointed::default();
         append(&home.file(0), &(text(0..head) + &text(100..150)));
-        let mut run = Run::start(home.config(), &mut known);
-        run.turn();
+        let mut run = TestRun::start(home.config(), &mut known);
+        run.sweep_and_read();
         append(&home.file(1), &(text(0..head) + &text(200..250)));
         if !live {
-            run = Run::start(home.config(), &mut known);
+            run = TestRun::start(home.config(), &mut known);
         }
-        run.turn();
+        run.sweep_and_read();
         append(&home.file(1), &text(250..260));
-        run.turn();
-        run.is_well();
+        run.sweep_and_read();
+        run.assert_healthy();
         let mut lines = known.lines.clone();
         lines.sort();
         lines.dedup();
@@ -255,8 +255,8 @@ fn f86_files_that_begin_alike_lose_nothing() {
     }
 }
 
-/// F86, F87: three rotations by copying and truncating; the copies match the pattern, or not, or are compressed at once. In each
-/// the copy has what was written after the last look.
+/// F86, F87: three rotations by copying and truncating. The copies match the pattern or not, or are compressed at
+/// once. Each copy contains what was written after the last read.
 #[test]
 fn f87_the_copy_of_a_truncated_file_is_read_on() {
     for (pattern, name) in [
@@ -270,12 +270,12 @@ fn f87_the_copy_of_a_truncated_file_is_read_on() {
                 for compress in [false, true] {
                     let home = Home::new();
                     let (config, file) = one_file(&home, pattern);
-                    let mut known = Known::default();
-                    let mut run = Run::start(config.clone(), &mut known);
+                    let mut known = Checkpointed::default();
+                    let mut run = TestRun::start(config.clone(), &mut known);
                     let mut n = 0;
                     for rotation in 0..3 {
                         append(&file, &text(n..n + 50));
-                        run.turn();
+                        run.sweep_and_read();
                         append(&file, &text(n + 50..n + 50 + unread));
                         n += 50 + unread;
                         let copy = home.audit().join(format!("{name}{rotation}"));
@@ -292,12 +292,12 @@ fn f87_the_copy_of_a_truncated_file_is_read_on() {
                         append(&file, &text(n..n + 10));
                         n += 10;
                         if !live {
-                            run = Run::start(config.clone(), run.known);
+                            run = TestRun::start(config.clone(), run.known);
                         }
-                        run.turn();
-                        run.turn();
+                        run.sweep_and_read();
+                        run.sweep_and_read();
                     }
-                    run.is_well();
+                    run.assert_healthy();
                     let tampered = run.files.take_tampered().len();
                     assert_eq!(tampered, if live { 3 } else { 1 });
                     println!("{pattern} {name} live {live} unread {unread} compressed {compress}");
@@ -308,16 +308,16 @@ fn f87_the_copy_of_a_truncated_file_is_read_on() {
     }
 }
 
-/// F87: what was never read and is truncated is read from its copy; without one it is told as lost.
+/// F87: a truncated file that was never read is read from its copy. Without a copy it is reported as lost.
 #[test]
 fn f87_an_unread_file_is_truncated() {
     for copied in [true, false] {
         let home = Home::new();
         let (config, file) = one_file(&home, "audit.log");
-        let mut known = Known::default();
+        let mut known = Checkpointed::default();
         append(&file, &text(0..50));
         {
-            let mut run = Run::start(config.clone(), &mut known);
+            let mut run = TestRun::start(config.clone(), &mut known);
             run.files.sweep(run.now, run.now_ms);
             run.checkpoint();
         }
@@ -325,10 +325,10 @@ fn f87_an_unread_file_is_truncated() {
             fs::copy(&file, home.audit().join("old")).unwrap();
         }
         write(&file, &text(50..80));
-        let mut run = Run::start(config, &mut known);
-        run.turn();
-        run.turn();
-        run.is_well();
+        let mut run = TestRun::start(config, &mut known);
+        run.sweep_and_read();
+        run.sweep_and_read();
+        run.assert_healthy();
         if copied {
             each_once(&known, 0..80);
         } else {
@@ -338,7 +338,7 @@ fn f87_an_unread_file_is_truncated() {
     }
 }
 
-/// F88: compressed before it was read, in part or whole, or afterwards; while the agent runs or not.
+/// F88: a file is compressed before it was read, partly or completely, or afterwards, while the agent runs or not.
 #[test]
 fn f88_a_compressed_file_is_read_where_it_was_left() {
     for (read, whole) in [(false, true), (true, false), (true, true)] {
@@ -346,55 +346,56 @@ fn f88_a_compressed_file_is_read_where_it_was_left() {
             let home = Home::new();
             let mut config = home.config();
             config.read_bytes = 4096;
-            let mut known = Known::default();
+            let mut known = Checkpointed::default();
             append(&home.file(0), &text(0..300));
-            let mut run = Run::start(config.clone(), &mut known);
+            let mut run = TestRun::start(config.clone(), &mut known);
             if read && whole {
-                run.turn();
+                run.sweep_and_read();
             } else {
                 run.files.sweep(run.now, run.now_ms);
                 for _ in 0..if read { 3 } else { 0 } {
-                    run.block();
+                    run.read_block();
                 }
                 run.checkpoint();
             }
             if !live {
-                run = Run::start(config.clone(), &mut known);
+                run = TestRun::start(config.clone(), &mut known);
             }
             gzip_file(&home.file(0));
             append(&home.file(1), &text(300..310));
-            run.turn();
-            run.turn();
-            run.is_well();
+            run.sweep_and_read();
+            run.sweep_and_read();
+            run.assert_healthy();
             assert_eq!(run.known.losses, []);
-            run = Run::start(config, &mut known);
-            run.turn();
-            run.is_well();
+            run = TestRun::start(config, &mut known);
+            run.sweep_and_read();
+            run.assert_healthy();
             each_once(&known, 0..310);
         }
     }
 }
 
-/// F88: killed in the middle of a compressed file, it goes on there; a compressed copy beside a file brings nothing again.
+/// F88: a restart in the middle of a compressed file continues there. A compressed copy next to its original is not
+/// delivered again.
 #[test]
 fn f88_a_restart_within_a_compressed_file() {
     let home = Home::new();
     let mut config = home.config();
     config.read_bytes = 4096;
-    let mut known = Known::default();
+    let mut known = Checkpointed::default();
     let packed = home.audit().join("20260104.00000.audit.log.zst");
     fs::write(&packed, zstd(text(0..300).as_bytes())).unwrap();
     for _ in 0..5 {
-        let mut run = Run::start(config.clone(), &mut known);
+        let mut run = TestRun::start(config.clone(), &mut known);
         run.files.sweep(run.now, run.now_ms);
         for _ in 0..3 {
-            run.block();
+            run.read_block();
         }
         run.checkpoint();
     }
     append(&home.file(0), &text(300..400));
-    let mut run = Run::start(config.clone(), &mut known);
-    run.turn();
+    let mut run = TestRun::start(config.clone(), &mut known);
+    run.sweep_and_read();
     fs::write(
         format!("{}.gz", home.file(0).display()),
         gzip(text(0..0).as_bytes()),
@@ -405,43 +406,43 @@ fn f88_a_restart_within_a_compressed_file() {
         gzip(&fs::read(home.file(0)).unwrap()),
     )
     .unwrap();
-    run.turn();
-    run.is_well();
+    run.sweep_and_read();
+    run.assert_healthy();
     fs::remove_file(&packed).unwrap();
-    run.turn();
-    run.is_well();
+    run.sweep_and_read();
+    run.assert_healthy();
     each_once(&known, 0..400);
 }
 
-/// F88: a compressed file that is being written is waited for, and its original may go meanwhile.
+/// F88: a compressed file that is being written is retried. Its original may be deleted meanwhile.
 #[test]
 fn f88_a_compressed_file_that_is_being_written() {
     let home = Home::new();
-    let mut known = Known::default();
+    let mut known = Checkpointed::default();
     append(&home.file(0), &text(0..300));
     let packed = PathBuf::from(format!("{}.gz", home.file(0).display()));
     let whole = gzip(&fs::read(home.file(0)).unwrap());
     fs::remove_file(home.file(0)).unwrap();
     append(&home.file(1), &text(300..310));
-    let mut run = Run::start(home.config(), &mut known);
+    let mut run = TestRun::start(home.config(), &mut known);
     run.now_ms = crate::clock::now_ms();
     for end in [0, 1, 10, whole.len() / 2, whole.len() - 1] {
         fs::write(&packed, &whole[..end]).unwrap();
         run.now_ms = crate::clock::now_ms();
-        run.turn_after(Duration::from_secs(40));
-        run.turn_after(Duration::from_secs(5));
+        run.sweep_and_read_after(Duration::from_secs(40));
+        run.sweep_and_read_after(Duration::from_secs(5));
         assert!(!run.files.caught_up() && run.files.is_drained(), "{end}");
         assert_eq!(run.known.losses, []);
     }
     fs::write(&packed, &whole).unwrap();
-    run.turn();
-    run.is_well();
+    run.sweep_and_read();
+    run.assert_healthy();
     each_once(&known, 0..310);
 }
 
-/// F88: what cannot be read is told once as a loss, unless it is known that nothing is lost.
+/// F88: an unreadable compressed file is recorded as lost once, unless nothing is lost.
 #[test]
-fn f88_what_cannot_be_read_is_told_once() {
+fn f88_what_cannot_be_read_is_reported_once() {
     let content = text(0..300);
     let whole = gzip(content.as_bytes());
     let mut damaged = whole.clone();
@@ -455,12 +456,12 @@ fn f88_what_cannot_be_read_is_told_once() {
     for (ending, bytes) in cases {
         for read in [false, true] {
             let home = Home::new();
-            let mut known = Known::default();
+            let mut known = Checkpointed::default();
             if read {
                 append(&home.file(0), &content);
-                Run::start(home.config(), &mut known).turn();
+                TestRun::start(home.config(), &mut known).sweep_and_read();
                 append(&home.file(1), &text(300..310));
-                Run::start(home.config(), &mut known).turn();
+                TestRun::start(home.config(), &mut known).sweep_and_read();
                 assert!(known.entries[&0].finished);
                 fs::remove_file(home.file(0)).unwrap();
             } else {
@@ -468,11 +469,11 @@ fn f88_what_cannot_be_read_is_told_once() {
             }
             fs::write(format!("{}.{ending}", home.file(0).display()), bytes).unwrap();
             for _ in 0..2 {
-                let mut run = Run::start(home.config(), &mut known);
+                let mut run = TestRun::start(home.config(), &mut known);
                 for _ in 0..4 {
-                    run.turn();
+                    run.sweep_and_read();
                 }
-                run.is_well();
+                run.assert_healthy();
             }
             let lost = known.losses.len();
             assert_eq!(
@@ -485,7 +486,7 @@ fn f88_what_cannot_be_read_is_told_once() {
             lines.sort();
             let before = lines.len();
             lines.dedup();
-            // A damaged stream may give something else before it is found out.
+            // A damaged stream may return other content before the damage is detected.
             let repeated = before - lines.len();
             assert!(
                 repeated == 0 || bytes == damaged,
@@ -495,13 +496,13 @@ fn f88_what_cannot_be_read_is_told_once() {
     }
 }
 
-/// F88: of what was to be passed over nothing is read because something compresses it.
+/// F88: content skipped by `start_at = "end"` is not read when it is compressed later.
 #[test]
 fn f88_the_end_is_where_it_was_although_it_was_compressed() {
     let home = Home::new();
     let mut config = home.config();
     config.start_at = StartAt::End;
-    let mut known = Known::default();
+    let mut known = Checkpointed::default();
     append(&home.file(0), &text(0..30));
     fs::write(
         home.audit().join("20260101.00000.audit.log.gz"),
@@ -509,35 +510,35 @@ fn f88_the_end_is_where_it_was_although_it_was_compressed() {
     )
     .unwrap();
     append(&home.file(1), &text(30..40));
-    Run::start(config.clone(), &mut known).turn();
+    TestRun::start(config.clone(), &mut known).sweep_and_read();
     gzip_file(&home.file(0));
     gzip_file(&home.file(1));
     append(&home.file(2), &text(90..95));
-    let mut run = Run::start(config, &mut known);
-    run.turn();
-    run.turn();
-    run.is_well();
+    let mut run = TestRun::start(config, &mut known);
+    run.sweep_and_read();
+    run.sweep_and_read();
+    run.assert_healthy();
     each_once(&known, 90..95);
 }
 
-/// F88: a deleted compressed file that was not read is told.
+/// F88: an unread compressed file that is deleted is reported.
 #[test]
 fn f88_a_compressed_file_that_is_deleted_unread() {
     let home = Home::new();
-    let mut known = Known::default();
+    let mut known = Checkpointed::default();
     let packed = home.audit().join("20260104.00000.audit.log.gz");
     fs::write(&packed, gzip(text(0..300).as_bytes())).unwrap();
     append(&home.file(0), &text(300..310));
     {
-        let mut run = Run::start(home.config(), &mut known);
+        let mut run = TestRun::start(home.config(), &mut known);
         run.files.sweep(run.now, run.now_ms);
         run.checkpoint();
     }
     fs::remove_file(&packed).unwrap();
-    let mut run = Run::start(home.config(), &mut known);
-    run.turn();
-    run.turn();
-    run.is_well();
+    let mut run = TestRun::start(home.config(), &mut known);
+    run.sweep_and_read();
+    run.sweep_and_read();
+    run.assert_healthy();
     assert_eq!(known.lines, (300..310).map(line).collect::<Vec<_>>());
     assert_eq!(known.losses.len(), 1);
 }

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::db::{Db, Failure};
 use super::entry::{Commit, LOSSES_MAX, Progress, SinkMark, SourceState};
-use super::key::{self, Kind};
+use super::keys::{self, ValueKind};
 use super::seal;
+use super::sled_db::{Db, DbError};
 
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug, Default)]
-pub struct Head {
+pub struct SourceHead {
     pub commits: u64,
     pub next_key: u32,
     pub losses_total: u64,
@@ -23,16 +23,16 @@ pub struct Head {
     pub sum: u64,
 }
 
-pub struct Change<'a> {
+pub struct WriteBatch<'a> {
     db: &'a Db,
     /// The new value of each key that changes; `None` removes it.
     values: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    heads: BTreeMap<String, Head>,
+    heads: BTreeMap<String, SourceHead>,
 }
 
-impl Change<'_> {
-    pub fn new(db: &Db) -> Change<'_> {
-        Change {
+impl WriteBatch<'_> {
+    pub fn new(db: &Db) -> WriteBatch<'_> {
+        WriteBatch {
             db,
             values: BTreeMap::new(),
             heads: BTreeMap::new(),
@@ -40,13 +40,13 @@ impl Change<'_> {
     }
 
     /// Adds a commit of a source whose head is `head` in the store. Whether an output of it has a new generation.
-    pub fn commit(&mut self, head: Head, commit: &Commit) -> Result<bool, Failure> {
+    pub fn commit(&mut self, head: SourceHead, commit: &Commit) -> Result<bool, DbError> {
         let source = &commit.source;
         let mut head = self.heads.get(source).copied().unwrap_or(head);
         let mut rotated = false;
         self.put_progress(&mut head, source, &commit.progress)?;
         for mark in &commit.marks {
-            let key = key::mark(source, &mark.sink);
+            let key = keys::mark(source, &mark.sink);
             let old = self
                 .current(&key)?
                 .and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
@@ -54,9 +54,9 @@ impl Change<'_> {
             self.put_summed(&mut head, key, mark)?;
         }
         for loss in &commit.progress.losses {
-            self.put(key::loss(source, head.losses_total), loss)?;
+            self.put(keys::loss(source, head.losses_total), loss)?;
             if let Some(oldest) = head.losses_total.checked_sub(LOSSES_MAX as u64) {
-                self.values.insert(key::loss(source, oldest), None);
+                self.values.insert(keys::loss(source, oldest), None);
             }
             head.losses_total += 1;
             head.lost_bytes_total += loss.to.saturating_sub(loss.from);
@@ -67,10 +67,15 @@ impl Change<'_> {
     }
 
     /// Makes the store hold of this source `state` and nothing else. The counters are those of `head`.
-    pub fn replace_source(&mut self, source: &str, head: Head, state: &SourceState) -> Result<(), Failure> {
-        for kind in Kind::OF_A_SOURCE {
+    pub fn replace_source(
+        &mut self,
+        source: &str,
+        head: SourceHead,
+        state: &SourceState,
+    ) -> Result<(), DbError> {
+        for kind in ValueKind::OF_A_SOURCE {
             let values = &mut self.values;
-            self.db.scan(&key::prefix(kind, source), |key, _| {
+            self.db.scan(&keys::prefix(kind, source), |key, _| {
                 values.insert(key.to_vec(), None);
             })?;
         }
@@ -88,7 +93,7 @@ impl Change<'_> {
             api_other_nodes,
             nodes,
             agent_user,
-            way,
+            active_input,
             coverage,
         } = state;
         let progress = Progress {
@@ -98,24 +103,29 @@ impl Change<'_> {
             api_other_nodes: *api_other_nodes,
             nodes: nodes.clone(),
             agent_user: agent_user.clone(),
-            way: way.clone(),
+            active_input: active_input.clone(),
             coverage: coverage.clone(),
             ..Progress::default()
         };
-        let mut head = Head { sum: 0, ..head };
+        let mut head = SourceHead { sum: 0, ..head };
         self.put_progress(&mut head, source, &progress)?;
         for mark in marks {
-            self.put_summed(&mut head, key::mark(source, &mark.sink), mark)?;
+            self.put_summed(&mut head, keys::mark(source, &mark.sink), mark)?;
         }
         let first = head.losses_total.saturating_sub(losses.len() as u64);
         for (number, loss) in (first..).zip(losses) {
-            self.put(key::loss(source, number), loss)?;
+            self.put(keys::loss(source, number), loss)?;
         }
         self.put_head(source, head)
     }
 
     /// All of it but the losses, which are numbered.
-    fn put_progress(&mut self, head: &mut Head, source: &str, progress: &Progress) -> Result<(), Failure> {
+    fn put_progress(
+        &mut self,
+        head: &mut SourceHead,
+        source: &str,
+        progress: &Progress,
+    ) -> Result<(), DbError> {
         let Progress {
             files,
             forget,
@@ -127,45 +137,45 @@ impl Change<'_> {
             api_other_nodes,
             nodes,
             agent_user,
-            way,
+            active_input,
             coverage,
         } = progress;
         for file in files {
-            self.put_summed(head, key::file(source, file.key), file)?;
+            self.put_summed(head, keys::file(source, file.key), file)?;
             head.next_key = head.next_key.max(file.key.saturating_add(1));
         }
         for &file in forget {
-            self.remove_summed(head, key::file(source, file))?;
+            self.remove_summed(head, keys::file(source, file))?;
         }
         if let Some(cursor) = api {
-            self.put_summed(head, key::cursor(source), cursor)?;
+            self.put_summed(head, keys::cursor(source), cursor)?;
         }
         for chunk in ids {
-            self.put_summed(head, key::ids(source, chunk.key), chunk)?;
+            self.put_summed(head, keys::ids(source, chunk.key), chunk)?;
         }
         for &chunk in forget_ids {
-            self.remove_summed(head, key::ids(source, chunk))?;
+            self.remove_summed(head, keys::ids(source, chunk))?;
         }
         if let Some(cursor) = api_other_nodes {
-            self.put_summed(head, key::other_nodes(source), cursor)?;
+            self.put_summed(head, keys::other_nodes(source), cursor)?;
         }
         if let Some(nodes) = nodes {
-            self.put_summed(head, key::nodes(source), nodes)?;
+            self.put_summed(head, keys::nodes(source), nodes)?;
         }
         if let Some(user) = agent_user {
-            self.put_summed(head, key::user(source), user)?;
+            self.put_summed(head, keys::user(source), user)?;
         }
-        if let Some(way) = way {
-            self.put_summed(head, key::way(source), way)?;
+        if let Some(active_input) = active_input {
+            self.put_summed(head, keys::active_input(source), active_input)?;
         }
         if let Some(coverage) = coverage {
-            self.put_summed(head, key::coverage(source), coverage)?;
+            self.put_summed(head, keys::coverage(source), coverage)?;
         }
         Ok(())
     }
 
-    pub fn put(&mut self, key: Vec<u8>, value: &impl Serialize) -> Result<u64, Failure> {
-        let (bytes, sum) = seal::seal(&key, value).map_err(|error| Failure::Io(error.into()))?;
+    pub fn put(&mut self, key: Vec<u8>, value: &impl Serialize) -> Result<u64, DbError> {
+        let (bytes, sum) = seal::seal(&key, value).map_err(|error| DbError::Io(error.into()))?;
         self.values.insert(key, Some(bytes));
         Ok(sum)
     }
@@ -174,13 +184,13 @@ impl Change<'_> {
         self.values.insert(key, None);
     }
 
-    pub fn put_head(&mut self, source: &str, head: Head) -> Result<(), Failure> {
+    pub fn put_head(&mut self, source: &str, head: SourceHead) -> Result<(), DbError> {
         self.heads.insert(source.to_owned(), head);
-        self.put(key::head(source), &head).map(|_| ())
+        self.put(keys::head(source), &head).map(|_| ())
     }
 
     /// Applies everything at once; durable on return. The new heads.
-    pub fn apply(self) -> Result<BTreeMap<String, Head>, Failure> {
+    pub fn apply(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
         let mut batch = sled::Batch::default();
         for (key, value) in self.values {
             match value {
@@ -192,8 +202,8 @@ impl Change<'_> {
         Ok(self.heads)
     }
 
-    /// As [`Change::apply`], but leaves the disk alone if nothing changes.
-    pub fn apply_if_any(self) -> Result<BTreeMap<String, Head>, Failure> {
+    /// As [`WriteBatch::apply`], but leaves the disk alone if nothing changes.
+    pub fn apply_if_any(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
         if self.values.is_empty() {
             Ok(self.heads)
         } else {
@@ -201,31 +211,36 @@ impl Change<'_> {
         }
     }
 
-    fn put_summed(&mut self, head: &mut Head, key: Vec<u8>, value: &impl Serialize) -> Result<(), Failure> {
+    fn put_summed(
+        &mut self,
+        head: &mut SourceHead,
+        key: Vec<u8>,
+        value: &impl Serialize,
+    ) -> Result<(), DbError> {
         let old = self.sum_of(&key)?;
         let new = self.put(key, value)?;
         head.sum = head.sum.wrapping_sub(old).wrapping_add(new);
         Ok(())
     }
 
-    fn remove_summed(&mut self, head: &mut Head, key: Vec<u8>) -> Result<(), Failure> {
+    fn remove_summed(&mut self, head: &mut SourceHead, key: Vec<u8>) -> Result<(), DbError> {
         head.sum = head.sum.wrapping_sub(self.sum_of(&key)?);
         self.values.insert(key, None);
         Ok(())
     }
 
     /// The sum of the value that `key` has by now; 0 for none.
-    fn sum_of(&self, key: &[u8]) -> Result<u64, Failure> {
+    fn sum_of(&self, key: &[u8]) -> Result<u64, DbError> {
         let Some(bytes) = self.current(key)? else {
             return Ok(0);
         };
         match seal::unseal::<IgnoredAny>(key, &bytes) {
             Ok((_, sum)) => Ok(sum),
-            Err(problem) => Err(Failure::Damaged(format!("a value that was sound: {problem:?}"))),
+            Err(problem) => Err(DbError::Damaged(format!("a value that was sound: {problem:?}"))),
         }
     }
 
-    fn current(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    fn current(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
         match self.values.get(key) {
             Some(pending) => Ok(pending.clone()),
             None => self.db.get(key),

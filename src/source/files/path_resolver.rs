@@ -1,9 +1,9 @@
-//! Follows a path one component at a time, each from the open directory before it, so that nobody can swap anything in.
+//! Resolves a path one component at a time with open descriptors, so that no component can be swapped meanwhile.
 //!
-//! A symbolic link on the way is followed if only root or the agent's own user can have made it. Another user's link would
+//! A symbolic link is followed only if root or the agent's own user can have created it. Another user's link would
 //! let that user choose what is read with the agent's rights.
 
-use super::name::shown;
+use super::name::display_path;
 use crate::access;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -13,77 +13,80 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-/// As many as the kernel follows.
+/// The kernel's own limit.
 const LINKS_MAX: usize = 40;
 
-/// Where a path leads.
-pub(super) struct Walked {
-    /// What is there, as an `O_PATH` descriptor.
+/// A path without symbolic links.
+pub(super) struct ResolvedPath {
+    /// The file or directory, as an `O_PATH` descriptor.
     pub fd: OwnedFd,
-    /// The directory that holds it, unless it is `/` or was reached by `..`.
+    /// Its directory; `None` if it is `/` or was reached by `..`.
     pub parent: Option<OwnedFd>,
-    /// The path without links.
     pub real: PathBuf,
     /// The links that were followed.
     pub links: Vec<PathBuf>,
 }
 
-/// A walk that ended early.
+/// A path that cannot be resolved or opened.
 #[derive(Debug)]
-pub struct Stopped {
+pub struct ResolveError {
     pub error: io::Error,
-    /// The path without links as far as it is known, and the rest as it was written.
+    /// The resolved part of the path, and the unresolved rest.
     pub path: PathBuf,
-    /// Before its end was reached.
-    pub on_the_way: bool,
+    /// It failed at a component before the last one was opened.
+    pub is_intermediate: bool,
 }
 
-struct Walk {
-    at: OwnedFd,
+struct PathResolver {
+    fd: OwnedFd,
     parent: Option<OwnedFd>,
     real: PathBuf,
-    /// What is still to go, the next component last.
+    /// Unresolved components in reverse order: the next one is last.
     rest: Vec<OsString>,
     links: Vec<PathBuf>,
 }
 
-/// Follows an absolute path from the root.
-pub(super) fn from_root(path: &Path) -> Result<Walked, Stopped> {
-    let stopped = |error| Stopped {
+/// Resolves an absolute path from `/`.
+pub(super) fn from_root(path: &Path) -> Result<ResolvedPath, ResolveError> {
+    let failed = |error| ResolveError {
         error,
         path: path.to_owned(),
-        on_the_way: true,
+        is_intermediate: true,
     };
-    let mut walk = Walk {
-        at: root().map_err(stopped)?,
+    let mut resolver = PathResolver {
+        fd: root().map_err(failed)?,
         parent: None,
         real: PathBuf::from("/"),
         rest: Vec::new(),
         links: Vec::new(),
     };
-    walk.add(path);
-    walk.go()
+    resolver.add(path);
+    resolver.resolve()
 }
 
-/// Follows one name in an open directory, whose real path is `path`.
-pub(super) fn from_directory(directory: impl AsFd, path: &Path, name: &OsStr) -> Result<Walked, Stopped> {
-    let stopped = |error| Stopped {
+/// Resolves one name in an open directory whose resolved path is `path`.
+pub(super) fn from_directory(
+    directory: impl AsFd,
+    path: &Path,
+    name: &OsStr,
+) -> Result<ResolvedPath, ResolveError> {
+    let failed = |error| ResolveError {
         error,
         path: path.join(name),
-        on_the_way: true,
+        is_intermediate: true,
     };
-    let at = rustix::io::fcntl_dupfd_cloexec(directory, 0).map_err(|errno| stopped(errno.into()))?;
-    let walk = Walk {
-        at,
+    let fd = rustix::io::fcntl_dupfd_cloexec(directory, 0).map_err(|errno| failed(errno.into()))?;
+    let resolver = PathResolver {
+        fd,
         parent: None,
         real: path.to_owned(),
         rest: vec![name.to_owned()],
         links: Vec::new(),
     };
-    walk.go()
+    resolver.resolve()
 }
 
-impl Walk {
+impl PathResolver {
     fn add(&mut self, path: &Path) {
         let parts = path.components().rev().filter_map(|part| match part {
             Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
@@ -92,20 +95,20 @@ impl Walk {
         self.rest.extend(parts);
     }
 
-    fn go(mut self) -> Result<Walked, Stopped> {
+    fn resolve(mut self) -> Result<ResolvedPath, ResolveError> {
         while let Some(part) = self.rest.pop() {
             if let Err(error) = self.step(&part) {
                 let mut path = self.real.join(part);
                 path.extend(self.rest.iter().rev());
-                return Err(Stopped {
+                return Err(ResolveError {
                     error,
                     path,
-                    on_the_way: true,
+                    is_intermediate: true,
                 });
             }
         }
-        Ok(Walked {
-            fd: self.at,
+        Ok(ResolvedPath {
+            fd: self.fd,
             parent: self.parent,
             real: self.real,
             links: self.links,
@@ -113,11 +116,11 @@ impl Walk {
     }
 
     fn step(&mut self, part: &OsStr) -> io::Result<()> {
-        // Search permission is enough on the way.
+        // `O_PATH` needs no more than search permission on the directory.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = rustix::fs::openat(&self.at, part, flags, Mode::empty())?;
+        let found = rustix::fs::openat(&self.fd, part, flags, Mode::empty())?;
         if part == ".." {
-            (self.at, self.parent) = (found, None);
+            (self.fd, self.parent) = (found, None);
             self.real.pop();
             return Ok(());
         }
@@ -125,16 +128,16 @@ impl Walk {
         let stat = rustix::fs::fstat(&found)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => {
-                judge(&self.at, &stat, &path)?;
+                check_link(&self.fd, &stat, &path)?;
                 self.links.push(path);
                 if self.links.len() > LINKS_MAX {
                     return Err(Errno::LOOP.into());
                 }
-                // Of the very link that was judged: its descriptor is read, not its name.
+                // Read the link by its descriptor: its name may point elsewhere by now.
                 let target = rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes();
                 let target = PathBuf::from(OsString::from_vec(target));
                 if target.is_absolute() {
-                    (self.at, self.parent) = (root()?, None);
+                    (self.fd, self.parent) = (root()?, None);
                     self.real = PathBuf::from("/");
                 }
                 self.add(&target);
@@ -143,7 +146,7 @@ impl Walk {
                 return Err(no_directory(&path));
             }
             _ => {
-                self.parent = Some(std::mem::replace(&mut self.at, found));
+                self.parent = Some(std::mem::replace(&mut self.fd, found));
                 self.real = path;
             }
         }
@@ -156,12 +159,12 @@ fn root() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/", flags, Mode::empty())?)
 }
 
-/// Refuses a link that somebody else than root and the agent's user may have made or put where it is.
+/// Refuses a link that a user other than root and the agent's user may have created or moved.
 ///
-/// Nobody can make a link that belongs to root but root. What others can do is give one a second name, and move one in
-/// a directory that they may write into. The directory's owner may do the latter, too: a home belongs to Confluence's user,
-/// and where root has put a link there, it is followed.
-fn judge(directory: impl AsFd, link: &Stat, path: &Path) -> io::Result<()> {
+/// Only root can create a link that belongs to root. Other users can give it a second name, or move it within a
+/// directory that they may write to. A directory's owner may move it too; that is accepted, because a home belongs to
+/// Confluence's user and links that root puts there are followed.
+fn check_link(directory: impl AsFd, link: &Stat, path: &Path) -> io::Result<()> {
     let directory = rustix::fs::fstat(directory)?;
     let agent = rustix::process::geteuid().as_raw();
     let group = rustix::process::getegid().as_raw();
@@ -169,24 +172,24 @@ fn judge(directory: impl AsFd, link: &Stat, path: &Path) -> io::Result<()> {
     let reason = if ![0, agent].contains(&link.st_uid) {
         format!("belongs to `{}`", access::user_name(link.st_uid))
     } else if link.st_nlink > 1 {
-        "has more than one name".to_owned()
+        "has more than one hard link".to_owned()
     } else if others(0o002) {
-        "stands in a directory that everybody may write into".to_owned()
+        "is in a directory that everybody may write to".to_owned()
     } else if others(0o020) && ![0, group].contains(&directory.st_gid) {
         let group = access::group_name(directory.st_gid);
-        format!("stands in a directory that group `{group}` may write into")
+        format!("is in a directory that group `{group}` may write to")
     } else {
         return Ok(());
     };
-    let rule = "links are followed only where nobody but root or the agent's user can have made them";
+    let rule = "only links that root or the agent's user created are followed";
     Err(refused(format!(
-        "`{}` is a symbolic link that {reason}; {rule}: name the real path, or let root make the link",
-        shown(path)
+        "`{}` is a symbolic link that {reason}; {rule}: name the real path, or let root create the link",
+        display_path(path)
     )))
 }
 
 pub(super) fn no_directory(path: &Path) -> io::Error {
-    let text = format!("`{}` is no directory", shown(path));
+    let text = format!("`{}` is not a directory", display_path(path));
     io::Error::new(io::ErrorKind::NotADirectory, text)
 }
 
@@ -194,7 +197,7 @@ pub(super) fn refused(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// Whether this is a refusal of this module's kind: nothing that passes, and no fault of the system.
+/// Whether this module refused the path: not a system error, and a retry does not help.
 pub(super) fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none()
 }

@@ -1,42 +1,42 @@
-//! The directories that a source's configuration speaks of, as they exist now.
+//! Expands a source's configured home or patterns to the directories that exist now.
 
-use super::directory::Directory;
+use super::directory::OpenDirectory;
 use super::name;
-use super::walk::Stopped;
+use super::path_resolver::ResolveError;
 use crate::config::{FileLocation, audit_dir};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// How deep `**` looks.
+/// Levels that `**` descends.
 const DEPTH_MAX: usize = 32;
 
-/// A directory in which audit files are looked for.
+/// A directory to search for audit files.
 pub struct FoundDirectory {
-    /// Without links, as far as it is known.
+    /// Without symbolic links, as far as it could be resolved.
     pub path: PathBuf,
-    /// Which names in it are those of audit files.
+    /// Patterns that audit file names match.
     pub names: Vec<glob::Pattern>,
-    pub directory: io::Result<Directory>,
+    pub directory: io::Result<OpenDirectory>,
 }
 
-/// Opens each directory of the place once. Links on the way are followed or refused by one rule, wherever they are.
+/// Opens each directory of `place` once. The rules for symbolic links are the same for each component of a path.
 pub fn find(place: &FileLocation) -> Vec<FoundDirectory> {
     let mut found = Vec::new();
     match place {
         FileLocation::Home { dir, .. } => {
             let names = glob::Pattern::new("*.audit.log").unwrap_or_default();
-            add(&mut found, &names, Directory::open(&audit_dir(dir)));
+            add(&mut found, &names, OpenDirectory::open(&audit_dir(dir)));
         }
         FileLocation::Files(patterns) => patterns.iter().for_each(|pattern| matching(pattern, &mut found)),
     }
     found
 }
 
-fn add(found: &mut Vec<FoundDirectory>, names: &glob::Pattern, opened: Result<Directory, Stopped>) {
+fn add(found: &mut Vec<FoundDirectory>, names: &glob::Pattern, opened: Result<OpenDirectory, ResolveError>) {
     let (path, directory) = match opened {
         Ok(directory) => (directory.path.clone(), Ok(directory)),
-        Err(Stopped { error, path, .. }) => (path, Err(error)),
+        Err(ResolveError { error, path, .. }) => (path, Err(error)),
     };
     match found.iter_mut().find(|known| known.path == path) {
         Some(known) if known.names.contains(names) => {}
@@ -49,7 +49,8 @@ fn add(found: &mut Vec<FoundDirectory>, names: &glob::Pattern, opened: Result<Di
     }
 }
 
-/// The last component of a pattern matches names, what stands before it directories; both may hold wildcards.
+/// The last component of a pattern matches file names, the components before it directories. All may contain
+/// wildcards.
 fn matching(pattern: &str, found: &mut Vec<FoundDirectory>) {
     let absolute = std::path::absolute(pattern).unwrap_or_else(|_| PathBuf::from(pattern));
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
@@ -61,7 +62,7 @@ fn matching(pattern: &str, found: &mut Vec<FoundDirectory>) {
     let parts: Vec<Component> = parent.components().collect();
     let plain = parts.iter().take_while(|part| !is_wild(part.as_os_str())).count();
     let written: PathBuf = parts[..plain].iter().collect();
-    let opened = Directory::open(&written);
+    let opened = OpenDirectory::open(&written);
     if plain == parts.len() {
         return add(found, &names, opened);
     }
@@ -71,17 +72,17 @@ fn matching(pattern: &str, found: &mut Vec<FoundDirectory>) {
     };
     let (mut any, mut closed) = (false, None);
     below(directory, &rest, DEPTH_MAX, &mut |opened| match opened {
-        // A wildcard matches directories that have nothing to do with it. If it finds nothing else, this may be why.
-        Err(stopped) if stopped.on_the_way && stopped.error.kind() == io::ErrorKind::PermissionDenied => {
-            closed.get_or_insert(stopped);
+        // A wildcard may match unrelated directories that cannot be read. Report one only if nothing else matches.
+        Err(error) if error.is_intermediate && error.error.kind() == io::ErrorKind::PermissionDenied => {
+            closed.get_or_insert(error);
         }
         opened => {
             any = true;
             add(found, &names, opened);
         }
     });
-    if let (false, Some(stopped)) = (any, closed) {
-        add(found, &names, Err(stopped));
+    if let (false, Some(error)) = (any, closed) {
+        add(found, &names, Err(error));
     }
 }
 
@@ -89,13 +90,13 @@ fn is_wild(part: &OsStr) -> bool {
     part.to_string_lossy().contains(['*', '?', '['])
 }
 
-/// Directories below one that is open. What is not there or is no directory does not match; what is refused or cannot be
-/// opened is given all the same, to be told of.
+/// Calls `each` with every directory below `directory` that matches `rest`. What does not exist or is not a directory
+/// does not match. What is refused or cannot be opened is passed as an error.
 fn below(
-    directory: Directory,
+    directory: OpenDirectory,
     rest: &[&OsStr],
     depth: usize,
-    each: &mut dyn FnMut(Result<Directory, Stopped>),
+    each: &mut dyn FnMut(Result<OpenDirectory, ResolveError>),
 ) {
     let Some((part, rest)) = rest.split_first() else {
         return each(Ok(directory));
@@ -104,16 +105,16 @@ fn below(
     let mut names = match directory.names() {
         Ok(names) => names,
         Err(error) => {
-            return each(Err(Stopped {
+            return each(Err(ResolveError {
                 error,
                 path: path.clone(),
-                on_the_way: false,
+                is_intermediate: false,
             }));
         }
     };
     names.sort();
     if *part == "**" {
-        // The directory itself, and those below it; links are not followed here, for they may lead up again.
+        // Includes the directory itself. Links are not followed here: they may form a cycle.
         let again: Vec<&OsStr> = std::iter::once(*part).chain(rest.iter().copied()).collect();
         let is_directory = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
         let inner = names.iter().map(|name| path.join(name)).filter(is_directory);
@@ -133,26 +134,26 @@ fn below(
     }
 }
 
-/// Goes on behind a directory: over what is written without wildcards at once, for that need not be listed.
+/// Opens the components up to the next wildcard at once, without listing directories, and continues below.
 fn into(
-    from: &Directory,
+    from: &OpenDirectory,
     path: &Path,
     rest: &[&OsStr],
     depth: usize,
-    each: &mut dyn FnMut(Result<Directory, Stopped>),
+    each: &mut dyn FnMut(Result<OpenDirectory, ResolveError>),
 ) {
     let plain = rest.iter().take_while(|part| !is_wild(part)).count();
     let path: PathBuf = std::iter::once(path.as_os_str())
         .chain(rest[..plain].iter().copied())
         .collect();
-    match Directory::open(&path) {
+    match OpenDirectory::open(&path) {
         Ok(mut directory) => {
             directory.links.splice(0..0, from.links.iter().cloned());
             below(directory, &rest[plain..], depth, each);
         }
-        Err(stopped) => match stopped.error.kind() {
+        Err(error) => match error.error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
-            _ => each(Err(stopped)),
+            _ => each(Err(error)),
         },
     }
 }
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(found(&[root.join("n2?/audit/*.log")]), [(other, true)]);
     }
 
-    /// Links of the agent's own user. Those of others are in the tests of the real binary.
+    /// Covers links of the agent's own user. Links of other users are in the tests of the real binary.
     #[test]
     fn f58_a_wildcard_does_not_lead_through_a_link() {
         let (_temp, root) = root();
@@ -212,7 +213,7 @@ mod tests {
             assert_eq!(find(pattern), [real()], "{pattern}");
         }
         assert_eq!(find("current/*.log"), [(root.join("nodes"), true)]);
-        // A second name for what is found anyway.
+        // A second name for a directory that is found anyway.
         symlink(root.join("nodes/[1]"), root.join("nodes/same")).unwrap();
         assert_eq!(find("nodes/*/audit/*.log"), [real()]);
         symlink(root.join("open"), root.join("nodes/other")).unwrap();

@@ -27,8 +27,8 @@ pub struct StateDir {
 
 impl StateDir {
     /// Creates the directory if it is missing (0700), checks it, and locks it. Writes nothing else.
-    pub fn take(path: &Path) -> Result<StateDir, StoreError> {
-        let path = plain(path);
+    pub fn acquire(path: &Path) -> Result<StateDir, StoreError> {
+        let path = without_trailing_slash(path);
         let missing = !path.exists();
         match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
             Ok(()) => {}
@@ -41,21 +41,21 @@ impl StateDir {
             let synced = File::open(parent).and_then(|parent| parent.sync_all());
             synced.map_err(|error| StoreError::io("sync", parent, error))?;
         }
-        let lock = open_own(&handle, &path, "lock", OFlags::RDWR | OFlags::CREATE)?;
+        let lock = open_regular(&handle, &path, "lock", OFlags::RDWR | OFlags::CREATE)?;
         let dir = StateDir { path, handle, lock };
         dir.try_lock()?;
         Ok(dir)
     }
 
     /// As [`StateDir::take`] for one that exists, and without creating anything: `None` if it is missing.
-    pub fn take_existing(path: &Path) -> Result<Option<StateDir>, StoreError> {
-        let path = plain(path);
+    pub fn acquire_existing(path: &Path) -> Result<Option<StateDir>, StoreError> {
+        let path = without_trailing_slash(path);
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             _ => {}
         }
         let handle = check(&path)?;
-        let lock = match open_own(&handle, &path, "lock", OFlags::RDONLY) {
+        let lock = match open_regular(&handle, &path, "lock", OFlags::RDONLY) {
             Ok(lock) => lock,
             // No process has used it since it was restored: nobody to be kept out.
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => handle
@@ -110,7 +110,7 @@ impl StateDir {
 
     /// The content of one of our files, or `None` if it is missing.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut file = match open_own(&self.handle, &self.path, name, OFlags::RDONLY) {
+        let mut file = match open_regular(&self.handle, &self.path, name, OFlags::RDONLY) {
             Ok(file) => file,
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
@@ -212,7 +212,7 @@ fn check(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Opens a regular file in the directory behind `handle`, and no link.
-fn open_own(handle: &File, dir: &Path, name: &str, flags: OFlags) -> Result<File, StoreError> {
+fn open_regular(handle: &File, dir: &Path, name: &str, flags: OFlags) -> Result<File, StoreError> {
     let path = dir.join(name);
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: File = match rustix::fs::openat(handle, name, flags, Mode::RUSR | Mode::WUSR) {
@@ -238,7 +238,7 @@ fn open_own(handle: &File, dir: &Path, name: &str, flags: OFlags) -> Result<File
 }
 
 /// Without a trailing slash, which would follow a link.
-fn plain(path: &Path) -> PathBuf {
+fn without_trailing_slash(path: &Path) -> PathBuf {
     path.components().collect()
 }
 

@@ -1,14 +1,14 @@
-//! The two small files beside the store: who we are, and the last rung of the ladder.
+//! The two small files beside the store: who we are, and the last step of the recovery.
 
 use serde::{Deserialize, Serialize};
 
-use super::dir::StateDir;
-use super::entry::Image;
+use super::entry::StateImage;
 use super::error::StoreError;
-use super::seal::{self, Broken};
+use super::seal::{self, UnsealError};
+use super::state_dir::StateDir;
 
 pub const META: &str = "meta.json";
-pub const SIDE: &str = "checkpoint.json";
+pub const BACKUP: &str = "checkpoint.json";
 
 /// Written when a state directory is created. Its envelope's version is that of the whole directory: a release
 /// that finds a newer one leaves before it has touched the store.
@@ -20,23 +20,23 @@ pub struct Meta {
 
 /// One of the files, as found.
 #[derive(Debug)]
-pub enum SideFile<T> {
+pub enum StateFile<T> {
     Missing,
     Damaged(String),
     Value(T),
 }
 
-impl<T> SideFile<T> {
+impl<T> StateFile<T> {
     pub fn value(&self) -> Option<&T> {
         match self {
-            SideFile::Value(value) => Some(value),
+            StateFile::Value(value) => Some(value),
             _ => None,
         }
     }
 
     pub fn problem(&self) -> Option<&str> {
         match self {
-            SideFile::Damaged(problem) => Some(problem),
+            StateFile::Damaged(problem) => Some(problem),
             _ => None,
         }
     }
@@ -45,18 +45,18 @@ impl<T> SideFile<T> {
 /// Reads `name`.
 ///
 /// # Errors
-/// A newer release's file, and what reading a file can meet. Damage is none: it is `SideFile`.
-pub fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<SideFile<T>, StoreError> {
+/// A newer release's file, and what reading a file can meet. Damage is none: it is `StateFile`.
+pub fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<StateFile<T>, StoreError> {
     let Some(bytes) = dir.read(name)? else {
-        return Ok(SideFile::Missing);
+        return Ok(StateFile::Missing);
     };
     match seal::unseal(name.as_bytes(), &bytes) {
-        Ok((value, _)) => Ok(SideFile::Value(value)),
-        Err(Broken::Newer(found)) => Err(StoreError::Newer {
+        Ok((value, _)) => Ok(StateFile::Value(value)),
+        Err(UnsealError::Newer(found)) => Err(StoreError::Newer {
             path: dir.path.join(name),
             found,
         }),
-        Err(Broken::Damaged(problem)) => Ok(SideFile::Damaged(problem)),
+        Err(UnsealError::Damaged(problem)) => Ok(StateFile::Damaged(problem)),
     }
 }
 
@@ -69,8 +69,8 @@ pub fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> {
     dir.replace(META, &bytes)
 }
 
-pub fn write_image(dir: &StateDir, image: &Image) -> Result<(), StoreError> {
-    dir.replace(SIDE, &sealed(dir, SIDE, image)?)
+pub fn write_image(dir: &StateDir, image: &StateImage) -> Result<(), StoreError> {
+    dir.replace(BACKUP, &sealed(dir, BACKUP, image)?)
 }
 
 fn sealed(dir: &StateDir, name: &'static str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {

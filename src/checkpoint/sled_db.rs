@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::error::{StoreError, is_full};
-use super::{dir, dir::StateDir};
+use super::state_dir::{self, StateDir};
 use crate::{clock, failpoint};
 
 /// The store holds some hundred kilobytes; 1 GiB is sled's default.
@@ -21,7 +21,7 @@ const TIMER_SLACK_NS: u64 = 60_000_000_000;
 
 /// What sled came back with.
 #[derive(Debug)]
-pub enum Failure {
+pub enum DbError {
     Locked,
     Full,
     /// Anything that may come from the bytes on disk.
@@ -30,21 +30,21 @@ pub enum Failure {
     Io(io::Error),
 }
 
-impl Failure {
+impl DbError {
     pub fn into_error(self, dir: &StateDir) -> StoreError {
         match self {
-            Failure::Locked => StoreError::Locked {
+            DbError::Locked => StoreError::Locked {
                 dir: dir.path.clone(),
                 pid: None,
             },
-            Failure::Full => StoreError::StorageFull {
+            DbError::Full => StoreError::StorageFull {
                 path: dir.path.clone(),
             },
-            Failure::Damaged(problem) => StoreError::Damaged {
+            DbError::Damaged(problem) => StoreError::Damaged {
                 dir: dir.path.clone(),
                 problem,
             },
-            Failure::Io(source) => StoreError::io("use", dir.path.join("db"), source),
+            DbError::Io(source) => StoreError::io("use", dir.path.join("db"), source),
         }
     }
 }
@@ -59,13 +59,13 @@ pub struct Db {
 
 impl Db {
     /// Opens or creates `path`, waiting for a lock that a database dropped just now may still hold.
-    pub fn open(path: &Path) -> Result<Db, Failure> {
+    pub fn open(path: &Path) -> Result<Db, DbError> {
         remove_half_snapshots(path).map_err(failure)?;
         let deadline = clock::monotonic() + LOCK_WAIT;
         let sled = loop {
             let opened = with_lazy_timers(|| guard(|| open_sled(path)));
             match opened {
-                Err(Failure::Locked) if clock::monotonic() < deadline => {
+                Err(DbError::Locked) if clock::monotonic() < deadline => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 other => break other?,
@@ -73,19 +73,19 @@ impl Db {
         };
         let sled = Some(sled);
         let log = File::open(path.join("db")).map_err(failure)?;
-        dir::make_private(path).map_err(failure)?;
+        state_dir::make_private(path).map_err(failure)?;
         Ok(Db { sled, log })
     }
 
-    fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, Failure> {
+    fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, DbError> {
         let Some(sled) = &self.sled else {
-            return Err(Failure::Damaged("closed".to_owned()));
+            return Err(DbError::Damaged("closed".to_owned()));
         };
         guard(|| work(sled))
     }
 
     /// Calls `each` with every key that begins with `prefix`, in order, and its value.
-    pub fn scan(&self, prefix: &[u8], mut each: impl FnMut(&[u8], &[u8])) -> Result<(), Failure> {
+    pub fn scan(&self, prefix: &[u8], mut each: impl FnMut(&[u8], &[u8])) -> Result<(), DbError> {
         self.run(|sled| {
             for entry in sled.scan_prefix(prefix) {
                 let (key, value) = entry?;
@@ -95,12 +95,12 @@ impl Db {
         })
     }
 
-    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
         self.run(|sled| Ok(sled.get(key)?.map(|value| value.to_vec())))
     }
 
     /// Applies all changes or none; durable on return. After a failure the database has to be opened again.
-    pub fn apply(&self, batch: sled::Batch) -> Result<(), Failure> {
+    pub fn apply(&self, batch: sled::Batch) -> Result<(), DbError> {
         failpoint::hit("before_flush");
         with_lazy_timers(|| {
             self.run(|sled| {
@@ -168,15 +168,15 @@ pub fn remove_files(path: &Path, fits: impl Fn(&str) -> bool) -> io::Result<()> 
 }
 
 /// Runs a piece of sled, which panics on some kinds of damage.
-fn guard<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Failure> {
+fn guard<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, DbError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(sled::Error::Io(error))) => Err(failure(error)),
-        Ok(Err(error)) => Err(Failure::Damaged(error.to_string())),
+        Ok(Err(error)) => Err(DbError::Damaged(error.to_string())),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(Failure::Damaged(format!(
+            Err(DbError::Damaged(format!(
                 "panic: {}",
                 text.unwrap_or("without a message")
             )))
@@ -185,13 +185,13 @@ fn guard<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Failure> {
 }
 
 /// sled passes on what the system said, and makes errors of its own for bytes that make no sense.
-fn failure(error: io::Error) -> Failure {
+fn failure(error: io::Error) -> DbError {
     if is_full(&error) {
-        return Failure::Full;
+        return DbError::Full;
     }
     // The only sign of a held lock is this text.
     if error.to_string().starts_with("could not acquire lock") {
-        return Failure::Locked;
+        return DbError::Locked;
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof
@@ -199,7 +199,7 @@ fn failure(error: io::Error) -> Failure {
         | io::ErrorKind::InvalidInput
         | io::ErrorKind::NotFound
         | io::ErrorKind::IsADirectory
-        | io::ErrorKind::Other => Failure::Damaged(error.to_string()),
-        _ => Failure::Io(error),
+        | io::ErrorKind::Other => DbError::Damaged(error.to_string()),
+        _ => DbError::Io(error),
     }
 }

@@ -1,7 +1,7 @@
-//! What keeps the source from its work, and what is lost: tried again, and told.
+//! Read failures are retried and reported. Losses are recorded.
 
-use super::Files;
-use super::name::shown;
+use super::AuditFiles;
+use super::name::display_path;
 use super::tracked::Retry;
 use crate::access;
 use crate::position::Loss;
@@ -9,18 +9,18 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// After so many failed reads in a row it is no hiccup any more.
-const READ_ERRORS_TOLD: u32 = 3;
+/// After this many consecutive failures the source is unhealthy.
+const READ_ERRORS_UNHEALTHY: u32 = 3;
 const READ_RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// Why a file is not read, in one sentence.
+/// Error message for a file that cannot be read.
 pub fn cannot_read(path: &Path, error: &io::Error) -> String {
-    format!("cannot read `{}`: {error}", shown(path))
+    format!("cannot read `{}`: {error}", display_path(path))
 }
 
-impl Files {
-    pub(super) fn read_failed(&mut self, at: usize, now: Instant, error: io::Error) -> Instant {
-        let tracked = &mut self.tracked[at];
+impl AuditFiles {
+    pub(super) fn read_failed(&mut self, index: usize, now: Instant, error: io::Error) -> Instant {
+        let tracked = &mut self.tracked[index];
         let failures = tracked.retry.as_ref().map_or(0, |retry| retry.failures) + 1;
         let pause = Duration::from_millis(50 << failures.min(10)).min(READ_RETRY_MAX);
         tracked.retry = Some(Retry {
@@ -32,16 +32,16 @@ impl Files {
         now + pause
     }
 
-    /// `failures`: so often in a row, this time included.
+    /// `failures`: consecutive failures, this one included.
     pub(super) fn report_failure(&mut self, path: &Path, failures: u32, error: &io::Error) {
         let out_of_descriptors = matches!(error.raw_os_error(), Some(code)
             if code == rustix::io::Errno::MFILE.raw_os_error() || code == rustix::io::Errno::NFILE.raw_os_error());
         if error.kind() == io::ErrorKind::PermissionDenied {
-            self.trouble(access::denied_message(path));
+            self.set_unhealthy(access::denied_message(path));
         } else if error.kind() == io::ErrorKind::NotFound {
-            // Renamed or deleted: the next sweep sees which.
-        } else if failures == READ_ERRORS_TOLD {
-            self.trouble(if out_of_descriptors {
+            // Renamed or deleted: the next sweep finds out.
+        } else if failures == READ_ERRORS_UNHEALTHY {
+            self.set_unhealthy(if out_of_descriptors {
                 "no file descriptor is free; audit files wait (raise `LimitNOFILE`)".to_owned()
             } else {
                 cannot_read(path, error)
@@ -49,27 +49,27 @@ impl Files {
         } else if out_of_descriptors {
             tracing::warn!(
                 source = self.source,
-                path = shown(path),
+                path = display_path(path),
                 "no file descriptor is free; the file waits (raise `LimitNOFILE`)"
             );
         } else {
-            let path = shown(path);
-            tracing::warn!(source = self.source, path, %error, failures, "read failed; the same bytes are tried again");
+            let path = display_path(path);
+            tracing::warn!(source = self.source, path, %error, failures, "read failed; it is retried");
         }
     }
 
-    pub(super) fn trouble(&mut self, what: String) {
+    pub(super) fn set_unhealthy(&mut self, what: String) {
         if self.health.as_deref() != Some(what.as_str()) {
             tracing::error!(source = self.source, "{what}");
             self.health = Some(what);
         }
     }
 
-    pub(super) fn lose(&mut self, at_ms: i64, path: &Path, from: u64, bytes: u64, reason: &str) {
+    pub(super) fn record_loss(&mut self, at_ms: i64, path: &Path, from: u64, bytes: u64, reason: &str) {
         if bytes > 0 {
             tracing::error!(
                 source = self.source,
-                path = shown(path),
+                path = display_path(path),
                 from,
                 bytes,
                 reason,
@@ -78,7 +78,7 @@ impl Files {
         } else {
             tracing::warn!(
                 source = self.source,
-                path = shown(path),
+                path = display_path(path),
                 from,
                 reason,
                 "audit records may be lost"

@@ -9,7 +9,7 @@
 pub const META: &[u8] = b"meta";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     Meta,
     Head,
     File,
@@ -20,39 +20,39 @@ pub enum Kind {
     OtherNodes,
     Nodes,
     User,
-    Way,
+    ActiveInput,
     Coverage,
 }
 
-impl Kind {
+impl ValueKind {
     /// All that is remembered of a source beside its head.
-    pub const OF_A_SOURCE: [Kind; 10] = [
-        Kind::File,
-        Kind::Mark,
-        Kind::Loss,
-        Kind::Cursor,
-        Kind::Ids,
-        Kind::OtherNodes,
-        Kind::Nodes,
-        Kind::User,
-        Kind::Way,
-        Kind::Coverage,
+    pub const OF_A_SOURCE: [ValueKind; 10] = [
+        ValueKind::File,
+        ValueKind::Mark,
+        ValueKind::Loss,
+        ValueKind::Cursor,
+        ValueKind::Ids,
+        ValueKind::OtherNodes,
+        ValueKind::Nodes,
+        ValueKind::User,
+        ValueKind::ActiveInput,
+        ValueKind::Coverage,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Meta => "meta",
-            Kind::Head => "head",
-            Kind::File => "file",
-            Kind::Mark => "mark",
-            Kind::Loss => "loss",
-            Kind::Cursor => "cursor",
-            Kind::Ids => "ids",
-            Kind::OtherNodes => "other_nodes",
-            Kind::Nodes => "nodes",
-            Kind::User => "user",
-            Kind::Way => "way",
-            Kind::Coverage => "coverage",
+            ValueKind::Meta => "meta",
+            ValueKind::Head => "head",
+            ValueKind::File => "file",
+            ValueKind::Mark => "mark",
+            ValueKind::Loss => "loss",
+            ValueKind::Cursor => "cursor",
+            ValueKind::Ids => "ids",
+            ValueKind::OtherNodes => "other_nodes",
+            ValueKind::Nodes => "nodes",
+            ValueKind::User => "user",
+            ValueKind::ActiveInput => "way",
+            ValueKind::Coverage => "coverage",
         }
     }
 }
@@ -74,27 +74,27 @@ pub fn loss(source: &str, number: u64) -> Vec<u8> {
 }
 
 pub fn cursor(source: &str) -> Vec<u8> {
-    prefix(Kind::Cursor, source)
+    prefix(ValueKind::Cursor, source)
 }
 
 pub fn other_nodes(source: &str) -> Vec<u8> {
-    prefix(Kind::OtherNodes, source)
+    prefix(ValueKind::OtherNodes, source)
 }
 
 pub fn nodes(source: &str) -> Vec<u8> {
-    prefix(Kind::Nodes, source)
+    prefix(ValueKind::Nodes, source)
 }
 
 pub fn user(source: &str) -> Vec<u8> {
-    prefix(Kind::User, source)
+    prefix(ValueKind::User, source)
 }
 
-pub fn way(source: &str) -> Vec<u8> {
-    prefix(Kind::Way, source)
+pub fn active_input(source: &str) -> Vec<u8> {
+    prefix(ValueKind::ActiveInput, source)
 }
 
 pub fn coverage(source: &str) -> Vec<u8> {
-    prefix(Kind::Coverage, source)
+    prefix(ValueKind::Coverage, source)
 }
 
 pub fn ids(source: &str, key: u32) -> Vec<u8> {
@@ -102,18 +102,18 @@ pub fn ids(source: &str, key: u32) -> Vec<u8> {
 }
 
 /// What all values of a kind of a source begin with.
-pub fn prefix(kind: Kind, source: &str) -> Vec<u8> {
+pub fn prefix(kind: ValueKind, source: &str) -> Vec<u8> {
     format!("{} {} ", kind.name(), quoted(source)).into_bytes()
 }
 
-/// Kind and source of a key; `None` for one that this release does not write.
-pub fn parse(key: &[u8]) -> Option<(Kind, String)> {
+/// ValueKind and source of a key; `None` for one that this release does not write.
+pub fn parse(key: &[u8]) -> Option<(ValueKind, String)> {
     if key == META {
-        return Some((Kind::Meta, String::new()));
+        return Some((ValueKind::Meta, String::new()));
     }
     let text = std::str::from_utf8(key).ok()?;
     let (kind, rest) = text.split_once(' ')?;
-    let mut kinds = [Kind::Head].into_iter().chain(Kind::OF_A_SOURCE);
+    let mut kinds = [ValueKind::Head].into_iter().chain(ValueKind::OF_A_SOURCE);
     let kind = kinds.find(|known| known.name() == kind)?;
     let source = serde_json::Deserializer::from_str(rest)
         .into_iter::<String>()
@@ -134,22 +134,22 @@ mod tests {
     fn a_name_may_hold_anything() {
         for name in ["wiki", "", "a b", "quote\"", "\0", "wiki\" 00", "Ümlaut"] {
             for (kind, key) in [
-                (Kind::Head, head(name)),
-                (Kind::File, file(name, 42)),
-                (Kind::Mark, mark(name, "the \"sink\"")),
-                (Kind::Loss, loss(name, 7)),
-                (Kind::Cursor, cursor(name)),
-                (Kind::Ids, ids(name, 3)),
-                (Kind::OtherNodes, other_nodes(name)),
-                (Kind::Nodes, nodes(name)),
-                (Kind::User, user(name)),
-                (Kind::Way, way(name)),
-                (Kind::Coverage, coverage(name)),
+                (ValueKind::Head, head(name)),
+                (ValueKind::File, file(name, 42)),
+                (ValueKind::Mark, mark(name, "the \"sink\"")),
+                (ValueKind::Loss, loss(name, 7)),
+                (ValueKind::Cursor, cursor(name)),
+                (ValueKind::Ids, ids(name, 3)),
+                (ValueKind::OtherNodes, other_nodes(name)),
+                (ValueKind::Nodes, nodes(name)),
+                (ValueKind::User, user(name)),
+                (ValueKind::ActiveInput, active_input(name)),
+                (ValueKind::Coverage, coverage(name)),
             ] {
                 assert_eq!(parse(&key), Some((kind, name.to_owned())));
             }
         }
-        assert!(!file("wiki 2", 1).starts_with(&prefix(Kind::File, "wiki")));
+        assert!(!file("wiki 2", 1).starts_with(&prefix(ValueKind::File, "wiki")));
         assert_eq!(parse(b"window \"wiki\""), None);
         assert_eq!(parse(&[0xff]), None);
     }
