@@ -19,18 +19,18 @@ use crate::cli::{CONFIG_PATH, Options};
 use crate::config::{self, Config, FileLocation, FormatKind, Product, SinkKind, SourceConfig};
 use crate::credential::readable_by_others;
 use crate::exit;
-use report::Report;
+use report::CheckReport;
 
 /// Prints one finding per check, and their counts. `Ok` is the exit code: 0 without failures, 78 if the
 /// configuration is wrong, 75 if something on the host is not ready. `fast` checks the configuration only.
 pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
-    let mut report = Report::new(out, colour);
+    let mut report = CheckReport::new(out, colour);
     let code = findings(options, fast, &mut report)?;
     report.counts()?;
     Ok(code)
 }
 
-fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8> {
+fn findings(options: &Options, fast: bool, report: &mut CheckReport) -> io::Result<u8> {
     let config = match config::load(options) {
         Ok(config) => config,
         Err(errors) => {
@@ -86,7 +86,7 @@ fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8
     })
 }
 
-fn configuration(options: &Options, config: &Config, report: &mut Report) -> io::Result<()> {
+fn configuration(options: &Options, config: &Config, report: &mut CheckReport) -> io::Result<()> {
     let from = match &options.config {
         Some(path) => format!("`{}`", path.display()),
         None if options.without_file() => "from options, no file read".to_string(),
@@ -106,7 +106,7 @@ fn configuration(options: &Options, config: &Config, report: &mut Report) -> io:
 }
 
 /// Root may read everything, so its result does not apply to the agent's own user.
-fn user(report: &mut Report) -> io::Result<()> {
+fn user(report: &mut CheckReport) -> io::Result<()> {
     let user = access::user();
     if user.uid == 0 && access::user_exists(crate::NAME) {
         let way_out = format!("run it as the agent's user: sudo -u {0} {0} check", crate::NAME);
@@ -118,7 +118,7 @@ fn user(report: &mut Report) -> io::Result<()> {
     report.ok("user", format_args!("{} (uid {})", user.name, user.uid))
 }
 
-fn source_location(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
+fn source_location(source: &SourceConfig, report: &mut CheckReport) -> io::Result<()> {
     let subject = format!("source {}", source.name);
     let Some(files) = &source.files else {
         return Ok(());
@@ -155,7 +155,7 @@ fn location_text(place: &FileLocation) -> String {
 }
 
 /// What can be lost with the configured inputs.
-fn protection(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
+fn protection(source: &SourceConfig, report: &mut CheckReport) -> io::Result<()> {
     let what = match (&source.files, &source.api) {
         (Some(_), Some(_)) => "audit files, and the audit API for events that are not in the files",
         (Some(_), None) => {

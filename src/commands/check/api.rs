@@ -5,7 +5,7 @@ use std::net::ToSocketAddrs;
 
 use url::Url;
 
-use super::Report;
+use super::CheckReport;
 use crate::clock;
 use crate::config::{ApiConfig, Product};
 use crate::delay;
@@ -27,14 +27,14 @@ const CLOCK_DIFFERENCE_MS_MAX: i64 = 30_000;
 const LOOKED_BACK_MS: i64 = 365 * 86_400_000;
 
 /// Prints one line per check. Sends at most five small requests, one after another.
-pub fn check(subject: &str, config: &ApiConfig, report: &mut Report) -> io::Result<()> {
+pub fn check(subject: &str, config: &ApiConfig, report: &mut CheckReport) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(run_checks(subject, config, report))
 }
 
-async fn run_checks(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::Result<()> {
+async fn run_checks(subject: &str, config: &ApiConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let mut client = Client::new(&config.http);
     let mut endpoint = Endpoint::new(config);
     if endpoint.base.is_none() {
@@ -113,7 +113,7 @@ async fn request_events(client: &mut Client, config: &ApiConfig, base: &Url, rou
 }
 
 /// Checks the name of the server, unless a proxy resolves it.
-fn check_name(subject: &str, client: &Client, base: &Url, report: &mut Report) -> io::Result<bool> {
+fn check_name(subject: &str, client: &Client, base: &Url, report: &mut CheckReport) -> io::Result<bool> {
     if client.via(base).is_some() {
         return Ok(true);
     }
@@ -137,7 +137,12 @@ fn check_name(subject: &str, client: &Client, base: &Url, report: &mut Report) -
     }
 }
 
-fn check_connection(subject: &str, base: &Url, answer: &Response, report: &mut Report) -> io::Result<()> {
+fn check_connection(
+    subject: &str,
+    base: &Url,
+    answer: &Response,
+    report: &mut CheckReport,
+) -> io::Result<()> {
     let url = base.as_str().trim_end_matches('/');
     match base.scheme() {
         "https" => report.ok(
@@ -159,7 +164,7 @@ fn check_connection(subject: &str, base: &Url, answer: &Response, report: &mut R
     }
 }
 
-fn clock_difference(subject: &str, answer: &Response, report: &mut Report) -> io::Result<()> {
+fn clock_difference(subject: &str, answer: &Response, report: &mut CheckReport) -> io::Result<()> {
     let Some(server_ms) = answer.header("date").and_then(delay::parse_date_ms) else {
         return Ok(());
     };
@@ -181,7 +186,7 @@ fn clock_difference(subject: &str, answer: &Response, report: &mut Report) -> io
     )
 }
 
-fn events(subject: &str, page: &Page, report: &mut Report) -> io::Result<()> {
+fn events(subject: &str, page: &Page, report: &mut CheckReport) -> io::Result<()> {
     if page.is_empty() {
         let remedy = "perform an audited action in Confluence, and check again";
         return report.warning(
@@ -197,7 +202,7 @@ async fn expiry(
     config: &ApiConfig,
     client: &mut Client,
     base: &Url,
-    report: &mut Report<'_>,
+    report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
     let name = config.token.name.as_deref();
     let (token, expires_ms) = match (config.token.expires_ms, &config.product) {
@@ -258,7 +263,7 @@ async fn check_coverage(
     subject: &str,
     client: &mut Client,
     base: &Url,
-    report: &mut Report<'_>,
+    report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
     let levels = coverage::fetch(client, base).await.unwrap_or_default();
     if levels.is_empty() {

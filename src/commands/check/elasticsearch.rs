@@ -4,11 +4,11 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use super::Report;
+use super::CheckReport;
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::HeaderMap;
 use crate::sink::elasticsearch::hosts::Hosts;
-use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::sink::elasticsearch::product::{self, ClusterProduct, Distribution, Support};
 use crate::sink::elasticsearch::target;
 use crate::sink::elasticsearch::{JSON, SETUP};
 use crate::sink::outcome::{Outcome, server_message};
@@ -16,7 +16,11 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
 /// Prints one line per check. Writes nothing to the cluster.
-pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Report<'_>) -> io::Result<()> {
+pub async fn check(
+    subject: &str,
+    config: &ElasticsearchConfig,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let (mut answers, mut found) = (false, None);
     for host in &config.hosts {
         let single_host = ElasticsearchConfig {
@@ -66,7 +70,12 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
     }
 }
 
-fn report_product(subject: &str, url: &str, product: &Product, report: &mut Report) -> io::Result<()> {
+fn report_product(
+    subject: &str,
+    url: &str,
+    product: &ClusterProduct,
+    report: &mut CheckReport,
+) -> io::Result<()> {
     match product.support() {
         Support::Yes => report.ok(subject, format_args!("`{url}` is {product}")),
         Support::Untested => report.warning(
@@ -87,7 +96,7 @@ async fn check_target(
     subject: &str,
     config: &ElasticsearchConfig,
     hosts: &Hosts,
-    report: &mut Report<'_>,
+    report: &mut CheckReport<'_>,
 ) -> io::Result<Result<bool, Outcome>> {
     let name = config.target.name();
     let (kind, path) = match &config.target {
@@ -138,7 +147,7 @@ async fn check_permissions(
     config: &ElasticsearchConfig,
     hosts: &Hosts,
     exists: bool,
-    report: &mut Report<'_>,
+    report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
     let name = config.target.name();
     let wanted: &[&str] = if exists {

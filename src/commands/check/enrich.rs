@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::Report;
+use super::CheckReport;
 use crate::clock;
 
 use crate::config::EnrichConfig;
@@ -13,7 +13,7 @@ use crate::telemetry::chain;
 /// MaxMind publishes twice a week, and its licence requires replacing old databases within 30 days.
 const DATABASE_AGE_DAYS_MAX: i64 = 60;
 
-pub fn geoip(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
+pub fn geoip(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> {
     let subject = "geoip";
     if !config.geoip {
         return report.ok(subject, "turned off by `geoip = false`");
@@ -54,7 +54,7 @@ pub fn geoip(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-pub fn cloud(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
+pub fn cloud(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> {
     let subject = "cloud";
     if !config.cloud_metadata {
         return report.ok(subject, "turned off by `cloud_metadata = false`");

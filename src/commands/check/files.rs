@@ -8,7 +8,7 @@ use rustix::fs::{Access, FileType};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::{Report, access};
+use super::{CheckReport, access};
 use crate::clock;
 use crate::config::FileLocation;
 use crate::source::files::compressed::{self, Compression};
@@ -52,7 +52,7 @@ struct Findings {
 }
 
 /// Checks the audit directory of a home.
-pub fn home(subject: &str, place: &FileLocation, report: &mut Report) -> io::Result<()> {
+pub fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io::Result<()> {
     let mut findings = Findings::default();
     for ListedDirectory { path, opened } in list_directories(place) {
         let (directory, contents) = match opened {
@@ -88,7 +88,7 @@ pub fn home(subject: &str, place: &FileLocation, report: &mut Report) -> io::Res
 }
 
 /// Checks the files that match the patterns.
-pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::Result<()> {
+pub fn matching(subject: &str, patterns: &[String], report: &mut CheckReport) -> io::Result<()> {
     let mut findings = Findings::default();
     for pattern in patterns {
         let (mut any, mut failed) = (false, false);
@@ -125,7 +125,7 @@ fn followed(
     subject: &str,
     directory: &OpenDirectory,
     contents: &Contents,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> io::Result<()> {
     for link in directory.links.iter().chain(&contents.links) {
         report.ok(
@@ -179,7 +179,7 @@ impl Findings {
         }
     }
 
-    fn report(self, subject: &str, report: &mut Report) -> io::Result<()> {
+    fn report(self, subject: &str, report: &mut CheckReport) -> io::Result<()> {
         if !self.special.is_empty() {
             let what = format!(
                 "ignored, because they are not regular files: {}",
@@ -225,7 +225,7 @@ impl Findings {
     }
 
     /// Reports files that another program has compressed. Confluence never compresses them.
-    fn compressed_files(&self, subject: &str, report: &mut Report) -> io::Result<()> {
+    fn compressed_files(&self, subject: &str, report: &mut CheckReport) -> io::Result<()> {
         let named = |unsupported: bool| -> Vec<String> {
             let is_so = |how| unsupported == (how == Compression::Unsupported);
             let files = self.readable.iter();
@@ -256,7 +256,7 @@ impl Findings {
     }
 }
 
-fn newest_event(subject: &str, newest: &Readable, report: &mut Report) -> io::Result<()> {
+fn newest_event(subject: &str, newest: &Readable, report: &mut CheckReport) -> io::Result<()> {
     let shown = display_path(&newest.path);
     let (time_ms, what) = match last_event_ms(&newest.file) {
         Ok(Some(time_ms)) => (time_ms, "newest event"),

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use super::Report;
+use super::CheckReport;
 use crate::config::{KafkaConfig, SyslogConfig, TlsConfig, Transport};
 use crate::sink::kafka::{self, cluster::ConnectionSettings};
 use crate::sink::outcome::Outcome;
@@ -11,7 +11,7 @@ use crate::sink::syslog::connection::Connection;
 use crate::tls::Tls;
 
 /// Connects as a run does, without sending anything.
-pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut Report<'_>) -> io::Result<()> {
+pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let address = config.address();
     let (tls, description) = match &config.transport {
         Transport::Udp => {
@@ -34,7 +34,7 @@ pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut Report<'_
 }
 
 /// Connects as a run does and looks up the topic, without sending anything.
-pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut Report<'_>) -> io::Result<()> {
+pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let ready = match ConnectionSettings::new(config).read() {
         Ok(ready) => ready,
         Err(outcome) => return report.failure(subject, reason(outcome)),

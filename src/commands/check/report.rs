@@ -11,7 +11,7 @@ use crate::telemetry::escape::escape;
 const INDENT: usize = 9;
 
 /// Prints findings and counts them.
-pub struct Report<'o> {
+pub struct CheckReport<'o> {
     out: &'o mut dyn Write,
     colour: bool,
     counts: [usize; 3],
@@ -24,9 +24,9 @@ enum Verdict {
     Failure,
 }
 
-impl<'o> Report<'o> {
-    pub fn new(out: &'o mut dyn Write, colour: bool) -> Report<'o> {
-        Report {
+impl<'o> CheckReport<'o> {
+    pub fn new(out: &'o mut dyn Write, colour: bool) -> CheckReport<'o> {
+        CheckReport {
             out,
             colour,
             counts: [0; 3],
@@ -83,9 +83,9 @@ impl<'o> Report<'o> {
 mod tests {
     use super::*;
 
-    fn printed(findings: impl FnOnce(&mut Report) -> io::Result<()>) -> String {
+    fn printed(findings: impl FnOnce(&mut CheckReport) -> io::Result<()>) -> String {
         let mut out = Vec::new();
-        let mut report = Report::new(&mut out, false);
+        let mut report = CheckReport::new(&mut out, false);
         findings(&mut report).unwrap();
         report.counts().unwrap();
         String::from_utf8(out).unwrap()

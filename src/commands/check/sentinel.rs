@@ -3,12 +3,12 @@
 
 use std::io;
 
-use super::Report;
+use super::CheckReport;
 use crate::config::SentinelConfig;
 use crate::sink::outcome::{Outcome, RequestOutcome};
 use crate::sink::sentinel::SentinelSink;
 
-pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'_>) -> io::Result<()> {
+pub async fn check(subject: &str, config: &SentinelConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let peer = SentinelSink::new(config.clone());
     match peer.authenticate().await {
         Ok(()) => report.ok(subject, "Entra ID issued a token")?,

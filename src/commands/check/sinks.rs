@@ -2,14 +2,14 @@
 
 use std::io;
 
-use super::{Report, elasticsearch, raw_sinks, sentinel, splunk_hec};
+use super::{CheckReport, elasticsearch, raw_sinks, sentinel, splunk_hec};
 use crate::config::{HttpSinkConfig, PeerConfig, RemoteSinkConfig};
 use crate::http::Client;
 use crate::sink::outcome::server_message;
 use crate::telemetry::chain;
 
 /// Prints one line per check.
-pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut Report) -> io::Result<()> {
+pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut CheckReport) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -25,7 +25,7 @@ pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut Report) -> i
 
 /// Checks that the receiver responds to a GET and does not refuse the credentials. Any other status is
 /// accepted.
-async fn http(subject: &str, config: &HttpSinkConfig, report: &mut Report<'_>) -> io::Result<()> {
+async fn http(subject: &str, config: &HttpSinkConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let url = &config.http.base;
     match Client::new(&config.http).get(url).await {
         Ok(answer) if matches!(answer.status, 401 | 403 | 407) => {

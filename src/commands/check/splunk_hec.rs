@@ -2,12 +2,12 @@
 
 use std::io;
 
-use super::Report;
+use super::CheckReport;
 use crate::config::SplunkHecConfig;
 use crate::sink::outcome::{Outcome, RequestOutcome};
 use crate::sink::splunk_hec::SplunkHecSink;
 
-pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut Report<'_>) -> io::Result<()> {
+pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let peer = SplunkHecSink::new(config.clone());
     let url = config.http.base.as_str().trim_end_matches('/');
     match peer.probe().await {

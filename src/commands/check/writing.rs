@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use super::{Report, access, files, format_name};
+use super::{CheckReport, access, files, format_name};
 use crate::config::{FileSinkConfig, FormatKind, SourceConfig};
 use crate::quarantine::Tally;
 use crate::telemetry::escape::shell_word;
@@ -17,7 +17,7 @@ const LOCK_FILE: &str = "lock";
 /// Less free space is a warning: the state needs little, but must never fail.
 const FREE_BYTES_MIN: u64 = 100 << 20;
 
-pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
+pub fn state_dir(dir: &Path, report: &mut CheckReport) -> io::Result<()> {
     let subject = "state";
     let (shown, text) = (dir.display(), dir.to_string_lossy());
     let quoted = shell_word(&text);
@@ -75,7 +75,7 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
 }
 
 /// Reports events in quarantine. An unreadable directory is reported by the check of the state.
-pub fn quarantine(state_dir: &Path, report: &mut Report) -> io::Result<()> {
+pub fn quarantine(state_dir: &Path, report: &mut CheckReport) -> io::Result<()> {
     let mut tally = Tally::default();
     let events = tally.count(state_dir).unwrap_or(0);
     for (path, error) in &tally.failed {
@@ -125,7 +125,7 @@ pub fn outputs(file: &FileSinkConfig, sources: &[SourceConfig]) -> Vec<PathBuf> 
     paths
 }
 
-pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Report) -> io::Result<()> {
+pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut CheckReport) -> io::Result<()> {
     let shown = path.display();
     let dir = path.parent().unwrap_or(Path::new("/"));
     match access::reach(dir) {
@@ -182,7 +182,12 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Repor
 }
 
 /// Reports who may read the output, and how many rotated files are kept.
-pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut Report) -> io::Result<()> {
+pub fn readers(
+    subject: &str,
+    path: &Path,
+    file: &FileSinkConfig,
+    report: &mut CheckReport,
+) -> io::Result<()> {
     let mode = file.mode.unwrap_or(0o600);
     let kept = format!(
         "the newest {} rotated files are kept, older ones are deleted, read or not",
@@ -221,7 +226,7 @@ pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut R
     )
 }
 
-fn free_space(subject: &str, dir: &Path, what: &str, report: &mut Report) -> io::Result<()> {
+fn free_space(subject: &str, dir: &Path, what: &str, report: &mut CheckReport) -> io::Result<()> {
     let free_bytes = match rustix::fs::statvfs(dir) {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
         Err(error) => return report.warning(subject, format_args!("{what}; free space is unknown: {error}")),

@@ -10,7 +10,7 @@ use crate::http::{HeaderMap, Response};
 use crate::sink::elasticsearch::JSON;
 use crate::sink::elasticsearch::bulk_response::BulkError;
 use crate::sink::elasticsearch::hosts::Hosts;
-use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::sink::elasticsearch::product::{self, ClusterProduct, Distribution, Support};
 use crate::sink::outcome::{Outcome, server_message};
 use crate::telemetry::escape::escape;
 use reqwest::Method;
@@ -63,7 +63,7 @@ impl ElasticsearchSetup<'_> {
         }
     }
 
-    async fn product(&self, hosts: &Hosts) -> Result<Product, String> {
+    async fn product(&self, hosts: &Hosts) -> Result<ClusterProduct, String> {
         let root = hosts
             .get("/")
             .await
@@ -81,7 +81,7 @@ impl ElasticsearchSetup<'_> {
         }
     }
 
-    async fn policy(&self, hosts: &Hosts, product: &Product, out: &mut dyn Write) -> StepResult {
+    async fn policy(&self, hosts: &Hosts, product: &ClusterProduct, out: &mut dyn Write) -> StepResult {
         let days = self.retention_days.unwrap_or(RETENTION_DAYS);
         let is_elastic = product.distribution == Distribution::Elasticsearch;
         let (path, policy) = match is_elastic {
@@ -142,7 +142,7 @@ impl ElasticsearchSetup<'_> {
     async fn pipeline(
         &self,
         hosts: &Hosts,
-        product: &Product,
+        product: &ClusterProduct,
         out: &mut dyn Write,
     ) -> io::Result<Result<bool, String>> {
         let pipeline = documents::pipeline();
@@ -205,7 +205,7 @@ impl ElasticsearchSetup<'_> {
         &self,
         has_pipeline: bool,
         hosts: &Hosts,
-        product: &Product,
+        product: &ClusterProduct,
         out: &mut dyn Write,
     ) -> StepResult {
         let days = self.retention_days.unwrap_or(RETENTION_DAYS);
@@ -256,7 +256,7 @@ impl ElasticsearchSetup<'_> {
         &self,
         name: &str,
         hosts: &Hosts,
-        product: &Product,
+        product: &ClusterProduct,
         out: &mut dyn Write,
     ) -> StepResult {
         let step = SetupStep {
@@ -298,7 +298,7 @@ impl ElasticsearchSetup<'_> {
     async fn put(
         &self,
         hosts: &Hosts,
-        product: &Product,
+        product: &ClusterProduct,
         step: &SetupStep,
         path: &str,
         verb: &str,
@@ -338,7 +338,7 @@ fn lacks_processor(answer: &Response) -> bool {
     BulkError::parse(&answer.body).is_some_and(|fault| fault.reason.contains("No processor type exists"))
 }
 
-fn refused(answer: &Response, step: &SetupStep, product: &Product) -> String {
+fn refused(answer: &Response, step: &SetupStep, product: &ClusterProduct) -> String {
     let [elastic, open] = step.rights;
     let right = match product.distribution {
         Distribution::Elasticsearch => elastic,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::config::{ElasticsearchConfig, Target};
-use crate::sink::elasticsearch::product::{Distribution, Product};
+use crate::sink::elasticsearch::product::{ClusterProduct, Distribution};
 
 /// Name of index template, ingest pipeline and policy.
 pub const TEMPLATE: &str = ElasticsearchConfig::TEMPLATE;
@@ -44,7 +44,7 @@ pub fn is_own_pipeline(existing: &Value) -> bool {
 
 /// The template and its name. An index has no lifecycle, because it is not rolled over.
 pub fn template(
-    product: &Product,
+    product: &ClusterProduct,
     target: &Target,
     retention_days: u64,
     has_pipeline: bool,

@@ -1,8 +1,8 @@
 use super::*;
 use std::fs;
 
-fn product(distribution: Distribution, is_serverless: bool) -> Product {
-    Product {
+fn product(distribution: Distribution, is_serverless: bool) -> ClusterProduct {
+    ClusterProduct {
         distribution,
         number: "8.17.0".into(),
         major: 8,
