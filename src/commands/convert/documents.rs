@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use flate2::read::MultiGzDecoder;
 
-use crate::record::walk;
+use crate::record::scan;
 use crate::source::files::frame::{Frame, Framer};
 
 /// Limit for a record and for a response, as in `run` (`record_bytes_max`, `body_bytes_max`). A response with
@@ -163,7 +163,7 @@ fn depth_change(line: &[u8]) -> Option<i64> {
     while let Some(byte) = line.get(at) {
         match byte {
             b'"' => {
-                at = walk::string_end(line, at);
+                at = scan::string_end(line, at);
                 if at == line.len() && line.last() != Some(&b'"') {
                     return None;
                 }
