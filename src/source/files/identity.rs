@@ -66,9 +66,9 @@ pub fn resolve(
     })
 }
 
-/// Finds the entry of a compressed file by its inode or path, by the path `original` that it had before compression,
-/// or as the content of a missing file that was not fully read. `head` is the start of its decompressed content. The
-/// tail fingerprint is compared later, when the file is read.
+/// Finds the entry of a compressed file. Its inode or path may be known, or the path `original` that it had before
+/// compression. Otherwise it may be the content of a missing file that was not fully read. `head` is the start of its
+/// decompressed content. The tail fingerprint is compared later, when the file is read.
 pub fn resolve_compressed(
     entries: &[FileEntry],
     observed: &FileObservation,
