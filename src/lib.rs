@@ -53,6 +53,10 @@ pub mod secret;
 pub mod telemetry;
 pub mod tls;
 
+#[cfg(test)]
+#[path = "../tests/it/rig/skip.rs"]
+mod skip;
+
 /// Name of the package, the binary, the unit and the user.
 pub const NAME: &str = "confluence-audit-agent";
 

@@ -19,7 +19,7 @@ fn converted(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'stat
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // A process that has ended reads no more; its exit code tells.
+    // A process that has ended reads no more; its exit code shows it.
     let writes = thread::spawn(move || drop(write(&mut stdin)));
     let mut stdout = child.stdout.take().unwrap();
     let reads = thread::spawn(move || {

@@ -255,7 +255,7 @@ fn another_account_sets_up() {
 }
 
 #[test]
-fn wrong_calls_are_told() {
+fn wrong_calls_are_reported() {
     let mut scene = scene(vec![elastic()]);
     for (arguments, words) in [
         (&["--sink", "other"][..], "`other` is no sink of type"),
