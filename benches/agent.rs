@@ -1,4 +1,4 @@
-//! The agent as a child process, seen from outside through `/proc`.
+//! The agent as a child process, measured from outside through `/proc`.
 
 use std::fs;
 use std::io::Read;
@@ -14,26 +14,26 @@ use crate::rig::Result;
 /// `/proc/<pid>/stat` counts in hundredths of a second on every Linux.
 const TICKS_PER_S: f64 = 100.0;
 
-/// A run of the agent over `dir`/log, with its state and output beside; killed when dropped.
+/// A run of the agent over `dir`/log, with state and output in the same directory. Killed when dropped.
 pub struct Agent {
     child: Child,
     started: Instant,
     stderr: PathBuf,
 }
 
-/// What a finished run took.
+/// Measurements of a finished run.
 pub struct Taken {
     pub wall_s: f64,
     pub cpu_s: f64,
     pub peak_rss_kib: f64,
 }
 
-/// Where the agent of this directory writes its events. The directory has nothing else in it.
+/// The directory of the agent's events. It contains nothing else.
 pub fn output(dir: &Path) -> PathBuf {
     dir.join("out/events.ndjson")
 }
 
-/// The binary that is measured, without input and with its output thrown away.
+/// The measured binary without input. Its output is discarded.
 pub fn command() -> Command {
     let built = || env!("CARGO_BIN_EXE_confluence-audit-agent").into();
     let mut command = Command::new(std::env::var_os("BENCH_AGENT").unwrap_or_else(built));
@@ -56,7 +56,7 @@ impl Agent {
         Agent::spawn(command, dir)
     }
 
-    /// Starts any command of the agent; what it says goes to a file in `dir`.
+    /// Starts a command of the agent. Its log goes to a file in `dir`.
     pub fn spawn(mut command: Command, dir: &Path) -> Result<Agent> {
         let stderr = dir.join("stderr");
         command.stderr(fs::File::create(&stderr)?);
@@ -77,17 +77,17 @@ impl Agent {
         self.started
     }
 
-    /// Waits until the agent ends by itself, which must be without an error.
+    /// Waits until the agent ends by itself, without an error.
     pub fn wait(mut self) -> Result<Taken> {
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         let mut peak_rss_kib: f64 = 0.0;
-        // The high-water mark is gone as soon as the process has ended, so it is read again and again.
+        // The high-water mark disappears with the process, so it is read repeatedly.
         while waitid(WaitId::Pid(self.pid()), ended)?.is_none() {
             peak_rss_kib = self.status("VmHWM:").unwrap_or(0.0).max(peak_rss_kib);
             std::thread::sleep(Duration::from_millis(2));
         }
         let wall_s = self.started.elapsed().as_secs_f64();
-        // An ended process that nobody has waited for still tells its CPU time.
+        // The CPU time of an ended process can be read until it is waited for.
         let cpu_s = self.cpu_s()?;
         let status = self.child.wait()?;
         if !status.success() {
@@ -100,7 +100,7 @@ impl Agent {
         })
     }
 
-    /// Asks the agent to end, and waits for it.
+    /// Stops the agent and waits for it.
     pub fn stop(self) -> Result<Taken> {
         kill_process(self.pid(), Signal::TERM)?;
         self.wait()
@@ -122,13 +122,13 @@ impl Agent {
     /// User and system time of all threads, in hundredths.
     fn cpu_s(&self) -> Result<f64> {
         let stat = fs::read_to_string(self.proc("stat"))?;
-        // The second field is the name, which may hold anything.
+        // The second field is the name, which may contain anything.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
         Ok((ticks(11) + ticks(12)) / TICKS_PER_S)
     }
 
-    /// Voluntary context switches, and nanoseconds on a CPU, summed over the threads there are.
+    /// Voluntary context switches and CPU time in nanoseconds, of all current threads.
     pub fn threads(&self) -> Result<(f64, f64)> {
         let (mut switches, mut cpu_ns) = (0.0, 0.0);
         for task in fs::read_dir(self.proc("task"))? {
@@ -158,7 +158,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // After `wait` there is nothing to kill, and nothing to do about an error.
+        // After `wait` there is nothing to kill, and errors cannot be handled.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -169,7 +169,7 @@ fn number_after(text: &str, key: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Counts the events as they arrive in the agent's output.
+/// Counts the events in the agent's output.
 pub struct Events {
     path: PathBuf,
     file: Option<fs::File>,
@@ -191,7 +191,7 @@ impl Events {
         }
     }
 
-    /// All events that have been in the output so far.
+    /// Number of events in the output so far.
     pub fn count(&mut self) -> Result<usize> {
         if self.file.is_none() {
             self.file = fs::File::open(&self.path).ok();
@@ -206,7 +206,8 @@ impl Events {
         Ok(self.count)
     }
 
-    /// Looks every `pause` until `wanted` events are there; how long it takes to see one is the pause.
+    /// Polls every `pause` until `wanted` events are in the output. The delay is measured with this
+    /// resolution.
     pub fn wait_for(&mut self, agent: &mut Agent, wanted: usize, pause: Duration) -> Result<Instant> {
         let deadline = clock::monotonic() + Duration::from_secs(60);
         while self.count()? < wanted {

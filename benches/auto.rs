@@ -1,6 +1,6 @@
-//! What an API beside the files costs while nothing fails: the same backlog from files alone, with an API that is asked and has
-//! nothing, and with one that has the same events, so that each is compared once. The simulator is in this process: its work
-//! counts for none.
+//! The cost of an API alongside files while nothing fails. Drains the same backlog from files alone, with an
+//! API without events, and with one that has the same events, so that each is deduplicated. The simulator is
+//! in this process, so its CPU time is not counted.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::sim::{ADMIN_TOKEN, Options, Row, Sim};
 
 const ROUNDS: usize = 3;
 
-/// What stands beside the files.
+/// The API alongside the files.
 #[derive(Clone, Copy, PartialEq)]
 enum Beside {
     Nothing,
@@ -90,7 +90,7 @@ pub fn measure() -> Result<()> {
     Ok(())
 }
 
-/// One run from an empty state to an empty backlog; what it leaves is removed.
+/// One run from an empty state to an empty backlog. Its files are removed.
 fn drain(dir: &Path, beside: Beside, sim: &Sim, count: usize) -> Result<Taken> {
     let out = dir.join("out");
     fs::create_dir_all(&out)?;

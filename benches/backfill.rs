@@ -1,8 +1,9 @@
-//! All that an audit API holds, into a local file of ECS events, against `convert` of the same entities from a file.
+//! Reads all events of an audit API into a local file of ECS events, compared with `convert` of the same
+//! entities from a file.
 //!
-//! `convert` reads one entity a line and writes to a file as well; it parses and formats. What the agent has beyond that are
-//! HTTP, JSON envelopes, ids to deliver once by, a durable output and a durable checkpoint. The simulator is in this process:
-//! its work counts for neither.
+//! `convert` reads one entity per line and writes to a file as well; it only parses and formats. The agent
+//! adds HTTP, JSON envelopes, deduplication by ids, a durable output and a durable checkpoint. The simulator
+//! is in this process, so its CPU time is not counted.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -16,7 +17,7 @@ use crate::agent::{self, Agent, Events, Taken};
 use crate::rig::{self, Result, Target, row, setting};
 use crate::sim::{ADMIN_TOKEN, Generated, Options, Sim};
 
-/// Between two events, in milliseconds: the same number of them in minutes, days or years.
+/// Time between two events in milliseconds: the same number of events in minutes, days or years.
 const STEPS: [(&str, i64); 3] = [("1 ms", 1), ("1 s", 1_000), ("1 min", 60_000)];
 
 pub fn measure() -> Result<()> {
@@ -57,7 +58,7 @@ pub fn measure() -> Result<()> {
     Ok(())
 }
 
-/// The entities through `convert`, from a file to a file.
+/// Converts the entities from a file to a file.
 fn convert(dir: &Path, generated: &Generated) -> Result<Taken> {
     let (input, output) = (dir.join("entities.jsonl"), dir.join("converted.ndjson"));
     let mut file = BufWriter::new(fs::File::create(&input)?);
@@ -76,11 +77,11 @@ fn convert(dir: &Path, generated: &Generated) -> Result<Taken> {
     Ok(taken)
 }
 
-/// One run from an empty state to the present; what it leaves is removed.
+/// One run from an empty state to the present. Its files are removed.
 fn backfill(dir: &Path, generated: Generated) -> Result<Taken> {
     let (count, start_ms) = (generated.count, generated.start_ms);
     let sim = Sim::start(Options {
-        // One event more for each page would not be the same entities.
+        // An additional event per page would change the entities.
         searches_are_audited: false,
         ..Options::data_center()
     })?;

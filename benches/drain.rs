@@ -1,4 +1,5 @@
-//! A backlog from files to a local file of ECS events, against a loop that does nothing but parse and serialise.
+//! Drains a backlog of files to a local file of ECS events, compared with a loop that only parses and
+//! serialises.
 
 use std::fs;
 use std::hint::black_box;
@@ -69,7 +70,7 @@ struct Limit {
     s: f64,
 }
 
-/// Each line of each file to an event in memory, by one core. Reading the file is not timed.
+/// Encodes each line of each file in memory, on one core. Reading the files is not timed.
 fn limit(files: &[PathBuf]) -> Result<Limit> {
     let mut limit = Limit {
         lines: 0.0,
@@ -105,7 +106,7 @@ struct Drain {
     out_bytes: f64,
 }
 
-/// One run from an empty state to an empty backlog; what it leaves is removed.
+/// One run from an empty state to an empty backlog. Its files are removed.
 fn drain(dir: &Path, limit: &Limit) -> Result<Drain> {
     let taken = Agent::drain(dir)?;
     let (mut events, mut out_bytes) = (0, 0);
@@ -128,7 +129,7 @@ fn drain(dir: &Path, limit: &Limit) -> Result<Drain> {
     })
 }
 
-/// What the disk takes: MB a second of plain writing with one `fdatasync` at the end.
+/// Write speed of the disk in MB per second, with one `fdatasync` at the end.
 fn disk(dir: &Path, bytes: u64) -> Result<f64> {
     let path = dir.join("plain");
     let block = vec![b'x'; MIB as usize];

@@ -1,4 +1,4 @@
-//! What each format costs over ECS: processor time to parse and write the same lines into memory.
+//! The cost of each format relative to ECS: CPU time to parse and encode the same lines in memory.
 
 use std::fs;
 use std::hint::black_box;
@@ -16,7 +16,7 @@ pub fn measure() -> Result<()> {
     let bytes = setting("BENCH_BYTES", 1024 * MIB).min(64 * MIB);
     let dir = rig::directory()?;
     let files = rig::write_files(dir.path(), 1, bytes)?;
-    // In turns, so that what else the machine does falls on all of them.
+    // In turns, so that other load on the machine affects all of them.
     let mut ratios: [Vec<f64>; FormatKind::ALL.len()] = Default::default();
     for _ in 0..ROUNDS {
         let ecs_s = seconds(FormatKind::Ecs, &files)?;
@@ -90,7 +90,7 @@ fn seconds(name: FormatKind, files: &[PathBuf]) -> Result<f64> {
     Ok(s)
 }
 
-/// How long this thread has run: what else the machine does is not in it.
+/// CPU time of this thread, without other load on the machine.
 fn on_cpu_s() -> Result<f64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let ns: f64 = text.split(' ').next().unwrap_or("").parse()?;

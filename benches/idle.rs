@@ -1,4 +1,4 @@
-//! What the agent takes while nothing happens.
+//! The resources of an idle agent.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ pub fn measure() -> Result<()> {
     for file in &files {
         lines += memchr::memchr_iter(b'\n', &std::fs::read(file)?).count();
     }
-    // Drained by another process: memory of the backlog is not memory of being idle.
+    // Drained by another process, because memory of the backlog is not idle memory.
     Agent::drain(dir.path())?;
     let mut agent = Agent::start(dir.path(), false)?;
     Events::of(dir.path()).wait_for(&mut agent, lines, Duration::from_millis(10))?;
-    // Time for files to be found finished and for the last checkpoint.
+    // Time until files are finished and the last checkpoint is written.
     std::thread::sleep(Duration::from_secs(15).min(look));
     let start = clock::monotonic();
     let (switches_before, cpu_before_ns) = agent.threads()?;

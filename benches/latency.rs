@@ -1,4 +1,4 @@
-//! From a line's write to its event in the output file, at ten lines a second.
+//! Time from the write of a line to its event in the output file, at ten lines per second.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::agent::{Agent, Events};
 use crate::lines::Lines;
 use crate::rig::{self, Result, Target, row, setting};
 
-/// How often the output is looked at, which is how exact the figures are.
+/// Poll interval of the output, which is the resolution of the results.
 const PAUSE: Duration = Duration::from_micros(20);
 
 pub fn measure() -> Result<()> {

@@ -1,6 +1,6 @@
-//! `cargo bench`: what the agent promises to take of a host, measured, in one table.
+//! `cargo bench`: measures the resources that the agent promises to use, in one table.
 //!
-//! `cargo bench -- drain idle` measures these alone. A target that is missed is shown and fails nothing.
+//! `cargo bench -- drain idle` runs these measurements only. A missed target is shown and is not a failure.
 //!
 //! | variable | what | default |
 //! |---|---|---|

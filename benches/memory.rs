@@ -1,4 +1,4 @@
-//! Peak memory over the number of files and the length of a line.
+//! Peak memory by number of files and by length of a line.
 
 use std::fs;
 
@@ -44,7 +44,7 @@ pub fn measure() -> Result<()> {
     Ok(())
 }
 
-/// A line of `bytes`, or some few less, whose last changed value is as long as it takes.
+/// A line of about `bytes`, filled by its last changed value.
 fn long_line(bytes: usize, piece: &str) -> Vec<u8> {
     let mut line = Vec::with_capacity(bytes);
     let mut lines = Lines::new(2);
@@ -52,7 +52,7 @@ fn long_line(bytes: usize, piece: &str) -> Vec<u8> {
     let at = loop {
         line.clear();
         lines.write(&mut line);
-        // The kinds that have no changed values have room for one.
+        // Kinds without changed values have space for one.
         if let Some(at) = line.windows(key.len()).position(|w| w == key)
             && line[at + key.len()] == b']'
         {

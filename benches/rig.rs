@@ -1,4 +1,4 @@
-//! What the measurements share: settings, directories, input, rows.
+//! Shared parts of the measurements: settings, directories, input, result rows.
 
 use std::fs;
 use std::io::Write;
@@ -21,7 +21,7 @@ pub fn setting(name: &str, default: u64) -> u64 {
     number.unwrap_or_else(|| panic!("`{name}={text}` is neither a number nor a size such as `16MiB`"))
 }
 
-/// A directory that goes when the measurement is over.
+/// A directory that is removed after the measurement.
 pub fn directory() -> Result<tempfile::TempDir> {
     let parent = std::env::var_os("BENCH_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
@@ -29,7 +29,7 @@ pub fn directory() -> Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?)
 }
 
-/// Writes `files` audit files of some `bytes` in all into `dir`/log and gives their paths, oldest first.
+/// Writes `files` audit files of about `bytes` in total to `dir`/log. Returns their paths, oldest first.
 pub fn write_files(dir: &Path, files: u32, bytes: u64) -> Result<Vec<PathBuf>> {
     let dir = dir.join("log");
     fs::create_dir_all(&dir)?;
@@ -59,7 +59,7 @@ pub fn append(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// One row of the table.
+/// A row of the result table.
 pub fn row(what: &str, measured: f64, unit: &str, target: Target) {
     let shown = format!("{} {unit}", number(measured));
     let (wanted, verdict) = match target {
@@ -73,7 +73,7 @@ pub fn row(what: &str, measured: f64, unit: &str, target: Target) {
 pub enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// For orientation.
+    /// For information.
     None,
 }
 
@@ -89,7 +89,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The value below which `share` of the sorted values lie.
+/// The value below which `share` of the sorted values are.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     sorted

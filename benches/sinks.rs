@@ -1,7 +1,7 @@
-//! A backlog of audit files to servers that take everything at once, against the same backlog to a local file.
+//! Drains a backlog of audit files to servers that accept everything at once, compared with a local file.
 //!
-//! The server is this program again, in a process of its own: its work counts for neither. What a real server needs is its own
-//! affair, and on a network the agent waits for it.
+//! The server is another process of this program, so its CPU time is not counted. A real server needs
+//! resources of its own, and over a network the agent waits for it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,18 +14,18 @@ use crate::agent::{self, Agent, Events, Taken};
 use crate::rig::{self, MIB, Result, Target, row, setting};
 
 const ROUNDS: usize = 3;
-/// With it in its environment this program is the server.
+/// If this environment variable is set, the program is the server.
 pub const RECEIVER: &str = "BENCH_RECEIVER";
 
 struct Kind {
     name: &'static str,
-    /// All of `[[sink]]`; `URL` and `ADDRESS` stand for the server's.
+    /// The `[[sink]]` table. `URL` and `ADDRESS` are replaced by the server's.
     sink: &'static str,
-    /// What stands in a body once for each event.
+    /// Text that is in a request body once per event.
     mark: &'static str,
 }
 
-/// In the format that the file has, and not compressed: what remains is the sink.
+/// In the format of the file and without compression, so that only the sink differs.
 const KINDS: [Kind; 5] = [
     Kind {
         name: "http",
@@ -145,7 +145,7 @@ fn to_server(dir: &Path, kind: &Kind, events: usize) -> Result<Taken> {
     Ok(taken)
 }
 
-/// This program as the server, killed when dropped.
+/// This program as the server. Killed when dropped.
 struct Server {
     child: Child,
     port: u16,
@@ -167,7 +167,7 @@ impl Server {
     fn events(&self) -> Result<usize> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.write_all(b"GET /count HTTP/1.1\r\n\r\n")?;
-        // Its own line in the body.
+        // With its line end in the body.
         for line in BufReader::new(stream).lines() {
             if let Ok(events) = line?.parse() {
                 return Ok(events);
@@ -184,7 +184,7 @@ impl Drop for Server {
     }
 }
 
-/// Takes events, each with this mark, and says how many, until it is killed.
+/// Accepts events, each with this mark, and reports their number, until it is killed.
 pub fn receive(mark: &str) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?.port());
@@ -192,7 +192,7 @@ pub fn receive(mark: &str) -> Result<()> {
     std::thread::scope(|scope| {
         for stream in listener.incoming().flatten() {
             let count = &count;
-            // A caller that goes away is no concern of the server.
+            // Errors of a closed connection are ignored.
             scope.spawn(move || drop(converse(stream, mark, count)));
         }
     });

@@ -1,4 +1,4 @@
-//! From the start of the process to the event of the one new line, with 1,000 files in the checkpoint.
+//! Time from the start of the process to the event of a new line, with 1,000 files in the checkpoint.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What may be typed. [`crate::config::load`] says what it means.
+//! The command line. [`crate::config::load`] applies its options.
 //!
-//! Values that end up in the configuration (`--sink`, `--format`, `--log-level`, …) are plain text here:
-//! they are checked where the same keys of the configuration file are checked, with the same messages and
-//! the same exit code. Unknown commands and options are found here.
+//! Values that become part of the configuration (`--sink`, `--format`, `--log-level`, …) are plain text here.
+//! They are checked like the same keys of the configuration file, with the same messages and exit code.
+//! Unknown commands and options are detected here.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::telemetry::escape::escape_path;
 use clap::{Args, Parser, Subcommand};
 
-/// Where `run` and `check` look for the configuration when no option says so.
+/// The configuration file that `run` and `check` read by default.
 pub const CONFIG_PATH: &str = "/etc/confluence-audit-agent/config.toml";
 
 #[derive(Parser, Debug)]
@@ -45,7 +45,7 @@ Examples:
   confluence-audit-agent run --home /var/atlassian/application-data/confluence --state ./state --once
   confluence-audit-agent run --files '/srv/confluence/log/audit/*.audit.log' --sink file:/tmp/events.ndjson --state ./state
   confluence-audit-agent run --url https://confluence.example.com --token-file ./token --state ./state --once")]
-    Run(Run),
+    Run(RunArgs),
     /// Turn audit records into events on stdout, without state
     #[command(long_about = "\
 Turn audit records into events on stdout, without state.
@@ -53,30 +53,30 @@ Turn audit records into events on stdout, without state.
 Reads audit file lines, Data Center entities and Cloud records, mixed, one JSON value a line; whole API
 answers ({\"entities\":[…]}, {\"results\":[…]}); and all of these compressed with gzip.
 Writes one event a line, in the order read.")]
-    Convert(Convert),
-    /// Say whether the agent can do its work here, and what to do if not
+    Convert(ConvertArgs),
+    /// Check whether the agent can work on this host, and how to fix what prevents it
     #[command(long_about = "\
-Say whether the agent can do its work here, and what to do if not.
+Check whether the agent can work on this host, and how to fix what prevents it.
 
-Writes a line for each thing looked at: ok, warning or failure. Changes nothing.
+Prints one line per check: ok, warning or failure. Changes nothing.
 Run it as the agent's user: sudo -u confluence-audit-agent confluence-audit-agent check")]
-    Check(Check),
-    /// Look at or change what a stopped agent has stored about its position
+    Check(CheckArgs),
+    /// Show or change the stored position of a stopped agent
     #[command(subcommand)]
-    State(State),
-    /// Look at events that a server refuses, send them again, or drop them
+    State(StateCommand),
+    /// List events that a server refuses, send them again, or drop them
     #[command(
         subcommand,
         long_about = "\
-Look at events that a server refuses, send them again, or drop them.
+List events that a server refuses, send them again, or drop them.
 
 The agent may run meanwhile. Works as root or as the agent's user:
 sudo -u confluence-audit-agent confluence-audit-agent quarantine list"
     )]
-    Quarantine(Quarantine),
-    /// Install at a destination what its events need there
+    Quarantine(QuarantineCommand),
+    /// Install what a destination needs for the events
     #[command(subcommand)]
-    Setup(Setup),
+    Setup(SetupCommand),
     /// Write a completion script for a shell to stdout
     #[command(hide = true)]
     Completions {
@@ -97,13 +97,13 @@ pub struct Options {
     /// Configuration file [default: /etc/confluence-audit-agent/config.toml, unless --home, --files or --url is given]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Confluence's local home directory; its log/audit is read. With --config it replaces what the file says
+    /// Confluence's local home directory; its log/audit is read. With --config it overrides the file
     #[arg(long, value_name = "DIR", conflicts_with = "files")]
     pub home: Option<PathBuf>,
     /// Audit files to read instead of a home; patterns in quotes
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     pub files: Vec<String>,
-    /// Data Center whose audit API is polled, to try it without a configuration file; with --token-file
+    /// Data Center whose audit API is polled, without a configuration file; requires --token-file
     #[arg(
         long,
         value_name = "URL",
@@ -117,13 +117,13 @@ pub struct Options {
     /// Where events go: stdout, or file:PATH, from the current directory [default: stdout]
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
-    /// How events are written: ecs, raw, sentinel, cef, or ocsf [default: ecs]
+    /// Format of the events: ecs, raw, sentinel, cef, or ocsf [default: ecs]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Directory that keeps the position [default: /var/lib/confluence-audit-agent]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// How the agent's own log is written: text, or json [default: text]
+    /// Format of the agent's own log: text, or json [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Log")]
     pub log_format: Option<String>,
     /// error, warn, info, debug or trace [default: info]
@@ -132,14 +132,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether they say what to read, so that no file is needed.
+    /// Whether the options name an input, so that no file is needed.
     pub fn without_file(&self) -> bool {
         self.config.is_none() && (self.home.is_some() || !self.files.is_empty() || self.url.is_some())
     }
 }
 
 #[derive(Args, Debug)]
-pub struct Run {
+pub struct RunArgs {
     #[command(flatten)]
     pub options: Options,
     /// Deliver what is there now, wait until all of it is acknowledged, and end
@@ -154,8 +154,8 @@ pub struct Run {
 }
 
 #[derive(Args, Debug)]
-pub struct Convert {
-    /// How events are written: ecs, raw, sentinel, cef, or ocsf
+pub struct ConvertArgs {
+    /// Format of the events: ecs, raw, sentinel, cef, or ocsf
     #[arg(long, value_name = "FORMAT", default_value = "ecs")]
     pub format: String,
     /// Name of the site the records come from [default: the host in each record's own `system`]
@@ -167,27 +167,27 @@ pub struct Convert {
 }
 
 #[derive(Args, Debug)]
-pub struct Check {
+pub struct CheckArgs {
     #[command(flatten)]
     pub options: Options,
-    /// Only what takes no time and touches nothing but the configuration: for a service about to start
+    /// Only checks that take no time and read nothing but the configuration: for a service about to start
     #[arg(long)]
     pub fast: bool,
 }
 
 #[derive(Subcommand, Debug)]
-pub enum State {
+pub enum StateCommand {
     /// Print what is stored, for people
     Show(StateShow),
-    /// Forget the position: the next run starts anew and delivers again what is still there
+    /// Delete the position: the next run starts from the beginning and delivers again what is still there
     Forget(StateForget),
     /// Print what is stored, as JSON
     Export(StateExport),
 }
 
-/// Which state directory: the configuration's, or one named here.
+/// Selects the state directory: the one of the configuration, or a path.
 #[derive(Args, Debug, Default, Clone)]
-pub struct StatePlace {
+pub struct StateLocation {
     /// Configuration file that names the state directory [default: /etc/confluence-audit-agent/config.toml]
     #[arg(long, value_name = "FILE", conflicts_with = "state")]
     pub config: Option<PathBuf>,
@@ -199,7 +199,7 @@ pub struct StatePlace {
 #[derive(Args, Debug)]
 pub struct StateShow {
     #[command(flatten)]
-    pub place: StatePlace,
+    pub location: StateLocation,
     /// Only this source
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
@@ -208,11 +208,11 @@ pub struct StateShow {
 #[derive(Args, Debug)]
 pub struct StateForget {
     #[command(flatten)]
-    pub place: StatePlace,
+    pub location: StateLocation,
     /// Only this source; without it all of them
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub yes: bool,
 }
@@ -220,29 +220,29 @@ pub struct StateForget {
 #[derive(Args, Debug)]
 pub struct StateExport {
     #[command(flatten)]
-    pub place: StatePlace,
+    pub location: StateLocation,
 }
 
 #[derive(Subcommand, Debug)]
-pub enum Quarantine {
+pub enum QuarantineCommand {
     /// Print what is in quarantine and why, oldest first
     List(QuarantineList),
-    /// Print events whole
+    /// Print complete events
     Show(QuarantineShow),
-    /// Send events again, as their sink is configured now; those that are taken leave the quarantine
+    /// Send events again with the current configuration of their sink; accepted events leave the quarantine
     #[command(long_about = "\
-Send events again, as their sink is configured now; those that are taken leave the quarantine.
+Send events again with the current configuration of their sink; accepted events leave the quarantine.
 
-Exit code 0: none is left of those asked for; 75: some are still refused, or the server does not answer.
-After a kill the same call goes on; at worst a few events are sent twice, with the same id.")]
+Exit code 0: all selected events were accepted; 75: some are still refused, or the server does not answer.
+After a kill, run the same command again; at worst a few events are sent twice, with the same id.")]
     Replay(QuarantineReplay),
-    /// Give events up for good; what was dropped stands in `dropped.log` beside them
+    /// Delete events for good; they are recorded in `dropped.log` in the quarantine directory
     Drop(QuarantineDrop),
 }
 
-/// Which events; without any of these all.
+/// Selects events in the quarantine. The default is all of them.
 #[derive(Args, Debug, Default, Clone)]
-pub struct Which {
+pub struct EventSelection {
     /// Only of this sink
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
@@ -257,10 +257,10 @@ pub struct Which {
 #[derive(Args, Debug)]
 pub struct QuarantineList {
     #[command(flatten)]
-    pub place: StatePlace,
+    pub location: StateLocation,
     #[command(flatten)]
-    pub which: Which,
-    /// An object a line, for programs
+    pub selection: EventSelection,
+    /// One JSON object per line, for programs
     #[arg(long)]
     pub json: bool,
 }
@@ -268,11 +268,11 @@ pub struct QuarantineList {
 #[derive(Args, Debug)]
 pub struct QuarantineShow {
     #[command(flatten)]
-    pub place: StatePlace,
+    pub location: StateLocation,
     /// Ids of events, as `list` prints them; the first characters are enough
     #[arg(value_name = "ID", required = true, value_parser = id_prefix)]
     pub id: Vec<String>,
-    /// The event alone, as it was sent
+    /// Only the event, as it was sent
     #[arg(long)]
     pub raw: bool,
 }
@@ -286,11 +286,11 @@ pub struct QuarantineReplay {
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
     #[command(flatten)]
-    pub which: Which,
+    pub selection: EventSelection,
     /// Send to this sink instead of the event's own; `stdout` prints the events and removes none
     #[arg(long, value_name = "SINK")]
     pub to: Option<String>,
-    /// Send events although the sink's format is another one now
+    /// Send events although the format of the sink has changed
     #[arg(long)]
     pub force: bool,
 }
@@ -299,22 +299,22 @@ pub struct QuarantineReplay {
 #[command(group = clap::ArgGroup::new("what").required(true).args(["id", "all"]))]
 pub struct QuarantineDrop {
     #[command(flatten)]
-    pub place: StatePlace,
+    pub location: StateLocation,
     #[command(flatten)]
-    pub which: Which,
+    pub selection: EventSelection,
     /// All events, of a sink or source if one is named
     #[arg(long)]
     pub all: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     pub yes: bool,
 }
 
 #[derive(Subcommand, Debug)]
-pub enum Setup {
+pub enum SetupCommand {
     /// Install index template, ingest pipeline, lifecycle policy and data stream in Elasticsearch or OpenSearch
     #[command(after_help = "\
-What is there already and right stays as it is. The retention of a policy that exists changes with --retention only.
+Existing objects that are correct are not changed. The retention of an existing policy changes with --retention only.
 
 Examples:
   confluence-audit-agent setup elasticsearch --dry-run
@@ -331,16 +331,16 @@ pub struct SetupElasticsearch {
     /// Only this sink; without it each of type elasticsearch
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
-    /// Say what would be changed, and change nothing
+    /// Print what would be changed, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Write templates, pipeline and policies to stdout, for Kibana's or Dashboards' console, and ask no server
+    /// Write templates, pipeline and policies to stdout, for Kibana's or Dashboards' console, without contacting a server
     #[arg(long)]
     pub print: bool,
     /// How long events are kept [default: 365d for a new policy]
     #[arg(long, value_name = "DURATION")]
     pub retention: Option<String>,
-    /// Who sets up, instead of the sink's own credentials
+    /// User for the setup, instead of the sink's own credentials
     #[arg(long, value_name = "NAME", requires = "password_file")]
     pub user: Option<String>,
     /// File that holds the password of --user
@@ -351,7 +351,7 @@ pub struct SetupElasticsearch {
     pub api_key_file: Option<PathBuf>,
 }
 
-/// An event's id or its beginning. Fewer than four characters are a slip of the hand and not a choice.
+/// Parses an event's id or its beginning. Fewer than four characters are probably a typing error.
 fn id_prefix(text: &str) -> Result<String, String> {
     let is_id = (4..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_id {
@@ -360,14 +360,14 @@ fn id_prefix(text: &str) -> Result<String, String> {
     Ok(text.to_ascii_lowercase())
 }
 
-/// Parses the process's arguments. `Err` is the exit code after help, version or a complaint was printed.
+/// Parses the arguments of the process. `Err` is the exit code after help, version or an error was printed.
 pub fn parse() -> Result<Cli, u8> {
     let words: Vec<OsString> = std::env::args_os().collect();
     Cli::try_parse_from(&words).map_err(|error| {
-        // A complaint repeats what was typed: that of the same words, made safe for a terminal, is the one to print.
+        // The error repeats the arguments, so they are parsed again after escaping for a terminal.
         let safe = words.iter().map(|word| escape_path(Path::new(word)));
         let error = Cli::try_parse_from(safe).err().unwrap_or(error);
-        // A closed pipe (`--help | head -1`) is no reason to complain.
+        // A closed pipe (`--help | head -1`) is not an error.
         let _ = error.print();
         if error.use_stderr() {
             crate::exit::USAGE
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn follow_is_for_dry_runs_that_do_not_end() {
+    fn follow_requires_a_dry_run_without_once() {
         for words in [&["--follow"][..], &["--dry-run", "--follow", "--once"]] {
             assert!(
                 Cli::try_parse_from(["x", "run"].iter().chain(words)).is_err(),

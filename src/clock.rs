@@ -1,8 +1,8 @@
-//! The one place that asks what time it is.
+//! The only module that reads clocks.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970 by the wall clock. It stamps events and names files; it measures nothing.
+/// Wall clock in milliseconds since 1970. For timestamps and file names; never to measure durations.
 #[allow(clippy::disallowed_methods, reason = "the one place")]
 pub fn now_ms() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -11,7 +11,7 @@ pub fn now_ms() -> i64 {
     }
 }
 
-/// Time that has passed is measured on this clock; steps of the wall clock do not reach it.
+/// Monotonic clock, to measure durations. Changes of the wall clock do not affect it.
 #[allow(clippy::disallowed_methods, reason = "the one place")]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()

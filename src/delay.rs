@@ -1,8 +1,9 @@
-//! How long to wait before the next request: what the server asks for, in whichever header and form, and what the
-//! agent does by itself.
+//! How long to wait before the next request: what the server asks for in any known header, or the agent's own
+//! back-off.
 //!
-//! Data Center counts tokens: `X-RateLimit-Remaining` of them, `-FillRate` new ones each `-Interval-Seconds`, and
-//! `Retry-After` in seconds. Cloud sends `Retry-After`, and `X-RateLimit-Reset` as a date. Proxies send the rest.
+//! Data Center has a token bucket: `X-RateLimit-Remaining` tokens, `-FillRate` new ones per `-Interval-Seconds`, and
+//! `Retry-After` in seconds. Cloud sends `Retry-After`, and `X-RateLimit-Reset` as a date. Proxies send the other
+//! forms.
 
 use std::time::Duration;
 
@@ -11,30 +12,31 @@ use jiff::fmt::rfc2822;
 
 use crate::http::HeaderMap;
 
-/// No server is asked again sooner after a failure.
+/// Minimum delay after a failure.
 pub const DELAY_MIN: Duration = Duration::from_secs(1);
-/// Whatever a server asks for, it is asked again after so long: a wrong header must not end the work.
+/// Maximum delay, whatever a server asks for: a wrong header must not stop the agent.
 pub const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// From here on a number of seconds is a moment (1973), and from the second one on a moment in milliseconds (1973 too).
+/// A number from here on is a time in seconds since 1970, and from `EPOCH_MS_MIN` on in milliseconds. Both limits are
+/// in 1973.
 const EPOCH_S_MIN: f64 = 1e8;
 const EPOCH_MS_MIN: f64 = 1e11;
-/// More than any clamp, and far from overflow.
+/// More than every limit, and far from an overflow.
 const SECONDS_MAX: f64 = 1e9;
 
-/// What the headers of a refused request (429, 503) ask for; zero where that is over already. `None` if they do not say it in a
-/// form that is known. On any answer: while requests are left, a reset is no reason to wait.
-pub fn asked_delay(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
+/// The delay that the headers of a refused request (429, 503) ask for; zero if that time is over. `None` if they have
+/// none in a known form. A reset time does not count while requests remain.
+pub fn requested_delay(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let number = |name| text(name).and_then(number);
-    if let Some(delay) = text("retry-after").and_then(|text| delay(text, now_ms)) {
+    let number = |name| text(name).and_then(parse_number);
+    if let Some(delay) = text("retry-after").and_then(|text| parse_delay(text, now_ms)) {
         return Some(delay);
     }
     let left = number("x-ratelimit-remaining");
     if left.is_some_and(|left| left >= 1.0) {
         return None;
     }
-    if let Some(delay) = text("x-ratelimit-reset").and_then(|text| delay(text, now_ms)) {
+    if let Some(delay) = text("x-ratelimit-reset").and_then(|text| parse_delay(text, now_ms)) {
         return Some(delay);
     }
     left?;
@@ -45,58 +47,59 @@ pub fn asked_delay(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     Some(seconds(interval * (1.0 / fill).ceil()))
 }
 
-/// What the headers of an answer that was given ask for, if no further one would be.
-pub fn asked_pause(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
+/// The pause that the headers of a successful answer ask for because no request remains.
+pub fn requested_pause(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     let left = headers
         .get("x-ratelimit-remaining")?
         .to_str()
         .ok()
-        .and_then(number)?;
-    let delay = asked_delay(headers, now_ms).filter(|_| left < 1.0)?;
+        .and_then(parse_number)?;
+    let delay = requested_delay(headers, now_ms).filter(|_| left < 1.0)?;
     Some(delay.min(DELAY_MAX))
 }
 
-/// The wait after so many failures in a row (from 1). `random` is from 0 to 1.
-pub fn back_off(failures: u32, asked: Option<Duration>, random: f64) -> Duration {
+/// The delay after `failures` consecutive failures, counted from 1. `random` is from 0 to 1.
+pub fn back_off(failures: u32, requested: Option<Duration>, random: f64) -> Duration {
     let random = if (0.0..=1.0).contains(&random) {
         random
     } else {
         0.5
     };
     let doubled = DELAY_MIN.as_secs_f64() * f64::from(failures.clamp(1, 20) - 1).exp2();
-    // Half of it by chance: agents that failed together do not come back together. Never before a server's own time.
-    let own = doubled.min(DELAY_MAX.as_secs_f64()) * (0.5 + random / 2.0);
-    let asked = asked.map_or(0.0, |asked| asked.as_secs_f64() * (1.0 + random / 10.0));
-    seconds(own.max(asked)).clamp(DELAY_MIN, DELAY_MAX)
+    // Half of it is random, so that agents that failed together do not retry together. Never earlier than the server
+    // requested for.
+    let delay = doubled.min(DELAY_MAX.as_secs_f64()) * (0.5 + random / 2.0);
+    let requested = requested.map_or(0.0, |requested| requested.as_secs_f64() * (1.0 + random / 10.0));
+    seconds(delay.max(requested)).clamp(DELAY_MIN, DELAY_MAX)
 }
 
-/// From 0 to 1, for jitter.
+/// A number from 0 to 1, for jitter.
 pub fn random() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
 }
 
-/// Seconds from now, a moment in seconds or milliseconds since 1970, an HTTP date, or an ISO date.
-fn delay(text: &str, now_ms: i64) -> Option<Duration> {
+/// Parses seconds from now, a time in seconds or milliseconds since 1970, an HTTP date, or an ISO date.
+fn parse_delay(text: &str, now_ms: i64) -> Option<Duration> {
     let until = |at_ms: f64| seconds((at_ms - now_ms as f64) / 1000.0);
-    match number(text) {
+    match parse_number(text) {
         Some(number) if number >= EPOCH_MS_MIN => Some(until(number)),
         Some(number) if number >= EPOCH_S_MIN => Some(until(number * 1000.0)),
         Some(number) => Some(seconds(number)),
-        None => moment_ms(text).map(|at| until(at as f64)),
+        None => parse_date_ms(text).map(|at| until(at as f64)),
     }
 }
 
 /// A plain number: no exponent, no infinity.
-fn number(text: &str) -> Option<f64> {
+fn parse_number(text: &str) -> Option<f64> {
     let plain = text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || b".+-".contains(&byte));
     text.parse().ok().filter(|_| plain)
 }
 
-/// An HTTP or ISO date, in milliseconds since 1970.
-pub fn moment_ms(text: &str) -> Option<i64> {
+/// Parses an HTTP or ISO date to milliseconds since 1970.
+pub fn parse_date_ms(text: &str) -> Option<i64> {
     let iso = || text.parse::<Timestamp>().ok();
     let moment = rfc2822::DateTimeParser::new()
         .parse_timestamp(text)
@@ -132,13 +135,17 @@ mod tests {
             .iter()
             .map(|(name, value)| (*name, value.to_string()))
             .collect();
-        let asked = asked_delay(&headers(&lines), NOW_MS);
-        assert_eq!(asked.map(|asked| asked.as_secs_f64()), expect_s, "{lines:?}");
+        let requested = requested_delay(&headers(&lines), NOW_MS);
+        assert_eq!(
+            requested.map(|requested| requested.as_secs_f64()),
+            expect_s,
+            "{lines:?}"
+        );
     }
 
     #[test]
     fn every_shape() {
-        assert_eq!(moment_ms("2026-11-21T12:00:00Z"), Some(NOW_MS));
+        assert_eq!(parse_date_ms("2026-11-21T12:00:00Z"), Some(NOW_MS));
         for (text, expect_s) in [
             ("30", Some(30.0)),
             (" 30 ", Some(30.0)),
@@ -200,8 +207,8 @@ mod tests {
 
     #[test]
     fn backs_off_by_doubling_and_never_before_the_servers_time() {
-        let seconds = |failures, asked: Option<u64>, random| {
-            back_off(failures, asked.map(Duration::from_secs), random).as_secs_f64()
+        let seconds = |failures, requested: Option<u64>, random| {
+            back_off(failures, requested.map(Duration::from_secs), random).as_secs_f64()
         };
         assert_eq!(
             (1..=12).map(|n| seconds(n, None, 1.0)).collect::<Vec<_>>(),
@@ -246,7 +253,7 @@ mod tests {
     }
 
     proptest! {
-        /// A server that always refuses gets few requests, whatever its headers say, and always gets another one.
+        /// A server that always refuses gets few requests, whatever its headers are, but always another one.
         #[test]
         fn f43_retry_after_shapes(answers in prop::collection::vec((any_headers(), 0.0..=1.0f64), 40)) {
             let end_ms = NOW_MS + 600_000;
@@ -254,11 +261,11 @@ mod tests {
             while now_ms < end_ms {
                 let (lines, random) = &answers[requests as usize % answers.len()];
                 requests += 1;
-                let delay = back_off(requests, asked_delay(&headers(lines), now_ms), *random);
+                let delay = back_off(requests, requested_delay(&headers(lines), now_ms), *random);
                 prop_assert!((DELAY_MIN..=DELAY_MAX).contains(&delay));
                 now_ms += delay.as_millis() as i64;
             }
-            // 1 + 1 + 2 + 4 + … + 256 s: with the least of chance, the eleventh comes after 512 s.
+            // 1 + 1 + 2 + 4 + … + 256 s: with the smallest jitter the eleventh request is sent after 512 s.
             prop_assert!(requests <= 12, "{requests} requests in 10 minutes");
         }
     }

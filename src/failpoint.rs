@@ -1,9 +1,9 @@
-//! Places where a test can end the process: proof that a crash there loses nothing and repeats nothing.
+//! Failpoints: places where a test can crash the process, to prove that a crash there loses and repeats nothing.
 //!
-//! `CONFLUENCE_AUDIT_AGENT_FAILPOINT="before_flush=abort@3"` aborts at the third time `before_flush` is hit;
-//! `panic` instead of `abort` unwinds, `hang` never returns. Only debug builds read it.
+//! `CONFLUENCE_AUDIT_AGENT_FAILPOINT="before_flush=abort@3"` aborts when `before_flush` is hit the third time.
+//! `panic` unwinds instead, `hang` never returns. Only debug builds have failpoints.
 
-/// Does nothing, unless a debug build was told to end the process at the n-th hit of `name`.
+/// Crashes the process if a debug build is configured to do so at this hit of `name`; otherwise does nothing.
 #[cfg(debug_assertions)]
 pub fn hit(name: &str) {
     use std::sync::OnceLock;
@@ -18,31 +18,31 @@ pub fn hit(name: &str) {
         return;
     }
     match failpoint.action {
-        Action::Abort => std::process::abort(),
-        Action::Panic => panic!("failpoint `{name}`"),
-        Action::Hang => loop {
+        FailpointAction::Abort => std::process::abort(),
+        FailpointAction::Panic => panic!("failpoint `{name}`"),
+        FailpointAction::Hang => loop {
             std::thread::park();
         },
     }
 }
 
-/// Does nothing, unless a debug build was told to end the process at the n-th hit of `name`.
+/// Crashes the process if a debug build is configured to do so at this hit of `name`; otherwise does nothing.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn hit(_name: &str) {}
 
-/// A limit that a debug build may be told to lower, so that a test reaches it: `CONFLUENCE_AUDIT_AGENT_LIMIT="ids_max=2000"`.
+/// A limit that a test can lower in debug builds: `CONFLUENCE_AUDIT_AGENT_LIMIT="ids_max=2000"`.
 #[cfg(debug_assertions)]
 pub fn limit(name: &str, limit: usize) -> usize {
-    let told = std::env::var("CONFLUENCE_AUDIT_AGENT_LIMIT").unwrap_or_default();
-    let lower = told
+    let setting = std::env::var("CONFLUENCE_AUDIT_AGENT_LIMIT").unwrap_or_default();
+    let lower = setting
         .split_once('=')
-        .filter(|(told, _)| *told == name)
+        .filter(|(known, _)| *known == name)
         .and_then(|(_, limit)| limit.parse().ok());
     lower.unwrap_or(limit)
 }
 
-/// A limit that a debug build may be told to lower, so that a test reaches it.
+/// A limit that a test can lower in debug builds.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn limit(_name: &str, limit: usize) -> usize {
@@ -51,7 +51,7 @@ pub fn limit(_name: &str, limit: usize) -> usize {
 
 #[cfg(debug_assertions)]
 #[derive(Debug, PartialEq)]
-enum Action {
+enum FailpointAction {
     Abort,
     Panic,
     Hang,
@@ -61,19 +61,19 @@ enum Action {
 #[derive(Debug, PartialEq)]
 struct Failpoint {
     name: String,
-    action: Action,
+    action: FailpointAction,
     hit: u64,
 }
 
-/// `name=action@hit`; without `@hit` the first hit. Anything else arms nothing.
+/// Parses `name=action@hit`; without `@hit` the first hit. Anything else is ignored.
 #[cfg(debug_assertions)]
 fn parse(text: &str) -> Option<Failpoint> {
     let (name, rest) = text.split_once('=')?;
     let (action, hit) = rest.split_once('@').unwrap_or((rest, "1"));
     let action = match action {
-        "abort" => Action::Abort,
-        "panic" => Action::Panic,
-        "hang" => Action::Hang,
+        "abort" => FailpointAction::Abort,
+        "panic" => FailpointAction::Panic,
+        "hang" => FailpointAction::Hang,
         _ => return None,
     };
     Some(Failpoint {
@@ -92,7 +92,7 @@ mod tests {
         let abort = |name: &str, hit| {
             Some(Failpoint {
                 name: name.to_owned(),
-                action: Action::Abort,
+                action: FailpointAction::Abort,
                 hit,
             })
         };

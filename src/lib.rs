@@ -1,13 +1,31 @@
-//! Delivers every audit event of a Confluence to the security team's systems, once.
+//! Delivers every audit event of a Confluence site to log management systems exactly once, from its audit files or its
+//! audit API.
 //!
-//! Events flow one way, and the modules are listed in that order:
+//! Events flow in one direction through the stages:
 //!
 //! ```text
 //! source ──► record ──► format ──► sink ──► ack ──► checkpoint
 //! ```
 //!
-//! Only [`agent`] sees all of them: it builds the stages, joins them, watches over them and drains them.
-//! docs/ARCHITECTURE.md has the map and the invariants.
+//! Read the modules in this order:
+//!
+//! | module | content |
+//! |---|---|
+//! | [`config`] | the settings, checked; [`cli`] and [`commands`] are the command line |
+//! | [`position`] | the types that describe progress; they are passed from [`source`] and [`sink`] to the checkpoint |
+//! | [`source`] | reads audit files (`files`) and the audit API (`api`), and switches between them (`failover`) |
+//! | [`record`] | parses one audit record and computes its event id |
+//! | [`format`] | writes an event as ECS, CEF, OCSF and others; [`enrich`] adds facts about host and network |
+//! | [`sink`] | delivers batches of events; [`quarantine`] keeps the events that a server refuses |
+//! | [`ack`] | the watermark: up to which batch every sink has delivered |
+//! | [`checkpoint`] | stores the progress; a restart continues from it |
+//! | [`agent`] | starts a thread per stage, connects them, supervises them and shuts them down |
+//!
+//! The other modules are shared: [`http`], [`tls`], [`credential`] and [`secret`] for connections, [`delay`] for
+//! back-off, [`access`] for file permissions, [`notice`] for the agent's own events, [`telemetry`] for its log,
+//! [`clock`] and [`failpoint`] for tests.
+//!
+//! Only [`agent`] and [`commands`] depend on all stages. docs/ARCHITECTURE.md has the diagram and the invariants.
 
 pub mod cli;
 pub mod config;
@@ -38,22 +56,22 @@ pub mod tls;
 /// Name of the package, the binary, the unit and the user.
 pub const NAME: &str = "confluence-audit-agent";
 
-/// `0.1.0 (3f9c2d1b7a40 2026-11-21)`: version, commit and its date, as far as the build knew them.
+/// Version, commit and its date, as far as the build knew them: `0.1.0 (3f9c2d1b7a40 2026-11-21)`.
 pub const VERSION: &str = env!("CONFLUENCE_AUDIT_AGENT_VERSION");
 
 /// Exit codes, as `sysexits.h` numbers them.
 pub mod exit {
-    /// Everything asked for was done.
+    /// Success.
     pub const OK: u8 = 0;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
-    /// Data was not accepted. Of `run --once`: a destination refused events, and they are in quarantine. Of `convert`: some of the
-    /// input was too long for a record, and became an event that says so.
+    /// Data was refused. `run --once`: a destination refused events, and they are in quarantine. `convert`: input
+    /// that is too long for a record became an error event.
     pub const DATA: u8 = 65;
-    /// A defect of the agent: a stage ended that must not end.
+    /// A defect of the agent: a stage ended unexpectedly.
     pub const INTERNAL: u8 = 70;
-    /// Nothing is wrong with the request; the same call may succeed later.
+    /// A temporary failure: the same command may succeed later.
     pub const TRY_AGAIN: u8 = 75;
-    /// The configuration is wrong; starting again does not help.
+    /// The configuration is wrong: a restart does not help.
     pub const CONFIG: u8 = 78;
 }

@@ -1,71 +1,73 @@
-//! The whole life of the process: parse, load, log, build, run, drain, exit.
+//! The life of the process: parse the command line, dispatch the command, exit with its code.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::exit;
 
 use confluence_audit_agent::agent::Mode;
-use confluence_audit_agent::cli::{self, Cli, Command, Convert, Quarantine, Run, Setup, State, StatePlace};
-use confluence_audit_agent::commands::output::{Unread, complain};
+use confluence_audit_agent::cli::{
+    self, Cli, Command, ConvertArgs, QuarantineCommand, RunArgs, SetupCommand, StateCommand, StateLocation,
+};
+use confluence_audit_agent::commands::output::{OptionalOutput, complain};
 use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, setup, state};
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
 
 fn main() {
-    // What the agent writes is nobody else's to read.
+    // Only the agent's user may read what the agent writes.
     rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
-    no_core_files();
+    prevent_core_dumps();
     let code = cli::parse().map_or_else(|code| code, dispatch);
-    // Not by return: a sink that is stuck in a write must not keep the process.
+    // Not `return`: a sink that is blocked in a write must not keep the process alive.
     exit(code.into());
 }
 
-/// Tokens and passwords are in memory, and a core file would hold them.
+/// Prevents core dumps, which would contain tokens and passwords.
 ///
-/// The limit keeps files from being written; a handler that the kernel pipes cores to (systemd-coredump, apport) is told of it, and
-/// may store one nevertheless: an empty filter leaves no memory to store. `PR_SET_DUMPABLE` would do both, but takes
-/// `/proc/PID` from the agent's own user as well, with which it is looked after.
-fn no_core_files() {
+/// The resource limit prevents core files. A handler that the kernel pipes cores to (systemd-coredump, apport) may
+/// store one nevertheless, so the core filter excludes all memory. `PR_SET_DUMPABLE` would do both, but would also
+/// deny `/proc/PID` to the agent's own user, who needs it for diagnosis.
+fn prevent_core_dumps() {
     let none = rustix::process::Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
-    // Lowering a limit cannot fail, and where /proc is not mounted the limit has to do.
+    // Lowering the limit cannot fail. If `/proc` is not mounted the limit alone has to suffice.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let _ = std::fs::write("/proc/self/coredump_filter", "0");
 }
 
 fn dispatch(cli: Cli) -> u8 {
     match cli.command {
-        Command::Run(args) => start(&args),
-        Command::Convert(args) => converted(&args),
+        Command::Run(args) => run_agent(&args),
+        Command::Convert(args) => convert_files(&args),
         Command::Check(args) => {
             let out = io::stdout().lock();
             let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            written(check::check(
+            printed(check::check(
                 &args.options,
                 args.fast,
                 colour,
-                &mut Unread::new(out),
+                &mut OptionalOutput::new(out),
             ))
         }
-        Command::State(args) => stored(&args),
-        Command::Quarantine(args) => quarantined(&args),
-        Command::Setup(Setup::Elasticsearch(args)) => written(setup::elasticsearch(
+        Command::State(args) => state_command(&args),
+        Command::Quarantine(args) => quarantine_command(&args),
+        Command::Setup(SetupCommand::Elasticsearch(args)) => printed(setup::elasticsearch(
             &args,
-            &mut Unread::new(io::stdout().lock()),
-            &mut Unread::new(io::stderr()),
+            &mut OptionalOutput::new(io::stdout().lock()),
+            &mut OptionalOutput::new(io::stderr()),
         )),
         Command::Completions { shell } => {
-            written(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
+            printed(generate::completions(shell, &mut io::stdout().lock()).map(|()| code::OK))
         }
         Command::Man { dir } => {
-            written(generate::man(dir.as_deref(), &mut io::stdout().lock()).map(|()| code::OK))
+            printed(generate::man(dir.as_deref(), &mut io::stdout().lock()).map(|()| code::OK))
         }
     }
 }
 
-fn start(args: &Run) -> u8 {
+fn run_agent(args: &RunArgs) -> u8 {
     match config::load(&args.options) {
         Ok(config) => {
             let log = telemetry::log::init(&config.log);
@@ -77,7 +79,7 @@ fn start(args: &Run) -> u8 {
     }
 }
 
-fn converted(args: &Convert) -> u8 {
+fn convert_files(args: &ConvertArgs) -> u8 {
     let format = match config::format_kind(&args.format) {
         Ok(format) => format,
         Err(error) => return refuse(&ConfigErrors(vec![error])),
@@ -98,11 +100,11 @@ fn converted(args: &Convert) -> u8 {
     }
 }
 
-fn stored(args: &State) -> u8 {
+fn state_command(args: &StateCommand) -> u8 {
     let place = match args {
-        State::Show(args) => &args.place,
-        State::Forget(args) => &args.place,
-        State::Export(args) => &args.place,
+        StateCommand::Show(args) => &args.location,
+        StateCommand::Forget(args) => &args.location,
+        StateCommand::Export(args) => &args.location,
     };
     let dir = match config::state_dir(place) {
         Ok(dir) => dir,
@@ -110,61 +112,61 @@ fn stored(args: &State) -> u8 {
     };
     let mut out = io::stdout().lock();
     match args {
-        State::Show(args) => written(state::show(&dir, args.source.as_deref(), &mut out)),
-        State::Forget(args) => written(state::forget(
+        StateCommand::Show(args) => printed(state::show(&dir, args.source.as_deref(), &mut out)),
+        StateCommand::Forget(args) => printed(state::forget(
             &dir,
             args.source.as_deref(),
             args.yes,
-            &mut Unread::new(out),
+            &mut OptionalOutput::new(out),
         )),
-        State::Export(_) => written(state::export(&dir, &mut out)),
+        StateCommand::Export(_) => printed(state::export(&dir, &mut out)),
     }
 }
 
-fn quarantined(args: &Quarantine) -> u8 {
+fn quarantine_command(args: &QuarantineCommand) -> u8 {
     let mut out = io::stdout().lock();
     let out = &mut out;
     match args {
-        Quarantine::List(args) => in_state_dir(&args.place, |dir| {
-            quarantine::list(dir, &args.which, args.json, out)
+        QuarantineCommand::List(args) => with_state_dir(&args.location, |dir| {
+            quarantine::list(dir, &args.selection, args.json, out)
         }),
-        Quarantine::Show(args) => {
-            in_state_dir(&args.place, |dir| quarantine::show(dir, &args.id, args.raw, out))
-        }
-        // With `--to stdout` a person may drop what was printed.
-        Quarantine::Replay(args) => ended(quarantine::replay(args, out), code::TRY_AGAIN),
-        Quarantine::Drop(args) => in_state_dir(&args.place, |dir| {
-            quarantine::discard(dir, &args.which, args.yes, out)
+        QuarantineCommand::Show(args) => with_state_dir(&args.location, |dir| {
+            quarantine::show(dir, &args.id, args.raw, out)
+        }),
+        // With `--to stdout` an operator may drop the printed events, so an incomplete output is a failure.
+        QuarantineCommand::Replay(args) => output_exit_code(quarantine::replay(args, out), code::TRY_AGAIN),
+        QuarantineCommand::Drop(args) => with_state_dir(&args.location, |dir| {
+            quarantine::discard(dir, &args.selection, args.yes, out)
         }),
     }
 }
 
-fn in_state_dir(place: &StatePlace, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
+fn with_state_dir(place: &StateLocation, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
     match config::state_dir(place) {
-        Ok(dir) => written(work(&dir)),
+        Ok(dir) => printed(work(&dir)),
         Err(errors) => refuse(&errors),
     }
 }
 
-/// What is wrong with the configuration goes to stderr, one error a line.
+/// Prints configuration errors to stderr, one per line.
 fn refuse(errors: &ConfigErrors) -> u8 {
     let _ = writeln!(io::stderr(), "{errors}");
     errors.exit_code()
 }
 
-/// Of a command that only prints: a reader that has read enough (`… | head`) is no failure.
-fn written(result: io::Result<u8>) -> u8 {
-    ended(result, code::OK)
+/// Exit code of a command that only prints. A closed pipe (`… | head`) is not a failure.
+fn printed(result: io::Result<u8>) -> u8 {
+    output_exit_code(result, code::OK)
 }
 
-fn ended(result: io::Result<u8>, without_reader: u8) -> u8 {
+fn output_exit_code(result: io::Result<u8>, if_pipe_closed: u8) -> u8 {
     let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
-    // What is still in memory is not written yet.
+    // Buffered output counts as written only after the flush.
     let flushed = io::stdout().flush();
     match (result, flushed) {
         (Ok(code), Ok(())) => code,
         (Ok(code), Err(error)) if broken(&error) => code,
-        (Err(error), _) if broken(&error) => without_reader,
+        (Err(error), _) if broken(&error) => if_pipe_closed,
         (Err(error), _) | (Ok(_), Err(error)) => {
             complain(&format!("failed to write: {error}"));
             code::TRY_AGAIN

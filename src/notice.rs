@@ -1,4 +1,5 @@
-//! Events that the agent has to tell itself, for the stream: what the security team must see even if nobody reads its log.
+//! Events that the agent itself generates. They tell the security team what otherwise only the agent's log would
+//! show.
 
 use crate::record::EventId;
 
@@ -14,25 +15,25 @@ pub struct Notice {
 /// A token will expire soon, or has expired.
 pub const TOKEN_EXPIRING: &str = "agent.token.expiring";
 
-/// Another way in: from the files to the API, or back.
+/// The source switched from the files to the API, or back.
 pub const SOURCE_SWITCHED: &str = "agent.source.switched";
 
-/// An audit file was truncated or rewritten where it had been read already.
+/// An audit file was truncated or rewritten after it was read.
 pub const FILE_TAMPERED: &str = "agent.file.tampered";
 
-/// Confluence audits an area less closely than before.
+/// The audit coverage level of an area was lowered.
 pub const COVERAGE_LOWERED: &str = "agent.coverage.lowered";
 
-/// Bytes of audit files that were never delivered.
+/// Bytes of audit files were never delivered.
 pub const GAP: &str = "agent.source.gap";
 
 impl Notice {
-    /// `occasion` tells this notice from others of the same action and source: told twice, it has the same id.
+    /// `occasion` distinguishes notices of the same action and source. The same occasion has the same id each time.
     pub fn new(action: &'static str, source: &str, occasion: &str, at_ms: i64, message: String) -> Notice {
-        // No record's canonical form is a JSON list of texts.
-        let told = serde_json::json!(["notice", action, source, occasion]).to_string();
+        // No record has a canonical form that is a JSON list of strings, so the ids cannot collide.
+        let canonical = serde_json::json!(["notice", action, source, occasion]).to_string();
         Notice {
-            id: EventId::of(told.as_bytes()),
+            id: EventId::of(canonical.as_bytes()),
             at_ms,
             action,
             message,

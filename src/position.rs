@@ -1,11 +1,11 @@
-//! The nouns of progress that travel from a source and a sink to the checkpoint.
+//! Progress of a source: the types that are passed from sources and sinks to the checkpoint.
 
 use crate::record::EventId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A hash (XXH3, 64 bits) over a stretch of a file: says whether a file is the one it was.
+/// A hash (XXH3, 64 bits) of a range of a file. It shows whether the file is still the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     pub len: u32,
@@ -21,21 +21,21 @@ impl Fingerprint {
     }
 }
 
-/// A digest of what was read of a file (`source/files/digest.rs`), as far as it has come.
+/// State of the digest of what was read from a file (`source/files/digest.rs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadDigest {
-    /// Random, and nobody else's to know.
+    /// Random and secret.
     pub key: [u64; 2],
-    /// What it is of begins at this offset.
+    /// First byte that it covers.
     pub from: u64,
-    /// And ends here.
+    /// Offset after the last byte that it covers.
     pub to: u64,
-    /// Of whole blocks.
+    /// Chained digest of the complete blocks.
     pub chain: [u64; 2],
-    /// Whole blocks of NUL behind these.
+    /// Blocks of NUL bytes after those.
     #[serde(rename = "zeros")]
     pub zero_blocks: u64,
-    /// Of the block that has begun.
+    /// Digest of the last, partial block.
     #[serde(rename = "begun")]
     pub partial_block: [u64; 2],
 }
@@ -43,48 +43,49 @@ pub struct ReadDigest {
 /// One audit file of one source.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct FileEntry {
-    /// Number of the file within its source, never used for another.
+    /// Number of the file within its source. Never reused.
     pub key: u32,
     #[serde(with = "path_text")]
     pub path: PathBuf,
     pub dev: u64,
-    /// 0 where the file holds something else by now: see [`FileEntry::is_replaced`].
+    /// 0 if the file has other content now, see [`FileEntry::is_replaced`].
     pub ino: u64,
-    /// Counts how often the file was truncated or rewritten.
+    /// Number of times that the file was truncated or rewritten.
     pub epoch: u32,
-    /// Of the first bytes of the file: at most as many as were read, or where nothing was read as were there when it was found.
+    /// Fingerprint of the first bytes that were read, at most 1,024. If nothing was read yet, of those that were
+    /// there when the file was found.
     #[serde(rename = "prefix")]
     pub head_fingerprint: Fingerprint,
-    /// Of the bytes just before `offset`.
+    /// Fingerprint of the bytes just before `offset`.
     #[serde(rename = "frontier")]
     pub tail_fingerprint: Fingerprint,
-    /// In bytes: all before it has a final outcome. Always a record boundary, but where `tail_fingerprint` is empty: nothing was read
-    /// then, and what stands before it is to be passed over.
+    /// Offset in bytes. Everything before it has a final outcome. It is a record boundary, except with an empty
+    /// `tail_fingerprint`: then nothing was read, and everything before the offset is to be skipped.
     pub offset: u64,
-    /// In bytes, when the file was last looked at.
+    /// Size in bytes when the file was last examined.
     pub size: u64,
     pub mtime_ms: i64,
-    /// Nothing more will be read from this file.
+    /// The file was read to its end and is not read any further.
     pub finished: bool,
     pub last_seen_ms: i64,
-    /// Of the bytes before `offset`.
+    /// Digest of the bytes before `offset`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<ReadDigest>,
-    /// When the file was last compared with its digest. 0: never yet; negative: it is to be compared now.
+    /// When the file was last compared with its digest. 0: never; negative: it is to be compared now.
     #[serde(default)]
     pub compared_ms: i64,
 }
 
 impl FileEntry {
-    /// It stands for content that is in no file any more that is known: its file was truncated or rewritten.
+    /// Whether the content is in no known file any more, because the file was truncated or rewritten.
     pub fn is_replaced(&self) -> bool {
         self.ino == 0
     }
 }
 
-/// How long an output was when the positions of the same commit were reached.
+/// Length of an output file when the positions of the same commit were reached.
 ///
-/// Without a mark nothing of the output is recognised or cut.
+/// Without a mark nothing in the output is recognised or truncated.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 pub struct SinkMark {
     pub sink: String,
@@ -92,33 +93,33 @@ pub struct SinkMark {
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
-    /// Counts the output's rotations.
+    /// Number of the output's rotations.
     pub generation: u64,
-    /// In bytes.
+    /// Length in bytes.
     pub length: u64,
-    #[serde(default, skip_serializing_if = "Deleted::is_none")]
-    pub deleted: Deleted,
+    #[serde(default, skip_serializing_if = "DeletedOutputs::is_none")]
+    pub deleted: DeletedOutputs,
 }
 
-/// Rotated files of an output that were deleted, because there were more than are kept, and the events in them.
+/// Rotated files of an output that were deleted because of `rotated_files_max`, and their number of events.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Deleted {
+pub struct DeletedOutputs {
     pub files: u64,
     pub events: u64,
 }
 
-impl Deleted {
+impl DeletedOutputs {
     fn is_none(&self) -> bool {
-        *self == Deleted::default()
+        *self == DeletedOutputs::default()
     }
 
-    pub fn add(&mut self, later: Deleted) {
+    pub fn add(&mut self, later: DeletedOutputs) {
         self.files += later.files;
         self.events += later.events;
     }
 }
 
-/// Bytes `from..to` of a file that will never be delivered.
+/// Bytes `from..to` of a file that cannot be delivered.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 pub struct Loss {
     pub at_ms: i64,
@@ -129,39 +130,41 @@ pub struct Loss {
     pub reason: String,
 }
 
-/// How far an audit API has been read.
+/// How far an audit API was read.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ApiCursor {
-    /// Each row up to this time has a final outcome, but for rows that become visible late.
+    /// Each row up to this time has a final outcome, except rows that become visible late.
     pub at_ms: i64,
-    /// Where the source began: nothing before it is asked for.
+    /// Start of the source. Nothing before this time is requested.
     pub start_ms: i64,
-    /// The ids of all events since then that were delivered are known, but for stretches that files brought: see [`IdChunk`].
+    /// All ids of events delivered since this time are known, except for time ranges that files delivered, see
+    /// [`IdChunk`].
     pub ids_from_ms: i64,
-    /// It was read in the way of a Data Center before 7.5.
+    /// It was read through the API of a Data Center before 7.5.
     #[serde(default)]
     pub legacy: bool,
-    /// The expiry of the token that was warned of, and how many days ahead.
+    /// The token expiry that the last warning was about, in milliseconds since 1970, and how many days ahead it
+    /// warned.
     #[serde(default)]
     pub warned: Option<(i64, u32)>,
-    /// An answer with events, or with none, has come. Without one `at_ms` says where to begin.
+    /// The API has answered. Without an answer `at_ms` is where to begin.
     #[serde(default)]
     pub answered: bool,
 }
 
-/// Ids of events that were delivered and may be met again. Of a file's events they may have been too many: then the chunk has
-/// none, and says from when to when the file brought them.
+/// Ids of delivered events that may be read again. If a file had too many events the chunk has no ids, only the time
+/// range that the file delivered.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct IdChunk {
-    /// Number of the chunk among those of its source.
+    /// Number of the chunk within its source.
     pub key: u32,
-    /// Key of the file that brought them; `None`: an API did.
+    /// Key of the file that delivered them; `None` for an API.
     #[serde(default)]
     pub file: Option<u32>,
-    /// Hash of the cluster node's id that the file's records carry; 0 for records without a node.
+    /// Hash of the cluster node's id in the file's records; 0 for records without a node.
     #[serde(default)]
     pub node: u64,
-    /// Of the oldest and of the newest of the events.
+    /// Times of the oldest and the newest event.
     #[serde(default)]
     pub oldest_ms: i64,
     pub newest_ms: i64,
@@ -169,61 +172,61 @@ pub struct IdChunk {
     pub ids: Vec<EventId>,
 }
 
-/// Why a source's events come by the API although it has files.
+/// Why a source with files is read through its API.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum FallbackCause {
     /// The directory or a file in it is missing or cannot be read.
     Unusable,
-    /// The API has events that the files did not bring in time.
+    /// The API has events that the files did not deliver in time.
     Silent,
 }
 
-/// By which of its two ways a source's events come in: by its files, or for a cause by its API.
+/// The input that a source with files and API currently reads: its files, or for a cause its API.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct ActiveInput {
-    pub api: Option<Cause>,
+    pub api: Option<FallbackCause>,
     pub since_ms: i64,
-    /// For people.
+    /// Explanation for operators.
     #[serde(rename = "why")]
     pub reason: String,
 }
 
-/// A cluster node whose id audit files of a source carried.
+/// A cluster node whose id was in a source's audit files.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 pub struct FileNode {
     pub id: String,
     /// Times of its oldest and of its newest event.
     pub from_ms: i64,
     pub to_ms: i64,
-    /// From then on the same files carried the id of another node.
+    /// From this time on the same files had the id of another node.
     #[serde(default)]
     pub until_ms: Option<i64>,
 }
 
-/// What is known of the nodes of a cluster.
+/// Known nodes of a cluster.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClusterNodes {
-    /// Nodes of which audit files were read, in the order in which they appeared.
+    /// Nodes whose audit files were read, in order of appearance.
     pub of_files: Vec<FileNode>,
-    /// Nodes that had events while this source's own node had some as well.
+    /// Nodes that had events at the same time as this source's own node.
     pub others: Vec<String>,
 }
 
-/// Who the agent is to Confluence, so that its own searches are recognised in audit files.
+/// The agent's user in Confluence, to recognise its own searches in audit files.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 pub struct AgentUser {
-    /// As the configuration named it, if it did.
+    /// As configured, if it was.
     pub configured: Option<String>,
     /// Login name, in lower case.
     pub name: String,
     pub key: String,
 }
 
-/// How closely each area is audited: `off`, `base`, `advanced` or `full`.
+/// Audit coverage level per area: `off`, `base`, `advanced` or `full`.
 pub type Coverage = BTreeMap<String, String>;
 
-/// What a source's checkpoint has to learn.
+/// Changes to a source's checkpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
     pub files: Vec<FileEntry>,
@@ -232,15 +235,15 @@ pub struct Progress {
     pub api: Option<ApiCursor>,
     pub ids: Vec<IdChunk>,
     pub forget_ids: Vec<u32>,
-    /// The positions of what was delivered come later: until then the outputs' lengths stay as the checkpoint has them, or a crash
-    /// would find events that neither positions nor ids nor lengths tell of.
+    /// The positions of delivered events follow later. Until then output lengths in the checkpoint stay unchanged:
+    /// after a crash there would be events that no position, id or length covers.
     pub withheld: bool,
-    /// How far the API has been read for nodes whose files are not read.
+    /// How far the API was read for nodes whose files are not read.
     pub api_other_nodes: Option<ApiCursor>,
     pub nodes: Option<ClusterNodes>,
     pub agent_user: Option<AgentUser>,
     pub active_input: Option<ActiveInput>,
-    /// As it was last seen.
+    /// As last read.
     pub coverage: Option<Coverage>,
 }
 
@@ -253,7 +256,7 @@ impl Progress {
         *self == nothing(self.withheld)
     }
 
-    /// Adds what came later; of a file, of the cursor and of a chunk of ids only the newest counts.
+    /// Adds later changes. For a file, a cursor or a chunk of ids the newest replaces the earlier ones.
     pub fn merge(&mut self, later: Progress) {
         for entry in later.files {
             match self.files.iter_mut().find(|known| known.key == entry.key) {
@@ -282,8 +285,8 @@ impl Progress {
     }
 }
 
-/// A path is a JSON string. One that is not UTF-8 is written as U+0000, which no path can hold, and its bytes
-/// in hexadecimal.
+/// Stores a path as a JSON string. A path that is not UTF-8 is stored as U+0000, which no path contains, followed by
+/// its bytes in hexadecimal.
 mod path_text {
     use std::ffi::OsString;
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -319,7 +322,7 @@ mod path_text {
     }
 }
 
-/// Ids are one string: base64 of their bytes, 16 each. There may be many.
+/// Stores ids as one string: base64 of their bytes, 16 each.
 mod ids_text {
     use crate::record::EventId;
     use base64::Engine;

@@ -1,13 +1,13 @@
-//! Events that their server refuses, kept safe until a person sends them again or drops them.
+//! The quarantine: events that their server refuses, stored until a person sends them again or drops them.
 //!
-//! One file for each time that events were set aside, in `quarantine` below the state directory: written whole, on the disk
-//! before the event counts as done, and never changed by the agent. So no lock is needed between it and the commands, which
-//! replace a file by one with fewer events, or remove it.
+//! Each write creates one file in the directory `quarantine` below the state directory. The file is complete
+//! and durable before its events count as final, and the agent never changes it. So the agent and the
+//! commands need no lock between them. Commands replace a file by a smaller one, or remove it.
 
 mod directory;
 mod tally;
 
-pub use directory::{Directory, Files, QuarantineError, QuarantineLine};
+pub use directory::{DirectoryListing, QuarantineDirectory, QuarantineError, QuarantineLine};
 pub use tally::Tally;
 
 use serde::{Deserialize, Serialize};
@@ -16,33 +16,34 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Below the state directory.
+/// Name of the directory below the state directory.
 pub const DIRECTORY: &str = "quarantine";
-/// More than this is no quarantine but a sink that takes nothing: it is held back then, as when a server is down.
+/// Maximum size. A larger quarantine means that the sink accepts nothing, so the sink is held back as if its
+/// server were down.
 const BYTES_MAX: u64 = 1 << 30;
 const SUFFIX: &str = ".ndjson";
-/// What the agent's temporary files begin with.
+/// Prefix of the agent's temporary files.
 const TEMPORARY: &str = ".new-";
 
-/// One event, a line of a file.
+/// One event: a line of a file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub id: String,
     pub sink: String,
     pub source: String,
-    /// In which the event is written.
+    /// The format of the event.
     pub format: String,
-    /// When it happened, in milliseconds since 1970.
+    /// Time of the event in milliseconds since 1970.
     pub time_ms: i64,
-    /// When it was set aside.
+    /// Time of the quarantine in milliseconds since 1970.
     pub at_ms: i64,
-    /// What the server said.
+    /// The reason of the refusal, with the server's message.
     pub reason: String,
-    /// As it was sent.
+    /// The encoded event as it was sent.
     pub event: String,
 }
 
-/// Keeps these. They are on the disk when it returns.
+/// Stores entries. They are durable when the function returns.
 pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
     let Some(first) = entries.first() else {
         return Ok(());
@@ -52,12 +53,12 @@ pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    // Whoever made it may have been killed before its name was on the disk.
+    // The process that created the directory may have been killed before its name was durable.
     File::open(state_dir)?.sync_all()?;
     let bytes: u64 = files(state_dir)?.iter().map(|(_, bytes)| bytes).sum();
     if bytes > BYTES_MAX {
         return Err(io::Error::other(format!(
-            "`{}` holds {bytes} bytes; send them again or drop them",
+            "`{}` contains {bytes} bytes; send the events again or drop them",
             dir.display()
         )));
     }
@@ -76,7 +77,7 @@ pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
     let name = format!("{at_ms}-{}-{}-{}", first.sink, first.source, first.id);
     let mut number = 1;
     let mut path = dir.join(format!("{name}{SUFFIX}"));
-    // A clock that went back must not put one file in another's place.
+    // After a clock rollback the name may exist already; no file is overwritten.
     while let Err(error) = file.persist_noclobber(&path) {
         if error.error.kind() != io::ErrorKind::AlreadyExists {
             return Err(error.error);
@@ -87,21 +88,21 @@ pub fn put(state_dir: &Path, at_ms: i64, entries: &[Entry]) -> io::Result<()> {
     File::open(&dir)?.sync_all()
 }
 
-/// What of the quarantine can be looked at, and what cannot.
+/// The files of the quarantine, and those that cannot be examined.
 #[derive(Debug, Default)]
 pub struct QuarantineFiles {
-    /// The files and their sizes, oldest first.
+    /// Paths and sizes in bytes, oldest first.
     pub files: Vec<(PathBuf, u64)>,
     pub failed: Vec<(PathBuf, io::Error)>,
 }
 
-/// The files and their sizes, oldest first, without those that cannot be looked at.
+/// Paths and sizes in bytes of the readable files, oldest first.
 pub fn files(state_dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
-    look(state_dir).map(|found| found.files)
+    list(state_dir).map(|found| found.files)
 }
 
-/// Looks at each entry; one that is broken hides no other.
-pub fn look(state_dir: &Path) -> io::Result<QuarantineFiles> {
+/// Lists the files. A file that cannot be examined does not hide others.
+pub fn list(state_dir: &Path) -> io::Result<QuarantineFiles> {
     let mut found = QuarantineFiles::default();
     for entry in entries(state_dir)? {
         let entry = entry?;
@@ -120,18 +121,19 @@ pub fn look(state_dir: &Path) -> io::Result<QuarantineFiles> {
     Ok(found)
 }
 
-/// Removes what a killed agent was writing. For the one that has the state directory's lock. Returns what could not be removed.
+/// Removes temporary files of a killed agent. The caller must hold the lock of the state directory. Returns
+/// the files that could not be removed.
 pub fn remove_temporary(state_dir: &Path) -> io::Result<Vec<(PathBuf, io::Error)>> {
-    let mut left = Vec::new();
+    let mut failed = Vec::new();
     for entry in entries(state_dir)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
             && let Err(error) = fs::remove_file(entry.path())
         {
-            left.push((entry.path(), error));
+            failed.push((entry.path(), error));
         }
     }
-    Ok(left)
+    Ok(failed)
 }
 
 fn entries(state_dir: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
@@ -148,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_is_there_for_the_agents_user_alone() {
+    fn entries_are_stored_for_the_agents_user_only() {
         let temp = tempfile::tempdir().unwrap();
         assert!(files(temp.path()).unwrap().is_empty());
         let entry = Entry {
@@ -164,7 +166,7 @@ mod tests {
         put(temp.path(), 2, &[]).unwrap();
         put(temp.path(), 2, &[entry.clone(), entry.clone()]).unwrap();
         put(temp.path(), 3, std::slice::from_ref(&entry)).unwrap();
-        // Put by a clock that went back.
+        // Stored after a clock rollback.
         put(temp.path(), 2, std::slice::from_ref(&entry)).unwrap();
         let killed = temp.path().join(DIRECTORY).join(".new-x");
         fs::write(&killed, "{").unwrap();

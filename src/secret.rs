@@ -1,8 +1,8 @@
-//! A text that nobody may see: tokens, passwords, keys.
+//! Confidential texts: tokens, passwords, keys.
 
 use std::fmt;
 
-/// Has no textual form: it can be used, and not printed, logged or serialised. These do not compile:
+/// A text that cannot be printed, logged or serialised by accident. These examples do not compile:
 ///
 /// ```compile_fail,E0277
 /// let secret = confluence_audit_agent::secret::Secret::new("x");
@@ -19,7 +19,7 @@ use std::fmt;
 /// secret.to_string();
 /// ```
 ///
-/// and this, which differs from them in that alone, does:
+/// This one differs only in `expose` and compiles:
 ///
 /// ```
 /// let secret = confluence_audit_agent::secret::Secret::new("x");
@@ -36,7 +36,7 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text itself, for the wire and for nothing else.
+    /// The text, to be sent to a server and for nothing else.
     pub fn expose(&self) -> &str {
         &self.0
     }

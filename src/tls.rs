@@ -1,4 +1,5 @@
-//! TLS for connections that are not HTTP, made from the files that the configuration names, and made again when one changes.
+//! TLS for connections other than HTTP. Built from the configuration and the files that it names, and rebuilt
+//! when a file changes.
 
 use std::error::Error;
 use std::fs;
@@ -16,77 +17,82 @@ use rustls_platform_verifier::Verifier;
 use crate::config::{TlsConfig, TlsVersion};
 use crate::http::{TlsProblem, tls_problem};
 
-/// Why no TLS can be begun.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("cannot read `{}`; correct its path, or let the agent's user read it", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("`{}` holds no {what} in PEM form (`-----BEGIN …`); convert it with `openssl`, or name another file", path.display())]
+    #[error("`{}` contains no {what} in PEM form (`-----BEGIN …`); convert it with `openssl`, or name another file", path.display())]
     NoPem { path: PathBuf, what: &'static str },
-    #[error("`{}` and `{}` do not fit together; name a certificate and its own key", chain.display(), key.display())]
+    #[error("`{}` and `{}` do not belong together; name a certificate and its own key", chain.display(), key.display())]
     Pair {
         chain: PathBuf,
         key: PathBuf,
         source: rustls::Error,
     },
     #[error(
-        "TLS cannot be set up; where the system has no CA certificates install the package `ca-certificates`, or name a file with `ca_file`"
+        "TLS cannot be set up; if the system has no CA certificates, install the package `ca-certificates`, or name a file with `ca_file`"
     )]
     Build(#[source] rustls::Error),
 }
 
-/// Files whose content is in use.
-pub struct Files(Vec<(PathBuf, Option<Stamp>)>);
+/// Detects changes of files.
+pub struct WatchedFiles(Vec<(PathBuf, Option<FileStamp>)>);
 
-/// A file that is replaced or rewritten has another one.
-type Stamp = (u64, u64, i64, i64);
+/// Inode, size and modification time. Differs for a file that was replaced or rewritten.
+type FileStamp = (u64, u64, i64, i64);
 
-impl Files {
-    /// Those that a configuration of TLS names.
-    pub fn of(tls: &TlsConfig) -> Files {
+impl WatchedFiles {
+    /// The files of a TLS configuration.
+    pub fn of(tls: &TlsConfig) -> WatchedFiles {
         let pair = tls
             .client_certificate
             .iter()
             .flat_map(|(chain, key)| [chain, key]);
-        Files::new(tls.ca_file.iter().chain(pair))
+        WatchedFiles::new(tls.ca_file.iter().chain(pair))
     }
 
-    pub fn new<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> Files {
+    pub fn new<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> WatchedFiles {
         let paths = paths.into_iter();
-        Files(paths.map(|path| (path.clone(), stamp(path))).collect())
+        WatchedFiles(paths.map(|path| (path.clone(), stamp(path))).collect())
     }
 
-    /// Whether one has another content than when this was last noted.
+    /// Whether a file has changed since [`WatchedFiles::mark_read`].
     pub fn changed(&self) -> bool {
-        self.0.iter().any(|(path, was)| stamp(path) != *was)
+        self.0.iter().any(|(path, known)| stamp(path) != *known)
     }
 
-    /// To be called before they are read: a change in between is seen as one later.
-    pub fn note(&mut self) {
-        for (path, was) in &mut self.0 {
-            *was = stamp(path);
+    /// Call this before reading the files. A change in between is then detected later.
+    pub fn mark_read(&mut self) {
+        for (path, known) in &mut self.0 {
+            *known = stamp(path);
         }
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+fn stamp(path: &Path) -> Option<FileStamp> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((
+        metadata.ino(),
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    ))
 }
 
-/// How TLS is spoken with one server.
+/// The TLS settings for one server.
 pub struct Tls {
     config: TlsConfig,
-    files: Files,
+    files: WatchedFiles,
     built: Option<Arc<ClientConfig>>,
 }
 
 impl Tls {
-    /// Reads nothing yet.
+    /// Reads no file yet.
     pub fn new(config: &TlsConfig) -> Tls {
         Tls {
             config: config.clone(),
-            files: Files::of(config),
+            files: WatchedFiles::of(config),
             built: None,
         }
     }
@@ -95,19 +101,22 @@ impl Tls {
         self.files.changed()
     }
 
-    /// Made at the first call, and anew after a change of a file. If the new ones are not usable, half written for instance,
-    /// the old ones go on.
+    /// Built at the first call and rebuilt after a change of its files. If the changed files are not usable,
+    /// for example half written, the previous settings stay in use.
     pub fn config(&mut self) -> Result<Arc<ClientConfig>, TlsError> {
         if let (Some(built), false) = (&self.built, self.changed()) {
             return Ok(built.clone());
         }
-        self.files.note();
+        self.files.mark_read();
         match (build(&self.config), &self.built) {
             (Ok(config), _) => Ok(self.built.insert(Arc::new(config)).clone()),
             (Err(error), None) => Err(error),
             (Err(error), Some(old)) => {
                 let error = &error as &dyn Error;
-                tracing::warn!(error, "changed TLS files cannot be used; the old ones are");
+                tracing::warn!(
+                    error,
+                    "changed TLS files cannot be used; the previous ones stay in use"
+                );
                 Ok(old.clone())
             }
         }
@@ -116,11 +125,11 @@ impl Tls {
 
 fn build(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let own = match &tls.ca_file {
+    let extra_roots = match &tls.ca_file {
         Some(path) => certificates(path)?,
         None => Vec::new(),
     };
-    let verifier = Verifier::new_with_extra_roots(own, provider.clone()).map_err(TlsError::Build)?;
+    let verifier = Verifier::new_with_extra_roots(extra_roots, provider.clone()).map_err(TlsError::Build)?;
     let versions: &[_] = match tls.version_min {
         TlsVersion::V1_2 => rustls::ALL_VERSIONS,
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
@@ -128,7 +137,7 @@ fn build(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(TlsError::Build)?
-        // It verifies as strictly as the default, against the system's certificates and the own ones.
+        // As strict as the default verifier, with the certificates of the system and of `ca_file`.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let Some((chain, key)) = &tls.client_certificate else {
@@ -149,9 +158,9 @@ fn build(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
+    let metadata: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    match metadata {
+        Ok(metadata) if !metadata.is_empty() => Ok(metadata),
         _ => Err(TlsError::NoPem {
             path: path.into(),
             what: "certificate",
@@ -166,12 +175,15 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-/// What is wrong with TLS where an error says so, in words that name the configuration's `key` for the address.
+/// The reason of a TLS failure, or `None` if the error has another cause. `key` is the configuration key of
+/// the address.
 pub fn message(error: &(dyn Error + 'static), key: &str) -> Option<String> {
     let error = crate::http::find::<rustls::Error>(error)?;
     Some(match tls_problem(error) {
         TlsProblem::NoTls => {
-            format!("what answers there speaks no TLS; correct the port in `{key}`, or do without TLS")
+            format!(
+                "the server does not use TLS at this port; correct the port in `{key}`, or remove the TLS settings"
+            )
         }
         other => format!(
             "{} ({error})",

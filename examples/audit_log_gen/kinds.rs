@@ -1,4 +1,4 @@
-//! The kinds of events that the generator chooses from: the shapes of Confluence Data Center, values of our own.
+//! The kinds of events of the generator: the shapes of Confluence Data Center with generated values.
 
 pub struct Kind {
     pub action: &'static str,
@@ -8,9 +8,9 @@ pub struct Kind {
     pub category_key: &'static str,
     pub level: &'static str,
     pub objects: &'static [Object],
-    /// Key, i18n key, which sides are there, what kind of value they have.
+    /// Key, i18n key, existing sides, kind of value.
     pub changes: &'static [(&'static str, &'static str, Side, Value)],
-    /// The changes come once or twice over: a settings page saved as a whole.
+    /// The changes are repeated, as for a settings page that is saved as a whole.
     pub repeats: bool,
     /// Name, i18n key, kind of value.
     pub attributes: &'static [(&'static str, &'static str, Value)],

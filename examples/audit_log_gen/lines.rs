@@ -1,7 +1,7 @@
-//! Audit file lines of our own writing in the shapes that Confluence Data Center has, from a seed.
+//! Generates audit file lines in the shapes of Confluence Data Center, from a seed.
 //!
-//! Nothing but std is used, so that the example, the tests and the benches each take this file in by
-//! `#[path]`. The same seed gives the same bytes, on every machine and in every release: tests compare runs.
+//! Uses std only, so that the example, the tests and the benches include this file by `#[path]`. The same
+//! seed gives the same bytes on every machine and in every release: tests compare runs.
 #![allow(dead_code, unused_imports, reason = "each of its users takes a part of it")]
 
 #[path = "kinds.rs"]
@@ -18,12 +18,12 @@ pub use numbered::check;
 use numbered::{CRC_KEY, SEQ_KEY, checksum};
 use words::{APPS, GROUPS, LOGINS, METHODS, PAGES, PEOPLE, PERMISSIONS, SOURCES, SPACES, WORDS};
 
-/// 2026-01-05T00:00:00Z, where generated time starts.
+/// 2026-01-05T00:00:00Z, the start of generated time.
 pub const START_MS: i64 = 1_767_571_200_000;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// SplitMix64: eight lines, and good enough to choose names with.
+/// SplitMix64: eight lines, and good enough to choose names.
 pub struct Random(u64);
 
 impl Random {
@@ -38,7 +38,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 up to, but not with, `bound`.
+    /// A number from 0 to `bound`, exclusive.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
@@ -48,7 +48,7 @@ impl Random {
     }
 }
 
-/// An endless supply of lines.
+/// An endless sequence of lines.
 pub struct Lines {
     random: Random,
     now_ms: i64,
@@ -66,7 +66,7 @@ impl Lines {
         }
     }
 
-    /// Each line carries a sequence number from 0 up and a checksum, for [`check`].
+    /// Each line has a sequence number from 0 and a checksum, for [`check`].
     pub fn numbered(seed: u64) -> Lines {
         Lines {
             numbered: true,
@@ -74,17 +74,17 @@ impl Lines {
         }
     }
 
-    /// Generated time, from which file names and time stamps are made.
+    /// Generated time, used for file names and time stamps.
     pub fn now_ms(&self) -> i64 {
         self.now_ms
     }
 
-    /// Who follows a real clock sets it before each batch.
+    /// A generator that follows a real clock sets it before each batch.
     pub fn set_now_ms(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
     }
 
-    /// How many lines have been written.
+    /// Number of written lines.
     pub fn count(&self) -> u64 {
         self.next_seq
     }
@@ -192,10 +192,10 @@ impl Lines {
         put(out, "],");
     }
 
-    /// Gives the place of the eight bytes that the checksum goes to.
+    /// Returns the position of the eight bytes of the checksum.
     fn extra_attributes(&mut self, kind: &Kind, out: &mut Vec<u8>) -> Option<usize> {
         put(out, "\"extraAttributes\":[");
-        // Confluence writes them in random order; turning the list is enough of that.
+        // Confluence writes them in random order; rotating the list is sufficient.
         let turn = self.random.below(kind.attributes.len().max(1) as u64) as usize;
         let (head, tail) = kind.attributes.split_at(turn);
         for (i, (name, i18n_key, value)) in tail.iter().chain(head).enumerate() {
@@ -219,7 +219,7 @@ impl Lines {
     fn rest(&mut self, out: &mut Vec<u8>) {
         put(out, "\"method\":\"");
         put(out, self.random.pick(&METHODS));
-        // A real file has the member in all lines or in none; here each file shows both.
+        // A real file has the member in all lines or in none; here each file has both.
         if self.random.below(2) == 0 {
             put(out, "\",\"node\":\"5f1c");
             put(out, if self.random.below(2) == 0 { "0a77" } else { "e93d" });
@@ -270,7 +270,7 @@ impl Lines {
     }
 
     fn user_key(&mut self, out: &mut Vec<u8>) {
-        // Few people do most of the things.
+        // A few users perform most of the actions.
         let person = self.random.below(64);
         let _ = write!(out, "8a80cb819bd0{person:04x}019bd0{:010x}", person * 7_919);
     }
@@ -304,7 +304,7 @@ fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// How Confluence names a file: its documentation has a dash before the number, its own example a dot.
+/// The name of a file. Confluence's documentation has a dash before the number, its own example a dot.
 pub fn file_name(date_ms: i64, number: u32, dash: bool) -> String {
     let (year, month, day) = date(date_ms);
     let separator = if dash { '-' } else { '.' };

@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Who reads from the pipe has had enough.
+        // The reader of the pipe has closed it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How much is still to be written.
+/// How much is left to write.
 struct Limit {
     bytes: u64,
     lines: u64,
@@ -166,7 +166,7 @@ fn follow(arguments: &Arguments, dir: &Path) -> io::Result<()> {
     let (mut lines, mut limit) = (lines_of(arguments), Limit::of(arguments));
     let start = clock::monotonic();
     let (mut day_ms, mut number) = (clock::now_ms(), 0);
-    // After a restart Confluence goes on with the newest file of the day.
+    // After a restart Confluence continues with the newest file of the day.
     while dir
         .join(lines::file_name(day_ms, number + 1, arguments.dash))
         .exists()
@@ -183,7 +183,7 @@ fn follow(arguments: &Arguments, dir: &Path) -> io::Result<()> {
         while lines.count() <= due && !limit.reached() {
             limit.write(&mut lines, &mut batch);
         }
-        // The last batch of a file is whole: a line is never spread over two files.
+        // The last batch of a file is complete: a line is never split across two files.
         let last = full || limit.reached() || !lines::same_day(day_ms, now_ms);
         let bytes = if arguments.torn && !last {
             cut.below(batch.len() as u64 + 1) as usize
@@ -209,7 +209,7 @@ fn follow(arguments: &Arguments, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A number of bytes with an optional unit.
+/// Parses a number of bytes with an optional unit.
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {

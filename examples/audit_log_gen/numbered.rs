@@ -1,9 +1,9 @@
-//! Sequence number and checksum of a line: what a test needs to say which lines arrived, and arrived whole.
+//! Sequence number and checksum of a line, so that tests can detect missing and damaged lines.
 
 pub const SEQ_KEY: &str = "com.example.generator.seq";
 pub const CRC_KEY: &str = "com.example.generator.crc";
 
-/// The sequence number of a numbered line (without its LF) if the line is whole: no byte of it may differ.
+/// The sequence number of a numbered line (without its LF). `None` if any byte differs.
 pub fn check(line: &[u8]) -> Option<u64> {
     let seq_at = find(line, SEQ_KEY)?;
     let digits = line[seq_at..].iter().take_while(|b| b.is_ascii_digit()).count();
@@ -17,7 +17,7 @@ pub fn check(line: &[u8]) -> Option<u64> {
     (crc == checksum(&line[..crc_at], &line[crc_at + 8..])).then_some(seq)
 }
 
-/// The place of the value of the attribute with this key.
+/// The position of the value of the attribute with this key.
 fn find(line: &[u8], key: &str) -> Option<usize> {
     let needle = format!("\"nameI18nKey\":\"{key}\",\"value\":\"");
     line.windows(needle.len())

@@ -1,4 +1,4 @@
-//! What the generator's values are made of, as it stands inside a JSON string.
+//! Words for the generated values, escaped for a JSON string.
 
 /// ASCII, raw UTF-8, and every kind of escape.
 pub const PEOPLE: [&str; 12] = [

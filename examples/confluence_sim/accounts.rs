@@ -1,4 +1,4 @@
-//! Who may ask, and with which secret.
+//! Accounts and their secrets.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use super::server::Request;
 /// The secrets of the accounts that every simulator has.
 pub const ADMIN_TOKEN: &str = "sim-admin-token";
 pub const ADMIN_PASSWORD: &str = "sim-admin-password";
-/// Logged in, and not allowed to read the audit log.
+/// Authenticated, but without permission to read the audit log.
 pub const USER_TOKEN: &str = "sim-user-token";
-/// Cloud only: good at `/ex/confluence/{cloudId}` and nowhere else.
+/// Cloud only: valid at `/ex/confluence/{cloudId}` only.
 pub const SCOPED_TOKEN: &str = "sim-scoped-token";
 /// Like [`SCOPED_TOKEN`], without `read:audit-log:confluence`.
 pub const WRONG_SCOPE_TOKEN: &str = "sim-wrong-scope-token";
@@ -28,17 +28,17 @@ pub enum Kind {
     },
 }
 
-/// Something that a caller proves to be somebody with.
+/// A secret that authenticates a caller.
 #[derive(Clone)]
 pub struct Credential {
     pub kind: Kind,
     pub login: String,
     pub admin: bool,
     pub secret: String,
-    /// As the list of tokens has it.
+    /// The entry in the list of tokens.
     pub name: String,
     pub created_ms: i64,
-    /// From then on it is wrong.
+    /// When the secret expires.
     pub expires_ms: Option<i64>,
 }
 
@@ -80,7 +80,7 @@ pub fn defaults(cloud: bool) -> Vec<Credential> {
     all
 }
 
-/// What a request had in `Authorization`. It is compared, never shown.
+/// The `Authorization` of a request. It is compared, never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Presented {
     Nothing,
@@ -89,7 +89,7 @@ pub enum Presented {
         user: String,
         secret: Hidden,
     },
-    /// Another scheme, or one of these two garbled.
+    /// Another scheme, or an invalid value.
     Other,
 }
 
@@ -137,7 +137,7 @@ pub fn presented(header: Option<&str>) -> Presented {
     }
 }
 
-/// Whose request it is. A scoped token is looked for where `scoped` says that only those count, and the reverse.
+/// The account of a request. `scoped` selects scoped tokens; otherwise only the others are valid.
 pub fn caller<'a>(
     all: &'a [Credential],
     request: &Request,

@@ -1,4 +1,4 @@
-//! The answers of Cloud, and of Data Center before 7.5, which look alike.
+//! The responses of Cloud, and of Data Center before 7.5, which are similar.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::server::{Reply, Request};
 use super::shapes;
 use super::state::State;
 
-/// More rows are never shown, whatever was asked for.
+/// Maximum page size, whatever is requested.
 const LIMIT_MAX: usize = 1_000;
 
 pub fn audit(state: &State, request: &Request, route: Route, twist: &Twist) -> Reply {
@@ -101,11 +101,11 @@ fn answer(
             .append_pair("start", &next.to_string())
             .append_pair("limit", &asked.to_string());
         let link = format!("/rest/api/audit?{}", query.finish());
-        // Relative to `base`; only a server that goes wrong names a host.
+        // Relative to `base`; only a faulty server names a host.
         let host = twist.next_host.as_ref().map(|host| format!("{host}{context}"));
         links["next"] = format!("{}{link}", host.unwrap_or_default()).into();
     }
-    // The size is that of all there is, as published answers have it; nothing can be computed with it.
+    // The size is that of the page, as in published responses.
     let size = state.rows.count(window);
     let records: Vec<String> = page
         .rows
@@ -121,7 +121,7 @@ fn answer(
     reply
 }
 
-/// As of a server that filters: at the offsets of a second page there are rows that are not shown.
+/// As a server that filters rows: at the offsets of a second page some rows are not shown.
 fn page_of_filter(state: &State, window: Window, start: u64, limit: usize) -> Page {
     let hidden = limit as u64..2 * limit as u64;
     let mut page = if start < hidden.start {

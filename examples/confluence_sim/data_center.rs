@@ -1,4 +1,4 @@
-//! The answers of Data Center since 7.5.
+//! The responses of Data Center since 7.5.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use super::shapes;
 use super::state::State;
 use super::time::{iso, parse_iso};
 
-/// As many rows come when no `limit` is given.
+/// Page size without `limit`.
 const LIMIT_DEFAULT: usize = 200;
 
 pub fn events(state: &mut State, request: &Request, caller: &Credential, twist: &Twist) -> Reply {
@@ -24,7 +24,7 @@ pub fn events(state: &mut State, request: &Request, caller: &Credential, twist: 
         .min(state.options.page_rows_max)
         .min(twist.rows_max.unwrap_or(usize::MAX));
     let mut page = state.rows.page(asked.window, asked.offset, limit);
-    // Marked by a cursor of its own that leads to the rows behind.
+    // Marked by a special cursor that leads to the rows after it.
     let given = request.parameter("pageCursor");
     let between = twist.empty_between && given.is_some_and(|cursor| !cursor.contains(",0"));
     if twist.empty || between {
@@ -108,7 +108,7 @@ fn paging(
     let of_row = found.last().map(|(time_ms, id)| format!("{time_ms},{id}"));
     let between = twist.empty_between && found.is_empty();
     let cursor = if between {
-        // The same number, written in another way.
+        // The same number in another notation.
         given.map(|given| given.replacen(',', ",0", 1))
     } else if twist.same_next || twist.empty {
         given.or(of_row)
@@ -138,7 +138,7 @@ fn paging(
     paging.to_string()
 }
 
-/// The search is an event itself: in the database, and in the file of the node that answered.
+/// The search is an event itself, in the database and in the file of the node that responded.
 fn audit_search(state: &mut State, request: &Request, caller: &Credential, found: &[Key], clock_ms: i64) {
     let search = shapes::Search {
         login: &caller.login,

@@ -1,4 +1,4 @@
-//! Misbehaviour on command.
+//! Injected faults.
 
 use std::ops::Bound;
 use std::ops::RangeBounds;
@@ -7,27 +7,28 @@ use std::time::Duration;
 use super::server::{Body, Reply};
 use super::time::{http_date, iso};
 
-/// What the server does wrong. Faults of one request add up, in the order in which they were set.
+/// A fault of the server. Several faults of one request are combined in the order in which they were set.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
-    /// Before each page but the first so many rows are inserted, this much older than the clock: pages shift.
+    /// Before each page but the first, this many rows are inserted, this much older than the clock: pages
+    /// shift.
     InsertBetweenPages {
         rows: usize,
         age_ms: i64,
     },
     /// The cursor or next link of each page leads to the same page again.
     EndlessCursor,
-    /// No rows, and yet a next page.
+    /// No rows, but a next page.
     EmptyPages,
-    /// Before the second page of a window stands one without rows, and yet with a next page.
+    /// Before the second page of a window there is an empty one with a next page.
     EmptyPageBetween,
-    /// The first page of a window calls itself the last one, and names a cursor all the same.
+    /// The first page of a window claims to be the last one, but has a cursor.
     CallsItselfLast,
-    /// Next links name this scheme and host.
+    /// Next links have this scheme and host.
     ForeignNextLink(String),
-    /// At most so many rows a page, whatever was asked for.
+    /// Maximum page size, whatever is requested.
     PageCap(usize),
-    /// 200 with an HTML page, as single sign-on and proxies answer.
+    /// 200 with an HTML page, as from single sign-on and proxies.
     LoginPage,
     /// 302 to this URL.
     Redirect(String),
@@ -35,16 +36,16 @@ pub enum Fault {
     Forbidden,
     /// As after too many failed logins.
     Captcha,
-    /// As a Cloud token without the scope is answered.
+    /// The response to a Cloud token without the scope.
     WrongScope,
     /// 429.
     TooManyRequests(RateHeaders),
-    /// 500 with the text that says that other searches are running.
+    /// 500 with the text that other searches are running.
     TooManySearches,
     /// This status, these headers and a short text.
     Status(u16, Vec<(String, String)>),
     NotJson,
-    /// 400, as to a cursor that has expired.
+    /// 400, as for an expired cursor.
     InvalidCursor,
     /// 403 with an HTML page of a web application firewall.
     Firewall,
@@ -52,37 +53,38 @@ pub enum Fault {
     Json(String),
     /// A member of the envelope is missing.
     MissingMember(&'static str),
-    /// Nothing is sent for so long.
+    /// No response for this time.
     SlowHead(Duration),
-    /// So many bytes of the body, then a pause, and so on.
+    /// Pauses after this many bytes of the body, repeatedly.
     SlowBody {
         bytes: usize,
         pause: Duration,
     },
-    /// Promised length never reached: blanks without end, as fast as they are taken.
+    /// The promised length is never reached: endless blanks, as fast as they are read.
     EndlessBody,
-    /// The true answer behind so many bytes of blanks for each row that it may hold, for a cap of the body.
+    /// The real response after this many bytes of blanks for each requested row, to exceed a limit of the
+    /// body.
     PaddedRows(usize),
-    /// The connection ends after so many bytes of the body.
+    /// The connection closes after this many bytes of the body.
     CutBody(usize),
-    /// The connection ends without an answer.
+    /// The connection closes without a response.
     Hangup,
 }
 
-/// The shapes in which servers say when to come back.
+/// The ways in which servers announce a delay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RateHeaders {
     Absent,
     Seconds(i64),
-    /// `Retry-After` as a date, so many seconds ahead of the simulated clock; `seconds` below 0 lie in the past.
+    /// `Retry-After` as a date, this many seconds after the simulated clock. Negative values are in the past.
     HttpDate(i64),
-    /// `X-RateLimit-Reset` as an ISO date, to the minute, as Cloud writes it.
+    /// `X-RateLimit-Reset` as an ISO date in minutes, as in Cloud.
     IsoReset(i64),
     /// `X-RateLimit-Reset` in seconds since 1970.
     EpochReset(i64),
-    /// `X-RateLimit-Reset` as seconds from now.
+    /// `X-RateLimit-Reset` in seconds from now.
     DeltaReset(i64),
-    /// Data Center's own: limit, remaining, fill rate, interval and `Retry-After`.
+    /// Data Center's headers: limit, remaining, fill rate, interval and `Retry-After`.
     Bucket(i64),
     Huge,
     Garbage,
@@ -112,7 +114,7 @@ impl RateHeaders {
     }
 }
 
-/// What Data Center tells of its token bucket, on ordinary answers too.
+/// The rate limit headers of Data Center, on ordinary responses too.
 pub fn bucket(remaining: u32) -> Vec<(String, String)> {
     [
         ("X-RateLimit-Limit", "50".to_owned()),
@@ -124,19 +126,19 @@ pub fn bucket(remaining: u32) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// Which requests a fault is for.
+/// The requests that a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Fetches of audit events, by any of the three paths.
+    /// Requests for audit events, by any of the three paths.
     Audit,
-    /// Those of them that ask for a later page of a window.
+    /// Requests for a later page of a window.
     LaterPages,
-    /// All but those: settings, tokens, the cloud id.
+    /// All other requests: settings, tokens, the cloud id.
     Other,
     All,
 }
 
-/// A fault, and for which requests: they are counted from 1, audit requests by themselves.
+/// A fault and its requests. They are counted from 1; audit requests are counted separately.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Set {
     pub target: Target,
@@ -165,7 +167,7 @@ impl Set {
         }
     }
 
-    /// `audit` is the number of the request among audit requests if it is one, `all` among all.
+    /// `audit`: the number among audit requests, if it is one. `all`: the number among all requests.
     pub fn hits(&self, audit: Option<u64>, later_page: bool, all: u64) -> bool {
         let number = match (self.target, audit) {
             (Target::LaterPages, Some(number)) if later_page => number,
@@ -179,7 +181,7 @@ impl Set {
 
 const HTML: &str = "<!DOCTYPE html><html><head><title>Log in</title></head><body><form action=\"/login\" method=\"post\"></form></body></html>";
 
-/// The answer that stands in for the true one.
+/// The response that replaces the real one.
 pub fn instead(fault: &Fault, now_ms: i64) -> Option<Reply> {
     let with = |status: u16, headers: &[(&str, &str)]| {
         let mut reply = Reply::text(status, "");
@@ -252,7 +254,7 @@ pub fn wrong_scope() -> Reply {
     reply
 }
 
-/// What becomes of an answer on its way out.
+/// Changes of a response while it is sent.
 pub fn spoil(fault: &Fault, mut reply: Reply, rows: usize) -> Reply {
     let bytes = match reply.body {
         Body::Bytes(bytes) => bytes,

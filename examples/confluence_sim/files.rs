@@ -1,4 +1,4 @@
-//! Audit files as a node of Confluence Data Center writes them.
+//! Writes audit files as a node of Confluence Data Center does.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -6,31 +6,31 @@ use std::path::{Path, PathBuf};
 
 use super::time::iso;
 
-/// The documentation's rule has a dash before the number, all that was seen has a dot.
+/// The documentation has a dash before the number; observed files have a dot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameForm {
     Dot,
     Dash,
 }
 
-/// The directory `log/audit` of one node, and what is to be appended there.
+/// The directory `log/audit` of one node, and the lines to be appended.
 #[derive(Debug, Clone)]
 pub struct AuditFiles {
     pub dir: PathBuf,
     pub form: NameForm,
-    /// A file that has reached it is the last but one.
+    /// A file that has reached this size is followed by a new one.
     pub rotate_bytes: u64,
-    /// Lines are held back until so many are there.
+    /// Lines are buffered until there are this many.
     pub batch_lines: usize,
-    /// The last line of each batch stays half-written until the next batch.
+    /// The last line of each batch stays incomplete until the next batch.
     pub tear: bool,
-    /// Newest files kept; older ones are deleted at rotation.
+    /// Maximum number of files; older ones are deleted at rotation.
     pub files_max: usize,
-    /// Nothing is written; what happens meanwhile never reaches a file.
+    /// Nothing is written. Events during this time never reach a file.
     pub silent: bool,
-    /// Nothing is written yet; what happens meanwhile comes with the first batch afterwards.
+    /// Nothing is written yet. Events during this time are written with the next batch.
     pub stalled: bool,
-    /// Why the last write failed. Confluence goes on, and so does this.
+    /// The error of the last write. Confluence continues, and so does the simulator.
     pub failure: Option<String>,
     /// Not yet written.
     pub held: Vec<u8>,
@@ -40,7 +40,7 @@ pub struct AuditFiles {
 }
 
 impl AuditFiles {
-    /// Under the local home: `log/audit` in it, as Confluence has it.
+    /// Below the local home, in `log/audit` as in Confluence.
     pub fn under(home: &Path) -> AuditFiles {
         AuditFiles {
             dir: home.join("log/audit"),
@@ -72,7 +72,7 @@ impl AuditFiles {
         }
     }
 
-    /// Writes what is held back, but for half a line if lines are torn.
+    /// Writes the buffered lines, without the second half of the last one if lines are torn.
     pub fn flush(&mut self, now_ms: i64) {
         let last_line = self.held[..self.held.len().saturating_sub(1)]
             .iter()
@@ -90,7 +90,7 @@ impl AuditFiles {
                 self.held_lines = usize::from(keep > 0);
                 self.failure = None;
             }
-            // What could not be written is lost, as with Confluence.
+            // A failed write is lost, as in Confluence.
             Err(error) => {
                 self.held.clear();
                 self.held_lines = 0;
@@ -108,7 +108,7 @@ impl AuditFiles {
         }
     }
 
-    /// The file that the next batch goes to, unless it is full or of yesterday.
+    /// The file of the next batch, unless it is full or of yesterday.
     pub fn live(&self) -> Option<PathBuf> {
         let (date, number) = self.current.as_ref()?;
         Some(self.dir.join(self.name(date, *number)))
@@ -119,7 +119,7 @@ impl AuditFiles {
         format!("{date}{separator}{number:05}.audit.log")
     }
 
-    /// A line is never spread over two files.
+    /// A line is never split across two files.
     fn finish_line(&mut self, now_ms: i64) {
         if !self.held.is_empty() {
             let torn = std::mem::replace(&mut self.tear, false);
@@ -135,14 +135,14 @@ impl AuditFiles {
         file.write_all(&self.held[..bytes])
     }
 
-    /// Chooses the file: a new one each day and at a size, else the newest of today that is there.
+    /// Selects the file: a new one each day and at the size limit, otherwise the newest of today.
     fn place(&mut self, now_ms: i64) -> io::Result<PathBuf> {
         let date: String = iso(now_ms)[..10].replace('-', "");
         let (day, mut number) = match self.current.take() {
             Some(current) => current,
             None => (date.clone(), self.newest(&date)?),
         };
-        // With half a line in the file its other half has to follow it there, whatever the day.
+        // The second half of a line follows the first one in the same file, whatever the day.
         let whole = self.held_lines == 0 || !self.ends_torn(&day, number);
         let full = |path: PathBuf| path.metadata().is_ok_and(|meta| meta.len() >= self.rotate_bytes);
         let place = if whole && day != date {
@@ -178,7 +178,7 @@ impl AuditFiles {
         Ok(self.names()?.iter().filter_map(of_today).max().unwrap_or(0))
     }
 
-    /// Makes room for a new file as Confluence does: the oldest goes.
+    /// Deletes the oldest file if there are too many, as Confluence does.
     fn expire(&self) -> io::Result<()> {
         let names = self.names()?;
         let surplus = (names.len() + 1).saturating_sub(self.files_max);

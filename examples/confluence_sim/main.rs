@@ -1,4 +1,4 @@
-//! A simulated Confluence for two terminals: this one serves, the other runs the agent.
+//! A simulated Confluence, for two terminals: this one serves, the other one runs the agent.
 
 #[path = "sim.rs"]
 mod sim;
@@ -70,7 +70,7 @@ fn records(arguments: &Arguments, now_ms: i64) -> io::Result<Vec<Row>> {
     for skipped in &loaded.skipped {
         eprintln!("skipped: {skipped}");
     }
-    // An API shows one kind of event.
+    // An API has one kind of events.
     let cloud = arguments.options().product == Product::Cloud;
     let mut rows: Vec<Row> = loaded
         .rows
@@ -90,7 +90,7 @@ fn records(arguments: &Arguments, now_ms: i64) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Writes a configuration that reads everything there is, and says what to type.
+/// Writes a configuration that reads everything, and prints the commands.
 fn invite(sim: &Sim, arguments: &Arguments, oldest_ms: i64) -> io::Result<()> {
     fs::create_dir_all(&arguments.dir)?;
     let dir = arguments.dir.canonicalize()?;
@@ -150,7 +150,7 @@ fn private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Serves until it is stopped, and lets events happen at the rate asked for.
+/// Serves until it is stopped, and creates events at the given rate.
 fn live(sim: &Sim, arguments: &Arguments) -> io::Result<()> {
     let late_ms = (arguments.late_seconds * 1_000.0) as i64;
     let pause = if arguments.events_per_second > 0.0 {

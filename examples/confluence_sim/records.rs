@@ -1,4 +1,4 @@
-//! Rows from a folder of records.
+//! Reads rows from a folder of records.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::rows::Row;
 
-/// What was found: rows in the order of files and lines, and the places that hold no record.
+/// The rows in the order of files and lines, and the positions without a record.
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub rows: Vec<Row>,
@@ -34,7 +34,7 @@ pub fn load(place: &Path) -> io::Result<Loaded> {
     files.sort();
     for path in files {
         let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        // What the agent made of records is no record.
+        // Events of the agent are not records.
         let made = path.to_string_lossy().ends_with(".ecs.jsonl");
         if !["jsonl", "ndjson", "log", "json"].contains(&kind) || made {
             continue;

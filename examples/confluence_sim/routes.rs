@@ -1,4 +1,4 @@
-//! Which answer a request gets.
+//! Selects the response to a request.
 
 use super::accounts::{self, Credential, Presented};
 use super::faults::{self, Fault};
@@ -15,7 +15,7 @@ pub enum Route {
     Coverage,
     Retention,
     Tokens,
-    /// What the product is, and its version: for everybody.
+    /// The product and its version, for everybody.
     Manifest,
     /// `…/rest/api/audit` of a Data Center.
     Legacy,
@@ -64,7 +64,7 @@ impl Route {
     }
 }
 
-/// What the faults of a request change in a page.
+/// Changes of a page by the faults of the request.
 #[derive(Debug, Default)]
 pub struct Twist {
     pub rows_max: Option<usize>,
@@ -137,7 +137,7 @@ pub fn answer(state: &mut State, request: &Request) -> Reply {
     reply
 }
 
-/// Whether as many fetches as are allowed have been answered just now.
+/// Whether the rate limit is reached.
 fn is_limited(state: &mut State, now_ms: i64) -> bool {
     let Some((allowed, within_ms)) = state.options.rate_limit else {
         return false;
@@ -163,7 +163,7 @@ fn twist(state: &mut State, request: &Request, set: &[Fault], now_ms: i64) -> Tw
             Fault::InsertBetweenPages { rows, age_ms } if later_page => {
                 for _ in 0..*rows {
                     state.drifted += 1;
-                    // Far from the numbers that a test gives its own rows.
+                    // Far from the numbers of a test's own rows.
                     let (number, time_ms) = (1_000_000_000 + state.drifted, now_ms - age_ms);
                     let row = match state.options.product {
                         Product::DataCenter => Row::data_center(time_ms, number),
@@ -254,7 +254,7 @@ fn authenticate(state: &mut State, request: &Request, route: Route) -> Result<Cr
             },
             ..
         }) => Err(faults::wrong_scope()),
-        // A personal access token is no password of Cloud, and Cloud's classic token no Bearer.
+        // Cloud accepts no personal access token as a password, and no classic token as Bearer.
         Some(_) if !data_center && !scoped && !basic => Err(unauthorized(data_center, false)),
         Some(caller) => {
             state.failed_logins = 0;

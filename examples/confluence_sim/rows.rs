@@ -1,16 +1,16 @@
-//! What is in the simulated database: rows that were inserted, and rows that a function makes of their number.
+//! The simulated database: inserted rows, and rows that are generated from their number.
 
 use super::shapes;
 
-/// One audit event. `api` is what the API shows, `line` what stands in a node's file.
+/// One audit event. `api` is its form in the API, `line` the one in a node's file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Given at insertion, counting up from 1.
+    /// Assigned at insertion, counting from 1.
     pub id: u64,
     pub time_ms: i64,
-    /// The API shows the row from this moment of the simulated clock on. A row can be late.
+    /// The API shows the row from this simulated time on. A row can be late.
     pub visible_from_ms: i64,
-    /// The node on which it happened: its file gets the line.
+    /// The node of the event; its file gets the line.
     pub node: String,
     pub in_database: bool,
     pub in_file: bool,
@@ -36,7 +36,7 @@ impl Row {
         })
     }
 
-    /// An event of Data Center that carries `number`, in both its shapes.
+    /// An event of Data Center with `number` in both shapes.
     pub fn data_center(time_ms: i64, number: u64) -> Row {
         Row {
             id: 0,
@@ -50,7 +50,7 @@ impl Row {
         }
     }
 
-    /// A record of Cloud that carries `number`.
+    /// A record of Cloud with `number`.
     pub fn cloud(time_ms: i64, number: u64) -> Row {
         Row {
             api: shapes::numbered_record(number, time_ms),
@@ -65,7 +65,7 @@ impl Row {
         self
     }
 
-    /// As on a cluster: both shapes carry the node, and the line goes to that node's file.
+    /// As on a cluster: both shapes contain the node, and the line goes to that node's file.
     pub fn on_node(mut self, node: &str) -> Row {
         node.clone_into(&mut self.node);
         self.api = shapes::with_node(&self.api, node);
@@ -73,20 +73,20 @@ impl Row {
         self
     }
 
-    /// Moves it in time, in all its shapes.
+    /// Changes its time in all shapes.
     pub fn move_by(&mut self, by_ms: i64) {
         self.time_ms += by_ms;
         self.api = shapes::at(&self.api, self.time_ms);
         self.line = self.line.as_ref().map(|line| shapes::at(line, self.time_ms));
     }
 
-    /// It reached the file and never the database.
+    /// The event is in the file and never in the database.
     pub fn file_only(mut self) -> Row {
         self.in_database = false;
         self
     }
 
-    /// It reached the database and never a file.
+    /// The event is in the database and never in a file.
     pub fn database_only(mut self) -> Row {
         self.in_file = false;
         self
@@ -98,16 +98,17 @@ impl Row {
     }
 }
 
-/// Rows that stand nowhere: each is made of its number when a page shows it. They come before all inserted rows.
+/// Rows that are not stored: each is generated from its number when a page contains it. They are before all
+/// inserted rows.
 #[derive(Debug, Clone)]
 pub struct Generated {
     pub count: u64,
     pub start_ms: i64,
-    /// Between one instant and the next.
+    /// Time between two instants.
     pub step_ms: i64,
-    /// So many rows share one instant.
+    /// Number of rows with the same time.
     pub rows_per_instant: u64,
-    /// Makes the JSON of the API of a row's number (from 1 up) and its time.
+    /// Generates the JSON of a row from its number (from 1) and its time.
     pub api: fn(u64, i64) -> String,
 }
 
@@ -137,7 +138,7 @@ impl Generated {
         (self.time_ms(index), index + 1)
     }
 
-    /// How many rows, from the oldest on, have a key below this one.
+    /// Number of the oldest rows with a key below this one.
     fn below(&self, key: Key) -> u64 {
         let (mut low, mut high) = (0, self.count);
         while low < high {
@@ -152,10 +153,10 @@ impl Generated {
     }
 }
 
-/// What rows are ordered by.
+/// The sort key of rows.
 pub type Key = (i64, u64);
 
-/// Which rows an answer may show.
+/// The rows that a response may contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     /// Both inclusive, in milliseconds.
@@ -166,15 +167,15 @@ pub struct Window {
     pub clock_ms: i64,
 }
 
-/// A piece of the table, newest first.
+/// A part of the table, newest first.
 #[derive(Debug, Default)]
 pub struct Page {
     pub rows: Vec<(Key, String)>,
-    /// Whether older rows of the window follow.
+    /// Whether the window has older rows.
     pub more: bool,
 }
 
-/// The table. Inserted rows are kept in the order of their keys.
+/// The table. Inserted rows are sorted by their keys.
 #[derive(Debug, Default)]
 pub struct Rows {
     inserted: Vec<Row>,
@@ -188,7 +189,7 @@ impl Rows {
         self.generated = Some(generated);
     }
 
-    /// Gives the row its id and place.
+    /// Assigns the row's id and position.
     pub fn insert(&mut self, mut row: Row) -> u64 {
         self.last_id += 1;
         row.id = self.last_id;
@@ -198,12 +199,12 @@ impl Rows {
         self.last_id
     }
 
-    /// Rows older than this go, as the database's own retention does it.
+    /// Deletes rows older than this, as the retention of the database does.
     pub fn drop_before(&mut self, time_ms: i64) {
         self.inserted.retain(|row| row.time_ms >= time_ms);
     }
 
-    /// All that were inserted, oldest first.
+    /// All inserted rows, oldest first.
     pub fn inserted(&self) -> &[Row] {
         &self.inserted
     }
@@ -234,7 +235,7 @@ impl Rows {
         self.visible(window).count() as u64 + high - low
     }
 
-    /// `limit` rows of the window after the `offset` newest.
+    /// `limit` rows of the window after the newest `offset` ones.
     pub fn page(&self, window: Window, offset: u64, limit: usize) -> Page {
         let (low, mut high) = self.generated_range(window);
         let mut skip = offset;

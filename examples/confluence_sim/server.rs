@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server: a thread for each connection, keep-alive, and bodies that can be spoilt.
+//! A small HTTP/1.1 server: one thread per connection, keep-alive, and bodies that can be damaged.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,14 +16,14 @@ pub struct Request {
     pub method: String,
     pub path: String,
     pub query: Vec<(String, String)>,
-    /// Names in lower case; without those that carry secrets.
+    /// Names in lower case, without headers that contain secrets.
     pub headers: Vec<(String, String)>,
     pub authorization: Presented,
     pub proxy_authorization: Presented,
-    /// The target was absolute: the caller takes this server for its proxy.
+    /// The target is absolute: the caller uses this server as its proxy.
     pub via_proxy: bool,
     pub remote: String,
-    /// Requests with the same number came through the same connection.
+    /// The number of the connection.
     pub connection: u64,
 }
 
@@ -48,7 +48,7 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Body,
-    /// How many events it shows.
+    /// Number of events in the response.
     pub rows: usize,
 }
 
@@ -118,7 +118,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stop {
-    /// Waits, but not beyond the end of the server. Tells whether the server goes on.
+    /// Waits, but not longer than the server runs. Returns whether it still runs.
     fn pause(&self, pause: Duration) -> bool {
         let stopped = lock(&self.stopped);
         let waited = self.wake.wait_timeout_while(stopped, pause, |stopped| !*stopped);
@@ -148,7 +148,7 @@ impl Server {
                         lock(&stop.open).insert(number, handle);
                     }
                     let serve = move || {
-                        // A caller that goes away is no concern of the server.
+                        // Errors of a closed connection are ignored.
                         let _ = converse(&stream, number, &stop, &*answer);
                         let _ = stream.shutdown(Shutdown::Both);
                         lock(&stop.open).remove(&number);
@@ -170,7 +170,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         *lock(&self.stop.stopped) = true;
         self.stop.wake.notify_all();
-        // `accept` has to be woken to see that.
+        // Wakes `accept`, so that it notices the end.
         let _ = TcpStream::connect(self.address);
         if let Some(accept) = self.accept.take() {
             let _ = accept.join();
@@ -247,7 +247,7 @@ fn read(reader: &mut impl BufRead, remote: &str, connection: u64) -> io::Result<
     Ok(Some(request))
 }
 
-/// Tells whether the connection can serve another request.
+/// Returns whether the connection can serve another request.
 fn write(mut stream: &TcpStream, reply: Reply, close: bool, stop: &Stop) -> io::Result<bool> {
     let length = match &reply.body {
         Body::Hangup => return Ok(false),
@@ -263,7 +263,7 @@ fn write(mut stream: &TcpStream, reply: Reply, close: bool, stop: &Stop) -> io::
     }
     match length {
         Some(length) => head += &format!("Content-Length: {length}\r\n"),
-        // Ends with the connection, that is: never.
+        // Ends with the connection only.
         None => head += "Connection: close\r\n",
     }
     if close {

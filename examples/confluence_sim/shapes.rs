@@ -1,4 +1,4 @@
-//! The three shapes of an event, and one made of the other.
+//! The three shapes of an event, and their conversion.
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +7,7 @@ use super::time::{iso, parse_iso};
 const SYSTEM: &str = "https://wiki.example.com";
 const NUMBER_KEY: &str = "com.example.sim.number";
 
-/// One event as the API shows it, and as a file line where there can be one.
+/// One event in the API, and as a file line where there is one.
 pub struct Shapes {
     pub time_ms: i64,
     pub node: String,
@@ -49,7 +49,7 @@ pub fn read(text: &str) -> Result<Shapes, String> {
     })
 }
 
-/// The entity that the API shows for a file line.
+/// The API entity of a file line.
 pub fn entity_of(line: &Value, time_ms: i64) -> String {
     let mut entity = line.as_object().cloned().unwrap_or_default();
     let kind = entity.remove("auditType").unwrap_or_default();
@@ -79,7 +79,7 @@ pub fn entity_of(line: &Value, time_ms: i64) -> String {
     Value::Object(entity).to_string()
 }
 
-/// The file line of an entity. Area and level stand only there; the API does not tell them.
+/// The file line of an entity. Area and level are in the file only.
 fn line_of(entity: &Value, time_ms: i64) -> String {
     let mut line = entity.as_object().cloned().unwrap_or_default();
     let mut kind = line.remove("type").unwrap_or_else(|| json!({}));
@@ -106,7 +106,7 @@ fn line_of(entity: &Value, time_ms: i64) -> String {
     Value::Object(line).to_string()
 }
 
-/// The record that `/rest/api/audit` before 7.5 shows for an entity.
+/// The record of an entity in `/rest/api/audit` before 7.5.
 pub fn legacy_of(entity: &str, time_ms: i64) -> String {
     let entity: Value = serde_json::from_str(entity).unwrap_or_default();
     let object = |o: &Value| json!({"name": o["name"], "objectType": o["type"]});
@@ -168,7 +168,7 @@ pub fn with_node(json: &str, node: &str) -> String {
     Value::Object(object).to_string()
 }
 
-/// The same record, whatever its shape, at another time.
+/// The same record at another time, in any shape.
 pub fn at(json: &str, time_ms: i64) -> String {
     let Ok(mut value) = serde_json::from_str::<Value>(json) else {
         return json.to_owned();
@@ -183,12 +183,12 @@ pub fn at(json: &str, time_ms: i64) -> String {
     value.to_string()
 }
 
-/// As a file line has it.
+/// The notation of a file line.
 fn stamp(time_ms: i64) -> Value {
     json!({"epochSecond": time_ms.div_euclid(1_000), "nano": time_ms.rem_euclid(1_000) * 1_000_000})
 }
 
-/// What a row that carries a number says in the API of Data Center.
+/// A row with a number in the API of Data Center.
 pub fn numbered_entity(number: u64, time_ms: i64) -> String {
     let person = number % 64;
     format!(
@@ -211,7 +211,7 @@ pub fn numbered_line(number: u64, time_ms: i64) -> String {
     )
 }
 
-/// What a row that carries a number says in the API of Cloud. The number stands in its `description`.
+/// A row with a number in the API of Cloud. The number is in its `description`.
 pub fn numbered_record(number: u64, time_ms: i64) -> String {
     let person = number % 64;
     format!(
@@ -227,7 +227,7 @@ pub fn number_in(json: &str) -> Option<u64> {
     digits[..digits.find(|c: char| !c.is_ascii_digit())?].parse().ok()
 }
 
-/// Who searched the audit log, and what came of it.
+/// The user of a search of the audit log, and its result.
 pub struct Search<'a> {
     pub login: &'a str,
     pub name: &'a str,

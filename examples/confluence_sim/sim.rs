@@ -1,8 +1,8 @@
 //! A simulated Confluence: both audit APIs from one table of rows, audit files as Confluence writes them, and
-//! misbehaviour on command.
+//! injected faults.
 //!
-//! The example, the tests and the benches each take this folder in by `#[path]`. Reading order: [`rows`] (what there is),
-//! `routes` (how a request is answered), [`faults`] (what can go wrong), [`files`] (what stands on disk).
+//! The example, the tests and the benches include this folder by `#[path]`. Reading order: [`rows`] (the
+//! data), `routes` (the responses), [`faults`] (injected faults), [`files`] (the files).
 #![allow(dead_code, unused_imports, reason = "each of its users takes a part of it")]
 
 pub mod accounts;
@@ -39,13 +39,13 @@ use state::State;
 pub use state::{Options, Product, Seen};
 pub use time::Clock;
 
-/// A running server. Its methods may be called from any thread; dropping it closes all connections.
+/// A running server. Its methods may be called from any thread. Dropping it closes all connections.
 pub struct Sim {
     state: Arc<Mutex<State>>,
     /// `None` while it is disconnected.
     server: Mutex<Option<Server>>,
     port: u16,
-    /// Bound to the port and never listening: while the server is disconnected nobody else gets it.
+    /// Bound to the port without listening, so that nobody else gets it while the server is disconnected.
     _bound: OwnedFd,
 }
 
@@ -86,7 +86,7 @@ impl Sim {
         self.port
     }
 
-    /// Changes any option while running, but not the port.
+    /// Changes any option of a running server except the port.
     pub fn configure(&self, change: impl FnOnce(&mut Options)) {
         let mut state = self.state();
         change(&mut state.options);
@@ -95,27 +95,28 @@ impl Sim {
 
     // Rows.
 
-    /// Into the database, and into the file of its node if files are written. Gives the row's id.
+    /// Inserts into the database, and into the file of the node if files are written. Returns the row's id.
     pub fn insert(&self, row: Row) -> u64 {
         self.state().insert(row)
     }
 
-    /// All at one instant of the server: no request sees a part of them. A node's file gets them as one batch.
+    /// Inserts all at the same instant: no request sees only some of them. A node's file gets them as one
+    /// batch.
     pub fn insert_all(&self, rows: impl IntoIterator<Item = Row>) {
         self.state().insert_all(rows.into_iter().collect());
     }
 
-    /// These many more rows, made as they are read. They have to be set before any other is inserted.
+    /// Adds this many generated rows. Call it before any insertion.
     pub fn generate(&self, generated: Generated) {
         self.state().rows.generate(generated);
     }
 
-    /// Every row that was inserted, oldest first; the audited searches too.
+    /// All inserted rows, oldest first, including audited searches.
     pub fn rows(&self) -> Vec<Row> {
         self.state().rows.inserted().to_vec()
     }
 
-    /// As the database's own retention does.
+    /// Deletes rows as the retention of the database does.
     pub fn drop_rows_before(&self, time_ms: i64) {
         self.state().rows.drop_before(time_ms);
     }
@@ -126,7 +127,7 @@ impl Sim {
         self.state().clock.now_ms()
     }
 
-    /// From now on the clock stands there until it is set again or advanced.
+    /// Stops the clock at this time until it is set again or advanced.
     pub fn set_clock_ms(&self, now_ms: i64) {
         self.state().clock = Clock::Set(now_ms);
     }
@@ -140,14 +141,14 @@ impl Sim {
         self.state().clock = clock;
     }
 
-    // Misbehaviour.
+    // Injected faults.
 
     /// For all audit requests from now on.
     pub fn fault(&self, fault: Fault) {
         self.fault_for(Target::Audit, .., fault);
     }
 
-    /// For the next so many audit requests.
+    /// For this many of the next audit requests.
     pub fn fault_next(&self, requests: u64, fault: Fault) {
         let done = self.state().audit_requests;
         self.fault_for(Target::Audit, done + 1..=done + requests, fault);
@@ -164,13 +165,13 @@ impl Sim {
         self.state().faults.clear();
     }
 
-    /// Nobody listens any more, and all connections are cut.
+    /// Stops listening and closes all connections.
     pub fn disconnect(&self) {
         let server = lock(&self.server).take();
         drop(server);
     }
 
-    /// Listens again, on the same port.
+    /// Listens again on the same port.
     pub fn reconnect(&self) -> io::Result<()> {
         let mut server = lock(&self.server);
         if server.is_none() {
@@ -185,19 +186,19 @@ impl Sim {
         self.state().credentials.push(credential);
     }
 
-    /// Whoever has this secret is nobody from now on.
+    /// Makes this secret invalid.
     pub fn revoke(&self, secret: &str) {
         self.state().credentials.retain(|c| c.secret != secret);
     }
 
-    /// Lets credentials with this secret expire at this time.
+    /// Sets when credentials with this secret expire.
     pub fn expire(&self, secret: &str, at_ms: Option<i64>) {
         for credential in self.state().credentials.iter_mut().filter(|c| c.secret == secret) {
             credential.expires_ms = at_ms;
         }
     }
 
-    /// Somebody has logged in by browser: failed logins are forgotten.
+    /// Simulates a login by browser: failed logins are reset.
     pub fn solve_captcha(&self) {
         self.state().failed_logins = 0;
     }
@@ -207,9 +208,9 @@ impl Sim {
         self.state().set_coverage(area, level);
     }
 
-    // What was asked.
+    // Recorded requests.
 
-    /// Every request so far, oldest first.
+    /// All requests so far, oldest first.
     pub fn requests(&self) -> Vec<Seen> {
         self.state().seen.clone()
     }
@@ -218,24 +219,24 @@ impl Sim {
         self.state().requests
     }
 
-    /// Fetches of audit events among them.
+    /// The requests for audit events.
     pub fn audit_request_count(&self) -> u64 {
         self.state().audit_requests
     }
 
-    /// Forgets what was asked; the numbers go on.
+    /// Deletes the recorded requests. The numbers continue.
     pub fn forget_requests(&self) {
         self.state().seen.clear();
     }
 
     // Files.
 
-    /// From now on the lines of `node` (`""`: of a server without a cluster) are appended under this local home.
+    /// Appends the lines of `node` below this local home from now on. `""`: a server without a cluster.
     pub fn write_files(&self, node: &str, files: AuditFiles) {
         self.state().files.insert(node.into(), files);
     }
 
-    /// What to do with the files of a node: rotate, stop, tear.
+    /// Controls the files of a node: rotate, stop, tear.
     pub fn files<T>(&self, node: &str, act: impl FnOnce(&mut AuditFiles, i64) -> T) -> Option<T> {
         let mut state = self.state();
         let now_ms = state.clock.now_ms();
@@ -243,7 +244,7 @@ impl Sim {
     }
 }
 
-/// Takes a port of 127.0.0.1, any free one for 0. A server listens at it all the same, as often as it likes.
+/// Binds a port of 127.0.0.1, any free one for 0. A server can listen on it repeatedly.
 fn bind(port: u16) -> io::Result<(u16, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with, sockopt};
     let bound = socket_with(

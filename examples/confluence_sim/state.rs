@@ -1,4 +1,4 @@
-//! What the server knows.
+//! The state of the server.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub enum Product {
     Cloud,
 }
 
-/// How the server behaves when nothing is wrong.
+/// The behaviour of the server without faults.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub product: Product,
@@ -23,28 +23,29 @@ pub struct Options {
     pub port: u16,
     /// Data Center only: `""`, or a path that starts with `/`.
     pub context_path: String,
-    /// Before 7.5: the audit events are only at `/rest/api/audit`.
+    /// Before 7.5: audit events are only at `/rest/api/audit`.
     pub older_than_7_5: bool,
-    /// Sources disagree whether the last page has `next…` members.
+    /// Sources differ on whether the last page has `next…` members.
     pub next_on_last_page: bool,
-    /// The most rows a page has, whatever was asked for.
+    /// Maximum page size, whatever is requested.
     pub page_rows_max: usize,
-    /// Whether a search of the audit log is an audit event.
+    /// Whether a search of the audit log is audited.
     pub searches_are_audited: bool,
-    /// Basic with a password or token, beside Bearer.
+    /// Accept Basic with a password or token, in addition to Bearer.
     pub basic_allowed: bool,
-    /// After so many failed logins by Basic a CAPTCHA is demanded of that user.
+    /// After this many failed logins by Basic, a CAPTCHA is required for the user.
     pub captcha_after: Option<u32>,
-    /// `X-RateLimit-…` on ordinary answers.
+    /// Send `X-RateLimit-…` on ordinary responses.
     pub rate_headers: bool,
-    /// So many fetches of audit events within so many milliseconds are answered, the others 429 without a word of when.
+    /// Number of requests for audit events per milliseconds that are answered. Others get 429 without a
+    /// delay.
     pub rate_limit: Option<(usize, i64)>,
-    /// What begins at this `from` is answered 500: a row in there breaks the server.
+    /// Requests with this `from` get 500: a row in that window breaks the server.
     pub fails_from: Option<String>,
     pub cloud_id: String,
-    /// The site's base URL as events name it.
+    /// The site's base URL in events.
     pub system: String,
-    /// The node that answers; `""` without a cluster.
+    /// The node that responds; `""` without a cluster.
     pub serving_node: String,
 }
 
@@ -81,9 +82,9 @@ impl Options {
 /// One request, for assertions.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// Among all requests, from 1.
+    /// Number among all requests, from 1.
     pub number: u64,
-    /// Among the fetches of audit events, from 1.
+    /// Number among requests for audit events, from 1.
     pub audit_number: Option<u64>,
     /// By the simulated clock.
     pub at_ms: i64,
@@ -91,13 +92,13 @@ pub struct Seen {
     pub route: Route,
     pub path: String,
     pub query: Vec<(String, String)>,
-    /// Names in lower case; without those that carry secrets.
+    /// Names in lower case, without headers that contain secrets.
     pub headers: Vec<(String, String)>,
     pub authorization: Presented,
     pub proxy_authorization: Presented,
     pub via_proxy: bool,
     pub connection: u64,
-    /// What was answered.
+    /// The status of the response.
     pub status: u16,
     pub rows: usize,
 }

@@ -1,14 +1,14 @@
-//! The simulated clock, and the forms in which Confluence writes a time.
+//! The simulated clock, and the time formats of Confluence.
 
 use confluence_audit_agent::clock;
 use jiff::Timestamp;
 
-/// What the simulated server takes for the time. It has no influence on anything that waits.
+/// The clock of the simulated server. It does not affect waits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Clock {
-    /// The real one, so many milliseconds ahead (or, below 0, behind).
+    /// The real clock, plus these milliseconds.
     Real { ahead_ms: i64 },
-    /// Stands until it is set or advanced.
+    /// Stands still until it is set or advanced.
     Set(i64),
 }
 
@@ -34,7 +34,7 @@ fn timestamp(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// As Java writes an instant: three digits of fraction, or none.
+/// The notation of Java: three digits of fraction, or none.
 pub fn iso(ms: i64) -> String {
     let digits = if ms.rem_euclid(1_000) == 0 { 0 } else { 3 };
     format!("{:.digits$}", timestamp(ms))
@@ -45,7 +45,7 @@ pub fn parse_iso(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
 
-/// As HTTP headers have it.
+/// The notation of HTTP headers.
 pub fn http_date(ms: i64) -> String {
     timestamp(ms).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

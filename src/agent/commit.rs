@@ -155,7 +155,7 @@ pub fn run(
                 progress,
                 bytes,
             } => {
-                streams[stream].watermark.sent((*progress, bytes));
+                streams[stream].watermark.push((*progress, bytes));
                 streams[stream].advance();
             }
             ToCommit::Final {
@@ -165,7 +165,7 @@ pub fn run(
                 mark,
             } => {
                 crate::failpoint::hit("after_ack");
-                streams[stream].watermark.done(lane, number, mark);
+                streams[stream].watermark.mark_final(lane, number, mark);
                 streams[stream].advance();
             }
             ToCommit::Finish => break,
@@ -259,8 +259,8 @@ mod tests {
             withheld,
             ..Progress::default()
         };
-        stream.watermark.sent((progress, 1));
-        stream.watermark.done(0, number, mark(10 + number));
+        stream.watermark.push((progress, 1));
+        stream.watermark.mark_final(0, number, mark(10 + number));
         stream.advance();
         let commit = stream.commit();
         let position = commit.progress.api.map(|cursor| cursor.at_ms);

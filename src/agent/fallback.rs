@@ -13,7 +13,7 @@ use crate::config::{FallbackConfig, SourceConfig};
 use crate::notice::{Notice, SOURCE_SWITCHED};
 use crate::position::{ActiveInput, Progress};
 use crate::source::api::{Api, ApiStep, ApiTotal};
-use crate::source::failover::{Cause, FailoverTimeouts, InputObservation, State, Switch};
+use crate::source::failover::{FailoverTimeouts, FallbackCause, InputObservation, State, Switch};
 use crate::source::files::AuditFiles;
 use std::io;
 use std::sync::Arc;
@@ -292,11 +292,11 @@ impl Fallback {
                                 and what the API has brought already is passed over"
                     .to_owned()
             }
-            Switch::ToApi(Cause::Unusable) => {
+            Switch::ToApi(FallbackCause::Unusable) => {
                 let trouble = files.health().unwrap_or("the audit files cannot be read");
                 format!("the audit API is read instead of the audit files: {trouble}")
             }
-            Switch::ToApi(Cause::Silent) => format!(
+            Switch::ToApi(FallbackCause::Silent) => format!(
                 "the audit API is read beside the audit files: they have not brought {missing} event{} within `file_lag_timeout`, \
                  which the API has brought now",
                 if missing == 1 { "" } else { "s" }

@@ -13,7 +13,7 @@ use crate::format::{Context, Format};
 use crate::position::SinkMark;
 use crate::quarantine::{self, Entry};
 use crate::sink::remote::{DeliverySettings, Refused};
-use crate::sink::{self, Inbox, Message, Report, SinkError, file::Output};
+use crate::sink::{self, Inbox, Message, Report, SinkError, file::OutputFile};
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ pub fn start(
             };
             let id_of = |event: &[u8]| sink.format.id_of(event);
             let (output, events) =
-                Output::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
+                OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
             mark = match known {
                 // They are told again: until they have passed, the output is as long as the checkpoint says.
                 Some(known) if !events.is_empty() => Some(known.clone()),

@@ -1,4 +1,4 @@
-//! What is remembered. Nouns without behaviour, as they lie in the store and in the side file.
+//! Stored values, as they are in the store and in the backup file.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ pub use crate::position::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The newest losses that are kept of one source; the totals in [`SourceState`] go on counting.
+/// Number of losses that are kept per source, the newest ones. The totals in [`SourceState`] count all.
 pub const LOSSES_MAX: usize = 1000;
 
-/// What one source has newly reached. Becomes durable as a whole or not at all.
+/// New progress of one source. Becomes durable completely or not at all.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Commit {
     pub source: String,
@@ -19,14 +19,14 @@ pub struct Commit {
     pub marks: Vec<SinkMark>,
 }
 
-/// All that is remembered of one source.
+/// Everything stored of one source.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct SourceState {
-    /// Counts the commits; of two states of a source the one with more is newer.
+    /// Number of commits. Of two states of a source the one with more is newer.
     pub commits: u64,
-    /// No file of this source has had this key or a greater one.
+    /// First unused file key. Keys are never reused.
     pub next_key: u32,
-    /// Losses ever, and their bytes; `losses` holds the newest [`LOSSES_MAX`].
+    /// All losses so far and their bytes. `losses` contains the newest [`LOSSES_MAX`].
     pub losses_total: u64,
     pub lost_bytes_total: u64,
     pub files: Vec<FileEntry>,
@@ -42,14 +42,14 @@ pub struct SourceState {
     pub nodes: Option<ClusterNodes>,
     #[serde(default)]
     pub agent_user: Option<AgentUser>,
-    #[serde(default)]
+    #[serde(default, rename = "way")]
     pub active_input: Option<ActiveInput>,
     #[serde(default)]
     pub coverage: Option<Coverage>,
 }
 
 impl SourceState {
-    /// Whether nothing is remembered but the counters.
+    /// Whether nothing is stored except the counters.
     pub fn is_empty(&self) -> bool {
         let counted = SourceState {
             commits: self.commits,
@@ -62,7 +62,7 @@ impl SourceState {
     }
 }
 
-/// Everything a state directory remembers, as the side file and `state export` write it.
+/// The content of a state directory, as the backup file and `state export` write it.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 pub struct StateImage {
     /// A UUID that lasts as long as the state directory.

@@ -1,4 +1,4 @@
-//! Why a state directory cannot be used, and what was given up to use it all the same.
+//! Errors of the state directory, and the steps that repair it.
 
 use std::fmt;
 use std::io;
@@ -12,10 +12,10 @@ use crate::exit;
 pub enum StoreError {
     #[error("another process{} uses the state directory `{}`", process(*pid), dir.display())]
     Locked { dir: PathBuf, pid: Option<u32> },
-    /// Nothing was touched; the same call succeeds once there is room.
+    /// Nothing was changed. The same call succeeds once there is space.
     #[error("no space left to write `{}`", path.display())]
     StorageFull { path: PathBuf },
-    /// Nothing was touched.
+    /// Nothing was changed.
     #[error(
         "`{}` was written by a newer release (state version {found}, this release knows {}): \
          install that release again, or give another state directory",
@@ -25,10 +25,10 @@ pub enum StoreError {
     Newer { path: PathBuf, found: u32 },
     #[error("`{}` is not safe to use: {problem}", path.display())]
     Insecure { path: PathBuf, problem: String },
-    /// The running store has failed its checks. Opening it again recovers.
+    /// A check failed while the store was in use. Opening it again repairs it.
     #[error("the checkpoint store in `{}` is damaged: {problem}", dir.display())]
     Damaged { dir: PathBuf, problem: String },
-    /// Not a fault of the configuration: the same call by another user succeeds.
+    /// Not a configuration error: the same call succeeds as another user.
     #[error("{0}")]
     Denied(String),
     #[error("failed to {action} `{}`", path.display())]
@@ -44,15 +44,13 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl StoreError {
-    /// The exit code of a process that cannot go on because of this error. Never that of a wrong configuration:
-    /// whatever keeps a
-    /// directory from being used, its disk, its owner or the release that is installed, can change while the
-    /// configuration stays.
+    /// Exit code of a process that fails with this error. It is never that of a wrong configuration: the disk, the
+    /// owner or the installed release can change while the configuration stays the same.
     pub fn exit_code(&self) -> u8 {
         exit::TRY_AGAIN
     }
 
-    /// An error of the file system, sorted: a full disk is a state of its own.
+    /// Converts a file system error. A full disk and missing permission are variants of their own.
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> StoreError {
         let path = path.into();
         if is_full(&source) {
@@ -65,7 +63,7 @@ impl StoreError {
     }
 }
 
-/// Whether an error says that there is no room, by the disk's size or by a quota.
+/// Whether an error means that the disk or a quota is full.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -73,26 +71,27 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// A step of the recovery recovery that was taken while opening. Each one has been logged as an error.
+/// A step that was necessary to open the store. Each one was logged as an error.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RecoveryStep {
-    /// The store would not open; a copy of it lies in `copy`.
+    /// The store was damaged. A copy of it is in `copy`.
     KeptDamagedCopy { copy: PathBuf, problem: String },
-    /// It opened without its snapshot, which is derived from its log.
+    /// It opened after its snapshot was removed, which is derived from its log.
     WithoutSnapshot,
-    /// It opened without its configuration file, which holds constants.
+    /// It opened after sled's configuration file was removed, which contains constants.
     WithoutConf,
-    /// It did not open at all: a new one was begun.
+    /// It did not open at all. A new store was created.
     Replaced,
-    /// It opened and held nothing.
+    /// It opened, and was empty though it had been used.
     OpenedEmpty,
-    /// `count` values failed their checksums and were dropped.
+    /// `count` damaged values were removed.
     ValuesDropped { count: usize },
-    /// A source was taken from the side file, where it was `commits` commits old.
+    /// The source was replaced by its state in the backup file, as of its commit number `commits`.
     SourceFromBackup { source: String, commits: u64 },
-    /// A source's values did not belong together and the side file does not know it: lengths of outputs dropped.
+    /// The source's values were inconsistent and the backup file does not contain it. The lengths of its outputs were
+    /// dropped.
     MarksDropped { source: String },
-    /// A file beside the store could not be read and was written anew.
+    /// `meta.json` or `checkpoint.json` was damaged and was written again.
     FileReplaced { path: PathBuf, problem: String },
 }
 
@@ -102,29 +101,39 @@ impl fmt::Display for RecoveryStep {
             RecoveryStep::KeptDamagedCopy { copy, problem } => {
                 write!(
                     f,
-                    "the store did not open ({problem}); copied to `{}`",
+                    "the checkpoint store is damaged ({problem}); a copy is kept as `{}`",
                     copy.display()
                 )
             }
-            RecoveryStep::WithoutSnapshot => f.write_str("the store was rebuilt from its log"),
-            RecoveryStep::WithoutConf => f.write_str("the store was opened without its configuration file"),
-            RecoveryStep::Replaced => f.write_str("the store could not be rebuilt; a new one was begun"),
-            RecoveryStep::OpenedEmpty => f.write_str("the store opened empty"),
-            RecoveryStep::ValuesDropped { count } => write!(f, "{count} damaged values were dropped"),
+            RecoveryStep::WithoutSnapshot => f.write_str("the checkpoint store was rebuilt from its log"),
+            RecoveryStep::WithoutConf => {
+                f.write_str("the checkpoint store was opened after its configuration file was removed")
+            }
+            RecoveryStep::Replaced => {
+                f.write_str("the checkpoint store could not be repaired; a new one was created")
+            }
+            RecoveryStep::OpenedEmpty => f.write_str("the checkpoint store was empty"),
+            RecoveryStep::ValuesDropped { count } => {
+                write!(f, "{count} damaged values were removed from the checkpoint store")
+            }
             RecoveryStep::SourceFromBackup { source, commits } => {
                 write!(
                     f,
-                    "source `{source}` goes on from the side file (commit {commits})"
+                    "source `{source}` continues from the backup file (commit {commits})"
                 )
             }
             RecoveryStep::MarksDropped { source } => {
                 write!(
                     f,
-                    "source `{source}` has lost the committed lengths of its outputs"
+                    "the committed output lengths of source `{source}` were dropped"
                 )
             }
             RecoveryStep::FileReplaced { path, problem } => {
-                write!(f, "`{}` was written anew: {problem}", path.display())
+                write!(
+                    f,
+                    "`{}` was damaged and was written again: {problem}",
+                    path.display()
+                )
             }
         }
     }

@@ -1,10 +1,16 @@
-//! Keys in sled: a kind, the source's name as a JSON string, and what tells its values apart.
+//! Keys in sled: the kind of value, the source's name as a JSON string, and what distinguishes the source's values.
 //!
-//! `meta` · `head "wiki"` · `file "wiki" 0000002a` · `mark "wiki" "local"` · `loss "wiki" 0000000000000007` ·
-//! `cursor "wiki" ` · `ids "wiki" 0000002a` · `other_nodes "wiki" ` · `nodes "wiki" ` · `user "wiki" ` ·
-//! `way "wiki" ` · `coverage "wiki" `
+//! ```text
+//! meta
+//! head "wiki"
+//! file "wiki" 0000002a
+//! mark "wiki" "local"
+//! loss "wiki" 0000000000000007
+//! ids "wiki" 0000002a
+//! cursor "wiki"                 and so on for the kinds with one value per source; the key ends with a space
+//! ```
 //!
-//! A JSON string ends at its quote, whatever is in the name, so no source's keys are the prefix of another's.
+//! A JSON string ends at its closing quote, so no source's keys are a prefix of another's.
 
 pub const META: &[u8] = b"meta";
 
@@ -25,7 +31,7 @@ pub enum ValueKind {
 }
 
 impl ValueKind {
-    /// All that is remembered of a source beside its head.
+    /// All values of a source except its head.
     pub const OF_A_SOURCE: [ValueKind; 10] = [
         ValueKind::File,
         ValueKind::Mark,
@@ -101,7 +107,7 @@ pub fn ids(source: &str, key: u32) -> Vec<u8> {
     format!("ids {} {key:08x}", quoted(source)).into_bytes()
 }
 
-/// What all values of a kind of a source begin with.
+/// Common prefix of all values of one kind of a source.
 pub fn prefix(kind: ValueKind, source: &str) -> Vec<u8> {
     format!("{} {} ", kind.name(), quoted(source)).into_bytes()
 }

@@ -1,18 +1,20 @@
-//! What a restart resumes from: how far each file was delivered, and how long each output was then.
+//! The checkpoint store: how far each file and API was delivered, and how long each output was then. A restart
+//! continues from it.
 //!
 //! ```text
-//! <state_dir>/                 0700, owned by the agent, no link
-//!   lock                       held as long as a process uses the directory; holds its process id
+//! <state_dir>/                 0700, owned by the agent, not a symbolic link
+//!   lock                       locked while a process uses the directory; contains its process id
 //!   meta.json                  schema version and agent id, written once
-//!   db/                        sled: one value an audit file, one an output, one a loss, one head a source
-//!   checkpoint.json            the same as one JSON value: what is left when sled is not
-//!   db.corrupt-<time>/         evidence of damage, the newest three
+//!   db/                        sled: one value per audit file, output and loss; one head per source
+//!   checkpoint.json            backup: the same content as one JSON value, at most a minute older
+//!   db.corrupt-<time>/         copies of damaged stores, the newest three
 //! ```
 //!
-//! Three rules hold everywhere. A checkpoint may lie behind delivery, never ahead: what cannot be trusted is
-//! dropped or taken from an older state of the *whole* source, because the length of an output and the position
-//! of its source hold only together. A lock that is held and a
-//! disk that is full are not damage, and nothing is touched then. A state of a newer release is refused untouched.
+//! - A checkpoint may be behind delivery but never ahead of it.
+//! - Values that cannot be trusted are dropped, or an older state of the *whole* source replaces them: output lengths
+//!   and source positions are only valid together.
+//! - A held lock and a full disk are not damage. Nothing is changed then.
+//! - The state of a newer release is refused and not changed.
 
 mod entry;
 mod error;
@@ -34,6 +36,6 @@ pub use error::{RecoveryStep, StoreError};
 pub use open::{Opened, damaged_copies, read};
 pub use store::{Forgotten, Store};
 
-/// Version of what is written. Any new member raises it, because an older release would drop the member when
-/// it writes the value again; reading an older version fills in defaults.
+/// Version of the stored format. Each new member raises it, because an older release would drop the member when it
+/// rewrites the value. When an older version is read, missing members get their defaults.
 pub const VERSION: u32 = 1;

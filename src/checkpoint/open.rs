@@ -1,4 +1,4 @@
-//! Opening a state directory: lock, versions, room, and only then sled.
+//! Opens a state directory: takes the lock, checks versions and free space, then opens sled.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,14 +8,14 @@ use super::entry::StateImage;
 use super::error::{RecoveryStep, StoreError};
 use super::recovery::{DAMAGED_COPY, recover};
 use super::state_dir::{self, StateDir};
-use super::state_files::{self, Meta, StateFile};
+use super::state_files::{self, StateFiles};
 use super::store::Store;
 use crate::clock;
 
-/// An open store, and what it took to open it.
+/// An open store, and the repair steps that opening it required.
 pub struct Opened {
     pub store: Store,
-    /// The steps of the recovery recovery that were taken; empty if all was well.
+    /// Repair steps that were taken; empty if the store was intact.
     pub recovered: Vec<RecoveryStep>,
 }
 
@@ -24,9 +24,9 @@ pub fn open(path: &Path) -> Result<Opened, StoreError> {
     let files = StateFiles::read(&dir)?;
     refuse_link(&dir)?;
     dir.require_space()?;
-    if files.db && files.meta.value().is_none() {
-        // Nothing tells which release was here last: its values do, and sled writes as soon as it opens.
-        // Whatever else the copy meets, the directory itself will meet.
+    if files.has_db && files.meta.value().is_none() {
+        // Without `meta.json` only the values show which release wrote them, and sled writes when it opens. So a copy
+        // is checked first. Any other error of the copy occurs again when the directory itself is opened.
         if let Err(StoreError::Newer { found, .. }) = read_copy(&dir) {
             return Err(StoreError::Newer {
                 path: dir.path.join("db"),
@@ -48,24 +48,24 @@ fn open_locked(dir: StateDir) -> Result<Opened, StoreError> {
         backup_due,
     };
     let recovered = recover(&mut store, &files)?;
-    // Only now is it sure that this release may write here.
+    // Nothing is written before it is certain that no newer release wrote the state.
     store.dir.write_process_id()?;
     store.dir.remove_temporary()?;
     Ok(Opened { store, recovered })
 }
 
-/// Opens sled again after a failure, while the lock is held.
+/// Opens sled again after a failure. The lock is still held.
 pub(super) fn reopen(store: &mut Store) -> Result<(), StoreError> {
     store.dir.require_space()?;
     let files = StateFiles::read(&store.dir)?;
     recover(store, &files).map(|_| ())
 }
 
-/// All that a state directory remembers, and the steps it would take to open it, without changing a byte of it;
-/// `None` if there is none.
+/// The content of a state directory, and the repair steps that opening it would take, without changing it. `None` if
+/// the directory does not exist.
 ///
 /// # Errors
-/// As [`Store::open`]: a running agent locks its directory.
+/// As [`Store::open`]. A running agent locks its directory.
 pub fn read(path: &Path) -> Result<Option<(StateImage, Vec<RecoveryStep>)>, StoreError> {
     let Some(dir) = StateDir::acquire_existing(path)? else {
         return Ok(None);
@@ -75,7 +75,7 @@ pub fn read(path: &Path) -> Result<Option<(StateImage, Vec<RecoveryStep>)>, Stor
     read_copy(&dir).map(Some)
 }
 
-/// sled cannot open without writing, so it opens a copy.
+/// Opens a copy, because sled writes when it opens.
 fn read_copy(dir: &StateDir) -> Result<(StateImage, Vec<RecoveryStep>), StoreError> {
     let io = |error| StoreError::io("create a copy of", &dir.path, error);
     let copy = tempfile::Builder::new()
@@ -106,40 +106,13 @@ pub fn damaged_copies(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(names.into_iter().map(|name| path.join(name)).collect())
 }
 
-/// The files beside the store.
-pub(super) struct StateFiles {
-    pub meta: StateFile<Meta>,
-    pub image: StateFile<StateImage>,
-    /// Whether there is a store at all.
-    pub db: bool,
-}
-
-impl StateFiles {
-    fn read(dir: &StateDir) -> Result<StateFiles, StoreError> {
-        let db = dir.path.join("db").exists();
-        Ok(StateFiles {
-            meta: state_files::read(dir, state_files::META)?,
-            image: state_files::read(dir, state_files::BACKUP)?,
-            db,
-        })
-    }
-
-    /// Whether a store was here and had been opened once.
-    pub fn known(&self) -> bool {
-        !matches!(
-            (&self.meta, &self.image),
-            (StateFile::Missing, StateFile::Missing)
-        )
-    }
-}
-
-/// sled would follow it.
+/// Refuses a symbolic link, which sled would follow.
 fn refuse_link(dir: &StateDir) -> Result<(), StoreError> {
     let path = dir.path.join("db");
     match fs::symlink_metadata(&path) {
         Ok(found) if !found.is_dir() => Err(StoreError::Insecure {
             path,
-            problem: "it is no directory; remove it".to_owned(),
+            problem: "it is not a directory; remove it".to_owned(),
         }),
         _ => Ok(()),
     }

@@ -1,9 +1,15 @@
-//! The recovery recovery.
+//! Opens the checkpoint store and repairs it.
 //!
-//! Locked and full are not damage. For damage: keep a copy, try without `conf` (constants, nothing is lost with it),
-//! then without the snapshot (sled replays its log; a log that has freed segments may come back empty), then begin a
-//! new store. Whatever opened is read whole and checked; a source whose values are missing, do not add up, or are
-//! older than the side file's goes on from the side file.
+//! A held lock and a full disk are not damage, and nothing is changed then. Damage is repaired in steps, until the
+//! store opens:
+//!
+//! 1. Keep a copy of the damaged store.
+//! 2. Remove `conf`. It contains only constants.
+//! 3. Remove the snapshot. sled rebuilds it from its log. A log with freed segments may come back empty.
+//! 4. Create a new, empty store.
+//!
+//! Then every value is read and checked. If values of a source are missing, do not match their checksum or are older
+//! than the backup file, the source continues from the backup file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,67 +17,69 @@ use std::path::Path;
 
 use serde::de::IgnoredAny;
 
+use super::entry::StateImage;
 use super::error::{RecoveryStep, StoreError};
 use super::keys::{self, ValueKind};
-use super::open::StateFiles;
 use super::seal::{self, UnsealError};
 use super::sled_db::{Db, DbError, remove_files};
 use super::state_dir::{self, StateDir};
-use super::state_files::{self, Meta};
+use super::state_files::{self, Meta, StateFiles};
 use super::store::{OnDamage, Store, read_source};
 use super::write_batch::{SourceHead, WriteBatch};
 use crate::clock;
 
-/// What copies of damaged stores begin with, and how many are kept.
+/// Prefix of the names of damaged copies, and how many copies are kept.
 pub const DAMAGED_COPY: &str = "db.corrupt-";
 const DAMAGED_COPIES_MAX: usize = 3;
 
-/// A store as it came back.
+/// The content of a store that was opened.
 struct FoundStore {
     agent_id: Option<String>,
     sources: BTreeMap<String, FoundSource>,
-    /// Keys of values that failed their checks.
-    broken: Vec<Vec<u8>>,
+    /// Keys of damaged values.
+    damaged: Vec<Vec<u8>>,
 }
 
 #[derive(Default)]
 struct FoundSource {
     head: Option<SourceHead>,
+    /// Sum of the checksums of its values.
     sum: u64,
 }
 
 impl FoundSource {
-    fn checksum_matches(&self) -> bool {
+    fn is_consistent(&self) -> bool {
         self.head.is_some_and(|head| head.sum == self.sum)
     }
 }
 
 enum OpenFailure {
+    /// A newer release wrote the store; its version.
     Newer(u32),
     Failed(DbError),
 }
 
-/// Opens the store and reads all of it: sled finds some damage only then.
+/// Opens the store and reads every value: sled detects some damage only then.
 fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
     let db = Db::open(path).map_err(OpenFailure::Failed)?;
-    let mut found_store = FoundStore {
+    let mut store = FoundStore {
         agent_id: None,
         sources: BTreeMap::new(),
-        broken: Vec::new(),
+        damaged: Vec::new(),
     };
     let mut newer = None;
-    db.scan(b"", |bytes, value| {
-        let Some((kind, source)) = keys::parse(bytes) else {
-            found_store.broken.push(bytes.to_vec());
+    db.scan(b"", |key, value| {
+        let Some((kind, source)) = keys::parse(key) else {
+            store.damaged.push(key.to_vec());
             return;
         };
         let mut found = FoundSource::default();
         let checked = match kind {
             ValueKind::Meta => {
-                seal::unseal::<Meta>(bytes, value).map(|(meta, _)| found_store.agent_id = Some(meta.agent_id))
+                seal::unseal::<Meta>(key, value).map(|(meta, _)| store.agent_id = Some(meta.agent_id))
             }
             ValueKind::Head => {
-                seal::unseal::<SourceHead>(bytes, value).map(|(head, _)| found.head = Some(head))
+                seal::unseal::<SourceHead>(key, value).map(|(head, _)| found.head = Some(head))
             }
             ValueKind::File
             | ValueKind::Mark
@@ -81,137 +89,80 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
             | ValueKind::Nodes
             | ValueKind::User
             | ValueKind::ActiveInput
-            | ValueKind::Coverage => seal::unseal::<IgnoredAny>(bytes, value).map(|(_, sum)| found.sum = sum),
-            ValueKind::Loss => seal::unseal::<IgnoredAny>(bytes, value).map(|_| ()),
+            | ValueKind::Coverage => seal::unseal::<IgnoredAny>(key, value).map(|(_, sum)| found.sum = sum),
+            ValueKind::Loss => seal::unseal::<IgnoredAny>(key, value).map(|_| ()),
         };
         if kind != ValueKind::Meta {
-            // Also of a damaged value: its source is known to exist.
-            let source = found_store.sources.entry(source).or_default();
+            // A damaged value too shows that its source exists.
+            let source = store.sources.entry(source).or_default();
             source.head = source.head.or(found.head);
             source.sum = source.sum.wrapping_add(found.sum);
         }
         match checked {
             Ok(()) => {}
-            Err(UnsealError::Newer(found)) => newer = Some(found),
-            Err(UnsealError::Damaged(_)) => found_store.broken.push(bytes.to_vec()),
+            Err(UnsealError::Newer(version)) => newer = Some(version),
+            Err(UnsealError::Damaged(_)) => store.damaged.push(key.to_vec()),
         }
     })
     .map_err(OpenFailure::Failed)?;
     match newer {
-        Some(found) => Err(OpenFailure::Newer(found)),
-        None => Ok((db, found_store)),
+        Some(version) => Err(OpenFailure::Newer(version)),
+        None => Ok((db, store)),
     }
 }
 
-/// Climbs down as far as it takes, then makes the store whole.
+/// Opens the store of `store`, repairs it if necessary, and returns the repair steps.
 pub fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep>, StoreError> {
     let mut recovery = Recovery {
         dir: &store.dir,
         steps: Vec::new(),
         copied: false,
     };
-    let (db, found_store) = recovery.open_or_repair()?;
+    let (db, found) = recovery.open_or_repair()?;
     let replaced = recovery.steps.contains(&RecoveryStep::Replaced);
-    if files.known() && found_store.agent_id.is_none() && !replaced {
-        recovery.take(RecoveryStep::OpenedEmpty);
+    if files.existed() && found.agent_id.is_none() && !replaced {
+        recovery.add(RecoveryStep::OpenedEmpty);
     }
-    if !found_store.broken.is_empty() {
-        recovery.take(RecoveryStep::ValuesDropped {
-            count: found_store.broken.len(),
-        });
-    }
-
     let mut batch = WriteBatch::new(&db);
-    let mut heads = BTreeMap::new();
-    let failed = |failure: DbError| failure.into_error(&store.dir);
-    for key in &found_store.broken {
-        batch.remove(key.clone());
-    }
-    let image = files.image.value();
-    let names: BTreeSet<&String> = found_store
-        .sources
-        .keys()
-        .chain(image.iter().flat_map(|image| image.sources.keys()))
-        .collect();
-    for name in names {
-        let found = found_store.sources.get(name);
-        let head = found.and_then(|found| found.head).unwrap_or_default();
-        let aside = image.and_then(|image| image.sources.get(name));
-        let sound = found.is_some_and(FoundSource::checksum_matches);
-        match aside {
-            Some(aside) if !sound || aside.commits > head.commits => {
-                recovery.take(RecoveryStep::SourceFromBackup {
-                    source: name.clone(),
-                    commits: aside.commits,
-                });
-                let head = SourceHead {
-                    // More than either has, so that this state is the newer one from now on.
-                    commits: head.commits.max(aside.commits) + 1,
-                    next_key: head.next_key.max(aside.next_key),
-                    losses_total: aside.losses_total,
-                    lost_bytes_total: aside.lost_bytes_total,
-                    sum: 0,
-                };
-                batch.replace_source(name, head, aside).map_err(failed)?;
-            }
-            _ if sound => {
-                heads.insert(name.clone(), head);
-            }
-            _ => {
-                recovery.take(RecoveryStep::MarksDropped { source: name.clone() });
-                let mut state = read_source(&db, name, head, OnDamage::Skip).map_err(failed)?;
-                state.marks.clear();
-                let head = SourceHead {
-                    commits: head.commits + 1,
-                    ..head
-                };
-                batch.replace_source(name, head, &state).map_err(failed)?;
-            }
+    if !found.damaged.is_empty() {
+        recovery.add(RecoveryStep::ValuesDropped {
+            count: found.damaged.len(),
+        });
+        for key in &found.damaged {
+            batch.remove(key.clone());
         }
     }
-    if recovery
-        .steps
-        .iter()
-        .any(|step| !matches!(step, RecoveryStep::FileReplaced { .. }))
-    {
-        recovery.keep_damaged_copy("it opened, and what it held was not sound")?;
+    let image = files.image.value();
+    let mut heads = recovery.repair_sources(&db, &found, image, &mut batch)?;
+    if !recovery.steps.is_empty() {
+        recovery.keep_damaged_copy("it opened, but its content is inconsistent")?;
     }
 
-    let known = files.meta.value().map(|meta| &meta.agent_id);
-    let agent_id = known
-        .or(found_store.agent_id.as_ref())
+    let stored = files.meta.value().map(|meta| &meta.agent_id);
+    let agent_id = stored
+        .or(found.agent_id.as_ref())
         .or(image.map(|image| &image.agent_id))
         .cloned();
     let meta = Meta {
         agent_id: agent_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
     };
-    let known = files.meta.value().is_some();
-    if known {
-        // Raises the directory's version before the first value of it is written.
+    let has_meta = stored.is_some();
+    if has_meta {
+        // Raises the directory's version before the first value of that version is written.
         state_files::write_meta(&store.dir, &meta)?;
     }
-    if found_store.agent_id.as_ref() != Some(&meta.agent_id) {
+    let failed = |error: DbError| error.into_error(&store.dir);
+    if found.agent_id.as_ref() != Some(&meta.agent_id) {
         batch.put(keys::META.to_vec(), &meta).map_err(failed)?;
     }
     heads.extend(batch.apply_if_any().map_err(failed)?);
 
-    let mut steps = recovery.steps;
-    for (name, problem) in [
-        (state_files::META, files.meta.problem()),
-        (state_files::BACKUP, files.image.problem()),
-    ] {
-        if let Some(problem) = problem {
-            let path = store.dir.path.join(name);
-            steps.push(logged(RecoveryStep::FileReplaced {
-                path,
-                problem: problem.to_owned(),
-            }));
-        }
-    }
-    if !files.db {
+    recovery.report_replaced_files(files);
+    let steps = recovery.steps;
+    if !files.has_db {
         store.dir.sync()?;
     }
-    if !known {
+    if !has_meta {
         state_files::write_meta(&store.dir, &meta)?;
     }
     store.db = Some(db);
@@ -223,21 +174,25 @@ pub fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep
     Ok(steps)
 }
 
+/// The repair of one store, and the steps taken so far.
 struct Recovery<'a> {
     dir: &'a StateDir,
     steps: Vec<RecoveryStep>,
+    /// A copy of the damaged store was kept.
     copied: bool,
 }
 
 impl Recovery<'_> {
-    fn take(&mut self, step: RecoveryStep) {
-        self.steps.push(logged(step));
+    /// Logs the step as an error and records it.
+    fn add(&mut self, step: RecoveryStep) {
+        tracing::error!("{step}");
+        self.steps.push(step);
     }
 
-    /// The store, opened with as much of it as can be.
+    /// Opens the store, removing as little of it as possible.
     fn open_or_repair(&mut self) -> Result<(Db, FoundStore), StoreError> {
         let path = self.dir.path.join("db");
-        let mut problem = match self.step(&path)? {
+        let mut problem = match self.open(&path)? {
             Ok(opened) => return Ok(opened),
             Err(problem) => problem,
         };
@@ -249,15 +204,15 @@ impl Recovery<'_> {
             RecoveryStep::Replaced,
         ] {
             match step {
+                RecoveryStep::WithoutConf => remove_files(&path, |name| name == "conf").map_err(io)?,
                 RecoveryStep::WithoutSnapshot => {
                     remove_files(&path, |name| name.starts_with("snap.")).map_err(io)?
                 }
-                RecoveryStep::WithoutConf => remove_files(&path, |name| name == "conf").map_err(io)?,
                 _ => fs::remove_dir_all(&path).map_err(io)?,
             }
-            match self.step(&path)? {
+            match self.open(&path)? {
                 Ok(opened) => {
-                    self.take(step);
+                    self.add(step);
                     return Ok(opened);
                 }
                 Err(reason) => problem = reason,
@@ -269,12 +224,12 @@ impl Recovery<'_> {
         })
     }
 
-    /// Opens the store, or says what is damaged. All else is an error and no reason to go further down.
-    fn step(&self, path: &Path) -> Result<Result<(Db, FoundStore), String>, StoreError> {
+    /// The opened store, or in the inner `Err` what is damaged. Any other failure cannot be repaired and is an error.
+    fn open(&self, path: &Path) -> Result<Result<(Db, FoundStore), String>, StoreError> {
         match open_and_check(path) {
             Ok(opened) => Ok(Ok(opened)),
             Err(OpenFailure::Failed(DbError::Damaged(problem))) => Ok(Err(problem)),
-            Err(OpenFailure::Failed(failure)) => Err(failure.into_error(self.dir)),
+            Err(OpenFailure::Failed(error)) => Err(error.into_error(self.dir)),
             Err(OpenFailure::Newer(found)) => Err(StoreError::Newer {
                 path: path.to_owned(),
                 found,
@@ -282,7 +237,75 @@ impl Recovery<'_> {
         }
     }
 
-    /// Copies the store aside, once, and keeps the newest copies.
+    /// Takes each source whose values are inconsistent or outdated from the backup file `image`. Returns the heads of
+    /// the other sources.
+    fn repair_sources(
+        &mut self,
+        db: &Db,
+        found: &FoundStore,
+        image: Option<&StateImage>,
+        batch: &mut WriteBatch,
+    ) -> Result<BTreeMap<String, SourceHead>, StoreError> {
+        let dir = self.dir;
+        let failed = |error: DbError| error.into_error(dir);
+        let mut heads = BTreeMap::new();
+        let in_backup = image.iter().flat_map(|image| image.sources.keys());
+        let names: BTreeSet<&String> = found.sources.keys().chain(in_backup).collect();
+        for name in names {
+            let in_store = found.sources.get(name);
+            let head = in_store.and_then(|source| source.head).unwrap_or_default();
+            let backup = image.and_then(|image| image.sources.get(name));
+            let consistent = in_store.is_some_and(FoundSource::is_consistent);
+            match backup {
+                Some(backup) if !consistent || backup.commits > head.commits => {
+                    self.add(RecoveryStep::SourceFromBackup {
+                        source: name.clone(),
+                        commits: backup.commits,
+                    });
+                    let head = SourceHead {
+                        // More than in the store and the backup: from now on this state is the newest.
+                        commits: head.commits.max(backup.commits) + 1,
+                        next_key: head.next_key.max(backup.next_key),
+                        losses_total: backup.losses_total,
+                        lost_bytes_total: backup.lost_bytes_total,
+                        sum: 0,
+                    };
+                    batch.replace_source(name, head, backup).map_err(failed)?;
+                }
+                _ if consistent => {
+                    heads.insert(name.clone(), head);
+                }
+                _ => {
+                    self.add(RecoveryStep::MarksDropped { source: name.clone() });
+                    let mut state = read_source(db, name, head, OnDamage::Skip).map_err(failed)?;
+                    state.marks.clear();
+                    let head = SourceHead {
+                        commits: head.commits + 1,
+                        ..head
+                    };
+                    batch.replace_source(name, head, &state).map_err(failed)?;
+                }
+            }
+        }
+        Ok(heads)
+    }
+
+    /// Damaged `meta.json` and `checkpoint.json` are written again at the end.
+    fn report_replaced_files(&mut self, files: &StateFiles) {
+        for (name, problem) in [
+            (state_files::META, files.meta.problem()),
+            (state_files::BACKUP, files.image.problem()),
+        ] {
+            if let Some(problem) = problem {
+                self.add(RecoveryStep::FileReplaced {
+                    path: self.dir.path.join(name),
+                    problem: problem.to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Copies the damaged store, once, and removes the oldest copies.
     fn keep_damaged_copy(&mut self, problem: &str) -> Result<(), StoreError> {
         if self.copied {
             return Ok(());
@@ -290,21 +313,16 @@ impl Recovery<'_> {
         self.copied = true;
         let copy = self.dir.path.join(format!("{DAMAGED_COPY}{}", timestamp()));
         state_dir::copy(&self.dir.path.join("db"), &copy)?;
-        self.take(RecoveryStep::KeptDamagedCopy {
+        self.add(RecoveryStep::KeptDamagedCopy {
             copy,
             problem: problem.to_owned(),
         });
-        let kept = super::open::damaged_copies(&self.dir.path)?;
-        for old in kept.iter().rev().skip(DAMAGED_COPIES_MAX) {
+        let copies = super::open::damaged_copies(&self.dir.path)?;
+        for old in copies.iter().rev().skip(DAMAGED_COPIES_MAX) {
             fs::remove_dir_all(old).map_err(|error| StoreError::io("remove", old, error))?;
         }
         Ok(())
     }
-}
-
-fn logged(step: RecoveryStep) -> RecoveryStep {
-    tracing::error!("{step}");
-    step
 }
 
 /// UTC, to the millisecond, so that names sort by age.
@@ -312,5 +330,105 @@ fn timestamp() -> String {
     match jiff::Timestamp::from_millisecond(clock::now_ms()) {
         Ok(now) => now.strftime("%Y%m%dT%H%M%S.%3fZ").to_string(),
         Err(_) => clock::now_ms().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{Commit, FileEntry, Progress, SinkMark};
+    use super::super::open::Opened;
+    use super::*;
+
+    /// A state directory with one source, closed normally.
+    fn state_dir() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap().store;
+        let commit = Commit {
+            source: "wiki".to_owned(),
+            progress: Progress {
+                files: vec![FileEntry::default()],
+                ..Progress::default()
+            },
+            marks: vec![SinkMark {
+                sink: "local".to_owned(),
+                path: "/out".into(),
+                dev: 1,
+                ino: 2,
+                generation: 3,
+                length: 4,
+                deleted: Default::default(),
+            }],
+        };
+        store.commit(&[commit]).unwrap();
+        store.close().unwrap();
+        // sled writes a snapshot when it opens a log.
+        Store::open(dir.path()).unwrap().store.close().unwrap();
+        dir
+    }
+
+    /// Overwrites the files of sled whose names start with `prefix`.
+    fn overwrite(dir: &Path, prefix: &str) {
+        let db = dir.join("db");
+        let mut names = state_dir::names(&db).unwrap();
+        names.retain(|name| name.starts_with(prefix));
+        assert!(!names.is_empty(), "{prefix}");
+        for name in names {
+            fs::write(db.join(name), vec![7; 4096]).unwrap();
+        }
+    }
+
+    fn damage_value(dir: &Path) {
+        let db = Db::open(&dir.join("db")).unwrap();
+        let mut batch = sled::Batch::default();
+        batch.insert(keys::file("wiki", 0), b"{}");
+        db.apply(batch).unwrap();
+    }
+
+    /// F23: each repair step is needed for some damage, and the store is intact after it.
+    #[test]
+    fn f23_each_repair_step_is_reached() {
+        type Damage<'d> = &'d dyn Fn(&Path);
+        let table: [(Damage, &[&str]); 7] = [
+            (&|dir| overwrite(dir, "conf"), &["KeptDamagedCopy", "WithoutConf"]),
+            (
+                &|dir| overwrite(dir, "snap."),
+                &["KeptDamagedCopy", "WithoutSnapshot"],
+            ),
+            (
+                &|dir| {
+                    fs::remove_file(dir.join("db/db")).unwrap();
+                    fs::create_dir(dir.join("db/db")).unwrap();
+                },
+                &["KeptDamagedCopy", "Replaced", "SourceFromBackup"],
+            ),
+            (
+                &|dir| fs::remove_dir_all(dir.join("db")).unwrap(),
+                &["OpenedEmpty", "SourceFromBackup", "KeptDamagedCopy"],
+            ),
+            (
+                &damage_value,
+                &["ValuesDropped", "SourceFromBackup", "KeptDamagedCopy"],
+            ),
+            (
+                &|dir| {
+                    damage_value(dir);
+                    fs::remove_file(dir.join(state_files::BACKUP)).unwrap();
+                },
+                &["ValuesDropped", "MarksDropped", "KeptDamagedCopy"],
+            ),
+            (
+                &|dir| fs::write(dir.join(state_files::BACKUP), "{}").unwrap(),
+                &["FileReplaced"],
+            ),
+        ];
+        for (damage, expected) in table {
+            let dir = state_dir();
+            damage(dir.path());
+            let Opened { store, recovered } = Store::open(dir.path()).unwrap();
+            let name = |step: &RecoveryStep| format!("{step:?}").split([' ', '{']).next().unwrap().to_owned();
+            assert_eq!(recovered.iter().map(name).collect::<Vec<_>>(), expected);
+            drop(store);
+            assert_eq!(Store::open(dir.path()).unwrap().recovered, [], "{expected:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! The envelope around everything that is kept: `{"version":1,"sum":"<xxh3-64>","value":…}`.
+//! The format of every stored value: `{"version":1,"sum":"<xxh3-64>","value":…}`.
 //!
-//! The sum covers version, name and value: a value that was damaged, or that turns up under another name, is not
-//! believed. The envelope itself never changes, so that each release can tell a newer one's value from a damaged one.
+//! The checksum covers version, name and value. A damaged value, or one stored under another name, is detected. This
+//! format never changes, so that each release can distinguish a newer release's value from a damaged one.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,20 +16,20 @@ struct SealedValue<'a> {
     value: &'a RawValue,
 }
 
-/// Why sealed bytes give no value.
+/// Why bytes cannot be unsealed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum UnsealError {
-    /// The checksum holds; a newer release wrote it.
+    /// The checksum matches, but a newer release wrote the value; its version.
     Newer(u32),
     Damaged(String),
 }
 
-/// `value`, sealed under `name`, and its sum.
+/// Seals `value` under `name`. Returns the bytes and the checksum.
 pub fn seal(name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
     seal_as(super::VERSION, name, value)
 }
 
-/// All in one buffer: a value may be large. The sum stands before the value and is known after it.
+/// Uses one buffer, because a value may be large. The checksum is filled in at the end.
 fn seal_as(version: u32, name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
     let mut bytes = format!(r#"{{"version":{version},"sum":""#).into_bytes();
     let sum_at = bytes.len();
@@ -42,7 +42,7 @@ fn seal_as(version: u32, name: &[u8], value: &impl Serialize) -> serde_json::Res
     Ok((bytes, sum))
 }
 
-/// The value in `bytes`, which were sealed under `name`, and its sum.
+/// Returns the value in `bytes`, which were sealed under `name`, and its checksum.
 pub fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64), UnsealError> {
     let damaged = |error: serde_json::Error| UnsealError::Damaged(error.to_string());
     let sealed: SealedValue = serde_json::from_slice(bytes).map_err(damaged)?;

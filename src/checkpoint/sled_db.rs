@@ -1,4 +1,4 @@
-//! sled, kept at arm's length: opened with settings of ours, its panics caught, its errors sorted.
+//! Wraps sled: fixed settings, caught panics, classified errors.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,22 +11,22 @@ use super::error::{StoreError, is_full};
 use super::state_dir::{self, StateDir};
 use crate::{clock, failpoint};
 
-/// The store holds some hundred kilobytes; 1 GiB is sled's default.
+/// The store has a few hundred kilobytes. sled's default is 1 GiB.
 const CACHE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// sled lets go of its lock some time after it was dropped.
+/// sled releases its lock some time after it is dropped.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 const TIMER_SLACK_NS: u64 = 60_000_000_000;
 
-/// What sled came back with.
+/// A classified error of sled.
 #[derive(Debug)]
 pub enum DbError {
     Locked,
     Full,
-    /// Anything that may come from the bytes on disk.
+    /// Any error that the bytes on disk may cause.
     Damaged(String),
-    /// The operating system said no.
+    /// Any other error of the operating system.
     Io(io::Error),
 }
 
@@ -51,14 +51,14 @@ impl DbError {
 
 /// An open sled database of one tree.
 pub struct Db {
-    // An option, so that dropping it can be guarded: sled flushes then, and panics if it cannot.
+    // An option, so that a panic while it is dropped can be caught: sled flushes then.
     sled: Option<sled::Db>,
-    /// sled's log, for the `fdatasync` that sled's own flush is not.
+    /// sled's log file. It is synced after each flush, because sled's own flush is not durable.
     log: File,
 }
 
 impl Db {
-    /// Opens or creates `path`, waiting for a lock that a database dropped just now may still hold.
+    /// Opens or creates `path`. Waits for the lock of a database that was dropped just before.
     pub fn open(path: &Path) -> Result<Db, DbError> {
         remove_half_snapshots(path).map_err(failure)?;
         let deadline = clock::monotonic() + LOCK_WAIT;
@@ -84,7 +84,7 @@ impl Db {
         guard(|| work(sled))
     }
 
-    /// Calls `each` with every key that begins with `prefix`, in order, and its value.
+    /// Calls `each` with every key that starts with `prefix` and its value, in order.
     pub fn scan(&self, prefix: &[u8], mut each: impl FnMut(&[u8], &[u8])) -> Result<(), DbError> {
         self.run(|sled| {
             for entry in sled.scan_prefix(prefix) {
@@ -99,7 +99,7 @@ impl Db {
         self.run(|sled| Ok(sled.get(key)?.map(|value| value.to_vec())))
     }
 
-    /// Applies all changes or none; durable on return. After a failure the database has to be opened again.
+    /// Applies all changes or none, durably. After a failure the database has to be opened again.
     pub fn apply(&self, batch: sled::Batch) -> Result<(), DbError> {
         failpoint::hit("before_flush");
         with_lazy_timers(|| {
@@ -119,7 +119,7 @@ impl Drop for Db {
     fn drop(&mut self) {
         let sled = self.sled.take();
         if catch_unwind(AssertUnwindSafe(|| drop(sled))).is_err() {
-            tracing::warn!("the checkpoint store did not close in order");
+            tracing::warn!("closing the checkpoint store failed; no commit is lost");
         }
     }
 }
@@ -129,30 +129,31 @@ fn open_sled(path: &Path) -> sled::Result<sled::Db> {
         .path(path)
         .cache_capacity(CACHE_BYTES_MAX)
         .mode(sled::Mode::LowSpace)
-        // Whoever commits flushes; an idle agent shall not wake up for it.
+        // Every commit flushes. An idle agent does not have to wake up.
         .flush_every_ms(None)
         .open()
 }
 
-/// Each of sled's seven threads wakes up once a second to see that there is nothing to do. A thread inherits the
-/// timer slack of the one that starts it: with a minute of it the kernel lets them sleep. Work still wakes them.
+/// Starts sled's seven threads with a timer slack of a minute. Each one wakes up every second for nothing; the slack
+/// lets the kernel delay that. Threads inherit the slack of the thread that starts them. Work still wakes them at
+/// once.
 fn with_lazy_timers<T>(work: impl FnOnce() -> T) -> T {
-    // A kernel that does not know it leaves us with the wake-ups.
+    // Without support in the kernel the wake-ups stay.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS));
     let result = work();
-    // Back to the thread's default.
+    // Reset to the thread's default.
     let _ = rustix::thread::set_current_timer_slack(None);
     result
 }
 
-/// A kill while sled opens leaves `snap.*.generating`, with which it never opens again.
+/// A kill while sled opens leaves `snap.*.generating`. sled cannot open with such a file.
 fn remove_half_snapshots(path: &Path) -> io::Result<()> {
     remove_files(path, |name| {
         name.starts_with("snap.") && name.ends_with(".generating")
     })
 }
 
-/// Removes the files in `path` whose names fit; a directory that is not there has none.
+/// Removes the files in `path` whose names `fits` accepts. A missing directory is empty.
 pub fn remove_files(path: &Path, fits: impl Fn(&str) -> bool) -> io::Result<()> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -167,7 +168,7 @@ pub fn remove_files(path: &Path, fits: impl Fn(&str) -> bool) -> io::Result<()> 
     Ok(())
 }
 
-/// Runs a piece of sled, which panics on some kinds of damage.
+/// Runs code of sled, which panics on some kinds of damage.
 fn guard<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, DbError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
@@ -184,12 +185,12 @@ fn guard<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, DbError> {
     }
 }
 
-/// sled passes on what the system said, and makes errors of its own for bytes that make no sense.
+/// Classifies an I/O error: sled forwards those of the system, and uses the same type for invalid bytes.
 fn failure(error: io::Error) -> DbError {
     if is_full(&error) {
         return DbError::Full;
     }
-    // The only sign of a held lock is this text.
+    // Only this text identifies a held lock.
     if error.to_string().starts_with("could not acquire lock") {
         return DbError::Locked;
     }

@@ -1,4 +1,4 @@
-//! The state directory: ours alone, locked, and written to without following a link.
+//! The state directory: owned by the agent's user, locked, and written without following symbolic links.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -10,14 +10,14 @@ use rustix::fs::{Mode, OFlags};
 use super::error::StoreError;
 use crate::access;
 
-/// Room that has to be there before the store is opened: sled writes its snapshot while it opens, and twice its
-/// segment of 512 KiB was seen to be enough.
+/// Free space that is required before the store is opened. sled writes a snapshot while it opens; in tests twice its
+/// segment size of 512 KiB was enough.
 const FREE_BYTES_MIN: u64 = 1024 * 1024;
 
-/// What a temporary file begins with; one that a kill left behind is removed by the next start.
+/// Prefix of temporary files. One that a killed process left is removed at the next start.
 const TEMPORARY: &str = ".new-";
 
-/// A state directory that this process may use and has locked until this value is dropped.
+/// A state directory that this process has locked until the value is dropped.
 #[derive(Debug)]
 pub struct StateDir {
     pub path: PathBuf,
@@ -26,13 +26,13 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Creates the directory if it is missing (0700), checks it, and locks it. Writes nothing else.
+    /// Creates the directory if it is missing (mode 0700), checks it, and locks it. Writes nothing else.
     pub fn acquire(path: &Path) -> Result<StateDir, StoreError> {
         let path = without_trailing_slash(path);
         let missing = !path.exists();
         match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
             Ok(()) => {}
-            // What is there instead of a directory is told apart below.
+            // `check` reports what exists instead of a directory.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(StoreError::io("create", path, error)),
         }
@@ -47,7 +47,7 @@ impl StateDir {
         Ok(dir)
     }
 
-    /// As [`StateDir::take`] for one that exists, and without creating anything: `None` if it is missing.
+    /// As [`StateDir::acquire`], but creates nothing. `None` if the directory is missing.
     pub fn acquire_existing(path: &Path) -> Result<Option<StateDir>, StoreError> {
         let path = without_trailing_slash(path);
         match fs::symlink_metadata(&path) {
@@ -57,7 +57,7 @@ impl StateDir {
         let handle = check(&path)?;
         let lock = match open_regular(&handle, &path, "lock", OFlags::RDONLY) {
             Ok(lock) => lock,
-            // No process has used it since it was restored: nobody to be kept out.
+            // No process has used the directory since it was restored: there is no lock to respect.
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => handle
                 .try_clone()
                 .map_err(|error| StoreError::io("open", &path, error))?,
@@ -73,7 +73,7 @@ impl StateDir {
             Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // The process id is a help for the reader of the message; without it the message still stands.
+                // The process id only makes the message more helpful.
                 let read = (&self.lock).take(32).read_to_string(&mut text);
                 let pid = read.ok().and_then(|_| text.trim().parse().ok());
                 Err(StoreError::Locked {
@@ -85,7 +85,7 @@ impl StateDir {
         }
     }
 
-    /// Tells whoever finds the lock held which process holds it.
+    /// Writes the process id, for the error message of another process that finds the lock held.
     pub fn write_process_id(&mut self) -> Result<(), StoreError> {
         let text = format!("{}\n", std::process::id());
         let written = (|| {
@@ -96,7 +96,7 @@ impl StateDir {
         written.map_err(|error| StoreError::io("write", self.path.join("lock"), error))
     }
 
-    /// Fails if the disk has no room for opening the store, before anything is touched.
+    /// Fails if the disk has no space for opening the store, before anything is changed.
     pub fn require_space(&self) -> Result<(), StoreError> {
         let stat = rustix::fs::fstatvfs(&self.handle)
             .map_err(|error| StoreError::io("examine", &self.path, error.into()))?;
@@ -108,7 +108,7 @@ impl StateDir {
         Ok(())
     }
 
-    /// The content of one of our files, or `None` if it is missing.
+    /// The content of a file in the directory, or `None` if it is missing.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let mut file = match open_regular(&self.handle, &self.path, name, OFlags::RDONLY) {
             Ok(file) => file,
@@ -123,7 +123,7 @@ impl StateDir {
         Ok(Some(bytes))
     }
 
-    /// Replaces one of our files (0600): the old content or the new, whatever happens, and durable on return.
+    /// Replaces a file (mode 0600) atomically and durably.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path.join(name);
         let replaced = (|| {
@@ -144,20 +144,19 @@ impl StateDir {
             .map_err(|error| StoreError::io("sync", &self.path, error))
     }
 
-    /// Names in the directory.
     pub fn names(&self) -> Result<Vec<String>, StoreError> {
         names(&self.path)
     }
 
-    /// Removes what a killed process was writing.
+    /// Removes temporary files of killed processes.
     pub fn remove_temporary(&self) -> Result<(), StoreError> {
         for name in self.names()? {
             if name.starts_with(TEMPORARY) {
                 let path = self.path.join(name);
-                // It is in nobody's way. The next start tries again.
+                // The file is harmless. The next start tries again.
                 if let Err(error) = fs::remove_file(&path) {
                     let path = path.display().to_string();
-                    tracing::warn!(path, %error, "a temporary file of an earlier run cannot be removed; it is left alone");
+                    tracing::warn!(path, %error, "a temporary file of an earlier run cannot be removed; it is ignored");
                 }
             }
         }
@@ -167,12 +166,13 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // Closing alone would leave it locked as long as a process forked meanwhile has not begun its program.
+        // Unlock explicitly: a forked child that has not executed its program yet would keep the lock.
         let _ = self.lock.unlock();
     }
 }
 
-/// A directory of ours in which nobody else can put anything: no link, owned by this user, writable by no other.
+/// Checks that only this user can put files into the directory: not a symbolic link, owned by this user, writable by
+/// no other.
 fn check(path: &Path) -> Result<File, StoreError> {
     let insecure = |problem: String| StoreError::Insecure {
         path: path.to_owned(),
@@ -185,10 +185,10 @@ fn check(path: &Path) -> Result<File, StoreError> {
         ));
     }
     if !found.is_dir() {
-        return Err(insecure("it is no directory".to_owned()));
+        return Err(insecure("it is not a directory".to_owned()));
     }
     let user = rustix::process::geteuid().as_raw();
-    // Before it is opened, which would be refused with less to say.
+    // Check before opening it: the error of opening would be less helpful.
     if found.uid() != user {
         return Err(StoreError::Denied(access::belongs_to_other(path, &found)));
     }
@@ -211,7 +211,7 @@ fn check(path: &Path) -> Result<File, StoreError> {
     Ok(handle)
 }
 
-/// Opens a regular file in the directory behind `handle`, and no link.
+/// Opens a regular file in the open directory `handle`, never a symbolic link.
 fn open_regular(handle: &File, dir: &Path, name: &str, flags: OFlags) -> Result<File, StoreError> {
     let path = dir.join(name);
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -231,18 +231,18 @@ fn open_regular(handle: &File, dir: &Path, name: &str, flags: OFlags) -> Result<
     if !found.is_file() {
         return Err(StoreError::Insecure {
             path,
-            problem: "it is no regular file; remove it".to_owned(),
+            problem: "it is not a regular file; remove it".to_owned(),
         });
     }
     Ok(file)
 }
 
-/// Without a trailing slash, which would follow a link.
+/// Removes a trailing slash, which would follow a symbolic link.
 fn without_trailing_slash(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// The names in a directory; those that are not UTF-8 are none of ours.
+/// The names in a directory, without those that are not UTF-8.
 pub fn names(path: &Path) -> Result<Vec<String>, StoreError> {
     let entries = fs::read_dir(path).and_then(|entries| {
         entries
@@ -256,7 +256,7 @@ pub fn names(path: &Path) -> Result<Vec<String>, StoreError> {
         .collect())
 }
 
-/// Copies a directory of plain files and directories; 0700 and 0600. A copy that failed is removed.
+/// Copies a directory of regular files and directories with modes 0700 and 0600. A failed copy is removed.
 pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     copy_level(from, to).map_err(|(path, error)| {
         let _ = fs::remove_dir_all(to);
@@ -264,7 +264,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// An error comes with the path that it is of.
+/// Errors are returned with the path that they concern.
 fn copy_level(from: &Path, to: &Path) -> Result<(), (PathBuf, io::Error)> {
     let of = |path: &Path| {
         let path = path.to_owned();
@@ -293,7 +293,7 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     io::copy(&mut File::open(from)?, &mut file).map(drop)
 }
 
-/// Closes a directory and the files in it to everybody else.
+/// Sets a directory and its content to modes 0700 and 0600.
 pub fn make_private(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(path)? {

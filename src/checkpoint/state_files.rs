@@ -1,4 +1,4 @@
-//! The two small files beside the store: who we are, and the last step of the recovery.
+//! The two files next to the store: `meta.json` with the agent's id, and the backup file `checkpoint.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,15 +10,15 @@ use super::state_dir::StateDir;
 pub const META: &str = "meta.json";
 pub const BACKUP: &str = "checkpoint.json";
 
-/// Written when a state directory is created. Its envelope's version is that of the whole directory: a release
-/// that finds a newer one leaves before it has touched the store.
+/// Written when a state directory is created. Its version is that of the whole directory: a release that reads a
+/// newer version stops before it changes the store.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 pub struct Meta {
     /// A UUID that lasts as long as the state directory.
     pub agent_id: String,
 }
 
-/// One of the files, as found.
+/// One of the files as it was read.
 #[derive(Debug)]
 pub enum StateFile<T> {
     Missing,
@@ -42,11 +42,38 @@ impl<T> StateFile<T> {
     }
 }
 
-/// Reads `name`.
+/// The files next to the store.
+pub struct StateFiles {
+    pub meta: StateFile<Meta>,
+    pub image: StateFile<StateImage>,
+    /// Whether there is a store.
+    pub has_db: bool,
+}
+
+impl StateFiles {
+    pub fn read(dir: &StateDir) -> Result<StateFiles, StoreError> {
+        let has_db = dir.path.join("db").exists();
+        Ok(StateFiles {
+            meta: read(dir, META)?,
+            image: read(dir, BACKUP)?,
+            has_db,
+        })
+    }
+
+    /// Whether the directory was used before.
+    pub fn existed(&self) -> bool {
+        !matches!(
+            (&self.meta, &self.image),
+            (StateFile::Missing, StateFile::Missing)
+        )
+    }
+}
+
+/// Reads one of the files. Damage is not an error but [`StateFile::Damaged`].
 ///
 /// # Errors
-/// A newer release's file, and what reading a file can meet. Damage is none: it is `StateFile`.
-pub fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<StateFile<T>, StoreError> {
+/// A newer release wrote the file, or it cannot be read.
+fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<StateFile<T>, StoreError> {
     let Some(bytes) = dir.read(name)? else {
         return Ok(StateFile::Missing);
     };
@@ -60,7 +87,7 @@ pub fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Resul
     }
 }
 
-/// Writes it in this release's version, unless it is there so.
+/// Writes `meta.json` in this release's version, unless it has that content.
 pub fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> {
     let bytes = sealed(dir, META, meta)?;
     if dir.read(META)?.is_some_and(|old| old == bytes) {

@@ -1,4 +1,4 @@
-//! The store while it is open: load, commit, forget, close.
+//! The open store: load, commit, forget, close.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,13 +17,13 @@ use super::write_batch::{SourceHead, WriteBatch};
 use super::{seal, state_files};
 use crate::clock;
 
-/// How old the side file may grow while commits are made: it bounds what is read again after the store is lost.
+/// Maximum age of the backup file while commits are made. It limits what is delivered again after the store is lost.
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// An open, locked state directory.
 pub struct Store {
     pub(super) dir: StateDir,
-    /// None after a failure: sled keeps the first error for good, so the next call opens it again.
+    /// `None` after a failure: sled repeats its first error for ever, so the next call opens it again.
     pub(super) db: Option<Db>,
     pub(super) agent_id: String,
     pub(super) heads: BTreeMap<String, SourceHead>,
@@ -37,19 +37,19 @@ pub struct Forgotten {
     pub files: usize,
     pub marks: usize,
     pub losses: usize,
-    /// Where an audit API had been read to.
+    /// The position of an audit API was stored.
     pub cursor: bool,
-    /// Of events that an audit API may show again.
+    /// Number of event ids.
     pub ids: usize,
 }
 
 impl Store {
-    /// Locks `state_dir`, creating it if it is missing, and opens what it holds, by the recovery recovery if need be.
+    /// Locks `state_dir`, creating it if it is missing, and opens the store, repairing it if necessary.
     ///
-    /// Each step taken is logged as an error and told in [`Opened::recovered`].
+    /// Each repair step is logged as an error and returned in [`Opened::recovered`].
     ///
     /// # Errors
-    /// See [`StoreError`]; all but `Damaged` and `Io` leave the directory as it was.
+    /// See [`StoreError`]. All except `Damaged` and `Io` leave the directory unchanged.
     pub fn open(state_dir: &Path) -> Result<Opened, StoreError> {
         open::open(state_dir)
     }
@@ -59,7 +59,7 @@ impl Store {
         &self.agent_id
     }
 
-    /// What is remembered of a source; nothing of one that never committed.
+    /// The stored state of a source; empty if it never committed.
     pub fn load(&mut self, source: &str) -> Result<SourceState, StoreError> {
         self.with_db(|db, heads| {
             let head = heads.get(source).copied().unwrap_or_default();
@@ -67,11 +67,11 @@ impl Store {
         })
     }
 
-    /// Makes all of `commits` durable, or none of it.
+    /// Makes all of `commits` durable, or none.
     ///
     /// # Errors
     /// After `StorageFull` the store stays usable: call again, with the same changes or newer ones, once there is
-    /// room. After `Damaged` the process has to start again, which recovers.
+    /// space. After `Damaged` the process has to be restarted; opening the store repairs it.
     pub fn commit(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
         let mut rotated = false;
         let heads = self.with_db(|db, heads| {
@@ -89,7 +89,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes all that is remembered of one source, or of all. Numbers of files are not used again even so.
+    /// Removes the state of one source, or of all. File keys are still not reused.
     pub fn forget(&mut self, source: Option<&str>) -> Result<Vec<Forgotten>, StoreError> {
         let names: Vec<String> = match source {
             Some(name) => self
@@ -133,7 +133,7 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// All that is remembered.
+    /// The complete content.
     pub fn image(&mut self) -> Result<StateImage, StoreError> {
         let names: Vec<String> = self.heads.keys().cloned().collect();
         let mut image = StateImage {
@@ -147,7 +147,7 @@ impl Store {
         Ok(image)
     }
 
-    /// Writes the side file, closes the store and gives up the lock.
+    /// Writes the backup file, closes the store and releases the lock.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.write_backup()
     }
@@ -159,11 +159,11 @@ impl Store {
         Ok(())
     }
 
-    /// The commit itself is durable; that the last step is older than it should be is worth a warning, no more.
+    /// A failure is only a warning: the commit itself is durable, and the backup file stays at its previous state.
     fn try_write_backup(&mut self) {
         if let Err(error) = self.write_backup() {
             self.backup_due = clock::monotonic() + BACKUP_AGE_MAX;
-            tracing::warn!(error = %error, "the copy of the checkpoints files the store could not be renewed");
+            tracing::warn!(error = %error, "the backup file of the checkpoint store could not be written; it stays at its previous state");
         }
     }
 
@@ -187,10 +187,10 @@ impl Store {
     }
 }
 
-/// What to do about a value that does not pass its checks.
+/// What to do about a damaged value.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum OnDamage {
-    /// All were checked when the store was opened: it is damaged since.
+    /// Fail: every value was checked when the store was opened, so it was damaged since.
     Fail,
     Skip,
 }
@@ -247,9 +247,9 @@ fn read_values<T: serde::de::DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::{Cause, FileNode, Fingerprint};
+    use crate::position::{FallbackCause, FileNode, Fingerprint};
 
-    /// With every member set, so that one that is not stored or not read again is missed.
+    /// Every member is set, so that the test fails if one is not stored or not read.
     fn full() -> SourceState {
         SourceState {
             commits: 7,
@@ -286,7 +286,7 @@ mod tests {
             }),
             agent_user: Some(AgentUser::default()),
             active_input: Some(ActiveInput {
-                api: Some(Cause::Silent),
+                api: Some(FallbackCause::Silent),
                 since_ms: 1,
                 reason: "silent".into(),
             }),

@@ -1,7 +1,7 @@
-//! A set of changes to the store that is applied as one batch.
+//! A batch of changes to the store that is applied atomically.
 //!
-//! Each source has a head: its counters, and the sum of the sums of its values, but for losses. A store that came back
-//! with some values old and some new does not add up, and is not believed.
+//! Each source has a head with its counters and the sum of its values' checksums (without losses). If the store comes
+//! back with a mix of old and new values the sum does not match, and the source is not trusted.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,13 @@ pub struct SourceHead {
     pub next_key: u32,
     pub losses_total: u64,
     pub lost_bytes_total: u64,
-    /// Of the values, added up.
+    /// Sum of the checksums of the source's values.
     pub sum: u64,
 }
 
 pub struct WriteBatch<'a> {
     db: &'a Db,
-    /// The new value of each key that changes; `None` removes it.
+    /// New value of each changed key; `None` removes the key.
     values: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     heads: BTreeMap<String, SourceHead>,
 }
@@ -39,7 +39,8 @@ impl WriteBatch<'_> {
         }
     }
 
-    /// Adds a commit of a source whose head is `head` in the store. Whether an output of it has a new generation.
+    /// Adds a commit of a source. `head` is its head in the store. Returns whether one of its outputs has a new
+    /// generation.
     pub fn commit(&mut self, head: SourceHead, commit: &Commit) -> Result<bool, DbError> {
         let source = &commit.source;
         let mut head = self.heads.get(source).copied().unwrap_or(head);
@@ -66,7 +67,7 @@ impl WriteBatch<'_> {
         Ok(rotated)
     }
 
-    /// Makes the store hold of this source `state` and nothing else. The counters are those of `head`.
+    /// Replaces everything stored of the source by `state`, with the counters of `head`.
     pub fn replace_source(
         &mut self,
         source: &str,
@@ -79,7 +80,7 @@ impl WriteBatch<'_> {
                 values.insert(key.to_vec(), None);
             })?;
         }
-        // Each member by its name: one that is left out here is lost without a word.
+        // List each member: with `..` a new one would be dropped silently.
         let SourceState {
             commits: _,
             next_key: _,
@@ -119,7 +120,7 @@ impl WriteBatch<'_> {
         self.put_head(source, head)
     }
 
-    /// All of it but the losses, which are numbered.
+    /// Adds everything except the losses, which need numbers.
     fn put_progress(
         &mut self,
         head: &mut SourceHead,
@@ -189,7 +190,7 @@ impl WriteBatch<'_> {
         self.put(keys::head(source), &head).map(|_| ())
     }
 
-    /// Applies everything at once; durable on return. The new heads.
+    /// Applies all changes at once, durably. Returns the new heads.
     pub fn apply(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
         let mut batch = sled::Batch::default();
         for (key, value) in self.values {
@@ -202,7 +203,7 @@ impl WriteBatch<'_> {
         Ok(self.heads)
     }
 
-    /// As [`WriteBatch::apply`], but leaves the disk alone if nothing changes.
+    /// As [`WriteBatch::apply`], without a write if nothing changes.
     pub fn apply_if_any(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
         if self.values.is_empty() {
             Ok(self.heads)
@@ -229,14 +230,16 @@ impl WriteBatch<'_> {
         Ok(())
     }
 
-    /// The sum of the value that `key` has by now; 0 for none.
+    /// Checksum of the current value of `key`, pending changes included; 0 if there is none.
     fn sum_of(&self, key: &[u8]) -> Result<u64, DbError> {
         let Some(bytes) = self.current(key)? else {
             return Ok(0);
         };
         match seal::unseal::<IgnoredAny>(key, &bytes) {
             Ok((_, sum)) => Ok(sum),
-            Err(problem) => Err(DbError::Damaged(format!("a value that was sound: {problem:?}"))),
+            Err(problem) => Err(DbError::Damaged(format!(
+                "a value was damaged since the store was opened: {problem:?}"
+            ))),
         }
     }
 

@@ -1,21 +1,30 @@
-//! A question on the terminal before something is done that cannot be undone.
+//! Confirmation by a person before something that cannot be undone.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use super::output::{Unread, complain};
+use super::output::{OptionalOutput, complain};
 use crate::exit;
 
-/// The exit code unless a person agrees. Without a terminal, or where nobody reads the question, nobody is asked and the
-/// answer is no: `--yes` is named as the way out. `refusal` says that nothing was done.
-pub fn refused(question: &str, refusal: &str, out: &mut Unread<impl Write>) -> io::Result<Option<u8>> {
+/// Asks for confirmation. Returns `None` if a person agrees, otherwise the exit code. Without a terminal, or
+/// with a closed output, nobody can be asked: the message names `--yes`. `refusal` says that nothing was
+/// done.
+pub fn refused(
+    question: &str,
+    refusal: &str,
+    out: &mut OptionalOutput<impl Write>,
+) -> io::Result<Option<u8>> {
     if !io::stdin().is_terminal() {
-        complain(&format!("{refusal}: there is no terminal to ask at; say `--yes`"));
+        complain(&format!(
+            "{refusal}: there is no terminal for the confirmation; use `--yes`"
+        ));
         return Ok(Some(exit::USAGE));
     }
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
     if out.is_closed() {
-        complain(&format!("{refusal}: nobody reads the question; say `--yes`"));
+        complain(&format!(
+            "{refusal}: the output is closed, so nobody can confirm; use `--yes`"
+        ));
         return Ok(Some(exit::USAGE));
     }
     let mut answer = String::new();

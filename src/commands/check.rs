@@ -1,5 +1,5 @@
-//! `check`: can the agent do its work here, and what to do if not. Looks only; creates and opens nothing for
-//! writing.
+//! The command `check`: whether the agent can work on this host, and how to fix what prevents it. It opens
+//! nothing for writing.
 
 mod api;
 mod elasticsearch;
@@ -19,19 +19,18 @@ use crate::cli::{CONFIG_PATH, Options};
 use crate::config::{self, Config, FileLocation, FormatKind, Product, SinkKind, SourceConfig};
 use crate::credential::readable_by_others;
 use crate::exit;
-use report::Report;
+use report::CheckReport;
 
-/// Writes a finding for each thing looked at, and their counts. `Ok` is the exit code: 0 without a failure, 78 when the
-/// configuration is wrong, 75 when something on the host is not ready: it cannot be read, or what it names cannot be used. `fast` tells
-/// what the configuration means and looks at nothing.
+/// Prints one finding per check, and their counts. `Ok` is the exit code: 0 without failures, 78 if the
+/// configuration is wrong, 75 if something on the host is not ready. `fast` checks the configuration only.
 pub fn check(options: &Options, fast: bool, colour: bool, out: &mut dyn Write) -> io::Result<u8> {
-    let mut report = Report::new(out, colour);
+    let mut report = CheckReport::new(out, colour);
     let code = findings(options, fast, &mut report)?;
     report.counts()?;
     Ok(code)
 }
 
-fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8> {
+fn findings(options: &Options, fast: bool, report: &mut CheckReport) -> io::Result<u8> {
     let config = match config::load(options) {
         Ok(config) => config,
         Err(errors) => {
@@ -51,13 +50,13 @@ fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8
     if fast {
         for source in &config.sources {
             if let Some(place) = source.files.as_ref().map(|files| &files.place) {
-                report.ok(&format!("source {}", source.name), place_text(place))?;
+                report.ok(&format!("source {}", source.name), location_text(place))?;
             }
         }
         return Ok(exit::OK);
     }
     for source in &config.sources {
-        source_place(source, report)?;
+        source_location(source, report)?;
         protection(source, report)?;
         if let Some(config) = &source.api {
             api::check(&format!("source {}", source.name), config, report)?;
@@ -87,7 +86,7 @@ fn findings(options: &Options, fast: bool, report: &mut Report) -> io::Result<u8
     })
 }
 
-fn configuration(options: &Options, config: &Config, report: &mut Report) -> io::Result<()> {
+fn configuration(options: &Options, config: &Config, report: &mut CheckReport) -> io::Result<()> {
     let from = match &options.config {
         Some(path) => format!("`{}`", path.display()),
         None if options.without_file() => "from options, no file read".to_string(),
@@ -106,29 +105,30 @@ fn configuration(options: &Options, config: &Config, report: &mut Report) -> io:
     Ok(())
 }
 
-/// Root may read everything, which says nothing about the agent's own user.
-fn user(report: &mut Report) -> io::Result<()> {
+/// Root may read everything, so its result does not apply to the agent's own user.
+fn user(report: &mut CheckReport) -> io::Result<()> {
     let user = access::user();
     if user.uid == 0 && access::user_exists(crate::NAME) {
-        let way_out = format!("see what the agent sees: sudo -u {0} {0} check", crate::NAME);
+        let way_out = format!("run it as the agent's user: sudo -u {0} {0} check", crate::NAME);
         return report.warning(
             "user",
-            format_args!("running as root, who may read everything; {way_out}"),
+            format_args!("running as root, which may read everything; {way_out}"),
         );
     }
     report.ok("user", format_args!("{} (uid {})", user.name, user.uid))
 }
 
-fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
+fn source_location(source: &SourceConfig, report: &mut CheckReport) -> io::Result<()> {
     let subject = format!("source {}", source.name);
     let Some(files) = &source.files else {
         return Ok(());
     };
-    let text = place_text(&files.place);
+    let text = location_text(&files.place);
     match &files.place {
         FileLocation::Home { dir, .. } => {
             if let Err(problem) = access::reach(dir) {
-                let way_out = "name the right one with `home` or `--home`; the agent waits for it meanwhile";
+                let way_out =
+                    "name the right directory with `home` or `--home`; the agent waits for it meanwhile";
                 return match problem {
                     access::AccessProblem::Missing(missing) => report.failure(
                         &subject,
@@ -147,26 +147,26 @@ fn source_place(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
     }
 }
 
-fn place_text(place: &FileLocation) -> String {
+fn location_text(place: &FileLocation) -> String {
     match place {
         FileLocation::Home { dir, found } => format!("home `{}`, {found}", dir.display()),
         FileLocation::Files(patterns) => format!("files {}", patterns.join(", ")),
     }
 }
 
-/// What is lost, and when, by what is configured.
-fn protection(source: &SourceConfig, report: &mut Report) -> io::Result<()> {
+/// What can be lost with the configured inputs.
+fn protection(source: &SourceConfig, report: &mut CheckReport) -> io::Result<()> {
     let what = match (&source.files, &source.api) {
-        (Some(_), Some(_)) => "audit files, and the audit API for what they do not bring",
+        (Some(_), Some(_)) => "audit files, and the audit API for events that are not in the files",
         (Some(_), None) => {
-            "audit files only: what Confluence deletes, or somebody changes, before it is read is lost, though told; add `url` and a \
-             token, and the audit API fills such holes"
+            "audit files only: what Confluence deletes, or somebody changes, before it is read is lost, and that is logged; add `url` and a \
+             token, and the audit API fills such gaps"
         }
         (None, Some(api)) if api.product == Product::DataCenter => {
-            "audit API only: what Confluence does not store, or removes before it is asked for, is lost; run an agent on each node \
-             with `home`, and the audit files are read first"
+            "audit API only: what Confluence does not store, or deletes before the next poll, is lost; run an agent on each node \
+             with `home` to read the audit files first"
         }
-        // A Cloud has nothing else.
+        // Cloud has no other input.
         _ => return Ok(()),
     };
     report.ok(&format!("source {}", source.name), what)

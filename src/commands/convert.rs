@@ -1,4 +1,4 @@
-//! `convert`: records in, events out. Keeps no state.
+//! The command `convert`: encodes records as events. Has no state.
 
 mod documents;
 
@@ -28,9 +28,9 @@ pub enum Error {
     Write(#[source] io::Error),
 }
 
-/// Reads `inputs` in order, `-` or none at all being `stdin`, and writes one event a line to `stdout`. Each may be
-/// gzipped and may hold records one a line, and whole API answers in any layout. What is too long for either is told to
-/// `stderr`. Returns the exit code.
+/// Reads `inputs` in order; `-` or an empty list is `stdin`. Writes one event per line to `stdout`. An input
+/// may be gzipped, and may contain one record per line and whole API responses in any layout. Lines and
+/// responses that are too long are reported to `stderr`. Returns the exit code.
 pub fn run(
     format: FormatKind,
     site: Option<&str>,
@@ -44,7 +44,7 @@ pub fn run(
         tags: None,
         namespace: "default".to_owned(),
         site: site.map(str::to_owned),
-        // Both ids belong to an agent that keeps state; events that are converted come from none.
+        // These ids belong to an agent with state.
         agent: Agent {
             id: String::new(),
             ephemeral_id: String::new(),
@@ -52,8 +52,8 @@ pub fn run(
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         host: Some(host),
-        // Where an address is now says nothing of records that may be old; and no metadata service has to do with a
-        // conversion.
+        // The present location of an address does not apply to old records, and the cloud instance is
+        // unrelated to a conversion.
         cloud: None,
         geo: None,
         preserve_original_event: true,
@@ -82,16 +82,16 @@ pub fn run(
             let result = convert(path, stdin, &mut writer);
             if let Some(too_long) = writer.too_long.take() {
                 code = exit::DATA;
-                // Without stderr the exit code still says it.
+                // Without stderr the exit code still reports it.
                 let _ = writeln!(stderr, "`{}`: {too_long}", escape_path(path));
             }
             result
         })
         .and_then(|()| writer.stdout.flush().map_err(Error::Write));
     match result {
-        // Whoever read the events has had enough.
+        // The reader has closed the pipe.
         Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            // What is buffered must not be tried again when the writer is dropped.
+            // Buffered output must not be written again when the writer is dropped.
             let _ = writer.stdout.into_parts();
             Ok(exit::OK)
         }
@@ -115,46 +115,46 @@ fn convert(path: &Path, stdin: &mut dyn Read, writer: &mut EventWriter) -> Resul
     let read = each_document(input, |document| {
         writer
             .document(document, path_json.as_deref())
-            .map_err(Failure::Write)
+            .map_err(ConvertFailure::Write)
     });
     match read {
         Ok(bytes) => writer.base += bytes,
-        Err(Failure::Read(error)) => return Err(failed(error)),
-        Err(Failure::Write(error)) => return Err(Error::Write(error)),
+        Err(ConvertFailure::Read(error)) => return Err(failed(error)),
+        Err(ConvertFailure::Write(error)) => return Err(Error::Write(error)),
     }
     Ok(())
 }
 
-/// An input that cannot be read, or an output that cannot be written.
-enum Failure {
+/// An unreadable input, or an output that cannot be written.
+enum ConvertFailure {
     Read(io::Error),
     Write(io::Error),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for ConvertFailure {
     fn from(error: io::Error) -> Self {
-        Failure::Read(error)
+        ConvertFailure::Read(error)
     }
 }
 
-/// What was too long in an input.
+/// Lines and responses of an input that are too long.
 struct TooLong {
     count: u64,
-    /// Of the first of them.
+    /// Offset of the first one.
     offset: u64,
 }
 
 impl fmt::Display for TooLong {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let what = if self.count == 1 {
-            "line or answer"
+            "line or response"
         } else {
-            "lines or answers"
+            "lines or responses"
         };
         write!(
             out,
             "{} {what} longer than {} MiB, the first at offset {}; a line that is too long becomes one error event, \
-             an answer that is too long is read line by line",
+             a response that is too long is read line by line",
             self.count,
             DOCUMENT_BYTES_MAX >> 20,
             self.offset,
@@ -167,7 +167,7 @@ struct EventWriter<'w> {
     ids: IdHasher,
     twins: Twins,
     scratch: Scratch,
-    /// The bytes of the inputs before this one: twins are counted over all, as if they were one.
+    /// Size of all inputs before this one: twins are counted across inputs.
     base: u64,
     read_at_ms: i64,
     out: EventBuffer,
@@ -176,7 +176,7 @@ struct EventWriter<'w> {
 }
 
 impl EventWriter<'_> {
-    /// Writes the events of a document: one record, or an answer that holds many.
+    /// Writes the events of a document: one record, or a response with many.
     fn document(&mut self, document: Document, path_json: Option<&str>) -> io::Result<()> {
         match document {
             Document::Whole(bytes, offset) => self.whole(bytes, path_json, offset),
@@ -188,7 +188,7 @@ impl EventWriter<'_> {
                 error,
             } => {
                 if bytes > DOCUMENT_BYTES_MAX as u64 {
-                    self.is_too_long(offset);
+                    self.count_too_long(offset);
                 }
                 let malformed = Parsed::Unreadable {
                     error,
@@ -198,13 +198,13 @@ impl EventWriter<'_> {
                 self.event(&malformed, origin(path_json, offset), self.base + offset)
             }
             Document::TooLong(offset) => {
-                self.is_too_long(offset);
+                self.count_too_long(offset);
                 Ok(())
             }
         }
     }
 
-    fn is_too_long(&mut self, offset: u64) {
+    fn count_too_long(&mut self, offset: u64) {
         let found = self.too_long.get_or_insert(TooLong { count: 0, offset });
         found.count += 1;
     }
@@ -214,7 +214,7 @@ impl EventWriter<'_> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let parsed = record::parse(bytes, &mut scratch);
         let written = match &parsed {
-            // A line as it stands in a file.
+            // A line as it is in a file.
             Parsed::Record(record) if record.shape == Shape::File && !bytes.contains(&b'\n') => {
                 self.event(&parsed, origin(path_json, offset), at)
             }
@@ -237,7 +237,7 @@ impl EventWriter<'_> {
         written
     }
 
-    /// Writes the event of a record as an API gave it: of its white space nothing is kept.
+    /// Writes the event of an API record. White space of the record is not kept.
     fn row(&mut self, row: &[u8], origin: Origin, at: u64) -> io::Result<()> {
         let mut scratch = Scratch::default();
         let row = record::without_blanks(row);
@@ -247,7 +247,7 @@ impl EventWriter<'_> {
     fn event(&mut self, parsed: &Parsed, origin: Origin, at: u64) -> io::Result<()> {
         let id = self.ids.id(parsed);
         let id = id.twin(self.twins.number(id, at));
-        let item = Event {
+        let event = Event {
             content: parsed,
             id,
             origin,
@@ -255,7 +255,7 @@ impl EventWriter<'_> {
             read_at_ms: self.read_at_ms,
         };
         self.out.bytes.clear();
-        self.format.write(&item, &mut self.out);
+        self.format.write(&event, &mut self.out);
         self.out.bytes.push(b'\n');
         self.stdout.write_all(&self.out.bytes)
     }
@@ -272,7 +272,7 @@ fn origin(path_json: Option<&str>, offset: u64) -> Origin<'_> {
     }
 }
 
-/// Where the rows of an API's answer stand, or of a list. Whatever a row is, it has an event of its own.
+/// The positions of the rows in an API response or a list. Each row becomes an event, whatever it is.
 fn rows(answer: &[u8]) -> Option<Vec<Range<usize>>> {
     match answer.trim_ascii_start().first() {
         Some(b'{') => rows_of_answer(answer),

@@ -1,4 +1,5 @@
-//! `completions` and `man`: both from the definitions of the command line, so that neither can be out of date.
+//! The commands `completions` and `man`. Both are generated from the definitions of the command line, so they
+//! cannot be outdated.
 
 mod config_page;
 mod pages;
@@ -12,13 +13,14 @@ use crate::cli::Cli;
 
 /// Writes a completion script for a shell.
 pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) -> io::Result<()> {
-    // The generator panics when its output cannot be written: give it memory.
+    // The generator panics if its output cannot be written, so it writes to memory.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), crate::NAME, &mut script);
     out.write_all(&script)
 }
 
-/// Writes a man page for the program, each of its commands and the configuration into a directory, or the main page to `out`.
+/// Writes man pages for the program, its commands and the configuration to a directory, or the main page to
+/// `out`.
 pub fn man(dir: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
     match dir {
         Some(dir) => {
@@ -85,7 +87,7 @@ mod tests {
                     path.display()
                 );
             }
-            // Twice in a head line of 80 columns, with the manual's name between.
+            // The title is in the header line of 80 columns twice, with the manual's name between.
             let title = text.lines().find_map(|line| line.strip_prefix(".TH ")).unwrap();
             let title = title.split(' ').next().unwrap().replace('\\', "");
             assert!(title.len() <= 30, "{title}");

@@ -1,12 +1,12 @@
-//! Text in 80 columns: what a terminal, a mail and a ticket show without breaking lines of their own.
+//! Layout of text in 80 columns, for terminals, mails and tickets.
 
 use std::io::{self, Write};
 
 const COLUMNS: usize = 80;
 
-/// The lines of a message whose first words stand behind `indent` columns: each clause begins a line there, and is
-/// continued two columns later. What is quoted in backticks stays whole, even where it is longer than a line, so that a path or a
-/// command can be copied.
+/// Splits a message into lines. It begins at column `indent`, each clause begins a line there, and
+/// continuation lines are indented by two more. Text in backticks is not split, even if it exceeds the line,
+/// so that paths and commands can be copied.
 pub fn clauses(text: &str, indent: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for (number, clause) in unquoted_parts(text, "; ").into_iter().enumerate() {
@@ -29,7 +29,7 @@ pub fn clauses(text: &str, indent: usize) -> Vec<String> {
     lines
 }
 
-/// The parts of a text between separators that do not stand in quotes.
+/// Splits a text at separators outside of backticks.
 fn unquoted_parts<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
     let (mut parts, mut begin, mut quoted) = (Vec::new(), 0, false);
     for (at, c) in text.char_indices() {
@@ -44,14 +44,15 @@ fn unquoted_parts<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
     parts
 }
 
-/// Rows below their heads, two columns apart. Numbers stand at the right of their column, the last column is as long as it is.
+/// Prints rows below their headings, two columns apart. Numbers are right-aligned. The last column is not
+/// padded.
 pub fn table<const N: usize>(
     heads: [&str; N],
     rows: &[[String; N]],
     indent: usize,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    // Where there is no number stands a dash.
+    // A dash replaces a missing number.
     let is_number =
         |text: &str| text == "-" || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let mut widths = heads.map(|head| head.chars().count());
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_right_and_words_left() {
+    fn numbers_are_right_aligned_and_words_left_aligned() {
         let mut out = Vec::new();
         let rows = [
             ["5", "one", "/a"].map(String::from),

@@ -1,4 +1,4 @@
-//! What a person calls besides `run`.
+//! The commands of the program.
 
 mod ask;
 pub mod check;

@@ -1,22 +1,21 @@
-//! Where commands print to.
+//! Output of commands.
 
 use crate::telemetry::escape::escape;
 use std::io::{self, Write};
 
-/// Output of a command that does more than print. When nobody reads it any more, the command says nothing and goes on:
-/// its work
-/// and its exit code must not depend on who listens.
-pub struct Unread<W> {
+/// Output of a command that does more than print. After its reader has closed it, output is discarded and the
+/// command continues: its work and exit code must not depend on the reader.
+pub struct OptionalOutput<W> {
     inner: W,
     closed: bool,
 }
 
-impl<W: Write> Unread<W> {
-    pub fn new(inner: W) -> Unread<W> {
-        Unread { inner, closed: false }
+impl<W: Write> OptionalOutput<W> {
+    pub fn new(inner: W) -> OptionalOutput<W> {
+        OptionalOutput { inner, closed: false }
     }
 
-    /// Whether nobody reads it, as far as something was written.
+    /// Whether the reader has closed it, as far as known.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -35,7 +34,7 @@ impl<W: Write> Unread<W> {
     }
 }
 
-impl<W: Write> Write for Unread<W> {
+impl<W: Write> Write for OptionalOutput<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.unless_closed(bytes.len(), |inner| inner.write(bytes))
     }
@@ -45,7 +44,7 @@ impl<W: Write> Write for Unread<W> {
     }
 }
 
-/// One line on standard error, for a person. Who does not read it misses it; nothing else changes.
+/// Prints one line to standard error. Errors are ignored.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{}", escape(text));
 }

@@ -1,4 +1,4 @@
-//! `quarantine list`, `show`, `replay`, `drop`: events that a server refuses, in a person's hands.
+//! The commands `quarantine list`, `show`, `replay` and `drop`.
 
 mod discard;
 mod index;
@@ -10,54 +10,54 @@ pub use print::{list, show};
 pub use replay::replay;
 
 use super::output::complain;
-use crate::cli::Which;
+use crate::cli::EventSelection;
 use crate::exit;
-use crate::quarantine::{Directory, Entry, QuarantineError};
+use crate::quarantine::{Entry, QuarantineDirectory, QuarantineError};
 use crate::telemetry::chain;
 use std::io;
 use std::path::Path;
 
-/// Why a command ends early.
+/// Why a command stops early.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum QuarantineFailure {
     #[error(transparent)]
     Quarantine(#[from] QuarantineError),
-    /// Of standard output.
+    /// Standard output cannot be written.
     #[error(transparent)]
     Output(#[from] io::Error),
 }
 
-/// The exit code, or what went wrong with standard output; everything else has been told on standard error.
-fn ended(result: Result<u8, Failure>) -> io::Result<u8> {
+/// The exit code, or the error of standard output. Other errors are printed to standard error.
+fn exit_code(result: Result<u8, QuarantineFailure>) -> io::Result<u8> {
     match result {
         Ok(code) => Ok(code),
-        Err(Failure::Output(error)) => Err(error),
-        Err(Failure::Quarantine(error)) => {
+        Err(QuarantineFailure::Output(error)) => Err(error),
+        Err(QuarantineFailure::Quarantine(error)) => {
             complain(&chain(&error));
             Ok(exit::TRY_AGAIN)
         }
     }
 }
 
-/// Goes through the entries that are asked for, oldest first, those that stand there twice twice. What is no entry is told
-/// and left. Returns how many lines were none.
+/// Calls `with` for each selected entry, oldest first, duplicates included. Lines that are not entries are
+/// reported and kept. Returns their number.
 fn each(
-    directory: &Directory,
-    which: &Which,
-    with: &mut dyn FnMut(QuarantinePosition, Entry) -> Result<(), Failure>,
-) -> Result<u64, Failure> {
+    directory: &QuarantineDirectory,
+    selection: &EventSelection,
+    with: &mut dyn FnMut(QuarantinePosition, Entry) -> Result<(), QuarantineFailure>,
+) -> Result<u64, QuarantineFailure> {
     let files = directory.files()?;
-    for name in &files.strange {
+    for name in &files.not_regular {
         let path = directory.path.join(name);
         complain(&format!(
-            "`{}` is no regular file; it is left alone",
+            "`{}` is not a regular file; it is ignored",
             path.display()
         ));
     }
     for (name, error) in &files.failed {
         let path = directory.path.join(name);
         complain(&format!(
-            "`{}` cannot be looked at: {error}; it is left alone",
+            "`{}` cannot be examined: {error}; it is ignored",
             path.display()
         ));
     }
@@ -66,7 +66,7 @@ fn each(
         let mut first = None;
         let mut of_file = 0;
         directory.read(name, &mut |line| match line.entry {
-            Ok(entry) if is_of(&entry, which) => {
+            Ok(entry) if is_selected(&entry, selection) => {
                 let range = line.range;
                 with(QuarantinePosition { name, range }, entry)
             }
@@ -80,7 +80,7 @@ fn each(
         if let Some((at, reason)) = first {
             damaged += of_file;
             complain(&format!(
-                "`{}` is damaged and is kept: {} no entry, the first at byte {at}: {reason}",
+                "`{}` is damaged and is kept: {} not readable, the first at byte {at}: {reason}",
                 directory.path.join(name).display(),
                 counted(of_file, "line is", "lines are")
             ));
@@ -89,20 +89,20 @@ fn each(
     Ok(damaged)
 }
 
-/// Where an entry stands.
+/// The position of an entry.
 struct QuarantinePosition<'a> {
     name: &'a std::ffi::OsStr,
     range: std::ops::Range<u64>,
 }
 
-fn is_of(entry: &Entry, which: &Which) -> bool {
-    let Which { sink, source, id } = which;
+fn is_selected(entry: &Entry, selection: &EventSelection) -> bool {
+    let EventSelection { sink, source, id } = selection;
     sink.as_ref().is_none_or(|sink| *sink == entry.sink)
         && source.as_ref().is_none_or(|source| *source == entry.source)
         && (id.is_empty() || id.iter().any(|id| entry.id.starts_with(id.as_str())))
 }
 
-/// Says which of the ids that were asked for are not there, or are the beginning of more than one. The exit code if there is one.
+/// Reports requested ids that are missing or ambiguous. Returns the exit code in that case.
 fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option<u8> {
     let found: std::collections::BTreeSet<&str> = found.collect();
     let mut code = None;
@@ -115,21 +115,24 @@ fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option
             continue;
         }
         complain(&match matching {
-            0 => format!("there is no event `{id}` in quarantine; `quarantine list` has those that are"),
-            many => format!("`{id}` is the beginning of {many} events' ids; give more of it"),
+            0 => {
+                format!("there is no event `{id}` in quarantine; `quarantine list` prints the existing ones")
+            }
+            many => format!("`{id}` is the beginning of {many} events' ids; use more characters"),
         });
         code = Some(exit::CONFIG);
     }
     code
 }
 
-/// The quarantine below a state directory that must be there; `Err`: the exit code after a refusal.
-fn open(state_dir: &Path) -> Result<Result<Option<Directory>, u8>, Failure> {
+/// Opens the quarantine below a state directory that must exist. The inner `Err` is the exit code after a
+/// refusal.
+fn open(state_dir: &Path) -> Result<Result<Option<QuarantineDirectory>, u8>, QuarantineFailure> {
     if !state_dir.exists() && state_dir.parent().is_some_and(Path::exists) {
         complain(&format!("there is no state directory `{}`", state_dir.display()));
         return Ok(Err(exit::TRY_AGAIN));
     }
-    Ok(Ok(Directory::open(state_dir)?))
+    Ok(Ok(QuarantineDirectory::open(state_dir)?))
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {
@@ -143,7 +146,7 @@ fn events(count: u64) -> String {
     counted(count, "event", "events")
 }
 
-/// In UTC, to the second.
+/// The time in UTC, in seconds.
 fn time(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms).map_or_else(
         |_| at_ms.to_string(),

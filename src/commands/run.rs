@@ -1,4 +1,4 @@
-//! `run`: the agent itself, and what it says on stderr at the end of a run that ends by itself.
+//! The command `run`: the agent, and the summary of a run that ends by itself.
 
 use crate::agent::{self, Delivered, Mode, Summary};
 use crate::config::Config;
@@ -8,7 +8,7 @@ use crate::telemetry::escape::escape;
 use crate::telemetry::log::LogGuard;
 use std::io::{self, Write};
 
-/// Runs the agent; returns the exit code.
+/// Runs the agent. Returns the exit code.
 pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
     for warning in &config.warnings {
         tracing::warn!("the configuration: {warning}");
@@ -16,7 +16,7 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
     match agent::run(config, mode, log) {
         Ok(summary) => {
             if mode.once || mode.dry_run {
-                // A closed stderr is no reason to fail after the work is done.
+                // A closed stderr is not an error after the work is done.
                 let _ = report(&summary, mode, &mut io::stderr().lock());
             }
             if mode.once && summary.exit_code == exit::OK {
@@ -32,8 +32,8 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
     }
 }
 
-/// The exit code of a single run that came to its end. What is refused is told by this run alone, so it goes first;
-/// what could not be read the next run says again.
+/// The exit code of a completed single run. Refused events are reported by this run only, so they have
+/// precedence. Read errors are reported by the next run again.
 fn once(summary: &Summary) -> u8 {
     if summary.sinks.iter().any(|sink| sink.quarantined > 0) {
         exit::DATA
@@ -44,7 +44,7 @@ fn once(summary: &Summary) -> u8 {
     }
 }
 
-/// What was read from where and what became of it, in a few lines for a person.
+/// Prints what was read and what was delivered.
 fn report(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
     for (source, read) in &summary.sources {
         for file in &read.files {
@@ -57,7 +57,7 @@ fn report(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> 
             )?;
             match file.waiting_bytes {
                 0 => writeln!(out)?,
-                waiting => writeln!(out, "; {waiting} bytes of an unfinished line wait for their end")?,
+                waiting => writeln!(out, "; {waiting} bytes of an incomplete line are left")?,
             }
         }
         if let Some(api) = &read.api {
@@ -70,7 +70,7 @@ fn report(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> 
             )?;
             match api.dropped {
                 0 => writeln!(out)?,
-                dropped => writeln!(out, "; {dropped} of the agent's own searches left out")?,
+                dropped => writeln!(out, "; {dropped} of the agent's own searches were dropped")?,
             }
         }
         if let Some(trouble) = &read.trouble {

@@ -1,4 +1,4 @@
-//! `setup`: what events need at their destination, installed there once.
+//! The command `setup`: installs once what events need at their destination.
 
 mod cluster;
 mod documents;
@@ -11,14 +11,14 @@ use crate::config::units::parse_duration;
 use crate::config::{self, Auth, ElasticsearchConfig, PeerConfig, Reference, SinkKind};
 use crate::exit;
 use crate::telemetry::escape::escape;
-use cluster::Cluster;
+use cluster::ElasticsearchSetup;
 
 pub use documents::TEMPLATE;
 
 const DAY_S: u64 = 86_400;
 
-/// Installs index template, ingest pipeline, lifecycle policy and data stream for each sink of type `elasticsearch`, or
-/// for the one that is named. Writes a line for each. `Ok` is the exit code.
+/// Installs index template, ingest pipeline, lifecycle policy and data stream for each sink of type
+/// `elasticsearch`, or for the named one. Prints one line for each. `Ok` is the exit code.
 pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     if args.print {
         return documents::print(out).map(|()| exit::OK);
@@ -54,7 +54,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         match &args.sink {
             Some(name) => writeln!(
                 err,
-                "`{}` is no sink of type \"elasticsearch\" in the configuration",
+                "the configuration has no sink `{}` of type \"elasticsearch\"",
                 escape(name)
             )?,
             None => writeln!(
@@ -72,7 +72,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
         if let Some(auth) = other_credentials(args) {
             sink.http.auth = auth;
         }
-        let cluster = Cluster {
+        let cluster = ElasticsearchSetup {
             config: &sink,
             retention_days,
             dry_run: args.dry_run,
@@ -85,7 +85,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
     Ok(code)
 }
 
-/// Who sends events should not be allowed to change templates: another account sets up.
+/// Credentials for the setup. Those of the sink should not be allowed to change templates.
 fn other_credentials(args: &SetupElasticsearch) -> Option<Auth> {
     let file = |path: &Path| Reference::File(std::path::absolute(path).unwrap_or_else(|_| path.into()));
     match (&args.user, &args.password_file, &args.api_key_file) {

@@ -1,10 +1,10 @@
-//! `state show`, `state forget`, `state export`: what a stopped agent has stored.
+//! The commands `state show`, `state forget` and `state export`: the state of a stopped agent.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::check::files::human_size;
-use super::output::{Unread, complain};
+use super::output::{OptionalOutput, complain};
 use super::{ask, layout};
 use crate::checkpoint::{
     self, ApiCursor, FileEntry, Forgotten, Loss, RecoveryStep, SinkMark, SourceState, StateImage, Store,
@@ -16,13 +16,13 @@ use crate::source::files::compressed;
 use crate::telemetry::chain;
 use crate::telemetry::escape::{escape, escape_path};
 
-/// The newest losses that are written out for people; `export` has all that are kept.
+/// Number of losses that are printed. `export` has all that are stored.
 const LOSSES_SHOWN: usize = 10;
 
-/// Prints for people what is stored, of one source or of all. The exit code.
+/// Prints the state of one source or of all, for people. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
+/// Errors of `out` only.
 pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
     let (image, steps) = match read(state_dir) {
         Ok(found) => found,
@@ -44,11 +44,11 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
     for copy in checkpoint::damaged_copies(state_dir).unwrap_or_default() {
         writeln!(
             out,
-            "damaged copy     {} (copy of a damaged store, yours to remove)",
+            "damaged copy     {} (copy of a damaged store; remove it when you do not need it)",
             escape_path(&copy)
         )?;
     }
-    // What is wrong there `quarantine list` says.
+    // Problems of the quarantine are reported by `quarantine list`.
     let quarantined = Tally::default().count(state_dir).unwrap_or_default();
     if quarantined > 0 {
         let events = counted(quarantined as usize, "event");
@@ -57,16 +57,20 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
             "quarantine       {events} that a server refuses; see `quarantine list`"
         )?;
     }
-    let mut any = false;
+    let mut is_stored = false;
     for (name, state) in image.sources.iter().filter(|(_, state)| !state.is_empty()) {
         if source.is_none_or(|source| source == name) {
             writeln!(out)?;
             show_source(name, state, out)?;
-            any = true;
+            is_stored = true;
         }
     }
-    if !any {
-        writeln!(out, "\nnothing is stored: the next run starts anew")?;
+    if !is_stored {
+        writeln!(
+            out,
+            "
+        nothing is stored: the next run starts from the beginning"
+        )?;
     }
     Ok(exit::OK)
 }
@@ -147,7 +151,7 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
 }
 
 fn open_row(file: &FileEntry) -> [String; 4] {
-    // How long the content of a compressed one is shows when it is read.
+    // The length of compressed content is known only after reading it.
     let is_plain = compressed::split_extension(&file.path).is_none();
     let of_plain = |bytes: u64| {
         if is_plain {
@@ -173,18 +177,18 @@ fn output_row(mark: &SinkMark) -> [String; 4] {
     ]
 }
 
-/// Removes what is stored of one source or of all, and says what. What that makes come again is said before, and without `agreed` a
-/// person is asked. The exit code.
+/// Removes the state of one source or of all, and prints what was removed. First prints what will be
+/// delivered again, and without `agreed` asks for confirmation. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
+/// Errors of `out` only.
 pub fn forget(
     state_dir: &Path,
     source: Option<&str>,
     agreed: bool,
-    out: &mut Unread<impl Write>,
+    out: &mut OptionalOutput<impl Write>,
 ) -> io::Result<u8> {
-    // Looked at first: what is wrong with the request shall not change anything.
+    // Checked first: a wrong request must not change anything.
     let (image, _) = match read(state_dir) {
         Ok(found) => found,
         Err(code) => return Ok(code),
@@ -192,18 +196,18 @@ pub fn forget(
     if let Some(code) = unknown(&image, source) {
         return Ok(code);
     }
-    let mut any = false;
+    let mut is_stored = false;
     for (name, state) in &image.sources {
         if source.is_none_or(|source| source == name) && !state.is_empty() {
-            any = true;
+            is_stored = true;
             for line in delivered_again(name, state) {
                 writeln!(out, "{line}")?;
             }
         }
     }
-    if any
+    if is_stored
         && !agreed
-        && let Some(code) = ask::refused("Forget it?", "nothing is forgotten", out)?
+        && let Some(code) = ask::refused("Forget it?", "nothing was forgotten", out)?
     {
         return Ok(code);
     }
@@ -217,7 +221,12 @@ pub fn forget(
         Ok(forgotten) if forgotten.is_empty() => writeln!(out, "nothing is stored")?,
         Ok(forgotten) => {
             for what in forgotten {
-                writeln!(out, "source {}: forgot {}", escape(&what.source), listed(&what))?;
+                writeln!(
+                    out,
+                    "source {}: forgot {}",
+                    escape(&what.source),
+                    description(&what)
+                )?;
             }
         }
         Err(error) => return Ok(refuse(&error)),
@@ -225,7 +234,7 @@ pub fn forget(
     Ok(exit::OK)
 }
 
-/// What the next run delivers again once a source's state is forgotten, a line for each input.
+/// What the next run delivers again after the state is removed, one line per input.
 fn delivered_again(name: &str, state: &SourceState) -> Vec<String> {
     let name = escape(name);
     let mut lines = Vec::new();
@@ -245,13 +254,13 @@ fn delivered_again(name: &str, state: &SourceState) -> Vec<String> {
     if let Some(cursor) = &state.api {
         let (from, to) = (time(cursor.start_ms), time(cursor.at_ms));
         lines.push(format!(
-            "source {name}: what the audit API has from `start` on is asked for again; {from} to {to} was delivered"
+            "source {name}: the audit API is read again from `start` on; {from} to {to} was delivered"
         ));
     }
     lines
 }
 
-fn listed(what: &Forgotten) -> String {
+fn description(what: &Forgotten) -> String {
     let counts = [
         (what.files, "file"),
         (usize::from(what.cursor), "audit API cursor"),
@@ -266,10 +275,10 @@ fn listed(what: &Forgotten) -> String {
     some.join(", ")
 }
 
-/// Prints all that is stored as one JSON value. The exit code.
+/// Prints the whole state as one JSON value. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
+/// Errors of `out` only.
 pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
     let (image, _) = match read(state_dir) {
         Ok(found) => found,
@@ -280,13 +289,13 @@ pub fn export(state_dir: &Path, out: &mut impl Write) -> io::Result<u8> {
     Ok(exit::OK)
 }
 
-/// What is stored; of a directory that is not there, nothing. Or the exit code after a refusal.
+/// Reads the state. `Err`: the exit code after an error was printed.
 fn read(state_dir: &Path) -> Result<(StateImage, Vec<RecoveryStep>), u8> {
     match checkpoint::read(state_dir) {
         Ok(Some(found)) => Ok(found),
         Ok(None) => {
             complain(&format!("there is no state directory `{}`", state_dir.display()));
-            // An agent that starts makes it, or a disk that is mounted brings it.
+            // A starting agent creates it, or a disk may be mounted later.
             Err(exit::TRY_AGAIN)
         }
         Err(error) => Err(refuse(&error)),
@@ -302,7 +311,7 @@ fn unknown(image: &StateImage, source: Option<&str>) -> Option<u8> {
         known.join(", ")
     };
     complain(&format!(
-        "nothing is stored of a source `{source}`; there is {known}"
+        "no state is stored for a source `{source}`; there is {known}"
     ));
     Some(exit::CONFIG)
 }
@@ -330,7 +339,7 @@ fn reached(cursor: &ApiCursor) -> String {
     if cursor.answered {
         format!("delivered up to {}, begun at {start}", time(cursor.at_ms))
     } else {
-        format!("has not answered yet, to be read from {start}")
+        format!("has not responded yet, to be read from {start}")
     }
 }
 
@@ -342,7 +351,7 @@ fn time(at_ms: i64) -> String {
 mod tests {
     use super::*;
     use crate::checkpoint::{Commit, Fingerprint, Progress, SinkMark};
-    use crate::position::Deleted;
+    use crate::position::DeletedOutputs;
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
@@ -367,7 +376,7 @@ mod tests {
             ino: 2,
             generation: 4,
             length: 567,
-            deleted: Deleted { files: 3, events: 1 },
+            deleted: DeletedOutputs { files: 3, events: 1 },
         };
         let loss = Loss {
             at_ms: 0,
@@ -405,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn show_tells_what_is_stored_and_changes_nothing() {
+    fn show_prints_the_state_and_changes_nothing() {
         let dir = stored();
         let before = checkpoint::read(dir.path()).unwrap();
         let (code, text) = printed(|out| show(dir.path(), None, out));
@@ -426,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn export_is_json_that_reads_back() {
+    fn export_can_be_parsed() {
         let dir = stored();
         let (code, text) = printed(|out| export(dir.path(), out));
         assert_eq!(code, exit::OK);
@@ -435,9 +444,10 @@ mod tests {
     }
 
     #[test]
-    fn forget_removes_one_source_or_all_and_no_file_number_comes_back() {
+    fn forget_removes_one_source_or_all_and_no_file_key_is_reused() {
         let dir = stored();
-        let (code, text) = printed(|out| forget(dir.path(), Some("wiki"), true, &mut Unread::new(out)));
+        let (code, text) =
+            printed(|out| forget(dir.path(), Some("wiki"), true, &mut OptionalOutput::new(out)));
         assert_eq!(
             (code, text.as_str()),
             (
@@ -449,21 +459,21 @@ mod tests {
         let (image, _) = checkpoint::read(dir.path()).unwrap().unwrap();
         assert!(image.sources["wiki"].is_empty() && !image.sources["docs"].is_empty());
         assert_eq!(image.sources["wiki"].next_key, 2);
-        let (_, text) = printed(|out| forget(dir.path(), None, true, &mut Unread::new(out)));
+        let (_, text) = printed(|out| forget(dir.path(), None, true, &mut OptionalOutput::new(out)));
         assert!(text.ends_with("\nsource docs: forgot 2 files\n"), "{text}");
         let (_, text) = printed(|out| show(dir.path(), None, out));
         assert!(text.contains("nothing is stored"), "{text}");
     }
 
     #[test]
-    fn all_refuse_what_is_in_use_unknown_or_missing() {
+    fn unknown_missing_and_locked_states_are_refused() {
         let dir = stored();
         assert_eq!(
             printed(|out| show(dir.path(), Some("nowhere"), out)),
             (exit::CONFIG, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), Some("nowhere"), true, &mut Unread::new(out))),
+            printed(|out| forget(dir.path(), Some("nowhere"), true, &mut OptionalOutput::new(out))),
             (exit::CONFIG, String::new())
         );
         let missing = dir.path().join("missing");
@@ -475,7 +485,7 @@ mod tests {
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(
-            printed(|out| forget(dir.path(), None, true, &mut Unread::new(out))),
+            printed(|out| forget(dir.path(), None, true, &mut OptionalOutput::new(out))),
             (exit::TRY_AGAIN, String::new())
         );
         assert_eq!(

@@ -58,7 +58,7 @@ fn load_or(options: &Options, way_out: &str) -> Result<Config, ConfigErrors> {
 }
 
 /// The state directory that `state …` works on.
-pub fn state_dir(place: &crate::cli::StatePlace) -> Result<PathBuf, ConfigErrors> {
+pub fn state_dir(place: &crate::cli::StateLocation) -> Result<PathBuf, ConfigErrors> {
     match &place.state {
         Some(dir) => in_cwd("--state", dir).map_err(|error| ConfigErrors(vec![error])),
         None => {

@@ -1,9 +1,10 @@
-//! Which instance of which cloud the host is, as ECS describes it: asked of the cloud's metadata service, once, at the start.
+//! Describes the host's cloud instance with ECS fields. They are requested from the cloud's metadata service
+//! once, at the start.
 //!
-//! A host whose firmware names no cloud asks nobody and waits for nothing. The service is at a link-local address, which no
-//! router forwards; it is asked directly, never through a proxy, and sent nowhere else.
+//! Without a cloud in the firmware nothing is requested and the start is not delayed. The service has a
+//! link-local address, which routers do not forward. Requests bypass proxies and follow no redirects.
 
-mod answer;
+mod documents;
 
 #[cfg(test)]
 mod tests;
@@ -20,20 +21,20 @@ use url::Url;
 /// The address of all three services.
 const SERVICE: &str = "http://169.254.169.254/";
 
-/// For all questions together. A service answers in milliseconds; what does not answer is blocked on the way.
+/// Limit for all requests together. A service responds in milliseconds; without a response it is blocked.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Azure's answer has the instance's tags and keys in it: some kB.
+/// Azure's response contains tags and keys of the instance, a few kB.
 const BODY_BYTES_MAX: usize = 256 << 10;
 
-/// Chassis asset tag of all virtual machines of Azure; Hyper-V elsewhere has other ones.
+/// Chassis asset tag of all virtual machines of Azure. Hyper-V elsewhere has other ones.
 const AZURE_ASSET_TAG: &str = "7783-7084-3265-9085-8269-3286-77";
 
 const EC2_TOKEN: &str = "x-aws-ec2-metadata-token";
 const EC2_TOKEN_TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const GCE_FLAVOR: &str = "metadata-flavor";
 
-/// ECS `cloud.*`. What the service does not tell is missing.
+/// The fields `cloud.*` of ECS. Unknown fields are omitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cloud {
     /// `aws`, `azure` or `gcp`.
@@ -66,29 +67,30 @@ impl Provider {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
-    #[error("the metadata service did not answer within {LIMIT:?}")]
-    Late,
-    #[error("the metadata service cannot be asked")]
+    #[error("the metadata service did not respond within {LIMIT:?}")]
+    TimedOut,
+    #[error("the request to the metadata service failed")]
     Http(#[source] reqwest::Error),
-    #[error("the metadata service answered `{path}` with {status}")]
+    #[error("the metadata service responded to `{path}` with {status}")]
     Status { path: &'static str, status: StatusCode },
-    #[error("the answer to `{path}` has more than {BODY_BYTES_MAX} bytes")]
+    #[error("the response to `{path}` has more than {BODY_BYTES_MAX} bytes")]
     TooLarge { path: &'static str },
-    #[error("the answer to `{path}` is not from {}'s metadata service", provider.name())]
-    NotOurs { path: &'static str, provider: Provider },
-    #[error("no thread to ask the metadata service")]
+    #[error("the response to `{path}` is not from {}'s metadata service", provider.name())]
+    WrongService { path: &'static str, provider: Provider },
+    #[error("cannot start a thread for the metadata service")]
     Thread,
 }
 
-/// The cloud that this host's firmware names, and where its metadata service is.
-pub fn recognise() -> Option<(Provider, Url)> {
+/// The cloud in this host's firmware, and the URL of its metadata service.
+pub fn detect() -> Option<(Provider, Url)> {
     if let Some(simulated) = simulated() {
         return Some(simulated);
     }
-    Some((recognise_in(Path::new("/"))?, Url::parse(SERVICE).ok()?))
+    Some((detect_in(Path::new("/"))?, Url::parse(SERVICE).ok()?))
 }
 
-/// Debug builds ask elsewhere when `CONFLUENCE_AUDIT_AGENT_METADATA="ec2=http://127.0.0.1:…/"` says so.
+/// In debug builds the environment variable `CONFLUENCE_AUDIT_AGENT_METADATA="ec2=http://127.0.0.1:…/"`
+/// replaces the service.
 #[cfg(debug_assertions)]
 fn simulated() -> Option<(Provider, Url)> {
     let text = std::env::var("CONFLUENCE_AUDIT_AGENT_METADATA").ok()?;
@@ -107,10 +109,10 @@ fn simulated() -> Option<(Provider, Url)> {
     None
 }
 
-fn recognise_in(root: &Path) -> Option<Provider> {
+fn detect_in(root: &Path) -> Option<Provider> {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let dmi = |name: &str| read(&format!("sys/class/dmi/id/{name}")).trim().to_owned();
-    // The older instances are Xen's, which has no vendor of its own.
+    // Older instances run on Xen, which has no vendor entry of its own.
     let xen = dmi("bios_version").ends_with(".amazon") || read("sys/hypervisor/uuid").starts_with("ec2");
     if dmi("sys_vendor") == "Amazon EC2" || xen {
         Some(Provider::Ec2)
@@ -123,13 +125,13 @@ fn recognise_in(root: &Path) -> Option<Provider> {
     }
 }
 
-/// Asks, if this host is in a cloud, and says in the log what came of it. Takes `LIMIT` at most.
+/// Requests the fields if this host is in a cloud, and logs the result. Takes [`LIMIT`] at most.
 pub fn gather() -> Option<Cloud> {
-    let (provider, base) = recognise()?;
-    match ask(provider, &base, LIMIT) {
+    let (provider, base) = detect()?;
+    match request(provider, &base, LIMIT) {
         Ok(cloud) => {
             let (instance, name) = (cloud.instance_id.as_deref(), provider.name());
-            tracing::info!(cloud = name, instance, "the host is an instance in a cloud");
+            tracing::info!(cloud = name, instance, "the host is a cloud instance");
             Some(cloud)
         }
         Err(error) => {
@@ -137,35 +139,38 @@ pub fn gather() -> Option<Cloud> {
             tracing::warn!(
                 cloud = provider.name(),
                 error,
-                "events go out without `cloud`; open the way to 169.254.169.254, or set `cloud_metadata = false` in `[enrich]`"
+                "events have no `cloud` fields; allow access to 169.254.169.254, or set `cloud_metadata = false` in `[enrich]`"
             );
             None
         }
     }
 }
 
-/// Asks the metadata service at `base`. The host may be on a runtime; this has one of its own on a thread of its own.
-pub fn ask(provider: Provider, base: &Url, limit: Duration) -> Result<Cloud, CloudError> {
+/// Requests the fields from the service at `base`. Uses a thread with its own runtime, because the caller may
+/// be in one.
+pub fn request(provider: Provider, base: &Url, limit: Duration) -> Result<Cloud, CloudError> {
     std::thread::scope(|scope| {
-        let ask = || {
+        let request = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|_| CloudError::Thread)?;
-            let questions = async { tokio::time::timeout(limit, questions(provider, base)).await };
-            runtime.block_on(questions).unwrap_or(Err(CloudError::Late))
+            let request_all = async { tokio::time::timeout(limit, request_all(provider, base)).await };
+            runtime.block_on(request_all).unwrap_or(Err(CloudError::TimedOut))
         };
         let builder = std::thread::Builder::new().name("cloud".to_owned());
-        let thread = builder.spawn_scoped(scope, ask).map_err(|_| CloudError::Thread)?;
+        let thread = builder
+            .spawn_scoped(scope, request)
+            .map_err(|_| CloudError::Thread)?;
         thread.join().unwrap_or(Err(CloudError::Thread))
     })
 }
 
-/// The same within the time that a start gives it.
-pub fn ask_here(provider: Provider, base: &Url) -> Result<Cloud, CloudError> {
-    ask(provider, base, LIMIT)
+/// Same with the limit of a start.
+pub fn request_with_limit(provider: Provider, base: &Url) -> Result<Cloud, CloudError> {
+    request(provider, base, LIMIT)
 }
 
-async fn questions(provider: Provider, base: &Url) -> Result<Cloud, CloudError> {
-    // The one provider in the binary, which building a client wants even where nothing is encrypted.
+async fn request_all(provider: Provider, base: &Url) -> Result<Cloud, CloudError> {
+    // The only provider in the binary. Building a client requires one even without TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder()
         .no_proxy()
@@ -176,7 +181,7 @@ async fn questions(provider: Provider, base: &Url) -> Result<Cloud, CloudError> 
         .user_agent(crate::NAME)
         .build()
         .map_err(failed)?;
-    let service = Service {
+    let service = MetadataService {
         client,
         base,
         provider,
@@ -188,39 +193,39 @@ async fn questions(provider: Provider, base: &Url) -> Result<Cloud, CloudError> 
     }
 }
 
-struct Service<'u> {
+struct MetadataService<'u> {
     client: Client,
     base: &'u Url,
     provider: Provider,
 }
 
-impl Service<'_> {
-    /// Version 2: with a token, which requests that were smuggled through somebody else's proxy cannot get.
+impl MetadataService<'_> {
+    /// Version 2, with a token. Requests that are forwarded through an open proxy cannot get one.
     async fn ec2(&self) -> Result<Cloud, CloudError> {
         let ttl = (EC2_TOKEN_TTL, HeaderValue::from_static("60"));
         let path = "latest/api/token";
-        let (_, token) = self.exchange(Method::PUT, path, ttl).await?;
-        let mut token = HeaderValue::from_bytes(token.trim_ascii()).map_err(|_| self.not_ours(path))?;
+        let (_, token) = self.send(Method::PUT, path, ttl).await?;
+        let mut token = HeaderValue::from_bytes(token.trim_ascii()).map_err(|_| self.wrong_service(path))?;
         token.set_sensitive(true);
         let path = "latest/dynamic/instance-identity/document";
-        let (_, body) = self.exchange(Method::GET, path, (EC2_TOKEN, token)).await?;
-        answer::ec2(&body).ok_or_else(|| self.not_ours(path))
+        let (_, body) = self.send(Method::GET, path, (EC2_TOKEN, token)).await?;
+        documents::ec2(&body).ok_or_else(|| self.wrong_service(path))
     }
 
     async fn azure(&self) -> Result<Cloud, CloudError> {
         let header = ("metadata", HeaderValue::from_static("true"));
         let path = "metadata/instance/compute?api-version=2021-02-01&format=json";
-        let (_, body) = self.exchange(Method::GET, path, header).await?;
-        answer::azure(&body).ok_or_else(|| self.not_ours(path))
+        let (_, body) = self.send(Method::GET, path, header).await?;
+        documents::azure(&body).ok_or_else(|| self.wrong_service(path))
     }
 
-    /// One by one: all together would bring the keys and scripts that are kept beside them.
+    /// Requests each field separately: a recursive request would include keys and scripts.
     async fn gce(&self) -> Result<Cloud, CloudError> {
         let mut cloud = Cloud {
             provider: "gcp",
             ..Cloud::default()
         };
-        for (path, found) in [
+        for (path, field) in [
             ("computeMetadata/v1/instance/id", &mut cloud.instance_id),
             ("computeMetadata/v1/instance/zone", &mut cloud.availability_zone),
             (
@@ -231,26 +236,26 @@ impl Service<'_> {
             ("computeMetadata/v1/project/project-id", &mut cloud.account_id),
         ] {
             let header = (GCE_FLAVOR, HeaderValue::from_static("Google"));
-            match self.exchange(Method::GET, path, header).await {
+            match self.send(Method::GET, path, header).await {
                 Ok((headers, _)) if headers.get(GCE_FLAVOR).is_none_or(|value| value != "Google") => {
-                    return Err(self.not_ours(path));
+                    return Err(self.wrong_service(path));
                 }
-                Ok((_, body)) => *found = answer::text(std::str::from_utf8(&body).ok()),
-                // An instance that was made without an image has none.
+                Ok((_, body)) => *field = documents::text(std::str::from_utf8(&body).ok()),
+                // An instance without an image has no such field.
                 Err(CloudError::Status { status, .. }) if status == StatusCode::NOT_FOUND => {}
                 Err(error) => return Err(error),
             }
         }
-        answer::gce(cloud).ok_or_else(|| self.not_ours("computeMetadata/v1/instance/id"))
+        documents::gce(cloud).ok_or_else(|| self.wrong_service("computeMetadata/v1/instance/id"))
     }
 
-    async fn exchange(
+    async fn send(
         &self,
         method: Method,
         path: &'static str,
         header: (&'static str, HeaderValue),
     ) -> Result<(HeaderMap, Vec<u8>), CloudError> {
-        let url = self.base.join(path).map_err(|_| self.not_ours(path))?;
+        let url = self.base.join(path).map_err(|_| self.wrong_service(path))?;
         let request = self.client.request(method, url).header(header.0, header.1);
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
@@ -267,8 +272,8 @@ impl Service<'_> {
         Ok((std::mem::take(response.headers_mut()), body))
     }
 
-    fn not_ours(&self, path: &'static str) -> CloudError {
-        CloudError::NotOurs {
+    fn wrong_service(&self, path: &'static str) -> CloudError {
+        CloudError::WrongService {
             path,
             provider: self.provider,
         }

@@ -1,6 +1,7 @@
-//! Where an address is and whose network it is in, from MaxMind databases on this host.
+//! Location and network of an address, from MaxMind databases on this host.
 //!
-//! Lookups are in memory. A thread of its own reads the databases, at first and again when they are replaced.
+//! Lookups are in memory. A background thread reads the databases, and reads them again when they are
+//! replaced.
 
 mod cache;
 mod database;
@@ -19,21 +20,22 @@ use std::time::Duration;
 
 use crate::config::EnrichConfig;
 use cache::Cache;
-use database::{Stamp, find, stamp};
+use database::{DatabaseStamp, find, stamp};
 
-pub use database::{Database, DatabaseError, Kind};
+pub use database::{Database, DatabaseError, DatabaseKind};
 
-/// A look is two calls of `stat`; `geoipupdate` runs once a day at most.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the databases are checked for changes. A check costs two calls of `stat`; `geoipupdate` runs
+/// once a day at most.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A start waits so long for the first reading, so that the first events are not without: 70 MB from a slow disk. One that
-/// hangs does not hold up the audit trail.
-const FIRST_READ: Duration = Duration::from_secs(5);
+/// How long a start waits for the databases, so that the first events have locations: enough for 70 MB from a
+/// slow disk. A disk that hangs does not delay the audit trail longer.
+const FIRST_READ_MAX: Duration = Duration::from_secs(5);
 
-/// What the databases know of an address. What they do not know is missing; no text is empty.
+/// What the databases contain for an address. Unknown fields are `None`; no text is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GeoLocation {
-    /// Names are English.
+    /// Names are in English.
     pub city_name: Option<String>,
     pub continent_name: Option<String>,
     /// ISO 3166-1: `GB`.
@@ -43,12 +45,12 @@ pub struct GeoLocation {
     pub region_iso_code: Option<String>,
     pub region_name: Option<String>,
     pub location: Option<Location>,
-    /// Of the autonomous system that announces the address.
+    /// The number of the autonomous system that announces the address.
     pub as_number: Option<u32>,
     pub as_organization: Option<String>,
 }
 
-/// Degrees; both are finite.
+/// Degrees; both values are finite.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Location {
     pub lat: f64,
@@ -58,42 +60,43 @@ pub struct Location {
 /// The databases, shared by all sources.
 #[derive(Debug)]
 pub struct Geo {
-    /// Where databases are looked for that are not configured: `/`, or what a test has made of it.
+    /// Databases without a configured path are searched for below this directory: `/`, or a directory of a
+    /// test.
     root: PathBuf,
     configured: [Option<PathBuf>; 2],
-    loaded: Mutex<Loaded>,
-    /// Used by the thread that looks.
-    looks: Mutex<[Look; 2]>,
+    loaded: Mutex<LoadedDatabases>,
+    /// Used by the background thread.
+    checks: Mutex<[DatabaseCheck; 2]>,
 }
 
 #[derive(Debug, Default)]
-struct Loaded {
+struct LoadedDatabases {
     databases: [Option<Arc<Database>>; 2],
     cache: Cache,
-    /// A database has been found damaged; told once.
-    damage_told: bool,
+    /// A damaged database was logged.
+    damage_logged: bool,
 }
 
-/// What the last look at a kind of database found.
+/// The last check of a database.
 #[derive(Debug, Default)]
-struct Look {
-    seen: Option<(PathBuf, Option<Stamp>)>,
-    told: Option<String>,
+struct DatabaseCheck {
+    seen: Option<(PathBuf, Option<DatabaseStamp>)>,
+    logged_error: Option<String>,
 }
 
 impl Geo {
-    /// Reads nothing yet.
+    /// Reads no database yet.
     pub fn new(config: &EnrichConfig, root: &Path) -> Geo {
         Geo {
             root: root.to_owned(),
-            configured: Kind::ALL.map(|kind| configured(config, kind).map(Path::to_path_buf)),
+            configured: DatabaseKind::ALL.map(|kind| configured(config, kind).map(Path::to_path_buf)),
             loaded: Mutex::default(),
-            looks: Mutex::default(),
+            checks: Mutex::default(),
         }
     }
 
-    /// What is known of an address; `None` for one that is not public. Does no I/O, and takes some 100 ns for an address that was
-    /// asked for lately.
+    /// The location of an address; `None` if the address is not public or unknown. No I/O. Takes about 100 ns
+    /// for a recently used address.
     pub fn look_up(&self, ip: IpAddr) -> Option<Arc<GeoLocation>> {
         let ip = ip.to_canonical();
         if !is_public(ip) {
@@ -111,48 +114,48 @@ impl Geo {
         found
     }
 
-    /// Reads each database that is new or has changed. One that cannot be used is told once, and the one that was read
-    /// before stays.
+    /// Reads each database that is new or has changed. If it cannot be used, that is logged once, and the
+    /// previous one stays in use.
     pub fn refresh(&self) {
-        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+        for (at, kind) in DatabaseKind::ALL.into_iter().enumerate() {
             self.refresh_kind(at, kind);
         }
     }
 
-    fn refresh_kind(&self, at: usize, kind: Kind) {
-        let look = &mut lock(&self.looks)[at];
+    fn refresh_kind(&self, at: usize, kind: DatabaseKind) {
+        let check = &mut lock(&self.checks)[at];
         let Some(path) = self.configured[at].clone().or_else(|| find(&self.root, kind)) else {
             return;
         };
-        // Before it is read: a change in between is seen as one later.
+        // Before reading: a change in between is then detected by the next check.
         let seen = Some((path.clone(), stamp(&path)));
-        if look.seen == seen {
+        if check.seen == seen {
             return;
         }
-        look.seen = seen;
+        check.seen = seen;
         match Database::open(&path, kind) {
             Ok(database) => {
-                look.told = None;
+                check.logged_error = None;
                 tracing::info!(
                     path = %path.display(),
                     database = database.database_type(),
                     built = %build_date(&database),
-                    "a GeoIP database has been read"
+                    "GeoIP database loaded"
                 );
                 let mut loaded = lock(&self.loaded);
                 let old = loaded.databases[at].replace(Arc::new(database));
                 loaded.cache = Cache::default();
-                loaded.damage_told = false;
+                loaded.damage_logged = false;
                 drop(loaded);
-                // The memory of a large one is given back while no event waits.
+                // The memory of a large database is freed after the lock is released.
                 drop(old);
             }
             Err(error) => {
                 if matches!(error, DatabaseError::BeingWritten { .. }) {
-                    look.seen = None;
+                    check.seen = None;
                 }
                 let text = error.to_string();
-                if look.told.as_ref() == Some(&text) {
+                if check.logged_error.as_ref() == Some(&text) {
                     return;
                 }
                 let fields = kind.fields();
@@ -160,83 +163,83 @@ impl Geo {
                 if lock(&self.loaded).databases[at].is_some() {
                     tracing::warn!(
                         error,
-                        "a changed GeoIP database cannot be used; the one that was read before is"
+                        "a changed GeoIP database cannot be used; the previous one stays in use"
                     );
                 } else {
                     tracing::warn!(
                         error,
-                        "a GeoIP database cannot be used; events go out without `{fields}`"
+                        "a GeoIP database cannot be used; events have no `{fields}`"
                     );
                 }
-                look.told = Some(text);
+                check.logged_error = Some(text);
             }
         }
     }
 }
 
-impl Loaded {
+impl LoadedDatabases {
     fn look_up(&mut self, ip: IpAddr) -> Option<GeoLocation> {
-        let mut place = GeoLocation::default();
+        let mut location = GeoLocation::default();
         for database in self.databases.iter().flatten() {
-            if let Err(error) = database.look_up(ip, &mut place)
-                && !std::mem::replace(&mut self.damage_told, true)
+            if let Err(error) = database.look_up(ip, &mut location)
+                && !std::mem::replace(&mut self.damage_logged, true)
             {
                 let (path, error) = (database.path.display(), &error as &dyn std::error::Error);
-                tracing::warn!(%path, %ip, error, "a GeoIP database is damaged or laid out differently; run `geoipupdate` again");
+                tracing::warn!(%path, %ip, error, "a GeoIP database is damaged or has another layout; run `geoipupdate` again");
             }
         }
-        (place != GeoLocation::default()).then_some(place)
+        (location != GeoLocation::default()).then_some(location)
     }
 }
 
-/// Begins to read the databases and to look after them. The first reading is waited for, within limits.
+/// Starts the background thread, and waits for its first check up to [`FIRST_READ_MAX`].
 pub fn start(config: &EnrichConfig, root: &Path) -> Option<Arc<Geo>> {
-    start_at(LOOK_INTERVAL, config, root)
+    start_with_interval(CHECK_INTERVAL, config, root)
 }
 
-fn start_at(interval: Duration, config: &EnrichConfig, root: &Path) -> Option<Arc<Geo>> {
+fn start_with_interval(interval: Duration, config: &EnrichConfig, root: &Path) -> Option<Arc<Geo>> {
     if !config.geoip {
         return None;
     }
     let geo = Arc::new(Geo::new(config, root));
-    let (tell, first_read) = sync_channel(1);
+    let (ready, first_read) = sync_channel(1);
     let shared = Arc::downgrade(&geo);
-    let look_after = move || {
+    let watch = move || {
         while let Some(geo) = shared.upgrade() {
             geo.refresh();
             drop(geo);
-            // The start may have gone on without.
-            let _ = tell.try_send(());
+            // The start may not wait any more.
+            let _ = ready.try_send(());
             std::thread::park_timeout(interval);
         }
     };
-    if let Err(error) = std::thread::Builder::new()
-        .name("geoip".to_owned())
-        .spawn(look_after)
-    {
-        tracing::warn!(%error, "no thread for GeoIP databases; events go out without `source.geo` and `source.as`");
+    if let Err(error) = std::thread::Builder::new().name("geoip".to_owned()).spawn(watch) {
+        tracing::warn!(%error, "cannot start the thread for GeoIP databases; events have no `source.geo` and `source.as`");
         return None;
     }
-    if first_read.recv_timeout(FIRST_READ) == Err(RecvTimeoutError::Timeout) {
+    if first_read.recv_timeout(FIRST_READ_MAX) == Err(RecvTimeoutError::Timeout) {
         tracing::warn!(
-            "GeoIP databases are still being read; until they are, events go out without `source.geo` and `source.as`"
+            "GeoIP databases are still being read; until then events have no `source.geo` and `source.as`"
         );
     }
     Some(geo)
 }
 
-/// The file of each kind of database that would be read, and why not where it is configured or found and cannot be.
-pub fn look(config: &EnrichConfig, root: &Path) -> Vec<(Kind, Option<Result<Database, DatabaseError>>)> {
-    let look = |kind| {
+/// The databases that would be used, or why they cannot be. `None` if there is none.
+pub fn find_databases(
+    config: &EnrichConfig,
+    root: &Path,
+) -> Vec<(DatabaseKind, Option<Result<Database, DatabaseError>>)> {
+    let check = |kind| {
         let path = configured(config, kind)
             .map(Path::to_path_buf)
             .or_else(|| find(root, kind));
         (kind, path.map(|path| Database::open(&path, kind)))
     };
-    Kind::ALL.into_iter().map(look).collect()
+    DatabaseKind::ALL.into_iter().map(check).collect()
 }
 
-/// The day it was built: `2026-11-20`.
+/// The date of the database, for example `2026-11-20`.
 pub fn build_date(database: &Database) -> String {
     let second = i64::try_from(database.built_at_s()).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_second(second) {
@@ -245,14 +248,14 @@ pub fn build_date(database: &Database) -> String {
     }
 }
 
-fn configured(config: &EnrichConfig, kind: Kind) -> Option<&Path> {
+fn configured(config: &EnrichConfig, kind: DatabaseKind) -> Option<&Path> {
     match kind {
-        Kind::City => config.geoip_city.as_deref(),
-        Kind::Asn => config.geoip_asn.as_deref(),
+        DatabaseKind::City => config.geoip_city.as_deref(),
+        DatabaseKind::Asn => config.geoip_asn.as_deref(),
     }
 }
 
-/// Whether an address may be anywhere in the world: the others are in no database.
+/// Whether the address is public. Databases contain no other addresses.
 fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -264,7 +267,7 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
     let [first, second, ..] = ip.octets();
     let shared = first == 100 && (64..128).contains(&second);
     let other = ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared;
-    // 0.0.0.0/8 and, from 224.0.0.0 on, multicast and reserved.
+    // Excludes 0.0.0.0/8, multicast and reserved addresses.
     !other && (1..224).contains(&first)
 }
 
@@ -273,7 +276,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     !other && !ip.is_unique_local() && !ip.is_unicast_link_local()
 }
 
-/// What a panic left is whole: each change is one assignment.
+/// A panic leaves no partial change: each change is one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

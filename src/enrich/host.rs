@@ -1,10 +1,10 @@
-//! The host that the agent runs on, as ECS describes it. What cannot be found out is left out.
+//! Describes the agent's host with ECS fields. Unknown fields are omitted.
 
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-/// ECS `host.*`.
+/// The fields `host.*` of ECS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     pub name: Option<String>,
@@ -14,12 +14,12 @@ pub struct Host {
     pub architecture: Option<String>,
     pub containerized: Option<bool>,
     pub ip: Vec<String>,
-    /// As ECS writes them: `02-42-AC-17-00-07`.
+    /// In the notation of ECS: `02-42-AC-17-00-07`.
     pub mac: Vec<String>,
     pub os: Os,
 }
 
-/// ECS `host.os.*`.
+/// The fields `host.os.*` of ECS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Os {
     pub build: Option<String>,
@@ -32,7 +32,7 @@ pub struct Os {
     pub version: Option<String>,
 }
 
-/// Gathers the facts. Takes no longer than reading a dozen small files.
+/// Gathers the fields. Reads a dozen small files.
 pub fn gather() -> Host {
     gather_in(Path::new("/"))
 }
@@ -71,8 +71,8 @@ fn read(path: &Path) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// `name = "Ubuntu"`, `platform = "ubuntu"`, `version = "20.04.5 LTS (Focal Fossa)"`, `codename = "focal"` out of
-/// os-release(5).
+/// Parses os-release(5), for example `name = "Ubuntu"`, `platform = "ubuntu"`, `version = "20.04.5 LTS (Focal
+/// Fossa)"`, `codename = "focal"`.
 fn os_release(release: &str) -> Os {
     let value = |name: &str| {
         release.lines().find_map(|line| {
@@ -96,7 +96,7 @@ fn os_release(release: &str) -> Os {
     }
 }
 
-/// The families as Beats name them, so that dashboards find them.
+/// The families as in Beats, so that dashboards find them.
 fn family(id: Option<&str>, like: Option<&str>) -> Option<String> {
     let family_of = |id: &str| match id {
         "debian" | "ubuntu" | "linuxmint" | "raspbian" => Some("debian"),
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_from_files() {
+    fn fields_from_files() {
         let root = tempfile::tempdir().unwrap();
         let put = |path: &str, text: &str| {
             let path = root.path().join(path);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_found_is_left_out() {
+    fn missing_files_are_omitted() {
         let root = tempfile::tempdir().unwrap();
         let host = gather_in(root.path());
         assert_eq!(host.id, None);

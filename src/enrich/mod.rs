@@ -1,4 +1,4 @@
-//! What the agent knows beyond the record: gathered once, borrowed by formats.
+//! Data that is added to events: gathered at the start and shared by the formats.
 
 pub mod cloud;
 pub mod geo;
@@ -8,7 +8,7 @@ use crate::config::EnrichConfig;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What is added to the events of all sources.
+/// Additional data for the events of all sources.
 #[derive(Clone, Debug)]
 pub struct Enrichment {
     pub host: host::Host,
@@ -17,8 +17,8 @@ pub struct Enrichment {
 }
 
 impl Enrichment {
-    /// Takes as long as reading the databases, some 100 ms, and at most 5 s; in a cloud whose metadata service does not answer 3 s
-    /// more.
+    /// Reads the GeoIP databases, which takes about 100 ms and at most 5 s. In a cloud, a metadata service
+    /// that does not respond takes 3 s more.
     pub fn gather(config: &EnrichConfig) -> Enrichment {
         Enrichment {
             host: host::gather(),

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::login::login_of;
 use super::users::{Person, Users};
+use crate::record::json::for_each_element;
 use crate::record::token::{decoded, has_escape};
-use crate::record::walk::for_each_element;
 use crate::record::{Record, Shape, Text, Token, object};
 
 /// An object with a name or an id.

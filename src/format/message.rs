@@ -2,7 +2,7 @@
 
 use super::affected;
 use super::buffer::EventBuffer;
-use crate::record::walk::Cursor;
+use crate::record::cursor::Cursor;
 use crate::record::{Record, Shape, Text, Token, object};
 
 /// Maximum number of objects in the sentence.

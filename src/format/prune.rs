@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::buffer::EventBuffer;
-use crate::record::walk::{self, Cursor};
+use crate::record::{cursor::Cursor, scan};
 
 /// Writes a JSON value without white space, null, `""`, `{}`, `[]`, and containers of only these. If nothing
 /// is left, nothing is written. Otherwise `begin` writes what is before the value. Lists of 16 MiB are
@@ -42,7 +42,7 @@ struct Pruner<'a, 'o, B> {
 }
 
 impl<B: FnOnce(&mut EventBuffer)> Pruner<'_, '_, B> {
-    /// Copies the next value. The recursion is bounded: the parser accepts no more than `walk::DEPTH_MAX`
+    /// Copies the next value. The recursion is bounded: the parser accepts no more than `scan::DEPTH_MAX`
     /// levels.
     fn value(&mut self, key: Range<usize>) {
         self.skip_space();
@@ -85,7 +85,7 @@ impl<B: FnOnce(&mut EventBuffer)> Pruner<'_, '_, B> {
                 }
                 Some(b',') => self.at += 1,
                 Some(b'"') if object => {
-                    let key = self.at..walk::string_end(self.text.as_bytes(), self.at);
+                    let key = self.at..scan::string_end(self.text.as_bytes(), self.at);
                     self.at = key.end;
                     self.skip_space();
                     self.at += 1;

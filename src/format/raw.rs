@@ -4,7 +4,7 @@ use super::escape::escape_long;
 use super::kind::RAW_START;
 use super::{Event, EventBuffer, Origin};
 use crate::notice::Notice;
-use crate::record::walk::Cursor;
+use crate::record::cursor::Cursor;
 use crate::record::{Parsed, compact, time};
 
 /// Writes `event_id` before the members of the record. Only ambiguous members are removed: all but the last
@@ -60,9 +60,9 @@ fn members(record: &str, out: &mut EventBuffer) {
     cursor.enter();
     let mut first = true;
     while cursor.more() {
-        let start = cursor.place();
+        let start = cursor.value_start();
         let is_id = cursor.key() == "event_id";
-        let value_start = cursor.place();
+        let value_start = cursor.value_start();
         let end = value_start + cursor.value().len();
         if !is_id {
             out.put(if std::mem::take(&mut first) { "" } else { "," });

@@ -6,8 +6,8 @@ use super::action_words::{ActionWords, Verb};
 use super::escape::escape;
 use super::login::login;
 use super::taxonomy;
+use crate::record::json::for_each_element;
 use crate::record::token::{decoded, has_escape};
-use crate::record::walk::for_each_element;
 use crate::record::{Record, Shape, Text, Token, object};
 
 /// Text escaped for JSON, without quotes.

@@ -1,4 +1,5 @@
-//! The connections' settings, made from the configuration and the files that it names, and made again when one of these changes.
+//! Builds the HTTP client from the configuration and the files that it names. Rebuilds it when a file
+//! changes.
 
 use std::fs;
 use std::path::Path;
@@ -14,41 +15,41 @@ use super::proxy::Proxies;
 use crate::config::{HttpConfig, TlsVersion};
 use crate::credential::Credential;
 use crate::secret::Secret;
-use crate::tls::Files;
+use crate::tls::WatchedFiles;
 
-pub struct Built {
-    /// `None` until a first one could be made.
+pub struct ReloadingClient {
+    /// `None` until it could be built once.
     client: Option<reqwest::Client>,
     pub proxy_password: Option<Credential>,
     pub proxies: Proxies,
-    files: Files,
+    files: WatchedFiles,
 }
 
-impl Built {
-    /// Reads nothing yet.
-    pub fn new(config: &HttpConfig) -> Built {
+impl ReloadingClient {
+    /// Reads no file yet.
+    pub fn new(config: &HttpConfig) -> ReloadingClient {
         let proxy = config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
-        Built {
+        ReloadingClient {
             client: None,
             proxy_password: proxy.map(|(_, password)| Credential::new(password.clone())),
             proxies: Proxies::of(config),
-            files: Files::of(&config.tls),
+            files: WatchedFiles::of(&config.tls),
         }
     }
 
-    /// Whether a file has another content than the one that was read.
+    /// Whether the content of a file has changed since it was read.
     pub fn files_changed(&self) -> bool {
         self.files.changed()
     }
 
-    /// The client; made at the first call, and anew after a change of what it is made from. If the new is not usable, half
-    /// written for instance, the old goes on.
-    pub fn client(&mut self, config: &HttpConfig) -> Result<reqwest::Client, HttpError> {
+    /// The client, built at the first call and rebuilt after a change of its files. If the changed files are
+    /// not usable, for example half written, the previous client stays in use.
+    pub fn get(&mut self, config: &HttpConfig) -> Result<reqwest::Client, HttpError> {
         let changed = self.files_changed() || self.proxy_password.as_ref().is_some_and(Credential::changed);
         if let (Some(client), false) = (&self.client, changed) {
             return Ok(client.clone());
         }
-        self.files.note();
+        self.files.mark_read();
         let proxies = self.proxies.clone();
         match (
             client(config, proxies, self.proxy_password.as_mut()),
@@ -58,7 +59,7 @@ impl Built {
             (Err(error), None) => Err(error),
             (Err(error), Some(old)) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(url = %config.base, error, "changed TLS files cannot be used; the old ones are");
+                tracing::warn!(url = %config.base, error, "changed TLS files cannot be used; the previous ones stay in use");
                 Ok(old.clone())
             }
         }
@@ -70,7 +71,7 @@ fn client(
     proxies: Proxies,
     proxy_password: Option<&mut Credential>,
 ) -> Result<reqwest::Client, HttpError> {
-    // The one provider in the binary. An error says that it is installed already.
+    // The only provider in the binary. The error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .redirect(Policy::none())
@@ -82,17 +83,17 @@ fn client(
             TlsVersion::V1_2 => Version::TLS_1_2,
             TlsVersion::V1_3 => Version::TLS_1_3,
         });
-    let own = config.tls.ca_file.as_deref().map_or(Ok(Vec::new()), ca)?;
+    let extra_roots = config.tls.ca_file.as_deref().map_or(Ok(Vec::new()), ca)?;
     let proxy_url = proxies.choose(&config.base);
     builder = if [Some(&config.base), proxy_url]
         .iter()
         .flatten()
         .any(|url| url.scheme() == "https")
     {
-        builder.tls_certs_merge(own)
+        builder.tls_certs_merge(extra_roots)
     } else {
-        // No TLS, so no need for the system to have CA certificates.
-        builder.tls_certs_only(own)
+        // Without TLS the system needs no CA certificates.
+        builder.tls_certs_only(extra_roots)
     };
     if let Some((chain, key)) = &config.tls.client_certificate {
         builder = builder.identity(identity(chain, key)?);
@@ -103,7 +104,7 @@ fn client(
         let password = password.read().map_err(HttpError::Credential)?;
         proxy = proxy.custom_http_auth(basic(user, &password)?);
     }
-    // With one, whatever it chooses, the library looks for no others.
+    // With a custom proxy the library ignores the environment.
     builder = builder.proxy(proxy);
     builder
         .build()
@@ -111,9 +112,9 @@ fn client(
 }
 
 fn ca(path: &Path) -> Result<Vec<Certificate>, HttpError> {
-    let found = Certificate::from_pem_bundle(&read(path)?);
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
+    let certificates = Certificate::from_pem_bundle(&read(path)?);
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(HttpError::NoPem {
             path: path.into(),
             what: "certificate",
@@ -138,7 +139,7 @@ fn read(path: &Path) -> Result<Vec<u8>, HttpError> {
     })
 }
 
-/// The value of an `Authorization` or `Proxy-Authorization` header.
+/// The value of an `Authorization` or `Proxy-Authorization` header. Errors do not contain the password.
 pub fn basic(user: &str, password: &Secret) -> Result<HeaderValue, HttpError> {
     let text = format!("Basic {}", BASE64.encode(format!("{user}:{}", password.expose())));
     sensitive(&text, "user and password".into())

@@ -1,4 +1,4 @@
-//! One server and what is needed to ask it.
+//! An HTTP client for one server.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use reqwest::{Method, RequestBuilder};
 use tokio::time::timeout;
 use url::Url;
 
-use super::build::{self, Built};
-use super::{HttpError, Phase, Response, Secrets, Via, error, redirect};
+use super::build::{self, ReloadingClient};
+use super::{ActiveProxy, HttpError, Phase, Response, Secrets, error, redirect};
 use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::credential::Credential;
 use crate::secret::Secret;
 
-/// Keeps the connections and the credentials of one configured server.
+/// Keeps connections and credentials of one configured server.
 pub struct Client {
     config: HttpConfig,
-    /// Where credentials may be sent: scheme, host, port and the beginning of the path.
-    bases: Vec<Url>,
-    /// Of `Auth`: the token or the password.
+    /// URLs below these may be requested, and receive the credentials.
+    allowed_bases: Vec<Url>,
+    /// The token or the password of `Auth`.
     credential: Option<Credential>,
     headers: Vec<(String, Credential)>,
-    built: Built,
-    /// The last answer was 401: files are read again even if they look the same.
+    client: ReloadingClient,
+    /// The last response was 401: files are read again even if they look unchanged.
     refused: bool,
     spare_body: Vec<u8>,
-    /// Of bodies, and of other servers of the same service.
-    concealed: Vec<Secret>,
+    /// Secrets in bodies, and of other servers of the same service.
+    extra_secrets: Vec<Secret>,
 }
 
 impl Client {
-    /// Reads nothing yet. What is wrong with a file or a setting, each request tells, and a later one may find it mended.
+    /// Reads no file yet. Errors of files or settings are returned by each request, until they are fixed.
     pub fn new(config: &HttpConfig) -> Client {
         let credential = match &config.auth {
             Auth::None => None,
@@ -39,32 +39,33 @@ impl Client {
         };
         let headers = config.headers.iter();
         Client {
-            bases: vec![config.base.clone()],
+            allowed_bases: vec![config.base.clone()],
             credential: credential.cloned().map(Credential::new),
             headers: headers
                 .map(|(name, value)| (name.clone(), Credential::new(value.clone())))
                 .collect(),
-            built: Built::new(config),
+            client: ReloadingClient::new(config),
             config: config.clone(),
             refused: false,
             spare_body: Vec::new(),
-            concealed: Vec::new(),
+            extra_secrets: Vec::new(),
         }
     }
 
-    /// Lets requests go below `base` too. Credentials are sent there: name only what belongs to the same service.
+    /// Also allows requests below `base`. They carry the credentials, so `base` must belong to the same
+    /// service.
     pub fn allow(&mut self, base: Url) {
-        if !self.bases.contains(&base) {
-            self.bases.push(base);
+        if !self.allowed_bases.contains(&base) {
+            self.allowed_bases.push(base);
         }
     }
 
-    /// These, too, are taken out of what is told of answers, though no header carries them.
-    pub fn conceal(&mut self, secrets: Vec<Secret>) {
-        self.concealed = secrets;
+    /// Also redacts these secrets in responses, although no header contains them.
+    pub fn redact(&mut self, secrets: Vec<Secret>) {
+        self.extra_secrets = secrets;
     }
 
-    /// GET with the credentials, of a URL below an own base.
+    /// Sends GET with credentials to a URL below an allowed base.
     pub async fn get(&mut self, url: &Url) -> Result<Response, HttpError> {
         let result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
             Ok(exchange) => exchange.run().await,
@@ -74,26 +75,26 @@ impl Client {
         result
     }
 
-    /// The same with nothing that may be a secret: without the `Authorization` header and the configured ones.
+    /// Sends GET without `Authorization` and without the configured headers.
     pub async fn get_anonymously(&mut self, url: &Url) -> Result<Response, HttpError> {
-        let client = self.built.client(&self.config)?;
+        let client = self.client.get(&self.config)?;
         self.prepare(&client, Method::GET, url, HeaderMap::new(), Vec::new())?
             .run()
             .await
     }
 
-    /// A request with the credentials, to be run; several may run at once. `headers` win over the credentials. Its result is to
-    /// be [noted](Client::note).
+    /// Prepares a request with credentials. Several may run at once. `overrides` replace headers of the configuration. Pass
+    /// the result to [`Client::note`].
     pub fn exchange(
         &mut self,
         method: Method,
         url: &Url,
-        own: HeaderMap,
+        overrides: HeaderMap,
         body: Vec<u8>,
     ) -> Result<HttpCall, HttpError> {
-        // Each is read, whichever fails: then all that has changed since is new.
+        // All are read even if one fails, so that the next change of each is detected.
         let (client, headers, authorization) = (
-            self.built.client(&self.config),
+            self.client.get(&self.config),
             self.configured_headers(),
             self.authorization(),
         );
@@ -101,32 +102,33 @@ impl Client {
         if let Some(value) = authorization? {
             headers.insert(AUTHORIZATION, value);
         }
-        headers.extend(own);
+        headers.extend(overrides);
         self.prepare(&client, method, url, headers, body)
     }
 
-    /// Takes note of a result: after a refusal the credentials' files are read again even if they look the same.
+    /// Records the status of a response: after a 401, credential files are read again even if they look
+    /// unchanged.
     pub fn note(&mut self, result: &Result<Response, HttpError>) {
-        self.refused = result.as_ref().is_ok_and(|answer| answer.status == 401);
+        self.refused = result.as_ref().is_ok_and(|result| result.status == 401);
     }
 
-    /// Whether a credential reads differently now: after a refusal, then, it is worth to ask again at once.
+    /// Whether a credential has changed, so that a retry after a refusal is useful.
     pub fn credentials_changed(&self) -> bool {
         let headers = self.headers.iter().map(|(_, value)| value);
         let mut all = self
             .credential
             .iter()
             .chain(headers)
-            .chain(&self.built.proxy_password);
-        all.any(Credential::changed) || self.built.files_changed()
+            .chain(&self.client.proxy_password);
+        all.any(Credential::changed) || self.client.files_changed()
     }
 
-    /// The proxy by which a URL is asked.
-    pub fn via(&self, url: &Url) -> Option<Via> {
-        self.built.proxies.via(url)
+    /// The proxy for a URL.
+    pub fn via(&self, url: &Url) -> Option<ActiveProxy> {
+        self.client.proxies.via(url)
     }
 
-    /// Takes back a body, so that the next one needs no new memory.
+    /// Takes back a body buffer for the next response.
     pub fn recycle(&mut self, body: Vec<u8>) {
         if body.capacity() > self.spare_body.capacity() {
             self.spare_body = body;
@@ -137,7 +139,7 @@ impl Client {
         let values: Vec<_> = self.headers.iter_mut().map(|(_, value)| value.read()).collect();
         let mut headers = HeaderMap::with_capacity(values.len() + 2);
         for ((name, _), value) in self.headers.iter().zip(values) {
-            let wrong = |_| HttpError::Setting(format!("`{name}` is no name of a header"));
+            let wrong = |_| HttpError::Setting(format!("`{name}` is not a valid header name"));
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(wrong)?;
             let value = value.map_err(HttpError::Credential)?;
             let what = format!("the value of the header `{name}`");
@@ -176,9 +178,13 @@ impl Client {
         mut headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<HttpCall, HttpError> {
-        if !self.bases.iter().any(|base| redirect::is_below(url, base)) {
+        if !self
+            .allowed_bases
+            .iter()
+            .any(|base| redirect::is_below(url, base))
+        {
             return Err(HttpError::Foreign {
-                url: redirect::shown(url),
+                url: redirect::without_secrets(url),
             });
         }
         let secrets = self.secrets(&headers)?;
@@ -187,27 +193,32 @@ impl Client {
         if !body.is_empty() {
             request = request.body(body);
         }
-        let mut answer_body = std::mem::take(&mut self.spare_body);
-        answer_body.clear();
+        let mut buffer = std::mem::take(&mut self.spare_body);
+        buffer.clear();
         Ok(HttpCall {
             via: self.via(url),
             url: url.clone(),
             request,
-            answer_body,
+            buffer,
             bytes_max: self.config.body_bytes_max,
             timeouts: self.config.timeouts,
             secrets,
         })
     }
 
-    /// What a request with these headers carries that nobody may see, in each form in which a server may repeat it.
+    /// The secrets of a request with these headers, in each form in which a server may repeat them.
     fn secrets(&self, headers: &HeaderMap) -> Result<Secrets, HttpError> {
         let mut secrets = Secrets::of(headers);
-        let plain = self.credential.iter().chain(&self.built.proxy_password);
-        secrets.add(plain.filter_map(Credential::held).chain(&self.concealed).cloned());
-        secrets.add(self.built.proxies.secrets());
+        let plain = self.credential.iter().chain(&self.client.proxy_password);
+        secrets.add(
+            plain
+                .filter_map(Credential::held)
+                .chain(&self.extra_secrets)
+                .cloned(),
+        );
+        secrets.add(self.client.proxies.secrets());
         let proxy = self.config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
-        let password = self.built.proxy_password.as_ref().and_then(Credential::held);
+        let password = self.client.proxy_password.as_ref().and_then(Credential::held);
         if let (Some((user, _)), Some(password)) = (proxy, password) {
             secrets.add_header(&build::basic(user, password)?);
         }
@@ -215,39 +226,39 @@ impl Client {
     }
 }
 
-/// A request and what its answer may cost.
+/// A prepared request with its limits.
 #[must_use]
 pub struct HttpCall {
     url: Url,
-    via: Option<Via>,
+    via: Option<ActiveProxy>,
     request: RequestBuilder,
-    answer_body: Vec<u8>,
+    buffer: Vec<u8>,
     bytes_max: usize,
     timeouts: Timeouts,
     secrets: Secrets,
 }
 
 impl HttpCall {
-    /// Sends it and waits for the whole answer.
+    /// Sends the request and waits for the complete response.
     pub async fn run(self) -> Result<Response, HttpError> {
-        let whole = self.timeouts.whole;
-        let answer = timeout(whole, self.ask()).await;
-        answer.unwrap_or_else(|_| Err(late(Phase::Whole, whole)))
+        let total = self.timeouts.whole;
+        let result = timeout(total, self.send()).await;
+        result.unwrap_or_else(|_| Err(timed_out(Phase::Whole, total)))
     }
 
-    async fn ask(self) -> Result<Response, HttpError> {
+    async fn send(self) -> Result<Response, HttpError> {
         let HttpCall {
             url,
             via,
             request,
-            answer_body: mut body,
+            buffer: mut body,
             bytes_max,
             timeouts,
             secrets,
         } = self;
         let failed = |error| error::from_reqwest(error, &url, timeouts.connect, via.clone());
         let head = timeout(timeouts.first_byte, request.send()).await;
-        let head = head.map_err(|_| late(Phase::Head, timeouts.first_byte))?;
+        let head = head.map_err(|_| timed_out(Phase::Head, timeouts.first_byte))?;
         let mut response = head.map_err(failed)?;
         if let Some(to) = redirect_target(&response) {
             return Err(redirect::error(response.status().as_u16(), to, &url, &secrets));
@@ -259,7 +270,7 @@ impl HttpCall {
         body.reserve(announced as usize);
         loop {
             let piece = timeout(timeouts.idle, response.chunk()).await;
-            let piece = piece.map_err(|_| late(Phase::Idle, timeouts.idle))?;
+            let piece = piece.map_err(|_| timed_out(Phase::Idle, timeouts.idle))?;
             let Some(piece) = piece.map_err(failed)? else {
                 break;
             };
@@ -286,11 +297,11 @@ fn redirect_target(response: &reqwest::Response) -> Option<&str> {
         .ok()
 }
 
-fn late(phase: Phase, after: Duration) -> HttpError {
+fn timed_out(phase: Phase, after: Duration) -> HttpError {
     HttpError::Timeout { phase, after }
 }
 
-/// A header's value that no debug output shows.
+/// A header value that debug output does not show.
 pub(super) fn sensitive(text: &str, what: String) -> Result<HeaderValue, HttpError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| HttpError::NoHeader { what })?;
     value.set_sensitive(true);

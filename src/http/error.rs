@@ -1,4 +1,4 @@
-//! Why there is no answer, in words that an administrator can act on.
+//! Errors of HTTP requests, with texts that tell an administrator what to do.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -8,28 +8,30 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError};
 use url::Url;
 
-use super::proxy::Via;
+use super::proxy::ActiveProxy;
 use super::redirect::RedirectKind;
 use crate::credential::CredentialError;
 
-/// Carries no secret: URLs are told without userinfo and query.
+/// Contains no secrets: URLs have no userinfo and no query.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     #[error("no credentials to send")]
     Credential(#[source] CredentialError),
-    #[error("{what} cannot be sent: a header holds no line ends and no control characters; write it again")]
+    #[error(
+        "{what} cannot be sent: a header must not contain line ends or control characters; write it again"
+    )]
     NoHeader { what: String },
     #[error("{0}; change it in the configuration")]
     Setting(String),
     #[error("cannot read `{}`; correct its path, or let the agent's user read it", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("`{}` holds no {what} in PEM form (`-----BEGIN …`); convert it with `openssl`, or name another file", path.display())]
+    #[error("`{}` contains no {what} in PEM form (`-----BEGIN …`); convert it with `openssl`, or name another file", path.display())]
     NoPem { path: PathBuf, what: &'static str },
     #[error(
-        "TLS cannot be set up; where the system has no CA certificates install the package `ca-certificates`, or name a file with `ca_file`"
+        "TLS cannot be set up; if the system has no CA certificates, install the package `ca-certificates`, or name a file with `ca_file`"
     )]
     Build(#[source] reqwest::Error),
-    /// Nothing was sent.
+    /// The request was not sent.
     #[error("`{url}` is not below the configured URL, so nothing is sent there")]
     Foreign { url: String },
     #[error("cannot reach `{host}`: {cause}")]
@@ -38,22 +40,22 @@ pub enum HttpError {
         cause: UnreachableCause,
         source: reqwest::Error,
     },
-    #[error("no TLS with `{host}`: {problem}")]
+    #[error("no TLS connection to `{host}`: {problem}")]
     Tls {
         host: String,
         problem: TlsProblem,
         source: reqwest::Error,
     },
-    #[error("the proxy {via} does not lead to `{host}`: {problem}{}", problem.exception(via))]
+    #[error("the proxy {via} cannot connect to `{host}`: {problem}{}", problem.exception(via))]
     Proxy {
         host: String,
-        via: Via,
+        via: ActiveProxy,
         problem: ProxyProblem,
         source: reqwest::Error,
     },
     #[error("{phase} took longer than {after:?}; see {}, or raise the timeout", phase.remedy())]
     Timeout { phase: Phase, after: Duration },
-    #[error("the answer is longer than {bytes_max} bytes")]
+    #[error("the response is longer than {bytes_max} bytes")]
     TooLarge { bytes_max: usize },
     #[error("redirected to `{to}` (status {status}): {}", kind.remedy())]
     Redirect {
@@ -61,7 +63,7 @@ pub enum HttpError {
         to: String,
         kind: RedirectKind,
     },
-    #[error("the connection to `{host}` ended before the answer did; the request is repeated")]
+    #[error("the connection to `{host}` closed before the response was complete; the request is repeated")]
     Broken { host: String, source: reqwest::Error },
 }
 
@@ -70,15 +72,15 @@ pub enum HttpError {
 pub enum Phase {
     #[error("connecting")]
     Connect,
-    /// Connecting, and the greetings of TLS.
-    #[error("connecting by TLS")]
+    /// Connecting, and the TLS handshake.
+    #[error("connecting with TLS")]
     Tls,
-    /// From the request on, connecting included.
-    #[error("the wait for the beginning of the answer")]
+    /// From the request to the first byte of the response, connecting included.
+    #[error("waiting for the response")]
     Head,
-    #[error("a pause within the answer")]
+    #[error("a pause within the response")]
     Idle,
-    #[error("the whole exchange")]
+    #[error("the whole request")]
     Whole,
 }
 
@@ -86,7 +88,7 @@ impl Phase {
     fn remedy(self) -> &'static str {
         match self {
             Phase::Tls => {
-                "how busy the server is, and whether that port speaks TLS at all (if not, write `http://` in `url`, or the right port)"
+                "how busy the server is, and whether that port uses TLS (if not, write `http://` in `url`, or the right port)"
             }
             _ => "how busy the server is",
         }
@@ -101,7 +103,7 @@ pub enum UnreachableCause {
     Refused,
     #[error("no route; see network and firewall, or set a proxy")]
     NoRoute,
-    #[error("the connection fails; see network, firewall and proxy")]
+    #[error("the connection failed; see network, firewall and proxy")]
     Other,
 }
 
@@ -113,21 +115,21 @@ pub enum ProxyProblem {
     Closed,
     #[error("there is no route to it; see network and firewall")]
     NoRoute,
-    #[error("the connection to it fails; see network and firewall")]
+    #[error("the connection to it failed; see network and firewall")]
     Connection,
-    #[error("no connection was made within {0:?}; see network and firewall, and what it may reach")]
+    #[error("no connection was made within {0:?}; see network and firewall, and the proxy's rules")]
     Timeout(Duration),
-    #[error("no TLS with it: {0}")]
+    #[error("no TLS connection to it: {0}")]
     Tls(TlsProblem),
-    #[error("it wants a user and a password; set or correct those of the proxy")]
+    #[error("it requires a user and a password; set or correct those of the proxy")]
     Credentials,
-    #[error("it refuses; let it pass this host")]
+    #[error("it refuses to connect; allow this host in the proxy")]
     Refused,
 }
 
 impl ProxyProblem {
-    /// The way without the proxy.
-    fn exception(&self, via: &Via) -> String {
+    /// How to bypass the proxy.
+    fn exception(&self, via: &ActiveProxy) -> String {
         match self {
             ProxyProblem::Credentials | ProxyProblem::Tls(_) => String::new(),
             _ => format!("; or list the host in {} to reach it directly", via.exceptions()),
@@ -138,28 +140,28 @@ impl ProxyProblem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TlsProblem {
     #[error(
-        "its certificate is issued by nobody whom this system trusts; name the issuer's certificate with `ca_file`"
+        "its certificate is from an issuer that this system does not trust; name the issuer's certificate with `ca_file`"
     )]
     UnknownIssuer,
-    #[error("its certificate has expired; renew it on the server, and see this host's clock")]
+    #[error("its certificate has expired; renew it on the server, and check this host's clock")]
     Expired,
-    #[error("its certificate is not valid yet; see the clocks of both hosts")]
+    #[error("its certificate is not valid yet; check the clocks of both hosts")]
     NotValidYet,
     #[error("its certificate is for another name; write that name in `url`")]
     OtherName,
     #[error("its certificate is not valid; see the cause, and renew it on the server")]
     Certificate,
-    #[error("it does not accept the client certificate, or there is none; see `client_certificate`")]
+    #[error("it does not accept the client certificate, or requires one; see `client_certificate`")]
     ClientCertificate,
-    #[error("the two share no TLS version or cipher; see `tls_version_min`, or update the server")]
+    #[error("the two have no TLS version or cipher in common; see `tls_version_min`, or update the server")]
     Version,
-    #[error("what answers there speaks no TLS; write `http://` in `url`, or the right port")]
+    #[error("the server does not use TLS at this port; write `http://` in `url`, or the right port")]
     NoTls,
     #[error(
-        "the server ends the connection instead of greeting; see whether that port speaks TLS at all (if not, write `http://` in `url`, or the right port)"
+        "the server closes the connection during the TLS handshake; see whether that port uses TLS (if not, write `http://` in `url`, or the right port)"
     )]
     Ended,
-    #[error("the handshake fails; see the cause")]
+    #[error("the TLS handshake failed; see the cause")]
     Handshake,
 }
 
@@ -167,10 +169,10 @@ impl RedirectKind {
     fn remedy(self) -> &'static str {
         match self {
             RedirectKind::Login => {
-                "a login page; the token is not accepted, or a single sign-on stands before the API and must let it through"
+                "a login page; the token is not accepted, or a single sign-on is in front of the API and must let it through"
             }
             RedirectKind::OtherOrigin => {
-                "another server, to which no credentials are sent; if Confluence is there, write that in `url`; else a proxy or single sign-on stands before it"
+                "another server, to which no credentials are sent; if Confluence is there, write that in `url`; otherwise a proxy or single sign-on is in front of it"
             }
             RedirectKind::ToHttps => "write `https://` in `url`",
             RedirectKind::SameOrigin => "another path; correct `url`, its context path included",
@@ -178,12 +180,12 @@ impl RedirectKind {
     }
 }
 
-/// `url` is what was asked for, by the proxy `via`.
+/// Classifies an error of the library. `url` is the requested URL, `via` the proxy in use.
 pub fn from_reqwest(
     error: reqwest::Error,
     url: &Url,
     connect_timeout: Duration,
-    via: Option<Via>,
+    via: Option<ActiveProxy>,
 ) -> HttpError {
     let host = host(url);
     let source = error.without_url();
@@ -198,7 +200,7 @@ pub fn from_reqwest(
         };
     }
     if source.is_timeout() {
-        // The other timeouts are the client's own.
+        // The client has the other timeouts itself.
         return HttpError::Timeout {
             phase: match url.scheme() {
                 "https" => Phase::Tls,
@@ -211,7 +213,7 @@ pub fn from_reqwest(
         find::<rustls::Error>(&source).map(tls_problem),
         find::<io::Error>(&source).map(io::Error::kind),
     );
-    let name = message(&source, "dns error");
+    let name = has_cause(&source, "dns error");
     if let Some(problem) = tls {
         return HttpError::Tls {
             host,
@@ -222,12 +224,12 @@ pub fn from_reqwest(
     if !source.is_connect() {
         return HttpError::Broken { host, source };
     }
-    let ended = [
+    let closed = [
         ErrorKind::UnexpectedEof,
         ErrorKind::ConnectionReset,
         ErrorKind::BrokenPipe,
     ];
-    if url.scheme() == "https" && kind.is_some_and(|kind| ended.contains(&kind)) {
+    if url.scheme() == "https" && kind.is_some_and(|kind| closed.contains(&kind)) {
         return HttpError::Tls {
             host,
             problem: TlsProblem::Ended,
@@ -243,7 +245,7 @@ pub fn from_reqwest(
     HttpError::Unreachable { host, cause, source }
 }
 
-/// `None` where the proxy has done its part.
+/// The proxy's part of an error. `None` if the proxy works.
 fn proxy_problem(source: &reqwest::Error, url: &Url, connect_timeout: Duration) -> Option<ProxyProblem> {
     if source.is_timeout() {
         return Some(ProxyProblem::Timeout(connect_timeout));
@@ -251,9 +253,9 @@ fn proxy_problem(source: &reqwest::Error, url: &Url, connect_timeout: Duration) 
     if !source.is_connect() {
         return None;
     }
-    let (is_tunnelled, tunnel) = (url.scheme() == "https", message(source, "tunnel error"));
-    // Of what is asked in clear text each connection is one to the proxy.
-    let is_to_proxy = !is_tunnelled || message(source, "failed to create underlying connection");
+    let (is_tunnelled, tunnel) = (url.scheme() == "https", has_cause(source, "tunnel error"));
+    // Plain HTTP connects to the proxy only.
+    let is_to_proxy = !is_tunnelled || has_cause(source, "failed to create underlying connection");
     let kind = find::<io::Error>(source).map(io::Error::kind);
     match find::<rustls::Error>(source).map(tls_problem) {
         Some(problem) if is_to_proxy => return Some(ProxyProblem::Tls(problem)),
@@ -261,8 +263,8 @@ fn proxy_problem(source: &reqwest::Error, url: &Url, connect_timeout: Duration) 
         None => {}
     }
     Some(match kind {
-        _ if message(source, "authorization required") => ProxyProblem::Credentials,
-        _ if message(source, "dns error") => ProxyProblem::Name,
+        _ if has_cause(source, "authorization required") => ProxyProblem::Credentials,
+        _ if has_cause(source, "dns error") => ProxyProblem::Name,
         Some(ErrorKind::ConnectionRefused) => ProxyProblem::Closed,
         Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => ProxyProblem::NoRoute,
         _ if is_to_proxy => ProxyProblem::Connection,
@@ -280,7 +282,7 @@ fn host(url: &Url) -> String {
 pub fn tls_problem(error: &rustls::Error) -> TlsProblem {
     use rustls::Error::*;
     match error {
-        // The second: a CA of the same name with another key, as after its renewal.
+        // A bad signature occurs with a CA of the same name and another key, for example after its renewal.
         InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             TlsProblem::UnknownIssuer
         }
@@ -311,7 +313,8 @@ pub fn tls_problem(error: &rustls::Error) -> TlsProblem {
     }
 }
 
-/// The causes from the outermost on. An `io::Error` hides the error it was made from: that comes after it.
+/// The causes of an error, the outermost first. The `source` of an `io::Error` skips the error that it wraps,
+/// so that is visited too.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error: &&'e (dyn Error + 'static)| {
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -322,12 +325,12 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     })
 }
 
-/// The innermost of a type.
+/// The innermost cause of a type.
 pub fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     causes(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 
-/// The connector's errors have private types; their texts are what tells them apart.
-fn message(error: &(dyn Error + 'static), text: &str) -> bool {
+/// Errors of the connector have private types and can be distinguished by their texts only.
+fn has_cause(error: &(dyn Error + 'static), text: &str) -> bool {
     causes(error).any(|cause| cause.to_string().contains(text))
 }

@@ -1,4 +1,4 @@
-//! By which proxy a server is reached: the configured one, or that of the environment, as curl reads it.
+//! Selects the proxy for a server: the configured one, or the one of the environment with the rules of curl.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,20 +8,20 @@ use url::{Host, Url};
 use crate::config::HttpConfig;
 use crate::secret::Secret;
 
-/// The first that is set and not empty says it, as with curl.
+/// The first variable that is set and not empty is used, as in curl.
 const FOR_HTTP: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
 const FOR_HTTPS: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
-/// A proxy, and where it is configured. Shows no credentials.
+/// A proxy and the place of its configuration. Contains no credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Via {
+pub struct ActiveProxy {
     pub proxy: String,
-    /// A variable of the environment; `None`: the key `proxy`.
+    /// The environment variable. `None`: the configuration key `proxy`.
     pub variable: Option<&'static str>,
 }
 
-impl fmt::Display for Via {
+impl fmt::Display for ActiveProxy {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match self.variable {
             Some(variable) => write!(out, "`{}` (`{variable}`)", self.proxy),
@@ -30,8 +30,8 @@ impl fmt::Display for Via {
     }
 }
 
-impl Via {
-    /// Where hosts are listed that are reached without it.
+impl ActiveProxy {
+    /// The setting that lists hosts which are reached directly.
     pub fn exceptions(&self) -> &'static str {
         match self.variable {
             Some(_) => "the environment variable `NO_PROXY`",
@@ -45,27 +45,27 @@ impl Via {
 pub struct Proxies {
     http: Option<(Url, Option<&'static str>)>,
     https: Option<(Url, Option<&'static str>)>,
-    direct: Vec<Direct>,
+    no_proxy: Vec<NoProxyRule>,
 }
 
 impl Proxies {
     pub fn of(config: &HttpConfig) -> Proxies {
-        Proxies::with(config, |name| std::env::var(name).ok())
+        Proxies::with_variables(config, |name| std::env::var(name).ok())
     }
 
-    fn with(config: &HttpConfig, variable: impl Fn(&str) -> Option<String>) -> Proxies {
+    fn with_variables(config: &HttpConfig, variable: impl Fn(&str) -> Option<String>) -> Proxies {
         if let Some(proxy) = &config.proxy {
             return Proxies {
                 http: Some((proxy.url.clone(), None)),
                 https: Some((proxy.url.clone(), None)),
-                direct: proxy
+                no_proxy: proxy
                     .no_proxy
                     .iter()
-                    .filter_map(|text| Direct::parse(text))
+                    .filter_map(|text| NoProxyRule::parse(text))
                     .collect(),
             };
         }
-        // The server of a CGI request may set `HTTP_PROXY` by a header of its caller.
+        // For a CGI program `HTTP_PROXY` may be a header of the request.
         let is_cgi = variable("REQUEST_METHOD").is_some();
         let first = |names: &[&'static str]| {
             names
@@ -77,31 +77,34 @@ impl Proxies {
             let (text, name) = first(names)?;
             Some((proxy_url(&text)?, Some(name)))
         };
-        let direct = first(&NO_PROXY).map(|(text, _)| text).unwrap_or_default();
+        let no_proxy = first(&NO_PROXY).map(|(text, _)| text).unwrap_or_default();
         Proxies {
             http: proxy(&FOR_HTTP),
             https: proxy(&FOR_HTTPS),
-            direct: direct.split([',', ' ', '\t']).filter_map(Direct::parse).collect(),
+            no_proxy: no_proxy
+                .split([',', ' ', '\t'])
+                .filter_map(NoProxyRule::parse)
+                .collect(),
         }
     }
 
-    /// The proxy for a URL, if there is one.
+    /// The proxy for a URL.
     pub fn choose(&self, url: &Url) -> Option<&Url> {
         self.find(url).map(|(proxy, _)| proxy)
     }
 
-    /// The same, to be told.
-    pub fn via(&self, url: &Url) -> Option<Via> {
+    /// Same as [`Proxies::choose`], for messages.
+    pub fn via(&self, url: &Url) -> Option<ActiveProxy> {
         let (proxy, variable) = self.find(url)?;
         let port = proxy.port().map_or(String::new(), |port| format!(":{port}"));
         let host = proxy.host_str().unwrap_or_default();
-        Some(Via {
+        Some(ActiveProxy {
             proxy: format!("{}://{host}{port}", proxy.scheme()),
             variable: *variable,
         })
     }
 
-    /// The passwords that stand in URLs of the environment, and what their header holds.
+    /// The passwords in URLs of the environment.
     pub fn secrets(&self) -> Vec<Secret> {
         let urls = self.http.iter().chain(&self.https).map(|(url, _)| url);
         urls.filter_map(|url| Some(Secret::new(url.password()?)))
@@ -113,11 +116,12 @@ impl Proxies {
             "https" => self.https.as_ref(),
             _ => self.http.as_ref(),
         }?;
-        (!self.direct.iter().any(|direct| direct.is(url))).then_some(proxy)
+        (!self.no_proxy.iter().any(|rule| rule.matches(url))).then_some(proxy)
     }
 }
 
-/// Without a scheme it is `http`. Of another kind than `http` and `https` it is none that the agent could use.
+/// Parses a proxy URL. The default scheme is `http`. `None` for schemes other than `http` and `https`, which
+/// are not supported.
 fn proxy_url(text: &str) -> Option<Url> {
     let url = match text.contains("://") {
         true => Url::parse(text),
@@ -127,39 +131,39 @@ fn proxy_url(text: &str) -> Option<Url> {
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
-/// What is reached without a proxy.
+/// A rule for hosts that are reached without a proxy.
 #[derive(Debug, Clone, PartialEq)]
-enum Direct {
+enum NoProxyRule {
     All,
     Network {
         address: IpAddr,
         bits: u8,
         port: Option<u16>,
     },
-    /// With all names below it. In lower case.
+    /// A domain in lower case, with all its subdomains.
     Domain {
         name: String,
         port: Option<u16>,
     },
 }
 
-impl Direct {
-    /// `None` if it names nothing.
-    fn parse(text: &str) -> Option<Direct> {
+impl NoProxyRule {
+    /// `None` if the rule is empty or invalid.
+    fn parse(text: &str) -> Option<NoProxyRule> {
         let text = text.trim();
         if text == "*" {
-            return Some(Direct::All);
+            return Some(NoProxyRule::All);
         }
         if let Some((address, bits)) = text.split_once('/') {
             let address = address_of(address)?;
             let bits = bits.parse().ok().filter(|bits| *bits <= bits_of(&address))?;
-            return Some(Direct::Network {
+            return Some(NoProxyRule::Network {
                 address,
                 bits,
                 port: None,
             });
         }
-        let network = |address: IpAddr, port| Direct::Network {
+        let network = |address: IpAddr, port| NoProxyRule::Network {
             bits: bits_of(&address),
             address,
             port,
@@ -178,33 +182,33 @@ impl Direct {
             .trim_start_matches('.')
             .trim_end_matches('.')
             .to_ascii_lowercase();
-        (!name.is_empty()).then_some(Direct::Domain { name, port })
+        (!name.is_empty()).then_some(NoProxyRule::Domain { name, port })
     }
 
-    fn is(&self, url: &Url) -> bool {
+    fn matches(&self, url: &Url) -> bool {
         let is_port = |port: &Option<u16>| port.is_none_or(|port| url.port_or_known_default() == Some(port));
         match (self, url.host()) {
-            (Direct::All, _) => true,
+            (NoProxyRule::All, _) => true,
             (_, None) => false,
-            (Direct::Network { address, bits, port }, Some(host)) => {
-                let own = match host {
-                    Host::Ipv4(own) => IpAddr::from(own),
-                    Host::Ipv6(own) => IpAddr::from(own),
+            (NoProxyRule::Network { address, bits, port }, Some(host)) => {
+                let address_of_host = match host {
+                    Host::Ipv4(address_of_host) => IpAddr::from(address_of_host),
+                    Host::Ipv6(address_of_host) => IpAddr::from(address_of_host),
                     Host::Domain(_) => return false,
                 };
-                is_port(port) && is_within(own, *address, *bits)
+                is_port(port) && is_in_network(address_of_host, *address, *bits)
             }
-            (Direct::Domain { name, port }, Some(Host::Domain(host))) => {
+            (NoProxyRule::Domain { name, port }, Some(Host::Domain(host))) => {
                 let host = host.trim_end_matches('.');
                 let above = host.strip_suffix(name.as_str());
                 is_port(port) && above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
             }
-            (Direct::Domain { .. }, Some(_)) => false,
+            (NoProxyRule::Domain { .. }, Some(_)) => false,
         }
     }
 }
 
-/// IPv6 with or without its brackets.
+/// Parses an address; IPv6 with or without brackets.
 fn address_of(text: &str) -> Option<IpAddr> {
     let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     inner.unwrap_or(text).parse().ok()
@@ -217,14 +221,14 @@ fn bits_of(address: &IpAddr) -> u8 {
     }
 }
 
-fn is_within(own: IpAddr, network: IpAddr, bits: u8) -> bool {
+fn is_in_network(address_of_host: IpAddr, network: IpAddr, bits: u8) -> bool {
     let number = |address: IpAddr| match address {
-        // At the upper end, so that bits count from the same side.
+        // Shifted, so that prefix bits are counted from the same side.
         IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
         IpAddr::V6(address) => u128::from(address),
     };
-    let differs = number(own) ^ number(network);
-    own.is_ipv4() == network.is_ipv4() && (bits == 0 || differs >> (128 - u32::from(bits)) == 0)
+    let differs = number(address_of_host) ^ number(network);
+    address_of_host.is_ipv4() == network.is_ipv4() && (bits == 0 || differs >> (128 - u32::from(bits)) == 0)
 }
 
 #[cfg(test)]
@@ -239,7 +243,7 @@ mod tests {
     fn of(variables: &[(&str, &str)]) -> Proxies {
         let config = HttpConfig::new(url("http://wiki.example.com/"), Auth::None);
         let found = |name: &str| variables.iter().find(|(key, _)| *key == name);
-        Proxies::with(&config, |name| found(name).map(|(_, value)| value.to_string()))
+        Proxies::with_variables(&config, |name| found(name).map(|(_, value)| value.to_string()))
     }
 
     #[test]
@@ -285,14 +289,14 @@ mod tests {
                 ]);
                 assert_eq!(proxies.choose(&url(to)).is_none(), is_direct, "{no_proxy}: {to}");
             }
-            // The same in the configuration, one entry each.
+            // The same rules in the configuration, one per entry.
             let mut config = HttpConfig::new(url(to), Auth::None);
             config.proxy = Some(ProxyConfig {
                 url: url("http://p:1"),
                 auth: None,
                 no_proxy: no_proxy.split([',', ' ', '\t']).map(String::from).collect(),
             });
-            let proxies = Proxies::with(&config, |_| None);
+            let proxies = Proxies::with_variables(&config, |_| None);
             assert_eq!(proxies.choose(&url(to)).is_none(), is_direct, "{no_proxy}: {to}");
         }
     }

@@ -1,24 +1,24 @@
-//! Which URLs are the server's own, and what a redirect away from them says. None is followed.
+//! Checks which URLs may be requested, and classifies redirects. No redirect is followed.
 
 use url::Url;
 
 use super::{HttpError, Secrets};
 
-/// Where a redirect points.
+/// The target of a redirect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedirectKind {
-    /// A login page, of Confluence or of a single sign-on.
+    /// A login page of Confluence or of a single sign-on.
     Login,
     /// Another scheme, host or port.
     OtherOrigin,
-    /// Only from `http` to `https`.
+    /// The same server with `https` instead of `http`.
     ToHttps,
     /// Another path of the same server.
     SameOrigin,
 }
 
-/// Whether `url` has the scheme, host and port of `base` and its path lies below. Userinfo would become credentials
-/// of its own, so no such URL is.
+/// Whether `url` has the scheme, host and port of `base` and a path below it. URLs with userinfo are
+/// rejected: it would be sent as credentials.
 pub fn is_below(url: &Url, base: &Url) -> bool {
     let rest = url.path().strip_prefix(base.path().trim_end_matches('/'));
     same_origin(url, base)
@@ -33,7 +33,7 @@ fn same_origin(one: &Url, other: &Url) -> bool {
         && one.port_or_known_default() == other.port_or_known_default()
 }
 
-/// `path`, which begins with a slash and may have a query, below a base, which may have a path of its own.
+/// Appends `path`, which begins with a slash and may have a query, to the path of `base`.
 pub fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let (path, query) = path
@@ -44,10 +44,10 @@ pub fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-/// A URL as it may be told: without userinfo, query and fragment.
-pub fn shown(url: &Url) -> String {
+/// A URL for messages: without userinfo, query and fragment.
+pub fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
-    // These fail where a URL has no host; then there is no userinfo either.
+    // These fail for URLs without a host, which have no userinfo.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_query(None);
@@ -55,11 +55,11 @@ pub fn shown(url: &Url) -> String {
     url.into()
 }
 
-/// The redirect with which `url` was answered, as an error. Of its target nothing is told but the origin, and not that where it
-/// holds a secret.
+/// The error for a redirect of `url`. It contains only the origin of the target, and not even that if the
+/// host contains a secret.
 pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpError {
     let Ok(to) = url.join(location) else {
-        let to = "no URL".into();
+        let to = "an invalid URL".into();
         return HttpError::Redirect {
             status,
             to,
@@ -67,7 +67,7 @@ pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpE
         };
     };
     let host = to.host_str().unwrap_or_default();
-    let host = match secrets.concealed(host) == host {
+    let host = match secrets.redacted(host) == host {
         true => host,
         false => "***",
     };
@@ -75,12 +75,13 @@ pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpE
     HttpError::Redirect {
         status,
         kind: kind(&to, url),
-        to: secrets.concealed(&format!("{}://{host}{port}", to.scheme())),
+        to: secrets.redacted(&format!("{}://{host}{port}", to.scheme())),
     }
 }
 
 fn kind(to: &Url, url: &Url) -> RedirectKind {
-    // Data Center: /login.action; Cloud: id.atlassian.com/login; the rest is what single sign-on products use.
+    // Data Center: /login.action. Cloud: id.atlassian.com/login. The other words are those of single sign-on
+    // products.
     let words = [
         "login",
         "logon",

@@ -1,5 +1,5 @@
-//! The quarantine as a person's command sees and changes it, root's too: nothing in it is believed, no link is followed, and
-//! what is kept stays its owner's.
+//! The quarantine directory for commands, which may run as root. Its content is not trusted, no link is
+//! followed, and files keep their owner.
 
 use super::{DIRECTORY, Entry, SUFFIX};
 use crate::access;
@@ -13,16 +13,17 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A file that is being made smaller. Only who has the lock makes one, so one that is there was left by a kill.
+/// Temporary name of a rewritten file. Only the holder of the lock creates it, so an existing one is from a
+/// killed command.
 const REWRITE: &str = ".rewrite";
-/// What was dropped, by whom and when, one a line.
+/// The log of dropped events: who dropped them and when, one per line.
 const DROPPED: &str = "dropped.log";
-/// A longer line is none of ours: it is passed over, and never held in memory.
+/// Longer lines are not entries. They are skipped and not held in memory.
 const LINE_BYTES_MAX: usize = 1 << 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum QuarantineError {
-    /// Not for this user.
+    /// This user has no access.
     #[error("{0}")]
     Denied(String),
     #[error("`{}` is not safe to use: {problem}", path.display())]
@@ -37,50 +38,50 @@ pub enum QuarantineError {
     },
 }
 
-/// Opened once, so that what is done in it is done there, whatever takes its name meanwhile.
+/// An open directory. All operations use its handle, so a replacement of the path has no effect.
 #[derive(Debug)]
-pub struct Directory {
+pub struct QuarantineDirectory {
     pub path: PathBuf,
     handle: File,
 }
 
-/// What is in it.
+/// The files of the directory.
 #[derive(Debug, Default)]
-pub struct Files {
-    /// Oldest first.
+pub struct DirectoryListing {
+    /// Regular files, oldest first.
     pub names: Vec<OsString>,
-    /// Named like one and no regular file.
-    pub strange: Vec<OsString>,
-    /// Named like one, and it cannot be looked at.
+    /// Names of entries that are not regular files.
+    pub not_regular: Vec<OsString>,
+    /// Entries that cannot be examined.
     pub failed: Vec<(OsString, io::Error)>,
 }
 
 /// A line of a file.
 #[derive(Debug)]
 pub struct QuarantineLine {
-    /// Where it stands, its LF included, in bytes.
+    /// Position of the line in bytes, with its LF.
     pub range: Range<u64>,
     pub entry: Result<Entry, String>,
 }
 
-impl Directory {
-    /// `None`: there is none, and so nothing in it.
-    pub fn open(state_dir: &Path) -> Result<Option<Directory>, QuarantineError> {
+impl QuarantineDirectory {
+    /// Opens the directory. `None` if it does not exist.
+    pub fn open(state_dir: &Path) -> Result<Option<QuarantineDirectory>, QuarantineError> {
         // Without a trailing slash, which would follow a link.
         let state_dir: PathBuf = state_dir.components().collect();
         let path = state_dir.join(DIRECTORY);
         if let Ok(found) = state_dir.symlink_metadata() {
-            belongs(&state_dir, &found)?;
+            check_owner(&state_dir, &found)?;
         }
         let handle = open_dir(rustix::fs::CWD, state_dir.as_os_str(), &state_dir)?;
         match open_dir(&handle, OsStr::new(DIRECTORY), &path) {
-            Ok(handle) => Ok(Some(Directory { path, handle })),
+            Ok(handle) => Ok(Some(QuarantineDirectory { path, handle })),
             Err(QuarantineError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Keeps other commands out until this value is dropped. The agent only adds files and needs no lock.
+    /// Excludes other commands until this value is dropped. The agent only adds files and needs no lock.
     pub fn lock(&self) -> Result<(), QuarantineError> {
         match self.handle.try_lock() {
             Ok(()) => Ok(()),
@@ -89,9 +90,9 @@ impl Directory {
         }
     }
 
-    pub fn files(&self) -> Result<Files, QuarantineError> {
+    pub fn files(&self) -> Result<DirectoryListing, QuarantineError> {
         let failed = |error: rustix::io::Errno| self.failed("read", OsStr::new(""), error.into());
-        let mut files = Files::default();
+        let mut files = DirectoryListing::default();
         for entry in rustix::fs::Dir::read_from(&self.handle).map_err(failed)? {
             let name = OsString::from_vec(entry.map_err(failed)?.file_name().to_bytes().to_vec());
             if !name.as_bytes().ends_with(SUFFIX.as_bytes()) {
@@ -99,18 +100,18 @@ impl Directory {
             }
             match rustix::fs::statat(&self.handle, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(found) if FileType::from_raw_mode(found.st_mode).is_file() => files.names.push(name),
-                Ok(_) => files.strange.push(name),
+                Ok(_) => files.not_regular.push(name),
                 Err(rustix::io::Errno::NOENT) => {}
-                // One entry that is broken hides no other.
+                // An entry that cannot be examined does not hide others.
                 Err(error) => files.failed.push((name, error.into())),
             }
         }
         files.names.sort();
-        files.strange.sort();
+        files.not_regular.sort();
         Ok(files)
     }
 
-    /// Reads a file line by line. One that was removed meanwhile has none.
+    /// Calls `each` for each line of a file. A file that was removed meanwhile has no lines.
     pub fn read<E: From<QuarantineError>>(
         &self,
         name: &OsStr,
@@ -133,7 +134,7 @@ impl Directory {
             }
             let entry = match is_text {
                 true => parse(&text),
-                false => Err("it is no text".to_owned()),
+                false => Err("it is not text".to_owned()),
             };
             let range = at..at + bytes;
             at = range.end;
@@ -141,7 +142,7 @@ impl Directory {
         }
     }
 
-    /// The entry that [`Directory::read`] has found there. For who has the lock.
+    /// Reads an entry at a position from [`QuarantineDirectory::read`]. The caller must hold the lock.
     pub fn entry(&self, name: &OsStr, range: &Range<u64>) -> Result<Entry, QuarantineError> {
         let mut text = vec![0; (range.end - range.start) as usize];
         let read = self
@@ -151,14 +152,14 @@ impl Directory {
         read.map_err(|error| self.failed("read", name, error))
     }
 
-    /// Removes these lines, in order, from a file: it is the old one or the new one whatever happens, and the new one on the
-    /// disk on return. Without a line it is gone. For who has the lock.
-    pub fn remove(&self, name: &OsStr, gone: &[Range<u64>]) -> Result<(), QuarantineError> {
+    /// Removes the lines at these positions, sorted, from a file. The file is replaced atomically, and the
+    /// new one is durable on return. A file without lines is removed. The caller must hold the lock.
+    pub fn remove(&self, name: &OsStr, removed: &[Range<u64>]) -> Result<(), QuarantineError> {
         let failed = |error: io::Error| self.failed("rewrite", name, error);
         let file = self.open_file(name)?;
         let metadata = file.metadata().map_err(failed)?;
-        let starts = std::iter::once(0).chain(gone.iter().map(|range| range.end));
-        let ends = gone
+        let starts = std::iter::once(0).chain(removed.iter().map(|range| range.end));
+        let ends = removed
             .iter()
             .map(|range| range.start)
             .chain(std::iter::once(metadata.len()));
@@ -183,7 +184,7 @@ impl Directory {
     fn replace(&self, name: &OsStr, from: &File, owner: (u32, u32), kept: &[Range<u64>]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to: File = rustix::fs::openat(&self.handle, REWRITE, flags, Mode::RUSR | Mode::WUSR)?.into();
-        give_to(&to, owner)?;
+        set_owner(&to, owner)?;
         for range in kept {
             let mut at = range.start;
             let mut block = vec![0; 64 * 1024];
@@ -199,9 +200,9 @@ impl Directory {
         Ok(rustix::fs::renameat(&self.handle, REWRITE, &self.handle, name)?)
     }
 
-    /// Writes lines to the record of what was dropped. They are on the disk when it returns.
-    pub fn note_dropped(&self, lines: &[u8]) -> Result<(), QuarantineError> {
-        let noted = (|| {
+    /// Appends lines to the log of dropped events. They are durable when the function returns.
+    pub fn log_dropped(&self, lines: &[u8]) -> Result<(), QuarantineError> {
+        let logged = (|| {
             let flags = OFlags::WRONLY
                 | OFlags::APPEND
                 | OFlags::CREATE
@@ -211,15 +212,15 @@ impl Directory {
             let mut file: File =
                 rustix::fs::openat(&self.handle, DROPPED, flags, Mode::RUSR | Mode::WUSR)?.into();
             if !file.metadata()?.is_file() {
-                return Err(io::Error::other("it is no regular file"));
+                return Err(io::Error::other("it is not a regular file"));
             }
             let owner = self.handle.metadata()?;
-            give_to(&file, (owner.uid(), owner.gid()))?;
+            set_owner(&file, (owner.uid(), owner.gid()))?;
             file.write_all(lines)?;
             file.sync_all()?;
             self.handle.sync_all()
         })();
-        noted.map_err(|error| self.failed("write", OsStr::new(DROPPED), error))
+        logged.map_err(|error| self.failed("write", OsStr::new(DROPPED), error))
     }
 
     fn unlink(&self, name: &str) -> Result<(), QuarantineError> {
@@ -241,7 +242,7 @@ impl Directory {
         if !found.is_file() {
             return Err(QuarantineError::Insecure {
                 path: self.path.join(name),
-                problem: "it is no regular file",
+                problem: "it is not a regular file",
             });
         }
         Ok(file)
@@ -273,28 +274,28 @@ fn open_dir(at: impl std::os::fd::AsFd, name: &OsStr, path: &Path) -> Result<Fil
     let handle: File = match rustix::fs::openat(at, name, flags, Mode::empty()) {
         Ok(handle) => handle.into(),
         Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
-            return Err(insecure("it is a symbolic link, or no directory; remove it"));
+            return Err(insecure("it is a symbolic link, or not a directory; remove it"));
         }
         Err(error) => return Err(failed(error.into())),
     };
     let found = handle.metadata().map_err(failed)?;
-    belongs(path, &found)?;
+    check_owner(path, &found)?;
     if found.mode() & 0o022 != 0 {
         return Err(insecure("others may write to it; `chmod 700` it"));
     }
     Ok(handle)
 }
 
-fn belongs(path: &Path, found: &fs::Metadata) -> Result<(), QuarantineError> {
-    let own = access::user().uid;
-    if own == 0 || own == found.uid() {
+fn check_owner(path: &Path, found: &fs::Metadata) -> Result<(), QuarantineError> {
+    let uid = access::user().uid;
+    if uid == 0 || uid == found.uid() {
         return Ok(());
     }
     Err(QuarantineError::Denied(access::belongs_to_other(path, found)))
 }
 
-/// What root makes is the agent's all the same.
-fn give_to(file: &File, (uid, gid): (u32, u32)) -> io::Result<()> {
+/// Files that root creates get the owner of the agent's files.
+fn set_owner(file: &File, (uid, gid): (u32, u32)) -> io::Result<()> {
     let found = file.metadata()?;
     if (found.uid(), found.gid()) != (uid, gid) {
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
@@ -303,23 +304,23 @@ fn give_to(file: &File, (uid, gid): (u32, u32)) -> io::Result<()> {
     Ok(())
 }
 
-/// The next line without its LF; how many bytes it has with it, and whether it may be an entry.
+/// Reads the next line without its LF. Returns its size in bytes with the LF, and whether it may be an entry.
 fn next_line(reader: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<(u64, bool)> {
     text.clear();
     let (mut bytes, mut is_text) = (0, true);
     loop {
         let block = reader.fill_buf()?;
         let end = memchr::memchr(b'\n', block);
-        let passed = end.map_or(block.len(), |at| at + 1);
+        let consumed = end.map_or(block.len(), |at| at + 1);
         if is_text {
-            let part = &block[..end.unwrap_or(passed)];
-            // Where a power cut came before the data the disk holds zeros.
+            let part = &block[..end.unwrap_or(consumed)];
+            // After a power cut, unwritten data on the disk is zero.
             is_text = text.len() + part.len() <= LINE_BYTES_MAX && memchr::memchr(0, part).is_none();
             text.extend_from_slice(if is_text { part } else { &[] });
         }
-        reader.consume(passed);
-        bytes += passed as u64;
-        if end.is_some() || passed == 0 {
+        reader.consume(consumed);
+        bytes += consumed as u64;
+        if end.is_some() || consumed == 0 {
             return Ok((bytes, is_text));
         }
     }
@@ -329,12 +330,12 @@ fn parse(text: &[u8]) -> Result<Entry, String> {
     let entry: Entry = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     match entry.event_id() {
         Some(_) => Ok(entry),
-        None => Err("its id is none".to_owned()),
+        None => Err("its id is invalid".to_owned()),
     }
 }
 
 impl Entry {
-    /// `None` if it is no whole id.
+    /// `None` if the id is invalid.
     pub fn event_id(&self) -> Option<EventId> {
         let is_hex = self.id.len() == 32 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
         u128::from_str_radix(&self.id, 16)
@@ -360,7 +361,7 @@ mod tests {
         }
     }
 
-    fn read(directory: &Directory, name: &OsStr) -> Vec<QuarantineLine> {
+    fn read(directory: &QuarantineDirectory, name: &OsStr) -> Vec<QuarantineLine> {
         let mut lines = Vec::new();
         let mut each = |line| {
             lines.push(line);
@@ -377,12 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_removed_and_what_stays_is_as_it_was() {
+    fn lines_are_removed_and_the_others_are_unchanged() {
         let temp = state_dir();
-        assert!(Directory::open(temp.path()).unwrap().is_none());
+        assert!(QuarantineDirectory::open(temp.path()).unwrap().is_none());
         let entries: Vec<Entry> = (0..4).map(entry).collect();
         put(temp.path(), 1, &entries).unwrap();
-        let directory = Directory::open(temp.path()).unwrap().unwrap();
+        let directory = QuarantineDirectory::open(temp.path()).unwrap().unwrap();
         let name = directory.files().unwrap().names.remove(0);
         let path = directory.path.join(&name);
         let whole = std::fs::read_to_string(&path).unwrap();
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_is_followed_and_one_command_works_at_a_time() {
+    fn no_link_is_followed_and_commands_exclude_each_other() {
         let temp = state_dir();
         let dir = temp.path().join(DIRECTORY);
         put(temp.path(), 1, &[entry(1)]).unwrap();
@@ -428,16 +429,16 @@ mod tests {
         .unwrap();
         std::os::unix::fs::symlink("/etc/passwd", dir.join("a.ndjson")).unwrap();
         std::fs::create_dir(dir.join("b.ndjson")).unwrap();
-        let directory = Directory::open(temp.path()).unwrap().unwrap();
+        let directory = QuarantineDirectory::open(temp.path()).unwrap().unwrap();
         let files = directory.files().unwrap();
         assert_eq!((files.names.len(), &files.names[1]), (2, &odd));
         assert_eq!(read(&directory, &odd).len(), 1);
-        assert_eq!(files.strange, ["a.ndjson", "b.ndjson"]);
+        assert_eq!(files.not_regular, ["a.ndjson", "b.ndjson"]);
         assert!(directory.open_file(OsStr::new("a.ndjson")).is_err());
         std::os::unix::fs::symlink("/etc/passwd", dir.join(DROPPED)).unwrap();
-        assert!(directory.note_dropped(b"{}\n").is_err());
+        assert!(directory.log_dropped(b"{}\n").is_err());
         directory.lock().unwrap();
-        let second = Directory::open(temp.path()).unwrap().unwrap();
+        let second = QuarantineDirectory::open(temp.path()).unwrap().unwrap();
         assert!(matches!(second.lock(), Err(QuarantineError::Locked(_))));
         drop(directory);
         second.lock().unwrap();
@@ -446,7 +447,7 @@ mod tests {
         std::fs::rename(&dir, &moved).unwrap();
         std::os::unix::fs::symlink(&moved, &dir).unwrap();
         assert!(matches!(
-            Directory::open(temp.path()),
+            QuarantineDirectory::open(temp.path()),
             Err(QuarantineError::Insecure { .. })
         ));
     }

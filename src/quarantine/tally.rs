@@ -1,6 +1,6 @@
-//! How many events are in quarantine, without reading a file twice.
+//! Counts the events in quarantine without reading a file twice.
 
-use super::{QuarantineFiles, look};
+use super::{QuarantineFiles, list};
 use crate::clock;
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,18 +8,18 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What is known of the files that were counted.
+/// The files that were counted so far.
 #[derive(Default)]
 pub struct Tally {
-    /// By name and inode: a file that a command replaced has another.
+    /// Number of events by path and inode. A file that a command has replaced has another inode.
     files: HashMap<(PathBuf, u64), u64>,
     changed: Option<(i64, i64)>,
-    /// What could not be counted at the last look, and why.
+    /// Modification time of the directory at the last count. `None`: count again.
     pub failed: Vec<(PathBuf, io::Error)>,
 }
 
 impl Tally {
-    /// The events that are there, those that stand there twice counted twice. Cheap while nothing changes.
+    /// The number of stored events. Duplicates are counted twice. Cheap if nothing has changed.
     pub fn count(&mut self, state_dir: &Path) -> io::Result<u64> {
         let changed = match state_dir.join(super::DIRECTORY).metadata() {
             Ok(metadata) => Some((metadata.mtime(), metadata.mtime_nsec())),
@@ -28,7 +28,7 @@ impl Tally {
         };
         if changed.is_none() || changed != self.changed {
             let mut found = HashMap::new();
-            let QuarantineFiles { files, mut failed } = look(state_dir)?;
+            let QuarantineFiles { files, mut failed } = list(state_dir)?;
             for (path, _) in files {
                 match self.counted(&path) {
                     Ok((ino, events)) => {
@@ -39,16 +39,16 @@ impl Tally {
                 }
             }
             self.failed = failed;
-            // Within the grain of its time the directory may change again and look the same.
+            // Within the resolution of its timestamp, a changed directory may look unchanged.
             let settled = |(seconds, _): &(i64, i64)| clock::now_ms() > (seconds + 2) * 1000;
-            // What is broken may heal without a change of the directory.
-            let whole = self.failed.is_empty();
-            (self.files, self.changed) = (found, changed.filter(settled).filter(|_| whole));
+            // An unreadable file may become readable without a change of the directory.
+            let is_complete = self.failed.is_empty();
+            (self.files, self.changed) = (found, changed.filter(settled).filter(|_| is_complete));
         }
         Ok(self.files.values().sum())
     }
 
-    /// The inode of a file and how many events it holds.
+    /// The inode of a file and the number of its events.
     fn counted(&self, path: &Path) -> io::Result<(u64, u64)> {
         let file = File::open(path)?;
         let key = (path.to_owned(), file.metadata()?.ino());
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_and_removed_is_counted() {
+    fn stored_and_removed_events_are_counted() {
         let temp = tempfile::tempdir().unwrap();
         let mut tally = Tally::default();
         assert_eq!(tally.count(temp.path()).unwrap(), 0);

@@ -1,9 +1,9 @@
-//! Hosts and addresses out of the texts that hold them.
+//! Extracts hosts and IP addresses from texts.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The host of a URL: lower case, without user, port and brackets.
+/// The host of a URL in lower case, without user, port and brackets.
 pub fn host(url: &str) -> Option<Cow<'_, str>> {
     let colon = memchr::memchr(b':', url.as_bytes())?;
     let rest = url[colon..].strip_prefix("://")?;
@@ -34,8 +34,8 @@ pub fn host(url: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(host.to_lowercase()))
 }
 
-/// The addresses in `source`, which behind a proxy is a list: each as it stands there, without port, brackets
-/// and zone id. What is no address is passed over.
+/// The addresses in `source`, a list if there are proxies. Each is returned as written, without port, brackets and
+/// zone id, and parsed. What is not an address is skipped.
 pub fn addresses(source: &str) -> impl Iterator<Item = (&str, IpAddr)> {
     source.split([',', ';', ' ', '\t']).filter_map(address)
 }

@@ -1,21 +1,21 @@
-//! The event id: a hash over what a file line and an API entity of one event both carry.
+//! The event id: a hash of what a file line and an API entity of one event have in common.
 //!
-//! BLAKE3, because everything in a record is user-controlled: whoever could craft a collision could make a sink
-//! drop a second event as a duplicate of the first.
+//! BLAKE3, because everything in a record is user-controlled: a crafted collision would make a sink drop the second
+//! event as a duplicate.
 
 use std::fmt;
 use std::ops::Range;
 
+use super::cursor::Cursor;
 use super::token::{self, Text, Token};
-use super::walk::{self, Cursor};
-use super::{Parsed, Record, Shape, address};
+use super::{Parsed, Record, Shape, address, json};
 
 /// 128 bits; as text 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub u128);
 
 impl EventId {
-    /// Two events alike in all of it are two events: the n-th twin carries n in its id, the first (0) its own.
+    /// The id of the n-th twin, see [`Twins`](super::twins::Twins). The first one (0) keeps its id.
     pub fn twin(self, n: u32) -> EventId {
         if n == 0 {
             return self;
@@ -35,7 +35,7 @@ impl EventId {
         text
     }
 
-    /// A hash that nobody can find another origin of.
+    /// A cryptographic hash of any bytes.
     pub fn of(bytes: &[u8]) -> EventId {
         let mut id = [0; 16];
         id.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
@@ -49,20 +49,20 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The id of a record without regard to twins: a pure function of its content and its site. [`IdHasher`] does the
-/// same for many without allocating for each.
+/// The id of a record without its twin number: a pure function of its content and its site. [`IdHasher`] does the
+/// same for many records without an allocation for each.
 pub fn event_id(record: &Record, site: Option<&str>) -> EventId {
     IdHasher::new(site).record_id(record)
 }
 
-/// Texts longer than this stand in the canonical form by their hash, so that it stays small.
+/// Longer texts are represented by their hash in the canonical form, to keep it small.
 const TEXT_MAX: usize = 1024;
 
-/// The elements of a list are sorted in runs of so many bytes, so that a list of 16 MiB does not need as much
-/// again. The order of elements does not matter within a run; real lists are a thousand times smaller.
+/// The elements of a list are sorted in runs of this many bytes, so that a list of 16 MiB does not need as much
+/// memory again. Within a run the order of elements does not matter. Real lists are a thousand times smaller.
 const RUN_BYTES_MAX: usize = 256 * 1024;
 
-/// Makes the ids of a source's records.
+/// Computes the ids of a source's records.
 #[derive(Debug)]
 pub struct IdHasher {
     site: Option<String>,
@@ -72,7 +72,7 @@ pub struct IdHasher {
 }
 
 impl IdHasher {
-    /// `site` stands for records that do not name their own: the host of their `system` goes before.
+    /// `site` is used for records without a `system`; otherwise the host of their `system` is.
     pub fn new(site: Option<&str>) -> Self {
         IdHasher {
             site: site.map(str::to_owned),
@@ -134,16 +134,16 @@ impl IdHasher {
             "name" => Some(2),
             _ => None,
         });
-        // The stable name of a changed value or an attribute comes before the translated one, see `NAME`.
+        // The stable name of a changed value or an attribute takes precedence over the translated one.
         self.multiset(record.changed_values, record.has_escapes, |key| match key {
-            "i18nKey" => Some(NAME),
+            "i18nKey" => Some(STABLE_NAME),
             "key" => Some(TRANSLATED_NAME),
             "from" => Some(1),
             "to" => Some(2),
             _ => None,
         });
         self.multiset(record.extra_attributes, record.has_escapes, |key| match key {
-            "nameI18nKey" => Some(NAME),
+            "nameI18nKey" => Some(STABLE_NAME),
             "name" => Some(TRANSLATED_NAME),
             "value" => Some(1),
             _ => None,
@@ -180,7 +180,7 @@ impl IdHasher {
         });
     }
 
-    /// The first byte is the version of the canonical form: a changed form must not meet an old one's ids.
+    /// The first byte is the version of the canonical form: ids of different forms must not collide.
     fn start(&mut self, kind: u8) {
         self.canonical.clear();
         self.canonical.extend_from_slice(&[1, kind]);
@@ -188,8 +188,8 @@ impl IdHasher {
 
     fn site(&mut self, system: Option<Text>) {
         let url = system.map(Text::decoded);
-        let own = url.as_deref().and_then(address::host);
-        let site = own.as_deref().or(self.site.as_deref()).unwrap_or("");
+        let record_site = url.as_deref().and_then(address::host);
+        let site = record_site.as_deref().or(self.site.as_deref()).unwrap_or("");
         put_text(&mut self.canonical, site);
     }
 
@@ -203,16 +203,17 @@ impl IdHasher {
         }
     }
 
-    /// Adds the elements of a list without regard to their order. `field` tells which members count.
+    /// Adds the elements of a list independent of their order. `field` maps a member name to its index, or `None` if
+    /// it does not count.
     fn multiset(&mut self, list: Token, has_escapes: bool, field: impl Fn(&str) -> Option<usize>) {
         self.elements.clear();
         self.ranges.clear();
         let mut cursor = Cursor::new(list.raw());
-        let many = list.is_list();
-        if many {
+        let is_list = list.is_list();
+        if is_list {
             cursor.enter();
         }
-        while (many && cursor.more()) || (!many && cursor.peek() != 0) {
+        while (is_list && cursor.more()) || (!is_list && cursor.peek() != 0) {
             let start = self.elements.len();
             if cursor.peek() == b'{' {
                 let mut fields = [Token::MISSING; 7];
@@ -223,8 +224,8 @@ impl IdHasher {
                         None => cursor.skip(),
                     }
                 }
-                if !fields[NAME].is_missing() {
-                    fields[0] = fields[NAME];
+                if !fields[STABLE_NAME].is_missing() {
+                    fields[0] = fields[STABLE_NAME];
                 } else if !fields[TRANSLATED_NAME].is_missing() {
                     fields[0] = fields[TRANSLATED_NAME];
                 }
@@ -269,11 +270,11 @@ impl IdHasher {
     }
 }
 
-/// Where [`IdHasher::multiset`] gathers an element's name: the stable one if there is one, else the translated.
-const NAME: usize = 5;
+/// Indexes at which [`IdHasher::multiset`] collects an element's names. The stable one is used if there is one.
+const STABLE_NAME: usize = 5;
 const TRANSLATED_NAME: usize = 6;
 
-/// Adds a value: a missing one, null and `""` alike, a number as its text.
+/// Adds a value. Missing, null and `""` are equal; a number is added as its text.
 fn put(canonical: &mut Vec<u8>, token: Token, has_escapes: bool) {
     if let Some(text) = token.text() {
         match has_escapes {
@@ -282,7 +283,7 @@ fn put(canonical: &mut Vec<u8>, token: Token, has_escapes: bool) {
         }
     } else if token.is_list() || token.is_object() {
         canonical.push(3);
-        put_text(canonical, &walk::canonical(token.raw()));
+        put_text(canonical, &json::canonical(token.raw()));
     } else {
         put_text(canonical, token.raw());
     }

@@ -1,28 +1,35 @@
 //! One audit record, parsed once and borrowed from the bytes that were read.
 //!
-//! What Confluence writes is in docs/CONFLUENCE.md. Everything in a record is user-controlled text, so nothing in
-//! it can make [`parse`] fail, panic or take more than linear time.
+//! docs/CONFLUENCE.md describes what Confluence writes. Everything in a record is user-controlled text. Nothing in it
+//! can make [`parse`] fail, panic or take more than linear time.
+//!
+//! Reading order: `shapes` (from JSON members to a [`Record`]), `token` (values, still escaped), `cursor` and `scan`
+//! (how JSON is read without a tree), `event_id`, `twins`.
 
 pub mod address;
-mod audit;
+pub mod cursor;
 mod event_id;
-mod repeated;
+pub mod json;
+mod member_checker;
+mod members;
+mod repeated_names;
+pub mod scan;
+mod shapes;
 pub mod time;
 pub mod token;
 pub mod twins;
-pub mod walk;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-pub use audit::object;
 pub use event_id::{EventId, IdHasher, event_id};
+pub use json::object;
+pub use scan::{compact, without_blanks};
 pub use token::{Text, Token};
-pub use walk::{compact, without_blanks};
 
-/// What a record looks like; told by its content alone.
+/// The form of a record, recognised by its content alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// A line of a Data Center audit file.
@@ -33,7 +40,7 @@ pub enum Shape {
     Cloud,
 }
 
-/// What became of one record's bytes.
+/// The result of [`parse`].
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
@@ -41,34 +48,34 @@ pub enum Shape {
 )]
 pub enum Parsed<'a> {
     Record(Record<'a>),
-    /// No JSON, no object or of no known shape. It still becomes an event.
+    /// Not JSON, not an object, or of no known shape. It still becomes an event.
     Unreadable {
-        /// What is wrong, a phrase.
+        /// What is wrong, as a phrase.
         error: String,
-        /// The record as it was read; of one that is too long, its beginning.
+        /// The record as it was read; only its beginning if it is too long.
         bytes: &'a [u8],
-        /// A hash of the whole record where `bytes` is only its beginning.
+        /// Hash of the complete record if `bytes` is only its beginning.
         whole_hash: Option<u128>,
     },
 }
 
-/// A record of any shape. What is null, empty or absent is [`Token::MISSING`]; a token where a text belongs may
-/// still be a number or an object, and `problems` then names it.
+/// A record of any shape. Null, empty and absent values are [`Token::MISSING`]. A token that should be a text may
+/// still be a number or an object; `problems` then names it.
 #[derive(Debug)]
 pub struct Record<'a> {
     pub shape: Shape,
-    /// The whole record as it was read, invalid UTF-8 replaced by U+FFFD.
+    /// The complete record as it was read, with invalid UTF-8 replaced by U+FFFD.
     pub original: &'a str,
-    /// The same, half surrogate pairs replaced too, and of members of one name the last alone: what the tokens are
-    /// borrowed from.
+    /// As `original`, with lone surrogates replaced too, and of repeated member names only the last. The tokens
+    /// borrow from it.
     pub text: &'a str,
-    /// Whether any text in it is escaped: in most records none is.
+    /// Whether any text contains an escape. Most records have none.
     pub has_escapes: bool,
-    /// `None` if there is no time or none that can be understood.
+    /// Milliseconds since 1970. `None` if the time is missing or invalid.
     pub time_ms: Option<i64>,
-    /// The time as it stands.
+    /// The time as it was written.
     pub time: Token<'a>,
-    /// Translated text; Cloud's `summary`.
+    /// Translated text. Cloud: `summary`.
     pub action: Token<'a>,
     pub action_key: Token<'a>,
     pub area: Token<'a>,
@@ -78,32 +85,32 @@ pub struct Record<'a> {
     pub author: Author<'a>,
     pub method: Token<'a>,
     pub node: Token<'a>,
-    /// The remote address, or a chain of them.
+    /// The remote address, or a list of them.
     pub source: Token<'a>,
     /// The site's base URL.
     pub system: Token<'a>,
-    /// A list; Cloud's `associatedObjects`.
+    /// A list. Cloud: `associatedObjects`.
     pub affected_objects: Token<'a>,
-    /// Cloud only: an object.
+    /// An object. Cloud only.
     pub affected_object: Token<'a>,
     /// A list.
     pub changed_values: Token<'a>,
     /// A list.
     pub extra_attributes: Token<'a>,
-    /// Nothing in these lists is empty, and there is no white space between their members.
+    /// These lists contain no empty values and no white space between values.
     pub has_clean_lists: bool,
-    /// It has a member `event_id`, which is the name that the format `raw` gives to the id.
+    /// It has a member `event_id`, the name that the format `raw` gives to the id.
     pub has_event_id: bool,
     pub description: Token<'a>,
     pub sys_admin: Option<bool>,
     pub super_admin: Option<bool>,
-    /// What is wrong in it.
+    /// Members with a wrong type or content.
     pub problems: Vec<MemberProblem>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Author<'a> {
-    /// A user key; Cloud's `accountId`.
+    /// A user key. Cloud: `accountId`.
     pub id: Token<'a>,
     /// A display name.
     pub name: Token<'a>,
@@ -114,7 +121,7 @@ pub struct Author<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The action by the name that does not change with the site's language; on Cloud there is only the label.
+    /// The action's name that does not depend on the site's language. Cloud has only the translated one.
     pub fn stable_action(&self) -> Option<Text<'a>> {
         match self.shape {
             Shape::File | Shape::Entity => self.action_key.text(),
@@ -123,21 +130,21 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Something wrong in a record that is otherwise fine.
+/// A wrong member in an otherwise valid record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MemberProblem {
     /// Path of the member.
     pub member: String,
-    pub wrong: &'static str,
+    pub problem: &'static str,
 }
 
 impl fmt::Display for MemberProblem {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        write!(out, "`{}` {}", self.member, self.wrong)
+        write!(out, "`{}` {}", self.member, self.problem)
     }
 }
 
-/// Room for the records that cannot be borrowed as they are. One serves all records, one after the other.
+/// Buffers for records that cannot be borrowed unchanged. They are reused for all records.
 #[derive(Debug, Default)]
 pub struct Scratch {
     decoded: String,
@@ -162,30 +169,35 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
         }
     };
     let mut text = original;
-    let mut halves = Vec::new();
+    let mut lone_surrogates = Vec::new();
     let has_escapes = token::has_escape(original);
     if has_escapes
         && memchr::memmem::find(line, b"\\u").is_some()
-        && let Some((without, places)) = token::without_lone_surrogates(original)
+        && let Some((without, positions)) = token::without_lone_surrogates(original)
     {
         *repaired = without;
         text = repaired;
-        halves = places;
+        lone_surrogates = positions;
     }
-    let whole = text;
-    let mut read = audit::read(text, original, &mut problems);
-    if read.as_ref().is_ok_and(|(_, doubtful)| *doubtful)
-        && let Some(last) = repeated::without_repeated(text)
+    let complete = text;
+    let mut read = shapes::read(text, original, &mut problems);
+    if read.as_ref().is_ok_and(|(_, may_repeat_names)| *may_repeat_names)
+        && let Some(last) = repeated_names::without_repeated(text)
     {
         *unique = last;
         text = unique;
         problems.clear();
-        read = audit::read(text, original, &mut problems);
+        read = shapes::read(text, original, &mut problems);
     }
     match read {
         Ok((mut record, _)) => {
-            name_places(original, &replaced, "has invalid UTF-8", &mut problems);
-            name_places(whole, &halves, "has half a surrogate pair", &mut problems);
+            report_positions(original, &replaced, "has invalid UTF-8", &mut problems);
+            report_positions(
+                complete,
+                &lone_surrogates,
+                "has half a surrogate pair",
+                &mut problems,
+            );
             record.problems = problems;
             record.has_escapes = has_escapes;
             Parsed::Record(record)
@@ -198,31 +210,36 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
     }
 }
 
-/// How many replaced places are named; a record with more is named by its first ones.
-const PLACES_MAX: usize = 8;
+/// Number of replaced positions that are reported per record, the first ones.
+const POSITIONS_MAX: usize = 8;
 
-/// Writes `bytes` to `text`, invalid sequences replaced by U+FFFD; returns where the first of them are.
+/// Writes `bytes` to `text` with invalid sequences replaced by U+FFFD. Returns the positions of the first ones.
 fn decode_lossily(bytes: &[u8], text: &mut String) -> Vec<usize> {
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     text.clear();
     text.reserve(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
         if !chunk.invalid().is_empty() {
-            if places.len() < PLACES_MAX {
-                places.push(text.len());
+            if positions.len() < POSITIONS_MAX {
+                positions.push(text.len());
             }
             text.push(char::REPLACEMENT_CHARACTER);
         }
     }
-    places
+    positions
 }
 
-fn name_places(text: &str, places: &[usize], wrong: &'static str, problems: &mut Vec<MemberProblem>) {
-    for place in places.iter().take(PLACES_MAX) {
+fn report_positions(
+    text: &str,
+    positions: &[usize],
+    problem: &'static str,
+    problems: &mut Vec<MemberProblem>,
+) {
+    for position in positions.iter().take(POSITIONS_MAX) {
         let problem = MemberProblem {
-            member: walk::path_at(text, *place),
-            wrong,
+            member: json::path_at(text, *position),
+            problem,
         };
         if !problems.contains(&problem) {
             problems.push(problem);

@@ -134,7 +134,7 @@ fn f32_depth_100k() {
         let line = format!(r#"{{"auditType":{{"action":"x"}},"affectedObjects":[{bomb}]}}"#);
         assert_eq!(error_of(&line), "nested deeper than 128 levels");
         error_of(bomb);
-        // Never closed, and never closed within a string that holds as many.
+        // Unclosed brackets, and unclosed brackets within a string.
         error_of(open.repeat(100_000));
     }
     let flat = format!(
@@ -185,7 +185,7 @@ fn f33_bad_timestamp() {
 }
 
 #[test]
-fn wrong_types_are_named() {
+fn wrong_types_are_reported() {
     let line = r#"{"auditType":{"action":1,"level":true},"timestamp":{"epochSecond":1},"author":{"id":-2,"name":["x"]},
         "affectedObjects":"x","changedValues":[1,{"key":5}],"extraAttributes":{"a":1},"source":{"a":1},"system":null,"node":[]}"#;
     check(line, |record| {
@@ -212,7 +212,7 @@ fn compact_takes_white_space_only() {
     assert_eq!(compact(json), r#"{"a b":[1,"x\" \\",{}]}"#);
 }
 
-/// Lines and the entities of the same events: equal ids for each, different ids otherwise.
+/// File lines and API entities of the same events: equal ids for each event, different ids otherwise.
 #[test]
 fn f35_pairs_have_one_id() {
     let pairs = include_str!("../../fixtures/mapping/pairs.jsonl");
@@ -232,8 +232,8 @@ fn f35_pairs_have_one_id() {
     }
 }
 
-/// Between the line and the question somebody was renamed. Of the author that does not matter, for there is an id; an object's
-/// name belongs to the event, for many objects have nothing else.
+/// A user or object was renamed between the file line and the API answer. The author's name does not count, because
+/// there is an id. An object's name counts, because many objects have no id.
 #[test]
 fn f35_renamed_meanwhile() {
     let line = |author: &str, object: &str| {
@@ -251,21 +251,21 @@ fn f35_renamed_meanwhile() {
 fn f35_twins_and_known_values() {
     let line = r#"{"auditType":{"action":"x"},"timestamp":{"epochSecond":1}}"#;
     let id = id_of(line, Some("wiki"));
-    // Ids outlive a version of the agent: a change of these values makes every sink see every event twice.
+    // Ids must not change between versions of the agent: a changed id makes every sink accept events again.
     assert_eq!(id.to_string(), "3db7ef0800d4de3795fbced65b47db40");
     assert_eq!(id.twin(1).to_string(), "476d742f92e3c8e3b8763099166e61d3");
     assert_eq!(id.twin(0), id);
     assert_ne!(id.twin(1), id.twin(2));
     assert_eq!(id.hex(), id.to_string().as_bytes());
     assert_ne!(id, id_of(line, Some("other")));
-    // The site that a record names goes before the configured one.
+    // A record's own site takes precedence over the configured one.
     let own = r#"{"auditType":{"action":"x"},"timestamp":{"epochSecond":1},"system":"https://WIKI:8090/x"}"#;
     assert_eq!(id_of(own, Some("other")), id);
     assert_eq!(id_of("rubbish\r\n", None), id_of("rubbish", None));
     assert_ne!(id_of("rubbish", None), id_of("rubbisch", None));
 }
 
-/// An event as both shapes tell it.
+/// An event in both shapes.
 #[derive(Clone, Debug, PartialEq)]
 struct Model {
     ms: i64,
@@ -304,7 +304,7 @@ fn models() -> impl Strategy<Value = Model> {
 }
 
 impl Model {
-    /// `noise` decides all that must not matter.
+    /// `noise` varies everything that must not affect the id.
     fn render(&self, file: bool, noise: &mut Noise) -> String {
         let time = if file {
             json!({"epochSecond": self.ms.div_euclid(1000), "nano": self.ms.rem_euclid(1000) * 1_000_000 + noise.below(1_000_000) as i64})
@@ -337,7 +337,7 @@ impl Model {
                                 _ => drop(object.insert((*name).to_owned(), json!(text))),
                             }
                         }
-                        // The translated name beside a stable one is the site's language, which may change.
+                        // The translated name next to a stable one depends on the site's language, which may change.
                         let translated = [("i18nKey", "key"), ("nameI18nKey", "name")];
                         if let Some((_, name)) = translated.iter().find(|(stable, _)| *stable == names[0])
                             && !element[0].is_empty()
@@ -376,7 +376,7 @@ impl Model {
         json
     }
 
-    /// The lists without what has nothing that counts in it, in one order.
+    /// The lists without elements that have no relevant member, sorted.
     fn canonical(&self) -> Model {
         let mut model = self.clone();
         for (at, list) in model.lists.iter_mut().enumerate() {
@@ -390,7 +390,7 @@ impl Model {
     }
 }
 
-/// xorshift64: decides what must not matter.
+/// xorshift64: chooses what must not affect the id.
 struct Noise(u64);
 
 impl Noise {
@@ -472,7 +472,7 @@ proptest! {
         if model.canonical() != other.canonical() {
             prop_assert_ne!(id_of(&other.render(true, noise), None), id);
         }
-        // Each thing that counts does count.
+        // Every relevant value affects the id.
         for at in 0..9 {
             let mut changed = model.clone();
             match at {
@@ -490,7 +490,7 @@ proptest! {
         }
     }
 
-    /// A field moved to its neighbour is another event.
+    /// A value in a neighbouring field is a different event.
     #[test]
     fn f35_fields_do_not_run_together(a in "[a-z]{0,3}", b in "[a-z]{0,3}", at in 0_usize..6) {
         let line = |texts: [&str; 2]| {
@@ -510,7 +510,7 @@ proptest! {
     }
 }
 
-/// A list beyond one run: its memory stays small, and its id is still a function of it.
+/// A list longer than one run: memory stays small, and the id is still deterministic.
 #[test]
 fn f32_million_elements() {
     let line = |last: &str| {

@@ -1,14 +1,14 @@
-//! Instants in milliseconds since 1970, from the shapes that Confluence writes and no others.
+//! Times in milliseconds since 1970, in the forms that Confluence writes and no others.
 //!
-//! Written by hand because one is parsed and two are written for each event.
+//! Hand-written for speed, because one is parsed and two are written per event.
 
-/// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59.999Z: what ISO 8601 can write with four digits.
+/// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59.999Z: the range of ISO 8601 with four-digit years.
 const MS_MIN: i64 = -62_167_219_200_000;
 const MS_MAX: i64 = 253_402_300_799_999;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// From the file's `epochSecond` and `nano`. `nano` is a number: 54000000 is 54 ms.
+/// From a file's `epochSecond` and `nano`. `nano` is a number of nanoseconds: 54000000 is 54 ms.
 pub fn from_epoch(second: i64, nano: i64) -> Option<i64> {
     if !(0..1_000_000_000).contains(&nano) {
         return None;
@@ -21,8 +21,8 @@ pub fn from_epoch_ms(ms: i64) -> Option<i64> {
     (MS_MIN..=MS_MAX).contains(&ms).then_some(ms)
 }
 
-/// From `2021-11-23T00:39:37.908Z`: any number of digits in the fraction or none, `Z` or an offset (`+01:00`,
-/// `+0100`, `+01`). Digits finer than a millisecond are cut.
+/// From `2021-11-23T00:39:37.908Z`: a fraction of any length or none, `Z` or an offset (`+01:00`, `+0100`, `+01`).
+/// Digits beyond milliseconds are truncated.
 pub fn from_iso(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let (date_time, rest) = bytes.split_at_checked(19)?;
@@ -65,7 +65,7 @@ fn number(digits: &[u8]) -> Option<i64> {
     })
 }
 
-/// The milliseconds of `.908…`, and what comes behind the fraction.
+/// The milliseconds of `.908…`, and the text after the fraction.
 fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     let Some(digits) = rest.strip_prefix(b".") else {
         return Some((0, rest));
@@ -104,7 +104,7 @@ fn offset_ms(zone: &[u8]) -> Option<i64> {
     }
 }
 
-/// `2021-11-22T23:44:13.873Z`, always 24 characters. `ms` outside of the years 0000 to 9999 is cut to them.
+/// Formats as `2021-11-22T23:44:13.873Z`, always 24 characters. `ms` is clamped to the years 0000 to 9999.
 pub fn iso(ms: i64) -> [u8; 24] {
     let ms = ms.clamp(MS_MIN, MS_MAX);
     let (year, month, day) = civil_from_days(ms.div_euclid(DAY_MS));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     proptest! {
-        /// jiff is the oracle: it writes what is parsed and parses what is written.
+        /// Compares with jiff in both directions.
         #[test]
         fn f33_timestamps(ms in MS_MIN..=MS_MAX, finer in 0i64..1_000_000, offset_minutes in -1439i64..=1439) {
             let stamp = jiff::Timestamp::from_millisecond(ms).unwrap();

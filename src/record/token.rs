@@ -1,23 +1,24 @@
-//! JSON values as they stand in the record, borrowed and still escaped.
+//! JSON values as they are written in the record: borrowed and still escaped.
 //!
-//! Most strings of an event are copied from JSON into JSON, so nothing is unescaped that nobody looks into.
+//! Most strings are copied from JSON into JSON, so they are decoded only where their content matters.
 
 use std::borrow::Cow;
 
-use super::walk;
+use super::scan;
 
-/// A JSON value as it stands in the record. null, `""`, `{}`, `[]` and what holds nothing else are missing.
+/// A JSON value as it is written in the record. null, `""`, `{}`, `[]` and values that contain nothing else are
+/// missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Token<'a>(&'a str);
 
 impl<'a> Token<'a> {
     pub const MISSING: Token<'static> = Token("");
 
-    /// `raw` is one valid JSON value without white space around it.
+    /// `raw` is one valid JSON value without surrounding white space.
     pub fn new(raw: &'a str) -> Self {
         match raw.as_bytes().first() {
             Some(b'"') if raw.len() > 2 => Token(raw),
-            Some(b'{' | b'[') if !walk::is_empty(raw) => Token(raw),
+            Some(b'{' | b'[') if !scan::is_empty(raw) => Token(raw),
             Some(b'"' | b'{' | b'[' | b'n') | None => Token(""),
             Some(_) => Token(raw),
         }
@@ -40,7 +41,7 @@ impl<'a> Token<'a> {
         self.0.starts_with('[')
     }
 
-    /// The value if it is a text that is not empty.
+    /// The value if it is a non-empty text.
     pub fn text(self) -> Option<Text<'a>> {
         self.0.starts_with('"').then_some(Text(self.0))
     }
@@ -58,47 +59,47 @@ impl<'a> Token<'a> {
     }
 }
 
-/// A JSON string that is not empty, as it stands in the record: with its quotes, still escaped.
+/// A non-empty JSON string as it is written in the record: with quotes and still escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text<'a>(&'a str);
 
 impl<'a> Text<'a> {
-    /// With quotes, ready to be copied into other JSON.
+    /// With quotes, to be copied into other JSON.
     pub fn quoted(self) -> &'a str {
         self.0
     }
 
-    /// What stands between the quotes, still escaped.
+    /// The content between the quotes, still escaped.
     pub fn escaped(self) -> &'a str {
         &self.0[1..self.0.len() - 1]
     }
 
-    /// What it means.
+    /// The decoded text.
     pub fn decoded(self) -> Cow<'a, str> {
         decoded(self.escaped())
     }
 
-    /// Whether it means `text`.
+    /// Whether the decoded text is `text`.
     pub fn is(self, text: &str) -> bool {
         let escaped = self.escaped();
         escaped == text || (has_escape(escaped) && decoded(escaped) == text)
     }
 }
 
-/// Whether anything in it is escaped.
+/// Whether the text contains an escape.
 pub fn has_escape(escaped: &str) -> bool {
     let (words, rest) = escaped.as_bytes().as_chunks::<8>();
     if words.len() > 8 {
         return memchr::memchr(b'\\', escaped.as_bytes()).is_some();
     }
-    // Most are short, and asked for dozens of times a record.
+    // Most texts are short, and this is called dozens of times per record.
     let in_words = words.iter().fold(0, |found, word| {
-        found | walk::zero_bytes(u64::from_le_bytes(*word) ^ (walk::ONES * u64::from(b'\\')))
+        found | scan::zero_bytes(u64::from_le_bytes(*word) ^ (scan::ONES * u64::from(b'\\')))
     });
     in_words != 0 || rest.contains(&b'\\')
 }
 
-/// What an escaped text means.
+/// Decodes an escaped text.
 pub fn decoded(escaped: &str) -> Cow<'_, str> {
     if !has_escape(escaped) {
         return Cow::Borrowed(escaped);
@@ -108,7 +109,7 @@ pub fn decoded(escaped: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Hands on what an escaped text means, piece by piece, without holding it as a whole.
+/// Decodes an escaped text piece by piece, without holding all of it.
 pub fn pieces(escaped: &str, mut each: impl FnMut(&str)) {
     let mut rest = escaped;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
@@ -124,7 +125,7 @@ pub fn pieces(escaped: &str, mut each: impl FnMut(&str)) {
     }
 }
 
-/// The character that the escape at the start of `text` means, and the escape's length in bytes.
+/// The character of the escape at the start of `text`, and the escape's length in bytes.
 fn unescape(text: &str) -> (char, usize) {
     match text.as_bytes().get(1) {
         Some(b'n') => ('\n', 2),
@@ -162,11 +163,11 @@ fn unit(text: &str) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// Replaces each escape that is half a surrogate pair by `\ufffd`; `None` when there is none. Such an escape
-/// passes JSON's grammar, but no collector could read an event that holds it.
+/// Replaces each lone surrogate escape by `\ufffd`, and returns their positions. `None` if there is none. Such an
+/// escape is valid JSON, but many readers reject it.
 pub fn without_lone_surrogates(json: &str) -> Option<(String, Vec<usize>)> {
     let mut repaired = String::new();
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     let mut copied = 0;
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'\\', &json.as_bytes()[at..]) {
@@ -176,7 +177,7 @@ pub fn without_lone_surrogates(json: &str) -> Option<(String, Vec<usize>)> {
             && unit(&json[at..]).is_some_and(|unit| (0xD800..0xE000).contains(&unit));
         if lone {
             repaired.push_str(&json[copied..at]);
-            places.push(repaired.len());
+            positions.push(repaired.len());
             repaired.push_str("\\ufffd");
             copied = at + length;
         }
@@ -185,9 +186,9 @@ pub fn without_lone_surrogates(json: &str) -> Option<(String, Vec<usize>)> {
             at += 1;
         }
     }
-    if places.is_empty() {
+    if positions.is_empty() {
         return None;
     }
     repaired.push_str(&json[copied..]);
-    Some((repaired, places))
+    Some((repaired, positions))
 }

@@ -1,24 +1,24 @@
-//! Counts events that are alike in everything, so that the second is not taken for a repetition of the first. Pure.
+//! Counts twins: events with identical content are still distinct events and get distinct ids. Pure.
 
 use super::EventId;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Twins carry the same millisecond, so they stand close together in a file even where its lines are out of order.
-/// A count over a bounded stretch of bytes can be made again from the file alone, wherever reading starts.
+/// Twins have the same millisecond, so they are close together in a file even if its lines are out of order. A count
+/// over a limited number of bytes can be rebuilt from the file, wherever reading starts.
 pub const WINDOW_BYTES: u64 = 1 << 20;
 
 #[derive(Default)]
 pub struct Twins {
-    counts: HashMap<EventId, Count, BuildHasherDefault<AsItIs>>,
+    counts: HashMap<EventId, Count, BuildHasherDefault<IdentityHasher>>,
     recent: VecDeque<(u64, EventId)>,
 }
 
-/// An id is a cryptographic hash already: nobody can choose where it falls.
+/// Ids are cryptographic hashes already, so a hash table needs no further hashing.
 #[derive(Default)]
-struct AsItIs(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for IdentityHasher {
     fn write(&mut self, bytes: &[u8]) {
         bytes
             .iter()
@@ -40,7 +40,8 @@ struct Count {
 }
 
 impl Twins {
-    /// The number of this event among its twins, 0 for the first. `at` is where it stands: it never goes back.
+    /// The number of this event among its twins, 0 for the first. `at` is its offset in the sequence; it never
+    /// decreases.
     pub fn number(&mut self, id: EventId, at: u64) -> u32 {
         while let Some(&(oldest, gone)) = self.recent.front()
             && at.saturating_sub(oldest) > WINDOW_BYTES

@@ -10,8 +10,9 @@ mod output;
 mod permissions;
 mod prune;
 mod recover;
+mod rotated_files;
 
-pub use output::Output;
+pub use output::OutputFile;
 
 use super::{Batch, Message, ONCE_FAILURES_MAX, Report, SinkError};
 use crate::telemetry::heartbeat;
@@ -44,7 +45,7 @@ struct UnsyncedBatches {
 /// starts from the checkpoint. With `once` the function also waits for the compression of rotated files, and
 /// gives up when writing keeps failing.
 pub fn run(
-    mut output: Output,
+    mut output: OutputFile,
     once: bool,
     messages: Receiver<Message>,
     loopback: Sender<Message>,

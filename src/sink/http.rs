@@ -25,9 +25,9 @@ impl SharedClient {
         self.0.borrow_mut().allow(base.clone());
     }
 
-    /// Same as [`Client::conceal`].
-    pub fn conceal(&self, secrets: Vec<Secret>) {
-        self.0.borrow_mut().conceal(secrets);
+    /// Same as [`Client::redact`].
+    pub fn redact(&self, secrets: Vec<Secret>) {
+        self.0.borrow_mut().redact(secrets);
     }
 
     /// Sends a body and waits for the complete response.

@@ -14,7 +14,7 @@ pub mod stdout;
 pub mod syslog;
 
 use crate::config::PeerConfig;
-use crate::position::{Deleted, SinkMark};
+use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
 use remote::{DeliverySettings, Quarantine};
 use std::io;
@@ -58,7 +58,7 @@ pub enum Message {
     /// No more messages follow.
     End,
     /// Sent by the file sink to itself: a sync has ended. Carries the rotated files that it deleted.
-    Synced(io::Result<Deleted>),
+    Synced(io::Result<DeletedOutputs>),
 }
 
 /// The sending side of a sink's input channel. A thread waits for messages only; a task also waits for

@@ -1,7 +1,7 @@
 //! What the response of a server means for the events of a request. All sinks share this classification; each
 //! adds the rules of its protocol for single events.
 
-use crate::delay::asked_delay;
+use crate::delay::requested_delay;
 use crate::http::{self, HttpError};
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ pub fn of_status(response: &http::Response, now_ms: i64) -> RequestOutcome {
         },
         408 | 425 | 429 | 500..=599 => RequestOutcome::All(Outcome::Retry {
             reason: reason(),
-            after: asked_delay(&response.headers, now_ms),
+            after: requested_delay(&response.headers, now_ms),
         }),
         _ => RequestOutcome::All(Outcome::Misconfigured { reason: reason() }),
     }
@@ -129,7 +129,7 @@ pub fn server_message(response: &http::Response) -> String {
         _ => "",
     };
     let hint = match response.status {
-        407 => format!(": {}", response.proxy_wants_credentials()),
+        407 => format!(": {}", response.proxy_credentials_remedy()),
         _ => hint.to_owned(),
     };
     status_and_body(response, &hint)

@@ -4,6 +4,7 @@
 mod circuit;
 mod deliver;
 mod request_builder;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -17,10 +18,10 @@ use crate::config::{BatchConfig, OnPoison};
 use crate::record::EventId;
 use crate::telemetry::heartbeat;
 use circuit::Circuit;
-use deliver::Delivery;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use request_builder::RequestBuilder;
+use settle::Delivery;
 use std::cell::Cell;
 use std::io;
 use tokio::sync::Notify;

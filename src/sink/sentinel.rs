@@ -78,7 +78,7 @@ impl SentinelSink {
                 return RequestOutcome::All(Outcome::retry("the token is not valid text for a header"));
             };
             bearer.set_sensitive(true);
-            self.client.conceal(self.tokens.secret().into_iter().collect());
+            self.client.redact(self.tokens.secret().into_iter().collect());
             let mut headers = headers.clone();
             headers.insert(AUTHORIZATION, bearer);
             let response = match self

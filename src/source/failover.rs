@@ -3,7 +3,7 @@
 //! Both ways in share one set of ids, so a switch too many costs requests and no event; a switch too few costs time. Files are
 //! read whenever they can be, in either state.
 
-pub use crate::position::Cause;
+pub use crate::position::FallbackCause;
 use std::time::{Duration, Instant};
 
 /// How long something must last before it counts.
@@ -23,7 +23,7 @@ pub enum State {
     Files { unusable_since: Option<Instant> },
     /// The API brings them.
     Api {
-        cause: Cause,
+        cause: FallbackCause,
         well_since: Option<Instant>,
     },
 }
@@ -41,7 +41,7 @@ pub struct InputObservation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
-    ToApi(Cause),
+    ToApi(FallbackCause),
     ToFiles,
 }
 
@@ -53,7 +53,7 @@ impl Default for State {
 
 impl State {
     /// As the process before left it.
-    pub fn resumed(api: Option<Cause>) -> State {
+    pub fn resumed(api: Option<FallbackCause>) -> State {
         api.map_or_else(State::default, |cause| State::Api {
             cause,
             well_since: None,
@@ -68,7 +68,7 @@ impl State {
     pub fn is_read_by_api(&self) -> bool {
         match self {
             State::Files { .. } => false,
-            State::Api { cause, well_since } => *cause == Cause::Unusable || well_since.is_none(),
+            State::Api { cause, well_since } => *cause == FallbackCause::Unusable || well_since.is_none(),
         }
     }
 
@@ -79,11 +79,11 @@ impl State {
         now: Instant,
     ) -> Option<Switch> {
         match self {
-            State::Files { .. } if seen.missing > 0 => Some(self.leave_files(Cause::Silent)),
+            State::Files { .. } if seen.missing > 0 => Some(self.leave_files(FallbackCause::Silent)),
             State::Files { unusable_since } if seen.unusable => {
                 let since = *unusable_since.get_or_insert(now);
                 (now.duration_since(since) >= timeouts.file_error_timeout)
-                    .then(|| self.leave_files(Cause::Unusable))
+                    .then(|| self.leave_files(FallbackCause::Unusable))
             }
             State::Files { unusable_since } => {
                 *unusable_since = None;
@@ -95,7 +95,7 @@ impl State {
             }
             State::Api { cause, well_since } => {
                 // Silent files are well when they speak; those that could not be read, when they can.
-                if well_since.is_none() && (seen.growing || *cause == Cause::Unusable) {
+                if well_since.is_none() && (seen.growing || *cause == FallbackCause::Unusable) {
                     *well_since = Some(now);
                 }
                 let last = well_lasts(*cause, timeouts);
@@ -108,7 +108,7 @@ impl State {
         }
     }
 
-    fn leave_files(&mut self, cause: Cause) -> Switch {
+    fn leave_files(&mut self, cause: FallbackCause) -> Switch {
         *self = State::Api {
             cause,
             well_since: None,
@@ -128,10 +128,10 @@ impl State {
 }
 
 /// How long files have to be well.
-fn well_lasts(cause: Cause, timeouts: FailoverTimeouts) -> Duration {
+fn well_lasts(cause: FallbackCause, timeouts: FailoverTimeouts) -> Duration {
     match cause {
-        Cause::Unusable => timeouts.file_recovery_timeout,
-        Cause::Silent => timeouts.file_recovery_timeout.max(timeouts.compared_after),
+        FallbackCause::Unusable => timeouts.file_recovery_timeout,
+        FallbackCause::Silent => timeouts.file_recovery_timeout.max(timeouts.compared_after),
     }
 }
 
@@ -165,7 +165,10 @@ mod tests {
 
     #[test]
     fn f75_table_of_switches() {
-        let (unusable, silent) = (Switch::ToApi(Cause::Unusable), Switch::ToApi(Cause::Silent));
+        let (unusable, silent) = (
+            Switch::ToApi(FallbackCause::Unusable),
+            Switch::ToApi(FallbackCause::Silent),
+        );
         plays(&[(0, OK, None), (1, GROWING, None), (9999, OK, None)]);
         // A hiccup.
         plays(&[

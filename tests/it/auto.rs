@@ -535,7 +535,7 @@ fn f45_killed_between_delivery_and_checkpoint() {
     sim.disconnect();
     sim.files("", |files, _| files.silent = false);
     let mut agent = host.start();
-    agent.until_said("stand there already");
+    agent.until_said("contains events after the checkpoint");
     agent.until_said("cannot reach");
     happen(&sim, 30..40);
     agent.until("the files are read", || has(&host, 0..40));
@@ -998,7 +998,7 @@ fn a_single_run_says_that_the_api_was_not_asked() {
             once_each(&host, 10);
             let shown = shown(&host);
             assert!(
-                shown.contains("audit API: has not answered yet, to be read from 20"),
+                shown.contains("audit API: has not responded yet, to be read from 20"),
                 "{shown}"
             );
             assert!(!shown.contains("delivered up to"), "{shown}");

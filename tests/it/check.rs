@@ -228,7 +228,11 @@ fn what_is_missing_is_named_with_the_way_out() {
     let host = Host::new();
     let (code, said) = host.check(&["--home", "nowhere"]);
     assert_eq!(code, 75);
-    has(&said, "failure", "nowhere` does not exist; name the right one");
+    has(
+        &said,
+        "failure",
+        "nowhere` does not exist; name the right directory",
+    );
 
     fs::create_dir(host.path("bare")).unwrap();
     let (code, said) = host.check(&["--home", "bare"]);
@@ -275,7 +279,7 @@ fn f34_foreign_names_are_told_escaped() {
     let (code, said) = host.check(&[]);
     assert_eq!(code, 0);
     has(&said, "warning", "\\u{1b}[2Jowned\\u{202e}, backup.tar.gz; ");
-    has(&said, "warning", "not regular files, left alone: ");
+    has(&said, "warning", "ignored, because they are not regular files: ");
     assert!(!said.contains(['\x1b', '\u{202e}']), "{said:?}");
     has(&said, "ok", "1 file, ");
 }
@@ -306,7 +310,7 @@ fn the_state_directory_is_the_agents_own() {
     fs::write(host.path("file"), "").unwrap();
     let (code, said) = host.check(&["--state", "file"]);
     assert_eq!(code, 75);
-    has(&said, "failure", "is no directory");
+    has(&said, "failure", "is not a directory");
 }
 
 #[test]
@@ -314,7 +318,10 @@ fn an_output_that_is_no_plain_file_is_refused() {
     let host = Host::new();
     fs::create_dir(host.path("directory")).unwrap();
     std::os::unix::fs::symlink("elsewhere", host.path("link")).unwrap();
-    for (output, message) in [("directory", "is no file"), ("link", "is a symbolic link")] {
+    for (output, message) in [
+        ("directory", "is not a regular file"),
+        ("link", "is a symbolic link"),
+    ] {
         let (code, said) = host.check(&["--sink", &format!("file:{output}")]);
         assert_eq!(code, 75, "{said}");
         has(&said, "failure", message);

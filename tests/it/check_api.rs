@@ -68,7 +68,7 @@ fn data_center_that_is_ready() {
     let sim = Sim::start(options).unwrap();
     sim.expire(ADMIN_TOKEN, Some(clock::now_ms() + 90 * DAY_MS));
     let (_, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
-    says(&text, "warning", "holds no event of the past year");
+    says(&text, "warning", "contains no event of the past year");
     // That search was itself audited.
     let (code, text) = check(&data_center(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 0, "{text}");
@@ -76,7 +76,7 @@ fn data_center_that_is_ready() {
     says(&text, "warning", "without TLS");
     says(&text, "ok", "clock agrees");
     says(&text, "ok", "logged in as `auditor`");
-    says(&text, "ok", "answers with events");
+    says(&text, "ok", "returns events");
     says(&text, "ok", "the token `audit` expires on");
     says(&text, "ok", "coverage: ");
     says(&text, "ok", "audit API only: what Confluence does not store");
@@ -183,7 +183,7 @@ fn cloud_with_a_classic_and_with_a_scoped_token() {
     let sim = Sim::cloud().unwrap();
     let (code, text) = check(&cloud(&sim, ADMIN_TOKEN, ""));
     assert_eq!(code, 0, "{text}");
-    says(&text, "warning", "the audit API may be read");
+    says(&text, "warning", "the audit API is readable");
     says(&text, "warning", "`token_expires`");
     let (code, text) = check(&cloud(&sim, SCOPED_TOKEN, "scoped = true"));
     assert_eq!(code, 0, "{text}");

@@ -53,7 +53,7 @@ fn f103_a_bomb_takes_constant_memory() {
     });
     assert_eq!((code, events), (65, 1), "{said}");
     assert!(
-        said.starts_with("`-`: 1 line or answer longer than 16 MiB, the first at offset 0; "),
+        said.starts_with("`-`: 1 line or response longer than 16 MiB, the first at offset 0; "),
         "{said}"
     );
     // A string within a document that goes over lines.

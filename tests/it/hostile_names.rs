@@ -174,7 +174,7 @@ fn f114_names_that_are_found() {
     };
     let dir = host.path("");
     let said = call(&dir, &words(&["run", "--once"]));
-    assert!(said.contains("a rotated output was deleted"), "{said}");
+    assert!(said.contains("a rotated file was deleted"), "{said}");
     assert!(said.contains("read 30 records from "), "{said}");
     let rotated = fs::read_dir(host.path("out")).unwrap();
     let names = rotated.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -205,7 +205,7 @@ fn set_up(server: &OpenSearch) {
     );
     let (_, said) = call(&host, &["check"]);
     assert!(
-        said.contains(&format!("the data stream `{STREAM}` is there")),
+        said.contains(&format!("the data stream `{STREAM}` exists")),
         "{said}"
     );
 

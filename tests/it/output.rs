@@ -39,7 +39,7 @@ fn f113_deleted_outputs_are_said_and_counted() {
         );
         let mut writer = Writer::new(&host.audit(), 113);
         let file = writer.create(&file_name(5, 0));
-        let said = "a rotated output was deleted";
+        let said = "a rotated file was deleted";
         let (mut files, mut events) = (0, 0);
         for _ in 0..3 {
             // Some were written by this process, some by the one before.
@@ -227,7 +227,7 @@ fn f116_check_says_who_may_read() {
     for (lines, said) in [
         (
             "rotated_files_max = 7\n",
-            "files get mode 0600; the newest 7 rotated files stay, older ones are deleted, read or not",
+            "files get mode 0600; the newest 7 rotated files are kept, older ones are deleted, read or not",
         ),
         ("mode = \"0644\"\n", "files get mode 0644; "),
         (
@@ -240,7 +240,7 @@ fn f116_check_says_who_may_read() {
         ),
         (
             "mode = \"0640\"\ngroup = \"54321\"\n",
-            "group `54321` may read the files, but not look into `",
+            "group `54321` may read the files, but not list `",
         ),
     ] {
         if lines.contains("54321") && !rustix::process::geteuid().is_root() {
@@ -249,11 +249,7 @@ fn f116_check_says_who_may_read() {
         }
         host.sink = lines.into();
         host.config();
-        let mode = if said.contains("not look into") {
-            0o700
-        } else {
-            0o755
-        };
+        let mode = if said.contains("not list") { 0o700 } else { 0o755 };
         fs::set_permissions(host.path("out"), fs::Permissions::from_mode(mode)).unwrap();
         let check = host.check();
         assert!(check.stdout.contains(said), "{said}: {}", check.stdout);

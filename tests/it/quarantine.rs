@@ -2,7 +2,7 @@
 
 use crate::rig::collector::{Collector, Do, Plain, Reply};
 use crate::rig::{Host, Random, Writer, file_name, seed};
-use confluence_audit_agent::quarantine::{self, Directory, Entry};
+use confluence_audit_agent::quarantine::{self, Entry, QuarantineDirectory};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -96,7 +96,7 @@ fn entry(number: u128) -> Entry {
         format: "ecs".into(),
         time_ms: 1_600_000_000_000,
         at_ms: 1_700_000_000_000,
-        reason: "status 400, it says: \u{1b}[31mno such field".into(),
+        reason: "status 400, response: \u{1b}[31mno such field".into(),
         event: format!("{{\"event\":{{\"id\":\"{}\"}},\"n\":1.50}}", id(number)),
     }
 }
@@ -117,7 +117,7 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     );
     assert_eq!(
         lines[1..3],
-        [&expect, "    status 400, it says: \\u{1b}[31mno such field"]
+        [&expect, "    status 400, response: \\u{1b}[31mno such field"]
     );
     assert_eq!(lines[12], "5 events: local 5");
     assert!(lines.iter().all(|line| line.chars().count() <= 80), "{out}");
@@ -130,7 +130,7 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     assert_eq!(code, 0);
     for part in [
         "source     wiki\n",
-        "reason     status 400, it says: \\u{1b}[31mno such field\n",
+        "reason     status 400, response: \\u{1b}[31mno such field\n",
         "  \"n\": 1.50\n",
     ] {
         assert_eq!(out.matches(part).count(), 1, "{part} in {out}");
@@ -411,7 +411,7 @@ fn damage_is_told_and_kept() {
         err.contains("4 lines are no entry") && !err.contains('\u{1b}'),
         "{err}"
     );
-    assert!(err.contains("1-link.ndjson` is no regular file"), "{err}");
+    assert!(err.contains("1-link.ndjson` is not a regular file"), "{err}");
     let (code, out, err) = scene.call(&["replay"]);
     assert_eq!(code, 75, "{err}");
     assert!(out.contains("delivered 3 events\n"), "{out}");
@@ -425,7 +425,7 @@ fn damage_is_told_and_kept() {
 fn one_command_changes_it_at_a_time() {
     let scene = Scene::new();
     scene.put(&[(0, 3)]);
-    let held = Directory::open(&scene.host.state()).unwrap().unwrap();
+    let held = QuarantineDirectory::open(&scene.host.state()).unwrap().unwrap();
     held.lock().unwrap();
     for words in [&["replay"][..], &["drop", "--all", "--yes"]] {
         let (code, _, err) = scene.call(words);

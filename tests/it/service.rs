@@ -157,7 +157,7 @@ fn f72_a_start_that_recovers_asks_for_time() {
         manager.last("EXTEND_TIMEOUT_USEC="),
         "EXTEND_TIMEOUT_USEC=300000000"
     );
-    agent.until_said("stand there already");
+    agent.until_said("contains events after the checkpoint");
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
 }

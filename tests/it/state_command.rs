@@ -64,12 +64,12 @@ fn show_export_and_forget_of_a_stopped_agent() {
 
     let before = exported(dir.path());
     assert_eq!(before.sources["wiki"].files[0].offset, 60);
-    // Nobody can be asked, and so nothing is forgotten.
+    // Nobody can be asked, and so nothing was forgotten.
     let refused = state(&["forget", "--source", "wiki"], dir.path());
     assert_eq!(code(&refused), exit::USAGE);
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(
-        said.contains("nothing is forgotten") && said.contains("--yes"),
+        said.contains("nothing was forgotten") && said.contains("--yes"),
         "{said}"
     );
     assert_eq!(exported(dir.path()), before);

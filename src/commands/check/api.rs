@@ -1,11 +1,11 @@
-//! An audit API: can it be reached, who is the agent there, may it read events, and until when.
+//! Checks an audit API: connection, user, permission to read events, expiry of the token.
 
 use std::io;
 use std::net::ToSocketAddrs;
 
 use url::Url;
 
-use super::Report;
+use super::CheckReport;
 use crate::clock;
 use crate::config::{ApiConfig, Product};
 use crate::delay;
@@ -18,21 +18,23 @@ use crate::source::api::window::Window;
 use crate::source::api::window_reader::{Attempts, Endpoint, WindowReader};
 use crate::source::api::{cloud_id, coverage};
 
-/// The `Date` header has whole seconds, and the answer is on its way for a while. Up to the overlap nothing is missed.
+/// Maximum clock difference. The `Date` header has whole seconds and arrives with a delay. Up to the overlap
+/// of windows nothing is missed.
 const CLOCK_DIFFERENCE_MS_MAX: i64 = 30_000;
 
-/// Events of so long are looked for: Cloud keeps no older ones, and a Confluence without any in a year is not in use.
+/// How far back an event is searched for. Cloud keeps no older ones, and a Confluence without events in a
+/// year is not in use.
 const LOOKED_BACK_MS: i64 = 365 * 86_400_000;
 
-/// Writes one line for each thing looked at. Sends at most five small requests, one after another.
-pub fn check(subject: &str, config: &ApiConfig, report: &mut Report) -> io::Result<()> {
+/// Prints one line per check. Sends at most five small requests, one after another.
+pub fn check(subject: &str, config: &ApiConfig, report: &mut CheckReport) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(all(subject, config, report))
+    runtime.block_on(run_checks(subject, config, report))
 }
 
-async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::Result<()> {
+async fn run_checks(subject: &str, config: &ApiConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let mut client = Client::new(&config.http);
     let mut endpoint = Endpoint::new(config);
     if endpoint.base.is_none() {
@@ -45,30 +47,30 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
         return Ok(());
     };
     client.allow(base.clone());
-    if !resolves(subject, &client, &base, report)? {
+    if !check_name(subject, &client, &base, report)? {
         return Ok(());
     }
-    let mut asked = ask(&mut client, config, &base, endpoint.route).await;
-    if !endpoint.route_known && matches!(asked.class, AnswerClass::NotFound { .. }) {
+    let mut response = request_events(&mut client, config, &base, endpoint.route).await;
+    if !endpoint.route_known && matches!(response.class, AnswerClass::NotFound { .. }) {
         let version = version::fetch(&mut client, &base).await;
         if version.is_some_and(Version::is_older_than_7_5) {
-            asked = ask(&mut client, config, &base, Route::Legacy).await;
+            response = request_events(&mut client, config, &base, Route::Legacy).await;
             report.warning(
                 subject,
-                "Confluence is older than 7.5 and has the old audit API only; events come with less detail",
+                "Confluence is older than 7.5 and has the old audit API only; events have less detail",
             )?;
         }
     }
-    let Asked {
+    let EventsResponse {
         route,
         rows,
         class,
         result,
-    } = asked;
+    } = response;
     let Ok(answer) = result else {
         return report.failure(subject, class.message());
     };
-    reached(subject, &base, &answer, report)?;
+    check_connection(subject, &base, &answer, report)?;
     if class != AnswerClass::Ok {
         return report.failure(subject, class.message());
     }
@@ -76,33 +78,33 @@ async fn all(subject: &str, config: &ApiConfig, report: &mut Report<'_>) -> io::
     match Page::parse(route, body, rows) {
         Ok(page) => events(subject, &page, report)?,
         Err(error) => {
-            let reason = secrets.concealed(&error.to_string());
+            let reason = secrets.redacted(&error.to_string());
             return report.failure(subject, answer::not_a_page(reason).message());
         }
     }
     expiry(subject, config, &mut client, &base, report).await?;
     if config.product == Product::DataCenter {
-        covered(subject, &mut client, &base, report).await?;
+        check_coverage(subject, &mut client, &base, report).await?;
     }
     Ok(())
 }
 
-/// A question for events, and what came.
-struct Asked {
+/// A request for events and its response.
+struct EventsResponse {
     route: Route,
     rows: usize,
     class: AnswerClass,
     result: Result<Response, HttpError>,
 }
 
-/// As a run asks for its first page, but for few rows.
-async fn ask(client: &mut Client, config: &ApiConfig, base: &Url, route: Route) -> Asked {
+/// Sends the request of a first page, with few rows.
+async fn request_events(client: &mut Client, config: &ApiConfig, base: &Url, route: Route) -> EventsResponse {
     let now_ms = clock::now_ms();
     let window = Window::new(now_ms - LOOKED_BACK_MS, now_ms, true);
-    let reading = WindowReader::new(window, route, Attempts::default());
-    let rows = reading.rows_asked(1);
-    let result = client.get(&reading.url(base, rows)).await;
-    Asked {
+    let reader = WindowReader::new(window, route, Attempts::default());
+    let rows = reader.rows_asked(1);
+    let result = client.get(&reader.url(base, rows)).await;
+    EventsResponse {
         route,
         rows,
         class: classify(&result, &config.product),
@@ -110,8 +112,8 @@ async fn ask(client: &mut Client, config: &ApiConfig, base: &Url, route: Route) 
     }
 }
 
-/// Where a proxy is in between it is the proxy that resolves the name.
-fn resolves(subject: &str, client: &Client, base: &Url, report: &mut Report) -> io::Result<bool> {
+/// Checks the name of the server, unless a proxy resolves it.
+fn check_name(subject: &str, client: &Client, base: &Url, report: &mut CheckReport) -> io::Result<bool> {
     if client.via(base).is_some() {
         return Ok(true);
     }
@@ -135,18 +137,21 @@ fn resolves(subject: &str, client: &Client, base: &Url, report: &mut Report) -> 
     }
 }
 
-fn reached(subject: &str, base: &Url, answer: &Response, report: &mut Report) -> io::Result<()> {
+fn check_connection(
+    subject: &str,
+    base: &Url,
+    answer: &Response,
+    report: &mut CheckReport,
+) -> io::Result<()> {
     let url = base.as_str().trim_end_matches('/');
     match base.scheme() {
         "https" => report.ok(
             subject,
-            format_args!("`{url}` answers, and its TLS certificate is trusted"),
+            format_args!("`{url}` responds, and its TLS certificate is trusted"),
         )?,
         _ => report.warning(
             subject,
-            format_args!(
-                "`{url}` answers, without TLS: everybody on the way can read the token; use `https`"
-            ),
+            format_args!("`{url}` responds, without TLS: the token can be read on the network; use `https`"),
         )?,
     }
     clock_difference(subject, answer, report)?;
@@ -154,13 +159,13 @@ fn reached(subject: &str, base: &Url, answer: &Response, report: &mut Report) ->
         .header("x-ausername")
         .filter(|user| !answer::is_anonymous(user));
     match user.or_else(|| answer.header("x-aaccountid")) {
-        Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.concealed(user))),
+        Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.redacted(user))),
         None => Ok(()),
     }
 }
 
-fn clock_difference(subject: &str, answer: &Response, report: &mut Report) -> io::Result<()> {
-    let Some(server_ms) = answer.header("date").and_then(delay::moment_ms) else {
+fn clock_difference(subject: &str, answer: &Response, report: &mut CheckReport) -> io::Result<()> {
+    let Some(server_ms) = answer.header("date").and_then(delay::parse_date_ms) else {
         return Ok(());
     };
     let ahead_ms = clock::now_ms().saturating_sub(server_ms);
@@ -174,22 +179,22 @@ fn clock_difference(subject: &str, answer: &Response, report: &mut Report) -> io
             format_args!("this host's clock agrees with the server's ({seconds} s)"),
         );
     }
-    let remedy = "set both by NTP: new events are asked for by time";
+    let remedy = "synchronize both clocks: new events are requested by time";
     report.warning(
         subject,
         format_args!("this host's clock is {seconds} s {side} the server's; {remedy}"),
     )
 }
 
-fn events(subject: &str, page: &Page, report: &mut Report) -> io::Result<()> {
+fn events(subject: &str, page: &Page, report: &mut CheckReport) -> io::Result<()> {
     if page.is_empty() {
-        let remedy = "do something in Confluence that is audited, and look again";
+        let remedy = "perform an audited action in Confluence, and check again";
         return report.warning(
             subject,
-            format_args!("the audit API may be read and holds no event of the past year; {remedy}"),
+            format_args!("the audit API is readable and contains no event of the past year; {remedy}"),
         );
     }
-    report.ok(subject, "the audit API answers with events")
+    report.ok(subject, "the audit API returns events")
 }
 
 async fn expiry(
@@ -197,16 +202,16 @@ async fn expiry(
     config: &ApiConfig,
     client: &mut Client,
     base: &Url,
-    report: &mut Report<'_>,
+    report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
     let name = config.token.name.as_deref();
     let (token, expires_ms) = match (config.token.expires_ms, &config.product) {
         (Some(recorded_ms), _) => ("the token".to_string(), recorded_ms),
         (None, Product::Cloud { .. }) => {
-            let remedy = "write its date as `token_expires`, and the agent warns in time";
+            let remedy = "write its date as `token_expires`, so that the agent warns in time";
             return report.warning(
                 subject,
-                format_args!("nothing tells when the token expires; {remedy}"),
+                format_args!("the expiry of the token is unknown; {remedy}"),
             );
         }
         (None, Product::DataCenter) if token::is_listed(config) => {
@@ -227,11 +232,11 @@ async fn expiry(
                     );
                 }
                 Err(class) => {
-                    let remedy = "write its date as `token_expires`, and the agent warns in time";
+                    let remedy = "write its date as `token_expires`, so that the agent warns in time";
                     return report.warning(
                         subject,
                         format_args!(
-                            "when the token expires cannot be read ({}); {remedy}",
+                            "the expiry of the token cannot be read ({}); {remedy}",
                             class.name()
                         ),
                     );
@@ -253,8 +258,13 @@ async fn expiry(
     }
 }
 
-/// Which areas are audited how closely. Not every version and not every administrator can read it.
-async fn covered(subject: &str, client: &mut Client, base: &Url, report: &mut Report<'_>) -> io::Result<()> {
+/// Prints the coverage levels. Not every version and not every administrator can read them.
+async fn check_coverage(
+    subject: &str,
+    client: &mut Client,
+    base: &Url,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let levels = coverage::fetch(client, base).await.unwrap_or_default();
     if levels.is_empty() {
         return report.ok(

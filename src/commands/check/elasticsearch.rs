@@ -1,30 +1,34 @@
-//! A cluster: which hosts answer, what they are, whether events find their place there, and whether they may be written.
+//! Checks a cluster: its hosts, product, data stream or index, and write permission.
 
 use std::io;
 
 use serde_json::{Value, json};
 
-use super::Report;
+use super::CheckReport;
 use crate::config::{ElasticsearchConfig, Target};
 use crate::http::HeaderMap;
 use crate::sink::elasticsearch::hosts::Hosts;
-use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::sink::elasticsearch::product::{self, ClusterProduct, Distribution, Support};
 use crate::sink::elasticsearch::target;
 use crate::sink::elasticsearch::{JSON, SETUP};
 use crate::sink::outcome::{Outcome, server_message};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
-/// Writes one line for each thing looked at. Nothing is written to the cluster.
-pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Report<'_>) -> io::Result<()> {
+/// Prints one line per check. Writes nothing to the cluster.
+pub async fn check(
+    subject: &str,
+    config: &ElasticsearchConfig,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let (mut answers, mut found) = (false, None);
     for host in &config.hosts {
-        let alone = ElasticsearchConfig {
+        let single_host = ElasticsearchConfig {
             hosts: vec![host.clone()],
             ..config.clone()
         };
         let url = host.as_str().trim_end_matches('/');
-        let root = match Hosts::new(&alone).get("/").await {
+        let root = match Hosts::new(&single_host).get("/").await {
             Ok(root) => root,
             Err(outcome) => {
                 report.failure(subject, format_args!("`{url}`: {}", outcome.reason()))?;
@@ -33,7 +37,7 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
         };
         match product::identify(&root) {
             Ok(Some(product)) => {
-                told(subject, url, &product, report)?;
+                report_product(subject, url, &product, report)?;
                 (answers, found) = (true, found.or(Some(product)));
             }
             Ok(None) if root.status == 401 => {
@@ -44,7 +48,7 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
                 report.ok(
                     subject,
                     format_args!(
-                        "`{url}` answers, and does not say what it is (status {})",
+                        "`{url}` responds, and does not report its product (status {})",
                         root.status
                     ),
                 )?;
@@ -56,25 +60,27 @@ pub async fn check(subject: &str, config: &ElasticsearchConfig, report: &mut Rep
         return Ok(());
     }
     let hosts = Hosts::new(config);
-    let there = match place(subject, config, &hosts, report).await? {
-        Ok(there) => there,
+    let exists = match check_target(subject, config, &hosts, report).await? {
+        Ok(exists) => exists,
         Err(outcome) => return report.failure(subject, outcome.reason()),
     };
     match found.map(|product| product.distribution) {
-        Some(Distribution::Elasticsearch) => rights(subject, config, &hosts, there, report).await,
-        _ => report.ok(
-            subject,
-            "whether events may be written is known when some are sent",
-        ),
+        Some(Distribution::Elasticsearch) => check_permissions(subject, config, &hosts, exists, report).await,
+        _ => report.ok(subject, "write permission is checked with the first event"),
     }
 }
 
-fn told(subject: &str, url: &str, product: &Product, report: &mut Report) -> io::Result<()> {
+fn report_product(
+    subject: &str,
+    url: &str,
+    product: &ClusterProduct,
+    report: &mut CheckReport,
+) -> io::Result<()> {
     match product.support() {
         Support::Yes => report.ok(subject, format_args!("`{url}` is {product}")),
         Support::Untested => report.warning(
             subject,
-            format_args!("`{url}` is {product}, which this agent was not made for"),
+            format_args!("`{url}` is {product}, which this agent was not tested with"),
         ),
         Support::TooOld => report.failure(
             subject,
@@ -85,12 +91,12 @@ fn told(subject: &str, url: &str, product: &Product, report: &mut Report) -> io:
     }
 }
 
-/// Whether the data stream or index is there.
-async fn place(
+/// Checks whether the data stream or index exists. Returns that, or the outcome of a failed request.
+async fn check_target(
     subject: &str,
     config: &ElasticsearchConfig,
     hosts: &Hosts,
-    report: &mut Report<'_>,
+    report: &mut CheckReport<'_>,
 ) -> io::Result<Result<bool, Outcome>> {
     let name = config.target.name();
     let (kind, path) = match &config.target {
@@ -106,7 +112,7 @@ async fn place(
         200 => {
             let found = Some(&answer).filter(|_| kind == "data stream");
             match target::target_fault(config, hosts, found).await {
-                Ok(None) => report.ok(subject, format_args!("the {kind} `{name}` is there"))?,
+                Ok(None) => report.ok(subject, format_args!("the {kind} `{name}` exists"))?,
                 Ok(Some(reason)) => report.failure(subject, reason)?,
                 Err(outcome) => return Ok(Err(outcome)),
             }
@@ -114,7 +120,7 @@ async fn place(
         404 => {
             match target::has_template(config, hosts).await {
                 Some(true) if kind == "data stream" => {
-                    report.ok(subject, format_args!("the {kind} `{name}` is made with the first event; its template is there"))?
+                    report.ok(subject, format_args!("the {kind} `{name}` is created with the first event; its template exists"))?
                 }
                 Some(false) if kind == "data stream" => report.failure(
                     subject,
@@ -129,43 +135,40 @@ async fn place(
         }
         _ => report.ok(
             subject,
-            format_args!("whether the {kind} `{name}` is there may not be asked (status {status}); to write it need not"),
+            format_args!("the credentials may not check whether the {kind} `{name}` exists (status {status}); writing does not need that"),
         )?,
     }
     Ok(Ok(status != 404))
 }
 
-/// Elasticsearch says it without a write.
-async fn rights(
+/// Elasticsearch reports permissions without a write.
+async fn check_permissions(
     subject: &str,
     config: &ElasticsearchConfig,
     hosts: &Hosts,
-    there: bool,
-    report: &mut Report<'_>,
+    exists: bool,
+    report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
     let name = config.target.name();
-    let wanted: &[&str] = if there {
+    let wanted: &[&str] = if exists {
         &["create_doc"]
     } else {
         &["create_doc", "auto_configure"]
     };
-    let question = json!({"index": [{"names": [name], "privileges": wanted}]}).to_string();
+    let body = json!({"index": [{"names": [name], "privileges": wanted}]}).to_string();
     let make = || {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, JSON);
-        Ok((headers, question.clone().into_bytes()))
+        Ok((headers, body.clone().into_bytes()))
     };
     let answer = match hosts
         .send(Method::POST, "/_security/user/_has_privileges", make)
         .await
     {
         Ok(answer) if answer.status == 200 => answer,
-        // Without security there is nobody to ask.
+        // Without security there are no permissions.
         Ok(_) => {
-            return report.ok(
-                subject,
-                "whether events may be written is known when some are sent",
-            );
+            return report.ok(subject, "write permission is checked with the first event");
         }
         Err(outcome) => return report.failure(subject, outcome.reason()),
     };

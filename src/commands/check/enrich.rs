@@ -1,24 +1,24 @@
-//! What is added to events: GeoIP databases, and what the cloud tells of its instance. None of it keeps the agent from its work.
+//! Checks enrichment: GeoIP databases, and the cloud's metadata service. The agent also works without them.
 
 use std::io;
 use std::path::Path;
 
-use super::Report;
+use super::CheckReport;
 use crate::clock;
 
 use crate::config::EnrichConfig;
 use crate::enrich::{cloud, geo};
 use crate::telemetry::chain;
 
-/// MaxMind builds twice a week, and its licence wants old databases replaced within 30 days.
+/// MaxMind publishes twice a week, and its licence requires replacing old databases within 30 days.
 const DATABASE_AGE_DAYS_MAX: i64 = 60;
 
-pub fn geoip(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
+pub fn geoip(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> {
     let subject = "geoip";
     if !config.geoip {
-        return report.ok(subject, "switched off by `geoip = false`");
+        return report.ok(subject, "turned off by `geoip = false`");
     }
-    for (kind, found) in geo::look(config, Path::new("/")) {
+    for (kind, found) in geo::find_databases(config, Path::new("/")) {
         let (key, fields) = (kind.key(), kind.fields());
         match found {
             None => report.ok(
@@ -29,7 +29,7 @@ pub fn geoip(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
             )?,
             Some(Err(error)) => report.warning(
                 subject,
-                format_args!("{}; events go out without `{fields}`", chain(&error)),
+                format_args!("{}; events have no `{fields}`", chain(&error)),
             )?,
             Some(Ok(database)) => {
                 let what = format!(
@@ -43,7 +43,7 @@ pub fn geoip(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
                 if days > DATABASE_AGE_DAYS_MAX {
                     report.warning(
                         subject,
-                        format_args!("{what}; that was {days} days ago: see that `geoipupdate` runs"),
+                        format_args!("{what}; that was {days} days ago: check whether `geoipupdate` runs"),
                     )?;
                 } else {
                     report.ok(subject, what)?;
@@ -54,19 +54,19 @@ pub fn geoip(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-pub fn cloud(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
+pub fn cloud(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> {
     let subject = "cloud";
     if !config.cloud_metadata {
-        return report.ok(subject, "switched off by `cloud_metadata = false`");
+        return report.ok(subject, "turned off by `cloud_metadata = false`");
     }
-    let Some((provider, service)) = cloud::recognise() else {
+    let Some((provider, service)) = cloud::detect() else {
         return report.ok(
             subject,
-            "the host's firmware names none; no metadata service is asked",
+            "the host's firmware names no cloud, so no metadata service is used",
         );
     };
     let name = provider.name();
-    match cloud::ask_here(provider, &service) {
+    match cloud::request_with_limit(provider, &service) {
         Ok(cloud) => {
             let instance = cloud.instance_id.unwrap_or_default();
             report.ok(subject, format_args!("{name}, instance {instance}"))
@@ -74,7 +74,7 @@ pub fn cloud(config: &EnrichConfig, report: &mut Report) -> io::Result<()> {
         Err(error) => report.warning(
             subject,
             format_args!(
-                "{name}, but {}; open the way to 169.254.169.254, or set `cloud_metadata = false` in `[enrich]`",
+                "{name}, but {}; allow access to 169.254.169.254, or set `cloud_metadata = false` in `[enrich]`",
                 chain(&error)
             ),
         ),

@@ -1,4 +1,4 @@
-//! The audit files that are there: readable, how many, and how old the newest event is.
+//! Checks the audit files: readable, how many, and the age of the newest event.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,7 +8,7 @@ use rustix::fs::{Access, FileType};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::{Report, access};
+use super::{CheckReport, access};
 use crate::clock;
 use crate::config::FileLocation;
 use crate::source::files::compressed::{self, Compression};
@@ -18,14 +18,14 @@ use crate::source::files::name::{self, FileOrder, display_path};
 use crate::source::files::sweep::{self, ListedDirectory};
 
 const SUFFIX: &str = ".audit.log";
-/// How much of the newest file's end is searched for its last line.
+/// How much of the end of the newest file is searched for its last line.
 const TAIL_BYTES: u64 = 1 << 20;
-/// A Confluence that is in use writes something each day; after a week without it is worth a look.
+/// A Confluence in use writes something each day. After a week without events this is a warning.
 const SILENT_MS: i64 = 7 * 86_400_000;
 /// Clocks of two hosts differ by less than this.
 const AHEAD_MS: i64 = 5 * 60_000;
 
-/// An audit file that can be read, open.
+/// A readable audit file, open.
 struct Readable {
     path: PathBuf,
     file: File,
@@ -40,19 +40,19 @@ impl Readable {
     }
 }
 
-/// What was found, by the code with which `run` finds and opens.
+/// What was found, with the same code as in `run`.
 #[derive(Default)]
 struct Findings {
     readable: Vec<Readable>,
     denied: Vec<access::AccessProblem>,
-    /// Audit files that are not read, each with the words of `run`.
+    /// Audit files that are not read, each with the message of `run`.
     unread: Vec<String>,
     special: Vec<String>,
     foreign: Vec<String>,
 }
 
-/// Looks through the audit directory of a home.
-pub fn home(subject: &str, place: &FileLocation, report: &mut Report) -> io::Result<()> {
+/// Checks the audit directory of a home.
+pub fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io::Result<()> {
     let mut findings = Findings::default();
     for ListedDirectory { path, opened } in list_directories(place) {
         let (directory, contents) = match opened {
@@ -65,14 +65,14 @@ pub fn home(subject: &str, place: &FileLocation, report: &mut Report) -> io::Res
         if !findings.foreign.is_empty() {
             findings.foreign.sort();
             let what = format!(
-                "left alone in `{}`, for {SUFFIX} is not their end: {}",
+                "ignored in `{}`, because their names do not end in {SUFFIX}: {}",
                 display_path(&path),
-                some(&findings.foreign)
+                first_names(&findings.foreign)
             );
             report.warning(
                 subject,
                 format_args!(
-                    "{what}; what is not Confluence's own counts towards the files it keeps: move it away"
+                    "{what}; files of others count towards the number that Confluence keeps: move them away"
                 ),
             )?;
         }
@@ -80,15 +80,15 @@ pub fn home(subject: &str, place: &FileLocation, report: &mut Report) -> io::Res
             let what = format!("no audit file in `{}` yet", display_path(&path));
             report.warning(
                 subject,
-                format_args!("{what}; do something in Confluence that is audited, and look again"),
+                format_args!("{what}; perform an audited action in Confluence, and check again"),
             )?;
         }
     }
     findings.report(subject, report)
 }
 
-/// Looks through what patterns match.
-pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::Result<()> {
+/// Checks the files that match the patterns.
+pub fn matching(subject: &str, patterns: &[String], report: &mut CheckReport) -> io::Result<()> {
     let mut findings = Findings::default();
     for pattern in patterns {
         let (mut any, mut failed) = (false, false);
@@ -110,7 +110,7 @@ pub fn matching(subject: &str, patterns: &[String], report: &mut Report) -> io::
         if !any && !failed {
             report.warning(
                 subject,
-                format_args!("`{pattern}` matches no file yet; if there should be one, look at the pattern"),
+                format_args!("`{pattern}` matches no file yet; if there should be one, check the pattern"),
             )?;
         }
     }
@@ -125,7 +125,7 @@ fn followed(
     subject: &str,
     directory: &OpenDirectory,
     contents: &Contents,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> io::Result<()> {
     for link in directory.links.iter().chain(&contents.links) {
         report.ok(
@@ -152,7 +152,7 @@ impl Findings {
                     bytes,
                     file,
                 }),
-                // It was deleted while we looked.
+                // It was deleted meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     let problem = access::allowed(path, Access::READ_OK).err();
@@ -179,9 +179,12 @@ impl Findings {
         }
     }
 
-    fn report(self, subject: &str, report: &mut Report) -> io::Result<()> {
+    fn report(self, subject: &str, report: &mut CheckReport) -> io::Result<()> {
         if !self.special.is_empty() {
-            let what = format!("not regular files, left alone: {}", some(&self.special));
+            let what = format!(
+                "ignored, because they are not regular files: {}",
+                first_names(&self.special)
+            );
             report.warning(subject, what)?;
         }
         for reason in &self.unread {
@@ -199,7 +202,7 @@ impl Findings {
             );
             report.ok(subject, what)?;
         }
-        self.packed(subject, report)?;
+        self.compressed_files(subject, report)?;
         let now_ms = clock::now_ms();
         let ahead = self
             .readable
@@ -207,10 +210,10 @@ impl Findings {
             .filter(|file| file.order.is_in_future(now_ms));
         let ahead: Vec<String> = ahead.map(|file| display_path(&file.path)).collect();
         if !ahead.is_empty() {
-            let what = format!("dated more than two days ahead: {}", some(&ahead));
+            let what = format!("dated more than two days ahead: {}", first_names(&ahead));
             report.warning(
                 subject,
-                format_args!("{what}; read, but not taken for a sign that older files are complete"),
+                format_args!("{what}; they are read, but do not show that older files are complete"),
             )?;
         }
         let rank = |file: &&Readable| (!file.order.is_in_future(now_ms), file.order.clone());
@@ -221,8 +224,8 @@ impl Findings {
         }
     }
 
-    /// Audit files that something else has compressed. Confluence never does.
-    fn packed(&self, subject: &str, report: &mut Report) -> io::Result<()> {
+    /// Reports files that another program has compressed. Confluence never compresses them.
+    fn compressed_files(&self, subject: &str, report: &mut CheckReport) -> io::Result<()> {
         let named = |unsupported: bool| -> Vec<String> {
             let is_so = |how| unsupported == (how == Compression::Unsupported);
             let files = self.readable.iter();
@@ -236,16 +239,16 @@ impl Findings {
                 subject,
                 format_args!(
                     "{what} of these compressed, and read like the others: {}",
-                    some(&read)
+                    first_names(&read)
                 ),
             )?;
         }
         if !unread.is_empty() {
-            let what = format!("compressed in a way that is not read: {}", some(&unread));
+            let what = format!("compressed in an unsupported way: {}", first_names(&unread));
             report.warning(
                 subject,
                 format_args!(
-                    "{what}; what was not delivered before is lost until they are decompressed where they are"
+                    "{what}; what was not delivered before is lost, unless they are decompressed in place"
                 ),
             )?;
         }
@@ -253,13 +256,13 @@ impl Findings {
     }
 }
 
-fn newest_event(subject: &str, newest: &Readable, report: &mut Report) -> io::Result<()> {
-    let display_path = display_path(&newest.path);
+fn newest_event(subject: &str, newest: &Readable, report: &mut CheckReport) -> io::Result<()> {
+    let shown = display_path(&newest.path);
     let (time_ms, what) = match last_event_ms(&newest.file) {
         Ok(Some(time_ms)) => (time_ms, "newest event"),
         Ok(None) => (newest.mtime_ms, "newest file was written"),
         Err(error) => {
-            return report.failure(subject, format_args!("failed to read `{display_path}`: {error}"));
+            return report.failure(subject, format_args!("failed to read `{shown}`: {error}"));
         }
     };
     let age_ms = clock::now_ms() - time_ms;
@@ -267,16 +270,13 @@ fn newest_event(subject: &str, newest: &Readable, report: &mut Report) -> io::Re
     if age_ms < -AHEAD_MS {
         report.warning(
             subject,
-            format_args!("{what} in {age} from now, in `{display_path}`; set this host's clock"),
+            format_args!("{what} in {age} from now, in `{shown}`; set this host's clock"),
         )
     } else if age_ms > SILENT_MS {
-        let way_out = "if Confluence is in use, look whether this is its home and at its audit coverage";
-        report.warning(
-            subject,
-            format_args!("{what} {age} ago, in `{display_path}`; {way_out}"),
-        )
+        let way_out = "if Confluence is in use, check whether this is its home, and its audit coverage";
+        report.warning(subject, format_args!("{what} {age} ago, in `{shown}`; {way_out}"))
     } else {
-        report.ok(subject, format_args!("{what} {age} ago, in `{display_path}`"))
+        report.ok(subject, format_args!("{what} {age} ago, in `{shown}`"))
     }
 }
 
@@ -291,7 +291,7 @@ struct Timestamp {
     epoch_second: i64,
 }
 
-/// Time of the last whole line, where it is a record.
+/// Time of the last complete line, if it is a record.
 fn last_event_ms(mut file: &File) -> io::Result<Option<i64>> {
     let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(start))?;
@@ -307,18 +307,18 @@ fn last_event_ms(mut file: &File) -> io::Result<Option<i64>> {
     Ok(line.and_then(|line| line.timestamp.epoch_second.checked_mul(1000)))
 }
 
-/// A few names; there may be thousands.
-fn some(names: &[String]) -> String {
-    let display_path = names
+/// Up to three names; there may be thousands.
+fn first_names(names: &[String]) -> String {
+    let shown = names
         .iter()
         .take(3)
         .map(String::as_str)
         .collect::<Vec<_>>()
         .join(", ");
     if names.len() > 3 {
-        format!("{display_path}, …")
+        format!("{shown}, …")
     } else {
-        display_path
+        shown
     }
 }
 
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_event_is_that_of_the_last_whole_line() {
+    fn last_event_is_taken_from_the_last_complete_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let check = |content: &str, expected: Option<i64>| {
             std::fs::write(file.path(), content).unwrap();

@@ -1,23 +1,23 @@
-//! Sinks that do not speak HTTP: can they be reached, is their TLS trusted, do they take the credentials.
+//! Checks sinks that do not use HTTP: connection, TLS and credentials.
 
 use std::cell::RefCell;
 use std::io;
 
-use super::Report;
+use super::CheckReport;
 use crate::config::{KafkaConfig, SyslogConfig, TlsConfig, Transport};
 use crate::sink::kafka::{self, cluster::ConnectionSettings};
 use crate::sink::outcome::Outcome;
 use crate::sink::syslog::connection::Connection;
 use crate::tls::Tls;
 
-/// Connects as a run does; sends nothing.
-pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut Report<'_>) -> io::Result<()> {
+/// Connects as a run does, without sending anything.
+pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let address = config.address();
-    let (tls, over) = match &config.transport {
+    let (tls, description) = match &config.transport {
         Transport::Udp => {
             return report.warning(
                 subject,
-                format_args!("whether `{address}` receives datagrams cannot be known: UDP loses events without anyone knowing; write `transport = \"tls\"` or \"tcp\""),
+                format_args!("whether `{address}` receives datagrams is unknown: UDP loses events silently; write `transport = \"tls\"` or \"tcp\""),
             );
         }
         Transport::Tcp => (TlsConfig::default(), "accepts connections"),
@@ -28,13 +28,13 @@ pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut Report<'_
     };
     let tls = RefCell::new(Tls::new(&tls));
     match Connection::open(config, &tls).await {
-        Ok(_) => report.ok(subject, format_args!("`{address}` {over}")),
+        Ok(_) => report.ok(subject, format_args!("`{address}` {description}")),
         Err(outcome) => report.failure(subject, reason(outcome)),
     }
 }
 
-/// Connects as a run does and looks for the topic; sends nothing.
-pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut Report<'_>) -> io::Result<()> {
+/// Connects as a run does and looks up the topic, without sending anything.
+pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let ready = match ConnectionSettings::new(config).read() {
         Ok(ready) => ready,
         Err(outcome) => return report.failure(subject, reason(outcome)),
@@ -43,7 +43,7 @@ pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut Report<'_>)
         Ok(cluster) => report.ok(
             subject,
             format_args!(
-                "Kafka at `{}` answers and has the topic `{}` with {} partitions",
+                "Kafka at `{}` responds and has the topic `{}` with {} partitions",
                 config.brokers.join(", "),
                 config.topic,
                 cluster.partitions()

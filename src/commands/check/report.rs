@@ -1,5 +1,5 @@
-//! What `check` prints: a finding is a verdict of at most 80 columns, with what to do about it on indented lines below it; the
-//! counts stand at the end.
+//! The output of `check`. A finding has lines of at most 80 columns, with the remedy on indented lines. The
+//! last line has the counts.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -7,11 +7,11 @@ use std::io::{self, Write};
 use crate::commands::layout;
 use crate::telemetry::escape::escape;
 
-/// The verdict and a blank; a clause of the message begins below them.
+/// Width of the verdict and a blank. Further clauses of the message are indented by it.
 const INDENT: usize = 9;
 
-/// Writes findings and counts them.
-pub struct Report<'o> {
+/// Prints findings and counts them.
+pub struct CheckReport<'o> {
     out: &'o mut dyn Write,
     colour: bool,
     counts: [usize; 3],
@@ -24,9 +24,9 @@ enum Verdict {
     Failure,
 }
 
-impl<'o> Report<'o> {
-    pub fn new(out: &'o mut dyn Write, colour: bool) -> Report<'o> {
-        Report {
+impl<'o> CheckReport<'o> {
+    pub fn new(out: &'o mut dyn Write, colour: bool) -> CheckReport<'o> {
+        CheckReport {
             out,
             colour,
             counts: [0; 3],
@@ -49,7 +49,7 @@ impl<'o> Report<'o> {
         self.counts[Verdict::Failure as usize] > 0
     }
 
-    /// The last line: how many findings of each kind there were.
+    /// Prints the number of findings of each kind.
     pub fn counts(&mut self) -> io::Result<()> {
         let [ok, warnings, failures] = self.counts;
         let counted = |count: usize, noun: &str| match count {
@@ -83,9 +83,9 @@ impl<'o> Report<'o> {
 mod tests {
     use super::*;
 
-    fn printed(findings: impl FnOnce(&mut Report) -> io::Result<()>) -> String {
+    fn printed(findings: impl FnOnce(&mut CheckReport) -> io::Result<()>) -> String {
         let mut out = Vec::new();
-        let mut report = Report::new(&mut out, false);
+        let mut report = CheckReport::new(&mut out, false);
         findings(&mut report).unwrap();
         report.counts().unwrap();
         String::from_utf8(out).unwrap()

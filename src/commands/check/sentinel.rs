@@ -1,17 +1,17 @@
-//! Microsoft SentinelSink: tells application, endpoint, data collection rule, stream and role apart. Sends nothing that Azure could
-//! store.
+//! Checks Microsoft Sentinel: application, endpoint, data collection rule and role. Sends nothing that Azure
+//! could store.
 
 use std::io;
 
-use super::Report;
+use super::CheckReport;
 use crate::config::SentinelConfig;
 use crate::sink::outcome::{Outcome, RequestOutcome};
 use crate::sink::sentinel::SentinelSink;
 
-pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'_>) -> io::Result<()> {
+pub async fn check(subject: &str, config: &SentinelConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let peer = SentinelSink::new(config.clone());
     match peer.authenticate().await {
-        Ok(()) => report.ok(subject, "Entra ID gives a token")?,
+        Ok(()) => report.ok(subject, "Entra ID issued a token")?,
         Err(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
             return report.failure(subject, reason);
         }
@@ -19,17 +19,17 @@ pub async fn check(subject: &str, config: &SentinelConfig, report: &mut Report<'
     }
     let (rule, stream) = (&config.dcr_immutable_id, &config.stream);
     match peer.probe().await {
-        // It was refused as the broken array that it is, after all else had been looked at.
+        // The invalid JSON was refused after all other checks.
         RequestOutcome::Halve { .. } => report.ok(
             subject,
-            format_args!("the endpoint knows the rule `{rule}`, and the application may write to it; its stream `{stream}` is proved by the first event"),
+            format_args!("the endpoint knows the rule `{rule}`, and the application may write to it; the stream `{stream}` is checked with the first event"),
         ),
         RequestOutcome::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
             report.failure(subject, reason)
         }
         other => report.warning(
             subject,
-            format_args!("the endpoint answers a broken request with what is not understood: {other:?}"),
+            format_args!("the response of the endpoint to an invalid request is not understood: {other:?}"),
         ),
     }
 }

@@ -1,15 +1,15 @@
-//! A sink's server: can it be reached, and does it know the agent. Nothing is sent that it would keep.
+//! Checks the server of a sink: connection and credentials. Sends nothing that it would store.
 
 use std::io;
 
-use super::{Report, elasticsearch, raw_sinks, sentinel, splunk_hec};
+use super::{CheckReport, elasticsearch, raw_sinks, sentinel, splunk_hec};
 use crate::config::{HttpSinkConfig, PeerConfig, RemoteSinkConfig};
 use crate::http::Client;
 use crate::sink::outcome::server_message;
 use crate::telemetry::chain;
 
-/// Writes one line for each thing looked at.
-pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut Report) -> io::Result<()> {
+/// Prints one line per check.
+pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut CheckReport) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -23,8 +23,9 @@ pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut Report) -> i
     }
 }
 
-/// A receiver answers a GET with whatever it likes: that it answers is what can be learnt, and whether it knows the credentials.
-async fn http(subject: &str, config: &HttpSinkConfig, report: &mut Report<'_>) -> io::Result<()> {
+/// Checks that the receiver responds to a GET and does not refuse the credentials. Any other status is
+/// accepted.
+async fn http(subject: &str, config: &HttpSinkConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let url = &config.http.base;
     match Client::new(&config.http).get(url).await {
         Ok(answer) if matches!(answer.status, 401 | 403 | 407) => {
@@ -33,7 +34,7 @@ async fn http(subject: &str, config: &HttpSinkConfig, report: &mut Report<'_>) -
         Ok(answer) => report.ok(
             subject,
             format_args!(
-                "a server answers (status {} to a GET); whether it takes events is known when some are sent",
+                "a server responds (status {} to a GET); whether it accepts events is checked with the first ones",
                 answer.status
             ),
         ),

@@ -1,19 +1,19 @@
-//! A Splunk HTTP Event Collector: does it answer, does it know the token, does it acknowledge. Sends no event.
+//! Checks a Splunk HTTP Event Collector: connection, token and acknowledgement. Sends no event.
 
 use std::io;
 
-use super::Report;
+use super::CheckReport;
 use crate::config::SplunkHecConfig;
 use crate::sink::outcome::{Outcome, RequestOutcome};
 use crate::sink::splunk_hec::SplunkHecSink;
 
-pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut Report<'_>) -> io::Result<()> {
+pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
     let peer = SplunkHecSink::new(config.clone());
     let url = config.http.base.as_str().trim_end_matches('/');
     match peer.probe().await {
-        // "No data": it has looked at the token before.
+        // "No data" is reported after the token was checked.
         RequestOutcome::Halve { .. } | RequestOutcome::All(Outcome::Delivered) => {
-            report.ok(subject, format_args!("`{url}` answers and accepts the token"))?;
+            report.ok(subject, format_args!("`{url}` responds and accepts the token"))?;
         }
         RequestOutcome::All(Outcome::Misconfigured { reason } | Outcome::Retry { reason, .. }) => {
             return report.failure(subject, reason);
@@ -21,7 +21,7 @@ pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut Report<
         other => {
             return report.failure(
                 subject,
-                format_args!("`{url}` answers with what is not understood: {other:?}"),
+                format_args!("the response of `{url}` is not understood: {other:?}"),
             );
         }
     }
@@ -34,7 +34,9 @@ pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut Report<
     if let Some(index) = &config.index {
         report.ok(
             subject,
-            format_args!("whether the token may write into the index `{index}` shows with the first event"),
+            format_args!(
+                "whether the token may write to the index `{index}` is checked with the first event"
+            ),
         )?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the agent writes: its state and the files of sinks. Nothing is opened for writing here.
+//! Checks what the agent writes: its state and the files of sinks. Nothing is opened for writing.
 
 use std::fs::File;
 use std::io;
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use super::{Report, access, files, format_name};
+use super::{CheckReport, access, files, format_name};
 use crate::config::{FileSinkConfig, FormatKind, SourceConfig};
 use crate::quarantine::Tally;
 use crate::telemetry::escape::shell_word;
 
-/// The running agent holds a lock on this file of the state directory.
+/// A running agent holds a lock on this file of the state directory.
 const LOCK_FILE: &str = "lock";
-/// Less free space than this is told: the state needs little, but it must not fail.
+/// Less free space is a warning: the state needs little, but must never fail.
 const FREE_BYTES_MIN: u64 = 100 << 20;
 
-pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
+pub fn state_dir(dir: &Path, report: &mut CheckReport) -> io::Result<()> {
     let subject = "state";
     let (shown, text) = (dir.display(), dir.to_string_lossy());
     let quoted = shell_word(&text);
@@ -38,14 +38,14 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
         }
         Err(_) => match access::reach(dir) {
             Err(problem) => return report.failure(subject, problem),
-            Ok(()) => return report.failure(subject, format_args!("`{shown}` cannot be looked at")),
+            Ok(()) => return report.failure(subject, format_args!("`{shown}` cannot be examined")),
         },
     };
     if !metadata.is_dir() {
         let what = if metadata.is_symlink() {
             "is a symbolic link"
         } else {
-            "is no directory"
+            "is not a directory"
         };
         return report.failure(
             subject,
@@ -74,13 +74,13 @@ pub fn state_dir(dir: &Path, report: &mut Report) -> io::Result<()> {
     free_space(subject, dir, &format!("`{shown}`{running}"), report)
 }
 
-/// Events that wait there for a person. Of a directory that cannot be looked into the state has told already.
-pub fn quarantine(state_dir: &Path, report: &mut Report) -> io::Result<()> {
+/// Reports events in quarantine. An unreadable directory is reported by the check of the state.
+pub fn quarantine(state_dir: &Path, report: &mut CheckReport) -> io::Result<()> {
     let mut tally = Tally::default();
     let events = tally.count(state_dir).unwrap_or(0);
     for (path, error) in &tally.failed {
-        let what = format!("`{}` cannot be looked at: {error}", path.display());
-        report.failure("quarantine", format_args!("{what}; it is left alone"))?;
+        let what = format!("`{}` cannot be examined: {error}", path.display());
+        report.failure("quarantine", format_args!("{what}; it is ignored"))?;
     }
     if events == 0 {
         return Ok(());
@@ -99,7 +99,7 @@ pub fn quarantine(state_dir: &Path, report: &mut Report) -> io::Result<()> {
     )
 }
 
-/// An agent that runs holds the lock; one that cannot be asked about is taken as not running.
+/// Whether a running agent holds the lock. If the lock cannot be examined: no.
 fn is_locked(dir: &Path) -> bool {
     let Ok(file) = File::open(dir.join(LOCK_FILE)) else {
         return false;
@@ -107,7 +107,7 @@ fn is_locked(dir: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
-/// The nearest directory above that exists, if it lets this user make what is missing.
+/// The nearest existing ancestor, if this user may create the missing directories in it.
 fn creatable(path: &Path) -> Result<&Path, access::AccessProblem> {
     let existing = path
         .ancestors()
@@ -125,12 +125,12 @@ pub fn outputs(file: &FileSinkConfig, sources: &[SourceConfig]) -> Vec<PathBuf> 
     paths
 }
 
-pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Report) -> io::Result<()> {
+pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut CheckReport) -> io::Result<()> {
     let shown = path.display();
     let dir = path.parent().unwrap_or(Path::new("/"));
     match access::reach(dir) {
         Ok(()) => {}
-        // The agent makes it when it opens the output.
+        // The agent creates it when it opens the output.
         Err(access::AccessProblem::Missing(_)) => {
             let what = format!(
                 "`{shown}`, {}, will be created with its directory",
@@ -152,7 +152,7 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Repor
         }
         Err(other) => return report.failure(subject, other),
     }
-    // Rotating and creating need the directory, whether or not the file is there.
+    // Rotating and creating need write permission for the directory, whether or not the file exists.
     if let Err(problem) = access::allowed(dir, Access::WRITE_OK | Access::EXEC_OK) {
         return report.failure(subject, problem);
     }
@@ -161,9 +161,10 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Repor
             subject,
             format_args!("`{shown}` is a symbolic link, which is not followed; name its target"),
         ),
-        Ok(metadata) if !metadata.is_file() => {
-            report.failure(subject, format_args!("`{shown}` is no file; name another path"))
-        }
+        Ok(metadata) if !metadata.is_file() => report.failure(
+            subject,
+            format_args!("`{shown}` is not a regular file; name another path"),
+        ),
         Ok(_) => match access::allowed(path, Access::WRITE_OK) {
             Ok(()) => free_space(
                 subject,
@@ -180,11 +181,16 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Repor
     }
 }
 
-/// Who will be able to read the output, and for how long it stays.
-pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut Report) -> io::Result<()> {
+/// Reports who may read the output, and how many rotated files are kept.
+pub fn readers(
+    subject: &str,
+    path: &Path,
+    file: &FileSinkConfig,
+    report: &mut CheckReport,
+) -> io::Result<()> {
     let mode = file.mode.unwrap_or(0o600);
     let kept = format!(
-        "the newest {} rotated files stay, older ones are deleted, read or not",
+        "the newest {} rotated files are kept, older ones are deleted, read or not",
         file.rotated_files_max
     );
     let Some(group) = &file.group else {
@@ -194,9 +200,7 @@ pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut R
     let Some(gid) = access::group_id(group) else {
         return report.failure(
             subject,
-            format_args!(
-                "there is no group `{group}`, to which the files are to be given; run: groupadd {group}"
-            ),
+            format_args!("there is no group `{group}` for the files; run: groupadd {group}"),
         );
     };
     if !access::may_give_to(gid) {
@@ -211,7 +215,9 @@ pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut R
         let shown = dir.display();
         report.warning(
             subject,
-            format_args!("group `{group}` may read the files, but not look into `{shown}`; docs/sinks/file.md says how to open it"),
+            format_args!(
+                "group `{group}` may read the files, but not list `{shown}`; docs/sinks/file.md describes the fix"
+            ),
         )?;
     }
     report.ok(
@@ -220,7 +226,7 @@ pub fn readers(subject: &str, path: &Path, file: &FileSinkConfig, report: &mut R
     )
 }
 
-fn free_space(subject: &str, dir: &Path, what: &str, report: &mut Report) -> io::Result<()> {
+fn free_space(subject: &str, dir: &Path, what: &str, report: &mut CheckReport) -> io::Result<()> {
     let free_bytes = match rustix::fs::statvfs(dir) {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
         Err(error) => return report.warning(subject, format_args!("{what}; free space is unknown: {error}")),
@@ -230,7 +236,7 @@ fn free_space(subject: &str, dir: &Path, what: &str, report: &mut Report) -> io:
         let dir = dir.display();
         report.warning(
             subject,
-            format_args!("{what}; only {free} are free in `{dir}`: make room"),
+            format_args!("{what}; only {free} are free in `{dir}`: free space"),
         )
     } else {
         report.ok(subject, format_args!("{what}; {free} free"))

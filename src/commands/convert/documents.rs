@@ -1,27 +1,27 @@
-//! An input taken apart into JSON documents: lines as a rule, several lines where a document is laid out so.
+//! Splits an input into JSON documents: one per line, or over several lines if a document has such a layout.
 //!
-//! Lines are cut by the same framer as audit files, so what it holds of them is bounded: a line of 4 GiB is one event
-//! that says so. So is what is put together of lines, up to the same size.
+//! Lines are cut by the framer of audit files, so memory is bounded: a line of 4 GiB becomes one error event.
+//! Documents of several lines have the same limit.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use flate2::read::MultiGzDecoder;
 
-use crate::record::walk;
+use crate::record::scan;
 use crate::source::files::frame::{Frame, Framer};
 
-/// A record may be so long, and an answer that holds many: what `run` takes by default (`record_bytes_max`,
-/// `body_bytes_max`). An answer of 1000 events, the most that Confluence gives, has some 2 MiB.
+/// Limit for a record and for a response, as in `run` (`record_bytes_max`, `body_bytes_max`). A response with
+/// 1000 events, the most that Confluence returns, has about 2 MiB.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What an input holds.
+/// A part of an input.
 pub enum Document<'d> {
-    /// A line without its line end, or a document of several. The number is where it begins, in bytes of what has been
-    /// unpacked.
+    /// A line without its line end, or a document of several lines, with its offset in the decompressed
+    /// input.
     Whole(&'d [u8], u64),
-    /// What is too long to be held, or a run of NUL bytes.
+    /// A line that is too long, or a run of NUL bytes.
     Malformed {
         prefix: &'d [u8],
         offset: u64,
@@ -29,11 +29,12 @@ pub enum Document<'d> {
         hash: u64,
         error: String,
     },
-    /// The lines that follow one by one, from here on, would have been one document that is too long.
+    /// The following lines begin a document that is too long. They are passed one by one.
     TooLong(u64),
 }
 
-/// Hands on each document of an input, and returns how many bytes it had. A packed input is told by its first bytes.
+/// Calls `each` for each document of an input. Returns the size of the input. Compression is detected by the
+/// first bytes.
 pub fn each_document<E: From<io::Error>>(
     input: impl Read,
     mut each: impl FnMut(Document) -> Result<(), E>,
@@ -45,13 +46,13 @@ pub fn each_document<E: From<io::Error>>(
         Box::new(input)
     };
     let mut framer = Framer::new(0, b"", DOCUMENT_BYTES_MAX);
-    let mut open = Open::default();
+    let mut open = OpenDocument::default();
     loop {
         let length = match input.read(framer.space(BUFFER_BYTES)) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
-                // What is whole so far is not lost with it.
+                // Complete lines before the error are not lost.
                 open.give_up(&mut each)?;
                 return Err(error.into());
             }
@@ -61,29 +62,33 @@ pub fn each_document<E: From<io::Error>>(
         }
         framer.filled(length);
         while let Some(frame) = framer.next_frame() {
-            open.take(frame, &mut each)?;
+            open.push_line(frame, &mut each)?;
         }
     }
     if let Some(frame) = framer.last_frame() {
-        open.take(frame, &mut each)?;
+        open.push_line(frame, &mut each)?;
     }
     open.give_up(&mut each)?;
     Ok(framer.read_offset())
 }
 
-/// A document that goes on in the next line.
+/// A document that continues in the next line.
 #[derive(Default)]
-struct Open {
-    /// Its lines as they stand in the input, but for the line ends and blanks between them: LF for each byte of these.
+struct OpenDocument {
+    /// Its lines as in the input. Each byte of line ends and blank lines is replaced by LF.
     text: Vec<u8>,
-    /// Where it begins.
+    /// Offset of its first line.
     offset: u64,
-    /// Brackets that are open.
+    /// Number of open brackets.
     depth: i64,
 }
 
-impl Open {
-    fn take<E>(&mut self, frame: Frame, each: &mut impl FnMut(Document) -> Result<(), E>) -> Result<(), E> {
+impl OpenDocument {
+    fn push_line<E>(
+        &mut self,
+        frame: Frame,
+        each: &mut impl FnMut(Document) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (body, offset) = match frame {
             Frame::Line { body, offset } => (body, offset),
             Frame::Malformed {
@@ -124,7 +129,7 @@ impl Open {
         Ok(())
     }
 
-    /// It never ended: its lines are what they are.
+    /// The document never ended: its lines are passed separately.
     fn give_up<E>(&mut self, each: &mut impl FnMut(Document) -> Result<(), E>) -> Result<(), E> {
         let mut offset = self.offset;
         for line in self.text.split(|byte| *byte == b'\n') {
@@ -143,7 +148,7 @@ impl Open {
     }
 }
 
-/// Whether a document begins here that goes on in the next line. A line that is merely torn rarely ends so.
+/// Whether a line begins a document that continues in the next line. Torn lines rarely end in this way.
 fn opens_document(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     matches!(line.first(), Some(b'{' | b'['))
@@ -151,14 +156,14 @@ fn opens_document(line: &[u8]) -> bool {
         && depth_change(line).is_some_and(|change| change > 0)
 }
 
-/// How many more brackets a line opens than it closes; `None` if it ends within a string.
+/// The change of the bracket depth in a line. `None` if it ends within a string.
 fn depth_change(line: &[u8]) -> Option<i64> {
     let mut depth = 0;
     let mut at = 0;
     while let Some(byte) = line.get(at) {
         match byte {
             b'"' => {
-                at = walk::string_end(line, at);
+                at = scan::string_end(line, at);
                 if at == line.len() && line.last() != Some(&b'"') {
                     return None;
                 }

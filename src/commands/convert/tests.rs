@@ -30,7 +30,7 @@ fn converted(inputs: &[PathBuf], stdin: &[u8]) -> Vec<Value> {
         .collect()
 }
 
-/// Second of each event's time and what it was made of; the second is `!` for a pipeline error.
+/// The second of each event's time, or `!` for a pipeline error, and the original of each event.
 fn shown(events: &[Value]) -> Vec<(String, String)> {
     let show = |event: &Value| {
         let failed = event["event"]["kind"] == "pipeline_error";
@@ -144,7 +144,7 @@ fn places_of_named_files_only() {
 #[test]
 fn packed_files() {
     let folder = tempfile::tempdir().unwrap();
-    // Packed twice over: what `cat a.gz b.gz` makes.
+    // Two gzip members, as `cat a.gz b.gz` makes them.
     let mut packed = Vec::new();
     for text in [LINE, CLOUD] {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -190,10 +190,10 @@ fn f35_twins_have_ids_of_their_own() {
     assert_eq!(ids(converted(&[], input.as_bytes())), first);
 }
 
-/// A reader that has gone.
-struct Gone;
+/// A closed pipe.
+struct ClosedPipe;
 
-impl Write for Gone {
+impl Write for ClosedPipe {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::BrokenPipe.into())
     }
@@ -212,7 +212,7 @@ fn broken_pipe_is_no_error() {
             None,
             &[],
             &mut Cursor::new(input),
-            &mut Gone,
+            &mut ClosedPipe,
             &mut io::sink(),
         )
         .unwrap();
@@ -220,7 +220,7 @@ fn broken_pipe_is_no_error() {
     }
 }
 
-/// What `run` makes of an input, its exit code and what it says.
+/// Events, exit code and stderr of a conversion.
 fn limited(input: impl Read) -> (Vec<Value>, u8, String) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut input = input;
@@ -239,29 +239,29 @@ fn f103_what_is_too_long_is_one_event_that_says_so() {
         (0, "a run of NUL bytes: ", exit::DATA),
     ] {
         let input = line.as_bytes().chain(io::repeat(byte).take(long));
-        let (events, found, told) = limited(input.chain(&b"\n"[..]).chain(line.as_bytes()));
-        assert_eq!(found, code, "{told}");
+        let (events, found, reported) = limited(input.chain(&b"\n"[..]).chain(line.as_bytes()));
+        assert_eq!(found, code, "{reported}");
         assert_eq!(events.len(), 3);
         let message = events[1]["error"]["message"].as_str().unwrap();
         let place = format!("{long} bytes at offset {}, xxh3 ", line.len());
         assert!(message.starts_with(&format!("{error}{place}")), "{message}");
         assert_eq!(events[1]["event"]["original"].as_str().unwrap().len(), 1024);
         let place = format!(
-            "`-`: 1 line or answer longer than 16 MiB, the first at offset {}; ",
+            "`-`: 1 line or response longer than 16 MiB, the first at offset {}; ",
             line.len()
         );
-        assert!(told.starts_with(&place), "{told}");
+        assert!(reported.starts_with(&place), "{reported}");
     }
-    // A run of NUL bytes that is no longer than a record may be is a record that cannot be read.
-    let (events, code, told) = limited(&b"\0\0\0\n"[..]);
-    assert_eq!((events.len(), code, told.as_str()), (1, exit::OK, ""));
+    // A short run of NUL bytes is an unreadable record.
+    let (events, code, reported) = limited(&b"\0\0\0\n"[..]);
+    assert_eq!((events.len(), code, reported.as_str()), (1, exit::OK, ""));
 }
 
-/// A document that does not end within what an answer may have is taken line by line; nothing of it is swallowed.
+/// A document that exceeds the limit is read line by line, and no line is lost.
 #[test]
 fn f103_a_document_that_does_not_end() {
     let blank = format!("[\n{}\n\r\n{LINE}\n", " ".repeat(DOCUMENT_BYTES_MAX));
-    let (events, code, told) = limited(blank.as_bytes());
+    let (events, code, reported) = limited(blank.as_bytes());
     let shown = shown(&events);
     assert_eq!(
         shown,
@@ -271,17 +271,20 @@ fn f103_a_document_that_does_not_end() {
         ]
     );
     assert_eq!(code, exit::DATA);
-    assert!(told.contains(" 16 MiB, the first at offset 0; "), "{told}");
+    assert!(
+        reported.contains(" 16 MiB, the first at offset 0; "),
+        "{reported}"
+    );
     let row = format!(
         "{},\n",
         LINE.replace("\"x\"", &format!("\"{}\"", "x".repeat(8000)))
     );
     let rows = DOCUMENT_BYTES_MAX / row.len() + 10;
-    let (events, code, told) = limited(format!("[\n{}", row.repeat(rows)).as_bytes());
+    let (events, code, reported) = limited(format!("[\n{}", row.repeat(rows)).as_bytes());
     assert_eq!((events.len(), code), (rows + 1, exit::DATA));
     assert!(
-        told.starts_with("`-`: 1 line or answer longer than 16 MiB, the first at offset 0; "),
-        "{told}"
+        reported.starts_with("`-`: 1 line or response longer than 16 MiB, the first at offset 0; "),
+        "{reported}"
     );
 }
 
@@ -321,9 +324,9 @@ fn f104_each_row_has_an_event() {
             rows(&[("!", &format!(r#"{{"results":"none","results":[{CLOUD}]}}"#))]),
         ),
     ] {
-        let (events, code, told) = limited(answer.as_bytes());
+        let (events, code, reported) = limited(answer.as_bytes());
         assert_eq!(shown(&events), expected, "{answer}");
-        assert_eq!((code, told.as_str()), (exit::OK, ""));
+        assert_eq!((code, reported.as_str()), (exit::OK, ""));
     }
     let broken = [
         br#"{"results":[{"creationDate":3000,"summary":"a"#,
@@ -335,7 +338,8 @@ fn f104_each_row_has_an_event() {
     assert_eq!(events[0]["event"]["action"], "a\u{fffd}");
 }
 
-/// A line is kept byte for byte, the blanks at its ends included; of an API's row the blanks between tokens go.
+/// A line is kept byte by byte, including blanks at its ends. API rows are kept without white space between
+/// tokens.
 #[test]
 fn originals_are_what_was_read() {
     let line = format!("  {} \t", LINE.replace(':', " : "));

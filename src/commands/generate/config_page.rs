@@ -1,4 +1,4 @@
-//! The man page of the configuration, made from the example that is shipped: its comments are the documentation of each key.
+//! The man page of the configuration, generated from the comments of the packaged example.
 
 use std::fmt::Write;
 
@@ -19,14 +19,17 @@ pub fn page() -> String {
          .SH SYNOPSIS\n{path}\n\
          .SH DESCRIPTION\n{body}\
          .SH FILES\n.TP\n.I {path}\nThe configuration itself.\n\
-         .TP\n.I /usr/share/{title}/config.toml\nThe configuration as it is shipped: all keys with their defaults.\n\
+         .TP
+         .I /usr/share/{title}/config.toml
+         The packaged configuration: all keys with their defaults.
+         \
          .SH EXAMPLES\n.nf\nsudo \\-u {title} {title} check\nsudo systemctl restart {title}\n.fi\n\
          .SH SEE ALSO\n.BR {title} (1),\n.BR {title}\\-check (1)\n"
     )
 }
 
-/// `# words` are prose, `#key = value` a key with its default, `##key = value` one that stands in the place of another. What a
-/// comment says belongs to the keys or the table right below it.
+/// `# words` are prose, `#key = value` is a key with its default, and `##key = value` is an alternative. A
+/// comment documents the keys or the table below it.
 fn body(example: &str) -> String {
     let (mut page, mut prose, mut keys) = (String::new(), Vec::new(), Vec::new());
     for line in example.lines() {
@@ -66,7 +69,7 @@ fn write_keys(keys: &mut Vec<(&str, &str)>, prose: &mut Vec<&str>, page: &mut St
     write_lines(prose, page);
 }
 
-/// A paragraph of its own.
+/// Writes a separate paragraph.
 fn write_prose(prose: &mut Vec<&str>, page: &mut String) {
     if prose.iter().any(|line| !line.trim().is_empty()) {
         page.push_str(".PP\n");
@@ -75,7 +78,7 @@ fn write_prose(prose: &mut Vec<&str>, page: &mut String) {
     prose.clear();
 }
 
-/// Commands keep their indentation: they stand as they are.
+/// Writes lines. Commands keep their indentation.
 fn write_lines(prose: &mut Vec<&str>, page: &mut String) {
     for line in prose.drain(..) {
         let text = escaped(line.trim());
@@ -90,7 +93,7 @@ fn write_lines(prose: &mut Vec<&str>, page: &mut String) {
     }
 }
 
-/// No character of it is a command to roff.
+/// Escapes text, so that roff treats nothing in it as a command.
 pub fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) {

@@ -1,4 +1,4 @@
-//! The man page of the program and of each of its commands, made from the definitions of the command line.
+//! The man pages of the program and its commands, generated from the definitions of the command line.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use clap_mangen::Man;
 
 use super::config_page::escaped;
 
-/// What a page names besides its own options.
+/// Files in the section FILES.
 const FILES: [(&str, &str); 3] = [
     (
         crate::cli::CONFIG_PATH,
@@ -21,18 +21,18 @@ const FILES: [(&str, &str); 3] = [
     ),
     (
         "/var/log/confluence-audit-agent",
-        "Where the configuration that is shipped lets events be written.",
+        "The directory of events in the packaged configuration.",
     ),
 ];
 
-/// Writes a page for the program and each of its commands into a directory.
+/// Writes a page for the program and for each command to a directory.
 pub fn write(command: Command, dir: &Path) -> io::Result<()> {
     let main = built(command);
     let statuses = after_help(&main, "Exit codes:");
     write_all(&main, &main, &statuses, dir)
 }
 
-/// Writes the program's own page.
+/// Writes the page of the program.
 pub fn main_page(command: Command, out: &mut dyn Write) -> io::Result<()> {
     let main = built(command);
     let statuses = after_help(&main, "Exit codes:");
@@ -57,7 +57,7 @@ fn write_all(command: &Command, main: &Command, statuses: &[String], dir: &Path)
 
 fn page(command: &Command, main: &Command, statuses: &[String]) -> io::Result<Vec<u8>> {
     let name = page_name(command);
-    // At both ends of a head line of 80 columns, with the manual's name between: the program's first words are left out.
+    // The title is at both ends of a header line of 80 columns, so the name of the program is shortened.
     let title = match name == crate::NAME {
         true => &name,
         false => name.trim_start_matches("confluence-audit-"),
@@ -80,7 +80,7 @@ fn page(command: &Command, main: &Command, statuses: &[String]) -> io::Result<Ve
     Ok(out)
 }
 
-/// `confluence-audit-agent run [--config FILE] …`: each option with its value.
+/// Writes the synopsis with each option and its value.
 fn synopsis(command: &Command) -> String {
     let name = command.get_bin_name().unwrap_or(crate::NAME);
     let mut text = format!(".SH SYNOPSIS\n\\fB{}\\fR", escaped(name));
@@ -159,7 +159,7 @@ fn sections(command: &Command, main: &Command, statuses: &[String]) -> String {
     text
 }
 
-/// The lines of the paragraph of the help's end that begins with this head.
+/// The lines of the paragraph with this heading in the text after the help.
 fn after_help(command: &Command, head: &str) -> Vec<String> {
     let Some(help) = command.get_after_help() else {
         return Vec::new();

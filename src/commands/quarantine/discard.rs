@@ -1,47 +1,57 @@
-//! `drop`.
+//! The command `quarantine drop`.
 
-use super::index::Index;
-use super::{Failure, ended, events, open, time, unknown};
+use super::index::QuarantineIndex;
+use super::{QuarantineFailure, events, exit_code, open, time, unknown};
 use crate::access;
-use crate::cli::Which;
+use crate::cli::EventSelection;
 use crate::clock;
 use crate::commands::ask;
-use crate::commands::output::Unread;
+use crate::commands::output::OptionalOutput;
 use crate::exit;
 use crate::telemetry::escape::escape;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Removes events for good, and writes down which. Without `agreed` a person is asked. The exit code.
+/// Removes events for good and logs them. Without `agreed` a person is asked. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
-pub fn discard(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Write) -> io::Result<u8> {
-    ended(discard_all(state_dir, which, agreed, out))
+/// Errors of `out` only.
+pub fn discard(
+    state_dir: &Path,
+    selection: &EventSelection,
+    agreed: bool,
+    out: &mut impl Write,
+) -> io::Result<u8> {
+    exit_code(discard_all(state_dir, selection, agreed, out))
 }
 
-fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Write) -> Result<u8, Failure> {
+fn discard_all(
+    state_dir: &Path,
+    selection: &EventSelection,
+    agreed: bool,
+    out: &mut impl Write,
+) -> Result<u8, QuarantineFailure> {
     let directory = match open(state_dir)? {
         Ok(directory) => directory,
         Err(code) => return Ok(code),
     };
     let Some(directory) = directory else {
-        if let Some(code) = unknown(&which.id, std::iter::empty()) {
+        if let Some(code) = unknown(&selection.id, std::iter::empty()) {
             return Ok(code);
         }
         writeln!(out, "the quarantine is empty")?;
         return Ok(exit::OK);
     };
     directory.lock()?;
-    let out = &mut Unread::new(out);
-    let mut index = Index::of(&directory, which)?;
+    let out = &mut OptionalOutput::new(out);
+    let mut index = QuarantineIndex::of(&directory, selection)?;
     let ids: Vec<String> = index
         .groups
         .iter()
-        .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
+        .flat_map(|group| group.events.iter().map(|event| event.id.to_string()))
         .collect();
-    if let Some(code) = unknown(&which.id, ids.iter().map(String::as_str)) {
+    if let Some(code) = unknown(&selection.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     if index.count() == 0 {
@@ -62,30 +72,30 @@ fn discard_all(state_dir: &Path, which: &Which, agreed: bool, out: &mut impl Wri
     }
     for group in 0..index.groups.len() {
         let all: Vec<usize> = (0..index.groups[group].events.len()).collect();
-        for some in all.chunks(1000) {
-            // Written down first: what is gone was named.
-            directory.note_dropped(&noted(&index, group, some)?)?;
-            index.remove(group, some)?;
+        for chunk in all.chunks(1000) {
+            // Logged before the removal, so that each removed event is in the log.
+            directory.log_dropped(&log_lines(&index, group, chunk)?)?;
+            index.remove(group, chunk)?;
         }
     }
     writeln!(
         out,
-        "dropped {}; `{}/dropped.log` says which",
+        "dropped {}; see `{}/dropped.log`",
         events(ids.len() as u64),
         escape(&directory.path.display().to_string())
     )?;
     Ok(exit::OK)
 }
 
-/// A line for each of these events.
-fn noted(index: &Index, group: usize, some: &[usize]) -> Result<Vec<u8>, Failure> {
+/// The log lines of these events.
+fn log_lines(index: &QuarantineIndex, group: usize, chunk: &[usize]) -> Result<Vec<u8>, QuarantineFailure> {
     let by = match std::env::var("SUDO_USER") {
         Ok(user) => format!("{} (sudo by {user})", access::user().name),
         Err(_) => access::user().name,
     };
     let dropped = time(clock::now_ms());
     let mut lines = Vec::new();
-    for at in some {
+    for at in chunk {
         let entry = index.entry(&index.groups[group].events[*at])?;
         let line = BTreeMap::from([
             ("dropped", dropped.clone()),

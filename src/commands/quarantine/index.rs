@@ -1,14 +1,14 @@
-//! Where the events that are asked for stand, each once: what `replay` sends and `drop` removes.
+//! The positions of the selected events, without duplicates: what `replay` sends and `drop` removes.
 
-use super::{Failure, each};
-use crate::cli::Which;
-use crate::quarantine::{Directory, Entry};
+use super::{QuarantineFailure, each};
+use crate::cli::EventSelection;
+use crate::quarantine::{Entry, QuarantineDirectory};
 use crate::record::EventId;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::ops::Range;
 
-/// Events of one sink and source, oldest first.
+/// The events of one sink and source, oldest first.
 pub struct QuarantineGroup {
     pub sink: String,
     pub source: String,
@@ -17,27 +17,31 @@ pub struct QuarantineGroup {
 
 pub struct QuarantinedEvent {
     pub id: EventId,
-    /// Number among `Index::formats`.
+    /// Index in `QuarantineIndex::formats`.
     format: u32,
-    /// Number of the file among `Index::names`, and the line in it. The last is the newest, and is sent.
-    places: Vec<(u32, Range<u64>)>,
+    /// Index in `QuarantineIndex::names`, and the position of the line. The last one is the newest, which is
+    /// sent.
+    positions: Vec<(u32, Range<u64>)>,
 }
 
-pub struct Index<'a> {
-    pub directory: &'a Directory,
+pub struct QuarantineIndex<'a> {
+    pub directory: &'a QuarantineDirectory,
     pub groups: Vec<QuarantineGroup>,
-    /// Lines that are no entries; they stay.
+    /// Number of lines that are not entries. They are kept.
     pub damaged: u64,
     names: Vec<OsString>,
     formats: Vec<String>,
-    /// Of each file: the lines that were removed already, as they stood when the index was made.
+    /// The removed lines of each file, by their original positions.
     removed: HashMap<u32, Vec<Range<u64>>>,
 }
 
-impl<'a> Index<'a> {
-    /// For who has the lock.
-    pub fn of(directory: &'a Directory, which: &Which) -> Result<Index<'a>, Failure> {
-        let mut index = Index {
+impl<'a> QuarantineIndex<'a> {
+    /// The caller must hold the lock.
+    pub fn of(
+        directory: &'a QuarantineDirectory,
+        selection: &EventSelection,
+    ) -> Result<QuarantineIndex<'a>, QuarantineFailure> {
+        let mut index = QuarantineIndex {
             directory,
             groups: Vec::new(),
             damaged: 0,
@@ -46,10 +50,10 @@ impl<'a> Index<'a> {
             removed: HashMap::new(),
         };
         let mut known: HashMap<(usize, EventId), usize> = HashMap::new();
-        index.damaged = each(directory, which, &mut |place, entry| {
+        index.damaged = each(directory, selection, &mut |position, entry| {
             let Some(id) = entry.event_id() else { return Ok(()) };
-            if index.names.last().is_none_or(|last| last != place.name) {
-                index.names.push(place.name.to_owned());
+            if index.names.last().is_none_or(|last| last != position.name) {
+                index.names.push(position.name.to_owned());
             }
             let is_format = |format: &String| *format == entry.format;
             let format = index.formats.iter().position(is_format).unwrap_or_else(|| {
@@ -70,56 +74,62 @@ impl<'a> Index<'a> {
                 events.push(QuarantinedEvent {
                     id,
                     format: 0,
-                    places: Vec::new(),
+                    positions: Vec::new(),
                 });
                 events.len() - 1
             });
             events[at].format = format as u32;
             events[at]
-                .places
-                .push((index.names.len() as u32 - 1, place.range));
+                .positions
+                .push((index.names.len() as u32 - 1, position.range));
             Ok(())
         })?;
         Ok(index)
     }
 
-    pub fn format(&self, item: &QuarantinedEvent) -> &str {
-        &self.formats[item.format as usize]
+    pub fn format(&self, event: &QuarantinedEvent) -> &str {
+        &self.formats[event.format as usize]
     }
 
     pub fn count(&self) -> u64 {
         self.groups.iter().map(|group| group.events.len() as u64).sum()
     }
 
-    /// How long its line is, in bytes.
-    pub fn bytes(&self, item: &QuarantinedEvent) -> u64 {
-        item.places.last().map_or(0, |(_, line)| line.end - line.start)
+    /// Size of the event's line in bytes.
+    pub fn bytes(&self, event: &QuarantinedEvent) -> u64 {
+        event
+            .positions
+            .last()
+            .map_or(0, |(_, line)| line.end - line.start)
     }
 
-    /// As it was set aside last. Only as long as nothing was removed of its file behind this index's back.
-    pub fn entry(&self, item: &QuarantinedEvent) -> Result<Entry, Failure> {
-        let (file, line) = item
-            .places
+    /// The newest entry of the event. Requires that the file was only changed through this index.
+    pub fn entry(&self, event: &QuarantinedEvent) -> Result<Entry, QuarantineFailure> {
+        let (file, line) = event
+            .positions
             .last()
             .ok_or_else(|| std::io::Error::other("no place"))?;
         Ok(self
             .directory
-            .entry(&self.names[*file as usize], &self.moved(*file, line))?)
+            .entry(&self.names[*file as usize], &self.current_position(*file, line))?)
     }
 
-    /// Removes these events of a group from all files that they stand in.
-    pub fn remove(&mut self, group: usize, events: &[usize]) -> Result<(), Failure> {
-        let mut gone: HashMap<u32, Vec<Range<u64>>> = HashMap::new();
+    /// Removes these events of a group from all files.
+    pub fn remove(&mut self, group: usize, events: &[usize]) -> Result<(), QuarantineFailure> {
+        let mut lines_by_file: HashMap<u32, Vec<Range<u64>>> = HashMap::new();
         for at in events {
-            for (file, line) in &self.groups[group].events[*at].places {
-                gone.entry(*file).or_default().push(line.clone());
+            for (file, line) in &self.groups[group].events[*at].positions {
+                lines_by_file.entry(*file).or_default().push(line.clone());
             }
         }
-        let mut files: Vec<(u32, Vec<Range<u64>>)> = gone.into_iter().collect();
+        let mut files: Vec<(u32, Vec<Range<u64>>)> = lines_by_file.into_iter().collect();
         files.sort_by_key(|(file, _)| *file);
         for (file, mut lines) in files {
             lines.sort_by_key(|line| line.start);
-            let now: Vec<Range<u64>> = lines.iter().map(|line| self.moved(file, line)).collect();
+            let now: Vec<Range<u64>> = lines
+                .iter()
+                .map(|line| self.current_position(file, line))
+                .collect();
             self.directory.remove(&self.names[file as usize], &now)?;
             let removed = self.removed.entry(file).or_default();
             removed.append(&mut lines);
@@ -128,8 +138,8 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    /// Where a line stands after what was removed before it.
-    fn moved(&self, file: u32, line: &Range<u64>) -> Range<u64> {
+    /// The current position of a line, after removals before it.
+    fn current_position(&self, file: u32, line: &Range<u64>) -> Range<u64> {
         let before = self.removed.get(&file).into_iter().flatten();
         let before = before.take_while(|removed| removed.start < line.start);
         let gap: u64 = before.map(|removed| removed.end - removed.start).sum();

@@ -1,7 +1,7 @@
-//! `list` and `show`.
+//! The commands `quarantine list` and `quarantine show`.
 
-use super::{Failure, complain, each, ended, events, open, time, unknown};
-use crate::cli::Which;
+use super::{QuarantineFailure, complain, each, events, exit_code, open, time, unknown};
+use crate::cli::EventSelection;
 use crate::exit;
 use crate::quarantine::Entry;
 use crate::telemetry::escape::escape;
@@ -9,27 +9,37 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// How much of a reason is listed, so that it fits a line of 80 columns; `show` has all of it.
-const WHY_CHARS_MAX: usize = 76;
-/// How much of an id is listed: enough for the other commands to find the event by.
+/// Maximum length of a reason in the list, for a line of 80 columns. `show` prints all of it.
+const REASON_CHARS_MAX: usize = 76;
+/// Length of an id in the list, enough for the other commands.
 const ID_CHARS: usize = 12;
 
-/// Prints two lines for each event, the second with the reason. The exit code.
+/// Prints two lines per event, the second with the reason. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
-pub fn list(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -> io::Result<u8> {
-    ended(list_all(state_dir, which, json, out))
+/// Errors of `out` only.
+pub fn list(
+    state_dir: &Path,
+    selection: &EventSelection,
+    json: bool,
+    out: &mut impl Write,
+) -> io::Result<u8> {
+    exit_code(list_all(state_dir, selection, json, out))
 }
 
-fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -> Result<u8, Failure> {
+fn list_all(
+    state_dir: &Path,
+    selection: &EventSelection,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<u8, QuarantineFailure> {
     let directory = match open(state_dir)? {
         Ok(directory) => directory,
         Err(code) => return Ok(code),
     };
     let (mut seen, mut sinks, mut damaged) = (HashSet::new(), BTreeMap::new(), 0);
     if let Some(directory) = &directory {
-        damaged = each(directory, which, &mut |_, entry| {
+        damaged = each(directory, selection, &mut |_, entry| {
             let key = (entry.event_id(), entry.sink.clone(), entry.source.clone());
             if !seen.insert(key) {
                 return Ok(());
@@ -53,7 +63,7 @@ fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -
     if json {
         return Ok(exit::OK);
     }
-    let filtered = which.sink.is_some() || which.source.is_some() || !which.id.is_empty();
+    let filtered = selection.sink.is_some() || selection.source.is_some() || !selection.id.is_empty();
     match (seen.is_empty(), filtered, damaged) {
         (true, true, _) => writeln!(out, "no such event is in quarantine")?,
         (true, false, 0) => writeln!(out, "the quarantine is empty")?,
@@ -70,7 +80,7 @@ fn list_all(state_dir: &Path, which: &Which, json: bool, out: &mut impl Write) -
 }
 
 fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
-    let mut reason: String = entry.reason.chars().take(WHY_CHARS_MAX).collect();
+    let mut reason: String = entry.reason.chars().take(REASON_CHARS_MAX).collect();
     if reason.len() < entry.reason.len() {
         reason.push('…');
     }
@@ -86,7 +96,7 @@ fn write_line(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "    {}", escape(&reason))
 }
 
-/// All of an entry but the event.
+/// Prints an entry without its event.
 fn write_json(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     let line = serde_json::json!({
         "id": entry.id,
@@ -101,26 +111,31 @@ fn write_json(entry: &Entry, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{line}")
 }
 
-/// Prints these events whole. The exit code.
+/// Prints complete events. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
+/// Errors of `out` only.
 pub fn show(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -> io::Result<u8> {
-    ended(show_all(state_dir, ids, raw, out))
+    exit_code(show_all(state_dir, ids, raw, out))
 }
 
-fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -> Result<u8, Failure> {
+fn show_all(
+    state_dir: &Path,
+    ids: &[String],
+    raw: bool,
+    out: &mut impl Write,
+) -> Result<u8, QuarantineFailure> {
     let directory = match open(state_dir)? {
         Ok(directory) => directory,
         Err(code) => return Ok(code),
     };
-    let which = Which {
+    let selection = EventSelection {
         id: ids.to_vec(),
-        ..Which::default()
+        ..EventSelection::default()
     };
     let mut seen = HashSet::new();
     if let Some(directory) = &directory {
-        each(directory, &which, &mut |place, entry| {
+        each(directory, &selection, &mut |position, entry| {
             let key = (entry.id.clone(), entry.sink.clone(), entry.source.clone());
             let first = seen.is_empty();
             if !seen.insert(key) {
@@ -141,7 +156,7 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
                 ("happened", &time(entry.time_ms)),
                 ("set aside", &time(entry.at_ms)),
                 ("reason", &entry.reason),
-                ("file", &directory.path.join(place.name).to_string_lossy()),
+                ("file", &directory.path.join(position.name).to_string_lossy()),
             ] {
                 writeln!(out, "{what:<10} {}", escape(value))?;
             }
@@ -158,7 +173,7 @@ fn show_all(state_dir: &Path, ids: &[String], raw: bool, out: &mut impl Write) -
     Ok(code.unwrap_or(exit::OK))
 }
 
-/// JSON over several lines, nothing changed but the space between its tokens. What is no JSON is left as it is.
+/// Indents JSON, changing only the white space between tokens. Other text is returned unchanged.
 fn pretty(event: &str) -> String {
     if serde_json::from_str::<serde::de::IgnoredAny>(event).is_err() {
         return event.to_owned();
@@ -211,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_spread_over_lines_and_not_changed() {
+    fn json_is_indented_and_not_changed() {
         let event = r#"{"b":1.50,"a":{"x":[1,{"y":"z, \"{q}\\"}],"none":{}, "empty":[ ]},"long":12345678901234567890123}"#;
         let expect = r#"{
   "b": 1.50,

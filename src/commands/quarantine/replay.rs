@@ -1,9 +1,9 @@
-//! `replay`.
+//! The command `quarantine replay`.
 
-use super::index::Index;
-use super::{Failure, complain, ended, events, open, unknown};
+use super::index::QuarantineIndex;
+use super::{QuarantineFailure, complain, events, exit_code, open, unknown};
 use crate::cli::{Options, QuarantineReplay};
-use crate::commands::output::Unread;
+use crate::commands::output::OptionalOutput;
 use crate::config::{self, Config, OnPoison, RemoteSinkConfig, SinkConfig, SinkKind};
 use crate::exit;
 use crate::record::EventId;
@@ -15,17 +15,18 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use tokio::sync::mpsc::unbounded_channel;
 
-/// So much is sent between two looks at what has become of it: it bounds memory, and what a kill lets be sent twice.
+/// How much is sent before delivered events are removed. Bounds the memory, and the number of duplicates
+/// after a kill.
 const ROUND_BYTES: u64 = 8 << 20;
-/// The reasons that are told; `list` has all.
-const REASONS_TOLD: usize = 20;
-/// Prints instead of sending.
+/// Maximum number of printed reasons. `list` prints all.
+const REASONS_PRINTED_MAX: usize = 20;
+/// Name of the sink that prints instead of sending.
 const STDOUT: &str = "stdout";
 
-/// Sends events again. The exit code.
+/// Sends events again. Returns the exit code.
 ///
 /// # Errors
-/// Only those of `out`.
+/// Errors of `out` only.
 pub fn replay(args: &QuarantineReplay, out: &mut impl Write) -> io::Result<u8> {
     let options = Options {
         config: args.config.clone(),
@@ -40,31 +41,35 @@ pub fn replay(args: &QuarantineReplay, out: &mut impl Write) -> io::Result<u8> {
         }
     };
     let log = telemetry::log::init(&config.log);
-    let code = ended(replay_all(args, &config, out));
+    let code = exit_code(replay_all(args, &config, out));
     log.write_due();
     code
 }
 
-fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) -> Result<u8, Failure> {
+fn replay_all(
+    args: &QuarantineReplay,
+    config: &Config,
+    out: &mut impl Write,
+) -> Result<u8, QuarantineFailure> {
     let directory = match open(&config.state_dir)? {
         Ok(directory) => directory,
         Err(code) => return Ok(code),
     };
     let Some(directory) = directory else {
-        if let Some(code) = unknown(&args.which.id, std::iter::empty()) {
+        if let Some(code) = unknown(&args.selection.id, std::iter::empty()) {
             return Ok(code);
         }
         complain("the quarantine is empty");
         return Ok(exit::OK);
     };
     directory.lock()?;
-    let mut index = Index::of(&directory, &args.which)?;
+    let mut index = QuarantineIndex::of(&directory, &args.selection)?;
     let ids: Vec<String> = index
         .groups
         .iter()
-        .flat_map(|group| group.events.iter().map(|item| item.id.to_string()))
+        .flat_map(|group| group.events.iter().map(|event| event.id.to_string()))
         .collect();
-    if let Some(code) = unknown(&args.which.id, ids.iter().map(String::as_str)) {
+    if let Some(code) = unknown(&args.selection.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     let is_remote = |sink: &&SinkConfig| matches!(sink.kind, SinkKind::Remote(_));
@@ -76,21 +81,21 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
     if args.to.as_deref() == Some(STDOUT) && !named_stdout {
         return print(&index, out);
     }
-    // Events are sent whether or not somebody reads of it.
-    let out = &mut Unread::new(out);
-    let mut ways = Vec::new();
+    // Events are sent even if the output is closed.
+    let out = &mut OptionalOutput::new(out);
+    let mut targets = Vec::new();
     for group in 0..index.groups.len() {
-        match way(&index, group, args, config) {
-            Ok(way) => ways.push(way),
+        match target_sink(&index, group, args, config) {
+            Ok(target_sink) => targets.push(target_sink),
             Err(reason) => complain(&reason),
         }
     }
-    // All or nothing: a name or format that is wrong is wrong before anything is sent.
-    if ways.len() < index.groups.len() {
+    // A wrong name or format is reported before anything is sent.
+    if targets.len() < index.groups.len() {
         return Ok(exit::CONFIG);
     }
     let (mut left, mut reasons) = (0, 0);
-    for (group, (sink, remote)) in ways.into_iter().enumerate() {
+    for (group, (sink, remote)) in targets.into_iter().enumerate() {
         let sent = send(&mut index, group, sink, remote)?;
         let (of, source) = (
             index.groups[group].events.len() as u64,
@@ -98,7 +103,7 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
         );
         let kept = of - sent.delivered;
         left += kept;
-        for (id, reason) in sent.refused.iter().take(REASONS_TOLD - reasons) {
+        for (id, reason) in sent.refused.iter().take(REASONS_PRINTED_MAX - reasons) {
             writeln!(out, "{id} is refused: {}", escape(reason))?;
             reasons += 1;
         }
@@ -126,16 +131,16 @@ fn replay_all(args: &QuarantineReplay, config: &Config, out: &mut impl Write) ->
     if index.count() == 0 {
         complain("there is nothing to send");
     }
-    let damaged = args.which.id.is_empty() && index.damaged > 0;
+    let damaged = args.selection.id.is_empty() && index.damaged > 0;
     Ok(match left == 0 && !damaged {
         true => exit::OK,
         false => exit::TRY_AGAIN,
     })
 }
 
-/// The sink that a group goes to, or why there is none.
-fn way<'a>(
-    index: &Index,
+/// The sink of a group, or why there is none.
+fn target_sink<'a>(
+    index: &QuarantineIndex,
     group: usize,
     args: &QuarantineReplay,
     config: &'a Config,
@@ -144,54 +149,60 @@ fn way<'a>(
     let name = args.to.as_ref().unwrap_or(&group.sink);
     let Some(sink) = config.sinks.iter().find(|sink| sink.name == *name) else {
         return Err(format!(
-            "there is no sink `{name}` in the configuration, to which {} would go; name another one with `--to`",
+            "there is no sink `{name}` in the configuration for {}; name another one with `--to`",
             events(group.events.len() as u64)
         ));
     };
     let SinkKind::Remote(remote) = &sink.kind else {
         return Err(format!(
-            "sink `{name}` is no server: what it writes to is the running agent's alone; name another sink with `--to`, or \
+            "sink `{name}` has no server, and only the running agent may write to its output; name another sink with `--to`, or \
              print the events with `--to stdout`"
         ));
     };
     let now = sink.format.as_str();
-    let others = group.events.iter().map(|item| index.format(item));
+    let others = group.events.iter().map(|event| index.format(event));
     if let Some(other) = others
         .into_iter()
         .find(|format| *format != now)
         .filter(|_| !args.force)
     {
         return Err(format!(
-            "sink `{name}` takes `format = \"{now}\"` and events of source `{}` are kept as `{other}`, as they were sent; \
-             `--force` sends them as they are",
+            "sink `{name}` has `format = \"{now}\"` and events of source `{}` are stored as `{other}`; \
+             `--force` sends them unchanged",
             group.source
         ));
     }
     Ok((&sink.name, remote))
 }
 
-fn print(index: &Index, out: &mut impl Write) -> Result<u8, Failure> {
-    for item in index.groups.iter().flat_map(|group| &group.events) {
-        writeln!(out, "{}", index.entry(item)?.event)?;
+fn print(index: &QuarantineIndex, out: &mut impl Write) -> Result<u8, QuarantineFailure> {
+    for event in index.groups.iter().flat_map(|group| &group.events) {
+        writeln!(out, "{}", index.entry(event)?.event)?;
     }
     out.flush()?;
     complain(&format!(
-        "printed {}; all of them stay in quarantine until you drop them",
+        "printed {}; they stay in quarantine until you drop them",
         events(index.count())
     ));
     Ok(exit::OK)
 }
 
+/// The result of sending a group.
 #[derive(Default)]
-struct Sent {
+struct ReplayResult {
     delivered: u64,
     refused: Vec<(EventId, String)>,
-    /// Why the rest was not tried.
+    /// Why the rest was not sent.
     stopped: Option<String>,
 }
 
-/// Sends a group's events, and removes after each round those that were delivered.
-fn send(index: &mut Index, group: usize, sink: &str, remote: &RemoteSinkConfig) -> Result<Sent, Failure> {
+/// Sends the events of a group. Removes the delivered ones after each round.
+fn send(
+    index: &mut QuarantineIndex,
+    group: usize,
+    sink: &str,
+    remote: &RemoteSinkConfig,
+) -> Result<ReplayResult, QuarantineFailure> {
     let settings = DeliverySettings {
         sink: sink.to_owned(),
         source: index.groups[group].source.clone(),
@@ -201,14 +212,14 @@ fn send(index: &mut Index, group: usize, sink: &str, remote: &RemoteSinkConfig) 
         once: true,
         refusals_believed: true,
     };
-    let (mut sent, mut next) = (Sent::default(), 0);
+    let (mut sent, mut next) = (ReplayResult::default(), 0);
     while next < index.groups[group].events.len() && sent.stopped.is_none() {
         let (messages, receiver) = unbounded_channel();
         let mut bytes = 0;
-        while let Some(item) = index.groups[group].events.get(next) {
-            bytes += index.bytes(item);
-            // A receiver is there, so nothing is lost here.
-            let _ = messages.send(Message::Batch(batch(index, item, next as u64)?));
+        while let Some(event) = index.groups[group].events.get(next) {
+            bytes += index.bytes(event);
+            // The receiver exists, so the message is not lost.
+            let _ = messages.send(Message::Batch(batch(index, event, next as u64)?));
             next += 1;
             if bytes >= ROUND_BYTES {
                 break;
@@ -243,15 +254,19 @@ fn send(index: &mut Index, group: usize, sink: &str, remote: &RemoteSinkConfig) 
     Ok(sent)
 }
 
-fn batch(index: &Index, item: &super::index::QuarantinedEvent, number: u64) -> Result<Batch, Failure> {
-    let entry = index.entry(item)?;
+fn batch(
+    index: &QuarantineIndex,
+    event: &super::index::QuarantinedEvent,
+    number: u64,
+) -> Result<Batch, QuarantineFailure> {
+    let entry = index.entry(event)?;
     let mut bytes = entry.event.into_bytes();
     bytes.push(b'\n');
     Ok(Batch {
         number: Some(number),
         events: vec![BatchEvent {
             end: bytes.len() as u32,
-            id: item.id,
+            id: event.id,
             time_ms: entry.time_ms,
         }],
         bytes,

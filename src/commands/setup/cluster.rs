@@ -1,4 +1,4 @@
-//! One cluster, brought to what its events need. What is there already and right stays.
+//! Sets up one cluster. Existing objects that are correct are not changed.
 
 use std::io::{self, Write};
 
@@ -10,31 +10,31 @@ use crate::http::{HeaderMap, Response};
 use crate::sink::elasticsearch::JSON;
 use crate::sink::elasticsearch::bulk_response::BulkError;
 use crate::sink::elasticsearch::hosts::Hosts;
-use crate::sink::elasticsearch::product::{self, Distribution, Product, Support};
+use crate::sink::elasticsearch::product::{self, ClusterProduct, Distribution, Support};
 use crate::sink::outcome::{Outcome, server_message};
 use crate::telemetry::escape::escape;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
-pub struct Cluster<'a> {
+pub struct ElasticsearchSetup<'a> {
     pub config: &'a ElasticsearchConfig,
-    /// `None`: a policy that is there keeps what somebody may have set in it.
+    /// `None`: an existing policy keeps its retention.
     pub retention_days: Option<u64>,
     pub dry_run: bool,
 }
 
-/// What was done, or why not. The outer error is of `out`.
-type Done = io::Result<Result<(), String>>;
+/// The result of a step: done, or why not. The outer error is of `out`.
+type StepResult = io::Result<Result<(), String>>;
 
-/// What is asked for, and which right it takes with Elasticsearch and with OpenSearch.
-struct Step {
+/// An object, its path, and the permission it needs in Elasticsearch and in OpenSearch.
+struct SetupStep {
     what: String,
     path: String,
     rights: [&'static str; 2],
 }
 
-impl Cluster<'_> {
-    pub async fn set_up(&self, out: &mut dyn Write) -> Done {
+impl ElasticsearchSetup<'_> {
+    pub async fn set_up(&self, out: &mut dyn Write) -> StepResult {
         let hosts = Hosts::new(self.config);
         let product = match self.product(&hosts).await {
             Ok(product) => product,
@@ -49,7 +49,7 @@ impl Cluster<'_> {
         {
             return Ok(Err(reason));
         }
-        // Before the template that names it: an index whose pipeline does not exist takes no events.
+        // Before the template that names it: an index whose pipeline is missing accepts no events.
         let has_pipeline = match self.pipeline(&hosts, &product, out).await? {
             Ok(has_pipeline) => has_pipeline,
             Err(reason) => return Ok(Err(reason)),
@@ -63,7 +63,7 @@ impl Cluster<'_> {
         }
     }
 
-    async fn product(&self, hosts: &Hosts) -> Result<Product, String> {
+    async fn product(&self, hosts: &Hosts) -> Result<ClusterProduct, String> {
         let root = hosts
             .get("/")
             .await
@@ -81,7 +81,7 @@ impl Cluster<'_> {
         }
     }
 
-    async fn policy(&self, hosts: &Hosts, product: &Product, out: &mut dyn Write) -> Done {
+    async fn policy(&self, hosts: &Hosts, product: &ClusterProduct, out: &mut dyn Write) -> StepResult {
         let days = self.retention_days.unwrap_or(RETENTION_DAYS);
         let is_elastic = product.distribution == Distribution::Elasticsearch;
         let (path, policy) = match is_elastic {
@@ -91,7 +91,7 @@ impl Cluster<'_> {
                 documents::ism(days),
             ),
         };
-        let step = Step {
+        let step = SetupStep {
             what: format!("lifecycle policy `{TEMPLATE}`"),
             path,
             rights: [
@@ -103,52 +103,50 @@ impl Cluster<'_> {
             Ok(found) => found,
             Err(outcome) => return Ok(Err(outcome.reason().to_owned())),
         };
-        // Of an address that nobody serves OpenSearch speaks in another form than of what does not exist.
+        // OpenSearch reports an unknown path in another form than a missing object.
         if !is_elastic && matches!(found.status, 400 | 404 | 405) && BulkError::parse(&found.body).is_none() {
             writeln!(
                 out,
-                "warning   this OpenSearch has no index state management: nothing deletes old events; install its plugin and call this again"
+                "warning   this OpenSearch has no index state management: old events are never deleted; install its plugin and run this command again"
             )?;
             return Ok(Ok(()));
         }
-        let kept = format!("deletes events after {days} days");
+        let effect = format!("deletes events after {days} days");
         match (found.status, self.retention_days) {
             (404, _) => {
-                self.put(hosts, product, &step, &step.path, "created", &kept, &policy, out)
-                    .await
+                self.put(
+                    hosts, product, &step, &step.path, "created", &effect, &policy, out,
+                )
+                .await
             }
             (200, None) => {
-                writeln!(
-                    out,
-                    "unchanged {}: it is there, with the retention that was set in it",
-                    step.what
-                )?;
+                writeln!(out, "unchanged {}: it exists and keeps its retention", step.what)?;
                 Ok(Ok(()))
             }
             (200, Some(_)) => {
-                let there: Value = serde_json::from_slice(&found.body).unwrap_or_default();
-                let path = match (is_elastic, &there["_seq_no"], &there["_primary_term"]) {
+                let existing: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+                let path = match (is_elastic, &existing["_seq_no"], &existing["_primary_term"]) {
                     (false, number, term) => {
                         format!("{}?if_seq_no={number}&if_primary_term={term}", step.path)
                     }
                     (true, ..) => step.path.clone(),
                 };
-                self.put(hosts, product, &step, &path, "updated", &kept, &policy, out)
+                self.put(hosts, product, &step, &path, "updated", &effect, &policy, out)
                     .await
             }
             _ => Ok(Err(refused(&found, &step, product))),
         }
     }
 
-    /// Says whether there is one: a cluster can be without the processor for it.
+    /// Installs the pipeline. Returns whether the cluster has it: it may lack the processor.
     async fn pipeline(
         &self,
         hosts: &Hosts,
-        product: &Product,
+        product: &ClusterProduct,
         out: &mut dyn Write,
     ) -> io::Result<Result<bool, String>> {
         let pipeline = documents::pipeline();
-        let step = Step {
+        let step = SetupStep {
             what: format!("ingest pipeline `{TEMPLATE}`"),
             path: format!("/_ingest/pipeline/{TEMPLATE}"),
             rights: [
@@ -163,17 +161,17 @@ impl Cluster<'_> {
         let verb = match found.status {
             404 => "created",
             200 => {
-                let there: Value = serde_json::from_slice(&found.body).unwrap_or_default();
-                let there = &there[TEMPLATE];
-                if !documents::is_own_pipeline(there) {
+                let existing: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+                let existing = &existing[TEMPLATE];
+                if !documents::is_own_pipeline(existing) {
                     return Ok(Err(format!(
-                        "{} is there and is not this agent's; rename or remove it",
+                        "{} exists and is not this agent's; rename or remove it",
                         step.what
                     )));
                 }
                 if ["description", "processors"]
                     .iter()
-                    .all(|key| there[key] == pipeline[key])
+                    .all(|key| existing[key] == pipeline[key])
                 {
                     writeln!(out, "unchanged {}", step.what)?;
                     return Ok(Ok(true));
@@ -207,12 +205,12 @@ impl Cluster<'_> {
         &self,
         has_pipeline: bool,
         hosts: &Hosts,
-        product: &Product,
+        product: &ClusterProduct,
         out: &mut dyn Write,
-    ) -> Done {
+    ) -> StepResult {
         let days = self.retention_days.unwrap_or(RETENTION_DAYS);
         let (name, template) = documents::template(product, &self.config.target, days, has_pipeline);
-        let step = Step {
+        let step = SetupStep {
             what: format!("index template `{name}`"),
             path: format!("/_index_template/{name}"),
             rights: [
@@ -227,11 +225,11 @@ impl Cluster<'_> {
         let verb = match found.status {
             404 => "created",
             200 => {
-                let there: Value = serde_json::from_slice(&found.body).unwrap_or_default();
-                let meta = &there["index_templates"][0]["index_template"]["_meta"];
+                let existing: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+                let meta = &existing["index_templates"][0]["index_template"]["_meta"];
                 if meta["managed_by"] != template["_meta"]["managed_by"] {
                     return Ok(Err(format!(
-                        "{} is there and is not this agent's; rename or remove it",
+                        "{} exists and is not this agent's; rename or remove it",
                         step.what
                     )));
                 }
@@ -243,21 +241,25 @@ impl Cluster<'_> {
             }
             _ => return Ok(Err(refused(&found, &step, product))),
         };
-        let then = match (verb, &self.config.target) {
+        let effect = match (verb, &self.config.target) {
             ("updated", Target::DataStream(name)) => {
-                format!(
-                    "an existing data stream follows it from its next rollover on: POST /{name}/_rollover"
-                )
+                format!("an existing data stream uses it after its next rollover: POST /{name}/_rollover")
             }
             ("updated", Target::Index(_)) => "an existing index keeps its mapping".into(),
             _ => format!("for {}", template["index_patterns"]),
         };
-        self.put(hosts, product, &step, &step.path, verb, &then, &template, out)
+        self.put(hosts, product, &step, &step.path, verb, &effect, &template, out)
             .await
     }
 
-    async fn data_stream(&self, name: &str, hosts: &Hosts, product: &Product, out: &mut dyn Write) -> Done {
-        let step = Step {
+    async fn data_stream(
+        &self,
+        name: &str,
+        hosts: &Hosts,
+        product: &ClusterProduct,
+        out: &mut dyn Write,
+    ) -> StepResult {
+        let step = SetupStep {
             what: format!("data stream `{name}`"),
             path: format!("/_data_stream/{name}"),
             rights: [
@@ -278,7 +280,7 @@ impl Cluster<'_> {
                     &step,
                     path,
                     "created",
-                    "events can come",
+                    "ready for events",
                     &Value::Null,
                     out,
                 )
@@ -291,26 +293,26 @@ impl Cluster<'_> {
 
     #[expect(
         clippy::too_many_arguments,
-        reason = "what is put, where, and what is said of it"
+        reason = "the object, its destination and its message"
     )]
     async fn put(
         &self,
         hosts: &Hosts,
-        product: &Product,
-        step: &Step,
+        product: &ClusterProduct,
+        step: &SetupStep,
         path: &str,
         verb: &str,
-        then: &str,
+        effect: &str,
         document: &Value,
         out: &mut dyn Write,
-    ) -> Done {
+    ) -> StepResult {
         if self.dry_run {
-            writeln!(out, "would be {verb}: {} ({then})", step.what)?;
+            writeln!(out, "would be {verb}: {} ({effect})", step.what)?;
             return Ok(Ok(()));
         }
         match put(hosts, path, document).await {
             Ok(answer) if (200..300).contains(&answer.status) => {
-                writeln!(out, "{verb:<9} {}: {then}", step.what)?;
+                writeln!(out, "{verb:<9} {}: {effect}", step.what)?;
                 Ok(Ok(()))
             }
             Ok(answer) => Ok(Err(refused(&answer, step, product))),
@@ -331,12 +333,12 @@ async fn put(hosts: &Hosts, path: &str, document: &Value) -> Result<Response, Ou
     hosts.send(Method::PUT, path, make).await
 }
 
-/// It comes as a module of each distribution, but one can be put together without it.
+/// The processor is a module of each distribution, but a custom build may lack it.
 fn lacks_processor(answer: &Response) -> bool {
     BulkError::parse(&answer.body).is_some_and(|fault| fault.reason.contains("No processor type exists"))
 }
 
-fn refused(answer: &Response, step: &Step, product: &Product) -> String {
+fn refused(answer: &Response, step: &SetupStep, product: &ClusterProduct) -> String {
     let [elastic, open] = step.rights;
     let right = match product.distribution {
         Distribution::Elasticsearch => elastic,
@@ -344,7 +346,7 @@ fn refused(answer: &Response, step: &Step, product: &Product) -> String {
     };
     match answer.status {
         403 => format!(
-            "{}: the credentials may not do this; they need {right}, or name others with `--user`",
+            "{}: the credentials lack the permission; they need {right}, or name others with `--user`",
             step.what
         ),
         _ => format!("{}: {}", step.what, server_message(answer)),

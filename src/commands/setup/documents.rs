@@ -1,17 +1,17 @@
-//! The template, the pipeline and the policies, which the packages bring as files too.
+//! Template, pipeline and policies, which the packages contain as files too.
 
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
 use crate::config::{ElasticsearchConfig, Target};
-use crate::sink::elasticsearch::product::{Distribution, Product};
+use crate::sink::elasticsearch::product::{ClusterProduct, Distribution};
 
-/// The name of index template, ingest pipeline and policy.
+/// Name of index template, ingest pipeline and policy.
 pub const TEMPLATE: &str = ElasticsearchConfig::TEMPLATE;
-/// A year: what PCI DSS asks for, and most who ask later than that ask of an archive.
+/// One year, as PCI DSS requires. Longer requirements mostly concern an archive.
 pub const RETENTION_DAYS: u64 = 365;
-/// A backing index is rolled over at this age at the latest.
+/// Maximum age of a backing index before its rollover.
 const ROLLOVER_DAYS: u64 = 30;
 
 const FOR_ELASTICSEARCH: &str =
@@ -21,7 +21,7 @@ const PIPELINE: &str = include_str!("../../../packaging/elasticsearch/pipeline.j
 const ILM: &str = include_str!("../../../packaging/elasticsearch/policy-ilm.elasticsearch.json");
 const ISM: &str = include_str!("../../../packaging/elasticsearch/policy-ism.opensearch.json");
 
-/// In the form that Kibana's and OpenSearch Dashboards' consoles take.
+/// Prints the documents for the consoles of Kibana and OpenSearch Dashboards.
 pub fn print(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# Elasticsearch\nPUT _ilm/policy/{TEMPLATE}\n{ILM}")?;
     writeln!(out, "PUT _ingest/pipeline/{TEMPLATE}\n{PIPELINE}")?;
@@ -31,20 +31,20 @@ pub fn print(out: &mut dyn Write) -> io::Result<()> {
     write!(out, "PUT _index_template/{TEMPLATE}\n{FOR_OPENSEARCH}")
 }
 
-/// Sets `event.ingested`: only the cluster knows when an event has come.
+/// The pipeline that sets `event.ingested`, the time at which the cluster received an event.
 pub fn pipeline() -> Value {
     parse(PIPELINE)
 }
 
-/// Whether a pipeline that is there was installed by this agent. OpenSearch takes no `_meta` in pipelines.
-pub fn is_own_pipeline(there: &Value) -> bool {
-    let description = there["description"].as_str().unwrap_or("");
+/// Whether this agent installed an existing pipeline. OpenSearch supports no `_meta` in pipelines.
+pub fn is_own_pipeline(existing: &Value) -> bool {
+    let description = existing["description"].as_str().unwrap_or("");
     description.starts_with(crate::NAME)
 }
 
-/// The template's name and the template. Of an index there is no lifecycle: it has no successor.
+/// The template and its name. An index has no lifecycle, because it is not rolled over.
 pub fn template(
-    product: &Product,
+    product: &ClusterProduct,
     target: &Target,
     retention_days: u64,
     has_pipeline: bool,
@@ -64,7 +64,7 @@ pub fn template(
         remove(&mut template["template"]["settings"]["index"], "default_pipeline");
     }
     if product.is_serverless {
-        // Elastic decides there how an index is stored.
+        // Elastic manages the storage of indices there.
         remove(&mut template["template"]["settings"]["index"], "lifecycle");
         remove(&mut template["template"]["settings"]["index"], "codec");
         if let Target::DataStream(_) = target {
@@ -82,7 +82,8 @@ pub fn ilm(retention_days: u64) -> Value {
     policy
 }
 
-/// Counts from the making of an index and not from its end, so the youngest event decides.
+/// Counts from the creation of an index, so the retention is extended by the age at rollover: the youngest
+/// event decides.
 pub fn ism(retention_days: u64) -> Value {
     let mut policy = parse(ISM);
     let age = format!("{}d", retention_days + ROLLOVER_DAYS);

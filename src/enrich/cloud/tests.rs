@@ -3,20 +3,20 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::sync::{Arc, Mutex};
 
-const AMPLE: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(60);
 
-/// A metadata service on a port of its own. It answers each request's head with what `answer` makes of it, and closes.
-struct Simulated {
+/// A metadata service on its own port. Responds to each request by a closure, and closes the connection.
+struct SimulatedService {
     url: Url,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
-impl Simulated {
-    fn new(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Simulated {
+impl SimulatedService {
+    fn new(respond: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SimulatedService {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-        let heard = heads.clone();
+        let recorded = heads.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -29,13 +29,13 @@ impl Simulated {
                     head.push(byte[0]);
                 }
                 let head = String::from_utf8(head).unwrap();
-                let answer = answer(&head);
-                heard.lock().unwrap().push(head);
-                let _ = stream.write_all(&answer);
+                let respond = respond(&head);
+                recorded.lock().unwrap().push(head);
+                let _ = stream.write_all(&respond);
                 let _ = stream.shutdown(Shutdown::Write);
             }
         });
-        Simulated {
+        SimulatedService {
             url: Url::parse(&url).unwrap(),
             heads,
         }
@@ -67,7 +67,7 @@ fn text(text: &str) -> Option<String> {
 const EC2_DOCUMENT: &str = r#"{"accountId":"123456789012","architecture":"x86_64","availabilityZone":"eu-central-1b","billingProducts":null,
     "imageId":"ami-0abcd","instanceId":"i-0123456789abcdef0","instanceType":"m5.large","privateIp":"10.0.0.1","region":"eu-central-1","version":"2017-09-30"}"#;
 
-/// Refuses what the real one refuses: a document without the token.
+/// Like the real service, refuses the document without the token.
 fn ec2(head: &str) -> Vec<u8> {
     if head.starts_with("PUT /latest/api/token ")
         && head.contains("x-aws-ec2-metadata-token-ttl-seconds: 60\r\n")
@@ -83,9 +83,9 @@ fn ec2(head: &str) -> Vec<u8> {
 }
 
 #[test]
-fn ec2_gives_its_document_for_a_token() {
-    let service = Simulated::new(ec2);
-    let cloud = ask(Provider::Ec2, &service.url, AMPLE).unwrap();
+fn ec2_returns_its_document_for_a_token() {
+    let service = SimulatedService::new(ec2);
+    let cloud = request(Provider::Ec2, &service.url, LONG).unwrap();
     let expected = Cloud {
         provider: "aws",
         account_id: text("123456789012"),
@@ -100,8 +100,8 @@ fn ec2_gives_its_document_for_a_token() {
 }
 
 #[test]
-fn azure_answers_with_its_header_alone() {
-    let service = Simulated::new(|head| {
+fn azure_requires_its_header() {
+    let service = SimulatedService::new(|head| {
         let path = "GET /metadata/instance/compute?api-version=2021-02-01&format=json ";
         if !head.starts_with(path) || !head.contains("metadata: true\r\n") {
             return status("400 Bad Request");
@@ -122,12 +122,12 @@ fn azure_answers_with_its_header_alone() {
         machine_type: text("Standard_D2s_v3"),
         region: text("westeurope"),
     };
-    assert_eq!(ask(Provider::Azure, &service.url, AMPLE).unwrap(), expected);
+    assert_eq!(request(Provider::Azure, &service.url, LONG).unwrap(), expected);
 }
 
 #[test]
-fn gce_is_asked_for_what_is_needed_and_nothing_else() {
-    let service = Simulated::new(|head| {
+fn only_the_needed_fields_of_gce_are_requested() {
+    let service = SimulatedService::new(|head| {
         if !head.contains("metadata-flavor: Google\r\n") {
             return status("403 Forbidden");
         }
@@ -137,7 +137,7 @@ fn gce_is_asked_for_what_is_needed_and_nothing_else() {
             "/computeMetadata/v1/instance/zone" => "projects/4711/zones/europe-west1-b",
             "/computeMetadata/v1/instance/machine-type" => "projects/4711/machineTypes/n2-standard-4",
             "/computeMetadata/v1/project/project-id" => "wiki-prod",
-            // Without an image.
+            // No image.
             _ => return status("404 Not Found"),
         };
         ok("Metadata-Flavor: Google\r\n", body)
@@ -151,16 +151,16 @@ fn gce_is_asked_for_what_is_needed_and_nothing_else() {
         machine_type: text("n2-standard-4"),
         region: text("europe-west1"),
     };
-    assert_eq!(ask(Provider::Gce, &service.url, AMPLE).unwrap(), expected);
+    assert_eq!(request(Provider::Gce, &service.url, LONG).unwrap(), expected);
     assert_eq!(service.requests().len(), 5);
 }
 
 #[test]
-fn what_is_no_metadata_service_is_told() {
+fn other_servers_are_errors() {
     let long = "x".repeat(BODY_BYTES_MAX + 1);
     let cases: [(Provider, Vec<u8>, &str); 7] = [
         (Provider::Ec2, status("403 Forbidden"), "with 403 Forbidden"),
-        // Nothing is asked where a redirect points to.
+        // A redirect is not followed.
         (
             Provider::Ec2,
             b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec(),
@@ -177,29 +177,30 @@ fn what_is_no_metadata_service_is_told() {
         (
             Provider::Azure,
             b"SSH-2.0-OpenSSH\r\n".to_vec(),
-            "cannot be asked",
+            "the request to the metadata service failed",
         ),
     ];
-    for (provider, answer, expected) in cases {
-        let service = Simulated::new(move |_| answer.clone());
-        let error = ask(provider, &service.url, AMPLE).unwrap_err();
+    for (provider, respond, expected) in cases {
+        let service = SimulatedService::new(move |_| respond.clone());
+        let error = request(provider, &service.url, LONG).unwrap_err();
         assert!(error.to_string().contains(expected), "{provider:?}: {error}");
         assert_eq!(service.requests().len(), 1);
     }
 }
 
-/// It accepts and says nothing, as behind a firewall or a hop limit; and it is nobody.
+/// A service that accepts connections without a response, as behind a firewall or a hop limit, and a closed
+/// port.
 #[test]
-fn a_silent_service_is_waited_for_no_longer_than_the_limit() {
+fn the_wait_for_a_silent_service_is_limited() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
     let began = crate::clock::monotonic();
     let limit = Duration::from_millis(50);
-    let error = ask(Provider::Ec2, &url, limit).unwrap_err();
-    assert!(matches!(error, CloudError::Late), "{error}");
-    assert!(began.elapsed() >= limit && began.elapsed() < AMPLE);
+    let error = request(Provider::Ec2, &url, limit).unwrap_err();
+    assert!(matches!(error, CloudError::TimedOut), "{error}");
+    assert!(began.elapsed() >= limit && began.elapsed() < LONG);
     drop(listener);
-    let error = ask(Provider::Ec2, &url, AMPLE).unwrap_err();
+    let error = request(Provider::Ec2, &url, LONG).unwrap_err();
     assert!(matches!(error, CloudError::Http(_)), "{error}");
 }
 
@@ -232,7 +233,7 @@ fn firmware_names_the_cloud() {
             ],
             Some(Provider::Azure),
         ),
-        // Hyper-V in somebody's cellar, other people's Xen, a laptop.
+        // Hyper-V and Xen outside of a cloud, a laptop.
         (
             &[
                 ("sys/class/dmi/id/sys_vendor", "Microsoft Corporation\n"),
@@ -263,6 +264,6 @@ fn firmware_names_the_cloud() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        assert_eq!(recognise_in(root.path()), expected, "{files:?}");
+        assert_eq!(detect_in(root.path()), expected, "{files:?}");
     }
 }

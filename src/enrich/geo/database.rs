@@ -1,6 +1,6 @@
 //! One MaxMind database in memory.
 //!
-//! Not a memory map: a database that is rewritten in place would pull the pages from under the lookups.
+//! It is not a memory map: a database that is rewritten in place would invalidate the pages during lookups.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -14,71 +14,72 @@ use rustix::fs::{Mode, OFlags};
 use super::{GeoLocation, Location};
 use serde::Deserialize;
 
-/// Twice the largest database that MaxMind sells for these fields. It bounds memory.
+/// Twice the largest database of MaxMind with these fields. Bounds the memory.
 const DATABASE_BYTES_MAX: u64 = 512 << 20;
 
-/// Where `geoipupdate` puts databases: as packaged by distributions, as Debian has it, and as compiled by hand.
+/// The directories of `geoipupdate`: as packaged by distributions, in Debian, and compiled from source.
 const DIRECTORIES: [&str; 3] = ["/usr/share/GeoIP", "/var/lib/GeoIP", "/usr/local/share/GeoIP"];
 
-/// What a database tells.
+/// The content of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DatabaseKind {
     City,
     Asn,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 2] = [Kind::City, Kind::Asn];
+impl DatabaseKind {
+    pub const ALL: [DatabaseKind; 2] = [DatabaseKind::City, DatabaseKind::Asn];
 
-    /// The configuration key that names its file.
+    /// The configuration key for its path.
     pub fn key(self) -> &'static str {
         match self {
-            Kind::City => "geoip_city",
-            Kind::Asn => "geoip_asn",
+            DatabaseKind::City => "geoip_city",
+            DatabaseKind::Asn => "geoip_asn",
         }
     }
 
-    /// What stays empty without it.
+    /// The fields that need this database.
     pub fn fields(self) -> &'static str {
         match self {
-            Kind::City => "source.geo",
-            Kind::Asn => "source.as",
+            DatabaseKind::City => "source.geo",
+            DatabaseKind::Asn => "source.as",
         }
     }
 
-    /// The best first: what was paid for knows more.
+    /// Paid editions first, because they contain more.
     fn file_names(self) -> &'static [&'static str] {
         match self {
-            Kind::City => &["GeoIP2-Enterprise.mmdb", "GeoIP2-City.mmdb", "GeoLite2-City.mmdb"],
-            Kind::Asn => &["GeoIP2-ISP.mmdb", "GeoLite2-ASN.mmdb"],
+            DatabaseKind::City => &["GeoIP2-Enterprise.mmdb", "GeoIP2-City.mmdb", "GeoLite2-City.mmdb"],
+            DatabaseKind::Asn => &["GeoIP2-ISP.mmdb", "GeoLite2-ASN.mmdb"],
         }
     }
 
-    /// By the type that the database names. Those of other makers are taken unless they are clearly the other kind.
+    /// Whether the type in the database's metadata fits. Databases of other vendors are accepted unless they
+    /// are clearly of the other kind.
     fn fits(self, database_type: &str) -> bool {
         let has = |words: &[&str]| words.iter().any(|word| database_type.contains(word));
         match self {
-            Kind::City => !has(&["ASN", "ISP"]),
-            Kind::Asn => !has(&["City", "Country"]),
+            DatabaseKind::City => !has(&["ASN", "ISP"]),
+            DatabaseKind::Asn => !has(&["City", "Country"]),
         }
     }
 }
 
-/// The database of this kind among those that `geoipupdate` has put into the usual places below `root`.
-pub fn find(root: &Path, kind: Kind) -> Option<PathBuf> {
+/// The first database of this kind in the directories of `geoipupdate` below `root`.
+pub fn find(root: &Path, kind: DatabaseKind) -> Option<PathBuf> {
     let names = kind.file_names().iter();
-    let mut places = names.flat_map(|name| DIRECTORIES.map(|dir| root.join(&dir[1..]).join(name)));
-    places.find(|path| path.is_file())
+    let mut candidates = names.flat_map(|name| DIRECTORIES.map(|dir| root.join(&dir[1..]).join(name)));
+    candidates.find(|path| path.is_file())
 }
 
-/// A file that is replaced or rewritten has another one: device, inode, bytes, and time of change.
-pub type Stamp = (u64, u64, u64, i64, i64);
+/// Device, inode, size and modification time. Differs for a file that was replaced or rewritten.
+pub type DatabaseStamp = (u64, u64, u64, i64, i64);
 
-pub fn stamp(path: &Path) -> Option<Stamp> {
+pub fn stamp(path: &Path) -> Option<DatabaseStamp> {
     path.metadata().ok().as_ref().map(stamp_of)
 }
 
-fn stamp_of(found: &Metadata) -> Stamp {
+fn stamp_of(found: &Metadata) -> DatabaseStamp {
     (
         found.dev(),
         found.ino(),
@@ -94,17 +95,17 @@ pub enum DatabaseError {
     Read { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Denied(String),
-    #[error("`{}` is no regular file; name the `.mmdb` file itself", path.display())]
-    NoFile { path: PathBuf },
+    #[error("`{}` is not a regular file; name the `.mmdb` file itself", path.display())]
+    NotAFile { path: PathBuf },
     #[error("`{}` has {bytes} bytes, more than {DATABASE_BYTES_MAX}; name a smaller edition", path.display())]
     TooLarge { path: PathBuf, bytes: u64 },
-    #[error("`{}` needs {bytes} bytes of memory, which cannot be had", path.display())]
+    #[error("`{}` needs {bytes} bytes of memory, which are not available", path.display())]
     NoMemory { path: PathBuf, bytes: u64 },
     #[error("`{}` is being written", path.display())]
     BeingWritten { path: PathBuf },
-    #[error("`{}` is no whole MaxMind database, or laid out differently; run `geoipupdate` again", path.display())]
+    #[error("`{}` is not a complete MaxMind database, or has another layout; run `geoipupdate` again", path.display())]
     Broken { path: PathBuf, source: MaxMindDbError },
-    #[error("`{}` is of the type `{found}`, which is not what `{key}` wants", path.display())]
+    #[error("`{}` has the type `{found}`, which is not what `{key}` requires", path.display())]
     OtherKind {
         path: PathBuf,
         found: String,
@@ -112,18 +113,18 @@ pub enum DatabaseError {
     },
 }
 
-/// A database that has been read.
+/// A database in memory.
 #[derive(Debug)]
 pub struct Database {
     pub path: PathBuf,
-    kind: Kind,
+    kind: DatabaseKind,
     reader: Reader<Vec<u8>>,
 }
 
 impl Database {
-    /// Reads a whole file and looks at its frame, and at addresses all over it: a file that was not written to its end mostly
-    /// fails at one of them. What stands between is looked at by lookups: each may fail.
-    pub fn open(path: &Path, kind: Kind) -> Result<Database, DatabaseError> {
+    /// Reads a file and checks its structure, and some addresses across it: an incomplete file mostly fails
+    /// for one of them. Other parts are checked by lookups, which may fail.
+    pub fn open(path: &Path, kind: DatabaseKind) -> Result<Database, DatabaseError> {
         let path = path.to_owned();
         let bytes = read(&path)?;
         let reader = match Reader::from_source(bytes) {
@@ -155,32 +156,32 @@ impl Database {
         Ok(())
     }
 
-    /// As it names itself, for example `GeoLite2-City`.
+    /// The type in the metadata, for example `GeoLite2-City`.
     pub fn database_type(&self) -> &str {
         &self.reader.metadata().database_type
     }
 
-    /// Seconds since 1970.
+    /// Build time in seconds since 1970.
     pub fn built_at_s(&self) -> u64 {
         self.reader.metadata().build_epoch
     }
 
-    /// Adds what it knows of the address.
-    pub fn look_up(&self, ip: IpAddr, place: &mut GeoLocation) -> Result<(), MaxMindDbError> {
+    /// Adds the fields of the address.
+    pub fn look_up(&self, ip: IpAddr, location: &mut GeoLocation) -> Result<(), MaxMindDbError> {
         if ip.is_ipv6() && self.reader.metadata().ip_version == 4 {
             return Ok(());
         }
         let found = self.reader.lookup(ip)?;
         match self.kind {
-            Kind::City => {
+            DatabaseKind::City => {
                 if let Some(city) = found.decode::<City<'_>>()? {
-                    add_city(&city, place);
+                    add_city(&city, location);
                 }
             }
-            Kind::Asn => {
+            DatabaseKind::Asn => {
                 if let Some(asn) = found.decode::<Asn<'_>>()? {
-                    place.as_number = asn.autonomous_system_number;
-                    place.as_organization = owned(asn.autonomous_system_organization);
+                    location.as_number = asn.autonomous_system_number;
+                    location.as_organization = non_empty(asn.autonomous_system_organization);
                 }
             }
         }
@@ -188,32 +189,33 @@ impl Database {
     }
 }
 
-/// What is wanted of a record. Types are MaxMind's; what is not named here may have any, as with other makers.
+/// The needed parts of a record, with MaxMind's types. Other members may have any type, as with other
+/// vendors.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct City<'a> {
     #[serde(borrow)]
-    city: Named<'a>,
+    city: NamedPlace<'a>,
     #[serde(borrow)]
-    continent: Named<'a>,
+    continent: NamedPlace<'a>,
     #[serde(borrow)]
-    country: Named<'a>,
+    country: NamedPlace<'a>,
     location: Coordinates,
     #[serde(borrow)]
-    subdivisions: Vec<Named<'a>>,
+    subdivisions: Vec<NamedPlace<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Named<'a> {
+struct NamedPlace<'a> {
     iso_code: Option<&'a str>,
     #[serde(borrow)]
-    names: Names<'a>,
+    names: PlaceNames<'a>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Names<'a> {
+struct PlaceNames<'a> {
     en: Option<&'a str>,
 }
 
@@ -231,27 +233,27 @@ struct Asn<'a> {
     autonomous_system_organization: Option<&'a str>,
 }
 
-fn add_city(city: &City<'_>, place: &mut GeoLocation) {
-    place.city_name = owned(city.city.names.en);
-    place.continent_name = owned(city.continent.names.en);
-    place.country_iso_code = owned(city.country.iso_code);
-    place.country_name = owned(city.country.names.en);
-    // From the largest to the smallest; Elasticsearch too takes the smallest.
+fn add_city(city: &City<'_>, location: &mut GeoLocation) {
+    location.city_name = non_empty(city.city.names.en);
+    location.continent_name = non_empty(city.continent.names.en);
+    location.country_iso_code = non_empty(city.country.iso_code);
+    location.country_name = non_empty(city.country.names.en);
+    // Sorted from the largest to the smallest. Elasticsearch uses the smallest too.
     if let Some(region) = city.subdivisions.last() {
-        place.region_name = owned(region.names.en);
+        location.region_name = non_empty(region.names.en);
         if let (Some(country), Some(region)) = (city.country.iso_code, region.iso_code) {
-            place.region_iso_code = Some(format!("{country}-{region}"));
+            location.region_iso_code = Some(format!("{country}-{region}"));
         }
     }
     if let (Some(lat), Some(lon)) = (city.location.latitude, city.location.longitude)
         && lat.is_finite()
         && lon.is_finite()
     {
-        place.location = Some(Location { lat, lon });
+        location.location = Some(Location { lat, lon });
     }
 }
 
-fn owned(text: Option<&str>) -> Option<String> {
+fn non_empty(text: Option<&str>) -> Option<String> {
     text.filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
@@ -263,14 +265,14 @@ fn read(path: &Path) -> Result<Vec<u8>, DatabaseError> {
             source: error,
         },
     };
-    // A pipe under this name must not hold the agent up.
+    // `O_NONBLOCK`: a pipe at this path must not block the agent.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = rustix::fs::open(path, flags, Mode::empty());
     let file = File::from(file.map_err(|error| failed(error.into()))?);
     let before = file.metadata().map_err(failed)?;
     let bytes = before.len();
     if !before.is_file() {
-        return Err(DatabaseError::NoFile { path: path.into() });
+        return Err(DatabaseError::NotAFile { path: path.into() });
     }
     if bytes > DATABASE_BYTES_MAX {
         return Err(DatabaseError::TooLarge {

@@ -7,7 +7,7 @@ struct Fixture {
     geo: Geo,
 }
 
-/// Databases configured as `city.mmdb` and `asn.mmdb` in a directory, which is empty so far.
+/// Databases configured as `city.mmdb` and `asn.mmdb` in an empty directory.
 fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let config = EnrichConfig {
@@ -21,20 +21,20 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     fn put(&self, name: &str, bytes: &[u8]) {
-        // As `geoipupdate` does it: a new file under the old name.
+        // As `geoipupdate` does it: renames a new file.
         let new = self.dir.path().join("new");
         fs::write(&new, bytes).unwrap();
         fs::rename(new, self.dir.path().join(name)).unwrap();
     }
 
-    fn place(&self, ip: &str) -> Option<GeoLocation> {
+    fn location(&self, ip: &str) -> Option<GeoLocation> {
         self.geo
             .look_up(ip.parse().unwrap())
-            .map(|place| GeoLocation::clone(&place))
+            .map(|location| GeoLocation::clone(&location))
     }
 
     fn city(&self, ip: &str) -> Option<String> {
-        self.place(ip)?.city_name
+        self.location(ip)?.city_name
     }
 }
 
@@ -43,7 +43,7 @@ fn text(text: &str) -> Option<String> {
 }
 
 #[test]
-fn an_address_has_a_place_and_a_network() {
+fn an_address_has_a_location_and_a_network() {
     let f = fixture();
     f.put("city.mmdb", &mmdb::city());
     f.put("asn.mmdb", &mmdb::asn());
@@ -62,11 +62,11 @@ fn an_address_has_a_place_and_a_network() {
         as_number: Some(20712),
         as_organization: text("Andrews & Arnold Ltd"),
     };
-    // The second time from the cache; and as an IPv6 socket shows an IPv4 address.
+    // The second time from the cache, and as an IPv4-mapped IPv6 address.
     for ip in ["81.2.69.143", "81.2.69.143", "::ffff:81.2.69.143"] {
-        assert_eq!(f.place(ip), Some(london.clone()), "{ip}");
+        assert_eq!(f.location(ip), Some(london.clone()), "{ip}");
     }
-    let boxford = f.place("2.125.160.216").unwrap();
+    let boxford = f.location("2.125.160.216").unwrap();
     assert_eq!(boxford.region_iso_code, text("GB-WBK"));
     assert_eq!(boxford.region_name, text("West Berkshire"));
     assert_eq!(boxford.as_number, None);
@@ -75,19 +75,19 @@ fn an_address_has_a_place_and_a_network() {
         country_name: text("Bhutan"),
         ..GeoLocation::default()
     };
-    assert_eq!(f.place("67.43.156.1"), Some(bhutan));
-    let oslo = f.place("2a02:cf40::1").unwrap();
+    assert_eq!(f.location("67.43.156.1"), Some(bhutan));
+    let oslo = f.location("2a02:cf40::1").unwrap();
     assert_eq!(oslo.city_name, text("\"Oslo\"\n"));
     assert_eq!(oslo.region_iso_code, None);
     assert_eq!(oslo.as_number, Some(4_200_000_000));
-    // In it without a place, and not in it.
-    assert_eq!(f.place("89.160.20.1"), None);
-    assert_eq!(f.place("8.8.8.8"), None);
-    assert_eq!(f.place("2001:4860::1"), None);
+    // In the database without a location, and not in the database.
+    assert_eq!(f.location("89.160.20.1"), None);
+    assert_eq!(f.location("8.8.8.8"), None);
+    assert_eq!(f.location("2001:4860::1"), None);
 }
 
 #[test]
-fn addresses_that_are_not_public_have_no_place() {
+fn addresses_that_are_not_public_have_no_location() {
     let f = fixture();
     let everywhere = [
         (
@@ -131,7 +131,7 @@ fn addresses_that_are_not_public_have_no_place() {
 }
 
 #[test]
-fn a_database_that_is_replaced_is_read_again() {
+fn a_replaced_database_is_read_again() {
     let f = fixture();
     f.geo.refresh();
     assert_eq!(f.city("81.2.69.143"), None);
@@ -139,11 +139,11 @@ fn a_database_that_is_replaced_is_read_again() {
     f.geo.refresh();
     assert_eq!(f.city("81.2.69.143"), text("London"));
 
-    // Cut off, empty, rubbish, of the other kind, with a hole in its data, of another layout, gone, a directory: what was read
-    // stays.
+    // Truncated, empty, rubbish, of the other kind, damaged inside, with another layout, missing, a
+    // directory: the previous database stays in use.
     let city = mmdb::city();
-    let place = serde_json::json!({"city": {"names": {"en": "Hole"}}});
-    let mut hole = mmdb::database("GeoLite2-City", &[("81.0.0.0/8", place)]);
+    let location = serde_json::json!({"city": {"names": {"en": "Hole"}}});
+    let mut hole = mmdb::database("GeoLite2-City", &[("81.0.0.0/8", location)]);
     let at = memchr::memmem::find(&hole, b"names").unwrap();
     hole[at..at + 20].fill(0xff);
     let other = serde_json::json!({"city": "Other", "country": "GB"});
@@ -169,7 +169,7 @@ fn a_database_that_is_replaced_is_read_again() {
     assert_eq!(f.city("81.2.69.143"), text("London"));
     fs::remove_dir(f.dir.path().join("city.mmdb")).unwrap();
 
-    // What was known of an address is asked for anew.
+    // The cache is cleared.
     let moved = serde_json::json!({"city": {"names": {"en": "Elsewhere"}}});
     f.put(
         "city.mmdb",
@@ -180,57 +180,64 @@ fn a_database_that_is_replaced_is_read_again() {
 }
 
 #[test]
-fn an_unusable_database_is_told_once_with_its_remedy() {
+fn an_unusable_database_is_logged_once_with_its_remedy() {
     let f = fixture();
     let error = |name: &str, kind| {
         let error = Database::open(&f.dir.path().join(name), kind).unwrap_err();
         error.to_string().replace(f.dir.path().to_str().unwrap(), "…")
     };
-    assert_eq!(error("city.mmdb", Kind::City), "cannot read `…/city.mmdb`");
+    assert_eq!(
+        error("city.mmdb", DatabaseKind::City),
+        "cannot read `…/city.mmdb`"
+    );
     f.put("city.mmdb", &mmdb::city()[..200]);
     assert_eq!(
-        error("city.mmdb", Kind::City),
-        "`…/city.mmdb` is no whole MaxMind database, or laid out differently; run `geoipupdate` again"
+        error("city.mmdb", DatabaseKind::City),
+        "`…/city.mmdb` is not a complete MaxMind database, or has another layout; run `geoipupdate` again"
     );
     f.put("city.mmdb", &mmdb::city());
     assert_eq!(
-        error("city.mmdb", Kind::Asn),
-        "`…/city.mmdb` is of the type `GeoLite2-City`, which is not what `geoip_asn` wants"
+        error("city.mmdb", DatabaseKind::Asn),
+        "`…/city.mmdb` has the type `GeoLite2-City`, which is not what `geoip_asn` requires"
     );
     fs::create_dir(f.dir.path().join("dir.mmdb")).unwrap();
     assert_eq!(
-        error("dir.mmdb", Kind::City),
-        "`…/dir.mmdb` is no regular file; name the `.mmdb` file itself"
+        error("dir.mmdb", DatabaseKind::City),
+        "`…/dir.mmdb` is not a regular file; name the `.mmdb` file itself"
     );
     f.put("city.mmdb", b"rubbish");
     for _ in 0..2 {
         f.geo.refresh();
-        let looks = lock(&f.geo.looks);
+        let checks = lock(&f.geo.checks);
         assert!(
-            looks[0]
-                .told
+            checks[0]
+                .logged_error
                 .as_ref()
-                .is_some_and(|text| text.contains("no whole"))
+                .is_some_and(|text| text.contains("not a complete"))
         );
-        assert!(looks[0].seen.is_some());
+        assert!(checks[0].seen.is_some());
     }
 }
 
-/// By the thread that looks after them, while lookups go on.
+/// By the background thread, during lookups.
 #[test]
-fn a_replacement_is_taken_up_by_itself() {
+fn a_replacement_is_detected() {
     let f = fixture();
     f.put("city.mmdb", &mmdb::city());
     let config = EnrichConfig {
         geoip_city: Some(f.dir.path().join("city.mmdb")),
         ..EnrichConfig::default()
     };
-    let geo = start_at(Duration::from_millis(5), &config, f.dir.path()).unwrap();
+    let geo = start_with_interval(Duration::from_millis(5), &config, f.dir.path()).unwrap();
     let city = || geo.look_up([81, 2, 69, 1].into())?.city_name.clone();
-    let by = crate::clock::monotonic() + Duration::from_secs(60);
+    let deadline = crate::clock::monotonic() + Duration::from_secs(60);
     let until = |expected: &str| {
         while city().as_deref() != Some(expected) {
-            assert!(crate::clock::monotonic() < by, "{:?} and not {expected}", city());
+            assert!(
+                crate::clock::monotonic() < deadline,
+                "{:?} and not {expected}",
+                city()
+            );
             std::thread::park_timeout(Duration::from_millis(5));
         }
     };
@@ -243,9 +250,9 @@ fn a_replacement_is_taken_up_by_itself() {
     until("Elsewhere");
 }
 
-/// Without configuration: the paid edition before the free one, in whichever of the usual places.
+/// Without configuration: the paid edition is preferred, in any of the directories.
 #[test]
-fn databases_are_found_where_geoipupdate_puts_them() {
+fn databases_are_found_in_the_directories_of_geoipupdate() {
     let root = tempfile::tempdir().unwrap();
     let put = |path: &str, bytes: &[u8]| {
         let path = root.path().join(path);
@@ -256,16 +263,16 @@ fn databases_are_found_where_geoipupdate_puts_them() {
     let geo = Geo::new(&config, root.path());
     geo.refresh();
     assert!(
-        look(&config, root.path())
+        find_databases(&config, root.path())
             .iter()
             .all(|(_, found)| found.is_none())
     );
     put("usr/share/GeoIP/GeoLite2-City.mmdb", &mmdb::city());
     put("var/lib/GeoIP/GeoLite2-ASN.mmdb", &mmdb::asn());
     geo.refresh();
-    let place = geo.look_up([81, 2, 69, 1].into()).unwrap();
+    let location = geo.look_up([81, 2, 69, 1].into()).unwrap();
     assert_eq!(
-        (place.city_name.as_deref(), place.as_number),
+        (location.city_name.as_deref(), location.as_number),
         (Some("London"), Some(20712))
     );
     put(
@@ -273,9 +280,12 @@ fn databases_are_found_where_geoipupdate_puts_them() {
         &mmdb::database("GeoIP2-City", &[]),
     );
     geo.refresh();
-    let place = geo.look_up([81, 2, 69, 1].into()).unwrap();
-    assert_eq!((place.city_name.as_deref(), place.as_number), (None, Some(20712)));
-    let found = look(&config, root.path());
+    let location = geo.look_up([81, 2, 69, 1].into()).unwrap();
+    assert_eq!(
+        (location.city_name.as_deref(), location.as_number),
+        (None, Some(20712))
+    );
+    let found = find_databases(&config, root.path());
     let city = found[0].1.as_ref().unwrap().as_ref().unwrap();
     assert_eq!(
         (city.database_type(), build_date(city).as_str()),
@@ -284,7 +294,7 @@ fn databases_are_found_where_geoipupdate_puts_them() {
 }
 
 #[test]
-fn looking_up_can_be_switched_off() {
+fn lookups_can_be_turned_off() {
     let root = tempfile::tempdir().unwrap();
     let config = EnrichConfig {
         geoip: false,
@@ -296,23 +306,24 @@ fn looking_up_can_be_switched_off() {
 }
 
 #[test]
-fn a_database_of_ipv4_alone_knows_no_other_addresses() {
+fn a_database_for_ipv4_contains_no_other_addresses() {
     let f = fixture();
     let mut bytes = mmdb::city();
-    // The value of `ip_version` in the metadata, a number of one byte, from 6 to 4: the tree then begins with IPv4.
+    // Changes `ip_version` in the metadata, a number of one byte, from 6 to 4: the tree then begins with
+    // IPv4.
     let at = memchr::memmem::rfind(&bytes, b"ip_version").unwrap() + "ip_version".len();
     assert_eq!(bytes[at..at + 2], [0xa1, 6]);
     bytes[at + 1] = 4;
     f.put("city.mmdb", &bytes);
     f.geo.refresh();
-    assert_eq!(f.place("2a02:cf40::1"), None);
-    assert!(!lock(&f.geo.loaded).damage_told);
+    assert_eq!(f.location("2a02:cf40::1"), None);
+    assert!(!lock(&f.geo.loaded).damage_logged);
 }
 
 proptest! {
-    /// Whatever is in a file: no panic, and texts that can be written.
+    /// Any content of a file: no panic, and texts that can be written.
     #[test]
-    fn any_damage_is_survived(
+    fn damaged_databases_cause_no_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
         cut in any::<prop::sample::Index>(),
         whole in any::<bool>(),
@@ -329,7 +340,7 @@ proptest! {
         f.put("city.mmdb", &bytes);
         f.geo.refresh();
         for ip in ["81.2.69.143", "2.125.160.216", "67.43.156.1", "2a02:cf40::1", "8.8.8.8", "255.1.1.1"] {
-            f.place(ip);
+            f.location(ip);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::super::buffer::EventBuffer;
 use super::super::escape::value_text;
 use super::text::Limited;
 use super::{CUSTOM_MAX, TEXT_MAX, value};
-use crate::record::walk::for_each_element;
+use crate::record::json::for_each_element;
 use crate::record::{Record, Shape, Text, object};
 
 /// Writes all affected objects as one text. The first one that is not a user or group becomes the file of the

@@ -1,7 +1,7 @@
 //! Lists of Cloud records, which are mapped member by member.
 
 use super::super::buffer::{EventBuffer, Object};
-use crate::record::walk::for_each_element;
+use crate::record::json::for_each_element;
 use crate::record::{Record, Text, Token, object};
 
 /// Writes `associatedObjects`, then `affectedObject` unless it is in that list. `objectType` becomes `type`.

@@ -3,8 +3,8 @@
 use super::super::buffer::EventBuffer;
 use super::super::escape::escape;
 use crate::record::compact;
+use crate::record::cursor::Cursor;
 use crate::record::token::pieces;
-use crate::record::walk::Cursor;
 
 /// Azure Monitor's limit for a column value.
 pub const FIELD_BYTES_MAX: usize = 64 * 1024;
@@ -175,7 +175,7 @@ impl Capped {
         let mut cursor = Cursor::new(json);
         cursor.enter();
         while cursor.more() {
-            let start = cursor.place();
+            let start = cursor.value_start();
             if object {
                 let key = cursor.key();
                 if omitted.is_some_and(|name| key == name) {
@@ -183,7 +183,7 @@ impl Capped {
                     continue;
                 }
             }
-            let key = &json[start..cursor.place()];
+            let key = &json[start..cursor.value_start()];
             let value = cursor.value();
             if self.space() < ELEMENT_BYTES_MIN + key.len() {
                 self.cut = true;

@@ -9,7 +9,7 @@ use super::kind::SENTINEL_START;
 use super::login::login;
 use super::{Context, Event, EventBuffer};
 use crate::notice::Notice;
-use crate::record::walk::for_each_element;
+use crate::record::json::for_each_element;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address, object};
 use capped::Capped;
 

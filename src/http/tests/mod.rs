@@ -16,7 +16,7 @@ use crate::config::{Auth, Reference};
 use crate::secret::Secret;
 
 #[test]
-fn a_request_carries_what_is_configured_and_the_body_comes_back() {
+fn a_request_has_the_configured_headers_and_the_body_is_returned() {
     let server = serve(|stream, _| {
         answer(
             stream,
@@ -79,17 +79,17 @@ fn basic_credentials_and_none() {
 }
 
 #[test]
-fn a_body_that_is_handed_back_is_used_again() {
+fn a_recycled_body_is_reused() {
     let server = serve(|stream, _| answer(stream, "200 OK", "", &"x".repeat(100_000)));
     let mut client = Client::new(&config(&server.url("/")));
     let first = get(&mut client, &server.url("/")).unwrap().body;
-    let place = first.as_ptr();
+    let address = first.as_ptr();
     client.recycle(first);
     let second = get(&mut client, &server.url("/")).unwrap().body;
-    assert_eq!((second.len(), second.as_ptr()), (100_000, place));
+    assert_eq!((second.len(), second.as_ptr()), (100_000, address));
 }
 
-/// Says which timeout it was; the other ones are far away.
+/// Expects this timeout. The other ones are long.
 #[track_caller]
 fn times_out(base: &str, set: impl Fn(&mut crate::config::Timeouts), expect: Phase) {
     let mut config = config(base);
@@ -113,7 +113,7 @@ fn f44_no_handshake_ends_at_the_connect_timeout() {
 
 #[test]
 fn f44_no_head_ends_at_the_first_byte_timeout() {
-    let server = serve(|_, held| held.wait());
+    let server = serve(|_, server_end| server_end.wait());
     times_out(
         &server.url("/"),
         |timeouts| timeouts.first_byte = SHORT,
@@ -123,22 +123,22 @@ fn f44_no_head_ends_at_the_first_byte_timeout() {
 
 #[test]
 fn f44_slow_body_ends_at_the_idle_timeout() {
-    let server = serve(|stream, held| {
+    let server = serve(|stream, server_end| {
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
             .unwrap();
-        held.wait();
+        server_end.wait();
     });
     times_out(&server.url("/"), |timeouts| timeouts.idle = SHORT, Phase::Idle);
 }
 
 #[test]
 fn f44_dripping_body_ends_at_the_whole_timeout() {
-    let server = serve(|stream, held| {
+    let server = serve(|stream, server_end| {
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
             .unwrap();
-        while stream.write_all(b" ").is_ok() && !held.wait_for(Duration::from_millis(5)) {}
+        while stream.write_all(b" ").is_ok() && !server_end.wait_for(Duration::from_millis(5)) {}
     });
     times_out(
         &server.url("/"),
@@ -147,7 +147,7 @@ fn f44_dripping_body_ends_at_the_whole_timeout() {
     );
 }
 
-/// 1024 bytes and the end of their line.
+/// 1024 bytes with a line end.
 const CHUNK: &[u8] = &{
     let mut chunk = [b'x'; 1026];
     chunk[1024] = b'\r';
@@ -157,11 +157,11 @@ const CHUNK: &[u8] = &{
 
 #[test]
 fn f44_huge_body_is_not_taken_in() {
-    let announced = serve(|stream, held| {
+    let announced = serve(|stream, server_end| {
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 314572800\r\n\r\n")
             .unwrap();
-        held.wait();
+        server_end.wait();
     });
     let endless = serve(|stream, _| {
         stream
@@ -208,7 +208,7 @@ fn f40_foreign_redirect_gets_no_request() {
 }
 
 #[test]
-fn a_redirect_is_known_by_its_target() {
+fn a_redirect_is_classified_by_its_target() {
     for (location, expect) in [
         ("/login.action?os_destination=x", RedirectKind::Login),
         ("https://id.atlassian.com/login", RedirectKind::Login),
@@ -289,7 +289,8 @@ fn a_server_that_is_not_there() {
     }
 }
 
-/// A port without TLS answers in clear text, hangs up, or waits for a line: each says what to write.
+/// A port without TLS may answer in clear text, close the connection, or wait. Each error tells what to
+/// write.
 #[test]
 fn https_to_a_port_without_tls_says_so() {
     let answers = serve(|stream, _| answer(stream, "400 Bad Request", "", ""));

@@ -4,15 +4,15 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::rig::{Server, answer, config, everything_of, get, serve};
+use super::rig::{TestServer, answer, config, everything_of, get, serve};
 use super::server::{next_head, start};
 use super::tls;
 use crate::config::{Auth, HttpConfig, ProxyConfig, Reference};
 use crate::http::{Client, HttpError};
 use crate::secret::Secret;
 
-/// A proxy that tunnels for whoever knows the password, and refuses where `forbidden` stands in the host.
-fn proxy(forbidden: &'static str) -> Server {
+/// A proxy that requires a password, and refuses hosts that contain `forbidden`.
+fn proxy(forbidden: &'static str) -> TestServer {
     start("http", move |mut stream, heads, _| {
         while let Some(head) = next_head(&mut stream, heads) {
             let target = head.split(' ').nth(1).unwrap_or_default();
@@ -58,7 +58,7 @@ fn pump(from: &mut TcpStream, to: &mut TcpStream) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-fn through(mut config: HttpConfig, proxy: &Server, password: &str, no_proxy: &[&str]) -> HttpConfig {
+fn through(mut config: HttpConfig, proxy: &TestServer, password: &str, no_proxy: &[&str]) -> HttpConfig {
     config.proxy = Some(ProxyConfig {
         url: super::url_of(&proxy.url("/")),
         auth: Some(("agent".into(), Reference::Inline(Secret::new(password)))),
@@ -76,24 +76,24 @@ fn https_goes_through_a_tunnel_and_the_proxy_sees_no_token() {
     config.auth = Auth::Bearer(Reference::Inline(Secret::new("t0ken")));
     let config = through(config, &proxy, "proxypass", &["other.example.com"]);
     get(&mut Client::new(&config), &server.url("/rest")).unwrap();
-    let (seen, arrived) = (proxy.heads(), server.heads());
-    assert_eq!(seen.len(), 1);
+    let (at_proxy, at_server) = (proxy.heads(), server.heads());
+    assert_eq!(at_proxy.len(), 1);
     assert!(
-        seen[0].starts_with(&format!("CONNECT {} HTTP/1.1\r\n", server.address)),
-        "{seen:?}"
+        at_proxy[0].starts_with(&format!("CONNECT {} HTTP/1.1\r\n", server.address)),
+        "{at_proxy:?}"
     );
     assert!(
-        !seen[0].contains("t0ken") && arrived[0].contains("Bearer t0ken"),
-        "{arrived:?}"
+        !at_proxy[0].contains("t0ken") && at_server[0].contains("Bearer t0ken"),
+        "{at_server:?}"
     );
     assert!(
-        !arrived[0].to_ascii_lowercase().contains("proxy-authorization"),
-        "{arrived:?}"
+        !at_server[0].to_ascii_lowercase().contains("proxy-authorization"),
+        "{at_server:?}"
     );
 }
 
 #[test]
-fn plain_http_is_asked_of_the_proxy() {
+fn plain_http_goes_through_the_proxy() {
     let proxy = proxy("");
     let config = through(config("http://wiki.example.com/"), &proxy, "proxypass", &[]);
     let found = get(&mut Client::new(&config), "http://wiki.example.com/rest").unwrap();
@@ -119,7 +119,7 @@ fn no_proxy_hosts_are_reached_directly() {
 }
 
 #[test]
-fn a_proxy_that_refuses_says_what_to_do() {
+fn a_proxy_that_refuses_has_a_remedy() {
     for (password, forbidden, remedy) in [
         ("wrong", "", "a user and a password"),
         ("proxypass", "wiki", "`no_proxy`"),

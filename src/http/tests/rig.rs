@@ -1,10 +1,10 @@
-//! Configurations for servers on this host, and a runtime to ask them in.
+//! Client configurations for local servers, and a runtime for requests.
 
 use std::time::Duration;
 
 use url::Url;
 
-pub use super::server::{Server, answer, serve, serve_with};
+pub use super::server::{TestServer, answer, serve, serve_with};
 use crate::config::{Auth, HttpConfig, Timeouts};
 use crate::http::{Client, HttpError, Response};
 
@@ -12,7 +12,7 @@ pub fn url_of(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
-/// Timeouts that no test waits for.
+/// Timeouts are longer than any test.
 pub fn config(base: &str) -> HttpConfig {
     let mut config = HttpConfig::new(url_of(base), Auth::None);
     let long = Duration::from_secs(60);
@@ -27,7 +27,7 @@ pub fn config(base: &str) -> HttpConfig {
 
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     thread_local! {
-        // One for all requests of a test: pooled connections belong to it.
+        // One runtime for all requests of a test, because it owns the pooled connections.
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     }
@@ -38,7 +38,7 @@ pub fn get(client: &mut Client, url: &str) -> Result<Response, HttpError> {
     run(client.get(&url_of(url)))
 }
 
-/// An error with its causes, and what debug output would show of it.
+/// An error with its causes and its debug output.
 pub fn everything_of(error: &HttpError) -> String {
     format!("{} {error:?} {error:#?}", crate::telemetry::chain(error))
 }

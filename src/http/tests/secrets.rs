@@ -32,7 +32,7 @@ fn f56_a_token_file_that_is_replaced_is_used_at_once() {
     assert!(client.credentials_changed());
     get(&mut client, &server.url("/")).unwrap();
     assert!(!client.credentials_changed());
-    // Gone for a moment: the one before goes on.
+    // Missing for a moment: the previous token stays in use.
     fs::remove_file(&path).unwrap();
     get(&mut client, &server.url("/")).unwrap();
     let sent: Vec<String> = server
@@ -65,7 +65,7 @@ fn f57_a_secret_that_a_server_repeats_is_taken_out() {
         "403 Forbidden",
         "500 Internal Server Error",
     ] {
-        // It repeats the whole request, as pages for finding faults do.
+        // The server repeats the whole request, as debug pages do.
         let server = start("http", move |mut stream, heads, _| {
             while let Some(head) = next_head(&mut stream, heads) {
                 answer(&mut stream, status, "", &format!("{head}{head}pässword"));
@@ -89,15 +89,17 @@ fn f57_a_secret_that_a_server_repeats_is_taken_out() {
                 auth: Some(("agent".into(), canary("canary-three"))),
                 no_proxy: Vec::new(),
             });
-            let mut own = HeaderMap::new();
+            let mut extra_headers = HeaderMap::new();
             let mut cookie = HeaderValue::from_static("canary-four");
             cookie.set_sensitive(true);
-            own.insert(COOKIE, cookie);
+            extra_headers.insert(COOKIE, cookie);
             let mut client = Client::new(&config);
             let url = super::url_of("http://wiki.example/");
             client.allow(url.clone());
-            let exchange = client.exchange(Method::GET, &url, own, Vec::new()).unwrap();
-            let answer = run(exchange.run()).unwrap();
+            let call = client
+                .exchange(Method::GET, &url, extra_headers, Vec::new())
+                .unwrap();
+            let answer = run(call.run()).unwrap();
             let body = String::from_utf8(answer.body.clone()).unwrap();
             // The last one is of `agent:canary-three`.
             let others = ["canary-two", "canary-four", "YWdlbnQ6Y2FuYXJ5LXRocmVl"];
@@ -107,16 +109,16 @@ fn f57_a_secret_that_a_server_repeats_is_taken_out() {
                 .chain(has_password.then_some(&"pässword"))
             {
                 assert!(body.contains(secret), "{secret}: {body}");
-                for told in [answer.text(), server_message(&answer), answer.concealed(&body)] {
-                    assert!(!told.contains(secret), "{status} {secret}: {told}");
-                    assert!(told.contains("authorization: ***"), "{told}");
+                for logged in [answer.text(), server_message(&answer), answer.redacted(&body)] {
+                    assert!(!logged.contains(secret), "{status} {secret}: {logged}");
+                    assert!(logged.contains("authorization: ***"), "{logged}");
                 }
             }
         }
     }
 }
 
-/// Of the headers in which a server may put what it likes, little is told, and nothing of a secret.
+/// Headers of a response may contain anything. Little of them is logged, and no secret.
 #[test]
 fn f99_headers_of_an_answer_tell_no_secret() {
     const CANARY: &str = "CANARYtok77aQ";
@@ -138,9 +140,12 @@ fn f99_headers_of_an_answer_tell_no_secret() {
         let mut config = config(&server.url("/"));
         config.auth = Auth::Bearer(Reference::Inline(Secret::new(CANARY)));
         let error = get(&mut Client::new(&config), &server.url("/")).unwrap_err();
-        let said = everything_of(&error);
-        assert!(!said.to_ascii_lowercase().contains("canary"), "{said}");
-        assert!(said.contains(expect) && !said.contains("free"), "{said}");
+        let captured = everything_of(&error);
+        assert!(!captured.to_ascii_lowercase().contains("canary"), "{captured}");
+        assert!(
+            captured.contains(expect) && !captured.contains("free"),
+            "{captured}"
+        );
     }
     for (kind, expect) in [
         ("x/CANARYtok77aQ", "x/***"),
@@ -162,24 +167,24 @@ fn f99_headers_of_an_answer_tell_no_secret() {
     }
 }
 
-/// Everything that any library says at any level, by `log` and by `tracing`.
+/// Everything that any library logs at any level, by `log` and by `tracing`.
 #[derive(Clone, Default)]
-struct Said(Arc<Mutex<String>>);
+struct CapturedLogs(Arc<Mutex<String>>);
 
-impl Said {
+impl CapturedLogs {
     fn add(&self, what: impl Debug) {
-        // `{:?}` of a text escapes quotes only; the canary has none.
+        // `{:?}` escapes quotes only, and the canary has none.
         *self.0.lock().unwrap() += &format!("{what:?}\n");
     }
 }
 
-impl Visit for &Said {
+impl Visit for &CapturedLogs {
     fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
         self.add(value);
     }
 }
 
-impl<S: tracing::Subscriber> Layer<S> for Said {
+impl<S: tracing::Subscriber> Layer<S> for CapturedLogs {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         event.record(&mut &*self);
     }
@@ -189,7 +194,7 @@ impl<S: tracing::Subscriber> Layer<S> for Said {
     }
 }
 
-impl log::Log for Said {
+impl log::Log for CapturedLogs {
     fn enabled(&self, _: &log::Metadata) -> bool {
         true
     }
@@ -205,8 +210,8 @@ impl log::Log for Said {
 fn f57_no_secret_in_logs_and_errors_at_any_level() {
     const CANARY: &str = "cAnArY7";
     const ENCODED: [&str; 2] = ["YWdlbnQ6Y0FuQXJZNw", "dXNlcjpjQW5Bclk3"];
-    let said = Said::default();
-    log::set_logger(Box::leak(Box::new(said.clone())))
+    let captured = CapturedLogs::default();
+    log::set_logger(Box::leak(Box::new(captured.clone())))
         .expect("no other test of this binary listens to `log`");
     log::set_max_level(log::LevelFilter::Trace);
     let canary = || Reference::Inline(Secret::new(CANARY));
@@ -222,8 +227,8 @@ fn f57_no_secret_in_logs_and_errors_at_any_level() {
         )
     });
     let good = serve(|stream, _| answer(stream, "200 OK", "", "{}"));
-    let mut shown = String::new();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(said.clone()), || {
+    let mut printed = String::new();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(captured.clone()), || {
         for proxied in [false, true] {
             for (server, url) in [
                 (&silent, silent.url("/")),
@@ -246,10 +251,10 @@ fn f57_no_secret_in_logs_and_errors_at_any_level() {
                         auth: Some(("agent".into(), canary())),
                         no_proxy: Vec::new(),
                     });
-                    shown += &format!("{config:?}");
+                    printed += &format!("{config:?}");
                     match get(&mut Client::new(&config), &url) {
                         Ok(_) => {}
-                        Err(error) => shown += &everything_of(&error),
+                        Err(error) => printed += &everything_of(&error),
                     }
                 }
             }
@@ -258,14 +263,17 @@ fn f57_no_secret_in_logs_and_errors_at_any_level() {
     });
     log::trace!("heard by log");
     assert!(good.heads()[0].contains(CANARY), "the canary was sent");
-    let said = said.0.lock().unwrap().clone();
-    assert!(said.contains("heard") && said.contains("heard by log"), "{said}");
+    let captured = captured.0.lock().unwrap().clone();
     assert!(
-        said.contains("starting new connection"),
-        "the client's own records were heard: {said}"
+        captured.contains("heard") && captured.contains("heard by log"),
+        "{captured}"
+    );
+    assert!(
+        captured.contains("starting new connection"),
+        "the client's own records were heard: {captured}"
     );
     for secret in [CANARY].iter().chain(&ENCODED) {
-        assert!(!said.contains(secret), "{said}");
-        assert!(!shown.contains(secret), "{shown}");
+        assert!(!captured.contains(secret), "{captured}");
+        assert!(!printed.contains(secret), "{printed}");
     }
 }

@@ -1,4 +1,4 @@
-//! A small server: one thread accepts, one for each connection reads heads and lets a closure answer.
+//! A small test server: one thread accepts, and one per connection reads requests and responds by a closure.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// Ends when the server is dropped; an answer that never comes waits for it.
+/// Notified when the server is dropped. A response that never comes waits for it.
 #[derive(Clone, Default)]
-pub struct Held(Arc<(Mutex<bool>, Condvar)>);
+pub struct ServerEnd(Arc<(Mutex<bool>, Condvar)>);
 
-impl Held {
+impl ServerEnd {
     pub fn wait(&self) {
         while !self.wait_for(Duration::from_secs(60)) {}
     }
@@ -26,42 +26,42 @@ impl Held {
     }
 }
 
-pub struct Server {
+pub struct TestServer {
     pub address: SocketAddr,
     scheme: &'static str,
     heads: Arc<Mutex<Vec<String>>>,
-    held: Held,
+    server_end: ServerEnd,
 }
 
-impl Drop for Server {
+impl Drop for TestServer {
     fn drop(&mut self) {
-        *self.held.0.0.lock().unwrap() = true;
-        self.held.0.1.notify_all();
+        *self.server_end.0.0.lock().unwrap() = true;
+        self.server_end.0.1.notify_all();
     }
 }
 
-impl Server {
+impl TestServer {
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// The heads of all requests until now.
+    /// The heads of all requests so far.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 }
 
-/// Serves without TLS.
-pub fn serve(respond: impl Fn(&mut TcpStream, &Held) + Send + Sync + 'static) -> Server {
-    start("http", move |mut stream, heads, held| {
+/// A server without TLS.
+pub fn serve(respond: impl Fn(&mut TcpStream, &ServerEnd) + Send + Sync + 'static) -> TestServer {
+    start("http", move |mut stream, heads, server_end| {
         while next_head(&mut stream, heads).is_some() {
-            respond(&mut stream, held);
+            respond(&mut stream, server_end);
         }
     })
 }
 
-/// Serves with TLS; each answer is a 200 with `{}`.
-pub fn serve_with(tls: ServerConfig) -> Server {
+/// A server with TLS that responds to each request with 200 and `{}`.
+pub fn serve_with(tls: ServerConfig) -> TestServer {
     let tls = Arc::new(tls);
     start("https", move |stream, heads, _| {
         let mut stream = StreamOwned::new(ServerConnection::new(tls.clone()).unwrap(), stream);
@@ -71,31 +71,32 @@ pub fn serve_with(tls: ServerConfig) -> Server {
     })
 }
 
-/// Hands each connection to a thread of its own.
+/// Handles each connection in its own thread.
 pub fn start(
     scheme: &'static str,
-    connection: impl Fn(TcpStream, &Mutex<Vec<String>>, &Held) + Send + Sync + 'static,
-) -> Server {
+    connection: impl Fn(TcpStream, &Mutex<Vec<String>>, &ServerEnd) + Send + Sync + 'static,
+) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (heads, held) = (Arc::new(Mutex::new(Vec::new())), Held::default());
-    let server = Server {
+    let (heads, server_end) = (Arc::new(Mutex::new(Vec::new())), ServerEnd::default());
+    let server = TestServer {
         address,
         scheme,
         heads: heads.clone(),
-        held: held.clone(),
+        server_end: server_end.clone(),
     };
     let connection = Arc::new(connection);
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let (connection, heads, held) = (connection.clone(), heads.clone(), held.clone());
-            thread::spawn(move || connection(stream, &heads, &held));
+            let (connection, heads, server_end) = (connection.clone(), heads.clone(), server_end.clone());
+            thread::spawn(move || connection(stream, &heads, &server_end));
         }
     });
     server
 }
 
-/// Reads up to the empty line; `None` at the end of the connection. Requests have no body here, and come one at a time.
+/// Reads up to the empty line. `None` at the end of the connection. Requests have no body and are not
+/// pipelined.
 pub fn next_head(stream: &mut impl Read, heads: &Mutex<Vec<String>>) -> Option<String> {
     let mut head = String::new();
     let mut stream = BufReader::with_capacity(1, stream);
@@ -108,7 +109,7 @@ pub fn next_head(stream: &mut impl Read, heads: &Mutex<Vec<String>>) -> Option<S
     Some(head)
 }
 
-/// `headers` end their lines themselves. A client that is gone is none of the server's business.
+/// Each header in `headers` ends with CRLF. Errors of a closed connection are ignored.
 pub fn answer(stream: &mut impl Write, status: &str, headers: &str, body: &str) {
     let head = format!(
         "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n",

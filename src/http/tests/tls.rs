@@ -9,7 +9,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 
-use super::rig::{Server, config, everything_of, get, serve_with};
+use super::rig::{TestServer, config, everything_of, get, serve_with};
 use crate::config::{HttpConfig, TlsVersion};
 use crate::http::{Client, HttpError, TlsProblem};
 
@@ -32,13 +32,14 @@ fn leaf(ca: &Ca, name: &str) -> (rcgen::Certificate, KeyPair) {
     (params.signed_by(&key, ca).unwrap(), key)
 }
 
-/// A server for `name` with the CA's certificate; `clients` are the CA of certificates that it demands.
+/// A server for `name` with a certificate of the CA. `clients`: the CA of client certificates, if they are
+/// required.
 pub fn server(
     ca: &Ca,
     name: &str,
     clients: Option<&Ca>,
     versions: &[&'static SupportedProtocolVersion],
-) -> Server {
+) -> TestServer {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(versions).unwrap();
@@ -66,7 +67,7 @@ pub fn file(dir: &TempDir, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn trusting(server: &Server, ca_file: &Path) -> HttpConfig {
+fn trusting(server: &TestServer, ca_file: &Path) -> HttpConfig {
     let mut config = config(&server.url("/"));
     config.tls.ca_file = Some(ca_file.into());
     config
@@ -85,9 +86,9 @@ fn fails(config: &HttpConfig, expect: TlsProblem, remedy: &str) {
 
 const ALL: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
 
-/// The system may have CA certificates or none; a foreign one stands for them, so that the test runs anywhere.
+/// The system may have CA certificates or none. A foreign CA is used, so that the test runs on any host.
 #[test]
-fn only_the_own_ca_makes_its_server_trusted() {
+fn a_server_is_trusted_by_its_own_ca_only() {
     let (dir, own) = (TempDir::new().unwrap(), ca());
     let server = server(&own, "127.0.0.1", None, ALL);
     fails(
@@ -129,7 +130,7 @@ fn a_client_certificate_that_is_demanded() {
     for versions in [ALL, &[&rustls::version::TLS12], &[&rustls::version::TLS13]] {
         let server = server(&own, "127.0.0.1", Some(&clients), versions);
         let mut config = trusting(&server, &file(&dir, "ca.pem", &own.pem()));
-        // Under TLS 1.2 the alert is one that says less.
+        // With TLS 1.2 the alert is less specific.
         let error = get(&mut Client::new(&config), &server.url("/")).unwrap_err();
         let known = [TlsProblem::ClientCertificate, TlsProblem::Handshake];
         assert!(
@@ -168,12 +169,12 @@ fn a_port_without_tls() {
 }
 
 #[test]
-fn files_that_are_no_certificates() {
+fn files_without_certificates() {
     let dir = TempDir::new().unwrap();
     let mut with_ca = config("https://wiki.example.com/");
     for (text, what) in [
-        (Some("no PEM"), "holds no certificate"),
-        (Some(""), "holds no certificate"),
+        (Some("no PEM"), "contains no certificate"),
+        (Some(""), "contains no certificate"),
         (None, "cannot read"),
     ] {
         let path = dir.path().join("ca.pem");
@@ -197,14 +198,14 @@ fn files_that_are_no_certificates() {
     assert!(error.contains("with its private key"), "{error}");
 }
 
-/// Replaced by rename, as a careful tool does it; and half written, as others do.
+/// Replaced by rename, as careful tools do, and half written, as others do.
 #[test]
 fn f56_a_ca_file_that_is_replaced_is_used_at_once() {
     let (dir, own) = (TempDir::new().unwrap(), ca());
     let server = server(&own, "127.0.0.1", None, ALL);
     let path = file(&dir, "ca.pem", &ca().pem());
     let mut client = Client::new(&trusting(&server, &path));
-    // Not there at first, or not yet a CA: each request looks again.
+    // Missing at first, or not a CA: each request reads it again.
     let right = fs::read(&path).unwrap();
     for wrong in [None, Some("no PEM")] {
         fs::remove_file(&path).unwrap();

@@ -54,13 +54,13 @@ struct RequestError<'a> {
 }
 
 impl BulkError<'_> {
-    /// Type, reason and cause in one text. Secrets of `response` are concealed.
+    /// Type, reason and cause in one text. Secrets of `response` are redacted.
     pub fn described(&self, response: &http::Response) -> String {
         let mut text = format!("{}: {}", self.kind, self.reason);
         if let Some(cause) = self.caused_by.as_ref().filter(|cause| !cause.reason.is_empty()) {
             text += &format!(": {}", cause.reason);
         }
-        excerpt(&response.concealed(&text))
+        excerpt(&response.redacted(&text))
     }
 
     /// The error of a whole request. `None` if the body is not Elasticsearch's, for example a proxy's error
@@ -133,7 +133,7 @@ fn items(response: &http::Response, sent: &[EventId], config: &ElasticsearchConf
     let items = match serde_json::from_slice::<BulkBody>(&response.body) {
         Ok(bulk) => bulk.items,
         Err(error) => {
-            let (error, message) = (response.concealed(&error.to_string()), server_message(response));
+            let (error, message) = (response.redacted(&error.to_string()), server_message(response));
             let reason = format!("this is not the response to a bulk request ({error}): {message}");
             return RequestOutcome::All(Outcome::retry(reason));
         }

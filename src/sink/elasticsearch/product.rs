@@ -1,4 +1,4 @@
-//! Product and version of a cluster, by `GET /`.
+//! ClusterProduct and version of a cluster, by `GET /`.
 
 use crate::http::Response;
 use crate::sink::outcome::{self, Outcome, RequestOutcome, of_status};
@@ -13,7 +13,7 @@ pub enum Distribution {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Product {
+pub struct ClusterProduct {
     pub distribution: Distribution,
     /// For example `8.17.1`.
     pub number: String,
@@ -31,7 +31,7 @@ pub enum Support {
     TooOld,
 }
 
-impl fmt::Display for Product {
+impl fmt::Display for ClusterProduct {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.distribution {
             Distribution::OpenSearch => write!(f, "OpenSearch {}", self.number),
@@ -41,7 +41,7 @@ impl fmt::Display for Product {
     }
 }
 
-impl Product {
+impl ClusterProduct {
     pub fn support(&self) -> Support {
         match (self.distribution, self.major, self.minor) {
             (Distribution::Elasticsearch, ..) if self.is_serverless => Support::Yes,
@@ -107,7 +107,7 @@ struct ServerVersion {
 }
 
 /// `None`: credentials that may write events need not have the permission for this request.
-pub fn identify(response: &Response) -> Result<Option<Product>, UnknownProduct> {
+pub fn identify(response: &Response) -> Result<Option<ClusterProduct>, UnknownProduct> {
     let other = || UnknownProduct::Other {
         reason: format!(
             "the server is neither Elasticsearch nor OpenSearch; correct `hosts` ({})",
@@ -126,7 +126,7 @@ pub fn identify(response: &Response) -> Result<Option<Product>, UnknownProduct> 
     }
 }
 
-fn parse(response: &Response) -> Option<Product> {
+fn parse(response: &Response) -> Option<ClusterProduct> {
     let root: Root = serde_json::from_slice(&response.body).ok()?;
     let ServerVersion {
         number,
@@ -142,10 +142,10 @@ fn parse(response: &Response) -> Option<Product> {
         (false, true) => Distribution::Elasticsearch,
         (false, false) => return None,
     };
-    Some(Product {
+    Some(ClusterProduct {
         distribution,
         number: response
-            .concealed(&number)
+            .redacted(&number)
             .chars()
             .take(NUMBER_CHARS_MAX)
             .collect(),

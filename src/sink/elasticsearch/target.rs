@@ -42,7 +42,7 @@ pub async fn target_fault(
     if let Some(response) = stream {
         let body: DataStreams = serde_json::from_slice(&response.body).unwrap_or_default();
         let data_stream = body.data_streams.into_iter().next().unwrap_or_default();
-        if let Some(reason) = template_fault(config, &response.concealed(&data_stream.template)) {
+        if let Some(reason) = template_fault(config, &response.redacted(&data_stream.template)) {
             return Ok(Some(reason));
         }
         if let Some(last) = data_stream.indices.into_iter().next_back() {
@@ -67,8 +67,8 @@ fn pipeline_fault(config: &ElasticsearchConfig, index: &str, settings: &Response
     let body: Value = serde_json::from_slice(&settings.body).ok()?;
     let indices = body.as_object()?.values();
     let mut pipelines = indices.filter_map(|index| index["settings"]["index"]["default_pipeline"].as_str());
-    let index = settings.concealed(index);
-    let pipeline = settings.concealed(pipelines.find(|name| !is_accepted_pipeline(config, name))?);
+    let index = settings.redacted(index);
+    let pipeline = settings.redacted(pipelines.find(|name| !is_accepted_pipeline(config, name))?);
     Some(format!(
         "the index `{index}` sends events through the ingest pipeline `{pipeline}`, which is not this agent's and may change or refuse them; {}, or accept it with `pipeline = \"{pipeline}\"`",
         remedy(config)

@@ -5,9 +5,9 @@ use super::compress_rotated::Compressor;
 use super::permissions::OutputPermissions;
 use super::prune::{self, ExcessFile};
 use super::recover::end_of_last_line;
+use super::rotated_files::{parent, rotated_name, with_context};
 use crate::config::FileSinkConfig;
-use crate::position::{Deleted, SinkMark};
-use crate::sink::compress;
+use crate::position::{DeletedOutputs, SinkMark};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Rotated files that stay open until the next sync. With more, writing waits until the oldest is durable.
 pub(super) const ROTATED_OPEN_MAX: usize = 8;
 
-pub struct Output {
+pub struct OutputFile {
     pub(super) sink: String,
     pub(super) path: PathBuf,
     pub(super) config: FileSinkConfig,
@@ -40,7 +40,7 @@ pub struct Output {
     pub(super) events: Option<u64>,
     /// Number of events in rotated files by generation, as far as known.
     pub(super) rotated_events: BTreeMap<u64, u64>,
-    pub(super) deleted: Deleted,
+    pub(super) deleted: DeletedOutputs,
     pub(super) permissions: OutputPermissions,
 }
 
@@ -54,7 +54,7 @@ pub struct SyncJob {
 }
 
 impl SyncJob {
-    pub fn run(self) -> io::Result<Deleted> {
+    pub fn run(self) -> io::Result<DeletedOutputs> {
         for file in self.files {
             file.sync_data()?;
         }
@@ -65,7 +65,7 @@ impl SyncJob {
     }
 }
 
-impl Output {
+impl OutputFile {
     pub fn path(&self) -> String {
         self.path.display().to_string()
     }
@@ -90,11 +90,11 @@ impl Output {
     }
 
     /// All rotated files that were deleted from this output so far.
-    pub fn deleted(&self) -> Deleted {
+    pub fn deleted(&self) -> DeletedOutputs {
         self.deleted
     }
 
-    pub fn note_deleted(&mut self, deleted: Deleted) {
+    pub fn note_deleted(&mut self, deleted: DeletedOutputs) {
         self.deleted.add(deleted);
     }
 
@@ -301,59 +301,7 @@ fn open_with(path: &Path, create: bool) -> io::Result<File> {
     Ok(file)
 }
 
-fn with_context(context: String, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{context}: {error}"))
-}
-
-pub(super) fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 /// Number of the UTC day since 1970.
 pub(super) fn day(ms: i64) -> i64 {
     ms.div_euclid(86_400_000)
-}
-
-/// `events.ndjson` of generation 17 becomes `events.ndjson.2026-11-21.000017`.
-fn rotated_name(path: &Path, now_ms: i64, generation: u64) -> PathBuf {
-    let date = jiff::Timestamp::from_millisecond(now_ms)
-        .unwrap_or_default()
-        .strftime("%Y-%m-%d")
-        .to_string();
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{date}.{generation:06}"));
-    name.into()
-}
-
-/// The rotated files of `path` with their generations, oldest first. If a crash has left a file in both
-/// forms, the compressed one comes second.
-pub(super) fn rotated_files(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let Some(base) = path.file_name().and_then(|name| name.to_str()) else {
-        return Ok(Vec::new());
-    };
-    let list = |error| with_context("cannot list the rotated outputs".to_owned(), error);
-    let mut out = Vec::new();
-    for entry in std::fs::read_dir(parent(path)).map_err(list)? {
-        let path = entry.map_err(list)?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(generation) = name.and_then(|name| generation_of(name, base)) {
-            out.push((generation, path));
-        }
-    }
-    out.sort();
-    Ok(out)
-}
-
-fn generation_of(name: &str, base: &str) -> Option<u64> {
-    let suffix = compress::of_name(Path::new(name)).suffix();
-    let (date, number) = name
-        .strip_suffix(suffix)?
-        .strip_prefix(base)?
-        .strip_prefix('.')?
-        .rsplit_once('.')?;
-    let dated = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-    number.parse().ok().filter(|_| dated && number.len() >= 6)
 }

@@ -1,12 +1,13 @@
 //! Deletes rotated files beyond `rotated_files_max`, and reports it: they may be the only copy of their
 //! events.
 
-use super::output::{open_existing, rotated_files};
+use super::output::open_existing;
+use super::rotated_files::rotated_files;
 
 use super::compress_rotated;
 use crate::clock;
 use crate::config::Compression;
-use crate::position::Deleted;
+use crate::position::DeletedOutputs;
 use crate::sink::compress;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
@@ -39,11 +40,11 @@ pub fn excess_files(path: &Path, keep: usize, events: &BTreeMap<u64, u64>) -> io
 }
 
 /// Deletes the files and logs each with the number of its events.
-pub fn delete(files: &[ExcessFile]) -> Deleted {
-    let mut deleted = Deleted::default();
+pub fn delete(files: &[ExcessFile]) -> DeletedOutputs {
+    let mut deleted = DeletedOutputs::default();
     for file in files {
         if let Some(events) = delete_one(file) {
-            deleted.add(Deleted { files: 1, events });
+            deleted.add(DeletedOutputs { files: 1, events });
         }
     }
     deleted
@@ -158,12 +159,12 @@ mod tests {
         std::fs::write(name(3, ""), "event\n").unwrap();
         let known = BTreeMap::from([(2, 12)]);
         let excess = excess_files(&path, 1, &known).unwrap();
-        let expect = Deleted {
+        let expect = DeletedOutputs {
             files: 3,
             events: 10 + 11 + 12,
         };
         assert_eq!(delete(&excess), expect);
-        assert_eq!(delete(&excess), Deleted::default(), "once");
+        assert_eq!(delete(&excess), DeletedOutputs::default(), "once");
         assert_eq!(rotated_files(&path).unwrap(), [(3, name(3, ""))]);
     }
 }

@@ -4,10 +4,11 @@
 //! is gone by then, and the replays are skipped by their ids. Only an incomplete event is cut off.
 
 use super::compress_rotated::{reader, remove_parts};
-use super::output::{Output, day, open, open_existing, parent, rotated_files};
+use super::output::{OutputFile, day, open, open_existing};
 use super::permissions::OutputPermissions;
+use super::rotated_files::{parent, rotated_files};
 use crate::config::{Compression, FileSinkConfig};
-use crate::position::{Deleted, SinkMark};
+use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
 use crate::sink::compress;
 use crate::telemetry::systemd::Notify;
@@ -61,7 +62,7 @@ struct Recovery<'a> {
     last_extension: Instant,
 }
 
-impl Output {
+impl OutputFile {
     /// Opens the output of one source. `mark`: its state at the checkpoint. Returns the ids of the events
     /// that are in it after the mark.
     pub fn open(
@@ -70,7 +71,7 @@ impl Output {
         config: &FileSinkConfig,
         mark: Option<&SinkMark>,
         id_of: IdOf,
-    ) -> io::Result<(Output, HashSet<EventId>)> {
+    ) -> io::Result<(OutputFile, HashSet<EventId>)> {
         let path = config.path_for(source);
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -89,7 +90,7 @@ impl Output {
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
         let mut ids = HashSet::new();
-        let mut deleted = Deleted::default();
+        let mut deleted = DeletedOutputs::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             deleted = mark.deleted;
             let live_is_marked = is_same_file(&file, mark)?;
@@ -119,7 +120,7 @@ impl Output {
             crate::clock::now_ms()
         });
         File::open(parent(&path))?.sync_all()?;
-        let mut output = Output {
+        let mut output = OutputFile {
             sink: sink.to_owned(),
             path,
             config: config.clone(),
@@ -299,8 +300,8 @@ mod tests {
         batch
     }
 
-    fn reopen(config: &FileSinkConfig, mark: &SinkMark) -> (Output, Vec<u128>) {
-        let (output, ids) = Output::open("local", "wiki", config, Some(mark), &id_of).unwrap();
+    fn reopen(config: &FileSinkConfig, mark: &SinkMark) -> (OutputFile, Vec<u128>) {
+        let (output, ids) = OutputFile::open("local", "wiki", config, Some(mark), &id_of).unwrap();
         let mut ids: Vec<u128> = ids.into_iter().map(|id| id.0).collect();
         ids.sort();
         (output, ids)
@@ -310,7 +311,7 @@ mod tests {
     fn f72_what_stands_after_the_mark_is_told_and_what_is_torn_is_cut() {
         let temp = tempfile::tempdir().unwrap();
         let config = FileSinkConfig::new(temp.path().join("out"));
-        let (mut output, ids) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let (mut output, ids) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         assert!(ids.is_empty());
         let mark = output.write(&batch(0..3)).unwrap();
         output.write(&batch(3..5)).unwrap();
@@ -333,7 +334,7 @@ mod tests {
     fn f72_a_torn_tail_of_any_length_is_cut_in_little_memory() {
         let temp = tempfile::tempdir().unwrap();
         let config = FileSinkConfig::new(temp.path().join("out"));
-        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         let mark = output.write(&batch(0..1)).unwrap();
         output.write(&batch(1..3)).unwrap();
         let whole = std::fs::read(&config.path).unwrap();
@@ -373,7 +374,7 @@ mod tests {
     fn foreign_lines_are_skipped() {
         let temp = tempfile::tempdir().unwrap();
         let config = FileSinkConfig::new(temp.path().join("out"));
-        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         let mark = output.write(&batch(0..1)).unwrap();
         std::fs::rename(&config.path, temp.path().join("elsewhere")).unwrap();
         let theirs = b"theirs\nth\0eirs\nevent 7!\nhalf";
@@ -399,7 +400,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let mut config = FileSinkConfig::new(temp.path().join("out"));
         (config.rotate_bytes, config.rotated_files_max) = (10, 1_000);
-        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         output.write(&batch(0..100)).unwrap();
         assert!(output.generation > 40);
         assert!(output.rotated.len() <= super::super::output::ROTATED_OPEN_MAX);
@@ -415,7 +416,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let mut config = FileSinkConfig::new(temp.path().join("out"));
         config.rotate_bytes = 30;
-        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         let mark = output.write(&batch(0..2)).unwrap();
         output.write(&batch(2..9)).unwrap();
         assert_eq!(output.generation, 2);
@@ -425,7 +426,7 @@ mod tests {
         assert_eq!(ids, [2, 3, 4, 5, 6, 7, 8]);
         assert_eq!((output.generation, files(&config.path)), (2, 2));
         // Without a mark nothing is read and nothing is changed.
-        let (output, ids) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let (output, ids) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         assert_eq!((output.generation, ids.len()), (2, 0));
     }
 
@@ -444,7 +445,7 @@ mod tests {
     fn f72_a_crash_before_the_rotation_makes_no_file_longer() {
         let temp = tempfile::tempdir().unwrap();
         let mut config = FileSinkConfig::new(temp.path().join("out"));
-        let (mut output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         let mark = output.write(&batch(0..4)).unwrap();
         config.rotate_bytes = 30;
         for generation in [1, 1] {
@@ -459,7 +460,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let config = FileSinkConfig::new(temp.path().join("out"));
         std::fs::write(&config.path, "half").unwrap();
-        let (output, _) = Output::open("local", "wiki", &config, None, &id_of).unwrap();
+        let (output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         assert_eq!(output.length, 5);
         assert_eq!(std::fs::read(&config.path).unwrap(), b"half\n");
     }

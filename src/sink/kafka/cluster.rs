@@ -87,7 +87,7 @@ impl ConnectionSettings {
 pub struct PreparedClient {
     builder: ClientBuilder,
     tls: Option<Arc<ClientConfig>>,
-    /// A broker may repeat them in its messages, so they are concealed.
+    /// A broker may repeat them in its messages, so they are redacted.
     secrets: Secrets,
 }
 
@@ -114,7 +114,7 @@ impl KafkaCluster {
     /// Connects to one of the brokers and looks up the topic.
     pub async fn open(prepared: PreparedClient, config: &KafkaConfig) -> Result<KafkaCluster, Outcome> {
         let secrets = prepared.secrets;
-        let of_connection = |error: Error| fault::of_connection(&secrets.concealed(&error.to_string()));
+        let of_connection = |error: Error| fault::of_connection(&secrets.redacted(&error.to_string()));
         let client = match prepared.builder.build().await {
             Ok(client) => client,
             Err(error) => {

@@ -20,7 +20,7 @@ pub enum KafkaFault {
 pub fn of_produce(error: &Error, topic: &str, secrets: &Secrets) -> KafkaFault {
     match innermost(error) {
         Error::ServerError { protocol_error, .. } => of_code(*protocol_error, topic),
-        other => KafkaFault::All(of_connection(&secrets.concealed(&other.to_string()))),
+        other => KafkaFault::All(of_connection(&secrets.redacted(&other.to_string()))),
     }
 }
 
@@ -111,7 +111,7 @@ pub fn of_connection(text: &str) -> Outcome {
         let hint = if contains("lookup") {
             "a broker's name cannot be resolved; correct `brokers`, or the brokers' `advertised.listeners`"
         } else if contains("refused") {
-            "connection refused at a broker's port; correct `brokers`, or start the brokers"
+            "nothing listens at a broker's port; correct `brokers`, or start the brokers"
         } else {
             "the connection to a broker failed; see the brokers, and whether this port requires `tls` and `sasl`"
         };

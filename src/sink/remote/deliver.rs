@@ -1,57 +1,12 @@
 //! Delivery of the events of one request: sends them until each has a final outcome.
 
-use super::circuit::{Circuit, Permit};
+use super::circuit::Permit;
+use super::settle::{Delivery, RequestSequence, RetryReason};
 use super::work::{DeliveryWork, PendingRefusal, RequestPart};
-use super::{DeliverySettings, Peer, PendingEvent, Quarantine, Refused, Report, SinkError, lower_limit};
-use crate::config::OnPoison;
+use super::{DeliverySettings, Peer, PendingEvent, Report, SinkError, lower_limit};
 use crate::delay::random;
 use crate::sink::ONCE_FAILURES_MAX;
 use crate::sink::outcome::{Outcome, RequestOutcome};
-use std::cell::Cell;
-use std::time::Duration;
-use tokio::sync::Notify;
-
-/// What the requests of one sink of one source share.
-pub struct Delivery<'a, P> {
-    pub peer: &'a P,
-    pub circuit: &'a Circuit,
-    pub settings: &'a DeliverySettings,
-    /// Request size learned from requests that were refused as too large.
-    pub bytes_max: Cell<usize>,
-    /// Number of deliveries that still have something to send.
-    pub active: Cell<usize>,
-    /// Notified when one of them has sent everything.
-    pub idle_notify: Notify,
-    pub report: &'a dyn Fn(Report),
-    pub quarantine: Quarantine<'a>,
-}
-
-/// Why events have to be sent again.
-struct RetryReason {
-    reason: String,
-    after: Option<Duration>,
-    /// The operator has to act.
-    operator_needed: bool,
-}
-
-/// Sequence numbers of a request, as counted by the circuit.
-struct RequestSequence {
-    /// Of the latest request with accepted events, when this request began.
-    accepted_before: u64,
-    begun: u64,
-    sent: u64,
-}
-
-/// Events of a response without a final outcome.
-#[derive(Default)]
-struct UnsettledEvents {
-    /// Number of events that the server has now.
-    accepted: usize,
-    retry: Vec<PendingEvent>,
-    fault: Option<RetryReason>,
-    refused: Vec<PendingRefusal>,
-    too_large: Vec<PendingRefusal>,
-}
 
 impl<P: Peer> Delivery<'_, P> {
     /// Returns the events that were refused while no other event was accepted. They are sent again together
@@ -244,101 +199,6 @@ impl<P: Peer> Delivery<'_, P> {
         }
     }
 
-    /// Applies the outcome of each event. `by_item`: the server has responded for each event.
-    fn settle(
-        &self,
-        events: Vec<PendingEvent>,
-        outcomes: Vec<Outcome>,
-        sequence: &RequestSequence,
-        by_item: bool,
-    ) -> UnsettledEvents {
-        let is_there = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered | Outcome::Duplicate);
-        let mut unsettled = UnsettledEvents {
-            accepted: outcomes.iter().filter(is_there).count(),
-            ..UnsettledEvents::default()
-        };
-        self.circuit.on_accepted(unsettled.accepted, sequence.sent);
-        // Events that were accepted in the same response count as sent after the refusal.
-        let refused = match unsettled.accepted {
-            0 => self.circuit.next_sequence(),
-            _ => sequence.begun,
-        };
-        let is_proven = unsettled.accepted > 0;
-        let refusal = |mut event: PendingEvent, reason| {
-            let proven = is_proven || (1..sequence.accepted_before).contains(&event.first_refused);
-            event.note_refusal(refused);
-            PendingRefusal {
-                event,
-                reason,
-                proven,
-                by_item,
-            }
-        };
-        for (event, outcome) in events.into_iter().zip(outcomes) {
-            match outcome {
-                Outcome::Delivered | Outcome::Duplicate => event.done(self.report),
-                Outcome::Retry { reason, after } => unsettled.push_retry(event, reason, after, false),
-                Outcome::Misconfigured { reason } => unsettled.push_retry(event, reason, None, true),
-                Outcome::Poison { reason } => unsettled.refused.push(refusal(event, reason)),
-                Outcome::TooLarge { reason } => unsettled.too_large.push(refusal(event, reason)),
-            }
-        }
-        unsettled
-    }
-
-    /// Puts poison events into quarantine, or stops the sink. Returns the events whose refusal is not proven.
-    fn quarantine_poison(&self, unsettled: &mut UnsettledEvents) -> Result<Vec<PendingRefusal>, SinkError> {
-        let (mut poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut unsettled.refused)
-            .into_iter()
-            .partition(|refusal| {
-                self.settings.refusals_believed || refusal.proven && self.circuit.spend_poison_budget()
-            });
-        // No server accepts these.
-        poison.append(&mut unsettled.too_large);
-        let Some(PendingRefusal { event, reason, .. }) = poison.first() else {
-            return Ok(unproven);
-        };
-        let (id, sink, count) = (event.id(), &self.settings.sink, poison.len());
-        if self.settings.on_poison == OnPoison::Stop {
-            return Err(SinkError::Poison {
-                id,
-                reason: reason.clone(),
-            });
-        }
-        let refused: Vec<Refused> = poison
-            .iter()
-            .map(|PendingRefusal { event, reason, .. }| Refused {
-                id: event.id(),
-                time_ms: event.time_ms(),
-                reason: reason.clone(),
-                event: event.bytes().to_vec(),
-            })
-            .collect();
-        match (self.quarantine)(&refused) {
-            Ok(()) => {
-                tracing::error!(
-                    sink,
-                    source = self.settings.source,
-                    events = count,
-                    id = %String::from_utf8_lossy(&id.hex()),
-                    reason,
-                    "events were refused and are in quarantine; see `confluence-audit-agent quarantine list`"
-                );
-                (self.report)(Report::Quarantined(count as u64));
-                poison
-                    .into_iter()
-                    .for_each(|refusal| refusal.event.done(self.report));
-            }
-            Err(error) => {
-                let reason = format!("refused events cannot be written to the quarantine: {error}");
-                for refusal in poison {
-                    unsettled.push_retry(refusal.event, reason.clone(), None, true);
-                }
-            }
-        }
-        Ok(unproven)
-    }
-
     fn recovered(&self) {
         if self.circuit.recovered() {
             let DeliverySettings { sink, source, .. } = self.settings;
@@ -393,31 +253,5 @@ impl<P: Peer> Delivery<'_, P> {
             return Err(SinkError::GaveUp { reason });
         }
         Ok(())
-    }
-}
-
-impl UnsettledEvents {
-    fn push_retry(
-        &mut self,
-        event: PendingEvent,
-        reason: String,
-        after: Option<Duration>,
-        operator_needed: bool,
-    ) {
-        self.retry.push(event);
-        match &mut self.fault {
-            Some(fault) => {
-                fault.after = fault.after.max(after);
-                // A transient fault is retried soon, and the other events with it.
-                fault.operator_needed &= operator_needed;
-            }
-            none => {
-                *none = Some(RetryReason {
-                    reason,
-                    after,
-                    operator_needed,
-                })
-            }
-        }
     }
 }

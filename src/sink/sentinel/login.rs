@@ -20,7 +20,7 @@ use crate::secret::Secret;
 use crate::sink::http::SharedClient;
 use crate::sink::outcome::{self, Outcome, RequestOutcome, excerpt, of_status};
 use crate::telemetry::chain;
-use crate::tls::Files;
+use crate::tls::WatchedFiles;
 
 /// Maximum size of a key in PEM form, or of a chain of certificates.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -44,7 +44,7 @@ pub enum ClientCredential {
     Certificate {
         certificate: PathBuf,
         key: PathBuf,
-        files: RefCell<Files>,
+        files: RefCell<WatchedFiles>,
     },
 }
 
@@ -59,7 +59,7 @@ impl ClientCredential {
     pub fn certificate(certificate: &Path, key: &Path) -> ClientCredential {
         let (certificate, key) = (certificate.to_path_buf(), key.to_path_buf());
         ClientCredential::Certificate {
-            files: RefCell::new(Files::new([&certificate, &key])),
+            files: RefCell::new(WatchedFiles::new([&certificate, &key])),
             certificate,
             key,
         }
@@ -121,7 +121,7 @@ impl Login {
                 key,
                 files,
             } => {
-                files.borrow_mut().note();
+                files.borrow_mut().mark_read();
                 let (certificate, key) = (
                     read(certificate).map_err(misconfigured)?,
                     read(key).map_err(misconfigured)?,
@@ -141,7 +141,7 @@ impl Login {
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form_type);
         let body = form.finish().into_bytes();
-        self.client.conceal(vec![credential]);
+        self.client.redact(vec![credential]);
         let response = self.client.send(Method::POST, &self.url, headers, body).await;
         let response = response.map_err(|error| Outcome::of_error(&error))?;
         if let ClientCredential::Secret { refused, .. } = &self.credential {
@@ -162,7 +162,7 @@ pub fn refused(response: &Response, now_ms: i64) -> Outcome {
     }
     let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let text = body["error_description"].as_str().unwrap_or_default();
-    let text = excerpt(&response.concealed(text.split("Trace ID:").next().unwrap_or_default()));
+    let text = excerpt(&response.redacted(text.split("Trace ID:").next().unwrap_or_default()));
     if body["error"] == "temporarily_unavailable" {
         return Outcome::retry(text);
     }

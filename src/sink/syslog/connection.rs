@@ -146,7 +146,9 @@ async fn await_client_certificate_check(
 /// The reason of a failed connection.
 pub fn unreachable(config: &SyslogConfig, error: &io::Error) -> String {
     let remedy = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused; correct `address`, or start the receiver",
+        io::ErrorKind::ConnectionRefused => {
+            "nothing listens at that port; correct `address`, or start the receiver"
+        }
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
             "no route; see network and firewall"
         }

@@ -110,7 +110,7 @@ fn classify_answer(answer: &Response, product: &Product) -> AnswerClass {
         status @ 500.. if overloaded(answer) => AnswerClass::Overloaded { status },
         status @ 500.. => AnswerClass::Server { status },
         407 => AnswerClass::Unreachable {
-            what: answer.proxy_wants_credentials(),
+            what: answer.proxy_credentials_remedy(),
         },
         401 | 403
             if has("x-seraph-loginreason", "AUTHENTICATION_DENIED")

@@ -20,7 +20,7 @@ pub async fn look_up(client: &mut Client, site: &Url, product: &Product) -> Resu
         .await;
     match (answer::classify(&result, product), &result) {
         (AnswerClass::Ok, Ok(found)) => parse(&found.body).map_err(|what| AnswerClass::Protocol {
-            what: found.concealed(&what),
+            what: found.redacted(&what),
         }),
         (AnswerClass::NotFound { .. }, _) => Err(AnswerClass::Protocol {
             what: format!("`{site}` is no Cloud site (status 404); correct `site`, or set `cloud_id`"),

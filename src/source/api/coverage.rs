@@ -80,7 +80,7 @@ pub async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, AnswerCl
     match answer::classify(&result, &Product::DataCenter) {
         AnswerClass::Ok => {
             let answer = result.unwrap_or_default();
-            let told = |(area, level): (String, String)| (answer.concealed(&area), level);
+            let told = |(area, level): (String, String)| (answer.redacted(&area), level);
             Ok(levels(&answer.body).into_iter().map(told).collect())
         }
         class => Err(class),

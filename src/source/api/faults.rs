@@ -71,7 +71,7 @@ impl Api {
             }
             _ => self.leave_legacy(),
         }
-        let asked = answer.and_then(|answer| delay::asked_delay(&answer.headers, now.ms));
+        let asked = answer.and_then(|answer| delay::requested_delay(&answer.headers, now.ms));
         let failures = self.count_failure(now);
         let refusal = self.refusal(&class, answer);
         if refusal != Refusal::No && self.is_refused(refusal, now) {

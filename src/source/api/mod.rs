@@ -401,12 +401,12 @@ impl Api {
         if class != AnswerClass::Ok {
             return self.failed(class, Some(&answer), now);
         }
-        let pause = crate::delay::asked_pause(&answer.headers, now.ms);
+        let pause = crate::delay::requested_pause(&answer.headers, now.ms);
         let Response { body, secrets, .. } = answer;
         let page = match Page::parse(self.endpoint.route, body, self.asked) {
             Ok(page) => page,
             Err(error) => {
-                let reason = secrets.concealed(&error.to_string());
+                let reason = secrets.redacted(&error.to_string());
                 return self.failed(answer::not_a_page(reason), None, now);
             }
         };

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::answer::{self, AnswerClass};
 use crate::config::{ApiConfig, Auth, Product};
-use crate::delay::moment_ms;
+use crate::delay::parse_date_ms;
 use crate::http::{Client, Response};
 
 const DAY_MS: i64 = 86_400_000;
@@ -89,15 +89,15 @@ pub async fn fetch(
             client.recycle(body);
             match expiry {
                 Ok(Expiry::At { name, expires_ms }) => Ok(Expiry::At {
-                    name: secrets.concealed(&name),
+                    name: secrets.redacted(&name),
                     expires_ms,
                 }),
                 Ok(Expiry::NoSuchToken { names }) => Ok(Expiry::NoSuchToken {
-                    names: names.iter().map(|name| secrets.concealed(name)).collect(),
+                    names: names.iter().map(|name| secrets.redacted(name)).collect(),
                 }),
                 Ok(Expiry::Never) => Ok(Expiry::Never),
                 Err(reason) => Err(AnswerClass::Protocol {
-                    what: secrets.concealed(&format!("the answer is no list of tokens: {reason}")),
+                    what: secrets.redacted(&format!("the answer is no list of tokens: {reason}")),
                 }),
             }
         }
@@ -143,7 +143,7 @@ pub fn expiry(body: &[u8], name: Option<&str>, now_ms: i64) -> Result<Expiry, se
 
 fn moment(value: &Value) -> Option<i64> {
     match value {
-        Value::String(text) => moment_ms(text),
+        Value::String(text) => parse_date_ms(text),
         value => value.as_i64(),
     }
 }
@@ -205,7 +205,7 @@ mod tests {
         let find = |name| expiry(TOKENS.as_bytes(), name, NOW_MS).unwrap();
         let at = |name: &str, date: &str| Expiry::At {
             name: name.into(),
-            expires_ms: moment_ms(date).unwrap(),
+            expires_ms: parse_date_ms(date).unwrap(),
         };
         assert_eq!(find(None), at("soon", "2026-12-01T10:00:00Z"));
         assert_eq!(find(Some("late")), at("late", "2027-06-01T10:00:00Z"));

@@ -223,7 +223,7 @@ fn own_searches_are_tagged_or_left_out() {
     host.set("drop_self_polls", "true");
     let quiet = host.once();
     assert!(
-        quiet.stderr.contains("of the agent's own searches left out"),
+        quiet.stderr.contains("of the agent's own searches were dropped"),
         "{}",
         quiet.stderr
     );

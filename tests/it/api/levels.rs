@@ -62,7 +62,7 @@ fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_mend_an_error() {
             "WARN",
             "rate limit reached",
         ),
-        (Fault::Hangup, "WARN", "ended before the answer did"),
+        (Fault::Hangup, "WARN", "closed before the response was complete"),
         (Fault::Unauthorized, "ERROR", "credentials are not accepted"),
         (Fault::Firewall, "ERROR", "web application firewall"),
         (Fault::Forbidden, "ERROR", "global permission"),

@@ -197,7 +197,7 @@ fn f88_an_unread_file_that_cannot_be_decompressed_is_told() {
     judge(&writer, &events).is_exact();
     let check = host.check();
     assert!(
-        check.stdout.contains("compressed in a way that is not read"),
+        check.stdout.contains("compressed in an unsupported way"),
         "{}",
         check.stdout
     );

@@ -177,7 +177,7 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
             &broker.plain,
             "way-0",
             tls("ca.pem"),
-            "whether this port wants `tls`",
+            "whether this port requires `tls`",
         ),
     ];
     for (port, topic, sink, why) in refused {
@@ -191,7 +191,7 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
     let mut scene = Scene::new(&broker.login, "way-1", &(tls("ca.pem") + &login("scram-sha-512")));
     let mut agent = scene.host.start();
     scene.write(10);
-    agent.until_said("until a person acts");
+    agent.until_said("until the operator acts");
     assert!(
         agent.said("user and password are not accepted") > 0,
         "{}",
@@ -238,7 +238,7 @@ fn a_topic_that_is_gone_for_a_moment_is_waited_for() {
     agent.until_said("there is no topic `audit`");
     broker.create("audit", 1, 1_048_588);
     agent.until_said_within(10 * SOON, "events are delivered again");
-    assert_eq!(agent.said("until a person acts"), 0, "{}", agent.stderr());
+    assert_eq!(agent.said("until the operator acts"), 0, "{}", agent.stderr());
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     assert_eq!(broker.consume("audit").len(), 50);
 }
@@ -258,7 +258,7 @@ fn a_batch_that_is_larger_than_a_quota_is_sent_in_parts() {
     scene.write(80);
     // What smaller batches heal at once is told at debug only.
     let mut agent = scene.host.start_with(&[], &["--log-level", "debug"]);
-    agent.until_said("whether a quota holds this user back");
+    agent.until_said("whether a quota throttles this user");
     agent.until_said_within(10 * SOON, "events are delivered again");
     // In order, or with something left for the next start.
     assert!([0, 75].contains(&agent.stop()), "{}", agent.stderr());

@@ -513,7 +513,7 @@ fn f47_an_answer_that_is_too_long_makes_requests_smaller() {
         let run = scene.host.once();
         assert_eq!(run.code, if fits { 0 } else { 75 }, "{}", run.stderr);
         assert!(
-            run.stderr.contains("the answer is longer than 65536 bytes"),
+            run.stderr.contains("the response is longer than 65536 bytes"),
             "{}",
             run.stderr
         );
@@ -531,7 +531,7 @@ fn check_says_what_a_cluster_is() {
     let said = check(&scene);
     assert!(said.contains("is Elasticsearch 9.1.0"), "{said}");
     assert!(
-        said.contains(&format!("the data stream `{STREAM}` is there")),
+        said.contains(&format!("the data stream `{STREAM}` exists")),
         "{said}"
     );
     assert!(!said.contains("failure"), "{said}");

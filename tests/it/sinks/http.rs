@@ -64,14 +64,14 @@ fn a_status_that_was_not_called_success_is_none() {
     scene.write(5);
     let run = scene.host.once();
     assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(run.stderr.contains("not among `success`"), "{}", run.stderr);
+    assert!(run.stderr.contains("not in `success`"), "{}", run.stderr);
 }
 
 #[test]
 fn check_says_whether_a_server_answers() {
     let mut scene = NDJSON.scene();
     let check = |scene: &Scene| scene.host.check_sink();
-    assert!(check(&scene).starts_with("ok") && check(&scene).contains("a server answers"));
+    assert!(check(&scene).starts_with("ok") && check(&scene).contains("a server responds"));
     assert_eq!(scene.collector.stored_count(), 0);
     scene.collector.demand(Some("Bearer another"));
     assert!(check(&scene).starts_with("failure") && check(&scene).contains("status 401"));

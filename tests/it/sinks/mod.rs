@@ -352,7 +352,7 @@ fn f55_sink_401() {
         scene.collector.demand(Some(&second));
         let mut agent = scene.host.start();
         scene.write(50);
-        agent.until_said("until a person acts");
+        agent.until_said("until the operator acts");
         assert_eq!(
             (scene.collector.distinct(), scene.host.quarantined().len()),
             (0, 0)
@@ -377,7 +377,7 @@ fn f56_rotate_secret() {
         write_token(&scene.host.path("token"), "second");
         scene.write(10);
         scene.all_are_there(&mut agent);
-        assert_eq!(agent.said("until a person acts"), 0, "{}", agent.stderr());
+        assert_eq!(agent.said("until the operator acts"), 0, "{}", agent.stderr());
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     }
 }

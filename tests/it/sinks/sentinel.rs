@@ -368,7 +368,7 @@ fn check_tells_application_rule_stream_and_role_apart() {
     azure.0.lock().unwrap().has_role = false;
     assert_eq!(check(&good, "Monitoring Metrics Publisher"), 75);
     azure.0.lock().unwrap().secret = Some("another".into());
-    assert_eq!(check(&good, "write its value, and not its id"), 75);
+    assert_eq!(check(&good, "to its value, not to its id"), 75);
     let posts = scene.collector.posts();
     assert!(posts.iter().all(|post| post.body != b"[]"));
 }

@@ -319,7 +319,7 @@ fn check_tells_token_and_acknowledgement_apart() {
     let scene = HEC.scene();
     let (code, said) = check(&scene);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("answers and accepts the token"), "{said}");
+    assert!(said.contains("responds and accepts the token"), "{said}");
     scene.collector.demand(Some("Splunk second"));
     let (code, said) = check(&scene);
     assert_eq!(code, 75, "{said}");

@@ -11,7 +11,7 @@ use super::*;
 
 const MUTATIONS: u64 = 1000;
 
-/// A store that a killed process left: its side file is older than itself. In each commit the output of a source is
+/// A store that a killed process left: its backup file is older than the store. In each commit the output of a source is
 /// as long as the offsets of its files together.
 fn leave_store(dir: &Path) -> StateImage {
     let mut store = open(dir);
@@ -163,7 +163,7 @@ fn f23_corrupt_every_byte() {
     }
     println!("{counts:?}");
     // The damage has reached what it was meant for.
-    assert!(counts.contains_key("CopiedAside") && counts.contains_key("SourceFromSideFile"));
+    assert!(counts.contains_key("KeptDamagedCopy") && counts.contains_key("SourceFromBackup"));
 }
 
 #[test]
@@ -180,5 +180,5 @@ fn three_copies_of_damaged_stores_are_kept() {
     assert!(!opened.recovered.is_empty());
     assert_eq!(checkpoint::damaged_copies(dir.path()).unwrap().len(), 3);
     let mut store = opened.store;
-    assert_eq!(offset(&mut store, "wiki"), 4, "from the side file");
+    assert_eq!(offset(&mut store, "wiki"), 4, "from the backup file");
 }

@@ -97,7 +97,7 @@ fn f27_state_matrix() {
         store.close().unwrap();
         assert_eq!(offset(&mut open(dir.path()), "wiki"), 5000);
 
-        // The side file alone is enough.
+        // The backup file alone is enough.
         let dir = restored(version);
         fs::remove_dir_all(dir.path().join("db")).unwrap();
         let mut opened = Store::open(dir.path()).unwrap();
@@ -156,7 +156,7 @@ fn f27_an_older_directory_takes_this_version_when_it_is_opened() {
     assert_eq!(fs::read(dir.path().join("meta.json")).unwrap(), meta(VERSION));
 }
 
-/// The files beside the store are lost, and only a value tells that a newer release was here.
+/// The files next to the store are lost, and only a value tells that a newer release was here.
 #[test]
 fn f27_newer_value_is_left_alone() {
     let dir = restored(VERSION);

@@ -203,7 +203,7 @@ fn f55_a_client_certificate_that_is_not_accepted() {
     scene.host.remote.as_mut().unwrap().push_str(&files);
     let mut agent = scene.host.start();
     scene.write(50);
-    agent.until_said("until a person acts");
+    agent.until_said("until the operator acts");
     assert!(agent.said("`client_certificate`") > 0, "{}", agent.stderr());
     assert!(
         scene.host.check_sink().contains("`client_certificate`"),

@@ -1,8 +1,8 @@
 use super::*;
 use std::fs;
 
-fn product(distribution: Distribution, is_serverless: bool) -> Product {
-    Product {
+fn product(distribution: Distribution, is_serverless: bool) -> ClusterProduct {
+    ClusterProduct {
         distribution,
         number: "8.17.0".into(),
         major: 8,
@@ -24,7 +24,7 @@ fn both() -> [Value; 2] {
 fn mapping<'a>(template: &'a Value, path: &str) -> Option<&'a Value> {
     let mut at = &template["template"]["mappings"];
     for part in path.split('.') {
-        // What stands below is held by it.
+        // It contains everything below it.
         if at["type"] == "flattened" || at["type"] == "geo_point" {
             return Some(at);
         }
@@ -52,8 +52,8 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
 }
 
 #[test]
-fn every_field_of_an_event_is_mapped_by_a_type_that_takes_it() {
-    // In lists that are taken as they are anything may stand.
+fn every_field_of_an_event_has_a_fitting_mapping() {
+    // Lists that are copied from the record may contain anything.
     let lists = ["affected_objects", "changed_values", "extra_attributes"]
         .map(|list| format!("confluence.audit.{list}"));
     let mut count = 0;
@@ -86,14 +86,14 @@ fn every_field_of_an_event_is_mapped_by_a_type_that_takes_it() {
     assert!(count > 2000, "{count}");
 }
 
-/// No text is too long, no type of a text a reason to refuse an event.
+/// No length of a text and no type of a value is a reason to refuse an event.
 #[test]
-fn nothing_but_the_time_can_be_a_reason_to_refuse_an_event() {
-    fn look(path: &str, at: &Value) {
+fn only_the_time_can_be_a_reason_to_refuse_an_event() {
+    fn visit(path: &str, at: &Value) {
         for (name, member) in at["properties"].as_object().into_iter().flatten() {
-            look(&format!("{path}.{name}"), member);
+            visit(&format!("{path}.{name}"), member);
         }
-        let forgiving = match at["type"].as_str() {
+        let is_lenient = match at["type"].as_str() {
             None => at["properties"].is_object(),
             Some("keyword") => {
                 at["ignore_above"].is_u64() || at["index"] == false && at["doc_values"] == false
@@ -104,7 +104,7 @@ fn nothing_but_the_time_can_be_a_reason_to_refuse_an_event() {
             Some("text" | "match_only_text" | "boolean") => true,
             Some(_) => false,
         };
-        assert!(forgiving, "{path}: {at}");
+        assert!(is_lenient, "{path}: {at}");
     }
     for template in both() {
         let mappings = &template["template"]["mappings"];
@@ -112,11 +112,11 @@ fn nothing_but_the_time_can_be_a_reason_to_refuse_an_event() {
             (&mappings["dynamic"], &mappings["date_detection"]),
             (&json!(false), &json!(false))
         );
-        look("", mappings);
+        visit("", mappings);
     }
 }
 
-/// ECS 8.11 has a `text` beside these keywords, and rules and searches use it.
+/// In ECS 8.11 these keywords have a `text` field too, and rules and searches use it.
 #[test]
 fn f106_templates_have_the_multi_fields_of_ecs() {
     let published = [
@@ -129,7 +129,7 @@ fn f106_templates_have_the_multi_fields_of_ecs() {
         "user.changes.name",
         "user.changes.full_name",
     ];
-    fn look(path: &str, at: &Value, found: &mut Vec<(String, Value)>) {
+    fn visit(path: &str, at: &Value, found: &mut Vec<(String, Value)>) {
         for (name, member) in at["properties"].as_object().into_iter().flatten() {
             let path = if path.is_empty() {
                 name.clone()
@@ -139,12 +139,12 @@ fn f106_templates_have_the_multi_fields_of_ecs() {
             if let Some(fields) = member.get("fields") {
                 found.push((path.clone(), fields.clone()));
             }
-            look(&path, member, found);
+            visit(&path, member, found);
         }
     }
     for (template, kind) in both().iter().zip(["match_only_text", "text"]) {
         let mut found = Vec::new();
-        look("", &template["template"]["mappings"], &mut found);
+        visit("", &template["template"]["mappings"], &mut found);
         let mut expected = published.map(|path| (path.to_owned(), json!({"text": {"type": kind}})));
         expected.sort_by(|a, b| a.0.cmp(&b.0));
         found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -152,7 +152,8 @@ fn f106_templates_have_the_multi_fields_of_ecs() {
     }
 }
 
-/// What sets `event.ingested` is installed, named by the template, and mapped as a time.
+/// The pipeline sets `event.ingested`. It is installed, named by the template, and the field is mapped as a
+/// date.
 #[test]
 fn f106_the_pipeline_sets_when_an_event_came() {
     let pipeline = pipeline();
@@ -184,7 +185,7 @@ fn f106_the_pipeline_sets_when_an_event_came() {
 }
 
 #[test]
-fn the_two_templates_differ_in_three_types_and_the_lifecycle_alone() {
+fn the_two_templates_differ_in_three_types_and_the_lifecycle_only() {
     let [elastic, open] = both();
     let text = |template: &Value| {
         let mut template = template.clone();
@@ -226,7 +227,7 @@ fn templates_suit_their_target() {
         without["template"]["settings"]["index"]["default_pipeline"],
         Value::Null
     );
-    // Another template has another digest, the same has the same.
+    // Different templates have different digests.
     let [elastic, open] = both();
     assert_ne!(elastic["_meta"]["digest"], open["_meta"]["digest"]);
     assert_eq!(both()[0], elastic);
@@ -234,7 +235,7 @@ fn templates_suit_their_target() {
 }
 
 #[test]
-fn policies_keep_events_as_long_as_is_said() {
+fn policies_keep_events_for_the_retention() {
     assert_eq!(ilm(RETENTION_DAYS), parse(ILM));
     assert_eq!(ism(RETENTION_DAYS), parse(ISM));
     assert_eq!(ilm(90)["policy"]["phases"]["delete"]["min_age"], "90d");

@@ -1,16 +1,17 @@
-//! What the metadata services answer. `None` where it is nothing of theirs: without an instance.
+//! Parses the responses of metadata services. `None` if a response has no instance id and is therefore not
+//! from such a service.
 
 use super::Cloud;
 use serde::Deserialize;
 
-/// Ids and names are shorter; what is longer is none, and would stand in every event.
+/// Longer texts are neither ids nor names, and would be in every event.
 const TEXT_BYTES_MAX: usize = 512;
 
-/// The identity document of EC2.
+/// Parses the identity document of EC2.
 pub fn ec2(body: &[u8]) -> Option<Cloud> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Document {
+    struct Ec2Document {
         account_id: Option<String>,
         availability_zone: Option<String>,
         image_id: Option<String>,
@@ -18,8 +19,8 @@ pub fn ec2(body: &[u8]) -> Option<Cloud> {
         instance_type: Option<String>,
         region: Option<String>,
     }
-    let document: Document = serde_json::from_slice(body).ok()?;
-    with_instance(Cloud {
+    let document: Ec2Document = serde_json::from_slice(body).ok()?;
+    require_instance(Cloud {
         provider: "aws",
         account_id: text(document.account_id.as_deref()),
         availability_zone: text(document.availability_zone.as_deref()),
@@ -30,13 +31,13 @@ pub fn ec2(body: &[u8]) -> Option<Cloud> {
     })
 }
 
-/// The part `compute` of Azure's answer.
+/// Parses the part `compute` of Azure's response.
 pub fn azure(body: &[u8]) -> Option<Cloud> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Compute {
+    struct AzureCompute {
         location: Option<String>,
-        storage_profile: Option<Storage>,
+        storage_profile: Option<AzureStorage>,
         subscription_id: Option<String>,
         vm_id: Option<String>,
         vm_size: Option<String>,
@@ -44,19 +45,19 @@ pub fn azure(body: &[u8]) -> Option<Cloud> {
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Storage {
-        image_reference: Option<Image>,
+    struct AzureStorage {
+        image_reference: Option<AzureImage>,
     }
     #[derive(Deserialize)]
-    struct Image {
+    struct AzureImage {
         id: Option<String>,
     }
-    let compute: Compute = serde_json::from_slice(body).ok()?;
+    let compute: AzureCompute = serde_json::from_slice(body).ok()?;
     // An image from the marketplace has no id.
     let image = compute
         .storage_profile
         .and_then(|storage| storage.image_reference?.id);
-    with_instance(Cloud {
+    require_instance(Cloud {
         provider: "azure",
         account_id: text(compute.subscription_id.as_deref()),
         availability_zone: text(compute.zone.as_deref()),
@@ -67,8 +68,8 @@ pub fn azure(body: &[u8]) -> Option<Cloud> {
     })
 }
 
-/// Shortens Google's paths to their names: `projects/123/zones/europe-west1-b` is the zone `europe-west1-b` of the region
-/// `europe-west1`.
+/// Shortens Google's paths to names: `projects/123/zones/europe-west1-b` is the zone `europe-west1-b` in the
+/// region `europe-west1`.
 pub fn gce(mut cloud: Cloud) -> Option<Cloud> {
     for path in [
         &mut cloud.availability_zone,
@@ -79,16 +80,16 @@ pub fn gce(mut cloud: Cloud) -> Option<Cloud> {
     }
     let zone = cloud.availability_zone.as_deref();
     cloud.region = zone.and_then(|zone| text(Some(zone.rsplit_once('-')?.0)));
-    with_instance(cloud)
+    require_instance(cloud)
 }
 
-/// A text that fits into a field.
+/// A trimmed text. `None` if it is empty, too long or has control characters.
 pub fn text(text: Option<&str>) -> Option<String> {
     let text = text?.trim();
     let fits = !text.is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains(char::is_control);
     fits.then(|| text.to_owned())
 }
 
-fn with_instance(cloud: Cloud) -> Option<Cloud> {
+fn require_instance(cloud: Cloud) -> Option<Cloud> {
     cloud.instance_id.is_some().then_some(cloud)
 }

@@ -1,32 +1,33 @@
-//! Names that stand twice in an object. JSON allows them and readers differ; here the last one stands, as with
-//! serde_json and Jackson. A record is rewritten before anything looks at it, so its id and all formats agree.
+//! Removes repeated names from objects. JSON allows them and readers differ; here the last one counts, as with
+//! serde_json and Jackson. A record is rewritten before it is used, so its id and all formats agree.
 
 use std::borrow::Cow;
 
-use super::walk::{self, Cursor};
+use super::cursor::Cursor;
+use super::scan;
 
-/// What one pass over a JSON value shows.
-pub struct Survey {
-    /// Nothing in it is empty, and there is no white space.
-    pub clean: bool,
-    /// A name may stand twice in an object.
-    pub doubtful: bool,
+/// The result of one pass over a JSON value.
+pub struct ValueScan {
+    /// It contains no empty values and no white space.
+    pub is_clean: bool,
+    /// A name may be repeated in an object.
+    pub may_repeat_names: bool,
 }
 
-pub fn survey(raw: &str) -> Survey {
+pub fn scan_value(raw: &str) -> ValueScan {
     let bytes = raw.as_bytes();
-    let mut found = Survey {
-        clean: true,
-        doubtful: false,
+    let mut found = ValueScan {
+        is_clean: true,
+        may_repeat_names: false,
     };
-    // The names in each open object, each a bit: names that share a bit are looked at more closely later.
-    let mut names = [0_u64; walk::DEPTH_MAX + 1];
+    // A set of name bits per open object. Names that share a bit are compared exactly later.
+    let mut names = [0_u64; scan::DEPTH_MAX + 1];
     let mut depth = 0;
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => {
-                let end = walk::string_end(bytes, at);
+                let end = scan::string_end(bytes, at);
                 let is_key = match bytes.get(end) {
                     Some(b' ' | b'\t' | b'\r' | b'\n') => {
                         bytes[end..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
@@ -35,21 +36,21 @@ pub fn survey(raw: &str) -> Survey {
                 };
                 if is_key {
                     let name = name_bit(&bytes[at + 1..end - 1]);
-                    found.doubtful |= names[depth] & name != 0;
+                    found.may_repeat_names |= names[depth] & name != 0;
                     names[depth] |= name;
                 } else {
-                    found.clean &= end - at > 2;
+                    found.is_clean &= end - at > 2;
                 }
                 at = end;
                 continue;
             }
             b'{' | b'[' => {
-                depth = (depth + 1).min(walk::DEPTH_MAX);
+                depth = (depth + 1).min(scan::DEPTH_MAX);
                 names[depth] = 0;
-                found.clean &= !matches!(bytes.get(at + 1), Some(b'}' | b']'));
+                found.is_clean &= !matches!(bytes.get(at + 1), Some(b'}' | b']'));
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
-            b'n' | b' ' | b'\t' | b'\r' | b'\n' => found.clean = false,
+            b'n' | b' ' | b'\t' | b'\r' | b'\n' => found.is_clean = false,
             _ => {}
         }
         at += 1;
@@ -57,7 +58,7 @@ pub fn survey(raw: &str) -> Survey {
     found
 }
 
-/// One of 63 bits that differ for names that Confluence uses together, or all where a name has escapes.
+/// One of 63 bits. It differs for names that Confluence uses together. All bits are set if the name has escapes.
 fn name_bit(name: &[u8]) -> u64 {
     if name.contains(&b'\\') {
         return u64::MAX;
@@ -69,34 +70,34 @@ fn name_bit(name: &[u8]) -> u64 {
     1 << ((name.len() * 5 + usize::from(first) * 3 + usize::from(last)) % 63)
 }
 
-/// A member of an object that is being walked through.
-struct Member {
-    /// Equal for equal names, whichever way they are escaped.
+/// A member of an object that is being read.
+struct OpenMember {
+    /// Hash of the decoded name.
     hash: u64,
-    /// Where its name begins.
+    /// Offset of its name.
     start: u32,
-    /// Its place among the members of the object.
+    /// Its index in the object.
     number: u32,
 }
 
-/// `json` with the last only of each name that stands twice in an object, at any depth. `None` if no name stands twice.
-/// `json` is valid and no deeper than [`walk::DEPTH_MAX`].
+/// `json` with only the last member of each repeated name, at any depth. `None` if no name is repeated. `json` is
+/// valid and not deeper than [`scan::DEPTH_MAX`].
 pub fn without_repeated(json: &str) -> Option<String> {
-    if !survey(json).doubtful {
+    if !scan_value(json).may_repeat_names {
         return None;
     }
-    let mut gone = Vec::new();
+    let mut repeated = Vec::new();
     let mut cursor = Cursor::new(json);
-    find_repeated(json, &mut cursor, &mut Vec::new(), &mut gone);
-    if gone.is_empty() {
+    find_repeated(json, &mut cursor, &mut Vec::new(), &mut repeated);
+    if repeated.is_empty() {
         return None;
     }
-    gone.sort_unstable();
+    repeated.sort_unstable();
     let mut kept = String::with_capacity(json.len());
     let mut copied = 0;
-    for start in gone {
+    for start in repeated {
         let start = start as usize;
-        // Within a member that went itself.
+        // It is inside a member that was removed.
         if start < copied {
             continue;
         }
@@ -104,17 +105,17 @@ pub fn without_repeated(json: &str) -> Option<String> {
         let mut cursor = Cursor::new(&json[start..]);
         cursor.key();
         cursor.skip();
-        // One of the same name comes later, so a comma follows.
+        // A member of the same name follows, so there is a comma.
         cursor.more();
-        copied = start + cursor.place();
+        copied = start + cursor.value_start();
     }
     kept.push_str(&json[copied..]);
     Some(kept)
 }
 
-/// Goes over the next value and adds where each member begins that one of the same name follows. `open` holds the
-/// members of all objects that have begun.
-fn find_repeated(json: &str, cursor: &mut Cursor, open: &mut Vec<Member>, gone: &mut Vec<u32>) {
+/// Reads the next value and collects the offsets of members that a later one of the same name replaces. `open`
+/// contains the members of all open objects.
+fn find_repeated(json: &str, cursor: &mut Cursor, open: &mut Vec<OpenMember>, repeated: &mut Vec<u32>) {
     let object = match cursor.peek() {
         b'{' => true,
         b'[' => false,
@@ -125,21 +126,21 @@ fn find_repeated(json: &str, cursor: &mut Cursor, open: &mut Vec<Member>, gone: 
     let mut number = 0;
     while cursor.more() {
         if object {
-            let start = cursor.place() as u32;
+            let start = cursor.value_start() as u32;
             let hash = xxhash_rust::xxh3::xxh3_64(cursor.key().as_bytes());
-            open.push(Member { hash, start, number });
+            open.push(OpenMember { hash, start, number });
             number += 1;
         }
-        find_repeated(json, cursor, open, gone);
+        find_repeated(json, cursor, open, repeated);
     }
-    let name = |member: &Member| -> Cow<str> { Cursor::new(&json[member.start as usize..]).key() };
+    let name = |member: &OpenMember| -> Cow<str> { Cursor::new(&json[member.start as usize..]).key() };
     let members = &mut open[first..];
     members.sort_unstable_by_key(|member| (member.hash, member.number));
-    // Names of one hash that are not equal would take somebody who looks for them; then names decide.
+    // Different names with the same hash are only possible on purpose; the names are then compared.
     for alike in members.chunk_by_mut(|a, b| a.hash == b.hash) {
         alike.sort_by(|a, b| name(a).cmp(&name(b)).then(a.number.cmp(&b.number)));
         let followed = alike.windows(2).filter(|pair| name(&pair[0]) == name(&pair[1]));
-        gone.extend(followed.map(|pair| pair[0].start));
+        repeated.extend(followed.map(|pair| pair[0].start));
     }
     open.truncate(first);
 }
@@ -179,7 +180,7 @@ mod tests {
                 Some(r#"{"a":{"c":[{"d":3}]}}"#),
             ),
             (r#"{"":1,"":2,"":{"":3,"":[]}}"#, Some(r#"{"":{"":[]}}"#)),
-            // Alike to the survey, and yet different.
+            // Different names with the same bit.
             (r#"{"abc":1,"adc":2}"#, None),
         ] {
             assert_eq!(without_repeated(json).as_deref(), expected, "{json}");

@@ -1,5 +1,5 @@
-//! What a request carries that nobody may see is taken out of what is told of its answer: error pages repeat requests, as they
-//! came, in other cases, percent-encoded, escaped, in hexadecimal digits or in base64.
+//! Removes the secrets of a request from texts of its response. Error pages repeat requests: unchanged, in
+//! another case, percent-encoded, escaped, in hexadecimal or in base64.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -10,14 +10,14 @@ use reqwest::header::{HeaderMap, HeaderValue};
 
 use crate::secret::Secret;
 
-/// Too short to be a secret, or to be told from other words.
+/// Shorter texts are not secrets, or occur in other words.
 const SECRET_BYTES_MIN: usize = 4;
-/// The same of a part of a secret. What is shorter than this of a longer one helps nobody.
+/// Minimum length of a part of a secret. Shorter parts of a longer secret are useless.
 const PART_BYTES_MIN: usize = 8;
 
-/// An encoded form that is shorter than this stands in other words too, by chance.
+/// Shorter encoded forms also occur in other words by chance.
 const ENCODED_BYTES_MIN: usize = 6;
-/// What is escaped may have been escaped before.
+/// Escapes may be nested.
 const ESCAPED_TIMES_MAX: usize = 3;
 
 /// The secrets of one request, the longest first: one may be a part of another.
@@ -25,7 +25,7 @@ const ESCAPED_TIMES_MAX: usize = 3;
 pub struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    /// Of the headers that are marked as sensitive.
+    /// The values of the sensitive headers.
     pub fn of(headers: &HeaderMap) -> Secrets {
         let mut secrets = Secrets::default();
         let values = headers.values().filter(|value| value.is_sensitive());
@@ -33,14 +33,14 @@ impl Secrets {
         secrets
     }
 
-    /// A header's value, with and without what stands before its first blank: a scheme.
+    /// Adds the value of a header, with and without its scheme (the text before the first blank).
     pub fn add_header(&mut self, value: &HeaderValue) {
         let value = String::from_utf8_lossy(value.as_bytes());
         self.add(value.split_once(' ').map(|(_, rest)| Secret::new(rest)));
         self.add([Secret::new(value)]);
     }
 
-    /// Whole, and its parts between characters that JSON, HTML and URLs may write in another way.
+    /// Adds secrets, and their parts between characters that JSON, HTML and URLs may escape.
     pub fn add(&mut self, secrets: impl IntoIterator<Item = Secret>) {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         for secret in secrets {
@@ -53,73 +53,73 @@ impl Secrets {
         self.0.sort_by_key(|secret| Reverse(secret.expose().len()));
     }
 
-    /// `***` in place of each secret, in whichever form it stands there.
-    pub fn conceal<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+    /// Replaces each secret by `***`, in whichever form it occurs.
+    pub fn redact<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         if self.0.is_empty() || text.is_empty() {
             return Cow::Borrowed(text);
         }
-        let forms: Vec<Form> = self.0.iter().flat_map(|secret| forms(secret.expose())).collect();
+        let forms: Vec<SecretForm> = self.0.iter().flat_map(|secret| forms(secret.expose())).collect();
         let mut hidden = vec![false; text.len()];
-        let mut view = View::of(text);
+        let mut decoded = DecodedText::of(text);
         for _ in 0..=ESCAPED_TIMES_MAX {
-            view.hide(&forms, &mut hidden);
-            match view.unescaped() {
-                Some(next) => view = next,
+            decoded.mark_secrets(&forms, &mut hidden);
+            match decoded.unescaped() {
+                Some(next) => decoded = next,
                 None => break,
             }
         }
         if !hidden.contains(&true) {
             return Cow::Borrowed(text);
         }
-        let mut told = Vec::with_capacity(text.len());
+        let mut output = Vec::with_capacity(text.len());
         for (at, &byte) in text.iter().enumerate() {
             match hidden[at] {
-                false => told.push(byte),
-                true if at == 0 || !hidden[at - 1] => told.extend_from_slice(b"***"),
+                false => output.push(byte),
+                true if at == 0 || !hidden[at - 1] => output.extend_from_slice(b"***"),
                 true => {}
             }
         }
-        Cow::Owned(told)
+        Cow::Owned(output)
     }
 
-    /// The same of a text.
-    pub fn concealed(&self, text: &str) -> String {
-        String::from_utf8_lossy(&self.conceal(text.as_bytes())).into_owned()
+    /// Same as [`Secrets::redact`] for a text.
+    pub fn redacted(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.redact(text.as_bytes())).into_owned()
     }
 }
 
-/// A secret as it is looked for.
+/// A form of a secret that is searched for.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Form {
-    /// Folded.
+struct SecretForm {
+    /// Folded by [`fold`].
     text: Vec<u8>,
-    /// So many characters before and behind it hold a part of it too.
-    beside: (usize, usize),
+    /// How many characters before and after it contain a part of the secret too.
+    margin: (usize, usize),
 }
 
-/// A secret in each form.
-fn forms(secret: &str) -> Vec<Form> {
+/// All forms of a secret.
+fn forms(secret: &str) -> Vec<SecretForm> {
     let bytes = secret.as_bytes();
-    let form = |text: &[u8], beside| Form {
+    let form = |text: &[u8], margin| SecretForm {
         text: fold(text),
-        beside,
+        margin,
     };
     let plain =
         [secret, &secret.to_lowercase(), &secret.to_uppercase()].map(|text| form(text.as_bytes(), (0, 0)));
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Within a longer text its beginning is at one of three places of four characters. Those at its ends depend on what is
-    // beside it.
+    // Within a longer text, base64 encodes a secret in one of three alignments. The characters at its ends
+    // depend on the neighbouring bytes.
     let base64 = (0..3).map(|before| {
         let text = BASE64.encode([&[0; 2][..before], bytes].concat());
         let (from, to) = (before * 8, (before + bytes.len()) * 8);
-        let beside = (from % 6, to % 6);
+        let margin = (from % 6, to % 6);
         form(
             &text.as_bytes()[from.div_ceil(6)..to / 6],
-            (beside.0.min(1), beside.1.min(1)),
+            (margin.0.min(1), margin.1.min(1)),
         )
     });
     let encoded = std::iter::once(form(hex.as_bytes(), (0, 0))).chain(base64);
-    let mut forms: Vec<Form> = plain
+    let mut forms: Vec<SecretForm> = plain
         .into_iter()
         .chain(encoded.filter(|form| form.text.len() >= ENCODED_BYTES_MIN))
         .collect();
@@ -128,7 +128,7 @@ fn forms(secret: &str) -> Vec<Form> {
     forms
 }
 
-/// Cases are one, and so are the two alphabets of base64.
+/// Ignores case, and the difference between the two alphabets of base64.
 fn fold(text: &[u8]) -> Vec<u8> {
     let fold = |byte: &u8| match byte {
         b'-' => b'+',
@@ -138,39 +138,39 @@ fn fold(text: &[u8]) -> Vec<u8> {
     text.iter().map(fold).collect()
 }
 
-/// A text as it is read, and where in the original each of its bytes stands.
-struct View {
+/// A decoded text with the position of each byte in the original.
+struct DecodedText {
     bytes: Vec<u8>,
-    /// Where the bytes from here on begin; one more for the end.
+    /// The original offset of each byte, and of the end.
     starts: Vec<usize>,
 }
 
-impl View {
-    fn of(text: &[u8]) -> View {
-        View {
+impl DecodedText {
+    fn of(text: &[u8]) -> DecodedText {
+        DecodedText {
             bytes: text.to_vec(),
             starts: (0..=text.len()).collect(),
         }
     }
 
-    fn hide(&self, forms: &[Form], hidden: &mut [bool]) {
+    fn mark_secrets(&self, forms: &[SecretForm], hidden: &mut [bool]) {
         let folded = fold(&self.bytes);
-        for Form { text, beside } in forms {
+        for SecretForm { text, margin } in forms {
             let finder = memmem::Finder::new(text);
             let mut from = 0;
             while let Some(at) = finder.find(&folded[from..]) {
                 let at = from + at;
-                let begin = at.saturating_sub(beside.0);
-                let end = (at + text.len() + beside.1).min(folded.len());
+                let begin = at.saturating_sub(margin.0);
+                let end = (at + text.len() + margin.1).min(folded.len());
                 hidden[self.starts[begin]..self.starts[end]].fill(true);
                 from = at + 1;
             }
         }
     }
 
-    /// With each escape as what it means: those of URLs, JSON, C and HTML. `None` if there are none.
-    fn unescaped(&self) -> Option<View> {
-        let mut next = View {
+    /// Decodes the escapes of URLs, JSON, C and HTML once. `None` if there are none.
+    fn unescaped(&self) -> Option<DecodedText> {
+        let mut next = DecodedText {
             bytes: Vec::with_capacity(self.bytes.len()),
             starts: Vec::with_capacity(self.starts.len()),
         };
@@ -192,7 +192,7 @@ impl View {
     }
 }
 
-/// What an escape at the beginning of a text means, and how long it is.
+/// The meaning and the length of an escape at the beginning of a text.
 fn escape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     let number = |digits: &[u8], radix| {
         let digits = std::str::from_utf8(digits).ok()?;
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_secret_is_taken_out_wherever_it_stands() {
+    fn secrets_are_redacted_everywhere() {
         let mut headers = HeaderMap::new();
         for (name, value, is_sensitive) in [
             ("authorization", "Bearer t0ken", true),
@@ -243,7 +243,7 @@ mod tests {
         }
         let mut secrets = Secrets::of(&headers);
         secrets.add(["t0ke", "pass&word", "QWxhZGRpbjpvcGVu+c2VzYW1l/x="].map(Secret::new));
-        let told = |text: &str| String::from_utf8(secrets.conceal(text.as_bytes()).into_owned()).unwrap();
+        let redacted = |text: &str| String::from_utf8(secrets.redact(text.as_bytes()).into_owned()).unwrap();
         for (text, expect) in [
             ("authorization: Bearer t0ken", "authorization: ***"),
             ("token=t0ken&t0ken", "token=***&***"),
@@ -257,13 +257,13 @@ mod tests {
             ),
             ("", ""),
         ] {
-            assert_eq!(told(text), expect);
+            assert_eq!(redacted(text), expect);
         }
-        assert!(matches!(secrets.conceal(b"fine"), Cow::Borrowed(b"fine")));
+        assert!(matches!(secrets.redact(b"fine"), Cow::Borrowed(b"fine")));
         assert!(!format!("{secrets:?}").contains("t0ken"));
     }
 
-    /// Each form that is asked of a secret, beside other text, with nothing of it left.
+    /// All forms of a secret are redacted within other text.
     #[test]
     fn f99_a_secret_is_taken_out_in_each_form() {
         for secret in [
@@ -304,18 +304,18 @@ mod tests {
                 }
             }
             for form in forms {
-                let told = secrets.concealed(&format!("it says <{form}> here"));
-                let left = told
-                    .strip_prefix("it says <")
+                let output = secrets.redacted(&format!("response: <{form}> here"));
+                let left = output
+                    .strip_prefix("response: <")
                     .unwrap()
                     .strip_suffix("> here")
                     .unwrap();
-                // Of base64 the characters stay that depend on what is beside it.
+                // The base64 characters that depend on neighbouring bytes remain.
                 let rest: String = left.replace("***", "");
-                assert!(left.contains("***") && rest.len() <= 16, "{form}: {told}");
+                assert!(left.contains("***") && rest.len() <= 16, "{form}: {output}");
             }
-            let harmless = "status 400, it says: { \"error\" : \"no such field\" } 100% & more; \\d &x; %zz";
-            assert_eq!(secrets.concealed(harmless), harmless);
+            let harmless = "status 400, response: { \"error\" : \"no such field\" } 100% & more; \\d &x; %zz";
+            assert_eq!(secrets.redacted(harmless), harmless);
         }
     }
 }
