@@ -32,14 +32,14 @@ pub fn requested_delay(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     if let Some(delay) = text("retry-after").and_then(|text| parse_delay(text, now_ms)) {
         return Some(delay);
     }
-    let left = number("x-ratelimit-remaining");
-    if left.is_some_and(|left| left >= 1.0) {
+    let remaining = number("x-ratelimit-remaining");
+    if remaining.is_some_and(|remaining| remaining >= 1.0) {
         return None;
     }
     if let Some(delay) = text("x-ratelimit-reset").and_then(|text| parse_delay(text, now_ms)) {
         return Some(delay);
     }
-    left?;
+    remaining?;
     let interval = number("x-ratelimit-interval-seconds")?;
     let fill = number("x-ratelimit-fillrate")
         .filter(|fill| *fill > 0.0)
@@ -49,12 +49,12 @@ pub fn requested_delay(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
 
 /// The pause that the headers of a successful answer ask for because no request remains.
 pub fn requested_pause(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
-    let left = headers
+    let remaining = headers
         .get("x-ratelimit-remaining")?
         .to_str()
         .ok()
         .and_then(parse_number)?;
-    let delay = requested_delay(headers, now_ms).filter(|_| left < 1.0)?;
+    let delay = requested_delay(headers, now_ms).filter(|_| remaining < 1.0)?;
     Some(delay.min(DELAY_MAX))
 }
 

@@ -113,7 +113,7 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
 
 /// Opens the store of `store`, repairs it if necessary, and returns the repair steps.
 pub fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep>, StoreError> {
-    let mut recovery = Recovery {
+    let mut recovery = StoreRecovery {
         dir: &store.dir,
         steps: Vec::new(),
         copied: false,
@@ -175,14 +175,14 @@ pub fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep
 }
 
 /// The repair of one store, and the steps taken so far.
-struct Recovery<'a> {
+struct StoreRecovery<'a> {
     dir: &'a StateDir,
     steps: Vec<RecoveryStep>,
     /// A copy of the damaged store was kept.
     copied: bool,
 }
 
-impl Recovery<'_> {
+impl StoreRecovery<'_> {
     /// Logs the step as an error and records it.
     fn add(&mut self, step: RecoveryStep) {
         tracing::error!("{step}");

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{CheckReport, access};
 use crate::clock;
 use crate::config::FileLocation;
-use crate::source::files::compressed::{self, Compression};
+use crate::source::files::compressed::{self, FileCompression};
 use crate::source::files::directory::{Candidate, Contents, OpenDirectory, SkipReason, SkippedEntry};
 use crate::source::files::failures;
 use crate::source::files::name::{self, FileOrder, display_path};
@@ -35,7 +35,7 @@ struct Readable {
 }
 
 impl Readable {
-    fn compression(&self) -> Option<Compression> {
+    fn compression(&self) -> Option<FileCompression> {
         compressed::split_extension(&self.path).map(|(_, how)| how)
     }
 }
@@ -227,7 +227,7 @@ impl Findings {
     /// Reports files that another program has compressed. Confluence never compresses them.
     fn compressed_files(&self, subject: &str, report: &mut CheckReport) -> io::Result<()> {
         let named = |unsupported: bool| -> Vec<String> {
-            let is_so = |how| unsupported == (how == Compression::Unsupported);
+            let is_so = |how| unsupported == (how == FileCompression::Unsupported);
             let files = self.readable.iter();
             let files = files.filter(|file| file.compression().is_some_and(is_so));
             files.map(|file| display_path(&file.path)).collect()

@@ -12,7 +12,7 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const BLOCK_BYTES: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
+pub enum FileCompression {
     Gzip,
     Zstd,
     /// Recognised by its extension, but not readable by the agent.
@@ -20,20 +20,20 @@ pub enum Compression {
 }
 
 /// Extensions of compressed files.
-const ENDINGS: [(&str, Compression); 9] = [
-    (".gz", Compression::Gzip),
-    (".zst", Compression::Zstd),
-    (".bz2", Compression::Unsupported),
-    (".xz", Compression::Unsupported),
-    (".lzma", Compression::Unsupported),
-    (".lz4", Compression::Unsupported),
-    (".zip", Compression::Unsupported),
-    (".7z", Compression::Unsupported),
-    (".Z", Compression::Unsupported),
+const ENDINGS: [(&str, FileCompression); 9] = [
+    (".gz", FileCompression::Gzip),
+    (".zst", FileCompression::Zstd),
+    (".bz2", FileCompression::Unsupported),
+    (".xz", FileCompression::Unsupported),
+    (".lzma", FileCompression::Unsupported),
+    (".lz4", FileCompression::Unsupported),
+    (".zip", FileCompression::Unsupported),
+    (".7z", FileCompression::Unsupported),
+    (".Z", FileCompression::Unsupported),
 ];
 
 /// The compression of a file by its name or path, and the name without the extension. `None` if it is not compressed.
-pub fn split_extension<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, Compression)> {
+pub fn split_extension<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, FileCompression)> {
     let name = name.as_ref().as_bytes();
     ENDINGS
         .iter()
@@ -65,7 +65,7 @@ pub fn stream_fault(error: &io::Error) -> Option<StreamFault> {
 /// The decompressed content of a file.
 pub struct Decompressor {
     file: File,
-    how: Compression,
+    how: FileCompression,
     decoder: Box<dyn Read + Send>,
     /// Bytes of content read so far.
     offset: u64,
@@ -74,7 +74,7 @@ pub struct Decompressor {
 }
 
 impl Decompressor {
-    pub fn open(file: File, how: Compression) -> io::Result<Decompressor> {
+    pub fn open(file: File, how: FileCompression) -> io::Result<Decompressor> {
         let mut from = file.try_clone()?;
         from.rewind()?;
         // Nothing was written yet.
@@ -83,13 +83,13 @@ impl Decompressor {
         }
         let from = BufReader::with_capacity(BLOCK_BYTES, from);
         let decoder: Box<dyn Read + Send> = match how {
-            Compression::Gzip => Box::new(MultiGzDecoder::new(from)),
-            Compression::Zstd => {
+            FileCompression::Gzip => Box::new(MultiGzDecoder::new(from)),
+            FileCompression::Zstd => {
                 let mut decoder = zstd::Decoder::with_buffer(from)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
                 Box::new(decoder)
             }
-            Compression::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
+            FileCompression::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(Decompressor {
             file,
@@ -154,23 +154,23 @@ mod tests {
     fn endings_are_taken_off_whole_names() {
         assert_eq!(
             split_extension("a.audit.log.gz"),
-            Some((OsStr::new("a.audit.log"), Compression::Gzip))
+            Some((OsStr::new("a.audit.log"), FileCompression::Gzip))
         );
-        let zstd = Some((OsStr::new("/x/a.log"), Compression::Zstd));
+        let zstd = Some((OsStr::new("/x/a.log"), FileCompression::Zstd));
         assert_eq!(split_extension("/x/a.log.zst"), zstd);
-        let unsupported = Some((OsStr::new("a.log"), Compression::Unsupported));
+        let unsupported = Some((OsStr::new("a.log"), FileCompression::Unsupported));
         assert_eq!(split_extension("a.log.xz"), unsupported);
         let latin1 = OsStr::from_bytes(b"\xe4.log");
-        let gzip = Some((latin1, Compression::Gzip));
+        let gzip = Some((latin1, FileCompression::Gzip));
         assert_eq!(split_extension(OsStr::from_bytes(b"\xe4.log.gz")), gzip);
         for name in ["a.audit.log", ".gz", "/x/.gz", "gz", ""] {
             assert_eq!(split_extension(name), None, "{name}");
         }
     }
 
-    fn packed(how: Compression, content: &[u8]) -> Vec<u8> {
+    fn packed(how: FileCompression, content: &[u8]) -> Vec<u8> {
         match how {
-            Compression::Gzip => {
+            FileCompression::Gzip => {
                 let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
                 encoder.write_all(content).unwrap();
                 encoder.finish().unwrap()
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    fn unpacked(how: Compression, bytes: &[u8]) -> (Vec<u8>, Option<StreamFault>) {
+    fn unpacked(how: FileCompression, bytes: &[u8]) -> (Vec<u8>, Option<StreamFault>) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let mut content = Vec::new();
@@ -204,7 +204,7 @@ mod tests {
         let content: Vec<u8> = (0..5_000u32)
             .flat_map(|n| format!("{{{n}}}\n").into_bytes())
             .collect();
-        for how in [Compression::Gzip, Compression::Zstd] {
+        for how in [FileCompression::Gzip, FileCompression::Zstd] {
             let whole = packed(how, &content);
             assert_eq!(unpacked(how, &whole), (content.clone(), None));
             // Concatenated streams are read as one.
@@ -215,7 +215,7 @@ mod tests {
                 assert_eq!(stream_fault, Some(StreamFault::Incomplete), "{how:?} at {cut}");
                 assert!(content.starts_with(&begun));
             }
-            if how == Compression::Gzip {
+            if how == FileCompression::Gzip {
                 let mut damaged = whole.clone();
                 damaged[whole.len() / 2] ^= 0x5a;
                 assert_eq!(unpacked(how, &damaged).1, Some(StreamFault::Damaged));

@@ -56,7 +56,7 @@ pub fn resolve(
         .iter()
         .position(|e| !e.is_replaced() && e.path == observed.path);
     for entry in [by_inode, by_path].into_iter().flatten() {
-        if stands(&entries[entry], observed, holds)? {
+        if is_same_file(&entries[entry], observed, holds)? {
             return Ok(FileIdentity::Resume { entry });
         }
     }
@@ -127,7 +127,7 @@ pub fn resolve_moved(
     Ok(FileIdentity::New)
 }
 
-fn stands(
+fn is_same_file(
     entry: &FileEntry,
     observed: &FileObservation,
     holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,

@@ -1,7 +1,7 @@
 //! Limits the number of open files: those that are read next stay open.
 
 use super::AuditFiles;
-use super::compressed::Compression;
+use super::compressed::FileCompression;
 use super::tail::Tail;
 use super::tracked::Tracked;
 
@@ -57,7 +57,7 @@ impl AuditFiles {
                 // A failure is reported when the file is read.
                 let _ = match self.tracked[index].compression {
                     None => self.open(index).map(drop),
-                    Some(Compression::Unsupported) => Ok(()),
+                    Some(FileCompression::Unsupported) => Ok(()),
                     Some(_) => self.begin_scan(index).map(|scan| self.tracked[index].scan = scan),
                 };
             }

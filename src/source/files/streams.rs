@@ -1,6 +1,6 @@
 //! Compressed audit files that cannot be read now: they are retried, or given up and recorded as lost.
 
-use super::compressed::{self, Compression, Decompressor, stream_fault};
+use super::compressed::{self, Decompressor, FileCompression, stream_fault};
 use super::identity::FileObservation;
 use super::tracked::IncompleteStream;
 use super::{AuditFiles, ReadStatus, name};
@@ -21,12 +21,12 @@ impl AuditFiles {
         &self,
         folder: usize,
         observed: &FileObservation,
-        how: Compression,
+        how: FileCompression,
     ) -> io::Result<Vec<u8>> {
         let Some(dir) = &self.folders[folder].open else {
             return Ok(Vec::new());
         };
-        if how == Compression::Unsupported {
+        if how == FileCompression::Unsupported {
             return Ok(Vec::new());
         }
         let head = dir
@@ -47,7 +47,7 @@ impl AuditFiles {
         let tracked = &mut self.tracked[index];
         let entry = &tracked.entry;
         let age_ms = now_ms - entry.mtime_ms;
-        if tracked.compression? == Compression::Unsupported {
+        if tracked.compression? == FileCompression::Unsupported {
             let grace = self.config.rotate_grace;
             if self
                 .original_of(index)

@@ -42,13 +42,13 @@ impl AuditFiles {
                 }
                 Err(error) => {
                     self.folders[folder].open = None;
-                    let again = match error.kind() {
+                    let retry_hint = match error.kind() {
                         io::ErrorKind::NotFound => {
                             format!("; checked again every {:?}", self.config.sweep_interval)
                         }
                         _ => String::new(),
                     };
-                    unhealthy.get_or_insert(unreadable_message(&path, &error) + &again);
+                    unhealthy.get_or_insert(unreadable_message(&path, &error) + &retry_hint);
                     missing.push(path);
                 }
             }

@@ -178,7 +178,7 @@ fn home_reads_on(home: &Home, known: &mut Checkpointed) {
     assert_eq!(known.entries.len(), 2);
 }
 
-/// A renamed open file is followed without being opened again, whatever its mode.
+/// A renamed open file is followed without being opened again, with any mode.
 #[test]
 fn f16_an_open_file_is_renamed_while_it_cannot_be_opened() {
     bound_by_modes(|| {
@@ -400,7 +400,7 @@ fn f85_unread_files_on_another_device_are_not_lost() {
     assert_eq!(known.entries.len(), 3);
 }
 
-/// F85: an unread file that was replaced by a different file is reported as lost, whatever the new inode.
+/// F85: an unread file that was replaced by a different file is reported as lost, also if the inode is the same.
 #[test]
 fn f85_an_unread_file_that_was_replaced_is_reported() {
     for same_inode in [false, true] {

@@ -1,7 +1,7 @@
 //! One audit file that the source tracks: its checkpoint entry, and its state in this run.
 
 use super::FileRecord;
-use super::compressed::{self, Compression};
+use super::compressed::{self, FileCompression};
 use super::frame::FINGERPRINT_BYTES;
 use super::identity::FileObservation;
 use super::name::{self, FileOrder};
@@ -28,8 +28,8 @@ pub(super) struct Tracked {
     /// The comparison failed. Do not retry before this time.
     pub(super) compare_after: Option<Instant>,
     pub(super) changed: bool,
-    /// Compression by the file's extension.
-    pub(super) compression: Option<Compression>,
+    /// FileCompression by the file's extension.
+    pub(super) compression: Option<FileCompression>,
     /// The scan that skips content known from other files.
     pub(super) scan: Option<Box<Scan>>,
     /// Another file, which is read, contains everything that this one has so far.
@@ -102,7 +102,7 @@ impl Tracked {
     /// Whether everything available was read.
     pub(super) fn is_fully_read(&self) -> bool {
         match self.compression {
-            Some(Compression::Unsupported) => true,
+            Some(FileCompression::Unsupported) => true,
             Some(_) => false,
             None if self.scan.is_some() => self.contained,
             None => self.tail.is_some() || self.entry.offset == self.entry.size,
@@ -141,7 +141,7 @@ impl Tracked {
         self.entry.offset = tail.framer.boundary();
         self.entry.tail_fingerprint = Fingerprint::of(tail.framer.bytes_before_boundary());
         let head_fingerprint = self.entry.offset.min(FINGERPRINT_BYTES as u64);
-        // Before anything is read the fingerprint covers the bytes that were found, whatever their number.
+        // Before anything is read the fingerprint covers the bytes that were found, of any number.
         if head_fingerprint > 0
             && u64::from(self.entry.head_fingerprint.len) != head_fingerprint
             && let Ok(Some(fingerprint)) = tail.head_fingerprint(head_fingerprint as usize)
@@ -170,7 +170,7 @@ impl Tracked {
         let as_long = self.entry.offset == observed.size && self.has_digest();
         let unread = match self.compression {
             // Their size does not show how much content they have.
-            Some(how) => how != Compression::Unsupported && touched,
+            Some(how) => how != FileCompression::Unsupported && touched,
             None => touched && !as_long || self.entry.offset < observed.size,
         };
         if self.entry.finished && unread {

@@ -1,7 +1,7 @@
 //! Handles a truncated or rewritten file. If a copy of its old content is found, as `copytruncate` of logrotate
 //! leaves one, the rest of the copy is read first. Then the file is read from the start.
 
-use super::compressed::{self, Compression};
+use super::compressed::{self, FileCompression};
 use super::identity::FileObservation;
 use super::name::FileOrder;
 use super::tracked::Tracked;
@@ -134,7 +134,7 @@ impl AuditFiles {
             }
             let compression = compressed::split_extension(&observed.path).map(|(_, how)| how);
             let holds = match compression {
-                Some(Compression::Unsupported) => false,
+                Some(FileCompression::Unsupported) => false,
                 // How much it contains is found out when it is read.
                 Some(how) => self.compressed_head(*folder, &observed, how).is_ok_and(|head| {
                     let head = head.get(..entry.head_fingerprint.len as usize);
