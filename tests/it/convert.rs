@@ -70,7 +70,7 @@ fn f103_a_bomb_takes_constant_memory() {
     });
     assert_eq!((code, events), (65, 64), "{said}");
     assert!(
-        said.starts_with("`-`: 4 lines or answers longer than 16 MiB, the first at offset 0; "),
+        said.starts_with("`-`: 4 lines or responses longer than 16 MiB, the first at offset 0; "),
         "{said}"
     );
 }

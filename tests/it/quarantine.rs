@@ -338,7 +338,10 @@ fn names_and_formats_that_are_wrong_are_reported_before_anything_is_sent() {
     let (code, _, err) = scene.call(&["replay"]);
     assert_eq!(code, 78);
     assert!(err.contains("there is no sink `former`"), "{err}");
-    assert!(err.contains("kept as `raw`") && err.contains("--force"), "{err}");
+    assert!(
+        err.contains("stored as `raw`") && err.contains("--force"),
+        "{err}"
+    );
     assert_eq!((scene.collector.post_count(), scene.left().len()), (0, 4));
     let (code, out, err) = scene.call(&["replay", "--to", "stdout"]);
     assert_eq!((code, out.lines().count()), (0, 4), "{err}");
@@ -408,7 +411,7 @@ fn damage_is_reported_and_kept() {
     assert_eq!(code, 0);
     assert!(out.ends_with("3 events: local 3\n"), "{out}");
     assert!(
-        err.contains("4 lines are no entry") && !err.contains('\u{1b}'),
+        err.contains("4 lines are not readable") && !err.contains('\u{1b}'),
         "{err}"
     );
     assert!(err.contains("1-link.ndjson` is not a regular file"), "{err}");

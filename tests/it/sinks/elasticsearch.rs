@@ -259,7 +259,7 @@ fn a_host_that_is_not_there_is_passed_over() {
     scene.collector.start_again();
     second.stop();
     scene.write(50);
-    agent.until("the first host takes them", || scene.collector.distinct() == 100);
+    agent.until("the first host takes them", || scene.collector.distinct() >= 100);
     // A node that starts answers 503: another is asked.
     second.start_again();
     scene.collector.script([Do::Refuse(Reply::new(503, "starting"))]);
@@ -269,8 +269,9 @@ fn a_host_that_is_not_there_is_passed_over() {
     let mut all = scene.collector.events();
     all.extend(second.events());
     let judged = judge(&scene.writer, &all);
+    // Events may be repeated: a host can stop after it stored them, before its response is read.
     assert!(
-        judged.missing.is_empty() && judged.damaged.is_empty() && judged.repeated.is_empty(),
+        judged.missing.is_empty() && judged.damaged.is_empty(),
         "{judged:?}"
     );
 }
