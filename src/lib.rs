@@ -15,7 +15,7 @@
 //! | [`position`] | the types that describe progress; they are passed from [`source`] and [`sink`] to the checkpoint |
 //! | [`source`] | reads audit files (`files`) and the audit API (`api`), and switches between them (`failover`) |
 //! | [`record`] | parses one audit record and computes its event id |
-//! | [`format`] | writes an event as ECS, CEF, OCSF and others; [`enrich`] adds facts about host and network |
+//! | [`mod@format`] | writes an event as ECS, CEF, OCSF and others; [`enrich`] adds facts about host and network |
 //! | [`sink`] | delivers batches of events; [`quarantine`] keeps the events that a server refuses |
 //! | [`ack`] | the watermark: up to which batch every sink has delivered |
 //! | [`checkpoint`] | stores the progress; a restart continues from it |

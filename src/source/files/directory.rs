@@ -66,7 +66,7 @@ impl OpenDirectory {
     /// Opens an absolute path for listing.
     ///
     /// # Errors
-    /// Those of the system, and refused symbolic links (see [`path_resolver`]).
+    /// Those of the system, and refused symbolic links (see `path_resolver`).
     pub fn open(path: &Path) -> Result<OpenDirectory, ResolveError> {
         let ResolvedPath { fd, real, links, .. } = path_resolver::from_root(path)?;
         let opened = || {

@@ -194,7 +194,7 @@ pub fn holds(file: &File, offset: u64, fingerprint: Fingerprint) -> io::Result<b
     Ok(bytes.is_some_and(|bytes| Fingerprint::of(&bytes) == fingerprint))
 }
 
-/// The offset after the last line end before `offset`; `offset` itself if there is none within [`LINE_BYTES_MAX`].
+/// The offset after the last line end before `offset`; `offset` itself if there is none within `LINE_BYTES_MAX`.
 pub fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
     let mut end = offset;
     while end > 0 {
