@@ -247,7 +247,8 @@ pub fn user() -> User {
     }
 }
 
-/// The name of a user in the host's user database (files, LDAP, SSSD), or the number where there is none.
+/// The name of a user in the host's user database (files, LDAP, SSSD), or the number where there is none. The
+/// static build knows the files alone, because musl has no other source.
 pub fn user_name(uid: u32) -> String {
     uzers::get_user_by_uid(uid).map_or_else(|| uid.to_string(), |user| text(user.name()))
 }

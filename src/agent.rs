@@ -16,6 +16,10 @@ mod service;
 mod signals;
 mod sinks;
 
+pub use commit::ToCommit;
+pub use encoder::{Encoder, SinkPipeline};
+pub use flow_control::FlowControl;
+pub use poller::process_step;
 pub use reader::Read;
 
 use crate::checkpoint::StoreError;
@@ -24,7 +28,6 @@ use crate::exit;
 use crate::sink::{Inbox, Message, SinkError};
 use crate::telemetry::heartbeat;
 use crate::telemetry::log::LogGuard;
-use flow_control::FlowControl;
 use service::Service;
 use signals::{Meaning, Received};
 use std::any::Any;

@@ -17,8 +17,8 @@ use crate::telemetry::escape::shell_word;
 /// Tokens have a few hundred bytes, keys a few thousand. What is larger is the wrong file.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// A file that is written where it stands, and not replaced, is taken when it has been quiet for so long: until then the
-/// writer may have done half of it.
+/// A file that is written where it stands, and not replaced, is taken when it has been quiet for so long: until then
+/// the writer may have done half of it.
 const QUIET_MS: i64 = 1000;
 
 /// Why there is no secret. Holds nothing of what was read.
@@ -65,7 +65,8 @@ enum Loaded {
     BeingWritten(Secret),
 }
 
-/// A secret by its reference. The text is held; a file is looked at by each [`Credential::read`] and read when it is another.
+/// A secret by its reference. The text is held; a file is looked at by each [`Credential::read`] and read when it is
+/// another.
 #[derive(Debug)]
 pub struct Credential {
     reference: Reference,
@@ -98,8 +99,8 @@ impl Credential {
         }
     }
 
-    /// The secret. A file is read if it is another than the last time. Where it cannot be read or is not fit to be used,
-    /// the secret held before is given, with one warning.
+    /// The secret. A file is read if it is another than the last time. Where it cannot be read or is not fit to be
+    /// used, the secret held before is given, with one warning.
     pub fn read(&mut self) -> Result<Secret, CredentialError> {
         self.update(false)
     }
@@ -114,8 +115,8 @@ impl Credential {
         self.held.as_ref()
     }
 
-    /// Whether [`Credential::read`] would look into a file that is another than the last time. Costs a `stat`. A file that
-    /// has vanished, or never was, brings nothing new.
+    /// Whether [`Credential::read`] would look into a file that is another than the last time. Costs a `stat`. A file
+    /// that has vanished, or never was, brings nothing new.
     pub fn changed(&self) -> bool {
         match self.identity_now() {
             Some(Ok(now)) => self.seen != Some(now),
@@ -253,8 +254,8 @@ impl Credential {
     }
 }
 
-/// Says who else may read a file that holds secrets. The group may if it is the agent's own: a file of root that the agent
-/// reads has no other way.
+/// Says who else may read a file that holds secrets. The group may if it is the agent's own: a file of root that the
+/// agent reads has no other way.
 pub fn readable_by_others(path: &Path) -> Option<String> {
     readers(path, &path.metadata().ok()?)
 }

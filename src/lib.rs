@@ -15,7 +15,7 @@
 //! | [`position`] | the types that describe progress; they are passed from [`source`] and [`sink`] to the checkpoint |
 //! | [`source`] | reads audit files (`files`) and the audit API (`api`), and switches between them (`failover`) |
 //! | [`record`] | parses one audit record and computes its event id |
-//! | [`mod`] | writes an event as ECS, CEF, OCSF and others; [`enrich`] adds facts about host and network |
+//! | [`mod@format`] | writes an event as ECS, CEF, OCSF and others; [`enrich`] adds facts about host and network |
 //! | [`sink`] | delivers batches of events; [`quarantine`] keeps the events that a server refuses |
 //! | [`ack`] | the watermark: up to which batch every sink has delivered |
 //! | [`checkpoint`] | stores the progress; a restart continues from it |
@@ -52,6 +52,10 @@ pub mod quarantine;
 pub mod secret;
 pub mod telemetry;
 pub mod tls;
+
+#[cfg(test)]
+#[path = "../tests/it/rig/skip.rs"]
+mod skip;
 
 /// Name of the package, the binary, the unit and the user.
 pub const NAME: &str = "confluence-audit-agent";

@@ -3,7 +3,6 @@
 use super::alongside::{Alongside, HeldSearch, RowVerdict, is_forgotten};
 use super::commit::ToCommit;
 use super::flow_control::FlowControl;
-use super::poller::now;
 use crate::clock;
 use crate::format::{Event, EventBuffer, Format, Origin};
 use crate::notice::Notice;
@@ -11,9 +10,9 @@ use crate::position::Progress;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
 use crate::sink::{Batch, BatchEvent, Inbox, Message};
-use crate::source::api::Api;
 use crate::source::api::page::Page;
 use crate::source::api::self_activity::SearchedBy;
+use crate::source::api::{Api, Now};
 use crate::source::dedup::{Dedup, FromFile};
 use crate::source::files::FileRecord;
 use crate::source::files::frame::Frame;
@@ -282,14 +281,15 @@ impl Encoder {
         read: bool,
         before_ms: i64,
         api: &mut Api,
+        now: Now,
     ) -> u64 {
-        self.read_at_ms = clock::now_ms();
+        self.read_at_ms = now.ms;
         // Oldest first, as far as a page goes.
         let rows = (repeated..page.len()).rev();
         let brought = rows
             .filter(|row| self.ingest_row(page.row(*row), before_ms, api))
             .count();
-        api.page_read(page, now());
+        api.page_read(page, now);
         self.prune_ids(api, read);
         brought as u64
     }

@@ -267,7 +267,7 @@ impl Fallback {
             ApiStep::Page { page, repeated } => {
                 stage.wanted_ms = other.and_then(|asked| asked.cursor_ms).unwrap_or(i64::MAX);
                 let before_ms = api.asked_at_most_to_ms(now(), self.config.file_lag_timeout);
-                let brought = stage.ingest_page(page, repeated, read, before_ms, &mut api);
+                let brought = stage.ingest_page(page, repeated, read, before_ms, &mut api, now());
                 if of_files && self.compares {
                     self.missing += brought;
                 }

@@ -8,7 +8,7 @@ use crate::source::api::{Api, ApiStep, Now};
 use crate::telemetry::heartbeat;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// With `once`, faults that pass by themselves are waited for so often.
 const ONCE_FAILURES_MAX: u32 = 3;
@@ -50,19 +50,9 @@ impl Poller {
                 }
             });
             heartbeat::working();
-            let mut sleep_until = None;
-            match step {
-                None | Some(ApiStep::Again) => {}
-                Some(ApiStep::Page { page, repeated }) => {
-                    stage.ingest_page(page, repeated, true, i64::MAX, &mut self.api);
-                }
-                Some(ApiStep::Wait(until)) => sleep_until = Some(until),
-            }
+            let step = step.unwrap_or(ApiStep::Again);
+            let sleep_until = process_step(step, &mut self.api, &mut stage, now());
             self.flow.turn(self.api.health());
-            for notice in self.api.take_notices() {
-                stage.encode_notice(&notice);
-            }
-            stage.flush(self.api.progress());
             match sleep_until {
                 Some(_) if self.once && is_drained(&self.api) => break,
                 Some(until) => {
@@ -82,6 +72,24 @@ impl Poller {
             ..Read::default()
         })
     }
+}
+
+/// Sends what a step has brought to the sinks, and the cursor that it means to the checkpoint. Returns the time before which
+/// there is nothing to do.
+pub fn process_step(step: ApiStep, api: &mut Api, encoder: &mut Encoder, now: Now) -> Option<Instant> {
+    let wait_until = match step {
+        ApiStep::Again => None,
+        ApiStep::Wait(until) => Some(until),
+        ApiStep::Page { page, repeated } => {
+            encoder.ingest_page(page, repeated, true, i64::MAX, api, now);
+            None
+        }
+    };
+    for notice in api.take_notices() {
+        encoder.encode_notice(&notice);
+    }
+    encoder.flush(api.progress());
+    wait_until
 }
 
 /// Whether nothing more is to be had of an API now.

@@ -1,8 +1,8 @@
 //! From a configuration file's tables to a `Config`.
 //!
-//! Each kind of table has one reader. It asks the table for each key that it knows, with the type, the range and the slot
-//! of the value, one line a key. No other list of keys exists: which keys a table may have is found by letting its reader ask
-//! an empty one.
+//! Each kind of table has one reader. It asks the table for each key that it knows, with the type, the range and the
+//! slot of the value, one line a key. No other list of keys exists: which keys a table may have is found by letting
+//! its reader ask an empty one.
 
 mod address;
 mod api;
@@ -122,8 +122,8 @@ fn section(mut table: Table, read: impl FnOnce(&mut Table)) {
     table.finish(belongs_to);
 }
 
-/// The tables of one kind. Reports that there is none where a `way_out` from that is given; not if something there is wrong
-/// or misspelt, which is reported anyway.
+/// The tables of one kind. Reports that there is none where a `way_out` from that is given; not if something there is
+/// wrong or misspelt, which is reported anyway.
 fn tables<'t>(root: &mut Table<'t>, key: &'static str, way_out: Option<&str>) -> Vec<Table<'t>> {
     let tables = root.tables(key);
     let lacks = match &tables {

@@ -1,5 +1,5 @@
-//! Where a secret is found, as it is written: `{ file = "…" }`, `{ env = "…" }`, `{ credential = "…" }`, or the text itself.
-//! No message repeats what is written there: it could be the secret, put into the wrong place.
+//! Where a secret is found, as it is written: `{ file = "…" }`, `{ env = "…" }`, `{ credential = "…" }`, or the text
+//! itself. No message repeats what is written there: it could be the secret, put into the wrong place.
 
 use std::path::{Path, PathBuf};
 

@@ -54,8 +54,8 @@ impl ApiConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Product {
     DataCenter,
-    /// Classic tokens are used at the site's own host; scoped ones at `api.atlassian.com` under the site's cloud id, which is
-    /// looked up if it is not given.
+    /// Classic tokens are used at the site's own host; scoped ones at `api.atlassian.com` under the site's cloud id,
+    /// which is looked up if it is not given.
     Cloud {
         scoped: bool,
         cloud_id: Option<String>,

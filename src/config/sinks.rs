@@ -188,8 +188,8 @@ pub enum SaslMechanism {
 }
 
 impl KafkaConfig {
-    /// Of the events of a request. With their keys and headers they stay below the megabyte that a broker takes in one batch
-    /// unless it is told otherwise (`message.max.bytes`), even if all go to one partition.
+    /// Of the events of a request. With their keys and headers they stay below the megabyte that a broker takes in one
+    /// batch unless it is told otherwise (`message.max.bytes`), even if all go to one partition.
     pub const BATCH_BYTES: usize = 768 << 10;
 
     /// The defaults.
@@ -200,7 +200,8 @@ impl KafkaConfig {
             tls: None,
             sasl: None,
             compression: Compression::None,
-            // A topic's retention counts from it: of a backlog that is older, Kafka would delete what it has just taken.
+            // A topic's retention counts from it: of a backlog that is older, Kafka would delete what it has just
+            // taken.
             timestamp: RecordTime::Sent,
             // A broker waits for its replicas for 30 s at most and says so then.
             timeout: Duration::from_secs(60),
@@ -327,13 +328,14 @@ pub struct SplunkHecConfig {
     pub source: Option<String>,
     pub sourcetype: Option<String>,
     pub host: Option<String>,
-    /// An event is delivered when the indexer says that it is safe, and sent again after so long without that. `None`: it is
-    /// delivered when it has been received.
+    /// An event is delivered when the indexer says that it is safe, and sent again after so long without that. `None`:
+    /// it is delivered when it has been received.
     pub acknowledge: Option<Duration>,
     pub compression: Compression,
 }
 
 impl SplunkHecConfig {
-    /// Indexers acknowledge within a minute, restarts of a cluster take a few; what is sent again too early is there twice.
+    /// Indexers acknowledge within a minute, restarts of a cluster take a few; what is sent again too early is there
+    /// twice.
     pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(300);
 }

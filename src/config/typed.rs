@@ -1,5 +1,5 @@
-//! Values of the types that keys have, read out of a table. Each reader reports what is wrong. Where the key is not there,
-//! or its value is wrong, it gives `None`, or leaves the slot with its default.
+//! Values of the types that keys have, read out of a table. Each reader reports what is wrong. Where the key is not
+//! there, or its value is wrong, it gives `None`, or leaves the slot with its default.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

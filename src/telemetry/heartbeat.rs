@@ -1,5 +1,5 @@
-//! Whether the stages are alive. Each says when it begins a piece of work and when it waits for something outside itself: a
-//! wait may take as long as it likes, a piece of work may not.
+//! Whether the stages are alive. Each says when it begins a piece of work and when it waits for something outside
+//! itself: a wait may take as long as it likes, a piece of work may not.
 
 use crate::clock;
 use std::cell::RefCell;

@@ -1,14 +1,13 @@
-//! Files first, and the API when they fail: the real binary beside a simulated Confluence that writes files and a database.
+//! Files first, and the API when they fail: the real binary with a simulated Confluence that writes files and a database.
 
 use crate::rig::oracle::{Event, events};
-use crate::rig::{Host, SOON, listen_again, until};
+use crate::rig::{Agent, Host, SOON, listen_again, until};
 use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Fault, Route, Row, Sim};
 use confluence_audit_agent::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
 use std::time::Duration;
 
 /// An agent that has both ways in, in fast mode.
@@ -71,11 +70,32 @@ fn has(host: &Host, numbers_wanted: std::ops::Range<u64>) -> bool {
         .all(|number| found.contains_key(&number))
 }
 
-fn told(host: &Host, action: &str) -> usize {
+fn notices(host: &Host, action: &str) -> usize {
     all_of(host)
         .iter()
         .filter(|event| event.text("/event/action") == action)
         .count()
+}
+
+/// Waits until the API was asked more than so many times from now on.
+#[track_caller]
+fn polls(sim: &Sim, agent: &mut Agent, times: u64) {
+    let before = sim.audit_request_count();
+    agent.until(&format!("the API is asked {times} times and more"), || {
+        sim.audit_request_count() > before + times
+    });
+}
+
+const AUDIT: &str = "log/audit";
+const AWAY: &str = "log/away";
+
+/// Moves the directory of the audit files, which are written on there, to a place in the home.
+fn move_files(sim: &Sim, host: &Host, to: &str) {
+    let to = host.home().join(to);
+    sim.files("", |files, _| {
+        fs::rename(&files.dir, &to).unwrap();
+        files.dir = to.clone();
+    });
 }
 
 #[track_caller]
@@ -92,33 +112,42 @@ fn once_each(host: &Host, count: u64) {
     );
 }
 
+/// The agent stops in order, and each event is in its output once.
+#[track_caller]
+fn stops_with_each(agent: &mut Agent, host: &Host, count: u64) {
+    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+    once_each(host, count);
+}
+
+/// An agent that has read the first events from files.
+#[track_caller]
+fn reading_files(sim: &Sim, host: &Host, count: u64) -> Agent {
+    let mut agent = host.start();
+    happen(sim, 0..count);
+    agent.until("the files are read", || has(host, 0..count));
+    agent
+}
+
 /// The files go away in mid-stream, the API serves what happens, the files come back with a backlog: each event once.
 #[test]
 fn f45_failover_round_trip() {
     let (sim, host) = confluence(host);
-    let mut agent = host.start();
-    happen(&sim, 0..20);
-    agent.until("the files are read", || has(&host, 0..20));
-    let (audit, away) = (host.audit(), host.home().join("log/away"));
-    fs::rename(&audit, &away).unwrap();
+    let mut agent = reading_files(&sim, &host, 20);
     // What happens meanwhile goes to the database, and to the files that come back later.
-    sim.files("", |files, _| files.dir = away.clone());
+    move_files(&sim, &host, AWAY);
     happen(&sim, 20..40);
     agent.until_said("the audit API is read instead of the audit files");
     agent.until("the API brings what the files do not", || has(&host, 0..40));
     happen(&sim, 40..50);
     agent.until("and goes on to", || has(&host, 0..50));
-    fs::rename(&away, &audit).unwrap();
-    sim.files("", |files, _| files.dir = audit.clone());
+    move_files(&sim, &host, AUDIT);
     agent.until_said("the audit files can be read again");
     happen(&sim, 50..60);
     agent.until("the files are read again", || has(&host, 0..60));
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 60);
-    assert_eq!(told(&host, "agent.source.switched"), 2);
+    stops_with_each(&mut agent, &host, 60);
+    assert_eq!(notices(&host, "agent.source.switched"), 2);
     // And nothing comes again after a restart.
-    let again = host.once();
-    assert_eq!(again.code, 0, "{}", again.stderr);
+    host.once_ok();
     once_each(&host, 60);
 }
 
@@ -126,9 +155,7 @@ fn f45_failover_round_trip() {
 #[test]
 fn f75_silent_file() {
     let (sim, host) = confluence(host);
-    let mut agent = host.start();
-    happen(&sim, 0..20);
-    agent.until("the files are read", || has(&host, 0..20));
+    let mut agent = reading_files(&sim, &host, 20);
     sim.files("", |files, _| files.silent = true);
     happen(&sim, 20..30);
     agent.until_said("they have not brought");
@@ -143,8 +170,7 @@ fn f75_silent_file() {
     }
     happen(&sim, 43..50);
     agent.until("a hole is filled", || has(&host, 0..50));
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 50);
+    stops_with_each(&mut agent, &host, 50);
 }
 
 /// What the files hold already is not wanted, or was read before there was an API: neither does the API bring it, and what it
@@ -160,7 +186,7 @@ fn f75_what_is_not_wanted_of_the_files_is_no_hole() {
         } else {
             let files_only = Host::new().source;
             let both = std::mem::replace(&mut host.source, files_only);
-            assert_eq!(host.once().code, 0);
+            host.once_ok();
             assert_eq!(host.delivered(), 20);
             host.source = both;
         }
@@ -178,7 +204,7 @@ fn f75_what_is_not_wanted_of_the_files_is_no_hole() {
         let wanted: BTreeMap<u64, usize> = (first..33).map(|number| (number, 1)).collect();
         assert_eq!(found, wanted, "{}", agent.stderr());
         assert_eq!(
-            told(&host, "agent.source.switched"),
+            notices(&host, "agent.source.switched"),
             1,
             "of the hole: {}",
             agent.stderr()
@@ -191,7 +217,7 @@ fn f75_what_is_not_wanted_of_the_files_is_no_hole() {
 fn f46_retention_gap() {
     let (sim, host) = confluence(host);
     happen(&sim, 0..20);
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     happen(&sim, 20..40);
     for file in fs::read_dir(host.audit()).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();
@@ -200,8 +226,7 @@ fn f46_retention_gap() {
     happen(&sim, 40..50);
     let mut agent = host.start();
     agent.until("the hole is filled", || has(&host, 0..50));
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 50);
+    stops_with_each(&mut agent, &host, 50);
 }
 
 /// A hole before more events than ids are kept: it is filled, and nothing of what follows it comes again; not after a kill before
@@ -218,7 +243,7 @@ fn f46_retention_gap_before_more_events_than_ids() {
             sim.insert_all(numbers.map(|number| Row::data_center(then_ms + number as i64, number)));
         };
         happened(0..20);
-        assert_eq!(host.once().code, 0);
+        host.once_ok();
         assert_eq!(host.delivered(), 20);
         happened(20..40);
         for file in fs::read_dir(host.audit()).unwrap() {
@@ -241,22 +266,18 @@ fn f46_retention_gap_before_more_events_than_ids() {
         }
         let mut agent = start();
         agent.until("the hole is filled", || has(&host, 0..EVENTS));
-        let asked = sim.audit_request_count();
-        agent.until("the API has been asked on", || {
-            sim.audit_request_count() > asked + 5
-        });
-        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        once_each(&host, EVENTS);
+        polls(&sim, &mut agent, 5);
+        stops_with_each(&mut agent, &host, EVENTS);
     }
 }
 
 /// Without an API the hole is an event.
 #[test]
-fn f46_retention_gap_is_told() {
+fn f46_retention_gap_is_reported() {
     let (sim, mut host) = confluence(host);
     host.source = "rotate_grace = \"1s\"\nsweep_interval = \"500ms\"\n".into();
     happen(&sim, 0..20);
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     happen(&sim, 20..40);
     for file in fs::read_dir(host.audit()).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();
@@ -264,7 +285,7 @@ fn f46_retention_gap_is_told() {
     sim.files("", |files, now_ms| files.rotate(now_ms));
     happen(&sim, 40..50);
     let mut agent = host.start();
-    agent.until("the gap is told", || told(&host, "agent.source.gap") == 1);
+    agent.until("the gap is reported", || notices(&host, "agent.source.gap") == 1);
     agent.until("the rest comes", || has(&host, 40..50));
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
 }
@@ -322,16 +343,14 @@ fn f45_each_node_brings_its_own() {
 #[test]
 fn f45_an_outage_outlasts_the_agent() {
     let (sim, host) = confluence(host);
-    let mut agent = host.start();
-    happen(&sim, 0..10);
-    agent.until("the files are read", || has(&host, 0..10));
-    let (audit, away) = (host.audit(), host.home().join("log/away"));
-    fs::rename(&audit, &away).unwrap();
-    sim.files("", |files, _| files.dir = away.clone());
-    agent.until("the switch is told", || told(&host, "agent.source.switched") == 1);
+    let mut agent = reading_files(&sim, &host, 10);
+    move_files(&sim, &host, AWAY);
+    agent.until("the switch is reported", || {
+        notices(&host, "agent.source.switched") == 1
+    });
     agent.until_said("the audit API is read instead of the audit files");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    let shown = shown(&host);
+    let shown = host.state_show();
     assert!(shown.contains("events come by the audit API since "), "{shown}");
     assert!(shown.contains("does not exist"), "{shown}");
     happen(&sim, 10..20);
@@ -342,27 +361,16 @@ fn f45_an_outage_outlasts_the_agent() {
     let mut agent = host.spawn(command);
     agent.until("the API is read on", || has(&host, 0..20));
     let mut message = [0; 4096];
-    agent.until("systemd is told by which way", || {
+    agent.until("systemd gets the active input", || {
         let heard = socket.recv(&mut message).unwrap_or(0);
         String::from_utf8_lossy(&message[..heard]).contains("wiki: the audit API is read instead")
     });
-    assert_eq!(told(&host, "agent.source.switched"), 1);
-    fs::rename(&away, &audit).unwrap();
-    sim.files("", |files, _| files.dir = audit.clone());
-    agent.until("the way back is told", || {
-        told(&host, "agent.source.switched") == 2
+    assert_eq!(notices(&host, "agent.source.switched"), 1);
+    move_files(&sim, &host, AUDIT);
+    agent.until("the way back is reported", || {
+        notices(&host, "agent.source.switched") == 2
     });
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 20);
-}
-
-fn shown(host: &Host) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-        .args(["state", "show", "--state"])
-        .arg(host.state())
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    stops_with_each(&mut agent, &host, 20);
 }
 
 /// An answer is taken before the next question but one.
@@ -382,16 +390,20 @@ fn f75_coverage_lowered_meanwhile() {
     agent.until("the coverage is read", || coverage_was_taken(&sim));
     agent.until("the files are read", || has(&host, 0..5));
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    assert!(shown(&host).contains("SECURITY full"), "{}", shown(&host));
+    assert!(
+        host.state_show().contains("SECURITY full"),
+        "{}",
+        host.state_show()
+    );
     sim.set_coverage("SECURITY", "BASE");
     for _ in 0..2 {
         sim.forget_requests();
         let mut agent = host.start();
-        agent.until("it is told", || told(&host, "agent.coverage.lowered") == 1);
+        agent.until("it is reported", || notices(&host, "agent.coverage.lowered") == 1);
         agent.until("the coverage is read", || coverage_was_taken(&sim));
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     }
-    assert_eq!(told(&host, "agent.coverage.lowered"), 1);
+    assert_eq!(notices(&host, "agent.coverage.lowered"), 1);
     once_each(&host, 5);
 }
 
@@ -440,7 +452,7 @@ fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
     let mut agent = host.spawn(command);
     happen(&sim, 0..10);
     agent.until("the files are read", || host.delivered() == 10);
-    // What is written meanwhile lies where the agent does not look, in a file that it has never opened.
+    // What is written meanwhile is where the agent does not look, in a file that it has never opened.
     let (audit, gone) = (host.audit(), host.home().join("log/gone"));
     let away = host.home().join("log/away");
     fs::rename(&audit, &gone).unwrap();
@@ -498,14 +510,12 @@ fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
     );
 }
 
-/// A kill before the first answer of the API: where to begin is known by then, and what only the API has is not passed over.
+/// A kill before the first answer of the API: where to begin is known by then, and what only the API has is not skipped.
 #[test]
 fn f45_killed_before_the_api_ever_answered() {
     let (sim, host) = confluence(host);
     sim.disconnect();
-    let mut agent = host.start();
-    happen(&sim, 0..20);
-    agent.until("the files are read", || has(&host, 0..20));
+    let mut agent = reading_files(&sim, &host, 20);
     agent.until_said("cannot reach");
     agent.kill();
     sim.files("", |files, _| files.silent = true);
@@ -515,19 +525,16 @@ fn f45_killed_before_the_api_ever_answered() {
     listen_again(|| sim.reconnect());
     let mut agent = host.start();
     agent.until("the hole is filled", || has(&host, 0..50));
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 50);
+    stops_with_each(&mut agent, &host, 50);
 }
 
 /// A kill between delivery and checkpoint, of events that came by the API: they stand in the output, and are recognised however
-/// late the API tells them again.
+/// late the API brings them again.
 #[test]
 fn f45_killed_between_delivery_and_checkpoint() {
     let (sim, mut host) = confluence(host);
     host.root = "checkpoint_interval = \"1h\"\n".into();
-    let mut agent = host.start();
-    happen(&sim, 0..10);
-    agent.until("the files are read", || has(&host, 0..10));
+    let mut agent = reading_files(&sim, &host, 10);
     sim.files("", |files, _| files.silent = true);
     happen(&sim, 10..30);
     agent.until("the API brings what the files do not", || has(&host, 0..30));
@@ -545,13 +552,12 @@ fn f45_killed_between_delivery_and_checkpoint() {
         sim.insert(Row::data_center(clock::now_ms(), number).database_only());
     }
     agent.until("the API is asked again", || has(&host, 0..50));
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 50);
+    stops_with_each(&mut agent, &host, 50);
 }
 
 /// The thread that asks the API panics: the process goes with it, and says which stage it was.
 #[test]
-fn f54_the_api_beside_files_panics() {
+fn f54_the_api_alongside_files_panics() {
     let (sim, host) = confluence(host);
     happen(&sim, 0..20);
     let mut command = host.command(&[], &[]);
@@ -559,13 +565,13 @@ fn f54_the_api_beside_files_panics() {
     let mut agent = host.spawn(command);
     assert_eq!(agent.wait(SOON).code(), Some(70), "{}", agent.stderr());
     assert_eq!(agent.said("stage=\"api wiki\""), 1, "{}", agent.stderr());
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     once_each(&host, 20);
 }
 
 /// While the API is asked for the first time nobody knows whether it can stand in for the files.
 #[test]
-fn f45_an_api_that_has_not_answered_is_no_way_in() {
+fn f45_an_api_that_has_not_answered_is_not_used() {
     let (sim, host) = confluence(host);
     fs::remove_dir_all(host.audit()).unwrap();
     let pause = Duration::from_secs(4);
@@ -592,15 +598,13 @@ fn f45_an_api_that_has_not_answered_is_no_way_in() {
 #[test]
 fn f75_an_answer_of_before_the_return_is_no_silence() {
     let (sim, host) = confluence(host);
-    let mut agent = host.start();
-    happen(&sim, 0..20);
-    agent.until("the files are read", || has(&host, 0..20));
+    let mut agent = reading_files(&sim, &host, 20);
     let (audit, away) = (host.audit(), host.home().join("log/away"));
     fs::rename(&audit, &away).unwrap();
     agent.until_said("the audit API is read instead of the audit files");
     sim.fault(Fault::SlowHead(Duration::from_secs(4)));
     let asked = sim.audit_request_count();
-    agent.until("the API is asked", || sim.audit_request_count() > asked);
+    polls(&sim, &mut agent, 0);
     // In the database at once, in a file with the fifth that follows.
     sim.files("", |files, _| files.batch_lines = 10);
     happen(&sim, 20..25);
@@ -609,13 +613,11 @@ fn f75_an_answer_of_before_the_return_is_no_silence() {
     agent.until_said("the audit files can be read again");
     sim.clear_faults();
     agent.until("the answer comes", || has(&host, 0..25));
-    let asked = sim.audit_request_count();
-    agent.until("the files are compared", || sim.audit_request_count() > asked + 3);
+    polls(&sim, &mut agent, 3);
     happen(&sim, 25..30);
     agent.until("the files are read on", || has(&host, 0..30));
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 30);
-    assert_eq!(told(&host, "agent.source.switched"), 2, "{}", agent.stderr());
+    stops_with_each(&mut agent, &host, 30);
+    assert_eq!(notices(&host, "agent.source.switched"), 2, "{}", agent.stderr());
 }
 
 /// A backlog in a file that is being read is no hole, although the API has it all already.
@@ -629,13 +631,9 @@ fn f75_a_backlog_is_no_hole() {
     agent.until_within(5 * SOON, "the backlog is read", || {
         host.delivered() as u64 >= EVENTS
     });
-    let asked = sim.audit_request_count();
-    agent.until("the API has been compared with it", || {
-        sim.audit_request_count() > asked + EVENTS / 1_000
-    });
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, EVENTS);
-    assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+    polls(&sim, &mut agent, EVENTS / 1_000);
+    stops_with_each(&mut agent, &host, EVENTS);
+    assert_eq!(notices(&host, "agent.source.switched"), 0, "{}", agent.stderr());
 }
 
 /// A cluster in which one node's files are read; the other's events are in the database alone.
@@ -658,7 +656,7 @@ fn cluster(host: impl FnOnce(&Sim) -> Host) -> (Sim, Host) {
 /// `nodes = "all"` and a backlog with more events than ids are kept: what other nodes had in that time is in no file,
 /// and comes. Neither a kill before the API was asked nor a second run changes that.
 #[test]
-fn f81_events_of_other_nodes_beside_more_events_than_ids() {
+fn f81_events_of_other_nodes_with_more_events_than_ids() {
     const EVENTS: u64 = 8_000;
     const OTHERS: u64 = 200;
     for killed in [false, true] {
@@ -668,8 +666,7 @@ fn f81_events_of_other_nodes_beside_more_events_than_ids() {
         let now_ms = clock::now_ms();
         sim.insert_all((0..20).map(|number| of_node("a", now_ms + number as i64, number)));
         agent.until("the files are read", || has(&host, 0..20));
-        let asked = sim.audit_request_count();
-        agent.until("the API is asked", || sim.audit_request_count() > asked + 3);
+        polls(&sim, &mut agent, 3);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         // Node "a" has a hole before the backlog as well; a file that was deleted held it.
         let then_ms = clock::now_ms() - 1_000;
@@ -696,12 +693,8 @@ fn f81_events_of_other_nodes_beside_more_events_than_ids() {
         }
         let mut agent = start();
         agent.until_within(5 * SOON, "all nodes' events are there", || has(&host, 0..EVENTS));
-        let asked = sim.audit_request_count();
-        agent.until("the API has been asked on", || {
-            sim.audit_request_count() > asked + 5
-        });
-        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        once_each(&host, EVENTS);
+        polls(&sim, &mut agent, 5);
+        stops_with_each(&mut agent, &host, EVENTS);
     }
 }
 
@@ -725,9 +718,8 @@ fn f82_events_of_other_nodes_are_ordinary() {
         sim.insert(Row::data_center(clock::now_ms(), from + 9).database_only());
         agent.until("the other nodes' events come", || has(&host, from..from + 10));
     }
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 40);
-    assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+    stops_with_each(&mut agent, &host, 40);
+    assert_eq!(notices(&host, "agent.source.switched"), 0, "{}", agent.stderr());
     // Compared at once, these rows are still none that the files should have brought.
     host.set("probe_interval", "\"1s\"");
     host.set("file_lag_timeout", "\"1s\"");
@@ -737,20 +729,49 @@ fn f82_events_of_other_nodes_are_ordinary() {
         sim.insert(of_node("a", clock::now_ms(), number + 4));
     }
     agent.until("all is there", || has(&host, 0..48));
-    let asked = sim.audit_request_count();
-    agent.until("the files are compared", || {
-        sim.audit_request_count() > asked + 10
-    });
-    assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+    polls(&sim, &mut agent, 10);
+    assert_eq!(notices(&host, "agent.source.switched"), 0, "{}", agent.stderr());
     assert_eq!(agent.said("WARN"), 0, "{}", agent.stderr());
     for number in 48..51 {
         sim.insert(of_node("a", clock::now_ms(), number).database_only());
     }
     agent.until("the hole is filled", || has(&host, 0..51));
-    agent.until("the switch is told", || told(&host, "agent.source.switched") == 1);
-    assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    once_each(&host, 51);
-    assert!(shown(&host).contains("audit API, other cluster nodes: delivered up to"));
+    agent.until("the switch is reported", || {
+        notices(&host, "agent.source.switched") == 1
+    });
+    stops_with_each(&mut agent, &host, 51);
+    assert!(
+        host.state_show()
+            .contains("audit API, other cluster nodes: delivered up to")
+    );
+}
+
+/// `nodes` is changed between two runs: the other node's events are delivered with "all" alone, and none twice.
+#[test]
+fn f82_nodes_is_changed_between_two_runs() {
+    let (sim, mut host) = cluster(host);
+    let happened = |from: u64| {
+        sim.insert_all((from..from + 10).map(|number| of_node("b", clock::now_ms(), number)));
+        sim.insert_all((from + 10..from + 20).map(|number| of_node("a", clock::now_ms(), number)));
+    };
+    let of_other = |host: &Host, from: u64| {
+        let found = numbers(host);
+        (from..from + 10)
+            .filter(|number| found.contains_key(number))
+            .count()
+    };
+    for (nodes, from, expected) in [("own", 0, 0), ("all", 20, 10), ("own", 40, 0)] {
+        host.set("nodes", &format!("{nodes:?}"));
+        let mut agent = host.start();
+        happened(from);
+        agent.until("the node's own events come", || has(&host, from + 10..from + 20));
+        agent.until("the other node's come", || of_other(&host, from) == expected);
+        polls(&sim, &mut agent, 5);
+        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
+        assert_eq!(of_other(&host, from), expected, "{nodes}");
+    }
+    let found = numbers(&host);
+    assert!(found.values().all(|count| *count == 1), "{found:?}");
 }
 
 /// `nodes = "all"`: files that cannot be read hold up no other node's events, and a single run brings all.
@@ -762,8 +783,7 @@ fn f82_other_nodes_while_the_files_are_away() {
     let mut agent = host.start();
     sim.insert_all((0..10).map(|number| of_node("a", clock::now_ms(), number)));
     agent.until("the files are read", || has(&host, 0..10));
-    let asked = sim.audit_request_count();
-    agent.until("the API is asked", || sim.audit_request_count() > asked + 3);
+    polls(&sim, &mut agent, 3);
     let away = host.home().join("log/away");
     fs::rename(host.audit(), &away).unwrap();
     agent.until_said("does not exist");
@@ -773,14 +793,14 @@ fn f82_other_nodes_while_the_files_are_away() {
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     sim.insert_all((20..30).map(|number| of_node("b", clock::now_ms(), number)));
     sim.insert_all((30..40).map(|number| of_node("a", clock::now_ms(), number)));
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     once_each(&host, 40);
 }
 
 /// The node gets another id while the API stands in, and once more; with and without a restart in between. Its events
 /// come, that is said, and when the files are back with yet another id nothing comes twice.
 #[test]
-fn f83_the_nodes_id_changes_while_the_api_stands_in() {
+fn f83_the_nodes_id_changes_while_the_api_is_the_input() {
     for restarted in [false, true] {
         let (sim, host) = cluster(host);
         let mut agent = host.start();
@@ -808,13 +828,13 @@ fn f83_the_nodes_id_changes_while_the_api_stands_in() {
         agent.until_said("the audit files can be read again");
         agent.until("the files are read", || has(&host, 0..50));
         agent.until_said("carry the id of another cluster node");
-        let asked = sim.audit_request_count();
-        agent.until("the API has been compared", || {
-            sim.audit_request_count() > asked + 4
-        });
-        assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-        once_each(&host, 50);
-        assert!(shown(&host).contains("cluster node a3\n"), "{}", shown(&host));
+        polls(&sim, &mut agent, 4);
+        stops_with_each(&mut agent, &host, 50);
+        assert!(
+            host.state_show().contains("cluster node a3\n"),
+            "{}",
+            host.state_show()
+        );
     }
 }
 
@@ -904,15 +924,12 @@ fn f84_own_searches_in_files() {
         if all {
             host.set("nodes", "\"all\"");
         }
-        let mut agent = host.start();
-        happen(&sim, 0..10);
-        agent.until("the files are read", || has(&host, 0..10));
+        let mut agent = reading_files(&sim, &host, 10);
         let searched = |host: &Host| -> Vec<Event> {
             let search = |event: &Event| event.text("/event/action").ends_with("audit.search");
             all_of(host).into_iter().filter(search).collect()
         };
-        let asked = sim.audit_request_count();
-        agent.until("the API is asked", || sim.audit_request_count() > asked + 5);
+        polls(&sim, &mut agent, 5);
         // Another administrator's.
         let other = sim
             .rows()
@@ -935,13 +952,11 @@ fn f84_own_searches_in_files() {
         });
         happen(&sim, 10..20);
         agent.until("the files are read on", || has(&host, 0..20));
-        let asked = sim.audit_request_count();
-        agent.until("the API is asked on", || sim.audit_request_count() > asked + 5);
+        polls(&sim, &mut agent, 5);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         // The next process knows its user at once.
         let mut agent = host.start();
-        let asked = sim.audit_request_count();
-        agent.until("the API is asked on", || sim.audit_request_count() > asked + 5);
+        polls(&sim, &mut agent, 5);
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         let searches = searched(&host);
         let (own, others): (Vec<_>, Vec<_>) =
@@ -951,7 +966,7 @@ fn f84_own_searches_in_files() {
         assert!(own.iter().all(|event| event.has_tag("self_poll")), "{own:?}");
         assert_eq!(own.is_empty(), dropped, "{}", own.len());
         once_each(&host, 20);
-        assert_eq!(told(&host, "agent.source.switched"), 0, "{}", agent.stderr());
+        assert_eq!(notices(&host, "agent.source.switched"), 0, "{}", agent.stderr());
     }
 }
 
@@ -971,14 +986,14 @@ fn f84_an_api_that_does_not_answer_holds_back_no_search() {
     agent.until("the search is delivered", || host.delivered() == 1);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     listen_again(|| sim.reconnect());
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     assert_eq!(host.delivered(), 1);
 }
 
 /// A single run whose API does not answer has not done everything, and the state does not say that it has: 75. When it
 /// answers, 0.
 #[test]
-fn a_single_run_says_that_the_api_was_not_asked() {
+fn a_single_run_reports_that_the_api_was_not_requested() {
     for (fault, all) in [
         (Fault::Unauthorized, false),
         (Fault::Unauthorized, true),
@@ -992,11 +1007,10 @@ fn a_single_run_says_that_the_api_was_not_asked() {
         happen(&sim, 0..10);
         sim.fault(fault);
         for _ in 0..2 {
-            let run = host.once();
-            assert_eq!(run.code, 75, "{}", run.stderr);
-            assert!(run.stderr.contains("\nwiki: "), "{}", run.stderr);
+            let run = host.once_code(75);
+            run.logged("\nwiki: ");
             once_each(&host, 10);
-            let shown = shown(&host);
+            let shown = host.state_show();
             assert!(
                 shown.contains("audit API: has not responded yet, to be read from 20"),
                 "{shown}"
@@ -1004,20 +1018,19 @@ fn a_single_run_says_that_the_api_was_not_asked() {
             assert!(!shown.contains("delivered up to"), "{shown}");
         }
         sim.clear_faults();
-        let run = host.once();
-        assert_eq!(run.code, 0, "{}", run.stderr);
+        host.once_ok();
         assert!(
-            shown(&host).contains("audit API: delivered up to 20"),
+            host.state_show().contains("audit API: delivered up to 20"),
             "{}",
-            shown(&host)
+            host.state_show()
         );
         // What it did before stays true.
         sim.fault(Fault::Unauthorized);
-        assert_eq!(host.once().code, 75);
+        host.once_code(75);
         assert!(
-            shown(&host).contains("audit API: delivered up to 20"),
+            host.state_show().contains("audit API: delivered up to 20"),
             "{}",
-            shown(&host)
+            host.state_show()
         );
         once_each(&host, 10);
     }

@@ -1,5 +1,6 @@
 //! What `check` says of a host, and its exit code.
 
+use crate::rig::skip;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -31,7 +32,7 @@ impl Host {
     /// As another user, who may go through the host's directory. Needs root.
     fn seen_by_nobody(mut self) -> Option<Host> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: only root can look as another user");
+            skip("root", "only root can run `check` as another user");
             return None;
         }
         fs::set_permissions(self.dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -224,7 +225,7 @@ fn a_configuration_file_is_looked_at_in_whole() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_the_way_out() {
+fn what_is_missing_is_named_with_its_remedy() {
     let host = Host::new();
     let (code, said) = host.check(&["--home", "nowhere"]);
     assert_eq!(code, 75);
@@ -271,7 +272,7 @@ fn an_empty_or_silent_directory_is_a_warning() {
 }
 
 #[test]
-fn f34_foreign_names_are_told_escaped() {
+fn f34_foreign_names_are_shown_escaped() {
     let host = Host::new();
     fs::write(host.audit().join("\x1b[2Jowned\u{202e}"), "").unwrap();
     fs::write(host.audit().join("backup.tar.gz"), "").unwrap();
@@ -381,7 +382,7 @@ fn the_missing_group_is_named() {
 /// Whichever command meets a path that is not for its user, the message is the same: the path, its owner and mode, who runs this,
 /// and the call that helps.
 #[test]
-fn a_refused_path_is_told_in_the_same_way_by_all_commands() {
+fn a_refused_path_is_reported_alike_by_all_commands() {
     let Some(host) = Host::new().seen_by_nobody() else {
         return;
     };

@@ -16,7 +16,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("messages are UTF-8")
 }
 
-/// Each wrong file of `fixtures/config-errors` has its messages beside it. `UPDATE_GOLDEN=1` writes them anew: then
+/// Each wrong file of `fixtures/config-errors` has its messages next to it. `UPDATE_GOLDEN=1` writes them again: then
 /// read them; each must name the line, the thing, and the way out.
 #[test]
 fn f63_config_errors() {
@@ -129,7 +129,7 @@ fn wrong_usage_is_64_and_wrong_values_are_78() {
 }
 
 #[test]
-fn all_wrong_options_are_told_at_once() {
+fn all_wrong_options_are_reported_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let output = agent(
         dir.path(),
@@ -183,7 +183,7 @@ fn an_option_that_cannot_tell_which_source_it_is_for_is_refused() {
     }
 }
 
-/// An agent whose state or output lies where it reads would read itself.
+/// An agent whose state or output is where it reads would read itself.
 #[test]
 fn f20_self_include_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ fn stdout_into_what_is_read_is_refused() {
     assert_eq!(status.code(), Some(78));
 }
 
-/// What works and should not be is told by `check`, and no secret with it.
+/// What works and should not be is reported by `check`, and no secret with it.
 #[test]
 fn warnings_are_shown_by_check() {
     let dir = tempfile::tempdir().unwrap();

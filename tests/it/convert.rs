@@ -19,7 +19,7 @@ fn converted(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'stat
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // A process that has ended reads no more; its exit code tells.
+    // A process that has ended reads no more; its exit code shows it.
     let writes = thread::spawn(move || drop(write(&mut stdin)));
     let mut stdout = child.stdout.take().unwrap();
     let reads = thread::spawn(move || {
@@ -70,7 +70,7 @@ fn f103_a_bomb_takes_constant_memory() {
     });
     assert_eq!((code, events), (65, 64), "{said}");
     assert!(
-        said.starts_with("`-`: 4 lines or answers longer than 16 MiB, the first at offset 0; "),
+        said.starts_with("`-`: 4 lines or responses longer than 16 MiB, the first at offset 0; "),
         "{said}"
     );
 }

@@ -26,7 +26,7 @@ fn rotating(format: &str) -> Host {
 }
 
 /// A host with an output of its own that reads the files of `host`.
-fn beside(host: &Host, format: &str) -> Host {
+fn sibling_host(host: &Host, format: &str) -> Host {
     let mut other = rotating(format);
     other.source = format!(
         "{}files = [\"{}/*.audit.log\"]\n",
@@ -109,7 +109,7 @@ fn backlog(host: &Host, records: usize) {
 fn f21_kill_everywhere() {
     let host = rotating("raw");
     backlog(&host, 300);
-    let reference = beside(&host, "raw");
+    let reference = sibling_host(&host, "raw");
     assert_eq!(reference.once().code, 0);
     let expect = outputs(&reference);
     assert!(expect.len() > 5, "the output rotates");
@@ -124,7 +124,7 @@ fn f21_kill_everywhere() {
         ("after_flush", [1, 2, 3]),
     ] {
         for hit in hits {
-            let crashed = beside(&host, "raw");
+            let crashed = sibling_host(&host, "raw");
             let mut command = crashed.command(&[], &["--once"]);
             command.env(FAILPOINT, format!("{name}=abort@{hit}"));
             let status = command.stderr(Stdio::null()).status().unwrap();
@@ -145,13 +145,13 @@ fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: us
     let mut random = Random::new(seed(test));
     let host = rotating(format);
     backlog(&host, 900);
-    let reference = beside(&host, format);
+    let reference = sibling_host(&host, format);
     assert_eq!(reference.once().code, 0);
     let expect = outputs(&reference);
     let whole = expect.concat().len();
     let (mut half_done, mut passed_over, mut compressed) = (0, 0, 0);
     for life in 0..lives {
-        let mut killed = beside(&host, format);
+        let mut killed = sibling_host(&host, format);
         compress(&mut killed, compression);
         for _ in 0..kills {
             let before = written(&killed);
@@ -234,7 +234,7 @@ fn compress(host: &mut Host, how: &str) {
     host.sink += &format!("compression = \"{how}\"\n");
 }
 
-/// What was rotated before the last run is compressed, and nothing else lies there.
+/// What was rotated before the last run is compressed, and nothing else is there.
 #[track_caller]
 fn is_compressed(host: &Host, ending: &str) {
     let mut endings: BTreeMap<String, usize> = BTreeMap::new();
@@ -258,7 +258,7 @@ fn is_compressed(host: &Host, ending: &str) {
 fn f72_compression_of_rotated_outputs_is_whole_or_not_there() {
     let host = rotating("raw");
     backlog(&host, 300);
-    let reference = beside(&host, "raw");
+    let reference = sibling_host(&host, "raw");
     assert_eq!(reference.once().code, 0);
     let expect = outputs(&reference);
     for (how, ending) in [("gzip", "gz"), ("zstd", "zst")] {
@@ -270,7 +270,7 @@ fn f72_compression_of_rotated_outputs_is_whole_or_not_there() {
             ("compressed", 1),
             ("compressed", 2),
         ] {
-            let mut crashed = beside(&host, "raw");
+            let mut crashed = sibling_host(&host, "raw");
             assert_eq!(crashed.once().code, 0);
             compress(&mut crashed, how);
             let mut command = crashed.command(&[], &["--once"]);
@@ -299,27 +299,20 @@ fn f72_compressed_outputs_are_recognised_by_an_older_state() {
     for (how, ending) in [("gzip", "gz"), ("zstd", "zst")] {
         let mut host = rotating("raw");
         compress(&mut host, how);
-        let mut writer = Writer::new(&host.audit(), 5);
-        let file = writer.create(&file_name(5, 0));
-        writer.append(&file, 120);
-        assert_eq!(host.once().code, 0);
+        let (mut writer, file) = host.audit_file(5, 120);
+        host.once_ok();
         copy_tree(&host.state(), &host.path("backup"));
         writer.append(&file, 400);
         for _ in 0..2 {
-            assert_eq!(host.once().code, 0);
+            host.once_ok();
         }
         is_compressed(&host, ending);
         let before = outputs(&host);
         fs::remove_dir_all(host.state()).unwrap();
         copy_tree(&host.path("backup"), &host.state());
         fs::set_permissions(host.state(), fs::Permissions::from_mode(0o700)).unwrap();
-        let run = host.once();
-        assert_eq!(run.code, 0, "{}", run.stderr);
-        assert!(
-            run.stderr.contains("contains events after the checkpoint"),
-            "{}",
-            run.stderr
-        );
+        let run = host.once_ok();
+        run.logged("contains events after the checkpoint");
         assert!(outputs(&host) == before, "{how}");
         judge(&writer, &events(&before.concat())).is_exact();
     }
@@ -359,7 +352,7 @@ fn rotated_outputs_are_compressed_behind_the_checkpoint() {
     assert_eq!(agent.stop(), 0);
 }
 
-/// The formats in which events may bear the time at which they were read: their ids tell what stands there.
+/// The formats in which events may bear the time at which they were read: their ids show what is there.
 #[test]
 fn f72_file_output_exactly_once_in_other_formats() {
     for (word, name) in [
@@ -376,7 +369,7 @@ fn f72_file_output_exactly_once_in_other_formats() {
         };
         let host = rotating(word);
         backlog(&host, 300);
-        let reference = beside(&host, word);
+        let reference = sibling_host(&host, word);
         assert_eq!(reference.once().code, 0);
         let expect = ids(&reference);
         assert!(expect.len() > 300);
@@ -387,7 +380,7 @@ fn f72_file_output_exactly_once_in_other_formats() {
             "before_flush=abort@1",
             "after_flush=abort@2",
         ] {
-            let crashed = beside(&host, word);
+            let crashed = sibling_host(&host, word);
             let mut command = crashed.command(&[], &["--once"]);
             command.env(FAILPOINT, failpoint);
             let status = command.stderr(Stdio::null()).status().unwrap();
@@ -455,12 +448,12 @@ fn f21_random_kills_while_live() {
         agent.kill();
     }
     // What the killed ones delivered and did not checkpoint is read again.
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     judge(&writer, &events(&outputs(&host).concat())).is_exact();
     let again = host.once();
-    assert!(again.stderr.contains("nothing is new"), "{}", again.stderr);
+    again.logged("nothing is new");
     // The same records as a run that was never disturbed, with the same ids.
-    let reference = beside(&host, "raw");
+    let reference = sibling_host(&host, "raw");
     assert_eq!(reference.once().code, 0);
     let lines = |host: &Host| {
         let all = outputs(host).concat();

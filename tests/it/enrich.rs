@@ -1,6 +1,6 @@
 //! What the real binary adds to events: the place of an address, and the instance in a cloud.
 
-use crate::rig::{Host, append, mmdb};
+use crate::rig::{Host, append, mmdb, stdout_of};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -48,9 +48,8 @@ fn events_have_the_place_of_their_address() {
     let host = host();
     fs::write(host.path("city.mmdb"), mmdb::city()).unwrap();
     fs::write(host.path("asn.mmdb"), mmdb::asn()).unwrap();
-    let once = host.once();
-    assert_eq!(once.code, 0, "{}", once.stderr);
-    assert!(once.stderr.contains("GeoIP database loaded"), "{}", once.stderr);
+    let once = host.once_ok();
+    once.logged("GeoIP database loaded");
     let source = &only_event(&host)["source"];
     assert_eq!(source["geo"]["city_name"], "London");
     assert_eq!(source["geo"]["region_iso_code"], "GB-ENG");
@@ -71,16 +70,15 @@ fn events_have_the_place_of_their_address() {
     }
 }
 
-/// One database is cut off in the middle and the other is missing: events flow, and both are told.
+/// One database is cut off in the middle and the other is missing: events flow, and both are reported.
 #[test]
 fn unusable_databases_hold_nothing_up() {
     let host = host();
     let city = mmdb::city();
     fs::write(host.path("city.mmdb"), &city[..city.len() / 2]).unwrap();
-    let once = host.once();
-    assert_eq!(once.code, 0, "{}", once.stderr);
-    let told = once.stderr.matches("a GeoIP database cannot be used").count();
-    assert_eq!(told, 2, "{}", once.stderr);
+    let once = host.once_ok();
+    let reported = once.stderr.matches("a GeoIP database cannot be used").count();
+    assert_eq!(reported, 2, "{}", once.stderr);
     assert_eq!(
         only_event(&host)["source"],
         json!({"address": "81.2.69.143", "ip": "81.2.69.143"})
@@ -122,12 +120,7 @@ fn events_have_the_instance_of_their_host() {
             .env("CONFLUENCE_AUDIT_AGENT_METADATA", &url)
             .env("http_proxy", "http://127.0.0.1:1")
             .env("HTTP_PROXY", "http://127.0.0.1:1");
-        let output = command.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        stdout_of(&mut command);
         only_event(host).get("cloud").cloned()
     };
     let expected = json!({

@@ -3,7 +3,7 @@
 //! only another command line or another configuration can heal.
 
 use crate::full::Disk;
-use crate::rig::{Host, Writer, file_name, skipped};
+use crate::rig::{Host, skip};
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,11 +16,8 @@ const ID: &str = "00000000000000000000000000000001";
 /// A host whose agent has run once.
 fn used() -> Host {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 112);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 3);
-    let once = host.once();
-    assert_eq!(once.code, 0, "{}", once.stderr);
+    host.audit_file(112, 3);
+    host.once_ok();
     host
 }
 
@@ -57,7 +54,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Whatever is wrong with the state directory can be mended without a change to the configuration.
+/// Whatever is wrong with the state directory can be fixed without a change to the configuration.
 #[test]
 fn f112_a_state_directory_that_cannot_be_used_is_75() {
     type Condition = (&'static str, fn(&Path));
@@ -125,7 +122,7 @@ fn f112_a_missing_state_directory_is_75() {
 #[test]
 fn f112_what_is_denied_is_75() {
     if !rustix::process::geteuid().is_root() {
-        return skipped("only root can become another user");
+        return skip("root", "only root can become another user");
     }
     for condition in ["the state directory", "a directory above it", "the configuration"] {
         let host = used();
@@ -150,13 +147,11 @@ fn f112_what_is_denied_is_75() {
 #[test]
 fn f112_a_disk_that_became_read_only_is_75() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 113);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 3);
+    let (mut writer, file) = host.audit_file(113, 3);
     let Some(disk) = Disk::mount(host.state(), 8) else {
         return;
     };
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     disk.make_read_only();
     writer.append(&file, 3);
     for words in [
@@ -209,12 +204,10 @@ fn f112_an_output_that_cannot_be_opened_is_75() {
     let host = used();
     fs::remove_file(host.output()).unwrap();
     fs::create_dir(host.output()).unwrap();
-    let once = host.once();
-    assert_eq!(once.code, 75, "{}", once.stderr);
+    host.once_code(75);
     fs::remove_dir(host.output()).unwrap();
     symlink("/dev/null", host.output()).unwrap();
-    let once = host.once();
-    assert_eq!(once.code, 75, "{}", once.stderr);
+    host.once_code(75);
 }
 
 /// Not all that is there was read, perhaps: a run that was to end by itself has not done what was asked.
@@ -222,9 +215,7 @@ fn f112_an_output_that_cannot_be_opened_is_75() {
 fn f112_once_that_a_signal_has_stopped_is_75() {
     let mut host = Host::new();
     host.stdout = true;
-    let mut writer = Writer::new(&host.audit(), 115);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 400);
+    host.audit_file(115, 400);
     let mut command = host.command(&[], &["--once"]);
     command.stdout(std::process::Stdio::piped());
     let mut agent = host.spawn(command);
@@ -241,5 +232,5 @@ fn f112_once_that_a_signal_has_stopped_is_75() {
         "{}",
         agent.stderr()
     );
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
 }

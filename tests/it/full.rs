@@ -1,7 +1,7 @@
 //! Full disks: of the state, while running and at the start, and of the output.
 
 use crate::rig::oracle::events;
-use crate::rig::{Agent, Host, LogFile, SOON, Writer, file_name, judge, outputs, skipped, until};
+use crate::rig::{Agent, Host, LogFile, SOON, Writer, file_name, judge, outputs, skip, until};
 use confluence_audit_agent::checkpoint::Store;
 use confluence_audit_agent::clock;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 pub struct Disk(PathBuf);
 
 impl Disk {
-    /// `None`, said aloud, where this process may not mount.
+    /// `None`, a skip, where this process may not mount.
     pub fn mount(dir: PathBuf, megabytes: u32) -> Option<Disk> {
         fs::create_dir_all(&dir).unwrap();
         let size = format!("size={megabytes}m,mode=0700");
@@ -26,10 +26,17 @@ impl Disk {
             .arg(&dir)
             .output();
         if !mount.is_ok_and(|mount| mount.status.success()) {
-            skipped("this process may not mount; `unshare -Urm cargo test` lets it");
+            skip(
+                "mount",
+                "this process may not mount; `unshare -Urm cargo test` lets it",
+            );
             return None;
         }
         Some(Disk(dir))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Takes all the room that is left.
@@ -92,7 +99,7 @@ impl Deep {
     }
 
     /// Writes until positions cannot be stored any more.
-    fn append_until_told(&mut self, agent: &mut Agent, host: &Host) {
+    fn append_until_reported(&mut self, agent: &mut Agent, host: &Host) {
         while agent.said("no space left to store positions") == 0 {
             self.append(1);
             let count = self.writer.count();
@@ -100,6 +107,18 @@ impl Deep {
             assert!(count < 100_000, "{}", agent.stderr());
         }
     }
+}
+
+/// An agent whose positions can no longer be stored, as the disk of its state is full. `None`, a skip, where there is no mount.
+fn without_room(host: &mut Host) -> Option<(Disk, Deep, Agent)> {
+    let disk = Disk::mount(host.state(), 8)?;
+    let mut deep = Deep::new(host);
+    let mut agent = host.start();
+    deep.append(1);
+    delivered(&mut agent, host, 8);
+    disk.fill();
+    deep.append_until_reported(&mut agent, host);
+    Some((disk, deep, agent))
 }
 
 /// The state's disk fills up while events flow: said once, nothing is reset, delivery goes on for as much as was
@@ -110,20 +129,14 @@ fn f24_enospc() {
     host.root += "uncommitted_bytes_max = \"2MiB\"\n";
     // Small blocks, so that the pause comes between two of them.
     host.source += "read_bytes = \"16KiB\"\n";
-    let Some(disk) = Disk::mount(host.state(), 8) else {
+    let Some((disk, mut deep, mut agent)) = without_room(&mut host) else {
         return;
     };
-    let mut deep = Deep::new(&mut host);
-    let mut agent = host.start();
+    let (reported, reported_bytes) = (host.delivered(), output_bytes(&host));
     deep.append(1);
-    delivered(&mut agent, &host, 8);
-    disk.fill();
-    deep.append_until_told(&mut agent, &host);
-    let (told, told_bytes) = (host.delivered(), output_bytes(&host));
-    deep.append(1);
-    agent.until("delivery goes on for a while", || host.delivered() > told);
+    agent.until("delivery goes on for a while", || host.delivered() > reported);
     // As much as may be delivered without a position; a little of that was on its way before.
-    while !(paused(&host, &deep.writer) && output_bytes(&host) > told_bytes + 3 * MIB / 2) {
+    while !(paused(&host, &deep.writer) && output_bytes(&host) > reported_bytes + 3 * MIB / 2) {
         deep.append(20);
         assert!(deep.writer.count() < 100_000, "reading did not pause");
     }
@@ -134,8 +147,7 @@ fn f24_enospc() {
     delivered(&mut agent, &host, deep.writer.count());
     assert_eq!(agent.said("ERROR"), 1, "{}", agent.stderr());
     agent.kill();
-    let again = host.once();
-    assert_eq!(again.code, 0, "{}", again.stderr);
+    let again = host.once_ok();
     assert!(!again.stderr.contains("ERROR"), "{}", again.stderr);
     judge(&deep.writer, &host.events()).is_exact();
 }
@@ -157,17 +169,11 @@ fn paused(host: &Host, writer: &Writer) -> bool {
 /// Stopping while positions cannot be stored is no success: the next start does it again, and the output holds
 /// nothing twice even so.
 #[test]
-fn f24_a_stop_without_room_is_told() {
+fn f24_a_stop_without_room_is_reported() {
     let mut host = Host::new();
-    let Some(disk) = Disk::mount(host.state(), 8) else {
+    let Some((disk, mut deep, mut agent)) = without_room(&mut host) else {
         return;
     };
-    let mut deep = Deep::new(&mut host);
-    let mut agent = host.start();
-    deep.append(1);
-    delivered(&mut agent, &host, 8);
-    disk.fill();
-    deep.append_until_told(&mut agent, &host);
     deep.append(1);
     delivered(&mut agent, &host, deep.writer.count());
     assert_eq!(agent.stop(), 75, "{}", agent.stderr());
@@ -178,13 +184,8 @@ fn f24_a_stop_without_room_is_told() {
         agent.stderr()
     );
     disk.free();
-    let again = host.once();
-    assert_eq!(again.code, 0, "{}", again.stderr);
-    assert!(
-        again.stderr.contains("contains events after the checkpoint"),
-        "{}",
-        again.stderr
-    );
+    let again = host.once_ok();
+    again.logged("contains events after the checkpoint");
     judge(&deep.writer, &host.events()).is_exact();
 }
 
@@ -195,21 +196,18 @@ fn f24_enospc_at_start() {
     let Some(disk) = Disk::mount(host.state(), 8) else {
         return;
     };
-    let mut writer = Writer::new(&host.audit(), 24);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
-    assert_eq!(host.once().code, 0);
+    let (mut writer, file) = host.audit_file(24, 10);
+    host.once_ok();
     writer.append(&file, 10);
     disk.fill();
     let before = contents(&host.state());
     let output = fs::read(host.output()).unwrap();
-    let refused = host.once();
-    assert_eq!(refused.code, 75, "{}", refused.stderr);
-    assert!(refused.stderr.contains("no space left"), "{}", refused.stderr);
+    let refused = host.once_code(75);
+    refused.logged("no space left");
     assert!(contents(&host.state()) == before, "the state was changed");
     assert_eq!(fs::read(host.output()).unwrap(), output);
     disk.free();
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     judge(&writer, &host.events()).is_exact();
     let opened = Store::open(&host.state()).unwrap();
     assert_eq!(opened.recovered, []);
@@ -238,9 +236,7 @@ fn f24_output_disk_full() {
         let Some(disk) = Disk::mount(host.path("out"), 4) else {
             return;
         };
-        let mut writer = Writer::new(&host.audit(), 25);
-        let file = writer.create(&file_name(5, 0));
-        writer.append(&file, 10);
+        let (mut writer, file) = host.audit_file(25, 10);
         let mut agent = host.start();
         delivered(&mut agent, &host, 10);
         disk.fill();
@@ -272,16 +268,13 @@ fn f24_output_disk_full_ends_a_single_run() {
     let Some(disk) = Disk::mount(host.path("out"), 4) else {
         return;
     };
-    let mut writer = Writer::new(&host.audit(), 25);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
-    assert_eq!(host.once().code, 0);
+    let (mut writer, file) = host.audit_file(25, 10);
+    host.once_ok();
     disk.fill();
     writer.append(&file, 500);
-    let full = host.once();
-    assert_eq!(full.code, 75, "{}", full.stderr);
-    assert!(full.stderr.contains("No space left on device"), "{}", full.stderr);
+    let full = host.once_code(75);
+    full.logged("No space left on device");
     disk.free();
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     judge(&writer, &host.events()).is_exact();
 }

@@ -1,6 +1,6 @@
 //! Names that would steer a terminal or forge a line of the log, in each place that takes one.
 
-use crate::rig::{Host, Writer, file_name, generation};
+use crate::rig::{Host, generation};
 use confluence_audit_agent::quarantine::{self, Entry};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -145,9 +145,7 @@ fn f114_names_that_are_found() {
     let mut host = Host::new();
     host.sink += "rotate_bytes = \"1KiB\"\nrotated_files_max = 1\n";
     host.sink = host.sink.replace("rotate_bytes = \"10GiB\"\n", "");
-    let mut writer = Writer::new(&host.audit(), 114);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 30);
+    host.audit_file(114, 30);
     for name in [
         HOSTILE.to_owned(),
         format!("{HOSTILE}.audit.log"),
@@ -180,7 +178,7 @@ fn f114_names_that_are_found() {
     let names = rotated.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(names.filter(|name| generation(name).is_some()).count(), 1);
 
-    // A state that holds such names, and files beside it.
+    // A state that holds such names, and files next to it.
     let entry = |id: &str| Entry {
         id: id.to_owned(),
         sink: HOSTILE.into(),

@@ -1,5 +1,6 @@
-//! What events look like on their way out of the real binary. The rules themselves are tested beside the code.
+//! What events look like on their way out of the real binary. The rules themselves are tested next to the code.
 
+use crate::rig::stdout_of;
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -9,17 +10,8 @@ fn converted(records: &[Value], format: &str) -> Vec<String> {
     let file = dir.path().join("records.jsonl");
     let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
     std::fs::write(&file, lines).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-        .args(["convert", "--format", format])
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout).unwrap();
+    let mut convert = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+    let text = stdout_of(convert.args(["convert", "--format", format]).arg(&file));
     text.lines().map(str::to_owned).collect()
 }
 

@@ -2,7 +2,7 @@
 //! limits bodies and loses its backend. tests/peers/nginx.sh installs it.
 
 use crate::rig::collector::{Collector, Plain};
-use crate::rig::{Host, Port, Writer, file_name, free_port, judge, skipped, until};
+use crate::rig::{Host, Port, free_port, judge, skip, until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::fs;
 use std::net::TcpStream;
@@ -46,7 +46,7 @@ fn start(dir: &Path, backend: &str) -> Option<(Nginx, Port)> {
         .into_iter()
         .find(|path| Path::new(path).exists());
     let Some(binary) = binary else {
-        skipped("nginx is not installed; tests/peers/install.sh does it");
+        skip("nginx", "nginx is not installed; tests/peers/install.sh does it");
         return None;
     };
     let port = free_port();
@@ -103,14 +103,12 @@ fn a_proxy_with_tls_client_certificates_a_limit_and_a_backend_that_goes_away() {
         dir.join("ca.pem")
     );
     host.remote = Some(sink.clone());
-    let mut writer = Writer::new(&host.audit(), 1);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 60);
+    let (mut writer, file) = host.audit_file(1, 60);
 
     // Without its certificate nobody is let in, and nothing is set aside for that.
     let run = host.once();
     assert_eq!((run.code, collector.stored_count()), (75, 0), "{}", run.stderr);
-    assert!(run.stderr.contains("certificate"), "{}", run.stderr);
+    run.logged("certificate");
     assert!(!host.state().join("quarantine").exists());
 
     // 20 events are larger than nginx takes: halved, all of them come.

@@ -1,6 +1,6 @@
 //! The sink of type `elasticsearch` and `setup` against a real OpenSearch, which tests/peers/opensearch.sh installs.
 
-use crate::rig::{self, Host, Port, Writer, file_name, free_port, judge, oracle, skipped, until};
+use crate::rig::{self, Host, Port, Writer, file_name, free_port, judge, oracle, skip, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -25,7 +25,10 @@ impl OpenSearch {
     fn start(dir: &Path) -> Option<OpenSearch> {
         let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/opensearch");
         if !installed.is_dir() {
-            skipped("OpenSearch is not installed; tests/peers/install.sh does it");
+            skip(
+                "opensearch",
+                "OpenSearch is not installed; tests/peers/install.sh does it",
+            );
             return None;
         }
         let port = free_port();
@@ -146,17 +149,10 @@ fn a_real_opensearch_is_set_up_takes_each_event_once_across_a_kill_and_refuses_p
 
 fn set_up(server: &OpenSearch) {
     let mut host = host(server);
-    let mut writer = Writer::new(&host.audit(), 1);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 5);
+    host.audit_file(1, 5);
     // Before, the agent says what is to be done, and makes no index of that name.
-    let run = host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(
-        run.stderr.contains("confluence-audit-agent setup elasticsearch"),
-        "{}",
-        run.stderr
-    );
+    let run = host.once_code(75);
+    run.logged("confluence-audit-agent setup elasticsearch");
     assert_eq!(server.try_ask("GET", &format!("/{STREAM}"), "").unwrap().0, 404);
     let (_, said) = call(&host, &["check"]);
     assert!(
@@ -302,15 +298,12 @@ fn poison(server: &OpenSearch) {
     host.root += "event.namespace = \"poison\"\n";
     let sink = host.remote.take().unwrap_or_default();
     host.remote = Some(sink + "template = \"poison\"\n");
-    let mut writer = Writer::new(&host.audit(), 2);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 50);
+    let (mut writer, file) = host.audit_file(2, 50);
     let line =
         "{\"creationDate\":1767600000000,\"summary\":\"User created\",\"description\":\"no number\"}\n";
     rig::append(&host.audit().join(file_name(5, 0)), line.as_bytes());
     writer.append(&file, 50);
-    let run = host.once();
-    assert_eq!(run.code, 65, "{}", run.stderr);
+    let run = host.once_code(65);
     let stream = "logs-atlassian_confluence.audit-poison";
     assert_eq!(server.count(stream), 100, "{}", run.stderr);
     let dir = fs::read_dir(host.state().join("quarantine")).unwrap();

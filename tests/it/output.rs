@@ -1,19 +1,9 @@
 //! The output file as others see it: who may read it, and what becomes of old ones.
 
-use crate::rig::{Host, Writer, file_name, outputs, skipped};
+use crate::rig::{Host, Writer, file_name, outputs, skip};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::Command;
-
-fn state_show(host: &Host) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-        .args(["state", "show", "--state"])
-        .arg(host.state())
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// The values of a field in the lines of a log that have this text.
 fn fields<'a>(log: &'a str, text: &str, field: &str) -> Vec<&'a str> {
@@ -31,7 +21,7 @@ fn fields<'a>(log: &'a str, text: &str, field: &str) -> Vec<&'a str> {
 /// What is deleted may be the only copy: each file is named, with how much was in it and how old it was, and the sum is
 /// kept.
 #[test]
-fn f113_deleted_outputs_are_said_and_counted() {
+fn f113_deleted_outputs_are_reported_and_counted() {
     for compression in ["none", "gzip", "zstd"] {
         let mut host = Host::new();
         host.sink = format!(
@@ -44,8 +34,7 @@ fn f113_deleted_outputs_are_said_and_counted() {
         for _ in 0..3 {
             // Some were written by this process, some by the one before.
             writer.append(&file, 200);
-            let once = host.once();
-            assert_eq!(once.code, 0, "{}", once.stderr);
+            let once = host.once_ok();
             let counts = fields(&once.stderr, said, "events");
             assert!(counts.len() >= 3, "{}", once.stderr);
             files += counts.len();
@@ -72,7 +61,7 @@ fn f113_deleted_outputs_are_said_and_counted() {
             let line = format!(
                 "sink local: {files} rotated files with {events} events deleted, over `rotated_files_max`"
             );
-            let shown = state_show(&host);
+            let shown = host.state_show();
             assert!(shown.contains(&line), "{line}: {shown}");
         }
     }
@@ -147,13 +136,11 @@ fn f116_outputs_have_the_mode_and_group_of_their_readers() {
 #[test]
 fn f116_a_mode_that_was_set_by_hand_stays() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 117);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 3);
-    assert_eq!(host.once().code, 0);
+    let (mut writer, file) = host.audit_file(117, 3);
+    host.once_ok();
     fs::set_permissions(host.output(), fs::Permissions::from_mode(0o640)).unwrap();
     writer.append(&file, 3);
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     assert_eq!(modes_and_groups(&host)["events.ndjson"].0, 0o640);
 }
 
@@ -163,11 +150,8 @@ fn f116_a_group_that_is_not_there_holds_no_event_back() {
     let mut host = Host::new();
     host.sink =
         "rotate_bytes = \"20KiB\"\nrotate_daily = false\nmode = \"0640\"\ngroup = \"no-such-group\"\n".into();
-    let mut writer = Writer::new(&host.audit(), 118);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 200);
-    let once = host.once();
-    assert_eq!(once.code, 0, "{}", once.stderr);
+    host.audit_file(118, 200);
+    let once = host.once_ok();
     let said = once
         .stderr
         .matches("there is no group `no-such-group`; run: groupadd no-such-group");
@@ -188,15 +172,13 @@ fn f116_a_group_that_is_not_there_holds_no_event_back() {
 
 /// A group that the agent's user is not in.
 #[test]
-fn f116_a_group_of_others_is_said_with_its_remedy() {
+fn f116_a_group_of_others_is_reported_with_its_remedy() {
     if !rustix::process::geteuid().is_root() {
-        return skipped("only root can become another user");
+        return skip("root", "only root can become another user");
     }
     let mut host = Host::new();
     host.sink = "mode = \"0640\"\ngroup = \"daemon\"\n".into();
-    let mut writer = Writer::new(&host.audit(), 119);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 3);
+    host.audit_file(119, 3);
     host.config();
     fs::create_dir(host.state()).unwrap();
     for (path, mode) in [
@@ -222,7 +204,7 @@ fn f116_a_group_of_others_is_said_with_its_remedy() {
 }
 
 #[test]
-fn f116_check_says_who_may_read() {
+fn f116_check_reports_who_may_read() {
     let mut host = Host::new();
     for (lines, said) in [
         (
@@ -244,7 +226,7 @@ fn f116_check_says_who_may_read() {
         ),
     ] {
         if lines.contains("54321") && !rustix::process::geteuid().is_root() {
-            skipped("only root may give files to any group");
+            skip("root", "only root may give files to any group");
             continue;
         }
         host.sink = lines.into();

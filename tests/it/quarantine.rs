@@ -320,7 +320,7 @@ fn f48_poison_event_is_sent_again_while_the_agent_runs() {
 }
 
 #[test]
-fn names_and_formats_that_are_wrong_are_told_before_anything_is_sent() {
+fn names_and_formats_that_are_wrong_are_reported_before_anything_is_sent() {
     let scene = Scene::new();
     scene.put(&[(0, 2)]);
     let others = [
@@ -338,7 +338,10 @@ fn names_and_formats_that_are_wrong_are_told_before_anything_is_sent() {
     let (code, _, err) = scene.call(&["replay"]);
     assert_eq!(code, 78);
     assert!(err.contains("there is no sink `former`"), "{err}");
-    assert!(err.contains("kept as `raw`") && err.contains("--force"), "{err}");
+    assert!(
+        err.contains("stored as `raw`") && err.contains("--force"),
+        "{err}"
+    );
     assert_eq!((scene.collector.post_count(), scene.left().len()), (0, 4));
     let (code, out, err) = scene.call(&["replay", "--to", "stdout"]);
     assert_eq!((code, out.lines().count()), (0, 4), "{err}");
@@ -392,7 +395,7 @@ fn what_is_dropped_is_named_first_and_written_down() {
 }
 
 #[test]
-fn damage_is_told_and_kept() {
+fn damage_is_reported_and_kept() {
     let scene = Scene::new();
     scene.put(&[(0, 3)]);
     let dir = scene.host.state().join("quarantine");
@@ -408,7 +411,7 @@ fn damage_is_told_and_kept() {
     assert_eq!(code, 0);
     assert!(out.ends_with("3 events: local 3\n"), "{out}");
     assert!(
-        err.contains("4 lines are no entry") && !err.contains('\u{1b}'),
+        err.contains("4 lines are not readable") && !err.contains('\u{1b}'),
         "{err}"
     );
     assert!(err.contains("1-link.ndjson` is not a regular file"), "{err}");
@@ -437,15 +440,14 @@ fn one_command_changes_it_at_a_time() {
     assert_eq!(scene.call(&["replay"]).0, 0);
 }
 
-/// Root may do all of it, what it writes stays the agent's; anybody else is told whom to be.
+/// Root may do all of it, what it writes stays the agent's; anybody else learns whom to be.
 #[test]
 fn root_leaves_files_to_their_owner_and_others_are_sent_to_sudo() {
     const AGENT: u32 = 4711;
     let scene = Scene::new();
     scene.put(&[(0, 3)]);
     if !rustix::process::geteuid().is_root() {
-        crate::rig::skipped("only root can make files another user's");
-        return;
+        return crate::rig::skip("root", "only root can make files another user's");
     }
     let dir = scene.host.state().join("quarantine");
     let file = quarantine::files(&scene.host.state()).unwrap().remove(0).0;
@@ -472,21 +474,18 @@ fn root_leaves_files_to_their_owner_and_others_are_sent_to_sudo() {
         .unwrap();
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code() != Some(75) {
-        crate::rig::skipped(&format!("another user cannot execute the binary here: {err}"));
-        return;
+        let reason = format!("another user cannot execute the binary here: {err}");
+        return crate::rig::skip("root", &reason);
     }
     assert!(err.contains("sudo -u 4711"), "{err}");
 }
 
 /// `check` and `state show` say that something waits there.
 #[test]
-fn a_quarantine_that_is_not_empty_is_told() {
+fn a_quarantine_that_is_not_empty_is_reported() {
     let scene = Scene::new();
-    let mut writer = Writer::new(&scene.host.audit(), 48);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 1);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.host.audit_file(48, 1);
+    scene.host.once_ok();
     scene.put(&[(0, 3)]);
     let run = |words: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))

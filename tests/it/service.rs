@@ -1,6 +1,6 @@
-//! What the agent tells the service manager that started it.
+//! What the agent sends to the service manager that started it.
 
-use crate::rig::{Agent, Host, SOON, Writer, file_name, judge, skipped, until};
+use crate::rig::{Agent, Host, SOON, Writer, file_name, judge, skip, until};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::quarantine::{self, Entry};
 use std::fs;
@@ -92,11 +92,9 @@ impl Drop for Manager {
 }
 
 #[test]
-fn ready_alive_and_stopping_are_told() {
+fn ready_alive_and_stopping_are_sent() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 61);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
+    host.audit_file(61, 10);
     // Not so many signs of life that there is no room for the other messages when the test is held up.
     let (manager, mut agent) = Manager::start(&host, 1_500, |_| {});
     agent.until("it is ready", || manager.heard("READY=1") == 1);
@@ -106,11 +104,11 @@ fn ready_alive_and_stopping_are_told() {
     });
     assert_eq!(manager.heard("STOPPING=1"), 0);
     assert_eq!(agent.stop(), 0);
-    until(SOON, "the end is told", || manager.heard("STOPPING=1") == 1);
+    until(SOON, "the end is sent", || manager.heard("STOPPING=1") == 1);
     assert_eq!(manager.heard("READY=1"), 1);
 }
 
-/// Messages that nobody takes keep the agent neither from its work nor from its end; they are told again later.
+/// Messages that nobody takes keep the agent neither from its work nor from its end; they are sent again later.
 #[test]
 fn a_manager_that_does_not_listen_holds_nothing_up() {
     let host = Host::new();
@@ -128,7 +126,7 @@ fn a_manager_that_does_not_listen_holds_nothing_up() {
     let mut agent = manager.start_agent(&host, 300, |_| {});
     agent.until("it delivers", || host.delivered() == 20);
     let later = clock::monotonic() + Duration::from_secs(1);
-    agent.until("it has had something to tell", || clock::monotonic() > later);
+    agent.until("it has had something to send", || clock::monotonic() > later);
     manager.listen();
     agent.until("it is ready", || manager.heard("READY=1") == 1);
     agent.until("it says how it is", || {
@@ -141,9 +139,7 @@ fn a_manager_that_does_not_listen_holds_nothing_up() {
 #[test]
 fn f72_a_start_that_recovers_asks_for_time() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 61);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
+    let (writer, _) = host.audit_file(61, 10);
     let mut command = host.command(&[], &[]);
     // Written, and no position is stored: the first batch holds no event, so an end at its outcome would come too
     // early.
@@ -162,9 +158,9 @@ fn f72_a_start_that_recovers_asks_for_time() {
     judge(&writer, &host.events()).is_exact();
 }
 
-/// Whoever starts it is told why it is not ready, and does not have to wait for a home that is not there.
+/// Whoever starts it learns why it is not ready, and does not have to wait for a home that is not there.
 #[test]
-fn trouble_is_told_and_holds_back_readiness_for_a_while() {
+fn trouble_is_reported_and_delays_readiness() {
     let host = Host::new();
     fs::remove_dir_all(host.audit()).unwrap();
     let (manager, mut agent) = Manager::start(&host, 60_000, |_| {});
@@ -174,9 +170,7 @@ fn trouble_is_told_and_holds_back_readiness_for_a_while() {
     assert_eq!(manager.heard("READY=1"), 0);
     agent.until("it is ready all the same", || manager.heard("READY=1") == 1);
     fs::create_dir_all(host.audit()).unwrap();
-    let mut writer = Writer::new(&host.audit(), 61);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 3);
+    host.audit_file(61, 3);
     agent.until("it says that all is well", || {
         manager.heard("STATUS=following") >= 1
     });
@@ -192,9 +186,7 @@ fn a_stage_that_hangs_is_not_alive() {
         ("after_ack=hang", "checkpoint"),
     ] {
         let host = Host::new();
-        let mut writer = Writer::new(&host.audit(), 61);
-        let file = writer.create(&file_name(5, 0));
-        writer.append(&file, 10);
+        host.audit_file(61, 10);
         let (manager, mut agent) = Manager::start(&host, 300, |command| {
             command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", failpoint);
         });
@@ -215,9 +207,7 @@ fn a_stage_that_hangs_is_not_alive() {
 fn a_stage_that_waits_is_alive() {
     let mut host = Host::new();
     host.stdout = true;
-    let mut writer = Writer::new(&host.audit(), 61);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 400);
+    host.audit_file(61, 400);
     // The work that there is takes no such time, on a slow machine either.
     let (manager, mut agent) = Manager::start(&host, 3_000, |command| {
         command.stdout(Stdio::piped());
@@ -233,8 +223,8 @@ fn a_stage_that_waits_is_alive() {
     });
     // A commit takes what its disk takes.
     let said = agent.stderr();
-    let mut told = said.lines().filter(|line| line.contains("does not go on"));
-    assert!(told.all(|line| line.contains("stage=checkpoint")), "{said}");
+    let mut reported = said.lines().filter(|line| line.contains("does not go on"));
+    assert!(reported.all(|line| line.contains("stage=checkpoint")), "{said}");
     agent.kill();
 }
 
@@ -251,7 +241,7 @@ fn a_dead_mount_ends_the_process_for_the_next_to_see_more() {
     ];
     let may = Command::new("unshare").args(["--mount", "true"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
-        return skipped("this process may not have mounts of its own");
+        return skip("mount", "this process may not have mounts of its own");
     }
     let host = Host::new();
     let real = host.path("real/audit");
@@ -278,25 +268,23 @@ fn a_dead_mount_ends_the_process_for_the_next_to_see_more() {
 
 /// What waits for a person stands in the status, as long as it does.
 #[test]
-fn a_quarantine_is_told_until_it_is_empty() {
+fn a_quarantine_is_reported_until_it_is_empty() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 61);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
+    let (mut writer, file) = host.audit_file(61, 10);
     fs::create_dir_all(host.state()).unwrap();
     fs::set_permissions(host.state(), fs::Permissions::from_mode(0o700)).unwrap();
     let entries = [Entry::default(), Entry::default()];
     quarantine::put(&host.state(), 1, &entries).unwrap();
     let (manager, mut agent) = Manager::start(&host, 300, |_| {});
     agent.until_said("events are in quarantine, refused by their server");
-    agent.until("the status tells it", || {
+    agent.until("the status has it", || {
         manager.heard("STATUS=following; 10 events delivered since the start; 2 events are in quarantine")
             >= 1
     });
     let (path, _) = quarantine::files(&host.state()).unwrap().remove(0);
     fs::remove_file(path).unwrap();
     writer.append(&file, 1);
-    agent.until("and does not tell it any more", || {
+    agent.until("the status has it no more", || {
         let last = manager.last("STATUS=");
         last == "STATUS=following; 11 events delivered since the start"
     });
@@ -319,5 +307,7 @@ fn f95_a_core_file_holds_no_secrets() {
     until(SOON, "the filter is empty", || {
         of_process("coredump_filter").trim() == "00000000"
     });
+    // It handles signals before it makes its state.
+    until(SOON, "the agent runs", || host.state().exists());
     assert_eq!(agent.stop(), 0);
 }

@@ -255,10 +255,10 @@ fn another_account_sets_up() {
 }
 
 #[test]
-fn wrong_calls_are_told() {
+fn wrong_calls_are_reported() {
     let mut scene = scene(vec![elastic()]);
     for (arguments, words) in [
-        (&["--sink", "other"][..], "`other` is no sink of type"),
+        (&["--sink", "other"][..], "has no sink `other` of type"),
         (&["--retention", "soon"], "--retention"),
         (&["--retention", "1h"], "out of range"),
     ] {

@@ -1,6 +1,6 @@
 //! What signals do to a running agent: some stop it in order, the others change nothing, and none is a silent death.
 
-use crate::rig::{Agent, Host, LogFile, SOON, Writer, file_name, judge};
+use crate::rig::{Agent, Host, LogFile, SOON, Writer, judge};
 use rustix::process::Signal;
 use std::process::Command;
 
@@ -10,9 +10,7 @@ fn running(set_up: impl Fn(&mut Command)) -> (Host, Writer, LogFile, Agent) {
 
 fn started(wrapper: &[&str], set_up: impl Fn(&mut Command)) -> (Host, Writer, LogFile, Agent) {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 110);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
+    let (writer, file) = host.audit_file(110, 10);
     let mut command = host.command(wrapper, &[]);
     set_up(&mut command);
     let mut agent = host.spawn(command);

@@ -1,4 +1,4 @@
-//! The simulated Confluence keeps to what is known of the real one, and misbehaves as it is told.
+//! The simulated Confluence keeps to what is known of the real one, and misbehaves on request.
 
 #[path = "../../examples/confluence_sim/sim.rs"]
 pub mod sim;

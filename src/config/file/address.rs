@@ -21,8 +21,8 @@ pub fn data_center(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// The base URL of a Cloud site, which is written as its host or as an address below it. The path is not kept: where the
-/// API is, is known.
+/// The base URL of a Cloud site, which is written as its host or as an address below it. The path is not kept: where
+/// the API is, is known.
 pub fn site(text: &str) -> Result<Url, String> {
     let text = text.trim();
     let mut url = if text.contains("://") {

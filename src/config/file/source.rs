@@ -113,7 +113,8 @@ fn files_keys(table: &mut Table, files: &mut FilesConfig) {
     );
 }
 
-/// What `mode` says, or the other keys where it says nothing; and whether they contradict it, which has been reported then.
+/// What `mode` says, or the other keys where it says nothing; and whether they contradict it, which has been reported
+/// then.
 fn mode(table: &mut Table, cloud: bool) -> (Mode, bool) {
     let typed = table.word("mode", &MODES);
     if cloud {

@@ -6,8 +6,8 @@ use crate::config::{Compression, home};
 const EXAMPLE: &str = include_str!("../../../packaging/confluence-audit-agent.toml");
 const NO_FILE: &str = "example.toml";
 
-/// `#key = value` is a default, `# words` a comment, `##key = value` an alternative that excludes another key. Tables whose
-/// head is commented out are not there.
+/// `#key = value` is a default, `# words` a comment, `##key = value` an alternative that excludes another key. Tables
+/// whose head is commented out are not there.
 fn uncommented(mark: &str) -> String {
     let own = tables().filter(|table| !table.starts_with("##"));
     own.map(|table| without(mark, table))

@@ -13,6 +13,9 @@ use super::super::{Format, FormatKind};
 use super::*;
 use crate::format::taxonomy;
 use crate::notice;
+use crate::skip::skip;
+
+const NO_SCHEMA: &str = "the published schema is not installed in target/tools/ocsf; `.ci/run` does that";
 
 /// `.ci/run` installs the published schema and its validator there.
 fn python() -> Option<PathBuf> {
@@ -141,8 +144,7 @@ fn random(count: usize) -> Vec<Vec<u8>> {
 #[test]
 fn events_are_valid_by_the_published_schema() {
     let Some(python) = python() else {
-        eprintln!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
-        return;
+        return skip("ocsf-schema", NO_SCHEMA);
     };
     let format = Format::new(FormatKind::Ocsf, &context());
     let mut lines: Vec<Vec<u8>> = event_of_each_row()
@@ -197,8 +199,7 @@ fn events_are_valid_by_the_published_schema() {
 #[test]
 fn validation_finds_faults() {
     let Some(python) = python() else {
-        eprintln!("skipped: the published schema is not installed in target/tools/ocsf; `.ci/run` does that");
-        return;
+        return skip("ocsf-schema", NO_SCHEMA);
     };
     let good = event(&json!({"auditType": {"actionI18nKey": "audit.logging.summary.user.created"}}));
     let mut faults = Vec::new();

@@ -21,7 +21,8 @@ pub struct Hosts {
     current: Cell<usize>,
     /// When the first host failed. `None`: it is in use.
     first_failed_at: Cell<Option<Instant>>,
-    /// How often the first host failed in a row, [`FIRST_HOST_RETRY`] apart.
+    /// How often the first host failed in a row. It is tried again after [`FIRST_HOST_RETRY`], or after the
+    /// back-off of the sink where every host failed.
     first_failures: Cell<u32>,
     /// The failure of the first host was logged as a warning.
     warned: Cell<bool>,
@@ -122,8 +123,8 @@ impl Hosts {
         }
     }
 
-    /// Counts a failure. Returns whether it is a warning: the first host fails again after [`FIRST_HOST_RETRY`].
-    /// One warning until it works again.
+    /// Counts a failure. Returns whether to warn: the first host failed before and has not responded since.
+    /// There is one warning until it responds.
     fn is_lasting(&self, current: usize) -> bool {
         if current == 0 {
             self.first_failures.set(self.first_failures.get() + 1);

@@ -99,25 +99,15 @@ fn reads_what_is_new(sim: &Sim, host: &Host, is_cloud: bool) {
     insert(sim, is_cloud, 0..25);
     let dry = host.once_with(&["--once", "--dry-run"]);
     assert_eq!((dry.code, dry.stdout.lines().count()), (0, 25), "{}", dry.stderr);
-    assert!(dry.stderr.contains("would deliver 25 events"), "{}", dry.stderr);
+    dry.logged("would deliver 25 events");
     assert!(!host.state().exists() && !host.output().exists());
 
-    let first = host.once();
-    assert_eq!(first.code, 0, "{}", first.stderr);
-    assert!(
-        first.stderr.contains("read 25 records from http://127.0.0.1"),
-        "{}",
-        first.stderr
-    );
+    let first = host.once_ok();
+    first.logged("read 25 records from http://127.0.0.1");
     is_exact(sim, &host.events());
 
-    let second = host.once();
-    assert_eq!(second.code, 0, "{}", second.stderr);
-    assert!(
-        second.stderr.contains("wiki: nothing is new"),
-        "{}",
-        second.stderr
-    );
+    let second = host.once_ok();
+    second.logged("wiki: nothing is new");
     assert_eq!(host.delivered(), 25);
 
     insert(sim, is_cloud, 100..101);
@@ -125,7 +115,7 @@ fn reads_what_is_new(sim: &Sim, host: &Host, is_cloud: bool) {
     assert_eq!((dry.code, dry.stdout.lines().count()), (0, 1), "{}", dry.stderr);
     assert_eq!(host.export(), before);
     let third = host.once();
-    assert!(third.stderr.contains("delivered 1 event to"), "{}", third.stderr);
+    third.logged("delivered 1 event to");
     is_exact(sim, &host.events());
 }
 
@@ -141,7 +131,7 @@ fn originals_of_rows_have_no_blanks_between_tokens() {
     assert_ne!(spaced.api, plain.api);
     sim.insert_all([spaced]);
     let host = data_center(&sim);
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     assert_eq!(originals(&host.events()), [plain.api]);
 }
 
@@ -177,9 +167,8 @@ fn a_data_center_older_than_7_5_is_read_the_old_way() {
     let mut host = data_center(&sim);
     insert(&sim, false, 0..25);
     host.set("page_size", "10");
-    let first = host.once();
-    assert_eq!(first.code, 0, "{}", first.stderr);
-    assert!(first.stderr.contains("older than 7.5"), "{}", first.stderr);
+    let first = host.once_ok();
+    first.logged("older than 7.5");
     assert_eq!(host.delivered(), 25);
     assert!(host.once().stderr.contains("nothing is new"));
     insert(&sim, false, 100..101);
@@ -213,20 +202,15 @@ fn own_searches_are_tagged_or_left_out() {
     let sim = Sim::data_center().unwrap();
     let mut host = data_center(&sim);
     insert(&sim, false, 0..3);
-    assert_eq!(host.once().code, 0);
-    let again = host.once();
-    assert_eq!(again.code, 0, "{}", again.stderr);
+    host.once_ok();
+    host.once_ok();
     let events = host.events();
     let own = events.iter().filter(|event| event.has_tag("self_poll")).count();
     assert_eq!((events.len(), own), (3 + own, own));
     assert!(own > 0, "the first search is seen by the second run");
     host.set("drop_self_polls", "true");
     let quiet = host.once();
-    assert!(
-        quiet.stderr.contains("of the agent's own searches were dropped"),
-        "{}",
-        quiet.stderr
-    );
+    quiet.logged("of the agent's own searches were dropped");
     assert_eq!(host.delivered(), events.len());
 }
 
@@ -236,7 +220,7 @@ fn the_cursor_is_shown_and_forgotten() {
     let sim = quiet_data_center();
     let host = data_center(&sim);
     insert(&sim, false, 0..5);
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     let shown = text(&state(&host, &["show"]));
     assert!(
         shown.contains("source wiki\n  audit API: delivered up to 20"),
@@ -258,7 +242,7 @@ fn the_cursor_is_shown_and_forgotten() {
         Some("source wiki: forgot 1 audit API cursor, 5 ids, 1 output length")
     );
     assert!(text(&state(&host, &["show"])).contains("nothing is stored"));
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     let mut ids: Vec<String> = host.events().into_iter().map(|event| event.id).collect();
     assert_eq!(ids.len(), 10);
     ids.sort();

@@ -15,9 +15,9 @@ fn lowered(polled: &Polled) -> Vec<String> {
     notices.map(|notice| notice.message.clone()).collect()
 }
 
-/// Read each hour; what is raised or stays is not told, what is lowered is told once.
+/// Read each hour; what is raised or stays is not reported, what is lowered is reported once.
 #[test]
-fn f75_lowered_coverage_is_told() {
+fn f75_lowered_coverage_is_reported() {
     let sim = Sim::data_center().unwrap();
     sim.set_coverage("SECURITY", "FULL");
     let mut polled = Polled::new(&sim, config_of(&sim, false));
@@ -29,12 +29,12 @@ fn f75_lowered_coverage_is_told() {
     sim.set_coverage("SECURITY", "BASE");
     sim.set_coverage("ECOSYSTEM", "OFF");
     polled.run(2 * HOUR, STEP);
-    let told = lowered(&polled);
-    assert_eq!(told.len(), 1, "{told:?}");
+    let reported = lowered(&polled);
+    assert_eq!(reported.len(), 1, "{reported:?}");
     for part in ["SECURITY from full to base", "ECOSYSTEM from base to off"] {
-        assert!(told[0].contains(part), "{told:?}");
+        assert!(reported[0].contains(part), "{reported:?}");
     }
-    assert!(!told[0].contains("PERMISSIONS"), "{told:?}");
+    assert!(!reported[0].contains("PERMISSIONS"), "{reported:?}");
     polled.run(5 * HOUR, STEP);
     assert_eq!(lowered(&polled).len(), 1);
     sim.set_coverage("SECURITY", "OFF");

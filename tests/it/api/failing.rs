@@ -1,4 +1,4 @@
-//! The real binary among failures: killed between pages, beside a source that fails, without a server.
+//! The real binary among failures: killed between pages, next to a source that fails, without a server.
 
 use super::binary::{cloud, data_center, insert, is_exact, quiet, quiet_data_center};
 use crate::rig::{SOON, listen_again, oracle};
@@ -36,8 +36,7 @@ fn f70_kill_between_pages_of_the_real_binary() {
             let pages = sim.requests().iter().filter(|seen| seen.rows > 0).count() as u64;
             assert!(pages >= page.min(10), "{pages} pages with rows");
             sim.clear_faults();
-            let next = host.once();
-            assert_eq!(next.code, 0, "{}", next.stderr);
+            host.once_ok();
             is_exact(&sim, &host.events());
         }
     }
@@ -92,8 +91,7 @@ fn f73_two_sites() {
     assert!(export["sources"]["wiki"]["api"].is_null(), "{export}");
     assert!(export["sources"]["docs"]["api"]["at_ms"].is_i64(), "{export}");
     wiki.clear_faults();
-    let once = host.once();
-    assert_eq!(once.code, 0, "{}", once.stderr);
+    host.once_ok();
     is_exact(&wiki, &of("wiki"));
     is_exact(&docs, &of("docs"));
 }
@@ -125,8 +123,7 @@ fn an_unreachable_server_ends_only_a_single_run() {
     let host = data_center(&sim);
     insert(&sim, false, 0..5);
     sim.disconnect();
-    let once = host.once();
-    assert_eq!(once.code, 75, "{}", once.stderr);
+    let once = host.once_code(75);
     assert!(
         once.stderr
             .contains("nothing listens at that port; correct `url`"),
@@ -147,9 +144,8 @@ fn an_unreachable_server_ends_only_a_single_run() {
         sim.clear_faults();
         sim.fault(fault);
         let begun = clock::monotonic();
-        let once = host.once();
-        assert_eq!(once.code, 75, "{}", once.stderr);
-        assert!(once.stderr.contains(said), "{}", once.stderr);
+        let once = host.once_code(75);
+        once.logged(said);
         assert!(begun.elapsed() < SOON / 2, "does not wait for a person");
     }
     assert_eq!(host.delivered(), 5);

@@ -15,13 +15,13 @@ fn asked_the_old_way(sim: &Sim) -> bool {
 #[test]
 fn f78_a_server_that_is_starting_is_not_older() {
     for not_found in [1, 2, 3, 10] {
-        for told in [true, false] {
+        for reported in [true, false] {
             let sim = Sim::data_center().unwrap();
             sim.configure(|options| options.searches_are_audited = false);
             let mut polled = Polled::new(&sim, config_of(&sim, false));
             sim.insert_all(rows(0..100, 10_000));
             sim.fault_for(Target::Audit, ..=not_found, Fault::Status(404, Vec::new()));
-            if !told {
+            if !reported {
                 sim.fault_for(Target::Other, .., Fault::Status(503, Vec::new()));
             }
             polled.run(20 * SECOND, SECOND);
@@ -32,12 +32,12 @@ fn f78_a_server_that_is_starting_is_not_older() {
             );
             polled.run(200 * MINUTE, 5 * SECOND);
             polled.is_complete();
-            assert!(!asked_the_old_way(&sim), "{not_found}, {told}");
+            assert!(!asked_the_old_way(&sim), "{not_found}, {reported}");
         }
     }
 }
 
-/// An older Confluence that is starting: when it tells its version the old path is read.
+/// An older Confluence that is starting: when it shows its version the old path is read.
 #[test]
 fn f78_an_older_server_that_is_starting_is_read_when_it_tells_its_version() {
     let sim = Sim::data_center().unwrap();
@@ -59,7 +59,7 @@ fn f78_an_older_server_that_is_starting_is_read_when_it_tells_its_version() {
 }
 
 /// After an upgrade the newer path shows the same events in another form: none is delivered by a second id, also
-/// across a restart, and rows that are alike in what both tell are as many events.
+/// across a restart, and rows that are alike in what both show are as many events.
 #[test]
 fn f78_an_upgrade_repeats_nothing() {
     for restart in [false, true] {

@@ -1,5 +1,5 @@
-//! How loudly a fault is told: at debug what the next request heals, as a warning what lasts, as an error what a
-//! person has to mend.
+//! How loudly a fault is logged: at debug what the next request heals, as a warning what lasts, as an error what a
+//! person has to fix.
 
 use super::binary::{data_center, insert, is_exact, quiet_data_center};
 use crate::rig::SOON;
@@ -11,7 +11,7 @@ fn lines(stderr: &str, level: &str) -> Vec<String> {
     stderr.lines().filter(of).map(str::to_owned).collect()
 }
 
-/// One request in ten fails and the next one does not: nobody is told.
+/// One request in ten fails and the next one does not: nothing is logged for people.
 #[test]
 fn f79_a_fault_that_the_next_request_heals_is_debug() {
     for fault in [
@@ -47,10 +47,10 @@ fn f79_a_fault_that_the_next_request_heals_is_debug() {
     }
 }
 
-/// What lasts longer than a poll interval is a warning, once, and its end is told; what a person has to mend is an
+/// What lasts longer than a poll interval is a warning, once, and its end is logged; what a person has to fix is an
 /// error at once.
 #[test]
-fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_mend_an_error() {
+fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_fix_an_error() {
     for (fault, level, said) in [
         (
             Fault::Status(503, Vec::new()),
@@ -74,9 +74,9 @@ fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_mend_an_error() {
         sim.fault(fault.clone());
         let mut agent = host.start();
         agent.until_said(said);
-        let told = lines(&agent.stderr(), level);
+        let reported = lines(&agent.stderr(), level);
         assert!(
-            told.len() == 1 && told[0].contains(said),
+            reported.len() == 1 && reported[0].contains(said),
             "{fault:?}: {}",
             agent.stderr()
         );

@@ -17,16 +17,20 @@ mod windows;
 mod wire;
 
 use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Row, Sim};
+use confluence_audit_agent::agent::{Encoder, FlowControl, SinkPipeline, ToCommit, process_step};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
-use confluence_audit_agent::notice::Notice;
+use confluence_audit_agent::format::{Format, Raw};
 use confluence_audit_agent::position::{ApiCursor, IdChunk};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::secret::Secret;
-use confluence_audit_agent::source::api::{Api, ApiStep, Now};
+use confluence_audit_agent::sink::{Inbox, Message};
+use confluence_audit_agent::source::api::{Api, Now};
 use confluence_audit_agent::source::dedup::Dedup;
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// 2026-03-01T00:00:00Z.
@@ -44,10 +48,81 @@ pub struct Polled<'s> {
     /// Each delivered row with its id, in order.
     pub delivered: Vec<(EventId, String)>,
     pub self_polls: usize,
-    pub notices: Vec<Notice>,
-    recent: Dedup,
+    /// How long the last step leaves the server alone.
+    pub wait: Duration,
+    pub notices: Vec<Reported>,
+    pipeline: Pipeline,
     cursor: Option<ApiCursor>,
     chunks: BTreeMap<u32, IdChunk>,
+}
+
+/// An event of the agent's own.
+#[derive(Debug)]
+pub struct Reported {
+    pub id: EventId,
+    pub action: String,
+    pub message: String,
+}
+
+impl Reported {
+    fn new(id: EventId, event: &str) -> Reported {
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        let text = |member: &str| event["agent"][member].as_str().unwrap().to_owned();
+        Reported {
+            id,
+            action: text("action"),
+            message: text("message"),
+        }
+    }
+}
+
+/// The agent's way from a page of rows to one sink, which writes records as they are.
+struct Pipeline {
+    encoder: Encoder,
+    flow: Arc<FlowControl>,
+    inbox: Receiver<Message>,
+    commits: Receiver<ToCommit>,
+}
+
+impl Pipeline {
+    fn new(dedup: Dedup) -> Pipeline {
+        let flow = Arc::new(FlowControl::new(usize::MAX));
+        let ((messages, inbox), (commits_here, commits)) = (channel(), channel());
+        let sink = SinkPipeline::new(
+            Format::Raw(Raw),
+            Inbox::Thread(messages),
+            flow.clone(),
+            HashSet::new(),
+        );
+        let ids = IdHasher::new(Some("wiki"));
+        Pipeline {
+            encoder: Encoder::new(0, vec![sink], ids, commits_here, Some(dedup), None),
+            flow,
+            inbox,
+            commits,
+        }
+    }
+
+    /// The events that were sent since, each with its id and without it in its text.
+    fn sent(&self) -> Vec<(EventId, String)> {
+        let (mut text, mut ids) = (Vec::new(), Vec::new());
+        for message in self.inbox.try_iter() {
+            let Message::Batch(batch) = message else {
+                panic!("only a commit sends this");
+            };
+            text.extend_from_slice(&batch.bytes);
+            ids.extend(batch.events.iter().map(|event| event.id));
+            self.flow.written(batch.bytes);
+        }
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.lines().count(), ids.len());
+        let without_id = |(line, id): (&str, EventId)| {
+            let hex = String::from_utf8(id.hex().to_vec()).unwrap();
+            let rest = line.strip_prefix(&format!("{{\"event_id\":\"{hex}\",")).unwrap();
+            (id, format!("{{{rest}"))
+        };
+        text.lines().zip(ids).map(without_id).collect()
+    }
 }
 
 /// The configuration of a source at a simulator.
@@ -95,8 +170,9 @@ impl<'s> Polled<'s> {
                 .unwrap(),
             delivered: Vec::new(),
             self_polls: 0,
+            wait: Duration::ZERO,
             notices: Vec::new(),
-            recent: Dedup::default(),
+            pipeline: Pipeline::new(Dedup::default()),
             cursor: None,
             chunks: BTreeMap::new(),
         }
@@ -116,56 +192,41 @@ impl<'s> Polled<'s> {
     pub fn step(&mut self) -> bool {
         self.advance(Duration::ZERO);
         let now = self.now.get();
-        let wait = match self.runtime.block_on(self.api.step(&|| now)) {
-            ApiStep::Again => None,
-            ApiStep::Wait(until) => Some(until),
-            ApiStep::Page { page, repeated } => {
-                let rows: Vec<String> = (repeated..page.len())
-                    .rev()
-                    .map(|at| String::from_utf8(page.row(at).to_vec()).unwrap())
-                    .collect();
-                for row in rows {
-                    self.take(row);
-                }
-                self.api.page_read(page, now);
-                self.api.prune(&mut self.recent, None);
-                None
-            }
-        };
-        self.notices.extend(self.api.take_notices());
-        let progress = self.api.progress();
-        self.cursor = progress.api.or(self.cursor);
-        let (ids, forget_ids) = self.recent.changes();
-        for chunk in ids {
-            self.chunks.insert(chunk.key, chunk);
-        }
-        for key in forget_ids {
-            self.chunks.remove(&key);
-        }
-        match wait {
-            None => true,
-            Some(until) => {
-                assert!(until > now.monotonic, "waits for what is past: a busy loop");
-                false
-            }
-        }
+        let step = self.runtime.block_on(self.api.step(&|| now));
+        let wait = process_step(step, &mut self.api, &mut self.pipeline.encoder, now);
+        self.receive();
+        self.wait = wait.map_or(Duration::ZERO, |until| until - now.monotonic);
+        assert!(
+            wait.is_none() || !self.wait.is_zero(),
+            "waits for what is past: a busy loop"
+        );
+        wait.is_none()
     }
 
-    fn take(&mut self, row: String) {
-        let mut scratch = Scratch::default();
-        let parsed = parse(row.as_bytes(), &mut scratch);
-        let (time_ms, own, likeness) = match &parsed {
-            Parsed::Record(record) => (
-                record.time_ms,
-                self.api.is_self_poll(record),
-                self.api.likeness(record),
-            ),
-            Parsed::Unreadable { .. } => (None, false, None),
-        };
-        let id = IdHasher::new(Some("wiki")).id(&parsed);
-        if let Some(id) = self.api.admit(id, likeness, time_ms, own, &mut self.recent) {
-            self.self_polls += usize::from(own);
-            self.delivered.push((id, row));
+    /// Takes what was sent to the sink and to the checkpoint.
+    fn receive(&mut self) {
+        for (id, event) in self.pipeline.sent() {
+            if event.starts_with("{\"agent\":") {
+                self.notices.push(Reported::new(id, &event));
+                continue;
+            }
+            let mut scratch = Scratch::default();
+            if let Parsed::Record(record) = parse(event.as_bytes(), &mut scratch) {
+                self.self_polls += usize::from(self.api.is_self_poll(&record));
+            }
+            self.delivered.push((id, event));
+        }
+        for commit in self.pipeline.commits.try_iter() {
+            let ToCommit::Sent { progress, .. } = commit else {
+                panic!("only a sink sends this");
+            };
+            self.cursor = progress.api.or(self.cursor);
+            for chunk in progress.ids {
+                self.chunks.insert(chunk.key, chunk);
+            }
+            for key in progress.forget_ids {
+                self.chunks.remove(&key);
+            }
         }
     }
 
@@ -190,7 +251,7 @@ impl<'s> Polled<'s> {
 
     /// The process is gone, and another goes on from the checkpoint.
     pub fn restart(&mut self) {
-        self.recent = Dedup::new(self.chunks.values().cloned().collect());
+        self.pipeline = Pipeline::new(Dedup::new(self.chunks.values().cloned().collect()));
         self.api = Api::new("wiki", self.config.clone(), self.cursor);
     }
 
@@ -207,6 +268,13 @@ impl<'s> Polled<'s> {
 
     pub fn cursor_ms(&self) -> i64 {
         self.cursor.expect("a checkpoint").at_ms
+    }
+
+    /// Complete, and nothing is wrong any more.
+    #[track_caller]
+    pub fn is_well(&self) {
+        assert_eq!(self.api.health(), None);
+        self.is_complete();
     }
 
     /// What a naive reader would have: each row that is in the database and visible, once.

@@ -39,13 +39,7 @@ fn with_secrets(sim: &Sim, bearer: bool, inline: bool) -> Host {
         reference("pat.secret", pat),
         reference("password.secret", password),
     ];
-    let kept = |line: &&str| !line.starts_with("personal_access_token");
-    host.source = host
-        .source
-        .lines()
-        .filter(kept)
-        .map(|line| format!("{line}\n"))
-        .collect();
+    host.unset(&["personal_access_token"]);
     host.set("headers", &format!("{{ {} }}", lines[0]));
     host.set(
         "proxy",

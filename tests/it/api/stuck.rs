@@ -162,7 +162,7 @@ fn f76_a_window_of_fifteen_pages_completes_under_a_rate_limit() {
         });
         assert!(
             first_pages.count() <= 2 + took as usize / 60_000,
-            "{kind}: the window is not begun anew"
+            "{kind}: the window is not restarted"
         );
         polled.run(5 * MINUTE, SECOND);
         has_all(&polled, &sim, kind);
@@ -201,21 +201,21 @@ fn f76_failures_in_turn_with_pages_cost_time_and_no_page_twice() {
     }
 }
 
-/// A cursor that the server does not know any more: the window is begun anew, at once and not again.
+/// A cursor that the server does not know any more: the window is restarted, at once and not again.
 #[test]
-fn f76_an_invalid_cursor_begins_the_window_anew() {
+fn f76_an_invalid_cursor_restarts_the_window() {
     let sim = sim_of("data center");
     let mut polled = polled(&sim, "data center", 200);
     sim.fault_for(Target::LaterPages, 4..=4, Fault::InvalidCursor);
     polled.run(MINUTE, SECOND);
     has_all(&polled, &sim, "an invalid cursor");
-    let anew = sim
+    let request = sim
         .requests()
         .into_iter()
         .skip(4)
         .find(|seen| seen.audit_number.is_some());
-    let anew = anew.expect("a further request");
-    assert_eq!(anew.parameter("pageCursor"), None);
+    let request = request.expect("a further request");
+    assert_eq!(request.parameter("pageCursor"), None);
 }
 
 /// Cursors that are good for one page: windows become so short that they have one.

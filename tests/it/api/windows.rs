@@ -5,6 +5,8 @@ use crate::simulator::sim::Fault;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR_MS: i64 = 3_600_000;
+/// The error for a page that was there before.
+pub const SAME_PAGE: &str = "the audit API gave the same page twice, so its pages have no end";
 
 /// Fifty events of one millisecond, over two pages and two polls.
 #[test]
@@ -129,6 +131,8 @@ fn f39_cursor_loop() {
         sim.fault(fault.clone());
         polled.poll();
         assert!(sim.audit_request_count() < 10, "{fault:?}");
+        let health = polled.api().health().unwrap();
+        assert!(health.contains(SAME_PAGE), "{fault:?}: {health}");
         sim.clear_faults();
         polled.advance(2 * MINUTE);
         polled.poll();
@@ -230,7 +234,7 @@ fn f70_kill_between_pages() {
 
 /// More rows than a window may hold: it is cut, oldest first, and each part is committed by itself.
 #[test]
-fn a_long_way_is_gone_in_slices() {
+fn a_long_time_range_is_read_in_slices() {
     let sim = Sim::data_center().unwrap();
     let mut config = config_of(&sim, false);
     config.start = Start::Ago(Duration::from_secs(30 * 86_400));

@@ -16,7 +16,7 @@ pub struct Output {
     pub numbers: BTreeMap<u64, usize>,
     /// How often each id.
     ids: HashMap<String, usize>,
-    /// Action and message of what the agent tells of itself.
+    /// Action and message of what the agent reports of itself.
     notices: Vec<(String, String)>,
 }
 
@@ -100,11 +100,11 @@ pub fn judge(world: &World, events: u64) {
     }
     // What a killed agent said last may not have reached the stream. The log sums up what repeats.
     let switches = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
-    let told = output
+    let notices = output
         .notices
         .iter()
         .filter(|(action, _)| action == "agent.source.switched");
-    let told: Vec<&str> = told.map(|(_, message)| message.as_str()).collect();
+    let reported: Vec<&str> = notices.map(|(_, message)| message.as_str()).collect();
     for what in [
         "is read instead of",
         "is read beside",
@@ -112,7 +112,7 @@ pub fn judge(world: &World, events: u64) {
     ] {
         let (in_log, in_stream) = (
             switches(&log, what),
-            told.iter().filter(|message| message.contains(what)).count(),
+            reported.iter().filter(|message| message.contains(what)).count(),
         );
         assert!(
             in_log <= in_stream + world.kills,

@@ -1,6 +1,6 @@
 //! A Confluence, an agent, and what is wrong with them at the moment.
 
-use crate::rig::{Agent, Host, Random, until, until_each};
+use crate::rig::{Agent, Host, Random, skip, until, until_each};
 use crate::simulator::sim::{ADMIN_TOKEN, AuditFiles, Row, Sim};
 use confluence_audit_agent::clock;
 use std::fs::{self, Permissions};
@@ -245,12 +245,14 @@ fn wrapper(host: &Host) -> (Vec<&'static str>, bool) {
         host.audit().display().to_string(),
     ];
     if !rustix::process::geteuid().is_root() || !reached.iter().all(|path| works(&AS_NOBODY, path)) {
+        skip("root", "without another user no permission is taken away");
         return (Vec::new(), false);
     }
     let with_mounts = [&["unshare", "--mount"][..], &AS_NOBODY].concat();
     if works(&with_mounts, "/") {
         (with_mounts, true)
     } else {
+        skip("mount", "without mounts of its own no directory is hidden");
         (AS_NOBODY.to_vec(), false)
     }
 }

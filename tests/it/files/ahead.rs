@@ -16,7 +16,7 @@ fn now() -> SystemTime {
 }
 
 /// A half line in the file that grows waits for its end, whatever else is there.
-fn a_half_line_waits_beside(other: &str) {
+fn a_half_line_waits_with(other: &str) {
     let host = Host::poll_only();
     let mut writer = Writer::new(&host.audit(), 1);
     let stray = writer.create(other);
@@ -51,16 +51,16 @@ fn a_half_line_waits_beside(other: &str) {
 
 /// A clock that was far ahead has left a file. It may even be written to: it is of a day that has not come.
 #[test]
-fn f90_a_half_line_beside_a_file_dated_far_ahead() {
-    a_half_line_waits_beside("20991231.00000.audit.log");
-    a_half_line_waits_beside(&format!("{}-00000.audit.log", day(4)));
+fn f90_a_half_line_with_a_file_dated_far_ahead() {
+    a_half_line_waits_with("20991231.00000.audit.log");
+    a_half_line_waits_with(&format!("{}-00000.audit.log", day(4)));
 }
 
 /// The stray file is dated tomorrow, which a time zone may explain; but the other one grows.
 #[test]
 fn f90_a_half_line_in_the_file_that_grows() {
-    a_half_line_waits_beside(&format!("{}.00000.audit.log", day(1)));
-    a_half_line_waits_beside("20260105.00001.audit.log");
+    a_half_line_waits_with(&format!("{}.00000.audit.log", day(1)));
+    a_half_line_waits_with("20260105.00001.audit.log");
 }
 
 /// A file dated far ahead is not waited for either: the rest of a file that has a true successor is a record.

@@ -1,6 +1,6 @@
 //! One entry of a directory that cannot be looked at.
 
-use crate::rig::{Host, Writer, file_name, judge, skipped};
+use crate::rig::{Host, file_name, judge, skip};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,10 +21,8 @@ impl DeadMount {
             .output()
             .unwrap();
         if !output.status.success() {
-            skipped(&format!(
-                "no mount of a dead server: {}",
-                String::from_utf8_lossy(&output.stderr)
-            ));
+            let error = String::from_utf8_lossy(&output.stderr);
+            skip("fuse", &format!("a FUSE mount without a server failed: {error}"));
             return None;
         }
         let mount = DeadMount(path.to_owned());
@@ -45,9 +43,7 @@ impl Drop for DeadMount {
 /// The entry is reported by its name, all else is read, also after a restart, and it is read when it has healed.
 fn one_broken_entry(name: &str, is_dir: bool) {
     let host = Host::poll_only();
-    let mut writer = Writer::new(&host.audit(), 1);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
+    let (mut writer, _) = host.audit_file(1, 10);
     let mut agent = host.start();
     agent.until("the first file is delivered", || host.delivered() == 10);
     let broken = host.audit().join(name);
@@ -68,7 +64,7 @@ fn one_broken_entry(name: &str, is_dir: bool) {
     agent.until_said("not connected");
     let next = writer.create(&file_name(6, 0));
     writer.append(&next, 10);
-    agent.until("a new file beside it is delivered", || {
+    agent.until("a new file next to it is delivered", || {
         host.delivered() == before + 10
     });
     assert_eq!(agent.stop(), 0);
@@ -77,8 +73,8 @@ fn one_broken_entry(name: &str, is_dir: bool) {
     agent.until("it goes on after a restart", || host.delivered() == before + 20);
     agent.until_said(broken.to_str().unwrap());
     let said = host.check();
-    let told = said.stdout.contains(broken.to_str().unwrap());
-    assert_eq!(told, !is_dir, "only an audit file is missed: {}", said.stdout);
+    let reported = said.stdout.contains(broken.to_str().unwrap());
+    assert_eq!(reported, !is_dir, "only an audit file is missed: {}", said.stdout);
     assert!(said.stdout.contains("all readable"), "{}", said.stdout);
     drop(mount);
     if let Some(hidden) = hidden {
@@ -135,12 +131,12 @@ fn f89_a_broken_entry_of_the_quarantine_hides_no_other() {
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (listed, told) = (text(&output.stdout), text(&output.stderr));
+    let (listed, reported) = (text(&output.stdout), text(&output.stderr));
     assert!(
         listed.contains(&second[..12]) && !listed.contains(&first[..12]),
-        "{listed}{told}"
+        "{listed}{reported}"
     );
-    assert!(told.contains(broken.to_str().unwrap()), "{told}");
+    assert!(reported.contains(broken.to_str().unwrap()), "{reported}");
     let said = host.check().stdout;
     assert!(
         said.contains("1 event is kept") && said.contains(broken.to_str().unwrap()),

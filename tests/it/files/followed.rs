@@ -60,9 +60,7 @@ fn moved(host: &Host, path: &Path, link: Link) -> bool {
 }
 
 fn written(host: &Host) -> Writer {
-    let mut writer = Writer::new(&host.audit(), 1);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
+    let (writer, _) = host.audit_file(1, 10);
     writer
 }
 

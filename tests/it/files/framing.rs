@@ -17,9 +17,7 @@ fn looks_five_times(host: &Host, agent: &mut Agent, writer: &mut Writer) {
 fn no_partial(mut host: Host) {
     // Whatever the length of a pause, it ends no record of a file that may still grow.
     host.set("rotate_grace", "\"0s\"");
-    let mut writer = Writer::new(&host.audit(), 1);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 3);
+    let (mut writer, file) = host.audit_file(1, 3);
     let mut agent = host.start();
     agent.until("the whole ones are delivered", || host.delivered() == 3);
     let record = writer.record(&file);
@@ -115,9 +113,7 @@ fn f13_poll_only_f07_partial_across_restart() {
 
 /// Two files that end without LF, one after a whole record and one in the middle of it, and a successor.
 fn terminal_unterminated(host: &Host) {
-    let mut writer = Writer::new(&host.audit(), 4);
-    let whole = writer.create(&file_name(5, 0));
-    writer.append(&whole, 2);
+    let (mut writer, whole) = host.audit_file(4, 2);
     let record = writer.record(&whole);
     whole.write(&record[..record.len() - 1]);
     let mut agent = host.start();
@@ -169,9 +165,7 @@ fn f13_poll_only_f08_terminal_unterminated() {
 #[test]
 fn f10_one_bad_byte() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 6);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 500);
+    let (mut writer, file) = host.audit_file(6, 500);
     let mut bad = writer.record(&file);
     let at = String::from_utf8_lossy(&bad)
         .find("\"system\":\"https://")
@@ -179,7 +173,7 @@ fn f10_one_bad_byte() {
     bad[at + "\"system\":\"https://".len()] = 0xff;
     file.write(&bad);
     writer.append(&file, 499);
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     let mut events = host.events();
     assert_eq!(events.len(), 1_000);
     let event = events.remove(500);
@@ -195,9 +189,7 @@ fn f10_one_bad_byte() {
 #[test]
 fn f19_out_of_order_golden() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 8);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 300);
+    let (_, file) = host.audit_file(8, 300);
     let content = fs::read_to_string(&file.path).unwrap();
     let at = |line: &str| {
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -212,7 +204,7 @@ fn f19_out_of_order_golden() {
         !times.is_sorted(),
         "the fixture has the disorder that this is about"
     );
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     let originals: Vec<String> = host.events().into_iter().filter_map(|e| e.original).collect();
     assert_eq!(originals, content.lines().collect::<Vec<_>>());
 }
@@ -227,7 +219,7 @@ fn f30_poison_line() {
         writer.append(&file, at);
         file.write(b"{\"auditType\":}\n");
         writer.append(&file, 999 - at);
-        assert_eq!(host.once().code, 0);
+        host.once_ok();
         let mut events = host.events();
         assert_eq!(events.len(), 1_000);
         let error = events.remove(at);
@@ -235,7 +227,7 @@ fn f30_poison_line() {
         assert_eq!(error.original.as_deref(), Some("{\"auditType\":}"));
         judge(&writer, &events).is_exact();
         let again = host.once();
-        assert!(again.stderr.contains("nothing is new"), "{}", again.stderr);
+        again.logged("nothing is new");
         assert_eq!(host.delivered(), 1_000);
     }
 }
@@ -257,7 +249,7 @@ fn originals_of_lines_are_what_was_read() {
         format!("{first}\n{second}\r\n \r\n{third}\n"),
     )
     .unwrap();
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     let originals: Vec<String> = host
         .events()
         .into_iter()

@@ -1,7 +1,7 @@
 //! Inodes that are used again.
 
 use super::rotation::is_open;
-use crate::rig::{Host, Writer, file_name, judge, skipped};
+use crate::rig::{Host, file_name, judge, skip};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -36,9 +36,7 @@ fn inode(path: &Path) -> u64 {
 
 /// A file is deleted and another one, longer than what was read of it, gets its inode; under the same name or another.
 fn inode_reuse_starts_at_zero(host: &Host, name: &str) {
-    let mut writer = Writer::new(&host.audit(), 4);
-    let first = writer.create(&file_name(5, 0));
-    writer.append(&first, 50);
+    let (mut writer, first) = host.audit_file(4, 50);
     let before = inode(&first.path);
     let mut agent = host.start();
     agent.until("the first file is delivered", || host.delivered() >= 50);
@@ -46,7 +44,7 @@ fn inode_reuse_starts_at_zero(host: &Host, name: &str) {
     fs::remove_file(&first.path).unwrap();
     let second = writer.create(name);
     if !with_inode(host, &second.path, before) {
-        return skipped(NO_REUSE);
+        return skip("inode-reuse", NO_REUSE);
     }
     writer.append(&second, 100);
     assert_eq!(inode(&second.path), before);
@@ -74,9 +72,7 @@ fn f13_poll_only_f03_inode_reuse_starts_at_zero() {
 #[test]
 fn f03_inode_reuse_while_running() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 5);
-    let first = writer.create(&file_name(5, 0));
-    writer.append(&first, 50);
+    let (mut writer, first) = host.audit_file(5, 50);
     let second = writer.create(&file_name(5, 1));
     writer.append(&second, 10);
     let before = inode(&first.path);
@@ -87,7 +83,7 @@ fn f03_inode_reuse_while_running() {
     fs::remove_file(&first.path).unwrap();
     let third = writer.create(&file_name(5, 2));
     if !with_inode(&host, &third.path, before) {
-        return skipped(NO_REUSE);
+        return skip("inode-reuse", NO_REUSE);
     }
     writer.append(&third, 100);
     agent.until("the third is delivered", || host.delivered() >= writer.count());
@@ -99,16 +95,14 @@ fn f03_inode_reuse_while_running() {
 #[test]
 fn f03_inode_reuse_by_a_foreign_name() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 8);
-    let first = writer.create(&file_name(5, 0));
-    writer.append(&first, 10);
+    let (mut writer, first) = host.audit_file(8, 10);
     let before = inode(&first.path);
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     assert_eq!(host.delivered(), 10);
     fs::remove_file(&first.path).unwrap();
     let foreign = host.audit().join("notes.txt");
     if !with_inode(&host, &foreign, before) {
-        return skipped(NO_REUSE);
+        return skip("inode-reuse", NO_REUSE);
     }
     fs::write(&foreign, "not for this agent\n".repeat(2_000)).unwrap();
     assert_eq!(inode(&foreign), before);

@@ -1,7 +1,7 @@
 //! Limits of the host: descriptors, inotify, disk held by deleted files.
 
 use super::rotation::drains_predecessor;
-use crate::rig::{Host, Writer, descriptors, file_name, judge, oracle, skipped};
+use crate::rig::{Host, Writer, descriptors, file_name, judge, oracle, skip};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -139,7 +139,10 @@ fn f60_inotify_enospc() {
     let none = "echo 0 > /proc/sys/user/max_inotify_instances";
     let may = Command::new("unshare").args(["-Ur", "sh", "-c", none]).output();
     if !may.is_ok_and(|output| output.status.success()) {
-        return skipped("this host does not let a test take inotify away (unshare -Ur)");
+        return skip(
+            "user-namespace",
+            "this host does not let a test take inotify away (unshare -Ur)",
+        );
     }
     let script = format!("{none}; exec \"$@\"");
     let mut host = Host::new();

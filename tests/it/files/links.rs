@@ -2,7 +2,7 @@
 //!
 //! Links here are another user's; those that are followed have `followed.rs`.
 
-use crate::rig::{Host, Writer, append, file_name, foreign_link, judge, skipped, sweeps_once};
+use crate::rig::{Host, Writer, append, file_name, foreign_link, judge, skip, sweeps_once};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
@@ -38,9 +38,7 @@ fn f58_symlink_final() {
     if !foreign_link(&target.0, &host.audit().join(file_name(4, 0))) {
         return;
     }
-    let mut writer = Writer::new(&host.audit(), 1);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 10);
+    let (mut writer, file) = host.audit_file(1, 10);
     let mut agent = host.start();
     agent.until("the real file is delivered", || host.delivered() == 10);
     foreign_link(&target.0, &host.audit().join(file_name(4, 1)));
@@ -130,7 +128,7 @@ fn f58_swap_after() {
     judge(&writer, &host.events()).is_exact();
 }
 
-/// A FIFO, a socket and a directory with names of audit files hold nothing up and are told of once each.
+/// A FIFO, a socket and a directory with names of audit files hold nothing up and are reported once each.
 #[test]
 fn f18_fifo_named_like_log() {
     let host = Host::poll_only();
@@ -150,24 +148,24 @@ fn f18_fifo_named_like_log() {
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
     let said = agent.stderr();
-    let told: Vec<&str> = said
+    let reported: Vec<&str> = said
         .lines()
         .filter(|line| line.contains("not a regular file"))
         .collect();
     // The first in full, and the two others as one summary.
-    assert_eq!(told.len(), 2, "{said}");
-    assert!(told[1].contains("repeated=2"), "{said}");
+    assert_eq!(reported.len(), 2, "{said}");
+    assert!(reported[1].contains("repeated=2"), "{said}");
 }
 
 fn for_all(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A file that may not be read yet is told of, with what to do, and read from its beginning when it may.
+/// A file that may not be read yet is reported, with what to do, and read from its beginning when it may.
 #[test]
 fn f16_permission_returns() {
     if !rustix::process::geteuid().is_root() {
-        return skipped("only root can run the agent as another user");
+        return skip("root", "only root can run the agent as another user");
     }
     let host = Host::new();
     for_all(&host.path(""), 0o755);
@@ -189,11 +187,9 @@ fn f16_permission_returns() {
     .into_iter()
     .all(reaches)
     {
-        return skipped("another user does not get to where the tests run");
+        return skip("root", "another user may not enter the directory of the tests");
     }
-    let mut writer = Writer::new(&host.audit(), 4);
-    let open = writer.create(&file_name(5, 0));
-    writer.append(&open, 10);
+    let (mut writer, open) = host.audit_file(4, 10);
     let closed = writer.create(&file_name(5, 1));
     writer.append(&closed, 10);
     for_all(&open.path, 0o644);

@@ -1,6 +1,6 @@
 //! Lines that are too long, too bad, too many: bounded memory and a bounded log.
 
-use crate::rig::{Host, SOON, Writer, file_name, judge};
+use crate::rig::{Host, SOON, file_name, judge};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 
@@ -8,9 +8,7 @@ use std::io::Write;
 #[test]
 fn f09_long_line_bounded() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 5);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 1);
+    let (mut writer, file) = host.audit_file(5, 1);
     let offset = fs::metadata(&file.path).unwrap().len();
     let mut long = OpenOptions::new().append(true).open(&file.path).unwrap();
     for _ in 0..200 {
@@ -35,13 +33,11 @@ fn f09_long_line_bounded() {
     assert!(message.contains(&format!("{} bytes", 200 << 20)), "{message}");
 }
 
-/// What a host crash leaves behind: a stretch of the file that was never written.
+/// What a host crash leaves behind: a part of the file that was never written.
 #[test]
 fn f11_nul_hole() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 7);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 5);
+    let (mut writer, file) = host.audit_file(7, 5);
     let open = OpenOptions::new().write(true).open(&file.path).unwrap();
     let offset = open.metadata().unwrap().len();
     open.set_len(offset + (1 << 20)).unwrap();
@@ -76,7 +72,7 @@ fn f66_flood() {
     agent.until_within(10 * SOON, "all are delivered", || host.delivered() == 100_000);
     assert_eq!(agent.stop(), 0);
     let said = agent.stderr();
-    let told: u64 = said
+    let reported: u64 = said
         .lines()
         .filter(|line| line.contains("a record cannot be read"))
         .map(|line| match line.split_once("repeated=") {
@@ -84,7 +80,7 @@ fn f66_flood() {
             None => 1,
         })
         .sum();
-    assert_eq!(told, 100_000, "{said}");
+    assert_eq!(reported, 100_000, "{said}");
     // One summary each ten seconds.
     assert!(said.lines().count() < 100, "{said}");
 }

@@ -12,6 +12,7 @@ mod links;
 mod long;
 mod names;
 mod once;
+mod remount;
 mod rotation;
 mod sparse;
 mod start;

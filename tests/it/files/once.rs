@@ -42,8 +42,7 @@ fn is_flawed(event: &Event) -> bool {
 #[test]
 fn a_home_is_delivered_once_and_then_what_is_new() {
     let host = with_fixture_home();
-    let first = host.once();
-    assert_eq!(first.code, 0, "{}", first.stderr);
+    let first = host.once_ok();
     let events = host.events();
     let mut counted: BTreeMap<String, [usize; 3]> = stated().into_keys().map(|name| (name, [0; 3])).collect();
     for event in &events {
@@ -63,15 +62,11 @@ fn a_home_is_delivered_once_and_then_what_is_new() {
     assert_eq!(order.len(), events.len() - 1);
     assert!(order.is_sorted(), "file by file, oldest first");
     let total = format!("wiki: delivered {} events to local", events.len());
-    assert!(first.stderr.contains(&total), "{}", first.stderr);
+    first.logged(&total);
 
     let second = host.once();
     assert_eq!(second.code, 0);
-    assert!(
-        second.stderr.contains("wiki: nothing is new"),
-        "{}",
-        second.stderr
-    );
+    second.logged("wiki: nothing is new");
     assert_eq!(host.delivered(), events.len());
 
     let live = host.audit().join("20260112.00001.audit.log");
@@ -83,11 +78,7 @@ fn a_home_is_delivered_once_and_then_what_is_new() {
         .to_owned();
     append(&live, &line);
     let third = host.once();
-    assert!(
-        third.stderr.contains("wiki: delivered 1 event to local"),
-        "{}",
-        third.stderr
-    );
+    third.logged("wiki: delivered 1 event to local");
     assert_eq!(host.delivered(), events.len() + 1);
 }
 
@@ -107,7 +98,7 @@ fn content_of(path: &Path) -> Vec<u8> {
 #[test]
 fn f12_framing_golden() {
     let host = with_fixture_home();
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut covered: BTreeMap<String, u64> = BTreeMap::new();
     for event in host.events() {
@@ -122,7 +113,7 @@ fn f12_framing_golden() {
         let is_nul_run = |bytes: &[u8]| bytes.iter().all(|&b| b == 0 || b == b'\n');
         assert!(
             blank.iter().all(u8::is_ascii_whitespace) || is_nul_run(blank),
-            "{path}: {:?} before {offset} was passed over",
+            "{path}: {:?} before {offset} was skipped",
             String::from_utf8_lossy(between)
         );
         let rest = &content[offset as usize..];
@@ -164,14 +155,14 @@ fn f35_twins() {
     let host = Host::new();
     let path = host.audit().join(file_name(5, 0));
     append(&path, &pieces.concat());
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     let whole = ids(&host);
     assert_eq!(BTreeSet::from_iter(&whole).len(), pieces.len(), "{whole:?}");
 
     // Everything again, without memory.
     fs::remove_dir_all(host.state()).unwrap();
     fs::remove_file(host.output()).unwrap();
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     assert_eq!(ids(&host), whole);
 
     // One by one, with a restart after each, and a rotation in the middle.
@@ -179,7 +170,7 @@ fn f35_twins() {
     for (at, piece) in pieces.iter().enumerate() {
         let number = u32::from(at >= 4);
         append(&host.audit().join(file_name(5, number)), piece);
-        assert_eq!(host.once().code, 0);
+        host.once_ok();
     }
     assert_eq!(ids(&host), whole);
 }
@@ -206,7 +197,7 @@ fn a_dry_run_prints_and_changes_nothing() {
     assert_eq!(first.stdout.lines().count(), events);
     assert!(!host.state().exists() && !host.output().exists());
 
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     let live = host.audit().join("20260112.00001.audit.log");
     append(&live, b"{bad}\n{bad}\n{bad}\n");
     let before = (bytes_of(&host.state()), bytes_of(&host.path("out")));
@@ -220,10 +211,10 @@ fn a_dry_run_prints_and_changes_nothing() {
             dry.stdout
         );
         assert_eq!(dry.stdout.lines().count(), 3);
-        assert!(dry.stderr.contains("would deliver 3 events"), "{}", dry.stderr);
+        dry.logged("would deliver 3 events");
     }
     assert!(before == (bytes_of(&host.state()), bytes_of(&host.path("out"))));
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     assert_eq!(host.delivered(), events + 3);
 }
 
@@ -231,16 +222,10 @@ fn a_dry_run_prints_and_changes_nothing() {
 #[test]
 fn f115_a_dry_run_ends_unless_it_is_to_follow() {
     let mut host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 115);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 3);
+    let (mut writer, file) = host.audit_file(115, 3);
     let dry = host.once_with(&["--dry-run"]);
     assert_eq!((dry.code, dry.stdout.lines().count()), (0, 3), "{}", dry.stderr);
-    assert!(
-        dry.stderr.contains("wiki: would deliver 3 events to local"),
-        "{}",
-        dry.stderr
-    );
+    dry.logged("wiki: would deliver 3 events to local");
 
     host.stdout = true;
     let printed = host.path("printed");
@@ -266,14 +251,11 @@ fn f115_a_dry_run_ends_unless_it_is_to_follow() {
 
 /// What is said again and again is summed up before the last word, not after it.
 #[test]
-fn the_summary_of_a_run_comes_after_the_repeats() {
+fn the_summary_of_a_run_is_logged_after_the_repeats() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 116);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 3);
+    host.audit_file(116, 3);
     append(&host.audit().join(file_name(5, 0)), &b"{bad}\n".repeat(20));
-    let once = host.once();
-    assert_eq!(once.code, 0, "{}", once.stderr);
+    let once = host.once_ok();
     let at = |text: &str| {
         let found = once.stderr.find(text);
         found.unwrap_or_else(|| panic!("no {text:?} in {}", once.stderr))
@@ -301,12 +283,10 @@ fn the_summary_of_a_run_comes_after_the_repeats() {
 #[test]
 fn f11_a_nul_tail_repeats_nothing() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 11);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 20);
+    let (writer, file) = host.audit_file(11, 20);
     file.write(&[0; 3000]);
     for _ in 0..2 {
-        assert_eq!(host.once().code, 0);
+        host.once_ok();
         judge(&writer, &host.events()).is_exact();
     }
 }
@@ -321,7 +301,7 @@ fn f16_files_that_vanished_unread_are_read_when_they_are_back() {
         .map(|number| writer.create(&file_name(5, number)))
         .collect();
     writer.append(&files[0], 5);
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     writer.append(&files[1], 5);
     writer.append(&files[2], 5);
     // Away, with an empty directory in its place, as a mount point is.
@@ -331,6 +311,6 @@ fn f16_files_that_vanished_unread_are_read_when_they_are_back() {
     host.once();
     std::fs::remove_dir(host.audit()).unwrap();
     std::fs::rename(&away, host.audit()).unwrap();
-    assert_eq!(host.once().code, 0);
+    host.once_ok();
     judge(&writer, &host.events()).is_exact();
 }

@@ -198,13 +198,11 @@ fn f04_copytruncate() {
     copytruncate(&Host::new(), false);
 }
 
-/// What a file still holds after it was cut is told again by the ids that it had: nothing is counted as its own twin.
+/// What a file still holds after it was cut is sent again under the ids that it had: nothing is counted as its own twin.
 #[test]
 fn f04_what_a_cut_file_still_holds_keeps_its_ids() {
     let host = Host::new();
-    let mut writer = Writer::new(&host.audit(), 44);
-    let file = writer.create(&file_name(5, 0));
-    writer.append(&file, 5);
+    let (mut writer, file) = host.audit_file(44, 5);
     let kept = fs::metadata(&file.path).unwrap().len();
     writer.append(&file, 5);
     let mut agent = host.start();
@@ -213,7 +211,7 @@ fn f04_what_a_cut_file_still_holds_keeps_its_ids() {
     open.set_len(kept).unwrap();
     writer.append(&file, 5);
     agent.until_said(TRUNCATED);
-    agent.until("what it holds is told again", || host.delivered() == 20);
+    agent.until("what it holds is sent again", || host.delivered() == 20);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     let judged = judge(&writer, &host.events());
     judged.is_whole();
@@ -228,9 +226,7 @@ fn f13_poll_only_f04_copytruncate() {
 
 /// Between two looks of the agent the file is truncated and is longer than before again.
 fn truncate_and_overtake(host: &Host) {
-    let mut writer = Writer::new(&host.audit(), 7);
-    let mut file = writer.create(&file_name(5, 0));
-    writer.append(&file, 50);
+    let (mut writer, mut file) = host.audit_file(7, 50);
     let mut agent = host.start();
     agent.until("the first records are delivered", || host.delivered() >= 50);
     agent.signal(Signal::STOP);
@@ -250,10 +246,10 @@ fn truncate_and_overtake(host: &Host) {
     judge(&writer, &host.events()).is_exact();
     assert_eq!(agent.said(TRUNCATED), 1, "{}", agent.stderr());
     let events = host.events();
-    let told = events
+    let reported = events
         .iter()
         .filter(|event| event.text("/event/action") == "agent.file.tampered");
-    assert_eq!(told.count(), 1);
+    assert_eq!(reported.count(), 1);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn f101_fuzz() {
         if tried.is_multiple_of(500_000) {
             eprintln!("f101_fuzz: {} of {tried} records bad so far", bad.len());
         }
-        // Each failure has been told in full.
+        // Each failure has been reported in full.
         if bad.len() == 10 {
             break;
         }
@@ -235,7 +235,7 @@ impl Target {
         );
         let ids = [id_of(&lines[0]), id_of(&lines[1])];
         assert_eq!(ids, [id; 2], "{}", shown(&lines[0]));
-        // What is broken is told of, wherever it stands.
+        // What is broken is reported, wherever it is.
         if records::is_broken(record) {
             return;
         }

@@ -1,7 +1,7 @@
 //! A real Kafka broker, which is its own controller, and the console consumer that comes with it.
 
 use crate::rig::certificates::Ca;
-use crate::rig::{Port, SOON, free_port, until};
+use crate::rig::{Port, SOON, free_port, skip, until};
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -45,10 +45,14 @@ fn java(class: &str) -> Command {
 }
 
 impl Broker {
-    /// In a directory of its own, with the user `agent`, whose password is `secret`. `None` where there is none to start.
+    /// In a directory of its own, with the user `agent`, whose password is `secret`. `None`, a skip, where Kafka or Java is not installed.
     pub fn start(dir: PathBuf, ca: &Ca) -> Option<Broker> {
         let java_runs = Command::new("java").arg("-version").output();
         if !jars().join("complete").exists() || java_runs.is_err() {
+            skip(
+                "kafka",
+                "Kafka or Java is not installed; run tests/peers/install.sh",
+            );
             return None;
         }
         fs::create_dir_all(&dir).unwrap();

@@ -17,7 +17,7 @@ pub struct Host {
     pub root: String,
     /// Lines in `[[source]]`. `type` is Data Center unless it stands there; `home` is added unless `files` or `mode` does.
     pub source: String,
-    /// Lines in `[[sink]]` beside `type` and `path`; a `format` stands here.
+    /// Lines in `[[sink]]` besides `type` and `path`; a `format` is here.
     pub sink: String,
     /// More tables; each source has an output of its own then, `out/<name>.ndjson`.
     pub more: String,
@@ -33,6 +33,14 @@ pub struct Once {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl Once {
+    /// It must have logged this.
+    #[track_caller]
+    pub fn logged(&self, text: &str) {
+        assert!(self.stderr.contains(text), "not logged: {text}\n{}", self.stderr);
+    }
 }
 
 impl Host {
@@ -64,14 +72,15 @@ impl Host {
 
     /// Sets a key of `[[source]]`; `value` is TOML.
     pub fn set(&mut self, key: &str, value: &str) {
-        let line = |line: &&str| !line.starts_with(&format!("{key} ="));
-        let kept: String = self
-            .source
-            .lines()
-            .filter(line)
-            .map(|l| format!("{l}\n"))
-            .collect();
-        self.source = format!("{kept}{key} = {value}\n");
+        self.unset(&[&format!("{key} =")]);
+        self.source += &format!("{key} = {value}\n");
+    }
+
+    /// Removes the lines of `[[source]]` that begin so.
+    pub fn unset(&mut self, beginnings: &[&str]) {
+        let kept = |line: &&str| !beginnings.iter().any(|beginning| line.starts_with(beginning));
+        let lines = self.source.lines().filter(kept);
+        self.source = lines.map(|line| format!("{line}\n")).collect();
     }
 
     /// Neither inotify nor linemux: sweeps alone, each 100 ms.
@@ -203,6 +212,28 @@ impl Host {
         }
     }
 
+    /// A run with `--once` that must succeed.
+    #[track_caller]
+    pub fn once_ok(&self) -> Once {
+        self.once_code(0)
+    }
+
+    /// A run with `--once` that must end with this exit code.
+    #[track_caller]
+    pub fn once_code(&self, code: i32) -> Once {
+        let once = self.once();
+        assert_eq!(once.code, code, "{}", once.stderr);
+        once
+    }
+
+    /// A writer of audit files, and its first file with so many records.
+    pub fn audit_file(&self, seed: u64, records: usize) -> (Writer, LogFile) {
+        let mut writer = Writer::new(&self.audit(), seed);
+        let file = writer.create(&file_name(5, 0));
+        writer.append(&file, records);
+        (writer, file)
+    }
+
     /// What `check` says with this host's configuration.
     pub fn check(&self) -> Once {
         let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
@@ -218,7 +249,7 @@ impl Host {
         }
     }
 
-    /// The lines of `check` that tell of the sink.
+    /// The lines of `check` about the sink.
     pub fn check_sink(&self) -> String {
         let said = self.check().stdout;
         let lines = said.lines().filter(|line| line.contains("sink local"));
@@ -249,17 +280,17 @@ impl Host {
 
     /// What `state export` says of this host's stopped agent.
     pub fn export(&self) -> serde_json::Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
-            .args(["state", "export", "--state"])
-            .arg(self.state())
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        serde_json::from_slice(&output.stdout).unwrap()
+        serde_json::from_str(&self.state_command("export")).unwrap()
+    }
+
+    /// What `state show` says of this host.
+    pub fn state_show(&self) -> String {
+        self.state_command("show")
+    }
+
+    fn state_command(&self, name: &str) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+        stdout_of(command.args(["state", name, "--state"]).arg(self.state()))
     }
 
     /// How many lines the output file has.
@@ -400,7 +431,7 @@ impl Drop for Agent {
     }
 }
 
-/// Waits until the agent looks through its audit directory once more: it tells of names that it does not know. What it does about
+/// Waits until the agent looks through its audit directory once more: it reports names that it does not know. What it does about
 /// the files that it finds or misses comes after that. Once a test: what it says again within ten seconds is only counted.
 #[track_caller]
 pub fn sweeps_once(host: &Host, agent: &mut Agent) {
@@ -416,6 +447,18 @@ pub fn descriptors(pid: u32) -> Vec<PathBuf> {
     entries
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
         .collect()
+}
+
+/// What a command that must succeed writes to standard output.
+#[track_caller]
+pub fn stdout_of(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Copies a directory with all in it.
@@ -446,7 +489,7 @@ pub fn foreign_link(to: &Path, link: &Path) -> bool {
     let made = aside.path().join("link");
     std::os::unix::fs::symlink(to, &made).unwrap();
     if let Err(error) = std::os::unix::fs::lchown(&made, Some(NOBODY), Some(NOBODY)) {
-        super::skipped(&format!("no link of another user can be made: {error}"));
+        super::skip("root", &format!("no link of another user can be made: {error}"));
         return false;
     }
     fs::rename(&made, link).unwrap();

@@ -1,4 +1,4 @@
-//! A server that takes events by HTTP as the collectors of the field do, and misbehaves as it is told.
+//! A server that takes events by HTTP as the collectors of the field do, and misbehaves on request.
 
 use super::oracle;
 use super::port::{Port, free_port};

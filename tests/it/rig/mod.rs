@@ -7,12 +7,14 @@ pub mod mmdb;
 pub mod oracle;
 pub mod outputs;
 pub mod port;
+pub mod skip;
 pub mod writer;
 
-pub use agent::{Agent, Host, append, copy_tree, descriptors, foreign_link, sweeps_once};
+pub use agent::{Agent, Host, append, copy_tree, descriptors, foreign_link, stdout_of, sweeps_once};
 pub use oracle::{Event, judge};
 pub use outputs::{generation, output_paths, outputs};
 pub use port::{Port, free_port, listen_again};
+pub(crate) use skip::skip;
 pub use writer::{LogFile, Random, Writer, check, file_name};
 
 use confluence_audit_agent::clock;
@@ -55,11 +57,6 @@ pub fn seed(test: &str) -> u64 {
         .unwrap_or_else(|| clock::now_ms() as u64);
     eprintln!("{test}: SEED={seed}");
     seed
-}
-
-/// Says loudly that a test could not prove anything here.
-pub fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }
 
 /// What `check` says with each finding on one line, as it was before it was laid out in 80 columns.

@@ -28,7 +28,7 @@ impl Event {
         self.text("/event/kind") == "pipeline_error"
     }
 
-    /// Whether the agent tells of itself.
+    /// Whether the agent reports this of itself.
     pub fn is_notice(&self) -> bool {
         self.text("/event/action").starts_with("agent.") || self.text("/agent/action").starts_with("agent.")
     }

@@ -23,7 +23,7 @@ pub struct Writer {
     files: usize,
 }
 
-/// One audit file as its writer sees it: what is truncated or made anew is another one.
+/// One audit file as its writer sees it: what is truncated or made again is another one.
 pub struct LogFile {
     pub path: PathBuf,
     pub number: usize,

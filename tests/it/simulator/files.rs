@@ -58,7 +58,7 @@ fn files_rotate_by_size_and_date_in_both_forms_of_the_name() {
 }
 
 #[test]
-fn batches_tear_lines_and_rotation_mends_them() {
+fn batches_tear_lines_and_rotation_completes_them() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("log/audit");
     let sim = data_center(0);

@@ -94,7 +94,7 @@ fn bounds_are_inclusive_and_limits_capped() {
 }
 
 #[test]
-fn rows_of_one_instant_are_told_apart_by_the_cursor() {
+fn rows_of_one_instant_are_distinguished_by_the_cursor() {
     let sim = data_center(0);
     sim.insert_all((1..=50).map(|n| Row::data_center(NOON_MS, n)));
     let first = get(&sim, &format!("{EVENTS}?limit=20")).json();
@@ -105,7 +105,7 @@ fn rows_of_one_instant_are_told_apart_by_the_cursor() {
 }
 
 #[test]
-fn late_rows_show_when_the_clock_says_so() {
+fn late_rows_appear_at_their_time() {
     let sim = data_center(1);
     sim.insert(Row::data_center(NOON_MS, 2).visible_from(sim.now_ms() + 90_000));
     assert_eq!(numbers(&get(&sim, EVENTS).json()), [1]);

@@ -204,9 +204,8 @@ fn bulks(scene: &Scene) -> Vec<Post> {
 fn events_go_where_they_belong() {
     let mut scene = ELASTICSEARCH.scene();
     scene.write(5);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(run.stderr.contains("Elasticsearch 9.1.0"), "{}", run.stderr);
+    let run = scene.host.once_ok();
+    run.logged("Elasticsearch 9.1.0");
     let path = &bulks(&scene)[0].path;
     assert!(
         path.starts_with(&format!("/{STREAM}/_bulk?filter_path=")),
@@ -215,9 +214,8 @@ fn events_go_where_they_belong() {
     assert!(path.ends_with("&require_data_stream=true"), "{path}");
     let mut scene = OPENSEARCH.scene();
     scene.write(5);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(run.stderr.contains("OpenSearch 2.19.3"), "{}", run.stderr);
+    let run = scene.host.once_ok();
+    run.logged("OpenSearch 2.19.3");
     let post = &bulks(&scene)[0];
     assert!(post.path.starts_with("/audit/_bulk?"), "{}", post.path);
     assert_eq!(post.header("content-encoding"), Some("gzip"));
@@ -225,7 +223,7 @@ fn events_go_where_they_belong() {
     let mut scene = ELASTICSEARCH.scene();
     scene.host.root += "event.namespace = \"production\"\n";
     scene.write(5);
-    assert_eq!(scene.host.once().code, 0);
+    scene.host.once_ok();
     let path = &bulks(&scene)[0].path;
     assert!(
         path.starts_with("/logs-atlassian_confluence.audit-production/_bulk?"),
@@ -261,7 +259,7 @@ fn a_host_that_is_not_there_is_passed_over() {
     scene.collector.start_again();
     second.stop();
     scene.write(50);
-    agent.until("the first host takes them", || scene.collector.distinct() == 100);
+    agent.until("the first host takes them", || scene.collector.distinct() >= 100);
     // A node that starts answers 503: another is asked.
     second.start_again();
     scene.collector.script([Do::Refuse(Reply::new(503, "starting"))]);
@@ -271,8 +269,9 @@ fn a_host_that_is_not_there_is_passed_over() {
     let mut all = scene.collector.events();
     all.extend(second.events());
     let judged = judge(&scene.writer, &all);
+    // Events may be repeated: a host can stop after it stored them, before its response is read.
     assert!(
-        judged.missing.is_empty() && judged.damaged.is_empty() && judged.repeated.is_empty(),
+        judged.missing.is_empty() && judged.damaged.is_empty(),
         "{judged:?}"
     );
 }
@@ -313,11 +312,7 @@ fn without_a_template_no_plain_index_is_made_in_place_of_the_data_stream() {
     scene.write(5);
     let run = scene.host.once();
     assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
-    assert!(
-        run.stderr.contains("confluence-audit-agent setup elasticsearch"),
-        "{}",
-        run.stderr
-    );
+    run.logged("confluence-audit-agent setup elasticsearch");
     // With one it is made.
     let made = Bulk {
         stream: (404, json!({})),
@@ -326,13 +321,8 @@ fn without_a_template_no_plain_index_is_made_in_place_of_the_data_stream() {
     };
     let mut scene = scene_with(made, &ELASTICSEARCH);
     scene.write(5);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(
-        run.stderr.contains("the data stream was created"),
-        "{}",
-        run.stderr
-    );
+    let run = scene.host.once_ok();
+    run.logged("the data stream was created");
     exact(&scene);
 }
 
@@ -352,15 +342,13 @@ fn credentials_that_may_only_write_are_enough() {
     };
     let mut scene = scene_with(closed.clone(), &ELASTICSEARCH);
     scene.write(50);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.host.once_ok();
     exact(&scene);
     // Once they have written it is not asked again. With more requests at once another may ask before the first is answered.
     let mut scene = scene_with(closed.clone(), &ELASTICSEARCH);
     scene.host.remote.as_mut().unwrap().push_str("concurrency = 1\n");
     scene.write(100);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.host.once_ok();
     let posts = scene.collector.posts();
     let is_bulk = |post: &Post| post.path.contains("/_bulk");
     let asked = posts.iter().position(is_bulk).unwrap();
@@ -393,13 +381,12 @@ fn credentials_that_may_only_write_are_enough() {
         ),
         (open_search(), false),
     ];
-    for (bulk, is_told) in table {
+    for (bulk, is_reported) in table {
         let mut scene = scene_with(bulk, &ELASTICSEARCH);
         scene.write(50);
-        let run = scene.host.once();
-        assert_eq!(run.code, 0, "{}", run.stderr);
-        let told = run.stderr.matches("indices:admin/data_stream/get").count();
-        assert_eq!(told, usize::from(is_told), "{}", run.stderr);
+        let run = scene.host.once_ok();
+        let reported = run.stderr.matches("indices:admin/data_stream/get").count();
+        assert_eq!(reported, usize::from(is_reported), "{}", run.stderr);
     }
 }
 
@@ -434,8 +421,7 @@ fn f98_a_data_stream_of_anothers_template_gets_no_events() {
         assert!(check.contains("failure"), "{check}");
         scene.host.remote.as_mut().unwrap().push_str(accepts);
         assert!(!scene.host.check_sink().contains("failure"));
-        let run = scene.host.once();
-        assert_eq!(run.code, 0, "{}", run.stderr);
+        scene.host.once_ok();
         exact(&scene);
     }
     // None of its own, and another's would fit: it is not made.
@@ -451,7 +437,7 @@ fn f98_a_data_stream_of_anothers_template_gets_no_events() {
     assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
     let posts = scene.collector.posts();
     assert!(!posts.iter().any(|post| post.method == "PUT"), "{posts:?}");
-    assert!(run.stderr.contains("setup elasticsearch"), "{}", run.stderr);
+    run.logged("setup elasticsearch");
     // Pipelines that change nothing, or are of the template itself; an index has one too.
     for (pipeline, kind, code) in [
         ("_none", &ELASTICSEARCH, 0),
@@ -480,9 +466,8 @@ fn f97_an_answer_with_other_ids_is_no_delivery() {
     };
     let mut scene = scene_with(bulk, &ELASTICSEARCH);
     scene.write(10);
-    let run = scene.host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(run.stderr.contains("has another id"), "{}", run.stderr);
+    let run = scene.host.once_code(75);
+    run.logged("has another id");
     assert_eq!(scene.host.quarantined().len(), 0);
     let path = &bulks(&scene)[0].path;
     assert!(path.contains("items.*._id"), "{path}");
@@ -512,11 +497,7 @@ fn f47_an_answer_that_is_too_long_makes_requests_smaller() {
         scene.write(60);
         let run = scene.host.once();
         assert_eq!(run.code, if fits { 0 } else { 75 }, "{}", run.stderr);
-        assert!(
-            run.stderr.contains("the response is longer than 65536 bytes"),
-            "{}",
-            run.stderr
-        );
+        run.logged("the response is longer than 65536 bytes");
         assert_eq!(scene.host.quarantined().len(), 0);
         if fits {
             exact(&scene);
@@ -525,7 +506,7 @@ fn f47_an_answer_that_is_too_long_makes_requests_smaller() {
 }
 
 #[test]
-fn check_says_what_a_cluster_is() {
+fn check_reports_what_a_cluster_is() {
     let scene = ELASTICSEARCH.scene();
     let check = |scene: &Scene| scene.host.check_sink();
     let said = check(&scene);

@@ -37,7 +37,7 @@ pub const ARRAY: Kind = Kind {
 fn what_is_sent_is_what_was_asked_for() {
     let mut scene = ARRAY.scene();
     scene.write(50);
-    assert_eq!(scene.host.once().code, 0);
+    scene.host.once_ok();
     let posts = scene.collector.posts();
     assert!(posts.len() >= 3, "{}", posts.len());
     for post in posts {
@@ -48,7 +48,7 @@ fn what_is_sent_is_what_was_asked_for() {
     }
     let mut scene = NDJSON.scene();
     scene.write(5);
-    assert_eq!(scene.host.once().code, 0);
+    scene.host.once_ok();
     let post = &scene.collector.posts()[0];
     assert_eq!(
         (post.method.as_str(), post.path.as_str()),
@@ -62,13 +62,12 @@ fn a_status_that_was_not_called_success_is_none() {
     let mut scene = NDJSON.scene();
     scene.host.remote.as_mut().unwrap().push_str("success = [202]\n");
     scene.write(5);
-    let run = scene.host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(run.stderr.contains("not in `success`"), "{}", run.stderr);
+    let run = scene.host.once_code(75);
+    run.logged("not in `success`");
 }
 
 #[test]
-fn check_says_whether_a_server_answers() {
+fn check_reports_whether_a_server_answers() {
     let mut scene = NDJSON.scene();
     let check = |scene: &Scene| scene.host.check_sink();
     assert!(check(&scene).starts_with("ok") && check(&scene).contains("a server responds"));

@@ -196,8 +196,7 @@ impl Protocol for Azure {
 fn records_are_sent_in_the_format_of_microsofts_rule() {
     let mut scene = USUAL.scene();
     scene.write(30);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.host.once_ok();
     assert_eq!(
         (scene.collector.distinct(), scene.collector.stored_count()),
         (30, 30)
@@ -227,8 +226,7 @@ fn a_batch_is_below_azures_limit() {
         "batch_events = 100000\nbatch_bytes = \"1048574B\"",
     ));
     scene.write(3000);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    let run = scene.host.once_ok();
     exact(&scene);
     let posts = scene.collector.posts();
     let sizes: Vec<usize> = posts
@@ -279,8 +277,7 @@ fn a_token_that_is_revoked_is_replaced_at_once() {
         .collector
         .script([Do::Take, Do::Refuse(Reply::new(401, "")), Do::Take]);
     scene.write(60);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    let run = scene.host.once_ok();
     exact(&scene);
     assert_eq!(azure.0.lock().unwrap().tokens, 2);
     assert!(!run.stderr.contains("events are not accepted"), "{}", run.stderr);
@@ -318,8 +315,7 @@ fn old_events_are_warned_of_once() {
     let mut scene = USUAL.scene();
     // The writer's events are of its own time, long ago.
     scene.write(100);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    let run = scene.host.once_ok();
     assert_eq!(
         run.stderr.matches("older than two days").count(),
         1,
@@ -338,9 +334,8 @@ fn a_wrong_stream_is_no_events_fault() {
         .unwrap()
         .push_str("stream = \"Custom-Other\"\n");
     scene.write(50);
-    let run = scene.host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(run.stderr.contains("correct `stream`"), "{}", run.stderr);
+    let run = scene.host.once_code(75);
+    run.logged("correct `stream`");
     assert_eq!(scene.host.quarantined().len(), 0);
 }
 

@@ -178,18 +178,13 @@ impl Protocol for Hec {
 }
 
 #[test]
-fn an_event_is_delivered_when_the_indexer_says_so() {
+fn an_event_is_delivered_when_the_indexer_acknowledges_it() {
     let hec = Hec::acknowledging();
     let mut scene = ACKNOWLEDGED.scene_with(Collector::start(hec.clone()));
     hec.0.lock().unwrap().stuck = true;
     scene.write(30);
-    let run = scene.host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(
-        run.stderr.contains("no acknowledgement within 3s"),
-        "{}",
-        run.stderr
-    );
+    let run = scene.host.once_code(75);
+    run.logged("no acknowledgement within 3s");
     let stored = scene.collector.stored_count();
     assert!(stored >= 30, "{stored}");
     // Nothing of it counts as delivered: all of it is sent again, with the same ids.
@@ -200,8 +195,7 @@ fn an_event_is_delivered_when_the_indexer_says_so() {
         (state.stuck, state.sticky) = (false, true);
         state.asked.clear();
     }
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.host.once_ok();
     whole(&scene);
     assert_eq!(scene.collector.stored_count(), stored + 30);
     assert!(hec.0.lock().unwrap().asked.values().all(|asked| *asked == 2));
@@ -219,18 +213,12 @@ fn an_event_is_delivered_when_the_indexer_says_so() {
 fn a_token_and_the_key_acknowledge_must_agree() {
     let mut scene = HEC.scene_with(Collector::start(Hec::acknowledging()));
     scene.write(5);
-    let run = scene.host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(
-        run.stderr.contains("write `acknowledge = true`"),
-        "{}",
-        run.stderr
-    );
+    let run = scene.host.once_code(75);
+    run.logged("write `acknowledge = true`");
     let mut scene = ACKNOWLEDGED.scene();
     scene.write(5);
-    let run = scene.host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(run.stderr.contains("`acknowledge = false`"), "{}", run.stderr);
+    let run = scene.host.once_code(75);
+    run.logged("`acknowledge = false`");
 }
 
 #[test]
@@ -239,9 +227,8 @@ fn a_wrong_index_is_no_events_fault() {
     let remote = scene.host.remote.take().unwrap();
     scene.host.remote = Some(remote.replace("\"audit\"", "\"secret\""));
     scene.write(50);
-    let run = scene.host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(run.stderr.contains("correct `index`"), "{}", run.stderr);
+    let run = scene.host.once_code(75);
+    run.logged("correct `index`");
     assert_eq!(scene.host.quarantined().len(), 0);
 }
 
@@ -253,8 +240,7 @@ fn a_refused_event_repeats_those_before_it_once_at_most() {
         .collector
         .refuse(|sent| [13, 17].contains(&(number(sent) % 20)));
     scene.write(100);
-    let run = scene.host.once();
-    assert_eq!(run.code, 65, "{}", run.stderr);
+    scene.host.once_code(65);
     assert_eq!(
         (scene.host.quarantined().len(), scene.collector.distinct()),
         (10, 90)
@@ -290,8 +276,7 @@ fn raw_records_can_be_sent() {
         .unwrap()
         .push_str("format = \"raw\"\nhost = \"wiki\"\nsource = \"a \\\"b\\\"\"\n");
     scene.write(3);
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.host.once_ok();
     for sent in scene.collector.stored() {
         let envelope: Value = serde_json::from_str(&sent.text).unwrap();
         assert_eq!(

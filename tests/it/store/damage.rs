@@ -75,7 +75,7 @@ fn mutate(random: &mut Random, path: &Path) -> String {
         }
         _ => {
             fs::write(path.with_file_name(format!("snap.{place:016X}.generating")), "").unwrap();
-            "half a snapshot beside it".to_owned()
+            "half a snapshot next to it".to_owned()
         }
     }
 }
@@ -94,7 +94,7 @@ fn examine(dir: &Path, truth: &StateImage) -> Vec<String> {
         }
         let offsets: u64 = state.files.iter().map(|file| file.offset).sum();
         for mark in &state.marks {
-            // An output cut to less than its source has read would have lost what lies between.
+            // An output cut to less than its source has read would have lost what is between.
             assert_eq!(
                 (mark.length, state.files.len()),
                 (offsets, truth.files.len()),
@@ -102,10 +102,10 @@ fn examine(dir: &Path, truth: &StateImage) -> Vec<String> {
             );
         }
     }
-    let told = recovered
+    let reported = recovered
         .iter()
         .any(|step| !matches!(step, RecoveryStep::FileReplaced { .. }));
-    if told {
+    if reported {
         let copies = checkpoint::damaged_copies(dir).unwrap();
         assert_eq!(copies.len(), 1);
         assert!(
@@ -122,7 +122,7 @@ fn examine(dir: &Path, truth: &StateImage) -> Vec<String> {
 
     let kind = |step: &RecoveryStep| format!("{step:?}").split([' ', '{']).next().unwrap().to_owned();
     let mut kinds: Vec<String> = recovered.iter().map(kind).collect();
-    if !told && image.sources != truth.sources {
+    if !reported && image.sources != truth.sources {
         kinds.push("(older, and sound)".to_owned());
     }
     kinds

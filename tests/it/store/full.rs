@@ -23,8 +23,8 @@ fn in_tmpfs(child: &str, kib: u32) {
     };
     match mounted("true") {
         Ok(output) if output.status.success() => {}
-        Ok(output) => return println!("skipped: {}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => return println!("skipped: no `unshare`: {error}"),
+        Ok(output) => return skip("user-namespace", &String::from_utf8_lossy(&output.stderr)),
+        Err(error) => return skip("user-namespace", &format!("`unshare` failed: {error}")),
     }
     let output = mounted("exec \"$1\" --exact \"$2\" --nocapture").unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -32,6 +32,13 @@ fn in_tmpfs(child: &str, kib: u32) {
         output.status.success() && text.contains("reached the end"),
         "{text}"
     );
+}
+
+/// The tmpfs, and the state in it; `None` where this is not the process that [`in_tmpfs`] starts.
+fn child_dir() -> Option<(PathBuf, PathBuf)> {
+    let dir = PathBuf::from(std::env::var_os("STORE_FULL_DIR")?);
+    let state = dir.join("state");
+    Some((dir, state))
 }
 
 /// Takes all the room there is.
@@ -69,16 +76,14 @@ fn f24_enospc() {
 
 #[test]
 fn child_f24_enospc() {
-    let Ok(dir) = std::env::var("STORE_FULL_DIR") else {
+    let Some((dir, state)) = child_dir() else {
         return;
     };
-    let dir = Path::new(&dir);
-    let state = dir.join("state");
     let mut store = open(&state);
     let mut offset_now = 0;
     for round in 0..5 {
         store.commit(&[at("wiki", offset_now + 1)]).unwrap();
-        fill(dir);
+        fill(&dir);
         offset_now = commit_until_full(&mut store, offset_now + 2);
         for _ in 0..3 {
             let error = store.commit(&[at("wiki", offset_now + 1)]).unwrap_err();
@@ -88,7 +93,7 @@ fn child_f24_enospc() {
             );
             assert_eq!(error.exit_code(), exit::TRY_AGAIN);
         }
-        free(dir);
+        free(&dir);
         // Without a restart.
         store.commit(&[at("wiki", offset_now + 1)]).unwrap();
         offset_now += 1;
@@ -110,17 +115,15 @@ fn f24_enospc_at_start() {
 
 #[test]
 fn child_f24_enospc_at_start() {
-    let Ok(dir) = std::env::var("STORE_FULL_DIR") else {
+    let Some((dir, state)) = child_dir() else {
         return;
     };
-    let dir = Path::new(&dir);
-    let state = dir.join("state");
     let mut store = open(&state);
     for offset in 1..=50 {
         store.commit(&[at("wiki", offset)]).unwrap();
     }
     drop(store);
-    fill(dir);
+    fill(&dir);
     let before = bytes_of(&state);
     for _ in 0..3 {
         let error = Store::open(&state).map(|_| ()).unwrap_err();
@@ -128,7 +131,7 @@ fn child_f24_enospc_at_start() {
         assert_eq!(error.exit_code(), exit::TRY_AGAIN);
         assert_eq!(bytes_of(&state), before);
     }
-    free(dir);
+    free(&dir);
     assert_eq!(offset(&mut open(&state), "wiki"), 50);
     println!("reached the end");
 }
@@ -141,17 +144,15 @@ fn f24_enospc_at_any_moment() {
 
 #[test]
 fn child_f24_enospc_at_any_moment() {
-    let Ok(dir) = std::env::var("STORE_FULL_DIR") else {
+    let Some((dir, state)) = child_dir() else {
         return;
     };
-    let dir = Path::new(&dir);
-    let state = dir.join("state");
     let mut store = open(&state);
     store.commit(&[at("wiki", 1)]).unwrap();
     drop(store);
     let mut last = 1;
     for room_kib in (0..2400).step_by(40) {
-        fill(dir);
+        fill(&dir);
         let ballast = File::options().write(true).open(dir.join("ballast")).unwrap();
         let length = ballast.metadata().unwrap().len();
         ballast.set_len(length.saturating_sub(room_kib * 1024)).unwrap();
@@ -176,7 +177,7 @@ fn child_f24_enospc_at_any_moment() {
                 }
             }
         }
-        free(dir);
+        free(&dir);
         // A commit that was refused may have become durable all the same; one that was made may not be gone.
         let found = offset(&mut open(&state), "wiki");
         assert!(

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::rig::SOON;
+use crate::rig::{SOON, skip};
 use confluence_audit_agent::checkpoint::{
     self, Commit, FileEntry, Fingerprint, Loss, Progress, SinkMark, Store, StoreError,
 };
@@ -322,7 +322,10 @@ fn f58_a_directory_of_others_is_refused() {
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
     match std::os::unix::fs::chown(&state, Some(65534), None) {
         Ok(()) => assert!(refused(&state).contains("belongs to `")),
-        Err(error) => println!("skipped: cannot give the directory away: {error}"),
+        Err(error) => skip(
+            "root",
+            &format!("only root can give the directory to another user: {error}"),
+        ),
     }
 }
 

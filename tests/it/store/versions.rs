@@ -1,4 +1,4 @@
-//! Stores of other releases. `REGENERATE_STATE=1` writes the fixture of this release's version anew.
+//! Stores of other releases. `REGENERATE_STATE=1` writes the fixture of this release's version again.
 
 use confluence_audit_agent::checkpoint::{SourceState, StateImage, VERSION};
 
@@ -156,7 +156,7 @@ fn f27_an_older_directory_takes_this_version_when_it_is_opened() {
     assert_eq!(fs::read(dir.path().join("meta.json")).unwrap(), meta(VERSION));
 }
 
-/// The files next to the store are lost, and only a value tells that a newer release was here.
+/// The files next to the store are lost, and only a value shows that a newer release was here.
 #[test]
 fn f27_newer_value_is_left_alone() {
     let dir = restored(VERSION);

@@ -78,8 +78,7 @@ fn messages_arrive_once_and_in_order_in_both_framings() {
         let sink = format!("transport = \"tcp\"\nframing = \"{framing}\"\n");
         let mut scene = Scene::new(receiver.address, &sink);
         scene.write(500);
-        let run = scene.host.once();
-        assert_eq!(run.code, 0, "{}", run.stderr);
+        scene.host.once_ok();
         scene.have_been_read(|| receiver.messages());
         judge(&scene.writer, &events(&receiver.messages())).is_exact();
         assert_eq!(receiver.connections(), 1);
@@ -181,8 +180,7 @@ fn f52_sigterm_while_a_receiver_is_away() {
     agent.until_said("nothing listens at that port");
     assert_eq!(agent.stop(), 75, "{}", agent.stderr());
     receiver.start();
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.host.once_ok();
     scene.have_been_read(|| receiver.messages());
     judge(&scene.writer, &events(&receiver.messages())).is_exact();
 }
@@ -267,8 +265,7 @@ fn f22_kills_while_messages_are_sent() {
         agent.until("some have arrived", || distinct(&receiver.messages()) >= some);
         agent.kill();
     }
-    let run = scene.host.once();
-    assert_eq!(run.code, 0, "{}", run.stderr);
+    scene.host.once_ok();
     scene.have_been_read(|| receiver.messages());
     scene.judge(&receiver.messages());
 }
@@ -309,9 +306,8 @@ fn datagrams_that_nobody_receives() {
     closed.connect("127.0.0.1:1").unwrap();
     let mut scene = Scene::new(closed.local_addr().unwrap(), "transport = \"udp\"\n");
     scene.write(5);
-    let run = scene.host.once();
-    assert_eq!(run.code, 75, "{}", run.stderr);
-    assert!(run.stderr.contains("nothing listens"), "{}", run.stderr);
+    let run = scene.host.once_code(75);
+    run.logged("nothing listens");
 }
 
 /// The header is read off the text of an event. It says what the event says, whatever the event is: of every kind that the

@@ -2,7 +2,7 @@
 
 use super::{BATCHES, Scene};
 use crate::rig::certificates::{Ca, replace};
-use crate::rig::{Port, SOON, free_port, judge, skipped, until};
+use crate::rig::{Port, SOON, free_port, judge, skip, until};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Where the program is, unpacked or installed; its own libraries are beside it.
+    /// Where the program is, unpacked with its libraries or installed. `None`, a skip, where it is neither.
     fn find(name: &str, program: &str) -> Option<(PathBuf, PathBuf)> {
         let unpacked = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("target/tools")
@@ -31,7 +31,13 @@ impl Daemon {
         match (unpacked.join("usr/sbin").join(program), installed) {
             (unpacked_program, _) if unpacked_program.exists() => Some((unpacked_program, unpacked)),
             (_, installed) if installed.exists() => Some((installed, "/".into())),
-            _ => None,
+            _ => {
+                skip(
+                    name,
+                    &format!("{program} is not installed; run tests/peers/install.sh"),
+                );
+                None
+            }
         }
     }
 
@@ -176,11 +182,12 @@ fn an_rsyslog_without_tls_is_known_by_its_modules() {
 #[test]
 fn rsyslog_takes_every_event() {
     let Some((program, root)) = Daemon::find("rsyslog", "rsyslogd") else {
-        return skipped("there is no rsyslogd; run tests/peers/install.sh");
+        return;
     };
     let found = tls_driver(&root);
     if found.is_none() {
-        skipped(
+        skip(
+            "rsyslog-tls",
             "this rsyslogd has no module for TLS, so TCP alone is tried; install rsyslog-gnutls, or run tests/peers/install.sh",
         );
     }
@@ -232,7 +239,7 @@ fn rsyslog_takes_every_event() {
 #[test]
 fn syslog_ng_takes_every_event() {
     let Some((program, root)) = Daemon::find("syslog-ng", "syslog-ng") else {
-        return skipped("there is no syslog-ng; run tests/peers/install.sh");
+        return;
     };
     for tls in [false, true] {
         let (mut scene, port) = scene(tls);

@@ -1,4 +1,4 @@
-//! A syslog receiver that reads strictly by RFC 6587 and RFC 5424, and breaks off when it is told.
+//! A syslog receiver that reads strictly by RFC 6587 and RFC 5424, and breaks off on request.
 
 use crate::rig::{Port, free_port};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -178,7 +178,7 @@ fn serve(
     }
 }
 
-/// Waits until there is something to read, or it is told to stop.
+/// Waits until there is something to read, or it has to stop.
 struct Patient<'s> {
     stream: Box<dyn Stream>,
     stop: &'s AtomicBool,
