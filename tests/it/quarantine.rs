@@ -358,7 +358,7 @@ fn names_and_formats_that_are_wrong_are_reported_before_anything_is_sent() {
     let (code, _, err) = scene.call(&["replay"]);
     assert_eq!(code, 78);
     assert!(
-        err.contains("is no server") && err.contains("--to stdout"),
+        err.contains("has no server") && err.contains("--to stdout"),
         "{err}"
     );
 }
