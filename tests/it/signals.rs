@@ -4,8 +4,12 @@ use crate::rig::{Agent, Host, LogFile, SOON, Writer, judge};
 use rustix::process::Signal;
 use std::process::Command;
 
+/// A test run that is itself started by `nohup` or in the background passes its ignored signals on; the agent must not
+/// inherit them here.
+const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=HUP,INT,QUIT"];
+
 fn running(set_up: impl Fn(&mut Command)) -> (Host, Writer, LogFile, Agent) {
-    started(&[], set_up)
+    started(&DEFAULT_SIGNALS, set_up)
 }
 
 fn started(wrapper: &[&str], set_up: impl Fn(&mut Command)) -> (Host, Writer, LogFile, Agent) {
