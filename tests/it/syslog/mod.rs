@@ -278,7 +278,7 @@ fn datagrams_and_an_event_that_fits_into_none() {
         scene
             .host
             .check_sink()
-            .contains("loses events without anyone knowing"),
+            .contains("UDP loses events silently"),
         "{}",
         scene.host.check_sink()
     );
