@@ -273,7 +273,7 @@ impl Encoder {
     }
 
     /// Takes the rows of a page of an audit API that stood on none before. Returns how many of these were events of up to `before_ms`
-    /// that files should have brought and nothing had. `read`: see [`Encoder::prune_ids`].
+    /// that files should have brought and nothing had. `read`: see `Encoder::prune_ids`.
     pub fn ingest_page(
         &mut self,
         page: Page,

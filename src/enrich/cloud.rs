@@ -125,7 +125,7 @@ fn detect_in(root: &Path) -> Option<Provider> {
     }
 }
 
-/// Requests the fields if this host is in a cloud, and logs the result. Takes [`LIMIT`] at most.
+/// Requests the fields if this host is in a cloud, and logs the result. Takes `LIMIT` at most.
 pub fn gather() -> Option<Cloud> {
     let (provider, base) = detect()?;
     match request(provider, &base, LIMIT) {

@@ -192,7 +192,7 @@ impl LoadedDatabases {
     }
 }
 
-/// Starts the background thread, and waits for its first check up to [`FIRST_READ_MAX`].
+/// Starts the background thread, and waits for its first check up to `FIRST_READ_MAX`.
 pub fn start(config: &EnrichConfig, root: &Path) -> Option<Arc<Geo>> {
     start_with_interval(CHECK_INTERVAL, config, root)
 }

@@ -146,7 +146,7 @@ fn status_and_body(response: &http::Response, hint: &str) -> String {
     format!("status {}{hint}{separator}{body}", response.status)
 }
 
-/// The text on one line, cut at [`EXCERPT_CHARS_MAX`].
+/// The text on one line, cut at `EXCERPT_CHARS_MAX`.
 pub fn excerpt(text: &str) -> String {
     let mut short = String::new();
     for word in text.split_whitespace() {
