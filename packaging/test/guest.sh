@@ -427,7 +427,7 @@ f61_upgrade_matrix() {
         dpkg -P $name >/tmp/purge.log 2>&1
         is "exit code of the purge" $? 0
     else
-        # As docs/INSTALL.md says for rpm, which has no purge.
+        # As docs/DEPLOY.md says for rpm, which has no purge.
         remove_package
         rm -rf "/etc/${name:?}" /var/lib/$name /var/lib/$name-instances /var/log/$name
         userdel $name
