@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the deb and the rpm, with SHA-256 sums and an SBOM beside them: packaging/build.sh [DIR], by default
+# Builds the deb and the rpm, with SHA-256 sums and an SBOM next to them: packaging/build.sh [DIR], by default
 # target/packaging/out. Needs Rust, python3 with venv, and Debian's rpm and binutils, and says before it builds which of them is
 # missing; it installs cargo-deb, cargo-zigbuild and zig under target/tools. The same commit gives the same bytes.
 #
@@ -53,7 +53,7 @@ tools() {
     fi
 }
 
-# No path of this machine gets into the binary: where cargo keeps the sources and where this tree lies is its own affair.
+# No path of this machine gets into the binary: where cargo keeps the sources and where this tree is does not matter.
 binary() {
     local cargo_home=${CARGO_HOME:-$HOME/.cargo}
     RUSTFLAGS="--remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$PWD=/src" \

@@ -46,12 +46,12 @@ tree() {
     local include=ca-certificates,dbus,procps,systemd,systemd-sysv
     [ "${1#*-}" = deb ] || include=$include,rpm,dnf
     [ -s "$trees/$1.tar" ] && return
-    # A tree that is made anew each time need not be safe from power cuts while it is made.
+    # A tree that is created again each time need not be safe from power cuts while it is made.
     mmdebstrap --quiet --variant=minbase --include=$include --dpkgopt=force-unsafe-io \
         --aptopt='APT::Install-Recommends "false"' "${1%-*}" "$trees/new.tar"
     mv "$trees/new.tar" "$trees/$1.tar"
 }
-say "trees of ${machines[*]}, beside the build"
+say "trees of ${machines[*]}, next to the build"
 mkdir -p $trees
 (for each in "${machines[@]}"; do tree "$each"; done) >$trees/log 2>&1 &
 making=$!

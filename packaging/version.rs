@@ -7,7 +7,7 @@ fn main() {
     println!("cargo::rerun-if-changed=packaging/version.rs");
     println!("cargo::rerun-if-env-changed=CONFLUENCE_AUDIT_AGENT_COMMIT");
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    // A debug build would have to be made anew after each commit.
+    // A debug build would have to be built again after each commit.
     let commit = match std::env::var("PROFILE").as_deref() {
         Ok("release") => given().or_else(from_git),
         _ => Some("debug build".to_owned()),
@@ -16,7 +16,7 @@ fn main() {
     println!("cargo::rustc-env=CONFLUENCE_AUDIT_AGENT_VERSION={version}");
 }
 
-/// What a build without git is told: `3f9c2d1b7a40 2026-11-21`.
+/// What a build without git gets: `3f9c2d1b7a40 2026-11-21`.
 fn given() -> Option<String> {
     std::env::var("CONFLUENCE_AUDIT_AGENT_COMMIT")
         .ok()
@@ -24,7 +24,7 @@ fn given() -> Option<String> {
 }
 
 fn from_git() -> Option<String> {
-    // Of a tree that only lies in some other project's repository nothing is known.
+    // Of a tree that only is in some other project's repository nothing is known.
     let top = std::path::Path::new(&std::env::var_os("CARGO_MANIFEST_DIR")?).join(".git");
     let head = top
         .exists()

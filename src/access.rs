@@ -69,7 +69,7 @@ pub fn denied_message(path: &Path) -> String {
 
 /// The same for a file or directory of the agent's own, its state for example. The one who runs this should have been
 /// another user.
-pub fn why_denied_own(action: &str, path: &Path) -> String {
+pub fn denied_message_own(action: &str, path: &Path) -> String {
     // What is missing is made in the directory that is there.
     let existing = path.ancestors().find(|part| part.exists()).unwrap_or(path);
     let wanted = match (existing.is_dir(), action) {
@@ -85,7 +85,7 @@ pub fn why_denied_own(action: &str, path: &Path) -> String {
     {
         denied.run_as = Some(denied.owner.clone());
     }
-    format!("cannot {action} `{}`: {}", path.display(), told(refused))
+    format!("cannot {action} `{}`: {}", path.display(), described(refused))
 }
 
 /// The same for what another user made for itself, though this one, root perhaps, could reach it.
@@ -99,10 +99,10 @@ pub fn belongs_to_other(path: &Path, metadata: &std::fs::Metadata) -> String {
 }
 
 fn refusal(path: &Path, wanted: Access) -> String {
-    told(reach(path).and_then(|()| allowed(path, wanted)))
+    described(reach(path).and_then(|()| allowed(path, wanted)))
 }
 
-fn told(refused: Result<(), AccessProblem>) -> String {
+fn described(refused: Result<(), AccessProblem>) -> String {
     match refused {
         Err(problem) => problem.to_string(),
         Ok(()) => {

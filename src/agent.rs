@@ -102,7 +102,7 @@ struct Running {
     sinks_left: usize,
     mode: Mode,
     /// After an orderly end the next process is to go on.
-    start_anew: bool,
+    restart_wanted: bool,
     /// Nobody reads standard output any more.
     closed: bool,
     state_dir: PathBuf,
@@ -200,7 +200,7 @@ impl Running {
                     tick_at = Instant::now() + service.tick(&self);
                 }
                 ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
-                    Some(None) if (self.start_anew || self.closed) && stop.deadline.is_none() => {
+                    Some(None) if (self.restart_wanted || self.closed) && stop.deadline.is_none() => {
                         stop.deadline = Some(Instant::now() + shutdown_timeout);
                         self.gates.iter().for_each(|flow| flow.stop());
                     }
@@ -224,7 +224,7 @@ impl Running {
                             tracing::info!(signal, ?shutdown_timeout, "stopping: delivering what has been read");
                         }
                         service.stopping();
-                        self.start_anew = false;
+                        self.restart_wanted = false;
                         self.gates.iter().for_each(|flow| flow.stop());
                     }
                 },
@@ -270,13 +270,13 @@ impl Running {
                 stream,
                 read: Ok(read),
             } => {
-                if read.start_anew {
+                if read.restart_wanted {
                     tracing::warn!(
                         stage,
                         trouble = read.trouble,
                         "the directory may be there and out of this process's sight; ending, for the next one to look"
                     );
-                    self.start_anew = true;
+                    self.restart_wanted = true;
                 }
                 self.readers[stream].1 = Some(read);
                 self.readers_left -= 1;
@@ -304,7 +304,7 @@ impl Running {
                 None
             }
             EndedWith::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
-                Some(if self.start_anew || self.closed {
+                Some(if self.restart_wanted || self.closed {
                     exit::TRY_AGAIN
                 } else {
                     exit::OK

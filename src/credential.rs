@@ -17,7 +17,7 @@ use crate::telemetry::escape::shell_word;
 /// Tokens have a few hundred bytes, keys a few thousand. What is larger is the wrong file.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// A file that is written where it stands, and not replaced, is taken when it has been quiet for so long: until then
+/// A file that is written in place, and not replaced, is read when it was unchanged for this long: until then
 /// the writer may have done half of it.
 const QUIET_MS: i64 = 1000;
 
@@ -49,7 +49,7 @@ pub enum CredentialError {
     Variable { name: String, fault: &'static str },
 }
 
-/// What tells one state of a file from another.
+/// Identifies one state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -156,7 +156,7 @@ impl Credential {
                     tracing::warn!(
                         credential = self.name(),
                         error,
-                        "the credential cannot be read anew; the one read before stays in use"
+                        "the credential cannot be read again; the previous one stays in use"
                     );
                     self.warned = Some(error);
                 }
@@ -197,7 +197,7 @@ impl Credential {
             (io::ErrorKind::NotFound, Reference::Systemd(name)) => CredentialError::NotPassed(name.clone()),
             (io::ErrorKind::NotFound, _) => CredentialError::Missing { path: path.into() },
             (io::ErrorKind::PermissionDenied, _) => {
-                CredentialError::Denied(access::why_denied_own("read", path))
+                CredentialError::Denied(access::denied_message_own("read", path))
             }
             _ => CredentialError::File {
                 path: path.into(),
@@ -314,7 +314,7 @@ fn identity(metadata: &Metadata) -> Identity {
     }
 }
 
-/// A time in the future tells nothing: some clock is wrong.
+/// A time in the future means nothing: some clock is wrong.
 fn is_fresh(identity: Identity) -> bool {
     let age_ms = i128::from(clock::now_ms()) - identity.modified_ns / 1_000_000;
     (0..i128::from(QUIET_MS)).contains(&age_ms)

@@ -1,4 +1,4 @@
-//! Events that the agent itself generates. They tell the security team what otherwise only the agent's log would
+//! Events that the agent itself generates. They report to the security team what otherwise only the agent's log would
 //! show.
 
 use crate::record::EventId;

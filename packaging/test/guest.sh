@@ -94,7 +94,7 @@ writes() {
     lines=$last
     echo "$lines" >/root/lines
 }
-# Every line so far stands in the output, once.
+# Every line so far is in the output, once.
 numbers() { cat $output 2>/dev/null | sed -n 's/.*seq-\([0-9]*\)-end.*/\1/p'; }
 all_there() { [ "$(numbers | sort -u | wc -l)" -ge "$lines" ]; }
 delivered_once() {
@@ -159,7 +159,7 @@ installs() {
     install_package old
     is "exit code of the installation" $? 0
     is "state" "$(state)" "disabled inactive"
-    that "the next step is told" grep -q "systemctl enable --now $name" /tmp/install.log
+    that "the next step is named" grep -q "systemctl enable --now $name" /tmp/install.log
     that "the user is a member of group confluence" sh -c "id -nG $name | grep -qw confluence"
     is "configuration" "$(stat -c '%a %U %G' $config)" "640 root $name"
     is "directory of the configuration" "$(stat -c '%a %U %G' /etc/$name)" "750 root $name"
@@ -244,7 +244,7 @@ starves_the_watchdog() {
     delivered_once
 }
 
-# The way to the audit files, when what was bound is made anew.
+# The way to the audit files, when what was bound is created again.
 gets_a_new_view() {
     local pid
     pid=$(property MainPID)
@@ -252,7 +252,7 @@ gets_a_new_view() {
     runuser -u confluence -- mkdir -m 750 $audit
     writes 5
     delivered_once
-    is "the process after log/audit was made anew" "$(property MainPID)" "$pid"
+    is "the process after log/audit was created again" "$(property MainPID)" "$pid"
     dropin RestartSec=1
     rm -rf $home/log
     runuser -u confluence -- mkdir -m 750 -p $audit
@@ -304,7 +304,7 @@ is_shut_in() {
         *) is "$name_" "$verdict" refused ;;
         esac
     done <$probe
-    that "the probe has told at least 40 things" test "$(wc -l <$probe)" -ge 40
+    that "the probe has reported at least 40 things" test "$(wc -l <$probe)" -ge 40
     rm -f /usr/local/bin/probe $probe /root/t /var/lib/$name/socket
     no_dropin
     that "it starts with a credential" systemctl start $unit
@@ -379,7 +379,7 @@ f61_upgrade_matrix() {
     that "the edited configuration is kept" grep -q '^namespace = "edited"' $config
     kept=$config.dpkg-dist
     [ "$family" = deb ] || kept=$config.rpmnew
-    that "the new default lies beside it" grep -q '^#namespace' "$kept"
+    that "the new default is next to it" grep -q '^#namespace' "$kept"
     is "mode of the configuration" "$(stat -c '%a %G' $config)" "640 $name"
     delivered_once
     is "events with the edit" "$(grep -c '"namespace":"edited"' $output)" 300
@@ -403,7 +403,7 @@ f61_upgrade_matrix() {
     delivered_once
     that "the edited configuration is kept" grep -q '^namespace = "edited"' $config
 
-    # Removed: stopped, and what it knows and was told stays.
+    # Removed: stopped, and its state and configuration stay.
     remove_package
     is "exit code of the removal" $? 0
     is "processes of a removed agent" "$(pgrep -c -x "${name:0:15}")" 0

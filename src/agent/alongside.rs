@@ -173,7 +173,7 @@ impl Alongside {
         if record.node.text().is_some() && !std::mem::replace(&mut self.nodes_missed, true) {
             tracing::warn!(
                 source = self.source,
-                "no audit file has told yet which node of the cluster this is, so the events of all nodes are taken from the API"
+                "no audit file has shown yet which node of the cluster this is, so the events of all nodes are taken from the API"
             );
         }
     }

@@ -166,7 +166,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         commits: common.commits,
         ended: ended_here,
         mode,
-        start_anew: false,
+        restart_wanted: false,
         closed: false,
         state_dir: config.state_dir.clone(),
     })

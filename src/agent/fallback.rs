@@ -297,7 +297,7 @@ impl Fallback {
                 format!("the audit API is read instead of the audit files: {trouble}")
             }
             Switch::ToApi(FallbackCause::Silent) => format!(
-                "the audit API is read beside the audit files: they have not brought {missing} event{} within `file_lag_timeout`, \
+                "the audit API is read alongside the audit files: they have not brought {missing} event{} within `file_lag_timeout`, \
                  which the API has brought now",
                 if missing == 1 { "" } else { "s" }
             ),

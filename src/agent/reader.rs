@@ -42,7 +42,7 @@ pub struct Read {
     pub unreadable: u64,
     pub trouble: Option<String>,
     /// There is more to be had, for another process.
-    pub start_anew: bool,
+    pub restart_wanted: bool,
 }
 
 impl Reader {
@@ -52,7 +52,7 @@ impl Reader {
         let mut next_sweep = clock::monotonic();
         let mut last_event: Option<Instant> = None;
         let mut known = 0;
-        let mut start_anew = false;
+        let mut restart_wanted = false;
         let (mut found, mut hurried) = (false, false);
         while !self.flow.stopped() {
             let now = clock::monotonic();
@@ -90,7 +90,7 @@ impl Reader {
                     break;
                 }
                 ReadStatus::Idle if self.files.view_is_stale(now) => {
-                    start_anew = true;
+                    restart_wanted = true;
                     break;
                 }
                 ReadStatus::Idle
@@ -127,7 +127,7 @@ impl Reader {
             events: stage.events,
             unreadable: stage.unreadable,
             trouble: self.health().or(api_trouble).map(str::to_owned),
-            start_anew,
+            restart_wanted,
         }
     }
 

@@ -170,7 +170,7 @@ impl Remote {
 fn explained(error: io::Error, path: &std::path::Path) -> io::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            io::Error::new(error.kind(), access::why_denied_own("write", path))
+            io::Error::new(error.kind(), access::denied_message_own("write", path))
         }
         _ => error,
     }

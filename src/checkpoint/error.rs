@@ -57,7 +57,7 @@ impl StoreError {
             return StoreError::StorageFull { path };
         }
         if source.kind() == io::ErrorKind::PermissionDenied {
-            return StoreError::Denied(access::why_denied_own(action, &path));
+            return StoreError::Denied(access::denied_message_own(action, &path));
         }
         StoreError::Io { action, path, source }
     }

@@ -79,7 +79,7 @@ fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, Config
     let bytes = std::fs::read(path).map_err(|cause| {
         use io::ErrorKind::*;
         let message = match cause.kind() {
-            PermissionDenied => access::why_denied_own("read", path),
+            PermissionDenied => access::denied_message_own("read", path),
             _ => format!(
                 "cannot read the configuration `{}`: {cause}; {way_out}",
                 path.display()
@@ -254,7 +254,7 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
             ))),
             [source] => source.files_mut().place = place,
             sources => errors.push(of(option)(format!(
-                "the configuration has {} sources and this option cannot tell which it is for; change the file, or leave out `--config`",
+                "the configuration has {} sources and this option does not say which it is for; change the file, or leave out `--config`",
                 sources.len()
             ))),
         }
@@ -339,7 +339,7 @@ path = "/out/events"
 format = "raw"
 "#;
         let mut file = file::read(Path::new("x"), text, false).unwrap();
-        // Only a name that somebody chose is a site's name, and how the home was found is told.
+        // Only a name that somebody chose is a site's name, and how the home was found is reported.
         file.sources[0].site = None;
         file.sources[0].files_mut().place = FileLocation::Home {
             dir: "/data/wiki".into(),

@@ -13,7 +13,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
-/// Everything the agent is told.
+/// The complete configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Absolute. Holds the checkpoint store, the lock and the quarantine.
@@ -83,7 +83,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What stands the same in every event.
+/// Fields that are the same in every event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventConfig {
     pub tags: Vec<String>,
@@ -143,7 +143,7 @@ pub struct SourceConfig {
     pub fallback: FallbackConfig,
 }
 
-/// When the API stands in for the files.
+/// When the API is the fallback for the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FallbackConfig {
     /// How often the API is asked whether the files bring everything.

@@ -227,7 +227,12 @@ fn check_name(name: &str) -> Result<(), String> {
 
 /// Where a key belongs that people put somewhere else.
 fn belongs_to(key: &str) -> Option<String> {
-    Some(format!("it belongs in `{}`", table_of(key)?))
+    match table_of(key) {
+        Some(table) => Some(format!("it belongs in `{table}`")),
+        None => keys_of("")
+            .contains(&key)
+            .then(|| "it belongs at the top of the file, before the first table".to_owned()),
+    }
 }
 
 /// The first kind of table that has a key. Keys that nearly all have say nothing.

@@ -1,7 +1,7 @@
-//! What the agent is told: a TOML file, options of the command line, or both.
+//! The configuration: a TOML file, options of the command line, or both.
 //!
 //! In two steps. What was typed (`raw`: tables and spans; `cli::Options`) becomes what it means (`checked`),
-//! and everything that is wrong is told at once, with its line, the nearest name and the way out.
+//! and all errors are reported at once, each with its line, the nearest name and the way out.
 
 mod args;
 mod checked;

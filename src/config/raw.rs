@@ -155,10 +155,13 @@ impl<'t> Table<'t> {
     pub fn finish(self, elsewhere: impl Fn(&str) -> Option<String>) {
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
-            let renamed = renamed_to(name).filter(|new| self.asked.contains(new));
-            let way_out = match (renamed, nearest(name, &self.asked), elsewhere(name)) {
-                (Some(new), _, _) => format!("its name is now `{new}`"),
+            let way_out = match (renamed_to(name), nearest(name, &self.asked), elsewhere(name)) {
+                (Some(new), _, _) if self.asked.contains(&new) => format!("its name is now `{new}`"),
                 (None, Some(near), _) => format!("did you mean `{near}`?"),
+                (Some(new), _, _) => match elsewhere(new) {
+                    Some(place) => format!("its name is now `{new}`, and {place}"),
+                    None => format!("its name is now `{new}`"),
+                },
                 (None, None, Some(place)) => place,
                 (None, None, None) => format!("remove it; known here are {}", list(&self.asked)),
             };

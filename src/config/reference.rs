@@ -24,7 +24,7 @@ impl ConfigValue<'_, Reference> {
     pub fn warn_inline(&self) {
         if matches!(self.value, Reference::Inline(_)) {
             self.warn(
-                "stands in the configuration itself, for everyone to see who may read the file or a copy of it; \
+                "is in the configuration itself, readable for everyone who may read the file or a copy of it; \
                  put it into a file of its own and write `{ file = \"/path\" }`",
             );
         }
@@ -103,12 +103,12 @@ fn check_env(name: &str) -> Result<(), String> {
     let good = name.bytes().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit());
     ensure(
         good,
-        "is no name of an environment variable; write A-Z, a-z, 0-9 and `_`",
+        "is not the name of an environment variable; write A-Z, a-z, 0-9 and `_`",
     )
 }
 
 fn check_credential(name: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let message = "is no name of a systemd credential; write the name that stands in the unit's `LoadCredential=`, without a path";
+    let message = "is not the name of a systemd credential; write the name from the unit's `LoadCredential=`, without a path";
     ensure(name.bytes().all(fits) && !name.starts_with('.'), message)
 }

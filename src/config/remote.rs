@@ -75,7 +75,7 @@ pub enum Start {
 /// What is known of the token besides its text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenConfig {
-    /// Data Center tells the expiry of each token and not which one is in use.
+    /// Data Center reports the expiry of each token, but not which one is in use.
     pub name: Option<String>,
     /// In milliseconds since 1970, as the operator recorded it.
     pub expires_ms: Option<i64>,
@@ -196,7 +196,7 @@ impl ProxyConfig {
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TlsConfig {
-    /// PEM. Trusted beside the system's own.
+    /// PEM. Trusted in addition to those of the system.
     pub ca_file: Option<PathBuf>,
     /// PEM: a certificate chain and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,

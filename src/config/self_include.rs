@@ -68,7 +68,7 @@ pub fn watch_dirs(place: &FileLocation) -> Vec<PathBuf> {
     dirs
 }
 
-/// The directories that the pattern without its last component stands for.
+/// The directories that match the pattern without its last component.
 fn pattern_dirs(pattern: &str) -> Vec<PathBuf> {
     let parent = pattern
         .rsplit_once('/')

@@ -126,7 +126,7 @@ pub struct ElasticsearchConfig {
     pub compression: Compression,
     /// The index template that may have made the data stream.
     pub template: String,
-    /// The ingest pipeline through which the index may send events, beside one of the template's own name.
+    /// The ingest pipeline through which the index may send events, in addition to one of the template's name.
     pub pipeline: Option<String>,
 }
 
@@ -189,7 +189,7 @@ pub enum SaslMechanism {
 
 impl KafkaConfig {
     /// Of the events of a request. With their keys and headers they stay below the megabyte that a broker takes in one
-    /// batch unless it is told otherwise (`message.max.bytes`), even if all go to one partition.
+    /// batch unless it is configured otherwise (`message.max.bytes`), even if all go to one partition.
     pub const BATCH_BYTES: usize = 768 << 10;
 
     /// The defaults.
@@ -232,12 +232,12 @@ pub enum Transport {
     Udp,
 }
 
-/// What tells one message from the next.
+/// How messages are separated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// Its length stands before it: RFC 5425, RFC 6587.
+    /// The length precedes it: RFC 5425, RFC 6587.
     OctetCounting,
-    /// An LF stands behind it.
+    /// An LF follows it.
     Newline,
 }
 
@@ -252,7 +252,7 @@ impl SyslogConfig {
             framing: Framing::OctetCounting,
             // "log audit": what these events are. It also keeps them out of the files where hosts collect `authpriv`.
             facility: 13,
-            // At most 48 bytes, and short, for it stands in each line.
+            // At most 48 bytes, and short, because it is in each line.
             app_name: "confluence-audit".into(),
             // Time for three lost packets and the greetings of TLS.
             connect_timeout: Duration::from_secs(10),
@@ -300,7 +300,7 @@ pub enum AzureIdentity {
         certificate: PathBuf,
         key: PathBuf,
     },
-    /// The identity of the virtual machine or Azure Arc host; `client` tells several of one machine apart.
+    /// The identity of the virtual machine or Azure Arc host; `client` selects one of several of a machine.
     Managed { client: Option<String> },
 }
 
@@ -323,7 +323,7 @@ impl SentinelConfig {
 pub struct SplunkHecConfig {
     /// Below its base the collector is found at `/services/collector`.
     pub http: HttpConfig,
-    /// What stands in each event's envelope. `None`: the token's own settings decide.
+    /// Metadata of each event's envelope. `None`: the settings of the token apply.
     pub index: Option<String>,
     pub source: Option<String>,
     pub sourcetype: Option<String>,

@@ -33,14 +33,20 @@ const RENAMED: [(&str, &str); 10] = [
 
 /// The name that a key has now, if it was renamed.
 pub fn renamed_to(key: &str) -> Option<&'static str> {
+    let key = normalized(key);
     RENAMED
         .iter()
         .find_map(|(old, new)| (*old == key).then_some(*new))
 }
 
+/// Case, hyphens and blanks do not count.
+fn normalized(typed: &str) -> String {
+    typed.to_lowercase().replace(['-', ' '], "_")
+}
+
 /// The name that was probably meant: case, hyphens and blanks do not count, and a third of it may be wrong.
 pub fn nearest<'n>(typed: &str, names: &[&'n str]) -> Option<&'n str> {
-    let typed = typed.to_lowercase().replace(['-', ' '], "_");
+    let typed = normalized(typed);
     let distance = |name: &str| strsim::damerau_levenshtein(&typed, name);
     let (distance, name) = names.iter().map(|name| (distance(name), *name)).min()?;
     (distance <= name.len().max(3) / 3).then_some(name)

@@ -497,7 +497,7 @@ impl<'de> Deserialize<'de> for Strict {
                 while let Some(name) = map.next_key::<String>()? {
                     map.next_value::<Strict>()?;
                     if !names.insert(name.clone()) {
-                        return Err(serde::de::Error::custom(format!("`{name}` stands twice")));
+                        return Err(serde::de::Error::custom(format!("`{name}` is there twice")));
                     }
                 }
                 Ok(Strict)

@@ -1,4 +1,4 @@
-//! Errors of HTTP requests, with texts that tell an administrator what to do.
+//! Errors of HTTP requests, with texts that name what an administrator can do.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};

@@ -263,7 +263,7 @@ fn open_dir(at: impl std::os::fd::AsFd, name: &OsStr, path: &Path) -> Result<Fil
         problem,
     };
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::PermissionDenied => QuarantineError::Denied(access::why_denied_own("open", path)),
+        io::ErrorKind::PermissionDenied => QuarantineError::Denied(access::denied_message_own("open", path)),
         _ => QuarantineError::Io {
             verb: "open",
             path: path.to_owned(),

@@ -10,7 +10,7 @@ use tracing::Level;
 /// Of each place in the program one line in this time, and one summary of what it would have said besides.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Messages may hold what others choose: no more of them are told apart.
+/// Messages may contain what others choose, so only this many are counted separately.
 const PLACES_MAX: usize = 200;
 
 /// What is held back, by the place in the program that says it.
@@ -46,7 +46,7 @@ pub(super) struct Summary {
 }
 
 impl<K: Hash + Eq> Flood<K> {
-    /// Whether no further place should be told apart.
+    /// Whether no further call site is counted separately.
     pub fn is_full(&self) -> bool {
         self.places.len() >= PLACES_MAX
     }
@@ -128,7 +128,7 @@ mod tests {
             []
         );
         assert_eq!(repeated(&flood.take_due(Some(start + INTERVAL))), [999]);
-        assert_eq!(flood.take_due(None), [], "told once");
+        assert_eq!(flood.take_due(None), [], "reported once");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn working() {
     say(now_ms());
 }
 
-/// This stage waits: for a message, for a disk that is full, for whoever reads its output.
+/// This stage waits: for a message, for a disk that is full, for the reader of its output.
 pub fn waiting() {
     say(WAITING);
 }

@@ -1,4 +1,4 @@
-//! What systemd is told: readiness, a line of status, and that the agent is alive. The protocol of sd_notify(3): a
+//! What is reported to systemd: readiness, a line of status, and that the agent is alive. The protocol of sd_notify(3): a
 //! datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names.
 
 use std::os::linux::net::SocketAddrExt;
@@ -12,7 +12,7 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Says nothing where nobody asked to be told.
+    /// Reports nothing if no socket is given.
     pub fn from_env() -> Notify {
         let variable = |name| std::env::var(name).ok();
         let socket = variable("NOTIFY_SOCKET").and_then(|name| socket_to(&name));
@@ -30,7 +30,7 @@ impl Notify {
         self.socket.is_some()
     }
 
-    /// Whether it was taken; otherwise it is to be told again.
+    /// Whether it was accepted; otherwise it is to be sent again.
     pub fn ready(&self) -> bool {
         self.send("READY=1")
     }
@@ -48,7 +48,7 @@ impl Notify {
         self.send("STOPPING=1");
     }
 
-    /// One line for `systemctl status`. Whether it was taken; otherwise it is to be told again.
+    /// One line for `systemctl status`. Whether it was accepted; otherwise it is to be sent again.
     pub fn status(&self, text: &str) -> bool {
         self.send(&format!("STATUS={}", super::escape::escape(text)))
     }
@@ -60,7 +60,7 @@ impl Notify {
     }
 }
 
-/// One that does not wait: whoever is told may be busy, and a few unread messages fill its queue.
+/// Does not wait: the service manager may be busy, and a few unread messages fill its queue.
 fn socket_to(name: &str) -> Option<(UnixDatagram, SocketAddr)> {
     let address = address(name)?;
     let socket = UnixDatagram::unbound().ok()?;
@@ -128,7 +128,7 @@ mod tests {
         assert!(socket_to("").is_none());
     }
 
-    /// Whoever is told does not read: nothing waits for it, and what it did not take is known.
+    /// A service manager that does not read: nothing waits for it, and what was not accepted is known.
     #[test]
     fn a_full_queue_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();

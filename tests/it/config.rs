@@ -266,7 +266,7 @@ fn warnings_are_shown_by_check() {
     let said = stderr(&output) + &crate::rig::unwrapped(&String::from_utf8_lossy(&output.stdout));
     for expected in [
         "warning  configuration: api.toml:6: `source.wiki.user`: is not used",
-        "warning  configuration: api.toml:7: `source.wiki.personal_access_token`: stands in the configuration itself",
+        "warning  configuration: api.toml:7: `source.wiki.personal_access_token`: is in the configuration itself",
     ] {
         assert!(said.contains(expected), "{said}");
     }

@@ -20,7 +20,7 @@ pub fn read(table: &mut Table, cloud: bool, wanted: bool) -> Option<ApiConfig> {
     let expires_ms = table.time("token_expires");
     let name = table.text("token_name", "audit agent");
     if cloud {
-        let message = "is for Data Center: Cloud tells nothing about tokens; write `token_expires`";
+        let message = "is for Data Center: Cloud reports nothing about tokens; write `token_expires`";
         table.refuse(&["token_name"], message);
     }
     let (mut poll_interval, mut page_size, mut overlap, mut late_rows) = (None, None, None, None);
@@ -118,7 +118,7 @@ fn product(table: &mut Table, cloud: bool) -> Option<Product> {
 /// It becomes a part of an address.
 fn check_cloud_id(id: &str, scoped: bool) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
-    let message = "is no cloud id; write it as it stands at `https://SITE/_edge/tenant_info`, or remove it: it is looked up";
+    let message = "is no cloud id; write it as `https://SITE/_edge/tenant_info` shows it, or remove it: it is looked up";
     ensure(id.len() == 36 && id.bytes().all(fits), message)?;
     ensure(
         scoped,
@@ -130,7 +130,7 @@ fn start(table: &mut Table) -> Option<Start> {
     let start = table.start("start")?;
     match start {
         Start::At(ms) if ms > clock::now_ms() => {
-            let message = "lies in the future: nothing that is older will be read; write when the first events are wanted from";
+            let message = "is in the future: nothing that is older will be read; write when the first events are wanted from";
             table.warn(&["start"], message);
         }
         Start::Ago(ago) if ago > 3650 * DAY => {

@@ -68,9 +68,8 @@ fn f68_credential_table() {
             (Ok(config), Ok(auth)) => {
                 assert_eq!(config.sources[0].api.as_ref().unwrap().http.auth, auth, "{text}");
                 assert_eq!(config.warnings.len(), warnings, "{text}");
-                let told = |warning: &crate::config::ConfigError| {
-                    warning.message.contains("stands beside it and wins")
-                };
+                let told =
+                    |warning: &crate::config::ConfigError| warning.message.contains("is given too and wins");
                 assert!(config.warnings.iter().all(told), "{text}");
             }
             (Err(errors), Err(message)) => {
@@ -261,24 +260,24 @@ fn what_works_and_should_not_be_is_warned_of() {
         ),
         (
             "url = \"https://c.example.com\"\npersonal_access_token = \"canary\"",
-            "test.toml:5: `source.x.personal_access_token`: stands in",
+            "test.toml:5: `source.x.personal_access_token`: is in",
         ),
         (
             "url = \"https://c.example.com\"\nuser = \"u\"\ntoken = \"canary\"",
-            "test.toml:6: `source.x.token`: stands in",
+            "test.toml:6: `source.x.token`: is in",
         ),
         (
             "url = \"https://c.example.com\"\npersonal_access_token = { env = \"T\" }\nheaders = { X-Api-Key = \"canary\" }",
-            "test.toml:6: `source.x.headers.X-Api-Key`: stands in",
+            "test.toml:6: `source.x.headers.X-Api-Key`: is in",
         ),
         (
             "url = \"https://c.example.com\"\npersonal_access_token = { env = \"T\" }\nstart = \"9999-01-01\"",
-            "test.toml:6: `source.x.start`: lies in the future",
+            "test.toml:6: `source.x.start`: is in the future",
         ),
         (
             "url = \"https://c.example.com\"\npersonal_access_token = { env = \"T\" }\n\
              proxy = { url = \"http://proxy\", user = \"u\", password = \"canary\" }",
-            "test.toml:6: `source.x.proxy.password`: stands in",
+            "test.toml:6: `source.x.proxy.password`: is in",
         ),
     ];
     for (text, expected) in table {

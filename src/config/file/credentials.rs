@@ -29,7 +29,7 @@ pub fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
         return None;
     }
     if table.had(PAT) {
-        let message = format!("is not used: `{PAT}` stands beside it and wins; remove one of the two");
+        let message = format!("is not used: `{PAT}` is given too and wins; remove one of the two");
         table.warn(&["user", "token"], &message);
         return Some(Auth::Bearer(pat?.value));
     }
@@ -40,16 +40,14 @@ pub fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
                 password: token?.value,
             });
         }
-        (true, false) => lacks(table, "user", "token", "has no `token` (or password) beside it"),
+        (true, false) => lacks(table, "user", "token", "needs a `token` (or password)"),
         (false, true) if cloud => {
-            let message =
-                "has no `user` beside it: the email address of the account that the token belongs to";
+            let message = "needs a `user`: the email address of the account that the token belongs to";
             lacks(table, "token", "user", message);
         }
         (false, true) => {
-            let message = format!(
-                "has no `user` beside it; a Personal Access Token needs none and is written as `{PAT}`"
-            );
+            let message =
+                format!("needs a `user`; a Personal Access Token needs none and is written as `{PAT}`");
             lacks(table, "token", "user", &message);
         }
         (false, false) if cloud && !table.has_like("token") => table.error(
@@ -93,7 +91,7 @@ pub fn pair(table: &mut Table) -> Option<(String, Reference)> {
     let password = table.reference("password");
     for (there, lacking) in [("user", "password"), ("password", "user")] {
         if !table.had(lacking) {
-            lacks(table, there, lacking, &format!("has no `{lacking}` beside it"));
+            lacks(table, there, lacking, &format!("needs `{lacking}`"));
         }
     }
     let password = password.filter(|_| table.had("user"))?;

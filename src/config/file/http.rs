@@ -112,7 +112,7 @@ pub fn tls(table: &mut Table) -> TlsConfig {
     ];
     for (there, lacking) in both {
         if !table.has(lacking) && !table.has_like(lacking) {
-            let message = format!("has no `{lacking}` beside it; add it, or remove this");
+            let message = format!("needs `{lacking}`; add it, or remove this");
             table.refuse(&[there], &message);
         }
     }
@@ -182,10 +182,7 @@ fn check_header(name: &str, others: &[(String, Reference)]) -> Result<(), String
         return Err(format!("is a header that the agent writes itself; {way_out}"));
     }
     let twice = others.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
-    ensure(
-        !twice,
-        "stands here twice, for upper and lower case do not count; keep one",
-    )
+    ensure(!twice, "is given twice (case is ignored); keep one")
 }
 
 fn sounds_secret(name: &str) -> bool {

@@ -19,7 +19,7 @@ use remote::Common;
 
 pub use file::check_path;
 
-/// Reads the keys that a type of sink has beside those of all.
+/// Reads the keys that a type of sink has in addition to those of all.
 #[derive(Clone, Copy)]
 enum Reader {
     Local(fn(&mut Table, &Context) -> Option<SinkKind>),
@@ -111,7 +111,7 @@ fn own_keys(table: &mut Table, reader: Reader, context: &Context) -> Option<Sink
     }
 }
 
-/// The keys that a type has beside those of all.
+/// The keys that a type has in addition to those of all.
 fn keys_of(reader: Reader) -> Vec<&'static str> {
     let context = Context {
         format: FormatKind::Ecs,

@@ -67,7 +67,7 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
     let mut fallback = FallbackConfig::default();
     fallback_keys(table, &mut fallback);
     if mode != Mode::Auto {
-        let message = "is for `mode = \"auto\"`, where an API stands in for files; add what is missing for that, or remove it";
+        let message = "is for `mode = \"auto\"`, where an API is the fallback for files; add what is missing for that, or remove it";
         table.refuse(&table.asked[before..], message);
     }
     if let Some(place) = place {
@@ -183,7 +183,7 @@ fn place(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> Opt
     let key = if patterns.is_some() { "files" } else { "home" };
     let place = match (dir, patterns) {
         (Some(_), Some(_)) => {
-            Err("stands beside `home`, which finds the files itself; keep one of the two".into())
+            Err("conflicts with `home`, which finds the files itself; keep one of the two".into())
         }
         (Some(dir), None) => {
             let dir = absolute(&dir).and_then(|dir| home::check(&dir).map(|()| dir));

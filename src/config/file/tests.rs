@@ -131,7 +131,7 @@ fn example_has_every_key_and_no_other() {
     assert_eq!(there, asked);
 }
 
-/// A value that no key allows, of the kind that stands there.
+/// A value that no key allows, of the type that the key has.
 fn out_of_range(line: &str) -> String {
     let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
         return line.to_string();
@@ -303,7 +303,7 @@ fn misplaced_keys_are_known_where_they_belong() {
         others.any(|(_, keys)| keys.contains(key))
     };
     for (table, keys) in &tables {
-        // Those that stand in more than one table tell nothing.
+        // Keys of more than one table are ambiguous.
         for key in keys
             .iter()
             .filter(|key| **key != "name" && !is_in_another(table, key))
@@ -316,7 +316,7 @@ fn misplaced_keys_are_known_where_they_belong() {
 }
 
 proptest::proptest! {
-    /// Whatever is done to the example, it is read or its errors are told with lines of the file.
+    /// Any mutation of the example is read, or its errors are reported with lines of the file.
     #[test]
     fn any_damage_is_told(at in 0..EXAMPLE.len(), removed in 0..40usize, added in ".{0,12}") {
         let text = uncommented("#");

@@ -154,7 +154,7 @@ impl Tail {
     }
 }
 
-/// Length of the hole at `offset` in bytes. `None`: there is data, the hole is short, or the file system cannot tell.
+/// Length of the hole at `offset` in bytes. `None`: there is data, the hole is short, or the file system does not report it.
 pub fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
     let end = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
         Ok(data) => data,

@@ -275,10 +275,7 @@ fn datagrams_and_an_event_that_fits_into_none() {
     let datagrams = Datagrams::start();
     let mut scene = Scene::new(datagrams.address, "transport = \"udp\"\n");
     assert!(
-        scene
-            .host
-            .check_sink()
-            .contains("UDP loses events silently"),
+        scene.host.check_sink().contains("UDP loses events silently"),
         "{}",
         scene.host.check_sink()
     );

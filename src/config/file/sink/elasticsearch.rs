@@ -22,7 +22,7 @@ pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConf
     let mut auth = auth(table);
     if let Some(api_key) = api_key {
         api_key.warn_inline();
-        let message = "is not used: `api_key` stands beside it and wins; remove one of the two";
+        let message = "is not used: `api_key` is given too and wins; remove one of the two";
         table.warn(&["token", "user", "password"], message);
         auth = Auth::Scheme("ApiKey", api_key.value);
     }
@@ -100,7 +100,7 @@ fn target(table: &mut Table, own_namespace: &str) -> Option<Target> {
     stream.finish(|_| None);
     let index = table.checked("index", "confluence-audit", check_index);
     if table.had("index") {
-        let message = "is not used: `index` stands beside it and wins; remove one of the two";
+        let message = "is not used: `index` is given too and wins; remove one of the two";
         table.warn(&["data_stream"], message);
         return index.map(Target::Index);
     }

@@ -80,12 +80,11 @@ fn sasl(table: &mut Table) -> Option<SaslConfig> {
     let mechanism = table.word("sasl", &MECHANISMS);
     let pair = credentials::pair(table);
     if !table.had("user") && !table.had("password") && !table.has_like("user") {
-        let message =
-            "has no credentials beside it; add `user = \"…\"` and `password = { file = \"/path\" }`";
+        let message = "needs credentials; add `user = \"…\"` and `password = { file = \"/path\" }`";
         table.refuse(&["sasl"], message);
     }
     if !table.had("sasl") && !table.has_like("sasl") {
-        let message = "has no `sasl` beside it, which says how Kafka is told it; add `sasl = \"scram-sha-512\"`, or what the brokers offer";
+        let message = "needs `sasl`, the way in which Kafka receives it; add `sasl = \"scram-sha-512\"`, or what the brokers offer";
         table.refuse(&["user"], message);
     }
     let ((user, password), mechanism) = (pair?, mechanism?);

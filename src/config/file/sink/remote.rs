@@ -77,7 +77,7 @@ pub fn auth(table: &mut Table) -> Auth {
     let basic = credentials::pair(table);
     if let Some(token) = token {
         token.warn_inline();
-        let message = "is not used: `token` stands beside it and wins; remove one of the two";
+        let message = "is not used: `token` is given too and wins; remove one of the two";
         table.warn(&["user", "password"], message);
         return Auth::Bearer(token.value);
     }

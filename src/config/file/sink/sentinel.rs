@@ -82,7 +82,7 @@ fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity
     let mut managed = false;
     table.flag("managed_identity", &mut managed);
     if managed {
-        let message = "stands beside `managed_identity`, which needs none; remove one of the two";
+        let message = "conflicts with `managed_identity`, which needs none; remove one of the two";
         table.refuse(&["tenant_id", "client_secret", "client_certificate"], message);
         return Some(AzureIdentity::Managed { client });
     }
@@ -90,7 +90,7 @@ fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity
     table.require("client_id", &format!("{ID:?}"));
     if let Some(secret) = secret {
         if table.had("client_certificate") && table.had("client_key") {
-            secret.error("stands beside `client_certificate`; remove one of the two");
+            secret.error("conflicts with `client_certificate`; remove one of the two");
             return None;
         }
         secret.warn_inline();

@@ -74,7 +74,7 @@ pub fn read(table: &mut Table, _: &Context, common: &Common) -> Option<PeerConfi
     (complete && kind.is_some()).then_some(PeerConfig::Syslog(config))
 }
 
-/// `host:port`; an IPv6 address stands in brackets, and comes without them.
+/// `host:port`; an IPv6 address is in brackets, and is returned without them.
 pub fn host_port(text: &str, example: &str) -> Result<(String, u16), String> {
     let text = text.trim();
     let way_out = format!("write host and port alone, as in \"{example}\"");
