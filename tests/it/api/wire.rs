@@ -68,9 +68,9 @@ fn f56_rotate_secret_on_the_wire() {
     replace("");
     insert(&sim, false, 20..21);
     agent.until("the token stays in use", || host.delivered() == 7);
-    agent.until_said("the one read before stays in use");
+    agent.until_said("the previous one stays in use");
     assert_eq!(
-        agent.said("the one read before stays in use"),
+        agent.said("the previous one stays in use"),
         1,
         "{}",
         agent.stderr()
