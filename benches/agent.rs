@@ -46,9 +46,7 @@ impl Agent {
         fs::create_dir_all(dir.join("out"))?;
         let mut command = command();
         command.arg("run").arg("--files").arg(dir.join("log/*.audit.log"));
-        command
-            .arg("--sink")
-            .arg(format!("file:{}", output(dir).display()));
+        command.arg("--sink").arg(format!("file:{}", output(dir).display()));
         command.arg("--state").arg(dir.join("state"));
         if once {
             command.arg("--once");
@@ -61,11 +59,7 @@ impl Agent {
         let stderr = dir.join("stderr");
         command.stderr(fs::File::create(&stderr)?);
         let started = clock::monotonic();
-        Ok(Agent {
-            child: command.spawn()?,
-            started,
-            stderr,
-        })
+        Ok(Agent { child: command.spawn()?, started, stderr })
     }
 
     /// Runs `--once` to its end.
@@ -93,11 +87,7 @@ impl Agent {
         if !status.success() {
             return Err(format!("the agent ended with {status}: {}", self.stderr_tail()).into());
         }
-        Ok(Taken {
-            wall_s,
-            cpu_s,
-            peak_rss_kib,
-        })
+        Ok(Taken { wall_s, cpu_s, peak_rss_kib })
     }
 
     /// Stops the agent and waits for it.
@@ -183,12 +173,7 @@ impl Events {
     }
 
     pub fn at(path: PathBuf) -> Events {
-        Events {
-            path,
-            file: None,
-            buffer: vec![0; 64 << 10],
-            count: 0,
-        }
+        Events { path, file: None, buffer: vec![0; 64 << 10], count: 0 }
     }
 
     /// Number of events in the output so far.
@@ -212,12 +197,9 @@ impl Events {
         let deadline = clock::monotonic() + Duration::from_secs(60);
         while self.count()? < wanted {
             if clock::monotonic() > deadline {
-                return Err(format!(
-                    "{} of {wanted} events after 60 s: {}",
-                    self.count,
-                    agent.stderr_tail()
-                )
-                .into());
+                return Err(
+                    format!("{} of {wanted} events after 60 s: {}", self.count, agent.stderr_tail()).into()
+                );
             }
             agent.must_run()?;
             std::thread::sleep(pause);

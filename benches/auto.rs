@@ -26,21 +26,14 @@ pub fn measure() -> Result<()> {
     let mut lines = Vec::new();
     for file in &files {
         let text = fs::read_to_string(file)?;
-        lines.extend(
-            text.lines()
-                .map(Row::from_json)
-                .collect::<std::result::Result<Vec<_>, _>>()?,
-        );
+        lines.extend(text.lines().map(Row::from_json).collect::<std::result::Result<Vec<_>, _>>()?);
     }
     let home = dir.path().join("home/log");
     fs::create_dir_all(&home)?;
     fs::rename(dir.path().join("log"), home.join("audit"))?;
     let count = lines.len();
     let sim = |rows: Vec<Row>| -> Result<Sim> {
-        let sim = Sim::start(Options {
-            searches_are_audited: false,
-            ..Options::data_center()
-        })?;
+        let sim = Sim::start(Options { searches_are_audited: false, ..Options::data_center() })?;
         sim.insert_all(rows);
         Ok(sim)
     };
@@ -68,18 +61,8 @@ pub fn measure() -> Result<()> {
     for values in [&mut kept, &mut compared, &mut peaks_kib] {
         values.sort_by(f64::total_cmp);
     }
-    row(
-        "CPU of files beside an API over files alone, median of 3",
-        quantile(&kept, 0.5),
-        "",
-        Target::None,
-    );
-    row(
-        "  each event compared with the API's",
-        quantile(&compared, 0.5),
-        "",
-        Target::None,
-    );
+    row("CPU of files beside an API over files alone, median of 3", quantile(&kept, 0.5), "", Target::None);
+    row("  each event compared with the API's", quantile(&compared, 0.5), "", Target::None);
     row(
         "peak memory beyond that of files alone",
         quantile(&peaks_kib, 1.0) / 1024.0,
@@ -98,10 +81,9 @@ fn drain(dir: &Path, beside: Beside, sim: &Sim, count: usize) -> Result<Taken> {
     fs::write(&token, ADMIN_TOKEN)?;
     let api = match beside {
         Beside::Nothing => String::new(),
-        Beside::EmptyApi | Beside::SameEvents => format!(
-            "url = {:?}\npersonal_access_token = {{ file = {token:?} }}\n",
-            sim.url()
-        ),
+        Beside::EmptyApi | Beside::SameEvents => {
+            format!("url = {:?}\npersonal_access_token = {{ file = {token:?} }}\n", sim.url())
+        }
     };
     let text = format!(
         "state_dir = {:?}\n\n\

@@ -55,12 +55,7 @@ pub fn measure() -> Result<()> {
         Target::AtLeast(0.7),
     );
     row("  best", rig::quantile(&ratios, 1.0), "", Target::None);
-    row(
-        "peak memory in that run",
-        rig::quantile(&peaks_kib, 1.0) / 1024.0,
-        "MiB",
-        Target::AtMost(24.0),
-    );
+    row("peak memory in that run", rig::quantile(&peaks_kib, 1.0) / 1024.0, "MiB", Target::AtMost(24.0));
     Ok(())
 }
 
@@ -72,11 +67,7 @@ struct Limit {
 
 /// Encodes each line of each file in memory, on one core. Reading the files is not timed.
 fn limit(files: &[PathBuf]) -> Result<Limit> {
-    let mut limit = Limit {
-        lines: 0.0,
-        bytes: 0.0,
-        s: 0.0,
-    };
+    let mut limit = Limit { lines: 0.0, bytes: 0.0, s: 0.0 };
     let mut out = Vec::with_capacity(2 << 20);
     for file in files {
         let content = fs::read(file)?;

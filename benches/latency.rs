@@ -41,12 +41,7 @@ pub fn measure() -> Result<()> {
         "ms",
         Target::AtMost(1.0),
     );
-    row(
-        "  99 of 100",
-        rig::quantile(&waits_ms, 0.99),
-        "ms",
-        Target::AtMost(3.0),
-    );
+    row("  99 of 100", rig::quantile(&waits_ms, 0.99), "ms", Target::AtMost(3.0));
     row("  longest", rig::quantile(&waits_ms, 1.0), "ms", Target::None);
     Ok(())
 }

@@ -317,9 +317,7 @@ struct Group<'e> {
 }
 
 fn text<'e>(text: &'e Text) -> Option<&'e str> {
-    text.as_ref()
-        .map(|text| text.0.as_ref())
-        .filter(|text| !text.is_empty())
+    text.as_ref().map(|text| text.0.as_ref()).filter(|text| !text.is_empty())
 }
 
 /// Appends the event of a file line. Lines that are not as Confluence writes them are left out.
@@ -351,11 +349,7 @@ pub fn line_to_event(line: &[u8], out: &mut Vec<u8>) {
     let event = Event {
         timestamp,
         agent: AGENT,
-        data_stream: DataStream {
-            dataset: "atlassian_confluence.audit",
-            namespace: "default",
-            kind: "logs",
-        },
+        data_stream: DataStream { dataset: "atlassian_confluence.audit", namespace: "default", kind: "logs" },
         ecs: EcsVersion { version: "8.11.0" },
         host: HOST,
         tags: ["preserve_original_event", "confluence-audit"],
@@ -385,16 +379,9 @@ pub fn line_to_event(line: &[u8], out: &mut Vec<u8>) {
         },
         group,
         input: Input { kind: "log" },
-        log: Log {
-            file: LogFile { path: PATH },
-            offset: OFFSET,
-        },
+        log: Log { file: LogFile { path: PATH }, offset: OFFSET },
         message: &message,
-        related: Related {
-            hosts: host.map(|host| [host]),
-            ip: ip.map(|ip| [ip]),
-            user: names,
-        },
+        related: Related { hosts: host.map(|host| [host]), ip: ip.map(|ip| [ip]), user: names },
         source: source.map(|address| Source { address, ip }),
         service: system.map(|address| Service { address }),
         user,
@@ -411,9 +398,7 @@ fn host(url: &str) -> Option<&str> {
 }
 
 fn message(record: &Line) -> String {
-    let who = text(&record.author.name)
-        .or(text(&record.author.id))
-        .unwrap_or("Someone");
+    let who = text(&record.author.name).or(text(&record.author.id)).unwrap_or("Someone");
     let action = text(&record.audit_type.action).or(text(&record.audit_type.action_key));
     let mut message = String::with_capacity(128);
     message.push_str(who);
@@ -431,11 +416,7 @@ fn message(record: &Line) -> String {
     message
 }
 
-type Kind = (
-    &'static [&'static str],
-    &'static [&'static str],
-    Option<&'static str>,
-);
+type Kind = (&'static [&'static str], &'static [&'static str], Option<&'static str>);
 
 fn kind(action: &str, category_key: Option<&str>) -> Kind {
     match action.strip_prefix("audit.logging.summary.").unwrap_or(action) {
@@ -485,10 +466,7 @@ fn by_rule(action: &str, category_key: &str) -> Kind {
         | "atlassian.audit.event.category.audit" => &["configuration"],
         _ => &[],
     };
-    let word = action
-        .rsplit(|c: char| !c.is_alphabetic())
-        .find(|word| !word.is_empty())
-        .unwrap_or("");
+    let word = action.rsplit(|c: char| !c.is_alphabetic()).find(|word| !word.is_empty()).unwrap_or("");
     let has = |category| categories.contains(&category);
     let types: &[&str] = match word {
         "created" | "added" | "installed" | "imported" if !has("authentication") && !has("package") => {
@@ -509,12 +487,7 @@ fn by_rule(action: &str, category_key: &str) -> Kind {
 }
 
 fn login<'e>(uri: &'e Text) -> Option<&'e str> {
-    text(uri)?
-        .split_once('?')?
-        .1
-        .rsplit('&')
-        .next()?
-        .strip_prefix("username=")
+    text(uri)?.split_once('?')?.1.rsplit('&').next()?.strip_prefix("username=")
 }
 
 fn users<'e>(record: &'e Line, action: &str) -> (User<'e>, Option<Group<'e>>) {

@@ -15,12 +15,7 @@ pub fn measure() -> Result<()> {
         rig::write_files(dir.path(), files, bytes)?;
         let taken = Agent::drain(dir.path())?;
         let what = format!("peak memory, {} MiB in {files} files", bytes / MIB);
-        row(
-            &what,
-            taken.peak_rss_kib / 1024.0,
-            "MiB",
-            Target::AtMost(MOST_MIB),
-        );
+        row(&what, taken.peak_rss_kib / 1024.0, "MiB", Target::AtMost(MOST_MIB));
     }
     for (content, piece) in [("text", "lorem ipsum dolor "), ("escapes", "\\\"\\u00fc\\n")] {
         let dir = rig::directory()?;
@@ -34,12 +29,7 @@ pub fn measure() -> Result<()> {
             return Err(format!("the longest event has {longest} bytes: the line is not in it").into());
         }
         let what = format!("peak memory, a line of 16 MiB - 1 KiB, {content}");
-        row(
-            &what,
-            taken.peak_rss_kib / 1024.0,
-            "MiB",
-            Target::AtMost(MOST_MIB),
-        );
+        row(&what, taken.peak_rss_kib / 1024.0, "MiB", Target::AtMost(MOST_MIB));
     }
     Ok(())
 }
@@ -61,12 +51,7 @@ fn long_line(bytes: usize, piece: &str) -> Vec<u8> {
     };
     let (before, after) = (b"{\"i18nKey\":\"Text\",\"key\":\"Text\",\"to\":\"", b"\"}");
     let room = bytes - line.len() - before.len() - after.len();
-    let value = [
-        before.as_slice(),
-        piece.repeat(room / piece.len()).as_bytes(),
-        after,
-    ]
-    .concat();
+    let value = [before.as_slice(), piece.repeat(room / piece.len()).as_bytes(), after].concat();
     line.splice(at..at, value);
     line
 }

@@ -82,18 +82,11 @@ fn verdict(held: bool) -> &'static str {
 }
 
 fn number(value: f64) -> String {
-    if value >= 100.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.3}")
-    }
+    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 
 /// The value below which `share` of the sorted values are.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
-    sorted
-        .get((last as f64 * share).round() as usize)
-        .copied()
-        .unwrap_or(f64::NAN)
+    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
 }

@@ -27,11 +27,7 @@ struct Kind {
 
 /// In the format of the file and without compression, so that only the sink differs.
 const KINDS: [Kind; 5] = [
-    Kind {
-        name: "http",
-        sink: "type = \"http\"\nurl = \"URL\"\n",
-        mark: "\n",
-    },
+    Kind { name: "http", sink: "type = \"http\"\nurl = \"URL\"\n", mark: "\n" },
     Kind {
         name: "elasticsearch",
         sink: "type = \"elasticsearch\"\nhosts = [\"URL\"]\n",
@@ -60,26 +56,16 @@ pub fn measure() -> Result<()> {
     let bytes = setting("BENCH_BYTES", 1024 * MIB) / 4;
     let dir = rig::directory()?;
     rig::write_files(dir.path(), bytes.div_ceil(100_000_000) as u32, bytes)?;
-    let (mut cpu, mut speed) = (
-        [const { Vec::new() }; KINDS.len()],
-        [const { Vec::new() }; KINDS.len()],
-    );
+    let (mut cpu, mut speed) = ([const { Vec::new() }; KINDS.len()], [const { Vec::new() }; KINDS.len()]);
     for round in 1..=ROUNDS {
         let (events, file) = to_file(dir.path())?;
         let us = |taken: &Taken| taken.cpu_s / events as f64 * 1e6;
-        print!(
-            "round {round}: {events} events; file {:.2} µs CPU an event",
-            us(&file)
-        );
+        print!("round {round}: {events} events; file {:.2} µs CPU an event", us(&file));
         for (at, kind) in KINDS.iter().enumerate() {
             let taken = to_server(dir.path(), kind, events)?;
             let rate = events as f64 / taken.wall_s;
             let peak_mib = taken.peak_rss_kib / 1024.0;
-            print!(
-                "; {} {:.2} µs, {rate:.0} events/s, {peak_mib:.1} MiB",
-                kind.name,
-                us(&taken)
-            );
+            print!("; {} {:.2} µs, {rate:.0} events/s, {peak_mib:.1} MiB", kind.name, us(&taken));
             cpu[at].push(taken.cpu_s / file.cpu_s);
             speed[at].push(file.wall_s / taken.wall_s);
         }
@@ -116,10 +102,7 @@ fn run(dir: &Path, sink: &str) -> Result<Taken> {
 fn to_file(dir: &Path) -> Result<(usize, Taken)> {
     let out = dir.join("out");
     fs::create_dir_all(&out)?;
-    let taken = run(
-        dir,
-        &format!("type = \"file\"\npath = {:?}\n", agent::output(dir)),
-    )?;
+    let taken = run(dir, &format!("type = \"file\"\npath = {:?}\n", agent::output(dir)))?;
     let mut events = 0;
     // The output may have been rotated.
     for file in fs::read_dir(&out)? {

@@ -18,17 +18,13 @@ fn main() {
 
 /// What a build without git gets: `3f9c2d1b7a40 2026-11-21`.
 fn given() -> Option<String> {
-    std::env::var("CONFLUENCE_AUDIT_AGENT_COMMIT")
-        .ok()
-        .filter(|commit| !commit.is_empty())
+    std::env::var("CONFLUENCE_AUDIT_AGENT_COMMIT").ok().filter(|commit| !commit.is_empty())
 }
 
 fn from_git() -> Option<String> {
     // Of a tree that only is in some other project's repository nothing is known.
     let top = std::path::Path::new(&std::env::var_os("CARGO_MANIFEST_DIR")?).join(".git");
-    let head = top
-        .exists()
-        .then(|| git(&["rev-parse", "--git-path", "logs/HEAD"]))??;
+    let head = top.exists().then(|| git(&["rev-parse", "--git-path", "logs/HEAD"]))??;
     println!("cargo::rerun-if-changed={head}");
     git(&["log", "-1", "--abbrev=12", "--format=%h %cs"])
 }

@@ -39,10 +39,7 @@ pub struct Denied {
 
 /// Follows a path from the root and finds the first part that is missing or may not be searched.
 pub fn reach(path: &Path) -> Result<(), AccessProblem> {
-    let mut parts: Vec<&Path> = path
-        .ancestors()
-        .filter(|part| !part.as_os_str().is_empty())
-        .collect();
+    let mut parts: Vec<&Path> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
     parts.reverse();
     for part in &parts {
         match part.metadata() {
@@ -59,11 +56,7 @@ pub fn reach(path: &Path) -> Result<(), AccessProblem> {
 
 /// Why a path cannot be read: who runs this, the path's owner and mode, and what helps.
 pub fn denied_message(path: &Path) -> String {
-    let wanted = if path.is_dir() {
-        Access::READ_OK | Access::EXEC_OK
-    } else {
-        Access::READ_OK
-    };
+    let wanted = if path.is_dir() { Access::READ_OK | Access::EXEC_OK } else { Access::READ_OK };
     format!("cannot read `{}`: {}", path.display(), refusal(path, wanted))
 }
 
@@ -177,24 +170,10 @@ impl fmt::Display for AccessProblem {
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Denied {
-            path,
-            is_dir,
-            wanted,
-            mode,
-            owner,
-            group,
-            user,
-            member,
-            run_as,
-        } = self;
+        let Denied { path, is_dir, wanted, mode, owner, group, user, member, run_as } = self;
         let text = path.to_string_lossy();
         let (shown, path) = (path.display(), shell_word(&text));
-        write!(
-            f,
-            "`{user}` may not {} `{shown}` ({mode:04o} {owner}:{group}); ",
-            verb(*wanted, *is_dir)
-        )?;
+        write!(f, "`{user}` may not {} `{shown}` ({mode:04o} {owner}:{group}); ", verb(*wanted, *is_dir))?;
         let group_may = (mode >> 3) & wanted == *wanted;
         if let Some(other) = run_as {
             write!(f, "run: {}", sudo(other))
@@ -204,10 +183,7 @@ impl fmt::Display for Denied {
                 "`{user}` is in group `{group}`, but this process started before: log in again or restart the agent"
             )
         } else if group_may && group != "root" {
-            write!(
-                f,
-                "group `{group}` is missing: usermod -aG {group} {user}, then restart the agent"
-            )
+            write!(f, "group `{group}` is missing: usermod -aG {group} {user}, then restart the agent")
         } else {
             // The group would not help, and what belongs to root's group is not for anyone else to join.
             write!(f, "run: setfacl -m u:{user}:{} {path}", letters(*wanted))
@@ -241,10 +217,7 @@ pub struct User {
 
 pub fn user() -> User {
     let uid = rustix::process::geteuid().as_raw();
-    User {
-        uid,
-        name: user_name(uid),
-    }
+    User { uid, name: user_name(uid) }
 }
 
 /// The name of a user in the host's user database (files, LDAP, SSSD), or the number where there is none. The
@@ -288,19 +261,11 @@ pub fn may_give_to(gid: u32) -> bool {
 
 /// The first directory above a file that the members of a group may not enter, or, if it is the file's own, not list.
 pub fn closed_to_group(file: &Path, gid: u32) -> Option<PathBuf> {
-    let mut above: Vec<&Path> = file
-        .ancestors()
-        .skip(1)
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .collect();
+    let mut above: Vec<&Path> = file.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()).collect();
     above.reverse();
     let is_closed = |dir: &&&Path| {
         let Ok(found) = dir.metadata() else { return false };
-        let bits = if found.gid() == gid {
-            found.mode() >> 3
-        } else {
-            found.mode()
-        };
+        let bits = if found.gid() == gid { found.mode() >> 3 } else { found.mode() };
         let wanted = if Some(**dir) == file.parent() { 0o5 } else { 0o1 };
         bits & wanted != wanted
     };
@@ -364,9 +329,7 @@ mod tests {
     #[test]
     fn names_the_first_part_that_is_missing() {
         let dir = tempfile::tempdir().unwrap();
-        let Err(AccessProblem::Missing(path)) = reach(&dir.path().join("a/b/c")) else {
-            panic!("found")
-        };
+        let Err(AccessProblem::Missing(path)) = reach(&dir.path().join("a/b/c")) else { panic!("found") };
         assert_eq!(path, dir.path().join("a"));
         assert!(reach(dir.path()).is_ok());
     }

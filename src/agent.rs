@@ -49,11 +49,7 @@ pub enum AgentError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot open the output `{path}` of sink `{sink}`")]
-    Output {
-        sink: String,
-        path: String,
-        source: io::Error,
-    },
+    Output { sink: String, path: String, source: io::Error },
     #[error("cannot start")]
     Start(#[from] io::Error),
 }
@@ -152,9 +148,7 @@ enum EndedWith {
 /// Runs until a signal stops it, or with `once` until everything is delivered. What the log holds back is
 /// written every few seconds, and before the last line.
 pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, AgentError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything is changed: from here on a stop is orderly.
         let received = signals::listen()?;
@@ -244,11 +238,7 @@ impl Running {
             }
         }
         Summary {
-            sources: self
-                .readers
-                .into_iter()
-                .map(|(name, read)| (name, read.unwrap_or_default()))
-                .collect(),
+            sources: self.readers.into_iter().map(|(name, read)| (name, read.unwrap_or_default())).collect(),
             sinks: self.sinks.into_iter().map(SinkThread::delivered).collect(),
             // What is there was not read to its end, perhaps.
             exit_code: match code {
@@ -266,10 +256,7 @@ impl Running {
                 tracing::error!(stage, %error, "a source cannot be read; ending, to start again from the checkpoint");
                 Some(exit::TRY_AGAIN)
             }
-            EndedWith::Reader {
-                stream,
-                read: Ok(read),
-            } => {
+            EndedWith::Reader { stream, read: Ok(read) } => {
                 if read.restart_wanted {
                     tracing::warn!(
                         stage,
@@ -304,11 +291,7 @@ impl Running {
                 None
             }
             EndedWith::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
-                Some(if self.restart_wanted || self.closed {
-                    exit::TRY_AGAIN
-                } else {
-                    exit::OK
-                })
+                Some(if self.restart_wanted || self.closed { exit::TRY_AGAIN } else { exit::OK })
             }
             EndedWith::Sink(Err(error @ SinkError::Poison { .. })) => {
                 tracing::error!(stage, %error, "ending, for a person to look; each start tries it again");
@@ -360,9 +343,7 @@ impl Running {
             }
             false
         };
-        let committed = tokio::time::timeout(LAST_COMMIT, last_commit)
-            .await
-            .unwrap_or(false);
+        let committed = tokio::time::timeout(LAST_COMMIT, last_commit).await.unwrap_or(false);
         if self.mode.dry_run {
             tracing::warn!(reason, "stopped before everything was printed");
         } else {
@@ -394,8 +375,7 @@ fn spawn(
 
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panicked".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
 }
 
 #[cfg(test)]
@@ -408,10 +388,7 @@ mod tests {
         let shutdown_timeout = Duration::from_secs(3600);
         let soon = Instant::now() + Duration::from_secs(1);
         for deadline in [None, Some(soon)] {
-            let mut stop = Stop {
-                deadline,
-                ..Stop::default()
-            };
+            let mut stop = Stop { deadline, ..Stop::default() };
             assert!(stop.is_asked_first(shutdown_timeout));
             assert!(stop.deadline.is_some_and(|at| at > soon));
             assert!(!stop.is_asked_first(shutdown_timeout));

@@ -369,11 +369,7 @@ pub fn parse() -> Result<Cli, u8> {
         let error = Cli::try_parse_from(safe).err().unwrap_or(error);
         // A closed pipe (`--help | head -1`) is not an error.
         let _ = error.print();
-        if error.use_stderr() {
-            crate::exit::USAGE
-        } else {
-            crate::exit::OK
-        }
+        if error.use_stderr() { crate::exit::USAGE } else { crate::exit::OK }
     })
 }
 
@@ -396,19 +392,14 @@ mod tests {
     #[test]
     fn follow_requires_a_dry_run_without_once() {
         for words in [&["--follow"][..], &["--dry-run", "--follow", "--once"]] {
-            assert!(
-                Cli::try_parse_from(["x", "run"].iter().chain(words)).is_err(),
-                "{words:?}"
-            );
+            assert!(Cli::try_parse_from(["x", "run"].iter().chain(words)).is_err(), "{words:?}");
         }
     }
 
     #[test]
     fn files_takes_several_patterns() {
         let cli = Cli::try_parse_from(["x", "run", "--files", "a", "b", "--once"]).unwrap();
-        let Command::Run(run) = cli.command else {
-            panic!("not run")
-        };
+        let Command::Run(run) = cli.command else { panic!("not run") };
         assert_eq!(run.options.files, ["a", "b"]);
         assert!(run.once);
     }

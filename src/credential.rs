@@ -89,14 +89,7 @@ impl Credential {
                 .map(|dir| Path::new(&dir).join(name)),
             Reference::Env(_) | Reference::Inline(_) => None,
         };
-        Credential {
-            reference,
-            path,
-            held: None,
-            seen: None,
-            warned: None,
-            warned_open: false,
-        }
+        Credential { reference, path, held: None, seen: None, warned: None, warned_open: false }
     }
 
     /// The secret. A file is read if it is another than the last time. Where it cannot be read or is not fit to be
@@ -172,26 +165,19 @@ impl Credential {
             (Reference::Env(name), _) => {
                 let value =
                     std::env::var_os(name).ok_or_else(|| CredentialError::NotInEnvironment(name.clone()))?;
-                let secret =
-                    secret(value.into_encoded_bytes()).map_err(|fault| CredentialError::Variable {
-                        name: name.clone(),
-                        fault,
-                    })?;
+                let secret = secret(value.into_encoded_bytes())
+                    .map_err(|fault| CredentialError::Variable { name: name.clone(), fault })?;
                 Ok(Loaded::Secret(secret))
             }
             (Reference::Systemd(name), None) => Err(CredentialError::NotPassed(name.clone())),
-            (Reference::File(path), None) => Err(CredentialError::Content {
-                path: path.clone(),
-                fault: "has no path",
-            }),
+            (Reference::File(path), None) => {
+                Err(CredentialError::Content { path: path.clone(), fault: "has no path" })
+            }
         }
     }
 
     fn load_file(&mut self, path: &Path) -> Result<Loaded, CredentialError> {
-        let content = |fault| CredentialError::Content {
-            path: path.into(),
-            fault,
-        };
+        let content = |fault| CredentialError::Content { path: path.into(), fault };
         let reference = self.reference.clone();
         let failed = |error: io::Error| match (error.kind(), &reference) {
             (io::ErrorKind::NotFound, Reference::Systemd(name)) => CredentialError::NotPassed(name.clone()),
@@ -199,30 +185,20 @@ impl Credential {
             (io::ErrorKind::PermissionDenied, _) => {
                 CredentialError::Denied(access::denied_message_own("read", path))
             }
-            _ => CredentialError::File {
-                path: path.into(),
-                source: error,
-            },
+            _ => CredentialError::File { path: path.into(), source: error },
         };
         let file = open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let now = identity(&metadata);
         if !metadata.is_file() {
-            return Err(content(
-                "is no regular file; name a file that holds the secret and nothing else",
-            ));
+            return Err(content("is no regular file; name a file that holds the secret and nothing else"));
         }
         self.warn_of_readers(path, &metadata);
         if metadata.len() > FILE_BYTES_MAX {
-            return Err(content(
-                "has more than 64 KiB; name a file that holds the secret and nothing else",
-            ));
+            return Err(content("has more than 64 KiB; name a file that holds the secret and nothing else"));
         }
         let mut bytes = Vec::new();
-        (&file)
-            .take(FILE_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
+        (&file).take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
         let secret = secret(bytes).map_err(content);
         if let (Ok(_), Some(held), Some(from)) = (&secret, &self.held, self.seen)
             && from != now

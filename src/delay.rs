@@ -41,30 +41,20 @@ pub fn requested_delay(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     }
     remaining?;
     let interval = number("x-ratelimit-interval-seconds")?;
-    let fill = number("x-ratelimit-fillrate")
-        .filter(|fill| *fill > 0.0)
-        .unwrap_or(1.0);
+    let fill = number("x-ratelimit-fillrate").filter(|fill| *fill > 0.0).unwrap_or(1.0);
     Some(seconds(interval * (1.0 / fill).ceil()))
 }
 
 /// The pause that the headers of a successful answer ask for because no request remains.
 pub fn requested_pause(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
-    let remaining = headers
-        .get("x-ratelimit-remaining")?
-        .to_str()
-        .ok()
-        .and_then(parse_number)?;
+    let remaining = headers.get("x-ratelimit-remaining")?.to_str().ok().and_then(parse_number)?;
     let delay = requested_delay(headers, now_ms).filter(|_| remaining < 1.0)?;
     Some(delay.min(DELAY_MAX))
 }
 
 /// The delay after `failures` consecutive failures, counted from 1. `random` is from 0 to 1.
 pub fn back_off(failures: u32, requested: Option<Duration>, random: f64) -> Duration {
-    let random = if (0.0..=1.0).contains(&random) {
-        random
-    } else {
-        0.5
-    };
+    let random = if (0.0..=1.0).contains(&random) { random } else { 0.5 };
     let doubled = DELAY_MIN.as_secs_f64() * f64::from(failures.clamp(1, 20) - 1).exp2();
     // Half of it is random, so that agents that failed together do not retry together. Never earlier than the server
     // requested for.
@@ -92,19 +82,14 @@ fn parse_delay(text: &str, now_ms: i64) -> Option<Duration> {
 
 /// A plain number: no exponent, no infinity.
 fn parse_number(text: &str) -> Option<f64> {
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b".+-".contains(&byte));
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || b".+-".contains(&byte));
     text.parse().ok().filter(|_| plain)
 }
 
 /// Parses an HTTP or ISO date to milliseconds since 1970.
 pub fn parse_date_ms(text: &str) -> Option<i64> {
     let iso = || text.parse::<Timestamp>().ok();
-    let moment = rfc2822::DateTimeParser::new()
-        .parse_timestamp(text)
-        .ok()
-        .or_else(iso);
+    let moment = rfc2822::DateTimeParser::new().parse_timestamp(text).ok().or_else(iso);
     moment.map(Timestamp::as_millisecond)
 }
 
@@ -131,16 +116,9 @@ mod tests {
 
     #[track_caller]
     fn check(lines: &[(&'static str, &str)], expect_s: Option<f64>) {
-        let lines: Vec<_> = lines
-            .iter()
-            .map(|(name, value)| (*name, value.to_string()))
-            .collect();
+        let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.to_string())).collect();
         let requested = requested_delay(&headers(&lines), NOW_MS);
-        assert_eq!(
-            requested.map(|requested| requested.as_secs_f64()),
-            expect_s,
-            "{lines:?}"
-        );
+        assert_eq!(requested.map(|requested| requested.as_secs_f64()), expect_s, "{lines:?}");
     }
 
     #[test]
@@ -176,10 +154,7 @@ mod tests {
             check(&[("x-ratelimit-reset", text)], expect_s);
             check(&[("retry-after", "soon"), ("x-ratelimit-reset", text)], expect_s);
             check(&[("retry-after", "3"), ("x-ratelimit-reset", text)], Some(3.0));
-            check(
-                &[("x-ratelimit-remaining", "12"), ("x-ratelimit-reset", text)],
-                None,
-            );
+            check(&[("x-ratelimit-remaining", "12"), ("x-ratelimit-reset", text)], None);
         }
     }
 
@@ -212,9 +187,7 @@ mod tests {
         };
         assert_eq!(
             (1..=12).map(|n| seconds(n, None, 1.0)).collect::<Vec<_>>(),
-            [
-                1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 900.0, 900.0
-            ]
+            [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 900.0, 900.0]
         );
         assert_eq!(seconds(5, None, 0.0), 8.0);
         assert_eq!(seconds(1, Some(60), 0.0), 60.0);
@@ -234,8 +207,7 @@ mod tests {
             near.clone().prop_map(|ms| ms.to_string()),
             near.clone().prop_map(|ms| (ms / 1000).to_string()),
             near.clone().prop_map(move |ms| moment(ms).to_string()),
-            near.clone()
-                .prop_map(move |ms| moment(ms).strftime("%Y-%m-%dT%H:%MZ").to_string()),
+            near.clone().prop_map(move |ms| moment(ms).strftime("%Y-%m-%dT%H:%MZ").to_string()),
             near.prop_map(move |ms| moment(ms).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()),
             "[ -~]{0,40}",
         ]

@@ -35,10 +35,8 @@ pub fn hit(_name: &str) {}
 #[cfg(debug_assertions)]
 pub fn limit(name: &str, limit: usize) -> usize {
     let setting = std::env::var("CONFLUENCE_AUDIT_AGENT_LIMIT").unwrap_or_default();
-    let lower = setting
-        .split_once('=')
-        .filter(|(known, _)| *known == name)
-        .and_then(|(_, limit)| limit.parse().ok());
+    let lower =
+        setting.split_once('=').filter(|(known, _)| *known == name).and_then(|(_, limit)| limit.parse().ok());
     lower.unwrap_or(limit)
 }
 
@@ -76,11 +74,7 @@ fn parse(text: &str) -> Option<Failpoint> {
         "hang" => FailpointAction::Hang,
         _ => return None,
     };
-    Some(Failpoint {
-        name: name.to_owned(),
-        action,
-        hit: hit.parse().ok()?,
-    })
+    Some(Failpoint { name: name.to_owned(), action, hit: hit.parse().ok()? })
 }
 
 #[cfg(all(test, debug_assertions))]
@@ -89,13 +83,8 @@ mod tests {
 
     #[test]
     fn a_failpoint_is_a_name_an_action_and_a_count() {
-        let abort = |name: &str, hit| {
-            Some(Failpoint {
-                name: name.to_owned(),
-                action: FailpointAction::Abort,
-                hit,
-            })
-        };
+        let abort =
+            |name: &str, hit| Some(Failpoint { name: name.to_owned(), action: FailpointAction::Abort, hit });
         assert_eq!(parse("before_flush=abort@3"), abort("before_flush", 3));
         assert_eq!(parse("read=abort"), abort("read", 1));
         assert_eq!(parse("read=panic@x"), None);

@@ -69,9 +69,6 @@ impl Response {
     pub fn media_type(&self) -> String {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(c);
         let kind = self.redacted(self.header("content-type").unwrap_or_default().trim());
-        kind.chars()
-            .take_while(|c| is_token(*c))
-            .take(MEDIA_TYPE_CHARS_MAX)
-            .collect()
+        kind.chars().take_while(|c| is_token(*c)).take(MEDIA_TYPE_CHARS_MAX).collect()
     }
 }

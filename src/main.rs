@@ -28,10 +28,7 @@ fn main() {
 /// store one nevertheless, so the core filter excludes all memory. `PR_SET_DUMPABLE` would do both, but would also
 /// deny `/proc/PID` to the agent's own user, who needs it for diagnosis.
 fn prevent_core_dumps() {
-    let none = rustix::process::Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     // Lowering the limit cannot fail. If `/proc` is not mounted the limit alone has to suffice.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let _ = std::fs::write("/proc/self/coredump_filter", "0");
@@ -44,12 +41,7 @@ fn dispatch(cli: Cli) -> u8 {
         Command::Check(args) => {
             let out = io::stdout().lock();
             let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            printed(check::check(
-                &args.options,
-                args.fast,
-                colour,
-                &mut OptionalOutput::new(out),
-            ))
+            printed(check::check(&args.options, args.fast, colour, &mut OptionalOutput::new(out)))
         }
         Command::State(args) => state_command(&args),
         Command::Quarantine(args) => quarantine_command(&args),
@@ -113,12 +105,9 @@ fn state_command(args: &StateCommand) -> u8 {
     let mut out = io::stdout().lock();
     match args {
         StateCommand::Show(args) => printed(state::show(&dir, args.source.as_deref(), &mut out)),
-        StateCommand::Forget(args) => printed(state::forget(
-            &dir,
-            args.source.as_deref(),
-            args.yes,
-            &mut OptionalOutput::new(out),
-        )),
+        StateCommand::Forget(args) => {
+            printed(state::forget(&dir, args.source.as_deref(), args.yes, &mut OptionalOutput::new(out)))
+        }
         StateCommand::Export(_) => printed(state::export(&dir, &mut out)),
     }
 }
@@ -127,17 +116,17 @@ fn quarantine_command(args: &QuarantineCommand) -> u8 {
     let mut out = io::stdout().lock();
     let out = &mut out;
     match args {
-        QuarantineCommand::List(args) => with_state_dir(&args.location, |dir| {
-            quarantine::list(dir, &args.selection, args.json, out)
-        }),
-        QuarantineCommand::Show(args) => with_state_dir(&args.location, |dir| {
-            quarantine::show(dir, &args.id, args.raw, out)
-        }),
+        QuarantineCommand::List(args) => {
+            with_state_dir(&args.location, |dir| quarantine::list(dir, &args.selection, args.json, out))
+        }
+        QuarantineCommand::Show(args) => {
+            with_state_dir(&args.location, |dir| quarantine::show(dir, &args.id, args.raw, out))
+        }
         // With `--to stdout` an operator may drop the printed events, so an incomplete output is a failure.
         QuarantineCommand::Replay(args) => output_exit_code(quarantine::replay(args, out), code::TRY_AGAIN),
-        QuarantineCommand::Drop(args) => with_state_dir(&args.location, |dir| {
-            quarantine::discard(dir, &args.selection, args.yes, out)
-        }),
+        QuarantineCommand::Drop(args) => {
+            with_state_dir(&args.location, |dir| quarantine::discard(dir, &args.selection, args.yes, out))
+        }
     }
 }
 

@@ -32,11 +32,6 @@ impl Notice {
     pub fn new(action: &'static str, source: &str, occasion: &str, at_ms: i64, message: String) -> Notice {
         // No record has a canonical form that is a JSON list of strings, so the ids cannot collide.
         let canonical = serde_json::json!(["notice", action, source, occasion]).to_string();
-        Notice {
-            id: EventId::of(canonical.as_bytes()),
-            at_ms,
-            action,
-            message,
-        }
+        Notice { id: EventId::of(canonical.as_bytes()), at_ms, action, message }
     }
 }

@@ -14,10 +14,7 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     pub fn of(bytes: &[u8]) -> Fingerprint {
-        Fingerprint {
-            len: bytes.len() as u32,
-            hash: xxhash_rust::xxh3::xxh3_64(bytes),
-        }
+        Fingerprint { len: bytes.len() as u32, hash: xxhash_rust::xxh3::xxh3_64(bytes) }
     }
 }
 
@@ -249,10 +246,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn is_empty(&self) -> bool {
-        let nothing = |withheld| Progress {
-            withheld,
-            ..Progress::default()
-        };
+        let nothing = |withheld| Progress { withheld, ..Progress::default() };
         *self == nothing(self.withheld)
     }
 
@@ -313,9 +307,7 @@ mod path_text {
         };
         let mut bytes = Vec::with_capacity(hex.len() / 2);
         for pair in hex.as_bytes().chunks(2) {
-            let byte = std::str::from_utf8(pair)
-                .ok()
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok());
+            let byte = std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
             bytes.push(byte.ok_or_else(|| D::Error::custom("path is not hexadecimal"))?);
         }
         Ok(PathBuf::from(OsString::from_vec(bytes)))
@@ -338,9 +330,7 @@ mod ids_text {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EventId>, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let bytes = STANDARD_NO_PAD
-            .decode(text.as_bytes())
-            .map_err(D::Error::custom)?;
+        let bytes = STANDARD_NO_PAD.decode(text.as_bytes()).map_err(D::Error::custom)?;
         match bytes.as_chunks() {
             (ids, []) => Ok(ids.iter().map(|id| EventId(u128::from_be_bytes(*id))).collect()),
             _ => Err(D::Error::custom("ids are not 16 bytes each")),

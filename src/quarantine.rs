@@ -177,9 +177,7 @@ mod tests {
             .iter()
             .map(|(path, _)| {
                 let text = fs::read_to_string(path).unwrap();
-                text.lines()
-                    .map(|line| serde_json::from_str(line).unwrap())
-                    .collect()
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
             })
             .collect();
         let (one, two) = (vec![entry.clone()], vec![entry.clone(), entry.clone()]);

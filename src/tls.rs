@@ -25,11 +25,7 @@ pub enum TlsError {
     #[error("`{}` contains no {what} in PEM form (`-----BEGIN …`); convert it with `openssl`, or name another file", path.display())]
     NoPem { path: PathBuf, what: &'static str },
     #[error("`{}` and `{}` do not belong together; name a certificate and its own key", chain.display(), key.display())]
-    Pair {
-        chain: PathBuf,
-        key: PathBuf,
-        source: rustls::Error,
-    },
+    Pair { chain: PathBuf, key: PathBuf, source: rustls::Error },
     #[error(
         "TLS cannot be set up; if the system has no CA certificates, install the package `ca-certificates`, or name a file with `ca_file`"
     )]
@@ -45,10 +41,7 @@ type FileStamp = (u64, u64, i64, i64);
 impl WatchedFiles {
     /// The files of a TLS configuration.
     pub fn of(tls: &TlsConfig) -> WatchedFiles {
-        let pair = tls
-            .client_certificate
-            .iter()
-            .flat_map(|(chain, key)| [chain, key]);
+        let pair = tls.client_certificate.iter().flat_map(|(chain, key)| [chain, key]);
         WatchedFiles::new(tls.ca_file.iter().chain(pair))
     }
 
@@ -72,12 +65,7 @@ impl WatchedFiles {
 
 fn stamp(path: &Path) -> Option<FileStamp> {
     let metadata = fs::metadata(path).ok()?;
-    Some((
-        metadata.ino(),
-        metadata.len(),
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-    ))
+    Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// The TLS settings for one server.
@@ -90,11 +78,7 @@ pub struct Tls {
 impl Tls {
     /// Reads no file yet.
     pub fn new(config: &TlsConfig) -> Tls {
-        Tls {
-            config: config.clone(),
-            files: WatchedFiles::of(config),
-            built: None,
-        }
+        Tls { config: config.clone(), files: WatchedFiles::of(config), built: None }
     }
 
     pub fn changed(&self) -> bool {
@@ -113,10 +97,7 @@ impl Tls {
             (Err(error), None) => Err(error),
             (Err(error), Some(old)) => {
                 let error = &error as &dyn Error;
-                tracing::warn!(
-                    error,
-                    "changed TLS files cannot be used; the previous ones stay in use"
-                );
+                tracing::warn!(error, "changed TLS files cannot be used; the previous ones stay in use");
                 Ok(old.clone())
             }
         }
@@ -143,36 +124,22 @@ fn build(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
     let Some((chain, key)) = &tls.client_certificate else {
         return Ok(builder.with_no_client_auth());
     };
-    let pair = |source| TlsError::Pair {
-        chain: chain.clone(),
-        key: key.clone(),
-        source,
-    };
-    let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| TlsError::NoPem {
-        path: key.clone(),
-        what: "private key",
-    })?;
-    builder
-        .with_client_auth_cert(certificates(chain)?, private)
-        .map_err(pair)
+    let pair = |source| TlsError::Pair { chain: chain.clone(), key: key.clone(), source };
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?)
+        .map_err(|_| TlsError::NoPem { path: key.clone(), what: "private key" })?;
+    builder.with_client_auth_cert(certificates(chain)?, private).map_err(pair)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let metadata: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     match metadata {
         Ok(metadata) if !metadata.is_empty() => Ok(metadata),
-        _ => Err(TlsError::NoPem {
-            path: path.into(),
-            what: "certificate",
-        }),
+        _ => Err(TlsError::NoPem { path: path.into(), what: "certificate" }),
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::File {
-        path: path.into(),
-        source,
-    })
+    fs::read(path).map_err(|source| TlsError::File { path: path.into(), source })
 }
 
 /// The reason of a TLS failure, or `None` if the error has another cause. `key` is the configuration key of
@@ -185,9 +152,6 @@ pub fn message(error: &(dyn Error + 'static), key: &str) -> Option<String> {
                 "the server does not use TLS at this port; correct the port in `{key}`, or remove the TLS settings"
             )
         }
-        other => format!(
-            "{} ({error})",
-            other.to_string().replace("`url`", &format!("`{key}`"))
-        ),
+        other => format!("{} ({error})", other.to_string().replace("`url`", &format!("`{key}`"))),
     })
 }

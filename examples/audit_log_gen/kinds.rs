@@ -172,17 +172,9 @@ pub const KINDS: &[Kind] = &[
     Kind {
         attributes: &[
             ("Query", "atlassian.audit.event.attribute.query", Text),
-            (
-                "Results returned",
-                "atlassian.audit.event.attribute.results",
-                Number,
-            ),
+            ("Results returned", "atlassian.audit.event.attribute.results", Number),
             ("ID Range", "atlassian.audit.event.attribute.id", Number),
-            (
-                "Timestamp Range",
-                "atlassian.audit.event.attribute.timestamp",
-                Number,
-            ),
+            ("Timestamp Range", "atlassian.audit.event.attribute.timestamp", Number),
         ],
         ..kind(
             "Audit Log search performed",
@@ -209,18 +201,8 @@ pub const KINDS: &[Kind] = &[
     Kind {
         changes: &[
             ("Site title", "audit.logging.changed.value.site.title", Both, Text),
-            (
-                "Attachment limit",
-                "audit.logging.changed.value.attachment.limit",
-                Both,
-                Number,
-            ),
-            (
-                "Public signup",
-                "audit.logging.changed.value.public.signup",
-                Both,
-                YesNo,
-            ),
+            ("Attachment limit", "audit.logging.changed.value.attachment.limit", Both, Number),
+            ("Public signup", "audit.logging.changed.value.public.signup", Both, YesNo),
         ],
         repeats: true,
         ..kind(
@@ -233,18 +215,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         changes: &[
-            (
-                "Retention",
-                "atlassian.audit.event.change.retention",
-                Both,
-                Number,
-            ),
-            (
-                "Coverage",
-                "atlassian.audit.event.change.coverage",
-                Both,
-                Permission,
-            ),
+            ("Retention", "atlassian.audit.event.change.retention", Both, Number),
+            ("Coverage", "atlassian.audit.event.change.coverage", Both, Permission),
         ],
         ..kind(
             "Audit Log configuration updated",
@@ -256,24 +228,13 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         attributes: &[
-            (
-                "Token name",
-                "personal.access.tokens.audit.log.attribute.name",
-                Text,
-            ),
-            (
-                "Token id",
-                "personal.access.tokens.audit.log.attribute.id",
-                Number,
-            ),
+            ("Token name", "personal.access.tokens.audit.log.attribute.name", Text),
+            ("Token id", "personal.access.tokens.audit.log.attribute.id", Number),
         ],
         ..kind(
             "Personal access token created",
             "personal.access.tokens.audit.log.summary.token.created",
-            (
-                "Personal access tokens",
-                "personal.access.tokens.audit.log.category",
-            ),
+            ("Personal access tokens", "personal.access.tokens.audit.log.category"),
             ("SECURITY", "BASE"),
             &[User],
         )

@@ -58,20 +58,12 @@ pub struct Lines {
 
 impl Lines {
     pub fn new(seed: u64) -> Lines {
-        Lines {
-            random: Random::new(seed),
-            now_ms: START_MS,
-            next_seq: 0,
-            numbered: false,
-        }
+        Lines { random: Random::new(seed), now_ms: START_MS, next_seq: 0, numbered: false }
     }
 
     /// Each line has a sequence number from 0 and a checksum, for [`check`].
     pub fn numbered(seed: u64) -> Lines {
-        Lines {
-            numbered: true,
-            ..Lines::new(seed)
-        }
+        Lines { numbered: true, ..Lines::new(seed) }
     }
 
     /// Generated time, used for file names and time stamps.
@@ -147,14 +139,8 @@ impl Lines {
 
     fn author(&mut self, out: &mut Vec<u8>) {
         match self.random.below(16) {
-            0 => put(
-                out,
-                "\"author\":{\"id\":\"-1\",\"name\":\"System\",\"type\":\"system\"},",
-            ),
-            1 => put(
-                out,
-                "\"author\":{\"id\":\"-2\",\"name\":\"Anonymous\",\"type\":\"user\"},",
-            ),
+            0 => put(out, "\"author\":{\"id\":\"-1\",\"name\":\"System\",\"type\":\"system\"},"),
+            1 => put(out, "\"author\":{\"id\":\"-2\",\"name\":\"Anonymous\",\"type\":\"user\"},"),
             _ => {
                 put(out, "\"author\":{\"id\":\"");
                 self.user_key(out);
@@ -227,11 +213,7 @@ impl Lines {
         put(out, "\",\"source\":\"");
         put(out, self.random.pick(&SOURCES));
         // One line in eight is up to 2 s older than the line before it.
-        let late_ms = if self.random.below(8) == 0 {
-            self.random.below(2_000) as i64
-        } else {
-            0
-        };
+        let late_ms = if self.random.below(8) == 0 { self.random.below(2_000) as i64 } else { 0 };
         let at_ms = self.now_ms - late_ms;
         let _ = write!(
             out,
@@ -325,9 +307,5 @@ fn date(at_ms: i64) -> (i64, i64, i64) {
     let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
     let mp = (5 * doy + 2) / 153;
     let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (
-        yoe + era * 400 + i64::from(month <= 2),
-        month,
-        doy - (153 * mp + 2) / 5 + 1,
-    )
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
 }

@@ -84,10 +84,7 @@ struct Limit {
 impl Limit {
     /// Without a limit only `--follow` and a pipe make sense, and both are ended from outside.
     fn of(arguments: &Arguments) -> Limit {
-        Limit {
-            bytes: arguments.bytes.unwrap_or(u64::MAX),
-            lines: arguments.lines.unwrap_or(u64::MAX),
-        }
+        Limit { bytes: arguments.bytes.unwrap_or(u64::MAX), lines: arguments.lines.unwrap_or(u64::MAX) }
     }
 
     fn reached(&self) -> bool {
@@ -104,11 +101,7 @@ impl Limit {
 }
 
 fn lines_of(arguments: &Arguments) -> Lines {
-    if arguments.numbered {
-        Lines::numbered(arguments.seed)
-    } else {
-        Lines::new(arguments.seed)
-    }
+    if arguments.numbered { Lines::numbered(arguments.seed) } else { Lines::new(arguments.seed) }
 }
 
 const BATCH_BYTES: usize = 1 << 20;
@@ -151,11 +144,7 @@ fn to_dir(arguments: &Arguments, dir: &Path) -> io::Result<()> {
         }
         file.write_all(&batch)?;
         batch.clear();
-        number = if lines::same_day(day_ms, lines.now_ms()) {
-            number + 1
-        } else {
-            0
-        };
+        number = if lines::same_day(day_ms, lines.now_ms()) { number + 1 } else { 0 };
     }
     eprintln!("{} lines", lines.count());
     Ok(())
@@ -167,10 +156,7 @@ fn follow(arguments: &Arguments, dir: &Path) -> io::Result<()> {
     let start = clock::monotonic();
     let (mut day_ms, mut number) = (clock::now_ms(), 0);
     // After a restart Confluence continues with the newest file of the day.
-    while dir
-        .join(lines::file_name(day_ms, number + 1, arguments.dash))
-        .exists()
-    {
+    while dir.join(lines::file_name(day_ms, number + 1, arguments.dash)).exists() {
         number += 1;
     }
     let mut batch = Vec::new();
@@ -185,21 +171,15 @@ fn follow(arguments: &Arguments, dir: &Path) -> io::Result<()> {
         }
         // The last batch of a file is complete: a line is never split across two files.
         let last = full || limit.reached() || !lines::same_day(day_ms, now_ms);
-        let bytes = if arguments.torn && !last {
-            cut.below(batch.len() as u64 + 1) as usize
-        } else {
-            batch.len()
-        };
+        let bytes =
+            if arguments.torn && !last { cut.below(batch.len() as u64 + 1) as usize } else { batch.len() };
         let path = dir.join(lines::file_name(day_ms, number, arguments.dash));
         let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
         file.write_all(&batch[..bytes])?;
         batch.drain(..bytes);
         if last {
-            (day_ms, number) = if lines::same_day(day_ms, now_ms) {
-                (day_ms, number + 1)
-            } else {
-                (now_ms, 0)
-            };
+            (day_ms, number) =
+                if lines::same_day(day_ms, now_ms) { (day_ms, number + 1) } else { (now_ms, 0) };
         }
         full = !last && file.metadata()?.len() >= arguments.file_bytes;
         drop(file);
@@ -221,9 +201,7 @@ fn size(text: &str) -> Result<u64, String> {
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
         other => {
-            return Err(format!(
-                "`{other}` is no unit; B, kB, MB, GB, KiB, MiB and GiB are"
-            ));
+            return Err(format!("`{other}` is no unit; B, kB, MB, GB, KiB, MiB and GiB are"));
         }
     };
     digits

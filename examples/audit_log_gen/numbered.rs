@@ -7,10 +7,7 @@ pub const CRC_KEY: &str = "com.example.generator.crc";
 pub fn check(line: &[u8]) -> Option<u64> {
     let seq_at = find(line, SEQ_KEY)?;
     let digits = line[seq_at..].iter().take_while(|b| b.is_ascii_digit()).count();
-    let seq = std::str::from_utf8(&line[seq_at..seq_at + digits])
-        .ok()?
-        .parse()
-        .ok()?;
+    let seq = std::str::from_utf8(&line[seq_at..seq_at + digits]).ok()?.parse().ok()?;
     let crc_at = find(line, CRC_KEY)?;
     let crc = std::str::from_utf8(line.get(crc_at..crc_at + 8)?).ok()?;
     let crc = u32::from_str_radix(crc, 16).ok()?;
@@ -20,9 +17,7 @@ pub fn check(line: &[u8]) -> Option<u64> {
 /// The position of the value of the attribute with this key.
 fn find(line: &[u8], key: &str) -> Option<usize> {
     let needle = format!("\"nameI18nKey\":\"{key}\",\"value\":\"");
-    line.windows(needle.len())
-        .position(|w| w == needle.as_bytes())
-        .map(|at| at + needle.len())
+    line.windows(needle.len()).position(|w| w == needle.as_bytes()).map(|at| at + needle.len())
 }
 
 /// CRC-32 (ISO-HDLC) of both pieces, one after the other.
@@ -34,11 +29,7 @@ pub fn checksum(before: &[u8], after: &[u8]) -> u32 {
             let mut c = i as u32;
             let mut bit = 0;
             while bit < 8 {
-                c = if c & 1 == 1 {
-                    0xedb8_8320 ^ (c >> 1)
-                } else {
-                    c >> 1
-                };
+                c = if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 };
                 bit += 1;
             }
             table[i] = c;

@@ -33,14 +33,8 @@ pub const GROUPS: [&str; 6] = [
     "audit-readers",
     "ext\\u002dpartners",
 ];
-pub const SPACES: [&str; 6] = [
-    "Engineering Handbook",
-    "Café & Küche",
-    "Finance 2026",
-    "人事",
-    "Release \\u2014 Notes",
-    "Sandbox",
-];
+pub const SPACES: [&str; 6] =
+    ["Engineering Handbook", "Café & Küche", "Finance 2026", "人事", "Release \\u2014 Notes", "Sandbox"];
 pub const PAGES: [&str; 6] = [
     "Runbook: restoring the payments database after a failed switch-over",
     "Besprechungsnotizen Kühlhaus",
@@ -55,14 +49,8 @@ pub const APPS: [&str; 4] = [
     "Table Filter Plus",
     "Example Single Sign-On",
 ];
-pub const PERMISSIONS: [&str; 6] = [
-    "VIEWSPACE",
-    "EDITSPACE",
-    "SETSPACEPERMISSIONS",
-    "REMOVEPAGE",
-    "COMMENT",
-    "EXPORTSPACE",
-];
+pub const PERMISSIONS: [&str; 6] =
+    ["VIEWSPACE", "EDITSPACE", "SETSPACEPERMISSIONS", "REMOVEPAGE", "COMMENT", "EXPORTSPACE"];
 pub const WORDS: [&str; 12] = [
     "index",
     "retention",

@@ -65,10 +65,7 @@ impl Credential {
 pub fn defaults(cloud: bool) -> Vec<Credential> {
     let admin = if cloud { ADMIN_EMAIL } else { ADMIN };
     let other = if cloud { "reader@acme.example" } else { "reader" };
-    let user = Credential {
-        admin: false,
-        ..Credential::new(Kind::Token, other, USER_TOKEN)
-    };
+    let user = Credential { admin: false, ..Credential::new(Kind::Token, other, USER_TOKEN) };
     let mut all = vec![Credential::new(Kind::Token, admin, ADMIN_TOKEN), user];
     if cloud {
         for (secret, reads_audit_log) in [(SCOPED_TOKEN, true), (WRONG_SCOPE_TOKEN, false)] {
@@ -124,15 +121,9 @@ pub fn presented(header: Option<&str>) -> Presented {
     if scheme.eq_ignore_ascii_case("bearer") {
         return Presented::Bearer(Hidden(value.trim().into()));
     }
-    let decoded = scheme
-        .eq_ignore_ascii_case("basic")
-        .then(|| base64(value.trim()))
-        .flatten();
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| base64(value.trim())).flatten();
     match decoded.as_deref().and_then(|text| text.split_once(':')) {
-        Some((user, secret)) => Presented::Basic {
-            user: user.into(),
-            secret: Hidden(secret.into()),
-        },
+        Some((user, secret)) => Presented::Basic { user: user.into(), secret: Hidden(secret.into()) },
         None => Presented::Other,
     }
 }

@@ -165,10 +165,7 @@ impl Misbehaviour {
             Misbehaviour::NotJson => Fault::NotJson,
             Misbehaviour::MissingMember => Fault::MissingMember("pagingInfo"),
             Misbehaviour::SlowHead => Fault::SlowHead(Duration::from_secs(300)),
-            Misbehaviour::SlowBody => Fault::SlowBody {
-                bytes: 1,
-                pause: Duration::from_secs(1),
-            },
+            Misbehaviour::SlowBody => Fault::SlowBody { bytes: 1, pause: Duration::from_secs(1) },
             Misbehaviour::EndlessBody => Fault::EndlessBody,
             Misbehaviour::HugeBody => Fault::PaddedRows(300 << 10),
             Misbehaviour::CutBody => Fault::CutBody(100),
@@ -179,11 +176,7 @@ impl Misbehaviour {
 
 impl Arguments {
     pub fn options(&self) -> Options {
-        let options = if self.cloud {
-            Options::cloud()
-        } else {
-            Options::data_center()
-        };
+        let options = if self.cloud { Options::cloud() } else { Options::data_center() };
         Options {
             port: self.port,
             context_path: self.context_path.clone(),
@@ -196,11 +189,7 @@ impl Arguments {
 
     pub fn records(&self) -> PathBuf {
         let fixtures = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"));
-        let own = fixtures.join(if self.cloud {
-            "mapping/cloud.jsonl"
-        } else {
-            "confluence-home"
-        });
+        let own = fixtures.join(if self.cloud { "mapping/cloud.jsonl" } else { "confluence-home" });
         self.records.clone().unwrap_or(own)
     }
 }

@@ -22,9 +22,7 @@ pub fn audit(state: &State, request: &Request, route: Route, twist: &Twist) -> R
 pub fn legacy(state: &State, request: &Request, twist: &Twist) -> Reply {
     let context = &state.options.context_path;
     let site = state.base.strip_suffix(context.as_str()).unwrap_or(&state.base);
-    answer(state, request, twist, site, context, |json, time_ms| {
-        shapes::legacy_of(&json, time_ms)
-    })
+    answer(state, request, twist, site, context, |json, time_ms| shapes::legacy_of(&json, time_ms))
 }
 
 fn answer(
@@ -55,25 +53,15 @@ fn answer(
         Err(refusal) => return refusal,
     };
     let (start, asked) = (start.max(0) as u64, (limit.max(1) as usize).min(LIMIT_MAX));
-    let limit = asked
-        .min(state.options.page_rows_max)
-        .min(twist.rows_max.unwrap_or(usize::MAX));
-    let window = Window {
-        from_ms,
-        to_ms,
-        before: None,
-        clock_ms: state.clock.now_ms(),
-    };
+    let limit = asked.min(state.options.page_rows_max).min(twist.rows_max.unwrap_or(usize::MAX));
+    let window = Window { from_ms, to_ms, before: None, clock_ms: state.clock.now_ms() };
     let mut page = if twist.empty_between {
         page_of_filter(state, window, start, limit)
     } else {
         state.rows.page(window, start, limit)
     };
     if twist.empty {
-        page = Page {
-            rows: Vec::new(),
-            more: true,
-        };
+        page = Page { rows: Vec::new(), more: true };
     }
     let rows = page.rows.len();
     let mut links = json!({
@@ -90,16 +78,10 @@ fn answer(
             start + rows as u64
         };
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in request
-            .query
-            .iter()
-            .filter(|(name, _)| name != "start" && name != "limit")
-        {
+        for (name, value) in request.query.iter().filter(|(name, _)| name != "start" && name != "limit") {
             query.append_pair(name, value);
         }
-        query
-            .append_pair("start", &next.to_string())
-            .append_pair("limit", &asked.to_string());
+        query.append_pair("start", &next.to_string()).append_pair("limit", &asked.to_string());
         let link = format!("/rest/api/audit?{}", query.finish());
         // Relative to `base`; only a faulty server names a host.
         let host = twist.next_host.as_ref().map(|host| format!("{host}{context}"));
@@ -107,11 +89,8 @@ fn answer(
     }
     // The size is that of the page, as in published responses.
     let size = state.rows.count(window);
-    let records: Vec<String> = page
-        .rows
-        .into_iter()
-        .map(|((time_ms, _), json)| shape(json, time_ms))
-        .collect();
+    let records: Vec<String> =
+        page.rows.into_iter().map(|((time_ms, _), json)| shape(json, time_ms)).collect();
     let body = format!(
         r#"{{"results":[{}],"start":{start},"limit":{limit},"size":{size},"_links":{links}}}"#,
         records.join(",")

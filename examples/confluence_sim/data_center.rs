@@ -19,19 +19,13 @@ pub fn events(state: &mut State, request: &Request, caller: &Credential, twist: 
         Ok(asked) => asked,
         Err(message) => return Reply::json(400, json!([{"message": message}]).to_string()),
     };
-    let limit = asked
-        .limit
-        .min(state.options.page_rows_max)
-        .min(twist.rows_max.unwrap_or(usize::MAX));
+    let limit = asked.limit.min(state.options.page_rows_max).min(twist.rows_max.unwrap_or(usize::MAX));
     let mut page = state.rows.page(asked.window, asked.offset, limit);
     // Marked by a special cursor that leads to the rows after it.
     let given = request.parameter("pageCursor");
     let between = twist.empty_between && given.is_some_and(|cursor| !cursor.contains(",0"));
     if twist.empty || between {
-        page = Page {
-            rows: Vec::new(),
-            more: true,
-        };
+        page = Page { rows: Vec::new(), more: true };
     }
     let found: Vec<Key> = page.rows.iter().map(|(key, _)| *key).collect();
     let paging = paging(state, request, &asked, &found, page.more, twist);
@@ -69,24 +63,13 @@ impl Asked {
             None => None,
             Some(text) => Some(cursor(text).ok_or(format!("`pageCursor` is no cursor: {text}"))?),
         };
-        let window = Window {
-            from_ms: instant("from", i64::MIN)?,
-            to_ms: instant("to", i64::MAX)?,
-            before,
-            clock_ms,
-        };
-        let (offset, limit) = (
-            number("offset", 0)?,
-            number("limit", LIMIT_DEFAULT as u64)? as usize,
-        );
+        let window =
+            Window { from_ms: instant("from", i64::MIN)?, to_ms: instant("to", i64::MAX)?, before, clock_ms };
+        let (offset, limit) = (number("offset", 0)?, number("limit", LIMIT_DEFAULT as u64)? as usize);
         if limit == 0 {
             return Err("`limit` must be at least 1".into());
         }
-        Ok(Asked {
-            window,
-            offset,
-            limit,
-        })
+        Ok(Asked { window, offset, limit })
     }
 }
 
@@ -119,9 +102,7 @@ fn paging(
         return paging.to_string();
     };
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query
-        .append_pair("offset", "0")
-        .append_pair("limit", &asked.limit.to_string());
+    query.append_pair("offset", "0").append_pair("limit", &asked.limit.to_string());
     for (name, value) in &request.query {
         if !["offset", "limit", "pageCursor"].contains(&name.as_str()) {
             query.append_pair(name, value);
@@ -166,19 +147,13 @@ pub fn retention() -> Reply {
 }
 
 pub fn tokens(state: &State, caller: &Credential) -> Reply {
-    let own = state
-        .credentials
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| c.login == caller.login);
-    let tokens = own
-        .filter(|(_, c)| c.kind == super::accounts::Kind::Token)
-        .map(|(number, c)| {
-            let mut token = json!({"id": number + 1, "name": c.name, "createdAt": iso(c.created_ms)});
-            if let Some(expires_ms) = c.expires_ms {
-                token["expiringAt"] = iso(expires_ms).into();
-            }
-            token
-        });
+    let own = state.credentials.iter().enumerate().filter(|(_, c)| c.login == caller.login);
+    let tokens = own.filter(|(_, c)| c.kind == super::accounts::Kind::Token).map(|(number, c)| {
+        let mut token = json!({"id": number + 1, "name": c.name, "createdAt": iso(c.created_ms)});
+        if let Some(expires_ms) = c.expires_ms {
+            token["expiringAt"] = iso(expires_ms).into();
+        }
+        token
+    });
     Reply::json(200, serde_json::Value::Array(tokens.collect()).to_string())
 }

@@ -159,12 +159,7 @@ impl Set {
             Bound::Excluded(n) => n.saturating_sub(1),
             Bound::Unbounded => u64::MAX,
         };
-        Set {
-            target,
-            first,
-            last,
-            fault,
-        }
+        Set { target, first, last, fault }
     }
 
     /// `audit`: the number among audit requests, if it is one. `all`: the number among all requests.
@@ -193,17 +188,12 @@ pub fn instead(fault: &Fault, now_ms: i64) -> Option<Reply> {
     Some(match fault {
         Fault::LoginPage => Reply::html(200, HTML),
         Fault::Redirect(url) => with(302, &[("Location", url)]),
-        Fault::Unauthorized => with(
-            401,
-            &[
-                ("X-AUSERNAME", "anonymous"),
-                ("X-Seraph-LoginReason", "AUTHENTICATED_FAILED"),
-            ],
-        ),
-        Fault::Forbidden => Reply::html(
-            403,
-            "<html><body>You are not permitted to perform this operation.</body></html>",
-        ),
+        Fault::Unauthorized => {
+            with(401, &[("X-AUSERNAME", "anonymous"), ("X-Seraph-LoginReason", "AUTHENTICATED_FAILED")])
+        }
+        Fault::Forbidden => {
+            Reply::html(403, "<html><body>You are not permitted to perform this operation.</body></html>")
+        }
         Fault::Captcha => captcha(),
         Fault::WrongScope => wrong_scope(),
         Fault::TooManyRequests(headers) => {
@@ -227,10 +217,7 @@ pub fn instead(fault: &Fault, now_ms: i64) -> Option<Reply> {
         ),
         Fault::Json(json) => Reply::json(200, json.clone()),
         Fault::NotJson => Reply::json(200, "{\"entities\":[{\"timestamp\":\"20"),
-        Fault::Hangup => Reply {
-            body: Body::Hangup,
-            ..Reply::text(500, "")
-        },
+        Fault::Hangup => Reply { body: Body::Hangup, ..Reply::text(500, "") },
         _ => return None,
     })
 }
@@ -238,18 +225,12 @@ pub fn instead(fault: &Fault, now_ms: i64) -> Option<Reply> {
 pub fn captcha() -> Reply {
     let mut reply = Reply::html(403, "<html><body>CAPTCHA required</body></html>");
     reply.header("X-Seraph-LoginReason", "AUTHENTICATION_DENIED");
-    reply.header(
-        "X-Authentication-Denied-Reason",
-        "CAPTCHA_CHALLENGE; login-url=/login.action",
-    );
+    reply.header("X-Authentication-Denied-Reason", "CAPTCHA_CHALLENGE; login-url=/login.action");
     reply
 }
 
 pub fn wrong_scope() -> Reply {
-    let mut reply = Reply::json(
-        401,
-        r#"{"code":401,"message":"Unauthorized; scope does not match"}"#,
-    );
+    let mut reply = Reply::json(401, r#"{"code":401,"message":"Unauthorized; scope does not match"}"#);
     reply.header("X-Failure-Category", "FAILURE_CLIENT_SCOPE_CHECK");
     reply
 }
@@ -259,20 +240,15 @@ pub fn spoil(fault: &Fault, mut reply: Reply, rows: usize) -> Reply {
     let bytes = match reply.body {
         Body::Bytes(bytes) => bytes,
         spoilt => {
-            return Reply {
-                body: spoilt,
-                ..reply
-            };
+            return Reply { body: spoilt, ..reply };
         }
     };
     reply.body = match fault {
         Fault::MissingMember(name) => Body::Bytes(without(&bytes, name)),
         Fault::SlowHead(pause) => Body::SlowHead { pause: *pause, bytes },
-        Fault::SlowBody { bytes: piece, pause } => Body::Slow {
-            piece: (*piece).max(1),
-            pause: *pause,
-            bytes,
-        },
+        Fault::SlowBody { bytes: piece, pause } => {
+            Body::Slow { piece: (*piece).max(1), pause: *pause, bytes }
+        }
         Fault::EndlessBody => Body::Endless,
         Fault::PaddedRows(padding) => {
             let mut padded = vec![b' '; padding * rows];

@@ -74,15 +74,9 @@ impl AuditFiles {
 
     /// Writes the buffered lines, without the second half of the last one if lines are torn.
     pub fn flush(&mut self, now_ms: i64) {
-        let last_line = self.held[..self.held.len().saturating_sub(1)]
-            .iter()
-            .rposition(|b| *b == b'\n');
+        let last_line = self.held[..self.held.len().saturating_sub(1)].iter().rposition(|b| *b == b'\n');
         let start = last_line.map_or(0, |at| at + 1);
-        let keep = if self.tear {
-            (self.held.len() - start) / 2
-        } else {
-            0
-        };
+        let keep = if self.tear { (self.held.len() - start) / 2 } else { 0 };
         let bytes = self.held.len() - keep;
         match self.write(now_ms, bytes) {
             Ok(()) => {

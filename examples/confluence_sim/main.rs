@@ -49,11 +49,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         });
     }
     let rows = records(arguments, sim.now_ms())?;
-    eprintln!(
-        "{} events from records, {} generated",
-        rows.len(),
-        arguments.generate
-    );
+    eprintln!("{} events from records, {} generated", rows.len(), arguments.generate);
     oldest_ms = rows.first().map_or(oldest_ms, |row| oldest_ms.min(row.time_ms));
     sim.insert_all(rows);
     let requests = arguments.from_request..=arguments.until_request.unwrap_or(u64::MAX);
@@ -72,11 +68,7 @@ fn records(arguments: &Arguments, now_ms: i64) -> io::Result<Vec<Row>> {
     }
     // An API has one kind of events.
     let cloud = arguments.options().product == Product::Cloud;
-    let mut rows: Vec<Row> = loaded
-        .rows
-        .into_iter()
-        .filter(|row| row.line.is_none() == cloud)
-        .collect();
+    let mut rows: Vec<Row> = loaded.rows.into_iter().filter(|row| row.line.is_none() == cloud).collect();
     let newest_ms = rows.iter().map(|row| row.time_ms).max().unwrap_or(now_ms);
     for row in &mut rows {
         if !arguments.keep_times {
@@ -96,18 +88,11 @@ fn invite(sim: &Sim, arguments: &Arguments, oldest_ms: i64) -> io::Result<()> {
     let dir = arguments.dir.canonicalize()?;
     let (url, token_file) = (sim.url(), dir.join("token"));
     let cloud = arguments.options().product == Product::Cloud;
-    let token = if arguments.scoped {
-        SCOPED_TOKEN
-    } else {
-        ADMIN_TOKEN
-    };
+    let token = if arguments.scoped { SCOPED_TOKEN } else { ADMIN_TOKEN };
     private(&token_file, token)?;
     let source = if cloud {
-        let scoped = if arguments.scoped {
-            format!("scoped = true\ngateway = {url:?}\n")
-        } else {
-            String::new()
-        };
+        let scoped =
+            if arguments.scoped { format!("scoped = true\ngateway = {url:?}\n") } else { String::new() };
         format!(
             "type = \"cloud\"\nsite = {url:?}\n{scoped}user = {ADMIN_EMAIL:?}\ntoken = {{ file = {token_file:?} }}\n"
         )
@@ -133,31 +118,19 @@ fn invite(sim: &Sim, arguments: &Arguments, oldest_ms: i64) -> io::Result<()> {
     println!("serving {url}");
     println!("token   {token}");
     println!("\n# {}\n{config}", config_file.display());
-    println!(
-        "In another terminal:\n\n    cargo run -- run --config {}\n",
-        config_file.display()
-    );
+    println!("In another terminal:\n\n    cargo run -- run --config {}\n", config_file.display());
     io::stdout().flush()
 }
 
 fn private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }
 
 /// Serves until it is stopped, and creates events at the given rate.
 fn live(sim: &Sim, arguments: &Arguments) -> io::Result<()> {
     let late_ms = (arguments.late_seconds * 1_000.0) as i64;
-    let pause = if arguments.events_per_second > 0.0 {
-        1.0 / arguments.events_per_second
-    } else {
-        1.0
-    };
+    let pause = if arguments.events_per_second > 0.0 { 1.0 / arguments.events_per_second } else { 1.0 };
     let (mut number, mut shown) = (arguments.generate, 0);
     loop {
         std::thread::sleep(Duration::from_secs_f64(pause));
@@ -168,11 +141,7 @@ fn live(sim: &Sim, arguments: &Arguments) -> io::Result<()> {
                 Product::DataCenter => Row::data_center(now_ms, number),
                 Product::Cloud => Row::cloud(now_ms, number),
             };
-            let row = if arguments.node.is_empty() {
-                row
-            } else {
-                row.on_node(&arguments.node)
-            };
+            let row = if arguments.node.is_empty() { row } else { row.on_node(&arguments.node) };
             sim.insert(row.visible_from(now_ms + late_ms));
         }
         for seen in sim.requests() {

@@ -41,27 +41,15 @@ pub fn load(place: &Path) -> io::Result<Loaded> {
         }
         let bytes = fs::read(&path)?;
         let text = String::from_utf8_lossy(&bytes);
-        let whole: Option<Value> = (kind == "json")
-            .then(|| serde_json::from_str(&text).ok())
-            .flatten();
+        let whole: Option<Value> = (kind == "json").then(|| serde_json::from_str(&text).ok()).flatten();
         let texts: Vec<String> = match &whole {
             Some(value) => records_of(value).iter().map(Value::to_string).collect(),
-            None => text
-                .trim_start_matches('\u{feff}')
-                .lines()
-                .map(str::to_owned)
-                .collect(),
+            None => text.trim_start_matches('\u{feff}').lines().map(str::to_owned).collect(),
         };
-        for (number, text) in texts
-            .iter()
-            .enumerate()
-            .filter(|(_, text)| !text.trim().is_empty())
-        {
+        for (number, text) in texts.iter().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             match Row::from_json(text) {
                 Ok(row) => loaded.rows.push(row),
-                Err(why) => loaded
-                    .skipped
-                    .push(format!("{}:{}: {why}", path.display(), number + 1)),
+                Err(why) => loaded.skipped.push(format!("{}:{}: {why}", path.display(), number + 1)),
             }
         }
     }
@@ -73,9 +61,6 @@ pub fn load(place: &Path) -> io::Result<Loaded> {
 }
 
 fn records_of(value: &Value) -> &[Value] {
-    let list = value
-        .get("entities")
-        .or_else(|| value.get("results"))
-        .unwrap_or(value);
+    let list = value.get("entities").or_else(|| value.get("results")).unwrap_or(value);
     list.as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
 }

@@ -50,17 +50,11 @@ impl Route {
     }
 
     pub fn shows_events(self) -> bool {
-        matches!(
-            self,
-            Route::Events | Route::Legacy | Route::Audit | Route::ScopedAudit
-        )
+        matches!(self, Route::Events | Route::Legacy | Route::Audit | Route::ScopedAudit)
     }
 
     fn since_7_5(self) -> bool {
-        matches!(
-            self,
-            Route::Events | Route::Coverage | Route::Retention | Route::Tokens
-        )
+        matches!(self, Route::Events | Route::Coverage | Route::Retention | Route::Tokens)
     }
 }
 
@@ -85,12 +79,7 @@ pub fn answer(state: &mut State, request: &Request) -> Reply {
     });
     let later_page = is_later_page(request);
     let hits = |set: &&faults::Set| set.hits(audit_number, later_page, state.requests);
-    let set: Vec<Fault> = state
-        .faults
-        .iter()
-        .filter(hits)
-        .map(|set| set.fault.clone())
-        .collect();
+    let set: Vec<Fault> = state.faults.iter().filter(hits).map(|set| set.fault.clone()).collect();
 
     let limited = audit_number.is_some() && is_limited(state, now_ms);
     let instead = set.iter().find_map(|fault| faults::instead(fault, now_ms));
@@ -108,10 +97,7 @@ pub fn answer(state: &mut State, request: &Request) -> Reply {
     };
     let rows = reply.rows;
     for fault in &set {
-        let held = request
-            .parameter("limit")
-            .and_then(|l| l.parse().ok())
-            .unwrap_or(rows);
+        let held = request.parameter("limit").and_then(|l| l.parse().ok()).unwrap_or(rows);
         reply = faults::spoil(fault, reply, held);
     }
     reply.header("Date", &http_date(now_ms));
@@ -144,10 +130,7 @@ fn is_limited(state: &mut State, now_ms: i64) -> bool {
     };
     let answered = state.seen.iter().rev();
     let recent = answered.take_while(|seen| seen.at_ms > now_ms - within_ms);
-    recent
-        .filter(|seen| seen.audit_number.is_some() && seen.status == 200)
-        .count()
-        >= allowed
+    recent.filter(|seen| seen.audit_number.is_some() && seen.status == 200).count() >= allowed
 }
 
 fn is_later_page(request: &Request) -> bool {
@@ -192,15 +175,8 @@ fn serve(state: &mut State, request: &Request, route: Route, twist: &Twist) -> R
         return Reply::text(405, "only GET is simulated");
     }
     if route == Route::Manifest {
-        let version = if state.options.older_than_7_5 {
-            "7.4.17"
-        } else {
-            "9.2.1"
-        };
-        return Reply::json(
-            200,
-            format!(r#"{{"typeId":"confluence","name":"Wiki","version":"{version}"}}"#),
-        );
+        let version = if state.options.older_than_7_5 { "7.4.17" } else { "9.2.1" };
+        return Reply::json(200, format!(r#"{{"typeId":"confluence","name":"Wiki","version":"{version}"}}"#));
     }
     if route == Route::TenantInfo {
         return Reply::json(200, format!(r#"{{"cloudId":"{}"}}"#, state.options.cloud_id));
@@ -216,10 +192,7 @@ fn serve(state: &mut State, request: &Request, route: Route, twist: &Twist) -> R
         Route::Tokens => data_center::tokens(state, &caller),
         Route::Legacy if caller.admin => cloud::legacy(state, request, twist),
         Route::Audit | Route::ScopedAudit if caller.admin => cloud::audit(state, request, route, twist),
-        _ => Reply::json(
-            403,
-            r#"{"statusCode":403,"message":"User must be a Confluence administrator."}"#,
-        ),
+        _ => Reply::json(403, r#"{"statusCode":403,"message":"User must be a Confluence administrator."}"#),
     };
     if state.options.product == Product::DataCenter {
         reply.header("X-AUSERNAME", &caller.login);
@@ -231,11 +204,7 @@ fn authenticate(state: &mut State, request: &Request, route: Route) -> Result<Cr
     let data_center = state.options.product == Product::DataCenter;
     let basic = matches!(request.authorization, Presented::Basic { .. });
     if basic && data_center {
-        if state
-            .options
-            .captcha_after
-            .is_some_and(|max| state.failed_logins >= max)
-        {
+        if state.options.captcha_after.is_some_and(|max| state.failed_logins >= max) {
             state.failed_logins += 1;
             return Err(faults::captcha());
         }
@@ -248,12 +217,9 @@ fn authenticate(state: &mut State, request: &Request, route: Route) -> Result<Cr
     }
     let (scoped, now_ms) = (route == Route::ScopedAudit, state.clock.now_ms());
     match accounts::caller(&state.credentials, request, scoped, now_ms).cloned() {
-        Some(Credential {
-            kind: accounts::Kind::Scoped {
-                reads_audit_log: false,
-            },
-            ..
-        }) => Err(faults::wrong_scope()),
+        Some(Credential { kind: accounts::Kind::Scoped { reads_audit_log: false }, .. }) => {
+            Err(faults::wrong_scope())
+        }
         // Cloud accepts no personal access token as a password, and no classic token as Bearer.
         Some(_) if !data_center && !scoped && !basic => Err(unauthorized(data_center, false)),
         Some(caller) => {

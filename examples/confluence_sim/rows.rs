@@ -114,20 +114,11 @@ pub struct Generated {
 
 impl Generated {
     pub fn entities(count: u64, start_ms: i64, step_ms: i64) -> Generated {
-        Generated {
-            count,
-            start_ms,
-            step_ms,
-            rows_per_instant: 1,
-            api: shapes::numbered_entity,
-        }
+        Generated { count, start_ms, step_ms, rows_per_instant: 1, api: shapes::numbered_entity }
     }
 
     pub fn records(count: u64, start_ms: i64, step_ms: i64) -> Generated {
-        Generated {
-            api: shapes::numbered_record,
-            ..Generated::entities(count, start_ms, step_ms)
-        }
+        Generated { api: shapes::numbered_record, ..Generated::entities(count, start_ms, step_ms) }
     }
 
     fn time_ms(&self, index: u64) -> i64 {

@@ -29,17 +29,11 @@ pub struct Request {
 
 impl Request {
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -55,19 +49,9 @@ pub struct Reply {
 #[derive(Debug, Clone)]
 pub enum Body {
     Bytes(Vec<u8>),
-    SlowHead {
-        pause: Duration,
-        bytes: Vec<u8>,
-    },
-    Slow {
-        piece: usize,
-        pause: Duration,
-        bytes: Vec<u8>,
-    },
-    Cut {
-        after: usize,
-        bytes: Vec<u8>,
-    },
+    SlowHead { pause: Duration, bytes: Vec<u8> },
+    Slow { piece: usize, pause: Duration, bytes: Vec<u8> },
+    Cut { after: usize, bytes: Vec<u8> },
     Endless,
     Hangup,
 }
@@ -135,34 +119,26 @@ impl Server {
         let address = listener.local_addr()?;
         let stop = Arc::new(Stop::default());
         let (theirs, answer) = (Arc::clone(&stop), Arc::new(answer));
-        let accept = std::thread::Builder::new()
-            .name("sim-accept".into())
-            .spawn(move || {
-                for (number, stream) in listener.incoming().enumerate() {
-                    if *lock(&theirs.stopped) {
-                        return;
-                    }
-                    let Ok(stream) = stream else { continue };
-                    let (stop, answer, number) = (Arc::clone(&theirs), Arc::clone(&answer), number as u64);
-                    if let Ok(handle) = stream.try_clone() {
-                        lock(&stop.open).insert(number, handle);
-                    }
-                    let serve = move || {
-                        // Errors of a closed connection are ignored.
-                        let _ = converse(&stream, number, &stop, &*answer);
-                        let _ = stream.shutdown(Shutdown::Both);
-                        lock(&stop.open).remove(&number);
-                    };
-                    let _ = std::thread::Builder::new()
-                        .name("sim-connection".into())
-                        .spawn(serve);
+        let accept = std::thread::Builder::new().name("sim-accept".into()).spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                if *lock(&theirs.stopped) {
+                    return;
                 }
-            })?;
-        Ok(Server {
-            address,
-            stop,
-            accept: Some(accept),
-        })
+                let Ok(stream) = stream else { continue };
+                let (stop, answer, number) = (Arc::clone(&theirs), Arc::clone(&answer), number as u64);
+                if let Ok(handle) = stream.try_clone() {
+                    lock(&stop.open).insert(number, handle);
+                }
+                let serve = move || {
+                    // Errors of a closed connection are ignored.
+                    let _ = converse(&stream, number, &stop, &*answer);
+                    let _ = stream.shutdown(Shutdown::Both);
+                    lock(&stop.open).remove(&number);
+                };
+                let _ = std::thread::Builder::new().name("sim-connection".into()).spawn(serve);
+            }
+        })?;
+        Ok(Server { address, stop, accept: Some(accept) })
     }
 }
 
@@ -191,9 +167,7 @@ fn converse(
     let remote = stream.peer_addr()?.ip().to_string();
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader, &remote, number)? {
-        let close = request
-            .header("connection")
-            .is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let close = request.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
         if !write(stream, answer(&request), close, stop)? || close {
             break;
         }
@@ -221,9 +195,7 @@ fn read(reader: &mut impl BufRead, remote: &str, connection: u64) -> io::Result<
     let mut request = Request {
         method: method.into(),
         path: path.into(),
-        query: url::form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect(),
+        query: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         headers: Vec::new(),
         authorization: Presented::Nothing,
         proxy_authorization: Presented::Nothing,
@@ -239,10 +211,7 @@ fn read(reader: &mut impl BufRead, remote: &str, connection: u64) -> io::Result<
             _ => request.headers.push((name, value.into())),
         }
     }
-    let body_bytes = request
-        .header("content-length")
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0);
+    let body_bytes = request.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
     io::copy(&mut reader.take(body_bytes), &mut io::sink())?;
     Ok(Some(request))
 }

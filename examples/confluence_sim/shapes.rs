@@ -20,33 +20,18 @@ pub fn read(text: &str) -> Result<Shapes, String> {
     let node = value["node"].as_str().unwrap_or_default().to_owned();
     let text = text.trim().to_owned();
     if let Some(time_ms) = value["creationDate"].as_i64() {
-        return Ok(Shapes {
-            time_ms,
-            node,
-            api: text,
-            line: None,
-        });
+        return Ok(Shapes { time_ms, node, api: text, line: None });
     }
     if let Some(stamp) = value["timestamp"].as_str() {
         let time_ms = parse_iso(stamp).ok_or_else(|| format!("`{stamp}` is no instant"))?;
         let line = Some(line_of(&value, time_ms));
-        return Ok(Shapes {
-            time_ms,
-            node,
-            api: text,
-            line,
-        });
+        return Ok(Shapes { time_ms, node, api: text, line });
     }
     let second = value["timestamp"]["epochSecond"].as_i64();
     let second = second.ok_or("neither a `timestamp` nor a `creationDate`: no audit record")?;
     let time_ms = second * 1_000 + value["timestamp"]["nano"].as_i64().unwrap_or(0) / 1_000_000;
     let api = entity_of(&value, time_ms);
-    Ok(Shapes {
-        time_ms,
-        node,
-        api,
-        line: Some(text),
-    })
+    Ok(Shapes { time_ms, node, api, line: Some(text) })
 }
 
 /// The API entity of a file line.
@@ -54,22 +39,12 @@ pub fn entity_of(line: &Value, time_ms: i64) -> String {
     let mut entity = line.as_object().cloned().unwrap_or_default();
     let kind = entity.remove("auditType").unwrap_or_default();
     entity.remove("version");
-    entity.insert(
-        "type".into(),
-        pick(&kind, &["action", "actionI18nKey", "category", "categoryI18nKey"]),
-    );
+    entity.insert("type".into(), pick(&kind, &["action", "actionI18nKey", "category", "categoryI18nKey"]));
     entity.insert("timestamp".into(), iso(time_ms).into());
     let system = line["system"].as_str().unwrap_or(SYSTEM).to_owned();
     if let Some(author) = entity.get_mut("author").and_then(Value::as_object_mut) {
-        let login = author
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .replace(' ', ".");
-        let person = author
-            .get("id")
-            .and_then(Value::as_str)
-            .is_some_and(|id| !id.starts_with('-'));
+        let login = author.get("name").and_then(Value::as_str).unwrap_or_default().replace(' ', ".");
+        let person = author.get("id").and_then(Value::as_str).is_some_and(|id| !id.starts_with('-'));
         if person && !author.contains_key("uri") {
             let uri = format!("{system}/admin/users/viewuser.action?username={login}");
             author.insert("uri".into(), uri.into());
@@ -84,12 +59,7 @@ fn line_of(entity: &Value, time_ms: i64) -> String {
     let mut line = entity.as_object().cloned().unwrap_or_default();
     let mut kind = line.remove("type").unwrap_or_else(|| json!({}));
     let audit = kind["categoryI18nKey"] == "atlassian.audit.event.category.audit";
-    kind["area"] = if audit {
-        "AUDIT_LOG"
-    } else {
-        "GLOBAL_CONFIG_AND_ADMINISTRATION"
-    }
-    .into();
+    kind["area"] = if audit { "AUDIT_LOG" } else { "GLOBAL_CONFIG_AND_ADMINISTRATION" }.into();
     kind["level"] = "BASE".into();
     line.insert("auditType".into(), kind);
     if let Some(author) = line.get_mut("author").and_then(Value::as_object_mut) {
@@ -110,28 +80,17 @@ fn line_of(entity: &Value, time_ms: i64) -> String {
 pub fn legacy_of(entity: &str, time_ms: i64) -> String {
     let entity: Value = serde_json::from_str(entity).unwrap_or_default();
     let object = |o: &Value| json!({"name": o["name"], "objectType": o["type"]});
-    let objects: Vec<Value> = entity["affectedObjects"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(object)
-        .collect();
+    let objects: Vec<Value> =
+        entity["affectedObjects"].as_array().into_iter().flatten().map(object).collect();
     let change = |c: &Value| {
         json!({
             "name": c["key"], "oldValue": text(&c["from"]), "newValue": text(&c["to"]),
             "hiddenOldValue": "", "hiddenNewValue": "",
         })
     };
-    let changes: Vec<Value> = entity["changedValues"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(change)
-        .collect();
-    let login = entity["author"]["uri"]
-        .as_str()
-        .and_then(|uri| uri.split("username=").nth(1))
-        .unwrap_or_default();
+    let changes: Vec<Value> = entity["changedValues"].as_array().into_iter().flatten().map(change).collect();
+    let login =
+        entity["author"]["uri"].as_str().and_then(|uri| uri.split("username=").nth(1)).unwrap_or_default();
     json!({
         "author": {
             "type": "user", "displayName": entity["author"]["name"], "username": login,
@@ -241,10 +200,9 @@ pub struct Search<'a> {
 /// The event by which Confluence audits a search of its audit log.
 pub fn search_entity(search: &Search<'_>, time_ms: i64) -> String {
     let (ids, times) = match (search.found.last(), search.found.first()) {
-        (Some(oldest), Some(newest)) => (
-            format!("{} - {}", oldest.1, newest.1),
-            format!("{} - {}", iso(oldest.0), iso(newest.0)),
-        ),
+        (Some(oldest), Some(newest)) => {
+            (format!("{} - {}", oldest.1, newest.1), format!("{} - {}", iso(oldest.0), iso(newest.0)))
+        }
         _ => (String::new(), String::new()),
     };
     let attribute = |name: &str, key: &str, value: &str| json!({"name": name, "nameI18nKey": format!("atlassian.audit.event.attribute.{key}"), "value": value});

@@ -55,12 +55,7 @@ impl Sim {
         let state = Arc::new(Mutex::new(State::new(options)));
         let server = serve(&state, port)?;
         lock(&state).set_port(port);
-        Ok(Sim {
-            state,
-            server: Mutex::new(Some(server)),
-            port,
-            _bound: bound,
-        })
+        Ok(Sim { state, server: Mutex::new(Some(server)), port, _bound: bound })
     }
 
     /// Data Center on a free port, empty.
@@ -156,9 +151,7 @@ impl Sim {
 
     /// For requests by number, counted from 1: among the audit requests (`Target::Audit`), or among all.
     pub fn fault_for(&self, target: Target, requests: impl RangeBounds<u64>, fault: Fault) {
-        self.state()
-            .faults
-            .push(faults::Set::new(target, requests, fault));
+        self.state().faults.push(faults::Set::new(target, requests, fault));
     }
 
     pub fn clear_faults(&self) {
@@ -247,12 +240,7 @@ impl Sim {
 /// Binds a port of 127.0.0.1, any free one for 0. A server can listen on it repeatedly.
 fn bind(port: u16) -> io::Result<(u16, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with, sockopt};
-    let bound = socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let bound = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&bound, true)?;
     rustix::net::bind(&bound, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
     let address = SocketAddrV4::try_from(getsockname(&bound)?)?;

@@ -71,11 +71,7 @@ impl Options {
     }
 
     pub fn cloud() -> Options {
-        Options {
-            product: Product::Cloud,
-            searches_are_audited: false,
-            ..Options::data_center()
-        }
+        Options { product: Product::Cloud, searches_are_audited: false, ..Options::data_center() }
     }
 }
 
@@ -105,17 +101,11 @@ pub struct Seen {
 
 impl Seen {
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 

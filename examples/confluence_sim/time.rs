@@ -22,9 +22,7 @@ impl Clock {
 
     pub fn advanced(self, by_ms: i64) -> Clock {
         match self {
-            Clock::Real { ahead_ms } => Clock::Real {
-                ahead_ms: ahead_ms + by_ms,
-            },
+            Clock::Real { ahead_ms } => Clock::Real { ahead_ms: ahead_ms + by_ms },
             Clock::Set(ms) => Clock::Set(ms + by_ms),
         }
     }

@@ -271,10 +271,7 @@ impl Alongside {
             return progress;
         }
         self.withheld = Some(progress);
-        Progress {
-            withheld: true,
-            ..Progress::default()
-        }
+        Progress { withheld: true, ..Progress::default() }
     }
 }
 

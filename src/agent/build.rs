@@ -52,21 +52,10 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let agent = Agent {
         id: agent_id,
         ephemeral_id: uuid::Uuid::new_v4().to_string(),
-        name: enrichment
-            .host
-            .name
-            .clone()
-            .unwrap_or_else(|| crate::NAME.to_owned()),
+        name: enrichment.host.name.clone().unwrap_or_else(|| crate::NAME.to_owned()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let common = Common {
-        config,
-        mode,
-        agent,
-        enrichment,
-        ended,
-        commits,
-    };
+    let common = Common { config, mode, agent, enrichment, ended, commits };
     let (mut sinks, mut streams, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
         let state = memory.load(&source.name)?;
@@ -123,11 +112,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
                 reader.fallback = fallback;
                 Driver::Files(reader)
             }
-            (None, Some(api)) => Driver::Api(Poller {
-                api,
-                flow: flow.clone(),
-                once: mode.once,
-            }),
+            (None, Some(api)) => Driver::Api(Poller { api, flow: flow.clone(), once: mode.once }),
             (None, None) => continue,
         };
         readers.push((source, flow, read, stage));
@@ -144,10 +129,7 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         watch_stdout(mode, common.ended.clone())?;
     }
     let gates = readers.iter().map(|(_, flow, ..)| flow.clone()).collect();
-    let names = readers
-        .iter()
-        .map(|(source, ..)| (source.name.clone(), None))
-        .collect();
+    let names = readers.iter().map(|(source, ..)| (source.name.clone(), None)).collect();
     for (stream, (source, _, way, stage)) in readers.into_iter().enumerate() {
         spawn(format!("source {}", source.name), &common.ended, move || {
             let read = match way {
@@ -251,25 +233,14 @@ impl Memory {
 
 fn open_memory(config: &Config, mode: Mode) -> Result<(Memory, String), AgentError> {
     if mode.dry_run {
-        let image = crate::checkpoint::read(&config.state_dir)?
-            .map(|(image, _)| image)
-            .unwrap_or_default();
-        let id = if image.agent_id.is_empty() {
-            uuid::Uuid::nil().to_string()
-        } else {
-            image.agent_id.clone()
-        };
+        let image = crate::checkpoint::read(&config.state_dir)?.map(|(image, _)| image).unwrap_or_default();
+        let id =
+            if image.agent_id.is_empty() { uuid::Uuid::nil().to_string() } else { image.agent_id.clone() };
         return Ok((Memory { store: None, image }, id));
     }
     let opened = Store::open(&config.state_dir)?;
     let id = opened.store.agent_id().to_owned();
-    Ok((
-        Memory {
-            store: Some(opened.store),
-            image: Default::default(),
-        },
-        id,
-    ))
+    Ok((Memory { store: Some(opened.store), image: Default::default() }, id))
 }
 
 fn reader(
@@ -284,21 +255,13 @@ fn reader(
     let (live, live_files) = unbounded_channel();
     let mut files = files.clone();
     let (follow, sweep_interval) = (files.notify && !common.mode.once, files.sweep_interval);
-    files.open_files_max = files
-        .open_files_max
-        .min(descriptors_for_files(common.config.sources.len()));
+    files.open_files_max = files.open_files_max.min(descriptors_for_files(common.config.sources.len()));
     if follow {
         tokio::spawn(watch_live_files(live_files, wake.clone()));
     }
     Reader {
         source: source.name.clone(),
-        files: AuditFiles::new(
-            &source.name,
-            files,
-            state.files,
-            state.next_key,
-            state.next_key == 0,
-        ),
+        files: AuditFiles::new(&source.name, files, state.files, state.next_key, state.next_key == 0),
         flow,
         watch: follow.then(|| DirectoryWatch::new(&source.name, wake)),
         live,

@@ -14,18 +14,9 @@ use std::time::{Duration, Instant};
 
 pub enum ToCommit {
     /// The next batch of a stream is on its way to its sinks.
-    Sent {
-        stream: usize,
-        progress: Box<Progress>,
-        bytes: u64,
-    },
+    Sent { stream: usize, progress: Box<Progress>, bytes: u64 },
     /// A sink has a final outcome for each of a batch's events.
-    Final {
-        stream: usize,
-        lane: usize,
-        number: u64,
-        mark: Option<SinkMark>,
-    },
+    Final { stream: usize, lane: usize, number: u64, mark: Option<SinkMark> },
     /// Nothing more will come: commit what is final, close, and end.
     Finish,
 }
@@ -93,8 +84,7 @@ impl SourceProgress {
 
     /// When to commit: at once after a pause, else an interval after the last time.
     fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
-        self.dirty
-            .then(|| self.last.map_or(now, |last| last + settings.interval))
+        self.dirty.then(|| self.last.map_or(now, |last| last + settings.interval))
     }
 
     fn commit(&self) -> Commit {
@@ -132,10 +122,7 @@ pub fn run(
     loop {
         heartbeat::waiting();
         let now = clock::monotonic();
-        let due = streams
-            .iter()
-            .filter_map(|stream| stream.due(&settings, now))
-            .min();
+        let due = streams.iter().filter_map(|stream| stream.due(&settings, now)).min();
         let message = match due {
             None => messages.recv().unwrap_or(ToCommit::Finish),
             Some(at) => match messages.recv_timeout(at.saturating_duration_since(now)) {
@@ -150,20 +137,11 @@ pub fn run(
         };
         heartbeat::working();
         match message {
-            ToCommit::Sent {
-                stream,
-                progress,
-                bytes,
-            } => {
+            ToCommit::Sent { stream, progress, bytes } => {
                 streams[stream].watermark.push((*progress, bytes));
                 streams[stream].advance();
             }
-            ToCommit::Final {
-                stream,
-                lane,
-                number,
-                mark,
-            } => {
+            ToCommit::Final { stream, lane, number, mark } => {
                 crate::failpoint::hit("after_ack");
                 streams[stream].watermark.mark_final(lane, number, mark);
                 streams[stream].advance();
@@ -188,10 +166,8 @@ fn commit_due(
     full: &mut Option<PathBuf>,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
-    let due: Vec<&mut SourceProgress> = streams
-        .iter_mut()
-        .filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now))
-        .collect();
+    let due: Vec<&mut SourceProgress> =
+        streams.iter_mut().filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now)).collect();
     if due.is_empty() {
         return Ok(());
     }
@@ -201,9 +177,7 @@ fn commit_due(
         stream.last = Some(now);
         match &result {
             Ok(()) => stream.committed(),
-            Err(_) => stream
-                .flow
-                .pause(stream.unpersisted_bytes > settings.uncommitted_bytes_max),
+            Err(_) => stream.flow.pause(stream.unpersisted_bytes > settings.uncommitted_bytes_max),
         }
     }
     match result {
@@ -252,10 +226,7 @@ mod tests {
         withheld: bool,
     ) -> (bool, u64, Option<i64>) {
         let progress = Progress {
-            api: (!withheld).then(|| ApiCursor {
-                at_ms,
-                ..ApiCursor::default()
-            }),
+            api: (!withheld).then(|| ApiCursor { at_ms, ..ApiCursor::default() }),
             withheld,
             ..Progress::default()
         };

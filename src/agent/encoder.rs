@@ -101,13 +101,7 @@ impl Encoder {
         crate::failpoint::hit("decode");
         let (parsed, offset, body) = match found.frame {
             Frame::Line { body, offset } => (record::parse(body, scratch), offset, body),
-            Frame::Malformed {
-                head,
-                offset,
-                bytes,
-                hash,
-                reason,
-            } => {
+            Frame::Malformed { head, offset, bytes, hash, reason } => {
                 let malformed = Parsed::Unreadable {
                     error: reason.error(bytes, offset, hash),
                     bytes: head,
@@ -164,11 +158,7 @@ impl Encoder {
                 }
             }
         }
-        let origin = Origin::File {
-            path_json: found.path_json,
-            offset,
-            unterminated: found.unterminated,
-        };
+        let origin = Origin::File { path_json: found.path_json, offset, unterminated: found.unterminated };
         let long = body.len() > LONG_RECORD_BYTES;
         self.deliver_of_file(&parsed, id, from, origin, self_poll, long);
     }
@@ -195,12 +185,7 @@ impl Encoder {
             self.dropped += 1;
             return;
         }
-        if let (
-            Parsed::Unreadable { error, .. },
-            Origin::File {
-                path_json, offset, ..
-            },
-        ) = (parsed, &origin)
+        if let (Parsed::Unreadable { error, .. }, Origin::File { path_json, offset, .. }) = (parsed, &origin)
         {
             self.unreadable += 1;
             let path = path_json.trim_matches('"');
@@ -211,13 +196,7 @@ impl Encoder {
                 "a record cannot be read; it is delivered as `pipeline_error`"
             );
         }
-        let item = Event {
-            content: parsed,
-            id,
-            origin,
-            self_poll,
-            read_at_ms: self.read_at_ms,
-        };
+        let item = Event { content: parsed, id, origin, self_poll, read_at_ms: self.read_at_ms };
         deliver(&mut self.lanes, &item, long);
         self.events += 1;
     }
@@ -286,9 +265,7 @@ impl Encoder {
         self.read_at_ms = now.ms;
         // Oldest first, as far as a page goes.
         let rows = (repeated..page.len()).rev();
-        let brought = rows
-            .filter(|row| self.ingest_row(page.row(*row), before_ms, api))
-            .count();
+        let brought = rows.filter(|row| self.ingest_row(page.row(*row), before_ms, api)).count();
         api.page_read(page, now);
         self.prune_ids(api, read);
         brought as u64
@@ -333,13 +310,8 @@ impl Encoder {
                 "a row of the audit API cannot be read; it is delivered as `pipeline_error`"
             );
         }
-        let item = Event {
-            content: &parsed,
-            id,
-            origin: Origin::Api,
-            self_poll,
-            read_at_ms: self.read_at_ms,
-        };
+        let item =
+            Event { content: &parsed, id, origin: Origin::Api, self_poll, read_at_ms: self.read_at_ms };
         deliver(&mut self.lanes, &item, row.len() > LONG_RECORD_BYTES);
         self.events += 1;
         let waits = |alongside: &Alongside| alongside.holds(id);
@@ -383,18 +355,14 @@ impl Encoder {
     /// An event of the agent's own.
     pub fn encode_notice(&mut self, notice: &Notice) {
         for lane in &mut self.lanes {
-            lane.write(notice.id, notice.at_ms, false, |format, out| {
-                format.write_notice(notice, out)
-            });
+            lane.write(notice.id, notice.at_ms, false, |format, out| format.write_notice(notice, out));
         }
         self.events += 1;
     }
 
     /// Events that stand in an output and were not told again: what they were read from is gone.
     pub fn clear_replayed(&mut self) {
-        self.lanes
-            .iter_mut()
-            .for_each(|lane| lane.already_in_output.clear());
+        self.lanes.iter_mut().for_each(|lane| lane.already_in_output.clear());
     }
 
     /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
@@ -414,11 +382,8 @@ impl Encoder {
             return;
         }
         // A commit thread that is gone has ended the process, or is about to.
-        let _ = self.commits.send(ToCommit::Sent {
-            stream: self.stream,
-            progress: Box::new(progress),
-            bytes,
-        });
+        let _ =
+            self.commits.send(ToCommit::Sent { stream: self.stream, progress: Box::new(progress), bytes });
         for lane in &mut self.lanes {
             lane.send(Some(self.number));
         }
@@ -451,22 +416,10 @@ impl SinkPipeline {
             send(&to, &holds, Batch::default());
             holds.wait_for_capacity();
             let part = std::mem::replace(bytes, holds.buffer());
-            let batch = Batch {
-                number: None,
-                bytes: part,
-                events: Vec::new(),
-                replaying: false,
-            };
+            let batch = Batch { number: None, bytes: part, events: Vec::new(), replaying: false };
             send(&to, &holds, batch);
         });
-        SinkPipeline {
-            format,
-            out,
-            events: Vec::new(),
-            inbox,
-            flow,
-            already_in_output,
-        }
+        SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output }
     }
 
     fn write(

@@ -59,12 +59,7 @@ struct Asked {
 
 impl Asked {
     fn new(api: Api) -> Asked {
-        Asked {
-            cursor_ms: api.cursor_ms(),
-            api: Some(Box::new(api)),
-            due: clock::monotonic(),
-            trouble: None,
-        }
+        Asked { cursor_ms: api.cursor_ms(), api: Some(Box::new(api)), due: clock::monotonic(), trouble: None }
     }
 
     fn came_back(&mut self, api: Box<Api>, until: Option<Instant>) {
@@ -89,15 +84,11 @@ impl Fallback {
         let (config, poll_interval) = (source.fallback, api.poll_interval());
         let way = state.active_input.clone();
         let files_read_before = state.files.iter().any(|file| file.offset > 0);
-        let of_other_nodes = config
-            .all_nodes
-            .then(|| Asked::new(api.for_other_nodes(state.api_other_nodes)));
+        let of_other_nodes = config.all_nodes.then(|| Asked::new(api.for_other_nodes(state.api_other_nodes)));
         let state = State::resumed(way.as_ref().and_then(|way| way.api));
         flow.set_note(way.filter(|_| state.is_api()).map(|way| way.reason));
         let woken = flow.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         spawn(format!("api {}", source.name), ended, move || {
             for mut api in asked {
                 crate::failpoint::hit("ask");
@@ -162,9 +153,7 @@ impl Fallback {
         self.ask_of_other_nodes(may_ask, read, stage, now);
         self.ask_of_files(by_api, may_ask, read, stage, now);
         let look = match &self.of_files {
-            Asked {
-                api: Some(_), due, ..
-            } if may_ask => *due,
+            Asked { api: Some(_), due, .. } if may_ask => *due,
             _ => now + self.config.probe_interval,
         };
         let others = self.of_other_nodes.as_ref();
@@ -255,11 +244,7 @@ impl Fallback {
     fn take(&mut self, mut api: Box<Api>, step: ApiStep, read: bool, stage: &mut Encoder) {
         let of_files = !api.is_for_other_nodes();
         let idle = matches!(step, ApiStep::Again);
-        let other = if of_files {
-            self.of_other_nodes.as_ref()
-        } else {
-            Some(&self.of_files)
-        };
+        let other = if of_files { self.of_other_nodes.as_ref() } else { Some(&self.of_files) };
         let mut until = None;
         match step {
             ApiStep::Again => {}
@@ -317,11 +302,7 @@ impl Fallback {
         };
         self.flow.set_note(api.map(|_| reason.clone()));
         stage.flush(Progress {
-            active_input: Some(ActiveInput {
-                api,
-                since_ms: at_ms,
-                reason,
-            }),
+            active_input: Some(ActiveInput { api, since_ms: at_ms, reason }),
             ..Progress::default()
         });
     }

@@ -50,8 +50,7 @@ struct State {
 
 impl State {
     fn sweep_due(&self, now: Instant) -> Option<Instant> {
-        self.sweep
-            .then(|| self.swept.map_or(now, |swept| swept + SWEEP_GAP))
+        self.sweep.then(|| self.swept.map_or(now, |swept| swept + SWEEP_GAP))
     }
 }
 
@@ -154,9 +153,7 @@ impl FlowControl {
                 break;
             }
             let sweep = state.sweep;
-            state = self.wait(state, until, |state| {
-                !state.woken && !state.stopped && state.sweep == sweep
-            });
+            state = self.wait(state, until, |state| !state.woken && !state.stopped && state.sweep == sweep);
         }
         state.woken = false;
     }
@@ -241,10 +238,7 @@ mod tests {
             sweeps += u32::from(flow.take_sweep());
         }
         let passed = clock::monotonic() - first;
-        assert!(
-            passed >= 2 * SWEEP_GAP && passed < Duration::from_secs(30),
-            "{passed:?}"
-        );
+        assert!(passed >= 2 * SWEEP_GAP && passed < Duration::from_secs(30), "{passed:?}");
     }
 
     #[test]

@@ -24,18 +24,13 @@ pub struct Poller {
 }
 
 pub fn now() -> Now {
-    Now {
-        monotonic: clock::monotonic(),
-        ms: clock::now_ms(),
-    }
+    Now { monotonic: clock::monotonic(), ms: clock::now_ms() }
 }
 
 impl Poller {
     /// Polls until stopped, or with `once` until nothing more is there.
     pub fn run(mut self, mut stage: Encoder) -> io::Result<Read> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         while !self.flow.stopped() {
             if !self.flow.has_capacity(clock::monotonic() + ROOM_LOOKED_FOR) {
                 continue;

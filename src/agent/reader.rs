@@ -75,10 +75,8 @@ impl Reader {
             self.flush(&mut stage);
             // While a file is open and has more, its rest is a backlog and no hole.
             let read = turn != ReadStatus::More && self.files.caught_up();
-            let look = self
-                .fallback
-                .as_mut()
-                .map(|fallback| fallback.turn(&self.files, read, growing, &mut stage));
+            let look =
+                self.fallback.as_mut().map(|fallback| fallback.turn(&self.files, read, growing, &mut stage));
             let until = look.map_or(next_sweep, |look| look.min(next_sweep));
             self.flow.turn(self.health());
             match turn {
@@ -152,23 +150,11 @@ impl Reader {
                 tampered.offset, tampered.size
             );
             let occasion = format!("{path} {} {}", tampered.epoch, tampered.offset);
-            stage.encode_notice(&Notice::new(
-                FILE_TAMPERED,
-                &self.source,
-                &occasion,
-                at_ms,
-                message,
-            ));
+            stage.encode_notice(&Notice::new(FILE_TAMPERED, &self.source, &occasion, at_ms, message));
         }
         let progress = self.files.progress();
         for loss in &progress.losses {
-            let Loss {
-                at_ms,
-                path,
-                from,
-                to,
-                reason,
-            } = loss;
+            let Loss { at_ms, path, from, to, reason } = loss;
             let path = path.display();
             let message = if to > from {
                 format!("bytes {from} to {to} of the audit file `{path}` were not delivered: {reason}")
@@ -177,11 +163,8 @@ impl Reader {
                     "what follows byte {from} of the audit file `{path}` was not delivered, if anything did: {reason}"
                 )
             };
-            let filled = if self.fallback.is_some() {
-                "; the audit API is asked for what it held"
-            } else {
-                ""
-            };
+            let filled =
+                if self.fallback.is_some() { "; the audit API is asked for what it held" } else { "" };
             let message = message + filled;
             let occasion = format!("{path} {from} {to} {at_ms}");
             stage.encode_notice(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
@@ -208,10 +191,6 @@ impl Reader {
             let _ = self.live.send(now_live.clone());
             *live = now_live;
         }
-        if watched {
-            self.sweep_interval
-        } else {
-            self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION)
-        }
+        if watched { self.sweep_interval } else { self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION) }
     }
 }

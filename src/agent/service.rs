@@ -49,9 +49,7 @@ impl Service {
         self.report_status(running, &troubles);
         let interval = if self.ready { NOW_AND_THEN } else { UNTIL_READY };
         // Twice in each period: one that comes late is no reason to be killed.
-        self.notify
-            .watchdog
-            .map_or(interval, |period| interval.min(period / 3))
+        self.notify.watchdog.map_or(interval, |period| interval.min(period / 3))
     }
 
     pub fn stopping(&self) {
@@ -79,30 +77,19 @@ impl Service {
         if stuck.is_none() {
             self.notify.alive();
         } else if let Some(stage) = stuck.as_ref().filter(|_| self.stuck.is_none()) {
-            tracing::error!(
-                stage,
-                "a stage does not go on; systemd ends the agent if that lasts"
-            );
+            tracing::error!(stage, "a stage does not go on; systemd ends the agent if that lasts");
         }
         self.stuck = stuck;
     }
 
     fn report_status(&mut self, running: &Running, troubles: &[String]) {
-        let delivered: u64 = running
-            .sinks
-            .iter()
-            .map(|sink| sink.delivered.load(Ordering::Relaxed))
-            .sum();
+        let delivered: u64 = running.sinks.iter().map(|sink| sink.delivered.load(Ordering::Relaxed)).sum();
         let mut status = match &self.stuck {
             Some(stage) => format!("{stage} does not go on"),
             None if troubles.is_empty() => following(running),
             None => troubles.join("; "),
         };
-        let verb = if running.mode.dry_run {
-            "printed, which would be delivered,"
-        } else {
-            "delivered"
-        };
+        let verb = if running.mode.dry_run { "printed, which would be delivered," } else { "delivered" };
         status.push_str(&format!("; {delivered} events {verb} since the start"));
         match self.quarantine.count(&running.state_dir) {
             Ok(0) => {}

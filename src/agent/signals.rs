@@ -75,11 +75,7 @@ fn caught(ignored: u64, supervised: bool) -> Vec<(String, i32, Meaning)> {
     let hangup = Signal::HUP.as_raw();
     // `nohup` asks to live on.
     if ignored & (1 << (hangup - 1)) == 0 {
-        let meaning = if supervised {
-            Meaning::Nothing
-        } else {
-            Meaning::Hangup
-        };
+        let meaning = if supervised { Meaning::Nothing } else { Meaning::Hangup };
         all.push(("SIGHUP".to_owned(), hangup, meaning));
     }
     for number in REALTIME_MIN..=REALTIME_MAX {
@@ -92,8 +88,7 @@ fn caught(ignored: u64, supervised: bool) -> Vec<(String, i32, Meaning)> {
 /// The signals that this process was started to ignore, one bit each, of `/proc/self/status`.
 fn ignored(status: &str) -> u64 {
     let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
-        .unwrap_or(0)
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -42,12 +42,7 @@ pub fn start(
             Report::Final { number, events, mark } => {
                 delivered.fetch_add(events, Ordering::Relaxed);
                 // A commit thread that is gone has ended the process, or is about to.
-                let _ = commits.send(ToCommit::Final {
-                    stream,
-                    lane,
-                    number,
-                    mark,
-                });
+                let _ = commits.send(ToCommit::Final { stream, lane, number, mark });
             }
             Report::Trouble(trouble) => flow.sink_trouble(lane, trouble),
             Report::Quarantined(events) => {
@@ -89,30 +84,20 @@ pub fn start(
                 state_dir: common.config.state_dir.clone(),
                 format: sink.format,
             };
-            spawn(stage, &common.ended, move || {
-                EndedWith::Sink(remote.run(receiver, &report))
-            })?;
+            spawn(stage, &common.ended, move || EndedWith::Sink(remote.run(receiver, &report)))?;
             Inbox::Task(messages)
         }
         // A dry run prints what a sink would get.
         SinkKind::File(_) | SinkKind::Remote(_) | SinkKind::Stdout => {
             let (messages, receiver) = channel();
-            spawn(stage, &common.ended, move || {
-                EndedWith::Sink(sink::stdout::run(receiver, report))
-            })?;
+            spawn(stage, &common.ended, move || EndedWith::Sink(sink::stdout::run(receiver, report)))?;
             Inbox::Thread(messages)
         }
     };
     let format = Format::new(sink.format, &context(common, source));
     let lane = SinkPipeline::new(format, inbox.clone(), flow.clone(), already_in_output);
     Ok((
-        SinkThread {
-            sink: sink.name.clone(),
-            source: source.name.clone(),
-            inbox,
-            delivered,
-            quarantined,
-        },
+        SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, delivered, quarantined },
         lane,
         mark,
     ))

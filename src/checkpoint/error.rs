@@ -32,11 +32,7 @@ pub enum StoreError {
     #[error("{0}")]
     Denied(String),
     #[error("failed to {action} `{}`", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 fn process(pid: Option<u32>) -> String {
@@ -65,10 +61,7 @@ impl StoreError {
 
 /// Whether an error means that the disk or a quota is full.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A step that was necessary to open the store. Each one was logged as an error.
@@ -117,23 +110,13 @@ impl fmt::Display for RecoveryStep {
                 write!(f, "{count} damaged values were removed from the checkpoint store")
             }
             RecoveryStep::SourceFromBackup { source, commits } => {
-                write!(
-                    f,
-                    "source `{source}` continues from the backup file (commit {commits})"
-                )
+                write!(f, "source `{source}` continues from the backup file (commit {commits})")
             }
             RecoveryStep::MarksDropped { source } => {
-                write!(
-                    f,
-                    "the committed output lengths of source `{source}` were dropped"
-                )
+                write!(f, "the committed output lengths of source `{source}` were dropped")
             }
             RecoveryStep::FileReplaced { path, problem } => {
-                write!(
-                    f,
-                    "`{}` was damaged and was written again: {problem}",
-                    path.display()
-                )
+                write!(f, "`{}` was damaged and was written again: {problem}", path.display())
             }
         }
     }

@@ -121,10 +121,7 @@ pub fn parse(key: &[u8]) -> Option<(ValueKind, String)> {
     let (kind, rest) = text.split_once(' ')?;
     let mut kinds = [ValueKind::Head].into_iter().chain(ValueKind::OF_A_SOURCE);
     let kind = kinds.find(|known| known.name() == kind)?;
-    let source = serde_json::Deserializer::from_str(rest)
-        .into_iter::<String>()
-        .next()?
-        .ok()?;
+    let source = serde_json::Deserializer::from_str(rest).into_iter::<String>().next()?.ok()?;
     Some((kind, source))
 }
 

@@ -28,10 +28,7 @@ pub fn open(path: &Path) -> Result<Opened, StoreError> {
         // Without `meta.json` only the values show which release wrote them, and sled writes when it opens. So a copy
         // is checked first. Any other error of the copy occurs again when the directory itself is opened.
         if let Err(StoreError::Newer { found, .. }) = read_copy(&dir) {
-            return Err(StoreError::Newer {
-                path: dir.path.join("db"),
-                found,
-            });
+            return Err(StoreError::Newer { path: dir.path.join("db"), found });
         }
     }
     open_locked(dir)
@@ -40,13 +37,7 @@ pub fn open(path: &Path) -> Result<Opened, StoreError> {
 fn open_locked(dir: StateDir) -> Result<Opened, StoreError> {
     let files = StateFiles::read(&dir)?;
     let backup_due = clock::monotonic();
-    let mut store = Store {
-        dir,
-        db: None,
-        agent_id: String::new(),
-        heads: BTreeMap::new(),
-        backup_due,
-    };
+    let mut store = Store { dir, db: None, agent_id: String::new(), heads: BTreeMap::new(), backup_due };
     let recovered = recover(&mut store, &files)?;
     // Nothing is written before it is certain that no newer release wrote the state.
     store.dir.write_process_id()?;
@@ -78,14 +69,9 @@ pub fn read(path: &Path) -> Result<Option<(StateImage, Vec<RecoveryStep>)>, Stor
 /// Opens a copy, because sled writes when it opens.
 fn read_copy(dir: &StateDir) -> Result<(StateImage, Vec<RecoveryStep>), StoreError> {
     let io = |error| StoreError::io("create a copy of", &dir.path, error);
-    let copy = tempfile::Builder::new()
-        .prefix(crate::NAME)
-        .tempdir()
-        .map_err(io)?;
+    let copy = tempfile::Builder::new().prefix(crate::NAME).tempdir().map_err(io)?;
     let inner = copy.path().join("state");
-    fs::create_dir(&inner)
-        .and_then(|()| state_dir::make_private(&inner))
-        .map_err(io)?;
+    fs::create_dir(&inner).and_then(|()| state_dir::make_private(&inner)).map_err(io)?;
     for name in dir.names()? {
         let (from, to) = (dir.path.join(&name), inner.join(&name));
         match name.as_str() {
@@ -110,10 +96,9 @@ pub fn damaged_copies(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
 fn refuse_link(dir: &StateDir) -> Result<(), StoreError> {
     let path = dir.path.join("db");
     match fs::symlink_metadata(&path) {
-        Ok(found) if !found.is_dir() => Err(StoreError::Insecure {
-            path,
-            problem: "it is not a directory; remove it".to_owned(),
-        }),
+        Ok(found) if !found.is_dir() => {
+            Err(StoreError::Insecure { path, problem: "it is not a directory; remove it".to_owned() })
+        }
         _ => Ok(()),
     }
 }

@@ -62,11 +62,7 @@ enum OpenFailure {
 /// Opens the store and reads every value: sled detects some damage only then.
 fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
     let db = Db::open(path).map_err(OpenFailure::Failed)?;
-    let mut store = FoundStore {
-        agent_id: None,
-        sources: BTreeMap::new(),
-        damaged: Vec::new(),
-    };
+    let mut store = FoundStore { agent_id: None, sources: BTreeMap::new(), damaged: Vec::new() };
     let mut newer = None;
     db.scan(b"", |key, value| {
         let Some((kind, source)) = keys::parse(key) else {
@@ -113,11 +109,7 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
 
 /// Opens the store of `store`, repairs it if necessary, and returns the repair steps.
 pub fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep>, StoreError> {
-    let mut recovery = StoreRecovery {
-        dir: &store.dir,
-        steps: Vec::new(),
-        copied: false,
-    };
+    let mut recovery = StoreRecovery { dir: &store.dir, steps: Vec::new(), copied: false };
     let (db, found) = recovery.open_or_repair()?;
     let replaced = recovery.steps.contains(&RecoveryStep::Replaced);
     if files.existed() && found.agent_id.is_none() && !replaced {
@@ -125,9 +117,7 @@ pub fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep
     }
     let mut batch = WriteBatch::new(&db);
     if !found.damaged.is_empty() {
-        recovery.add(RecoveryStep::ValuesDropped {
-            count: found.damaged.len(),
-        });
+        recovery.add(RecoveryStep::ValuesDropped { count: found.damaged.len() });
         for key in &found.damaged {
             batch.remove(key.clone());
         }
@@ -139,13 +129,8 @@ pub fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep
     }
 
     let stored = files.meta.value().map(|meta| &meta.agent_id);
-    let agent_id = stored
-        .or(found.agent_id.as_ref())
-        .or(image.map(|image| &image.agent_id))
-        .cloned();
-    let meta = Meta {
-        agent_id: agent_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
-    };
+    let agent_id = stored.or(found.agent_id.as_ref()).or(image.map(|image| &image.agent_id)).cloned();
+    let meta = Meta { agent_id: agent_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()) };
     let has_meta = stored.is_some();
     if has_meta {
         // Raises the directory's version before the first value of that version is written.
@@ -198,11 +183,7 @@ impl StoreRecovery<'_> {
         };
         self.keep_damaged_copy(&problem)?;
         let io = |error| StoreError::io("recover", &path, error);
-        for step in [
-            RecoveryStep::WithoutConf,
-            RecoveryStep::WithoutSnapshot,
-            RecoveryStep::Replaced,
-        ] {
+        for step in [RecoveryStep::WithoutConf, RecoveryStep::WithoutSnapshot, RecoveryStep::Replaced] {
             match step {
                 RecoveryStep::WithoutConf => remove_files(&path, |name| name == "conf").map_err(io)?,
                 RecoveryStep::WithoutSnapshot => {
@@ -218,10 +199,7 @@ impl StoreRecovery<'_> {
                 Err(reason) => problem = reason,
             }
         }
-        Err(StoreError::Damaged {
-            dir: self.dir.path.clone(),
-            problem,
-        })
+        Err(StoreError::Damaged { dir: self.dir.path.clone(), problem })
     }
 
     /// The opened store, or in the inner `Err` what is damaged. Any other failure cannot be repaired and is an error.
@@ -230,10 +208,7 @@ impl StoreRecovery<'_> {
             Ok(opened) => Ok(Ok(opened)),
             Err(OpenFailure::Failed(DbError::Damaged(problem))) => Ok(Err(problem)),
             Err(OpenFailure::Failed(error)) => Err(error.into_error(self.dir)),
-            Err(OpenFailure::Newer(found)) => Err(StoreError::Newer {
-                path: path.to_owned(),
-                found,
-            }),
+            Err(OpenFailure::Newer(found)) => Err(StoreError::Newer { path: path.to_owned(), found }),
         }
     }
 
@@ -279,10 +254,7 @@ impl StoreRecovery<'_> {
                     self.add(RecoveryStep::MarksDropped { source: name.clone() });
                     let mut state = read_source(db, name, head, OnDamage::Skip).map_err(failed)?;
                     state.marks.clear();
-                    let head = SourceHead {
-                        commits: head.commits + 1,
-                        ..head
-                    };
+                    let head = SourceHead { commits: head.commits + 1, ..head };
                     batch.replace_source(name, head, &state).map_err(failed)?;
                 }
             }
@@ -292,10 +264,9 @@ impl StoreRecovery<'_> {
 
     /// Damaged `meta.json` and `checkpoint.json` are written again at the end.
     fn report_replaced_files(&mut self, files: &StateFiles) {
-        for (name, problem) in [
-            (state_files::META, files.meta.problem()),
-            (state_files::BACKUP, files.image.problem()),
-        ] {
+        for (name, problem) in
+            [(state_files::META, files.meta.problem()), (state_files::BACKUP, files.image.problem())]
+        {
             if let Some(problem) = problem {
                 self.add(RecoveryStep::FileReplaced {
                     path: self.dir.path.join(name),
@@ -313,10 +284,7 @@ impl StoreRecovery<'_> {
         self.copied = true;
         let copy = self.dir.path.join(format!("{DAMAGED_COPY}{}", timestamp()));
         state_dir::copy(&self.dir.path.join("db"), &copy)?;
-        self.add(RecoveryStep::KeptDamagedCopy {
-            copy,
-            problem: problem.to_owned(),
-        });
+        self.add(RecoveryStep::KeptDamagedCopy { copy, problem: problem.to_owned() });
         let copies = super::open::damaged_copies(&self.dir.path)?;
         for old in copies.iter().rev().skip(DAMAGED_COPIES_MAX) {
             fs::remove_dir_all(old).map_err(|error| StoreError::io("remove", old, error))?;
@@ -345,10 +313,7 @@ mod tests {
         let mut store = Store::open(dir.path()).unwrap().store;
         let commit = Commit {
             source: "wiki".to_owned(),
-            progress: Progress {
-                files: vec![FileEntry::default()],
-                ..Progress::default()
-            },
+            progress: Progress { files: vec![FileEntry::default()], ..Progress::default() },
             marks: vec![SinkMark {
                 sink: "local".to_owned(),
                 path: "/out".into(),
@@ -390,10 +355,7 @@ mod tests {
         type Damage<'d> = &'d dyn Fn(&Path);
         let table: [(Damage, &[&str]); 7] = [
             (&|dir| overwrite(dir, "conf"), &["KeptDamagedCopy", "WithoutConf"]),
-            (
-                &|dir| overwrite(dir, "snap."),
-                &["KeptDamagedCopy", "WithoutSnapshot"],
-            ),
+            (&|dir| overwrite(dir, "snap."), &["KeptDamagedCopy", "WithoutSnapshot"]),
             (
                 &|dir| {
                     fs::remove_file(dir.join("db/db")).unwrap();
@@ -405,10 +367,7 @@ mod tests {
                 &|dir| fs::remove_dir_all(dir.join("db")).unwrap(),
                 &["OpenedEmpty", "SourceFromBackup", "KeptDamagedCopy"],
             ),
-            (
-                &damage_value,
-                &["ValuesDropped", "SourceFromBackup", "KeptDamagedCopy"],
-            ),
+            (&damage_value, &["ValuesDropped", "SourceFromBackup", "KeptDamagedCopy"]),
             (
                 &|dir| {
                     damage_value(dir);
@@ -416,10 +375,7 @@ mod tests {
                 },
                 &["ValuesDropped", "MarksDropped", "KeptDamagedCopy"],
             ),
-            (
-                &|dir| fs::write(dir.join(state_files::BACKUP), "{}").unwrap(),
-                &["FileReplaced"],
-            ),
+            (&|dir| fs::write(dir.join(state_files::BACKUP), "{}").unwrap(), &["FileReplaced"]),
         ];
         for (damage, expected) in table {
             let dir = state_dir();

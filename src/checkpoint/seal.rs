@@ -54,9 +54,7 @@ pub fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64)
     if sealed.version > super::VERSION {
         return Err(UnsealError::Newer(sealed.version));
     }
-    serde_json::from_str(value)
-        .map(|value| (value, sum))
-        .map_err(damaged)
+    serde_json::from_str(value).map(|value| (value, sum)).map_err(damaged)
 }
 
 fn sum(version: u32, name: &[u8], value: &[u8]) -> u64 {
@@ -81,15 +79,9 @@ mod tests {
             for flip in [1, 0x10, 0x20, 0xff] {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= flip;
-                assert!(matches!(
-                    unseal::<Vec<u32>>(b"name", &bytes),
-                    Err(UnsealError::Damaged(_))
-                ));
+                assert!(matches!(unseal::<Vec<u32>>(b"name", &bytes), Err(UnsealError::Damaged(_))));
             }
-            assert!(matches!(
-                unseal::<Vec<u32>>(b"name", &bytes[..at]),
-                Err(UnsealError::Damaged(_))
-            ));
+            assert!(matches!(unseal::<Vec<u32>>(b"name", &bytes[..at]), Err(UnsealError::Damaged(_))));
         }
     }
 
@@ -97,9 +89,6 @@ mod tests {
     fn a_newer_value_is_told_from_a_damaged_one() {
         let value = serde_json::json!({"unknown": true});
         let (bytes, _) = seal_as(super::super::VERSION + 1, b"name", &value).unwrap();
-        assert_eq!(
-            unseal::<Vec<u32>>(b"name", &bytes),
-            Err(UnsealError::Newer(super::super::VERSION + 1))
-        );
+        assert_eq!(unseal::<Vec<u32>>(b"name", &bytes), Err(UnsealError::Newer(super::super::VERSION + 1)));
     }
 }

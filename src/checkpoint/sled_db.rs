@@ -33,17 +33,9 @@ pub enum DbError {
 impl DbError {
     pub fn into_error(self, dir: &StateDir) -> StoreError {
         match self {
-            DbError::Locked => StoreError::Locked {
-                dir: dir.path.clone(),
-                pid: None,
-            },
-            DbError::Full => StoreError::StorageFull {
-                path: dir.path.clone(),
-            },
-            DbError::Damaged(problem) => StoreError::Damaged {
-                dir: dir.path.clone(),
-                problem,
-            },
+            DbError::Locked => StoreError::Locked { dir: dir.path.clone(), pid: None },
+            DbError::Full => StoreError::StorageFull { path: dir.path.clone() },
+            DbError::Damaged(problem) => StoreError::Damaged { dir: dir.path.clone(), problem },
             DbError::Io(source) => StoreError::io("use", dir.path.join("db"), source),
         }
     }
@@ -148,9 +140,7 @@ fn with_lazy_timers<T>(work: impl FnOnce() -> T) -> T {
 
 /// A kill while sled opens leaves `snap.*.generating`. sled cannot open with such a file.
 fn remove_half_snapshots(path: &Path) -> io::Result<()> {
-    remove_files(path, |name| {
-        name.starts_with("snap.") && name.ends_with(".generating")
-    })
+    remove_files(path, |name| name.starts_with("snap.") && name.ends_with(".generating"))
 }
 
 /// Removes the files in `path` whose names `fits` accepts. A missing directory is empty.
@@ -177,10 +167,7 @@ fn guard<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, DbError> {
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(DbError::Damaged(format!(
-                "panic: {}",
-                text.unwrap_or("without a message")
-            )))
+            Err(DbError::Damaged(format!("panic: {}", text.unwrap_or("without a message"))))
         }
     }
 }

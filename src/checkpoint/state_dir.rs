@@ -58,9 +58,9 @@ impl StateDir {
         let lock = match open_regular(&handle, &path, "lock", OFlags::RDONLY) {
             Ok(lock) => lock,
             // No process has used the directory since it was restored: there is no lock to respect.
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => handle
-                .try_clone()
-                .map_err(|error| StoreError::io("open", &path, error))?,
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                handle.try_clone().map_err(|error| StoreError::io("open", &path, error))?
+            }
             Err(error) => return Err(error),
         };
         let dir = StateDir { path, handle, lock };
@@ -76,10 +76,7 @@ impl StateDir {
                 // The process id only makes the message more helpful.
                 let read = (&self.lock).take(32).read_to_string(&mut text);
                 let pid = read.ok().and_then(|_| text.trim().parse().ok());
-                Err(StoreError::Locked {
-                    dir: self.path.clone(),
-                    pid,
-                })
+                Err(StoreError::Locked { dir: self.path.clone(), pid })
             }
             Err(TryLockError::Error(error)) => Err(StoreError::io("lock", self.path.join("lock"), error)),
         }
@@ -101,9 +98,7 @@ impl StateDir {
         let stat = rustix::fs::fstatvfs(&self.handle)
             .map_err(|error| StoreError::io("examine", &self.path, error.into()))?;
         if stat.f_bavail.saturating_mul(stat.f_frsize) < FREE_BYTES_MIN {
-            return Err(StoreError::StorageFull {
-                path: self.path.clone(),
-            });
+            return Err(StoreError::StorageFull { path: self.path.clone() });
         }
         Ok(())
     }
@@ -118,8 +113,7 @@ impl StateDir {
             Err(error) => return Err(error),
         };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(|error| StoreError::io("read", self.path.join(name), error))?;
+        file.read_to_end(&mut bytes).map_err(|error| StoreError::io("read", self.path.join(name), error))?;
         Ok(Some(bytes))
     }
 
@@ -127,9 +121,7 @@ impl StateDir {
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path.join(name);
         let replaced = (|| {
-            let mut file = tempfile::Builder::new()
-                .prefix(TEMPORARY)
-                .tempfile_in(&self.path)?;
+            let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.path)?;
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|error| error.error)?;
@@ -139,9 +131,7 @@ impl StateDir {
     }
 
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.handle
-            .sync_all()
-            .map_err(|error| StoreError::io("sync", &self.path, error))
+        self.handle.sync_all().map_err(|error| StoreError::io("sync", &self.path, error))
     }
 
     pub fn names(&self) -> Result<Vec<String>, StoreError> {
@@ -174,15 +164,10 @@ impl Drop for StateDir {
 /// Checks that only this user can put files into the directory: not a symbolic link, owned by this user, writable by
 /// no other.
 fn check(path: &Path) -> Result<File, StoreError> {
-    let insecure = |problem: String| StoreError::Insecure {
-        path: path.to_owned(),
-        problem,
-    };
+    let insecure = |problem: String| StoreError::Insecure { path: path.to_owned(), problem };
     let found = fs::symlink_metadata(path).map_err(|error| StoreError::io("open", path, error))?;
     if found.is_symlink() {
-        return Err(insecure(
-            "it is a symbolic link; give the directory it leads to".to_owned(),
-        ));
+        return Err(insecure("it is a symbolic link; give the directory it leads to".to_owned()));
     }
     if !found.is_dir() {
         return Err(insecure("it is not a directory".to_owned()));
@@ -196,9 +181,7 @@ fn check(path: &Path) -> Result<File, StoreError> {
     let handle: File = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|error| StoreError::io("open", path, error.into()))?
         .into();
-    let found = handle
-        .metadata()
-        .map_err(|error| StoreError::io("examine", path, error))?;
+    let found = handle.metadata().map_err(|error| StoreError::io("examine", path, error))?;
     if found.uid() != user {
         return Err(StoreError::Denied(access::belongs_to_other(path, &found)));
     }
@@ -225,14 +208,9 @@ fn open_regular(handle: &File, dir: &Path, name: &str, flags: OFlags) -> Result<
         }
         Err(error) => return Err(StoreError::io("open", path, error.into())),
     };
-    let found = file
-        .metadata()
-        .map_err(|error| StoreError::io("examine", &path, error))?;
+    let found = file.metadata().map_err(|error| StoreError::io("examine", &path, error))?;
     if !found.is_file() {
-        return Err(StoreError::Insecure {
-            path,
-            problem: "it is not a regular file; remove it".to_owned(),
-        });
+        return Err(StoreError::Insecure { path, problem: "it is not a regular file; remove it".to_owned() });
     }
     Ok(file)
 }
@@ -245,15 +223,10 @@ fn without_trailing_slash(path: &Path) -> PathBuf {
 /// The names in a directory, without those that are not UTF-8.
 pub fn names(path: &Path) -> Result<Vec<String>, StoreError> {
     let entries = fs::read_dir(path).and_then(|entries| {
-        entries
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect::<io::Result<Vec<_>>>()
+        entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
     });
     let entries = entries.map_err(|error| StoreError::io("read", path, error))?;
-    Ok(entries
-        .into_iter()
-        .filter_map(|name| name.into_string().ok())
-        .collect())
+    Ok(entries.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }
 
 /// Copies a directory of regular files and directories with modes 0700 and 0600. A failed copy is removed.
@@ -285,11 +258,7 @@ fn copy_level(from: &Path, to: &Path) -> Result<(), (PathBuf, io::Error)> {
 }
 
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     io::copy(&mut File::open(from)?, &mut file).map(drop)
 }
 

@@ -53,19 +53,12 @@ pub struct StateFiles {
 impl StateFiles {
     pub fn read(dir: &StateDir) -> Result<StateFiles, StoreError> {
         let has_db = dir.path.join("db").exists();
-        Ok(StateFiles {
-            meta: read(dir, META)?,
-            image: read(dir, BACKUP)?,
-            has_db,
-        })
+        Ok(StateFiles { meta: read(dir, META)?, image: read(dir, BACKUP)?, has_db })
     }
 
     /// Whether the directory was used before.
     pub fn existed(&self) -> bool {
-        !matches!(
-            (&self.meta, &self.image),
-            (StateFile::Missing, StateFile::Missing)
-        )
+        !matches!((&self.meta, &self.image), (StateFile::Missing, StateFile::Missing))
     }
 }
 
@@ -79,10 +72,7 @@ fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<St
     };
     match seal::unseal(name.as_bytes(), &bytes) {
         Ok((value, _)) => Ok(StateFile::Value(value)),
-        Err(UnsealError::Newer(found)) => Err(StoreError::Newer {
-            path: dir.path.join(name),
-            found,
-        }),
+        Err(UnsealError::Newer(found)) => Err(StoreError::Newer { path: dir.path.join(name), found }),
         Err(UnsealError::Damaged(problem)) => Ok(StateFile::Damaged(problem)),
     }
 }
@@ -102,7 +92,5 @@ pub fn write_image(dir: &StateDir, image: &StateImage) -> Result<(), StoreError>
 
 fn sealed(dir: &StateDir, name: &'static str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     let sealed = seal::seal(name.as_bytes(), value);
-    sealed
-        .map(|(bytes, _)| bytes)
-        .map_err(|error| StoreError::io("write", dir.path.join(name), error.into()))
+    sealed.map(|(bytes, _)| bytes).map_err(|error| StoreError::io("write", dir.path.join(name), error.into()))
 }

@@ -92,12 +92,7 @@ impl Store {
     /// Removes the state of one source, or of all. File keys are still not reused.
     pub fn forget(&mut self, source: Option<&str>) -> Result<Vec<Forgotten>, StoreError> {
         let names: Vec<String> = match source {
-            Some(name) => self
-                .heads
-                .keys()
-                .filter(|known| *known == name)
-                .cloned()
-                .collect(),
+            Some(name) => self.heads.keys().filter(|known| *known == name).cloned().collect(),
             None => self.heads.keys().cloned().collect(),
         };
         let mut forgotten = Vec::new();
@@ -109,11 +104,8 @@ impl Store {
             let heads = self.with_db(|db, heads| {
                 let mut batch = WriteBatch::new(db);
                 let old = heads.get(&source).copied().unwrap_or_default();
-                let head = SourceHead {
-                    commits: old.commits + 1,
-                    next_key: old.next_key,
-                    ..SourceHead::default()
-                };
+                let head =
+                    SourceHead { commits: old.commits + 1, next_key: old.next_key, ..SourceHead::default() };
                 batch.replace_source(&source, head, &SourceState::default())?;
                 batch.apply()
             })?;
@@ -136,10 +128,7 @@ impl Store {
     /// The complete content.
     pub fn image(&mut self) -> Result<StateImage, StoreError> {
         let names: Vec<String> = self.heads.keys().cloned().collect();
-        let mut image = StateImage {
-            agent_id: self.agent_id.clone(),
-            ..StateImage::default()
-        };
+        let mut image = StateImage { agent_id: self.agent_id.clone(), ..StateImage::default() };
         for name in names {
             let state = self.load(&name)?;
             image.sources.insert(name, state);
@@ -175,10 +164,7 @@ impl Store {
             open::reopen(self)?;
         }
         let Some(db) = &self.db else {
-            return Err(StoreError::Damaged {
-                dir: self.dir.path.clone(),
-                problem: "closed".to_owned(),
-            });
+            return Err(StoreError::Damaged { dir: self.dir.path.clone(), problem: "closed".to_owned() });
         };
         work(db, &self.heads).map_err(|failure| {
             self.db = None;
@@ -227,19 +213,16 @@ fn read_values<T: serde::de::DeserializeOwned>(
 ) -> Result<Vec<T>, DbError> {
     let mut values = Vec::new();
     let mut broken = BTreeSet::new();
-    db.scan(&keys::prefix(kind, source), |key, value| {
-        match seal::unseal(key, value) {
-            Ok((value, _)) => values.push(value),
-            Err(problem) => {
-                broken.insert(format!("{problem:?}"));
-            }
+    db.scan(&keys::prefix(kind, source), |key, value| match seal::unseal(key, value) {
+        Ok((value, _)) => values.push(value),
+        Err(problem) => {
+            broken.insert(format!("{problem:?}"));
         }
     })?;
     match broken.into_iter().next() {
-        Some(problem) if on_damage == OnDamage::Fail => Err(DbError::Damaged(format!(
-            "a {} value of source `{source}`: {problem}",
-            kind.name()
-        ))),
+        Some(problem) if on_damage == OnDamage::Fail => {
+            Err(DbError::Damaged(format!("a {} value of source `{source}`: {problem}", kind.name())))
+        }
         _ => Ok(values),
     }
 }
@@ -270,20 +253,11 @@ mod tests {
                 length: 4,
                 deleted: Default::default(),
             }],
-            losses: vec![Loss {
-                at_ms: 1,
-                path: "/lost".into(),
-                from: 0,
-                to: 10,
-                reason: "deleted".into(),
-            }],
+            losses: vec![Loss { at_ms: 1, path: "/lost".into(), from: 0, to: 10, reason: "deleted".into() }],
             api: Some(ApiCursor::default()),
             ids: vec![IdChunk::default()],
             api_other_nodes: Some(ApiCursor::default()),
-            nodes: Some(ClusterNodes {
-                of_files: vec![FileNode::default()],
-                others: vec!["n2".into()],
-            }),
+            nodes: Some(ClusterNodes { of_files: vec![FileNode::default()], others: vec!["n2".into()] }),
             agent_user: Some(AgentUser::default()),
             active_input: Some(ActiveInput {
                 api: Some(FallbackCause::Silent),
@@ -304,12 +278,7 @@ mod tests {
         assert!(!full().is_empty());
         let temp = tempfile::tempdir().unwrap();
         let db = Db::open(&temp.path().join("db")).unwrap();
-        let head = SourceHead {
-            commits: 7,
-            losses_total: 1,
-            lost_bytes_total: 10,
-            ..SourceHead::default()
-        };
+        let head = SourceHead { commits: 7, losses_total: 1, lost_bytes_total: 10, ..SourceHead::default() };
         for state in [full(), SourceState::default()] {
             let mut batch = WriteBatch::new(&db);
             batch.replace_source("wiki", head, &state).unwrap();

@@ -32,11 +32,7 @@ pub struct WriteBatch<'a> {
 
 impl WriteBatch<'_> {
     pub fn new(db: &Db) -> WriteBatch<'_> {
-        WriteBatch {
-            db,
-            values: BTreeMap::new(),
-            heads: BTreeMap::new(),
-        }
+        WriteBatch { db, values: BTreeMap::new(), heads: BTreeMap::new() }
     }
 
     /// Adds a commit of a source. `head` is its head in the store. Returns whether one of its outputs has a new
@@ -48,9 +44,7 @@ impl WriteBatch<'_> {
         self.put_progress(&mut head, source, &commit.progress)?;
         for mark in &commit.marks {
             let key = keys::mark(source, &mark.sink);
-            let old = self
-                .current(&key)?
-                .and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
+            let old = self.current(&key)?.and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
             rotated |= old.is_none_or(|(old, _)| old.generation != mark.generation);
             self.put_summed(&mut head, key, mark)?;
         }
@@ -205,11 +199,7 @@ impl WriteBatch<'_> {
 
     /// As [`WriteBatch::apply`], without a write if nothing changes.
     pub fn apply_if_any(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
-        if self.values.is_empty() {
-            Ok(self.heads)
-        } else {
-            self.apply()
-        }
+        if self.values.is_empty() { Ok(self.heads) } else { self.apply() }
     }
 
     fn put_summed(
@@ -237,9 +227,9 @@ impl WriteBatch<'_> {
         };
         match seal::unseal::<IgnoredAny>(key, &bytes) {
             Ok((_, sum)) => Ok(sum),
-            Err(problem) => Err(DbError::Damaged(format!(
-                "a value was damaged since the store was opened: {problem:?}"
-            ))),
+            Err(problem) => {
+                Err(DbError::Damaged(format!("a value was damaged since the store was opened: {problem:?}")))
+            }
         }
     }
 

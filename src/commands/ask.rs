@@ -14,17 +14,13 @@ pub fn refused(
     out: &mut OptionalOutput<impl Write>,
 ) -> io::Result<Option<u8>> {
     if !io::stdin().is_terminal() {
-        complain(&format!(
-            "{refusal}: there is no terminal for the confirmation; use `--yes`"
-        ));
+        complain(&format!("{refusal}: there is no terminal for the confirmation; use `--yes`"));
         return Ok(Some(exit::USAGE));
     }
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
     if out.is_closed() {
-        complain(&format!(
-            "{refusal}: the output is closed, so nobody can confirm; use `--yes`"
-        ));
+        complain(&format!("{refusal}: the output is closed, so nobody can confirm; use `--yes`"));
         return Ok(Some(exit::USAGE));
     }
     let mut answer = String::new();

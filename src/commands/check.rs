@@ -79,11 +79,7 @@ fn findings(options: &Options, fast: bool, report: &mut CheckReport) -> io::Resu
             }
         }
     }
-    Ok(if report.failed() {
-        exit::TRY_AGAIN
-    } else {
-        exit::OK
-    })
+    Ok(if report.failed() { exit::TRY_AGAIN } else { exit::OK })
 }
 
 fn configuration(options: &Options, config: &Config, report: &mut CheckReport) -> io::Result<()> {
@@ -95,10 +91,7 @@ fn configuration(options: &Options, config: &Config, report: &mut CheckReport) -
     let names = |names: Vec<&str>| names.join(", ");
     let sources = names(config.sources.iter().map(|source| source.name.as_str()).collect());
     let sinks = names(config.sinks.iter().map(|sink| sink.name.as_str()).collect());
-    report.ok(
-        "configuration",
-        format_args!("{from}; sources: {sources}; sinks: {sinks}"),
-    )?;
+    report.ok("configuration", format_args!("{from}; sources: {sources}; sinks: {sinks}"))?;
     for warning in &config.warnings {
         report.warning("configuration", warning)?;
     }
@@ -110,10 +103,7 @@ fn user(report: &mut CheckReport) -> io::Result<()> {
     let user = access::user();
     if user.uid == 0 && access::user_exists(crate::NAME) {
         let way_out = format!("run it as the agent's user: sudo -u {0} {0} check", crate::NAME);
-        return report.warning(
-            "user",
-            format_args!("running as root, which may read everything; {way_out}"),
-        );
+        return report.warning("user", format_args!("running as root, which may read everything; {way_out}"));
     }
     report.ok("user", format_args!("{} (uid {})", user.name, user.uid))
 }

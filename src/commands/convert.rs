@@ -70,11 +70,7 @@ pub fn run(
         too_long: None,
     };
     let standard_input = [PathBuf::from("-")];
-    let inputs = if inputs.is_empty() {
-        &standard_input
-    } else {
-        inputs
-    };
+    let inputs = if inputs.is_empty() { &standard_input } else { inputs };
     let mut code = exit::OK;
     let result = inputs
         .iter()
@@ -101,10 +97,7 @@ pub fn run(
 }
 
 fn convert(path: &Path, stdin: &mut dyn Read, writer: &mut EventWriter) -> Result<(), Error> {
-    let failed = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Read { path: path.to_owned(), source };
     let (input, path_json): (Box<dyn Read + '_>, _) = if path == Path::new("-") {
         (Box::new(stdin), None)
     } else {
@@ -113,9 +106,7 @@ fn convert(path: &Path, stdin: &mut dyn Read, writer: &mut EventWriter) -> Resul
         (Box::new(File::open(path).map_err(failed)?), Some(path_json))
     };
     let read = each_document(input, |document| {
-        writer
-            .document(document, path_json.as_deref())
-            .map_err(ConvertFailure::Write)
+        writer.document(document, path_json.as_deref()).map_err(ConvertFailure::Write)
     });
     match read {
         Ok(bytes) => writer.base += bytes,
@@ -146,11 +137,7 @@ struct TooLong {
 
 impl fmt::Display for TooLong {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let what = if self.count == 1 {
-            "line or response"
-        } else {
-            "lines or responses"
-        };
+        let what = if self.count == 1 { "line or response" } else { "lines or responses" };
         write!(
             out,
             "{} {what} longer than {} MiB, the first at offset {}; a line that is too long becomes one error event, \
@@ -180,21 +167,12 @@ impl EventWriter<'_> {
     fn document(&mut self, document: Document, path_json: Option<&str>) -> io::Result<()> {
         match document {
             Document::Whole(bytes, offset) => self.whole(bytes, path_json, offset),
-            Document::Malformed {
-                prefix,
-                offset,
-                bytes,
-                hash,
-                error,
-            } => {
+            Document::Malformed { prefix, offset, bytes, hash, error } => {
                 if bytes > DOCUMENT_BYTES_MAX as u64 {
                     self.count_too_long(offset);
                 }
-                let malformed = Parsed::Unreadable {
-                    error,
-                    bytes: prefix,
-                    whole_hash: Some(u128::from(hash)),
-                };
+                let malformed =
+                    Parsed::Unreadable { error, bytes: prefix, whole_hash: Some(u128::from(hash)) };
                 self.event(&malformed, origin(path_json, offset), self.base + offset)
             }
             Document::TooLong(offset) => {
@@ -247,13 +225,7 @@ impl EventWriter<'_> {
     fn event(&mut self, parsed: &Parsed, origin: Origin, at: u64) -> io::Result<()> {
         let id = self.ids.id(parsed);
         let id = id.twin(self.twins.number(id, at));
-        let event = Event {
-            content: parsed,
-            id,
-            origin,
-            self_poll: false,
-            read_at_ms: self.read_at_ms,
-        };
+        let event = Event { content: parsed, id, origin, self_poll: false, read_at_ms: self.read_at_ms };
         self.out.bytes.clear();
         self.format.write(&event, &mut self.out);
         self.out.bytes.push(b'\n');
@@ -263,11 +235,7 @@ impl EventWriter<'_> {
 
 fn origin(path_json: Option<&str>, offset: u64) -> Origin<'_> {
     match path_json {
-        Some(path_json) => Origin::File {
-            path_json,
-            offset,
-            unterminated: false,
-        },
+        Some(path_json) => Origin::File { path_json, offset, unterminated: false },
         None => Origin::Api,
     }
 }

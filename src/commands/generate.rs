@@ -50,15 +50,7 @@ mod tests {
     fn every_command_gets_a_page() {
         let dir = tempfile::tempdir().unwrap();
         man(Some(dir.path()), &mut io::sink()).unwrap();
-        for command in [
-            "",
-            "-run",
-            "-convert",
-            "-check",
-            "-state",
-            "-state-forget",
-            "-quarantine-replay",
-        ] {
+        for command in ["", "-run", "-convert", "-check", "-state", "-state-forget", "-quarantine-replay"] {
             let page = dir.path().join(format!("{}{command}.1", crate::NAME));
             assert!(page.is_file(), "{}", page.display());
         }
@@ -69,14 +61,7 @@ mod tests {
             let text = std::fs::read_to_string(&path).unwrap();
             let is_command = path.extension().is_some_and(|extension| extension == "1");
             let sections: &[&str] = match is_command {
-                true => &[
-                    "NAME",
-                    "SYNOPSIS",
-                    "DESCRIPTION",
-                    "EXIT STATUS",
-                    "FILES",
-                    "SEE ALSO",
-                ],
+                true => &["NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "FILES", "SEE ALSO"],
                 false => &["NAME", "SYNOPSIS", "DESCRIPTION", "SEE ALSO"],
             };
             for section in sections {

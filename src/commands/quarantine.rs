@@ -49,17 +49,11 @@ fn each(
     let files = directory.files()?;
     for name in &files.not_regular {
         let path = directory.path.join(name);
-        complain(&format!(
-            "`{}` is not a regular file; it is ignored",
-            path.display()
-        ));
+        complain(&format!("`{}` is not a regular file; it is ignored", path.display()));
     }
     for (name, error) in &files.failed {
         let path = directory.path.join(name);
-        complain(&format!(
-            "`{}` cannot be examined: {error}; it is ignored",
-            path.display()
-        ));
+        complain(&format!("`{}` cannot be examined: {error}; it is ignored", path.display()));
     }
     let mut damaged = 0;
     for name in &files.names {
@@ -107,10 +101,7 @@ fn unknown<'a>(asked: &[String], found: impl Iterator<Item = &'a str>) -> Option
     let found: std::collections::BTreeSet<&str> = found.collect();
     let mut code = None;
     for id in asked {
-        let matching = found
-            .iter()
-            .filter(|found| found.starts_with(id.as_str()))
-            .count();
+        let matching = found.iter().filter(|found| found.starts_with(id.as_str())).count();
         if matching == 1 {
             continue;
         }
@@ -148,8 +139,6 @@ fn events(count: u64) -> String {
 
 /// The time in UTC, in seconds.
 fn time(at_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(at_ms).map_or_else(
-        |_| at_ms.to_string(),
-        |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    )
+    jiff::Timestamp::from_millisecond(at_ms)
+        .map_or_else(|_| at_ms.to_string(), |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }

@@ -19,11 +19,7 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
                 // A closed stderr is not an error after the work is done.
                 let _ = report(&summary, mode, &mut io::stderr().lock());
             }
-            if mode.once && summary.exit_code == exit::OK {
-                once(&summary)
-            } else {
-                summary.exit_code
-            }
+            if mode.once && summary.exit_code == exit::OK { once(&summary) } else { summary.exit_code }
         }
         Err(error) => {
             tracing::error!("{}", chain(&error));
@@ -86,23 +82,9 @@ fn report(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> 
             )?;
         }
     }
-    for Delivered {
-        sink,
-        source,
-        events,
-        quarantined,
-    } in &summary.sinks
-    {
-        let verb = if mode.dry_run {
-            "would deliver"
-        } else {
-            "delivered"
-        };
-        writeln!(
-            out,
-            "{source}: {verb} {events} event{} to {sink}",
-            if *events == 1 { "" } else { "s" }
-        )?;
+    for Delivered { sink, source, events, quarantined } in &summary.sinks {
+        let verb = if mode.dry_run { "would deliver" } else { "delivered" };
+        writeln!(out, "{source}: {verb} {events} event{} to {sink}", if *events == 1 { "" } else { "s" })?;
         if *quarantined > 0 {
             writeln!(
                 out,
@@ -114,9 +96,5 @@ fn report(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> 
 }
 
 fn records(count: u64) -> String {
-    if count == 1 {
-        "1 record".to_owned()
-    } else {
-        format!("{count} records")
-    }
+    if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
 }

@@ -30,10 +30,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
             return Ok(exit::CONFIG);
         }
     };
-    let options = Options {
-        config: args.config.clone(),
-        ..Options::default()
-    };
+    let options = Options { config: args.config.clone(), ..Options::default() };
     let config = match config::load_file(&options) {
         Ok(config) => config,
         Err(errors) => {
@@ -52,31 +49,20 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
     }
     if sinks.is_empty() {
         match &args.sink {
-            Some(name) => writeln!(
-                err,
-                "the configuration has no sink `{}` of type \"elasticsearch\"",
-                escape(name)
-            )?,
-            None => writeln!(
-                err,
-                "the configuration has no sink of type \"elasticsearch\"; add one"
-            )?,
+            Some(name) => {
+                writeln!(err, "the configuration has no sink `{}` of type \"elasticsearch\"", escape(name))?
+            }
+            None => writeln!(err, "the configuration has no sink of type \"elasticsearch\"; add one")?,
         }
         return Ok(exit::CONFIG);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut code = exit::OK;
     for (name, mut sink) in sinks {
         if let Some(auth) = other_credentials(args) {
             sink.http.auth = auth;
         }
-        let cluster = ElasticsearchSetup {
-            config: &sink,
-            retention_days,
-            dry_run: args.dry_run,
-        };
+        let cluster = ElasticsearchSetup { config: &sink, retention_days, dry_run: args.dry_run };
         if let Err(reason) = runtime.block_on(cluster.set_up(out))? {
             writeln!(err, "sink {name}: {}", escape(&reason))?;
             code = exit::TRY_AGAIN;
@@ -89,10 +75,7 @@ pub fn elasticsearch(args: &SetupElasticsearch, out: &mut dyn Write, err: &mut d
 fn other_credentials(args: &SetupElasticsearch) -> Option<Auth> {
     let file = |path: &Path| Reference::File(std::path::absolute(path).unwrap_or_else(|_| path.into()));
     match (&args.user, &args.password_file, &args.api_key_file) {
-        (Some(user), Some(password), _) => Some(Auth::Basic {
-            user: user.clone(),
-            password: file(password),
-        }),
+        (Some(user), Some(password), _) => Some(Auth::Basic { user: user.clone(), password: file(password) }),
         (_, _, Some(key)) => Some(Auth::Scheme("ApiKey", file(key))),
         _ => None,
     }

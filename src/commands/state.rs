@@ -35,11 +35,7 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
     writeln!(out, "agent id         {}", escape(&image.agent_id))?;
     for step in steps {
         let step = step.to_string();
-        writeln!(
-            out,
-            "damage           {}; the next start repairs it",
-            escape(&step)
-        )?;
+        writeln!(out, "damage           {}; the next start repairs it", escape(&step))?;
     }
     for copy in checkpoint::damaged_copies(state_dir).unwrap_or_default() {
         writeln!(
@@ -52,10 +48,7 @@ pub fn show(state_dir: &Path, source: Option<&str>, out: &mut impl Write) -> io:
     let quarantined = Tally::default().count(state_dir).unwrap_or_default();
     if quarantined > 0 {
         let events = counted(quarantined as usize, "event");
-        writeln!(
-            out,
-            "quarantine       {events} that a server refuses; see `quarantine list`"
-        )?;
+        writeln!(out, "quarantine       {events} that a server refuses; see `quarantine list`")?;
     }
     let mut is_stored = false;
     for (name, state) in image.sources.iter().filter(|(_, state)| !state.is_empty()) {
@@ -92,11 +85,7 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         writeln!(out, "  audit API, other cluster nodes: {}", reached(cursor))?;
     }
     if let Some(way) = &state.active_input {
-        let by = if way.api.is_some() {
-            "audit API"
-        } else {
-            "audit files"
-        };
+        let by = if way.api.is_some() { "audit API" } else { "audit files" };
         let (since, reason) = (time(way.since_ms), escape(&way.reason));
         let text = format!("events come by the {by} since {since}: {reason}");
         for line in layout::clauses(&text, 2) {
@@ -108,10 +97,8 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         writeln!(out, "  cluster node {}", escape(&node.id))?;
     }
     if let Some(coverage) = &state.coverage {
-        let levels: Vec<String> = coverage
-            .iter()
-            .map(|(area, level)| format!("{} {}", escape(area), escape(level)))
-            .collect();
+        let levels: Vec<String> =
+            coverage.iter().map(|(area, level)| format!("{} {}", escape(area), escape(level))).collect();
         writeln!(out, "  coverage: {}", levels.join(", "))?;
     }
     let open: Vec<_> = open.into_iter().map(open_row).collect();
@@ -137,12 +124,7 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     }
     for loss in state.losses.iter().rev().take(LOSSES_SHOWN) {
         let Loss { from, to, .. } = loss;
-        writeln!(
-            out,
-            "  {} bytes {from} to {to} of {}",
-            time(loss.at_ms),
-            escape_path(&loss.path)
-        )?;
+        writeln!(out, "  {} bytes {from} to {to} of {}", time(loss.at_ms), escape_path(&loss.path))?;
         for line in layout::clauses(&escape(&loss.reason), 4) {
             writeln!(out, "    {}", line.trim_start())?;
         }
@@ -154,11 +136,7 @@ fn open_row(file: &FileEntry) -> [String; 4] {
     // The length of compressed content is known only after reading it.
     let is_plain = compressed::split_extension(&file.path).is_none();
     let of_plain = |bytes: u64| {
-        if is_plain {
-            bytes.to_string()
-        } else {
-            "-".to_owned()
-        }
+        if is_plain { bytes.to_string() } else { "-".to_owned() }
     };
     [
         file.offset.to_string(),
@@ -221,12 +199,7 @@ pub fn forget(
         Ok(forgotten) if forgotten.is_empty() => writeln!(out, "nothing is stored")?,
         Ok(forgotten) => {
             for what in forgotten {
-                writeln!(
-                    out,
-                    "source {}: forgot {}",
-                    escape(&what.source),
-                    description(&what)
-                )?;
+                writeln!(out, "source {}: forgot {}", escape(&what.source), description(&what))?;
             }
         }
         Err(error) => return Ok(refuse(&error)),
@@ -247,9 +220,7 @@ fn delivered_again(name: &str, state: &SourceState) -> Vec<String> {
     }
     if !state.files.is_empty() {
         let (files, bytes) = (counted(files, "file"), human_size(bytes));
-        lines.push(format!(
-            "source {name}: {bytes} of {files} that are still there will be delivered again"
-        ));
+        lines.push(format!("source {name}: {bytes} of {files} that are still there will be delivered again"));
     }
     if let Some(cursor) = &state.api {
         let (from, to) = (time(cursor.start_ms), time(cursor.at_ms));
@@ -269,9 +240,8 @@ fn description(what: &Forgotten) -> String {
         (what.losses, "ledger entry"),
     ];
     let some = counts.into_iter().filter(|(count, _)| *count > 0);
-    let some: Vec<String> = some
-        .map(|(count, noun)| counted(count, noun).replace("entrys", "entries"))
-        .collect();
+    let some: Vec<String> =
+        some.map(|(count, noun)| counted(count, noun).replace("entrys", "entries")).collect();
     some.join(", ")
 }
 
@@ -305,14 +275,8 @@ fn read(state_dir: &Path) -> Result<(StateImage, Vec<RecoveryStep>), u8> {
 fn unknown(image: &StateImage, source: Option<&str>) -> Option<u8> {
     let source = source.filter(|source| !image.sources.contains_key(*source))?;
     let known: Vec<String> = image.sources.keys().map(|name| format!("`{name}`")).collect();
-    let known = if known.is_empty() {
-        "no source".to_owned()
-    } else {
-        known.join(", ")
-    };
-    complain(&format!(
-        "no state is stored for a source `{source}`; there is {known}"
-    ));
+    let known = if known.is_empty() { "no source".to_owned() } else { known.join(", ") };
+    complain(&format!("no state is stored for a source `{source}`; there is {known}"));
     Some(exit::CONFIG)
 }
 
@@ -326,11 +290,7 @@ fn refuse(error: &StoreError) -> u8 {
 }
 
 fn counted(number: usize, noun: &str) -> String {
-    if number == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{number} {noun}s")
-    }
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// How far an API has been read.
@@ -378,13 +338,7 @@ mod tests {
             length: 567,
             deleted: DeletedOutputs { files: 3, events: 1 },
         };
-        let loss = Loss {
-            at_ms: 0,
-            path: "/a\u{1b}[2J".into(),
-            from: 10,
-            to: 40,
-            reason: "gone".to_owned(),
-        };
+        let loss = Loss { at_ms: 0, path: "/a\u{1b}[2J".into(), from: 10, to: 40, reason: "gone".to_owned() };
         let wiki = Commit {
             source: "wiki".to_owned(),
             progress: Progress {
@@ -468,10 +422,7 @@ mod tests {
     #[test]
     fn unknown_missing_and_locked_states_are_refused() {
         let dir = stored();
-        assert_eq!(
-            printed(|out| show(dir.path(), Some("nowhere"), out)),
-            (exit::CONFIG, String::new())
-        );
+        assert_eq!(printed(|out| show(dir.path(), Some("nowhere"), out)), (exit::CONFIG, String::new()));
         assert_eq!(
             printed(|out| forget(dir.path(), Some("nowhere"), true, &mut OptionalOutput::new(out))),
             (exit::CONFIG, String::new())
@@ -480,17 +431,11 @@ mod tests {
         assert_eq!(printed(|out| export(&missing, out)).0, exit::TRY_AGAIN);
         assert!(!missing.exists());
         let _running = Store::open(dir.path()).unwrap();
-        assert_eq!(
-            printed(|out| show(dir.path(), None, out)),
-            (exit::TRY_AGAIN, String::new())
-        );
+        assert_eq!(printed(|out| show(dir.path(), None, out)), (exit::TRY_AGAIN, String::new()));
         assert_eq!(
             printed(|out| forget(dir.path(), None, true, &mut OptionalOutput::new(out))),
             (exit::TRY_AGAIN, String::new())
         );
-        assert_eq!(
-            printed(|out| export(dir.path(), out)),
-            (exit::TRY_AGAIN, String::new())
-        );
+        assert_eq!(printed(|out| export(dir.path(), out)), (exit::TRY_AGAIN, String::new()));
     }
 }

@@ -80,33 +80,18 @@ fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, Config
         use io::ErrorKind::*;
         let message = match cause.kind() {
             PermissionDenied => access::denied_message_own("read", path),
-            _ => format!(
-                "cannot read the configuration `{}`: {cause}; {way_out}",
-                path.display()
-            ),
+            _ => format!("cannot read the configuration `{}`: {cause}; {way_out}", path.display()),
         };
         // Where there is no such file, somebody has to write one. Anything else (a permission, a disk) may pass.
-        let for_good = [
-            NotFound,
-            IsADirectory,
-            NotADirectory,
-            InvalidInput,
-            InvalidFilename,
-        ];
+        let for_good = [NotFound, IsADirectory, NotADirectory, InvalidInput, InvalidFilename];
         let of_host = !for_good.contains(&cause.kind());
-        ConfigErrors(vec![ConfigError {
-            of_host,
-            ..ConfigError::new("", message)
-        }])
+        ConfigErrors(vec![ConfigError { of_host, ..ConfigError::new("", message) }])
     })?;
     let text = String::from_utf8(bytes).map_err(|cause| {
         let good = &cause.as_bytes()[..cause.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         let error = ConfigError::new("", "not valid UTF-8; save the file in UTF-8");
-        ConfigErrors(vec![ConfigError {
-            place: Some((path.into(), line)),
-            ..error
-        }])
+        ConfigErrors(vec![ConfigError { place: Some((path.into(), line)), ..error }])
     })?;
     file::read(path, &text, sinks_follow)
 }
@@ -129,11 +114,7 @@ fn from_options(options: &Options, errors: &mut Vec<ConfigError>) -> Config {
             api,
             fallback: FallbackConfig::default(),
         }],
-        sinks: vec![SinkConfig {
-            name: "stdout".into(),
-            format: FormatKind::Ecs,
-            kind: SinkKind::Stdout,
-        }],
+        sinks: vec![SinkConfig { name: "stdout".into(), format: FormatKind::Ecs, kind: SinkKind::Stdout }],
         warnings,
         secret_files,
         ..Config::default()
@@ -160,10 +141,7 @@ fn overrides(options: &Options, errors: &mut Vec<ConfigError>) -> Overrides {
         sink: keep(options.sink.as_deref().map(sink), errors),
         format: keep(options.format.as_deref().map(format_kind), errors),
         state_dir: keep(options.state.as_deref().map(|dir| in_cwd("--state", dir)), errors),
-        log_format: keep(
-            word("--log-format", &options.log_format, &file::LOG_FORMATS),
-            errors,
-        ),
+        log_format: keep(word("--log-format", &options.log_format, &file::LOG_FORMATS), errors),
         log_level: keep(word("--log-level", &options.log_level, &file::LOG_LEVELS), errors),
     }
 }
@@ -223,10 +201,7 @@ fn sink(text: &str) -> Result<SinkKind, ConfigError> {
         Some("") => "`file:` names no file; write `file:PATH`".into(),
         Some(path) => {
             file::check_sink_path(path, false).map_err(of("--sink"))?;
-            return Ok(SinkKind::File(FileSinkConfig::new(in_cwd(
-                "--sink",
-                Path::new(path),
-            )?)));
+            return Ok(SinkKind::File(FileSinkConfig::new(in_cwd("--sink", Path::new(path))?)));
         }
     };
     Err(of("--sink")(message))
@@ -270,11 +245,7 @@ fn apply(mut config: Config, overrides: Overrides) -> Result<Config, ConfigError
             _ => "stdout",
         };
         let format = config.sinks.first().map_or(FormatKind::Ecs, |sink| sink.format);
-        config.sinks = vec![SinkConfig {
-            name: name.into(),
-            format,
-            kind,
-        }];
+        config.sinks = vec![SinkConfig { name: name.into(), format, kind }];
     }
     if let Some(format) = overrides.format {
         config.sinks.iter_mut().for_each(|sink| sink.format = format);
@@ -292,9 +263,7 @@ mod tests {
 
     fn options(arguments: &[&str]) -> Options {
         let cli = crate::cli::Cli::try_parse_from(["agent", "run"].iter().chain(arguments)).unwrap();
-        let crate::cli::Command::Run(run) = cli.command else {
-            panic!("not run")
-        };
+        let crate::cli::Command::Run(run) = cli.command else { panic!("not run") };
         run.options
     }
 
@@ -341,10 +310,8 @@ format = "raw"
         let mut file = file::read(Path::new("x"), text, false).unwrap();
         // Only a name that somebody chose is a site's name, and how the home was found is reported.
         file.sources[0].site = None;
-        file.sources[0].files_mut().place = FileLocation::Home {
-            dir: "/data/wiki".into(),
-            found: HomeFound::Option,
-        };
+        file.sources[0].files_mut().place =
+            FileLocation::Home { dir: "/data/wiki".into(), found: HomeFound::Option };
         let options = config(&[
             "--home",
             "/data/wiki",
@@ -386,26 +353,14 @@ type = "stdout"
     #[test]
     fn relative_options_are_meant_from_here() {
         let here = std::env::current_dir().unwrap();
-        let config = config(&[
-            "--files",
-            "./none/a/*.log",
-            "none/b.log",
-            "--sink",
-            "file:out",
-            "--state",
-            "state",
-        ]);
+        let config =
+            config(&["--files", "./none/a/*.log", "none/b.log", "--sink", "file:out", "--state", "state"]);
         assert_eq!(config.state_dir, here.join("state"));
-        let SinkKind::File(file) = &config.sinks[0].kind else {
-            panic!("no file")
-        };
+        let SinkKind::File(file) = &config.sinks[0].kind else { panic!("no file") };
         assert_eq!(file.path, here.join("out"));
         let here = glob::Pattern::escape(here.to_str().unwrap());
         let expected = vec![format!("{here}/none/a/*.log"), format!("{here}/none/b.log")];
-        assert_eq!(
-            config.sources[0].files.clone().unwrap().place,
-            FileLocation::Files(expected)
-        );
+        assert_eq!(config.sources[0].files.clone().unwrap().place, FileLocation::Files(expected));
     }
 
     #[test]
@@ -418,23 +373,13 @@ type = "stdout"
         assert_eq!((base.sinks.len(), base.shutdown_timeout.as_secs()), (2, 7));
 
         let changed = config(&["--config", path, "--home", "/data/other", "--state", "/s"]);
-        let home = FileLocation::Home {
-            dir: "/data/other".into(),
-            found: HomeFound::Option,
-        };
-        let mut expected = Config {
-            state_dir: "/s".into(),
-            ..base.clone()
-        };
+        let home = FileLocation::Home { dir: "/data/other".into(), found: HomeFound::Option };
+        let mut expected = Config { state_dir: "/s".into(), ..base.clone() };
         expected.sources[0].files_mut().place = home;
         assert_eq!(changed, expected, "the rest of the source stays");
 
         let changed = config(&["--config", path, "--sink", "stdout"]);
-        let only = SinkConfig {
-            name: "stdout".into(),
-            format: FormatKind::Raw,
-            kind: SinkKind::Stdout,
-        };
+        let only = SinkConfig { name: "stdout".into(), format: FormatKind::Raw, kind: SinkKind::Stdout };
         assert_eq!(changed.sinks, [only], "all sinks are replaced, the format stays");
 
         let changed = config(&["--config", path, "--format", "ecs"]);
@@ -448,12 +393,7 @@ type = "stdout"
         let path = dir.path().join("config.toml");
         std::fs::write(&path, FILE.split("[[sink]]").next().unwrap()).unwrap();
         let path = path.to_str().unwrap();
-        assert!(
-            load(&options(&["--config", path]))
-                .unwrap_err()
-                .to_string()
-                .contains("add a `[[sink]]`")
-        );
+        assert!(load(&options(&["--config", path])).unwrap_err().to_string().contains("add a `[[sink]]`"));
         assert_eq!(config(&["--config", path, "--sink", "stdout"]).sinks.len(), 1);
     }
 
@@ -462,12 +402,7 @@ type = "stdout"
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         std::fs::write(&path, b"shutdown_timeout = \"1s\"\n# \xff\n").unwrap();
-        let error = load(&options(&["--config", path.to_str().unwrap()]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.ends_with("config.toml:2: not valid UTF-8; save the file in UTF-8"),
-            "{error}"
-        );
+        let error = load(&options(&["--config", path.to_str().unwrap()])).unwrap_err().to_string();
+        assert!(error.ends_with("config.toml:2: not valid UTF-8; save the file in UTF-8"), "{error}");
     }
 }

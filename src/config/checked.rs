@@ -70,10 +70,7 @@ pub struct LogConfig {
 impl Default for LogConfig {
     fn default() -> LogConfig {
         // info is what an operator did or must know: a few lines a day.
-        LogConfig {
-            format: LogFormat::Text,
-            level: tracing::Level::INFO,
-        }
+        LogConfig { format: LogFormat::Text, level: tracing::Level::INFO }
     }
 }
 
@@ -178,8 +175,7 @@ impl Default for FallbackConfig {
 impl SourceConfig {
     /// Its files, by their defaults if it had none.
     pub fn files_mut(&mut self) -> &mut FilesConfig {
-        self.files
-            .get_or_insert_with(|| FilesConfig::new(FileLocation::Files(Vec::new())))
+        self.files.get_or_insert_with(|| FilesConfig::new(FileLocation::Files(Vec::new())))
     }
 }
 

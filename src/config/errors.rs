@@ -21,12 +21,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> ConfigError {
-        ConfigError {
-            place: None,
-            key: key.into(),
-            message: message.into(),
-            of_host: false,
-        }
+        ConfigError { place: None, key: key.into(), message: message.into(), of_host: false }
     }
 }
 
@@ -54,11 +49,7 @@ impl ConfigErrors {
 
     /// The exit code of a process that cannot go on because of them.
     pub fn exit_code(&self) -> u8 {
-        if self.0.iter().all(|error| error.of_host) {
-            exit::TRY_AGAIN
-        } else {
-            exit::CONFIG
-        }
+        if self.0.iter().all(|error| error.of_host) { exit::TRY_AGAIN } else { exit::CONFIG }
     }
 }
 

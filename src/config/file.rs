@@ -57,10 +57,7 @@ struct KnownTables<P> {
 
 impl<P> KnownTables<P> {
     fn new() -> KnownTables<P> {
-        KnownTables {
-            names: Vec::new(),
-            places: Vec::new(),
-        }
+        KnownTables { names: Vec::new(), places: Vec::new() }
     }
 }
 
@@ -76,11 +73,7 @@ pub fn read(file: &Path, text: &str, sinks_follow: bool) -> Result<Config, Confi
     let secret_files = problems.secret_files.take();
     let (errors, warnings) = problems.into_parts();
     match config {
-        Some(config) if errors.is_empty() => Ok(Config {
-            warnings,
-            secret_files,
-            ..config
-        }),
+        Some(config) if errors.is_empty() => Ok(Config { warnings, secret_files, ..config }),
         _ => Err(ConfigErrors(errors)),
     }
 }
@@ -97,9 +90,7 @@ fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
     );
     section(root.table("log"), |table| log_keys(table, &mut config.log));
     section(root.table("event"), |table| event_keys(table, &mut config.event));
-    section(root.table("enrich"), |table| {
-        enrich_keys(table, &mut config.enrich)
-    });
+    section(root.table("enrich"), |table| enrich_keys(table, &mut config.enrich));
 
     let way_out = "a `[[source]]` table with `name = \"wiki\"` and `type = \"data_center\"`";
     let mut seen = KnownTables::new();
@@ -110,9 +101,7 @@ fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
     let way_out = "a `[[sink]]` table with `name = \"local\"` and `type = \"file\"` or \"stdout\"";
     let mut seen = KnownTables::new();
     for table in tables(root, "sink", (!sinks_follow).then_some(way_out)) {
-        config
-            .sinks
-            .extend(sink::read(table, several, &config.event, &mut seen));
+        config.sinks.extend(sink::read(table, several, &config.event, &mut seen));
     }
     config
 }
@@ -131,8 +120,7 @@ fn tables<'t>(root: &mut Table<'t>, key: &'static str, way_out: Option<&str>) ->
         None => !root.had(key) && !root.has_like(key),
     };
     if let Some(way_out) = way_out.filter(|_| lacks) {
-        root.problems
-            .error(&(0..0), key, format!("is missing; add {way_out}"));
+        root.problems.error(&(0..0), key, format!("is missing; add {way_out}"));
     }
     tables.unwrap_or_default()
 }
@@ -167,23 +155,12 @@ fn check_namespace(name: &str) -> Result<(), String> {
 fn enrich_keys(table: &mut Table, enrich: &mut EnrichConfig) {
     table.flag("geoip", &mut enrich.geoip);
     for (key, example, slot) in [
-        (
-            "geoip_city",
-            "/usr/share/GeoIP/GeoLite2-City.mmdb",
-            &mut enrich.geoip_city,
-        ),
-        (
-            "geoip_asn",
-            "/usr/share/GeoIP/GeoLite2-ASN.mmdb",
-            &mut enrich.geoip_asn,
-        ),
+        ("geoip_city", "/usr/share/GeoIP/GeoLite2-City.mmdb", &mut enrich.geoip_city),
+        ("geoip_asn", "/usr/share/GeoIP/GeoLite2-ASN.mmdb", &mut enrich.geoip_asn),
     ] {
         *slot = table.path(key, example);
         if !enrich.geoip {
-            table.warn(
-                &[key],
-                "is not used, for `geoip = false` looks no address up; remove one of the two",
-            );
+            table.warn(&[key], "is not used, for `geoip = false` looks no address up; remove one of the two");
         }
     }
     table.flag("cloud_metadata", &mut enrich.cloud_metadata);

@@ -140,9 +140,7 @@ fn unescape(text: &str) -> String {
             let Some(escape) = rest.chars().next() else { break };
             rest = &rest[escape.len_utf8()..];
             if escape == 'u'
-                && let Some(unit) = rest
-                    .get(..4)
-                    .and_then(|digits| u16::from_str_radix(digits, 16).ok())
+                && let Some(unit) = rest.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok())
             {
                 units.push(unit);
                 rest = &rest[4..];
@@ -174,15 +172,9 @@ mod tests {
             ("confluence.home: /data/confluence", "/data/confluence"),
             ("confluence.home /data/confluence", "/data/confluence"),
             ("  confluence.home\t=\t/data/confluence", "/data/confluence"),
-            (
-                "# confluence.home=/no\n! confluence.home=/no\nconfluence.home=/yes\n",
-                "/yes",
-            ),
+            ("# confluence.home=/no\n! confluence.home=/no\nconfluence.home=/yes\n", "/yes"),
             ("confluence.home=/one\r\nconfluence.home=/two\r\n", "/two"),
-            (
-                "confluence.home=C\\:\\\\data\\\\confluence",
-                "C:\\data\\confluence",
-            ),
+            ("confluence.home=C\\:\\\\data\\\\confluence", "C:\\data\\confluence"),
             ("confluence.home=/data/\\\n    confluence", "/data/confluence"),
             ("confluence.home=/data/\\\r\n    confluence", "/data/confluence"),
             ("confluence.home=/data/\\u00fcber", "/data/über"),
@@ -194,13 +186,7 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(home(text).as_deref(), Some(expected), "{text:?}");
         }
-        for text in [
-            "",
-            "confluence.home=",
-            "confluence.homes=/x",
-            "#confluence.home=/x",
-            "# \\\nother=1",
-        ] {
+        for text in ["", "confluence.home=", "confluence.homes=/x", "#confluence.home=/x", "# \\\nother=1"] {
             assert_eq!(home(text), None, "{text:?}");
         }
     }
@@ -214,10 +200,7 @@ mod tests {
     #[test]
     fn lookup_order() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            find_in(None, dir.path()),
-            (DEFAULT_HOME.into(), HomeFound::Default)
-        );
+        assert_eq!(find_in(None, dir.path()), (DEFAULT_HOME.into(), HomeFound::Default));
 
         let properties = dir.path().join(PROPERTIES);
         std::fs::create_dir_all(properties.parent().unwrap()).unwrap();
@@ -228,15 +211,9 @@ mod tests {
         );
 
         let variable = Some(OsString::from("/from/env"));
-        assert_eq!(
-            find_in(variable, dir.path()),
-            ("/from/env".into(), HomeFound::Environment)
-        );
+        assert_eq!(find_in(variable, dir.path()), ("/from/env".into(), HomeFound::Environment));
         // An empty variable says nothing.
-        assert_eq!(
-            find_in(Some(OsString::new()), dir.path()).0,
-            PathBuf::from("/data/wiki")
-        );
+        assert_eq!(find_in(Some(OsString::new()), dir.path()).0, PathBuf::from("/data/wiki"));
 
         std::fs::write(&properties, "# as shipped: confluence.home=/x\n").unwrap();
         assert_eq!(find_in(None, dir.path()).1, HomeFound::Default);

@@ -52,10 +52,7 @@ impl<'t> Problems<'t> {
 
     fn located(&self, span: &Span, key: String, message: String) -> ConfigError {
         let place = Some((self.file.to_path_buf(), self.line(span)));
-        ConfigError {
-            place,
-            ..ConfigError::new(key, message)
-        }
+        ConfigError { place, ..ConfigError::new(key, message) }
     }
 
     /// The line, from 1, in which a span begins.
@@ -117,20 +114,11 @@ impl<'t> Table<'t> {
             let shown = shown(line.unwrap_or("").trim());
             problems.error(&span, "", format!("not valid TOML: {message}: `{shown}`"));
         }
-        errors
-            .is_empty()
-            .then(|| Table::new(String::new(), root.span(), root.into_inner(), problems))
+        errors.is_empty().then(|| Table::new(String::new(), root.span(), root.into_inner(), problems))
     }
 
     pub fn new(path: String, span: Span, entries: DeTable<'t>, problems: &'t Problems<'t>) -> Table<'t> {
-        Table {
-            path,
-            span,
-            entries,
-            asked: Vec::new(),
-            present: Vec::new(),
-            problems,
-        }
+        Table { path, span, entries, asked: Vec::new(), present: Vec::new(), problems }
     }
 
     /// The keys that a table of a kind may have: those that its reader asks an empty one for.
@@ -165,17 +153,13 @@ impl<'t> Table<'t> {
                 (None, None, Some(place)) => place,
                 (None, None, None) => format!("remove it; known here are {}", list(&self.asked)),
             };
-            self.problems
-                .error(&key.span(), self.key(name), format!("unknown key; {way_out}"));
+            self.problems.error(&key.span(), self.key(name), format!("unknown key; {way_out}"));
         }
     }
 
     /// Where the value of a key is that has been asked for, be it right or wrong.
     pub fn place_of(&self, key: &str) -> Option<&Span> {
-        self.present
-            .iter()
-            .find(|(present, _)| *present == key)
-            .map(|(_, span)| span)
+        self.present.iter().find(|(present, _)| *present == key).map(|(_, span)| span)
     }
 
     /// Whether a key was there that has been asked for.
@@ -190,15 +174,12 @@ impl<'t> Table<'t> {
 
     /// Whether an unknown key is there that was probably meant to be this one.
     pub fn has_like(&self, key: &str) -> bool {
-        self.entries
-            .keys()
-            .any(|name| nearest(name.get_ref(), &[key]).is_some())
+        self.entries.keys().any(|name| nearest(name.get_ref(), &[key]).is_some())
     }
 
     /// Reports an error at a key, or at the table's head where the key is not there.
     pub fn error(&self, key: &str, message: impl Into<String>) {
-        self.problems
-            .error(self.place_of(key).unwrap_or(&self.span), self.key(key), message);
+        self.problems.error(self.place_of(key).unwrap_or(&self.span), self.key(key), message);
     }
 
     /// Reports an error at each of these keys that is there.
@@ -228,12 +209,7 @@ impl<'t> Table<'t> {
         let found: Spanned<DeValue> = self.entries.remove(key)?;
         let (span, value) = (found.span(), found.into_inner());
         self.present.push((key, span.clone()));
-        Some(ConfigValue {
-            value,
-            span,
-            key: self.key(key),
-            problems: self.problems,
-        })
+        Some(ConfigValue { value, span, key: self.key(key), problems: self.problems })
     }
 
     /// Takes a value that `read` understands; otherwise reports what `read` says, or that `wanted` is wanted.
@@ -254,12 +230,7 @@ impl<'t> Table<'t> {
         let wanted = format!("a table, as in `[{key}]`");
         let entries = self.read(key, &wanted, |value| value.as_table().cloned().ok_or(None));
         let span = self.place_of(key).cloned().unwrap_or_default();
-        Table::new(
-            format!("{}.", self.key(key)),
-            span,
-            entries.unwrap_or_default(),
-            self.problems,
-        )
+        Table::new(format!("{}.", self.key(key)), span, entries.unwrap_or_default(), self.problems)
     }
 
     /// The `[[key]]` tables; `None` when there are none.
@@ -287,10 +258,6 @@ fn shown(line: &str) -> String {
 }
 
 pub fn with_article(kind: &str) -> String {
-    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {kind}")
 }

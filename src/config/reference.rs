@@ -32,29 +32,14 @@ impl ConfigValue<'_, Reference> {
 }
 
 pub fn read<'t>(found: ConfigValue<'t, DeValue<'t>>) -> Option<ConfigValue<'t, Reference>> {
-    let ConfigValue {
-        value,
-        span,
-        key,
-        problems,
-    } = found;
+    let ConfigValue { value, span, key, problems } = found;
     let value = match value {
         DeValue::Table(entries) => place(Table::new(format!("{key}."), span.clone(), entries, problems)),
         DeValue::String(text) => inline(&text),
-        other => Err(format!(
-            "this is {}; write {WANTED}",
-            with_article(other.type_str())
-        )),
+        other => Err(format!("this is {}; write {WANTED}", with_article(other.type_str()))),
     };
-    let value = value
-        .map_err(|message| problems.error(&span, &key, message))
-        .ok()??;
-    Some(ConfigValue {
-        value,
-        span,
-        key,
-        problems,
-    })
+    let value = value.map_err(|message| problems.error(&span, &key, message)).ok()??;
+    Some(ConfigValue { value, span, key, problems })
 }
 
 fn inline(text: &str) -> Result<Option<Reference>, String> {
@@ -75,18 +60,10 @@ fn place(mut table: Table) -> Result<Option<Reference>, String> {
     let problems = table.problems;
     table.finish(|_| None);
     ensure(present <= 1, format!("names {present} places; keep one"))?;
-    ensure(
-        present == 1 || misspelt,
-        format!("names no place; write {WANTED}"),
-    )?;
-    problems
-        .secret_files
-        .borrow_mut()
-        .extend(file.as_ref().map(PathBuf::from));
+    ensure(present == 1 || misspelt, format!("names no place; write {WANTED}"))?;
+    problems.secret_files.borrow_mut().extend(file.as_ref().map(PathBuf::from));
     let file = file.map(|file| Reference::File(file.into()));
-    Ok(file
-        .or(env.map(Reference::Env))
-        .or(credential.map(Reference::Systemd)))
+    Ok(file.or(env.map(Reference::Env)).or(credential.map(Reference::Systemd)))
 }
 
 fn check_file(file: &str) -> Result<(), String> {
@@ -95,16 +72,10 @@ fn check_file(file: &str) -> Result<(), String> {
 }
 
 fn check_env(name: &str) -> Result<(), String> {
-    ensure(
-        !name.starts_with('$'),
-        "begins with `$`; write the variable's name alone",
-    )?;
+    ensure(!name.starts_with('$'), "begins with `$`; write the variable's name alone")?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let good = name.bytes().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit());
-    ensure(
-        good,
-        "is not the name of an environment variable; write A-Z, a-z, 0-9 and `_`",
-    )
+    ensure(good, "is not the name of an environment variable; write A-Z, a-z, 0-9 and `_`")
 }
 
 fn check_credential(name: &str) -> Result<(), String> {

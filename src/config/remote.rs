@@ -186,11 +186,7 @@ impl ProxyConfig {
     /// None for this server, whatever the environment says: for what is reached from the host alone.
     pub fn never(base: &Url) -> ProxyConfig {
         let host = base.host_str().unwrap_or_default();
-        ProxyConfig {
-            url: base.clone(),
-            auth: None,
-            no_proxy: vec![host.trim_matches(['[', ']']).into()],
-        }
+        ProxyConfig { url: base.clone(), auth: None, no_proxy: vec![host.trim_matches(['[', ']']).into()] }
     }
 }
 

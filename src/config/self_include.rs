@@ -58,10 +58,7 @@ pub fn self_include(config: &Config) -> Vec<ConfigError> {
 pub fn watch_dirs(place: &FileLocation) -> Vec<PathBuf> {
     let mut dirs = match place {
         FileLocation::Home { dir, .. } => vec![resolve(&audit_dir(dir))],
-        FileLocation::Files(patterns) => patterns
-            .iter()
-            .flat_map(|pattern| pattern_dirs(pattern))
-            .collect(),
+        FileLocation::Files(patterns) => patterns.iter().flat_map(|pattern| pattern_dirs(pattern)).collect(),
     };
     dirs.sort();
     dirs.dedup();
@@ -70,14 +67,10 @@ pub fn watch_dirs(place: &FileLocation) -> Vec<PathBuf> {
 
 /// The directories that match the pattern without its last component.
 fn pattern_dirs(pattern: &str) -> Vec<PathBuf> {
-    let parent = pattern
-        .rsplit_once('/')
-        .map_or("/", |(parent, _)| if parent.is_empty() { "/" } else { parent });
+    let parent =
+        pattern.rsplit_once('/').map_or("/", |(parent, _)| if parent.is_empty() { "/" } else { parent });
     let found = glob::glob(parent).into_iter().flatten().flatten();
-    found
-        .filter(|path| path.is_dir())
-        .map(|path| resolve(&path))
-        .collect()
+    found.filter(|path| path.is_dir()).map(|path| resolve(&path)).collect()
 }
 
 /// Every file that the sinks write, with the sinks' names. Each counts for each source: one may read what another
@@ -86,10 +79,7 @@ fn outputs(config: &Config) -> Vec<(&str, PathBuf)> {
     let mut outputs = Vec::new();
     for sink in &config.sinks {
         if let SinkKind::File(file) = &sink.kind {
-            let paths = config
-                .sources
-                .iter()
-                .map(|source| (sink.name.as_str(), file.path_for(&source.name)));
+            let paths = config.sources.iter().map(|source| (sink.name.as_str(), file.path_for(&source.name)));
             outputs.extend(paths);
         }
     }
@@ -105,10 +95,7 @@ fn reads(place: &FileLocation, path: &Path) -> Option<String> {
             (path.parent() == Some(&dir)).then(|| dir.display().to_string())
         }
         FileLocation::Files(patterns) => {
-            let options = glob::MatchOptions {
-                require_literal_separator: true,
-                ..Default::default()
-            };
+            let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
             let matches = |pattern: &&String| {
                 let pattern = resolve_pattern(pattern);
                 glob::Pattern::new(&pattern).is_ok_and(|pattern| pattern.matches_path_with(path, options))
@@ -125,11 +112,7 @@ fn resolve_pattern(pattern: &str) -> String {
         return pattern.to_string();
     };
     let dir = resolve(Path::new(&pattern[..slash.max(1)]));
-    format!(
-        "{}{}",
-        glob::Pattern::escape(dir.to_string_lossy().trim_end_matches('/')),
-        &pattern[slash..]
-    )
+    format!("{}{}", glob::Pattern::escape(dir.to_string_lossy().trim_end_matches('/')), &pattern[slash..])
 }
 
 /// The path without links and dots, as far as it exists; what does not exist yet is kept as it is written.
@@ -137,11 +120,7 @@ fn resolve(path: &Path) -> PathBuf {
     for ancestor in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
             // Joining nothing would add a slash at the end.
-            return if rest.as_os_str().is_empty() {
-                real
-            } else {
-                real.join(rest)
-            };
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
         }
     }
     path.to_path_buf()

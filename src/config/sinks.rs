@@ -39,11 +39,7 @@ impl RemoteSinkConfig {
         }
         RemoteSinkConfig {
             // One is on its way while the next is made; but over syslog's one connection events arrive in order.
-            concurrency: if matches!(peer, PeerConfig::Syslog(_)) {
-                1
-            } else {
-                2
-            },
+            concurrency: if matches!(peer, PeerConfig::Syslog(_)) { 1 } else { 2 },
             peer,
             batch,
             // One event that a server cannot take must not hold up all others; it is kept.
@@ -301,7 +297,9 @@ pub enum AzureIdentity {
         key: PathBuf,
     },
     /// The identity of the virtual machine or Azure Arc host; `client` selects one of several of a machine.
-    Managed { client: Option<String> },
+    Managed {
+        client: Option<String>,
+    },
 }
 
 impl SentinelConfig {

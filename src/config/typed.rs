@@ -74,18 +74,10 @@ impl Table<'_> {
         let text = |value: &DeValue| match value {
             DeValue::String(text) if !text.trim().is_empty() => Ok(text.to_string()),
             DeValue::String(_) => Err(Some("holds an empty string; remove it".to_string())),
-            other => Err(Some(format!(
-                "holds {}; write {wanted}",
-                with_article(other.type_str())
-            ))),
+            other => Err(Some(format!("holds {}; write {wanted}", with_article(other.type_str())))),
         };
         self.read(key, &wanted, |value| {
-            value
-                .as_array()
-                .ok_or(None)?
-                .iter()
-                .map(|value| text(value.get_ref()))
-                .collect()
+            value.as_array().ok_or(None)?.iter().map(|value| text(value.get_ref())).collect()
         })
     }
 
@@ -136,8 +128,7 @@ impl Table<'_> {
             let duration = parse_duration(text).map_err(Some)?;
             let [low, high] = [range.start(), range.end()].map(|limit| format_duration(*limit));
             let fits = range.contains(&duration);
-            fits.then_some(duration)
-                .ok_or_else(|| Some(out_of_range(text, low, high)))
+            fits.then_some(duration).ok_or_else(|| Some(out_of_range(text, low, high)))
         });
         fill(slot, found);
     }
@@ -145,9 +136,7 @@ impl Table<'_> {
     /// One of a few words.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-        self.read(key, &one_of(&names), |value| {
-            choose(value.as_str().ok_or(None)?, words).map_err(Some)
-        })
+        self.read(key, &one_of(&names), |value| choose(value.as_str().ok_or(None)?, words).map_err(Some))
     }
 
     /// The same, where only the meaning of the word counts.
@@ -171,11 +160,7 @@ impl Table<'_> {
             if text.contains('-') {
                 return parse_time(&text).map(Start::At).map_err(Some);
             }
-            let message = |_| {
-                Some(format!(
-                    "`{text}` is neither a time nor a duration; write {wanted}"
-                ))
-            };
+            let message = |_| Some(format!("`{text}` is neither a time nor a duration; write {wanted}"));
             parse_duration(&text).map(Start::Ago).map_err(message)
         })
     }

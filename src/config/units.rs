@@ -17,13 +17,8 @@ const SIZES: [(&str, u64); 7] = [
     ("B", 1),
 ];
 
-const DURATIONS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const DURATIONS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// `"16MiB"` in bytes. The error says what to write.
 pub fn parse_size(text: &str) -> Result<u64, String> {
@@ -46,8 +41,7 @@ pub fn parse_time(text: &str) -> Result<i64, String> {
     // A date's parser takes a whole time too and forgets its hours.
     let time = if text.len() == "2027-03-01".len() {
         let date = text.parse::<Date>().ok();
-        date.and_then(|date| date.to_zoned(TimeZone::UTC).ok())
-            .map(|zoned| zoned.timestamp())
+        date.and_then(|date| date.to_zoned(TimeZone::UTC).ok()).map(|zoned| zoned.timestamp())
     } else {
         text.parse::<Timestamp>().ok()
     };
@@ -77,14 +71,8 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn format(value: u64, units: &[(&str, u64)]) -> String {
-    let smallest = units
-        .iter()
-        .min_by_key(|(_, factor)| *factor)
-        .map_or("", |(name, _)| name);
-    match units
-        .iter()
-        .find(|(_, factor)| value > 0 && value.is_multiple_of(*factor))
-    {
+    let smallest = units.iter().min_by_key(|(_, factor)| *factor).map_or("", |(name, _)| name);
+    match units.iter().find(|(_, factor)| value > 0 && value.is_multiple_of(*factor)) {
         Some((name, factor)) => format!("{}{name}", value / factor),
         None => format!("{value}{smallest}"),
     }
@@ -110,17 +98,7 @@ mod tests {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
             assert_eq!(parse_size(&format_size(bytes)), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "16",
-            "MiB",
-            "1.5GiB",
-            "-1B",
-            "16mib",
-            "16Mb",
-            "99999999999GiB",
-            "１MiB",
-        ] {
+        for text in ["", "16", "MiB", "1.5GiB", "-1B", "16mib", "16Mb", "99999999999GiB", "１MiB"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
         assert_eq!(format_size(16 << 20), "16MiB");
@@ -162,14 +140,7 @@ mod tests {
         for (text, ms) in table {
             assert_eq!(parse_time(text), Ok(ms), "{text}");
         }
-        for text in [
-            "",
-            "2026-06-01T00:00:00",
-            "2026-02-30",
-            "1969-12-31",
-            "2026-6-1",
-            "01-06-2026",
-        ] {
+        for text in ["", "2026-06-01T00:00:00", "2026-02-30", "1969-12-31", "2026-6-1", "01-06-2026"] {
             assert!(parse_time(text).is_err(), "{text}");
         }
     }

@@ -34,9 +34,7 @@ const RENAMED: [(&str, &str); 10] = [
 /// The name that a key has now, if it was renamed.
 pub fn renamed_to(key: &str) -> Option<&'static str> {
     let key = normalized(key);
-    RENAMED
-        .iter()
-        .find_map(|(old, new)| (*old == key).then_some(*new))
+    RENAMED.iter().find_map(|(old, new)| (*old == key).then_some(*new))
 }
 
 /// Case, hyphens and blanks do not count.

@@ -71,11 +71,7 @@ fn f56_rotate_secret() {
         assert!(!token.changed());
         replace(&path, "second\n");
         assert!(token.changed());
-        assert_eq!(
-            text(&mut token),
-            "second",
-            "a replaced file is whole and taken at once"
-        );
+        assert_eq!(text(&mut token), "second", "a replaced file is whole and taken at once");
         assert!(!token.changed());
     });
     assert_eq!(log, [""; 0]);
@@ -207,14 +203,8 @@ fn line_ends_and_a_byte_order_mark_are_not_part_of_it() {
 fn what_is_no_file_is_refused_without_waiting() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &pipe,
-        rustix::fs::FileType::Fifo,
-        Mode::RUSR | Mode::WUSR,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+        .unwrap();
     for path in [dir.path().to_path_buf(), pipe] {
         let error = Credential::new(Reference::File(path.clone())).read().unwrap_err();
         assert!(error.to_string().contains("is no regular file"), "{error}");
@@ -234,10 +224,7 @@ fn f59_a_secret_that_others_may_read_is_warned_of_once() {
         token.reread().unwrap();
     });
     assert_eq!(log.len(), 1, "{log:?}");
-    assert!(
-        log[0].starts_with("WARN") && log[0].contains("chmod o-rwx"),
-        "{log:?}"
-    );
+    assert!(log[0].starts_with("WARN") && log[0].contains("chmod o-rwx"), "{log:?}");
     assert!(!log[0].contains("canary"));
 }
 
@@ -249,13 +236,8 @@ fn environment_systemd_and_inline() {
     let mut unset = Credential::new(Reference::Env("NOT_SET_ANYWHERE".into()));
     let error = unset.read().unwrap_err();
     assert!(!unset.changed());
-    assert!(
-        error.to_string().contains("`NOT_SET_ANYWHERE` is not set"),
-        "{error}"
-    );
-    let error = Credential::new(Reference::Systemd("wiki".into()))
-        .read()
-        .unwrap_err();
+    assert!(error.to_string().contains("`NOT_SET_ANYWHERE` is not set"), "{error}");
+    let error = Credential::new(Reference::Systemd("wiki".into())).read().unwrap_err();
     assert!(error.to_string().contains("LoadCredential=wiki:/path"), "{error}");
     let mut inline = Credential::new(Reference::Inline(Secret::new("canary")));
     assert_eq!(text(&mut inline), "canary");

@@ -157,9 +157,7 @@ pub fn request(provider: Provider, base: &Url, limit: Duration) -> Result<Cloud,
             runtime.block_on(request_all).unwrap_or(Err(CloudError::TimedOut))
         };
         let builder = std::thread::Builder::new().name("cloud".to_owned());
-        let thread = builder
-            .spawn_scoped(scope, request)
-            .map_err(|_| CloudError::Thread)?;
+        let thread = builder.spawn_scoped(scope, request).map_err(|_| CloudError::Thread)?;
         thread.join().unwrap_or(Err(CloudError::Thread))
     })
 }
@@ -181,11 +179,7 @@ async fn request_all(provider: Provider, base: &Url) -> Result<Cloud, CloudError
         .user_agent(crate::NAME)
         .build()
         .map_err(failed)?;
-    let service = MetadataService {
-        client,
-        base,
-        provider,
-    };
+    let service = MetadataService { client, base, provider };
     match provider {
         Provider::Ec2 => service.ec2().await,
         Provider::Azure => service.azure().await,
@@ -221,17 +215,11 @@ impl MetadataService<'_> {
 
     /// Requests each field separately: a recursive request would include keys and scripts.
     async fn gce(&self) -> Result<Cloud, CloudError> {
-        let mut cloud = Cloud {
-            provider: "gcp",
-            ..Cloud::default()
-        };
+        let mut cloud = Cloud { provider: "gcp", ..Cloud::default() };
         for (path, field) in [
             ("computeMetadata/v1/instance/id", &mut cloud.instance_id),
             ("computeMetadata/v1/instance/zone", &mut cloud.availability_zone),
-            (
-                "computeMetadata/v1/instance/machine-type",
-                &mut cloud.machine_type,
-            ),
+            ("computeMetadata/v1/instance/machine-type", &mut cloud.machine_type),
             ("computeMetadata/v1/instance/image", &mut cloud.image_id),
             ("computeMetadata/v1/project/project-id", &mut cloud.account_id),
         ] {
@@ -273,10 +261,7 @@ impl MetadataService<'_> {
     }
 
     fn wrong_service(&self, path: &'static str) -> CloudError {
-        CloudError::WrongService {
-            path,
-            provider: self.provider,
-        }
+        CloudError::WrongService { path, provider: self.provider }
     }
 }
 

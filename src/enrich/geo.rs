@@ -166,10 +166,7 @@ impl Geo {
                         "a changed GeoIP database cannot be used; the previous one stays in use"
                     );
                 } else {
-                    tracing::warn!(
-                        error,
-                        "a GeoIP database cannot be used; events have no `{fields}`"
-                    );
+                    tracing::warn!(error, "a GeoIP database cannot be used; events have no `{fields}`");
                 }
                 check.logged_error = Some(text);
             }
@@ -231,9 +228,7 @@ pub fn find_databases(
     root: &Path,
 ) -> Vec<(DatabaseKind, Option<Result<Database, DatabaseError>>)> {
     let check = |kind| {
-        let path = configured(config, kind)
-            .map(Path::to_path_buf)
-            .or_else(|| find(root, kind));
+        let path = configured(config, kind).map(Path::to_path_buf).or_else(|| find(root, kind));
         (kind, path.map(|path| Database::open(&path, kind)))
     };
     DatabaseKind::ALL.into_iter().map(check).collect()

@@ -59,11 +59,7 @@ fn gather_in(root: &Path) -> Host {
 }
 
 fn text(value: &std::ffi::CStr) -> Option<String> {
-    value
-        .to_str()
-        .ok()
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned)
+    value.to_str().ok().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 fn read(path: &Path) -> Option<String> {
@@ -76,11 +72,7 @@ fn read(path: &Path) -> Option<String> {
 fn os_release(release: &str) -> Os {
     let value = |name: &str| {
         release.lines().find_map(|line| {
-            let value = line
-                .strip_prefix(name)?
-                .strip_prefix('=')?
-                .trim()
-                .trim_matches(['"', '\'']);
+            let value = line.strip_prefix(name)?.strip_prefix('=')?.trim().trim_matches(['"', '\'']);
             (!value.is_empty()).then(|| value.to_owned())
         })
     };
@@ -106,10 +98,7 @@ fn family(id: Option<&str>, like: Option<&str>) -> Option<String> {
         "alpine" => Some("alpine"),
         _ => None,
     };
-    id.into_iter()
-        .chain(like.unwrap_or("").split_whitespace())
-        .find_map(family_of)
-        .map(str::to_owned)
+    id.into_iter().chain(like.unwrap_or("").split_whitespace()).find_map(family_of).map(str::to_owned)
 }
 
 fn is_container(root: &Path) -> bool {
@@ -117,9 +106,7 @@ fn is_container(root: &Path) -> bool {
         || root.join("run/.containerenv").exists()
         || read(&root.join("run/systemd/container")).is_some()
         || read(&root.join("proc/1/cgroup")).is_some_and(|groups| {
-            ["docker", "kubepods", "containerd", "lxc"]
-                .iter()
-                .any(|name| groups.contains(name))
+            ["docker", "kubepods", "containerd", "lxc"].iter().any(|name| groups.contains(name))
         })
 }
 

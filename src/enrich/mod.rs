@@ -23,11 +23,7 @@ impl Enrichment {
         Enrichment {
             host: host::gather(),
             geo: geo::start(config, Path::new("/")),
-            cloud: if config.cloud_metadata {
-                cloud::gather()
-            } else {
-                None
-            },
+            cloud: if config.cloud_metadata { cloud::gather() } else { None },
         }
     }
 }

@@ -111,16 +111,12 @@ pub fn has_word(action: &str, wanted: &str) -> bool {
 }
 
 fn words_reversed(action: &str) -> impl Iterator<Item = &str> {
-    action
-        .rsplit(|letter: char| !letter.is_alphabetic())
-        .filter(|word| !word.is_empty())
+    action.rsplit(|letter: char| !letter.is_alphabetic()).filter(|word| !word.is_empty())
 }
 
 /// Whether `word` is one of the wanted words, which are separated by blanks.
 fn is(word: &str, wanted: &str) -> bool {
-    wanted
-        .split_ascii_whitespace()
-        .any(|wanted| word.eq_ignore_ascii_case(wanted))
+    wanted.split_ascii_whitespace().any(|wanted| word.eq_ignore_ascii_case(wanted))
 }
 
 const PREPOSITIONS: &str = "about after against as at because before between by during for from in into of on onto through to using via when while with within without";
@@ -240,11 +236,7 @@ mod tests {
             assert_eq!((found.verb, found.succeeded), (verb, succeeded), "{action}");
         }
         for (action, noun, has_preposition) in [
-            (
-                "audit.logging.summary.user.password.reset",
-                Some("password"),
-                false,
-            ),
+            ("audit.logging.summary.user.password.reset", Some("password"), false),
             ("user.password.reset.failed", Some("password"), false),
             ("Public links turned off", Some("links"), false),
             ("User removed from space", Some("User"), true),
@@ -252,11 +244,7 @@ mod tests {
             ("reset", None, false),
         ] {
             let found = ActionWords::of(action);
-            assert_eq!(
-                (found.noun, found.has_preposition),
-                (noun, has_preposition),
-                "{action}"
-            );
+            assert_eq!((found.noun, found.has_preposition), (noun, has_preposition), "{action}");
         }
         // The length does not matter.
         let long = format!("{} exported", "word ".repeat(100_000));

@@ -109,12 +109,7 @@ pub fn first<'a>(
 /// The user or group that an event is about: an object of this type, or a changed value of that name.
 pub fn grantee<'a>(record: &Record<'a>, kind: &str) -> Option<AffectedObject<'a>> {
     first(record, |affected| affected.is(kind)).or_else(|| {
-        Some(AffectedObject {
-            kind: None,
-            name: Some(changed_value(record, kind)?),
-            id: None,
-            uri: None,
-        })
+        Some(AffectedObject { kind: None, name: Some(changed_value(record, kind)?), id: None, uri: None })
     })
 }
 

@@ -30,11 +30,7 @@ impl EventBuffer {
 
     /// `flush` consumes the buffer and empties it. It stores its errors until it is asked for them.
     pub fn with_flush(flush: impl FnMut(&mut Vec<u8>) + Send + 'static) -> Self {
-        EventBuffer {
-            bytes: Vec::new(),
-            in_parts: false,
-            flush: Some(Box::new(flush)),
-        }
+        EventBuffer { bytes: Vec::new(), in_parts: false, flush: Some(Box::new(flush)) }
     }
 
     /// Flushes a large buffer. Called between the pieces of a long value.
@@ -115,31 +111,19 @@ impl Container for Object<'_> {
 impl Object<'static> {
     /// `open` is the text before the first member, for example `,"user":{`.
     pub fn new(open: &'static str) -> Self {
-        Object {
-            open,
-            started: false,
-            parent: None,
-        }
+        Object { open, started: false, parent: None }
     }
 }
 
 impl Object<'_> {
     /// An object as a member of this one.
     pub fn object(&mut self, key: &'static str) -> Object<'_> {
-        Object {
-            open: "{",
-            started: false,
-            parent: Some((self, key)),
-        }
+        Object { open: "{", started: false, parent: Some((self, key)) }
     }
 
     /// A list as a member of this one.
     pub fn list(&mut self, key: &'static str) -> List<'_> {
-        List {
-            started: false,
-            parent: self,
-            key,
-        }
+        List { started: false, parent: self, key }
     }
 
     /// A text of the record, if present.
@@ -228,11 +212,7 @@ impl Container for List<'_> {
 impl List<'_> {
     /// An object as an element.
     pub fn object(&mut self) -> Object<'_> {
-        Object {
-            open: "{",
-            started: false,
-            parent: Some((self, "")),
-        }
+        Object { open: "{", started: false, parent: Some((self, "")) }
     }
 
     /// An escaped text.

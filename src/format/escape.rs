@@ -116,9 +116,6 @@ mod tests {
     fn f34_only_what_must_be_is_escaped() {
         let mut json = Vec::new();
         escape("\u{1b}[2J\n\"\\\u{7f}\u{202e}ü", &mut json);
-        assert_eq!(
-            String::from_utf8(json).unwrap(),
-            "\\u001b[2J\\n\\\"\\\\\u{7f}\u{202e}ü"
-        );
+        assert_eq!(String::from_utf8(json).unwrap(), "\\u001b[2J\\n\\\"\\\\\u{7f}\u{202e}ü");
     }
 }

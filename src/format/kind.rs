@@ -22,13 +22,8 @@ pub(super) const SENTINEL_START: &str = "{\"EventId\":\"";
 pub(super) const OCSF_START: &str = "{\"metadata\":{\"uid\":\"";
 
 impl FormatKind {
-    pub const ALL: [FormatKind; 5] = [
-        FormatKind::Ecs,
-        FormatKind::Raw,
-        FormatKind::Sentinel,
-        FormatKind::Cef,
-        FormatKind::Ocsf,
-    ];
+    pub const ALL: [FormatKind; 5] =
+        [FormatKind::Ecs, FormatKind::Raw, FormatKind::Sentinel, FormatKind::Cef, FormatKind::Ocsf];
 
     /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
@@ -75,8 +70,5 @@ pub(super) const ID_BYTES: usize = 32;
 fn parse(id: &[u8]) -> Option<EventId> {
     let id = std::str::from_utf8(id).ok()?;
     let is_complete = id.len() == ID_BYTES && id.bytes().all(|digit| digit.is_ascii_hexdigit());
-    u128::from_str_radix(id, 16)
-        .ok()
-        .filter(|_| is_complete)
-        .map(EventId)
+    u128::from_str_radix(id, 16).ok().filter(|_| is_complete).map(EventId)
 }

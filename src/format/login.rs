@@ -70,10 +70,7 @@ fn percent_decoded(text: &str) -> Cow<'_, str> {
 
 fn percent_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix('%')?.get(..2)?;
-    digits
-        .bytes()
-        .all(|digit| digit.is_ascii_hexdigit())
-        .then(|| u8::from_str_radix(digits, 16).ok())?
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
 #[cfg(test)]
@@ -83,14 +80,8 @@ mod tests {
     #[test]
     fn logins() {
         for (uri, expected) in [
-            (
-                "http://w/admin/users/viewuser.action?username=admin",
-                Some("admin"),
-            ),
-            (
-                "http://w/x?a=b&username=j.d%40example.com",
-                Some("j.d@example.com"),
-            ),
+            ("http://w/admin/users/viewuser.action?username=admin", Some("admin")),
+            ("http://w/x?a=b&username=j.d%40example.com", Some("j.d@example.com")),
             ("http://w/x?username=a+b-c_d", Some("a+b-c_d")),
             ("http://w/x?username=J%C3%BCrgen", Some("Jürgen")),
             ("http://w/x?username=100%", Some("100%")),
@@ -102,10 +93,7 @@ mod tests {
             ("http://w/w?x=1?y=2?username=rita%3F", Some("rita?")),
             ("http://w/w?x=1/viewuser.action?a=b&username=rita", Some("rita")),
             ("http://w/x?username=who?", Some("who?")),
-            (
-                "http://w/w?username=old/viewuser.action?username=rita",
-                Some("rita"),
-            ),
+            ("http://w/w?username=old/viewuser.action?username=rita", Some("rita")),
             ("http://w/w?x=1/viewuser.action?username=rita&a=b", None),
             ("http://w/w?x=1/viewuser.action?username=", None),
             ("http://w/w?x=1/viewuser.action?xusername=rita", None),

@@ -14,22 +14,10 @@ const NAME_BYTES_MAX: usize = 200;
 /// Writes for example `Anonymous: User added to group: Group confluence-users, User admin`. The text is
 /// escaped for JSON and has no quotes.
 pub fn write(record: &Record, out: &mut EventBuffer) {
-    put_name(
-        record.author.name.text().or(record.author.id.text()),
-        "Someone",
-        out,
-    );
+    put_name(record.author.name.text().or(record.author.id.text()), "Someone", out);
     out.put(": ");
-    put_name(
-        record.action.text().or(record.action_key.text()),
-        "unknown action",
-        out,
-    );
-    let kind_name = if record.shape == Shape::Cloud {
-        "objectType"
-    } else {
-        "type"
-    };
+    put_name(record.action.text().or(record.action_key.text()), "unknown action", out);
+    let kind_name = if record.shape == Shape::Cloud { "objectType" } else { "type" };
     let mut count = 0;
     let mut seen = [[None; 3]; OBJECTS_MAX];
     // A Cloud record has the object that was acted on first. The list of associated objects may repeat it.
@@ -37,9 +25,8 @@ pub fn write(record: &Record, out: &mut EventBuffer) {
         for_first_elements(list, |element| {
             let texts = object(element, [kind_name, "name", "id"]).map(Token::text);
             let [kind, name, _] = texts;
-            let is_repeated = seen[..count.min(OBJECTS_MAX)]
-                .iter()
-                .any(|other| affected::is_same_object(other, &texts));
+            let is_repeated =
+                seen[..count.min(OBJECTS_MAX)].iter().any(|other| affected::is_same_object(other, &texts));
             if is_repeated || (kind.is_none() && name.is_none()) {
                 return;
             }

@@ -9,14 +9,7 @@ use crate::record::{cursor::Cursor, scan};
 /// is left, nothing is written. Otherwise `begin` writes what is before the value. Lists of 16 MiB are
 /// written without a tree. Keys are unique in each object: the parser has removed duplicates.
 pub fn write_pruned(raw: &str, out: &mut EventBuffer, begin: impl FnOnce(&mut EventBuffer)) {
-    let mut pruner = Pruner {
-        text: raw,
-        at: 0,
-        pending: 0..0,
-        frames: Vec::new(),
-        begin: Some(begin),
-        out,
-    };
+    let mut pruner = Pruner { text: raw, at: 0, pending: 0..0, frames: Vec::new(), begin: Some(begin), out };
     pruner.value(0..0);
     pruner.flush_pending();
 }
@@ -49,12 +42,7 @@ impl<B: FnOnce(&mut EventBuffer)> Pruner<'_, '_, B> {
         let start = self.at;
         match self.text.as_bytes().get(start) {
             Some(b'{' | b'[') => {
-                self.frames.push(OpenContainer {
-                    key,
-                    open: start,
-                    written: false,
-                    has_members: false,
-                });
+                self.frames.push(OpenContainer { key, open: start, written: false, has_members: false });
                 self.at += 1;
                 self.members(self.text.as_bytes()[start] == b'{');
                 if let Some(OpenContainer { written: true, .. }) = self.frames.pop() {
@@ -99,11 +87,7 @@ impl<B: FnOnce(&mut EventBuffer)> Pruner<'_, '_, B> {
 
     /// Writes the opening signs that were held back.
     fn open_frames(&mut self) {
-        let first = self
-            .frames
-            .iter()
-            .rposition(|frame| frame.written)
-            .map_or(0, |last| last + 1);
+        let first = self.frames.iter().rposition(|frame| frame.written).map_or(0, |last| last + 1);
         for depth in first..self.frames.len() {
             let OpenContainer { key, open, .. } = &self.frames[depth];
             let (key, open) = (key.clone(), *open);
@@ -176,26 +160,11 @@ mod tests {
         for (raw, expected) in [
             (r#"[{"a":"b"},{"c":1}]"#, r#"[{"a":"b"},{"c":1}]"#),
             (r#"[{"a":"b","v":""},{"c":1}]"#, r#"[{"a":"b"},{"c":1}]"#),
-            (
-                r#"[{"v":"","a":"b"},{},null,"",[],{"c":1},null]"#,
-                r#"[{"a":"b"},{"c":1}]"#,
-            ),
-            (
-                r#"[{"a":{"b":{"c":[[""],{"d":null}]},"e":false}}]"#,
-                r#"[{"a":{"e":false}}]"#,
-            ),
-            (
-                r#"[{"a":{"b":[{"c":[[""],{"d":0}]}]}},{"x":""}]"#,
-                r#"[{"a":{"b":[{"c":[{"d":0}]}]}}]"#,
-            ),
-            (
-                "[ { \"a\" : \"b c\" ,\n \"d\":[ 1 , 2 ] } , 3 ]",
-                r#"[{"a":"b c","d":[1,2]},3]"#,
-            ),
-            (
-                r#"["\"\"","null","{}",-1.5e3,true]"#,
-                r#"["\"\"","null","{}",-1.5e3,true]"#,
-            ),
+            (r#"[{"v":"","a":"b"},{},null,"",[],{"c":1},null]"#, r#"[{"a":"b"},{"c":1}]"#),
+            (r#"[{"a":{"b":{"c":[[""],{"d":null}]},"e":false}}]"#, r#"[{"a":{"e":false}}]"#),
+            (r#"[{"a":{"b":[{"c":[[""],{"d":0}]}]}},{"x":""}]"#, r#"[{"a":{"b":[{"c":[{"d":0}]}]}}]"#),
+            ("[ { \"a\" : \"b c\" ,\n \"d\":[ 1 , 2 ] } , 3 ]", r#"[{"a":"b c","d":[1,2]},3]"#),
+            (r#"["\"\"","null","{}",-1.5e3,true]"#, r#"["\"\"","null","{}",-1.5e3,true]"#),
             (r#"[{"a":"","":"x"}]"#, r#"[{"":"x"}]"#),
         ] {
             assert_eq!(pruned(raw), expected, "{raw}");

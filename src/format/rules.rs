@@ -89,22 +89,13 @@ fn by_key(key: &str) -> Area {
 /// The first area with a word in the label.
 fn by_label(label: &str) -> Area {
     const WORDS: [(Area, &str); 7] = [
-        (
-            Area::Permissions,
-            "access permission permissions privilege privileges restriction restrictions",
-        ),
-        (
-            Area::Logins,
-            "auth authentication login logins logon logout session sessions",
-        ),
+        (Area::Permissions, "access permission permissions privilege privileges restriction restrictions"),
+        (Area::Logins, "auth authentication login logins logon logout session sessions"),
         (
             Area::Users,
             "account accounts group groups guest guests member members membership password user users",
         ),
-        (
-            Area::Apps,
-            "addon addons app apps extension extensions marketplace plugin plugins",
-        ),
+        (Area::Apps, "addon addons app apps extension extensions marketplace plugin plugins"),
         (
             Area::Content,
             "attachment attachments backup blog blogs comment comments content database databases \
@@ -138,9 +129,8 @@ fn by_rule(action: &str, area: Area, shape: Shape) -> EventKind {
         _ if area == Area::Users && matches!(activity, (Account, 2..=5 | 9 | 12)) => &["user", "change"],
         verb => types_of_verb(verb),
     };
-    let allowed = categories
-        .iter()
-        .all(|category| types.iter().all(|kind| allowed_types(category).contains(kind)));
+    let allowed =
+        categories.iter().all(|category| types.iter().all(|kind| allowed_types(category).contains(kind)));
     let outcome = outcome(&words);
     EventKind {
         categories,
@@ -153,9 +143,7 @@ fn by_rule(action: &str, area: Area, shape: Shape) -> EventKind {
 }
 
 pub fn outcome(words: &ActionWords) -> Option<&'static str> {
-    words
-        .succeeded
-        .map(|succeeded| if succeeded { "success" } else { "failure" })
+    words.succeeded.map(|succeeded| if succeeded { "success" } else { "failure" })
 }
 
 /// `event.type` of ECS.

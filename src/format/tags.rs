@@ -18,9 +18,7 @@ const SELF_POLL: usize = 2;
 /// The index of the event's tag in [`OWN_TAGS`].
 pub fn own_tag(event: &Event) -> usize {
     match event.origin {
-        Origin::File {
-            unterminated: true, ..
-        } => UNTERMINATED,
+        Origin::File { unterminated: true, .. } => UNTERMINATED,
         _ if event.self_poll => SELF_POLL,
         _ => PLAIN,
     }

@@ -178,10 +178,7 @@ impl Taxonomy {
                 activity: (Api, OTHER),
             };
         };
-        let mut kind = match self
-            .rows
-            .binary_search_by_key(&order(&action), |(row, _)| order(row))
-        {
+        let mut kind = match self.rows.binary_search_by_key(&order(&action), |(row, _)| order(row)) {
             Ok(at) => self.rows[at].1,
             Err(_) => rules::kind(record, &action),
         };
@@ -273,12 +270,7 @@ mod tests {
         for pair in TABLE.windows(2) {
             let (key, label) = (&pair[0], &pair[1]);
             if key.0.contains('.') && !label.0.contains('.') && label.0 != "User deactivated" {
-                assert_eq!(
-                    (key.1, key.2, key.4, key.5),
-                    (label.1, label.2, label.4, label.5),
-                    "{}",
-                    label.0
-                );
+                assert_eq!((key.1, key.2, key.4, key.5), (label.1, label.2, label.4, label.5), "{}", label.0);
             }
         }
     }

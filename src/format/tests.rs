@@ -62,16 +62,7 @@ pub fn written(format: &Format, line: &[u8], origin: Origin) -> Vec<u8> {
     let content = &parse(line, &mut scratch);
     let id = IdHasher::new(None).id(content);
     let mut out = EventBuffer::new();
-    format.write(
-        &Event {
-            content,
-            id,
-            origin,
-            self_poll: false,
-            read_at_ms: READ_AT_MS,
-        },
-        &mut out,
-    );
+    format.write(&Event { content, id, origin, self_poll: false, read_at_ms: READ_AT_MS }, &mut out);
     out.bytes
 }
 
@@ -84,19 +75,12 @@ fn format(name: FormatKind) -> Format {
 #[test]
 fn mapping_golden() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
-    for format_name in [
-        FormatKind::Ecs,
-        FormatKind::Sentinel,
-        FormatKind::Cef,
-        FormatKind::Ocsf,
-    ] {
+    for format_name in [FormatKind::Ecs, FormatKind::Sentinel, FormatKind::Cef, FormatKind::Ocsf] {
         for name in ["file", "entity", "cloud", "broken"] {
             let lines = fs::read(folder.join(name).with_extension("jsonl")).unwrap();
             let golden = match format_name {
                 FormatKind::Cef => folder.join(name).with_extension("cef"),
-                json => folder
-                    .join(name)
-                    .with_extension(format!("{}.jsonl", json.as_str())),
+                json => folder.join(name).with_extension(format!("{}.jsonl", json.as_str())),
             };
             let mut offset = 0;
             let mut events = Vec::new();
@@ -139,26 +123,13 @@ fn mapping_golden() {
 fn raw_adds_only_the_id() {
     let raw = Format::new(FormatKind::Raw, &context());
     let show = |line: &str, origin| String::from_utf8(written(&raw, line.as_bytes(), origin)).unwrap();
-    let file = Origin::File {
-        path_json: "\"/a\"",
-        offset: 0,
-        unterminated: false,
-    };
+    let file = Origin::File { path_json: "\"/a\"", offset: 0, unterminated: false };
     let id = "3cf6";
     let strip = |text: String| text.replacen(&text[13..45], id, 1);
     let line = r#"{ "auditType":{"action":"x"}, "v":"" } "#;
-    assert_eq!(
-        strip(show(line, file)),
-        r#"{"event_id":"3cf6","auditType":{"action":"x"}, "v":"" }"#
-    );
-    assert_eq!(
-        strip(show(line, Origin::Api)),
-        r#"{"event_id":"3cf6","auditType":{"action":"x"},"v":""}"#
-    );
-    assert_eq!(
-        strip(show("{\n\"creationDate\": 1\n}", file)),
-        r#"{"event_id":"3cf6","creationDate":1}"#
-    );
+    assert_eq!(strip(show(line, file)), r#"{"event_id":"3cf6","auditType":{"action":"x"}, "v":"" }"#);
+    assert_eq!(strip(show(line, Origin::Api)), r#"{"event_id":"3cf6","auditType":{"action":"x"},"v":""}"#);
+    assert_eq!(strip(show("{\n\"creationDate\": 1\n}", file)), r#"{"event_id":"3cf6","creationDate":1}"#);
     assert_eq!(
         strip(show("a \"b\"", file)),
         r#"{"event_id":"3cf6","error":"not a JSON object","original":"a \"b\""}"#
@@ -278,10 +249,7 @@ fn numbers_among_changed_values_are_kept() {
         String::from_utf8(written(&format(FormatKind::Cef), line.as_bytes(), Origin::Api)).unwrap()
     };
     let values = |line| json(FormatKind::Ecs, line)["confluence"]["audit"]["changed_values"].clone();
-    assert_eq!(
-        values(cloud),
-        json!([{"from": true, "i18nKey": "n", "key": "n", "to": 5}])
-    );
+    assert_eq!(values(cloud), json!([{"from": true, "i18nKey": "n", "key": "n", "to": 5}]));
     assert_eq!(values(file), json!([{"from": true, "key": "n", "to": 5}]));
     assert_eq!(json(FormatKind::Ecs, cloud)["error"], Value::Null);
     assert!(cef(cloud).contains(" cs4=n: true -> 5 "));
@@ -289,10 +257,7 @@ fn numbers_among_changed_values_are_kept() {
     let sentinel = json(FormatKind::Sentinel, file);
     assert_eq!(sentinel["changedValues"][0]["newValue"], "5");
     assert_eq!(sentinel["description"], "e: [7]");
-    assert_eq!(
-        json(FormatKind::Sentinel, cloud)["changedValues"][0]["newValue"],
-        5
-    );
+    assert_eq!(json(FormatKind::Sentinel, cloud)["changedValues"][0]["newValue"], 5);
 }
 
 /// Long values are flushed in pieces. The buffer stays small, and the event is the same.
@@ -305,10 +270,7 @@ fn long_events_are_flushed_in_pieces() {
         "\\\"ü".repeat(300_000)
     );
     let unreadable = "\"x\u{1}".repeat(1_000_000);
-    for (name, line) in FormatKind::ALL
-        .into_iter()
-        .flat_map(|name| [(name, &line), (name, &unreadable)])
-    {
+    for (name, line) in FormatKind::ALL.into_iter().flat_map(|name| [(name, &line), (name, &unreadable)]) {
         let whole = written(&format(name), line.as_bytes(), Origin::Api);
         let (sender, receiver) = std::sync::mpsc::channel();
         let mut out = EventBuffer::with_flush(move |bytes: &mut Vec<u8>| {
@@ -319,13 +281,7 @@ fn long_events_are_flushed_in_pieces() {
         let mut scratch = Scratch::default();
         let content = &parse(line.as_bytes(), &mut scratch);
         let id = IdHasher::new(None).id(content);
-        let event = Event {
-            content,
-            id,
-            origin: Origin::Api,
-            self_poll: false,
-            read_at_ms: READ_AT_MS,
-        };
+        let event = Event { content, id, origin: Origin::Api, self_poll: false, read_at_ms: READ_AT_MS };
         format(name).write(&event, &mut out);
         let last = std::mem::take(&mut out.bytes);
         drop(out);
@@ -335,12 +291,7 @@ fn long_events_are_flushed_in_pieces() {
         assert_eq!(name.id_of(&whole), Some(id), "{name:?}");
         if name == FormatKind::Sentinel {
             let event: Value = serde_json::from_slice(&whole).unwrap();
-            assert!(
-                event["Truncated"]
-                    .as_array()
-                    .unwrap()
-                    .contains(&json!("description"))
-            );
+            assert!(event["Truncated"].as_array().unwrap().contains(&json!("description")));
         }
         if matches!(name, FormatKind::Cef | FormatKind::Sentinel) {
             assert!(whole.len() < 256 * 1024);
@@ -358,12 +309,7 @@ fn sentinel_has_clouds_members_as_they_are() {
         let bytes = written(&format(FormatKind::Sentinel), line.as_bytes(), Origin::Api);
         let event: Value = serde_json::from_slice(&bytes).unwrap();
         if !record["creationDate"].is_i64() {
-            assert!(
-                event["Error"]
-                    .as_str()
-                    .unwrap()
-                    .contains("`creationDate` is no time")
-            );
+            assert!(event["Error"].as_str().unwrap().contains("`creationDate` is no time"));
             record["creationDate"] = json!(READ_AT_MS);
         }
         let members = record.as_object().unwrap();
@@ -396,36 +342,18 @@ fn f106_sentinel_fills_the_column_of_the_objects_type() {
         json!({"auditType": {"action": "x"}, "affectedObjects": [space, {"name": "Ada", "type": "User"}]}),
     ] {
         let event = event(&line);
-        assert_eq!(
-            event["affectedObject"],
-            json!({"name": "HQ", "objectType": "Space", "type": "Space"})
-        );
-        assert_eq!(
-            event["associatedObjects"],
-            json!([{"name": "Ada", "objectType": "User"}])
-        );
+        assert_eq!(event["affectedObject"], json!({"name": "HQ", "objectType": "Space", "type": "Space"}));
+        assert_eq!(event["associatedObjects"], json!([{"name": "Ada", "objectType": "User"}]));
     }
     for (sent, expected) in [
         (
             json!({"name": "HQ", "objectType": "Space"}),
             json!({"name": "HQ", "objectType": "Space", "type": "Space"}),
         ),
-        (
-            json!({"objectType": "S", "type": ""}),
-            json!({"objectType": "S", "type": "S"}),
-        ),
-        (
-            json!({"objectType": "S", "type": null, "": 1}),
-            json!({"objectType": "S", "type": "S", "": 1}),
-        ),
-        (
-            json!({"objectType": "S", "type": "own"}),
-            json!({"objectType": "S", "type": "own"}),
-        ),
-        (
-            json!({"name": "", "objectType": ""}),
-            json!({"name": "", "objectType": ""}),
-        ),
+        (json!({"objectType": "S", "type": ""}), json!({"objectType": "S", "type": "S"})),
+        (json!({"objectType": "S", "type": null, "": 1}), json!({"objectType": "S", "type": "S", "": 1})),
+        (json!({"objectType": "S", "type": "own"}), json!({"objectType": "S", "type": "own"})),
+        (json!({"name": "", "objectType": ""}), json!({"name": "", "objectType": ""})),
         (json!("text"), json!("text")),
     ] {
         let line = json!({"creationDate": 1, "summary": "x", "affectedObject": sent});
@@ -465,11 +393,7 @@ fn sentinel_records_are_cut_to_what_azure_takes() {
 #[test]
 fn notices_are_events_of_every_format() {
     let message = "a \"quoted\" | message=\\\nof two lines".to_owned();
-    for action in [
-        crate::notice::GAP,
-        crate::notice::SOURCE_SWITCHED,
-        crate::notice::TOKEN_EXPIRING,
-    ] {
+    for action in [crate::notice::GAP, crate::notice::SOURCE_SWITCHED, crate::notice::TOKEN_EXPIRING] {
         let notice = Notice::new(action, "wiki", "once", READ_AT_MS, message.clone());
         for name in FormatKind::ALL {
             let mut out = EventBuffer::new();
@@ -532,19 +456,9 @@ fn check_line(name: FormatKind, bytes: &[u8], id: EventId) {
     std::str::from_utf8(bytes).unwrap();
     // A record may have tabs between its members, and `raw` keeps them.
     let is_raw = name == FormatKind::Raw;
-    assert!(
-        bytes
-            .iter()
-            .all(|byte| *byte >= 0x20 || (is_raw && *byte == b'\t')),
-        "{name:?}"
-    );
+    assert!(bytes.iter().all(|byte| *byte >= 0x20 || (is_raw && *byte == b'\t')), "{name:?}");
     for any in FormatKind::ALL {
-        assert_eq!(
-            any.id_of(bytes),
-            Some(id),
-            "{name:?}: {}",
-            String::from_utf8_lossy(bytes)
-        );
+        assert_eq!(any.id_of(bytes), Some(id), "{name:?}: {}", String::from_utf8_lossy(bytes));
         for end in [bytes.len() - 1, bytes.len() - 33, bytes.len() / 2, 0] {
             assert_eq!(any.id_of(&bytes[..end]), None, "{name:?}");
         }
@@ -589,10 +503,7 @@ fn cef(line: &str) -> (Vec<String>, Vec<(String, String)>) {
                 if let Some((_, value)) = pairs.last_mut() {
                     value.push_str(before);
                 }
-                assert!(
-                    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric()),
-                    "{line}"
-                );
+                assert!(!key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{line}");
                 pairs.push((key.to_owned(), String::new()));
                 text.clear();
             }
@@ -620,11 +531,7 @@ fn check_cef(line: &str) {
             assert!(pairs.iter().any(|(key, _)| key == labelled), "{line}");
         }
     }
-    assert!(
-        pairs
-            .iter()
-            .any(|(key, value)| key == "rt" && value.parse::<i64>().is_ok())
-    );
+    assert!(pairs.iter().any(|(key, value)| key == "rt" && value.parse::<i64>().is_ok()));
     assert_eq!(pairs.last().unwrap().0, "externalId");
 }
 
@@ -654,11 +561,7 @@ fn check_any(line: &[u8]) {
             FormatKind::Sentinel => {
                 assert!(event["creationDate"].is_i64());
                 let values = event.as_object().unwrap().values();
-                assert!(
-                    values
-                        .into_iter()
-                        .all(|value| value.to_string().len() <= 64 * 1024)
-                );
+                assert!(values.into_iter().all(|value| value.to_string().len() <= 64 * 1024));
             }
             FormatKind::Ocsf => {
                 assert_eq!(event["raw_data"], String::from_utf8_lossy(line).as_ref());
@@ -672,20 +575,9 @@ fn check_any(line: &[u8]) {
 pub fn fixtures() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mapping");
     let mut lines = Vec::new();
-    for name in [
-        "file.jsonl",
-        "entity.jsonl",
-        "cloud.jsonl",
-        "broken.jsonl",
-        "pairs.jsonl",
-    ] {
+    for name in ["file.jsonl", "entity.jsonl", "cloud.jsonl", "broken.jsonl", "pairs.jsonl"] {
         let bytes = fs::read(folder.join(name)).unwrap();
-        lines.extend(
-            bytes
-                .split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-                .map(<[u8]>::to_vec),
-        );
+        lines.extend(bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec));
     }
     lines
 }

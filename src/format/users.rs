@@ -52,23 +52,17 @@ enum UserAction {
 }
 
 fn action(name: &str, is_auth: bool) -> Option<UserAction> {
-    Some(
-        match name.strip_prefix("audit.logging.summary.").unwrap_or(name) {
-            "group.created" | "group.deleted" | "Group created" | "Group deleted" => UserAction::Group,
-            "group.membership.added" | "group.membership.removed" => UserAction::Membership,
-            "User added to group" | "User removed from group" => UserAction::Membership,
-            "user.created" | "user.updated" | "User created" | "User details updated" => {
-                UserAction::UserEdited
-            }
-            "user.deleted" | "User deleted" | "User deactivated" | "user.password.changed" => {
-                UserAction::User
-            }
-            "user.renamed" | "User renamed" => UserAction::Renamed,
-            "login.success" | "login.failed" => UserAction::Login,
-            _ if taxonomy::is_listed(name) => return None,
-            _ => return by_rule(name, is_auth),
-        },
-    )
+    Some(match name.strip_prefix("audit.logging.summary.").unwrap_or(name) {
+        "group.created" | "group.deleted" | "Group created" | "Group deleted" => UserAction::Group,
+        "group.membership.added" | "group.membership.removed" => UserAction::Membership,
+        "User added to group" | "User removed from group" => UserAction::Membership,
+        "user.created" | "user.updated" | "User created" | "User details updated" => UserAction::UserEdited,
+        "user.deleted" | "User deleted" | "User deactivated" | "user.password.changed" => UserAction::User,
+        "user.renamed" | "User renamed" => UserAction::Renamed,
+        "login.success" | "login.failed" => UserAction::Login,
+        _ if taxonomy::is_listed(name) => return None,
+        _ => return by_rule(name, is_auth),
+    })
 }
 
 /// Classifies an action without an entry above. The user of any action on a user is its target.
@@ -121,11 +115,7 @@ impl<'a> Users<'a> {
             });
         }
         for_each_element(record.changed_values, |element| {
-            let names = if cloud {
-                ["name", "oldValue", "newValue"]
-            } else {
-                ["i18nKey", "from", "to"]
-            };
+            let names = if cloud { ["name", "oldValue", "newValue"] } else { ["i18nKey", "from", "to"] };
             let [key, from, to] = object(element, names);
             if let Some(key) = key.text() {
                 users.changed_value(action, &key.decoded(), value(from), value(to));
@@ -137,10 +127,7 @@ impl<'a> Users<'a> {
     fn affected_group(&mut self, action: Option<UserAction>, cloud: bool, id: Token<'a>, name: Token<'a>) {
         let name = value(name);
         if cloud && let Some((group, account)) = name.as_ref().and_then(removed_member) {
-            self.target_group = GroupFields {
-                id: Some(group),
-                name: None,
-            };
+            self.target_group = GroupFields { id: Some(group), name: None };
             self.target.id = Some(account);
             return;
         }
@@ -171,12 +158,8 @@ impl<'a> Users<'a> {
                 }
             }
             Some(UserAction::Renamed) => {
-                self.renamed = Person {
-                    id: value(id),
-                    name: login(uri),
-                    full_name: value(name),
-                    email: None,
-                };
+                self.renamed =
+                    Person { id: value(id), name: login(uri), full_name: value(name), email: None };
             }
             _ => {}
         }
@@ -211,10 +194,7 @@ impl<'a> Users<'a> {
         let names = [&self.user.name, &self.target.name, &self.changes.name].map(Option::as_ref);
         (0..names.len()).filter_map(move |at| {
             let name = names[at]?;
-            let seen = names[..at]
-                .iter()
-                .flatten()
-                .any(|other| decoded(other) == decoded(name));
+            let seen = names[..at].iter().flatten().any(|other| decoded(other) == decoded(name));
             (!seen).then_some(name)
         })
     }
@@ -226,10 +206,7 @@ fn is_about_users(record: &Record) -> bool {
         key.is("audit.logging.category.user.management")
             || key.is("audit.logging.category.auth")
             || key.is("audit.logging.category.security")
-    }) || record
-        .category
-        .text()
-        .is_some_and(|text| text.is("Users and groups"))
+    }) || record.category.text().is_some_and(|text| text.is("Users and groups"))
 }
 
 pub(super) fn value(token: Token) -> Option<EscapedText> {
@@ -267,10 +244,7 @@ pub(super) fn split_group<'a>(name: Option<EscapedText<'a>>, id: Option<EscapedT
             .map(|(name, id)| (escaped(name), escaped(id))),
     };
     match split {
-        Some((name, id)) => GroupFields {
-            id: Some(id),
-            name: Some(name).filter(|name| !name.is_empty()),
-        },
+        Some((name, id)) => GroupFields { id: Some(id), name: Some(name).filter(|name| !name.is_empty()) },
         None => GroupFields { id, name: Some(name) },
     }
 }
@@ -302,10 +276,7 @@ mod tests {
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(split(&format!("Ops: A & B:{ID}")), (some("Ops: A & B"), some(ID)));
-        assert_eq!(
-            split(&format!("\\\"Ops\\\":{ID}")),
-            (some("\\\"Ops\\\""), some(ID))
-        );
+        assert_eq!(split(&format!("\\\"Ops\\\":{ID}")), (some("\\\"Ops\\\""), some(ID)));
         assert_eq!(split(&format!("Ops\\u003a{ID}")), (some("Ops"), some(ID)));
         assert_eq!(split(&format!(":{ID}")), (None, some(ID)));
         assert_eq!(split("Ops:12e51e32"), (some("Ops:12e51e32"), None));

@@ -51,10 +51,7 @@ impl ReloadingClient {
         }
         self.files.mark_read();
         let proxies = self.proxies.clone();
-        match (
-            client(config, proxies, self.proxy_password.as_mut()),
-            &self.client,
-        ) {
+        match (client(config, proxies, self.proxy_password.as_mut()), &self.client) {
             (Ok(client), _) => Ok(self.client.insert(client).clone()),
             (Err(error), None) => Err(error),
             (Err(error), Some(old)) => {
@@ -85,11 +82,7 @@ fn client(
         });
     let extra_roots = config.tls.ca_file.as_deref().map_or(Ok(Vec::new()), ca)?;
     let proxy_url = proxies.choose(&config.base);
-    builder = if [Some(&config.base), proxy_url]
-        .iter()
-        .flatten()
-        .any(|url| url.scheme() == "https")
-    {
+    builder = if [Some(&config.base), proxy_url].iter().flatten().any(|url| url.scheme() == "https") {
         builder.tls_certs_merge(extra_roots)
     } else {
         // Without TLS the system needs no CA certificates.
@@ -106,19 +99,14 @@ fn client(
     }
     // With a custom proxy the library ignores the environment.
     builder = builder.proxy(proxy);
-    builder
-        .build()
-        .map_err(|error| HttpError::Build(error.without_url()))
+    builder.build().map_err(|error| HttpError::Build(error.without_url()))
 }
 
 fn ca(path: &Path) -> Result<Vec<Certificate>, HttpError> {
     let certificates = Certificate::from_pem_bundle(&read(path)?);
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(HttpError::NoPem {
-            path: path.into(),
-            what: "certificate",
-        }),
+        _ => Err(HttpError::NoPem { path: path.into(), what: "certificate" }),
     }
 }
 
@@ -126,17 +114,12 @@ fn identity(chain: &Path, key: &Path) -> Result<Identity, HttpError> {
     let mut pem = read(key)?;
     pem.push(b'\n');
     pem.extend(read(chain)?);
-    Identity::from_pem(&pem).map_err(|_| HttpError::NoPem {
-        path: chain.into(),
-        what: "certificate with its private key",
-    })
+    Identity::from_pem(&pem)
+        .map_err(|_| HttpError::NoPem { path: chain.into(), what: "certificate with its private key" })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, HttpError> {
-    fs::read(path).map_err(|source| HttpError::File {
-        path: path.into(),
-        source,
-    })
+    fs::read(path).map_err(|source| HttpError::File { path: path.into(), source })
 }
 
 /// The value of an `Authorization` or `Proxy-Authorization` header. Errors do not contain the password.

@@ -41,9 +41,7 @@ impl Client {
         Client {
             allowed_bases: vec![config.base.clone()],
             credential: credential.cloned().map(Credential::new),
-            headers: headers
-                .map(|(name, value)| (name.clone(), Credential::new(value.clone())))
-                .collect(),
+            headers: headers.map(|(name, value)| (name.clone(), Credential::new(value.clone()))).collect(),
             client: ReloadingClient::new(config),
             config: config.clone(),
             refused: false,
@@ -78,9 +76,7 @@ impl Client {
     /// Sends GET without `Authorization` and without the configured headers.
     pub async fn get_anonymously(&mut self, url: &Url) -> Result<Response, HttpError> {
         let client = self.client.get(&self.config)?;
-        self.prepare(&client, Method::GET, url, HeaderMap::new(), Vec::new())?
-            .run()
-            .await
+        self.prepare(&client, Method::GET, url, HeaderMap::new(), Vec::new())?.run().await
     }
 
     /// Prepares a request with credentials. Several may run at once. `overrides` replace headers of the configuration. Pass
@@ -93,11 +89,8 @@ impl Client {
         body: Vec<u8>,
     ) -> Result<HttpCall, HttpError> {
         // All are read even if one fails, so that the next change of each is detected.
-        let (client, headers, authorization) = (
-            self.client.get(&self.config),
-            self.configured_headers(),
-            self.authorization(),
-        );
+        let (client, headers, authorization) =
+            (self.client.get(&self.config), self.configured_headers(), self.authorization());
         let (client, mut headers) = (client?, headers?);
         if let Some(value) = authorization? {
             headers.insert(AUTHORIZATION, value);
@@ -115,11 +108,7 @@ impl Client {
     /// Whether a credential has changed, so that a retry after a refusal is useful.
     pub fn credentials_changed(&self) -> bool {
         let headers = self.headers.iter().map(|(_, value)| value);
-        let mut all = self
-            .credential
-            .iter()
-            .chain(headers)
-            .chain(&self.client.proxy_password);
+        let mut all = self.credential.iter().chain(headers).chain(&self.client.proxy_password);
         all.any(Credential::changed) || self.client.files_changed()
     }
 
@@ -178,14 +167,8 @@ impl Client {
         mut headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<HttpCall, HttpError> {
-        if !self
-            .allowed_bases
-            .iter()
-            .any(|base| redirect::is_below(url, base))
-        {
-            return Err(HttpError::Foreign {
-                url: redirect::without_secrets(url),
-            });
+        if !self.allowed_bases.iter().any(|base| redirect::is_below(url, base)) {
+            return Err(HttpError::Foreign { url: redirect::without_secrets(url) });
         }
         let secrets = self.secrets(&headers)?;
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -210,12 +193,7 @@ impl Client {
     fn secrets(&self, headers: &HeaderMap) -> Result<Secrets, HttpError> {
         let mut secrets = Secrets::of(headers);
         let plain = self.credential.iter().chain(&self.client.proxy_password);
-        secrets.add(
-            plain
-                .filter_map(Credential::held)
-                .chain(&self.extra_secrets)
-                .cloned(),
-        );
+        secrets.add(plain.filter_map(Credential::held).chain(&self.extra_secrets).cloned());
         secrets.add(self.client.proxies.secrets());
         let proxy = self.config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
         let password = self.client.proxy_password.as_ref().and_then(Credential::held);
@@ -247,15 +225,7 @@ impl HttpCall {
     }
 
     async fn send(self) -> Result<Response, HttpError> {
-        let HttpCall {
-            url,
-            via,
-            request,
-            buffer: mut body,
-            bytes_max,
-            timeouts,
-            secrets,
-        } = self;
+        let HttpCall { url, via, request, buffer: mut body, bytes_max, timeouts, secrets } = self;
         let failed = |error| error::from_reqwest(error, &url, timeouts.connect, via.clone());
         let head = timeout(timeouts.first_byte, request.send()).await;
         let head = head.map_err(|_| timed_out(Phase::Head, timeouts.first_byte))?;
@@ -291,10 +261,7 @@ impl HttpCall {
 
 fn redirect_target(response: &reqwest::Response) -> Option<&str> {
     let location = response.headers().get(LOCATION);
-    location
-        .filter(|_| response.status().is_redirection())?
-        .to_str()
-        .ok()
+    location.filter(|_| response.status().is_redirection())?.to_str().ok()
 }
 
 fn timed_out(phase: Phase, after: Duration) -> HttpError {

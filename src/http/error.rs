@@ -35,34 +35,17 @@ pub enum HttpError {
     #[error("`{url}` is not below the configured URL, so nothing is sent there")]
     Foreign { url: String },
     #[error("cannot reach `{host}`: {cause}")]
-    Unreachable {
-        host: String,
-        cause: UnreachableCause,
-        source: reqwest::Error,
-    },
+    Unreachable { host: String, cause: UnreachableCause, source: reqwest::Error },
     #[error("no TLS connection to `{host}`: {problem}")]
-    Tls {
-        host: String,
-        problem: TlsProblem,
-        source: reqwest::Error,
-    },
+    Tls { host: String, problem: TlsProblem, source: reqwest::Error },
     #[error("the proxy {via} cannot connect to `{host}`: {problem}{}", problem.exception(via))]
-    Proxy {
-        host: String,
-        via: ActiveProxy,
-        problem: ProxyProblem,
-        source: reqwest::Error,
-    },
+    Proxy { host: String, via: ActiveProxy, problem: ProxyProblem, source: reqwest::Error },
     #[error("{phase} took longer than {after:?}; see {}, or raise the timeout", phase.remedy())]
     Timeout { phase: Phase, after: Duration },
     #[error("the response is longer than {bytes_max} bytes")]
     TooLarge { bytes_max: usize },
     #[error("redirected to `{to}` (status {status}): {}", kind.remedy())]
-    Redirect {
-        status: u16,
-        to: String,
-        kind: RedirectKind,
-    },
+    Redirect { status: u16, to: String, kind: RedirectKind },
     #[error("the connection to `{host}` closed before the response was complete; the request is repeated")]
     Broken { host: String, source: reqwest::Error },
 }
@@ -192,12 +175,7 @@ pub fn from_reqwest(
     if let Some(via) = via
         && let Some(problem) = proxy_problem(&source, url, connect_timeout)
     {
-        return HttpError::Proxy {
-            host,
-            via,
-            problem,
-            source,
-        };
+        return HttpError::Proxy { host, via, problem, source };
     }
     if source.is_timeout() {
         // The client has the other timeouts itself.
@@ -209,32 +187,18 @@ pub fn from_reqwest(
             after: connect_timeout,
         };
     }
-    let (tls, kind) = (
-        find::<rustls::Error>(&source).map(tls_problem),
-        find::<io::Error>(&source).map(io::Error::kind),
-    );
+    let (tls, kind) =
+        (find::<rustls::Error>(&source).map(tls_problem), find::<io::Error>(&source).map(io::Error::kind));
     let name = has_cause(&source, "dns error");
     if let Some(problem) = tls {
-        return HttpError::Tls {
-            host,
-            problem,
-            source,
-        };
+        return HttpError::Tls { host, problem, source };
     }
     if !source.is_connect() {
         return HttpError::Broken { host, source };
     }
-    let closed = [
-        ErrorKind::UnexpectedEof,
-        ErrorKind::ConnectionReset,
-        ErrorKind::BrokenPipe,
-    ];
+    let closed = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
     if url.scheme() == "https" && kind.is_some_and(|kind| closed.contains(&kind)) {
-        return HttpError::Tls {
-            host,
-            problem: TlsProblem::Ended,
-            source,
-        };
+        return HttpError::Tls { host, problem: TlsProblem::Ended, source };
     }
     let cause = match kind {
         _ if name => UnreachableCause::Name,
@@ -275,8 +239,7 @@ fn proxy_problem(source: &reqwest::Error, url: &Url, connect_timeout: Duration) 
 
 fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    url.port()
-        .map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
+    url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
 }
 
 pub fn tls_problem(error: &rustls::Error) -> TlsProblem {

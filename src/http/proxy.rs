@@ -58,11 +58,7 @@ impl Proxies {
             return Proxies {
                 http: Some((proxy.url.clone(), None)),
                 https: Some((proxy.url.clone(), None)),
-                no_proxy: proxy
-                    .no_proxy
-                    .iter()
-                    .filter_map(|text| NoProxyRule::parse(text))
-                    .collect(),
+                no_proxy: proxy.no_proxy.iter().filter_map(|text| NoProxyRule::parse(text)).collect(),
             };
         }
         // For a CGI program `HTTP_PROXY` may be a header of the request.
@@ -81,10 +77,7 @@ impl Proxies {
         Proxies {
             http: proxy(&FOR_HTTP),
             https: proxy(&FOR_HTTPS),
-            no_proxy: no_proxy
-                .split([',', ' ', '\t'])
-                .filter_map(NoProxyRule::parse)
-                .collect(),
+            no_proxy: no_proxy.split([',', ' ', '\t']).filter_map(NoProxyRule::parse).collect(),
         }
     }
 
@@ -98,17 +91,13 @@ impl Proxies {
         let (proxy, variable) = self.find(url)?;
         let port = proxy.port().map_or(String::new(), |port| format!(":{port}"));
         let host = proxy.host_str().unwrap_or_default();
-        Some(ActiveProxy {
-            proxy: format!("{}://{host}{port}", proxy.scheme()),
-            variable: *variable,
-        })
+        Some(ActiveProxy { proxy: format!("{}://{host}{port}", proxy.scheme()), variable: *variable })
     }
 
     /// The passwords in URLs of the environment.
     pub fn secrets(&self) -> Vec<Secret> {
         let urls = self.http.iter().chain(&self.https).map(|(url, _)| url);
-        urls.filter_map(|url| Some(Secret::new(url.password()?)))
-            .collect()
+        urls.filter_map(|url| Some(Secret::new(url.password()?))).collect()
     }
 
     fn find(&self, url: &Url) -> Option<&(Url, Option<&'static str>)> {
@@ -127,8 +116,7 @@ fn proxy_url(text: &str) -> Option<Url> {
         true => Url::parse(text),
         false => Url::parse(&format!("http://{text}")),
     };
-    url.ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    url.ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// A rule for hosts that are reached without a proxy.
@@ -157,17 +145,9 @@ impl NoProxyRule {
         if let Some((address, bits)) = text.split_once('/') {
             let address = address_of(address)?;
             let bits = bits.parse().ok().filter(|bits| *bits <= bits_of(&address))?;
-            return Some(NoProxyRule::Network {
-                address,
-                bits,
-                port: None,
-            });
+            return Some(NoProxyRule::Network { address, bits, port: None });
         }
-        let network = |address: IpAddr, port| NoProxyRule::Network {
-            bits: bits_of(&address),
-            address,
-            port,
-        };
+        let network = |address: IpAddr, port| NoProxyRule::Network { bits: bits_of(&address), address, port };
         if let Some(address) = address_of(text) {
             return Some(network(address, None));
         }
@@ -178,10 +158,7 @@ impl NoProxyRule {
         if let Some(address) = address_of(host) {
             return Some(network(address, port));
         }
-        let name = host
-            .trim_start_matches('.')
-            .trim_end_matches('.')
-            .to_ascii_lowercase();
+        let name = host.trim_start_matches('.').trim_end_matches('.').to_ascii_lowercase();
         (!name.is_empty()).then_some(NoProxyRule::Domain { name, port })
     }
 
@@ -282,11 +259,8 @@ mod tests {
             ("", "http://localhost/", false),
         ] {
             for name in NO_PROXY {
-                let proxies = of(&[
-                    ("HTTP_PROXY", "http://p:1"),
-                    ("https_proxy", "http://p:1"),
-                    (name, no_proxy),
-                ]);
+                let proxies =
+                    of(&[("HTTP_PROXY", "http://p:1"), ("https_proxy", "http://p:1"), (name, no_proxy)]);
                 assert_eq!(proxies.choose(&url(to)).is_none(), is_direct, "{no_proxy}: {to}");
             }
             // The same rules in the configuration, one per entry.
@@ -306,19 +280,11 @@ mod tests {
         for (variables, http, https) in [
             (&[("http_proxy", "p:3128")][..], Some("http_proxy"), None),
             (&[("HTTP_PROXY", "http://p:3128")], Some("HTTP_PROXY"), None),
-            (
-                &[("HTTP_PROXY", "http://q"), ("http_proxy", "http://p:3128")],
-                Some("http_proxy"),
-                None,
-            ),
+            (&[("HTTP_PROXY", "http://q"), ("http_proxy", "http://p:3128")], Some("http_proxy"), None),
             (&[("https_proxy", "p:3128")], None, Some("https_proxy")),
             (&[("HTTPS_PROXY", "p:3128")], None, Some("HTTPS_PROXY")),
             (&[("ALL_PROXY", "p:3128")], Some("ALL_PROXY"), Some("ALL_PROXY")),
-            (
-                &[("all_proxy", "p:3128"), ("https_proxy", "")],
-                Some("all_proxy"),
-                Some("all_proxy"),
-            ),
+            (&[("all_proxy", "p:3128"), ("https_proxy", "")], Some("all_proxy"), Some("all_proxy")),
             (&[("HTTP_PROXY", "p:3128"), ("REQUEST_METHOD", "GET")], None, None),
             (&[("ALL_PROXY", "socks5://p:3128")], None, None),
             (&[], None, None),
@@ -326,15 +292,8 @@ mod tests {
             let proxies = of(variables);
             for (to, variable) in [("http://w/", http), ("https://w/", https)] {
                 let via = proxies.via(&url(to));
-                assert_eq!(
-                    via.as_ref().and_then(|via| via.variable),
-                    variable,
-                    "{variables:?}"
-                );
-                assert!(
-                    via.is_none_or(|via| via.proxy == "http://p:3128"),
-                    "{variables:?}"
-                );
+                assert_eq!(via.as_ref().and_then(|via| via.variable), variable, "{variables:?}");
+                assert!(via.is_none_or(|via| via.proxy == "http://p:3128"), "{variables:?}");
             }
         }
         let proxies = of(&[("HTTP_PROXY", "http://agent:hunter2@p:3128/x")]);

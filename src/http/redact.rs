@@ -100,10 +100,7 @@ struct SecretForm {
 /// All forms of a secret.
 fn forms(secret: &str) -> Vec<SecretForm> {
     let bytes = secret.as_bytes();
-    let form = |text: &[u8], margin| SecretForm {
-        text: fold(text),
-        margin,
-    };
+    let form = |text: &[u8], margin| SecretForm { text: fold(text), margin };
     let plain =
         [secret, &secret.to_lowercase(), &secret.to_uppercase()].map(|text| form(text.as_bytes(), (0, 0)));
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -113,16 +110,11 @@ fn forms(secret: &str) -> Vec<SecretForm> {
         let text = BASE64.encode([&[0; 2][..before], bytes].concat());
         let (from, to) = (before * 8, (before + bytes.len()) * 8);
         let margin = (from % 6, to % 6);
-        form(
-            &text.as_bytes()[from.div_ceil(6)..to / 6],
-            (margin.0.min(1), margin.1.min(1)),
-        )
+        form(&text.as_bytes()[from.div_ceil(6)..to / 6], (margin.0.min(1), margin.1.min(1)))
     });
     let encoded = std::iter::once(form(hex.as_bytes(), (0, 0))).chain(base64);
-    let mut forms: Vec<SecretForm> = plain
-        .into_iter()
-        .chain(encoded.filter(|form| form.text.len() >= ENCODED_BYTES_MIN))
-        .collect();
+    let mut forms: Vec<SecretForm> =
+        plain.into_iter().chain(encoded.filter(|form| form.text.len() >= ENCODED_BYTES_MIN)).collect();
     forms.sort();
     forms.dedup();
     forms
@@ -147,10 +139,7 @@ struct DecodedText {
 
 impl DecodedText {
     fn of(text: &[u8]) -> DecodedText {
-        DecodedText {
-            bytes: text.to_vec(),
-            starts: (0..=text.len()).collect(),
-        }
+        DecodedText { bytes: text.to_vec(), starts: (0..=text.len()).collect() }
     }
 
     fn mark_secrets(&self, forms: &[SecretForm], hidden: &mut [bool]) {
@@ -251,10 +240,7 @@ mod tests {
             ("pass&word", "***"),
             ("QWxhZGRpbjpvcGVu+c2VzYW1l/x=", "***"),
             (r"QWxhZGRpbjpvcGVu\u002bc2VzYW1l\/x=", "***"),
-            (
-                "accept: application/json; pin 123",
-                "accept: application/json; pin 123",
-            ),
+            ("accept: application/json; pin 123", "accept: application/json; pin 123"),
             ("", ""),
         ] {
             assert_eq!(redacted(text), expect);
@@ -266,12 +252,7 @@ mod tests {
     /// All forms of a secret are redacted within other text.
     #[test]
     fn f99_a_secret_is_taken_out_in_each_form() {
-        for secret in [
-            "CANARYtok77aQ",
-            "p&ss/wörd+1",
-            "0123456789abcdef",
-            "ATATT3xFfGF0-_x=",
-        ] {
+        for secret in ["CANARYtok77aQ", "p&ss/wörd+1", "0123456789abcdef", "ATATT3xFfGF0-_x="] {
             let mut secrets = Secrets::default();
             secrets.add([Secret::new(secret)]);
             let bytes = secret.as_bytes();
@@ -305,11 +286,7 @@ mod tests {
             }
             for form in forms {
                 let output = secrets.redacted(&format!("response: <{form}> here"));
-                let left = output
-                    .strip_prefix("response: <")
-                    .unwrap()
-                    .strip_suffix("> here")
-                    .unwrap();
+                let left = output.strip_prefix("response: <").unwrap().strip_suffix("> here").unwrap();
                 // The base64 characters that depend on neighbouring bytes remain.
                 let rest: String = left.replace("***", "");
                 assert!(left.contains("***") && rest.len() <= 16, "{form}: {output}");

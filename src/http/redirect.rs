@@ -36,9 +36,7 @@ fn same_origin(one: &Url, other: &Url) -> bool {
 /// Appends `path`, which begins with a slash and may have a query, to the path of `base`.
 pub fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
-    let (path, query) = path
-        .split_once('?')
-        .map_or((path, None), |(path, query)| (path, Some(query)));
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
     url.set_query(query);
     url
@@ -60,11 +58,7 @@ pub fn without_secrets(url: &Url) -> String {
 pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpError {
     let Ok(to) = url.join(location) else {
         let to = "an invalid URL".into();
-        return HttpError::Redirect {
-            status,
-            to,
-            kind: RedirectKind::OtherOrigin,
-        };
+        return HttpError::Redirect { status, to, kind: RedirectKind::OtherOrigin };
     };
     let host = to.host_str().unwrap_or_default();
     let host = match secrets.redacted(host) == host {
@@ -82,16 +76,7 @@ pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpE
 fn kind(to: &Url, url: &Url) -> RedirectKind {
     // Data Center: /login.action. Cloud: id.atlassian.com/login. The other words are those of single sign-on
     // products.
-    let words = [
-        "login",
-        "logon",
-        "signin",
-        "saml",
-        "sso",
-        "oauth",
-        "authorize",
-        "openid",
-    ];
+    let words = ["login", "logon", "signin", "saml", "sso", "oauth", "authorize", "openid"];
     let path = to.path().to_ascii_lowercase();
     if words.iter().any(|word| path.contains(word)) {
         RedirectKind::Login

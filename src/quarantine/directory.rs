@@ -31,11 +31,7 @@ pub enum QuarantineError {
     #[error("another command is changing `{}`; try again when it has ended", .0.display())]
     Locked(PathBuf),
     #[error("cannot {verb} `{}`", path.display())]
-    Io {
-        verb: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { verb: &'static str, path: PathBuf, source: io::Error },
 }
 
 /// An open directory. All operations use its handle, so a replacement of the path has no effect.
@@ -159,15 +155,9 @@ impl QuarantineDirectory {
         let file = self.open_file(name)?;
         let metadata = file.metadata().map_err(failed)?;
         let starts = std::iter::once(0).chain(removed.iter().map(|range| range.end));
-        let ends = removed
-            .iter()
-            .map(|range| range.start)
-            .chain(std::iter::once(metadata.len()));
-        let kept: Vec<Range<u64>> = starts
-            .zip(ends)
-            .map(|(start, end)| start..end)
-            .filter(|range| !range.is_empty())
-            .collect();
+        let ends = removed.iter().map(|range| range.start).chain(std::iter::once(metadata.len()));
+        let kept: Vec<Range<u64>> =
+            starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect();
         self.unlink(REWRITE)?;
         crate::failpoint::hit("quarantine_rewrite");
         if kept.is_empty() {
@@ -233,12 +223,8 @@ impl QuarantineDirectory {
     fn open_file(&self, name: &OsStr) -> Result<File, QuarantineError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
-        let file: File = opened
-            .map_err(|error| self.failed("open", name, error.into()))?
-            .into();
-        let found = file
-            .metadata()
-            .map_err(|error| self.failed("examine", name, error))?;
+        let file: File = opened.map_err(|error| self.failed("open", name, error.into()))?.into();
+        let found = file.metadata().map_err(|error| self.failed("examine", name, error))?;
         if !found.is_file() {
             return Err(QuarantineError::Insecure {
                 path: self.path.join(name),
@@ -258,17 +244,10 @@ impl QuarantineDirectory {
 }
 
 fn open_dir(at: impl std::os::fd::AsFd, name: &OsStr, path: &Path) -> Result<File, QuarantineError> {
-    let insecure = |problem| QuarantineError::Insecure {
-        path: path.to_owned(),
-        problem,
-    };
+    let insecure = |problem| QuarantineError::Insecure { path: path.to_owned(), problem };
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::PermissionDenied => QuarantineError::Denied(access::denied_message_own("open", path)),
-        _ => QuarantineError::Io {
-            verb: "open",
-            path: path.to_owned(),
-            source,
-        },
+        _ => QuarantineError::Io { verb: "open", path: path.to_owned(), source },
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle: File = match rustix::fs::openat(at, name, flags, Mode::empty()) {
@@ -338,10 +317,7 @@ impl Entry {
     /// `None` if the id is invalid.
     pub fn event_id(&self) -> Option<EventId> {
         let is_hex = self.id.len() == 32 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        u128::from_str_radix(&self.id, 16)
-            .ok()
-            .filter(|_| is_hex)
-            .map(EventId)
+        u128::from_str_radix(&self.id, 16).ok().filter(|_| is_hex).map(EventId)
     }
 }
 
@@ -395,22 +371,15 @@ mod tests {
         let expect: Vec<Option<&Entry>> = entries.iter().map(Some).chain([None; 3]).collect();
         assert_eq!(found, expect);
         assert_eq!(directory.entry(&name, &lines[2].range).unwrap(), entries[2]);
-        directory
-            .remove(&name, &[lines[0].range.clone(), lines[2].range.clone()])
-            .unwrap();
+        directory.remove(&name, &[lines[0].range.clone(), lines[2].range.clone()]).unwrap();
         let left = std::fs::read_to_string(&path).unwrap();
         let kept: String = torn
             .split_inclusive('\n')
             .enumerate()
-            .fold(String::new(), |kept, (at, line)| {
-                kept + if at == 0 || at == 2 { "" } else { line }
-            });
+            .fold(String::new(), |kept, (at, line)| kept + if at == 0 || at == 2 { "" } else { line });
         assert_eq!(left, kept);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let all: Vec<Range<u64>> = read(&directory, &name)
-            .into_iter()
-            .map(|line| line.range)
-            .collect();
+        let all: Vec<Range<u64>> = read(&directory, &name).into_iter().map(|line| line.range).collect();
         directory.remove(&name, &all).unwrap();
         assert_eq!(std::fs::read_dir(&directory.path).unwrap().count(), 0);
         assert!(read(&directory, &name).is_empty());
@@ -422,11 +391,7 @@ mod tests {
         let dir = temp.path().join(DIRECTORY);
         put(temp.path(), 1, &[entry(1)]).unwrap();
         let odd = OsString::from_vec(b"9-\xff\n\x1b[2J.ndjson".to_vec());
-        std::fs::copy(
-            super::super::files(temp.path()).unwrap()[0].0.clone(),
-            dir.join(&odd),
-        )
-        .unwrap();
+        std::fs::copy(super::super::files(temp.path()).unwrap()[0].0.clone(), dir.join(&odd)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", dir.join("a.ndjson")).unwrap();
         std::fs::create_dir(dir.join("b.ndjson")).unwrap();
         let directory = QuarantineDirectory::open(temp.path()).unwrap().unwrap();
@@ -446,9 +411,6 @@ mod tests {
         let moved = temp.path().join("elsewhere");
         std::fs::rename(&dir, &moved).unwrap();
         std::os::unix::fs::symlink(&moved, &dir).unwrap();
-        assert!(matches!(
-            QuarantineDirectory::open(temp.path()),
-            Err(QuarantineError::Insecure { .. })
-        ));
+        assert!(matches!(QuarantineDirectory::open(temp.path()), Err(QuarantineError::Insecure { .. })));
     }
 }

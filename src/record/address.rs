@@ -7,9 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 pub fn host(url: &str) -> Option<Cow<'_, str>> {
     let colon = memchr::memchr(b':', url.as_bytes())?;
     let rest = url[colon..].strip_prefix("://")?;
-    let end = rest
-        .bytes()
-        .position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\'));
+    let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\'));
     let authority = &rest[..end.unwrap_or(rest.len())];
     let host_port = match memchr::memrchr(b'@', authority.as_bytes()) {
         Some(at) => &authority[at + 1..],
@@ -25,10 +23,7 @@ pub fn host(url: &str) -> Option<Cow<'_, str>> {
     if host.is_empty() {
         return None;
     }
-    if host
-        .bytes()
-        .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
-    {
+    if host.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         return Some(Cow::Borrowed(host));
     }
     Some(Cow::Owned(host.to_lowercase()))
@@ -103,10 +98,7 @@ mod tests {
         for (url, expected) in [
             ("http://confluence.internal:8090", Some("confluence.internal")),
             ("https://Wiki.Example.COM/confluence", Some("wiki.example.com")),
-            (
-                "https://user:pw@wiki.example.com:443/?a=b@c",
-                Some("wiki.example.com"),
-            ),
+            ("https://user:pw@wiki.example.com:443/?a=b@c", Some("wiki.example.com")),
             ("http://[2001:DB8::1]:8090/", Some("2001:db8::1")),
             ("http://WÜRZBURG.example", Some("würzburg.example")),
             ("https://wiki.example.com?x", Some("wiki.example.com")),

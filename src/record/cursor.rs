@@ -59,11 +59,7 @@ impl<'a> Cursor<'a> {
             self.position += 1;
         }
         let key = self.text.get(start..end.saturating_sub(1)).unwrap_or("");
-        if plain {
-            Cow::Borrowed(key)
-        } else {
-            token::decoded(key)
-        }
+        if plain { Cow::Borrowed(key) } else { token::decoded(key) }
     }
 
     /// The next value as it is written.

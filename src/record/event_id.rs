@@ -85,9 +85,7 @@ impl IdHasher {
     pub fn id(&mut self, parsed: &Parsed) -> EventId {
         match parsed {
             Parsed::Record(record) => self.record_id(record),
-            Parsed::Unreadable {
-                bytes, whole_hash, ..
-            } => {
+            Parsed::Unreadable { bytes, whole_hash, .. } => {
                 self.start(b'U');
                 self.site(None);
                 self.canonical.extend_from_slice(trim_line_end(bytes));
@@ -118,14 +116,9 @@ impl IdHasher {
             self.canonical.push(b'K');
             record.action_key
         };
-        for token in [
-            action,
-            record.category_key,
-            record.author.id,
-            record.source,
-            record.method,
-            record.node,
-        ] {
+        for token in
+            [action, record.category_key, record.author.id, record.source, record.method, record.node]
+        {
             put(&mut self.canonical, token, record.has_escapes);
         }
         self.multiset(record.affected_objects, record.has_escapes, |key| match key {
@@ -154,13 +147,7 @@ impl IdHasher {
         self.start(b'C');
         self.site(None);
         self.time(record);
-        for token in [
-            record.action,
-            record.category,
-            record.author.id,
-            record.source,
-            record.description,
-        ] {
+        for token in [record.action, record.category, record.author.id, record.source, record.description] {
             put(&mut self.canonical, token, record.has_escapes);
         }
         let named = |key: &str| match key {

@@ -14,10 +14,7 @@ pub(super) struct MemberChecker<'p> {
 
 impl MemberChecker<'_> {
     fn report(&mut self, member: &str, problem: &'static str) {
-        self.problems.push(MemberProblem {
-            member: member.to_owned(),
-            problem,
-        });
+        self.problems.push(MemberProblem { member: member.to_owned(), problem });
     }
 
     /// The token is kept even if it is not a text: the event id uses the digits of a number.
@@ -80,14 +77,7 @@ impl MemberChecker<'_> {
 
     pub(super) fn time(&mut self, time_ms: Option<i64>, token: Token, member: &str) {
         if time_ms.is_none() {
-            self.report(
-                member,
-                if token.is_missing() {
-                    "is missing"
-                } else {
-                    "is no time"
-                },
-            );
+            self.report(member, if token.is_missing() { "is missing" } else { "is no time" });
         }
     }
 

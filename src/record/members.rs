@@ -89,10 +89,8 @@ impl<'de> Deserialize<'de> for RecordMembers<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = RecordMembers {
-                    values: [""; Member::Other as usize + 1],
-                    may_repeat_names: false,
-                };
+                let mut members =
+                    RecordMembers { values: [""; Member::Other as usize + 1], may_repeat_names: false };
                 while let Some(member) = map.next_key::<Member>()? {
                     let value = map.next_value::<&RawValue>()?.get();
                     let known = std::mem::replace(&mut members.values[member as usize], value);

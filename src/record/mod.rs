@@ -42,10 +42,7 @@ pub enum Shape {
 
 /// The result of [`parse`].
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a box would cost an allocation for each line"
-)]
+#[allow(clippy::large_enum_variant, reason = "a box would cost an allocation for each line")]
 pub enum Parsed<'a> {
     Record(Record<'a>),
     /// Not JSON, not an object, or of no known shape. It still becomes an event.
@@ -154,11 +151,7 @@ pub struct Scratch {
 
 /// Parses one record: the bytes of one JSON object without its line end.
 pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
-    let Scratch {
-        decoded,
-        repaired,
-        unique,
-    } = scratch;
+    let Scratch { decoded, repaired, unique } = scratch;
     let mut problems = Vec::new();
     let mut replaced = Vec::new();
     let original: &'a str = match std::str::from_utf8(line) {
@@ -192,21 +185,12 @@ pub fn parse<'a>(line: &'a [u8], scratch: &'a mut Scratch) -> Parsed<'a> {
     match read {
         Ok((mut record, _)) => {
             report_positions(original, &replaced, "has invalid UTF-8", &mut problems);
-            report_positions(
-                complete,
-                &lone_surrogates,
-                "has half a surrogate pair",
-                &mut problems,
-            );
+            report_positions(complete, &lone_surrogates, "has half a surrogate pair", &mut problems);
             record.problems = problems;
             record.has_escapes = has_escapes;
             Parsed::Record(record)
         }
-        Err(error) => Parsed::Unreadable {
-            error,
-            bytes: line,
-            whole_hash: None,
-        },
+        Err(error) => Parsed::Unreadable { error, bytes: line, whole_hash: None },
     }
 }
 
@@ -237,10 +221,7 @@ fn report_positions(
     problems: &mut Vec<MemberProblem>,
 ) {
     for position in positions.iter().take(POSITIONS_MAX) {
-        let problem = MemberProblem {
-            member: json::path_at(text, *position),
-            problem,
-        };
+        let problem = MemberProblem { member: json::path_at(text, *position), problem };
         if !problems.contains(&problem) {
             problems.push(problem);
         }

@@ -16,10 +16,7 @@ pub struct ValueScan {
 
 pub fn scan_value(raw: &str) -> ValueScan {
     let bytes = raw.as_bytes();
-    let mut found = ValueScan {
-        is_clean: true,
-        may_repeat_names: false,
-    };
+    let mut found = ValueScan { is_clean: true, may_repeat_names: false };
     // A set of name bits per open object. Names that share a bit are compared exactly later.
     let mut names = [0_u64; scan::DEPTH_MAX + 1];
     let mut depth = 0;
@@ -63,10 +60,7 @@ fn name_bit(name: &[u8]) -> u64 {
     if name.contains(&b'\\') {
         return u64::MAX;
     }
-    let (first, last) = (
-        name.first().copied().unwrap_or(0),
-        name.last().copied().unwrap_or(0),
-    );
+    let (first, last) = (name.first().copied().unwrap_or(0), name.last().copied().unwrap_or(0));
     1 << ((name.len() * 5 + usize::from(first) * 3 + usize::from(last)) % 63)
 }
 
@@ -156,9 +150,7 @@ mod tests {
             &["from", "i18nKey", "key", "to"],
             &["name", "nameI18nKey", "value"],
         ] {
-            let bits = names
-                .iter()
-                .fold(0, |bits, name| bits | name_bit(name.as_bytes()));
+            let bits = names.iter().fold(0, |bits, name| bits | name_bit(name.as_bytes()));
             assert_eq!(bits.count_ones() as usize, names.len(), "{names:?}");
         }
     }
@@ -169,16 +161,10 @@ mod tests {
             (r#"{"a":1,"a":2}"#, Some(r#"{"a":2}"#)),
             (r#"{"a":1,"b":3,"\u0061":2}"#, Some(r#"{"b":3,"\u0061":2}"#)),
             (r#"[{"a":1,"b":3,"a":""}]"#, Some(r#"[{"b":3,"a":""}]"#)),
-            (
-                r#"{ "a" : 1 , "b":3, "a" :null }"#,
-                Some(r#"{ "b":3, "a" :null }"#),
-            ),
+            (r#"{ "a" : 1 , "b":3, "a" :null }"#, Some(r#"{ "b":3, "a" :null }"#)),
             (r#"[{"a":1},{"a":2}]"#, None),
             (r#"{"a":{"a":{"a":1}}}"#, None),
-            (
-                r#"{"a":{"b":1,"b":2},"a":{"c":1,"c":[{"d":1,"d":3}]}}"#,
-                Some(r#"{"a":{"c":[{"d":3}]}}"#),
-            ),
+            (r#"{"a":{"b":1,"b":2},"a":{"c":1,"c":[{"d":1,"d":3}]}}"#, Some(r#"{"a":{"c":[{"d":3}]}}"#)),
             (r#"{"":1,"":2,"":{"":3,"":[]}}"#, Some(r#"{"":{"":[]}}"#)),
             // Different names with the same bit.
             (r#"{"abc":1,"adc":2}"#, None),
@@ -189,15 +175,8 @@ mod tests {
 
     #[test]
     fn f101_many_names_take_no_more_than_linear_memory_and_time() {
-        let many: Vec<String> = (0..200_000)
-            .map(|at| format!("\"k{}\":{at}", at % 150_000))
-            .collect();
-        let deep = format!(
-            "{}{{{}}}{}",
-            "{\"k\":".repeat(100),
-            many.join(","),
-            "}".repeat(100)
-        );
+        let many: Vec<String> = (0..200_000).map(|at| format!("\"k{}\":{at}", at % 150_000)).collect();
+        let deep = format!("{}{{{}}}{}", "{\"k\":".repeat(100), many.join(","), "}".repeat(100));
         let kept = without_repeated(&deep).unwrap();
         assert_eq!(kept.matches(':').count(), 100 + 150_000);
         assert!(kept.contains("\"k3\":150003,") && !kept.contains("\"k3\":3,"));

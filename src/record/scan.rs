@@ -85,12 +85,7 @@ pub fn is_too_deep(text: &str) -> bool {
     let mut seen = 0;
     // Small sums allow the compiler to vectorise.
     let could_be = bytes.chunks(128).any(|chunk| {
-        seen += usize::from(
-            chunk
-                .iter()
-                .map(|byte| u8::from(matches!(byte, b'{' | b'[')))
-                .sum::<u8>(),
-        );
+        seen += usize::from(chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>());
         seen > DEPTH_MAX
     });
     if !could_be {

@@ -20,10 +20,7 @@ pub(super) fn read<'a>(
         return Err(format!("nested deeper than {} levels", scan::DEPTH_MAX));
     }
     let members: RecordMembers = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let mut check = MemberChecker {
-        problems,
-        may_repeat_names: members.may_repeat_names,
-    };
+    let mut check = MemberChecker { problems, may_repeat_names: members.may_repeat_names };
     let texts = (text, original);
     let record = if !members.token(Member::CreationDate).is_missing() {
         // Records of an API are few, so the slower check is acceptable.
@@ -50,19 +47,10 @@ fn data_center<'a>(
         _ => (Member::Type, &ENTITY_TYPE_NAMES, Member::AuditType),
     };
     let foreign = [other_kind, Member::AffectedObject, Member::AssociatedObjects];
-    check.may_repeat_names |= foreign
-        .into_iter()
-        .any(|member| members.is_nested_foreign(member));
+    check.may_repeat_names |= foreign.into_iter().any(|member| members.is_nested_foreign(member));
     let kind = check.members(
         members.values[kind as usize],
-        [
-            "action",
-            "actionI18nKey",
-            "area",
-            "category",
-            "categoryI18nKey",
-            "level",
-        ],
+        ["action", "actionI18nKey", "area", "category", "categoryI18nKey", "level"],
     );
     let [action, action_key, area, category, category_key, level] =
         std::array::from_fn(|at| check.text(kind[at], names[at]));
@@ -70,17 +58,10 @@ fn data_center<'a>(
     let author = members.values[Member::Author as usize];
     let author = check.members(author, ["id", "name", "type", "uri"]);
     let time = members.token(Member::Timestamp);
-    let epoch = check.members(
-        members.values[Member::Timestamp as usize],
-        ["epochSecond", "nano"],
-    );
+    let epoch = check.members(members.values[Member::Timestamp as usize], ["epochSecond", "nano"]);
     let time_ms = time_ms(time, epoch);
     let mut has_clean_lists = true;
-    for list in [
-        Member::AffectedObjects,
-        Member::ChangedValues,
-        Member::ExtraAttributes,
-    ] {
+    for list in [Member::AffectedObjects, Member::ChangedValues, Member::ExtraAttributes] {
         let found = scan_value(members.values[list as usize]);
         check.may_repeat_names |= found.may_repeat_names;
         has_clean_lists &= found.is_clean || members.token(list).is_missing();
@@ -137,14 +118,8 @@ const FILE_TYPE_NAMES: [&str; 6] = [
     "auditType.level",
 ];
 
-const ENTITY_TYPE_NAMES: [&str; 6] = [
-    "type.action",
-    "type.actionI18nKey",
-    "type.area",
-    "type.category",
-    "type.categoryI18nKey",
-    "type.level",
-];
+const ENTITY_TYPE_NAMES: [&str; 6] =
+    ["type.action", "type.actionI18nKey", "type.area", "type.category", "type.categoryI18nKey", "type.level"];
 
 fn time_ms(time: Token, [second, nano]: [Token; 2]) -> Option<i64> {
     if let Some(text) = time.text() {
@@ -160,16 +135,8 @@ fn cloud<'a>(
     check: &mut MemberChecker,
 ) -> Record<'a> {
     let author = check.object(members.token(Member::Author), "author");
-    let [id, name, kind, external, guest] = object(
-        author,
-        [
-            "accountId",
-            "displayName",
-            "type",
-            "externalCollaborator",
-            "isGuest",
-        ],
-    );
+    let [id, name, kind, external, guest] =
+        object(author, ["accountId", "displayName", "type", "externalCollaborator", "isGuest"]);
     let time = members.token(Member::CreationDate);
     let time_ms = time.integer().and_then(time::from_epoch_ms);
     check.time(time_ms, time, "creationDate");

@@ -25,46 +25,23 @@ fn error_of(line: impl AsRef<[u8]>) -> String {
 }
 
 fn problems(record: &Record) -> String {
-    record
-        .problems
-        .iter()
-        .map(MemberProblem::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    record.problems.iter().map(MemberProblem::to_string).collect::<Vec<_>>().join("; ")
 }
 
 #[test]
 fn shapes_are_told_by_content() {
     for (line, shape) in [
-        (
-            r#"{"auditType":{"action":"x"},"type":{"action":"x"}}"#,
-            Shape::File,
-        ),
-        (
-            r#"{"auditType":{"action":""},"type":{"action":"x"}}"#,
-            Shape::Entity,
-        ),
+        (r#"{"auditType":{"action":"x"},"type":{"action":"x"}}"#, Shape::File),
+        (r#"{"auditType":{"action":""},"type":{"action":"x"}}"#, Shape::Entity),
         (r#"{"auditType":"x","type":{"action":"x"}}"#, Shape::Entity),
         (r#"{"auditType":{"action":"x"},"creationDate":1}"#, Shape::Cloud),
         (r#"{"auditType":{"action":"x"},"creationDate":""}"#, Shape::File),
-        (
-            r#"{"auditType":{"action":"x"},"auditType":null,"creationDate":0}"#,
-            Shape::Cloud,
-        ),
+        (r#"{"auditType":{"action":"x"},"auditType":null,"creationDate":0}"#, Shape::Cloud),
         (r#" { "auditType" : { "level" : 1 } } "#, Shape::File),
     ] {
         check(line, |record| assert_eq!(record.shape, shape, "{line}"));
     }
-    for line in [
-        "",
-        "[]",
-        "null",
-        "17",
-        "\"x\"",
-        "{}",
-        r#"{"type":"x"}"#,
-        r#"{"auditType":{"a":[{}]}}"#,
-    ] {
+    for line in ["", "[]", "null", "17", "\"x\"", "{}", r#"{"type":"x"}"#, r#"{"auditType":{"a":[{}]}}"#] {
         error_of(line);
     }
     assert!(error_of("{\"auditType\":{\"action\":\"x\"}} x").starts_with("not JSON"));
@@ -98,10 +75,7 @@ fn f10_utf8_families() {
         .concat();
         check(&line, |record| {
             let text = record.author.name.text().unwrap().decoded();
-            assert!(
-                text.starts_with("a\u{fffd}") && text.ends_with('b'),
-                "{name}: {text}"
-            );
+            assert!(text.starts_with("a\u{fffd}") && text.ends_with('b'), "{name}: {text}");
             assert_eq!(record.method.raw(), "\"m\"");
             assert_eq!(problems(record), "`author.name` has invalid UTF-8", "{name}");
             assert!(record.original.contains('\u{fffd}'));
@@ -120,10 +94,7 @@ fn half_a_surrogate_pair_is_replaced() {
         assert_eq!(record.method.text().unwrap().decoded(), "a\u{fffd}b");
         assert_eq!(record.node.text().unwrap().decoded(), "\u{fffd}😀");
         assert_eq!(record.original, line);
-        assert_eq!(
-            problems(record),
-            "`method` has half a surrogate pair; `node` has half a surrogate pair"
-        );
+        assert_eq!(problems(record), "`method` has half a surrogate pair; `node` has half a surrogate pair");
     });
 }
 
@@ -150,38 +121,23 @@ fn f33_bad_timestamp() {
     for (time, expected) in [
         (r#""timestamp":"yesterday""#, "`timestamp` is no time"),
         (r#""timestamp":1637624567"#, "`timestamp` is no time"),
-        (
-            r#""timestamp":{"epochSecond":"1637624567"}"#,
-            "`timestamp` is no time",
-        ),
+        (r#""timestamp":{"epochSecond":"1637624567"}"#, "`timestamp` is no time"),
         (r#""timestamp":{"epochSecond":1.5}"#, "`timestamp` is no time"),
-        (
-            r#""timestamp":{"epochSecond":99999999999999999999}"#,
-            "`timestamp` is no time",
-        ),
-        (
-            r#""timestamp":{"epochSecond":1,"nano":-1}"#,
-            "`timestamp` is no time",
-        ),
+        (r#""timestamp":{"epochSecond":99999999999999999999}"#, "`timestamp` is no time"),
+        (r#""timestamp":{"epochSecond":1,"nano":-1}"#, "`timestamp` is no time"),
         (r#""timestamp":{"nano":1}"#, "`timestamp` is no time"),
         (r#""timestamp":{}"#, "`timestamp` is missing"),
         (r#""method":"m""#, "`timestamp` is missing"),
-        (
-            r#""creationDate":"2021-11-23T00:39:37Z""#,
-            "`creationDate` is no time",
-        ),
+        (r#""creationDate":"2021-11-23T00:39:37Z""#, "`creationDate` is no time"),
     ] {
         check(format!(r#"{{"auditType":{{"action":"x"}},{time}}}"#), |record| {
             assert_eq!(record.time_ms, None);
             assert_eq!(problems(record), expected);
         });
     }
-    check(
-        r#"{"type":{"action":"x"},"timestamp":{"epochSecond":-1,"nano":1000000}}"#,
-        |record| {
-            assert_eq!(record.time_ms, Some(-999));
-        },
-    );
+    check(r#"{"type":{"action":"x"},"timestamp":{"epochSecond":-1,"nano":1000000}}"#, |record| {
+        assert_eq!(record.time_ms, Some(-999));
+    });
 }
 
 #[test]
@@ -224,9 +180,7 @@ fn f35_pairs_have_one_id() {
     }
     let mut scratch = Scratch::default();
     for (at, line) in pairs.lines().enumerate() {
-        let Parsed::Record(record) = parse(line.as_bytes(), &mut scratch) else {
-            panic!("{line}")
-        };
+        let Parsed::Record(record) = parse(line.as_bytes(), &mut scratch) else { panic!("{line}") };
         let shape = if at % 2 == 0 { Shape::File } else { Shape::Entity };
         assert_eq!((record.shape, problems(&record).as_str()), (shape, ""));
     }
@@ -279,27 +233,13 @@ struct Model {
 }
 
 fn models() -> impl Strategy<Value = Model> {
-    let text = || {
-        prop_oneof![
-            Just(String::new()),
-            "[a-zA-Z/\"\\\\üλ😀\\x00-\\x1f]{1,12}",
-            "[a-z]{1020,1030}"
-        ]
-    };
+    let text =
+        || prop_oneof![Just(String::new()), "[a-zA-Z/\"\\\\üλ😀\\x00-\\x1f]{1,12}", "[a-z]{1020,1030}"];
     let list = || prop::collection::vec([text(), text(), text()], 0..5);
     let texts = prop::array::uniform6(text());
     (0_i64..4_000_000_000_000, texts, [list(), list(), list()]).prop_map(|(ms, texts, lists)| {
         let [action_key, category_key, author, source, method, node] = texts;
-        Model {
-            ms,
-            action_key,
-            category_key,
-            author,
-            source,
-            method,
-            node,
-            lists,
-        }
+        Model { ms, action_key, category_key, author, source, method, node, lists }
     })
 }
 
@@ -312,16 +252,8 @@ impl Model {
             json!(String::from_utf8_lossy(&time::iso(self.ms)))
         };
         let mut kind = json!({"actionI18nKey": self.action_key, "categoryI18nKey": self.category_key, "category": noise.word()});
-        kind["action"] = if self.action_key.is_empty() {
-            json!("Text")
-        } else {
-            json!(noise.word())
-        };
-        let names = [
-            ["type", "id", "name"],
-            ["i18nKey", "from", "to"],
-            ["nameI18nKey", "value", "other"],
-        ];
+        kind["action"] = if self.action_key.is_empty() { json!("Text") } else { json!(noise.word()) };
+        let names = [["type", "id", "name"], ["i18nKey", "from", "to"], ["nameI18nKey", "value", "other"]];
         let lists: Vec<Vec<Value>> = names
             .iter()
             .zip(&self.lists)

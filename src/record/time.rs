@@ -26,26 +26,14 @@ pub fn from_epoch_ms(ms: i64) -> Option<i64> {
 pub fn from_iso(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let (date_time, rest) = bytes.split_at_checked(19)?;
-    let separators = [
-        date_time[4],
-        date_time[7],
-        date_time[10],
-        date_time[13],
-        date_time[16],
-    ];
+    let separators = [date_time[4], date_time[7], date_time[10], date_time[13], date_time[16]];
     if &separators != b"--T::" {
         return None;
     }
-    let [year, month, day] = [
-        number(&date_time[..4])?,
-        number(&date_time[5..7])?,
-        number(&date_time[8..10])?,
-    ];
-    let [hour, minute, second] = [
-        number(&date_time[11..13])?,
-        number(&date_time[14..16])?,
-        number(&date_time[17..])?,
-    ];
+    let [year, month, day] =
+        [number(&date_time[..4])?, number(&date_time[5..7])?, number(&date_time[8..10])?];
+    let [hour, minute, second] =
+        [number(&date_time[11..13])?, number(&date_time[14..16])?, number(&date_time[17..])?];
     if !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) {
         return None;
     }
@@ -60,9 +48,7 @@ pub fn from_iso(text: &str) -> Option<i64> {
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |sum, digit| {
-        digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
 }
 
 /// The milliseconds of `.908…`, and the text after the fraction.
@@ -74,14 +60,7 @@ fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     if length == 0 {
         return None;
     }
-    let ms = (0..3).fold(0, |ms, at| {
-        ms * 10
-            + if at < length {
-                i64::from(digits[at] - b'0')
-            } else {
-                0
-            }
-    });
+    let ms = (0..3).fold(0, |ms, at| ms * 10 + if at < length { i64::from(digits[at] - b'0') } else { 0 });
     Some((ms, &digits[length..]))
 }
 
@@ -154,11 +133,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 

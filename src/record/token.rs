@@ -140,10 +140,7 @@ fn unescape(text: &str) -> (char, usize) {
             if let Some(single) = char::from_u32(first) {
                 return (single, 6);
             }
-            let second = text
-                .get(6..)
-                .and_then(unit)
-                .filter(|unit| (0xDC00..0xE000).contains(unit));
+            let second = text.get(6..).and_then(unit).filter(|unit| (0xDC00..0xE000).contains(unit));
             match second {
                 Some(second) if first < 0xDC00 => {
                     let both = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);

@@ -20,9 +20,7 @@ struct IdentityHasher(u64);
 
 impl Hasher for IdentityHasher {
     fn write(&mut self, bytes: &[u8]) {
-        bytes
-            .iter()
-            .for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
     }
 
     fn write_u128(&mut self, id: u128) {
@@ -54,10 +52,7 @@ impl Twins {
                 }
             }
         }
-        let count = self.counts.entry(id).or_insert(Count {
-            in_window: 0,
-            next: 0,
-        });
+        let count = self.counts.entry(id).or_insert(Count { in_window: 0, next: 0 });
         let number = count.next;
         count.in_window += 1;
         count.next += 1;
@@ -74,16 +69,9 @@ mod tests {
     fn f35_twins_are_counted_within_the_window_only() {
         let (a, b) = (EventId(1), EventId(2));
         let mut twins = Twins::default();
-        let numbers = [
-            (a, 0),
-            (b, 10),
-            (a, 20),
-            (a, 30),
-            (b, 40),
-            (a, WINDOW_BYTES + 30),
-            (a, 9 * WINDOW_BYTES),
-        ]
-        .map(|(id, at)| twins.number(id, at));
+        let numbers =
+            [(a, 0), (b, 10), (a, 20), (a, 30), (b, 40), (a, WINDOW_BYTES + 30), (a, 9 * WINDOW_BYTES)]
+                .map(|(id, at)| twins.number(id, at));
         assert_eq!(numbers, [0, 0, 1, 2, 1, 3, 0]);
         assert_eq!(twins.counts.len(), 1);
     }

@@ -115,10 +115,7 @@ impl ElasticsearchSink {
             );
             return Err(Outcome::Misconfigured { reason });
         }
-        let created = self
-            .hosts
-            .send(Method::PUT, &path, || Ok((HeaderMap::new(), Vec::new())))
-            .await?;
+        let created = self.hosts.send(Method::PUT, &path, || Ok((HeaderMap::new(), Vec::new()))).await?;
         let fault = BulkError::parse(&created.body);
         match (created.status, &fault) {
             (200..=299, _) => {
@@ -215,10 +212,9 @@ impl Peer for ElasticsearchSink {
                 response
             }
             // The response has a limited size for each event, so fewer events have a smaller response.
-            Ok(Err(error @ HttpError::TooLarge { .. })) if events.len() > 1 => RequestOutcome::Halve {
-                reason: crate::telemetry::chain(&error),
-                too_large: true,
-            },
+            Ok(Err(error @ HttpError::TooLarge { .. })) if events.len() > 1 => {
+                RequestOutcome::Halve { reason: crate::telemetry::chain(&error), too_large: true }
+            }
             Ok(Err(error)) => RequestOutcome::All(Outcome::of_error(&error)),
             Err(outcome) => RequestOutcome::All(outcome),
         }

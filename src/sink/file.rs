@@ -107,9 +107,7 @@ pub fn run(
             Some(Message::Batch(batch)) => backlog.push_back(batch),
             Some(Message::End) => ended = true,
             Some(Message::Committed { generation }) => {
-                compressor
-                    .iter()
-                    .for_each(|compressor| compressor.checkpointed(generation));
+                compressor.iter().for_each(|compressor| compressor.checkpointed(generation));
             }
             Some(Message::Synced(result)) => {
                 output.note_deleted(result?);

@@ -93,10 +93,7 @@ pub struct HttpSink {
 
 impl HttpSink {
     pub fn new(config: HttpSinkConfig) -> HttpSink {
-        HttpSink {
-            client: SharedClient::new(&config.http),
-            config,
-        }
+        HttpSink { client: SharedClient::new(&config.http), config }
     }
 
     fn is_success(&self, status: u16) -> bool {

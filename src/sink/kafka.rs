@@ -79,10 +79,7 @@ impl KafkaSink {
     async fn produce(&self, cluster: &KafkaCluster, number: usize, events: &[&PendingEvent]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         let limit = self.config.timeout;
-        if timeout(limit, self.produce_all(cluster, number, events, &mut outcomes))
-            .await
-            .is_err()
-        {
+        if timeout(limit, self.produce_all(cluster, number, events, &mut outcomes)).await.is_err() {
             self.cluster.take();
             self.lower_batch_limit(&events[outcomes.len()..]);
             let reason = format!(
@@ -102,8 +99,7 @@ impl KafkaSink {
 
     fn raise_batch_limit(&self) {
         let limit = self.bytes_max_by_timeouts.get();
-        self.bytes_max_by_timeouts
-            .set(limit.saturating_add(REQUEST_BYTES_MIN));
+        self.bytes_max_by_timeouts.set(limit.saturating_add(REQUEST_BYTES_MIN));
     }
 
     /// Retries a missing topic for [`TOPIC_MISSING_MAX`].
@@ -244,10 +240,7 @@ impl KafkaSink {
 }
 
 fn size(events: &[&PendingEvent]) -> usize {
-    events
-        .iter()
-        .map(|event| event.bytes().len() + OVERHEAD_BYTES)
-        .sum()
+    events.iter().map(|event| event.bytes().len() + OVERHEAD_BYTES).sum()
 }
 
 /// Connects to the cluster, within a limit.

@@ -86,11 +86,7 @@ pub enum Report {
     /// yet.
     Written(Vec<u8>),
     /// Every event of the batch has a final outcome.
-    Final {
-        number: u64,
-        events: u64,
-        mark: Option<SinkMark>,
-    },
+    Final { number: u64, events: u64, mark: Option<SinkMark> },
     /// Why events are not delivered at the moment. `None`: delivery has recovered.
     Trouble(Option<String>),
     /// So many events were put into quarantine.
@@ -121,9 +117,7 @@ pub fn deliver(
     report: &dyn Fn(Report),
     quarantine: Quarantine<'_>,
 ) -> Result<(), SinkError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match peer {
         PeerConfig::Elasticsearch(config) => runtime.block_on(remote::run(
             elasticsearch::ElasticsearchSink::new(*config),

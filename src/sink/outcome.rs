@@ -56,10 +56,7 @@ const EXCERPT_CHARS_MAX: usize = 400;
 
 impl Outcome {
     pub fn retry(reason: impl Into<String>) -> Outcome {
-        Outcome::Retry {
-            reason: reason.into(),
-            after: None,
-        }
+        Outcome::Retry { reason: reason.into(), after: None }
     }
 
     /// Empty if the event was delivered.
@@ -100,14 +97,8 @@ pub fn of_status(response: &http::Response, now_ms: i64) -> RequestOutcome {
     let reason = || server_message(response);
     match response.status {
         200..=299 => RequestOutcome::All(Outcome::Delivered),
-        400 | 422 => RequestOutcome::Halve {
-            reason: reason(),
-            too_large: false,
-        },
-        413 => RequestOutcome::Halve {
-            reason: reason(),
-            too_large: true,
-        },
+        400 | 422 => RequestOutcome::Halve { reason: reason(), too_large: false },
+        413 => RequestOutcome::Halve { reason: reason(), too_large: true },
         408 | 425 | 429 | 500..=599 => RequestOutcome::All(Outcome::Retry {
             reason: reason(),
             after: requested_delay(&response.headers, now_ms),
@@ -168,11 +159,7 @@ mod tests {
     use super::*;
 
     fn classify(status: u16, body: &str) -> RequestOutcome {
-        let response = http::Response {
-            status,
-            body: body.into(),
-            ..http::Response::default()
-        };
+        let response = http::Response { status, body: body.into(), ..http::Response::default() };
         of_status(&response, 0)
     }
 

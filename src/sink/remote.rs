@@ -131,12 +131,10 @@ pub async fn run<P: Peer>(
         if ended && builder.is_empty() && requests.is_empty() {
             return Ok(());
         }
-        let wake = due
-            .filter(|_| has_capacity)
-            .map(|due| match circuit.needs_operator() {
-                true => due.min(now + circuit::CREDENTIAL_CHECK_INTERVAL),
-                false => due,
-            });
+        let wake = due.filter(|_| has_capacity).map(|due| match circuit.needs_operator() {
+            true => due.min(now + circuit::CREDENTIAL_CHECK_INTERVAL),
+            false => due,
+        });
         heartbeat::waiting();
         tokio::select! {
             biased;

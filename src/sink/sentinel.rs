@@ -81,11 +81,7 @@ impl SentinelSink {
             self.client.redact(self.tokens.secret().into_iter().collect());
             let mut headers = headers.clone();
             headers.insert(AUTHORIZATION, bearer);
-            let response = match self
-                .client
-                .send(Method::POST, &self.url, headers, body.clone())
-                .await
-            {
+            let response = match self.client.send(Method::POST, &self.url, headers, body.clone()).await {
                 Ok(response) => response,
                 Err(error) => return RequestOutcome::All(Outcome::of_error(&error)),
             };
@@ -117,16 +113,10 @@ impl Peer for SentinelSink {
         self.report_times(events);
         let body = json_array(events.iter().map(PendingEvent::bytes), events_bytes(events));
         if body.len() > SentinelConfig::BODY_BYTES_MAX {
-            let reason = format!(
-                "{} bytes exceed the limit of Azure, 1 MiB per request",
-                body.len()
-            );
+            let reason = format!("{} bytes exceed the limit of Azure, 1 MiB per request", body.len());
             return match events.len() {
                 1 => RequestOutcome::All(Outcome::TooLarge { reason }),
-                _ => RequestOutcome::Halve {
-                    reason,
-                    too_large: true,
-                },
+                _ => RequestOutcome::Halve { reason, too_large: true },
             };
         }
         match compressed_body("application/json", body, self.config.compression) {
@@ -159,9 +149,7 @@ pub fn classify(response: &http::Response, stream: &str, now_ms: i64) -> Request
             reason: format!("{remedy} ({})", server_message_without_hint(response)),
         })
     };
-    let fault = serde_json::from_slice::<ErrorBody>(&response.body)
-        .unwrap_or_default()
-        .error;
+    let fault = serde_json::from_slice::<ErrorBody>(&response.body).unwrap_or_default().error;
     match response.status {
         204 => RequestOutcome::All(Outcome::Delivered),
         200..=299 => misconfigured("the server is not an ingestion endpoint; correct `endpoint`"),

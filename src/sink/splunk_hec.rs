@@ -70,10 +70,7 @@ impl SplunkHecSink {
         SplunkHecSink {
             client: SharedClient::new(&config.http),
             events: below(&config.http.base, "/services/collector/event"),
-            acknowledgements: below(
-                &config.http.base,
-                &format!("/services/collector/ack?channel={channel}"),
-            ),
+            acknowledgements: below(&config.http.base, &format!("/services/collector/ack?channel={channel}")),
             channel,
             envelope,
             config,
@@ -106,11 +103,7 @@ impl SplunkHecSink {
     /// Sends a request without events. The collector checks the token before it reports the missing data.
     pub async fn probe(&self) -> RequestOutcome {
         let headers = self.headers_with_channel(HeaderMap::new());
-        match self
-            .client
-            .send(Method::POST, &self.events, headers, Vec::new())
-            .await
-        {
+        match self.client.send(Method::POST, &self.events, headers, Vec::new()).await {
             Ok(response) => classify(&response, clock::now_ms()),
             Err(error) => RequestOutcome::All(Outcome::of_error(&error)),
         }
@@ -137,9 +130,7 @@ impl SplunkHecSink {
             headers.insert(COOKIE, cookies.clone());
         }
         let body = format!("{{\"acks\":[{id}]}}").into_bytes();
-        self.client
-            .send(Method::POST, &self.acknowledgements, headers, body)
-            .await
+        self.client.send(Method::POST, &self.acknowledgements, headers, body).await
     }
 
     /// Waits until the indexer has acknowledged the id.
@@ -208,9 +199,7 @@ impl Peer for SplunkHecSink {
 /// The cookies by which a load balancer selects the indexer. The polls must reach the same one.
 fn cookies(headers: &HeaderMap) -> Option<HeaderValue> {
     let pairs = headers.get_all(SET_COOKIE).iter();
-    let pairs: Vec<&str> = pairs
-        .filter_map(|cookie| cookie.to_str().ok()?.split(';').next())
-        .collect();
+    let pairs: Vec<&str> = pairs.filter_map(|cookie| cookie.to_str().ok()?.split(';').next()).collect();
     let mut value = HeaderValue::from_str(&pairs.join("; ")).ok()?;
     value.set_sensitive(true);
     (!pairs.is_empty()).then_some(value)
@@ -266,14 +255,8 @@ pub fn classify(response: &http::Response, now_ms: i64) -> RequestOutcome {
         ),
         // Events before the named one may have been accepted. They are sent again with the same ids.
         (400, Some(5 | 6 | 12 | 13 | 15)) => match body.invalid_event {
-            Some(at) => RequestOutcome::Suspect {
-                at,
-                reason: server_message(response),
-            },
-            None => RequestOutcome::Halve {
-                reason: server_message(response),
-                too_large: false,
-            },
+            Some(at) => RequestOutcome::Suspect { at, reason: server_message(response) },
+            None => RequestOutcome::Halve { reason: server_message(response), too_large: false },
         },
         (403, _) => misconfigured("the token is refused; correct `token`"),
         (404, _) => misconfigured(
@@ -288,11 +271,7 @@ mod tests {
     use super::*;
 
     fn class(status: u16, body: &str) -> String {
-        let response = http::Response {
-            status,
-            body: body.into(),
-            ..http::Response::default()
-        };
+        let response = http::Response { status, body: body.into(), ..http::Response::default() };
         match classify(&response, 0) {
             RequestOutcome::All(Outcome::Delivered) => "delivered".into(),
             RequestOutcome::All(Outcome::Retry { .. }) => "retry".into(),
@@ -308,38 +287,14 @@ mod tests {
         let table = [
             (200, r#"{"text":"Success","code":0}"#, "delivered"),
             (200, r#"{"text":"Success","code":0,"ackId":7}"#, "delivered"),
-            (
-                200,
-                "<html>Log in</html>",
-                "misconfigured: the server is not an event collector",
-            ),
+            (200, "<html>Log in</html>", "misconfigured: the server is not an event collector"),
             (200, "", "misconfigured: the server is not an event collector"),
-            (
-                403,
-                r#"{"text":"Token disabled","code":1}"#,
-                "misconfigured: the token is disabled",
-            ),
-            (
-                401,
-                r#"{"text":"Token is required","code":2}"#,
-                "misconfigured: the token does not arrive",
-            ),
-            (
-                401,
-                r#"{"text":"Invalid authorization","code":3}"#,
-                "misconfigured: the token does not arrive",
-            ),
-            (
-                403,
-                r#"{"text":"Invalid token","code":4}"#,
-                "misconfigured: Splunk does not know the token",
-            ),
+            (403, r#"{"text":"Token disabled","code":1}"#, "misconfigured: the token is disabled"),
+            (401, r#"{"text":"Token is required","code":2}"#, "misconfigured: the token does not arrive"),
+            (401, r#"{"text":"Invalid authorization","code":3}"#, "misconfigured: the token does not arrive"),
+            (403, r#"{"text":"Invalid token","code":4}"#, "misconfigured: Splunk does not know the token"),
             (400, r#"{"text":"No data","code":5}"#, "halve, too large: false"),
-            (
-                400,
-                r#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#,
-                "suspect 3",
-            ),
+            (400, r#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#, "suspect 3"),
             (
                 400,
                 r#"{"text":"Invalid data format","code":6,"invalid-event-number":-1}"#,
@@ -362,11 +317,7 @@ mod tests {
                 r#"{"text":"Invalid data channel","code":11}"#,
                 "misconfigured: Splunk does not accept the channel",
             ),
-            (
-                400,
-                r#"{"text":"Event field is required","code":12,"invalid-event-number":0}"#,
-                "suspect 0",
-            ),
+            (400, r#"{"text":"Event field is required","code":12,"invalid-event-number":0}"#, "suspect 0"),
             (
                 400,
                 r#"{"text":"Event field cannot be blank","code":13,"invalid-event-number":19}"#,
@@ -383,11 +334,7 @@ mod tests {
                 "suspect 1",
             ),
             (503, r#"{"text":"Server is shutting down","code":23}"#, "retry"),
-            (
-                503,
-                r#"{"text":"HEC is unhealthy, queues are full","code":18}"#,
-                "retry",
-            ),
+            (503, r#"{"text":"HEC is unhealthy, queues are full","code":18}"#, "retry"),
             (429, r#"{"text":"Queues at capacity","code":26}"#, "retry"),
             (413, "", "halve, too large: true"),
             (
@@ -406,11 +353,7 @@ mod tests {
     #[test]
     fn only_an_acknowledgement_delivers() {
         let of = |status: u16, body: &str| {
-            let response = http::Response {
-                status,
-                body: body.into(),
-                ..http::Response::default()
-            };
+            let response = http::Response { status, body: body.into(), ..http::Response::default() };
             acknowledgement(&response, 7, 0)
         };
         for status in 200..300 {
@@ -428,10 +371,7 @@ mod tests {
         let disabled = r#"{"text":"ACK is disabled","code":14}"#;
         assert!(matches!(of(400, disabled), Outcome::Misconfigured { .. }));
         for status in [400, 413, 500, 503] {
-            assert!(
-                matches!(of(status, r#"{"code":0}"#), Outcome::Retry { .. }),
-                "{status}"
-            );
+            assert!(matches!(of(status, r#"{"code":0}"#), Outcome::Retry { .. }), "{status}");
         }
     }
 

@@ -16,10 +16,7 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), S
         crate::failpoint::hit("before_send");
         let continues = lock.is_some() && batch.bytes.is_empty();
         let mut stdout = lock.take().unwrap_or_else(|| io::stdout().lock());
-        stdout
-            .write_all(&batch.bytes)
-            .and_then(|()| stdout.flush())
-            .map_err(sink_error)?;
+        stdout.write_all(&batch.bytes).and_then(|()| stdout.flush()).map_err(sink_error)?;
         let end = batch.events.last().map_or(0, |event| event.end as usize);
         if end < batch.bytes.len() || continues {
             lock = Some(stdout);
@@ -28,11 +25,7 @@ pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), S
         events += batch.events.len() as u64;
         report(Report::Written(batch.bytes));
         if let Some(number) = batch.number {
-            report(Report::Final {
-                number,
-                events: std::mem::take(&mut events),
-                mark: None,
-            });
+            report(Report::Final { number, events: std::mem::take(&mut events), mark: None });
         }
     }
     Ok(())

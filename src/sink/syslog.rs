@@ -80,8 +80,7 @@ impl SyslogSink {
         let mut bytes = Vec::with_capacity(events_bytes(events) + 256 * events.len());
         for event in events {
             let framing = self.config.framing;
-            self.writer
-                .frame(framing, event.id(), event.time_ms(), event.bytes(), &mut bytes);
+            self.writer.frame(framing, event.id(), event.time_ms(), event.bytes(), &mut bytes);
         }
         let (limit, address) = (self.config.timeout, self.config.address());
         match timeout(limit, connection.send(&bytes)).await {
@@ -110,8 +109,7 @@ impl SyslogSink {
         let mut message = Vec::new();
         for event in events {
             message.clear();
-            self.writer
-                .write(event.id(), event.time_ms(), event.bytes(), &mut message);
+            self.writer.write(event.id(), event.time_ms(), event.bytes(), &mut message);
             let bytes = message.len();
             if bytes > DATAGRAM_BYTES_MAX {
                 let reason = format!(
@@ -189,10 +187,7 @@ mod tests {
 
     #[test]
     fn the_name_of_the_receiver_is_resolved_again() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         runtime.unwrap().block_on(async {
             let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let port = receiver.local_addr().unwrap().port();

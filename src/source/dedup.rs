@@ -55,10 +55,7 @@ impl Dedup {
     pub fn new(mut chunks: Vec<IdChunk>) -> Dedup {
         chunks.sort_by_key(|chunk| chunk.key);
         let mut recent = Dedup {
-            known: chunks
-                .iter()
-                .flat_map(|chunk| chunk.ids.iter().copied())
-                .collect(),
+            known: chunks.iter().flat_map(|chunk| chunk.ids.iter().copied()).collect(),
             next_key: chunks.last().map_or(0, |chunk| chunk.key + 1),
             skipped_ranges: Vec::new(),
             ranges_of_node: HashMap::new(),
@@ -178,10 +175,7 @@ impl Dedup {
         let mut last: HashMap<FromFile, usize> = HashMap::new();
         for chunk in self.chunks.drain(..) {
             if let Some(key) = chunk.file.filter(|_| chunk.ids.is_empty()) {
-                let file = FromFile {
-                    key,
-                    node: chunk.node,
-                };
+                let file = FromFile { key, node: chunk.node };
                 if let Some(before) = last.get(&file).map(|at| &mut joined[*at])
                     && is_near(before, chunk.oldest_ms, chunk.newest_ms)
                 {
@@ -313,11 +307,7 @@ mod tests {
         recent.forget_of_files();
         assert!(recent.known.len() <= IDS_MAX);
         // What may lie beside the hole is known still, and the hole is in no stretch.
-        assert!(
-            [0, 2999, 103_000, 102_999 + 3 * max]
-                .iter()
-                .all(|id| recent.contains(EventId(*id)))
-        );
+        assert!([0, 2999, 103_000, 102_999 + 3 * max].iter().all(|id| recent.contains(EventId(*id))));
         assert!(!recent.is_forgotten(29_990, NODE) && !recent.is_forgotten(1_000_000, NODE));
         assert!(!recent.is_forgotten(1_030_000, NODE) && recent.is_forgotten(1_050_000, NODE));
         assert_eq!(recent.skipped_ranges().len(), 2, "{:?}", recent.skipped_ranges());

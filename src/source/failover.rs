@@ -22,10 +22,7 @@ pub enum State {
     /// The files bring the events; the API is asked now and then whether they bring all.
     Files { unusable_since: Option<Instant> },
     /// The API brings them.
-    Api {
-        cause: FallbackCause,
-        well_since: Option<Instant>,
-    },
+    Api { cause: FallbackCause, well_since: Option<Instant> },
 }
 
 /// What was seen since the last time.
@@ -54,10 +51,7 @@ impl Default for State {
 impl State {
     /// As the process before left it.
     pub fn resumed(api: Option<FallbackCause>) -> State {
-        api.map_or_else(State::default, |cause| State::Api {
-            cause,
-            well_since: None,
-        })
+        api.map_or_else(State::default, |cause| State::Api { cause, well_since: None })
     }
 
     pub fn is_api(&self) -> bool {
@@ -109,10 +103,7 @@ impl State {
     }
 
     fn leave_files(&mut self, cause: FallbackCause) -> Switch {
-        *self = State::Api {
-            cause,
-            well_since: None,
-        };
+        *self = State::Api { cause, well_since: None };
         Switch::ToApi(cause)
     }
 
@@ -144,11 +135,7 @@ mod tests {
         file_recovery_timeout: Duration::from_secs(120),
         compared_after: Duration::from_secs(200),
     };
-    const OK: InputObservation = InputObservation {
-        unusable: false,
-        missing: 0,
-        growing: false,
-    };
+    const OK: InputObservation = InputObservation { unusable: false, missing: 0, growing: false };
     const GROWING: InputObservation = InputObservation { growing: true, ..OK };
     const UNUSABLE: InputObservation = InputObservation { unusable: true, ..OK };
     const MISSING: InputObservation = InputObservation { missing: 3, ..OK };
@@ -165,10 +152,8 @@ mod tests {
 
     #[test]
     fn f75_table_of_switches() {
-        let (unusable, silent) = (
-            Switch::ToApi(FallbackCause::Unusable),
-            Switch::ToApi(FallbackCause::Silent),
-        );
+        let (unusable, silent) =
+            (Switch::ToApi(FallbackCause::Unusable), Switch::ToApi(FallbackCause::Silent));
         plays(&[(0, OK, None), (1, GROWING, None), (9999, OK, None)]);
         // A hiccup.
         plays(&[

@@ -223,10 +223,7 @@ impl Nodes {
         let covers = |known: &Known| (known.seen_ms.0..=known.seen_ms.1).contains(&time_ms);
         if self.are_several() {
             // Each of them may have got another id.
-            self.of_files
-                .iter()
-                .filter(|known| known.is_current())
-                .all(covers)
+            self.of_files.iter().filter(|known| known.is_current()).all(covers)
         } else {
             self.of_files.iter().any(covers)
         }
@@ -259,10 +256,7 @@ impl Nodes {
         }
         let of_files = self.of_files.iter().map(|known| known.node.clone());
         let newest = self.of_files.len().saturating_sub(IDS_MAX);
-        Some(ClusterNodes {
-            of_files: of_files.skip(newest).collect(),
-            others: self.others.clone(),
-        })
+        Some(ClusterNodes { of_files: of_files.skip(newest).collect(), others: self.others.clone() })
     }
 }
 

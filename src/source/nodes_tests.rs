@@ -37,11 +37,7 @@ fn f83_an_id_that_no_file_has_shown_is_unknown_until_this_node_is_seen_before_an
         assert_eq!(row(&mut nodes, "x", time_ms), RowNode::Unknown);
         restarted(&mut nodes, &mut saved);
     }
-    assert_eq!(
-        row(&mut nodes, "c", 50),
-        RowNode::Other,
-        "known from before the restart"
-    );
+    assert_eq!(row(&mut nodes, "c", 50), RowNode::Other, "known from before the restart");
     // A file shows it. What it had before is its own too, and what the id in between had is nobody's known.
     assert_eq!(row(&mut nodes, "y", 60), RowNode::Unknown);
     file(&mut nodes, 0, "x", 70);
@@ -99,15 +95,8 @@ fn f83_one_of_several_nodes_gets_another_id() {
     file(&mut nodes, 1, "x", 35);
     assert_eq!(row(&mut nodes, "a", 50), OF_FILES);
     assert_eq!(row(&mut nodes, "x", 50), OF_FILES);
-    assert_eq!(
-        row(&mut nodes, "b", 60),
-        RowNode::Unknown,
-        "x may be gone by then"
-    );
-    let changed = News::Changed {
-        from: "b".into(),
-        to: "x".into(),
-    };
+    assert_eq!(row(&mut nodes, "b", 60), RowNode::Unknown, "x may be gone by then");
+    let changed = News::Changed { from: "b".into(), to: "x".into() };
     assert!(nodes.take_news().contains(&changed));
 }
 

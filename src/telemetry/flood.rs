@@ -20,9 +20,7 @@ pub(super) struct Flood<K> {
 
 impl<K> Default for Flood<K> {
     fn default() -> Flood<K> {
-        Flood {
-            places: HashMap::new(),
-        }
+        Flood { places: HashMap::new() }
     }
 }
 
@@ -69,13 +67,7 @@ impl<K: Hash + Eq> Flood<K> {
             place.message = message.to_string();
             return true;
         }
-        let said = CallSite {
-            written: now,
-            suppressed: 0,
-            level,
-            target,
-            message: message.to_string(),
-        };
+        let said = CallSite { written: now, suppressed: 0, level, target, message: message.to_string() };
         self.places.insert(place, said);
         true
     }
@@ -123,10 +115,7 @@ mod tests {
             assert!(!say(&mut flood, 1, "a", start + Duration::from_millis(n)));
         }
         assert!(say(&mut flood, 2, "b", start), "another place is not held back");
-        assert_eq!(
-            flood.take_due(Some(start + INTERVAL - Duration::from_millis(1))),
-            []
-        );
+        assert_eq!(flood.take_due(Some(start + INTERVAL - Duration::from_millis(1))), []);
         assert_eq!(repeated(&flood.take_due(Some(start + INTERVAL))), [999]);
         assert_eq!(flood.take_due(None), [], "reported once");
     }
@@ -156,11 +145,7 @@ mod tests {
             summed += due.iter().map(|summary| summary.repeated).sum::<u64>();
             written += u64::from(say(&mut flood, 1, "a", now));
         }
-        summed += flood
-            .take_due(None)
-            .iter()
-            .map(|summary| summary.repeated)
-            .sum::<u64>();
+        summed += flood.take_due(None).iter().map(|summary| summary.repeated).sum::<u64>();
         assert_eq!(written + summed, 100_000);
         assert!(lines as u64 + written <= 13, "{lines} summaries, {written} lines");
     }

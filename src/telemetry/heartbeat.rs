@@ -23,10 +23,7 @@ struct Stage {
 
 /// Does this thread's work as a stage of this name. Until it says that it works it counts as waiting.
 pub fn stage<T>(name: &str, work: impl FnOnce() -> T) -> T {
-    let stage = Arc::new(Stage {
-        name: name.to_owned(),
-        working_since_ms: AtomicU64::new(WAITING),
-    });
+    let stage = Arc::new(Stage { name: name.to_owned(), working_since_ms: AtomicU64::new(WAITING) });
     stages().push(stage.clone());
     OWN.set(Some(stage.clone()));
     let result = work();

@@ -120,10 +120,7 @@ fn cut(text: &str) -> Cow<'_, str> {
     if text.len() <= VALUE_BYTES_MAX {
         return Cow::Borrowed(text);
     }
-    let end = (0..=VALUE_BYTES_MAX)
-        .rev()
-        .find(|end| text.is_char_boundary(*end))
-        .unwrap_or(0);
+    let end = (0..=VALUE_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
@@ -188,13 +185,7 @@ impl Visit for LogLine {
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no words for what is not finite.
         let text = value.to_string();
-        self.fields.push((
-            field.name(),
-            if value.is_finite() {
-                Value::Plain(text)
-            } else {
-                Value::Text(text)
-            },
-        ));
+        self.fields
+            .push((field.name(), if value.is_finite() { Value::Plain(text) } else { Value::Text(text) }));
     }
 }

@@ -26,9 +26,7 @@ pub fn init(config: &LogConfig) -> LogGuard {
         None => Output::Lines(config.format, Box::new(std::io::stderr())),
     };
     let log = Log::new(config.level, output);
-    let guard = LogGuard {
-        shared: log.shared.clone(),
-    };
+    let guard = LogGuard { shared: log.shared.clone() };
     // Fails only where a test has set one before; that one stays.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log));
     guard
@@ -76,13 +74,7 @@ struct Shared {
 
 impl Log {
     fn new(level: Level, output: Output) -> Log {
-        Log {
-            level,
-            shared: Arc::new(Mutex::new(Shared {
-                flood: Flood::default(),
-                output,
-            })),
-        }
+        Log { level, shared: Arc::new(Mutex::new(Shared { flood: Flood::default(), output })) }
     }
 }
 
@@ -93,11 +85,7 @@ impl<S: Subscriber> Layer<S> for Log {
             return false;
         }
         let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
-        let level = if own {
-            self.level
-        } else {
-            self.level.min(Level::WARN)
-        };
+        let level = if own { self.level } else { self.level.min(Level::WARN) };
         metadata.is_event() && *metadata.level() <= level
     }
 
@@ -124,22 +112,9 @@ impl<S: Subscriber> Layer<S> for Log {
 
 impl Shared {
     fn write_summaries(&mut self, now: Option<std::time::Instant>) {
-        for Summary {
-            level,
-            target,
-            message,
-            repeated,
-        } in self.flood.take_due(now)
-        {
+        for Summary { level, target, message, repeated } in self.flood.take_due(now) {
             let fields = vec![("repeated", Value::Plain(repeated.to_string()))];
-            self.output.write(
-                level,
-                target,
-                &LogLine {
-                    message: format!("again: {message}"),
-                    fields,
-                },
-            );
+            self.output.write(level, target, &LogLine { message: format!("again: {message}"), fields });
         }
     }
 }

@@ -106,19 +106,13 @@ mod tests {
         let path = dir.path().join("notify");
         let abstract_name = format!("confluence-audit-agent-test-{}", std::process::id());
         for (receiver, name) in [
-            (
-                UnixDatagram::bind(&path).unwrap(),
-                path.to_str().unwrap().to_owned(),
-            ),
+            (UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap().to_owned()),
             (
                 UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&abstract_name).unwrap()).unwrap(),
                 format!("@{abstract_name}"),
             ),
         ] {
-            let notify = Notify {
-                socket: Some(socket_to(&name).unwrap()),
-                watchdog: None,
-            };
+            let notify = Notify { socket: Some(socket_to(&name).unwrap()), watchdog: None };
             assert!(notify.status("two\nlines"));
             let mut buffer = [0; 64];
             let length = receiver.recv(&mut buffer).unwrap();
@@ -134,10 +128,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let receiver = UnixDatagram::bind(&path).unwrap();
-        let notify = Notify {
-            socket: socket_to(path.to_str().unwrap()),
-            watchdog: None,
-        };
+        let notify = Notify { socket: socket_to(path.to_str().unwrap()), watchdog: None };
         let taken = (0..100_000).take_while(|_| notify.ready()).count();
         assert!((1..100_000).contains(&taken), "{taken}");
         assert!(!notify.status("well"));

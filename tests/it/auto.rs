@@ -47,10 +47,7 @@ fn happen(sim: &Sim, numbers: std::ops::Range<u64>) {
 fn numbers(host: &Host) -> BTreeMap<u64, usize> {
     let mut found = BTreeMap::new();
     for event in all_of(host) {
-        if let Some(row) = Row::from_json(event.text("/event/original"))
-            .ok()
-            .and_then(|row| row.number())
-        {
+        if let Some(row) = Row::from_json(event.text("/event/original")).ok().and_then(|row| row.number()) {
             *found.entry(row).or_default() += 1;
         }
     }
@@ -58,23 +55,16 @@ fn numbers(host: &Host) -> BTreeMap<u64, usize> {
 }
 
 fn all_of(host: &Host) -> Vec<Event> {
-    fs::read(host.output())
-        .map(|output| events(&output))
-        .unwrap_or_default()
+    fs::read(host.output()).map(|output| events(&output)).unwrap_or_default()
 }
 
 fn has(host: &Host, numbers_wanted: std::ops::Range<u64>) -> bool {
     let found = numbers(host);
-    numbers_wanted
-        .into_iter()
-        .all(|number| found.contains_key(&number))
+    numbers_wanted.into_iter().all(|number| found.contains_key(&number))
 }
 
 fn notices(host: &Host, action: &str) -> usize {
-    all_of(host)
-        .iter()
-        .filter(|event| event.text("/event/action") == action)
-        .count()
+    all_of(host).iter().filter(|event| event.text("/event/action") == action).count()
 }
 
 /// Waits until the API was asked more than so many times from now on.
@@ -101,15 +91,8 @@ fn move_files(sim: &Sim, host: &Host, to: &str) {
 #[track_caller]
 fn once_each(host: &Host, count: u64) {
     let found = numbers(host);
-    let wrong: Vec<_> = (0..count)
-        .filter(|n| found.get(n) != Some(&1))
-        .map(|n| (n, found.get(&n)))
-        .collect();
-    assert!(
-        wrong.is_empty() && found.len() as u64 == count,
-        "{} found; {wrong:?}",
-        found.len()
-    );
+    let wrong: Vec<_> = (0..count).filter(|n| found.get(n) != Some(&1)).map(|n| (n, found.get(&n))).collect();
+    assert!(wrong.is_empty() && found.len() as u64 == count, "{} found; {wrong:?}", found.len());
 }
 
 /// The agent stops in order, and each event is in its output once.
@@ -203,12 +186,7 @@ fn f75_what_is_not_wanted_of_the_files_is_no_hole() {
         let found = numbers(&host);
         let wanted: BTreeMap<u64, usize> = (first..33).map(|number| (number, 1)).collect();
         assert_eq!(found, wanted, "{}", agent.stderr());
-        assert_eq!(
-            notices(&host, "agent.source.switched"),
-            1,
-            "of the hole: {}",
-            agent.stderr()
-        );
+        assert_eq!(notices(&host, "agent.source.switched"), 1, "of the hole: {}", agent.stderr());
     }
 }
 
@@ -312,9 +290,7 @@ fn f45_each_node_brings_its_own() {
     };
     let mut agents: Vec<_> = hosts.iter().map(Host::start).collect();
     happen(0..20);
-    until(SOON, "both have read their files", || {
-        hosts.iter().all(|host| numbers(host).len() == 10)
-    });
+    until(SOON, "both have read their files", || hosts.iter().all(|host| numbers(host).len() == 10));
     for host in &hosts {
         fs::rename(host.audit(), host.home().join("log/away")).unwrap();
     }
@@ -322,20 +298,13 @@ fn f45_each_node_brings_its_own() {
         agent.until_said("the audit API is read instead of the audit files");
     }
     happen(20..40);
-    until(SOON, "both read the API", || {
-        hosts.iter().all(|host| numbers(host).len() == 20)
-    });
+    until(SOON, "both read the API", || hosts.iter().all(|host| numbers(host).len() == 20));
     for agent in &mut agents {
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     }
     for (at, host) in hosts.iter().enumerate() {
         let found = numbers(host);
-        assert!(
-            found
-                .iter()
-                .all(|(number, count)| number % 2 == at as u64 && *count == 1),
-            "{found:?}"
-        );
+        assert!(found.iter().all(|(number, count)| number % 2 == at as u64 && *count == 1), "{found:?}");
     }
 }
 
@@ -345,9 +314,7 @@ fn f45_an_outage_outlasts_the_agent() {
     let (sim, host) = confluence(host);
     let mut agent = reading_files(&sim, &host, 10);
     move_files(&sim, &host, AWAY);
-    agent.until("the switch is reported", || {
-        notices(&host, "agent.source.switched") == 1
-    });
+    agent.until("the switch is reported", || notices(&host, "agent.source.switched") == 1);
     agent.until_said("the audit API is read instead of the audit files");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     let shown = host.state_show();
@@ -367,9 +334,7 @@ fn f45_an_outage_outlasts_the_agent() {
     });
     assert_eq!(notices(&host, "agent.source.switched"), 1);
     move_files(&sim, &host, AUDIT);
-    agent.until("the way back is reported", || {
-        notices(&host, "agent.source.switched") == 2
-    });
+    agent.until("the way back is reported", || notices(&host, "agent.source.switched") == 2);
     stops_with_each(&mut agent, &host, 20);
 }
 
@@ -390,11 +355,7 @@ fn f75_coverage_lowered_meanwhile() {
     agent.until("the coverage is read", || coverage_was_taken(&sim));
     agent.until("the files are read", || has(&host, 0..5));
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
-    assert!(
-        host.state_show().contains("SECURITY full"),
-        "{}",
-        host.state_show()
-    );
+    assert!(host.state_show().contains("SECURITY full"), "{}", host.state_show());
     sim.set_coverage("SECURITY", "BASE");
     for _ in 0..2 {
         sim.forget_requests();
@@ -483,14 +444,8 @@ fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
         let output = fs::read(host.output()).unwrap();
         found.clear();
         for event in events(&output).into_iter().filter(|event| !event.is_notice()) {
-            let number = Row::from_json(event.original.as_deref().unwrap())
-                .unwrap()
-                .number();
-            *found
-                .entry(number.unwrap())
-                .or_default()
-                .entry(event.id)
-                .or_default() += 1;
+            let number = Row::from_json(event.original.as_deref().unwrap()).unwrap().number();
+            *found.entry(number.unwrap()).or_default().entry(event.id).or_default() += 1;
         }
         // The API may bring the last ones before the files repeat the first.
         let repeats = found.values().any(|ids| ids.values().any(|count| *count > 1));
@@ -628,9 +583,7 @@ fn f75_a_backlog_is_no_hole() {
     let then_ms = clock::now_ms() - 60_000;
     sim.insert_all((0..EVENTS).map(|number| Row::data_center(then_ms + number as i64, number)));
     let mut agent = host.start();
-    agent.until_within(5 * SOON, "the backlog is read", || {
-        host.delivered() as u64 >= EVENTS
-    });
+    agent.until_within(5 * SOON, "the backlog is read", || host.delivered() as u64 >= EVENTS);
     polls(&sim, &mut agent, EVENTS / 1_000);
     stops_with_each(&mut agent, &host, EVENTS);
     assert_eq!(notices(&host, "agent.source.switched"), 0, "{}", agent.stderr());
@@ -736,14 +689,9 @@ fn f82_events_of_other_nodes_are_ordinary() {
         sim.insert(of_node("a", clock::now_ms(), number).database_only());
     }
     agent.until("the hole is filled", || has(&host, 0..51));
-    agent.until("the switch is reported", || {
-        notices(&host, "agent.source.switched") == 1
-    });
+    agent.until("the switch is reported", || notices(&host, "agent.source.switched") == 1);
     stops_with_each(&mut agent, &host, 51);
-    assert!(
-        host.state_show()
-            .contains("audit API, other cluster nodes: delivered up to")
-    );
+    assert!(host.state_show().contains("audit API, other cluster nodes: delivered up to"));
 }
 
 /// `nodes` is changed between two runs: the other node's events are delivered with "all" alone, and none twice.
@@ -756,9 +704,7 @@ fn f82_nodes_is_changed_between_two_runs() {
     };
     let of_other = |host: &Host, from: u64| {
         let found = numbers(host);
-        (from..from + 10)
-            .filter(|number| found.contains_key(number))
-            .count()
+        (from..from + 10).filter(|number| found.contains_key(number)).count()
     };
     for (nodes, from, expected) in [("own", 0, 0), ("all", 20, 10), ("own", 40, 0)] {
         host.set("nodes", &format!("{nodes:?}"));
@@ -830,11 +776,7 @@ fn f83_the_nodes_id_changes_while_the_api_is_the_input() {
         agent.until_said("carry the id of another cluster node");
         polls(&sim, &mut agent, 4);
         stops_with_each(&mut agent, &host, 50);
-        assert!(
-            host.state_show().contains("cluster node a3\n"),
-            "{}",
-            host.state_show()
-        );
+        assert!(host.state_show().contains("cluster node a3\n"), "{}", host.state_show());
     }
 }
 
@@ -863,9 +805,7 @@ fn f83_new_ids_of_two_nodes_with_an_agent_each() {
     write("b", &hosts[1]);
     let mut agents: Vec<_> = hosts.iter().map(Host::start).collect();
     happen(["a", "b"], 0..20);
-    until(SOON, "both have read their files", || {
-        own(0, 0..20) && own(1, 0..20)
-    });
+    until(SOON, "both have read their files", || own(0, 0..20) && own(1, 0..20));
     let asked = sim.audit_request_count();
     until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);
     // The first node's files go away, and both nodes come back under other ids; the second writes its files as before.
@@ -895,17 +835,9 @@ fn f83_new_ids_of_two_nodes_with_an_agent_each() {
         assert!(found.values().all(|count| *count == 1), "{found:?}");
         let of_others = |number: &&u64| **number as usize % 2 != at;
         let others: Vec<_> = found.keys().filter(of_others).collect();
-        assert!(
-            others.iter().all(|number| **number < 80),
-            "{at}: {others:?}\n{}",
-            agent.stderr()
-        );
+        assert!(others.iter().all(|number| **number < 80), "{at}: {others:?}\n{}", agent.stderr());
     }
-    assert!(
-        numbers(&hosts[1])
-            .keys()
-            .all(|number| number % 2 == 1 || *number < 60)
-    );
+    assert!(numbers(&hosts[1]).keys().all(|number| number % 2 == 1 || *number < 60));
 }
 
 fn numbers_of(host: &Host) -> BTreeSet<u64> {
@@ -931,24 +863,15 @@ fn f84_own_searches_in_files() {
         };
         polls(&sim, &mut agent, 5);
         // Another administrator's.
-        let other = sim
-            .rows()
-            .into_iter()
-            .find(|row| row.api.contains("audit.search"))
-            .unwrap();
+        let other = sim.rows().into_iter().find(|row| row.api.contains("audit.search")).unwrap();
         let (key, name) = ("8a80cb819bd0ffff019bd0000000ffff", "?username=");
         let login = other.api.split(name).nth(1).unwrap().split('"').next().unwrap();
-        let api = other
-            .api
-            .replace(key, "8a80cb81eeee")
-            .replace(&format!("{name}{login}"), "?username=eve");
+        let api = other.api.replace(key, "8a80cb81eeee").replace(&format!("{name}{login}"), "?username=eve");
         let mut row = Row::from_json(&api).unwrap();
         row.move_by(clock::now_ms() - row.time_ms);
         sim.insert(row);
         agent.until("another's search comes", || {
-            searched(&host)
-                .iter()
-                .any(|event| event.text("/user/id") == "8a80cb81eeee")
+            searched(&host).iter().any(|event| event.text("/user/id") == "8a80cb81eeee")
         });
         happen(&sim, 10..20);
         agent.until("the files are read on", || has(&host, 0..20));
@@ -1011,27 +934,16 @@ fn a_single_run_reports_that_the_api_was_not_requested() {
             run.logged("\nwiki: ");
             once_each(&host, 10);
             let shown = host.state_show();
-            assert!(
-                shown.contains("audit API: has not responded yet, to be read from 20"),
-                "{shown}"
-            );
+            assert!(shown.contains("audit API: has not responded yet, to be read from 20"), "{shown}");
             assert!(!shown.contains("delivered up to"), "{shown}");
         }
         sim.clear_faults();
         host.once_ok();
-        assert!(
-            host.state_show().contains("audit API: delivered up to 20"),
-            "{}",
-            host.state_show()
-        );
+        assert!(host.state_show().contains("audit API: delivered up to 20"), "{}", host.state_show());
         // What it did before stays true.
         sim.fault(Fault::Unauthorized);
         host.once_code(75);
-        assert!(
-            host.state_show().contains("audit API: delivered up to 20"),
-            "{}",
-            host.state_show()
-        );
+        assert!(host.state_show().contains("audit API: delivered up to 20"), "{}", host.state_show());
         once_each(&host, 10);
     }
 }

@@ -18,10 +18,7 @@ struct Host {
 
 impl Host {
     fn new() -> Host {
-        let host = Host {
-            dir: tempfile::tempdir().unwrap(),
-            as_nobody: false,
-        };
+        let host = Host { dir: tempfile::tempdir().unwrap(), as_nobody: false };
         fs::create_dir_all(host.audit()).unwrap();
         let second = confluence_audit_agent::clock::now_ms() / 1000 - 300;
         let line = format!("{{\"timestamp\":{{\"epochSecond\":{second},\"nano\":0}}}}\n");
@@ -61,46 +58,26 @@ impl Host {
             env!("CARGO_BIN_EXE_confluence-audit-agent").into()
         };
         let mut command = Command::new(binary);
-        command
-            .arg("check")
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .env_remove("CONFLUENCE_HOME");
-        if !arguments
-            .iter()
-            .any(|argument| ["--home", "--files", "--config"].contains(argument))
-        {
+        command.arg("check").args(arguments).current_dir(self.dir.path()).env_remove("CONFLUENCE_HOME");
+        if !arguments.iter().any(|argument| ["--home", "--files", "--config"].contains(argument)) {
             command.args(["--home", "home"]);
         }
-        if !arguments
-            .iter()
-            .any(|argument| ["--state", "--config"].contains(argument))
-        {
+        if !arguments.iter().any(|argument| ["--state", "--config"].contains(argument)) {
             command.arg("--state").arg(self.path("state"));
         }
         if self.as_nobody {
             command.uid(NOBODY).gid(NOBODY);
         }
         let output = command.output().unwrap();
-        assert!(
-            output.stderr.is_empty(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        (
-            output.status.code().unwrap(),
-            crate::rig::unwrapped(&String::from_utf8(output.stdout).unwrap()),
-        )
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap(), crate::rig::unwrapped(&String::from_utf8(output.stdout).unwrap()))
     }
 }
 
 /// The one line that begins with this verdict and holds this text.
 #[track_caller]
 fn has(said: &str, verdict: &str, text: &str) {
-    let found = said
-        .lines()
-        .filter(|line| line.starts_with(verdict) && line.contains(text))
-        .count();
+    let found = said.lines().filter(|line| line.starts_with(verdict) && line.contains(text)).count();
     assert_eq!(found, 1, "{verdict} … {text} in\n{said}");
 }
 
@@ -130,10 +107,7 @@ fn all_is_well_and_nothing_is_changed() {
     assert_eq!(code, 0, "{said}");
     let (findings, counts) = said.trim_end().rsplit_once("\n\n").unwrap();
     assert!(findings.lines().all(|line| line.starts_with("ok ")), "{said}");
-    assert_eq!(
-        counts,
-        format!("{} ok, 0 warnings, 0 failures", findings.lines().count())
-    );
+    assert_eq!(counts, format!("{} ok, 0 warnings, 0 failures", findings.lines().count()));
     has(&said, "ok", "given by `--home`");
     has(&said, "ok", "1 file, ");
     has(&said, "ok", "newest event 5 minutes ago");
@@ -187,11 +161,7 @@ fn f59_secrets_that_others_may_read_are_warned_of() {
 #[test]
 fn a_wrong_configuration_is_78_with_every_error() {
     let host = Host::new();
-    fs::write(
-        host.path("wrong.toml"),
-        "shutdown_timeout = 10\nstat_dir = \"/x\"\n",
-    )
-    .unwrap();
+    fs::write(host.path("wrong.toml"), "shutdown_timeout = 10\nstat_dir = \"/x\"\n").unwrap();
     let (code, said) = host.check(&["--config", "wrong.toml"]);
     assert_eq!(code, 78);
     has(&said, "failure", "wrong.toml:1: `shutdown_timeout`");
@@ -213,11 +183,7 @@ fn a_configuration_file_is_looked_at_in_whole() {
     fs::write(host.path("config.toml"), config).unwrap();
     let (code, said) = host.check(&["--config", "config.toml"]);
     assert_eq!(code, 75, "{said}");
-    has(
-        &said,
-        "ok",
-        "configuration: `config.toml`; sources: one, two; sinks: local",
-    );
+    has(&said, "ok", "configuration: `config.toml`; sources: one, two; sinks: local");
     has(&said, "ok", "set by `home` in the configuration");
     has(&said, "failure", "two` does not exist");
     has(&said, "ok", "one.ndjson`, raw records");
@@ -229,11 +195,7 @@ fn what_is_missing_is_named_with_its_remedy() {
     let host = Host::new();
     let (code, said) = host.check(&["--home", "nowhere"]);
     assert_eq!(code, 75);
-    has(
-        &said,
-        "failure",
-        "nowhere` does not exist; name the right directory",
-    );
+    has(&said, "failure", "nowhere` does not exist; name the right directory");
 
     fs::create_dir(host.path("bare")).unwrap();
     let (code, said) = host.check(&["--home", "bare"]);
@@ -294,11 +256,7 @@ fn the_state_directory_is_the_agents_own() {
         mode(&state, bits);
         let (exit, said) = host.check(&[]);
         assert_eq!(exit, code, "{said}");
-        has(
-            &said,
-            verdict,
-            if bits == 0o700 { "free" } else { "run: chmod 0700" },
-        );
+        has(&said, verdict, if bits == 0o700 { "free" } else { "run: chmod 0700" });
     }
     mode(&state, 0o700);
     let lock = fs::File::create(state.join("lock")).unwrap();
@@ -319,10 +277,7 @@ fn an_output_that_is_no_plain_file_is_refused() {
     let host = Host::new();
     fs::create_dir(host.path("directory")).unwrap();
     std::os::unix::fs::symlink("elsewhere", host.path("link")).unwrap();
-    for (output, message) in [
-        ("directory", "is not a regular file"),
-        ("link", "is a symbolic link"),
-    ] {
+    for (output, message) in [("directory", "is not a regular file"), ("link", "is a symbolic link")] {
         let (code, said) = host.check(&["--sink", &format!("file:{output}")]);
         assert_eq!(code, 75, "{said}");
         has(&said, "failure", message);
@@ -352,11 +307,7 @@ fn the_missing_group_is_named() {
     mode(&file, 0o600);
     let (code, said) = host.check(&[]);
     assert_eq!(code, 75, "{said}");
-    has(
-        &said,
-        "failure",
-        "1 of 1 files cannot be read; the first: `nobody` may not read",
-    );
+    has(&said, "failure", "1 of 1 files cannot be read; the first: `nobody` may not read");
     has(&said, "failure", "setfacl -m u:nobody:r ");
 
     mode(&file, 0o644);
@@ -407,10 +358,7 @@ fn a_refused_path_is_reported_alike_by_all_commands() {
             .output()
             .unwrap();
         let said = [output.stdout, output.stderr].concat();
-        (
-            output.status.code().unwrap(),
-            crate::rig::unwrapped(&String::from_utf8(said).unwrap()),
-        )
+        (output.status.code().unwrap(), crate::rig::unwrapped(&String::from_utf8(said).unwrap()))
     };
     let commands: [&[&str]; 9] = [
         &["check"],
@@ -451,10 +399,7 @@ fn a_refused_path_is_reported_alike_by_all_commands() {
     for words in [&["check"] as &[&str], &["run", "--once"]] {
         let (code, text) = said(words);
         assert_eq!(code, 75, "{words:?}: {text}");
-        let expected = format!(
-            "`nobody` may not write into `{}` (0755 root:root); run: ",
-            out.display()
-        );
+        let expected = format!("`nobody` may not write into `{}` (0755 root:root); run: ", out.display());
         assert!(text.contains(&expected), "{words:?}: {text}");
     }
 }

@@ -22,14 +22,7 @@ fn check(source: &str) -> (i32, String) {
     fs::write(&config, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
     command.arg("check").arg("--config").arg(&config);
-    for name in [
-        "http_proxy",
-        "HTTP_PROXY",
-        "https_proxy",
-        "HTTPS_PROXY",
-        "all_proxy",
-        "ALL_PROXY",
-    ] {
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
         command.env_remove(name);
     }
     let output = command.output().unwrap();
@@ -55,9 +48,7 @@ fn cloud(sim: &Sim, token: &str, more: &str) -> String {
 
 #[track_caller]
 fn says(text: &str, verdict: &str, what: &str) {
-    let found = text
-        .lines()
-        .any(|line| line.starts_with(verdict) && line.contains(what));
+    let found = text.lines().any(|line| line.starts_with(verdict) && line.contains(what));
     assert!(found, "no `{verdict}` with `{what}` in:\n{text}");
 }
 
@@ -120,27 +111,15 @@ fn each_refusal_is_a_failure_with_its_remedy() {
         ("wrong", None, "make a new Personal Access Token"),
         (USER_TOKEN, None, "Confluence Administrator"),
         (ADMIN_TOKEN, Some(Fault::Captcha), "log in once with a browser"),
-        (
-            ADMIN_TOKEN,
-            Some(Fault::LoginPage),
-            "a single sign-on or a proxy asks for a login",
-        ),
+        (ADMIN_TOKEN, Some(Fault::LoginPage), "a single sign-on or a proxy asks for a login"),
         (
             ADMIN_TOKEN,
             Some(Fault::Redirect("https://sso.example.com/idp".into())),
             "`https://sso.example.com`",
         ),
         (ADMIN_TOKEN, Some(Fault::NotJson), ""),
-        (
-            ADMIN_TOKEN,
-            Some(Fault::MissingMember("entities")),
-            "no page of audit events",
-        ),
-        (
-            ADMIN_TOKEN,
-            Some(Fault::MissingMember("pagingInfo")),
-            "no page of audit events",
-        ),
+        (ADMIN_TOKEN, Some(Fault::MissingMember("entities")), "no page of audit events"),
+        (ADMIN_TOKEN, Some(Fault::MissingMember("pagingInfo")), "no page of audit events"),
     ] {
         sim.clear_faults();
         if let Some(fault) = fault {

@@ -21,11 +21,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn f63_config_errors() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config-errors");
-    let mut files: Vec<PathBuf> = dir
-        .read_dir()
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<PathBuf> = dir.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     assert!(files.len() >= 30, "{} wrong files", files.len());
@@ -37,11 +33,7 @@ fn f63_config_errors() {
             std::fs::write(&golden, &output.stderr).unwrap();
         }
         assert_eq!(output.status.code(), Some(78), "{name}: {}", stderr(&output));
-        assert_eq!(
-            stderr(&output),
-            std::fs::read_to_string(&golden).unwrap_or_default(),
-            "{name}"
-        );
+        assert_eq!(stderr(&output), std::fs::read_to_string(&golden).unwrap_or_default(), "{name}");
         assert!(output.stdout.is_empty(), "{name}");
         // What stands in the files where a secret is.
         assert!(!stderr(&output).contains("canary"), "{name}");
@@ -91,15 +83,7 @@ fn wrong_usage_is_64_and_wrong_values_are_78() {
         (&["run", "--home", ""], 64, "--home"),
         (&["run", "--url", "https://c.example.com"], 64, "--token-file"),
         (
-            &[
-                "run",
-                "--url",
-                "https://c.example.com",
-                "--token-file",
-                "t",
-                "--home",
-                "h",
-            ],
+            &["run", "--url", "https://c.example.com", "--token-file", "t", "--home", "h"],
             64,
             "cannot be used with",
         ),
@@ -131,20 +115,8 @@ fn wrong_usage_is_64_and_wrong_values_are_78() {
 #[test]
 fn all_wrong_options_are_reported_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let output = agent(
-        dir.path(),
-        &[
-            "run",
-            "--home",
-            "h",
-            "--sink",
-            "x",
-            "--format",
-            "y",
-            "--log-level",
-            "z",
-        ],
-    );
+    let output =
+        agent(dir.path(), &["run", "--home", "h", "--sink", "x", "--format", "y", "--log-level", "z"]);
     assert_eq!(output.status.code(), Some(78));
     let said = stderr(&output);
     let options: Vec<&str> = said.lines().map(|line| line.split('`').nth(1).unwrap()).collect();
@@ -158,23 +130,11 @@ fn an_option_that_cannot_tell_which_source_it_is_for_is_refused() {
     let source = |name: &str| {
         format!("[[source]]\nname = \"{name}\"\ntype = \"data_center\"\nhome = \"/data/{name}\"\n")
     };
-    let config = format!(
-        "{}{}[[sink]]\nname = \"out\"\ntype = \"stdout\"\n",
-        source("one"),
-        source("two")
-    );
+    let config = format!("{}{}[[sink]]\nname = \"out\"\ntype = \"stdout\"\n", source("one"), source("two"));
     std::fs::write(dir.path().join("two.toml"), config).unwrap();
     for (option, value, message) in [
-        (
-            "--home",
-            "/data/three",
-            "`--home`: the configuration has 2 sources",
-        ),
-        (
-            "--files",
-            "/data/*.log",
-            "`--files`: the configuration has 2 sources",
-        ),
+        ("--home", "/data/three", "`--home`: the configuration has 2 sources"),
+        ("--files", "/data/*.log", "`--files`: the configuration has 2 sources"),
         ("--sink", "file:/out/events", "put `{source}` into it"),
     ] {
         let output = agent(dir.path(), &["run", "--config", "two.toml", option, value]);
@@ -194,30 +154,15 @@ fn f20_self_include_refused() {
     std::os::unix::fs::symlink(&audit, root.join("link")).unwrap();
     let files = format!("{}/elsewhere/*.ndjson", root.display());
     let table: [(&[&str], [&str; 2]); 6] = [
-        (
-            &["--home", "home", "--state", "home/log/audit/state"],
-            ["home/log/audit", "home/log/audit/state"],
-        ),
-        (
-            &["--home", "home", "--state", "link/deep/state"],
-            ["home/log/audit", "link/deep/state"],
-        ),
+        (&["--home", "home", "--state", "home/log/audit/state"], ["home/log/audit", "home/log/audit/state"]),
+        (&["--home", "home", "--state", "link/deep/state"], ["home/log/audit", "link/deep/state"]),
         (
             &["--home", "home", "--sink", "file:home/log/audit/events"],
             ["home/log/audit", "home/log/audit/events"],
         ),
-        (
-            &["--home", "home", "--sink", "file:link/events"],
-            ["home/log/audit", "link/events"],
-        ),
-        (
-            &["--files", &files, "--sink", "file:elsewhere/out.ndjson"],
-            ["elsewhere", "elsewhere/out.ndjson"],
-        ),
-        (
-            &["--files", "**/*.ndjson", "--sink", "file:later/out.ndjson"],
-            ["**/*.ndjson", "later/out.ndjson"],
-        ),
+        (&["--home", "home", "--sink", "file:link/events"], ["home/log/audit", "link/events"]),
+        (&["--files", &files, "--sink", "file:elsewhere/out.ndjson"], ["elsewhere", "elsewhere/out.ndjson"]),
+        (&["--files", "**/*.ndjson", "--sink", "file:later/out.ndjson"], ["**/*.ndjson", "later/out.ndjson"]),
     ];
     for (options, [watched, own]) in table {
         for command in ["run", "check"] {

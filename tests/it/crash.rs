@@ -28,21 +28,13 @@ fn rotating(format: &str) -> Host {
 /// A host with an output of its own that reads the files of `host`.
 fn sibling_host(host: &Host, format: &str) -> Host {
     let mut other = rotating(format);
-    other.source = format!(
-        "{}files = [\"{}/*.audit.log\"]\n",
-        host.source,
-        host.audit().display()
-    );
+    other.source = format!("{}files = [\"{}/*.audit.log\"]\n", host.source, host.audit().display());
     other
 }
 
 /// Bytes in all outputs of a host that may not have come to write any.
 fn written(host: &Host) -> usize {
-    if host.output().parent().unwrap().exists() {
-        outputs(host).iter().map(Vec::len).sum()
-    } else {
-        0
-    }
+    if host.output().parent().unwrap().exists() { outputs(host).iter().map(Vec::len).sum() } else { 0 }
 }
 
 /// What differs between two runs although they deliver the same is made the same: who read it, and when.
@@ -50,11 +42,7 @@ fn blank(outputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let line = |line: &[u8]| {
         let mut line = line.to_vec();
         let unreadable = memchr::memmem::find(&line, b"\"kind\":\"pipeline_error\"").is_some();
-        let read_at = if unreadable {
-            "{\"@timestamp\":\""
-        } else {
-            "\"created\":\""
-        };
+        let read_at = if unreadable { "{\"@timestamp\":\"" } else { "\"created\":\"" };
         for key in [read_at, "\"agent\":{\"ephemeral_id\":\"", "xx\",\"id\":\""] {
             let at = memchr::memmem::find(&line, key.as_bytes()).expect("stands in every event") + key.len();
             let end = at + memchr::memchr(b'"', &line[at..]).unwrap();
@@ -131,11 +119,7 @@ fn f21_kill_everywhere() {
             assert_eq!(status.signal(), Some(6), "{name}@{hit} was reached: {status}");
             let after = crashed.once();
             assert_eq!(after.code, 0, "{name}@{hit}: {}", after.stderr);
-            assert!(
-                outputs(&crashed) == expect,
-                "{name}@{hit}: the output differs\n{}",
-                after.stderr
-            );
+            assert!(outputs(&crashed) == expect, "{name}@{hit}: the output differs\n{}", after.stderr);
         }
     }
 }
@@ -192,10 +176,7 @@ fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: us
             assert_eq!(killed.once().code, 0);
             let endings = |ending: &str| {
                 let paths = output_paths(&killed);
-                paths
-                    .iter()
-                    .filter(|path| path.to_string_lossy().ends_with(ending))
-                    .count()
+                paths.iter().filter(|path| path.to_string_lossy().ends_with(ending)).count()
             };
             assert_eq!(endings(".part"), 0, "life {life}");
             compressed += endings(".zst");
@@ -240,17 +221,10 @@ fn is_compressed(host: &Host, ending: &str) {
     let mut endings: BTreeMap<String, usize> = BTreeMap::new();
     for path in output_paths(host).iter().filter(|path| **path != host.output()) {
         let ending = path.extension().unwrap().to_str().unwrap();
-        let kind = if ending.bytes().all(|b| b.is_ascii_digit()) {
-            "plain"
-        } else {
-            ending
-        };
+        let kind = if ending.bytes().all(|b| b.is_ascii_digit()) { "plain" } else { ending };
         *endings.entry(kind.to_owned()).or_default() += 1;
     }
-    assert_eq!(
-        endings,
-        BTreeMap::from([(ending.to_owned(), outputs(host).len() - 1)])
-    );
+    assert_eq!(endings, BTreeMap::from([(ending.to_owned(), outputs(host).len() - 1)]));
 }
 
 /// A crash at each step of compressing leaves each event where it was, once, and nothing else.
@@ -276,18 +250,11 @@ fn f72_compression_of_rotated_outputs_is_whole_or_not_there() {
             let mut command = crashed.command(&[], &["--once"]);
             command.env(FAILPOINT, format!("{name}=abort@{hit}"));
             let status = command.stderr(Stdio::null()).status().unwrap();
-            assert_eq!(
-                status.signal(),
-                Some(6),
-                "{how} {name}@{hit} was reached: {status}"
-            );
+            assert_eq!(status.signal(), Some(6), "{how} {name}@{hit} was reached: {status}");
             assert!(outputs(&crashed) == expect, "{how} {name}@{hit}: after the crash");
             let after = crashed.once();
             assert_eq!(after.code, 0, "{}", after.stderr);
-            assert!(
-                outputs(&crashed) == expect,
-                "{how} {name}@{hit}: after the next run"
-            );
+            assert!(outputs(&crashed) == expect, "{how} {name}@{hit}: after the next run");
             is_compressed(&crashed, ending);
         }
     }
@@ -322,19 +289,14 @@ fn f72_compressed_outputs_are_recognised_by_an_older_state() {
 #[test]
 fn rotated_outputs_are_compressed_behind_the_checkpoint() {
     let mut host = rotating("raw");
-    host.sink = host
-        .sink
-        .replace("rotated_files_max = 100000", "rotated_files_max = 3");
+    host.sink = host.sink.replace("rotated_files_max = 100000", "rotated_files_max = 3");
     compress(&mut host, "gzip");
     let mut writer = Writer::new(&host.audit(), 5);
     let file = writer.create(&file_name(5, 0));
     let mut agent = host.start();
     let newest = || {
         let paths = output_paths(&host);
-        paths
-            .iter()
-            .filter_map(|path| generation(path.to_str().unwrap()))
-            .max()
+        paths.iter().filter_map(|path| generation(path.to_str().unwrap())).max()
     };
     for _ in 0..6 {
         let before = newest();
@@ -355,17 +317,13 @@ fn rotated_outputs_are_compressed_behind_the_checkpoint() {
 /// The formats in which events may bear the time at which they were read: their ids show what is there.
 #[test]
 fn f72_file_output_exactly_once_in_other_formats() {
-    for (word, name) in [
-        ("sentinel", FormatKind::Sentinel),
-        ("cef", FormatKind::Cef),
-        ("ocsf", FormatKind::Ocsf),
-    ] {
+    for (word, name) in
+        [("sentinel", FormatKind::Sentinel), ("cef", FormatKind::Cef), ("ocsf", FormatKind::Ocsf)]
+    {
         let ids = |host: &Host| -> Vec<EventId> {
             let all = outputs(host).concat();
             let lines = all.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n');
-            lines
-                .map(|line| name.id_of(line).expect("a whole event"))
-                .collect()
+            lines.map(|line| name.id_of(line).expect("a whole event")).collect()
         };
         let host = rotating(word);
         backlog(&host, 300);
@@ -374,12 +332,9 @@ fn f72_file_output_exactly_once_in_other_formats() {
         let expect = ids(&reference);
         assert!(expect.len() > 300);
         let mut passed_over = false;
-        for failpoint in [
-            "after_send=abort@2",
-            "after_ack=abort@2",
-            "before_flush=abort@1",
-            "after_flush=abort@2",
-        ] {
+        for failpoint in
+            ["after_send=abort@2", "after_ack=abort@2", "before_flush=abort@1", "after_flush=abort@2"]
+        {
             let crashed = sibling_host(&host, word);
             let mut command = crashed.command(&[], &["--once"]);
             command.env(FAILPOINT, failpoint);
@@ -407,11 +362,7 @@ fn f21_random_kills_while_live() {
         // While it is down.
         writer.append(files.last().unwrap(), random.below(20) as usize);
         let half = random.below(2) == 0;
-        let line = if half {
-            writer.record(files.last().unwrap())
-        } else {
-            Vec::new()
-        };
+        let line = if half { writer.record(files.last().unwrap()) } else { Vec::new() };
         let (first, rest) = line.split_at(line.len() / 2);
         files.last().unwrap().write(first);
         let mut agent = host.start();

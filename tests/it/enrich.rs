@@ -13,10 +13,7 @@ const LINE: &str =
 /// A host with one audit event, and databases named in its configuration.
 fn host() -> Host {
     let mut host = Host::new();
-    append(
-        &host.audit().join("20260102.00000.audit.log"),
-        format!("{LINE}\n").as_bytes(),
-    );
+    append(&host.audit().join("20260102.00000.audit.log"), format!("{LINE}\n").as_bytes());
     host.root += &format!(
         "[enrich]\ngeoip_city = {:?}\ngeoip_asn = {:?}\n",
         host.path("city.mmdb"),
@@ -57,15 +54,11 @@ fn events_have_the_place_of_their_address() {
 
     let (code, said) = check(&host, "");
     assert_eq!(code, Some(0), "{said}");
-    for (name, kind, fields) in [
-        ("city", "GeoLite2-City", "source.geo"),
-        ("asn", "GeoLite2-ASN", "source.as"),
-    ] {
+    for (name, kind, fields) in
+        [("city", "GeoLite2-City", "source.geo"), ("asn", "GeoLite2-ASN", "source.as")]
+    {
         let path = host.path(&format!("{name}.mmdb"));
-        let line = format!(
-            "geoip: `{}`, {kind}, built on 2026-11-20, for `{fields}`",
-            path.display()
-        );
+        let line = format!("geoip: `{}`, {kind}, built on 2026-11-20, for `{fields}`", path.display());
         assert!(said.contains(&line), "{line} in {said}");
     }
 }
@@ -79,10 +72,7 @@ fn unusable_databases_hold_nothing_up() {
     let once = host.once_ok();
     let reported = once.stderr.matches("a GeoIP database cannot be used").count();
     assert_eq!(reported, 2, "{}", once.stderr);
-    assert_eq!(
-        only_event(&host)["source"],
-        json!({"address": "81.2.69.143", "ip": "81.2.69.143"})
-    );
+    assert_eq!(only_event(&host)["source"], json!({"address": "81.2.69.143", "ip": "81.2.69.143"}));
     let (code, said) = check(&host, "");
     assert_eq!(code, Some(0), "{said}");
     for text in [
@@ -107,11 +97,8 @@ fn events_have_the_instance_of_their_host() {
             head.find(|line| line.as_ref().is_ok_and(String::is_empty));
             let body = r#"{"location":"westeurope","vmId":"13f56399","vmSize":"Standard_D2s_v3"}"#;
             let length = body.len();
-            write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            )
-            .unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+                .unwrap();
         }
     });
     let run = |host: &Host| {
@@ -129,10 +116,7 @@ fn events_have_the_instance_of_their_host() {
     let on = host();
     assert_eq!(run(&on), Some(expected));
     let (_, said) = check(&on, &url);
-    assert!(
-        said.contains("ok       cloud: Microsoft Azure, instance 13f56399"),
-        "{said}"
-    );
+    assert!(said.contains("ok       cloud: Microsoft Azure, instance 13f56399"), "{said}");
     let mut off = host();
     off.root += "cloud_metadata = false\n";
     assert_eq!(run(&off), None);

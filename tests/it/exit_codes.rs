@@ -41,11 +41,7 @@ fn commands(config: &Path) -> Vec<Vec<&str>> {
 
 fn call(wrapper: &[&str], words: &[&str]) -> (i32, String) {
     let all = [wrapper, &[env!("CARGO_BIN_EXE_confluence-audit-agent")], words].concat();
-    let output = Command::new(all[0])
-        .args(&all[1..])
-        .env_remove("CONFLUENCE_HOME")
-        .output()
-        .unwrap();
+    let output = Command::new(all[0]).args(&all[1..]).env_remove("CONFLUENCE_HOME").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     (output.status.code().expect("ended by itself"), said.into_owned())
 }
@@ -88,11 +84,7 @@ fn f112_a_state_directory_that_cannot_be_used_is_75() {
         let config = fs::read_to_string(host.config()).unwrap();
         let other = host.path("other.toml");
         let from = format!("{:?}", host.state());
-        fs::write(
-            &other,
-            config.replace(&from, &format!("{:?}", deep.join("state"))),
-        )
-        .unwrap();
+        fs::write(&other, config.replace(&from, &format!("{:?}", deep.join("state")))).unwrap();
         for words in commands(&other) {
             let (code, said) = call(&[], &words);
             // Neither the quarantine nor a look at the directory needs the store.
@@ -154,11 +146,9 @@ fn f112_a_disk_that_became_read_only_is_75() {
     host.once_ok();
     disk.make_read_only();
     writer.append(&file, 3);
-    for words in [
-        &["run", "--once"][..],
-        &["state", "forget", "--yes"],
-        &["quarantine", "drop", "--yes", "--all"],
-    ] {
+    for words in
+        [&["run", "--once"][..], &["state", "forget", "--yes"], &["quarantine", "drop", "--yes", "--all"]]
+    {
         let config = host.config();
         let words = [words, &["--config", config.to_str().unwrap()]].concat();
         let (code, said) = call(&[], &words);
@@ -220,17 +210,10 @@ fn f112_once_that_a_signal_has_stopped_is_75() {
     command.stdout(std::process::Stdio::piped());
     let mut agent = host.spawn(command);
     let mut stdout = agent.child().stdout.take().unwrap();
-    agent.until("the pipe is full", || {
-        rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000
-    });
+    agent.until("the pipe is full", || rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000);
     agent.signal(Signal::TERM);
     agent.until_said("stopping");
     std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
-    assert_eq!(
-        agent.wait(crate::rig::SOON).code(),
-        Some(75),
-        "{}",
-        agent.stderr()
-    );
+    assert_eq!(agent.wait(crate::rig::SOON).code(), Some(75), "{}", agent.stderr());
     host.once_ok();
 }

@@ -21,15 +21,9 @@ impl Disk {
     pub fn mount(dir: PathBuf, megabytes: u32) -> Option<Disk> {
         fs::create_dir_all(&dir).unwrap();
         let size = format!("size={megabytes}m,mode=0700");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(&dir)
-            .output();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&dir).output();
         if !mount.is_ok_and(|mount| mount.status.success()) {
-            skip(
-                "mount",
-                "this process may not mount; `unshare -Urm cargo test` lets it",
-            );
+            skip("mount", "this process may not mount; `unshare -Urm cargo test` lets it");
             return None;
         }
         Some(Disk(dir))
@@ -41,21 +35,14 @@ impl Disk {
 
     /// Takes all the room that is left.
     fn fill(&self) {
-        let mut ballast = File::options()
-            .create(true)
-            .append(true)
-            .open(self.0.join("ballast"))
-            .unwrap();
+        let mut ballast = File::options().create(true).append(true).open(self.0.join("ballast")).unwrap();
         while ballast.write_all(&[b'x'; 4096]).is_ok() {}
         while ballast.write_all(b"x").is_ok() {}
     }
 
     /// As the kernel does it to a disk with errors.
     pub fn make_read_only(&self) {
-        let mount = Command::new("mount")
-            .args(["-o", "remount,ro"])
-            .arg(&self.0)
-            .status();
+        let mount = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
         assert!(mount.unwrap().success());
     }
 
@@ -71,9 +58,7 @@ impl Drop for Disk {
 }
 
 fn delivered(agent: &mut Agent, host: &Host, records: usize) {
-    agent.until(&format!("{records} records are delivered"), || {
-        host.delivered() >= records
-    });
+    agent.until(&format!("{records} records are delivered"), || host.delivered() >= records);
 }
 
 /// Files with paths so long that each commit takes many bytes: sled keeps room for hundreds of small ones.
@@ -93,9 +78,7 @@ impl Deep {
     }
 
     fn append(&mut self, records: usize) {
-        self.files
-            .iter()
-            .for_each(|file| self.writer.append(file, records));
+        self.files.iter().for_each(|file| self.writer.append(file, records));
     }
 
     /// Writes until positions cannot be stored any more.
@@ -160,9 +143,7 @@ fn output_bytes(host: &Host) -> u64 {
 fn paused(host: &Host, writer: &Writer) -> bool {
     let before = host.delivered();
     let by = clock::monotonic() + Duration::from_millis(600);
-    until(SOON, "it is read, or the time is over", || {
-        host.delivered() > before || clock::monotonic() > by
-    });
+    until(SOON, "it is read, or the time is over", || host.delivered() > before || clock::monotonic() > by);
     host.delivered() == before && before < writer.count()
 }
 
@@ -177,12 +158,7 @@ fn f24_a_stop_without_room_is_reported() {
     deep.append(1);
     delivered(&mut agent, &host, deep.writer.count());
     assert_eq!(agent.stop(), 75, "{}", agent.stderr());
-    assert_eq!(
-        agent.said("is delivered and checkpointed"),
-        0,
-        "{}",
-        agent.stderr()
-    );
+    assert_eq!(agent.said("is delivered and checkpointed"), 0, "{}", agent.stderr());
     disk.free();
     let again = host.once_ok();
     again.logged("contains events after the checkpoint");

@@ -24,12 +24,7 @@ fn each_line_is_one_record_of_512_to_2048_bytes() {
     for line in out.split_inclusive(|b| *b == b'\n') {
         assert!((512..=2_048).contains(&line.len()), "{} bytes", line.len());
         let record: serde_json::Value = serde_json::from_slice(line).expect("JSON");
-        kinds.insert(
-            record["auditType"]["actionI18nKey"]
-                .as_str()
-                .expect("an action")
-                .to_owned(),
-        );
+        kinds.insert(record["auditType"]["actionI18nKey"].as_str().expect("an action").to_owned());
     }
     assert!(kinds.len() >= 12, "{kinds:?}");
 }
@@ -52,22 +47,10 @@ fn a_numbered_line_is_known_by_its_number_and_no_byte_of_it_can_change_unseen() 
 #[test]
 fn files_are_named_by_day_and_number_in_both_forms() {
     const DAY_MS: i64 = 86_400_000;
-    assert_eq!(
-        lines::file_name(lines::START_MS, 0, false),
-        "20260105.00000.audit.log"
-    );
-    assert_eq!(
-        lines::file_name(lines::START_MS + 54 * DAY_MS, 12, true),
-        "20260228-00012.audit.log"
-    );
-    assert_eq!(
-        lines::file_name(lines::START_MS + 55 * DAY_MS - 1, 0, false),
-        "20260228.00000.audit.log"
-    );
-    assert_eq!(
-        lines::file_name(lines::START_MS + 785 * DAY_MS, 0, false),
-        "20280229.00000.audit.log"
-    );
+    assert_eq!(lines::file_name(lines::START_MS, 0, false), "20260105.00000.audit.log");
+    assert_eq!(lines::file_name(lines::START_MS + 54 * DAY_MS, 12, true), "20260228-00012.audit.log");
+    assert_eq!(lines::file_name(lines::START_MS + 55 * DAY_MS - 1, 0, false), "20260228.00000.audit.log");
+    assert_eq!(lines::file_name(lines::START_MS + 785 * DAY_MS, 0, false), "20280229.00000.audit.log");
     assert!(lines::same_day(lines::START_MS, lines::START_MS + DAY_MS - 1));
     assert!(!lines::same_day(lines::START_MS, lines::START_MS - 1));
 }

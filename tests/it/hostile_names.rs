@@ -131,10 +131,7 @@ setup H";
     }
     // The name is there, and can be read.
     let said = call(&dir, &[OsStr::new("convert"), &path]);
-    assert!(
-        said.contains("x\\u{1b}[31m") && said.contains("\\n2026-01-01"),
-        "{said}"
-    );
+    assert!(said.contains("x\\u{1b}[31m") && said.contains("\\n2026-01-01"), "{said}");
     let said = call(&dir, &[OsStr::new(&hostile)]);
     assert!(said.contains("x\\u{1b}[31m"), "{said}");
 }
@@ -146,11 +143,9 @@ fn f114_names_that_are_found() {
     host.sink += "rotate_bytes = \"1KiB\"\nrotated_files_max = 1\n";
     host.sink = host.sink.replace("rotate_bytes = \"10GiB\"\n", "");
     host.audit_file(114, 30);
-    for name in [
-        HOSTILE.to_owned(),
-        format!("{HOSTILE}.audit.log"),
-        format!("20260105.00001.audit.log{HOSTILE}"),
-    ] {
+    for name in
+        [HOSTILE.to_owned(), format!("{HOSTILE}.audit.log"), format!("20260105.00001.audit.log{HOSTILE}")]
+    {
         fs::write(host.audit().join(&name), "{bad}\n").unwrap();
         fs::create_dir(host.audit().join(format!("{name}.d"))).unwrap();
     }
@@ -161,9 +156,7 @@ fn f114_names_that_are_found() {
     let toml = |path: &Path| serde_json::to_string(path.to_str().unwrap()).unwrap();
     let (from_home, from_out) = (format!("{:?}", host.home()), format!("{:?}", host.output()));
     let out = host.path(&format!("out/{HOSTILE}"));
-    let text = text
-        .replace(&from_home, &toml(&home))
-        .replace(&from_out, &toml(&out));
+    let text = text.replace(&from_home, &toml(&home)).replace(&from_out, &toml(&out));
     fs::write(&config, text).unwrap();
     let config = config.as_os_str();
     let words = |words: &[&'static str]| -> Vec<&OsStr> {

@@ -16,10 +16,7 @@ fn converted(records: &[Value], format: &str) -> Vec<String> {
 }
 
 fn json_of(lines: &[String]) -> Vec<Value> {
-    lines
-        .iter()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -43,10 +40,7 @@ fn actions_that_nobody_listed_are_ranked_and_name_whom_they_concern() {
     ];
     let ecs = json_of(&converted(&records, "ecs"));
     assert_eq!(ecs[0]["event"]["outcome"], "failure");
-    assert_eq!(
-        ecs[0]["user"]["target"],
-        json!({"full_name": "Tom Example", "id": "k-2", "name": "tom"})
-    );
+    assert_eq!(ecs[0]["user"]["target"], json!({"full_name": "Tom Example", "id": "k-2", "name": "tom"}));
     assert_eq!(ecs[1]["user"]["name"], "rita");
     assert_eq!(ecs[3]["event"]["category"], json!(["iam"]));
 
@@ -62,10 +56,7 @@ fn actions_that_nobody_listed_are_ranked_and_name_whom_they_concern() {
     assert!(cef[3].contains(" cs3=User Tom Example cs3Label="), "{}", cef[3]);
 
     let ocsf = json_of(&converted(&records, "ocsf"));
-    let kinds: Vec<_> = ocsf
-        .iter()
-        .map(|event| event["type_uid"].as_u64().unwrap())
-        .collect();
+    let kinds: Vec<_> = ocsf.iter().map(|event| event["type_uid"].as_u64().unwrap()).collect();
     assert_eq!(kinds, [300_104, 300_501, 600_107, 300_102]);
     assert_eq!(ocsf[1]["user"]["uid"], "k-2");
     for event in &ocsf {
@@ -73,9 +64,5 @@ fn actions_that_nobody_listed_are_ranked_and_name_whom_they_concern() {
         assert!(event["metadata"]["loggers"][0]["uid"].is_null());
     }
     let sentinel = json_of(&converted(&records, "sentinel"));
-    assert!(
-        sentinel
-            .iter()
-            .all(|event| event["affectedObject"]["type"] == "User")
-    );
+    assert!(sentinel.iter().all(|event| event["affectedObject"]["type"] == "User"));
 }

@@ -25,9 +25,7 @@ impl Drop for Nginx {
 fn certificates(dir: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     // Its name is not that of the certificates below it: they would look self-signed.
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "the test's CA");
+    params.distinguished_name.push(DnType::CommonName, "the test's CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     fs::write(dir.join("ca.pem"), ca.pem()).unwrap();
@@ -42,19 +40,13 @@ fn certificates(dir: &Path) {
 
 /// TLS and a client certificate before `backend`; bodies up to 8 KiB.
 fn start(dir: &Path, backend: &str) -> Option<(Nginx, Port)> {
-    let binary = ["/usr/sbin/nginx", "/usr/bin/nginx"]
-        .into_iter()
-        .find(|path| Path::new(path).exists());
+    let binary = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists());
     let Some(binary) = binary else {
         skip("nginx", "nginx is not installed; tests/peers/install.sh does it");
         return None;
     };
     let port = free_port();
-    let user = if rustix::process::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    };
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let at = dir.display();
     let config = format!(
         "daemon off; {user} pid {at}/nginx.pid; error_log {at}/error.log; worker_processes 1; events {{}}
@@ -82,9 +74,7 @@ fn start(dir: &Path, backend: &str) -> Option<(Nginx, Port)> {
         .spawn()
         .unwrap();
     let nginx = Nginx(child);
-    until(crate::rig::SOON, "nginx listens", || {
-        TcpStream::connect(port.address()).is_ok()
-    });
+    until(crate::rig::SOON, "nginx listens", || TcpStream::connect(port.address()).is_ok());
     Some((nginx, port))
 }
 
@@ -130,8 +120,5 @@ fn a_proxy_with_tls_client_certificates_a_limit_and_a_backend_that_goes_away() {
     agent.until("all events are there", || collector.distinct() == 80);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     let judged = judge(&writer, &collector.events());
-    assert!(
-        judged.missing.is_empty() && judged.damaged.is_empty(),
-        "{judged:?}"
-    );
+    assert!(judged.missing.is_empty() && judged.damaged.is_empty(), "{judged:?}");
 }

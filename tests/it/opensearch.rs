@@ -25,18 +25,11 @@ impl OpenSearch {
     fn start(dir: &Path) -> Option<OpenSearch> {
         let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/opensearch");
         if !installed.is_dir() {
-            skip(
-                "opensearch",
-                "OpenSearch is not installed; tests/peers/install.sh does it",
-            );
+            skip("opensearch", "OpenSearch is not installed; tests/peers/install.sh does it");
             return None;
         }
         let port = free_port();
-        let mut server = OpenSearch {
-            dir: dir.to_owned(),
-            port,
-            child: None,
-        };
+        let mut server = OpenSearch { dir: dir.to_owned(), port, child: None };
         server.start_again();
         Some(server)
     }
@@ -55,11 +48,7 @@ impl OpenSearch {
             .unwrap();
         until(START, "OpenSearch answers", || {
             let said = || fs::read_to_string(&log).unwrap_or_default();
-            assert!(
-                child.try_wait().unwrap().is_none(),
-                "OpenSearch ended:\n{}",
-                said()
-            );
+            assert!(child.try_wait().unwrap().is_none(), "OpenSearch ended:\n{}", said());
             let health = self.try_ask("GET", "/_cluster/health", "");
             health.is_some_and(|(status, health)| status == 200 && health["status"] != "red")
         });
@@ -155,55 +144,27 @@ fn set_up(server: &OpenSearch) {
     run.logged("confluence-audit-agent setup elasticsearch");
     assert_eq!(server.try_ask("GET", &format!("/{STREAM}"), "").unwrap().0, 404);
     let (_, said) = call(&host, &["check"]);
-    assert!(
-        said.contains("is OpenSearch 2.") && said.contains("no template of this agent"),
-        "{said}"
-    );
+    assert!(said.contains("is OpenSearch 2.") && said.contains("no template of this agent"), "{said}");
 
     let (code, said) = call(&host, &["setup", "elasticsearch", "--dry-run"]);
     assert_eq!(code, 0, "{said}");
-    assert!(
-        said.contains("would be created: index template `confluence-audit`"),
-        "{said}"
-    );
-    assert_eq!(
-        server
-            .try_ask("GET", "/_index_template/confluence-audit", "")
-            .unwrap()
-            .0,
-        404
-    );
+    assert!(said.contains("would be created: index template `confluence-audit`"), "{said}");
+    assert_eq!(server.try_ask("GET", "/_index_template/confluence-audit", "").unwrap().0, 404);
 
     let (code, said) = call(&host, &["setup", "elasticsearch"]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("no index state management"), "{said}");
-    assert!(
-        said.contains("created   ingest pipeline `confluence-audit`"),
-        "{said}"
-    );
-    assert!(
-        said.contains("created   index template `confluence-audit`"),
-        "{said}"
-    );
-    assert!(
-        said.contains(&format!("created   data stream `{STREAM}`")),
-        "{said}"
-    );
+    assert!(said.contains("created   ingest pipeline `confluence-audit`"), "{said}");
+    assert!(said.contains("created   index template `confluence-audit`"), "{said}");
+    assert!(said.contains(&format!("created   data stream `{STREAM}`")), "{said}");
     let (code, said) = call(&host, &["setup", "elasticsearch"]);
     assert_eq!(
-        (
-            code,
-            said.matches("unchanged").count(),
-            said.matches("created").count()
-        ),
+        (code, said.matches("unchanged").count(), said.matches("created").count()),
         (0, 3, 0),
         "{said}"
     );
     let (_, said) = call(&host, &["check"]);
-    assert!(
-        said.contains(&format!("the data stream `{STREAM}` exists")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("the data stream `{STREAM}` exists")), "{said}");
 
     // What somebody else made under this name stays.
     let other = json!({"index_patterns": ["other-*"], "priority": 1}).to_string();
@@ -259,11 +220,7 @@ fn mapped(server: &OpenSearch) {
         ("confluence.audit.affected_objects.name", "keyword"),
         ("confluence.audit.guest", "boolean"),
     ] {
-        assert!(
-            fields["fields"][field][kind].is_object(),
-            "{field}: {}",
-            fields["fields"][field]
-        );
+        assert!(fields["fields"][field][kind].is_object(), "{field}: {}", fields["fields"][field]);
     }
     // Found by what they say.
     let query = json!({"query": {"bool": {"filter": [{"exists": {"field": "event.action"}}, {"term": {"event.kind": "event"}}]}}});
@@ -275,9 +232,7 @@ fn mapped(server: &OpenSearch) {
     assert_eq!(found["count"], 2000);
     // Found by a word of a name.
     let found = server.ask("POST", &format!("/{STREAM}/_search?size=1"), "");
-    let name = found["hits"]["hits"][0]["_source"]["user"]["full_name"]
-        .as_str()
-        .unwrap();
+    let name = found["hits"]["hits"][0]["_source"]["user"]["full_name"].as_str().unwrap();
     let word = name.split(' ').next().unwrap().to_lowercase();
     let query = json!({"query": {"match": {"user.full_name.text": word}}});
     let found = server.ask("POST", &format!("/{STREAM}/_count"), &query.to_string());
@@ -307,12 +262,8 @@ fn poison(server: &OpenSearch) {
     let stream = "logs-atlassian_confluence.audit-poison";
     assert_eq!(server.count(stream), 100, "{}", run.stderr);
     let dir = fs::read_dir(host.state().join("quarantine")).unwrap();
-    let kept: String = dir
-        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default())
-        .collect();
+    let kept: String =
+        dir.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default()).collect();
     assert_eq!(kept.lines().count(), 1, "{kept}");
-    assert!(
-        kept.contains("mapper_parsing_exception") && kept.contains("no number"),
-        "{kept}"
-    );
+    assert!(kept.contains("mapper_parsing_exception") && kept.contains("no number"), "{kept}");
 }

@@ -10,9 +10,7 @@ fn fields<'a>(log: &'a str, text: &str, field: &str) -> Vec<&'a str> {
     let lines = log.lines().filter(|line| line.contains(text));
     lines
         .map(|line| {
-            let (_, rest) = line
-                .split_once(&format!(" {field}="))
-                .unwrap_or_else(|| panic!("{line}"));
+            let (_, rest) = line.split_once(&format!(" {field}=")).unwrap_or_else(|| panic!("{line}"));
             rest.split(' ').next().unwrap()
         })
         .collect()
@@ -38,14 +36,9 @@ fn f113_deleted_outputs_are_reported_and_counted() {
             let counts = fields(&once.stderr, said, "events");
             assert!(counts.len() >= 3, "{}", once.stderr);
             files += counts.len();
-            events += counts
-                .iter()
-                .map(|count| count.parse::<usize>().unwrap())
-                .sum::<usize>();
+            events += counts.iter().map(|count| count.parse::<usize>().unwrap()).sum::<usize>();
             for (path, age) in
-                fields(&once.stderr, said, "path")
-                    .into_iter()
-                    .zip(fields(&once.stderr, said, "age"))
+                fields(&once.stderr, said, "path").into_iter().zip(fields(&once.stderr, said, "age"))
             {
                 assert!(path.contains("/out/events.ndjson."), "{path}");
                 assert!(!std::path::Path::new(path).exists(), "{path}");
@@ -53,10 +46,7 @@ fn f113_deleted_outputs_are_reported_and_counted() {
             }
             let left = outputs(&host);
             assert_eq!(left.len(), 3, "two and the one being written");
-            let left: usize = left
-                .iter()
-                .map(|text| text.split(|b| *b == b'\n').count() - 1)
-                .sum();
+            let left: usize = left.iter().map(|text| text.split(|b| *b == b'\n').count() - 1).sum();
             assert_eq!(events + left, writer.count(), "{compression}: {}", once.stderr);
             let line = format!(
                 "sink local: {files} rotated files with {events} events deleted, over `rotated_files_max`"
@@ -83,11 +73,7 @@ fn modes_and_groups(host: &Host) -> BTreeMap<String, (u32, u32)> {
 #[test]
 fn f116_outputs_have_the_mode_and_group_of_their_readers() {
     let own = rustix::process::getegid().as_raw();
-    let gid = if rustix::process::geteuid().is_root() {
-        54_321
-    } else {
-        own
-    };
+    let gid = if rustix::process::geteuid().is_root() { 54_321 } else { own };
     for (compression, ending) in [("none", ""), ("gzip", ".gz"), ("zstd", ".zst")] {
         let mut host = Host::new();
         let mut writer = Writer::new(&host.audit(), 116);
@@ -104,12 +90,7 @@ fn f116_outputs_have_the_mode_and_group_of_their_readers() {
             host.sink = format!("{sink}{lines}");
             writer.append(&file, 100);
             let once = host.once();
-            assert_eq!(
-                (once.code, once.stderr.contains("ERROR")),
-                (0, false),
-                "{}",
-                once.stderr
-            );
+            assert_eq!((once.code, once.stderr.contains("ERROR")), (0, false), "{}", once.stderr);
             let found = modes_and_groups(&host);
             // What a first run has rotated is compressed by the second.
             let compressed = found.keys().filter(|name| name.ends_with(ending)).count();
@@ -118,16 +99,11 @@ fn f116_outputs_have_the_mode_and_group_of_their_readers() {
             let fits = |(mode, group): &(u32, u32)| *mode == expect.0 && [expect.1, own].contains(group);
             assert!(found.values().all(fits), "{lines}: {found:?}");
             if lines.contains("group") {
-                assert!(
-                    found.values().all(|(_, group)| *group == gid),
-                    "{lines}: {found:?}"
-                );
+                assert!(found.values().all(|(_, group)| *group == gid), "{lines}: {found:?}");
             }
         }
-        let delivered: usize = outputs(&host)
-            .iter()
-            .map(|text| text.split(|b| *b == b'\n').count() - 1)
-            .sum();
+        let delivered: usize =
+            outputs(&host).iter().map(|text| text.split(|b| *b == b'\n').count() - 1).sum();
         assert_eq!(delivered, writer.count());
     }
 }
@@ -152,22 +128,13 @@ fn f116_a_group_that_is_not_there_holds_no_event_back() {
         "rotate_bytes = \"20KiB\"\nrotate_daily = false\nmode = \"0640\"\ngroup = \"no-such-group\"\n".into();
     host.audit_file(118, 200);
     let once = host.once_ok();
-    let said = once
-        .stderr
-        .matches("there is no group `no-such-group`; run: groupadd no-such-group");
+    let said = once.stderr.matches("there is no group `no-such-group`; run: groupadd no-such-group");
     assert_eq!(said.count(), 1, "{}", once.stderr);
     let found = modes_and_groups(&host);
-    assert!(
-        found.len() > 3 && found.values().all(|(mode, _)| *mode == 0o600),
-        "{found:?}"
-    );
+    assert!(found.len() > 3 && found.values().all(|(mode, _)| *mode == 0o600), "{found:?}");
     let check = host.check();
     assert_eq!(check.code, 75);
-    assert!(
-        check.stdout.contains("run: groupadd no-such-group"),
-        "{}",
-        check.stdout
-    );
+    assert!(check.stdout.contains("run: groupadd no-such-group"), "{}", check.stdout);
 }
 
 /// A group that the agent's user is not in.
@@ -181,11 +148,7 @@ fn f116_a_group_of_others_is_reported_with_its_remedy() {
     host.audit_file(119, 3);
     host.config();
     fs::create_dir(host.state()).unwrap();
-    for (path, mode) in [
-        (host.path(""), 0o755),
-        (host.path("out"), 0o700),
-        (host.state(), 0o700),
-    ] {
+    for (path, mode) in [(host.path(""), 0o755), (host.path("out"), 0o700), (host.state(), 0o700)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         if mode == 0o700 {
             std::os::unix::fs::chown(&path, Some(65_534), Some(65_534)).unwrap();
@@ -195,10 +158,7 @@ fn f116_a_group_of_others_is_reported_with_its_remedy() {
     let output = host.command(&nobody, &["--once"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(
-        said.contains("is not in group `daemon`; run: usermod -aG daemon "),
-        "{said}"
-    );
+    assert!(said.contains("is not in group `daemon`; run: usermod -aG daemon "), "{said}");
     assert_eq!(modes_and_groups(&host)["events.ndjson"].0, 0o600, "{said}");
     assert_eq!(host.delivered(), 3);
 }
@@ -212,18 +172,9 @@ fn f116_check_reports_who_may_read() {
             "files get mode 0600; the newest 7 rotated files are kept, older ones are deleted, read or not",
         ),
         ("mode = \"0644\"\n", "files get mode 0644; "),
-        (
-            "mode = \"0640\"\ngroup = \"0\"\n",
-            "files get mode 0640 and group `0`; ",
-        ),
-        (
-            "group = \"0\"\n",
-            "may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`",
-        ),
-        (
-            "mode = \"0640\"\ngroup = \"54321\"\n",
-            "group `54321` may read the files, but not list `",
-        ),
+        ("mode = \"0640\"\ngroup = \"0\"\n", "files get mode 0640 and group `0`; "),
+        ("group = \"0\"\n", "may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`"),
+        ("mode = \"0640\"\ngroup = \"54321\"\n", "group `54321` may read the files, but not list `"),
     ] {
         if lines.contains("54321") && !rustix::process::geteuid().is_root() {
             skip("root", "only root may give files to any group");
@@ -242,16 +193,10 @@ fn f116_check_reports_who_may_read() {
 fn f116_modes_and_groups_are_checked() {
     let mut host = Host::new();
     for (lines, said) in [
-        (
-            "mode = \"0666\"\n",
-            "`0666` is not known; write \"0600\", \"0640\" or \"0644\"",
-        ),
+        ("mode = \"0666\"\n", "`0666` is not known; write \"0600\", \"0640\" or \"0644\""),
         ("mode = \"0777\"\n", "write \"0600\", \"0640\" or \"0644\""),
         ("mode = \"640\"\n", "did you mean \"0640\"?"),
-        (
-            "mode = 0o640\n",
-            "this is an integer; write \"0600\", \"0640\" or \"0644\"",
-        ),
+        ("mode = 0o640\n", "this is an integer; write \"0600\", \"0640\" or \"0644\""),
         ("mode = \"0640\"\ngroup = \"a b\"\n", "is no name of a group"),
         ("mode = \"0640\"\ngroup = \"\"\n", "is empty"),
         ("mode = \"0640\"\ngroup = 7\n", "this is an integer"),
@@ -271,10 +216,7 @@ fn f116_the_recipe_opens_what_the_unit_closes() {
     let recipe = include_str!("../../docs/sinks/file.md");
     for (closed, opened) in [
         ("PrivateUsers=yes", "PrivateUsers=no"),
-        (
-            "SystemCallFilter=~@privileged @resources @keyring @setuid @chown",
-            "SystemCallFilter=fchown",
-        ),
+        ("SystemCallFilter=~@privileged @resources @keyring @setuid @chown", "SystemCallFilter=fchown"),
     ] {
         assert!(unit.contains(closed), "{closed}");
         assert!(recipe.contains(&format!("    {opened}\n")), "{opened}");

@@ -18,10 +18,7 @@ impl Scene {
     fn new() -> Scene {
         let mut host = Host::new();
         let collector = Collector::start(Plain);
-        host.remote = Some(format!(
-            "type = \"http\"\nurl = \"{}\"\nbatch_events = 20\n",
-            collector.url()
-        ));
+        host.remote = Some(format!("type = \"http\"\nurl = \"{}\"\nbatch_events = 20\n", collector.url()));
         fs::create_dir_all(host.state()).unwrap();
         fs::set_permissions(host.state(), fs::Permissions::from_mode(0o700)).unwrap();
         Scene { host, collector }
@@ -37,21 +34,12 @@ impl Scene {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
-        command
-            .arg("quarantine")
-            .args(words)
-            .arg("--config")
-            .arg(self.host.config())
-            .stdin(Stdio::null());
+        command.arg("quarantine").args(words).arg("--config").arg(self.host.config()).stdin(Stdio::null());
         command
     }
 
     fn call(&self, words: &[&str]) -> (i32, String, String) {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = self.command(words).output().unwrap();
+        let Output { status, stdout, stderr } = self.command(words).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code().unwrap(), text(stdout), text(stderr))
     }
@@ -68,14 +56,11 @@ impl Scene {
 
     fn stored(&self) -> Vec<u128> {
         let sent = self.collector.stored();
-        sent.iter()
-            .map(|sent| u128::from_str_radix(&sent.id, 16).unwrap())
-            .collect()
+        sent.iter().map(|sent| u128::from_str_radix(&sent.id, 16).unwrap()).collect()
     }
 
     fn refuse(&self, poison: impl Fn(u128) -> bool + Send + Sync + 'static) {
-        self.collector
-            .refuse(move |sent| poison(u128::from_str_radix(&sent.id, 16).unwrap()));
+        self.collector.refuse(move |sent| poison(u128::from_str_radix(&sent.id, 16).unwrap()));
     }
 }
 
@@ -111,14 +96,8 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     assert_eq!((code, err.as_str()), (0, ""));
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 1 + 5 * 2 + 2, "{out}");
-    let expect = format!(
-        "{}  2020-09-13T12:26:40Z  2023-11-14T22:13:20Z  local       wiki",
-        &id(0)[..12]
-    );
-    assert_eq!(
-        lines[1..3],
-        [&expect, "    status 400, response: \\u{1b}[31mno such field"]
-    );
+    let expect = format!("{}  2020-09-13T12:26:40Z  2023-11-14T22:13:20Z  local       wiki", &id(0)[..12]);
+    assert_eq!(lines[1..3], [&expect, "    status 400, response: \\u{1b}[31mno such field"]);
     assert_eq!(lines[12], "5 events: local 5");
     assert!(lines.iter().all(|line| line.chars().count() <= 80), "{out}");
     let (_, out, _) = scene.call(&["list", "--sink", "other"]);
@@ -139,10 +118,7 @@ fn what_is_in_quarantine_is_listed_and_shown() {
     scene.put(&[(0xabcd << 112, (0xabcd << 112) + 1)]);
     let (code, out, _) = scene.call(&["show", "abcd"]);
     assert_eq!(code, 0);
-    assert!(
-        out.contains(&format!("id         {}\n", id(0xabcd << 112))),
-        "{out}"
-    );
+    assert!(out.contains(&format!("id         {}\n", id(0xabcd << 112))), "{out}");
     let (code, _, err) = scene.call(&["drop", "--yes", "--id", &id(2)[..7]]);
     assert_eq!(code, 78, "{err}");
     assert!(err.contains("is the beginning of 5 events' ids"), "{err}");
@@ -166,24 +142,14 @@ fn f48_poison_event_is_sent_again() {
     assert_eq!(code, 75, "{err}");
     let poison: BTreeSet<u128> = (0..60).filter(|n| n % 10 == 7 || *n < 12).collect();
     assert!(
-        out.contains(&format!(
-            "delivered {} events, {} stay in quarantine",
-            60 - poison.len(),
-            poison.len()
-        )),
+        out.contains(&format!("delivered {} events, {} stay in quarantine", 60 - poison.len(), poison.len())),
         "{out}"
     );
-    assert!(
-        out.contains(&format!("{} is refused: status 400", id(27))),
-        "{out}"
-    );
+    assert!(out.contains(&format!("{} is refused: status 400", id(27))), "{out}");
     assert_eq!(scene.left(), poison);
     let mut stored = scene.stored();
     stored.sort();
-    assert_eq!(
-        stored,
-        (0..60).filter(|n| !poison.contains(n)).collect::<Vec<_>>()
-    );
+    assert_eq!(stored, (0..60).filter(|n| !poison.contains(n)).collect::<Vec<_>>());
     // Not one of these is taken: they stay, each of them tried.
     let (code, ..) = scene.call(&["replay"]);
     assert_eq!((code, scene.left()), (75, poison));
@@ -200,9 +166,7 @@ fn f48_poison_event_is_sent_again() {
     let (_, out, _) = scene.call(&["list"]);
     assert_eq!(out, "the quarantine is empty\n");
     assert_eq!(scene.call(&["replay"]).0, 0);
-    let left: Vec<_> = fs::read_dir(scene.host.state().join("quarantine"))
-        .unwrap()
-        .collect();
+    let left: Vec<_> = fs::read_dir(scene.host.state().join("quarantine")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -274,19 +238,10 @@ fn f48_poison_event_kills_while_it_is_sent_again() {
             let poison: BTreeSet<u128> = (0..50).filter(|n| n % 15 == poison).collect();
             assert_eq!(scene.left(), poison, "{name}@{hit}");
             let stored: BTreeSet<u128> = scene.stored().into_iter().collect();
-            assert_eq!(
-                stored,
-                (0..50).filter(|n| !poison.contains(n)).collect(),
-                "{name}@{hit}"
-            );
+            assert_eq!(stored, (0..50).filter(|n| !poison.contains(n)).collect(), "{name}@{hit}");
             let rest = fs::read_dir(scene.host.state().join("quarantine")).unwrap();
-            let odd = rest.filter(|e| {
-                !e.as_ref()
-                    .unwrap()
-                    .file_name()
-                    .to_string_lossy()
-                    .ends_with(".ndjson")
-            });
+            let odd =
+                rest.filter(|e| !e.as_ref().unwrap().file_name().to_string_lossy().ends_with(".ndjson"));
             assert_eq!(odd.count(), 0, "{name}@{hit}");
         }
     }
@@ -299,9 +254,7 @@ fn f48_poison_event_is_sent_again_while_the_agent_runs() {
     let mut writer = Writer::new(&scene.host.audit(), 48);
     let file = writer.create(&file_name(5, 0));
     scene.put(&[(0, 40)]);
-    scene
-        .collector
-        .refuse(|sent| !sent.text.contains("1.50") && sent.id.ends_with('7'));
+    scene.collector.refuse(|sent| !sent.text.contains("1.50") && sent.id.ends_with('7'));
     let mut agent = scene.host.start();
     agent.until_said("events are in quarantine, refused by their server");
     writer.append(&file, 300);
@@ -311,9 +264,7 @@ fn f48_poison_event_is_sent_again_while_the_agent_runs() {
     assert_eq!(code, 0);
     let (code, out, err) = scene.call(&["replay"]);
     assert_eq!(code, 75, "{out}{err}");
-    agent.until("each event is in one place", || {
-        scene.collector.distinct() + count() == 340
-    });
+    agent.until("each event is in one place", || scene.collector.distinct() + count() == 340);
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     let stored: BTreeSet<u128> = scene.stored().into_iter().collect();
     assert!(stored.is_disjoint(&scene.left()));
@@ -323,25 +274,13 @@ fn f48_poison_event_is_sent_again_while_the_agent_runs() {
 fn names_and_formats_that_are_wrong_are_reported_before_anything_is_sent() {
     let scene = Scene::new();
     scene.put(&[(0, 2)]);
-    let others = [
-        Entry {
-            sink: "former".into(),
-            ..entry(5)
-        },
-        Entry {
-            format: "raw".into(),
-            ..entry(6)
-        },
-    ];
+    let others = [Entry { sink: "former".into(), ..entry(5) }, Entry { format: "raw".into(), ..entry(6) }];
     quarantine::put(&scene.host.state(), 5, &others[..1]).unwrap();
     quarantine::put(&scene.host.state(), 6, &others[1..]).unwrap();
     let (code, _, err) = scene.call(&["replay"]);
     assert_eq!(code, 78);
     assert!(err.contains("there is no sink `former`"), "{err}");
-    assert!(
-        err.contains("stored as `raw`") && err.contains("--force"),
-        "{err}"
-    );
+    assert!(err.contains("stored as `raw`") && err.contains("--force"), "{err}");
     assert_eq!((scene.collector.post_count(), scene.left().len()), (0, 4));
     let (code, out, err) = scene.call(&["replay", "--to", "stdout"]);
     assert_eq!((code, out.lines().count()), (0, 4), "{err}");
@@ -357,10 +296,7 @@ fn names_and_formats_that_are_wrong_are_reported_before_anything_is_sent() {
     scene.put(&[(0, 2)]);
     let (code, _, err) = scene.call(&["replay"]);
     assert_eq!(code, 78);
-    assert!(
-        err.contains("has no server") && err.contains("--to stdout"),
-        "{err}"
-    );
+    assert!(err.contains("has no server") && err.contains("--to stdout"), "{err}");
 }
 
 #[test]
@@ -375,10 +311,7 @@ fn what_is_dropped_is_named_first_and_written_down() {
     assert_eq!(scene.call(&["drop", "--yes", "--id", &id(99)]).0, 78);
     let (code, out, _) = scene.call(&["drop", "--yes", "--id", &id(4), &id(0)]);
     assert_eq!(code, 0);
-    assert!(
-        out.starts_with("2 events of source wiki that sink local has not delivered\n"),
-        "{out}"
-    );
+    assert!(out.starts_with("2 events of source wiki that sink local has not delivered\n"), "{out}");
     assert_eq!(scene.left(), BTreeSet::from([1, 2, 3, 5, 6, 7]));
     let (code, ..) = scene.call(&["drop", "--yes", "--all", "--sink", "local"]);
     assert_eq!((code, scene.left().len()), (0, 0));
@@ -387,10 +320,7 @@ fn what_is_dropped_is_named_first_and_written_down() {
     let log = fs::read_to_string(log).unwrap();
     let numbers: Vec<u128> = log.lines().map(number_of).collect();
     assert_eq!(numbers, [0, 4, 1, 2, 3, 5, 6, 7]);
-    assert!(
-        log.lines()
-            .all(|line| line.contains("no such field") && line.contains("\"by\""))
-    );
+    assert!(log.lines().all(|line| line.contains("no such field") && line.contains("\"by\"")));
     assert!(scene.collector.posts().is_empty());
 }
 
@@ -410,10 +340,7 @@ fn damage_is_reported_and_kept() {
     let (code, out, err) = scene.call(&["list"]);
     assert_eq!(code, 0);
     assert!(out.ends_with("3 events: local 3\n"), "{out}");
-    assert!(
-        err.contains("4 lines are not readable") && !err.contains('\u{1b}'),
-        "{err}"
-    );
+    assert!(err.contains("4 lines are not readable") && !err.contains('\u{1b}'), "{err}");
     assert!(err.contains("1-link.ndjson` is not a regular file"), "{err}");
     let (code, out, err) = scene.call(&["replay"]);
     assert_eq!(code, 75, "{err}");
@@ -459,10 +386,7 @@ fn root_leaves_files_to_their_owner_and_others_are_sent_to_sudo() {
     assert_eq!(scene.call(&["drop", "--yes", "--id", &id(2)]).0, 0);
     for path in [file, dir.join("dropped.log")] {
         let found = path.metadata().unwrap();
-        assert_eq!(
-            (found.uid(), found.gid(), found.mode() & 0o777),
-            (AGENT, AGENT, 0o600)
-        );
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (AGENT, AGENT, 0o600));
     }
     // Somebody who comes as far as the directory's door.
     let output = Command::new("setpriv")
@@ -497,13 +421,7 @@ fn a_quarantine_that_is_not_empty_is_reported() {
         crate::rig::unwrapped(&String::from_utf8(output.stdout).unwrap())
     };
     let out = run(&["check"]);
-    assert!(
-        out.contains("warning  quarantine: 3 events are kept that a server refuses"),
-        "{out}"
-    );
+    assert!(out.contains("warning  quarantine: 3 events are kept that a server refuses"), "{out}");
     let out = run(&["state", "show"]);
-    assert!(
-        out.contains("quarantine       3 events that a server refuses"),
-        "{out}"
-    );
+    assert!(out.contains("quarantine       3 events that a server refuses"), "{out}");
 }

@@ -36,12 +36,7 @@ impl Manager {
     /// One that does not listen yet.
     fn busy(host: &Host) -> Manager {
         let path = host.path("notify");
-        Manager {
-            heard: Arc::default(),
-            socket: UnixDatagram::bind(&path).unwrap(),
-            path,
-            thread: None,
-        }
+        Manager { heard: Arc::default(), socket: UnixDatagram::bind(&path).unwrap(), path, thread: None }
     }
 
     fn listen(&mut self) {
@@ -99,9 +94,7 @@ fn ready_alive_and_stopping_are_sent() {
     let (manager, mut agent) = Manager::start(&host, 1_500, |_| {});
     agent.until("it is ready", || manager.heard("READY=1") == 1);
     agent.until("it gives signs of life", || manager.heard("WATCHDOG=1") >= 5);
-    agent.until("it says how it is", || {
-        manager.heard("STATUS=following; 10 events delivered") >= 1
-    });
+    agent.until("it says how it is", || manager.heard("STATUS=following; 10 events delivered") >= 1);
     assert_eq!(manager.heard("STOPPING=1"), 0);
     assert_eq!(agent.stop(), 0);
     until(SOON, "the end is sent", || manager.heard("STOPPING=1") == 1);
@@ -149,10 +142,7 @@ fn f72_a_start_that_recovers_asks_for_time() {
     killed.kill();
     let (manager, mut agent) = Manager::start(&host, 300, |_| {});
     agent.until("it is ready", || manager.heard("READY=1") == 1);
-    assert_eq!(
-        manager.last("EXTEND_TIMEOUT_USEC="),
-        "EXTEND_TIMEOUT_USEC=300000000"
-    );
+    assert_eq!(manager.last("EXTEND_TIMEOUT_USEC="), "EXTEND_TIMEOUT_USEC=300000000");
     agent.until_said("contains events after the checkpoint");
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
@@ -164,16 +154,12 @@ fn trouble_is_reported_and_delays_readiness() {
     let host = Host::new();
     fs::remove_dir_all(host.audit()).unwrap();
     let (manager, mut agent) = Manager::start(&host, 60_000, |_| {});
-    agent.until("it says what is missing", || {
-        manager.heard("STATUS=wiki: audit directory `") >= 1
-    });
+    agent.until("it says what is missing", || manager.heard("STATUS=wiki: audit directory `") >= 1);
     assert_eq!(manager.heard("READY=1"), 0);
     agent.until("it is ready all the same", || manager.heard("READY=1") == 1);
     fs::create_dir_all(host.audit()).unwrap();
     host.audit_file(61, 3);
-    agent.until("it says that all is well", || {
-        manager.heard("STATUS=following") >= 1
-    });
+    agent.until("it says that all is well", || manager.heard("STATUS=following") >= 1);
     assert_eq!(agent.stop(), 0);
 }
 
@@ -213,14 +199,10 @@ fn a_stage_that_waits_is_alive() {
         command.stdout(Stdio::piped());
     });
     let stdout = agent.child().stdout.take().unwrap();
-    agent.until("the pipe is full", || {
-        rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000
-    });
+    agent.until("the pipe is full", || rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000);
     let before = manager.heard("WATCHDOG=1");
     // Three in each.
-    agent.until("signs of life go on for two periods", || {
-        manager.heard("WATCHDOG=1") >= before + 6
-    });
+    agent.until("signs of life go on for two periods", || manager.heard("WATCHDOG=1") >= before + 6);
     // A commit takes what its disk takes.
     let said = agent.stderr();
     let mut reported = said.lines().filter(|line| line.contains("does not go on"));
@@ -232,13 +214,7 @@ fn a_stage_that_waits_is_alive() {
 /// process sees the new one.
 #[test]
 fn a_dead_mount_ends_the_process_for_the_next_to_see_more() {
-    let bind = [
-        "unshare",
-        "--mount",
-        "sh",
-        "-ec",
-        "mount --bind real \"$0/log\"; exec \"$@\"",
-    ];
+    let bind = ["unshare", "--mount", "sh", "-ec", "mount --bind real \"$0/log\"; exec \"$@\""];
     let may = Command::new("unshare").args(["--mount", "true"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
         return skip("mount", "this process may not have mounts of its own");
@@ -304,9 +280,7 @@ fn f95_a_core_file_holds_no_secrets() {
         words[4..6].to_vec()
     };
     until(SOON, "the limit is set", || limit() == ["0", "0"]);
-    until(SOON, "the filter is empty", || {
-        of_process("coredump_filter").trim() == "00000000"
-    });
+    until(SOON, "the filter is empty", || of_process("coredump_filter").trim() == "00000000");
     // It handles signals before it makes its state.
     until(SOON, "the agent runs", || host.state().exists());
     assert_eq!(agent.stop(), 0);

@@ -14,19 +14,14 @@ impl Protocol for Cluster {
     fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
         let fits = |(method, path, ..): &&(&str, &str, u16, Value)| {
             *method == post.method
-                && if *path == "/" {
-                    post.path == "/"
-                } else {
-                    post.path.starts_with(path)
-                }
+                && if *path == "/" { post.path == "/" } else { post.path.starts_with(path) }
         };
         Err(match self.0.iter().find(fits) {
             Some((_, _, status, body)) => Reply::new(*status, body.to_string()),
             None if post.method == "PUT" => Reply::new(200, "{\"acknowledged\":true}"),
-            None => Reply::new(
-                404,
-                "{\"error\":{\"type\":\"resource_not_found_exception\",\"reason\":\"none\"}}",
-            ),
+            None => {
+                Reply::new(404, "{\"error\":{\"type\":\"resource_not_found_exception\",\"reason\":\"none\"}}")
+            }
         })
     }
 
@@ -41,12 +36,7 @@ fn elastic() -> (&'static str, &'static str, u16, Value) {
 }
 
 fn open_search() -> (&'static str, &'static str, u16, Value) {
-    (
-        "GET",
-        "/",
-        200,
-        json!({"version": {"distribution": "opensearch", "number": "2.19.3"}}),
-    )
+    ("GET", "/", 200, json!({"version": {"distribution": "opensearch", "number": "2.19.3"}}))
 }
 
 struct Scene {
@@ -57,10 +47,7 @@ struct Scene {
 fn scene(answers: Vec<(&'static str, &'static str, u16, Value)>) -> Scene {
     let collector = Collector::start(Cluster(answers));
     let mut host = Host::new();
-    host.remote = Some(format!(
-        "type = \"elasticsearch\"\nhosts = [\"{}\"]\n",
-        collector.url()
-    ));
+    host.remote = Some(format!("type = \"elasticsearch\"\nhosts = [\"{}\"]\n", collector.url()));
     Scene { host, collector }
 }
 
@@ -82,8 +69,7 @@ impl Scene {
     fn puts(&self) -> Vec<(String, Value)> {
         let posts = self.collector.posts();
         let puts = posts.into_iter().filter(|post| post.method == "PUT");
-        puts.map(|post| (post.path, serde_json::from_slice(&post.body).unwrap_or_default()))
-            .collect()
+        puts.map(|post| (post.path, serde_json::from_slice(&post.body).unwrap_or_default())).collect()
     }
 }
 
@@ -91,11 +77,7 @@ impl Scene {
 fn elasticsearch_gets_a_policy_a_pipeline_a_template_and_a_data_stream() {
     let scene = scene(vec![elastic()]);
     let (code, said) = scene.set_up(&["--dry-run", "--retention", "90d"]);
-    assert_eq!(
-        (code, said.matches("would be created").count(), scene.puts().len()),
-        (0, 4, 0),
-        "{said}"
-    );
+    assert_eq!((code, said.matches("would be created").count(), scene.puts().len()), (0, 4, 0), "{said}");
     let (code, said) = scene.set_up(&["--retention", "90d"]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("deletes events after 90 days"), "{said}");
@@ -122,10 +104,7 @@ fn elasticsearch_gets_a_policy_a_pipeline_a_template_and_a_data_stream() {
 fn opensearch_gets_a_policy_of_its_own_which_is_changed_on_demand_only() {
     let there =
         json!({"_id": "confluence-audit", "_version": 3, "_seq_no": 7, "_primary_term": 2, "policy": {}});
-    let scene = scene(vec![
-        open_search(),
-        ("GET", "/_plugins/_ism/policies/", 200, there),
-    ]);
+    let scene = scene(vec![open_search(), ("GET", "/_plugins/_ism/policies/", 200, there)]);
     let (code, said) = scene.set_up(&[]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("unchanged lifecycle policy"), "{said}");
@@ -134,15 +113,9 @@ fn opensearch_gets_a_policy_of_its_own_which_is_changed_on_demand_only() {
     assert_eq!(code, 0, "{said}");
     let puts = scene.puts();
     let (path, policy) = puts.iter().find(|(path, _)| path.contains("_ism")).unwrap();
-    assert_eq!(
-        path,
-        "/_plugins/_ism/policies/confluence-audit?if_seq_no=7&if_primary_term=2"
-    );
+    assert_eq!(path, "/_plugins/_ism/policies/confluence-audit?if_seq_no=7&if_primary_term=2");
     // Counted from the making of an index that takes events for 30 days.
-    assert_eq!(
-        policy["policy"]["states"][0]["transitions"][0]["conditions"]["min_index_age"],
-        "760d"
-    );
+    assert_eq!(policy["policy"]["states"][0]["transitions"][0]["conditions"]["min_index_age"], "760d");
 }
 
 #[test]
@@ -161,10 +134,7 @@ fn what_was_installed_before_is_replaced_and_what_is_right_stays() {
     ]);
     let (code, said) = old.set_up(&[]);
     assert_eq!(code, 0, "{said}");
-    assert!(
-        said.contains("updated   index template") && said.contains("_rollover"),
-        "{said}"
-    );
+    assert!(said.contains("updated   index template") && said.contains("_rollover"), "{said}");
     let puts = old.puts();
     let digest = puts[1].1["_meta"]["digest"].as_str().unwrap();
     let pipeline = json!({"confluence-audit": puts[0].1});
@@ -176,27 +146,15 @@ fn what_was_installed_before_is_replaced_and_what_is_right_stays() {
         ("GET", "/_index_template/", 200, mine(digest)),
     ]);
     let (code, said) = new.set_up(&[]);
-    assert_eq!(
-        (code, said.matches("unchanged").count(), new.puts().len()),
-        (0, 4, 0),
-        "{said}"
-    );
+    assert_eq!((code, said.matches("unchanged").count(), new.puts().len()), (0, 4, 0), "{said}");
     let pipelines = [
-        (
-            "confluence-audit-agent: an older one",
-            0,
-            "updated   ingest pipeline",
-        ),
+        ("confluence-audit-agent: an older one", 0, "updated   ingest pipeline"),
         ("of our own", 75, "is not this agent's"),
     ];
     for (description, expected, words) in pipelines {
         let there = json!({"confluence-audit": {"description": description, "processors": []}});
-        let scene = scene(vec![
-            elastic(),
-            policy.clone(),
-            stream.clone(),
-            ("GET", "/_ingest/pipeline/", 200, there),
-        ]);
+        let scene =
+            scene(vec![elastic(), policy.clone(), stream.clone(), ("GET", "/_ingest/pipeline/", 200, there)]);
         let (code, said) = scene.set_up(&[]);
         assert_eq!(code, expected, "{said}");
         assert!(said.contains(words), "{said}");
@@ -209,15 +167,9 @@ fn a_cluster_without_the_processor_gets_a_template_without_the_pipeline() {
     let scene = scene(vec![elastic(), ("PUT", "/_ingest/pipeline/", 400, no)]);
     let (code, said) = scene.set_up(&[]);
     assert_eq!(code, 0, "{said}");
-    assert!(
-        said.contains("warning") && said.contains("`event.ingested`"),
-        "{said}"
-    );
+    assert!(said.contains("warning") && said.contains("`event.ingested`"), "{said}");
     let puts = scene.puts();
-    let (_, template) = puts
-        .iter()
-        .find(|(path, _)| path.contains("_index_template"))
-        .unwrap();
+    let (_, template) = puts.iter().find(|(path, _)| path.contains("_index_template")).unwrap();
     assert!(template["template"]["settings"]["index"]["default_pipeline"].is_null());
 }
 

@@ -30,9 +30,7 @@ fn goes_on(host: &Host, writer: &mut Writer, file: &LogFile, agent: &mut Agent) 
 }
 
 fn send(agent: &Agent, number: i32) {
-    let sent = Command::new("kill")
-        .args([format!("-{number}"), agent.pid().to_string()])
-        .status();
+    let sent = Command::new("kill").args([format!("-{number}"), agent.pid().to_string()]).status();
     assert!(sent.unwrap().success(), "{number}");
 }
 

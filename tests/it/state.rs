@@ -24,15 +24,7 @@ fn f25_retention_after_restart() {
     let mut writer = Writer::new(&host.audit(), 25);
     let live = writer.create(&file_name(31, 0));
     let mut number = 0;
-    let entries = || {
-        Store::open(&host.state())
-            .unwrap()
-            .store
-            .load("wiki")
-            .unwrap()
-            .files
-            .len()
-    };
+    let entries = || Store::open(&host.state()).unwrap().store.load("wiki").unwrap().files.len();
     for round in 0..4 {
         let files: Vec<_> = (0..500)
             .map(|_| {
@@ -73,11 +65,7 @@ fn f26_second_instance() {
         assert_eq!(second.code, 75, "{}", second.stderr);
         let state = host.state().display().to_string();
         second.logged(&state);
-        assert!(
-            second.stderr.contains(&first.pid().to_string()),
-            "{}",
-            second.stderr
-        );
+        assert!(second.stderr.contains(&first.pid().to_string()), "{}", second.stderr);
         assert_eq!(second.stdout, "");
         assert_eq!(fs::read(host.output()).unwrap(), output);
     }
@@ -111,15 +99,8 @@ fn f28_old_state_replay() {
     let after: HashSet<String> = found.iter().map(|event| event.id.clone()).collect();
     assert_eq!(after, before, "the same events have the same ids");
     judge(&writer, &found).is_exact();
-    let mut reports = replay
-        .stderr
-        .lines()
-        .filter(|line| line.contains("not written again"));
-    assert!(
-        reports.next().unwrap().contains(" events=100"),
-        "{}",
-        replay.stderr
-    );
+    let mut reports = replay.stderr.lines().filter(|line| line.contains("not written again"));
+    assert!(reports.next().unwrap().contains(" events=100"), "{}", replay.stderr);
     assert_eq!(reports.next(), None);
 }
 
@@ -152,9 +133,7 @@ fn f22_gap_then_kill() {
     for _ in 0..40 {
         writer.append(&file, 10);
     }
-    agent.until("the pipe is full", || {
-        rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000
-    });
+    agent.until("the pipe is full", || rustix::io::ioctl_fionread(&stdout).unwrap() > 60_000);
     let stuck = events(&taken).len();
     agent.until("the file is ahead of the pipe", || host.delivered() > stuck + 100);
     let ahead = host.delivered();
@@ -180,10 +159,8 @@ fn two_sources_do_not_mix_on_stdout() {
     host.stdout = true;
     let other = host.path("other/log/audit");
     fs::create_dir_all(&other).unwrap();
-    host.more += &format!(
-        "[[source]]\nname = \"other\"\ntype = \"data_center\"\nhome = {:?}\n",
-        host.path("other")
-    );
+    host.more +=
+        &format!("[[source]]\nname = \"other\"\ntype = \"data_center\"\nhome = {:?}\n", host.path("other"));
     for dir in [host.audit(), other] {
         let mut file = File::create(dir.join(file_name(5, 0))).unwrap();
         for number in 0..20 {
@@ -194,12 +171,7 @@ fn two_sources_do_not_mix_on_stdout() {
     let run = host.once_ok();
     assert_eq!(run.stdout.lines().count(), 40);
     assert_eq!(events(run.stdout.as_bytes()).len(), 40);
-    assert_eq!(
-        run.stderr.matches("delivered 20 events").count(),
-        2,
-        "{}",
-        run.stderr
-    );
+    assert_eq!(run.stderr.matches("delivered 20 events").count(), 2, "{}", run.stderr);
 }
 
 /// A file that was finished long ago is away for a moment, with the disk that it is on: it is not read again.

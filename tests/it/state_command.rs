@@ -9,19 +9,11 @@ use confluence_audit_agent::exit;
 fn stored() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path()).unwrap().store;
-    let file = FileEntry {
-        path: "/audit/1".into(),
-        offset: 60,
-        size: 100,
-        ..FileEntry::default()
-    };
+    let file = FileEntry { path: "/audit/1".into(), offset: 60, size: 100, ..FileEntry::default() };
     for source in ["wiki", "docs"] {
         let commit = Commit {
             source: source.to_owned(),
-            progress: Progress {
-                files: vec![file.clone()],
-                ..Progress::default()
-            },
+            progress: Progress { files: vec![file.clone()], ..Progress::default() },
             ..Commit::default()
         };
         store.commit(&[commit]).unwrap();
@@ -32,13 +24,7 @@ fn stored() -> tempfile::TempDir {
 
 fn state(args: &[&str], dir: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
-    command
-        .arg("state")
-        .args(args)
-        .arg("--state")
-        .arg(dir)
-        .output()
-        .unwrap()
+    command.arg("state").args(args).arg("--state").arg(dir).output().unwrap()
 }
 
 fn code(output: &Output) -> u8 {
@@ -57,10 +43,7 @@ fn show_export_and_forget_of_a_stopped_agent() {
     let output = state(&["show", "--source", "wiki"], dir.path());
     assert_eq!(code(&output), exit::OK);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.contains("         60    100    40  /audit/1\n") && !text.contains("docs"),
-        "{text}"
-    );
+    assert!(text.contains("         60    100    40  /audit/1\n") && !text.contains("docs"), "{text}");
 
     let before = exported(dir.path());
     assert_eq!(before.sources["wiki"].files[0].offset, 60);
@@ -68,21 +51,12 @@ fn show_export_and_forget_of_a_stopped_agent() {
     let refused = state(&["forget", "--source", "wiki"], dir.path());
     assert_eq!(code(&refused), exit::USAGE);
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(
-        said.contains("nothing was forgotten") && said.contains("--yes"),
-        "{said}"
-    );
+    assert!(said.contains("nothing was forgotten") && said.contains("--yes"), "{said}");
     assert_eq!(exported(dir.path()), before);
-    assert_eq!(
-        code(&state(&["forget", "--source", "wiki", "--yes"], dir.path())),
-        exit::OK
-    );
+    assert_eq!(code(&state(&["forget", "--source", "wiki", "--yes"], dir.path())), exit::OK);
     let after = exported(dir.path());
     assert!(after.sources["wiki"].is_empty());
-    assert_eq!(
-        (after.agent_id, &after.sources["docs"]),
-        (before.agent_id, &before.sources["docs"])
-    );
+    assert_eq!((after.agent_id, &after.sources["docs"]), (before.agent_id, &before.sources["docs"]));
 }
 
 #[test]
@@ -95,15 +69,8 @@ fn all_refuse_while_an_agent_runs() {
             _ => state(&[command], dir.path()),
         };
         let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(i32::from(exit::TRY_AGAIN)),
-            "{command}: {text}"
-        );
-        assert!(
-            text.contains(dir.path().to_str().unwrap()) && output.stdout.is_empty(),
-            "{command}: {text}"
-        );
+        assert_eq!(output.status.code(), Some(i32::from(exit::TRY_AGAIN)), "{command}: {text}");
+        assert!(text.contains(dir.path().to_str().unwrap()) && output.stdout.is_empty(), "{command}: {text}");
     }
     drop(running);
     assert_eq!(exported(dir.path()).sources["wiki"].files[0].offset, 60);

@@ -28,9 +28,7 @@ fn stalled_with(grace: &str, arguments: &[&str]) -> (Host, Writer, Agent, ChildS
     command.stdout(Stdio::piped());
     let mut agent = host.spawn(command);
     let stdout = agent.child().stdout.take().unwrap();
-    agent.until("the pipe is full", || {
-        rustix::io::ioctl_fionread(&stdout).unwrap() > PIPE_BYTES
-    });
+    agent.until("the pipe is full", || rustix::io::ioctl_fionread(&stdout).unwrap() > PIPE_BYTES);
     (host, writer, agent, stdout)
 }
 
@@ -61,11 +59,9 @@ fn f52_sigterm_stalled_sink() {
 
 #[test]
 fn f52_a_second_signal_ends_at_once() {
-    for (first, second) in [
-        (Signal::TERM, Signal::TERM),
-        (Signal::INT, Signal::INT),
-        (Signal::TERM, Signal::INT),
-    ] {
+    for (first, second) in
+        [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)]
+    {
         let (_host, _writer, mut agent, _stdout) = stalled("1h");
         agent.signal(first);
         agent.until_said("stopping");
@@ -94,19 +90,10 @@ fn f53_shutdown_flushes() {
         agent.signal(signal);
         let status = agent.wait(SOON);
         assert_eq!(status.code(), Some(0), "{}", agent.stderr());
-        assert_eq!(
-            agent.said("everything that was read is delivered"),
-            1,
-            "{}",
-            agent.stderr()
-        );
+        assert_eq!(agent.said("everything that was read is delivered"), 1, "{}", agent.stderr());
         let again = host.once();
         again.logged("nothing is new");
-        assert!(
-            !again.stderr.contains("contains events after the checkpoint"),
-            "{}",
-            again.stderr
-        );
+        assert!(!again.stderr.contains("contains events after the checkpoint"), "{}", again.stderr);
         judge(&writer, &host.events()).is_exact();
     }
 }
@@ -212,22 +199,10 @@ fn f111_a_reader_that_leaves_ends_it_quietly() {
         let status = agent.wait(SOON);
         let said = agent.stderr();
         assert_eq!(status.code(), Some(75), "{said}");
-        assert_eq!(
-            agent.said("standard output was closed by its reader"),
-            1,
-            "{said}"
-        );
-        let loud = [
-            "ERROR",
-            "WARN",
-            "panicked",
-            "Broken pipe",
-            "everything that was read",
-        ];
+        assert_eq!(agent.said("standard output was closed by its reader"), 1, "{said}");
+        let loud = ["ERROR", "WARN", "panicked", "Broken pipe", "everything that was read"];
         assert!(!loud.iter().any(|word| said.contains(word)), "{said}");
-        let delivered = said
-            .lines()
-            .find_map(|line| line.strip_prefix("wiki: delivered "));
+        let delivered = said.lines().find_map(|line| line.strip_prefix("wiki: delivered "));
         if let Some(delivered) = delivered {
             let events: usize = delivered.split(' ').next().unwrap().parse().unwrap();
             assert!(events < writer.count(), "{said}");
@@ -294,11 +269,7 @@ fn f111_a_stdout_that_leads_nowhere_is_reported() {
         let output = host.command(&["sh", "-c", shell], &["--once"]).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{stderr}");
-        assert_eq!(
-            stderr.contains("standard output is `/dev/null`, or was closed"),
-            said,
-            "{stderr}"
-        );
+        assert_eq!(stderr.contains("standard output is `/dev/null`, or was closed"), said, "{stderr}");
     }
 }
 
@@ -338,16 +309,7 @@ fn f111_commands_end_quietly_when_nobody_reads() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(
-            (output.status.code(), said.as_ref()),
-            (Some(code), ""),
-            "{words:?}"
-        );
+        assert_eq!((output.status.code(), said.as_ref()), (Some(code), ""), "{words:?}");
     }
-    assert!(
-        host.export()["sources"]["wiki"]["files"]
-            .as_array()
-            .unwrap()
-            .is_empty()
-    );
+    assert!(host.export()["sources"]["wiki"]["files"].as_array().unwrap().is_empty());
 }

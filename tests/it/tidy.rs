@@ -54,17 +54,12 @@ fn is_test(path: &Path) -> bool {
 fn sources() -> Sources {
     let files = files("src", ".rs");
     let src = root().join("src");
-    Sources::read(
-        files
-            .iter()
-            .map(|(path, text)| (path.strip_prefix(&src).unwrap(), text.as_str())),
-    )
+    Sources::read(files.iter().map(|(path, text)| (path.strip_prefix(&src).unwrap(), text.as_str())))
 }
 
 /// Whether the path is this one, or goes on from it.
 fn begins_with(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[test]
@@ -76,10 +71,7 @@ fn stages_do_not_know_each_other() {
         if !stages.contains(&stage) {
             continue;
         }
-        for other in stages
-            .iter()
-            .filter(|other| **other != stage && **other != "record")
-        {
+        for other in stages.iter().filter(|other| **other != stage && **other != "record") {
             let named = module.paths.iter().filter(|path| begins_with(path, other));
             wrong.extend(named.map(|path| format!("{} names crate::{path}", module.file)));
         }
@@ -92,25 +84,15 @@ fn the_middle_is_pure() {
     let mut wrong = Vec::new();
     let sources = sources();
     for pure in PURE {
-        assert!(
-            sources.modules().any(|module| module.file.starts_with(pure)),
-            "{pure}"
-        );
+        assert!(sources.modules().any(|module| module.file.starts_with(pure)), "{pure}");
     }
     for module in sources.modules() {
         if !PURE.iter().any(|pure| module.file.starts_with(pure)) {
             continue;
         }
-        for world in [
-            "std::fs",
-            "std::net",
-            "std::env",
-            "std::process",
-            "std::thread",
-            "clock",
-            "tokio",
-            "rustix",
-        ] {
+        for world in
+            ["std::fs", "std::net", "std::env", "std::process", "std::thread", "clock", "tokio", "rustix"]
+        {
             let named = module.paths.iter().filter(|path| begins_with(path, world));
             // Addresses are values.
             let named = named.filter(|path| !path.starts_with("std::net::Ip"));
@@ -130,9 +112,7 @@ fn test_names() -> BTreeSet<String> {
     for (_, text) in files("src", ".rs").into_iter().chain(files("tests", ".rs")) {
         let mut marked = false;
         for line in text.lines().map(str::trim) {
-            let name = line
-                .split_once("fn ")
-                .and_then(|(_, rest)| rest.split('(').next());
+            let name = line.split_once("fn ").and_then(|(_, rest)| rest.split('(').next());
             if line == "#[test]" || line.starts_with("#[tokio::test") {
                 marked = true;
             } else if !line.starts_with("#[") && !line.starts_with("//") {
@@ -142,11 +122,7 @@ fn test_names() -> BTreeSet<String> {
         }
     }
     for (_, text) in files("packaging/test", ".sh") {
-        names.extend(
-            text.lines()
-                .filter_map(|line| line.strip_suffix("() {"))
-                .map(str::to_owned),
-        );
+        names.extend(text.lines().filter_map(|line| line.strip_suffix("() {")).map(str::to_owned));
     }
     names
 }
@@ -166,15 +142,10 @@ fn catalogue_gaps(catalogue: &str, tests: &BTreeSet<String>) -> Vec<String> {
     for (number, entry) in (1..).zip(&entries) {
         let id = format!("F{number:02}");
         if !entry.starts_with(&format!("{id} ")) {
-            wrong.push(format!(
-                "{id} is missing before {}",
-                entry.lines().next().unwrap()
-            ));
+            wrong.push(format!("{id} is missing before {}", entry.lines().next().unwrap()));
             break;
         }
-        let names = entry
-            .lines()
-            .filter_map(|line| line.strip_prefix("- `")?.strip_suffix('`'));
+        let names = entry.lines().filter_map(|line| line.strip_prefix("- `")?.strip_suffix('`'));
         let before = listed.len();
         for name in names {
             if !tests.contains(name) {
@@ -204,24 +175,16 @@ fn the_fault_catalogue_lists_each_test_of_a_fault() {
     assert_eq!(catalogue_gaps(&catalogue, &tests), [""; 0]);
     // A gap in either direction is found.
     let removed = catalogue.replace("- `f101_fuzz`\n", "");
-    assert_eq!(
-        catalogue_gaps(&removed, &tests),
-        ["F101: f101_fuzz is not listed"]
-    );
+    assert_eq!(catalogue_gaps(&removed, &tests), ["F101: f101_fuzz is not listed"]);
     let invented = catalogue.replace("- `f101_fuzz`\n", "- `f101_fuzz`\n- `f101_fuz`\n");
-    assert_eq!(
-        catalogue_gaps(&invented, &tests),
-        ["F101: f101_fuz is not a test"]
-    );
+    assert_eq!(catalogue_gaps(&invented, &tests), ["F101: f101_fuz is not a test"]);
 }
 
 #[test]
 fn no_test_sleeps_and_nothing_is_left_undone() {
     let mut wrong = Vec::new();
-    for (path, text) in files("tests", ".rs")
-        .into_iter()
-        .chain(files("src", ".rs"))
-        .chain(files("benches", ".rs"))
+    for (path, text) in
+        files("tests", ".rs").into_iter().chain(files("src", ".rs")).chain(files("benches", ".rs"))
     {
         for (number, line) in text.lines().enumerate() {
             let undone = ["TODO", "FIXME", "todo!(", "unimplemented!(", "#[ignore"]
@@ -239,13 +202,7 @@ fn no_test_sleeps_and_nothing_is_left_undone() {
 }
 
 fn documents() -> Vec<(PathBuf, String)> {
-    let top = [
-        "README.md",
-        "SECURITY.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "fixtures/README.md",
-    ];
+    let top = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "fixtures/README.md"];
     let read = |name: &str| (root().join(name), fs::read_to_string(root().join(name)).unwrap());
     top.into_iter().map(read).chain(files("docs", ".md")).collect()
 }
@@ -265,9 +222,7 @@ fn lines_of_documents_are_short() {
     let mut wrong = Vec::new();
     for (path, text) in documents() {
         for (number, line) in prose(&text) {
-            let has_long_url = line
-                .split(' ')
-                .any(|word| word.contains("://") && word.len() > 80);
+            let has_long_url = line.split(' ').any(|word| word.contains("://") && word.len() > 80);
             if line.chars().count() > 120 && !has_long_url {
                 wrong.push(format!("{}:{number}", path.display()));
             }

@@ -28,9 +28,7 @@ const LOOKED_BACK_MS: i64 = 365 * 86_400_000;
 
 /// Prints one line per check. Sends at most five small requests, one after another.
 pub fn check(subject: &str, config: &ApiConfig, report: &mut CheckReport) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run_checks(subject, config, report))
 }
 
@@ -61,12 +59,7 @@ async fn run_checks(subject: &str, config: &ApiConfig, report: &mut CheckReport<
             )?;
         }
     }
-    let EventsResponse {
-        route,
-        rows,
-        class,
-        result,
-    } = response;
+    let EventsResponse { route, rows, class, result } = response;
     let Ok(answer) = result else {
         return report.failure(subject, class.message());
     };
@@ -104,12 +97,7 @@ async fn request_events(client: &mut Client, config: &ApiConfig, base: &Url, rou
     let reader = WindowReader::new(window, route, Attempts::default());
     let rows = reader.rows_asked(1);
     let result = client.get(&reader.url(base, rows)).await;
-    EventsResponse {
-        route,
-        rows,
-        class: classify(&result, &config.product),
-        result,
-    }
+    EventsResponse { route, rows, class: classify(&result, &config.product), result }
 }
 
 /// Checks the name of the server, unless a proxy resolves it.
@@ -128,10 +116,8 @@ fn check_name(subject: &str, client: &Client, base: &Url, report: &mut CheckRepo
         }
         Err(error) => {
             let remedy = "correct the URL or this host's DNS, or set `proxy`";
-            report.failure(
-                subject,
-                format_args!("the name `{host}` does not resolve ({error}); {remedy}"),
-            )?;
+            report
+                .failure(subject, format_args!("the name `{host}` does not resolve ({error}); {remedy}"))?;
             Ok(false)
         }
     }
@@ -145,19 +131,16 @@ fn check_connection(
 ) -> io::Result<()> {
     let url = base.as_str().trim_end_matches('/');
     match base.scheme() {
-        "https" => report.ok(
-            subject,
-            format_args!("`{url}` responds, and its TLS certificate is trusted"),
-        )?,
+        "https" => {
+            report.ok(subject, format_args!("`{url}` responds, and its TLS certificate is trusted"))?
+        }
         _ => report.warning(
             subject,
             format_args!("`{url}` responds, without TLS: the token can be read on the network; use `https`"),
         )?,
     }
     clock_difference(subject, answer, report)?;
-    let user = answer
-        .header("x-ausername")
-        .filter(|user| !answer::is_anonymous(user));
+    let user = answer.header("x-ausername").filter(|user| !answer::is_anonymous(user));
     match user.or_else(|| answer.header("x-aaccountid")) {
         Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.redacted(user))),
         None => Ok(()),
@@ -169,21 +152,12 @@ fn clock_difference(subject: &str, answer: &Response, report: &mut CheckReport) 
         return Ok(());
     };
     let ahead_ms = clock::now_ms().saturating_sub(server_ms);
-    let (seconds, side) = (
-        ahead_ms.abs() / 1000,
-        if ahead_ms < 0 { "behind" } else { "ahead of" },
-    );
+    let (seconds, side) = (ahead_ms.abs() / 1000, if ahead_ms < 0 { "behind" } else { "ahead of" });
     if ahead_ms.abs() <= CLOCK_DIFFERENCE_MS_MAX {
-        return report.ok(
-            subject,
-            format_args!("this host's clock agrees with the server's ({seconds} s)"),
-        );
+        return report.ok(subject, format_args!("this host's clock agrees with the server's ({seconds} s)"));
     }
     let remedy = "synchronize both clocks: new events are requested by time";
-    report.warning(
-        subject,
-        format_args!("this host's clock is {seconds} s {side} the server's; {remedy}"),
-    )
+    report.warning(subject, format_args!("this host's clock is {seconds} s {side} the server's; {remedy}"))
 }
 
 fn events(subject: &str, page: &Page, report: &mut CheckReport) -> io::Result<()> {
@@ -209,10 +183,7 @@ async fn expiry(
         (Some(recorded_ms), _) => ("the token".to_string(), recorded_ms),
         (None, Product::Cloud { .. }) => {
             let remedy = "write its date as `token_expires`, so that the agent warns in time";
-            return report.warning(
-                subject,
-                format_args!("the expiry of the token is unknown; {remedy}"),
-            );
+            return report.warning(subject, format_args!("the expiry of the token is unknown; {remedy}"));
         }
         (None, Product::DataCenter) if token::is_listed(config) => {
             match token::fetch(client, base, name, clock::now_ms()).await {
@@ -235,10 +206,7 @@ async fn expiry(
                     let remedy = "write its date as `token_expires`, so that the agent warns in time";
                     return report.warning(
                         subject,
-                        format_args!(
-                            "the expiry of the token cannot be read ({}); {remedy}",
-                            class.name()
-                        ),
+                        format_args!("the expiry of the token cannot be read ({}); {remedy}", class.name()),
                     );
                 }
             }
@@ -250,10 +218,7 @@ async fn expiry(
         Some(warning) => report.warning(subject, warning.message()),
         None => {
             let date = jiff::Timestamp::from_millisecond(expires_ms).unwrap_or_default();
-            report.ok(
-                subject,
-                format_args!("{token} expires on {}", date.strftime("%Y-%m-%d")),
-            )
+            report.ok(subject, format_args!("{token} expires on {}", date.strftime("%Y-%m-%d")))
         }
     }
 }
@@ -272,17 +237,11 @@ async fn check_coverage(
             "the coverage levels cannot be read here; see them in Confluence's audit log settings",
         );
     }
-    let list: Vec<String> = levels
-        .iter()
-        .map(|(area, level)| format!("{area} {level}"))
-        .collect();
+    let list: Vec<String> = levels.iter().map(|(area, level)| format!("{area} {level}")).collect();
     let list = list.join(", ");
     if levels.values().any(|level| level == "off") {
         let remedy = "nothing is audited in an area that is off: raise it in Confluence's audit log settings";
         return report.warning(subject, format_args!("coverage: {list}; {remedy}"));
     }
-    report.ok(
-        subject,
-        format_args!("coverage: {list}; logins and views are audited at `full` only"),
-    )
+    report.ok(subject, format_args!("coverage: {list}; logins and views are audited at `full` only"))
 }

@@ -23,10 +23,7 @@ pub async fn check(
 ) -> io::Result<()> {
     let (mut answers, mut found) = (false, None);
     for host in &config.hosts {
-        let single_host = ElasticsearchConfig {
-            hosts: vec![host.clone()],
-            ..config.clone()
-        };
+        let single_host = ElasticsearchConfig { hosts: vec![host.clone()], ..config.clone() };
         let url = host.as_str().trim_end_matches('/');
         let root = match Hosts::new(&single_host).get("/").await {
             Ok(root) => root,
@@ -78,10 +75,8 @@ fn report_product(
 ) -> io::Result<()> {
     match product.support() {
         Support::Yes => report.ok(subject, format_args!("`{url}` is {product}")),
-        Support::Untested => report.warning(
-            subject,
-            format_args!("`{url}` is {product}, which this agent was not tested with"),
-        ),
+        Support::Untested => report
+            .warning(subject, format_args!("`{url}` is {product}, which this agent was not tested with")),
         Support::TooOld => report.failure(
             subject,
             format_args!(
@@ -150,21 +145,14 @@ async fn check_permissions(
     report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
     let name = config.target.name();
-    let wanted: &[&str] = if exists {
-        &["create_doc"]
-    } else {
-        &["create_doc", "auto_configure"]
-    };
+    let wanted: &[&str] = if exists { &["create_doc"] } else { &["create_doc", "auto_configure"] };
     let body = json!({"index": [{"names": [name], "privileges": wanted}]}).to_string();
     let make = || {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, JSON);
         Ok((headers, body.clone().into_bytes()))
     };
-    let answer = match hosts
-        .send(Method::POST, "/_security/user/_has_privileges", make)
-        .await
-    {
+    let answer = match hosts.send(Method::POST, "/_security/user/_has_privileges", make).await {
         Ok(answer) if answer.status == 200 => answer,
         // Without security there are no permissions.
         Ok(_) => {

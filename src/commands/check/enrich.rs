@@ -27,10 +27,9 @@ pub fn geoip(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> 
                     "no database for `{fields}`; install it with `geoipupdate`, or name it by `{key}`"
                 ),
             )?,
-            Some(Err(error)) => report.warning(
-                subject,
-                format_args!("{}; events have no `{fields}`", chain(&error)),
-            )?,
+            Some(Err(error)) => {
+                report.warning(subject, format_args!("{}; events have no `{fields}`", chain(&error)))?
+            }
             Some(Ok(database)) => {
                 let what = format!(
                     "`{}`, {}, built on {}, for `{fields}`",
@@ -60,10 +59,7 @@ pub fn cloud(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> 
         return report.ok(subject, "turned off by `cloud_metadata = false`");
     }
     let Some((provider, service)) = cloud::detect() else {
-        return report.ok(
-            subject,
-            "the host's firmware names no cloud, so no metadata service is used",
-        );
+        return report.ok(subject, "the host's firmware names no cloud, so no metadata service is used");
     };
     let name = provider.name();
     match cloud::request_with_limit(provider, &service) {

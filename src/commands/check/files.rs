@@ -128,10 +128,7 @@ fn followed(
     report: &mut CheckReport,
 ) -> io::Result<()> {
     for link in directory.links.iter().chain(&contents.links) {
-        report.ok(
-            subject,
-            format_args!("follows the symbolic link `{}`", display_path(link)),
-        )?;
+        report.ok(subject, format_args!("follows the symbolic link `{}`", display_path(link)))?;
     }
     Ok(())
 }
@@ -165,10 +162,9 @@ impl Findings {
         }
         for SkippedEntry { path, reason } in contents.skipped {
             match reason {
-                SkipReason::StatFailed {
-                    error,
-                    has_audit_name: true,
-                } => self.unread.push(failures::cannot_read(&path, &error)),
+                SkipReason::StatFailed { error, has_audit_name: true } => {
+                    self.unread.push(failures::cannot_read(&path, &error))
+                }
                 SkipReason::Refused(error) => self.unread.push(error.to_string()),
                 SkipReason::NotRegular(_) => self.special.push(display_path(&path)),
                 SkipReason::NotAuditFile(kind) if kind != FileType::Directory => {
@@ -181,10 +177,7 @@ impl Findings {
 
     fn report(self, subject: &str, report: &mut CheckReport) -> io::Result<()> {
         if !self.special.is_empty() {
-            let what = format!(
-                "ignored, because they are not regular files: {}",
-                first_names(&self.special)
-            );
+            let what = format!("ignored, because they are not regular files: {}", first_names(&self.special));
             report.warning(subject, what)?;
         }
         for reason in &self.unread {
@@ -204,10 +197,7 @@ impl Findings {
         }
         self.compressed_files(subject, report)?;
         let now_ms = clock::now_ms();
-        let ahead = self
-            .readable
-            .iter()
-            .filter(|file| file.order.is_in_future(now_ms));
+        let ahead = self.readable.iter().filter(|file| file.order.is_in_future(now_ms));
         let ahead: Vec<String> = ahead.map(|file| display_path(&file.path)).collect();
         if !ahead.is_empty() {
             let what = format!("dated more than two days ahead: {}", first_names(&ahead));
@@ -237,10 +227,7 @@ impl Findings {
             let what = count(read.len(), "file");
             report.ok(
                 subject,
-                format_args!(
-                    "{what} of these compressed, and read like the others: {}",
-                    first_names(&read)
-                ),
+                format_args!("{what} of these compressed, and read like the others: {}", first_names(&read)),
             )?;
         }
         if !unread.is_empty() {
@@ -268,10 +255,7 @@ fn newest_event(subject: &str, newest: &Readable, report: &mut CheckReport) -> i
     let age_ms = clock::now_ms() - time_ms;
     let age = human_age(age_ms.abs());
     if age_ms < -AHEAD_MS {
-        report.warning(
-            subject,
-            format_args!("{what} in {age} from now, in `{shown}`; set this host's clock"),
-        )
+        report.warning(subject, format_args!("{what} in {age} from now, in `{shown}`; set this host's clock"))
     } else if age_ms > SILENT_MS {
         let way_out = "if Confluence is in use, check whether this is its home, and its audit coverage";
         report.warning(subject, format_args!("{what} {age} ago, in `{shown}`; {way_out}"))
@@ -298,28 +282,15 @@ fn last_event_ms(mut file: &File) -> io::Result<Option<i64>> {
     let mut tail = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut tail)?;
     let whole = memchr::memrchr(b'\n', &tail).map_or(0, |end| end + 1);
-    let mut lines = tail[..whole]
-        .rsplit(|byte| *byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty());
-    let line = lines
-        .next()
-        .and_then(|line| serde_json::from_slice::<Line>(line).ok());
+    let mut lines = tail[..whole].rsplit(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let line = lines.next().and_then(|line| serde_json::from_slice::<Line>(line).ok());
     Ok(line.and_then(|line| line.timestamp.epoch_second.checked_mul(1000)))
 }
 
 /// Up to three names; there may be thousands.
 fn first_names(names: &[String]) -> String {
-    let shown = names
-        .iter()
-        .take(3)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > 3 {
-        format!("{shown}, …")
-    } else {
-        shown
-    }
+    let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > 3 { format!("{shown}, …") } else { shown }
 }
 
 fn count(n: usize, what: &str) -> String {
@@ -353,19 +324,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let check = |content: &str, expected: Option<i64>| {
             std::fs::write(file.path(), content).unwrap();
-            assert_eq!(
-                last_event_ms(&File::open(file.path()).unwrap()).unwrap(),
-                expected,
-                "{content:?}"
-            );
+            assert_eq!(last_event_ms(&File::open(file.path()).unwrap()).unwrap(), expected, "{content:?}");
         };
         check("", None);
         check("{\"timestamp\":{\"epochSecond\":5,\"nano\":0}}", None);
         check("{\"timestamp\":{\"epochSecond\":5,\"nano\":0}}\n", Some(5000));
-        check(
-            "{\"timestamp\":{\"epochSecond\":5}}\r\n\r\n{\"timestamp\":{\"epo",
-            Some(5000),
-        );
+        check("{\"timestamp\":{\"epochSecond\":5}}\r\n\r\n{\"timestamp\":{\"epo", Some(5000));
         check("not json\n", None);
     }
 

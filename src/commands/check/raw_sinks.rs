@@ -21,10 +21,7 @@ pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut CheckRepo
             );
         }
         Transport::Tcp => (TlsConfig::default(), "accepts connections"),
-        Transport::Tls(tls) => (
-            tls.clone(),
-            "accepts connections, and its TLS certificate is trusted",
-        ),
+        Transport::Tls(tls) => (tls.clone(), "accepts connections, and its TLS certificate is trusted"),
     };
     let tls = RefCell::new(Tls::new(&tls));
     match Connection::open(config, &tls).await {

@@ -26,11 +26,7 @@ enum Verdict {
 
 impl<'o> CheckReport<'o> {
     pub fn new(out: &'o mut dyn Write, colour: bool) -> CheckReport<'o> {
-        CheckReport {
-            out,
-            colour,
-            counts: [0; 3],
-        }
+        CheckReport { out, colour, counts: [0; 3] }
     }
 
     pub fn ok(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {

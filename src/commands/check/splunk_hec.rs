@@ -19,10 +19,8 @@ pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut CheckRe
             return report.failure(subject, reason);
         }
         other => {
-            return report.failure(
-                subject,
-                format_args!("the response of `{url}` is not understood: {other:?}"),
-            );
+            return report
+                .failure(subject, format_args!("the response of `{url}` is not understood: {other:?}"));
         }
     }
     if config.acknowledge.is_some() {

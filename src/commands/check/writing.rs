@@ -29,10 +29,7 @@ pub fn state_dir(dir: &Path, report: &mut CheckReport) -> io::Result<()> {
                 Ok(_) => report.ok(subject, format_args!("`{shown}` will be created")),
                 Err(problem) => {
                     let way_out = format!("create it: install -d -m 0700 -o {} {quoted}", me.name);
-                    report.failure(
-                        subject,
-                        format_args!("`{shown}` cannot be created: {problem}; {way_out}"),
-                    )
+                    report.failure(subject, format_args!("`{shown}` cannot be created: {problem}; {way_out}"))
                 }
             };
         }
@@ -42,15 +39,9 @@ pub fn state_dir(dir: &Path, report: &mut CheckReport) -> io::Result<()> {
         },
     };
     if !metadata.is_dir() {
-        let what = if metadata.is_symlink() {
-            "is a symbolic link"
-        } else {
-            "is not a directory"
-        };
-        return report.failure(
-            subject,
-            format_args!("`{shown}` {what}; name a directory of the agent's own"),
-        );
+        let what = if metadata.is_symlink() { "is a symbolic link" } else { "is not a directory" };
+        return report
+            .failure(subject, format_args!("`{shown}` {what}; name a directory of the agent's own"));
     }
     if metadata.uid() != me.uid {
         return report.failure(subject, access::belongs_to_other(dir, &metadata));
@@ -66,11 +57,7 @@ pub fn state_dir(dir: &Path, report: &mut CheckReport) -> io::Result<()> {
     if mode & 0o077 != 0 {
         report.warning(subject, what)?;
     }
-    let running = if is_locked(dir) {
-        "; in use by a running agent"
-    } else {
-        ""
-    };
+    let running = if is_locked(dir) { "; in use by a running agent" } else { "" };
     free_space(subject, dir, &format!("`{shown}`{running}"), report)
 }
 
@@ -89,14 +76,8 @@ pub fn quarantine(state_dir: &Path, report: &mut CheckReport) -> io::Result<()> 
         1 => "1 event is".to_owned(),
         events => format!("{events} events are"),
     };
-    let way_out = format!(
-        "see `{0} quarantine list`, then `{0} quarantine replay`",
-        crate::NAME
-    );
-    report.warning(
-        "quarantine",
-        format_args!("{events} kept that a server refuses; {way_out}"),
-    )
+    let way_out = format!("see `{0} quarantine list`, then `{0} quarantine replay`", crate::NAME);
+    report.warning("quarantine", format_args!("{events} kept that a server refuses; {way_out}"))
 }
 
 /// Whether a running agent holds the lock. If the lock cannot be examined: no.
@@ -109,11 +90,7 @@ fn is_locked(dir: &Path) -> bool {
 
 /// The nearest existing ancestor, if this user may create the missing directories in it.
 fn creatable(path: &Path) -> Result<&Path, access::AccessProblem> {
-    let existing = path
-        .ancestors()
-        .skip(1)
-        .find(|ancestor| ancestor.exists())
-        .unwrap_or(Path::new("/"));
+    let existing = path.ancestors().skip(1).find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
     access::reach(existing)?;
     access::allowed(existing, Access::WRITE_OK | Access::EXEC_OK)?;
     Ok(existing)
@@ -132,10 +109,7 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Check
         Ok(()) => {}
         // The agent creates it when it opens the output.
         Err(access::AccessProblem::Missing(_)) => {
-            let what = format!(
-                "`{shown}`, {}, will be created with its directory",
-                format_name(format)
-            );
+            let what = format!("`{shown}`, {}, will be created with its directory", format_name(format));
             return match creatable(dir) {
                 Ok(existing) => free_space(subject, existing, &what, report),
                 Err(problem) => {
@@ -161,17 +135,11 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Check
             subject,
             format_args!("`{shown}` is a symbolic link, which is not followed; name its target"),
         ),
-        Ok(metadata) if !metadata.is_file() => report.failure(
-            subject,
-            format_args!("`{shown}` is not a regular file; name another path"),
-        ),
+        Ok(metadata) if !metadata.is_file() => {
+            report.failure(subject, format_args!("`{shown}` is not a regular file; name another path"))
+        }
         Ok(_) => match access::allowed(path, Access::WRITE_OK) {
-            Ok(()) => free_space(
-                subject,
-                dir,
-                &format!("`{shown}`, {}", format_name(format)),
-                report,
-            ),
+            Ok(()) => free_space(subject, dir, &format!("`{shown}`, {}", format_name(format)), report),
             Err(problem) => report.failure(subject, problem),
         },
         Err(_) => {
@@ -220,10 +188,7 @@ pub fn readers(
             ),
         )?;
     }
-    report.ok(
-        subject,
-        format_args!("files get mode {mode:04o} and group `{group}`; {kept}"),
-    )
+    report.ok(subject, format_args!("files get mode {mode:04o} and group `{group}`; {kept}"))
 }
 
 fn free_space(subject: &str, dir: &Path, what: &str, report: &mut CheckReport) -> io::Result<()> {
@@ -234,10 +199,7 @@ fn free_space(subject: &str, dir: &Path, what: &str, report: &mut CheckReport) -
     let free = files::human_size(free_bytes);
     if free_bytes < FREE_BYTES_MIN {
         let dir = dir.display();
-        report.warning(
-            subject,
-            format_args!("{what}; only {free} are free in `{dir}`: free space"),
-        )
+        report.warning(subject, format_args!("{what}; only {free} are free in `{dir}`: free space"))
     } else {
         report.ok(subject, format_args!("{what}; {free} free"))
     }

@@ -22,13 +22,7 @@ pub enum Document<'d> {
     /// input.
     Whole(&'d [u8], u64),
     /// A line that is too long, or a run of NUL bytes.
-    Malformed {
-        prefix: &'d [u8],
-        offset: u64,
-        bytes: u64,
-        hash: u64,
-        error: String,
-    },
+    Malformed { prefix: &'d [u8], offset: u64, bytes: u64, hash: u64, error: String },
     /// The following lines begin a document that is too long. They are passed one by one.
     TooLong(u64),
 }
@@ -91,13 +85,7 @@ impl OpenDocument {
     ) -> Result<(), E> {
         let (body, offset) = match frame {
             Frame::Line { body, offset } => (body, offset),
-            Frame::Malformed {
-                head,
-                offset,
-                bytes,
-                hash,
-                reason,
-            } => {
+            Frame::Malformed { head, offset, bytes, hash, reason } => {
                 self.give_up(each)?;
                 return each(Document::Malformed {
                     prefix: head,

@@ -13,21 +13,11 @@ const CLOUD: &str = r#"{"creationDate":3000,"summary":"z"}"#;
 fn converted(inputs: &[PathBuf], stdin: &[u8]) -> Vec<Value> {
     let mut stdout = Vec::new();
     let mut stderr = Vec::new();
-    let code = run(
-        FormatKind::Ecs,
-        None,
-        inputs,
-        &mut Cursor::new(stdin),
-        &mut stdout,
-        &mut stderr,
-    )
-    .unwrap();
+    let code = run(FormatKind::Ecs, None, inputs, &mut Cursor::new(stdin), &mut stdout, &mut stderr).unwrap();
     assert_eq!((code, stderr.as_slice()), (exit::OK, &b""[..]));
     let text = String::from_utf8(stdout).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The second of each event's time, or `!` for a pipeline error, and the original of each event.
@@ -36,20 +26,14 @@ fn shown(events: &[Value]) -> Vec<(String, String)> {
         let failed = event["event"]["kind"] == "pipeline_error";
         let time = event["@timestamp"].as_str().unwrap();
         let second = if failed { "!" } else { &time[18..19] };
-        (
-            second.to_owned(),
-            event["event"]["original"].as_str().unwrap().to_owned(),
-        )
+        (second.to_owned(), event["event"]["original"].as_str().unwrap().to_owned())
     };
     events.iter().map(show).collect()
 }
 
 fn check(input: &str, expected: &[(&str, &str)]) {
     let found = shown(&converted(&[], input.as_bytes()));
-    let expected: Vec<_> = expected
-        .iter()
-        .map(|(s, o)| ((*s).to_owned(), (*o).to_owned()))
-        .collect();
+    let expected: Vec<_> = expected.iter().map(|(s, o)| ((*s).to_owned(), (*o).to_owned())).collect();
     assert_eq!(found, expected, "{input}");
 }
 
@@ -57,13 +41,7 @@ fn check(input: &str, expected: &[(&str, &str)]) {
 fn shapes_mixed_one_a_line() {
     check(
         &format!("\u{feff}{LINE}\r\n\n  \n{ENTITY}\n{CLOUD}\nnot json\n{LINE}"),
-        &[
-            ("1", LINE),
-            ("2", ENTITY),
-            ("3", CLOUD),
-            ("!", "not json"),
-            ("1", LINE),
-        ],
+        &[("1", LINE), ("2", ENTITY), ("3", CLOUD), ("!", "not json"), ("1", LINE)],
     );
     check("", &[]);
     check("\n\r\n", &[]);
@@ -74,10 +52,7 @@ fn answers_in_any_layout() {
     let answer = format!(r#"{{"entities":[{ENTITY},{ENTITY}],"pagingInfo":{{"lastPage":true}}}}"#);
     check(&answer, &[("2", ENTITY), ("2", ENTITY)]);
     let answer = format!(r#"{{"results":[{CLOUD}],"start":0}}"#);
-    check(
-        &format!("{LINE}\n{answer}\n{LINE}\n"),
-        &[("1", LINE), ("3", CLOUD), ("1", LINE)],
-    );
+    check(&format!("{LINE}\n{answer}\n{LINE}\n"), &[("1", LINE), ("3", CLOUD), ("1", LINE)]);
     check(r#"{"results":[],"size":0}"#, &[]);
     check(&format!("[{LINE},17]"), &[("1", LINE), ("!", "17")]);
     for text in [ENTITY, CLOUD, LINE] {
@@ -89,12 +64,7 @@ fn answers_in_any_layout() {
         let page = pretty(&serde_json::json!({"entities": [value, value], "pagingInfo": {}}));
         check(
             &format!("{one}\n{page}\n{LINE}\n"),
-            &[
-                (second, &sorted),
-                (second, &sorted),
-                (second, &sorted),
-                ("1", LINE),
-            ],
+            &[(second, &sorted), (second, &sorted), (second, &sorted), ("1", LINE)],
         );
     }
 }
@@ -102,15 +72,9 @@ fn answers_in_any_layout() {
 #[test]
 fn torn_documents_swallow_nothing() {
     let torn = r#"{"auditType":{"action":"x","#;
-    check(
-        &format!("{torn}\n{LINE}\n{LINE}\n"),
-        &[("!", torn), ("1", LINE), ("1", LINE)],
-    );
+    check(&format!("{torn}\n{LINE}\n{LINE}\n"), &[("!", torn), ("1", LINE), ("1", LINE)]);
     let in_string = r#"{"auditType":{"action":"x,"#;
-    check(
-        &format!("{in_string}\n{LINE}\n"),
-        &[("!", in_string), ("1", LINE)],
-    );
+    check(&format!("{in_string}\n{LINE}\n"), &[("!", in_string), ("1", LINE)]);
 }
 
 #[test]
@@ -135,10 +99,7 @@ fn places_of_named_files_only() {
         &mut io::sink(),
         &mut io::sink(),
     );
-    assert_eq!(
-        error.unwrap_err().to_string(),
-        format!("failed to read `{}`", missing.display())
-    );
+    assert_eq!(error.unwrap_err().to_string(), format!("failed to read `{}`", missing.display()));
 }
 
 #[test]
@@ -154,13 +115,7 @@ fn packed_files() {
     let path = folder.path().join("export");
     std::fs::write(&path, &packed).unwrap();
     let found = shown(&converted(&[path], &[]));
-    assert_eq!(
-        found
-            .iter()
-            .map(|(second, _)| second.as_str())
-            .collect::<String>(),
-        "13"
-    );
+    assert_eq!(found.iter().map(|(second, _)| second.as_str()).collect::<String>(), "13");
     let mut stdout = Vec::new();
     let error = run(
         FormatKind::Ecs,
@@ -177,10 +132,7 @@ fn packed_files() {
 fn f35_twins_have_ids_of_their_own() {
     let input = format!("{LINE}\n{ENTITY}\n{LINE}\n[{LINE}]\n");
     let ids = |events: Vec<Value>| -> Vec<String> {
-        events
-            .iter()
-            .map(|event| event["event"]["id"].as_str().unwrap().to_owned())
-            .collect()
+        events.iter().map(|event| event["event"]["id"].as_str().unwrap().to_owned()).collect()
     };
     let first = ids(converted(&[], input.as_bytes()));
     let mut distinct = first.clone();
@@ -207,15 +159,8 @@ impl Write for ClosedPipe {
 fn broken_pipe_is_no_error() {
     for lines in [1, 1000] {
         let input = format!("{LINE}\n").repeat(lines);
-        let code = run(
-            FormatKind::Raw,
-            None,
-            &[],
-            &mut Cursor::new(input),
-            &mut ClosedPipe,
-            &mut io::sink(),
-        )
-        .unwrap();
+        let code = run(FormatKind::Raw, None, &[], &mut Cursor::new(input), &mut ClosedPipe, &mut io::sink())
+            .unwrap();
         assert_eq!(code, exit::OK);
     }
 }
@@ -246,10 +191,8 @@ fn f103_what_is_too_long_is_one_event_that_says_so() {
         let place = format!("{long} bytes at offset {}, xxh3 ", line.len());
         assert!(message.starts_with(&format!("{error}{place}")), "{message}");
         assert_eq!(events[1]["event"]["original"].as_str().unwrap().len(), 1024);
-        let place = format!(
-            "`-`: 1 line or response longer than 16 MiB, the first at offset {}; ",
-            line.len()
-        );
+        let place =
+            format!("`-`: 1 line or response longer than 16 MiB, the first at offset {}; ", line.len());
         assert!(reported.starts_with(&place), "{reported}");
     }
     // A short run of NUL bytes is an unreadable record.
@@ -263,22 +206,10 @@ fn f103_a_document_that_does_not_end() {
     let blank = format!("[\n{}\n\r\n{LINE}\n", " ".repeat(DOCUMENT_BYTES_MAX));
     let (events, code, reported) = limited(blank.as_bytes());
     let shown = shown(&events);
-    assert_eq!(
-        shown,
-        [
-            ("!".to_owned(), "[".to_owned()),
-            ("1".to_owned(), LINE.to_owned())
-        ]
-    );
+    assert_eq!(shown, [("!".to_owned(), "[".to_owned()), ("1".to_owned(), LINE.to_owned())]);
     assert_eq!(code, exit::DATA);
-    assert!(
-        reported.contains(" 16 MiB, the first at offset 0; "),
-        "{reported}"
-    );
-    let row = format!(
-        "{},\n",
-        LINE.replace("\"x\"", &format!("\"{}\"", "x".repeat(8000)))
-    );
+    assert!(reported.contains(" 16 MiB, the first at offset 0; "), "{reported}");
+    let row = format!("{},\n", LINE.replace("\"x\"", &format!("\"{}\"", "x".repeat(8000))));
     let rows = DOCUMENT_BYTES_MAX / row.len() + 10;
     let (events, code, reported) = limited(format!("[\n{}", row.repeat(rows)).as_bytes());
     assert_eq!((events.len(), code), (rows + 1, exit::DATA));
@@ -291,32 +222,18 @@ fn f103_a_document_that_does_not_end() {
 #[test]
 fn f104_each_row_has_an_event() {
     let rows = |rows: &[(&str, &str)]| -> Vec<(String, String)> {
-        rows.iter()
-            .map(|(s, o)| ((*s).to_owned(), (*o).to_owned()))
-            .collect()
+        rows.iter().map(|(s, o)| ((*s).to_owned(), (*o).to_owned())).collect()
     };
     for (answer, expected) in [
-        (
-            format!(r#"{{"results":[{CLOUD},{CLOUD}],"results":[]}}"#),
-            rows(&[("3", CLOUD), ("3", CLOUD)]),
-        ),
+        (format!(r#"{{"results":[{CLOUD},{CLOUD}],"results":[]}}"#), rows(&[("3", CLOUD), ("3", CLOUD)])),
         (
             format!(r#"{{"results":[{CLOUD}],"entities":[{ENTITY}],"results":[{CLOUD}],"entities":null}}"#),
             rows(&[("3", CLOUD), ("2", ENTITY), ("3", CLOUD)]),
         ),
-        (
-            r#"{"results":[{},{}]}"#.to_owned(),
-            rows(&[("!", "{}"), ("!", "{}")]),
-        ),
+        (r#"{"results":[{},{}]}"#.to_owned(), rows(&[("!", "{}"), ("!", "{}")])),
         (
             r#"{"entities":[null,[],"", { } ,[ {} ]],"pagingInfo":{}}"#.to_owned(),
-            rows(&[
-                ("!", "null"),
-                ("!", "[]"),
-                ("!", "\"\""),
-                ("!", "{}"),
-                ("!", "[{}]"),
-            ]),
+            rows(&[("!", "null"), ("!", "[]"), ("!", "\"\""), ("!", "{}"), ("!", "[{}]")]),
         ),
         ("[{},[]]".to_owned(), rows(&[("!", "{}"), ("!", "[]")])),
         (
@@ -328,11 +245,7 @@ fn f104_each_row_has_an_event() {
         assert_eq!(shown(&events), expected, "{answer}");
         assert_eq!((code, reported.as_str()), (exit::OK, ""));
     }
-    let broken = [
-        br#"{"results":[{"creationDate":3000,"summary":"a"#,
-        &b"\xff\"},{}]}"[..],
-    ]
-    .concat();
+    let broken = [br#"{"results":[{"creationDate":3000,"summary":"a"#, &b"\xff\"},{}]}"[..]].concat();
     let (events, ..) = limited(broken.as_slice());
     assert_eq!(events.len(), 2);
     assert_eq!(events[0]["event"]["action"], "a\u{fffd}");
@@ -345,9 +258,7 @@ fn originals_are_what_was_read() {
     let line = format!("  {} \t", LINE.replace(':', " : "));
     let row = CLOUD.replace(',', " ,\t");
     let input = format!("{line}\r\n not json \n{row} \n[ {row} ]\n");
-    let originals: Vec<String> = shown(&converted(&[], input.as_bytes()))
-        .into_iter()
-        .map(|(_, original)| original)
-        .collect();
+    let originals: Vec<String> =
+        shown(&converted(&[], input.as_bytes())).into_iter().map(|(_, original)| original).collect();
     assert_eq!(originals, [line.as_str(), " not json ", CLOUD, CLOUD]);
 }

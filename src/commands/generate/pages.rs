@@ -11,18 +11,12 @@ use super::config_page::escaped;
 
 /// Files in the section FILES.
 const FILES: [(&str, &str); 3] = [
-    (
-        crate::cli::CONFIG_PATH,
-        "The configuration; see confluence-audit-agent.toml(5).",
-    ),
+    (crate::cli::CONFIG_PATH, "The configuration; see confluence-audit-agent.toml(5)."),
     (
         "/var/lib/confluence-audit-agent",
         "The state: what was delivered of each source, and events in quarantine.",
     ),
-    (
-        "/var/log/confluence-audit-agent",
-        "The directory of events in the packaged configuration.",
-    ),
+    ("/var/log/confluence-audit-agent", "The directory of events in the packaged configuration."),
 ];
 
 /// Writes a page for the program and for each command to a directory.
@@ -40,18 +34,13 @@ pub fn main_page(command: Command, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn built(command: Command) -> Command {
-    let mut command = command
-        .disable_help_subcommand(true)
-        .subcommand_help_heading("COMMANDS");
+    let mut command = command.disable_help_subcommand(true).subcommand_help_heading("COMMANDS");
     command.build();
     command
 }
 
 fn write_all(command: &Command, main: &Command, statuses: &[String], dir: &Path) -> io::Result<()> {
-    std::fs::write(
-        dir.join(format!("{}.1", page_name(command))),
-        page(command, main, statuses)?,
-    )?;
+    std::fs::write(dir.join(format!("{}.1", page_name(command))), page(command, main, statuses)?)?;
     visible(command).try_for_each(|inner| write_all(inner, main, statuses, dir))
 }
 
@@ -64,11 +53,8 @@ fn page(command: &Command, main: &Command, statuses: &[String]) -> io::Result<Ve
     };
     let man = Man::new(command.clone().subcommand_help_heading("COMMANDS"));
     let (title, version) = (escaped(title), env!("CARGO_PKG_VERSION"));
-    let mut out = format!(
-        ".TH {title} 1 \"\" \"{} {version}\" \"User Commands\"\n",
-        crate::NAME
-    )
-    .into_bytes();
+    let mut out =
+        format!(".TH {title} 1 \"\" \"{} {version}\" \"User Commands\"\n", crate::NAME).into_bytes();
     man.render_name_section(&mut out)?;
     out.write_all(synopsis(command).as_bytes())?;
     man.render_description_section(&mut out)?;
@@ -84,9 +70,8 @@ fn page(command: &Command, main: &Command, statuses: &[String]) -> io::Result<Ve
 fn synopsis(command: &Command) -> String {
     let name = command.get_bin_name().unwrap_or(crate::NAME);
     let mut text = format!(".SH SYNOPSIS\n\\fB{}\\fR", escaped(name));
-    let arguments = command
-        .get_arguments()
-        .filter(|argument| !argument.is_hide_set() && argument.get_id() != "help");
+    let arguments =
+        command.get_arguments().filter(|argument| !argument.is_hide_set() && argument.get_id() != "help");
     for argument in arguments {
         let word = match (argument.get_long(), values(argument)) {
             (Some(long), Some(values)) => format!("\\fB\\-\\-{}\\fR {values}", escaped(long)),
@@ -109,9 +94,7 @@ fn synopsis(command: &Command) -> String {
 fn values(argument: &Arg) -> Option<String> {
     let takes_some = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let names = argument.get_value_names().filter(|_| takes_some)?;
-    let many = argument
-        .get_num_args()
-        .is_some_and(|count| count.max_values() > 1)
+    let many = argument.get_num_args().is_some_and(|count| count.max_values() > 1)
         || (argument.is_positional() && matches!(argument.get_action(), ArgAction::Append));
     let dots = if many { "..." } else { "" };
     Some(format!("\\fI{}\\fR{dots}", escaped(&names.join(" "))))
@@ -144,9 +127,7 @@ fn sections(command: &Command, main: &Command, statuses: &[String]) -> String {
     }
     let mut others: Vec<String> = match page_name(command) == crate::NAME {
         true => visible(main).map(page_name).collect(),
-        false => std::iter::once(crate::NAME.to_owned())
-            .chain(visible(command).map(page_name))
-            .collect(),
+        false => std::iter::once(crate::NAME.to_owned()).chain(visible(command).map(page_name)).collect(),
     };
     others.iter_mut().for_each(|other| other.push_str(" (1)"));
     others.push(format!("{}.toml (5)", crate::NAME));
@@ -166,11 +147,7 @@ fn after_help(command: &Command, head: &str) -> Vec<String> {
     };
     let help = help.to_string();
     let mut lines = help.lines().skip_while(|line| *line != head).skip(1);
-    lines
-        .by_ref()
-        .take_while(|line| !line.trim().is_empty())
-        .map(|line| line.trim().to_owned())
-        .collect()
+    lines.by_ref().take_while(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned()).collect()
 }
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {
@@ -178,8 +155,5 @@ fn visible(command: &Command) -> impl Iterator<Item = &Command> {
 }
 
 fn page_name(command: &Command) -> String {
-    command
-        .get_display_name()
-        .unwrap_or_else(|| command.get_name())
-        .to_owned()
+    command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned()
 }

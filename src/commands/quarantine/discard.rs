@@ -46,11 +46,8 @@ fn discard_all(
     directory.lock()?;
     let out = &mut OptionalOutput::new(out);
     let mut index = QuarantineIndex::of(&directory, selection)?;
-    let ids: Vec<String> = index
-        .groups
-        .iter()
-        .flat_map(|group| group.events.iter().map(|event| event.id.to_string()))
-        .collect();
+    let ids: Vec<String> =
+        index.groups.iter().flat_map(|group| group.events.iter().map(|event| event.id.to_string())).collect();
     if let Some(code) = unknown(&selection.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
@@ -61,10 +58,7 @@ fn discard_all(
     for group in &index.groups {
         let (sink, source) = (escape(&group.sink), escape(&group.source));
         let count = events(group.events.len() as u64);
-        writeln!(
-            out,
-            "{count} of source {source} that sink {sink} has not delivered"
-        )?;
+        writeln!(out, "{count} of source {source} that sink {sink} has not delivered")?;
     }
     let question = || format!("Drop {} for good?", events(index.count()));
     if !agreed && let Some(code) = ask::refused(&question(), "nothing is dropped", out)? {

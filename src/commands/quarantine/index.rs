@@ -71,17 +71,11 @@ impl<'a> QuarantineIndex<'a> {
             });
             let events = &mut index.groups[group].events;
             let at = *known.entry((group, id)).or_insert_with(|| {
-                events.push(QuarantinedEvent {
-                    id,
-                    format: 0,
-                    positions: Vec::new(),
-                });
+                events.push(QuarantinedEvent { id, format: 0, positions: Vec::new() });
                 events.len() - 1
             });
             events[at].format = format as u32;
-            events[at]
-                .positions
-                .push((index.names.len() as u32 - 1, position.range));
+            events[at].positions.push((index.names.len() as u32 - 1, position.range));
             Ok(())
         })?;
         Ok(index)
@@ -97,21 +91,13 @@ impl<'a> QuarantineIndex<'a> {
 
     /// Size of the event's line in bytes.
     pub fn bytes(&self, event: &QuarantinedEvent) -> u64 {
-        event
-            .positions
-            .last()
-            .map_or(0, |(_, line)| line.end - line.start)
+        event.positions.last().map_or(0, |(_, line)| line.end - line.start)
     }
 
     /// The newest entry of the event. Requires that the file was only changed through this index.
     pub fn entry(&self, event: &QuarantinedEvent) -> Result<Entry, QuarantineFailure> {
-        let (file, line) = event
-            .positions
-            .last()
-            .ok_or_else(|| std::io::Error::other("no place"))?;
-        Ok(self
-            .directory
-            .entry(&self.names[*file as usize], &self.current_position(*file, line))?)
+        let (file, line) = event.positions.last().ok_or_else(|| std::io::Error::other("no place"))?;
+        Ok(self.directory.entry(&self.names[*file as usize], &self.current_position(*file, line))?)
     }
 
     /// Removes these events of a group from all files.
@@ -126,10 +112,7 @@ impl<'a> QuarantineIndex<'a> {
         files.sort_by_key(|(file, _)| *file);
         for (file, mut lines) in files {
             lines.sort_by_key(|line| line.start);
-            let now: Vec<Range<u64>> = lines
-                .iter()
-                .map(|line| self.current_position(file, line))
-                .collect();
+            let now: Vec<Range<u64>> = lines.iter().map(|line| self.current_position(file, line)).collect();
             self.directory.remove(&self.names[file as usize], &now)?;
             let removed = self.removed.entry(file).or_default();
             removed.append(&mut lines);

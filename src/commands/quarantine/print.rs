@@ -69,10 +69,8 @@ fn list_all(
         (true, false, 0) => writeln!(out, "the quarantine is empty")?,
         (true, false, _) => writeln!(out, "no event in quarantine can be read")?,
         (false, ..) => {
-            let sinks: Vec<String> = sinks
-                .iter()
-                .map(|(sink, count)| format!("{} {count}", escape(sink)))
-                .collect();
+            let sinks: Vec<String> =
+                sinks.iter().map(|(sink, count)| format!("{} {count}", escape(sink))).collect();
             writeln!(out, "\n{}: {}", events(seen.len() as u64), sinks.join(", "))?;
         }
     }
@@ -129,10 +127,7 @@ fn show_all(
         Ok(directory) => directory,
         Err(code) => return Ok(code),
     };
-    let selection = EventSelection {
-        id: ids.to_vec(),
-        ..EventSelection::default()
-    };
+    let selection = EventSelection { id: ids.to_vec(), ..EventSelection::default() };
     let mut seen = HashSet::new();
     if let Some(directory) = &directory {
         each(directory, &selection, &mut |position, entry| {

@@ -28,11 +28,7 @@ const STDOUT: &str = "stdout";
 /// # Errors
 /// Errors of `out` only.
 pub fn replay(args: &QuarantineReplay, out: &mut impl Write) -> io::Result<u8> {
-    let options = Options {
-        config: args.config.clone(),
-        state: args.state.clone(),
-        ..Options::default()
-    };
+    let options = Options { config: args.config.clone(), state: args.state.clone(), ..Options::default() };
     let config = match config::load_file(&options) {
         Ok(config) => config,
         Err(errors) => {
@@ -64,20 +60,13 @@ fn replay_all(
     };
     directory.lock()?;
     let mut index = QuarantineIndex::of(&directory, &args.selection)?;
-    let ids: Vec<String> = index
-        .groups
-        .iter()
-        .flat_map(|group| group.events.iter().map(|event| event.id.to_string()))
-        .collect();
+    let ids: Vec<String> =
+        index.groups.iter().flat_map(|group| group.events.iter().map(|event| event.id.to_string())).collect();
     if let Some(code) = unknown(&args.selection.id, ids.iter().map(String::as_str)) {
         return Ok(code);
     }
     let is_remote = |sink: &&SinkConfig| matches!(sink.kind, SinkKind::Remote(_));
-    let named_stdout = config
-        .sinks
-        .iter()
-        .filter(is_remote)
-        .any(|sink| sink.name == STDOUT);
+    let named_stdout = config.sinks.iter().filter(is_remote).any(|sink| sink.name == STDOUT);
     if args.to.as_deref() == Some(STDOUT) && !named_stdout {
         return print(&index, out);
     }
@@ -97,10 +86,7 @@ fn replay_all(
     let (mut left, mut reasons) = (0, 0);
     for (group, (sink, remote)) in targets.into_iter().enumerate() {
         let sent = send(&mut index, group, sink, remote)?;
-        let (of, source) = (
-            index.groups[group].events.len() as u64,
-            &index.groups[group].source,
-        );
+        let (of, source) = (index.groups[group].events.len() as u64, &index.groups[group].source);
         let kept = of - sent.delivered;
         left += kept;
         for (id, reason) in sent.refused.iter().take(REASONS_PRINTED_MAX - reasons) {
@@ -119,13 +105,7 @@ fn replay_all(
             kept => writeln!(out, ", {kept} stay in quarantine")?,
         }
         if let Some(reason) = sent.stopped {
-            writeln!(
-                out,
-                "source {}, sink {}: {}",
-                escape(source),
-                escape(sink),
-                escape(&reason)
-            )?;
+            writeln!(out, "source {}, sink {}: {}", escape(source), escape(sink), escape(&reason))?;
         }
     }
     if index.count() == 0 {
@@ -161,11 +141,7 @@ fn target_sink<'a>(
     };
     let now = sink.format.as_str();
     let others = group.events.iter().map(|event| index.format(event));
-    if let Some(other) = others
-        .into_iter()
-        .find(|format| *format != now)
-        .filter(|_| !args.force)
-    {
+    if let Some(other) = others.into_iter().find(|format| *format != now).filter(|_| !args.force) {
         return Err(format!(
             "sink `{name}` has `format = \"{now}\"` and events of source `{}` are stored as `{other}`; \
              `--force` sends them unchanged",
@@ -180,10 +156,7 @@ fn print(index: &QuarantineIndex, out: &mut impl Write) -> Result<u8, Quarantine
         writeln!(out, "{}", index.entry(event)?.event)?;
     }
     out.flush()?;
-    complain(&format!(
-        "printed {}; they stay in quarantine until you drop them",
-        events(index.count())
-    ));
+    complain(&format!("printed {}; they stay in quarantine until you drop them", events(index.count())));
     Ok(exit::OK)
 }
 
@@ -264,11 +237,7 @@ fn batch(
     bytes.push(b'\n');
     Ok(Batch {
         number: Some(number),
-        events: vec![BatchEvent {
-            end: bytes.len() as u32,
-            id: event.id,
-            time_ms: entry.time_ms,
-        }],
+        events: vec![BatchEvent { end: bytes.len() as u32, id: event.id, time_ms: entry.time_ms }],
         bytes,
         replaying: false,
     })

@@ -64,19 +64,13 @@ impl ElasticsearchSetup<'_> {
     }
 
     async fn product(&self, hosts: &Hosts) -> Result<ClusterProduct, String> {
-        let root = hosts
-            .get("/")
-            .await
-            .map_err(|outcome| outcome.reason().to_owned())?;
+        let root = hosts.get("/").await.map_err(|outcome| outcome.reason().to_owned())?;
         match product::identify(&root) {
             Ok(Some(product)) if product.support() == Support::TooOld => Err(format!(
                 "{product} has no data streams; Elasticsearch 7.17 or newer, or OpenSearch, is needed"
             )),
             Ok(Some(product)) => Ok(product),
-            Ok(None) => Err(format!(
-                "{}; name other credentials with `--user`",
-                server_message(&root)
-            )),
+            Ok(None) => Err(format!("{}; name other credentials with `--user`", server_message(&root))),
             Err(unknown) => Err(unknown.reason().to_owned()),
         }
     }
@@ -86,18 +80,12 @@ impl ElasticsearchSetup<'_> {
         let is_elastic = product.distribution == Distribution::Elasticsearch;
         let (path, policy) = match is_elastic {
             true => (format!("/_ilm/policy/{TEMPLATE}"), documents::ilm(days)),
-            false => (
-                format!("/_plugins/_ism/policies/{TEMPLATE}"),
-                documents::ism(days),
-            ),
+            false => (format!("/_plugins/_ism/policies/{TEMPLATE}"), documents::ism(days)),
         };
         let step = SetupStep {
             what: format!("lifecycle policy `{TEMPLATE}`"),
             path,
-            rights: [
-                "the cluster privilege `manage_ilm`",
-                "`cluster:admin/opendistro/ism/policy/*`",
-            ],
+            rights: ["the cluster privilege `manage_ilm`", "`cluster:admin/opendistro/ism/policy/*`"],
         };
         let found = match hosts.get(&step.path).await {
             Ok(found) => found,
@@ -113,12 +101,7 @@ impl ElasticsearchSetup<'_> {
         }
         let effect = format!("deletes events after {days} days");
         match (found.status, self.retention_days) {
-            (404, _) => {
-                self.put(
-                    hosts, product, &step, &step.path, "created", &effect, &policy, out,
-                )
-                .await
-            }
+            (404, _) => self.put(hosts, product, &step, &step.path, "created", &effect, &policy, out).await,
             (200, None) => {
                 writeln!(out, "unchanged {}: it exists and keeps its retention", step.what)?;
                 Ok(Ok(()))
@@ -131,8 +114,7 @@ impl ElasticsearchSetup<'_> {
                     }
                     (true, ..) => step.path.clone(),
                 };
-                self.put(hosts, product, &step, &path, "updated", &effect, &policy, out)
-                    .await
+                self.put(hosts, product, &step, &path, "updated", &effect, &policy, out).await
             }
             _ => Ok(Err(refused(&found, &step, product))),
         }
@@ -149,10 +131,7 @@ impl ElasticsearchSetup<'_> {
         let step = SetupStep {
             what: format!("ingest pipeline `{TEMPLATE}`"),
             path: format!("/_ingest/pipeline/{TEMPLATE}"),
-            rights: [
-                "the cluster privilege `manage_ingest_pipelines`",
-                "`cluster:admin/ingest/pipeline/*`",
-            ],
+            rights: ["the cluster privilege `manage_ingest_pipelines`", "`cluster:admin/ingest/pipeline/*`"],
         };
         let found = match hosts.get(&step.path).await {
             Ok(found) => found,
@@ -169,10 +148,7 @@ impl ElasticsearchSetup<'_> {
                         step.what
                     )));
                 }
-                if ["description", "processors"]
-                    .iter()
-                    .all(|key| existing[key] == pipeline[key])
-                {
+                if ["description", "processors"].iter().all(|key| existing[key] == pipeline[key]) {
                     writeln!(out, "unchanged {}", step.what)?;
                     return Ok(Ok(true));
                 }
@@ -213,10 +189,7 @@ impl ElasticsearchSetup<'_> {
         let step = SetupStep {
             what: format!("index template `{name}`"),
             path: format!("/_index_template/{name}"),
-            rights: [
-                "the cluster privilege `manage_index_templates`",
-                "`indices:admin/index_template/*`",
-            ],
+            rights: ["the cluster privilege `manage_index_templates`", "`indices:admin/index_template/*`"],
         };
         let found = match hosts.get(&step.path).await {
             Ok(found) => found,
@@ -248,8 +221,7 @@ impl ElasticsearchSetup<'_> {
             ("updated", Target::Index(_)) => "an existing index keeps its mapping".into(),
             _ => format!("for {}", template["index_patterns"]),
         };
-        self.put(hosts, product, &step, &step.path, verb, &effect, &template, out)
-            .await
+        self.put(hosts, product, &step, &step.path, verb, &effect, &template, out).await
     }
 
     async fn data_stream(
@@ -262,10 +234,7 @@ impl ElasticsearchSetup<'_> {
         let step = SetupStep {
             what: format!("data stream `{name}`"),
             path: format!("/_data_stream/{name}"),
-            rights: [
-                "the privilege `create_index` on it",
-                "`indices:admin/data_stream/create` on it",
-            ],
+            rights: ["the privilege `create_index` on it", "`indices:admin/data_stream/create` on it"],
         };
         match hosts.get(&step.path).await {
             Ok(found) if found.status == 200 => {
@@ -274,27 +243,14 @@ impl ElasticsearchSetup<'_> {
             }
             Ok(found) if found.status == 404 => {
                 let path = &step.path;
-                self.put(
-                    hosts,
-                    product,
-                    &step,
-                    path,
-                    "created",
-                    "ready for events",
-                    &Value::Null,
-                    out,
-                )
-                .await
+                self.put(hosts, product, &step, path, "created", "ready for events", &Value::Null, out).await
             }
             Ok(found) => Ok(Err(refused(&found, &step, product))),
             Err(outcome) => Ok(Err(outcome.reason().to_owned())),
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the object, its destination and its message"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the object, its destination and its message")]
     async fn put(
         &self,
         hosts: &Hosts,

@@ -25,11 +25,7 @@ pub fn data_center(text: &str) -> Result<Url, String> {
 /// the API is, is known.
 pub fn site(text: &str) -> Result<Url, String> {
     let text = text.trim();
-    let mut url = if text.contains("://") {
-        parse(text)?
-    } else {
-        parse(&format!("https://{text}"))?
-    };
+    let mut url = if text.contains("://") { parse(text)? } else { parse(&format!("https://{text}"))? };
     let host = url.host_str().unwrap_or_default();
     if host == "api.atlassian.com" {
         return Err(
@@ -37,9 +33,7 @@ pub fn site(text: &str) -> Result<Url, String> {
         );
     }
     if !host.contains(['.', ':']) && !is_loopback(&url) {
-        return Err(format!(
-            "`{host}` is no whole host name; did you mean \"{host}.atlassian.net\"?"
-        ));
+        return Err(format!("`{host}` is no whole host name; did you mean \"{host}.atlassian.net\"?"));
     }
     let path = url.path().trim_end_matches('/');
     if !path.is_empty() && path != "/wiki" && !path.starts_with("/wiki/") {
@@ -93,10 +87,7 @@ pub fn server(text: &str, example: &str) -> Result<Url, String> {
     let url =
         Url::parse(text).map_err(|error| format!("is no URL: {error}; write it as in \"{example}\""))?;
     let known = matches!(url.scheme(), "http" | "https");
-    ensure(
-        known,
-        format!("begins with `{}://`; write `https://`", url.scheme()),
-    )?;
+    ensure(known, format!("begins with `{}://`; write `https://`", url.scheme()))?;
     ensure(url.username().is_empty() && url.password().is_none(), CREDENTIALS)?;
     ensure(url.fragment().is_none(), "has a fragment; end it before the `#`")?;
     Ok(url)
@@ -125,10 +116,7 @@ mod tests {
         let table = [
             ("https://c.example.com", "https://c.example.com/"),
             ("https://c.example.com/", "https://c.example.com/"),
-            (
-                "https://c.example.com:8443/wiki//",
-                "https://c.example.com:8443/wiki",
-            ),
+            ("https://c.example.com:8443/wiki//", "https://c.example.com:8443/wiki"),
             (" http://127.0.0.1:8090/a/b ", "http://127.0.0.1:8090/a/b"),
             ("HTTPS://C.example.com", "https://c.example.com/"),
         ];
@@ -143,10 +131,7 @@ mod tests {
             ("acme.atlassian.net", "https://acme.atlassian.net/"),
             ("acme.atlassian.net/wiki/", "https://acme.atlassian.net/"),
             ("https://acme.atlassian.net/wiki", "https://acme.atlassian.net/"),
-            (
-                "https://acme.atlassian.net/wiki/home",
-                "https://acme.atlassian.net/",
-            ),
+            ("https://acme.atlassian.net/wiki/home", "https://acme.atlassian.net/"),
             ("wiki.acme.example", "https://wiki.acme.example/"),
             ("http://127.0.0.1:9/wiki", "http://127.0.0.1:9/"),
             ("http://localhost:9", "http://localhost:9/"),
@@ -155,16 +140,8 @@ mod tests {
             assert_eq!(site(text).unwrap().as_str(), base, "{text}");
         }
         let message = site("acme").unwrap_err();
-        assert!(
-            message.ends_with("did you mean \"acme.atlassian.net\"?"),
-            "{message}"
-        );
-        for text in [
-            "https://api.atlassian.com/ex/confluence/1",
-            "acme.atlassian.net/jira",
-            "a b.net",
-            "",
-        ] {
+        assert!(message.ends_with("did you mean \"acme.atlassian.net\"?"), "{message}");
+        for text in ["https://api.atlassian.com/ex/confluence/1", "acme.atlassian.net/jira", "a b.net", ""] {
             assert!(site(text).is_err(), "{text}");
         }
     }

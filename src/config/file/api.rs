@@ -95,10 +95,7 @@ fn product(table: &mut Table, cloud: bool) -> Option<Product> {
         warn_clear_text(table, "gateway", gateway);
     }
     if !cloud {
-        table.refuse(
-            &["scoped", "cloud_id", "gateway"],
-            "is for `type = \"cloud\"`; remove it",
-        );
+        table.refuse(&["scoped", "cloud_id", "gateway"], "is for `type = \"cloud\"`; remove it");
         return Some(Product::DataCenter);
     }
     if let Some(Err(message)) = cloud_id.as_ref().map(|id| check_cloud_id(id, scoped)) {
@@ -108,11 +105,7 @@ fn product(table: &mut Table, cloud: bool) -> Option<Product> {
         true => gateway?,
         false => address::gateway(GATEWAY).ok()?,
     };
-    Some(Product::Cloud {
-        scoped,
-        cloud_id,
-        gateway,
-    })
+    Some(Product::Cloud { scoped, cloud_id, gateway })
 }
 
 /// It becomes a part of an address.
@@ -120,10 +113,7 @@ fn check_cloud_id(id: &str, scoped: bool) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
     let message = "is no cloud id; write it as `https://SITE/_edge/tenant_info` shows it, or remove it: it is looked up";
     ensure(id.len() == 36 && id.bytes().all(fits), message)?;
-    ensure(
-        scoped,
-        "has a meaning for scoped tokens only; add `scoped = true`, or remove it",
-    )
+    ensure(scoped, "has a meaning for scoped tokens only; add `scoped = true`, or remove it")
 }
 
 fn start(table: &mut Table) -> Option<Start> {

@@ -24,12 +24,7 @@ fn f68_credential_table() {
     const TOKEN: &str = "token = { file = \"/token\" }\n";
     let file = |path: &str| Reference::File(path.into());
     let pat = || Ok(Auth::Bearer(file("/pat")));
-    let basic = || {
-        Ok(Auth::Basic {
-            user: "auditor@acme.example".into(),
-            password: file("/token"),
-        })
-    };
+    let basic = || Ok(Auth::Basic { user: "auditor@acme.example".into(), password: file("/token") });
     let no_pat = || Err("`source.x.personal_access_token`: is for Data Center");
     let data_center = "type = \"data_center\"\nurl = \"https://c.example.com\"\n";
     let cloud = "type = \"cloud\"\nsite = \"acme.atlassian.net\"\n";
@@ -48,12 +43,7 @@ fn f68_credential_table() {
         (data_center, &[PAT, USER], pat(), 1),
         (data_center, &[PAT, TOKEN], pat(), 1),
         (data_center, &[PAT, USER, TOKEN], pat(), 2),
-        (
-            cloud,
-            &[],
-            Err("add `user = \"auditor@acme.example\"` and `token = "),
-            0,
-        ),
+        (cloud, &[], Err("add `user = \"auditor@acme.example\"` and `token = "), 0),
         (cloud, &[USER], Err("add `token = {"), 0),
         (cloud, &[TOKEN], Err("add `user = "), 0),
         (cloud, &[USER, TOKEN], basic(), 0),
@@ -95,19 +85,11 @@ fn the_keys_say_the_mode_where_nothing_else_does() {
         (&format!("{api}home = \"/h\""), true, true),
         (&format!("{api}files = [\"/h/*\"]"), true, true),
         (&format!("{api}mode = \"auto\""), true, true),
-        (
-            &format!("{api}home = \"/h\"\nmode = \"auto\"\nnotify = false\npage_size = 7"),
-            true,
-            true,
-        ),
+        (&format!("{api}home = \"/h\"\nmode = \"auto\"\nnotify = false\npage_size = 7"), true, true),
     ];
     for (text, files, has_api) in table {
         let (source, warnings) = good(&format!("type = \"data_center\"\n{text}"));
-        assert_eq!(
-            (source.files.is_some(), source.api.is_some()),
-            (files, has_api),
-            "{text}"
-        );
+        assert_eq!((source.files.is_some(), source.api.is_some()), (files, has_api), "{text}");
         assert_eq!(warnings, [""; 0], "{text}");
         if let Some(files) = source.files.filter(|_| text.contains("files = ")) {
             assert_eq!(files.place, FileLocation::Files(vec!["/h/*".into()]));
@@ -159,16 +141,8 @@ X-Gateway-Key = { file = "/key" }
         product: Product::DataCenter,
         http: HttpConfig {
             base: url("https://c.example.com:8443/wiki"),
-            auth: Auth::Basic {
-                user: "auditor".into(),
-                password: Reference::Systemd("wiki".into()),
-            },
-            timeouts: Timeouts {
-                connect: secs(5),
-                first_byte: secs(6),
-                idle: secs(7),
-                whole: secs(50),
-            },
+            auth: Auth::Basic { user: "auditor".into(), password: Reference::Systemd("wiki".into()) },
+            timeouts: Timeouts { connect: secs(5), first_byte: secs(6), idle: secs(7), whole: secs(50) },
             proxy: Some(ProxyConfig {
                 url: url("http://proxy.example.com:3128"),
                 auth: Some(("me".into(), Reference::Env("PROXY_PASSWORD".into()))),
@@ -192,10 +166,7 @@ X-Gateway-Key = { file = "/key" }
         overlap: secs(180),
         late_rows_interval: secs(4 * 3600),
         drop_self_polls: true,
-        token: TokenConfig {
-            name: Some("audit agent".into()),
-            expires_ms: Some(1_803_859_200_000),
-        },
+        token: TokenConfig { name: Some("audit agent".into()), expires_ms: Some(1_803_859_200_000) },
     };
     assert_eq!(source.api, Some(expected));
     assert_eq!((source.files, source.site.as_deref()), (None, Some("x")));
@@ -231,23 +202,14 @@ fn a_cloud_site_and_what_is_derived_from_other_values() {
 fn scoped_tokens_may_be_used_elsewhere() {
     let cloud = "type = \"cloud\"\nsite = \"acme.atlassian.net\"\nuser = \"a@acme.example\"\ntoken = { env = \"T\" }\nscoped = true\n";
     let (source, warnings) = good(&format!("{cloud}gateway = \"http://127.0.0.1:8090/\""));
-    let Product::Cloud { gateway, .. } = source.api.unwrap().product else {
-        panic!("no Cloud")
-    };
+    let Product::Cloud { gateway, .. } = source.api.unwrap().product else { panic!("no Cloud") };
     assert_eq!(gateway.as_str(), "http://127.0.0.1:8090/");
     assert_eq!(warnings, [""; 0]);
-    for text in [
-        "api.atlassian.com",
-        "https://api.atlassian.com/ex/confluence",
-        "https://u:canary@gateway.example",
-    ] {
-        let errors = config(&format!("{cloud}gateway = \"{text}\""))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            errors.contains("`source.x.gateway`: ") && !errors.contains("canary"),
-            "{errors}"
-        );
+    for text in
+        ["api.atlassian.com", "https://api.atlassian.com/ex/confluence", "https://u:canary@gateway.example"]
+    {
+        let errors = config(&format!("{cloud}gateway = \"{text}\"")).unwrap_err().to_string();
+        assert!(errors.contains("`source.x.gateway`: ") && !errors.contains("canary"), "{errors}");
     }
 }
 
@@ -287,11 +249,7 @@ fn what_works_and_should_not_be_is_warned_of() {
         assert!(warnings[0].starts_with(expected), "{warnings:?}");
         assert!(!format!("{config:?}").contains("canary"));
     }
-    for url in [
-        "http://localhost:8090",
-        "http://127.0.0.1:8090/wiki",
-        "http://[::1]:8090",
-    ] {
+    for url in ["http://localhost:8090", "http://127.0.0.1:8090/wiki", "http://[::1]:8090"] {
         let (_, warnings) = good(&format!(
             "type = \"data_center\"\nurl = \"{url}\"\npersonal_access_token = {{ env = \"T\" }}"
         ));

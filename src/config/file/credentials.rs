@@ -9,19 +9,12 @@ const PAT: &str = "personal_access_token";
 /// `None` when they are missing or wrong; that has been reported then, what is missing only if they are `wanted`.
 pub fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
     let pat = table.reference(PAT);
-    let user = user(
-        table,
-        if cloud { "auditor@acme.example" } else { "auditor" },
-        cloud,
-    );
+    let user = user(table, if cloud { "auditor@acme.example" } else { "auditor" }, cloud);
     let token = table.reference("token");
     if !wanted {
         return None;
     }
-    [&pat, &token]
-        .into_iter()
-        .flatten()
-        .for_each(ConfigValue::warn_inline);
+    [&pat, &token].into_iter().flatten().for_each(ConfigValue::warn_inline);
     if table.had(PAT) && cloud {
         let message =
             "is for Data Center; Cloud knows API tokens: write `user` (an email address) and `token`";
@@ -35,10 +28,7 @@ pub fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
     }
     match (table.had("user"), table.had("token")) {
         (true, true) => {
-            return Some(Auth::Basic {
-                user: user?,
-                password: token?.value,
-            });
+            return Some(Auth::Basic { user: user?, password: token?.value });
         }
         (true, false) => lacks(table, "user", "token", "needs a `token` (or password)"),
         (false, true) if cloud => {
@@ -54,10 +44,8 @@ pub fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
             "token",
             "is missing; add `user = \"auditor@acme.example\"` and `token = { file = \"/path\" }`",
         ),
-        (false, false) if !cloud && !table.has_like(PAT) => table.error(
-            PAT,
-            format!("is missing; add `{PAT} = {{ file = \"/path\" }}`, or `user` and `token`"),
-        ),
+        (false, false) if !cloud && !table.has_like(PAT) => table
+            .error(PAT, format!("is missing; add `{PAT} = {{ file = \"/path\" }}`, or `user` and `token`")),
         (false, false) => {}
     }
     None
@@ -66,11 +54,7 @@ pub fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
 /// Reports at `there` that `lacking` is missing; not if it is there and only misspelt, which is reported anyway.
 fn lacks(table: &Table, there: &str, lacking: &str, message: &str) {
     if !table.has_like(lacking) {
-        let example = if lacking == "user" {
-            "\"…\""
-        } else {
-            "{ file = \"/path\" }"
-        };
+        let example = if lacking == "user" { "\"…\"" } else { "{ file = \"/path\" }" };
         table.refuse(&[there], &format!("{message}; add `{lacking} = {example}`"));
     }
 }
@@ -102,8 +86,5 @@ pub fn pair(table: &mut Table) -> Option<(String, Reference)> {
 fn check_user(user: &str) -> Result<(), String> {
     let message =
         "holds a colon or a control character, which no user name may; the password belongs in `token`";
-    ensure(
-        !user.contains(':') && !user.chars().any(char::is_control),
-        message,
-    )
+    ensure(!user.contains(':') && !user.chars().any(char::is_control), message)
 }

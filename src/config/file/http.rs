@@ -59,14 +59,8 @@ fn proxy(table: &mut Table) -> Option<ProxyConfig> {
     let entries = match found.value {
         DeValue::Table(entries) => entries,
         DeValue::String(url) => {
-            let url = address::proxy(&url)
-                .map_err(|message| table.error("proxy", message))
-                .ok()?;
-            return Some(ProxyConfig {
-                url,
-                auth: None,
-                no_proxy: Vec::new(),
-            });
+            let url = address::proxy(&url).map_err(|message| table.error("proxy", message)).ok()?;
+            return Some(ProxyConfig { url, auth: None, no_proxy: Vec::new() });
         }
         _ => {
             let message = format!("is neither a string nor a table; write `proxy = \"{EXAMPLE}\"`");
@@ -82,11 +76,7 @@ fn proxy(table: &mut Table) -> Option<ProxyConfig> {
         table.error("no_proxy", message);
     }
     table.finish(belongs_to);
-    Some(ProxyConfig {
-        url: url?,
-        auth,
-        no_proxy,
-    })
+    Some(ProxyConfig { url: url?, auth, no_proxy })
 }
 
 fn check_hosts(hosts: &[String]) -> Result<(), String> {
@@ -106,10 +96,7 @@ pub fn tls(table: &mut Table) -> TlsConfig {
     let certificate = table.path("client_certificate", "/etc/confluence-audit-agent/client.pem");
     let key = table.path("client_key", "/etc/confluence-audit-agent/client.key");
     table.problems.secret_files.borrow_mut().extend(key.clone());
-    let both = [
-        ("client_certificate", "client_key"),
-        ("client_key", "client_certificate"),
-    ];
+    let both = [("client_certificate", "client_key"), ("client_key", "client_certificate")];
     for (there, lacking) in both {
         if !table.has(lacking) && !table.has_like(lacking) {
             let message = format!("needs `{lacking}`; add it, or remove this");
@@ -118,11 +105,7 @@ pub fn tls(table: &mut Table) -> TlsConfig {
     }
     let mut version_min = TlsVersion::default();
     table.choice("tls_version_min", &TLS_VERSIONS, &mut version_min);
-    TlsConfig {
-        ca_file,
-        client_certificate: certificate.zip(key),
-        version_min,
-    }
+    TlsConfig { ca_file, client_certificate: certificate.zip(key), version_min }
 }
 
 fn headers(table: &mut Table) -> Vec<(String, Reference)> {
@@ -141,12 +124,7 @@ fn headers(table: &mut Table) -> Vec<(String, Reference)> {
             continue;
         }
         let (name, span) = (name.into_inner().into_owned(), value.span());
-        let value = ConfigValue {
-            value: value.into_inner(),
-            span,
-            key,
-            problems: found.problems,
-        };
+        let value = ConfigValue { value: value.into_inner(), span, key, problems: found.problems };
         if let Some(value) = reference::read(value) {
             if sounds_secret(&name) {
                 value.warn_inline();
@@ -193,8 +171,5 @@ fn sounds_secret(name: &str) -> bool {
 
 fn check_user_agent(name: &str) -> Result<(), String> {
     let fits = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    ensure(
-        fits,
-        "holds a character that no header may; write printable ASCII",
-    )
+    ensure(fits, "holds a character that no header may; write printable ASCII")
 }

@@ -61,11 +61,7 @@ pub fn read(
     };
     // Without a type nothing can be said of other keys.
     let reader = kind.or_else(guessed)?;
-    let context = Context {
-        format,
-        several_sources,
-        namespace: &event.namespace,
-    };
+    let context = Context { format, several_sources, namespace: &event.namespace };
     let sink = own_keys(&mut table, reader, &context);
     match &sink {
         Some(SinkKind::Stdout) => only_here(&table, None, seen),
@@ -74,11 +70,7 @@ pub fn read(
     }
     table.finish(is_for);
     kind?;
-    Some(SinkConfig {
-        name: name?,
-        format,
-        kind: sink?,
-    })
+    Some(SinkConfig { name: name?, format, kind: sink? })
 }
 
 /// The keys of all types: name, type and format.
@@ -104,20 +96,14 @@ fn own_keys(table: &mut Table, reader: Reader, context: &Context) -> Option<Sink
         Reader::Remote(read) => {
             let common = Common::read(table);
             let peer = read(table, context, &common)?;
-            Some(SinkKind::Remote(Box::new(
-                common.over(RemoteSinkConfig::new(peer)),
-            )))
+            Some(SinkKind::Remote(Box::new(common.over(RemoteSinkConfig::new(peer)))))
         }
     }
 }
 
 /// The keys that a type has in addition to those of all.
 fn keys_of(reader: Reader) -> Vec<&'static str> {
-    let context = Context {
-        format: FormatKind::Ecs,
-        several_sources: false,
-        namespace: "",
-    };
+    let context = Context { format: FormatKind::Ecs, several_sources: false, namespace: "" };
     Table::keys_asked(|table| {
         own_keys(table, reader, &context);
     })

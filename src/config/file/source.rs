@@ -37,10 +37,7 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
     let name = name(table, "source", "wiki", &mut seen.names);
     let cloud = table.word("type", &TYPES);
     if !table.had("type") {
-        table.error(
-            "type",
-            "is missing; add `type = \"data_center\"` or `type = \"cloud\"`",
-        );
+        table.error("type", "is missing; add `type = \"data_center\"` or `type = \"cloud\"`");
     }
     let cloud = cloud.unwrap_or(table.has("site"));
     let (mode, contradicts) = mode(table, cloud);
@@ -76,13 +73,7 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
         return None;
     }
     let (site, files) = (name.clone(), wants_files.then_some(files));
-    Some(SourceConfig {
-        name: name?,
-        site,
-        files,
-        api,
-        fallback,
-    })
+    Some(SourceConfig { name: name?, site, files, api, fallback })
 }
 
 fn fallback_keys(table: &mut Table, fallback: &mut FallbackConfig) {
@@ -187,10 +178,7 @@ fn place(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> Opt
         }
         (Some(dir), None) => {
             let dir = absolute(&dir).and_then(|dir| home::check(&dir).map(|()| dir));
-            dir.map(|dir| FileLocation::Home {
-                dir,
-                found: HomeFound::Setting,
-            })
+            dir.map(|dir| FileLocation::Home { dir, found: HomeFound::Setting })
         }
         (None, Some(patterns)) => check_patterns(&patterns).map(|()| FileLocation::Files(patterns)),
         (None, None) if table.had("home") || table.had("files") => return None,
@@ -213,10 +201,7 @@ fn place(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> Opt
 fn only_here(table: &Table, key: &str, places: &[String], seen: &mut KnownTables<String>) {
     let own = table.key("").trim_end_matches('.').to_string();
     let (what, way_out) = match key {
-        "files" => (
-            "reads the same files",
-            "give each source its own `home` or `files`",
-        ),
+        "files" => ("reads the same files", "give each source its own `home` or `files`"),
         _ => ("polls the same API", "remove one of the two"),
     };
     for place in places {
@@ -232,10 +217,7 @@ fn only_here(table: &Table, key: &str, places: &[String], seen: &mut KnownTables
 
 /// Says what is wrong with glob patterns.
 pub fn check_patterns(patterns: &[String]) -> Result<(), String> {
-    ensure(
-        !patterns.is_empty(),
-        "names no file; write at least one pattern, or `home` instead",
-    )?;
+    ensure(!patterns.is_empty(), "names no file; write at least one pattern, or `home` instead")?;
     for pattern in patterns {
         glob::Pattern::new(pattern).map_err(|error| {
             let (reason, at) = (error.msg, error.pos + 1);

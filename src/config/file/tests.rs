@@ -10,9 +10,7 @@ const NO_FILE: &str = "example.toml";
 /// whose head is commented out are not there.
 fn uncommented(mark: &str) -> String {
     let own = tables().filter(|table| !table.starts_with("##"));
-    own.map(|table| without(mark, table))
-        .collect::<Vec<_>>()
-        .join("\n")
+    own.map(|table| without(mark, table)).collect::<Vec<_>>().join("\n")
 }
 
 /// The tables whose head is commented out. With `##` they have their examples, with `#` their defaults too.
@@ -44,10 +42,7 @@ fn without(mark: &str, text: &str) -> String {
 
 fn parse(text: &str) -> Config {
     let config = read(Path::new(NO_FILE), text, false).unwrap_or_else(|errors| panic!("{errors}"));
-    Config {
-        warnings: Vec::new(),
-        ..config
-    }
+    Config { warnings: Vec::new(), ..config }
 }
 
 fn minimal(place: &str) -> String {
@@ -78,29 +73,15 @@ fn example_states_the_defaults() {
 fn examples_of_apis_work_and_state_the_defaults() {
     let [bare, stated] =
         ["##", "#"].map(|mark| read(Path::new(NO_FILE), &example_tables(mark), false).unwrap());
-    let without_warnings = |config: Config| Config {
-        warnings: Vec::new(),
-        ..config
-    };
+    let without_warnings = |config: Config| Config { warnings: Vec::new(), ..config };
     assert_eq!(without_warnings(stated), without_warnings(bare.clone()));
     let unused: Vec<&str> = bare.warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(
         unused,
-        [
-            "source.intranet.user",
-            "source.intranet.token",
-            "sink.collector.user",
-            "sink.collector.password"
-        ]
+        ["source.intranet.user", "source.intranet.token", "sink.collector.user", "sink.collector.password"]
     );
-    let ways = bare
-        .sources
-        .iter()
-        .map(|source| (source.api.is_some(), source.files.is_some()));
-    assert_eq!(
-        ways.collect::<Vec<_>>(),
-        [(true, false), (true, true), (true, false)]
-    );
+    let ways = bare.sources.iter().map(|source| (source.api.is_some(), source.files.is_some()));
+    assert_eq!(ways.collect::<Vec<_>>(), [(true, false), (true, true), (true, false)]);
 }
 
 const SECTIONS: [&str; 5] = ["[log]", "[event]", "[enrich]", "[[source]]", "[[sink]]"];
@@ -136,9 +117,7 @@ fn out_of_range(line: &str) -> String {
     let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
         return line.to_string();
     };
-    let unit = value
-        .trim_matches('"')
-        .trim_start_matches(|c: char| c.is_ascii_digit());
+    let unit = value.trim_matches('"').trim_start_matches(|c: char| c.is_ascii_digit());
     let begins = value.trim_matches('"').starts_with(|c: char| c.is_ascii_digit());
     match unit {
         "ms" | "s" | "m" | "h" | "d" if begins => format!("{key} = \"999999d\""),
@@ -254,10 +233,7 @@ group = "readers"
         shutdown_timeout: secs(1),
         uncommitted_bytes_max: 2,
         checkpoint_interval: secs(3),
-        log: LogConfig {
-            format: LogFormat::Json,
-            level: tracing::Level::DEBUG,
-        },
+        log: LogConfig { format: LogFormat::Json, level: tracing::Level::DEBUG },
         event: EventConfig {
             tags: vec!["a".into(), "b".into()],
             namespace: "production".into(),
@@ -277,16 +253,8 @@ group = "readers"
             fallback: FallbackConfig::default(),
         }],
         sinks: vec![
-            SinkConfig {
-                name: "out".into(),
-                format: FormatKind::Ecs,
-                kind: SinkKind::Stdout,
-            },
-            SinkConfig {
-                name: "file".into(),
-                format: FormatKind::Raw,
-                kind: SinkKind::File(file),
-            },
+            SinkConfig { name: "out".into(), format: FormatKind::Ecs, kind: SinkKind::Stdout },
+            SinkConfig { name: "file".into(), format: FormatKind::Raw, kind: SinkKind::File(file) },
         ],
         warnings: Vec::new(),
         secret_files: Vec::new(),
@@ -304,10 +272,7 @@ fn misplaced_keys_are_known_where_they_belong() {
     };
     for (table, keys) in &tables {
         // Keys of more than one table are ambiguous.
-        for key in keys
-            .iter()
-            .filter(|key| **key != "name" && !is_in_another(table, key))
-        {
+        for key in keys.iter().filter(|key| **key != "name" && !is_in_another(table, key)) {
             if !["type", "format"].contains(key) {
                 assert_eq!(table_of(key), Some(*table), "{key}");
             }

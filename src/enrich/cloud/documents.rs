@@ -54,9 +54,7 @@ pub fn azure(body: &[u8]) -> Option<Cloud> {
     }
     let compute: AzureCompute = serde_json::from_slice(body).ok()?;
     // An image from the marketplace has no id.
-    let image = compute
-        .storage_profile
-        .and_then(|storage| storage.image_reference?.id);
+    let image = compute.storage_profile.and_then(|storage| storage.image_reference?.id);
     require_instance(Cloud {
         provider: "azure",
         account_id: text(compute.subscription_id.as_deref()),
@@ -71,11 +69,7 @@ pub fn azure(body: &[u8]) -> Option<Cloud> {
 /// Shortens Google's paths to names: `projects/123/zones/europe-west1-b` is the zone `europe-west1-b` in the
 /// region `europe-west1`.
 pub fn gce(mut cloud: Cloud) -> Option<Cloud> {
-    for path in [
-        &mut cloud.availability_zone,
-        &mut cloud.machine_type,
-        &mut cloud.image_id,
-    ] {
+    for path in [&mut cloud.availability_zone, &mut cloud.machine_type, &mut cloud.image_id] {
         *path = path.as_deref().and_then(|path| text(path.rsplit('/').next()));
     }
     let zone = cloud.availability_zone.as_deref();

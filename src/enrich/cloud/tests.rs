@@ -35,19 +35,13 @@ impl SimulatedService {
                 let _ = stream.shutdown(Shutdown::Write);
             }
         });
-        SimulatedService {
-            url: Url::parse(&url).unwrap(),
-            heads,
-        }
+        SimulatedService { url: Url::parse(&url).unwrap(), heads }
     }
 
     /// The first line of each request.
     fn requests(&self) -> Vec<String> {
         let heads = self.heads.lock().unwrap();
-        heads
-            .iter()
-            .map(|head| head.lines().next().unwrap().to_owned())
-            .collect()
+        heads.iter().map(|head| head.lines().next().unwrap().to_owned()).collect()
     }
 }
 
@@ -167,18 +161,10 @@ fn other_servers_are_errors() {
             "with 302 Found",
         ),
         (Provider::Azure, ok("", "<html>"), "not from Microsoft Azure's"),
-        (
-            Provider::Azure,
-            ok("", "{\"vmId\":\"\"}"),
-            "not from Microsoft Azure's",
-        ),
+        (Provider::Azure, ok("", "{\"vmId\":\"\"}"), "not from Microsoft Azure's"),
         (Provider::Azure, ok("", &long), "has more than 262144 bytes"),
         (Provider::Gce, ok("", "1"), "not from Google Compute Engine's"),
-        (
-            Provider::Azure,
-            b"SSH-2.0-OpenSSH\r\n".to_vec(),
-            "the request to the metadata service failed",
-        ),
+        (Provider::Azure, b"SSH-2.0-OpenSSH\r\n".to_vec(), "the request to the metadata service failed"),
     ];
     for (provider, respond, expected) in cases {
         let service = SimulatedService::new(move |_| respond.clone());
@@ -208,28 +194,16 @@ fn the_wait_for_a_silent_service_is_limited() {
 fn firmware_names_the_cloud() {
     for (files, expected) in [
         (&[][..], None),
+        (&[("sys/class/dmi/id/sys_vendor", "Amazon EC2\n")], Some(Provider::Ec2)),
         (
-            &[("sys/class/dmi/id/sys_vendor", "Amazon EC2\n")],
+            &[("sys/class/dmi/id/sys_vendor", "Xen\n"), ("sys/class/dmi/id/bios_version", "4.11.amazon\n")],
             Some(Provider::Ec2),
         ),
-        (
-            &[
-                ("sys/class/dmi/id/sys_vendor", "Xen\n"),
-                ("sys/class/dmi/id/bios_version", "4.11.amazon\n"),
-            ],
-            Some(Provider::Ec2),
-        ),
-        (
-            &[("sys/hypervisor/uuid", "ec2e1916-9099-7caf-fd21-012345abcdef\n")],
-            Some(Provider::Ec2),
-        ),
+        (&[("sys/hypervisor/uuid", "ec2e1916-9099-7caf-fd21-012345abcdef\n")], Some(Provider::Ec2)),
         (
             &[
                 ("sys/class/dmi/id/sys_vendor", "Microsoft Corporation\n"),
-                (
-                    "sys/class/dmi/id/chassis_asset_tag",
-                    "7783-7084-3265-9085-8269-3286-77\n",
-                ),
+                ("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n"),
             ],
             Some(Provider::Azure),
         ),
@@ -237,10 +211,7 @@ fn firmware_names_the_cloud() {
         (
             &[
                 ("sys/class/dmi/id/sys_vendor", "Microsoft Corporation\n"),
-                (
-                    "sys/class/dmi/id/chassis_asset_tag",
-                    "1234-5678-9012-3456-7890-1234-56\n",
-                ),
+                ("sys/class/dmi/id/chassis_asset_tag", "1234-5678-9012-3456-7890-1234-56\n"),
             ],
             None,
         ),
@@ -252,10 +223,7 @@ fn firmware_names_the_cloud() {
             ],
             None,
         ),
-        (
-            &[("sys/class/dmi/id/product_name", "Google Compute Engine\n")],
-            Some(Provider::Gce),
-        ),
+        (&[("sys/class/dmi/id/product_name", "Google Compute Engine\n")], Some(Provider::Gce)),
         (&[("sys/class/dmi/id/sys_vendor", "LENOVO\n")], None),
     ] {
         let root = tempfile::tempdir().unwrap();

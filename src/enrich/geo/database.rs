@@ -80,13 +80,7 @@ pub fn stamp(path: &Path) -> Option<DatabaseStamp> {
 }
 
 fn stamp_of(found: &Metadata) -> DatabaseStamp {
-    (
-        found.dev(),
-        found.ino(),
-        found.len(),
-        found.mtime(),
-        found.mtime_nsec(),
-    )
+    (found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,11 +100,7 @@ pub enum DatabaseError {
     #[error("`{}` is not a complete MaxMind database, or has another layout; run `geoipupdate` again", path.display())]
     Broken { path: PathBuf, source: MaxMindDbError },
     #[error("`{}` has the type `{found}`, which is not what `{key}` requires", path.display())]
-    OtherKind {
-        path: PathBuf,
-        found: String,
-        key: &'static str,
-    },
+    OtherKind { path: PathBuf, found: String, key: &'static str },
 }
 
 /// A database in memory.
@@ -133,19 +123,12 @@ impl Database {
         };
         let found = &reader.metadata().database_type;
         if !kind.fits(found) {
-            return Err(DatabaseError::OtherKind {
-                path,
-                found: found.clone(),
-                key: kind.key(),
-            });
+            return Err(DatabaseError::OtherKind { path, found: found.clone(), key: kind.key() });
         }
         let database = Database { path, kind, reader };
         match database.probe() {
             Ok(()) => Ok(database),
-            Err(source) => Err(DatabaseError::Broken {
-                path: database.path,
-                source,
-            }),
+            Err(source) => Err(DatabaseError::Broken { path: database.path, source }),
         }
     }
 
@@ -260,10 +243,7 @@ fn non_empty(text: Option<&str>) -> Option<String> {
 fn read(path: &Path) -> Result<Vec<u8>, DatabaseError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::PermissionDenied => DatabaseError::Denied(crate::access::denied_message(path)),
-        _ => DatabaseError::Read {
-            path: path.into(),
-            source: error,
-        },
+        _ => DatabaseError::Read { path: path.into(), source: error },
     };
     // `O_NONBLOCK`: a pipe at this path must not block the agent.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -275,17 +255,11 @@ fn read(path: &Path) -> Result<Vec<u8>, DatabaseError> {
         return Err(DatabaseError::NotAFile { path: path.into() });
     }
     if bytes > DATABASE_BYTES_MAX {
-        return Err(DatabaseError::TooLarge {
-            path: path.into(),
-            bytes,
-        });
+        return Err(DatabaseError::TooLarge { path: path.into(), bytes });
     }
     let mut content = Vec::new();
     if content.try_reserve_exact(bytes as usize).is_err() {
-        return Err(DatabaseError::NoMemory {
-            path: path.into(),
-            bytes,
-        });
+        return Err(DatabaseError::NoMemory { path: path.into(), bytes });
     }
     (&file).take(bytes).read_to_end(&mut content).map_err(failed)?;
     let after = file.metadata().map_err(failed)?;

@@ -28,9 +28,7 @@ impl Fixture {
     }
 
     fn location(&self, ip: &str) -> Option<GeoLocation> {
-        self.geo
-            .look_up(ip.parse().unwrap())
-            .map(|location| GeoLocation::clone(&location))
+        self.geo.look_up(ip.parse().unwrap()).map(|location| GeoLocation::clone(&location))
     }
 
     fn city(&self, ip: &str) -> Option<String> {
@@ -55,10 +53,7 @@ fn an_address_has_a_location_and_a_network() {
         country_name: text("United Kingdom"),
         region_iso_code: text("GB-ENG"),
         region_name: text("England"),
-        location: Some(Location {
-            lat: 51.5142,
-            lon: -0.0931,
-        }),
+        location: Some(Location { lat: 51.5142, lon: -0.0931 }),
         as_number: Some(20712),
         as_organization: text("Andrews & Arnold Ltd"),
     };
@@ -70,11 +65,8 @@ fn an_address_has_a_location_and_a_network() {
     assert_eq!(boxford.region_iso_code, text("GB-WBK"));
     assert_eq!(boxford.region_name, text("West Berkshire"));
     assert_eq!(boxford.as_number, None);
-    let bhutan = GeoLocation {
-        country_iso_code: text("BT"),
-        country_name: text("Bhutan"),
-        ..GeoLocation::default()
-    };
+    let bhutan =
+        GeoLocation { country_iso_code: text("BT"), country_name: text("Bhutan"), ..GeoLocation::default() };
     assert_eq!(f.location("67.43.156.1"), Some(bhutan));
     let oslo = f.location("2a02:cf40::1").unwrap();
     assert_eq!(oslo.city_name, text("\"Oslo\"\n"));
@@ -90,18 +82,9 @@ fn an_address_has_a_location_and_a_network() {
 fn addresses_that_are_not_public_have_no_location() {
     let f = fixture();
     let everywhere = [
-        (
-            "0.0.0.0/1",
-            serde_json::json!({"city": {"names": {"en": "Anywhere"}}}),
-        ),
-        (
-            "128.0.0.0/1",
-            serde_json::json!({"city": {"names": {"en": "Anywhere"}}}),
-        ),
-        (
-            "8000::/1",
-            serde_json::json!({"city": {"names": {"en": "Anywhere"}}}),
-        ),
+        ("0.0.0.0/1", serde_json::json!({"city": {"names": {"en": "Anywhere"}}})),
+        ("128.0.0.0/1", serde_json::json!({"city": {"names": {"en": "Anywhere"}}})),
+        ("8000::/1", serde_json::json!({"city": {"names": {"en": "Anywhere"}}})),
     ];
     f.put("city.mmdb", &mmdb::database("Other-City", &everywhere));
     f.geo.refresh();
@@ -148,14 +131,7 @@ fn a_replaced_database_is_read_again() {
     hole[at..at + 20].fill(0xff);
     let other = serde_json::json!({"city": "Other", "country": "GB"});
     let other = mmdb::database("Other-City", &[("81.0.0.0/8", other)]);
-    let damaged: [&[u8]; 6] = [
-        &city[..city.len() / 2],
-        b"",
-        b"rubbish",
-        &mmdb::asn(),
-        &hole,
-        &other,
-    ];
+    let damaged: [&[u8]; 6] = [&city[..city.len() / 2], b"", b"rubbish", &mmdb::asn(), &hole, &other];
     for bytes in damaged {
         f.put("city.mmdb", bytes);
         f.geo.refresh();
@@ -171,10 +147,7 @@ fn a_replaced_database_is_read_again() {
 
     // The cache is cleared.
     let moved = serde_json::json!({"city": {"names": {"en": "Elsewhere"}}});
-    f.put(
-        "city.mmdb",
-        &mmdb::database("GeoLite2-City", &[("81.2.69.0/24", moved)]),
-    );
+    f.put("city.mmdb", &mmdb::database("GeoLite2-City", &[("81.2.69.0/24", moved)]));
     f.geo.refresh();
     assert_eq!(f.city("81.2.69.143"), text("Elsewhere"));
 }
@@ -186,10 +159,7 @@ fn an_unusable_database_is_logged_once_with_its_remedy() {
         let error = Database::open(&f.dir.path().join(name), kind).unwrap_err();
         error.to_string().replace(f.dir.path().to_str().unwrap(), "…")
     };
-    assert_eq!(
-        error("city.mmdb", DatabaseKind::City),
-        "cannot read `…/city.mmdb`"
-    );
+    assert_eq!(error("city.mmdb", DatabaseKind::City), "cannot read `…/city.mmdb`");
     f.put("city.mmdb", &mmdb::city()[..200]);
     assert_eq!(
         error("city.mmdb", DatabaseKind::City),
@@ -209,12 +179,7 @@ fn an_unusable_database_is_logged_once_with_its_remedy() {
     for _ in 0..2 {
         f.geo.refresh();
         let checks = lock(&f.geo.checks);
-        assert!(
-            checks[0]
-                .logged_error
-                .as_ref()
-                .is_some_and(|text| text.contains("not a complete"))
-        );
+        assert!(checks[0].logged_error.as_ref().is_some_and(|text| text.contains("not a complete")));
         assert!(checks[0].seen.is_some());
     }
 }
@@ -224,29 +189,19 @@ fn an_unusable_database_is_logged_once_with_its_remedy() {
 fn a_replacement_is_detected() {
     let f = fixture();
     f.put("city.mmdb", &mmdb::city());
-    let config = EnrichConfig {
-        geoip_city: Some(f.dir.path().join("city.mmdb")),
-        ..EnrichConfig::default()
-    };
+    let config = EnrichConfig { geoip_city: Some(f.dir.path().join("city.mmdb")), ..EnrichConfig::default() };
     let geo = start_with_interval(Duration::from_millis(5), &config, f.dir.path()).unwrap();
     let city = || geo.look_up([81, 2, 69, 1].into())?.city_name.clone();
     let deadline = crate::clock::monotonic() + Duration::from_secs(60);
     let until = |expected: &str| {
         while city().as_deref() != Some(expected) {
-            assert!(
-                crate::clock::monotonic() < deadline,
-                "{:?} and not {expected}",
-                city()
-            );
+            assert!(crate::clock::monotonic() < deadline, "{:?} and not {expected}", city());
             std::thread::park_timeout(Duration::from_millis(5));
         }
     };
     until("London");
     let moved = serde_json::json!({"city": {"names": {"en": "Elsewhere"}}});
-    f.put(
-        "city.mmdb",
-        &mmdb::database("GeoLite2-City", &[("81.2.69.0/24", moved)]),
-    );
+    f.put("city.mmdb", &mmdb::database("GeoLite2-City", &[("81.2.69.0/24", moved)]));
     until("Elsewhere");
 }
 
@@ -262,44 +217,25 @@ fn databases_are_found_in_the_directories_of_geoipupdate() {
     let config = EnrichConfig::default();
     let geo = Geo::new(&config, root.path());
     geo.refresh();
-    assert!(
-        find_databases(&config, root.path())
-            .iter()
-            .all(|(_, found)| found.is_none())
-    );
+    assert!(find_databases(&config, root.path()).iter().all(|(_, found)| found.is_none()));
     put("usr/share/GeoIP/GeoLite2-City.mmdb", &mmdb::city());
     put("var/lib/GeoIP/GeoLite2-ASN.mmdb", &mmdb::asn());
     geo.refresh();
     let location = geo.look_up([81, 2, 69, 1].into()).unwrap();
-    assert_eq!(
-        (location.city_name.as_deref(), location.as_number),
-        (Some("London"), Some(20712))
-    );
-    put(
-        "var/lib/GeoIP/GeoIP2-City.mmdb",
-        &mmdb::database("GeoIP2-City", &[]),
-    );
+    assert_eq!((location.city_name.as_deref(), location.as_number), (Some("London"), Some(20712)));
+    put("var/lib/GeoIP/GeoIP2-City.mmdb", &mmdb::database("GeoIP2-City", &[]));
     geo.refresh();
     let location = geo.look_up([81, 2, 69, 1].into()).unwrap();
-    assert_eq!(
-        (location.city_name.as_deref(), location.as_number),
-        (None, Some(20712))
-    );
+    assert_eq!((location.city_name.as_deref(), location.as_number), (None, Some(20712)));
     let found = find_databases(&config, root.path());
     let city = found[0].1.as_ref().unwrap().as_ref().unwrap();
-    assert_eq!(
-        (city.database_type(), build_date(city).as_str()),
-        ("GeoIP2-City", "2026-11-20")
-    );
+    assert_eq!((city.database_type(), build_date(city).as_str()), ("GeoIP2-City", "2026-11-20"));
 }
 
 #[test]
 fn lookups_can_be_turned_off() {
     let root = tempfile::tempdir().unwrap();
-    let config = EnrichConfig {
-        geoip: false,
-        ..EnrichConfig::default()
-    };
+    let config = EnrichConfig { geoip: false, ..EnrichConfig::default() };
     assert!(start(&config, root.path()).is_none());
     let geo = start(&EnrichConfig::default(), root.path()).unwrap();
     assert_eq!(geo.look_up([81, 2, 69, 1].into()), None);

@@ -112,18 +112,8 @@ impl Cef {
     fn audit_event(&self, record: &Record, event: &Event, out: &mut EventBuffer) {
         let kind = self.taxonomy.kind(record);
         out.put(&self.head);
-        header(
-            record.stable_action().or(record.action.text()),
-            "unknown",
-            SIGNATURE_MAX,
-            out,
-        );
-        header(
-            record.action.text().or(record.stable_action()),
-            "Unknown action",
-            NAME_MAX,
-            out,
-        );
+        header(record.stable_action().or(record.action.text()), "unknown", SIGNATURE_MAX, out);
+        header(record.action.text().or(record.stable_action()), "Unknown action", NAME_MAX, out);
         out.put(number(kind.severity));
         out.put("|rt=");
         out.put_signed(record.time_ms.unwrap_or(event.read_at_ms));
@@ -133,56 +123,32 @@ impl Cef {
             out,
             " suser=",
             TEXT_MAX,
-            users
-                .user
-                .name
-                .as_ref()
-                .or(users.user.full_name.as_ref())
-                .map(AsRef::as_ref),
+            users.user.name.as_ref().or(users.user.full_name.as_ref()).map(AsRef::as_ref),
         );
         value(out, " suid=", TEXT_MAX, users.user.id.as_deref());
         let target = affected::target(record, &users, kind.categories).unwrap_or_default();
         let target_name = target.name.as_deref().or(target.full_name.as_deref());
         value(out, " duser=", TEXT_MAX, target_name);
         value(out, " duid=", TEXT_MAX, target.id.as_deref());
-        plain(
-            out,
-            " act=",
-            ACT_MAX,
-            kind.types.last().copied().unwrap_or("info"),
-        );
+        plain(out, " act=", ACT_MAX, kind.types.last().copied().unwrap_or("info"));
         value(
             out,
             " cat=",
             TEXT_MAX,
-            record
-                .category
-                .text()
-                .or(record.category_key.text())
-                .map(Text::escaped),
+            record.category.text().or(record.category_key.text()).map(Text::escaped),
         );
         if let Some(outcome) = kind.status {
             plain(out, " outcome=", ACT_MAX, outcome);
         }
         let mut sentence = EventBuffer::new();
         message::write(record, &mut sentence);
-        value(
-            out,
-            " msg=",
-            TEXT_MAX,
-            Some(&String::from_utf8_lossy(&sentence.bytes)),
-        );
+        value(out, " msg=", TEXT_MAX, Some(&String::from_utf8_lossy(&sentence.bytes)));
         let url = record.system.text().map(Text::decoded);
         let host = url.as_deref().and_then(address::host);
         if let Some(host) = &host {
             plain(out, " dvchost=", HOST_MAX, host);
         }
-        value(
-            out,
-            " deviceExternalId=",
-            NODE_MAX,
-            record.node.text().map(Text::escaped),
-        );
+        value(out, " deviceExternalId=", NODE_MAX, record.node.text().map(Text::escaped));
         custom(out, 1, "site", self.site.as_deref().or(host.as_deref()));
         if let Some(area) = record.area.text() {
             value(out, " cs2=", CUSTOM_MAX, Some(area.escaped()));

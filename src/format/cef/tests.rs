@@ -96,14 +96,7 @@ fn f107_the_person_that_something_was_done_to_is_named() {
             Some("tom"),
             Some("k-2"),
         ),
-        (
-            format!("{S}user.renamed"),
-            "user.management",
-            json!([tom]),
-            json!([]),
-            Some("tom"),
-            Some("k-2"),
-        ),
+        (format!("{S}user.renamed"), "user.management", json!([tom]), json!([]), Some("tom"), Some("k-2")),
         (
             format!("{S}user.password.reset"),
             "user.management",
@@ -120,44 +113,18 @@ fn f107_the_person_that_something_was_done_to_is_named() {
             Some("tom"),
             Some("k-2"),
         ),
-        (
-            "x.user.avatar.moved".into(),
-            "security",
-            json!([tom]),
-            json!([]),
-            Some("tom"),
-            Some("k-2"),
-        ),
+        ("x.user.avatar.moved".into(), "security", json!([tom]), json!([]), Some("tom"), Some("k-2")),
         // A user who is only mentioned with a space is not the target.
-        (
-            format!("{S}space.created"),
-            "spaces",
-            json!([space, tom]),
-            json!([]),
-            None,
-            None,
-        ),
+        (format!("{S}space.created"), "spaces", json!([space, tom]), json!([]), None, None),
     ] {
         let event = event(&line(&action, category, objects, changes));
-        assert_eq!(
-            (value(&event, "duser"), value(&event, "duid")),
-            (name, id),
-            "{event}"
-        );
+        assert_eq!((value(&event, "duser"), value(&event, "duid")), (name, id), "{event}");
         assert_eq!(value(&event, "suid"), Some("k-1"), "{event}");
     }
     // A failed login is about the user who tries to log in.
     let failed = event(&line("x.sso.auth.failed", "auth", json!([tom]), json!([])));
-    assert_eq!(
-        (value(&failed, "suser"), value(&failed, "suid")),
-        (Some("tom"), Some("k-2")),
-        "{failed}"
-    );
-    assert_eq!(
-        (value(&failed, "outcome"), value(&failed, "duser")),
-        (Some("failure"), None),
-        "{failed}"
-    );
+    assert_eq!((value(&failed, "suser"), value(&failed, "suid")), (Some("tom"), Some("k-2")), "{failed}");
+    assert_eq!((value(&failed, "outcome"), value(&failed, "duser")), (Some("failure"), None), "{failed}");
 }
 
 #[test]
@@ -166,19 +133,13 @@ fn f108_an_object_is_named_once() {
     let cloud = json!({"creationDate": 1, "summary": "Page archived", "category": "Page", "affectedObject": page,
         "associatedObjects": [page, {"name": "HQ", "objectType": "Space"}, page]});
     assert_eq!(value(&event(&cloud), "cs3"), Some("Page Plans, Space HQ"));
-    assert_eq!(
-        value(&event(&cloud), "msg"),
-        Some("Someone: Page archived: Page Plans, Space HQ")
-    );
+    assert_eq!(value(&event(&cloud), "msg"), Some("Someone: Page archived: Page Plans, Space HQ"));
     // The same text with another JSON escape.
     let escaped = cloud.to_string().replacen("Plans", "Pl\\u0061ns", 1);
     let format = Format::new(FormatKind::Cef, &context());
     let event = |line: &str| String::from_utf8(written(&format, line.as_bytes(), Origin::Api)).unwrap();
     assert_eq!(value(&event(&escaped), "cs3"), Some("Page Plans, Space HQ"));
-    assert_eq!(
-        value(&event(&escaped), "msg"),
-        Some("Someone: Page archived: Page Plans, Space HQ")
-    );
+    assert_eq!(value(&event(&escaped), "msg"), Some("Someone: Page archived: Page Plans, Space HQ"));
     let file = json!({"auditType": {"action": "x"}, "affectedObjects": [
         {"type": "Group", "name": "g", "id": "1"}, {"type": "Group", "name": "g", "id": "1"}, {"type": "Group", "name": "g", "id": "2"}]});
     assert_eq!(value(&event(&file.to_string()), "cs3"), Some("Group g, Group g"));

@@ -17,21 +17,12 @@ pub struct Limited {
 impl Limited {
     /// A field of the header, before the extensions.
     pub fn header(max: usize) -> Self {
-        Limited {
-            header: true,
-            max,
-            written: 0,
-            last: 0,
-            cut: false,
-        }
+        Limited { header: true, max, written: 0, last: 0, cut: false }
     }
 
     /// The value of an extension key.
     pub fn extension(max: usize) -> Self {
-        Limited {
-            header: false,
-            ..Limited::header(max)
-        }
+        Limited { header: false, ..Limited::header(max) }
     }
 
     /// Appends the content of a JSON string.
@@ -100,20 +91,14 @@ mod tests {
     fn special_characters_are_escaped() {
         let text = "a|b=c\\d\ne\rf\tg\u{1b}\u{85}ü";
         assert_eq!(written(Limited::header(50), &[text]), "k=a\\|b=c\\\\d e f g  ü");
-        assert_eq!(
-            written(Limited::extension(50), &[text]),
-            "k=a|b\\=c\\\\d\\ne\\rf g \\nü"
-        );
+        assert_eq!(written(Limited::extension(50), &[text]), "k=a|b\\=c\\\\d\\ne\\rf g \\nü");
     }
 
     #[test]
     fn f102_no_line_end_of_unicode_stands_in_a_value() {
         let ends = "a\u{b}b\u{c}c\u{1c}d\u{1d}e\u{1e}f\u{85}g\u{2028}h\u{2029}i";
         assert_eq!(written(Limited::header(50), &[ends]), "k=a b c d e f g h i");
-        assert_eq!(
-            written(Limited::extension(50), &[ends]),
-            "k=a b c d e f\\ng\\nh\\ni"
-        );
+        assert_eq!(written(Limited::extension(50), &[ends]), "k=a b c d e f\\ng\\nh\\ni");
     }
 
     #[test]

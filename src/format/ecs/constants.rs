@@ -20,10 +20,7 @@ pub const EVENT: &str =
 impl Constants {
     pub fn new(context: &Context) -> Self {
         let (local, forwarded) = (tags::data_center(context), tags::cloud(context));
-        let host = context
-            .host
-            .as_ref()
-            .filter(|_| !local.iter().any(|tag| tag == tags::FORWARDED));
+        let host = context.host.as_ref().filter(|_| !local.iter().any(|tag| tag == tags::FORWARDED));
         let render_all = |host: Option<&Host>, cloud: Option<&Cloud>, tags: &[String]| {
             tags::OWN_TAGS.map(|own_tag| render(context, host, cloud, tags, own_tag))
         };
@@ -42,12 +39,7 @@ fn render(
     tags: &[String],
     own_tag: Option<&str>,
 ) -> String {
-    let Agent {
-        id,
-        ephemeral_id,
-        name,
-        version,
-    } = &context.agent;
+    let Agent { id, ephemeral_id, name, version } = &context.agent;
     let mut json = JsonMembersWriter::default();
     json.object("agent", |agent| {
         agent.text("ephemeral_id", Some(ephemeral_id));
@@ -68,9 +60,7 @@ fn render(
     if let Some(host) = host {
         json.object("host", |json| render_host(host, json));
     }
-    let preserved = context
-        .preserve_original_event
-        .then(|| "preserve_original_event".to_owned());
+    let preserved = context.preserve_original_event.then(|| "preserve_original_event".to_owned());
     let mut all: Vec<String> = preserved.into_iter().chain(tags.iter().cloned()).collect();
     all.extend(own_tag.map(str::to_owned));
     json.list("tags", &all);
@@ -78,15 +68,8 @@ fn render(
 }
 
 fn render_cloud(cloud: &Cloud, json: &mut JsonMembersWriter) {
-    let Cloud {
-        provider,
-        account_id,
-        availability_zone,
-        image_id,
-        instance_id,
-        machine_type,
-        region,
-    } = cloud;
+    let Cloud { provider, account_id, availability_zone, image_id, instance_id, machine_type, region } =
+        cloud;
     let mut nested = |object: &str, key: &str, value: &Option<String>| {
         json.object(object, |json| json.text(key, value.as_deref()));
     };
@@ -100,16 +83,7 @@ fn render_cloud(cloud: &Cloud, json: &mut JsonMembersWriter) {
 }
 
 fn render_host(host: &Host, json: &mut JsonMembersWriter) {
-    let Host {
-        name,
-        hostname,
-        id,
-        architecture,
-        containerized,
-        ip,
-        mac,
-        os,
-    } = host;
+    let Host { name, hostname, id, architecture, containerized, ip, mac, os } = host;
     json.text("architecture", architecture.as_deref());
     if let Some(containerized) = containerized {
         json.key("containerized");
@@ -120,16 +94,7 @@ fn render_host(host: &Host, json: &mut JsonMembersWriter) {
     json.list("ip", ip);
     json.list("mac", mac);
     json.text("name", name.as_deref());
-    let Os {
-        build,
-        codename,
-        family,
-        kernel,
-        name,
-        platform,
-        kind,
-        version,
-    } = os;
+    let Os { build, codename, family, kernel, name, platform, kind, version } = os;
     json.object("os", |json| {
         json.text("build", build.as_deref());
         json.text("codename", codename.as_deref());

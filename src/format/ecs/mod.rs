@@ -207,12 +207,7 @@ fn head_with(time_ms: i64, constants: &str, out: &mut EventBuffer) {
 }
 
 fn log(event: &Event, out: &mut EventBuffer) {
-    if let Origin::File {
-        path_json,
-        offset,
-        unterminated: _,
-    } = event.origin
-    {
+    if let Origin::File { path_json, offset, unterminated: _ } = event.origin {
         out.put(",\"log\":{\"file\":{\"path\":");
         out.put(path_json);
         out.put("},\"offset\":");
@@ -223,11 +218,7 @@ fn log(event: &Event, out: &mut EventBuffer) {
 
 fn error(record: &Record, out: &mut EventBuffer) {
     for (at, problem) in record.problems.iter().enumerate() {
-        out.put(if at == 0 {
-            ",\"error\":{\"message\":\""
-        } else {
-            "; "
-        });
+        out.put(if at == 0 { ",\"error\":{\"message\":\"" } else { "; " });
         escape(&problem.to_string(), &mut out.bytes);
     }
     if !record.problems.is_empty() {
@@ -265,12 +256,7 @@ fn user(users: &Users, out: &mut EventBuffer) {
 }
 
 fn person(object: &mut Object, person: &Person, out: &mut EventBuffer) {
-    let Person {
-        id,
-        name,
-        full_name,
-        email,
-    } = person;
+    let Person { id, name, full_name, email } = person;
     value(object, ",\"email\":", email.as_ref(), out);
     value(object, ",\"full_name\":", full_name.as_ref(), out);
     value(object, ",\"id\":", id.as_ref(), out);

@@ -32,17 +32,7 @@ fn reference_implementation_makes_the_same_events() {
     let more = String::from_utf8_lossy(&more);
     // Lines as Confluence writes them: without entities, chains of addresses, encoded URIs, wrong types and
     // nested values.
-    let odd = [
-        "\"type\":{",
-        "10.1.1.1",
-        "%40",
-        "_hidden",
-        "%eth0",
-        "[2001",
-        ":0F3C",
-        "details",
-        "Wiki.Ex",
-    ];
+    let odd = ["\"type\":{", "10.1.1.1", "%40", "_hidden", "%eth0", "[2001", ":0F3C", "details", "Wiki.Ex"];
     let mut compared = 0;
     for line in lines.lines().chain(more.lines().take(14)) {
         let line = line.replace("Wiki.Example", "wiki.example");
@@ -53,20 +43,10 @@ fn reference_implementation_makes_the_same_events() {
         let mut scratch = Scratch::default();
         let content = &parse(line.as_bytes(), &mut scratch);
         let path_json = &format!("\"{}\"", limit::PATH);
-        let origin = Origin::File {
-            path_json,
-            offset: limit::OFFSET,
-            unterminated: false,
-        };
+        let origin = Origin::File { path_json, offset: limit::OFFSET, unterminated: false };
         let mut out = EventBuffer::new();
         ecs(&context()).write(
-            &Event {
-                content,
-                id: EventId(0),
-                origin,
-                self_poll: false,
-                read_at_ms: READ_AT_MS,
-            },
+            &Event { content, id: EventId(0), origin, self_poll: false, read_at_ms: READ_AT_MS },
             &mut out,
         );
         let mut limited = Vec::new();
@@ -74,11 +54,7 @@ fn reference_implementation_makes_the_same_events() {
         let event: Value = serde_json::from_slice(&out.bytes).unwrap();
         assert_eq!(event["event"]["created"], limit::READ_AT);
         assert_eq!(event["event"]["id"], limit::EVENT_ID);
-        assert_eq!(
-            event,
-            serde_json::from_slice::<Value>(&limited).unwrap(),
-            "{line}"
-        );
+        assert_eq!(event, serde_json::from_slice::<Value>(&limited).unwrap(), "{line}");
         compared += 1;
     }
     assert!(compared >= 10, "{compared}");
@@ -178,10 +154,7 @@ fn users_and_groups() {
     for shape in ["file", "entity"] {
         for action in ["group.created", "group.deleted"] {
             let found = users(shape, action, json!({"affectedObjects": [user, group]}));
-            assert_eq!(
-                found,
-                json!({"user": null, "group": {"name": "g", "id": "gid"}, "related": null})
-            );
+            assert_eq!(found, json!({"user": null, "group": {"name": "g", "id": "gid"}, "related": null}));
         }
         for action in ["group.membership.added", "group.membership.removed"] {
             let found = users(shape, action, json!({"affectedObjects": [user, group]}));
@@ -192,12 +165,7 @@ fn users_and_groups() {
                 "{shape} {action}"
             );
         }
-        for action in [
-            "user.created",
-            "user.deleted",
-            "user.updated",
-            "user.password.changed",
-        ] {
+        for action in ["user.created", "user.deleted", "user.updated", "user.password.changed"] {
             let found = users(shape, action, json!({"affectedObjects": [group, user]}));
             let target = json!({"full_name": "Ada", "id": "uid", "name": "ada"});
             assert_eq!(
@@ -208,30 +176,16 @@ fn users_and_groups() {
         }
         for action in ["login.success", "login.failed"] {
             let author = json!({"id": "-2", "name": "Anonymous", "uri": "http://w/x?username=old"});
-            let found = users(
-                shape,
-                action,
-                json!({"author": author, "affectedObjects": [user]}),
-            );
-            assert_eq!(
-                found["user"],
-                json!({"full_name": "Ada", "id": "uid", "name": "ada"})
-            );
+            let found = users(shape, action, json!({"author": author, "affectedObjects": [user]}));
+            assert_eq!(found["user"], json!({"full_name": "Ada", "id": "uid", "name": "ada"}));
             let nameless = json!({"type": "User", "id": "other"});
-            let found = users(
-                shape,
-                action,
-                json!({"author": author, "affectedObjects": [user, nameless]}),
-            );
+            let found = users(shape, action, json!({"author": author, "affectedObjects": [user, nameless]}));
             assert_eq!(found["user"], json!({"id": "other", "name": "ada"}));
         }
         let renamed =
             json!({"i18nKey": "audit.logging.changed.value.username", "key": "x", "from": "a", "to": "b"});
-        let found = users(
-            shape,
-            "user.renamed",
-            json!({"affectedObjects": [user], "changedValues": [renamed]}),
-        );
+        let found =
+            users(shape, "user.renamed", json!({"affectedObjects": [user], "changedValues": [renamed]}));
         assert_eq!(
             found,
             json!({"user": {"changes": {"name": "b"}, "target": {"name": "a"}}, "group": null, "related": ["a", "b"]})
@@ -264,21 +218,13 @@ fn users_and_groups() {
         let target = json!({"name": "Ada", "group": {"name": "Ops: A", "id": ID}});
         assert_eq!(found["user"], json!({"target": target}));
         let found = cloud(action, (&format!("{ID}; User: 712020:x"), "Group"), json!({}));
-        assert_eq!(
-            found["user"],
-            json!({"target": {"id": "712020:x", "group": {"id": ID}}})
-        );
+        assert_eq!(found["user"], json!({"target": {"id": "712020:x", "group": {"id": ID}}}));
     }
     for action in ["Group created", "Group deleted"] {
         let found = cloud(action, (&format!("Ops:{ID}"), "Group"), json!({}));
         assert_eq!(found["group"], json!({"name": "Ops", "id": ID}));
     }
-    for action in [
-        "User created",
-        "User details updated",
-        "User deleted",
-        "User deactivated",
-    ] {
+    for action in ["User created", "User details updated", "User deleted", "User deactivated"] {
         assert_eq!(
             cloud(action, ("Ada", "User"), json!({}))["user"],
             json!({"target": {"full_name": "Ada"}})
@@ -312,35 +258,15 @@ fn f107_targets_of_actions_without_a_row() {
     };
     let ada = json!({"full_name": "Ada", "id": "uid", "name": "ada"});
     let member = json!({"name": "Ada", "id": "uid", "group": {"name": "g", "id": "gid"}});
-    for action in [
-        "x.user.password.reset",
-        "x.password.reset.failed",
-        "x.avatar.removed",
-        "x.user.sync.failed",
-    ] {
-        assert_eq!(
-            fields_of(action, "user.management"),
-            json!(["rita", ada, null]),
-            "{action}"
-        );
-        assert_eq!(
-            fields_of(action, "spaces"),
-            json!(["rita", null, null]),
-            "{action}"
-        );
+    for action in
+        ["x.user.password.reset", "x.password.reset.failed", "x.avatar.removed", "x.user.sync.failed"]
+    {
+        assert_eq!(fields_of(action, "user.management"), json!(["rita", ada, null]), "{action}");
+        assert_eq!(fields_of(action, "spaces"), json!(["rita", null, null]), "{action}");
     }
-    assert_eq!(
-        fields_of("x.user.password.reset", "security"),
-        json!(["rita", ada, null])
-    );
-    assert_eq!(
-        fields_of("x.group.member.added", "user.management"),
-        json!(["rita", member, null])
-    );
-    assert_eq!(
-        fields_of("x.group.archived", "user.management"),
-        json!(["rita", null, "gid"])
-    );
+    assert_eq!(fields_of("x.user.password.reset", "security"), json!(["rita", ada, null]));
+    assert_eq!(fields_of("x.group.member.added", "user.management"), json!(["rita", member, null]));
+    assert_eq!(fields_of("x.group.archived", "user.management"), json!(["rita", null, "gid"]));
     assert_eq!(fields_of("x.sso.auth.failed", "auth"), json!(["uid", null, null]));
     assert_eq!(fields_of("x.captcha.failed", "auth"), json!(["uid", null, null]));
     // Actions that no rule matches, and rows without a target.
@@ -349,11 +275,7 @@ fn f107_targets_of_actions_without_a_row() {
         "audit.logging.summary.sudo.auth.successful",
         "audit.logging.summary.directory.added",
     ] {
-        assert_eq!(
-            fields_of(action, "user.management"),
-            json!(["rita", null, null]),
-            "{action}"
-        );
+        assert_eq!(fields_of(action, "user.management"), json!(["rita", null, null]), "{action}");
     }
 }
 
@@ -363,14 +285,8 @@ fn f69_source_chain() {
         r#"{"auditType":{"action":"x"},"source":"unknown, 192.0.2.1:80, [2001:db8::1]:443,192.0.2.1,fe80::1%eth0"}"#,
     );
     assert_eq!(event["source"]["ip"], "192.0.2.1");
-    assert_eq!(
-        event["source"]["address"],
-        "unknown, 192.0.2.1:80, [2001:db8::1]:443,192.0.2.1,fe80::1%eth0"
-    );
-    assert_eq!(
-        event["related"]["ip"],
-        json!(["192.0.2.1", "2001:db8::1", "fe80::1"])
-    );
+    assert_eq!(event["source"]["address"], "unknown, 192.0.2.1:80, [2001:db8::1]:443,192.0.2.1,fe80::1%eth0");
+    assert_eq!(event["related"]["ip"], json!(["192.0.2.1", "2001:db8::1", "fe80::1"]));
     assert_eq!(event["event"]["kind"], "event");
     let none = self::event(r#"{"auditType":{"action":"x"},"source":"localhost"}"#);
     assert_eq!(none["source"], json!({"address": "localhost"}));
@@ -379,19 +295,10 @@ fn f69_source_chain() {
 
 #[test]
 fn f34_control_characters_pass_through() {
-    for name in [
-        "\u{1b}[2J",
-        "a\nb\r\tc",
-        "\u{202e}evil\u{2066}",
-        "\u{7f}\u{85}",
-        "\u{0}",
-    ] {
+    for name in ["\u{1b}[2J", "a\nb\r\tc", "\u{202e}evil\u{2066}", "\u{7f}\u{85}", "\u{0}"] {
         let line = json!({"auditType": {"action": name}, "author": {"name": name}, "affectedObjects": [{"name": name, "type": "Page"}]}).to_string();
         let bytes = written(&ecs(&context()), line.as_bytes(), Origin::Api);
-        assert!(
-            !bytes.iter().any(|byte| *byte < 0x20),
-            "one line, nothing raw in it"
-        );
+        assert!(!bytes.iter().any(|byte| *byte < 0x20), "one line, nothing raw in it");
         let event: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(event["user"]["full_name"], name);
         assert_eq!(event["confluence"]["audit"]["affected_objects"][0]["name"], name);
@@ -409,10 +316,7 @@ fn context_changes_the_constants() {
         serde_json::from_slice(&written(&ecs(&context), line.as_bytes(), origin)).unwrap()
     };
     let event = with(&|_| {}, Origin::Api);
-    assert_eq!(
-        event["tags"],
-        json!(["preserve_original_event", "confluence-audit"])
-    );
+    assert_eq!(event["tags"], json!(["preserve_original_event", "confluence-audit"]));
     assert_eq!(event["confluence"]["audit"]["site"], "wiki.example.org");
     assert_eq!(event["log"], Value::Null);
     let event = with(
@@ -422,11 +326,7 @@ fn context_changes_the_constants() {
             context.namespace = "prod".to_owned();
             context.preserve_original_event = false;
         },
-        Origin::File {
-            path_json: "\"/a\\\"b\"",
-            offset: 17,
-            unterminated: true,
-        },
+        Origin::File { path_json: "\"/a\\\"b\"", offset: 17, unterminated: true },
     );
     assert_eq!(event["tags"], json!(["forwarded", "x\"y", "unterminated"]));
     assert_eq!(event["host"], Value::Null);
@@ -443,17 +343,10 @@ fn locations_of_addresses() {
     let [city, asn] = ["city.mmdb", "asn.mmdb"].map(|name| dir.path().join(name));
     fs::write(&city, mmdb::city()).unwrap();
     fs::write(&asn, mmdb::asn()).unwrap();
-    let config = EnrichConfig {
-        geoip_city: Some(city),
-        geoip_asn: Some(asn),
-        ..EnrichConfig::default()
-    };
+    let config = EnrichConfig { geoip_city: Some(city), geoip_asn: Some(asn), ..EnrichConfig::default() };
     let geo = Geo::new(&config, dir.path());
     geo.refresh();
-    let context = Context {
-        geo: Some(Arc::new(geo)),
-        ..context()
-    };
+    let context = Context { geo: Some(Arc::new(geo)), ..context() };
     let source = |shape: &str, address: &str| {
         let line = match shape {
             "cloud" => json!({"creationDate": 1_767_323_045_000_u64, "remoteAddress": address}),
@@ -512,10 +405,7 @@ fn cloud_instance_of_the_host() {
     };
     let cloud = |line: &str| {
         let event = written(&ecs(&context), line.as_bytes(), Origin::Api);
-        serde_json::from_slice::<Value>(&event)
-            .unwrap()
-            .get("cloud")
-            .cloned()
+        serde_json::from_slice::<Value>(&event).unwrap().get("cloud").cloned()
     };
     let expected = json!({
         "account": {"id": "123456789012"}, "availability_zone": "eu-central-1b", "image": {"id": "ami-0abcd"},

@@ -75,13 +75,7 @@ impl<'r, 'a> ClassAttributes<'r, 'a> {
                 let user = self.affected_user();
                 person::write(&user, self.grantee_type(&user), out);
                 self.privileges(out);
-                resources::list(
-                    record,
-                    ",\"resources\":[",
-                    false,
-                    |object| !object.is("User"),
-                    out,
-                );
+                resources::list(record, ",\"resources\":[", false, |object| !object.is("User"), out);
             }
             ActionClass::Entity => self.entity(out),
             ActionClass::WebResources => {

@@ -16,13 +16,8 @@ const IAM: (u8, &str) = (3, "Identity & Access Management");
 const APPLICATION: (u8, &str) = (6, "Application Activity");
 
 /// For events that are not audit records: the agent's own events and unreadable records.
-pub const BASE: OcsfClass = OcsfClass {
-    uid: 0,
-    name: "Base Event",
-    category_uid: 0,
-    category: "Uncategorized",
-    activities: &[],
-};
+pub const BASE: OcsfClass =
+    OcsfClass { uid: 0, name: "Base Event", category_uid: 0, category: "Uncategorized", activities: &[] };
 
 pub const fn class_of(class: ActionClass) -> OcsfClass {
     let (uid, name, (category_uid, category), activities): (_, _, _, &[&str]) = match class {
@@ -50,28 +45,16 @@ pub const fn class_of(class: ActionClass) -> OcsfClass {
             3004,
             "Entity Management",
             IAM,
-            &[
-                "Create", "Read", "Update", "Delete", "Move", "Enroll", "Unenroll", "Enable", "Disable",
-            ],
+            &["Create", "Read", "Update", "Delete", "Move", "Enroll", "Unenroll", "Enable", "Disable"],
         ),
-        ActionClass::UserAccess => (
-            3005,
-            "User Access Management",
-            IAM,
-            &["Assign Privileges", "Revoke Privileges"],
-        ),
+        ActionClass::UserAccess => {
+            (3005, "User Access Management", IAM, &["Assign Privileges", "Revoke Privileges"])
+        }
         ActionClass::Group => (
             3006,
             "Group Management",
             IAM,
-            &[
-                "Assign Privileges",
-                "Revoke Privileges",
-                "Add User",
-                "Remove User",
-                "Delete",
-                "Create",
-            ],
+            &["Assign Privileges", "Revoke Privileges", "Add User", "Remove User", "Delete", "Create"],
         ),
         ActionClass::WebResources => (
             6001,
@@ -79,20 +62,9 @@ pub const fn class_of(class: ActionClass) -> OcsfClass {
             APPLICATION,
             &["Create", "Read", "Update", "Delete", "Search", "Import", "Export"],
         ),
-        ActionClass::Api => (
-            6003,
-            "API Activity",
-            APPLICATION,
-            &["Create", "Read", "Update", "Delete"],
-        ),
+        ActionClass::Api => (6003, "API Activity", APPLICATION, &["Create", "Read", "Update", "Delete"]),
     };
-    OcsfClass {
-        uid,
-        name,
-        category_uid,
-        category,
-        activities,
-    }
+    OcsfClass { uid, name, category_uid, category, activities }
 }
 
 impl OcsfClass {
@@ -101,11 +73,7 @@ impl OcsfClass {
         match id {
             0 => "Unknown",
             OTHER => "Other",
-            _ => self
-                .activities
-                .get(usize::from(id) - 1)
-                .copied()
-                .unwrap_or("Other"),
+            _ => self.activities.get(usize::from(id) - 1).copied().unwrap_or("Other"),
         }
     }
 }

@@ -35,11 +35,7 @@ pub fn write_source(record: &Record, author: &Person, required: bool, out: &mut 
             out.put(",\"src_endpoint\":{\"ip\":\"");
             out.put(ip);
             for (at, other) in others.iter().enumerate() {
-                out.put(if at == 0 {
-                    "\",\"intermediate_ips\":[\""
-                } else {
-                    "\",\""
-                });
+                out.put(if at == 0 { "\",\"intermediate_ips\":[\"" } else { "\",\"" });
                 out.put(other);
             }
             out.put(if others.is_empty() { "\"}" } else { "\"]}" });
@@ -58,10 +54,7 @@ pub fn write_source(record: &Record, author: &Person, required: bool, out: &mut 
 fn write_observables(ip: Option<&str>, author: &Person, out: &mut EventBuffer) {
     let mut any = false;
     for (head, value) in [
-        (
-            "{\"name\":\"src_endpoint.ip\",\"type\":\"IP Address\",\"type_id\":2,\"value\":",
-            ip,
-        ),
+        ("{\"name\":\"src_endpoint.ip\",\"type\":\"IP Address\",\"type_id\":2,\"value\":", ip),
         (
             "{\"name\":\"actor.user.name\",\"type\":\"User Name\",\"type_id\":4,\"value\":",
             author.name.as_deref(),

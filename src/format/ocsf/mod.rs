@@ -39,10 +39,7 @@ impl Ocsf {
         Ocsf {
             taxonomy: Taxonomy::new(),
             site: context.site().map(quoted),
-            metadata: [
-                for_all_tags(tags::data_center(context)),
-                for_all_tags(tags::cloud(context)),
-            ],
+            metadata: [for_all_tags(tags::data_center(context)), for_all_tags(tags::cloud(context))],
             preserve_original_event: context.preserve_original_event,
         }
     }
@@ -74,13 +71,7 @@ impl Ocsf {
             ActionClass::WebResources => ",\"profiles\":[\"host\"]}",
             _ => "}",
         });
-        self.class(
-            class::class_of(class),
-            activity,
-            record.action.text(),
-            kind.severity,
-            out,
-        );
+        self.class(class::class_of(class), activity, record.action.text(), kind.severity, out);
         let (status_id, status) = class::status(kind.status);
         out.put(",\"status_id\":");
         out.put_number(status_id);
@@ -198,13 +189,8 @@ impl Ocsf {
 }
 
 fn metadata(context: &Context, tags: &[String], own_tag: Option<&str>) -> String {
-    let labels: Vec<String> = tags
-        .iter()
-        .map(String::as_str)
-        .chain(own_tag)
-        .filter(|tag| !tag.is_empty())
-        .map(quoted)
-        .collect();
+    let labels: Vec<String> =
+        tags.iter().map(String::as_str).chain(own_tag).filter(|tag| !tag.is_empty()).map(quoted).collect();
     let labels = match labels.as_slice() {
         [] => String::new(),
         some => format!("\"labels\":[{}],", some.join(",")),

@@ -53,9 +53,7 @@ fn is_email(text: &str) -> bool {
         return false;
     };
     !local.is_empty()
-        && local
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+,-./=?^_`{|}~".contains(&byte))
+        && local.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+,-./=?^_`{|}~".contains(&byte))
         && !host.is_empty()
         && host.bytes().all(plain)
         && !rest.is_empty()

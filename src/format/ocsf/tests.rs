@@ -35,13 +35,8 @@ fn event_of_each_row() -> Vec<Value> {
     let group = json!({"type": "Group", "name": "ops", "id": "g-1"});
     let space =
         json!({"type": "Space", "name": "Team", "id": "98305", "uri": "https://wiki.example/display/T"});
-    let objects = [
-        json!([]),
-        json!([user]),
-        json!([group]),
-        json!([user, group, space]),
-        json!([{"name": "untyped"}]),
-    ];
+    let objects =
+        [json!([]), json!([user]), json!([group]), json!([user, group, space]), json!([{"name": "untyped"}])];
     let changes = json!([
         {"key": "Type", "i18nKey": "Type", "to": "VIEWSPACE"},
         {"key": "Email", "i18nKey": "Email", "from": "no address", "to": "ada@example.org"},
@@ -101,10 +96,7 @@ fn event_of_each_row() -> Vec<Value> {
                 .iter()
                 .map(|object| json!({"name": object["name"], "objectType": object["type"]}))
                 .collect();
-            let first = of_cloud
-                .first()
-                .cloned()
-                .unwrap_or(json!({"name": "", "objectType": ""}));
+            let first = of_cloud.first().cloned().unwrap_or(json!({"name": "", "objectType": ""}));
             lines.push(json!({
                 "creationDate": 1_767_322_800_054_i64,
                 "summary": action,
@@ -122,17 +114,12 @@ fn event_of_each_row() -> Vec<Value> {
 
 /// Fixtures with random changes. The seed is printed.
 fn random(count: usize) -> Vec<Vec<u8>> {
-    let seed: Vec<u8> = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()]
-        .iter()
-        .flat_map(|part| *part.as_bytes())
-        .collect();
+    let seed: Vec<u8> =
+        [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].iter().flat_map(|part| *part.as_bytes()).collect();
     println!("seed {seed:?}");
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let strategy = (
-        any::<usize>(),
-        prop::collection::vec((any::<usize>(), 0_usize..10), 1..4),
-    );
+    let strategy = (any::<usize>(), prop::collection::vec((any::<usize>(), 0_usize..10), 1..4));
     (0..count)
         .filter_map(|_| {
             let (which, changes) = strategy.new_tree(&mut runner).unwrap().current();
@@ -147,10 +134,8 @@ fn events_are_valid_by_the_published_schema() {
         return skip("ocsf-schema", NO_SCHEMA);
     };
     let format = Format::new(FormatKind::Ocsf, &context());
-    let mut lines: Vec<Vec<u8>> = event_of_each_row()
-        .iter()
-        .map(|line| line.to_string().into_bytes())
-        .collect();
+    let mut lines: Vec<Vec<u8>> =
+        event_of_each_row().iter().map(|line| line.to_string().into_bytes()).collect();
     lines.extend(fixtures());
     let homes = ["confluence-home", "damaged-home"].map(|home| {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
@@ -164,11 +149,8 @@ fn events_are_valid_by_the_published_schema() {
     }
     lines.extend(random(500));
     let mut events = tempfile::NamedTempFile::new().unwrap();
-    let file = Origin::File {
-        path_json: "\"/log/audit/20260102.00000.audit.log\"",
-        offset: 17,
-        unterminated: true,
-    };
+    let file =
+        Origin::File { path_json: "\"/log/audit/20260102.00000.audit.log\"", offset: 17, unterminated: true };
     for (at, line) in lines.iter().enumerate() {
         let origin = if at % 2 == 0 { Origin::Api } else { file };
         events.write_all(&written(&format, line, origin)).unwrap();
@@ -180,18 +162,9 @@ fn events_are_valid_by_the_published_schema() {
     out.put("\n");
     events.write_all(&out.bytes).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocsf/validate.py");
-    let validated = Command::new(python)
-        .arg(script)
-        .arg("1.8.0")
-        .arg(events.path())
-        .output()
-        .unwrap();
+    let validated = Command::new(python).arg(script).arg("1.8.0").arg(events.path()).output().unwrap();
     let report = String::from_utf8_lossy(&validated.stdout);
-    assert!(
-        validated.status.success(),
-        "{report}\n{}",
-        String::from_utf8_lossy(&validated.stderr)
-    );
+    assert!(validated.status.success(), "{report}\n{}", String::from_utf8_lossy(&validated.stderr));
     assert_eq!(report.trim(), format!("{} valid", lines.len() + 1));
 }
 
@@ -224,12 +197,7 @@ fn validation_finds_faults() {
     for bad in &faults {
         let mut events = tempfile::NamedTempFile::new().unwrap();
         writeln!(events, "{bad}").unwrap();
-        let status = Command::new(&python)
-            .arg(&script)
-            .arg("1.8.0")
-            .arg(events.path())
-            .output()
-            .unwrap();
+        let status = Command::new(&python).arg(&script).arg("1.8.0").arg(events.path()).output().unwrap();
         assert_eq!(status.status.code(), Some(1), "{bad}");
     }
 }
@@ -254,59 +222,35 @@ fn classes_and_parts() {
     let space = json!({"type": "Space", "name": "Team", "id": "98305"});
 
     let added = event(&line("group.membership.added", json!([group, user])));
-    assert_eq!(
-        (&added["type_uid"], &added["activity_name"]),
-        (&json!(300_603), &json!("Add User"))
-    );
+    assert_eq!((&added["type_uid"], &added["activity_name"]), (&json!(300_603), &json!("Add User")));
     assert_eq!(added["group"], json!({"name": "ops", "uid": "ops"}));
     assert_eq!(added["user"]["uid"], "u-1");
     assert_eq!(added["actor"]["user"]["name"], "kim");
-    assert_eq!(
-        added["src_endpoint"],
-        json!({"ip": "192.0.2.1", "intermediate_ips": ["10.0.0.1"]})
-    );
+    assert_eq!(added["src_endpoint"], json!({"ip": "192.0.2.1", "intermediate_ips": ["10.0.0.1"]}));
 
     let to_user = event(&line("space.permission.added", json!([user, space])));
     assert_eq!(to_user["type_uid"], 300_501);
     assert_eq!(to_user["privileges"], json!(["VIEWSPACE"]));
     assert_eq!(to_user["user"]["uid"], "u-1");
-    assert_eq!(
-        to_user["resources"],
-        json!([{"name": "Team", "type": "Space", "uid": "98305"}])
-    );
+    assert_eq!(to_user["resources"], json!([{"name": "Team", "type": "Space", "uid": "98305"}]));
 
     let to_group = event(&line("space.permission.removed", json!([group, space])));
     assert_eq!(to_group["type_uid"], 300_602);
     assert_eq!(to_group["resource"]["name"], "Team");
 
     let failed = event(&line("login.failed", json!([user])));
-    assert_eq!(
-        (&failed["type_uid"], &failed["status_id"]),
-        (&json!(300_201), &json!(2))
-    );
+    assert_eq!((&failed["type_uid"], &failed["status_id"]), (&json!(300_201), &json!(2)));
     assert_eq!(failed["user"]["uid"], "u-1");
 
     let removed = event(&line("space.removed", json!([space])));
-    assert_eq!(
-        (&removed["type_uid"], &removed["severity"]),
-        (&json!(600_104), &json!("High"))
-    );
+    assert_eq!((&removed["type_uid"], &removed["severity"]), (&json!(600_104), &json!("High")));
 
     let settings = event(&line("global.settings.edited", json!([])));
-    assert_eq!(
-        (&settings["type_uid"], &settings["entity"]["type_id"]),
-        (&json!(300_403), &json!(99))
-    );
+    assert_eq!((&settings["type_uid"], &settings["entity"]["type_id"]), (&json!(300_403), &json!(99)));
 
     let unknown = event(&line("widget.updated", json!([space])));
-    assert_eq!(
-        (&unknown["type_uid"], &unknown["resources"][0]["uid"]),
-        (&json!(600_303), &json!("98305"))
-    );
-    assert_eq!(
-        unknown["api"]["operation"],
-        "audit.logging.summary.widget.updated"
-    );
+    assert_eq!((&unknown["type_uid"], &unknown["resources"][0]["uid"]), (&json!(600_303), &json!("98305")));
+    assert_eq!(unknown["api"]["operation"], "audit.logging.summary.widget.updated");
 }
 
 /// A person, or the placeholder for everybody.
@@ -336,19 +280,14 @@ fn f107_whom_a_permission_or_a_rename_is_about() {
         );
     }
     // A person with that name.
-    assert_eq!(
-        granted(json!({"type": "User", "name": "Anonymous", "id": "k-3"}))["type_id"],
-        1
-    );
-    let cloud = event(
-        &json!({"creationDate": 1, "summary": "Space permission added", "category": "Permissions",
-        "affectedObject": {"name": "Tom", "objectType": "User"}, "associatedObjects": []}),
-    );
+    assert_eq!(granted(json!({"type": "User", "name": "Anonymous", "id": "k-3"}))["type_id"], 1);
+    let cloud =
+        event(&json!({"creationDate": 1, "summary": "Space permission added", "category": "Permissions",
+        "affectedObject": {"name": "Tom", "objectType": "User"}, "associatedObjects": []}));
     assert_eq!(cloud["user"]["type_id"], 1);
-    let cloud = event(
-        &json!({"creationDate": 1, "summary": "Space permission added", "category": "Permissions",
-        "affectedObject": {"name": "anonymous", "objectType": "User"}, "associatedObjects": []}),
-    );
+    let cloud =
+        event(&json!({"creationDate": 1, "summary": "Space permission added", "category": "Permissions",
+        "affectedObject": {"name": "anonymous", "objectType": "User"}, "associatedObjects": []}));
     assert_eq!(cloud["user"]["type_id"], 0);
 
     let renamed = event(&json!({
@@ -356,10 +295,7 @@ fn f107_whom_a_permission_or_a_rename_is_about() {
         "affectedObjects": [tom],
         "changedValues": [{"i18nKey": "audit.logging.changed.value.username", "key": "Username", "from": "tom", "to": "tom2"}],
     }));
-    assert_eq!(
-        (&renamed["user"]["uid"], &renamed["user"]["name"]),
-        (&json!("k-2"), &json!("tom"))
-    );
+    assert_eq!((&renamed["user"]["uid"], &renamed["user"]["name"]), (&json!("k-2"), &json!("tom")));
     assert_eq!(renamed["user_result"]["name"], "tom2");
 }
 
@@ -381,44 +317,26 @@ fn f108_an_object_is_a_resource_once() {
         without_original["message"].take();
         without_original["entity"].take();
         assert!(!event[list].is_null(), "{event}");
-        assert_eq!(
-            without_original.to_string().matches("Plans").count(),
-            1,
-            "{event}"
-        );
+        assert_eq!(without_original.to_string().matches("Plans").count(), 1, "{event}");
     }
 }
 
 #[test]
 fn account_changes_and_their_outcome_are_mapped() {
-    let updated = event(
-        &json!({"creationDate": 1, "summary": "User details updated", "category": "Users and groups",
+    let updated =
+        event(&json!({"creationDate": 1, "summary": "User details updated", "category": "Users and groups",
         "affectedObject": {"name": "Tom", "objectType": "User"},
-        "changedValues": [{"name": "Active", "oldValue": "Yes", "newValue": "No"}]}),
-    );
+        "changedValues": [{"name": "Active", "oldValue": "Yes", "newValue": "No"}]}));
     assert_eq!(
-        (
-            &updated["type_uid"],
-            &updated["activity_name"],
-            &updated["user"]["name"]
-        ),
+        (&updated["type_uid"], &updated["activity_name"], &updated["user"]["name"]),
         (&json!(300_105), &json!("Disable"), &json!("Tom"))
     );
     let sudo = event(&json!({"auditType": {"actionI18nKey": "audit.logging.summary.sudo.auth.successful"}}));
-    assert_eq!(
-        (&sudo["status_id"], &sudo["status"]),
-        (&json!(1), &json!("Success"))
-    );
+    assert_eq!((&sudo["status_id"], &sudo["status"]), (&json!(1), &json!("Success")));
     let nothing = event(&json!({"auditType": {"action": "Nur ein Text"}}));
-    assert_eq!(
-        (&nothing["activity_id"], &nothing["activity_name"]),
-        (&json!(99), &json!("Nur ein Text"))
-    );
+    assert_eq!((&nothing["activity_id"], &nothing["activity_name"]), (&json!(99), &json!("Nur ein Text")));
     let nothing = event(&json!({"auditType": {"area": "SECURITY"}}));
-    assert_eq!(
-        (&nothing["activity_id"], &nothing["activity_name"]),
-        (&json!(99), &json!("Other"))
-    );
+    assert_eq!((&nothing["activity_id"], &nothing["activity_name"]), (&json!(99), &json!("Other")));
 }
 
 #[test]

@@ -48,10 +48,9 @@ fn assert_published(kind: &EventKind, action: &str) {
 fn categories_and_types_are_those_of_ecs() {
     let mut count = 0;
     for action in actions() {
-        for line in [
-            json!({"auditType": {"actionI18nKey": action}}),
-            json!({"creationDate": 1, "summary": action}),
-        ] {
+        for line in
+            [json!({"auditType": {"actionI18nKey": action}}), json!({"creationDate": 1, "summary": action})]
+        {
             assert_published(&kind_of(&line), action);
             count += 1;
         }
@@ -144,11 +143,7 @@ fn the_last_word_gives_the_type_and_the_category_key_the_category() {
         ("…", "other", &[], "info"),
     ] {
         let found = of_key(action, &format!("{C}{category}"));
-        assert_eq!(
-            (found.categories, found.types),
-            (categories, &[kind][..]),
-            "{action} {category}"
-        );
+        assert_eq!((found.categories, found.types), (categories, &[kind][..]), "{action} {category}");
         assert_eq!(found.outcome, None);
     }
     let searched = of_key("x.searched", "atlassian.audit.event.category.audit");
@@ -156,10 +151,7 @@ fn the_last_word_gives_the_type_and_the_category_key_the_category() {
     // The text of Data Center records is in the site's language and is not used.
     let german =
         kind_of(&json!({"auditType": {"action": "Benutzer exportiert", "category": "Users and groups"}}));
-    assert_eq!(
-        (german.categories, german.types, german.activity),
-        (&[][..], INFO, (Api, OTHER))
-    );
+    assert_eq!((german.categories, german.types, german.activity), (&[][..], INFO, (Api, OTHER)));
     let english = kind_of(
         &json!({"auditType": {"actionI18nKey": "x.widget.exported", "category": "Users and groups"}}),
     );
@@ -177,14 +169,7 @@ fn f105_rules_know_what_matters_for_security() {
         assert_eq!((found.severity, found.activity), (severity, activity), "{about}");
     };
     let (failure, success) = (Some("failure"), Some("success"));
-    check(
-        "audit.logging.summary.site.export",
-        "import.export",
-        "access",
-        None,
-        Medium,
-        (WebResources, 7),
-    );
+    check("audit.logging.summary.site.export", "import.export", "access", None, Medium, (WebResources, 7));
     check(
         "audit.logging.summary.space.pdf.export",
         "import.export",
@@ -193,180 +178,33 @@ fn f105_rules_know_what_matters_for_security() {
         Medium,
         (WebResources, 7),
     );
-    check(
-        "x.y.backup.exported",
-        "nowhere",
-        "access",
-        None,
-        Medium,
-        (WebResources, 7),
-    );
-    check(
-        "x.y.site.backup",
-        "admin",
-        "access",
-        None,
-        Medium,
-        (WebResources, 7),
-    );
-    check(
-        "x.space.export.html",
-        "spaces",
-        "access",
-        None,
-        Medium,
-        (WebResources, 7),
-    );
-    check(
-        "x.site.import",
-        "admin",
-        "creation",
-        None,
-        Medium,
-        (WebResources, 6),
-    );
-    check(
-        "plugin.import.failed",
-        "plugins",
-        "info",
-        failure,
-        Medium,
-        (Entity, 1),
-    );
-    check(
-        "x.user.password.reset",
-        "user.management",
-        "user, change",
-        None,
-        Medium,
-        (Account, 4),
-    );
-    check(
-        "x.user.password.reset",
-        "security",
-        "user, change",
-        None,
-        Medium,
-        (Account, 4),
-    );
-    check(
-        "user.password.reset.failed",
-        "user.management",
-        "info",
-        failure,
-        Medium,
-        (Account, 4),
-    );
+    check("x.y.backup.exported", "nowhere", "access", None, Medium, (WebResources, 7));
+    check("x.y.site.backup", "admin", "access", None, Medium, (WebResources, 7));
+    check("x.space.export.html", "spaces", "access", None, Medium, (WebResources, 7));
+    check("x.site.import", "admin", "creation", None, Medium, (WebResources, 6));
+    check("plugin.import.failed", "plugins", "info", failure, Medium, (Entity, 1));
+    check("x.user.password.reset", "user.management", "user, change", None, Medium, (Account, 4));
+    check("x.user.password.reset", "security", "user, change", None, Medium, (Account, 4));
+    check("user.password.reset.failed", "user.management", "info", failure, Medium, (Account, 4));
     check("x.counter.reset", "admin", "change", None, Medium, (Api, 3));
-    check(
-        "x.y.auth.failed",
-        "auth",
-        "info",
-        failure,
-        Medium,
-        (Authentication, 1),
-    );
-    check(
-        "x.captcha.failed",
-        "auth",
-        "info",
-        failure,
-        Medium,
-        (Authentication, 1),
-    );
-    check(
-        "x.group.member.added",
-        "user.management",
-        "creation",
-        None,
-        Medium,
-        (Group, 3),
-    );
-    check(
-        "x.sudo.auth.successful",
-        "security",
-        "start",
-        success,
-        Medium,
-        (Authentication, 1),
-    );
+    check("x.y.auth.failed", "auth", "info", failure, Medium, (Authentication, 1));
+    check("x.captcha.failed", "auth", "info", failure, Medium, (Authentication, 1));
+    check("x.group.member.added", "user.management", "creation", None, Medium, (Group, 3));
+    check("x.sudo.auth.successful", "security", "start", success, Medium, (Authentication, 1));
     check("x.user.login", "auth", "start", None, Info, (Authentication, 1));
     check("x.session.logout", "auth", "end", None, Info, (Authentication, 2));
-    check(
-        "audit.logging.summary.space.trash.emptied",
-        "spaces",
-        "deletion",
-        None,
-        Medium,
-        (WebResources, 4),
-    );
-    check(
-        "x.page.history.purged",
-        "pages",
-        "deletion",
-        None,
-        Medium,
-        (WebResources, 4),
-    );
+    check("audit.logging.summary.space.trash.emptied", "spaces", "deletion", None, Medium, (WebResources, 4));
+    check("x.page.history.purged", "pages", "deletion", None, Medium, (WebResources, 4));
     check("x.page.copied", "pages", "creation", None, Low, (WebResources, 1));
     check("x.page.moved", "pages", "change", None, Low, (WebResources, 3));
     check("x.plugin.moved", "plugins", "change", None, Medium, (Entity, 5));
-    check(
-        "x.public.signup.turned.on",
-        "admin",
-        "change",
-        None,
-        Medium,
-        (Entity, 8),
-    );
-    check(
-        "x.feature.turned.off",
-        "admin",
-        "change",
-        None,
-        Medium,
-        (Entity, 9),
-    );
-    check(
-        "x.anonymous.view.enabled",
-        "spaces",
-        "change",
-        None,
-        Medium,
-        (WebResources, 3),
-    );
-    check(
-        "x.user.locked",
-        "user.management",
-        "user, change",
-        None,
-        Medium,
-        (Account, 9),
-    );
-    check(
-        "x.user.avatar.deleted",
-        "user.management",
-        "deletion",
-        None,
-        Medium,
-        (Api, 4),
-    );
-    check(
-        "x.page.permission.granted",
-        "permissions",
-        "creation",
-        None,
-        Medium,
-        (UserAccess, 1),
-    );
-    check(
-        "x.permission.revoked",
-        "permissions",
-        "deletion",
-        None,
-        Medium,
-        (UserAccess, 2),
-    );
+    check("x.public.signup.turned.on", "admin", "change", None, Medium, (Entity, 8));
+    check("x.feature.turned.off", "admin", "change", None, Medium, (Entity, 9));
+    check("x.anonymous.view.enabled", "spaces", "change", None, Medium, (WebResources, 3));
+    check("x.user.locked", "user.management", "user, change", None, Medium, (Account, 9));
+    check("x.user.avatar.deleted", "user.management", "deletion", None, Medium, (Api, 4));
+    check("x.page.permission.granted", "permissions", "creation", None, Medium, (UserAccess, 1));
+    check("x.permission.revoked", "permissions", "deletion", None, Medium, (UserAccess, 2));
     check("x.thing.failed", "nowhere", "info", failure, Medium, (Api, OTHER));
     check("x.thing.reindexed", "admin", "info", None, Info, (Api, OTHER));
     // The row has precedence: ECS's integration has no outcome here.
@@ -380,46 +218,14 @@ fn f109_labels_of_cloud_have_rules() {
         |label: &str, category: &str, categories: &[&str], types: &str, severity, activity: Activity| {
             let found = of_label(label, category);
             let about = format!("{label} in {category}: {found:?}");
-            assert_eq!(
-                (found.categories, found.types.join(", ")),
-                (categories, types.to_owned()),
-                "{about}"
-            );
+            assert_eq!((found.categories, found.types.join(", ")), (categories, types.to_owned()), "{about}");
             assert_eq!((found.severity, found.activity), (severity, activity), "{about}");
         };
-    check(
-        "User reactivated",
-        "Users and groups",
-        IAM,
-        "user, change",
-        Medium,
-        (Account, 2),
-    );
+    check("User reactivated", "Users and groups", IAM, "user, change", Medium, (Account, 2));
     check("User reactivated", "", IAM, "user, change", Medium, (Account, 2));
-    check(
-        "User suspended",
-        "Users and groups",
-        IAM,
-        "user, change",
-        Medium,
-        (Account, 5),
-    );
-    check(
-        "User removed from space",
-        "Users and groups",
-        IAM,
-        "deletion",
-        Medium,
-        (Api, 4),
-    );
-    check(
-        "Public links enabled",
-        "Public links",
-        CONFIGURATION,
-        "change",
-        Medium,
-        (Entity, 8),
-    );
+    check("User suspended", "Users and groups", IAM, "user, change", Medium, (Account, 5));
+    check("User removed from space", "Users and groups", IAM, "deletion", Medium, (Api, 4));
+    check("Public links enabled", "Public links", CONFIGURATION, "change", Medium, (Entity, 8));
     check(
         "Public links turned off for the space",
         "Public links",
@@ -428,86 +234,16 @@ fn f109_labels_of_cloud_have_rules() {
         Medium,
         (Entity, 9),
     );
-    check(
-        "Content restriction removed",
-        "Permissions",
-        IAM_CONFIGURATION,
-        "deletion",
-        Medium,
-        (Api, 4),
-    );
-    check(
-        "Page archived",
-        "Pages",
-        CONFIGURATION,
-        "change",
-        Low,
-        (WebResources, 3),
-    );
-    check(
-        "Page moved to trash",
-        "Page",
-        CONFIGURATION,
-        "change",
-        Low,
-        (WebResources, 3),
-    );
-    check(
-        "Space exported to XML",
-        "Spaces",
-        CONFIGURATION,
-        "access",
-        Medium,
-        (WebResources, 7),
-    );
-    check(
-        "App installed",
-        "Apps",
-        PACKAGE_CONFIGURATION,
-        "info",
-        Medium,
-        (Entity, 1),
-    );
-    check(
-        "User logged in",
-        "Security",
-        AUTHENTICATION,
-        "start",
-        Info,
-        (Authentication, 1),
-    );
-    check(
-        "Login failed",
-        "Security",
-        AUTHENTICATION,
-        "info",
-        Medium,
-        (Authentication, 1),
-    );
-    check(
-        "Password changed for user",
-        "Users and groups",
-        IAM,
-        "user, change",
-        Medium,
-        (Account, 3),
-    );
-    check(
-        "Site backup",
-        "Import/export",
-        CONFIGURATION,
-        "access",
-        Medium,
-        (WebResources, 7),
-    );
-    check(
-        "Widget exported",
-        "Widgets",
-        &[],
-        "access",
-        Medium,
-        (WebResources, 7),
-    );
+    check("Content restriction removed", "Permissions", IAM_CONFIGURATION, "deletion", Medium, (Api, 4));
+    check("Page archived", "Pages", CONFIGURATION, "change", Low, (WebResources, 3));
+    check("Page moved to trash", "Page", CONFIGURATION, "change", Low, (WebResources, 3));
+    check("Space exported to XML", "Spaces", CONFIGURATION, "access", Medium, (WebResources, 7));
+    check("App installed", "Apps", PACKAGE_CONFIGURATION, "info", Medium, (Entity, 1));
+    check("User logged in", "Security", AUTHENTICATION, "start", Info, (Authentication, 1));
+    check("Login failed", "Security", AUTHENTICATION, "info", Medium, (Authentication, 1));
+    check("Password changed for user", "Users and groups", IAM, "user, change", Medium, (Account, 3));
+    check("Site backup", "Import/export", CONFIGURATION, "access", Medium, (WebResources, 7));
+    check("Widget exported", "Widgets", &[], "access", Medium, (WebResources, 7));
     check("Widget reindexed", "Widgets", &[], "info", Info, (Api, OTHER));
 }
 
@@ -528,11 +264,7 @@ fn a_deactivated_account_is_disabled() {
     assert_eq!(updated("true", "FALSE"), ((ActionClass::Account, 5), Medium));
     // The first values of a profile have no previous ones.
     for (from, to) in [("", "Yes"), ("Yes", ""), ("Yes", "Yes"), ("Yes", "maybe")] {
-        assert_eq!(
-            updated(from, to),
-            ((ActionClass::Account, OTHER), Low),
-            "{from} {to}"
-        );
+        assert_eq!(updated(from, to), ((ActionClass::Account, OTHER), Low), "{from} {to}");
     }
     assert_eq!(of_label("User deleted", "").severity, High);
 }

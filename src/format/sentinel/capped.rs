@@ -256,10 +256,7 @@ mod tests {
         assert_eq!(value["objectType"], "Page");
         assert!(value["name"].as_str().unwrap().len() > 15_000);
 
-        let list = (0..20_000)
-            .map(|at| format!("{{\"n\":{at}}}"))
-            .collect::<Vec<_>>()
-            .join(",");
+        let list = (0..20_000).map(|at| format!("{{\"n\":{at}}}")).collect::<Vec<_>>().join(",");
         let (value, cut) = capped(&format!("[{list}]"));
         let kept = value.as_array().unwrap();
         assert!(cut && kept.len() > 5000);

@@ -39,9 +39,7 @@ const OWN_CATEGORY: &str = crate::NAME;
 
 impl Sentinel {
     pub fn new(context: &Context) -> Self {
-        Sentinel {
-            site: context.site().map(quoted),
-        }
+        Sentinel { site: context.site().map(quoted) }
     }
 
     pub(super) fn write(&self, event: &Event, out: &mut EventBuffer) {
@@ -187,9 +185,7 @@ fn data_center(record: &Record, truncated: &mut TruncatedFields, out: &mut Event
         truncated.field("description", out, |field, out| description(record, field, out));
     }
     affected_objects(record, truncated, out);
-    truncated.field("changedValues", out, |field, out| {
-        changed_values(record, field, out)
-    });
+    truncated.field("changedValues", out, |field, out| changed_values(record, field, out));
 }
 
 fn author(record: &Record, field: &mut Capped, out: &mut EventBuffer) {

@@ -23,14 +23,8 @@ fn published() -> Vec<Column> {
     lines
         .map(|line| {
             let parts: Vec<&str> = line.splitn(3, ' ').collect();
-            let [name, kind, from] = parts[..] else {
-                panic!("{line}")
-            };
-            Column {
-                name: name.into(),
-                kind: kind.into(),
-                from: from.into(),
-            }
+            let [name, kind, from] = parts[..] else { panic!("{line}") };
+            Column { name: name.into(), kind: kind.into(), from: from.into() }
         })
         .collect()
 }
@@ -52,9 +46,7 @@ fn documented() -> Value {
 
 /// The expression of each column in a rule: `name = expression`.
 fn projected(rule: &Value) -> Vec<(String, String)> {
-    let kql = rule["properties"]["dataFlows"][0]["transformKql"]
-        .as_str()
-        .unwrap();
+    let kql = rule["properties"]["dataFlows"][0]["transformKql"].as_str().unwrap();
     let list = kql.strip_prefix("source | project ").unwrap();
     list.split(", ")
         .map(|item| {
@@ -68,20 +60,13 @@ const TIME: &str = "datetime(1970-01-01) + creationDate * 1ms";
 
 /// The type of an expression, and its value for a record. Supports the few expressions that are used.
 fn evaluated(expression: &str, declared: &Value, record: &Value) -> (String, Value) {
-    let member = |path: &str| {
-        record
-            .pointer(&format!("/{}", path.replace('.', "/")))
-            .cloned()
-            .unwrap_or_default()
-    };
+    let member =
+        |path: &str| record.pointer(&format!("/{}", path.replace('.', "/"))).cloned().unwrap_or_default();
     let root_kind = |path: &str| -> String {
         let root = path.split('.').next().unwrap();
         let columns = declared.as_array().unwrap();
         let column = columns.iter().find(|column| column["name"] == root);
-        column.unwrap_or_else(|| panic!("`{root}` is not declared"))["type"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        column.unwrap_or_else(|| panic!("`{root}` is not declared"))["type"].as_str().unwrap().to_owned()
     };
     if expression == TIME {
         assert_eq!(root_kind("creationDate"), "long");
@@ -97,10 +82,7 @@ fn evaluated(expression: &str, declared: &Value, record: &Value) -> (String, Val
             return (kind.into(), member(path));
         }
     }
-    assert!(
-        !expression.contains(['.', '(', ' ']),
-        "`{expression}` has no type"
-    );
+    assert!(!expression.contains(['.', '(', ' ']), "`{expression}` has no type");
     (root_kind(expression), member(expression))
 }
 
@@ -149,10 +131,7 @@ fn f106_the_documented_rule_fills_the_published_columns() {
             let expected = match column.from.as_str() {
                 "-" => record["creationDate"].clone(),
                 from if from.starts_with('\'') => json!(from.trim_matches('\'')),
-                from => record
-                    .pointer(&format!("/{}", from.replace('.', "/")))
-                    .cloned()
-                    .unwrap_or_default(),
+                from => record.pointer(&format!("/{}", from.replace('.', "/"))).cloned().unwrap_or_default(),
             };
             assert_eq!(value, expected, "{name} of {record}");
         }
@@ -165,15 +144,10 @@ fn the_documented_command_keeps_the_published_columns() {
     let document = read("docs/sinks/sentinel.md");
     let start = document.find("--columns").unwrap();
     let command = document[start..].split("```").next().unwrap();
-    let found: Vec<&str> = command
-        .split_whitespace()
-        .filter(|word| word.contains('='))
-        .collect();
+    let found: Vec<&str> = command.split_whitespace().filter(|word| word.contains('=')).collect();
     let columns = published();
-    let mut expected: Vec<String> = columns
-        .iter()
-        .map(|column| format!("{}={}", column.name, column.kind))
-        .collect();
+    let mut expected: Vec<String> =
+        columns.iter().map(|column| format!("{}={}", column.name, column.kind)).collect();
     expected.extend(["EventId=string".into(), "Site=string".into()]);
     assert_eq!(found, expected);
 }

@@ -18,12 +18,7 @@ use crate::secret::Secret;
 #[test]
 fn a_request_has_the_configured_headers_and_the_body_is_returned() {
     let server = serve(|stream, _| {
-        answer(
-            stream,
-            "200 OK",
-            "Content-Type: application/json\r\nX-AUSERNAME: auditor\r\n",
-            "{\"a\":1}",
-        )
+        answer(stream, "200 OK", "Content-Type: application/json\r\nX-AUSERNAME: auditor\r\n", "{\"a\":1}")
     });
     let mut config = config(&server.url("/context"));
     config.auth = Auth::Bearer(Reference::Inline(Secret::new("t0ken")));
@@ -31,22 +26,13 @@ fn a_request_has_the_configured_headers_and_the_body_is_returned() {
     config.user_agent = "agent/1".into();
     let mut client = Client::new(&config);
     let found = get(&mut client, &server.url("/context/rest?limit=1")).unwrap();
-    assert_eq!(
-        (found.status, found.body.as_slice()),
-        (200, b"{\"a\":1}".as_slice())
-    );
+    assert_eq!((found.status, found.body.as_slice()), (200, b"{\"a\":1}".as_slice()));
     assert_eq!(found.header("x-ausername"), Some("auditor"));
     let heads = server.heads();
-    assert!(
-        heads[0].starts_with("GET /context/rest?limit=1 HTTP/1.1\r\n"),
-        "{heads:?}"
-    );
-    for line in [
-        "authorization: Bearer t0ken",
-        "x-gateway: key",
-        "user-agent: agent/1",
-        "accept: application/json",
-    ] {
+    assert!(heads[0].starts_with("GET /context/rest?limit=1 HTTP/1.1\r\n"), "{heads:?}");
+    for line in
+        ["authorization: Bearer t0ken", "x-gateway: key", "user-agent: agent/1", "accept: application/json"]
+    {
         assert!(heads[0].lines().any(|found| found == line), "{line}: {heads:?}");
     }
     assert!(!heads[0].contains("accept-encoding"), "{heads:?}");
@@ -57,10 +43,7 @@ fn basic_credentials_and_none() {
     let server = serve(|stream, _| answer(stream, "200 OK", "", ""));
     let mut config = config(&server.url("/"));
     let password = Reference::Inline(Secret::new("pässword"));
-    config.auth = Auth::Basic {
-        user: "auditor@acme.example".into(),
-        password,
-    };
+    config.auth = Auth::Basic { user: "auditor@acme.example".into(), password };
     config.headers = vec![("X-Gateway".into(), Reference::Inline(Secret::new("key")))];
     let mut client = Client::new(&config);
     get(&mut client, &server.url("/x")).unwrap();
@@ -95,10 +78,7 @@ fn times_out(base: &str, set: impl Fn(&mut crate::config::Timeouts), expect: Pha
     let mut config = config(base);
     set(&mut config.timeouts);
     let error = get(&mut Client::new(&config), base).unwrap_err();
-    assert!(
-        matches!(error, HttpError::Timeout { phase, .. } if phase == expect),
-        "{error:?}"
-    );
+    assert!(matches!(error, HttpError::Timeout { phase, .. } if phase == expect), "{error:?}");
     assert!(error.to_string().contains("raise the timeout"), "{error}");
 }
 
@@ -114,19 +94,13 @@ fn f44_no_handshake_ends_at_the_connect_timeout() {
 #[test]
 fn f44_no_head_ends_at_the_first_byte_timeout() {
     let server = serve(|_, server_end| server_end.wait());
-    times_out(
-        &server.url("/"),
-        |timeouts| timeouts.first_byte = SHORT,
-        Phase::Head,
-    );
+    times_out(&server.url("/"), |timeouts| timeouts.first_byte = SHORT, Phase::Head);
 }
 
 #[test]
 fn f44_slow_body_ends_at_the_idle_timeout() {
     let server = serve(|stream, server_end| {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").unwrap();
         server_end.wait();
     });
     times_out(&server.url("/"), |timeouts| timeouts.idle = SHORT, Phase::Idle);
@@ -135,16 +109,10 @@ fn f44_slow_body_ends_at_the_idle_timeout() {
 #[test]
 fn f44_dripping_body_ends_at_the_whole_timeout() {
     let server = serve(|stream, server_end| {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").unwrap();
         while stream.write_all(b" ").is_ok() && !server_end.wait_for(Duration::from_millis(5)) {}
     });
-    times_out(
-        &server.url("/"),
-        |timeouts| timeouts.whole = 2 * SHORT,
-        Phase::Whole,
-    );
+    times_out(&server.url("/"), |timeouts| timeouts.whole = 2 * SHORT, Phase::Whole);
 }
 
 /// 1024 bytes with a line end.
@@ -158,41 +126,24 @@ const CHUNK: &[u8] = &{
 #[test]
 fn f44_huge_body_is_not_taken_in() {
     let announced = serve(|stream, server_end| {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 314572800\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 314572800\r\n\r\n").unwrap();
         server_end.wait();
     });
     let endless = serve(|stream, _| {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            .unwrap();
-        while stream
-            .write_all(b"400\r\n")
-            .and_then(|()| stream.write_all(CHUNK))
-            .is_ok()
-        {}
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        while stream.write_all(b"400\r\n").and_then(|()| stream.write_all(CHUNK)).is_ok() {}
     });
     for server in [announced, endless] {
         let mut config = config(&server.url("/"));
         config.body_bytes_max = 10_000;
         let error = get(&mut Client::new(&config), &server.url("/")).unwrap_err();
-        assert!(
-            matches!(error, HttpError::TooLarge { bytes_max: 10_000 }),
-            "{error:?}"
-        );
+        assert!(matches!(error, HttpError::TooLarge { bytes_max: 10_000 }), "{error:?}");
     }
 }
 
 #[test]
 fn f40_foreign_redirect_gets_no_request() {
-    for status in [
-        "301 Moved",
-        "302 Found",
-        "303 See Other",
-        "307 Temporary",
-        "308 Permanent",
-    ] {
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
         let foreign = serve(|stream, _| answer(stream, "200 OK", "", ""));
         let location = format!("Location: {}\r\n", foreign.url("/rest/auditing?x=secret"));
         let server = serve(move |stream, _| answer(stream, status, &location, ""));
@@ -220,16 +171,9 @@ fn a_redirect_is_classified_by_its_target() {
         ("http://wiki.example.com:8090/rest", RedirectKind::OtherOrigin),
         ("http://[", RedirectKind::OtherOrigin),
     ] {
-        let error = redirect::error(
-            302,
-            location,
-            &url_of("http://wiki.example.com/rest"),
-            &Secrets::default(),
-        );
-        assert!(
-            matches!(error, HttpError::Redirect { kind, .. } if kind == expect),
-            "{location}: {error:?}"
-        );
+        let error =
+            redirect::error(302, location, &url_of("http://wiki.example.com/rest"), &Secrets::default());
+        assert!(matches!(error, HttpError::Redirect { kind, .. } if kind == expect), "{location}: {error:?}");
     }
     let error = redirect::error(
         302,
@@ -237,10 +181,7 @@ fn a_redirect_is_classified_by_its_target() {
         &url_of("http://a/"),
         &Secrets::default(),
     );
-    assert!(
-        error.to_string().contains("`https://other.example.com`"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("`https://other.example.com`"), "{error}");
 }
 
 #[test]
@@ -249,11 +190,7 @@ fn f40_nothing_is_sent_beside_the_own_base() {
     let mut client = Client::new(&config(&server.url("/context")));
     let mut with_user = url_of(&server.url("/context/x"));
     with_user.set_username("other").unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for url in [
         with_user.as_str(),
         &server.url("/contextual/x"),
@@ -282,10 +219,7 @@ fn a_server_that_is_not_there() {
         ("http://no-such-host.invalid/".into(), UnreachableCause::Name),
     ] {
         let error = get(&mut Client::new(&config(&base)), &base).unwrap_err();
-        assert!(
-            matches!(error, HttpError::Unreachable { cause, .. } if cause == expect),
-            "{error:?}"
-        );
+        assert!(matches!(error, HttpError::Unreachable { cause, .. } if cause == expect), "{error:?}");
     }
 }
 
@@ -318,11 +252,7 @@ fn https_to_a_port_without_tls_says_so() {
 
 #[test]
 fn a_connection_that_ends_too_early() {
-    for head in [
-        "",
-        "HTTP/1.1 200",
-        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
-    ] {
+    for head in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"] {
         let server = serve(move |stream, _| {
             stream.write_all(head.as_bytes()).unwrap();
             let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -335,22 +265,10 @@ fn a_connection_that_ends_too_early() {
 #[test]
 fn a_path_is_put_below_a_base() {
     for (base, path, expect) in [
-        (
-            "https://e:9200",
-            "/a/_bulk?x=1,y.*.z",
-            "https://e:9200/a/_bulk?x=1,y.*.z",
-        ),
-        (
-            "https://e/es/",
-            "/a/_bulk?x=1,y.*.z",
-            "https://e/es/a/_bulk?x=1,y.*.z",
-        ),
+        ("https://e:9200", "/a/_bulk?x=1,y.*.z", "https://e:9200/a/_bulk?x=1,y.*.z"),
+        ("https://e/es/", "/a/_bulk?x=1,y.*.z", "https://e/es/a/_bulk?x=1,y.*.z"),
         ("http://e", "/", "http://e/"),
-        (
-            "https://s/splunk",
-            "/services/collector/event",
-            "https://s/splunk/services/collector/event",
-        ),
+        ("https://s/splunk", "/services/collector/event", "https://s/splunk/services/collector/event"),
     ] {
         assert_eq!(redirect::below(&url_of(base), path).as_str(), expect);
     }

@@ -17,22 +17,12 @@ fn proxy(forbidden: &'static str) -> TestServer {
         while let Some(head) = next_head(&mut stream, heads) {
             let target = head.split(' ').nth(1).unwrap_or_default();
             // printf 'agent:proxypass' | base64
-            if !head
-                .to_ascii_lowercase()
-                .contains("proxy-authorization: basic ywdlbnq6chjvehlwyxnz\r\n")
-            {
-                answer(
-                    &mut stream,
-                    "407 Proxy Authentication Required",
-                    "Proxy-Authenticate: Basic\r\n",
-                    "",
-                );
+            if !head.to_ascii_lowercase().contains("proxy-authorization: basic ywdlbnq6chjvehlwyxnz\r\n") {
+                answer(&mut stream, "407 Proxy Authentication Required", "Proxy-Authenticate: Basic\r\n", "");
             } else if !forbidden.is_empty() && target.contains(forbidden) {
                 answer(&mut stream, "403 Forbidden", "", "");
             } else if head.starts_with("CONNECT ") {
-                stream
-                    .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                    .unwrap();
+                stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
                 return tunnel(stream, TcpStream::connect(target).unwrap());
             } else {
                 answer(&mut stream, "200 OK", "", "through the proxy");
@@ -78,18 +68,9 @@ fn https_goes_through_a_tunnel_and_the_proxy_sees_no_token() {
     get(&mut Client::new(&config), &server.url("/rest")).unwrap();
     let (at_proxy, at_server) = (proxy.heads(), server.heads());
     assert_eq!(at_proxy.len(), 1);
-    assert!(
-        at_proxy[0].starts_with(&format!("CONNECT {} HTTP/1.1\r\n", server.address)),
-        "{at_proxy:?}"
-    );
-    assert!(
-        !at_proxy[0].contains("t0ken") && at_server[0].contains("Bearer t0ken"),
-        "{at_server:?}"
-    );
-    assert!(
-        !at_server[0].to_ascii_lowercase().contains("proxy-authorization"),
-        "{at_server:?}"
-    );
+    assert!(at_proxy[0].starts_with(&format!("CONNECT {} HTTP/1.1\r\n", server.address)), "{at_proxy:?}");
+    assert!(!at_proxy[0].contains("t0ken") && at_server[0].contains("Bearer t0ken"), "{at_server:?}");
+    assert!(!at_server[0].to_ascii_lowercase().contains("proxy-authorization"), "{at_server:?}");
 }
 
 #[test]
@@ -106,12 +87,7 @@ fn no_proxy_hosts_are_reached_directly() {
     let server = serve(|stream, _| answer(stream, "200 OK", "", "direct"));
     for direct in ["127.0.0.1", "127.0.0.0/8"] {
         let proxy = proxy("");
-        let config = through(
-            config(&server.url("/")),
-            &proxy,
-            "proxypass",
-            &["wiki.example.com", direct],
-        );
+        let config = through(config(&server.url("/")), &proxy, "proxypass", &["wiki.example.com", direct]);
         let found = get(&mut Client::new(&config), &server.url("/")).unwrap();
         assert_eq!(found.body, b"direct");
         assert_eq!(proxy.heads(), [""; 0]);
@@ -120,20 +96,15 @@ fn no_proxy_hosts_are_reached_directly() {
 
 #[test]
 fn a_proxy_that_refuses_has_a_remedy() {
-    for (password, forbidden, remedy) in [
-        ("wrong", "", "a user and a password"),
-        ("proxypass", "wiki", "`no_proxy`"),
-    ] {
+    for (password, forbidden, remedy) in
+        [("wrong", "", "a user and a password"), ("proxypass", "wiki", "`no_proxy`")]
+    {
         let (dir, proxy) = (TempDir::new().unwrap(), proxy(forbidden));
         let mut config = config("https://wiki.example.com/");
         config.tls.ca_file = Some(tls::file(&dir, "ca.pem", &tls::ca().pem()));
         let config = through(config, &proxy, password, &[]);
         let error = get(&mut Client::new(&config), "https://wiki.example.com/").unwrap_err();
-        assert!(
-            matches!(error, HttpError::Proxy { .. }),
-            "{}",
-            everything_of(&error)
-        );
+        assert!(matches!(error, HttpError::Proxy { .. }), "{}", everything_of(&error));
         assert!(error.to_string().contains(remedy), "{error}");
     }
 }

@@ -16,12 +16,7 @@ pub fn url_of(text: &str) -> Url {
 pub fn config(base: &str) -> HttpConfig {
     let mut config = HttpConfig::new(url_of(base), Auth::None);
     let long = Duration::from_secs(60);
-    config.timeouts = Timeouts {
-        connect: long,
-        first_byte: long,
-        idle: long,
-        whole: long,
-    };
+    config.timeouts = Timeouts { connect: long, first_byte: long, idle: long, whole: long };
     config
 }
 

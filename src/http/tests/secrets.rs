@@ -44,27 +44,15 @@ fn f56_a_token_file_that_is_replaced_is_used_at_once() {
         .collect();
     assert_eq!(
         sent,
-        [
-            "authorization: Bearer first",
-            "authorization: Bearer second",
-            "authorization: Bearer second"
-        ]
+        ["authorization: Bearer first", "authorization: Bearer second", "authorization: Bearer second"]
     );
 }
 
 #[test]
 fn f57_a_secret_that_a_server_repeats_is_taken_out() {
     let canary = |text: &str| Reference::Inline(Secret::new(text));
-    let basic = |user: &str, password: &str| Auth::Basic {
-        user: user.into(),
-        password: canary(password),
-    };
-    for status in [
-        "200 OK",
-        "202 Accepted",
-        "403 Forbidden",
-        "500 Internal Server Error",
-    ] {
+    let basic = |user: &str, password: &str| Auth::Basic { user: user.into(), password: canary(password) };
+    for status in ["200 OK", "202 Accepted", "403 Forbidden", "500 Internal Server Error"] {
         // The server repeats the whole request, as debug pages do.
         let server = start("http", move |mut stream, heads, _| {
             while let Some(head) = next_head(&mut stream, heads) {
@@ -75,10 +63,7 @@ fn f57_a_secret_that_a_server_repeats_is_taken_out() {
             (Auth::Bearer(canary("canary-one")), "canary-one"),
             (Auth::Scheme("ApiKey", canary("canary-one")), "canary-one"),
             // Of `auditor@acme.example:pässword`
-            (
-                basic("auditor@acme.example", "pässword"),
-                "YXVkaXRvckBhY21lLmV4YW1wbGU6cMOkc3N3b3Jk",
-            ),
+            (basic("auditor@acme.example", "pässword"), "YXVkaXRvckBhY21lLmV4YW1wbGU6cMOkc3N3b3Jk"),
         ] {
             let has_password = matches!(auth, Auth::Basic { .. });
             let mut config = config(&server.url("/"));
@@ -96,18 +81,12 @@ fn f57_a_secret_that_a_server_repeats_is_taken_out() {
             let mut client = Client::new(&config);
             let url = super::url_of("http://wiki.example/");
             client.allow(url.clone());
-            let call = client
-                .exchange(Method::GET, &url, extra_headers, Vec::new())
-                .unwrap();
+            let call = client.exchange(Method::GET, &url, extra_headers, Vec::new()).unwrap();
             let answer = run(call.run()).unwrap();
             let body = String::from_utf8(answer.body.clone()).unwrap();
             // The last one is of `agent:canary-three`.
             let others = ["canary-two", "canary-four", "YWdlbnQ6Y2FuYXJ5LXRocmVl"];
-            for secret in others
-                .iter()
-                .chain([&sent])
-                .chain(has_password.then_some(&"pässword"))
-            {
+            for secret in others.iter().chain([&sent]).chain(has_password.then_some(&"pässword")) {
                 assert!(body.contains(secret), "{secret}: {body}");
                 for logged in [answer.text(), server_message(&answer), answer.redacted(&body)] {
                     assert!(!logged.contains(secret), "{status} {secret}: {logged}");
@@ -124,10 +103,7 @@ fn f99_headers_of_an_answer_tell_no_secret() {
     const CANARY: &str = "CANARYtok77aQ";
     let base64 = "Q0FOQVJZdG9rNzdhUQ";
     let hosts = [
-        (
-            "http://127.0.0.1:9/CANARYtok77aQ/x?CANARYtok77aQ",
-            "`http://127.0.0.1:9`",
-        ),
+        ("http://127.0.0.1:9/CANARYtok77aQ/x?CANARYtok77aQ", "`http://127.0.0.1:9`"),
         ("http://CANARYtok77aQ.evil.example/", "`http://***`"),
         ("http://x.canarytok77aq.example:81/", "`http://***:81`"),
         ("http://43414e415259746f6b37376151.example/", "`http://***`"),
@@ -142,10 +118,7 @@ fn f99_headers_of_an_answer_tell_no_secret() {
         let error = get(&mut Client::new(&config), &server.url("/")).unwrap_err();
         let captured = everything_of(&error);
         assert!(!captured.to_ascii_lowercase().contains("canary"), "{captured}");
-        assert!(
-            captured.contains(expect) && !captured.contains("free"),
-            "{captured}"
-        );
+        assert!(captured.contains(expect) && !captured.contains("free"), "{captured}");
     }
     for (kind, expect) in [
         ("x/CANARYtok77aQ", "x/***"),
@@ -219,12 +192,7 @@ fn f57_no_secret_in_logs_and_errors_at_any_level() {
         let _ = stream.write_all(b"garbage\r\n\r\n");
     });
     let moved = serve(|stream, _| {
-        answer(
-            stream,
-            "302 Found",
-            "Location: http://u:cAnArY7@other.example/?t=cAnArY7\r\n",
-            "",
-        )
+        answer(stream, "302 Found", "Location: http://u:cAnArY7@other.example/?t=cAnArY7\r\n", "")
     });
     let good = serve(|stream, _| answer(stream, "200 OK", "", "{}"));
     let mut printed = String::new();
@@ -236,13 +204,8 @@ fn f57_no_secret_in_logs_and_errors_at_any_level() {
                 (&good, good.url("/")),
                 (&good, "http://u:cAnArY7@h/?cAnArY7".into()),
             ] {
-                for auth in [
-                    Auth::Bearer(canary()),
-                    Auth::Basic {
-                        user: "user".into(),
-                        password: canary(),
-                    },
-                ] {
+                for auth in [Auth::Bearer(canary()), Auth::Basic { user: "user".into(), password: canary() }]
+                {
                     let mut config = config(&server.url("/"));
                     config.headers = vec![("X-Key".into(), canary())];
                     config.auth = auth;
@@ -264,14 +227,8 @@ fn f57_no_secret_in_logs_and_errors_at_any_level() {
     log::trace!("heard by log");
     assert!(good.heads()[0].contains(CANARY), "the canary was sent");
     let captured = captured.0.lock().unwrap().clone();
-    assert!(
-        captured.contains("heard") && captured.contains("heard by log"),
-        "{captured}"
-    );
-    assert!(
-        captured.contains("starting new connection"),
-        "the client's own records were heard: {captured}"
-    );
+    assert!(captured.contains("heard") && captured.contains("heard by log"), "{captured}");
+    assert!(captured.contains("starting new connection"), "the client's own records were heard: {captured}");
     for secret in [CANARY].iter().chain(&ENCODED) {
         assert!(!captured.contains(secret), "{captured}");
         assert!(!printed.contains(secret), "{printed}");

@@ -19,10 +19,7 @@ impl ServerEnd {
 
     pub fn wait_for(&self, time: Duration) -> bool {
         let (ended, bell) = &*self.0;
-        *bell
-            .wait_timeout_while(ended.lock().unwrap(), time, |ended| !*ended)
-            .unwrap()
-            .0
+        *bell.wait_timeout_while(ended.lock().unwrap(), time, |ended| !*ended).unwrap().0
     }
 }
 
@@ -79,12 +76,7 @@ pub fn start(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (heads, server_end) = (Arc::new(Mutex::new(Vec::new())), ServerEnd::default());
-    let server = TestServer {
-        address,
-        scheme,
-        heads: heads.clone(),
-        server_end: server_end.clone(),
-    };
+    let server = TestServer { address, scheme, heads: heads.clone(), server_end: server_end.clone() };
     let connection = Arc::new(connection);
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
@@ -111,11 +103,6 @@ pub fn next_head(stream: &mut impl Read, heads: &Mutex<Vec<String>>) -> Option<S
 
 /// Each header in `headers` ends with CRLF. Errors of a closed connection are ignored.
 pub fn answer(stream: &mut impl Write, status: &str, headers: &str, body: &str) {
-    let head = format!(
-        "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    let _ = stream
-        .write_all((head + body).as_bytes())
-        .and_then(|()| stream.flush());
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    let _ = stream.write_all((head + body).as_bytes()).and_then(|()| stream.flush());
 }

@@ -54,11 +54,7 @@ pub fn server(
     };
     let (certificate, key) = leaf(ca, name);
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    serve_with(
-        builder
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap(),
-    )
+    serve_with(builder.with_single_cert(vec![certificate.der().clone()], key).unwrap())
 }
 
 pub fn file(dir: &TempDir, name: &str, text: &str) -> PathBuf {
@@ -91,11 +87,7 @@ const ALL: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
 fn a_server_is_trusted_by_its_own_ca_only() {
     let (dir, own) = (TempDir::new().unwrap(), ca());
     let server = server(&own, "127.0.0.1", None, ALL);
-    fails(
-        &trusting(&server, &file(&dir, "other.pem", &ca().pem())),
-        TlsProblem::UnknownIssuer,
-        "`ca_file`",
-    );
+    fails(&trusting(&server, &file(&dir, "other.pem", &ca().pem())), TlsProblem::UnknownIssuer, "`ca_file`");
     fails(
         &trusting(&server, &file(&dir, "another.pem", &named_ca("another").pem())),
         TlsProblem::UnknownIssuer,
@@ -112,21 +104,14 @@ fn a_server_is_trusted_by_its_own_ca_only() {
 fn a_certificate_for_another_name() {
     let (dir, own) = (TempDir::new().unwrap(), ca());
     let server = server(&own, "wiki.example.com", None, ALL);
-    fails(
-        &trusting(&server, &file(&dir, "ca.pem", &own.pem())),
-        TlsProblem::OtherName,
-        "`url`",
-    );
+    fails(&trusting(&server, &file(&dir, "ca.pem", &own.pem())), TlsProblem::OtherName, "`url`");
 }
 
 #[test]
 fn a_client_certificate_that_is_demanded() {
     let (dir, own, clients) = (TempDir::new().unwrap(), ca(), ca());
     let (certificate, key) = leaf(&clients, "agent");
-    let pair = (
-        file(&dir, "client.pem", &certificate.pem()),
-        file(&dir, "client.key", &key.serialize_pem()),
-    );
+    let pair = (file(&dir, "client.pem", &certificate.pem()), file(&dir, "client.key", &key.serialize_pem()));
     for versions in [ALL, &[&rustls::version::TLS12], &[&rustls::version::TLS13]] {
         let server = server(&own, "127.0.0.1", Some(&clients), versions);
         let mut config = trusting(&server, &file(&dir, "ca.pem", &own.pem()));
@@ -155,10 +140,8 @@ fn a_minimum_version_that_the_server_does_not_have() {
 
 #[test]
 fn a_port_without_tls() {
-    let (dir, plain) = (
-        TempDir::new().unwrap(),
-        super::serve(|stream, _| super::answer(stream, "200 OK", "", "")),
-    );
+    let (dir, plain) =
+        (TempDir::new().unwrap(), super::serve(|stream, _| super::answer(stream, "200 OK", "", "")));
     let plain_config = trusting(&plain, &file(&dir, "ca.pem", &ca().pem()));
     let early = super::server::start("https", |mut stream, _, _| {
         let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
@@ -183,18 +166,14 @@ fn files_without_certificates() {
             fs::write(&path, text).unwrap();
         }
         with_ca.tls.ca_file = Some(path);
-        let error = get(&mut Client::new(&with_ca), "https://wiki.example.com/")
-            .unwrap_err()
-            .to_string();
+        let error = get(&mut Client::new(&with_ca), "https://wiki.example.com/").unwrap_err().to_string();
         assert!(error.contains(what) && error.contains("ca.pem"), "{error}");
     }
     let mut with_pair = config("https://wiki.example.com/");
     let (certificate, _) = leaf(&ca(), "agent");
     let chain = file(&dir, "client.pem", &certificate.pem());
     with_pair.tls.client_certificate = Some((chain, file(&dir, "client.key", "no PEM")));
-    let error = get(&mut Client::new(&with_pair), "https://wiki.example.com/")
-        .unwrap_err()
-        .to_string();
+    let error = get(&mut Client::new(&with_pair), "https://wiki.example.com/").unwrap_err().to_string();
     assert!(error.contains("with its private key"), "{error}");
 }
 
@@ -217,10 +196,7 @@ fn f56_a_ca_file_that_is_replaced_is_used_at_once() {
         fs::write(&path, &right).unwrap();
         assert!(client.credentials_changed());
     }
-    assert!(matches!(
-        get(&mut client, &server.url("/")),
-        Err(HttpError::Tls { .. })
-    ));
+    assert!(matches!(get(&mut client, &server.url("/")), Err(HttpError::Tls { .. })));
     assert!(!client.credentials_changed());
     fs::rename(file(&dir, "new.pem", &own.pem()), &path).unwrap();
     assert!(client.credentials_changed());

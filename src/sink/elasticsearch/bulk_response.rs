@@ -119,10 +119,7 @@ pub fn classify(
         _ => return of_status(response, now_ms),
     };
     match outcome {
-        Outcome::Poison { reason } => RequestOutcome::Halve {
-            reason,
-            too_large: false,
-        },
+        Outcome::Poison { reason } => RequestOutcome::Halve { reason, too_large: false },
         other => RequestOutcome::All(other),
     }
 }
@@ -155,11 +152,7 @@ fn items(response: &http::Response, sent: &[EventId], config: &ElasticsearchConf
         return RequestOutcome::All(Outcome::retry(reason));
     }
     let outcomes = items.into_iter().map(|item| match item.create {
-        CreateResult {
-            status: 200 | 201,
-            error: None,
-            ..
-        } => Outcome::Delivered,
+        CreateResult { status: 200 | 201, error: None, .. } => Outcome::Delivered,
         CreateResult { status, error, .. } => outcome(response, status, &error.unwrap_or_default(), config),
     });
     RequestOutcome::Each(outcomes.collect())
@@ -180,9 +173,7 @@ fn outcome(
         true => format!("status {status}"),
         false => format!("status {status}, {}", fault.described(response)),
     };
-    let misconfigured = |remedy: String| Outcome::Misconfigured {
-        reason: format!("{described}; {remedy}"),
-    };
+    let misconfigured = |remedy: String| Outcome::Misconfigured { reason: format!("{described}; {remedy}") };
     match status {
         // Transient: until space is freed or the block is lifted.
         _ if fault.is_block() => {

@@ -54,8 +54,7 @@ impl Hosts {
     }
 
     pub async fn get(&self, path: &str) -> Result<Response, Outcome> {
-        self.send(Method::GET, path, || Ok((HeaderMap::new(), Vec::new())))
-            .await
+        self.send(Method::GET, path, || Ok((HeaderMap::new(), Vec::new()))).await
     }
 
     /// Sends a request to the host in use. If that fails, the other hosts are tried in turn. `make` returns
@@ -82,10 +81,8 @@ impl Hosts {
         loop {
             let current = self.current.get();
             let (headers, body) = make()?;
-            let result = self
-                .client
-                .send(method.clone(), &below(&self.urls[current], path), headers, body)
-                .await;
+            let result =
+                self.client.send(method.clone(), &below(&self.urls[current], path), headers, body).await;
             tries -= 1;
             let Some(reason) = failure(&result) else {
                 self.on_success(current);
@@ -133,10 +130,7 @@ impl Hosts {
     }
 
     fn retry_first_host(&self, now: Instant) {
-        if self
-            .first_failed_at
-            .get()
-            .is_some_and(|first_failed_at| now - first_failed_at >= FIRST_HOST_RETRY)
+        if self.first_failed_at.get().is_some_and(|first_failed_at| now - first_failed_at >= FIRST_HOST_RETRY)
         {
             self.use_host(0);
         }
@@ -170,10 +164,7 @@ mod tests {
     use crate::config::{Auth, Compression, HttpConfig, Target};
 
     fn two_hosts() -> (Hosts, Vec<Url>) {
-        let urls: Vec<Url> = ["http://a", "http://b"]
-            .iter()
-            .map(|url| url.parse().unwrap())
-            .collect();
+        let urls: Vec<Url> = ["http://a", "http://b"].iter().map(|url| url.parse().unwrap()).collect();
         let hosts = Hosts::new(&ElasticsearchConfig {
             http: HttpConfig::new(urls[0].clone(), Auth::None),
             hosts: urls.clone(),

@@ -128,11 +128,7 @@ pub fn identify(response: &Response) -> Result<Option<ClusterProduct>, UnknownPr
 
 fn parse(response: &Response) -> Option<ClusterProduct> {
     let root: Root = serde_json::from_slice(&response.body).ok()?;
-    let ServerVersion {
-        number,
-        distribution,
-        build_flavor,
-    } = root.version;
+    let ServerVersion { number, distribution, build_flavor } = root.version;
     let mut parts = number.split(['.', '-']).map(|part| part.parse().ok());
     let (major, minor) = (parts.next()??, parts.next()??);
     let is_opensearch = distribution.as_deref() == Some("opensearch") || root.tagline.contains("OpenSearch");
@@ -144,11 +140,7 @@ fn parse(response: &Response) -> Option<ClusterProduct> {
     };
     Some(ClusterProduct {
         distribution,
-        number: response
-            .redacted(&number)
-            .chars()
-            .take(NUMBER_CHARS_MAX)
-            .collect(),
+        number: response.redacted(&number).chars().take(NUMBER_CHARS_MAX).collect(),
         major,
         minor,
         is_serverless: build_flavor.as_deref() == Some("serverless"),
@@ -160,11 +152,7 @@ mod tests {
     use super::*;
 
     fn response(status: u16, body: &str, headers: &[(&'static str, &str)]) -> Response {
-        let mut response = Response {
-            status,
-            body: body.into(),
-            ..Response::default()
-        };
+        let mut response = Response { status, body: body.into(), ..Response::default() };
         for (name, value) in headers {
             response.headers.insert(*name, value.parse().unwrap());
         }
@@ -172,13 +160,7 @@ mod tests {
     }
 
     /// Body, headers, display name, support, whether `require_data_stream` is supported.
-    type ProductRow = (
-        &'static str,
-        &'static [(&'static str, &'static str)],
-        &'static str,
-        Support,
-        bool,
-    );
+    type ProductRow = (&'static str, &'static [(&'static str, &'static str)], &'static str, Support, bool);
 
     #[test]
     fn servers_are_recognised_by_their_responses() {
@@ -198,13 +180,7 @@ mod tests {
                 Support::Yes,
                 true,
             ),
-            (
-                r#"{"version":{"number":"8.12.2"}}"#,
-                elastic,
-                "Elasticsearch 8.12.2",
-                Support::Yes,
-                false,
-            ),
+            (r#"{"version":{"number":"8.12.2"}}"#, elastic, "Elasticsearch 8.12.2", Support::Yes, false),
             (
                 r#"{"version":{"number":"7.17.28"},"tagline":"You Know, for Search"}"#,
                 &[],
@@ -258,11 +234,7 @@ mod tests {
         for (body, headers, name, support, strict) in table {
             let product = identify(&response(200, body, headers)).unwrap().unwrap();
             assert_eq!(
-                (
-                    product.to_string().as_str(),
-                    product.support(),
-                    product.requires_data_streams()
-                ),
+                (product.to_string().as_str(), product.support(), product.requires_data_streams()),
                 (*name, *support, *strict)
             );
         }

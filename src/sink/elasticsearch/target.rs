@@ -107,10 +107,7 @@ fn remedy(config: &ElasticsearchConfig) -> String {
 /// Whether the data stream would be created from the right template. `None`: the credentials may not check
 /// it.
 pub async fn has_template(config: &ElasticsearchConfig, hosts: &Hosts) -> Option<bool> {
-    let response = hosts
-        .get(&format!("/_index_template/{}", config.template))
-        .await
-        .ok()?;
+    let response = hosts.get(&format!("/_index_template/{}", config.template)).await.ok()?;
     match response.status {
         200..=299 => Some(true),
         404 => Some(false),

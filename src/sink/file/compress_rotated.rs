@@ -127,11 +127,7 @@ fn write_part(
 ) -> io::Result<()> {
     let mut from = open_existing(rotated)?;
     remove(part)?;
-    let to = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(part)?;
+    let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
     let mut encoder = CompressedWriter::new(to, compression)?;
     let mut block = vec![0; BLOCK_BYTES];
     loop {
@@ -151,10 +147,8 @@ pub fn remove_parts(path: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(parent(path))? {
         let part = entry?.path();
         // `<rotated>.gz.part`: the rotated file exists until the compressed one is complete.
-        let compressed = part
-            .extension()
-            .is_some_and(|suffix| suffix == "part")
-            .then(|| part.with_extension(""));
+        let compressed =
+            part.extension().is_some_and(|suffix| suffix == "part").then(|| part.with_extension(""));
         let rotated = compressed
             .filter(|compressed| compress::of_name(compressed) != Compression::None)
             .map(|compressed| compressed.with_extension(""));
@@ -196,9 +190,8 @@ mod tests {
 
     fn names(dir: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(dir).unwrap();
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -218,9 +211,8 @@ mod tests {
             std::fs::write(temp.path().join(format!("{}.{suffix}", rotated(0))), "older").unwrap();
             std::fs::write(temp.path().join("others.gz.part"), "theirs").unwrap();
             remove_parts(&path).unwrap();
-            let compressor = Compressor::start(&path, compression, OutputPermissions::default())
-                .unwrap()
-                .unwrap();
+            let compressor =
+                Compressor::start(&path, compression, OutputPermissions::default()).unwrap().unwrap();
             compressor.checkpointed(2);
             compressor.finish();
             let expect = [
@@ -248,19 +240,13 @@ mod tests {
         std::fs::write(&rotated, "event 1!\n").unwrap();
         // A directory with the name of the compressed file.
         std::fs::create_dir(temp.path().join("out.2026-11-21.000001.gz")).unwrap();
-        let compressor = Compressor::start(
-            &temp.path().join("out"),
-            Compression::Gzip,
-            OutputPermissions::default(),
-        )
-        .unwrap()
-        .unwrap();
+        let compressor =
+            Compressor::start(&temp.path().join("out"), Compression::Gzip, OutputPermissions::default())
+                .unwrap()
+                .unwrap();
         compressor.checkpointed(2);
         compressor.finish();
-        assert_eq!(
-            names(temp.path()),
-            ["out.2026-11-21.000001", "out.2026-11-21.000001.gz"]
-        );
+        assert_eq!(names(temp.path()), ["out.2026-11-21.000001", "out.2026-11-21.000001.gz"]);
         assert_eq!(std::fs::read(&rotated).unwrap(), b"event 1!\n");
     }
 

@@ -115,12 +115,7 @@ impl OutputFile {
         let mut length = self.length;
         let batch_written = self.batch_written;
         let mut before = batch_written;
-        for end in batch
-            .events
-            .iter()
-            .map(|event| event.end as usize)
-            .filter(|&end| end > batch_written)
-        {
+        for end in batch.events.iter().map(|event| event.end as usize).filter(|&end| end > batch_written) {
             length += (end - before) as u64;
             before = end;
             if length >= self.config.rotate_bytes {
@@ -141,11 +136,7 @@ impl OutputFile {
             return Err(error);
         }
         let mut files = std::mem::take(&mut self.rotated);
-        let directory = if files.is_empty() {
-            None
-        } else {
-            Some(File::open(parent(&self.path))?)
-        };
+        let directory = if files.is_empty() { None } else { Some(File::open(parent(&self.path))?) };
         let excess = if files.is_empty() {
             Vec::new()
         } else {
@@ -156,11 +147,7 @@ impl OutputFile {
             })
         };
         files.push(self.file.try_clone()?);
-        Ok(SyncJob {
-            files,
-            directory,
-            excess,
-        })
+        Ok(SyncJob { files, directory, excess })
     }
 
     /// Writes the batch up to the offset `end`.
@@ -175,11 +162,7 @@ impl OutputFile {
         let events = ended(end) - ended(self.batch_written);
         self.events = self.events.map(|before| before + events);
         self.batch_written = end;
-        if batch
-            .events
-            .binary_search_by_key(&(end as u32), |event| event.end)
-            .is_ok()
-        {
+        if batch.events.binary_search_by_key(&(end as u32), |event| event.end).is_ok() {
             self.events_end = self.length;
         }
         Ok(())
@@ -200,10 +183,7 @@ impl OutputFile {
     fn rotate(&mut self) -> io::Result<()> {
         let to = rotated_name(&self.path, crate::clock::now_ms(), self.generation);
         std::fs::rename(&self.path, &to).map_err(|error| {
-            with_context(
-                format!("the full output cannot be renamed to `{}`", to.display()),
-                error,
-            )
+            with_context(format!("the full output cannot be renamed to `{}`", to.display()), error)
         })?;
         self.renamed = true;
         self.open_next()
@@ -212,19 +192,13 @@ impl OutputFile {
     fn open_next(&mut self) -> io::Result<()> {
         let begun = open(&self.path).and_then(|next| Ok((end_of_last_line(&next)?, next)));
         let (length, next) = begun.map_err(|error| {
-            with_context(
-                "the next output after a rotation cannot be created".to_owned(),
-                error,
-            )
+            with_context("the next output after a rotation cannot be created".to_owned(), error)
         })?;
         self.permissions.apply(&next, &self.path);
         if self.rotated.len() >= ROTATED_OPEN_MAX {
             // This error must end the process. It is reported by the sync, because a failed write would be
             // retried.
-            self.sync_failed = self
-                .sync_failed
-                .take()
-                .or(self.rotated.remove(0).sync_data().err());
+            self.sync_failed = self.sync_failed.take().or(self.rotated.remove(0).sync_data().err());
         }
         self.rotated.push(std::mem::replace(&mut self.file, next));
         self.renamed = false;
@@ -234,9 +208,8 @@ impl OutputFile {
         self.generation += 1;
         (self.length, self.events_end) = (length, length);
         self.events = (length == 0).then_some(0);
-        let oldest_kept = self
-            .generation
-            .saturating_sub(self.config.rotated_files_max as u64 + ROTATED_OPEN_MAX as u64);
+        let oldest_kept =
+            self.generation.saturating_sub(self.config.rotated_files_max as u64 + ROTATED_OPEN_MAX as u64);
         self.rotated_events = self.rotated_events.split_off(&oldest_kept);
         Ok(())
     }
@@ -293,10 +266,7 @@ fn open_with(path: &Path, create: bool) -> io::Result<File> {
         .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32)
         .open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "is not a regular file",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
     }
     Ok(file)
 }

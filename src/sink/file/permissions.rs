@@ -22,11 +22,7 @@ pub struct OutputPermissions {
 
 impl OutputPermissions {
     pub fn new(config: &FileSinkConfig) -> OutputPermissions {
-        OutputPermissions {
-            mode: config.mode,
-            group: config.group.clone(),
-            reported: Arc::default(),
-        }
+        OutputPermissions { mode: config.mode, group: config.group.clone(), reported: Arc::default() }
     }
 
     /// Sets mode and group. If that fails, it is logged once and the file keeps its owner and mode. Events

@@ -56,9 +56,7 @@ fn delete_one(file: &ExcessFile) -> Option<u64> {
     let forms = [Compression::None, Compression::Gzip, Compression::Zstd];
     let forms = forms.map(|compression| compress_rotated::with_suffix(&file.path, compression.suffix()));
     let existing = forms.iter().find(|path| path.exists())?;
-    let age = existing
-        .metadata()
-        .map(|found| rounded_age(clock::now_ms() / 1000 - found.mtime()));
+    let age = existing.metadata().map(|found| rounded_age(clock::now_ms() / 1000 - found.mtime()));
     let counted = file.events.map_or_else(|| count(existing), Ok);
     let mut was_there = false;
     for path in &forms {
@@ -74,9 +72,7 @@ fn delete_one(file: &ExcessFile) -> Option<u64> {
     if !was_there {
         return None;
     }
-    let events = counted
-        .as_ref()
-        .map_or_else(|_| "unknown".to_owned(), u64::to_string);
+    let events = counted.as_ref().map_or_else(|_| "unknown".to_owned(), u64::to_string);
     tracing::info!(
         path = %existing.display(),
         events,
@@ -118,14 +114,8 @@ mod tests {
 
     #[test]
     fn f113_ages() {
-        let table = [
-            (-5, "0s"),
-            (119, "119s"),
-            (120, "2min"),
-            (7_200, "2h"),
-            (172_799, "47h"),
-            (864_000, "10d"),
-        ];
+        let table =
+            [(-5, "0s"), (119, "119s"), (120, "2min"), (7_200, "2h"), (172_799, "47h"), (864_000, "10d")];
         for (age_s, expect) in table {
             assert_eq!(rounded_age(age_s), expect);
         }
@@ -139,19 +129,14 @@ mod tests {
         let path = temp.path().join("out");
         let name =
             |number: u64, suffix: &str| temp.path().join(format!("out.2026-11-21.{number:06}{suffix}"));
-        for (number, compression) in [
-            (0, Compression::None),
-            (1, Compression::Gzip),
-            (2, Compression::Zstd),
-        ] {
+        for (number, compression) in [(0, Compression::None), (1, Compression::Gzip), (2, Compression::Zstd)]
+        {
             let mut encoder = CompressedWriter::new(
                 std::fs::File::create(name(number, compression.suffix())).unwrap(),
                 compression,
             )
             .unwrap();
-            encoder
-                .write_all(&b"event\n".repeat(10 + number as usize))
-                .unwrap();
+            encoder.write_all(&b"event\n".repeat(10 + number as usize)).unwrap();
             encoder.finish().unwrap();
         }
         // A crash has left this file in both forms.
@@ -159,10 +144,7 @@ mod tests {
         std::fs::write(name(3, ""), "event\n").unwrap();
         let known = BTreeMap::from([(2, 12)]);
         let excess = excess_files(&path, 1, &known).unwrap();
-        let expect = DeletedOutputs {
-            files: 3,
-            events: 10 + 11 + 12,
-        };
+        let expect = DeletedOutputs { files: 3, events: 10 + 11 + 12 };
         assert_eq!(delete(&excess), expect);
         assert_eq!(delete(&excess), DeletedOutputs::default(), "once");
         assert_eq!(rotated_files(&path).unwrap(), [(3, name(3, ""))]);

@@ -73,19 +73,14 @@ impl OutputFile {
         id_of: IdOf,
     ) -> io::Result<(OutputFile, HashSet<EventId>)> {
         let path = config.path_for(source);
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent(&path))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent(&path))?;
         let file = open(&path)?;
         let metadata = file.metadata()?;
         remove_parts(&path)?;
         let mut rotated = rotated_files(&path)?;
         let permissions = OutputPermissions::new(config);
         permissions.apply(&file, &path);
-        rotated
-            .iter()
-            .for_each(|(_, rotated)| permissions.apply_to(rotated));
+        rotated.iter().for_each(|(_, rotated)| permissions.apply_to(rotated));
         // If a crash has left a file in both forms, the uncompressed one is read.
         rotated.dedup_by_key(|(generation, _)| *generation);
         let mut generation = rotated.last().map_or(0, |(generation, _)| generation + 1);
@@ -114,11 +109,7 @@ impl OutputFile {
         if !ids.is_empty() {
             tracing::info!(path = %path.display(), events = ids.len(), "the output contains events after the checkpoint; they are not written again");
         }
-        let day = day(if length > 0 {
-            metadata.mtime() * 1000
-        } else {
-            crate::clock::now_ms()
-        });
+        let day = day(if length > 0 { metadata.mtime() * 1000 } else { crate::clock::now_ms() });
         File::open(parent(&path))?.sync_all()?;
         let mut output = OutputFile {
             sink: sink.to_owned(),
@@ -178,11 +169,7 @@ impl Recovery<'_> {
     /// Truncates the file at the first line that is not a complete event, left by a kill or a power cut.
     fn read_tail(&mut self, file: &File, path: &Path, may_truncate: bool) -> io::Result<()> {
         let length = file.metadata()?.len();
-        let mut at = if is_same_file(file, self.mark)? {
-            self.mark.length.min(length)
-        } else {
-            0
-        };
+        let mut at = if is_same_file(file, self.mark)? { self.mark.length.min(length) } else { 0 };
         let mut reader = BufReader::with_capacity(64 * 1024, file);
         reader.seek(SeekFrom::Start(at))?;
         let mut line = Vec::new();
@@ -280,10 +267,7 @@ mod tests {
     use super::*;
 
     fn id_of(event: &[u8]) -> Option<EventId> {
-        let number = std::str::from_utf8(event)
-            .ok()?
-            .strip_prefix("event ")?
-            .strip_suffix('!')?;
+        let number = std::str::from_utf8(event).ok()?.strip_prefix("event ")?.strip_suffix('!')?;
         number.parse().ok().map(EventId)
     }
 
@@ -320,11 +304,7 @@ mod tests {
             std::fs::write(&config.path, [&whole, torn].concat()).unwrap();
             let (output, ids) = reopen(&config, &mark);
             assert_eq!(ids, [3, 4], "{torn:?}");
-            assert_eq!(
-                (output.generation, output.length),
-                (0, whole.len() as u64),
-                "{torn:?}"
-            );
+            assert_eq!((output.generation, output.length), (0, whole.len() as u64), "{torn:?}");
             assert_eq!(std::fs::read(&config.path).unwrap(), whole, "{torn:?}");
         }
     }
@@ -357,14 +337,7 @@ mod tests {
     #[test]
     fn lines_are_measured_and_impossible_events_are_skipped() {
         let mut reader = BufReader::with_capacity(4, &b"event 1!\n\nev\0ent\nhalf"[..]);
-        for expect in [
-            (9, true),
-            (1, true),
-            (3, false),
-            (4, true),
-            (4, false),
-            (0, false),
-        ] {
+        for expect in [(9, true), (1, true), (3, false), (4, true), (4, false), (0, false)] {
             assert_eq!(measure_line(&mut reader).unwrap(), expect);
         }
     }
@@ -381,10 +354,7 @@ mod tests {
         std::fs::write(&config.path, theirs).unwrap();
         let (_, ids) = reopen(&config, &mark);
         assert_eq!(ids, [7]);
-        assert_eq!(
-            std::fs::read(&config.path).unwrap(),
-            [theirs.as_slice(), b"\n"].concat()
-        );
+        assert_eq!(std::fs::read(&config.path).unwrap(), [theirs.as_slice(), b"\n"].concat());
     }
 
     #[test]
@@ -405,10 +375,7 @@ mod tests {
         assert!(output.generation > 40);
         assert!(output.rotated.len() <= super::super::output::ROTATED_OPEN_MAX);
         output.sync().unwrap().run().unwrap();
-        assert_eq!(
-            rotated_files(&config.path).unwrap().len() as u64,
-            output.generation
-        );
+        assert_eq!(rotated_files(&config.path).unwrap().len() as u64, output.generation);
     }
 
     #[test]

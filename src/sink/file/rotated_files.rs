@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// `events.ndjson` of generation 17 becomes `events.ndjson.2026-11-21.000017`.
 pub(super) fn rotated_name(path: &Path, now_ms: i64, generation: u64) -> PathBuf {
-    let date = jiff::Timestamp::from_millisecond(now_ms)
-        .unwrap_or_default()
-        .strftime("%Y-%m-%d")
-        .to_string();
+    let date = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default().strftime("%Y-%m-%d").to_string();
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{date}.{generation:06}"));
     name.into()
@@ -36,11 +33,8 @@ pub(super) fn rotated_files(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 
 fn generation_of(name: &str, base: &str) -> Option<u64> {
     let suffix = compress::of_name(Path::new(name)).suffix();
-    let (date, number) = name
-        .strip_suffix(suffix)?
-        .strip_prefix(base)?
-        .strip_prefix('.')?
-        .rsplit_once('.')?;
+    let (date, number) =
+        name.strip_suffix(suffix)?.strip_prefix(base)?.strip_prefix('.')?.rsplit_once('.')?;
     let dated = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     number.parse().ok().filter(|_| dated && number.len() >= 6)
 }

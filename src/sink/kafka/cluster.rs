@@ -75,11 +75,7 @@ impl ConnectionSettings {
         }
         let mut secrets = Secrets::default();
         secrets.add(self.password.as_ref().and_then(Credential::held).cloned());
-        Ok(PreparedClient {
-            builder,
-            tls,
-            secrets,
-        })
+        Ok(PreparedClient { builder, tls, secrets })
     }
 }
 
@@ -149,8 +145,7 @@ impl KafkaCluster {
     pub async fn partition(&self, number: usize) -> Result<&PartitionClient, Error> {
         let connect = || {
             let topic = self.topic.as_str();
-            self.client
-                .partition_client(topic, number as i32, UnknownTopicHandling::Error)
+            self.client.partition_client(topic, number as i32, UnknownTopicHandling::Error)
         };
         self.partitions[number].get_or_try_init(connect).await
     }
@@ -164,10 +159,7 @@ async fn tls_failure(config: &KafkaConfig, tls: Arc<ClientConfig>) -> Option<Str
         let Ok(stream) = TcpStream::connect(broker).await else {
             continue;
         };
-        let error = TlsConnector::from(tls.clone())
-            .connect(name, stream)
-            .await
-            .err()?;
+        let error = TlsConnector::from(tls.clone()).connect(name, stream).await.err()?;
         return tls::message(&error, "brokers")
             .map(|reason| format!("no TLS connection to `{broker}`: {reason}"));
     }

@@ -36,10 +36,7 @@ fn innermost(error: &Error) -> &Error {
 
 /// Whether an established connection has broken. A new connection may work.
 pub fn is_broken_connection(error: &Error) -> bool {
-    matches!(
-        innermost(error),
-        Error::Request(RequestError::Poisoned(_) | RequestError::IO(_))
-    )
+    matches!(innermost(error), Error::Request(RequestError::Poisoned(_) | RequestError::IO(_)))
 }
 
 pub fn no_topic(topic: &str) -> Outcome {
@@ -53,9 +50,7 @@ pub fn no_topic(topic: &str) -> Outcome {
 fn of_code(code: ProtocolError, topic: &str) -> KafkaFault {
     use ProtocolError::*;
     let misconfigured = |remedy: &str| {
-        KafkaFault::All(Outcome::Misconfigured {
-            reason: format!("Kafka responded with {code:?}: {remedy}"),
-        })
+        KafkaFault::All(Outcome::Misconfigured { reason: format!("Kafka responded with {code:?}: {remedy}") })
     };
     match code {
         MessageTooLarge | RecordListTooLarge => KafkaFault::TooLarge(format!(
@@ -117,9 +112,7 @@ pub fn of_connection(text: &str) -> Outcome {
         };
         return Outcome::retry(format!("{hint} ({})", excerpt(text)));
     };
-    Outcome::Misconfigured {
-        reason: format!("{remedy} ({})", excerpt(text)),
-    }
+    Outcome::Misconfigured { reason: format!("{remedy} ({})", excerpt(text)) }
 }
 
 #[cfg(test)]
@@ -165,41 +158,13 @@ mod tests {
     #[test]
     fn connection_errors_are_classified_by_their_texts() {
         for (text, is_fault_of_settings, remedy) in [
-            (
-                "Sasl handshake failed: API error: SaslAuthenticationFailed",
-                true,
-                "correct them",
-            ),
-            (
-                "Sasl handshake failed: API error: UnsupportedSaslMechanism",
-                true,
-                "`sasl`",
-            ),
-            (
-                "Sasl handshake failed: Request error: Connection is poisoned: early eof",
-                false,
-                "failed",
-            ),
-            (
-                "IO Error: invalid peer certificate: UnknownIssuer",
-                true,
-                "`ca_file`",
-            ),
-            (
-                "IO Error: received fatal alert: CertificateRequired",
-                true,
-                "`client_certificate`",
-            ),
-            (
-                "IO Error: Connection refused (os error 111)",
-                false,
-                "start the brokers",
-            ),
-            (
-                "IO Error: failed to lookup address information",
-                false,
-                "advertised.listeners",
-            ),
+            ("Sasl handshake failed: API error: SaslAuthenticationFailed", true, "correct them"),
+            ("Sasl handshake failed: API error: UnsupportedSaslMechanism", true, "`sasl`"),
+            ("Sasl handshake failed: Request error: Connection is poisoned: early eof", false, "failed"),
+            ("IO Error: invalid peer certificate: UnknownIssuer", true, "`ca_file`"),
+            ("IO Error: received fatal alert: CertificateRequired", true, "`client_certificate`"),
+            ("IO Error: Connection refused (os error 111)", false, "start the brokers"),
+            ("IO Error: failed to lookup address information", false, "advertised.listeners"),
             ("early eof", false, "`tls`"),
         ] {
             let outcome = of_connection(text);

@@ -50,10 +50,7 @@ mod tests {
         for id in 0..7000u128 {
             counts[partition(&crate::record::EventId(id).hex(), 7)] += 1;
         }
-        assert!(
-            counts.iter().all(|count| (800..1200).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
         assert_eq!(partition(b"x", 1), 0);
     }
 }

@@ -152,15 +152,9 @@ impl Circuit {
         }
         let failures = self.failures.get() + 1;
         self.failures.set(failures);
-        self.failing_since
-            .set(self.failing_since.get().or(Some(Instant::now())));
-        let steps = if operator_needed {
-            failures + OPERATOR_BACKOFF_STEPS
-        } else {
-            failures
-        };
-        self.retry_at
-            .set(Some(Instant::now() + back_off(steps, after, random)));
+        self.failing_since.set(self.failing_since.get().or(Some(Instant::now())));
+        let steps = if operator_needed { failures + OPERATOR_BACKOFF_STEPS } else { failures };
+        self.retry_at.set(Some(Instant::now() + back_off(steps, after, random)));
         self.operator_needed.set(operator_needed);
         self.probing.set(false);
         self.refused_in_a_row.set(0);
@@ -178,11 +172,9 @@ impl Circuit {
     /// Whether the last failure is logged as a warning or error: it lasts, or the operator has to act. Once
     /// for each reason.
     pub fn should_report(&self, reason: &str) -> bool {
-        let is_lasting = self
-            .failing_since
-            .get()
-            .is_some_and(|failing_since| failing_since.elapsed() >= WARN_AFTER)
-            && self.failures.get() > 1;
+        let is_lasting =
+            self.failing_since.get().is_some_and(|failing_since| failing_since.elapsed() >= WARN_AFTER)
+                && self.failures.get() > 1;
         let is_long_pause = self.remaining_pause().is_some_and(|wait| wait >= WARN_PAUSE);
         let mut reported = self.reported.borrow_mut();
         let is_new = (self.operator_needed.get() || is_lasting || is_long_pause)
@@ -250,8 +242,7 @@ impl Circuit {
         }
         let poison_budget = (self.poison_budget.get() + events).clamp(POISON_BUDGET_MIN, POISON_BUDGET_MAX);
         self.poison_budget.set(poison_budget.max(events));
-        self.failures
-            .set(self.failures.get().min(PARTIAL_SUCCESS_FAILURES_MAX));
+        self.failures.set(self.failures.get().min(PARTIAL_SUCCESS_FAILURES_MAX));
     }
 
     /// Delivery works: events were accepted and none has to be sent again. Returns whether it failed before.
@@ -280,11 +271,7 @@ mod tests {
     use super::*;
 
     fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap()
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
     }
 
     #[test]
@@ -295,10 +282,7 @@ mod tests {
             assert!(circuit.on_failure(first, "down", None, false, 1.0));
             // This one was in flight as well.
             assert!(!circuit.on_failure(second, "down", None, false, 1.0));
-            assert_eq!(
-                (circuit.failures(), circuit.remaining_pause()),
-                (1, Some(Duration::from_secs(1)))
-            );
+            assert_eq!((circuit.failures(), circuit.remaining_pause()), (1, Some(Duration::from_secs(1))));
             let begun = Instant::now();
             let probe = circuit.enter(|| false).await;
             assert_eq!(begun.elapsed(), Duration::from_secs(1));
@@ -310,10 +294,7 @@ mod tests {
             assert_eq!(begun.elapsed(), Duration::from_secs(40));
             circuit.on_success(probe);
             assert!(!circuit.is_open());
-            assert_eq!(
-                (circuit.recovered(), circuit.failures(), circuit.recovered()),
-                (true, 0, false)
-            );
+            assert_eq!((circuit.recovered(), circuit.failures(), circuit.recovered()), (true, 0, false));
         });
     }
 

@@ -12,11 +12,8 @@ impl<P: Peer> Delivery<'_, P> {
     /// Returns the events that were refused while no other event was accepted. They are sent again together
     /// with later events.
     pub async fn deliver(&self, events: Vec<PendingEvent>) -> Result<Vec<PendingEvent>, SinkError> {
-        let mut work = DeliveryWork {
-            parts: vec![RequestPart::whole(events)],
-            unproven: Vec::new(),
-            permit: None,
-        };
+        let mut work =
+            DeliveryWork { parts: vec![RequestPart::whole(events)], unproven: Vec::new(), permit: None };
         loop {
             self.active.set(self.active.get() + 1);
             while let Some(part) = work.parts.pop() {
@@ -53,10 +50,7 @@ impl<P: Peer> Delivery<'_, P> {
 
     /// Sends one part and applies its outcome. Returns the reason if the circuit has to open.
     async fn send(&self, part: RequestPart, work: &mut DeliveryWork) -> Result<Option<String>, SinkError> {
-        let RequestPart {
-            events,
-            refused_together,
-        } = part;
+        let RequestPart { events, refused_together } = part;
         let permit = match work.permit.take() {
             Some(permit) => permit,
             None => self.circuit.enter(|| self.peer.credentials_changed()).await,
@@ -137,10 +131,7 @@ impl<P: Peer> Delivery<'_, P> {
         let second = events.split_off(events.len() / 2);
         work.keep_probe(permit);
         work.parts.push(RequestPart::whole(second));
-        work.parts.push(RequestPart {
-            events,
-            refused_together,
-        });
+        work.parts.push(RequestPart { events, refused_together });
         self.is_refusal_limit_reached().then_some(reason)
     }
 
@@ -164,8 +155,7 @@ impl<P: Peer> Delivery<'_, P> {
         let rest = after.split_off(if at == 0 { after.len() / 2 } else { after.len() });
         // The events before the suspect first: if they are accepted, its refusal is proven.
         let parts = [rest, after, suspect, events].map(RequestPart::whole);
-        work.parts
-            .extend(parts.into_iter().filter(|part| !part.events.is_empty()));
+        work.parts.extend(parts.into_iter().filter(|part| !part.events.is_empty()));
         self.is_refusal_limit_reached().then_some(reason)
     }
 
@@ -174,11 +164,7 @@ impl<P: Peer> Delivery<'_, P> {
     fn give_up(&self, mut work: DeliveryWork, reason: &str) -> Result<Vec<PendingEvent>, SinkError> {
         let permit = work.permit.take().unwrap_or(Permit::REGULAR);
         let reason = format!("all events are refused, so the configuration may be at fault: {reason}");
-        let fault = RetryReason {
-            reason,
-            after: None,
-            operator_needed: true,
-        };
+        let fault = RetryReason { reason, after: None, operator_needed: true };
         self.failed(permit, fault)?;
         Ok(work.into_events())
     }
@@ -225,16 +211,9 @@ impl<P: Peer> Delivery<'_, P> {
     }
 
     fn failed(&self, permit: Permit, fault: RetryReason) -> Result<(), SinkError> {
-        let RetryReason {
-            reason,
-            after,
-            operator_needed,
-        } = fault;
+        let RetryReason { reason, after, operator_needed } = fault;
         let DeliverySettings { sink, source, .. } = self.settings;
-        if self
-            .circuit
-            .on_failure(permit, &reason, after, operator_needed, random())
-        {
+        if self.circuit.on_failure(permit, &reason, after, operator_needed, random()) {
             (self.report)(Report::Trouble(Some(format!("sink {sink}: {reason}"))));
         }
         let wait = self.circuit.remaining_pause().unwrap_or_default();

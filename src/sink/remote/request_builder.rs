@@ -53,9 +53,7 @@ impl PendingEvent {
     /// The encoded event without its LF.
     pub fn bytes(&self) -> &[u8] {
         let at = self.index as usize;
-        let from = at
-            .checked_sub(1)
-            .map_or(0, |before| self.chunk.events[before].end);
+        let from = at.checked_sub(1).map_or(0, |before| self.chunk.events[before].end);
         &self.chunk.bytes[from as usize..self.entry().end as usize - 1]
     }
 
@@ -95,11 +93,7 @@ impl PendingEvent {
         });
         let first_refused = self.first_refused;
         self.release(report);
-        PendingEvent {
-            chunk,
-            index: 0,
-            first_refused,
-        }
+        PendingEvent { chunk, index: 0, first_refused }
     }
 
     fn release(self, report: &dyn Fn(Report)) {
@@ -114,11 +108,7 @@ impl PendingEvent {
 impl BatchProgress {
     fn report_if_final(&self, report: &dyn Fn(Report)) {
         if let (0, Some(number)) = (self.pending.get(), self.number.get()) {
-            report(Report::Final {
-                number,
-                events: self.events.get(),
-                mark: None,
-            });
+            report(Report::Final { number, events: self.events.get(), mark: None });
         }
     }
 }
@@ -193,12 +183,7 @@ impl RequestBuilder {
 
     /// Adds the events of a batch.
     pub fn push_batch(&mut self, batch: Batch, now: Instant, report: &dyn Fn(Report)) {
-        let Batch {
-            number,
-            bytes,
-            mut events,
-            replaying: _,
-        } = batch;
+        let Batch { number, bytes, mut events, replaying: _ } = batch;
         let progress = self.progress.clone();
         progress.pending.set(progress.pending.get() + events.len() as u64);
         progress.events.set(progress.pending.get());
@@ -258,11 +243,7 @@ impl RequestBuilder {
         });
         for index in 0..count {
             let chunk = chunk.clone();
-            self.open.push(PendingEvent {
-                chunk,
-                index,
-                first_refused: 0,
-            });
+            self.open.push(PendingEvent { chunk, index, first_refused: 0 });
         }
     }
 
@@ -436,11 +417,7 @@ mod tests {
         bytes[MIB - 1] = b'\n';
         let mut builder = RequestBuilder::new(BatchConfig::default());
         for number in 0..20 {
-            let event = BatchEvent {
-                end: MIB as u32,
-                id: EventId(number),
-                time_ms: 0,
-            };
+            let event = BatchEvent { end: MIB as u32, id: EventId(number), time_ms: 0 };
             let batch = Batch {
                 number: Some(number as u64),
                 bytes: bytes.clone(),
@@ -449,20 +426,11 @@ mod tests {
             };
             builder.push_batch(batch, now, &report);
             // New and refused events take turns, so the new one is among the next two.
-            let (first, second) = (
-                builder.next_request(usize::MAX, true),
-                builder.next_request(usize::MAX, true),
-            );
-            assert!(
-                first
-                    .iter()
-                    .chain(&second)
-                    .any(|event| event.id() == EventId(number))
-            );
-            let (again, new): (Vec<PendingEvent>, Vec<PendingEvent>) = first
-                .into_iter()
-                .chain(second)
-                .partition(|event| event.id() < EventId(number));
+            let (first, second) =
+                (builder.next_request(usize::MAX, true), builder.next_request(usize::MAX, true));
+            assert!(first.iter().chain(&second).any(|event| event.id() == EventId(number)));
+            let (again, new): (Vec<PendingEvent>, Vec<PendingEvent>) =
+                first.into_iter().chain(second).partition(|event| event.id() < EventId(number));
             builder.defer_refused(again, &report);
             builder.defer_refused(new, &report);
         }

@@ -75,12 +75,7 @@ impl<P> Delivery<'_, P> {
         let refusal = |mut event: PendingEvent, reason| {
             let proven = is_proven || (1..sequence.accepted_before).contains(&event.first_refused);
             event.note_refusal(refused);
-            PendingRefusal {
-                event,
-                reason,
-                proven,
-                by_item,
-            }
+            PendingRefusal { event, reason, proven, by_item }
         };
         for (event, outcome) in events.into_iter().zip(outcomes) {
             match outcome {
@@ -99,9 +94,8 @@ impl<P> Delivery<'_, P> {
         &self,
         unsettled: &mut UnsettledEvents,
     ) -> Result<Vec<PendingRefusal>, SinkError> {
-        let (mut poison, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut unsettled.refused)
-            .into_iter()
-            .partition(|refusal| {
+        let (mut poison, unproven): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut unsettled.refused).into_iter().partition(|refusal| {
                 self.settings.refusals_believed || refusal.proven && self.circuit.spend_poison_budget()
             });
         // No server accepts these.
@@ -111,10 +105,7 @@ impl<P> Delivery<'_, P> {
         };
         let (id, sink, count) = (event.id(), &self.settings.sink, poison.len());
         if self.settings.on_poison == OnPoison::Stop {
-            return Err(SinkError::Poison {
-                id,
-                reason: reason.clone(),
-            });
+            return Err(SinkError::Poison { id, reason: reason.clone() });
         }
         let refused: Vec<Refused> = poison
             .iter()
@@ -136,9 +127,7 @@ impl<P> Delivery<'_, P> {
                     "events were refused and are in quarantine; see `confluence-audit-agent quarantine list`"
                 );
                 (self.report)(Report::Quarantined(count as u64));
-                poison
-                    .into_iter()
-                    .for_each(|refusal| refusal.event.done(self.report));
+                poison.into_iter().for_each(|refusal| refusal.event.done(self.report));
             }
             Err(error) => {
                 let reason = format!("refused events cannot be written to the quarantine: {error}");
@@ -166,13 +155,7 @@ impl UnsettledEvents {
                 // A transient fault is retried soon, and the other events with it.
                 fault.operator_needed &= operator_needed;
             }
-            none => {
-                *none = Some(RetryReason {
-                    reason,
-                    after,
-                    operator_needed,
-                })
-            }
+            none => *none = Some(RetryReason { reason, after, operator_needed }),
         }
     }
 }

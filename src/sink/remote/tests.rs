@@ -64,18 +64,11 @@ struct RunResult {
 }
 
 fn batch(number: u64, ids: std::ops::Range<u128>, size: impl Fn(u128) -> usize) -> Batch {
-    let mut batch = Batch {
-        number: Some(number),
-        ..Batch::default()
-    };
+    let mut batch = Batch { number: Some(number), ..Batch::default() };
     for id in ids {
         batch.bytes.resize(batch.bytes.len() + size(id), b'x');
         batch.bytes.push(b'\n');
-        batch.events.push(BatchEvent {
-            end: batch.bytes.len() as u32,
-            id: EventId(id),
-            time_ms: id as i64,
-        });
+        batch.events.push(BatchEvent { end: batch.bytes.len() as u32, id: EventId(id), time_ms: id as i64 });
     }
     batch
 }
@@ -84,11 +77,7 @@ fn settings() -> DeliverySettings {
     DeliverySettings {
         sink: "elastic".into(),
         source: "wiki".into(),
-        batch: BatchConfig {
-            bytes: 4000,
-            events: 50,
-            wait: Duration::from_secs(1),
-        },
+        batch: BatchConfig { bytes: 4000, events: 50, wait: Duration::from_secs(1) },
         concurrency: 2,
         on_poison: OnPoison::Quarantine,
         once: false,
@@ -102,11 +91,8 @@ fn run_with(
     outcome: impl Fn(&ScriptedServer, &[(u128, usize)]) -> Option<RequestOutcome>,
     feed: impl AsyncFnOnce(UnboundedSender<Message>),
 ) -> RunResult {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let recorded = RefCell::new(RunResult::default());
     let report = |report: Report| {
         let mut recorded = recorded.borrow_mut();
@@ -148,9 +134,7 @@ fn run_all(
     server: &ScriptedServer,
     outcome: impl Fn(&ScriptedServer, &[(u128, usize)]) -> Option<RequestOutcome>,
 ) -> RunResult {
-    run_with(settings(), server, outcome, async |messages| {
-        feed_all(&messages, count, |_| 100)
-    })
+    run_with(settings(), server, outcome, async |messages| feed_all(&messages, count, |_| 100))
 }
 
 fn feed_all(messages: &UnboundedSender<Message>, count: u128, size: impl Fn(u128) -> usize) {
@@ -161,22 +145,16 @@ fn feed_all(messages: &UnboundedSender<Message>, count: u128, size: impl Fn(u128
 fn feed_all_but_end(messages: &UnboundedSender<Message>, count: u128, size: impl Fn(u128) -> usize) {
     for number in 0..count.div_ceil(10) {
         let ids = number * 10..((number + 1) * 10).min(count);
-        messages
-            .send(Message::Batch(batch(number as u64, ids, &size)))
-            .unwrap();
+        messages.send(Message::Batch(batch(number as u64, ids, &size))).unwrap();
     }
 }
 
 fn each(events: &[(u128, usize)], outcome: impl Fn(u128) -> Outcome) -> Option<RequestOutcome> {
-    Some(RequestOutcome::Each(
-        events.iter().map(|(id, _)| outcome(*id)).collect(),
-    ))
+    Some(RequestOutcome::Each(events.iter().map(|(id, _)| outcome(*id)).collect()))
 }
 
 fn poison() -> Outcome {
-    Outcome::Poison {
-        reason: "no such field".into(),
-    }
+    Outcome::Poison { reason: "no such field".into() }
 }
 
 #[track_caller]
@@ -205,10 +183,7 @@ fn events_are_joined_into_requests() {
 fn f53_a_request_that_is_not_full_goes_at_its_time_and_at_the_end_at_once() {
     let server = ScriptedServer::default();
     let slow = DeliverySettings {
-        batch: BatchConfig {
-            wait: Duration::from_secs(600),
-            ..settings().batch
-        },
+        batch: BatchConfig { wait: Duration::from_secs(600), ..settings().batch },
         ..settings()
     };
     run_with(
@@ -235,10 +210,7 @@ fn f53_a_request_that_is_not_full_goes_at_its_time_and_at_the_end_at_once() {
 fn an_event_in_several_batches_is_sent_without_delay() {
     let server = ScriptedServer::default();
     let slow = DeliverySettings {
-        batch: BatchConfig {
-            wait: Duration::from_secs(600),
-            ..settings().batch
-        },
+        batch: BatchConfig { wait: Duration::from_secs(600), ..settings().batch },
         ..settings()
     };
     run_with(
@@ -281,10 +253,7 @@ fn f47_bulk_mixed() {
         })
     });
     is_complete(&result, &server, 30);
-    assert_eq!(
-        result.quarantined.keys().copied().collect::<Vec<_>>(),
-        [2, 7, 12, 17, 22, 27]
-    );
+    assert_eq!(result.quarantined.keys().copied().collect::<Vec<_>>(), [2, 7, 12, 17, 22, 27]);
     let again: Vec<u128> = (0..30).filter(|id| id % 5 < 2).collect();
     assert_eq!(*server.requests.borrow(), [(0..30).collect(), again]);
 }
@@ -304,9 +273,7 @@ fn f47_a_server_that_takes_a_part_each_time_is_given_time() {
                 }
                 _ => Outcome::retry("status 429"),
             };
-            Some(RequestOutcome::Each(
-                events.iter().enumerate().map(outcome).collect(),
-            ))
+            Some(RequestOutcome::Each(events.iter().enumerate().map(outcome).collect()))
         },
         async |messages| feed_all(&messages, 40, |_| 30),
     );
@@ -315,11 +282,7 @@ fn f47_a_server_that_takes_a_part_each_time_is_given_time() {
     assert_eq!(server.requests.borrow().len(), 6);
     let lasted = last.get().unwrap() - server.begun.borrow().unwrap();
     assert!((8..=16).contains(&lasted.as_secs()), "{lasted:?}");
-    assert!(
-        matches!(&result.troubles[..], [Some(_), None]),
-        "{:?}",
-        result.troubles
-    );
+    assert!(matches!(&result.troubles[..], [Some(_), None]), "{:?}", result.troubles);
 }
 
 #[test]
@@ -327,9 +290,7 @@ fn f47_an_answer_that_does_not_fit_what_was_sent_is_no_delivery() {
     let server = ScriptedServer::default();
     let first = Cell::new(true);
     let result = run_all(10, &server, |_, events| {
-        first
-            .replace(false)
-            .then(|| RequestOutcome::Each(vec![Outcome::Delivered; events.len() - 1]))
+        first.replace(false).then(|| RequestOutcome::Each(vec![Outcome::Delivered; events.len() - 1]))
     });
     is_complete(&result, &server, 10);
     assert_eq!(server.requests.borrow().len(), 2);
@@ -353,41 +314,26 @@ fn f48_poison_event() {
         events
             .iter()
             .any(|(id, _)| bad(*id))
-            .then(|| RequestOutcome::Halve {
-                reason: "no such field".into(),
-                too_large: false,
-            })
+            .then(|| RequestOutcome::Halve { reason: "no such field".into(), too_large: false })
     });
     // The same with a server that names the first bad event, counting from 0 or from 1.
     let suspects = [0, 1].map(|from| {
         let server = ScriptedServer::default();
         let result = run_all(100, &server, |_, events| {
             let at = events.iter().position(|(id, _)| bad(*id))?;
-            Some(RequestOutcome::Suspect {
-                at: at + from,
-                reason: "no such field".into(),
-            })
+            Some(RequestOutcome::Suspect { at: at + from, reason: "no such field".into() })
         });
         (result, server)
     });
     assert!(suspects[0].1.requests.borrow().len() < 20);
     let suspects = suspects.iter().map(|(result, server)| (result, server));
-    for (result, server) in [(&named, &server), (&unnamed, &whole)]
-        .into_iter()
-        .chain(suspects)
-    {
+    for (result, server) in [(&named, &server), (&unnamed, &whole)].into_iter().chain(suspects) {
         is_complete(result, server, 100);
         let reason = "no such field".to_string();
-        assert_eq!(
-            result.quarantined,
-            BTreeMap::from([(17, reason.clone()), (40, reason)])
-        );
+        assert_eq!(result.quarantined, BTreeMap::from([(17, reason.clone()), (40, reason)]));
     }
     assert!(whole.requests.borrow().len() < 40);
-    let stop = DeliverySettings {
-        on_poison: OnPoison::Stop,
-        ..settings()
-    };
+    let stop = DeliverySettings { on_poison: OnPoison::Stop, ..settings() };
     let server = ScriptedServer::default();
     let result = run_with(
         stop,
@@ -395,10 +341,7 @@ fn f48_poison_event() {
         |_, events| each(events, |id| if bad(id) { poison() } else { Outcome::Delivered }),
         async |messages| feed_all(&messages, 100, |_| 100),
     );
-    assert!(matches!(
-        result.result,
-        Some(SinkError::Poison { id: EventId(17), .. })
-    ));
+    assert!(matches!(result.result, Some(SinkError::Poison { id: EventId(17), .. })));
     assert!(!result.finals.contains(&1) && result.quarantined.is_empty());
 }
 
@@ -418,11 +361,7 @@ fn f48_where_everything_is_refused_nothing_is_set_aside() {
     );
     is_complete(&result, &server, 100);
     assert_eq!(result.quarantined, BTreeMap::new());
-    assert!(
-        server.requests.borrow().len() < 40,
-        "{}",
-        server.requests.borrow().len()
-    );
+    assert!(server.requests.borrow().len() < 40, "{}", server.requests.borrow().len());
 }
 
 #[test]
@@ -432,10 +371,7 @@ fn f48_what_is_taken_after_it_proves_it_too() {
         events
             .iter()
             .any(|(id, _)| *id == 0)
-            .then(|| RequestOutcome::Halve {
-                reason: "no".into(),
-                too_large: false,
-            })
+            .then(|| RequestOutcome::Halve { reason: "no".into(), too_large: false })
     });
     is_complete(&result, &server, 10);
     assert_eq!(result.quarantined.len(), 1);
@@ -454,10 +390,7 @@ fn f48_the_first_event_of_all_is_poison() {
             events
                 .iter()
                 .any(|(id, _)| *id == 0)
-                .then(|| RequestOutcome::Halve {
-                    reason: "no".into(),
-                    too_large: false,
-                })
+                .then(|| RequestOutcome::Halve { reason: "no".into(), too_large: false })
         },
         async |messages| {
             messages.send(Message::Batch(batch(0, 0..1, |_| 100))).unwrap();
@@ -476,19 +409,13 @@ fn f48_the_first_event_of_all_is_poison() {
 #[test]
 fn f48_what_proves_it_is_on_its_way() {
     let server = ScriptedServer::default();
-    let mut settings = DeliverySettings {
-        once: true,
-        ..settings()
-    };
+    let mut settings = DeliverySettings { once: true, ..settings() };
     settings.batch.bytes = 100_000;
     let result = run_with(
         settings,
         &server,
         |_, events| {
-            let halve = |reason: &str| RequestOutcome::Halve {
-                reason: reason.into(),
-                too_large: true,
-            };
+            let halve = |reason: &str| RequestOutcome::Halve { reason: reason.into(), too_large: true };
             (events.len() > 5 || events[0].0 == 50).then(|| halve("too large"))
         },
         async |messages| {
@@ -506,22 +433,10 @@ type MakeRefusal = fn(&[(u128, usize)]) -> RequestOutcome;
 
 /// All kinds of refused requests.
 const REFUSALS: [MakeRefusal; 5] = [
-    |_| RequestOutcome::Halve {
-        reason: "status 400".into(),
-        too_large: false,
-    },
-    |_| RequestOutcome::Halve {
-        reason: "status 413".into(),
-        too_large: true,
-    },
-    |_| RequestOutcome::Suspect {
-        at: 0,
-        reason: "code 6".into(),
-    },
-    |events| RequestOutcome::Suspect {
-        at: events.len() / 2,
-        reason: "code 12".into(),
-    },
+    |_| RequestOutcome::Halve { reason: "status 400".into(), too_large: false },
+    |_| RequestOutcome::Halve { reason: "status 413".into(), too_large: true },
+    |_| RequestOutcome::Suspect { at: 0, reason: "code 6".into() },
+    |events| RequestOutcome::Suspect { at: events.len() / 2, reason: "code 12".into() },
     |events| each(events, |_| poison()).unwrap(),
 ];
 
@@ -532,9 +447,7 @@ impl ScriptedServer {
         times.retain(|time| (*time - self.begun.borrow().unwrap()).as_secs() < until_s);
         let within = |from: &Instant| {
             let later = times.iter().filter(|time| **time >= *from);
-            later
-                .filter(|time| **time - *from < Duration::from_secs(1))
-                .count()
+            later.filter(|time| **time - *from < Duration::from_secs(1)).count()
         };
         times.iter().map(within).max().unwrap_or(0)
     }
@@ -553,11 +466,7 @@ fn f96_a_server_that_refuses_everything_is_left_alone() {
         for accepted in [0, 1, 2, 7] {
             let server = ScriptedServer::default();
             let large = DeliverySettings {
-                batch: BatchConfig {
-                    bytes: 1 << 20,
-                    events: 500,
-                    wait: Duration::from_secs(1),
-                },
+                batch: BatchConfig { bytes: 1 << 20, events: 500, wait: Duration::from_secs(1) },
                 ..settings()
             };
             let result = run_with(
@@ -649,9 +558,7 @@ fn f96_an_event_that_waits_for_proof_holds_up_no_other() {
         },
         async |messages| {
             for id in 0..4 {
-                messages
-                    .send(Message::Batch(batch(id as u64, id..id + 1, |_| 9)))
-                    .unwrap();
+                messages.send(Message::Batch(batch(id as u64, id..id + 1, |_| 9))).unwrap();
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 assert_eq!(server.accepted.borrow().contains(&id), id != 1);
             }
@@ -659,11 +566,7 @@ fn f96_an_event_that_waits_for_proof_holds_up_no_other() {
         },
     );
     assert_eq!(result.quarantined.keys().copied().collect::<Vec<_>>(), [1]);
-    assert!(
-        matches!(&result.troubles[..], [Some(_), None]),
-        "{:?}",
-        result.troubles
-    );
+    assert!(matches!(&result.troubles[..], [Some(_), None]), "{:?}", result.troubles);
 }
 
 /// Events from the quarantine are all tried, however many are refused again.
@@ -673,11 +576,7 @@ fn f96_what_was_set_aside_before_is_tried_to_the_last() {
     let replay = DeliverySettings {
         once: true,
         refusals_believed: true,
-        batch: BatchConfig {
-            events: 100,
-            bytes: 1 << 20,
-            ..settings().batch
-        },
+        batch: BatchConfig { events: 100, bytes: 1 << 20, ..settings().batch },
         ..settings()
     };
     let result = run_with(
@@ -687,10 +586,7 @@ fn f96_what_was_set_aside_before_is_tried_to_the_last() {
         async |messages| feed_all(&messages, 100, |_| 9),
     );
     is_complete(&result, &server, 100);
-    assert_eq!(
-        (result.quarantined.len(), server.accepted.borrow().len()),
-        (90, 10)
-    );
+    assert_eq!((result.quarantined.len(), server.accepted.borrow().len()), (90, 10));
 }
 
 /// With `--once` the later events are sent before the run gives up.
@@ -701,10 +597,7 @@ fn f96_once_waits_for_what_may_prove_it() {
         let once = DeliverySettings {
             once: true,
             concurrency: 1,
-            batch: BatchConfig {
-                events: if bad == 100 { 100 } else { 7 },
-                ..settings().batch
-            },
+            batch: BatchConfig { events: if bad == 100 { 100 } else { 7 }, ..settings().batch },
             ..settings()
         };
         let result = run_with(
@@ -738,10 +631,7 @@ async fn feed_slowly(messages: &UnboundedSender<Message>, from: u64, batches: u6
 async fn feed_long(messages: &UnboundedSender<Message>, server: &ScriptedServer, sent: &mut usize, id: u128) {
     let tail = batch(id as u64, id..id + 1, |_| 100);
     for _ in 0..3 {
-        let part = Batch {
-            bytes: vec![b'x'; 300_000],
-            ..Batch::default()
-        };
+        let part = Batch { bytes: vec![b'x'; 300_000], ..Batch::default() };
         while server.returned.get() < *sent {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -760,10 +650,7 @@ fn f48_the_first_event_of_all_is_long_and_poison() {
         &server,
         |_, events| {
             let bad = events.iter().any(|(id, _)| *id < 3);
-            bad.then(|| RequestOutcome::Halve {
-                reason: "no".into(),
-                too_large: false,
-            })
+            bad.then(|| RequestOutcome::Halve { reason: "no".into(), too_large: false })
         },
         async |messages| {
             let mut sent = 0;
@@ -824,10 +711,7 @@ fn f49_where_everything_is_too_large_nothing_is_set_aside() {
         &server,
         |server, _| {
             let wrong = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(3600);
-            wrong.then(|| RequestOutcome::Halve {
-                reason: "status 413".into(),
-                too_large: true,
-            })
+            wrong.then(|| RequestOutcome::Halve { reason: "status 413".into(), too_large: true })
         },
         async |messages| feed_all(&messages, 100, |_| 100),
     );
@@ -839,15 +723,10 @@ fn f49_where_everything_is_too_large_nothing_is_set_aside() {
 fn f49_what_no_protocol_carries_needs_no_witness() {
     let server = ScriptedServer::default();
     let too_large = |id| match id {
-        0..5 => Outcome::TooLarge {
-            reason: "does not fit into a datagram".into(),
-        },
+        0..5 => Outcome::TooLarge { reason: "does not fit into a datagram".into() },
         _ => Outcome::retry("nothing listens there"),
     };
-    let once = DeliverySettings {
-        once: true,
-        ..settings()
-    };
+    let once = DeliverySettings { once: true, ..settings() };
     let result = run_with(
         once,
         &server,
@@ -855,10 +734,7 @@ fn f49_what_no_protocol_carries_needs_no_witness() {
         async |messages| feed_all(&messages, 10, |_| 100),
     );
     assert!(matches!(result.result, Some(SinkError::GaveUp { .. })));
-    assert_eq!(
-        result.quarantined.keys().copied().collect::<Vec<_>>(),
-        [0, 1, 2, 3, 4]
-    );
+    assert_eq!(result.quarantined.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
 }
 
 proptest! {
@@ -901,10 +777,7 @@ fn f50_store_then_drop() {
     let result = run_all(500, &server, |server, events| {
         let cut = server.requests.borrow().len() % 2 == 1;
         cut.then(|| {
-            server
-                .accepted
-                .borrow_mut()
-                .extend(events.iter().map(|(id, _)| id));
+            server.accepted.borrow_mut().extend(events.iter().map(|(id, _)| id));
             RequestOutcome::All(Outcome::retry("the connection ended before the answer did"))
         })
     });
@@ -945,11 +818,7 @@ fn f55_sink_401() {
         &server,
         |server, _| {
             let wrong = server.begun.borrow().unwrap().elapsed() < Duration::from_secs(3600);
-            wrong.then(|| {
-                RequestOutcome::All(Outcome::Misconfigured {
-                    reason: "status 401".into(),
-                })
-            })
+            wrong.then(|| RequestOutcome::All(Outcome::Misconfigured { reason: "status 401".into() }))
         },
         async |messages| feed_all(&messages, 200, |_| 100),
     );
@@ -966,11 +835,8 @@ fn f55_corrected_credentials_are_tried_at_once() {
         settings(),
         &server,
         |_, _| {
-            (!right.get()).then(|| {
-                RequestOutcome::All(Outcome::Misconfigured {
-                    reason: "status 401".into(),
-                })
-            })
+            (!right.get())
+                .then(|| RequestOutcome::All(Outcome::Misconfigured { reason: "status 401".into() }))
         },
         async |messages| {
             messages.send(Message::Batch(batch(0, 0..3, |_| 9))).unwrap();
@@ -979,10 +845,7 @@ fn f55_corrected_credentials_are_tried_at_once() {
             right.set(true);
             server.credentials_changed.set(true);
             tokio::time::sleep(Duration::from_secs(3)).await;
-            assert_eq!(
-                (server.requests.borrow().len(), server.accepted.borrow().len()),
-                (tried + 1, 3)
-            );
+            assert_eq!((server.requests.borrow().len(), server.accepted.borrow().len()), (tried + 1, 3));
             messages.send(Message::End).unwrap();
         },
     );
@@ -990,26 +853,14 @@ fn f55_corrected_credentials_are_tried_at_once() {
 
 #[test]
 fn once_does_not_wait_for_ever() {
-    let once = || DeliverySettings {
-        once: true,
-        ..settings()
-    };
-    for outcome in [
-        Outcome::retry("cannot reach `c`"),
-        Outcome::Misconfigured {
-            reason: "status 403".into(),
-        },
-    ] {
+    let once = || DeliverySettings { once: true, ..settings() };
+    for outcome in
+        [Outcome::retry("cannot reach `c`"), Outcome::Misconfigured { reason: "status 403".into() }]
+    {
         let server = ScriptedServer::default();
         let outcome = |_: &ScriptedServer, _: &[(u128, usize)]| Some(RequestOutcome::All(outcome.clone()));
-        let result = run_with(once(), &server, outcome, async |messages| {
-            feed_all(&messages, 10, |_| 9)
-        });
-        assert!(
-            matches!(result.result, Some(SinkError::GaveUp { .. })),
-            "{:?}",
-            result.result
-        );
+        let result = run_with(once(), &server, outcome, async |messages| feed_all(&messages, 10, |_| 9));
+        assert!(matches!(result.result, Some(SinkError::GaveUp { .. })), "{:?}", result.result);
         assert_eq!((result.finals.len(), result.quarantined.len()), (0, 0));
     }
 }
@@ -1018,11 +869,8 @@ fn once_does_not_wait_for_ever() {
 fn a_quarantine_that_cannot_be_written_holds_the_events() {
     let server = ScriptedServer::default();
     let full = Cell::new(true);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let finals = Cell::new(0);
     let report = |report: Report| {
         if let Report::Final { .. } = report {
@@ -1041,13 +889,8 @@ fn a_quarantine_that_cannot_be_written_holds_the_events() {
     };
     let (messages, receiver) = unbounded_channel();
     feed_all(&messages, 10, |_| 9);
-    let peer = ScriptedPeer {
-        server: &server,
-        outcome,
-    };
-    runtime
-        .block_on(run(peer, settings(), receiver, &report, &quarantine))
-        .unwrap();
+    let peer = ScriptedPeer { server: &server, outcome };
+    runtime.block_on(run(peer, settings(), receiver, &report, &quarantine)).unwrap();
     assert_eq!(finals.get(), 1);
     assert_eq!(*server.requests.borrow(), [(0..10).collect::<Vec<_>>(), vec![4]]);
 }

@@ -33,10 +33,7 @@ pub struct DeliveryWork {
 
 impl RequestPart {
     pub fn whole(events: Vec<PendingEvent>) -> RequestPart {
-        RequestPart {
-            events,
-            refused_together: None,
-        }
+        RequestPart { events, refused_together: None }
     }
 }
 

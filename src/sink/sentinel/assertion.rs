@@ -44,19 +44,10 @@ pub fn client_assertion(
         "nbf": now_s,
         "exp": now_s + VALID_S,
     });
-    let mut token = format!(
-        "{}.{}",
-        BASE64.encode(header.to_string()),
-        BASE64.encode(claims.to_string())
-    );
+    let mut token = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
     let mut signature = vec![0; key.public().modulus_len()];
-    key.sign(
-        &RSA_PSS_SHA256,
-        &SystemRandom::new(),
-        token.as_bytes(),
-        &mut signature,
-    )
-    .map_err(|_| "`client_key` cannot sign")?;
+    key.sign(&RSA_PSS_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature)
+        .map_err(|_| "`client_key` cannot sign")?;
     token.push('.');
     BASE64.encode_string(signature, &mut token);
     Ok(Secret::new(token))

@@ -116,16 +116,10 @@ impl Login {
                 form.append_pair("client_secret", secret.expose());
                 secret
             }
-            ClientCredential::Certificate {
-                certificate,
-                key,
-                files,
-            } => {
+            ClientCredential::Certificate { certificate, key, files } => {
                 files.borrow_mut().mark_read();
-                let (certificate, key) = (
-                    read(certificate).map_err(misconfigured)?,
-                    read(key).map_err(misconfigured)?,
-                );
+                let (certificate, key) =
+                    (read(certificate).map_err(misconfigured)?, read(key).map_err(misconfigured)?);
                 let now_s = clock::now_ms() / 1000;
                 let signed = client_assertion(&certificate, &key, &self.client_id, self.url.as_str(), now_s)
                     .map_err(|reason| misconfigured(reason.into()))?;
@@ -184,18 +178,16 @@ pub fn refused(response: &Response, now_ms: i64) -> Outcome {
         true => outcome::server_message_without_hint(response),
         false => text,
     };
-    Outcome::Misconfigured {
-        reason: format!("Entra ID issued no token: {remedy} ({server_message})"),
-    }
+    Outcome::Misconfigured { reason: format!("Entra ID issued no token: {remedy} ({server_message})") }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
-        .map_err(|error| match error.kind() {
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)).map_err(
+        |error| match error.kind() {
             io::ErrorKind::PermissionDenied => crate::access::denied_message(path),
             _ => format!("cannot read `{}`: {error}; correct its path", path.display()),
-        });
+        },
+    );
     read.map(|_| bytes)
 }

@@ -76,23 +76,14 @@ impl ManagedIdentity {
         let mut url = Url::parse(endpoint).map_err(|error| format!("`{endpoint}` is not a URL: {error}"))?;
         let mut config = HttpConfig::new(url.clone(), Auth::None);
         config.proxy = Some(ProxyConfig::never(&url));
-        config.timeouts = Timeouts {
-            connect: CONNECT_TIMEOUT,
-            ..Timeouts::within(TOTAL_TIMEOUT)
-        };
+        config.timeouts = Timeouts { connect: CONNECT_TIMEOUT, ..Timeouts::within(TOTAL_TIMEOUT) };
         // This API takes an audience instead of a scope.
         let audience = scope.strip_suffix("/.default").unwrap_or(scope);
-        url.query_pairs_mut()
-            .append_pair("api-version", version)
-            .append_pair("resource", audience);
+        url.query_pairs_mut().append_pair("api-version", version).append_pair("resource", audience);
         if let Some(client) = client {
             url.query_pairs_mut().append_pair("client_id", client);
         }
-        Ok(ManagedIdentity {
-            client: SharedClient::new(&config),
-            url,
-            challenges,
-        })
+        Ok(ManagedIdentity { client: SharedClient::new(&config), url, challenges })
     }
 
     /// Requests a token. Returns the response that contains it.
@@ -117,26 +108,18 @@ impl ManagedIdentity {
             }),
             _ => match of_status(&response, crate::clock::now_ms()) {
                 RequestOutcome::All(outcome @ Outcome::Retry { .. }) => Err(outcome),
-                _ => Err(Outcome::Misconfigured {
-                    reason: server_message(&response),
-                }),
+                _ => Err(Outcome::Misconfigured { reason: server_message(&response) }),
             },
         }
     }
 
     async fn get(&self, challenge: Option<HeaderValue>) -> Result<Response, Outcome> {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            HeaderName::from_static("metadata"),
-            HeaderValue::from_static("true"),
-        );
+        headers.insert(HeaderName::from_static("metadata"), HeaderValue::from_static("true"));
         if let Some(challenge) = challenge {
             headers.insert(AUTHORIZATION, challenge);
         }
-        let response = self
-            .client
-            .send(Method::GET, &self.url, headers, Vec::new())
-            .await;
+        let response = self.client.send(Method::GET, &self.url, headers, Vec::new()).await;
         response.map_err(|error| match Outcome::of_error(&error) {
             Outcome::Retry { reason, after } => Outcome::Retry {
                 reason: format!(
@@ -152,16 +135,9 @@ impl ManagedIdentity {
 /// The content of the challenge file as a header. A file outside of the directory is not read: otherwise any
 /// program at that port could read any file.
 fn challenge(response: &Response, dir: &Path) -> Result<HeaderValue, String> {
-    let file = response
-        .header("www-authenticate")
-        .and_then(|text| text.strip_prefix("Basic realm="));
-    let path = Path::new(
-        file.ok_or("the Azure Arc agent named no challenge file")?
-            .trim_matches('"'),
-    );
-    let is_plain = path
-        .components()
-        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let file = response.header("www-authenticate").and_then(|text| text.strip_prefix("Basic realm="));
+    let path = Path::new(file.ok_or("the Azure Arc agent named no challenge file")?.trim_matches('"'));
+    let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if !is_plain || path.parent() != Some(dir) || path.extension().is_none_or(|end| end != "key") {
         return Err(format!(
             "the challenge file that was named is not one of the Azure Arc agent, which are `{}/….key`; see which program listens at its port",
@@ -175,10 +151,7 @@ fn challenge(response: &Response, dir: &Path) -> Result<HeaderValue, String> {
             }
             _ => "",
         };
-        format!(
-            "cannot read the Azure Arc agent's challenge file `{}`: {error}{remedy}",
-            path.display()
-        )
+        format!("cannot read the Azure Arc agent's challenge file `{}`: {error}{remedy}", path.display())
     })?;
     let value = HeaderValue::from_str(&format!("Basic {}", text.expose()));
     let mut value =

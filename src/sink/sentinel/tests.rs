@@ -96,11 +96,7 @@ fn by_secret() -> AzureIdentity {
 }
 
 fn class(status: u16, body: &str) -> String {
-    let response = http::Response {
-        status,
-        body: body.into(),
-        ..http::Response::default()
-    };
+    let response = http::Response { status, body: body.into(), ..http::Response::default() };
     match classify(&response, SentinelConfig::STREAM, 0) {
         RequestOutcome::All(Outcome::Delivered) => "delivered".into(),
         RequestOutcome::All(Outcome::Retry { .. }) => "retry".into(),
@@ -115,16 +111,8 @@ fn every_answer_has_its_class() {
     let stream = r#"{"error":{"code":"InvalidStream","message":"not configured"}}"#;
     let table = [
         (204, "", "delivered"),
-        (
-            200,
-            "<html>Log in</html>",
-            "the server is not an ingestion endpoint",
-        ),
-        (
-            400,
-            r#"{"error":{"code":"InvalidPayload","message":"no array"}}"#,
-            "halve, too large: false",
-        ),
+        (200, "<html>Log in</html>", "the server is not an ingestion endpoint"),
+        (400, r#"{"error":{"code":"InvalidPayload","message":"no array"}}"#, "halve, too large: false"),
         (400, "", "halve, too large: false"),
         (400, stream, "the data collection rule has no such stream"),
         (
@@ -133,16 +121,8 @@ fn every_answer_has_its_class() {
             "the data collection rule has no such stream",
         ),
         (401, "", "Azure does not accept the token"),
-        (
-            403,
-            "{}",
-            "the application lacks the role Monitoring Metrics Publisher",
-        ),
-        (
-            404,
-            r#"{"error":{"code":"NotFound","message":"x"}}"#,
-            "there is no such data collection rule",
-        ),
+        (403, "{}", "the application lacks the role Monitoring Metrics Publisher"),
+        (404, r#"{"error":{"code":"NotFound","message":"x"}}"#, "there is no such data collection rule"),
         (413, "", "halve, too large: true"),
         (429, "", "retry"),
         (500, "", "retry"),
@@ -165,40 +145,23 @@ fn refusals_of_entra_id_name_the_fix_and_do_not_vary() {
             "AADSTS7000222: The provided client secret keys are expired.\r\nTrace ID: 4",
             "the secret has expired",
         ),
-        (
-            "AADSTS700016: Application with identifier 'x' was not found",
-            "correct `client_id`",
-        ),
+        ("AADSTS700016: Application with identifier 'x' was not found", "correct `client_id`"),
         ("AADSTS90002: Tenant 'x' not found.", "correct `tenant_id`"),
-        (
-            "AADSTS700027: The certificate is not registered",
-            "upload `client_certificate`",
-        ),
+        ("AADSTS700027: The certificate is not registered", "upload `client_certificate`"),
         ("AADSTS500011: The resource principal was not found", "`scope`"),
         ("AADSTS1: something else", "see `tenant_id`"),
     ];
     for (text, expect) in table {
         let body = serde_json::json!({"error": "invalid_client", "error_description": text});
-        let response = http::Response {
-            status: 401,
-            body: body.to_string().into_bytes(),
-            ..http::Response::default()
-        };
+        let response =
+            http::Response { status: 401, body: body.to_string().into_bytes(), ..http::Response::default() };
         let Outcome::Misconfigured { reason } = refused(&response, 0) else {
             panic!("{text}");
         };
         assert!(reason.contains(expect) && !reason.contains("Trace"), "{reason}");
     }
-    for (status, body) in [
-        (429, ""),
-        (503, ""),
-        (400, r#"{"error":"temporarily_unavailable"}"#),
-    ] {
-        let response = http::Response {
-            status,
-            body: body.into(),
-            ..http::Response::default()
-        };
+    for (status, body) in [(429, ""), (503, ""), (400, r#"{"error":"temporarily_unavailable"}"#)] {
+        let response = http::Response { status, body: body.into(), ..http::Response::default() };
         assert!(matches!(refused(&response, 0), Outcome::Retry { .. }), "{status}");
     }
 }
@@ -210,12 +173,8 @@ fn f57_what_proves_the_application_is_not_told() {
     let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
     fs::write(&certificate, CERTIFICATE).unwrap();
     fs::write(&key, KEY).unwrap();
-    let by_certificate = AzureIdentity::Certificate {
-        tenant: "t".into(),
-        client: "c".into(),
-        certificate,
-        key,
-    };
+    let by_certificate =
+        AzureIdentity::Certificate { tenant: "t".into(), client: "c".into(), certificate, key };
     let by_secret = AzureIdentity::Secret {
         tenant: "t".into(),
         client: "c".into(),
@@ -226,9 +185,7 @@ fn f57_what_proves_the_application_is_not_told() {
             for in_json in [true, false] {
                 let (url, requests) = serve_with(move |request| {
                     let (_, form) = request.split_once("\r\n\r\n").unwrap();
-                    let read: Vec<_> = url::form_urlencoded::parse(form.as_bytes())
-                        .into_owned()
-                        .collect();
+                    let read: Vec<_> = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
                     let text = format!("{:?} {form}", read.last().unwrap());
                     let body = match in_json {
                         true => serde_json::json!({ "error_description": text })
@@ -243,12 +200,9 @@ fn f57_what_proves_the_application_is_not_told() {
                 let credential = request.rsplit_once('=').unwrap().1;
                 let reason = outcome.reason();
                 assert!(reason.contains("***"), "{reason}");
-                for secret in [
-                    &credential[..20],
-                    &credential[credential.len() - 10..],
-                    "rstuvwxyz",
-                    "0123456789",
-                ] {
+                for secret in
+                    [&credential[..20], &credential[credential.len() - 10..], "rstuvwxyz", "0123456789"]
+                {
                     assert!(!reason.contains(secret), "{secret}: {reason}");
                 }
             }
@@ -283,11 +237,7 @@ fn a_token_is_cached_and_requested_again_when_refused() {
     });
     let requests = requests.lock().unwrap();
     assert_eq!(requests.len(), 4);
-    assert!(
-        requests[0].starts_with("POST /t/oauth2/v2.0/token HTTP/1.1\r\n"),
-        "{}",
-        requests[0]
-    );
+    assert!(requests[0].starts_with("POST /t/oauth2/v2.0/token HTTP/1.1\r\n"), "{}", requests[0]);
     assert!(requests[0].ends_with("\r\n\r\ngrant_type=client_credentials&client_id=c&scope=https%3A%2F%2Fmonitor.azure.com%2F.default&client_secret=s3cr%26t"));
 }
 
@@ -310,10 +260,7 @@ fn entra_id_can_verify_the_client_assertion() {
         let request = requests.lock().unwrap()[0].clone();
         let form = request.split("\r\n\r\n").nth(1).unwrap();
         let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(form.as_bytes()).collect();
-        assert_eq!(
-            form["client_assertion_type"],
-            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-        );
+        assert_eq!(form["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
         assert!(!form.contains_key("client_secret"));
         verify(&form["client_assertion"], &format!("{url}/t/oauth2/v2.0/token"));
         assert!(!tokens.changed());
@@ -352,9 +299,7 @@ fn verify(assertion: &str, audience: &str) {
     let now_s = clock::now_ms() / 1000;
     let (from, to) = (claims["nbf"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
     assert!((now_s - 60..=now_s).contains(&from) && to == from + 600);
-    let PrivateKeyDer::Pkcs8(key) = PrivateKeyDer::from_pem_slice(KEY).unwrap() else {
-        panic!()
-    };
+    let PrivateKeyDer::Pkcs8(key) = PrivateKeyDer::from_pem_slice(KEY).unwrap() else { panic!() };
     let key = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
     let signed = format!("{}.{}", parts[0], parts[1]);
     UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key.public().as_ref())
@@ -364,18 +309,11 @@ fn verify(assertion: &str, audience: &str) {
 
 /// A response of the Azure Arc agent that names a challenge file.
 fn challenge(path: &Path) -> (u16, String, &'static str) {
-    (
-        401,
-        format!("www-authenticate: Basic realm={}\r\n", path.display()),
-        "",
-    )
+    (401, format!("www-authenticate: Basic realm={}\r\n", path.display()), "")
 }
 
 fn arc(dir: &Path, named: &Path) -> (Result<http::Response, Outcome>, Vec<String>) {
-    let (url, requests) = serve(vec![
-        challenge(named),
-        ok(r#"{"access_token":"arc","expires_in":"86399"}"#),
-    ]);
+    let (url, requests) = serve(vec![challenge(named), ok(r#"{"access_token":"arc","expires_in":"86399"}"#)]);
     let endpoint = format!("{url}/metadata/identity/oauth2/token");
     let managed = ManagedIdentity::arc(&endpoint, SentinelConfig::SCOPE, dir.into()).unwrap();
     let response = run(managed.request_token());
@@ -393,17 +331,10 @@ fn an_arc_host_authenticates_with_the_challenge_file() {
     assert_eq!(requests.len(), 2);
     let path = "GET /metadata/identity/oauth2/token?api-version=2020-06-01&resource=https%3A%2F%2Fmonitor.azure.com HTTP/1.1";
     for request in &requests {
-        assert!(
-            request.starts_with(path) && request.contains("metadata: true\r\n"),
-            "{request}"
-        );
+        assert!(request.starts_with(path) && request.contains("metadata: true\r\n"), "{request}");
     }
     assert!(!requests[0].contains("authorization:"));
-    assert!(
-        requests[1].contains("authorization: Basic pr00f\r\n"),
-        "{}",
-        requests[1]
-    );
+    assert!(requests[1].contains("authorization: Basic pr00f\r\n"), "{}", requests[1]);
 }
 
 #[test]
@@ -434,9 +365,6 @@ fn only_challenge_files_are_read() {
         let Err(Outcome::Misconfigured { reason }) = response else {
             panic!("{path:?}");
         };
-        assert!(
-            !reason.contains("hunter2") && requests.len() == 1,
-            "{path:?}: {reason}"
-        );
+        assert!(!reason.contains("hunter2") && requests.len() == 1, "{path:?}: {reason}");
     }
 }

@@ -63,17 +63,12 @@ impl Tokens {
             Issuer::Login(Box::new(Login::new(config, tenant, client, secret)))
         };
         let issuer = match &config.identity {
-            AzureIdentity::Secret {
-                tenant,
-                client,
-                secret,
-            } => login(tenant, client, ClientCredential::secret(secret)),
-            AzureIdentity::Certificate {
-                tenant,
-                client,
-                certificate,
-                key,
-            } => login(tenant, client, ClientCredential::certificate(certificate, key)),
+            AzureIdentity::Secret { tenant, client, secret } => {
+                login(tenant, client, ClientCredential::secret(secret))
+            }
+            AzureIdentity::Certificate { tenant, client, certificate, key } => {
+                login(tenant, client, ClientCredential::certificate(certificate, key))
+            }
             AzureIdentity::Managed { client } => {
                 match ManagedIdentity::detect(client.as_deref(), &config.scope) {
                     Ok(managed) => Issuer::ManagedIdentity(Box::new(managed)),
@@ -81,10 +76,7 @@ impl Tokens {
                 }
             }
         };
-        Tokens {
-            issuer,
-            cached: Mutex::new(None),
-        }
+        Tokens { issuer, cached: Mutex::new(None) }
     }
 
     /// A valid token.
@@ -99,18 +91,12 @@ impl Tokens {
         match self.request_token().await {
             Ok((token, lifetime)) => {
                 let renewed = CachedToken::new(token.clone(), lifetime, Instant::now());
-                if cached
-                    .replace(renewed)
-                    .is_some_and(|old| old.renewal_failures > 1)
-                {
+                if cached.replace(renewed).is_some_and(|old| old.renewal_failures > 1) {
                     tracing::info!("the token for Azure was renewed");
                 }
                 Ok(token)
             }
-            Err(outcome) => match cached
-                .as_mut()
-                .filter(|cached| Instant::now() < cached.expires_at)
-            {
+            Err(outcome) => match cached.as_mut().filter(|cached| Instant::now() < cached.expires_at) {
                 Some(valid) => {
                     let reason = outcome.reason();
                     match valid.on_renewal_failure(Instant::now()) {
@@ -156,9 +142,7 @@ impl Tokens {
             Issuer::Login(login) => login.request_token().await?,
             Issuer::ManagedIdentity(managed) => managed.request_token().await?,
             Issuer::Unavailable(reason) => {
-                return Err(Outcome::Misconfigured {
-                    reason: reason.clone(),
-                });
+                return Err(Outcome::Misconfigured { reason: reason.clone() });
             }
         };
         parse_token(&response)
@@ -205,10 +189,7 @@ mod tests {
     #[test]
     fn a_lifetime_is_a_number_or_a_string() {
         let lifetime = |body: &str| {
-            let response = Response {
-                body: body.into(),
-                ..Response::default()
-            };
+            let response = Response { body: body.into(), ..Response::default() };
             parse_token(&response).map(|(_, lifetime)| lifetime.as_secs())
         };
         let table = [

@@ -83,9 +83,7 @@ async fn open(config: &SyslogConfig, tls: &RefCell<Tls>) -> Result<Connection, O
     let connector = match &config.transport {
         Transport::Tls(_) => {
             let config = tls.borrow_mut().config();
-            Some(TlsConnector::from(
-                config.map_err(|error| misconfigured(chain(&error)))?,
-            ))
+            Some(TlsConnector::from(config.map_err(|error| misconfigured(chain(&error)))?))
         }
         _ => None,
     };
@@ -97,9 +95,7 @@ async fn open(config: &SyslogConfig, tls: &RefCell<Tls>) -> Result<Connection, O
             "the kernel does not report what the receiver has acknowledged ({cause}); load its module `tcp_diag`, and allow the agent to use AF_NETLINK"
         ))
     };
-    let addresses = stream
-        .local_addr()
-        .and_then(|local| Ok((local, stream.peer_addr()?)));
+    let addresses = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
     let (local, peer) = addresses.map_err(|error| Outcome::retry(unreachable(config, &error)))?;
     let send_queue = SendQueue::new(local, peer).map_err(unavailable)?;
     send_queue.bytes().map_err(unavailable)?;
@@ -113,9 +109,7 @@ async fn open(config: &SyslogConfig, tls: &RefCell<Tls>) -> Result<Connection, O
             })?;
             let failed = |error: io::Error| tls_failure(config, &error);
             let mut stream = connector.connect(name, stream).await.map_err(failed)?;
-            await_client_certificate_check(&mut stream)
-                .await
-                .map_err(failed)?;
+            await_client_certificate_check(&mut stream).await.map_err(failed)?;
             Box::new(stream)
         }
     };
@@ -165,9 +159,9 @@ pub fn unreachable(config: &SyslogConfig, error: &io::Error) -> String {
 fn tls_failure(config: &SyslogConfig, error: &io::Error) -> Outcome {
     let address = config.address();
     match tls::message(error, "address") {
-        Some(reason) => Outcome::Misconfigured {
-            reason: format!("no TLS connection to `{address}`: {reason}"),
-        },
+        Some(reason) => {
+            Outcome::Misconfigured { reason: format!("no TLS connection to `{address}`: {reason}") }
+        }
         // A server that is stopping does this too, and one without TLS.
         None => Outcome::retry(format!(
             "no TLS connection to `{address}`: it closed the connection during the handshake ({error}); see the receiver's log, and whether it uses TLS at this port"

@@ -134,9 +134,7 @@ fn value<'e>(members: &'e [u8], key: &[u8]) -> &'e [u8] {
 fn unescaped(text: &[u8]) -> Cow<'_, str> {
     match text.contains(&b'\\') {
         false => String::from_utf8_lossy(text),
-        true => serde_json::from_slice(&[b"\"", text, b"\""].concat())
-            .map(Cow::Owned)
-            .unwrap_or_default(),
+        true => serde_json::from_slice(&[b"\"", text, b"\""].concat()).map(Cow::Owned).unwrap_or_default(),
     }
 }
 
@@ -144,11 +142,7 @@ fn unescaped(text: &[u8]) -> Cow<'_, str> {
 fn header_field(text: &str, bytes_max: usize) -> String {
     let fitting = |c: char| if c.is_ascii_graphic() { c } else { '_' };
     let header_field: String = text.chars().take(bytes_max).map(fitting).collect();
-    if header_field.is_empty() {
-        "-".into()
-    } else {
-        header_field
-    }
+    if header_field.is_empty() { "-".into() } else { header_field }
 }
 
 /// Escapes the value of a parameter of structured data.

@@ -40,10 +40,7 @@ impl SendQueue {
             SocketFlags::CLOEXEC,
             Some(netlink::SOCK_DIAG),
         )?;
-        Ok(SendQueue {
-            socket,
-            request: request(local, peer),
-        })
+        Ok(SendQueue { socket, request: request(local, peer) })
     }
 
     /// Number of bytes that are written and not acknowledged. `None` if the connection is no longer open on
@@ -108,9 +105,7 @@ fn parse_response(response: &[u8]) -> io::Result<Option<u32>> {
             let bytes = u32::from_ne_bytes(word(SEND_QUEUE)?);
             Ok((state == ESTABLISHED).then_some(bytes))
         }
-        other => Err(io::Error::other(format!(
-            "the kernel's response has the unknown type {other}"
-        ))),
+        other => Err(io::Error::other(format!("the kernel's response has the unknown type {other}"))),
     }
 }
 

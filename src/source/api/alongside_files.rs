@@ -49,11 +49,7 @@ impl Api {
         let (Ok(answer), AnswerClass::Ok) = (result, &class) else {
             // What is wrong the next poll finds and says.
             let reason = class.message();
-            tracing::debug!(
-                source = self.source,
-                reason,
-                "who searched the audit log is not told"
-            );
+            tracing::debug!(source = self.source, reason, "who searched the audit log is not told");
             return;
         };
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);

@@ -109,9 +109,7 @@ fn classify_answer(answer: &Response, product: &Product) -> AnswerClass {
         429 => AnswerClass::RateLimited,
         status @ 500.. if overloaded(answer) => AnswerClass::Overloaded { status },
         status @ 500.. => AnswerClass::Server { status },
-        407 => AnswerClass::Unreachable {
-            what: answer.proxy_credentials_remedy(),
-        },
+        407 => AnswerClass::Unreachable { what: answer.proxy_credentials_remedy() },
         401 | 403
             if has("x-seraph-loginreason", "AUTHENTICATION_DENIED")
                 || has("x-authentication-denied-reason", "") =>
@@ -125,16 +123,12 @@ fn classify_answer(answer: &Response, product: &Product) -> AnswerClass {
         403 => AnswerClass::Permission { product: product() },
         404 => AnswerClass::NotFound { product: product() },
         200 => classify_content(answer),
-        status => AnswerClass::Protocol {
-            what: format!("status {status}, which no audit API answers"),
-        },
+        status => AnswerClass::Protocol { what: format!("status {status}, which no audit API answers") },
     }
 }
 
 fn is_html(answer: &Response) -> bool {
-    let declared = answer
-        .header("content-type")
-        .is_some_and(|kind| kind.contains("html"));
+    let declared = answer.header("content-type").is_some_and(|kind| kind.contains("html"));
     declared || answer.body.trim_ascii_start().starts_with(b"<")
 }
 
@@ -152,14 +146,9 @@ fn is_of_confluence(answer: &Response) -> bool {
     ];
     let text = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
     headers.iter().any(|name| answer.headers.contains_key(*name))
-        || [
-            "confluence",
-            "atlassian",
-            "ajs-",
-            "not permitted to perform this operation",
-        ]
-        .iter()
-        .any(|word| text.contains(word))
+        || ["confluence", "atlassian", "ajs-", "not permitted to perform this operation"]
+            .iter()
+            .any(|word| text.contains(word))
 }
 
 /// Whether `X-AUSERNAME` says that nobody is logged in. A user may have a name like that.
@@ -179,9 +168,7 @@ fn classify_content(answer: &Response) -> AnswerClass {
     if kind == "application/json" || kind.ends_with("+json") {
         AnswerClass::Ok
     } else if kind.contains("html") {
-        AnswerClass::LoginPage {
-            what: "an HTML page came instead of JSON".into(),
-        }
+        AnswerClass::LoginPage { what: "an HTML page came instead of JSON".into() }
     } else {
         AnswerClass::Protocol {
             what: match answer.media_type() {
@@ -209,15 +196,12 @@ fn classify_error(error: &HttpError) -> AnswerClass {
         | HttpError::NoPem { .. }
         | HttpError::Build(_)
         | HttpError::Foreign { .. } => AnswerClass::Credential { what },
-        HttpError::Redirect {
-            kind: RedirectKind::Login | RedirectKind::OtherOrigin,
-            ..
-        } => AnswerClass::LoginPage { what },
+        HttpError::Redirect { kind: RedirectKind::Login | RedirectKind::OtherOrigin, .. } => {
+            AnswerClass::LoginPage { what }
+        }
         HttpError::Redirect { .. } => AnswerClass::Protocol { what },
         HttpError::Timeout { .. } => AnswerClass::Timeout { what },
-        HttpError::TooLarge { bytes_max } => AnswerClass::TooLarge {
-            bytes_max: *bytes_max,
-        },
+        HttpError::TooLarge { bytes_max } => AnswerClass::TooLarge { bytes_max: *bytes_max },
         HttpError::Unreachable { .. }
         | HttpError::Tls { .. }
         | HttpError::Proxy { .. }

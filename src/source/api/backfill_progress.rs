@@ -18,13 +18,7 @@ pub struct BackfillProgress {
 
 impl BackfillProgress {
     pub fn new(windows: &Windows, rows: u64, present_ms: i64, now: Now) -> BackfillProgress {
-        BackfillProgress {
-            begun: now,
-            told: now.monotonic,
-            windows: 0,
-            rows,
-            done: windows.done(present_ms),
-        }
+        BackfillProgress { begun: now, told: now.monotonic, windows: 0, rows, done: windows.done(present_ms) }
     }
 
     /// A window has been read.
@@ -34,10 +28,7 @@ impl BackfillProgress {
             return;
         }
         self.told = now.monotonic;
-        let seconds = now
-            .monotonic
-            .saturating_duration_since(self.begun.monotonic)
-            .as_secs_f64();
+        let seconds = now.monotonic.saturating_duration_since(self.begun.monotonic).as_secs_f64();
         let done = windows.done(present_ms);
         let here = (done - self.done).max(f64::EPSILON);
         let rows = rows - self.rows;

@@ -15,13 +15,11 @@ struct TenantInfo {
 
 /// Asks the site, without credentials. `site` is `https://<name>.atlassian.net`.
 pub async fn look_up(client: &mut Client, site: &Url, product: &Product) -> Result<String, AnswerClass> {
-    let result = client
-        .get_anonymously(&answer::below(site, "_edge/tenant_info"))
-        .await;
+    let result = client.get_anonymously(&answer::below(site, "_edge/tenant_info")).await;
     match (answer::classify(&result, product), &result) {
-        (AnswerClass::Ok, Ok(found)) => parse(&found.body).map_err(|what| AnswerClass::Protocol {
-            what: found.redacted(&what),
-        }),
+        (AnswerClass::Ok, Ok(found)) => {
+            parse(&found.body).map_err(|what| AnswerClass::Protocol { what: found.redacted(&what) })
+        }
         (AnswerClass::NotFound { .. }, _) => Err(AnswerClass::Protocol {
             what: format!("`{site}` is no Cloud site (status 404); correct `site`, or set `cloud_id`"),
         }),
@@ -61,10 +59,7 @@ mod tests {
             "{}",
             "",
         ] {
-            assert!(
-                parse(wrong.as_bytes()).unwrap_err().contains("set `cloud_id`"),
-                "{wrong}"
-            );
+            assert!(parse(wrong.as_bytes()).unwrap_err().contains("set `cloud_id`"), "{wrong}");
         }
         let base = scoped_base(&Url::parse("https://api.atlassian.com").unwrap(), "1f3a");
         assert_eq!(base.as_str(), "https://api.atlassian.com/ex/confluence/1f3a");

@@ -56,13 +56,7 @@ impl Api {
             );
             tracing::warn!(source = self.source, "{message}");
             let occasion = now.ms.to_string();
-            self.notices.push(Notice::new(
-                COVERAGE_LOWERED,
-                &self.source,
-                &occasion,
-                now.ms,
-                message,
-            ));
+            self.notices.push(Notice::new(COVERAGE_LOWERED, &self.source, &occasion, now.ms, message));
         }
         // An area that one answer leaves out is not forgotten.
         known.extend(found);
@@ -130,9 +124,7 @@ mod tests {
     use super::*;
 
     fn coverage(levels: &[(&str, &str)]) -> Coverage {
-        let owned = levels
-            .iter()
-            .map(|(area, level)| (area.to_string(), level.to_string()));
+        let owned = levels.iter().map(|(area, level)| (area.to_string(), level.to_string()));
         owned.collect()
     }
 
@@ -153,17 +145,8 @@ mod tests {
     #[test]
     fn only_what_is_lowered_is_told() {
         let before = coverage(&[("A", "full"), ("B", "base"), ("C", "advanced"), ("D", "base")]);
-        let now = coverage(&[
-            ("A", "base"),
-            ("B", "full"),
-            ("C", "advanced"),
-            ("D", "off"),
-            ("E", "off"),
-        ]);
-        assert_eq!(
-            lowered(&before, &now),
-            ["A from full to base", "D from base to off"]
-        );
+        let now = coverage(&[("A", "base"), ("B", "full"), ("C", "advanced"), ("D", "off"), ("E", "off")]);
+        assert_eq!(lowered(&before, &now), ["A from full to base", "D from base to off"]);
         assert!(lowered(&coverage(&[]), &now).is_empty());
     }
 }

@@ -33,11 +33,7 @@ impl Deferred {
     pub fn second_look(window: &Window, kept_ms: i64, route: Route, due: Instant) -> Deferred {
         let from_ms = window.from_ms.max(window.to_ms - kept_ms);
         Deferred {
-            reading: WindowReader::new(
-                Window::new(from_ms, window.to_ms, false),
-                route,
-                Attempts::default(),
-            ),
+            reading: WindowReader::new(Window::new(from_ms, window.to_ms, false), route, Attempts::default()),
             due,
             hold_ms: from_ms,
             fresh: false,
@@ -78,9 +74,7 @@ impl DeferredWindows {
     /// The first one that is due.
     pub fn take_due(&mut self, now: Instant) -> Option<Deferred> {
         let due = |deferred: &Deferred| deferred.due <= now;
-        let oldest = (0..self.0.len())
-            .filter(|at| due(&self.0[*at]))
-            .min_by_key(|at| self.0[*at].due);
+        let oldest = (0..self.0.len()).filter(|at| due(&self.0[*at])).min_by_key(|at| self.0[*at].due);
         oldest.map(|at| self.0.remove(at))
     }
 
@@ -126,16 +120,11 @@ fn is_joined(known: &Deferred, next: &Deferred) -> bool {
 
 fn join(known: Deferred, next: Deferred) -> Deferred {
     let (one, other) = (&known.reading.window, &next.reading.window);
-    let window = Window::new(
-        one.from_ms.min(other.from_ms),
-        one.to_ms.max(other.to_ms),
-        one.live || other.live,
-    );
+    let window =
+        Window::new(one.from_ms.min(other.from_ms), one.to_ms.max(other.to_ms), one.live || other.live);
     let route: Route = next.reading.route;
     let mut reading = WindowReader::new(window, route, Attempts::default());
-    reading
-        .attempts
-        .join(known.reading.attempts, next.reading.attempts);
+    reading.attempts.join(known.reading.attempts, next.reading.attempts);
     Deferred {
         reading,
         due: known.due.max(next.due),

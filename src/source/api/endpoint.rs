@@ -46,12 +46,7 @@ impl Endpoint {
             route_known: false,
             not_found: 0,
         };
-        if let Product::Cloud {
-            scoped,
-            cloud_id,
-            gateway,
-        } = &config.product
-        {
+        if let Product::Cloud { scoped, cloud_id, gateway } = &config.product {
             (endpoint.route, endpoint.route_known) = (Route::Cloud, true);
             if *scoped {
                 (endpoint.base, endpoint.gateway) = (None, Some(gateway.clone()));
@@ -71,11 +66,7 @@ impl Endpoint {
             return NotFound::Missing;
         }
         self.not_found = self.not_found.saturating_add(1);
-        if was_legacy || self.not_found >= NOT_FOUND_MIN {
-            NotFound::AskVersion
-        } else {
-            NotFound::Wait
-        }
+        if was_legacy || self.not_found >= NOT_FOUND_MIN { NotFound::AskVersion } else { NotFound::Wait }
     }
 
     /// Whether the answers 404 so far are a matter of seconds or minutes.

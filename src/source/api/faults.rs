@@ -39,10 +39,7 @@ impl Api {
     pub(super) fn held_back(&mut self, now: Instant) -> Option<Instant> {
         let at = self.not_before.filter(|at| now < *at)?;
         if self.slow_failures > 0 && self.client.credentials_changed() {
-            tracing::info!(
-                source = self.source,
-                "credentials have changed; trying again at once"
-            );
+            tracing::info!(source = self.source, "credentials have changed; trying again at once");
             return None;
         }
         Some(self.until_credentials(at, now))
@@ -124,19 +121,13 @@ impl Api {
 
     fn leave_legacy(&mut self) {
         if self.endpoint.not_legacy_either() {
-            self.reading = self
-                .reading
-                .take()
-                .map(|reading| reading.restarted(Route::Auditing));
+            self.reading = self.reading.take().map(|reading| reading.restarted(Route::Auditing));
         }
     }
 
     /// A window that was set aside has failed once more: others are not held up by that.
     fn retry_failed(&mut self, class: &AnswerClass, asked: Option<Duration>, now: Now) -> ApiStep {
-        let failures = self
-            .reading
-            .as_ref()
-            .map_or(1, |reading| reading.attempts.failures);
+        let failures = self.reading.as_ref().map_or(1, |reading| reading.attempts.failures);
         let slow = class.cadence() == Cadence::Slow;
         let pause = match slow {
             true => slow_pause(failures),
@@ -185,10 +176,7 @@ impl Api {
             return false;
         }
         reading.attempts.refusals = 0;
-        tracing::debug!(
-            source = self.source,
-            "the place in the window is refused; the window is begun anew"
-        );
+        tracing::debug!(source = self.source, "the place in the window is refused; the window is begun anew");
         // A cursor that expires, or an offset that is too far, will do so again, unless there are fewer pages. A
         // window that is about to be set aside is made shorter when its turn comes.
         let shorter = refusal == Refusal::Yes || reading.is_at_offset();
@@ -203,11 +191,7 @@ impl Api {
 
     /// While a person has to act, changed credentials are looked for in between.
     fn until_credentials(&self, at: Instant, now: Instant) -> Instant {
-        if self.slow_failures > 0 {
-            at.min(now + CREDENTIALS_LOOKED_AT)
-        } else {
-            at
-        }
+        if self.slow_failures > 0 { at.min(now + CREDENTIALS_LOOKED_AT) } else { at }
     }
 
     fn report(&mut self, message: String, needs_a_person: bool, pause: Duration, now: Now) {
@@ -254,14 +238,7 @@ fn slow_pause(failures: u32) -> Duration {
 /// As a server or the plugin's own checks put it. A path or a query that is repeated in the text says nothing.
 fn says_cursor_is_invalid(answer: &Response) -> bool {
     let text = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
-    let wrong = [
-        "invalid",
-        "not valid",
-        "expired",
-        "malformed",
-        "unknown",
-        "no longer",
-    ];
+    let wrong = ["invalid", "not valid", "expired", "malformed", "unknown", "no longer"];
     matches!(answer.status, 400 | 405..=422 | 500)
         && text.contains("cursor")
         && wrong.iter().any(|word| text.contains(word))

@@ -213,10 +213,7 @@ impl Api {
             coverage: None,
             coverage_changed: false,
             notices: Vec::new(),
-            total: ApiTotal {
-                url: config.http.base.to_string(),
-                ..ApiTotal::default()
-            },
+            total: ApiTotal { url: config.http.base.to_string(), ..ApiTotal::default() },
             endpoint,
             config,
         }
@@ -307,10 +304,7 @@ impl Api {
         self.total.requests += 1;
         let version = version::fetch(&mut self.client, &base).await;
         if self.endpoint.decide(version, self.saved_cursor) {
-            self.reading = self
-                .reading
-                .take()
-                .map(|reading| reading.restarted(self.endpoint.route));
+            self.reading = self.reading.take().map(|reading| reading.restarted(self.endpoint.route));
             return ApiStep::Again;
         }
         let product = self.config.product.clone();
@@ -351,25 +345,16 @@ impl Api {
             self.next_reconcile = Some(now.monotonic + self.config.late_rows_interval);
             self.endpoint.look_for_upgrade();
         }
-        let lookback = if reconcile {
-            self.kept()
-        } else {
-            self.config.overlap
-        };
+        let lookback = if reconcile { self.kept() } else { self.config.overlap };
         let start_ms = match self.config.start {
             Start::At(ms) => ms,
             Start::Ago(ago) => self.clock.present_ms(now) - ago.as_millis() as i64,
         };
         let begun_ms = self.clock.bounds_ms(now).0;
-        self.windows
-            .begin_poll(start_ms, lookback.as_millis() as i64, begun_ms);
+        self.windows.begin_poll(start_ms, lookback.as_millis() as i64, begun_ms);
         self.next_poll = Some(now.monotonic + self.interval);
-        self.way = Some(BackfillProgress::new(
-            &self.windows,
-            self.total.rows,
-            self.clock.present_ms(now),
-            now,
-        ));
+        self.way =
+            Some(BackfillProgress::new(&self.windows, self.total.rows, self.clock.present_ms(now), now));
     }
 
     fn answered(&mut self, result: Result<Response, HttpError>, now: Now) -> ApiStep {

@@ -80,11 +80,7 @@ impl Paging {
         let last_page = json.get("lastPage").and_then(Value::as_bool);
         let cursor = json.get("nextPageCursor").and_then(cursor_text);
         let offset = json.get("nextPageOffset").and_then(number);
-        Some(Paging {
-            last_page,
-            cursor,
-            offset,
-        })
+        Some(Paging { last_page, cursor, offset })
     }
 
     /// Where two say different things the one counts by which nothing is left out.
@@ -93,11 +89,7 @@ impl Paging {
             (Some(one), Some(other)) => Some(one && other),
             (one, other) => one.or(other),
         };
-        Paging {
-            last_page,
-            cursor: later.cursor.or(self.cursor),
-            offset: later.offset.or(self.offset),
-        }
+        Paging { last_page, cursor: later.cursor.or(self.cursor), offset: later.offset.or(self.offset) }
     }
 
     fn next(self, rows: usize) -> Next {
@@ -216,9 +208,7 @@ fn places(body: &[u8], rows: &[&RawValue]) -> Vec<Range<usize>> {
 fn repaired(body: Vec<u8>) -> Vec<u8> {
     let body = match String::from_utf8(body) {
         Ok(text) => text.into_bytes(),
-        Err(error) => String::from_utf8_lossy(error.as_bytes())
-            .into_owned()
-            .into_bytes(),
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned().into_bytes(),
     };
     match body.strip_prefix("\u{feff}".as_bytes()) {
         Some(rest) => rest.to_vec(),
@@ -325,42 +315,22 @@ mod tests {
                 &vec![],
                 Next::Nowhere,
             ),
-            (
-                Route::Auditing,
-                r#"{"entities":[],"pagingInfo":{"size":0}}"#,
-                &vec![],
-                Next::End,
-            ),
+            (Route::Auditing, r#"{"entities":[],"pagingInfo":{"size":0}}"#, &vec![], Next::End),
             (
                 Route::Auditing,
                 r#"{"entities":[{"a":1},[ 2 ]],"pagingInfo":{"lastPage":false,"nextPageCursor":7}}"#,
                 &two,
                 Next::Cursor("7".into()),
             ),
-            (
-                Route::Auditing,
-                r#"{"entities":[{"a":1},[ 2 ]],"pagingInfo":{}}"#,
-                &two,
-                Next::Maybe,
-            ),
+            (Route::Auditing, r#"{"entities":[{"a":1},[ 2 ]],"pagingInfo":{}}"#, &two, Next::Maybe),
             (
                 Route::Cloud,
                 r#"{"results":[{"a":1},[ 2 ]],"_links":{"next":"/x?limit=2&start=2"},"size":9}"#,
                 &two,
                 Next::Offset(Some(2)),
             ),
-            (
-                Route::Cloud,
-                r#"{"results":[{"a":1},[ 2 ]],"_links":{}}"#,
-                &two,
-                Next::Maybe,
-            ),
-            (
-                Route::Legacy,
-                r#"{"results":[{"a":1}]}"#,
-                &vec![two[0].clone()],
-                Next::End,
-            ),
+            (Route::Cloud, r#"{"results":[{"a":1},[ 2 ]],"_links":{}}"#, &two, Next::Maybe),
+            (Route::Legacy, r#"{"results":[{"a":1}]}"#, &vec![two[0].clone()], Next::End),
             (
                 Route::Cloud,
                 r#"{"results":[{"a":1}],"_links":{"next":"/x"}}"#,
@@ -373,12 +343,7 @@ mod tests {
                 &vec![],
                 Next::Offset(Some(9)),
             ),
-            (
-                Route::Cloud,
-                r#"{"results":[],"_links":{"next":null}}"#,
-                &vec![],
-                Next::End,
-            ),
+            (Route::Cloud, r#"{"results":[],"_links":{"next":null}}"#, &vec![], Next::End),
         ] {
             assert_eq!(page(route, json).unwrap(), (rows.clone(), next), "{json}");
         }
@@ -407,51 +372,24 @@ mod tests {
     fn f80_every_row_of_an_answer_counts() {
         let paging = r#""pagingInfo":{"lastPage":true}"#;
         for (route, json, expected) in [
-            (
-                Route::Auditing,
-                format!(r#"{{"entities":[1,2],{paging},"entities":[{{}},3]}}"#),
-                "1 2 {} 3",
-            ),
-            (
-                Route::Auditing,
-                format!(r#"{{"entities":[1],"results":[2],{paging}}}"#),
-                "1 2",
-            ),
-            (
-                Route::Cloud,
-                r#"{"results":[1],"entities":[2]}"#.to_owned(),
-                "1 2",
-            ),
+            (Route::Auditing, format!(r#"{{"entities":[1,2],{paging},"entities":[{{}},3]}}"#), "1 2 {} 3"),
+            (Route::Auditing, format!(r#"{{"entities":[1],"results":[2],{paging}}}"#), "1 2"),
+            (Route::Cloud, r#"{"results":[1],"entities":[2]}"#.to_owned(), "1 2"),
             (Route::Cloud, r#"{"results":[1],"results":[]}"#.to_owned(), "1"),
-            (
-                Route::Cloud,
-                r#"{"results":null,"results":[{},{},null,"x"]}"#.to_owned(),
-                r#"{} {} null "x""#,
-            ),
-            (
-                Route::Legacy,
-                "\u{feff}{\"results\":[\"\u{fffd}\"]}".to_owned(),
-                "\"\u{fffd}\"",
-            ),
+            (Route::Cloud, r#"{"results":null,"results":[{},{},null,"x"]}"#.to_owned(), r#"{} {} null "x""#),
+            (Route::Legacy, "\u{feff}{\"results\":[\"\u{fffd}\"]}".to_owned(), "\"\u{fffd}\""),
         ] {
             let found = Page::parse(route, json.clone().into_bytes(), 100).unwrap();
-            let rows: Vec<String> = (0..found.len())
-                .map(|at| String::from_utf8_lossy(found.row(at)).into_owned())
-                .collect();
+            let rows: Vec<String> =
+                (0..found.len()).map(|at| String::from_utf8_lossy(found.row(at)).into_owned()).collect();
             assert_eq!(rows.join(" "), expected, "{json}");
         }
         let broken = b"{\"results\":[\"\xff\"]}".to_vec();
-        assert_eq!(
-            Page::parse(Route::Cloud, broken, 1).unwrap().row(0),
-            "\"\u{fffd}\"".as_bytes()
-        );
+        assert_eq!(Page::parse(Route::Cloud, broken, 1).unwrap().row(0), "\"\u{fffd}\"".as_bytes());
         // What is neither a list nor null holds nobody knows what.
         assert!(page(Route::Cloud, r#"{"results":[1],"results":{"a":2}}"#).is_err());
         assert_eq!(rows_of_answer(br#"{"size":1}"#), None);
-        assert_eq!(
-            rows_of_answer(br#"{"entities":[1],"results":[2]}"#),
-            Some(vec![13..14, 27..28])
-        );
+        assert_eq!(rows_of_answer(br#"{"entities":[1],"results":[2]}"#), Some(vec![13..14, 27..28]));
     }
 
     /// `pagingInfo` that comes twice: nothing that either says is left out.
@@ -459,15 +397,10 @@ mod tests {
     fn f80_paging_that_is_told_twice_ends_nothing() {
         let last = r#""pagingInfo":{"lastPage":true}"#;
         let more = r#""pagingInfo":{"lastPage":false,"nextPageCursor":"7,8"}"#;
-        for json in [
-            format!(r#"{{"entities":[1],{more},{last}}}"#),
-            format!(r#"{{"entities":[1],{last},{more}}}"#),
-        ] {
-            assert_eq!(
-                page(Route::Auditing, &json).unwrap().1,
-                Next::Cursor("7,8".into()),
-                "{json}"
-            );
+        for json in
+            [format!(r#"{{"entities":[1],{more},{last}}}"#), format!(r#"{{"entities":[1],{last},{more}}}"#)]
+        {
+            assert_eq!(page(Route::Auditing, &json).unwrap().1, Next::Cursor("7,8".into()), "{json}");
         }
     }
 }

@@ -113,8 +113,7 @@ impl Api {
             }
         }
         let past_ms = self.clock.bounds_ms(now).1;
-        self.windows
-            .finish(&window, past_ms - self.behind.as_millis() as i64);
+        self.windows.finish(&window, past_ms - self.behind.as_millis() as i64);
         let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
         if let Some(way) = &mut self.way {
             way.report(&self.source, &self.windows, rows, present_ms, now);
@@ -135,8 +134,7 @@ impl Api {
         // What became visible in it meanwhile stands before the place where reading went on.
         if retried.fresh {
             let kept_ms = self.kept().as_millis() as i64;
-            self.deferred
-                .push(Deferred::second_look(&window, kept_ms, route, now.monotonic));
+            self.deferred.push(Deferred::second_look(&window, kept_ms, route, now.monotonic));
         }
         self.describe_deferred();
     }
@@ -160,9 +158,7 @@ impl Api {
             self.reading = (!shorter).then_some(reading);
             return shorter;
         };
-        let Window {
-            from_ms, to_ms, live, ..
-        } = reading.window;
+        let Window { from_ms, to_ms, live, .. } = reading.window;
         let middle_ms = from_ms + reading.window.half_ms();
         if middle_ms >= to_ms {
             self.reading = Some(reading);

@@ -39,10 +39,7 @@ impl Api {
         // The cursor may have been set back since it was saved.
         let cursors = self.saved_cursor.zip(self.windows.cursor);
         let late_before_ms = cursors.map(|(saved, cursor)| saved.at_ms.min(cursor.at_ms) - overlap_ms);
-        if time_ms
-            .zip(late_before_ms)
-            .is_some_and(|(time, before)| time < before)
-        {
+        if time_ms.zip(late_before_ms).is_some_and(|(time, before)| time < before) {
             self.total.late += 1;
             tracing::info!(
                 source = self.source,
@@ -102,11 +99,7 @@ impl Api {
         let Some(cursor) = &mut self.windows.cursor else {
             return;
         };
-        let before_ms = wanted_ms
-            .unwrap_or(i64::MAX)
-            .min(cursor.at_ms)
-            .min(hold_ms)
-            .saturating_sub(kept);
+        let before_ms = wanted_ms.unwrap_or(i64::MAX).min(cursor.at_ms).min(hold_ms).saturating_sub(kept);
         let incomplete_to_ms = recent.prune(before_ms);
         let known_from_ms = incomplete_to_ms.map_or(before_ms, |to_ms| to_ms + 1);
         cursor.ids_from_ms = cursor.ids_from_ms.max(known_from_ms);

@@ -120,11 +120,7 @@ impl SelfActivity {
     pub fn changes(&mut self) -> Option<AgentUser> {
         let name = self.user_name.clone().filter(|_| self.changed)?;
         self.changed = false;
-        Some(AgentUser {
-            configured: self.configured.clone(),
-            name,
-            key: self.user_key.clone()?,
-        })
+        Some(AgentUser { configured: self.configured.clone(), name, key: self.user_key.clone()? })
     }
 }
 
@@ -135,9 +131,7 @@ pub fn is_search(record: &Record) -> bool {
 
 /// The `username` that an author's link carries, however many `?` its base has.
 fn user_name(uri: &str) -> Option<String> {
-    let name = uri
-        .rsplit(['?', '&'])
-        .find(|parameter| parameter.starts_with("username="))?;
+    let name = uri.rsplit(['?', '&']).find(|parameter| parameter.starts_with("username="))?;
     let (_, name) = url::form_urlencoded::parse(name.as_bytes()).next()?;
     Some(name.to_lowercase()).filter(|name| !name.is_empty())
 }
@@ -145,9 +139,7 @@ fn user_name(uri: &str) -> Option<String> {
 fn decoded(text: &str) -> String {
     // A `+` in a header is a plus; in a form it would be a space.
     let text = text.replace('+', "%2B");
-    url::form_urlencoded::parse(text.as_bytes())
-        .next()
-        .map_or(String::new(), |(name, _)| name.into_owned())
+    url::form_urlencoded::parse(text.as_bytes()).next().map_or(String::new(), |(name, _)| name.into_owned())
 }
 
 #[cfg(test)]

@@ -49,15 +49,9 @@ mod tests {
 
     #[test]
     fn f29_the_servers_clock_counts_and_the_hosts_may_jump() {
-        let begun = Now {
-            monotonic: crate::clock::monotonic(),
-            ms: 5_000_000,
-        };
+        let begun = Now { monotonic: crate::clock::monotonic(), ms: 5_000_000 };
         let mut clock = ServerClock::default();
-        assert_eq!(
-            (clock.present_ms(begun), clock.difference_ms()),
-            (5_000_000, None)
-        );
+        assert_eq!((clock.present_ms(begun), clock.difference_ms()), (5_000_000, None));
         clock.learn(Some("garbage"), begun);
         assert_eq!(clock.difference_ms(), None);
         clock.learn(Some("Thu, 01 Jan 1970 00:00:10 GMT"), begun);

@@ -144,10 +144,7 @@ impl Api {
         self.deferred_health = self.deferred.iter().find(failed).map(|deferred| {
             let window = &deferred.reading.window;
             let (from, to) = (time(window.from_ms), time(window.to_ms));
-            format!(
-                "the audit log from {from} to {to} is not read yet: {}",
-                deferred.reason
-            )
+            format!("the audit log from {from} to {to} is not read yet: {}", deferred.reason)
         });
     }
 }

@@ -23,10 +23,7 @@ impl Api {
         }
         // A window that is set aside is asked for again after a restart.
         let hold_ms = self.hold_ms();
-        let held = self.windows.cursor.map(|cursor| ApiCursor {
-            at_ms: cursor.at_ms.min(hold_ms),
-            ..cursor
-        });
+        let held = self.windows.cursor.map(|cursor| ApiCursor { at_ms: cursor.at_ms.min(hold_ms), ..cursor });
         let cursor = held.filter(|cursor| self.saved_cursor != Some(*cursor));
         // Before the first answer the server's clock is not known, and where to begin may still change.
         let api = cursor.filter(|_| self.begun || self.begin_is_sure);
@@ -34,18 +31,8 @@ impl Api {
         let coverage = self.coverage.clone().filter(|_| self.coverage_changed);
         self.coverage_changed = false;
         let agent_user = self.own().changes();
-        let (api, api_other_nodes) = if self.for_other_nodes {
-            (None, api)
-        } else {
-            (api, None)
-        };
-        Progress {
-            api,
-            api_other_nodes,
-            coverage,
-            agent_user,
-            ..Progress::default()
-        }
+        let (api, api_other_nodes) = if self.for_other_nodes { (None, api) } else { (api, None) };
+        Progress { api, api_other_nodes, coverage, agent_user, ..Progress::default() }
     }
 
     /// Whether the last poll has reached the present.

@@ -48,15 +48,9 @@ pub struct Warning {
 /// `expires_ms`: a new token starts with `None`.
 pub fn due(expires_ms: i64, now_ms: i64, last_warned_days: Option<u32>) -> Option<Warning> {
     let left_ms = expires_ms.saturating_sub(now_ms);
-    let days = *DAYS_AHEAD
-        .iter()
-        .find(|days| left_ms <= i64::from(**days) * DAY_MS)?;
+    let days = *DAYS_AHEAD.iter().find(|days| left_ms <= i64::from(**days) * DAY_MS)?;
     let said = last_warned_days.is_some_and(|last| last <= days);
-    (!said).then_some(Warning {
-        days,
-        expires_ms,
-        left_ms,
-    })
+    (!said).then_some(Warning { days, expires_ms, left_ms })
 }
 
 impl Warning {
@@ -88,10 +82,9 @@ pub async fn fetch(
             let expiry = expiry(&body, name, now_ms);
             client.recycle(body);
             match expiry {
-                Ok(Expiry::At { name, expires_ms }) => Ok(Expiry::At {
-                    name: secrets.redacted(&name),
-                    expires_ms,
-                }),
+                Ok(Expiry::At { name, expires_ms }) => {
+                    Ok(Expiry::At { name: secrets.redacted(&name), expires_ms })
+                }
                 Ok(Expiry::NoSuchToken { names }) => Ok(Expiry::NoSuchToken {
                     names: names.iter().map(|name| secrets.redacted(name)).collect(),
                 }),
@@ -118,10 +111,7 @@ pub fn expiry(body: &[u8], name: Option<&str>, now_ms: i64) -> Result<Expiry, se
     let tokens: Vec<Token> = serde_json::from_slice(body)?;
     let at = |token: &Token| {
         let expires_ms = moment(token.expiring_at.as_ref()?)?;
-        Some(Expiry::At {
-            name: token.name.clone(),
-            expires_ms,
-        })
+        Some(Expiry::At { name: token.name.clone(), expires_ms })
     };
     let Some(name) = name else {
         // The call was accepted: it was made with none that has expired.
@@ -129,15 +119,11 @@ pub fn expiry(body: &[u8], name: Option<&str>, now_ms: i64) -> Result<Expiry, se
             Expiry::At { expires_ms, .. } if expires_ms > now_ms => Some((expires_ms, expiry)),
             _ => None,
         });
-        return Ok(alive
-            .min_by_key(|(at, _)| *at)
-            .map_or(Expiry::Never, |(_, expiry)| expiry));
+        return Ok(alive.min_by_key(|(at, _)| *at).map_or(Expiry::Never, |(_, expiry)| expiry));
     };
     Ok(match tokens.iter().find(|token| token.name == name) {
         Some(token) => at(token).unwrap_or(Expiry::Never),
-        None => Expiry::NoSuchToken {
-            names: tokens.into_iter().map(|token| token.name).collect(),
-        },
+        None => Expiry::NoSuchToken { names: tokens.into_iter().map(|token| token.name).collect() },
     })
 }
 
@@ -212,9 +198,7 @@ mod tests {
         assert_eq!(find(Some("old")), at("old", "2026-01-01T10:00:00Z"));
         assert_eq!(find(Some("always")), Expiry::Never);
         assert_eq!(find(Some("null")), Expiry::Never);
-        let names = ["old", "late", "soon", "always", "null"]
-            .map(String::from)
-            .to_vec();
+        let names = ["old", "late", "soon", "always", "null"].map(String::from).to_vec();
         assert_eq!(find(Some("other")), Expiry::NoSuchToken { names });
         assert_eq!(expiry(b"[]", None, NOW_MS).unwrap(), Expiry::Never);
         assert!(expiry(b"{}", None, NOW_MS).is_err());

@@ -22,12 +22,7 @@ pub struct Trouble {
 
 impl Trouble {
     pub fn new(now: Instant) -> Trouble {
-        Trouble {
-            since: now,
-            failures: 0,
-            message: String::new(),
-            logged: Vec::new(),
-        }
+        Trouble { since: now, failures: 0, message: String::new(), logged: Vec::new() }
     }
 
     /// One more request has failed. Returns the level at which that is logged.

@@ -54,16 +54,8 @@ mod tests {
     #[test]
     fn f78_the_version_of_a_manifest() {
         for (body, expected, old) in [
-            (
-                r#"{"typeId":"confluence","version":"7.4.17","buildNumber":8401}"#,
-                Some(Version(7, 4)),
-                true,
-            ),
-            (
-                "<manifest><id>x</id><version>6.15.9</version></manifest>",
-                Some(Version(6, 15)),
-                true,
-            ),
+            (r#"{"typeId":"confluence","version":"7.4.17","buildNumber":8401}"#, Some(Version(7, 4)), true),
+            ("<manifest><id>x</id><version>6.15.9</version></manifest>", Some(Version(6, 15)), true),
             (r#"{"version":"7.5.0"}"#, Some(Version(7, 5)), false),
             (r#"{"version":"10.2.1-m1"}"#, Some(Version(10, 2)), false),
             (r#"{"version":7.4}"#, None, false),

@@ -55,12 +55,7 @@ pub struct Window {
 
 impl Window {
     pub fn new(from_ms: i64, to_ms: i64, live: bool) -> Window {
-        Window {
-            from_ms,
-            to_ms,
-            live,
-            ..Window::default()
-        }
+        Window { from_ms, to_ms, live, ..Window::default() }
     }
 
     /// Counts a row. Returns its id among its twins.

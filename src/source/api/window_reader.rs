@@ -58,11 +58,7 @@ impl Attempts {
 
     #[cfg(test)]
     pub fn failed(furthest: usize) -> Attempts {
-        Attempts {
-            failures: 1,
-            furthest,
-            ..Attempts::default()
-        }
+        Attempts { failures: 1, furthest, ..Attempts::default() }
     }
 
     /// Whether rows of the window have come.
@@ -96,10 +92,7 @@ impl WindowReader {
     pub fn new(window: Window, route: Route, before: Attempts) -> WindowReader {
         let attempts = match before.from_ms == window.from_ms {
             true => before,
-            false => Attempts {
-                from_ms: window.from_ms,
-                ..Attempts::default()
-            },
+            false => Attempts { from_ms: window.from_ms, ..Attempts::default() },
         };
         WindowReader {
             window,
@@ -107,10 +100,7 @@ impl WindowReader {
             attempts,
             paging: match route {
                 Route::Auditing => Paging::Cursor(None),
-                Route::Legacy | Route::Cloud => Paging::Offset {
-                    at: 0,
-                    expected: Vec::new(),
-                },
+                Route::Legacy | Route::Cloud => Paging::Offset { at: 0, expected: Vec::new() },
             },
             cursors: HashSet::new(),
             page_before: Vec::new(),
@@ -121,9 +111,7 @@ impl WindowReader {
 
     /// The same window from its first page on.
     pub fn restarted(&self, route: Route) -> WindowReader {
-        let Window {
-            from_ms, to_ms, live, ..
-        } = self.window;
+        let Window { from_ms, to_ms, live, .. } = self.window;
         WindowReader::new(Window::new(from_ms, to_ms, live), route, self.attempts)
     }
 
@@ -175,11 +163,7 @@ impl WindowReader {
                 query.append_pair("pageCursor", cursor);
             }
             Paging::Offset { at, .. } => {
-                let name = if route == Route::Auditing {
-                    "offset"
-                } else {
-                    "start"
-                };
+                let name = if route == Route::Auditing { "offset" } else { "start" };
                 query.append_pair(name, &at.to_string());
             }
         }
@@ -367,10 +351,7 @@ mod tests {
 
     fn auditing(rows: std::ops::Range<usize>, paging: &str) -> Page {
         let rows: Vec<String> = rows.map(|row| format!("{{\"n\":{row}}}")).collect();
-        let json = format!(
-            "{{\"entities\":[{}],\"pagingInfo\":{{{paging}}}}}",
-            rows.join(",")
-        );
+        let json = format!("{{\"entities\":[{}],\"pagingInfo\":{{{paging}}}}}", rows.join(","));
         Page::parse(Route::Auditing, json.into_bytes(), 10).unwrap()
     }
 
@@ -380,28 +361,15 @@ mod tests {
         let mut reading = begun(Route::Auditing);
         assert_eq!(read(&mut reading, &auditing(0..10, &cursor(0)), 10), After::More);
         for n in 1..=EMPTY_PAGES_MAX as usize {
-            assert_eq!(
-                read(&mut reading, &auditing(0..0, &cursor(n)), 10),
-                After::More,
-                "{n}"
-            );
+            assert_eq!(read(&mut reading, &auditing(0..0, &cursor(n)), 10), After::More, "{n}");
         }
-        assert!(matches!(
-            read(&mut reading, &auditing(0..0, &cursor(99)), 10),
-            After::DeadEnd(_)
-        ));
+        assert!(matches!(read(&mut reading, &auditing(0..0, &cursor(99)), 10), After::DeadEnd(_)));
         let nowhere = auditing(0..0, "\"lastPage\":false");
         assert!(matches!(read(&mut reading, &nowhere, 10), After::DeadEnd(_)));
         // A row in between begins the count anew.
-        assert_eq!(
-            read(&mut reading, &auditing(20..21, &cursor(100)), 10),
-            After::More
-        );
+        assert_eq!(read(&mut reading, &auditing(20..21, &cursor(100)), 10), After::More);
         assert_eq!(read(&mut reading, &auditing(0..0, &cursor(101)), 10), After::More);
-        assert_eq!(
-            read(&mut reading, &auditing(0..0, "\"lastPage\":true"), 10),
-            After::End
-        );
+        assert_eq!(read(&mut reading, &auditing(0..0, "\"lastPage\":true"), 10), After::End);
     }
 
     #[test]
@@ -413,10 +381,7 @@ mod tests {
         // Six of ten rows are shown.
         assert_eq!(read(&mut reading, &page(10..16, &link(20)), 10), After::More);
         assert!(matches!(&reading.paging, Paging::Offset { at: 20, expected } if expected.is_empty()));
-        assert!(matches!(
-            read(&mut reading, &page(0..0, &link(20)), 10),
-            After::DeadEnd(_)
-        ));
+        assert!(matches!(read(&mut reading, &page(0..0, &link(20)), 10), After::DeadEnd(_)));
         assert_eq!(read(&mut reading, &page(0..0, ""), 10), After::End);
     }
 
@@ -429,10 +394,7 @@ mod tests {
         // A server with smaller pages than were asked for: as full as the one before.
         assert_eq!(read(&mut full, &auditing(10..20, &last(2)), 100), After::More);
         assert_eq!(read(&mut full, &auditing(0..0, &last(3)), 10), After::End);
-        assert_eq!(
-            read(&mut begun(Route::Auditing), &auditing(0..9, &last(1)), 10),
-            After::End
-        );
+        assert_eq!(read(&mut begun(Route::Auditing), &auditing(0..9, &last(1)), 10), After::End);
     }
 
     #[test]

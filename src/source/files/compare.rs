@@ -47,11 +47,7 @@ impl AuditFiles {
     /// Runs one step of a comparison. Daily comparisons are not done with `once`.
     pub(super) fn compare(&mut self, now: Instant, now_ms: i64, once: bool) -> ReadStatus {
         if let Some(at) = self.compare_at.filter(|at| now < *at) {
-            return if self.comparison.is_some() {
-                ReadStatus::IdleUntil(at)
-            } else {
-                ReadStatus::Idle
-            };
+            return if self.comparison.is_some() { ReadStatus::IdleUntil(at) } else { ReadStatus::Idle };
         }
         self.compare_at = None;
         let mut comparison = match self.comparison.take() {

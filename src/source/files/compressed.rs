@@ -91,13 +91,7 @@ impl Decompressor {
             }
             FileCompression::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
         };
-        Ok(Decompressor {
-            file,
-            how,
-            decoder,
-            offset: 0,
-            failed: None,
-        })
+        Ok(Decompressor { file, how, decoder, offset: 0, failed: None })
     }
 
     /// Starts again at the beginning of the file.
@@ -201,9 +195,7 @@ mod tests {
     /// as damaged.
     #[test]
     fn f88_a_stream_is_complete_incomplete_or_damaged() {
-        let content: Vec<u8> = (0..5_000u32)
-            .flat_map(|n| format!("{{{n}}}\n").into_bytes())
-            .collect();
+        let content: Vec<u8> = (0..5_000u32).flat_map(|n| format!("{{{n}}}\n").into_bytes()).collect();
         for how in [FileCompression::Gzip, FileCompression::Zstd] {
             let whole = packed(how, &content);
             assert_eq!(unpacked(how, &whole), (content.clone(), None));
@@ -220,11 +212,7 @@ mod tests {
                 damaged[whole.len() / 2] ^= 0x5a;
                 assert_eq!(unpacked(how, &damaged).1, Some(StreamFault::Damaged));
             }
-            assert_eq!(
-                unpacked(how, b"{\"plain\":1}\n").1,
-                Some(StreamFault::Damaged),
-                "{how:?}"
-            );
+            assert_eq!(unpacked(how, b"{\"plain\":1}\n").1, Some(StreamFault::Damaged), "{how:?}");
         }
     }
 }

@@ -230,46 +230,27 @@ impl AuditFiles {
             let file = scan.content.file().try_clone()?;
             self.set_position(index, observed.size, &file)?;
             self.tracked[index].entry.finished = !may_grow;
-            return Ok(Some(if may_grow {
-                ReadStatus::Idle
-            } else {
-                ReadStatus::More
-            }));
+            return Ok(Some(if may_grow { ReadStatus::Idle } else { ReadStatus::More }));
         }
         (tracked.scan, tracked.contained) = (Some(scan), true);
-        Ok(Some(if may_grow {
-            ReadStatus::Idle
-        } else {
-            ReadStatus::IdleUntil(since + grace)
-        }))
+        Ok(Some(if may_grow { ReadStatus::Idle } else { ReadStatus::IdleUntil(since + grace) }))
     }
 
     /// Whether another file contains the unterminated last record as well, and delivers or delivered it.
     pub(super) fn rest_is_in_another_file(&self, index: usize) -> bool {
         let tracked = &self.tracked[index];
         let Some(tail) = &tracked.tail else { return false };
-        let (from, to, rest) = (
-            tail.framer.boundary(),
-            tail.framer.read_offset(),
-            tail.framer.waiting(),
-        );
+        let (from, to, rest) = (tail.framer.boundary(), tail.framer.read_offset(), tail.framer.waiting());
         if rest.is_empty() || from == 0 {
             return false;
         }
-        let (head_fingerprint, tail_fingerprint) = (
-            tracked.entry.head_fingerprint,
-            Fingerprint::of(tail.framer.bytes_before_boundary()),
-        );
+        let (head_fingerprint, tail_fingerprint) =
+            (tracked.entry.head_fingerprint, Fingerprint::of(tail.framer.bytes_before_boundary()));
         let may_be = |other: &usize| {
-            let Tracked {
-                entry, compression, ..
-            } = &self.tracked[*other];
+            let Tracked { entry, compression, .. } = &self.tracked[*other];
             // A file that was finished before these bytes does not deliver them.
-            let brings = if entry.finished {
-                entry.offset >= to
-            } else {
-                self.tracked[*other].read_offset() >= from
-            };
+            let brings =
+                if entry.finished { entry.offset >= to } else { self.tracked[*other].read_offset() >= from };
             entry.key != tracked.entry.key && compression.is_none() && entry.size >= to && brings
         };
         let alike = |other: usize| {
@@ -334,11 +315,7 @@ impl AuditFiles {
                     scan.reject_rest();
                     return self.scan_done(index, scan);
                 }
-                _ => self.give_up(
-                    index,
-                    now_ms,
-                    &format!("the compressed file is damaged ({error})"),
-                ),
+                _ => self.give_up(index, now_ms, &format!("the compressed file is damaged ({error})")),
             },
         }
         Ok(Some(ReadStatus::More))

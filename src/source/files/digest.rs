@@ -87,11 +87,7 @@ impl Digest {
     /// As [`Digest::feed`] with this many NUL bytes, in constant time per block.
     pub fn feed_zeros(&mut self, zeros: u64) {
         let begun = self.offset % BLOCK_BYTES;
-        let first = if begun == 0 {
-            0
-        } else {
-            (BLOCK_BYTES - begun).min(zeros)
-        };
+        let first = if begun == 0 { 0 } else { (BLOCK_BYTES - begun).min(zeros) };
         self.feed(&ZEROS[..first as usize]);
         let blocks = (zeros - first) / BLOCK_BYTES;
         self.zero_blocks += blocks;

@@ -123,9 +123,7 @@ impl OpenDirectory {
             DirectoryEntry { name, stat }
         });
         // Deleted since the directory was read.
-        Ok(listed
-            .filter(|listed| !matches!(listed.stat, Err(Errno::NOENT)))
-            .collect())
+        Ok(listed.filter(|listed| !matches!(listed.stat, Err(Errno::NOENT))).collect())
     }
 
     /// Lists the directory. `being_read` returns whether a file is being read and is therefore followed under any
@@ -146,10 +144,7 @@ impl OpenDirectory {
             let has_audit_name = matches(&name) || matches(stem);
             let path = self.path.join(&name);
             let reason = match stat {
-                Err(errno) => SkipReason::StatFailed {
-                    error: errno.into(),
-                    has_audit_name,
-                },
+                Err(errno) => SkipReason::StatFailed { error: errno.into(), has_audit_name },
                 Ok(stat) => {
                     let observed = observation(&stat, path.clone());
                     let kind = FileType::from_raw_mode(stat.st_mode);
@@ -158,10 +153,7 @@ impl OpenDirectory {
                     } else if kind == FileType::Symlink {
                         match self.follow_link(&name) {
                             Ok(observed) => {
-                                contents.files.push(Candidate {
-                                    observed,
-                                    has_audit_name,
-                                });
+                                contents.files.push(Candidate { observed, has_audit_name });
                                 contents.links.push(path);
                                 continue;
                             }
@@ -174,10 +166,7 @@ impl OpenDirectory {
                     {
                         SkipReason::Refused(error)
                     } else {
-                        contents.files.push(Candidate {
-                            observed,
-                            has_audit_name,
-                        });
+                        contents.files.push(Candidate { observed, has_audit_name });
                         continue;
                     }
                 }
@@ -195,10 +184,7 @@ impl OpenDirectory {
             if path_resolver::is_refusal(&error) {
                 SkipReason::Refused(error)
             } else {
-                SkipReason::StatFailed {
-                    error,
-                    has_audit_name,
-                }
+                SkipReason::StatFailed { error, has_audit_name }
             }
         };
         let resolved =
@@ -283,10 +269,7 @@ pub fn preferred_names<'a>(
 ) -> HashMap<(u64, u64), PathBuf> {
     let (mut first, mut best) = (HashMap::new(), HashMap::new());
     let mut links = HashSet::new();
-    for Contents {
-        files, links: more, ..
-    } in contents
-    {
+    for Contents { files, links: more, .. } in contents {
         links.extend(more);
         for Candidate { observed, .. } in files {
             let inode = (observed.dev, observed.ino);
@@ -294,10 +277,7 @@ pub fn preferred_names<'a>(
                 continue;
             };
             let rank = |path: &&PathBuf| (!known(path), links.contains(path), (*path).clone());
-            let better = [&observed.path, other]
-                .into_iter()
-                .min_by_key(rank)
-                .unwrap_or(other);
+            let better = [&observed.path, other].into_iter().min_by_key(rank).unwrap_or(other);
             first.insert(inode, better);
             best.insert(inode, better.clone());
         }

@@ -41,11 +41,7 @@ fn add(found: &mut Vec<FoundDirectory>, names: &glob::Pattern, opened: Result<Op
     match found.iter_mut().find(|known| known.path == path) {
         Some(known) if known.names.contains(names) => {}
         Some(known) => known.names.push(names.clone()),
-        None => found.push(FoundDirectory {
-            path,
-            names: vec![names.clone()],
-            directory,
-        }),
+        None => found.push(FoundDirectory { path, names: vec![names.clone()], directory }),
     }
 }
 
@@ -105,11 +101,7 @@ fn below(
     let mut names = match directory.names() {
         Ok(names) => names,
         Err(error) => {
-            return each(Err(ResolveError {
-                error,
-                path: path.clone(),
-                is_intermediate: false,
-            }));
+            return each(Err(ResolveError { error, path: path.clone(), is_intermediate: false }));
         }
     };
     names.sort();
@@ -143,9 +135,7 @@ fn into(
     each: &mut dyn FnMut(Result<OpenDirectory, ResolveError>),
 ) {
     let plain = rest.iter().take_while(|part| !is_wild(part)).count();
-    let path: PathBuf = std::iter::once(path.as_os_str())
-        .chain(rest[..plain].iter().copied())
-        .collect();
+    let path: PathBuf = std::iter::once(path.as_os_str()).chain(rest[..plain].iter().copied()).collect();
     match OpenDirectory::open(&path) {
         Ok(mut directory) => {
             directory.links.splice(0..0, from.links.iter().cloned());
@@ -171,9 +161,7 @@ mod tests {
     }
 
     fn found(patterns: &[PathBuf]) -> Vec<(PathBuf, bool)> {
-        let patterns = patterns
-            .iter()
-            .map(|pattern| pattern.to_str().unwrap().to_owned());
+        let patterns = patterns.iter().map(|pattern| pattern.to_str().unwrap().to_owned());
         let found = find(&FileLocation::Files(patterns.collect()));
         let opened = |found: FoundDirectory| (found.path, found.directory.is_ok());
         found.into_iter().map(opened).collect()
@@ -217,10 +205,7 @@ mod tests {
         symlink(root.join("nodes/[1]"), root.join("nodes/same")).unwrap();
         assert_eq!(find("nodes/*/audit/*.log"), [real()]);
         symlink(root.join("open"), root.join("nodes/other")).unwrap();
-        assert_eq!(
-            find("nodes/*/audit/*.log"),
-            [real(), (root.join("open/audit"), true)]
-        );
+        assert_eq!(find("nodes/*/audit/*.log"), [real(), (root.join("open/audit"), true)]);
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(root.join("nodes"), everybody).unwrap();
         let refused = ["other", "same"].map(|name| (root.join("nodes").join(name).join("audit"), false));

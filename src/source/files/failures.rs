@@ -23,10 +23,7 @@ impl AuditFiles {
         let tracked = &mut self.tracked[index];
         let failures = tracked.retry.as_ref().map_or(0, |retry| retry.failures) + 1;
         let pause = Duration::from_millis(50 << failures.min(10)).min(READ_RETRY_MAX);
-        tracked.retry = Some(Retry {
-            at: now + pause,
-            failures,
-        });
+        tracked.retry = Some(Retry { at: now + pause, failures });
         let path = tracked.entry.path.clone();
         self.report_failure(&path, failures, &error);
         now + pause

@@ -20,13 +20,7 @@ pub enum Frame<'a> {
     /// One record without its line end (LF or CRLF).
     Line { body: &'a [u8], offset: u64 },
     /// Bytes that cannot be a record. `head` is their beginning, `hash` the XXH3 of all.
-    Malformed {
-        head: &'a [u8],
-        offset: u64,
-        bytes: u64,
-        hash: u64,
-        reason: MalformedReason,
-    },
+    Malformed { head: &'a [u8], offset: u64, bytes: u64, hash: u64, reason: MalformedReason },
 }
 
 impl Frame<'_> {
@@ -197,10 +191,7 @@ impl Framer {
         match self.find_record_end()? {
             RecordEnd::Line(body) => {
                 let offset = self.base + body.start as u64;
-                Some(Frame::Line {
-                    body: &self.buf[body],
-                    offset,
-                })
+                Some(Frame::Line { body: &self.buf[body], offset })
             }
             RecordEnd::Malformed => self.finished_run.as_ref().map(MalformedRun::frame),
         }
@@ -219,10 +210,7 @@ impl Framer {
         self.start = self.end;
         self.scanned = self.end;
         let offset = self.base + body.start as u64;
-        (!body.is_empty()).then(|| Frame::Line {
-            body: &self.buf[body],
-            offset,
-        })
+        (!body.is_empty()).then(|| Frame::Line { body: &self.buf[body], offset })
     }
 
     fn find_record_end(&mut self) -> Option<RecordEnd> {

@@ -10,12 +10,7 @@ enum Owned {
 fn own(frame: Frame<'_>) -> Owned {
     match frame {
         Frame::Line { body, offset } => Owned::Line(offset, body.to_vec()),
-        Frame::Malformed {
-            offset,
-            bytes,
-            reason,
-            ..
-        } => Owned::Malformed(offset, bytes, reason),
+        Frame::Malformed { offset, bytes, reason, .. } => Owned::Malformed(offset, bytes, reason),
     }
 }
 
@@ -34,10 +29,7 @@ fn frames(bytes: &[u8], parts: &[usize], max: usize, finished: bool) -> (Vec<Own
         }
         let (tail_fingerprint, boundary) = (framer.bytes_before_boundary(), framer.boundary() as usize);
         assert_eq!(tail_fingerprint.len(), boundary.min(FINGERPRINT_BYTES));
-        assert_eq!(
-            tail_fingerprint,
-            &bytes[boundary - tail_fingerprint.len()..boundary]
-        );
+        assert_eq!(tail_fingerprint, &bytes[boundary - tail_fingerprint.len()..boundary]);
     }
     if finished && let Some(frame) = framer.last_frame() {
         out.push(own(frame));
@@ -52,19 +44,12 @@ fn line(offset: u64, body: &str) -> Owned {
 #[test]
 fn f12_framing_golden() {
     let check = |bytes: &str, expect: &[Owned], boundary: u64| {
-        assert_eq!(
-            frames(bytes.as_bytes(), &[bytes.len().max(1)], 100, false),
-            (expect.to_vec(), boundary)
-        );
+        assert_eq!(frames(bytes.as_bytes(), &[bytes.len().max(1)], 100, false), (expect.to_vec(), boundary));
     };
     check("", &[], 0);
     check("{a}\n{b}\n", &[line(0, "{a}"), line(4, "{b}")], 8);
     check("{a}\r\n\r\n  \n\n{b}\r\n", &[line(0, "{a}"), line(11, "{b}")], 16);
-    check(
-        "\u{feff}{a}\n\u{feff}{b}\n",
-        &[line(3, "{a}"), line(7, "\u{feff}{b}")],
-        14,
-    );
+    check("\u{feff}{a}\n\u{feff}{b}\n", &[line(3, "{a}"), line(7, "\u{feff}{b}")], 14);
     check("\u{feff}\n{a}\n", &[line(4, "{a}")], 8);
     check("{a}\n{half", &[line(0, "{a}")], 4);
     check("\n\n\n", &[], 3);
@@ -85,11 +70,7 @@ fn f11_a_run_of_nul_is_one_record_and_what_follows_is_another() {
             Owned::Malformed(5012, 2, MalformedReason::Nul),
             line(5015, "{c}"),
         ];
-        assert_eq!(
-            (out, boundary),
-            (expect.to_vec(), bytes.len() as u64),
-            "parts of {part}"
-        );
+        assert_eq!((out, boundary), (expect.to_vec(), bytes.len() as u64), "parts of {part}");
     }
 }
 
@@ -124,10 +105,7 @@ fn f09_a_long_record_is_passed_over_in_constant_memory() {
 
 #[test]
 fn f08_the_rest_of_a_finished_file_is_a_record() {
-    assert_eq!(
-        frames(b"{a}\n{b}", &[3], 100, true).0,
-        [line(0, "{a}"), line(4, "{b}")]
-    );
+    assert_eq!(frames(b"{a}\n{b}", &[3], 100, true).0, [line(0, "{a}"), line(4, "{b}")]);
     assert_eq!(frames(b"{a}\n  \r", &[3], 100, true).0, [line(0, "{a}")]);
     assert_eq!(
         frames(b"{a}\n\0\0", &[3], 100, true).0,
@@ -178,10 +156,7 @@ fn f93_a_hole_is_a_run_of_nul() {
         } else {
             feed(&mut framer, &[0; 300_000]);
         }
-        assert_eq!(
-            (framer.boundary(), framer.bytes_before_boundary()),
-            (4, &b"{a}\n"[..])
-        );
+        assert_eq!((framer.boundary(), framer.bytes_before_boundary()), (4, &b"{a}\n"[..]));
         feed(&mut framer, b"\0\0{b}\n");
         assert!(!framer.in_nuls());
         (out, framer.boundary(), framer.bytes_before_boundary().to_vec())

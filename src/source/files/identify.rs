@@ -35,26 +35,19 @@ impl Unidentified {
 
 impl AuditFiles {
     pub(super) fn identify(&mut self, folder: usize, file: Candidate, live: bool, now_ms: i64) {
-        let Candidate {
-            observed,
-            has_audit_name,
-        } = file;
+        let Candidate { observed, has_audit_name } = file;
         let (mut candidates, mut entries) = self.entries_of(|t| t.folder == folder && !t.listed);
         let dir = self.folders[folder].open.as_ref();
         let mut file: Option<File> = None;
         let mut holds = |offset: u64, fingerprint: Fingerprint| {
             if file.is_none() {
-                file = dir
-                    .map(|dir| dir.open_file(name::file_name(&observed.path)))
-                    .transpose()?;
+                file = dir.map(|dir| dir.open_file(name::file_name(&observed.path))).transpose()?;
             }
             let Some(file) = &file else { return Ok(false) };
             tail::holds(file, offset, fingerprint)
         };
         let compressed = compressed::split_extension(&observed.path);
-        let head = compressed.map_or(Ok(Vec::new()), |(_, how)| {
-            self.compressed_head(folder, &observed, how)
-        });
+        let head = compressed.map_or(Ok(Vec::new()), |(_, how)| self.compressed_head(folder, &observed, how));
         let mut verdict = match compressed {
             Some((original, _)) => {
                 head.map(|head| resolve_compressed(&entries, &observed, Path::new(original), &head))
@@ -170,12 +163,7 @@ impl AuditFiles {
     pub(super) fn note_unidentified(&mut self, path: &Path, inode: (u64, u64)) -> u32 {
         let known = |file: &Unidentified| file.path == path && file.inode == inode;
         let index = self.unidentified.iter().position(known).unwrap_or_else(|| {
-            self.unidentified.push(Unidentified {
-                path: path.to_owned(),
-                inode,
-                failures: 0,
-                listed: true,
-            });
+            self.unidentified.push(Unidentified { path: path.to_owned(), inode, failures: 0, listed: true });
             self.unidentified.len() - 1
         });
         let file = &mut self.unidentified[index];

@@ -49,12 +49,8 @@ pub fn resolve(
     observed: &FileObservation,
     holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
 ) -> io::Result<FileIdentity> {
-    let by_inode = entries
-        .iter()
-        .position(|e| (e.dev, e.ino) == (observed.dev, observed.ino));
-    let by_path = entries
-        .iter()
-        .position(|e| !e.is_replaced() && e.path == observed.path);
+    let by_inode = entries.iter().position(|e| (e.dev, e.ino) == (observed.dev, observed.ino));
+    let by_path = entries.iter().position(|e| !e.is_replaced() && e.path == observed.path);
     for entry in [by_inode, by_path].into_iter().flatten() {
         if is_same_file(&entries[entry], observed, holds)? {
             return Ok(FileIdentity::Resume { entry });
@@ -148,10 +144,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, dev: u64, ino: u64, offset: u64) -> FileEntry {
-        let fingerprint = Fingerprint {
-            len: offset.min(8) as u32,
-            hash: offset,
-        };
+        let fingerprint = Fingerprint { len: offset.min(8) as u32, hash: offset };
         FileEntry {
             path: path.into(),
             dev,
@@ -185,19 +178,9 @@ mod tests {
         ];
         for (path, dev, ino, size, head_fingerprint, tail_fingerprint, expect) in table {
             let entries = [entry("a", 1, 10, 100)];
-            let observed = FileObservation {
-                path: path.into(),
-                dev,
-                ino,
-                size,
-                mtime_ms: 0,
-            };
+            let observed = FileObservation { path: path.into(), dev, ino, size, mtime_ms: 0 };
             let verdict = resolve(&entries, &observed, &mut |before, _| {
-                Ok(if before == 100 {
-                    tail_fingerprint
-                } else {
-                    head_fingerprint
-                })
+                Ok(if before == 100 { tail_fingerprint } else { head_fingerprint })
             });
             assert_eq!(
                 verdict.unwrap(),
@@ -210,13 +193,7 @@ mod tests {
     #[test]
     fn f13_dev_changed_resumes_by_evidence() {
         let entries = [entry("a", 1, 10, 100)];
-        let observed = FileObservation {
-            path: "a".into(),
-            dev: 7,
-            ino: 99,
-            size: 150,
-            mtime_ms: 0,
-        };
+        let observed = FileObservation { path: "a".into(), dev: 7, ino: 99, size: 150, mtime_ms: 0 };
         assert_eq!(
             resolve(&entries, &observed, &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }
@@ -228,22 +205,11 @@ mod tests {
     #[test]
     fn f13_what_cannot_be_read_is_not_a_new_file() {
         let entries = [entry("a", 1, 10, 100)];
-        for (path, ino, size, decided) in [
-            ("a", 11, 150, false),
-            ("b", 10, 150, false),
-            ("b", 11, 150, true),
-            ("a", 11, 50, true),
-        ] {
-            let observed = FileObservation {
-                path: path.into(),
-                dev: 1,
-                ino,
-                size,
-                mtime_ms: 0,
-            };
-            let verdict = resolve(&entries, &observed, &mut |_, _| {
-                Err(io::Error::from_raw_os_error(13))
-            });
+        for (path, ino, size, decided) in
+            [("a", 11, 150, false), ("b", 10, 150, false), ("b", 11, 150, true), ("a", 11, 50, true)]
+        {
+            let observed = FileObservation { path: path.into(), dev: 1, ino, size, mtime_ms: 0 };
+            let verdict = resolve(&entries, &observed, &mut |_, _| Err(io::Error::from_raw_os_error(13)));
             assert_eq!(verdict.ok(), decided.then_some(FileIdentity::New), "{observed:?}");
         }
     }
@@ -268,13 +234,7 @@ mod tests {
         for (path, dev, ino, size, begins, expect) in table {
             let mut entries = [entry("a", 1, 10, 0)];
             (entries[0].size, entries[0].head_fingerprint.len) = (100, 64);
-            let observed = FileObservation {
-                path: path.into(),
-                dev,
-                ino,
-                size,
-                mtime_ms: 0,
-            };
+            let observed = FileObservation { path: path.into(), dev, ino, size, mtime_ms: 0 };
             let verdict = resolve(&entries, &observed, &mut |_, _| Ok(begins)).unwrap();
             assert_eq!(verdict, expect, "{observed:?} begins the same: {begins}");
         }
@@ -283,13 +243,7 @@ mod tests {
     #[test]
     fn an_unread_entry_without_content_goes_by_its_name() {
         let entries = [entry("a", 1, 10, 0)];
-        let at = |path: &str, ino| FileObservation {
-            path: path.into(),
-            dev: 1,
-            ino,
-            size: 9,
-            mtime_ms: 0,
-        };
+        let at = |path: &str, ino| FileObservation { path: path.into(), dev: 1, ino, size: 9, mtime_ms: 0 };
         assert_eq!(
             resolve(&entries, &at("a", 10), &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }
@@ -298,10 +252,7 @@ mod tests {
             resolve(&entries, &at("a", 11), &mut |_, _| Ok(true)).unwrap(),
             FileIdentity::Resume { entry: 0 }
         );
-        assert_eq!(
-            resolve(&entries, &at("b", 11), &mut |_, _| Ok(true)).unwrap(),
-            FileIdentity::New
-        );
+        assert_eq!(resolve(&entries, &at("b", 11), &mut |_, _| Ok(true)).unwrap(), FileIdentity::New);
         // Renamed before anything was read.
         assert_eq!(
             resolve(&entries, &at("b", 10), &mut |_, _| Ok(true)).unwrap(),

@@ -80,9 +80,7 @@ impl MalformedRun {
     }
 
     pub(super) fn push_nuls(&mut self, nuls: u64) {
-        let head_len = (self.head.len() as u64)
-            .saturating_add(nuls)
-            .min(HEAD_BYTES as u64);
+        let head_len = (self.head.len() as u64).saturating_add(nuls).min(HEAD_BYTES as u64);
         self.head.resize(head_len as usize, 0);
         self.bytes += nuls;
         self.nuls += nuls;

@@ -264,9 +264,7 @@ impl AuditFiles {
         self.tracked.iter().any(|t| {
             t.quiet_since.is_some()
                 && t.retry.is_none()
-                && t.tail
-                    .as_ref()
-                    .is_some_and(|tail| tail.framer.waiting_bytes() > 0)
+                && t.tail.as_ref().is_some_and(|tail| tail.framer.waiting_bytes() > 0)
         })
     }
 
@@ -300,12 +298,7 @@ impl AuditFiles {
                 let waiting_bytes = t.tail.as_ref().map_or(0, |tail| tail.framer.waiting_bytes());
                 (
                     &t.order,
-                    FileTotal {
-                        path: t.path.clone(),
-                        records: t.records,
-                        bytes: t.bytes,
-                        waiting_bytes,
-                    },
+                    FileTotal { path: t.path.clone(), records: t.records, bytes: t.bytes, waiting_bytes },
                 )
             })
             .filter(|(_, total)| total.records > 0 || total.waiting_bytes > 0)
@@ -315,9 +308,8 @@ impl AuditFiles {
     }
 
     fn reading_order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.tracked.len())
-            .filter(|&index| self.tracked[index].is_active())
-            .collect();
+        let mut order: Vec<usize> =
+            (0..self.tracked.len()).filter(|&index| self.tracked[index].is_active()).collect();
         order.sort_by(|&a, &b| {
             let key = |index: usize| (self.tracked[index].folder, &self.tracked[index].order);
             key(a).cmp(&key(b))
@@ -333,8 +325,7 @@ impl AuditFiles {
         let this = &self.tracked[index];
         let written_ms = this.entry.mtime_ms;
         let old = self.now_ms.saturating_sub(written_ms) > GROWING_MAX_MS;
-        self.newer_than(index)
-            .any(|other| old || other.entry.mtime_ms >= written_ms)
+        self.newer_than(index).any(|other| old || other.entry.mtime_ms >= written_ms)
     }
 
     /// The listed files of the same folder with a later name, without those dated in the future.

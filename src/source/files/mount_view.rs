@@ -34,10 +34,9 @@ impl AuditFiles {
         let ends = missing.iter().filter_map(|dir| match mount_view(dir) {
             MountView::Current => None,
             MountView::Deleted => Some(now),
-            MountView::Hidden => Some(
-                self.stale_view_at
-                    .map_or(now + HIDDEN_MAX, |at| at.min(now + HIDDEN_MAX)),
-            ),
+            MountView::Hidden => {
+                Some(self.stale_view_at.map_or(now + HIDDEN_MAX, |at| at.min(now + HIDDEN_MAX)))
+            }
         });
         self.stale_view_at = ends.min();
     }
@@ -56,11 +55,7 @@ fn mount_view(missing: &Path) -> MountView {
     let is_tmpfs = rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as u64 == TMPFS);
     let is_read_only =
         rustix::fs::statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
-    if path != missing && is_tmpfs && is_read_only {
-        MountView::Hidden
-    } else {
-        MountView::Current
-    }
+    if path != missing && is_tmpfs && is_read_only { MountView::Hidden } else { MountView::Current }
 }
 
 #[cfg(test)]

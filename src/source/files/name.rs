@@ -42,15 +42,8 @@ impl FileOrder {
     pub fn of(name: &OsStr, mtime_ms: i64) -> FileOrder {
         let stem = compressed::split_extension(name).map_or(name, |(stem, _)| stem);
         match stem.to_str().and_then(date_and_number) {
-            Some((date, number)) => FileOrder::ByName {
-                date,
-                number,
-                name: name.to_owned(),
-            },
-            None => FileOrder::ByTime {
-                mtime_ms,
-                name: name.to_owned(),
-            },
+            Some((date, number)) => FileOrder::ByName { date, number, name: name.to_owned() },
+            None => FileOrder::ByTime { mtime_ms, name: name.to_owned() },
         }
     }
 }
@@ -65,10 +58,7 @@ impl FileOrder {
             FileOrder::ByTime { mtime_ms, .. } => mtime_ms.saturating_sub(1),
             FileOrder::ByName { .. } => i64::MAX,
         };
-        FileOrder::ByTime {
-            mtime_ms,
-            name: OsString::new(),
-        }
+        FileOrder::ByTime { mtime_ms, name: OsString::new() }
     }
 
     /// Whether a file is dated in the future by its name or its time: it was created under a wrong clock.
@@ -83,10 +73,7 @@ impl FileOrder {
 
 /// The UTC date as in a file's name: `YYYYMMDD`.
 fn day_of(time_ms: i64) -> Option<u32> {
-    let date = jiff::Timestamp::from_millisecond(time_ms)
-        .ok()?
-        .to_zoned(jiff::tz::TimeZone::UTC)
-        .date();
+    let date = jiff::Timestamp::from_millisecond(time_ms).ok()?.to_zoned(jiff::tz::TimeZone::UTC).date();
     let (year, month, day) = (date.year(), date.month(), date.day());
     u32::try_from(i32::from(year) * 10_000 + i32::from(month) * 100 + i32::from(day)).ok()
 }
@@ -109,27 +96,14 @@ mod tests {
     fn both_forms_are_read_and_number_before_text() {
         assert_eq!(date_and_number("20260105.00003.audit.log"), Some((20260105, 3)));
         assert_eq!(date_and_number("20260105-00003.audit.log"), Some((20260105, 3)));
-        for other in [
-            "audit.log",
-            "20260105.audit.log",
-            "2026010.00003.audit.log",
-            "20260105.x.audit.log",
-        ] {
+        for other in ["audit.log", "20260105.audit.log", "2026010.00003.audit.log", "20260105.x.audit.log"] {
             assert_eq!(date_and_number(other), None, "{other}");
         }
-        let mut names = [
-            "20260106.00000.audit.log",
-            "20260105-00010.audit.log",
-            "20260105.00009.audit.log",
-        ];
+        let mut names = ["20260106.00000.audit.log", "20260105-00010.audit.log", "20260105.00009.audit.log"];
         names.sort_by_key(|n| FileOrder::of(OsStr::new(n), 0));
         assert_eq!(
             names,
-            [
-                "20260105.00009.audit.log",
-                "20260105-00010.audit.log",
-                "20260106.00000.audit.log"
-            ]
+            ["20260105.00009.audit.log", "20260105-00010.audit.log", "20260106.00000.audit.log"]
         );
         let order = |name: &str, mtime_ms| FileOrder::of(OsStr::new(name), mtime_ms);
         assert!(order("20260105.00003.audit.log", 0) < order("20260105.00003.audit.log.gz", 0));

@@ -18,9 +18,8 @@ impl AuditFiles {
             let read = tail.framer.waiting_bytes() == 0 && tail.framer.boundary() == t.entry.size;
             t.listed && read && t.retry.is_none() && t.compression.is_none()
         };
-        let idle: Vec<usize> = (0..self.tracked.len())
-            .filter(|&index| at_its_end(&self.tracked[index]))
-            .collect();
+        let idle: Vec<usize> =
+            (0..self.tracked.len()).filter(|&index| at_its_end(&self.tracked[index])).collect();
         let (mut rotated, mut live): (Vec<usize>, Vec<usize>) =
             idle.into_iter().partition(|&index| self.has_successor(index));
         rotated.retain(|&index| self.tracked[index].quiet_since.is_some());
@@ -30,10 +29,8 @@ impl AuditFiles {
         for index in rotated.into_iter().chain(live) {
             let tracked = &mut self.tracked[index];
             // A deleted file is reachable only by this descriptor, so it stays open.
-            let named = |tail: &mut Tail| {
-                tail.check(&tracked.entry.path)
-                    .is_ok_and(|check| check.link_count > 0)
-            };
+            let named =
+                |tail: &mut Tail| tail.check(&tracked.entry.path).is_ok_and(|check| check.link_count > 0);
             if tracked.tail.as_mut().is_some_and(named) {
                 tracked.save_position();
                 tracked.tail = None;

@@ -34,9 +34,7 @@ impl AuditFiles {
 
     /// The files that start with the same bytes, the most read ones first.
     pub(super) fn originals(&mut self, index: usize, head: &[u8]) -> Vec<PossibleOriginal> {
-        self.tracked
-            .iter_mut()
-            .for_each(|tracked| tracked.save_position());
+        self.tracked.iter_mut().for_each(|tracked| tracked.save_position());
         // The newest file with a name of Confluence's is not a copy: it may start with a record that is identical to
         // another file's.
         let is_named = matches!(self.tracked[index].order, FileOrder::ByName { .. });
@@ -45,9 +43,8 @@ impl AuditFiles {
         if head.len() < least {
             return Vec::new();
         }
-        let others: Vec<usize> = (0..self.tracked.len())
-            .filter(|&other| self.may_be_original(index, other))
-            .collect();
+        let others: Vec<usize> =
+            (0..self.tracked.len()).filter(|&other| self.may_be_original(index, other)).collect();
         let mut originals = Vec::new();
         for other in others {
             let entry = self.tracked[other].entry.clone();
@@ -105,11 +102,7 @@ impl AuditFiles {
         if let Some(tail) = &tracked.tail {
             return tail.file().try_clone().map(Some);
         }
-        let Some(folder) = self.folders[tracked.folder]
-            .open
-            .as_ref()
-            .filter(|_| tracked.listed)
-        else {
+        let Some(folder) = self.folders[tracked.folder].open.as_ref().filter(|_| tracked.listed) else {
             return Ok(None);
         };
         let file = folder.open_file(name::file_name(&tracked.entry.path))?;

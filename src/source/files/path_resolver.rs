@@ -48,11 +48,7 @@ struct PathResolver {
 
 /// Resolves an absolute path from `/`.
 pub(super) fn from_root(path: &Path) -> Result<ResolvedPath, ResolveError> {
-    let failed = |error| ResolveError {
-        error,
-        path: path.to_owned(),
-        is_intermediate: true,
-    };
+    let failed = |error| ResolveError { error, path: path.to_owned(), is_intermediate: true };
     let mut resolver = PathResolver {
         fd: root().map_err(failed)?,
         parent: None,
@@ -70,11 +66,7 @@ pub(super) fn from_directory(
     path: &Path,
     name: &OsStr,
 ) -> Result<ResolvedPath, ResolveError> {
-    let failed = |error| ResolveError {
-        error,
-        path: path.join(name),
-        is_intermediate: true,
-    };
+    let failed = |error| ResolveError { error, path: path.join(name), is_intermediate: true };
     let fd = rustix::io::fcntl_dupfd_cloexec(directory, 0).map_err(|errno| failed(errno.into()))?;
     let resolver = PathResolver {
         fd,
@@ -100,19 +92,10 @@ impl PathResolver {
             if let Err(error) = self.step(&part) {
                 let mut path = self.real.join(part);
                 path.extend(self.rest.iter().rev());
-                return Err(ResolveError {
-                    error,
-                    path,
-                    is_intermediate: true,
-                });
+                return Err(ResolveError { error, path, is_intermediate: true });
             }
         }
-        Ok(ResolvedPath {
-            fd: self.fd,
-            parent: self.parent,
-            real: self.real,
-            links: self.links,
-        })
+        Ok(ResolvedPath { fd: self.fd, parent: self.parent, real: self.real, links: self.links })
     }
 
     fn step(&mut self, part: &OsStr) -> io::Result<()> {

@@ -104,8 +104,7 @@ impl AuditFiles {
             return Ok(());
         }
         self.tracked[index].save_position();
-        self.replay(index, emit)
-            .inspect_err(|_| self.tracked[index].tail = None)
+        self.replay(index, emit).inspect_err(|_| self.tracked[index].tail = None)
     }
 
     /// The file has no more data now. If nothing can follow, its rest is a record and the file is finished.
@@ -128,10 +127,7 @@ impl AuditFiles {
         // A file that was last written long ago counts as quiet. If it ends in the middle of a line it is watched for
         // `rotate_grace` anyway, unless `once` is set.
         let long_ago = now_ms - tracked.entry.mtime_ms >= grace.as_millis() as i64;
-        let rest = tracked
-            .tail
-            .as_ref()
-            .is_some_and(|tail| tail.framer.waiting_bytes() > 0);
+        let rest = tracked.tail.as_ref().is_some_and(|tail| tail.framer.waiting_bytes() > 0);
         if !(long_ago && (once || !rest)) && now.duration_since(since) < grace {
             return Ok(ReadStatus::IdleUntil(since + grace));
         }
@@ -195,18 +191,10 @@ impl AuditFiles {
         let entry = &tracked.entry;
         // If nothing was read yet, only the head of the file is known.
         let begins = entry.offset > 0
-            || tail::holds(
-                &file,
-                u64::from(entry.head_fingerprint.len),
-                entry.head_fingerprint,
-            )?;
+            || tail::holds(&file, u64::from(entry.head_fingerprint.len), entry.head_fingerprint)?;
         if let Some(digest) = begins.then(|| digest_of(&file, entry)).transpose()?.flatten() {
-            tracked.tail = Tail::open(
-                file,
-                entry.offset,
-                entry.tail_fingerprint,
-                self.config.record_bytes_max,
-            )?;
+            tracked.tail =
+                Tail::open(file, entry.offset, entry.tail_fingerprint, self.config.record_bytes_max)?;
             if let Some(tail) = &mut tracked.tail {
                 tail.framer.with_digest(digest);
             }

@@ -83,12 +83,7 @@ impl AuditFiles {
 
     /// Emits the complete records in `bytes`, the last ones before a file's offset.
     fn emit_replayed(&mut self, index: usize, bytes: &[u8], emit: &mut dyn FnMut(FileRecord<'_>)) {
-        let Tracked {
-            entry,
-            path_json,
-            folder,
-            ..
-        } = &self.tracked[index];
+        let Tracked { entry, path_json, folder, .. } = &self.tracked[index];
         let from = entry.offset - bytes.len() as u64;
         let first_record = if from == 0 {
             0

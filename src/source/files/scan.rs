@@ -38,9 +38,7 @@ impl DigestCheck {
     /// Feeds the block at offset `at`. Bytes before the digest's start are ignored.
     fn feed(&mut self, block: &[u8], at: u64) {
         let before = self.digest.offset().saturating_sub(at);
-        let behind = usize::try_from(before)
-            .ok()
-            .and_then(|before| block.get(before..));
+        let behind = usize::try_from(before).ok().and_then(|before| block.get(before..));
         self.digest.feed(behind.unwrap_or_default());
     }
 
@@ -128,9 +126,7 @@ impl Scan {
 
     /// Whether everything scanned is the start of an available file.
     pub fn is_contained(&self) -> bool {
-        self.originals
-            .iter()
-            .any(|original| matches!(original.content, OriginalContent::Present(..)))
+        self.originals.iter().any(|original| matches!(original.content, OriginalContent::Present(..)))
     }
 
     /// Compares the next block.
@@ -189,11 +185,7 @@ impl Scan {
         if let Some(lf) = memchr::memrchr(b'\n', block) {
             self.line_end = self.offset + lf as u64 + 1;
         }
-        for digest_check in self
-            .originals
-            .iter_mut()
-            .filter_map(|original| original.digest_check.as_mut())
-        {
+        for digest_check in self.originals.iter_mut().filter_map(|original| original.digest_check.as_mut()) {
             digest_check.feed(block, self.offset);
         }
         self.offset += block.len() as u64;
@@ -217,10 +209,7 @@ impl Scan {
                     let from = self.history.len().checked_sub(tail_fingerprint.len as usize);
                     let has_same_tail =
                         from.is_some_and(|from| Fingerprint::of(&self.history[from..]) == tail_fingerprint);
-                    has_same_tail
-                        && original
-                            .digest_check
-                            .is_none_or(|digest_check| digest_check.is_same())
+                    has_same_tail && original.digest_check.is_none_or(|digest_check| digest_check.is_same())
                 }
             };
             if !same {
@@ -260,12 +249,7 @@ impl Scan {
     pub fn mark_all_known(&mut self) {
         let contained =
             |original: &&PossibleOriginal| matches!(original.content, OriginalContent::Present(..));
-        if let Some(path) = self
-            .originals
-            .iter()
-            .find(contained)
-            .map(|original| original.path.clone())
-        {
+        if let Some(path) = self.originals.iter().find(contained).map(|original| original.path.clone()) {
             self.mark_known(self.offset, path);
         }
     }
@@ -289,8 +273,7 @@ impl Scan {
 
     /// Rejects the remaining originals: nothing proves that this file is a copy.
     pub fn reject_rest(&mut self) {
-        self.rejected
-            .extend(self.originals.drain(..).map(|original| original.key));
+        self.rejected.extend(self.originals.drain(..).map(|original| original.key));
     }
 }
 
@@ -306,9 +289,7 @@ mod tests {
     }
 
     fn lines(range: std::ops::Range<u32>) -> Vec<u8> {
-        range
-            .flat_map(|n| format!("{{line {n:092}}}\n").into_bytes())
-            .collect()
+        range.flat_map(|n| format!("{{line {n:092}}}\n").into_bytes()).collect()
     }
 
     fn scan_copy(copy: &[u8], original: &[u8], offset: u64, present: bool) -> (ScanStep, u64, bool) {
@@ -329,13 +310,7 @@ mod tests {
         } else {
             OriginalContent::TailFingerprint(tail_fingerprint)
         };
-        let original = PossibleOriginal {
-            key: 7,
-            path: "original".into(),
-            offset,
-            content,
-            digest_check,
-        };
+        let original = PossibleOriginal { key: 7, path: "original".into(), offset, content, digest_check };
         let mut scan = Scan::new(Content::Plain(file(copy)), vec![original], 0);
         loop {
             match scan.step().unwrap() {
@@ -355,37 +330,22 @@ mod tests {
             // The copy has more, and the original was read in part.
             let more = [&all[..], &lines(0..9)].concat();
             assert_eq!(scan_copy(&more, &all, len, present), (ScanStep::Done, len, false));
-            assert_eq!(
-                scan_copy(&more, &all, 5000, present),
-                (ScanStep::Done, 5000, false)
-            );
+            assert_eq!(scan_copy(&more, &all, 5000, present), (ScanStep::Done, 5000, false));
             // Different files: in the last bytes, or from the first line.
             let mut other = all.clone();
             other[len as usize - 3] = b'x';
             let known = if present { len - 100 } else { 0 };
-            assert_eq!(
-                scan_copy(&other, &all, len, present),
-                (ScanStep::Done, known, true)
-            );
-            assert_eq!(
-                scan_copy(&lines(7..6_007), &all, len, present),
-                (ScanStep::Done, 0, true)
-            );
+            assert_eq!(scan_copy(&other, &all, len, present), (ScanStep::Done, known, true));
+            assert_eq!(scan_copy(&lines(7..6_007), &all, len, present), (ScanStep::Done, 0, true));
             // The original's last record has no line end; the copy ends with it or goes on.
             let unterminated_end = &all[..950];
             assert_eq!(
                 scan_copy(unterminated_end, unterminated_end, 950, present),
                 (ScanStep::Done, 950, false)
             );
-            assert_eq!(
-                scan_copy(&all[..1000], unterminated_end, 950, present),
-                (ScanStep::Done, 900, false)
-            );
+            assert_eq!(scan_copy(&all[..1000], unterminated_end, 950, present), (ScanStep::Done, 900, false));
             // The caller decides about a copy of the start.
-            assert_eq!(
-                scan_copy(&all[..500], &all, len, present),
-                (ScanStep::AtEnd, 0, false)
-            );
+            assert_eq!(scan_copy(&all[..500], &all, len, present), (ScanStep::AtEnd, 0, false));
         }
         // A few equal lines do not make a file a copy.
         let [short, other] = [3, 4].map(|n| [lines(0..2), lines(n..9)].concat());
@@ -402,11 +362,7 @@ mod tests {
             let entry = || {
                 let mut digest = Digest::new([8, 6], from);
                 digest.feed(&all[from as usize..]);
-                FileEntry {
-                    offset: len,
-                    digest: Some(digest.state()),
-                    ..FileEntry::default()
-                }
+                FileEntry { offset: len, digest: Some(digest.state()), ..FileEntry::default() }
             };
             let more = [&all[..], &lines(0..9)].concat();
             for copy in [&all, &more] {
@@ -418,10 +374,7 @@ mod tests {
             let found = scan_with_digest(&other, &all, len, false, DigestCheck::of(&entry()));
             assert_eq!(found, (ScanStep::Done, 0, true), "from {from}");
             // A digest of another position is not used.
-            let old = FileEntry {
-                offset: len - 100,
-                ..entry()
-            };
+            let old = FileEntry { offset: len - 100, ..entry() };
             assert!(DigestCheck::of(&old).is_none());
         }
     }

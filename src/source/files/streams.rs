@@ -49,10 +49,7 @@ impl AuditFiles {
         let age_ms = now_ms - entry.mtime_ms;
         if tracked.compression? == FileCompression::Unsupported {
             let grace = self.config.rotate_grace;
-            if self
-                .original_of(index)
-                .is_some_and(|original| self.tracked[original].listed)
-            {
+            if self.original_of(index).is_some_and(|original| self.tracked[original].listed) {
                 return Some(ReadStatus::Idle);
             }
             if !once && age_ms < grace.as_millis() as i64 {
@@ -81,10 +78,7 @@ impl AuditFiles {
         let tracked = &mut self.tracked[index];
         tracked.save_position();
         tracked.tail = None;
-        let times = tracked
-            .incomplete
-            .as_ref()
-            .map_or(0, |incomplete| incomplete.times + 1);
+        let times = tracked.incomplete.as_ref().map_or(0, |incomplete| incomplete.times + 1);
         if times == 0 {
             tracing::debug!(
                 source = self.source,

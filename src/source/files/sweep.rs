@@ -94,10 +94,7 @@ impl AuditFiles {
             }
             folder.open = None;
             let closed = |t: &&mut Tracked| t.folder == index && !t.is_open();
-            self.tracked
-                .iter_mut()
-                .filter(closed)
-                .for_each(|t| t.listed = false);
+            self.tracked.iter_mut().filter(closed).for_each(|t| t.listed = false);
         }
     }
 
@@ -131,10 +128,7 @@ impl AuditFiles {
         for SkippedEntry { path, reason } in left {
             let source = &self.source;
             match reason {
-                SkipReason::StatFailed {
-                    error,
-                    has_audit_name: true,
-                } => {
+                SkipReason::StatFailed { error, has_audit_name: true } => {
                     self.note_unidentified(&path, (0, 0));
                     self.set_unhealthy(match error.kind() {
                         io::ErrorKind::PermissionDenied => access::denied_message(&path),
@@ -151,12 +145,7 @@ impl AuditFiles {
                 _ if !self.reported.insert(path.clone()) => continue,
                 SkipReason::NotAuditFile(_) => foreign.push(path.file_name().unwrap_or_default().to_owned()),
                 SkipReason::NotRegular(kind) => {
-                    tracing::warn!(
-                        source,
-                        path = display_path(&path),
-                        ?kind,
-                        "not a regular file; skipped"
-                    )
+                    tracing::warn!(source, path = display_path(&path), ?kind, "not a regular file; skipped")
                 }
                 SkipReason::Refused(error) => tracing::error!(source, "{error}; skipped"),
                 SkipReason::StatFailed { error, .. } => {
@@ -173,19 +162,14 @@ impl AuditFiles {
         }
         if !foreign.is_empty() {
             let names: Vec<String> = foreign.iter().map(|name| display_path(Path::new(name))).collect();
-            tracing::info!(
-                source = self.source,
-                names = names.join(", "),
-                "not audit files; skipped"
-            );
+            tracing::info!(source = self.source, names = names.join(", "), "not audit files; skipped");
         }
     }
 
     /// Whether a file is unfinished, and is therefore followed under any name.
     fn is_being_read(&self, observed: &FileObservation) -> bool {
         let open = self.tracked.iter().filter(|t| !t.entry.finished);
-        open.map(|t| (t.entry.dev, t.entry.ino))
-            .any(|inode| inode == (observed.dev, observed.ino))
+        open.map(|t| (t.entry.dev, t.entry.ino)).any(|inode| inode == (observed.dev, observed.ino))
     }
 
     fn update_folder(&mut self, folder: usize, mut files: Vec<Candidate>, now_ms: i64) {
@@ -240,25 +224,16 @@ pub fn list_directories(
     being_read: &dyn Fn(&FileObservation) -> bool,
     known: &dyn Fn(&Path) -> bool,
 ) -> Vec<ListedDirectory> {
-    let list = |FoundDirectory {
-                    path,
-                    names,
-                    directory,
-                }: FoundDirectory| ListedDirectory {
+    let list = |FoundDirectory { path, names, directory }: FoundDirectory| ListedDirectory {
         path,
         opened: directory
             .and_then(|directory| Ok((directory.contents(&names, being_read)?, directory)))
             .map(|(contents, directory)| (directory, contents)),
     };
     let mut listed: Vec<ListedDirectory> = discover::find(place).into_iter().map(list).collect();
-    let opened = listed
-        .iter()
-        .filter_map(|directory| directory.opened.as_ref().ok());
+    let opened = listed.iter().filter_map(|directory| directory.opened.as_ref().ok());
     let best = directory::preferred_names(opened.map(|(_, contents)| contents), known);
-    for (_, contents) in listed
-        .iter_mut()
-        .filter_map(|directory| directory.opened.as_mut().ok())
-    {
+    for (_, contents) in listed.iter_mut().filter_map(|directory| directory.opened.as_mut().ok()) {
         contents.skip_other_names(&best);
     }
     listed

@@ -75,11 +75,7 @@ impl Tail {
             return Ok(None);
         }
         let framer = Framer::new(offset, &before, record_bytes_max);
-        Ok(Some(Tail {
-            content: Content::Plain(file),
-            framer,
-            compared: (0, 0),
-        }))
+        Ok(Some(Tail { content: Content::Plain(file), framer, compared: (0, 0) }))
     }
 
     /// Continues a stream at its current offset. `before` are the bytes before that.
@@ -104,11 +100,7 @@ impl Tail {
             Content::Compressed(_) => {
                 let (size, _) = std::mem::replace(&mut self.compared, (observed.size, observed.mtime_ms));
                 let rewritten = observed.size < size;
-                return Ok(FileCheck {
-                    observed,
-                    link_count,
-                    rewritten,
-                });
+                return Ok(FileCheck { observed, link_count, rewritten });
             }
         };
         let mut rewritten = observed.size < self.framer.read_offset();
@@ -123,11 +115,7 @@ impl Tail {
             }
             self.compared = (observed.size, observed.mtime_ms);
         }
-        Ok(FileCheck {
-            observed,
-            link_count,
-            rewritten,
-        })
+        Ok(FileCheck { observed, link_count, rewritten })
     }
 
     /// Reads at most `bytes` more. Returns the number of bytes; 0 at the current end.
@@ -250,9 +238,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("f");
         std::fs::write(&path, "{a}\n{b}\n{ha").unwrap();
-        let mut tail = Tail::open(File::open(&path).unwrap(), 0, Fingerprint::of(b""), 100)
-            .unwrap()
-            .unwrap();
+        let mut tail = Tail::open(File::open(&path).unwrap(), 0, Fingerprint::of(b""), 100).unwrap().unwrap();
         assert!(!tail.check("f").unwrap().rewritten);
         assert_eq!(tail.fill(100).unwrap(), 11);
         assert!(!tail.check("f").unwrap().rewritten);
@@ -269,11 +255,7 @@ mod tests {
         let temp = tempfile::NamedTempFile::new().unwrap();
         for (content, expect) in [("", 0), ("{a}", 0), ("{a}\n", 4), ("{a}\n{b", 4)] {
             std::fs::write(temp.path(), content).unwrap();
-            assert_eq!(
-                boundary_before(temp.as_file(), content.len() as u64).unwrap(),
-                expect,
-                "{content:?}"
-            );
+            assert_eq!(boundary_before(temp.as_file(), content.len() as u64).unwrap(), expect, "{content:?}");
         }
     }
 }

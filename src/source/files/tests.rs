@@ -106,19 +106,12 @@ impl Home {
     }
 
     fn append(&self, number: u32, lines: &str) {
-        let mut file = fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.file(number))
-            .unwrap();
+        let mut file = fs::File::options().append(true).create(true).open(self.file(number)).unwrap();
         file.write_all(lines.as_bytes()).unwrap();
     }
 
     fn config(&self) -> FilesConfig {
-        FilesConfig::new(FileLocation::Home {
-            dir: self.0.path().to_owned(),
-            found: HomeFound::Setting,
-        })
+        FilesConfig::new(FileLocation::Home { dir: self.0.path().to_owned(), found: HomeFound::Setting })
     }
 }
 
@@ -131,8 +124,7 @@ fn bound_by_modes(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let done = scope.spawn(|| {
             let mut mine = capabilities(None).unwrap();
-            mine.effective
-                .remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+            mine.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
             set_capabilities(None, mine).unwrap();
             test();
         });
@@ -233,10 +225,7 @@ fn f14_no_descriptor_for_long_is_trouble() {
         let error = io::Error::from(rustix::io::Errno::MFILE);
         until = run.files.read_failed(0, run.now, error);
         let health = run.files.health();
-        assert_eq!(
-            health.is_some_and(|health| health.contains("LimitNOFILE")),
-            reported
-        );
+        assert_eq!(health.is_some_and(|health| health.contains("LimitNOFILE")), reported);
     }
     assert!(until > run.now);
     run.sweep_and_read();
@@ -285,11 +274,7 @@ fn f02_a_home_with_another_path_goes_on() {
     assert_eq!(known.lines, ["a", "b", "c", "d", "x", "y"]);
     assert_eq!(known.losses, []);
     let paths: Vec<PathBuf> = known.entries.values().map(|entry| entry.path.clone()).collect();
-    assert_eq!(
-        paths,
-        [new.file(0), new.file(1), new.file(2)],
-        "the old third one is forgotten"
-    );
+    assert_eq!(paths, [new.file(0), new.file(1), new.file(2)], "the old third one is forgotten");
 }
 
 /// A configured symbolic link has another target from one sweep to the next.
@@ -299,10 +284,7 @@ fn f02_a_link_to_the_home_is_pointed_elsewhere() {
     let link = links.0.path().join("current");
     symlink(old.0.path(), &link).unwrap();
     let mut config = old.config();
-    config.place = FileLocation::Home {
-        dir: link.clone(),
-        found: HomeFound::Setting,
-    };
+    config.place = FileLocation::Home { dir: link.clone(), found: HomeFound::Setting };
     old.append(0, "a\n{half");
     let mut known = Checkpointed::default();
     let mut run = TestRun::start(config, &mut known);
@@ -517,11 +499,7 @@ fn f92_what_has_changed_is_compared_at_once() {
             run.assert_healthy();
             let late = usize::from(how == "length");
             let count = if edited { 2_001 + 2 * late } else { 1_001 + late };
-            assert!(
-                known.lines.len().abs_diff(count) <= late,
-                "{how} {edited}: {}",
-                known.lines.len()
-            );
+            assert!(known.lines.len().abs_diff(count) <= late, "{how} {edited}: {}", known.lines.len());
             assert_eq!(known.losses, []);
         }
     }

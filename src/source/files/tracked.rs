@@ -231,8 +231,6 @@ impl Tracked {
     }
 
     pub(super) fn read_offset(&self) -> u64 {
-        self.tail
-            .as_ref()
-            .map_or(self.entry.offset, |tail| tail.framer.boundary())
+        self.tail.as_ref().map_or(self.entry.offset, |tail| tail.framer.boundary())
     }
 }

@@ -118,11 +118,7 @@ impl AuditFiles {
     /// A file of the same directory, with any name, that contains what was read from this one.
     fn copy_of(&self, index: usize) -> Option<FileObservation> {
         let Tracked { entry, folder, .. } = &self.tracked[index];
-        let known = if entry.offset > 0 {
-            entry.tail_fingerprint.len
-        } else {
-            entry.head_fingerprint.len
-        };
+        let known = if entry.offset > 0 { entry.tail_fingerprint.len } else { entry.head_fingerprint.len };
         let dir = self.folders[*folder].open.as_ref()?;
         if known == 0 || self.tracked[index].compression.is_some() {
             return None;

@@ -30,9 +30,8 @@ impl AuditFiles {
             }
             let size = tracked.entry.size;
             if let Some(tail) = &mut tracked.tail {
-                tracked.entry.size = tail
-                    .check(&tracked.entry.path)
-                    .map_or(size, |check| check.observed.size);
+                tracked.entry.size =
+                    tail.check(&tracked.entry.path).map_or(size, |check| check.observed.size);
                 tracked.deleted_since.get_or_insert(now);
                 held.push(index);
             }
@@ -53,9 +52,7 @@ impl AuditFiles {
             let unread = tracked.unread_bytes();
             files += 1;
             bytes += unread;
-            let too_old = tracked
-                .deleted_since
-                .is_some_and(|since| grace_passed(since, &self.config));
+            let too_old = tracked.deleted_since.is_some_and(|since| grace_passed(since, &self.config));
             if files > self.config.deleted_files_max || bytes > self.config.deleted_bytes_max || too_old {
                 tracked.save_position();
                 let (path, from) = (tracked.entry.path.clone(), tracked.read_offset());
@@ -76,11 +73,7 @@ impl AuditFiles {
     fn vanish_unread(&mut self, index: usize, now_ms: i64) {
         let holder = self.file_with_content_of(index);
         let tracked = &self.tracked[index];
-        let (path, from, size) = (
-            tracked.entry.path.clone(),
-            tracked.entry.offset,
-            tracked.entry.size,
-        );
+        let (path, from, size) = (tracked.entry.path.clone(), tracked.entry.offset, tracked.entry.size);
         let compressed = tracked.compression.is_some();
         let from = from.max(holder.map_or(0, |holder| self.tracked[holder].read_offset()));
         if holder.is_some_and(|holder| self.tracked[holder].is_active()) && from < size {
@@ -92,13 +85,7 @@ impl AuditFiles {
             let reason = "the compressed file was deleted before it was read to its end";
             self.record_loss(now_ms, &path, from, 0, reason);
         } else if size > from {
-            self.record_loss(
-                now_ms,
-                &path,
-                from,
-                size - from,
-                "the file was deleted before it was read",
-            );
+            self.record_loss(now_ms, &path, from, size - from, "the file was deleted before it was read");
         } else if holder.is_none() {
             let reason = "the file was deleted while the agent did not have it open; what was written to it since the \
                  last read is unknown";
@@ -109,11 +96,7 @@ impl AuditFiles {
     /// Another file that contains the known content of this one: a copy, or this file compressed.
     fn file_with_content_of(&self, index: usize) -> Option<usize> {
         let Tracked { entry, .. } = &self.tracked[index];
-        let fingerprint = if entry.offset > 0 {
-            entry.tail_fingerprint
-        } else {
-            entry.head_fingerprint
-        };
+        let fingerprint = if entry.offset > 0 { entry.tail_fingerprint } else { entry.head_fingerprint };
         if self.tracked[index].compression.is_some() || fingerprint.len == 0 && entry.size > 0 {
             return None;
         }
@@ -151,12 +134,8 @@ impl AuditFiles {
             !maybe_there && (vanished || all_there && self.folders[t.folder].orphaned)
         };
         let retention_ms = self.config.missing_files_retention.as_millis() as i64;
-        let mut vanished: Vec<(i64, u32)> = self
-            .tracked
-            .iter()
-            .filter(|t| gone(t))
-            .map(|t| (t.entry.last_seen_ms, t.entry.key))
-            .collect();
+        let mut vanished: Vec<(i64, u32)> =
+            self.tracked.iter().filter(|t| gone(t)).map(|t| (t.entry.last_seen_ms, t.entry.key)).collect();
         vanished.sort();
         let surplus = vanished.len().saturating_sub(self.config.missing_files_max);
         let forget: HashSet<u32> = vanished

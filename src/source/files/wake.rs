@@ -72,10 +72,7 @@ impl DirectoryWatch {
 }
 
 fn is_rename(event: &notify::Event) -> bool {
-    matches!(
-        event.kind,
-        notify::EventKind::Modify(notify::event::ModifyKind::Name(_))
-    )
+    matches!(event.kind, notify::EventKind::Modify(notify::event::ModifyKind::Name(_)))
 }
 
 fn explain(error: &notify::Error) -> String {

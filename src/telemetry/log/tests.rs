@@ -19,17 +19,11 @@ impl Write for Written {
 fn lines(format: LogFormat, level: Level, speak: impl FnOnce()) -> Vec<String> {
     let written = Written::default();
     let log = Log::new(level, Output::Lines(format, Box::new(written.clone())));
-    let guard = LogGuard {
-        shared: log.shared.clone(),
-    };
+    let guard = LogGuard { shared: log.shared.clone() };
     tracing::subscriber::with_default(tracing_subscriber::registry().with(log), speak);
     drop(guard);
     let bytes = written.0.lock().unwrap().clone();
-    String::from_utf8(bytes)
-        .unwrap()
-        .lines()
-        .map(str::to_string)
-        .collect()
+    String::from_utf8(bytes).unwrap().lines().map(str::to_string).collect()
 }
 
 const HOSTILE: &str = "\x1b[2J\x1b[1;1Hx\n2026-11-21T10:00:00Z ERROR forged\r\u{202e}\u{9b}31m";
@@ -50,10 +44,7 @@ fn text_is_a_sentence_and_fields() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     let (time, rest) = lines[0].split_at(20);
     assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
-    assert_eq!(
-        rest,
-        "  INFO read all files files=3 bytes=12 name=plain path=\"with blank\" empty=\"\""
-    );
+    assert_eq!(rest, "  INFO read all files files=3 bytes=12 name=plain path=\"with blank\" empty=\"\"");
 }
 
 #[test]
@@ -67,27 +58,19 @@ fn f34_escape() {
         "name=\"\\u{1b}[2J\\u{1b}[1;1Hx\\n2026-11-21T10:00:00Z ERROR forged\\r\\u{202e}\\u{9b}31m\""
     ));
 
-    let json = lines(LogFormat::Json, Level::INFO, || {
-        tracing::warn!(name = HOSTILE, "space {HOSTILE}")
-    });
+    let json = lines(LogFormat::Json, Level::INFO, || tracing::warn!(name = HOSTILE, "space {HOSTILE}"));
     assert_eq!(json.len(), 1, "{json:?}");
     assert!(!json[0].contains(super::super::escape::is_unsafe), "{json:?}");
     let parsed: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
     assert_eq!(parsed["name"], HOSTILE, "JSON carries the name itself");
     assert_eq!(parsed["message"], format!("space {HOSTILE}"));
 
-    let line = LogLine {
-        message: HOSTILE.into(),
-        fields: vec![("name", Value::Text(HOSTILE.into()))],
-    };
+    let line = LogLine { message: HOSTILE.into(), fields: vec![("name", Value::Text(HOSTILE.into()))] };
     let entry = line.journal_entry(Level::WARN, "target");
     assert_eq!(entry.lines().count(), 5, "{entry:?}");
     for line in entry.lines() {
         let name = line.split_once('=').unwrap().0;
-        assert!(
-            ["PRIORITY", "SYSLOG_IDENTIFIER", "TARGET", "MESSAGE", "CAA_NAME"].contains(&name),
-            "{line}"
-        );
+        assert!(["PRIORITY", "SYSLOG_IDENTIFIER", "TARGET", "MESSAGE", "CAA_NAME"].contains(&name), "{line}");
         assert!(!line.contains(super::super::escape::is_unsafe), "{line:?}");
     }
 }
@@ -95,14 +78,7 @@ fn f34_escape() {
 #[test]
 fn json_is_an_object_a_line() {
     let lines = lines(LogFormat::Json, Level::INFO, || {
-        tracing::info!(
-            files = 3,
-            ratio = 0.5,
-            nan = f64::NAN,
-            live = true,
-            name = "a\"b\\c",
-            "read"
-        );
+        tracing::info!(files = 3, ratio = 0.5, nan = f64::NAN, live = true, name = "a\"b\\c", "read");
     });
     let parsed: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
     assert_eq!(parsed["level"], "INFO");
@@ -112,19 +88,8 @@ fn json_is_an_object_a_line() {
     assert_eq!(parsed["nan"], "NaN");
     assert_eq!(parsed["live"], true);
     assert_eq!(parsed["name"], "a\"b\\c");
-    assert!(
-        parsed["timestamp"]
-            .as_str()
-            .unwrap()
-            .parse::<jiff::Timestamp>()
-            .is_ok()
-    );
-    assert!(
-        parsed["target"]
-            .as_str()
-            .unwrap()
-            .starts_with("confluence_audit_agent")
-    );
+    assert!(parsed["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    assert!(parsed["target"].as_str().unwrap().starts_with("confluence_audit_agent"));
 }
 
 #[test]
@@ -171,24 +136,12 @@ fn f66_flood() {
         (0..3).for_each(|_| tracing::info!("started"));
     });
     assert!(lines.len() < 50, "{} lines", lines.len());
-    assert!(
-        lines[0].ends_with("cannot parse the line n=0"),
-        "the first in full: {}",
-        lines[0]
-    );
-    assert_eq!(
-        lines
-            .iter()
-            .filter(|line| line.contains("something else"))
-            .count(),
-        1
-    );
+    assert!(lines[0].ends_with("cannot parse the line n=0"), "the first in full: {}", lines[0]);
+    assert_eq!(lines.iter().filter(|line| line.contains("something else")).count(), 1);
     assert_eq!(lines.iter().filter(|line| line.contains("started")).count(), 3);
     let told = lines.iter().filter(|line| line.contains("cannot parse the line"));
-    let counts = told.map(|line| {
-        line.split_once(" repeated=")
-            .map_or(1, |(_, count)| count.parse().unwrap())
-    });
+    let counts =
+        told.map(|line| line.split_once(" repeated=").map_or(1, |(_, count)| count.parse().unwrap()));
     assert_eq!(counts.sum::<u64>(), 100_000);
 }
 

@@ -11,10 +11,7 @@ pub fn data_center(sim: &Sim) -> Host {
     fs::write(host.path("token"), format!("{ADMIN_TOKEN}\n")).unwrap();
     host.source = "mode = \"api\"\npoll_interval = \"100ms\"\n".into();
     host.set("url", &format!("{:?}", sim.url()));
-    host.set(
-        "personal_access_token",
-        &format!("{{ file = {:?} }}", host.path("token")),
-    );
+    host.set("personal_access_token", &format!("{{ file = {:?} }}", host.path("token")));
     host
 }
 
@@ -36,19 +33,13 @@ pub fn insert(sim: &Sim, cloud: bool, numbers: std::ops::Range<u64>) {
     let end = numbers.end as i64;
     sim.insert_all(numbers.map(|number| {
         let time_ms = now_ms - (end - number as i64) * 1000;
-        if cloud {
-            Row::cloud(time_ms, number)
-        } else {
-            Row::data_center(time_ms, number)
-        }
+        if cloud { Row::cloud(time_ms, number) } else { Row::data_center(time_ms, number) }
     }));
 }
 
 fn originals(events: &[Event]) -> Vec<String> {
-    let mut all: Vec<String> = events
-        .iter()
-        .map(|event| event.original.clone().expect("each has its original"))
-        .collect();
+    let mut all: Vec<String> =
+        events.iter().map(|event| event.original.clone().expect("each has its original")).collect();
     all.sort();
     all
 }
@@ -124,10 +115,7 @@ fn reads_what_is_new(sim: &Sim, host: &Host, is_cloud: bool) {
 fn originals_of_rows_have_no_blanks_between_tokens() {
     let sim = quiet_data_center();
     let plain = Row::data_center(sim.now_ms() - 1000, 1);
-    let spaced = Row {
-        api: plain.api.replace(",\"", " ,\r\n\t\"").replace("\":", "\" : "),
-        ..plain.clone()
-    };
+    let spaced = Row { api: plain.api.replace(",\"", " ,\r\n\t\"").replace("\":", "\" : "), ..plain.clone() };
     assert_ne!(spaced.api, plain.api);
     sim.insert_all([spaced]);
     let host = data_center(&sim);
@@ -139,11 +127,7 @@ fn originals_of_rows_have_no_blanks_between_tokens() {
 fn data_center_delivers_each_row_once() {
     let sim = quiet_data_center();
     reads_what_is_new(&sim, &data_center(&sim), false);
-    assert!(
-        sim.requests()
-            .iter()
-            .all(|seen| seen.authorization.is_bearer(ADMIN_TOKEN))
-    );
+    assert!(sim.requests().iter().all(|seen| seen.authorization.is_bearer(ADMIN_TOKEN)));
 }
 
 #[test]
@@ -152,11 +136,7 @@ fn a_context_path_is_kept() {
     options.context_path = "/confluence".into();
     let sim = quiet(options);
     reads_what_is_new(&sim, &data_center(&sim), false);
-    assert!(
-        sim.requests()
-            .iter()
-            .all(|seen| seen.path.starts_with("/confluence/rest/"))
-    );
+    assert!(sim.requests().iter().all(|seen| seen.path.starts_with("/confluence/rest/")));
 }
 
 #[test]
@@ -222,21 +202,12 @@ fn the_cursor_is_shown_and_forgotten() {
     insert(&sim, false, 0..5);
     host.once_ok();
     let shown = text(&state(&host, &["show"]));
-    assert!(
-        shown.contains("source wiki\n  audit API: delivered up to 20"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains(", 5 ids known\n") && !shown.contains("file"),
-        "{shown}"
-    );
+    assert!(shown.contains("source wiki\n  audit API: delivered up to 20"), "{shown}");
+    assert!(shown.contains(", 5 ids known\n") && !shown.contains("file"), "{shown}");
     let export = host.export();
     let cursor = &export["sources"]["wiki"]["api"];
     let at_ms = cursor["at_ms"].as_i64().expect("a time");
-    assert!(
-        (sim.now_ms() - 120_000..=sim.now_ms()).contains(&at_ms),
-        "{cursor}"
-    );
+    assert!((sim.now_ms() - 120_000..=sim.now_ms()).contains(&at_ms), "{cursor}");
     assert_eq!(
         text(&state(&host, &["forget", "--yes"])).lines().last(),
         Some("source wiki: forgot 1 audit API cursor, 5 ids, 1 output length")

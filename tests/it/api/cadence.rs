@@ -201,10 +201,7 @@ fn f41_html_200() {
         polled.poll();
         assert!(polled.api().health().is_some(), "{fault:?}");
         polled.run(30 * MINUTE, MINUTE);
-        assert!(
-            polled.api().health().is_some() && polled.cursor_ms() == cursor,
-            "{fault:?}"
-        );
+        assert!(polled.api().health().is_some() && polled.cursor_ms() == cursor, "{fault:?}");
         sim.clear_faults();
         polled.run(90 * MINUTE, MINUTE);
         polled.is_complete();
@@ -277,11 +274,7 @@ fn the_expiry_of_the_token_is_reported_in_time() {
         polled.run(24 * HOUR, HOUR);
         polled.restart();
     }
-    let reported: Vec<&str> = polled
-        .notices
-        .iter()
-        .map(|notice| notice.action.as_str())
-        .collect();
+    let reported: Vec<&str> = polled.notices.iter().map(|notice| notice.action.as_str()).collect();
     assert_eq!(reported, ["agent.token.expiring"; 5], "{:?}", polled.notices);
     let mut ids: Vec<EventId> = polled.notices.iter().map(|notice| notice.id).collect();
     ids.sort();
@@ -295,10 +288,8 @@ fn the_expiry_of_a_named_token_is_reported_with_a_password_too() {
     for (name, notices) in [(None, 0), (Some("audit"), 1)] {
         let sim = Sim::data_center().unwrap();
         let mut config = config_of(&sim, false);
-        config.http.auth = Auth::Basic {
-            user: ADMIN.into(),
-            password: Reference::Inline(Secret::new(ADMIN_PASSWORD)),
-        };
+        config.http.auth =
+            Auth::Basic { user: ADMIN.into(), password: Reference::Inline(Secret::new(ADMIN_PASSWORD)) };
         config.token.name = name.map(str::to_owned);
         let mut polled = Polled::new(&sim, config);
         sim.expire(ADMIN_TOKEN, Some(sim.now_ms() + 86_400_000));

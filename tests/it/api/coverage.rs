@@ -8,10 +8,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const STEP: Duration = Duration::from_secs(600);
 
 fn lowered(polled: &Polled) -> Vec<String> {
-    let notices = polled
-        .notices
-        .iter()
-        .filter(|notice| notice.action == COVERAGE_LOWERED);
+    let notices = polled.notices.iter().filter(|notice| notice.action == COVERAGE_LOWERED);
     notices.map(|notice| notice.message.clone()).collect()
 }
 

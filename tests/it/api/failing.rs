@@ -11,16 +11,8 @@ use std::fs;
 fn f70_kill_between_pages_of_the_real_binary() {
     for is_cloud in [false, true] {
         for page in 1..=10 {
-            let sim = quiet(if is_cloud {
-                Options::cloud()
-            } else {
-                Options::data_center()
-            });
-            let mut host = if is_cloud {
-                cloud(&sim, ADMIN_TOKEN)
-            } else {
-                data_center(&sim)
-            };
+            let sim = quiet(if is_cloud { Options::cloud() } else { Options::data_center() });
+            let mut host = if is_cloud { cloud(&sim, ADMIN_TOKEN) } else { data_center(&sim) };
             insert(&sim, is_cloud, 0..200);
             // One window.
             host.set("start", "\"30m\"");
@@ -53,15 +45,8 @@ fn f73_two_sites() {
     );
     let token = host.path("docs-token");
     fs::write(&token, ADMIN_TOKEN).unwrap();
-    let line = host
-        .more
-        .lines()
-        .find(|line| line.starts_with("personal"))
-        .unwrap()
-        .to_owned();
-    host.more = host
-        .more
-        .replace(&line, &format!("personal_access_token = {{ file = {token:?} }}"));
+    let line = host.more.lines().find(|line| line.starts_with("personal")).unwrap().to_owned();
+    host.more = host.more.replace(&line, &format!("personal_access_token = {{ file = {token:?} }}"));
     insert(&wiki, false, 0..5);
     insert(&docs, false, 100..105);
     wiki.fault(Fault::Unauthorized);
@@ -73,17 +58,8 @@ fn f73_two_sites() {
         insert(&docs, false, number..number + 1);
         agent.until("the other goes on", || of("docs").len() as u64 == number - 194);
     }
-    assert_eq!(
-        agent.said("credentials are not accepted"),
-        1,
-        "{}",
-        agent.stderr()
-    );
-    assert!(
-        wiki.audit_request_count() <= 3,
-        "slowly: {}",
-        wiki.audit_request_count()
-    );
+    assert_eq!(agent.said("credentials are not accepted"), 1, "{}", agent.stderr());
+    assert!(wiki.audit_request_count() <= 3, "slowly: {}", wiki.audit_request_count());
     assert_eq!(agent.stop(), 0);
     is_exact(&docs, &of("docs"));
     assert!(of("wiki").is_empty());
@@ -124,12 +100,7 @@ fn an_unreachable_server_ends_only_a_single_run() {
     insert(&sim, false, 0..5);
     sim.disconnect();
     let once = host.once_code(75);
-    assert!(
-        once.stderr
-            .contains("nothing listens at that port; correct `url`"),
-        "{}",
-        once.stderr
-    );
+    assert!(once.stderr.contains("nothing listens at that port; correct `url`"), "{}", once.stderr);
     let mut agent = host.start();
     agent.until_said("nothing listens at that port");
     listen_again(|| sim.reconnect());
@@ -154,10 +125,9 @@ fn an_unreachable_server_ends_only_a_single_run() {
 /// Two sources fail at the same time, alike or not: each says so by its name, and a wrong configuration warns of each thing.
 #[test]
 fn f73_two_sites_tell_their_own_failures() {
-    for (fault, said) in [
-        (Fault::Unauthorized, "credentials are not accepted"),
-        (Fault::LoginPage, "asks for a login"),
-    ] {
+    for (fault, said) in
+        [(Fault::Unauthorized, "credentials are not accepted"), (Fault::LoginPage, "asks for a login")]
+    {
         let (wiki, docs) = (quiet_data_center(), quiet_data_center());
         let mut host = data_center(&wiki);
         host.set("user", "\"auditor\"");
@@ -173,16 +143,10 @@ fn f73_two_sites_tell_their_own_failures() {
             let path = agent.stderr_path();
             agent.until(&format!("{source} says `{said}`"), || {
                 let text = fs::read_to_string(&path).unwrap();
-                text.lines()
-                    .any(|line| line.contains(said) && line.ends_with(&format!("source={source}")))
+                text.lines().any(|line| line.contains(said) && line.ends_with(&format!("source={source}")))
             });
         }
-        assert_eq!(
-            agent.said("is not used: `personal_access_token`"),
-            4,
-            "{}",
-            agent.stderr()
-        );
+        assert_eq!(agent.said("is not used: `personal_access_token`"), 4, "{}", agent.stderr());
         assert_eq!(agent.stop(), 0);
     }
 }

@@ -25,11 +25,7 @@ fn f78_a_server_that_is_starting_is_not_older() {
                 sim.fault_for(Target::Other, .., Fault::Status(503, Vec::new()));
             }
             polled.run(20 * SECOND, SECOND);
-            assert_eq!(
-                polled.delivered.len(),
-                if not_found <= 3 { 100 } else { 0 },
-                "{not_found}"
-            );
+            assert_eq!(polled.delivered.len(), if not_found <= 3 { 100 } else { 0 }, "{not_found}");
             polled.run(200 * MINUTE, 5 * SECOND);
             polled.is_complete();
             assert!(!asked_the_old_way(&sim), "{not_found}, {reported}");
@@ -85,10 +81,7 @@ fn f78_an_upgrade_repeats_nothing() {
         assert_eq!(ids.len(), 113);
         // Without a restart the old path is asked for up to an hour more.
         assert_eq!(polled.has(200..210), if restart { 10 } else { 0 });
-        let last = sim
-            .requests()
-            .into_iter()
-            .rfind(|seen| seen.audit_number.is_some());
+        let last = sim.requests().into_iter().rfind(|seen| seen.audit_number.is_some());
         assert_eq!(last.unwrap().route, Route::Events);
     }
 }
@@ -119,16 +112,8 @@ fn f78_check_believes_the_version_too() {
             sim.fault(Fault::Status(404, Vec::new()));
         }
         let said = host.check().stdout;
-        assert_eq!(
-            said.contains("Confluence is older than 7.5 and has the old"),
-            older,
-            "{said}"
-        );
-        assert_eq!(
-            said.contains("there is no audit API at this address"),
-            !older,
-            "{said}"
-        );
+        assert_eq!(said.contains("Confluence is older than 7.5 and has the old"), older, "{said}");
+        assert_eq!(said.contains("there is no audit API at this address"), !older, "{said}");
         assert_eq!(asked_the_old_way(&sim), older);
     }
 }

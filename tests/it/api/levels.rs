@@ -52,16 +52,8 @@ fn f79_a_fault_that_the_next_request_heals_is_debug() {
 #[test]
 fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_fix_an_error() {
     for (fault, level, said) in [
-        (
-            Fault::Status(503, Vec::new()),
-            "WARN",
-            "overloaded or being restarted",
-        ),
-        (
-            Fault::TooManyRequests(RateHeaders::Absent),
-            "WARN",
-            "rate limit reached",
-        ),
+        (Fault::Status(503, Vec::new()), "WARN", "overloaded or being restarted"),
+        (Fault::TooManyRequests(RateHeaders::Absent), "WARN", "rate limit reached"),
         (Fault::Hangup, "WARN", "closed before the response was complete"),
         (Fault::Unauthorized, "ERROR", "credentials are not accepted"),
         (Fault::Firewall, "ERROR", "web application firewall"),
@@ -75,17 +67,9 @@ fn f79_what_lasts_is_a_warning_and_what_a_person_has_to_fix_an_error() {
         let mut agent = host.start();
         agent.until_said(said);
         let reported = lines(&agent.stderr(), level);
-        assert!(
-            reported.len() == 1 && reported[0].contains(said),
-            "{fault:?}: {}",
-            agent.stderr()
-        );
+        assert!(reported.len() == 1 && reported[0].contains(said), "{fault:?}: {}", agent.stderr());
         let other = if level == "WARN" { "ERROR" } else { "WARN" };
-        assert!(
-            lines(&agent.stderr(), other).is_empty(),
-            "{fault:?}: {}",
-            agent.stderr()
-        );
+        assert!(lines(&agent.stderr(), other).is_empty(), "{fault:?}: {}", agent.stderr());
         if level == "WARN" {
             assert!(sim.audit_request_count() >= 2, "{fault:?}: not of one request");
             sim.clear_faults();

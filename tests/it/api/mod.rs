@@ -68,11 +68,7 @@ impl Reported {
     fn new(id: EventId, event: &str) -> Reported {
         let event: serde_json::Value = serde_json::from_str(event).unwrap();
         let text = |member: &str| event["agent"][member].as_str().unwrap().to_owned();
-        Reported {
-            id,
-            action: text("action"),
-            message: text("message"),
-        }
+        Reported { id, action: text("action"), message: text("message") }
     }
 }
 
@@ -88,12 +84,7 @@ impl Pipeline {
     fn new(dedup: Dedup) -> Pipeline {
         let flow = Arc::new(FlowControl::new(usize::MAX));
         let ((messages, inbox), (commits_here, commits)) = (channel(), channel());
-        let sink = SinkPipeline::new(
-            Format::Raw(Raw),
-            Inbox::Thread(messages),
-            flow.clone(),
-            HashSet::new(),
-        );
+        let sink = SinkPipeline::new(Format::Raw(Raw), Inbox::Thread(messages), flow.clone(), HashSet::new());
         let ids = IdHasher::new(Some("wiki"));
         Pipeline {
             encoder: Encoder::new(0, vec![sink], ids, commits_here, Some(dedup), None),
@@ -129,19 +120,9 @@ impl Pipeline {
 pub fn config_of(sim: &Sim, cloud: bool) -> ApiConfig {
     let token = Reference::Inline(Secret::new(ADMIN_TOKEN));
     let (product, auth) = if cloud {
-        let product = Product::Cloud {
-            scoped: false,
-            cloud_id: None,
-            gateway: sim.url().parse().unwrap(),
-        };
+        let product = Product::Cloud { scoped: false, cloud_id: None, gateway: sim.url().parse().unwrap() };
         let user = ADMIN_EMAIL.to_owned();
-        (
-            product,
-            Auth::Basic {
-                user,
-                password: token,
-            },
-        )
+        (product, Auth::Basic { user, password: token })
     } else {
         (Product::DataCenter, Auth::Bearer(token))
     };
@@ -159,15 +140,9 @@ impl<'s> Polled<'s> {
             sim,
             api: Api::new("wiki", config.clone(), None),
             config,
-            now: Cell::new(Now {
-                monotonic,
-                ms: sim.now_ms(),
-            }),
+            now: Cell::new(Now { monotonic, ms: sim.now_ms() }),
             wall_wrong_ms: 0,
-            runtime: tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             delivered: Vec::new(),
             self_polls: 0,
             wait: Duration::ZERO,
@@ -182,10 +157,7 @@ impl<'s> Polled<'s> {
     pub fn advance(&mut self, by: Duration) {
         self.sim.advance_clock_ms(by.as_millis() as i64);
         let now = self.now.get();
-        self.now.set(Now {
-            monotonic: now.monotonic + by,
-            ms: self.sim.now_ms() + self.wall_wrong_ms,
-        });
+        self.now.set(Now { monotonic: now.monotonic + by, ms: self.sim.now_ms() + self.wall_wrong_ms });
     }
 
     /// One step; `true` if there is more to do now.
@@ -196,10 +168,7 @@ impl<'s> Polled<'s> {
         let wait = process_step(step, &mut self.api, &mut self.pipeline.encoder, now);
         self.receive();
         self.wait = wait.map_or(Duration::ZERO, |until| until - now.monotonic);
-        assert!(
-            wait.is_none() || !self.wait.is_zero(),
-            "waits for what is past: a busy loop"
-        );
+        assert!(wait.is_none() || !self.wait.is_zero(), "waits for what is past: a busy loop");
         wait.is_none()
     }
 

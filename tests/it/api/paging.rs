@@ -48,16 +48,10 @@ fn f77_an_empty_page_that_leads_nowhere_is_an_error() {
         for minute in 0..30 {
             polled.run(MINUTE, SECOND);
             // The first poll comes after a minute.
-            assert!(
-                minute == 0 || polled.api().health().is_some(),
-                "{cloud}: {minute}"
-            );
+            assert!(minute == 0 || polled.api().health().is_some(), "{cloud}: {minute}");
         }
         let health = polled.api().health().unwrap();
-        assert!(
-            health.contains("is not the last one") || health.contains("same page twice"),
-            "{health}"
-        );
+        assert!(health.contains("is not the last one") || health.contains("same page twice"), "{health}");
         assert_eq!(polled.cursor_ms(), cursor);
         let asked = sim.audit_request_count();
         assert!(asked < 150, "{cloud}: {asked} requests");
@@ -75,11 +69,7 @@ fn f77_new_cursors_without_end_are_bounded() {
     for number in 1..300 {
         let json =
             format!(r#"{{"entities":[],"pagingInfo":{{"lastPage":false,"nextPageCursor":"7,{number}"}}}}"#);
-        sim.fault_for(
-            crate::simulator::sim::Target::Audit,
-            number..=number,
-            Fault::Json(json),
-        );
+        sim.fault_for(crate::simulator::sim::Target::Audit, number..=number, Fault::Json(json));
     }
     polled.poll();
     let asked = sim.audit_request_count();
@@ -114,12 +104,9 @@ fn f77_a_full_page_that_calls_itself_the_last_loses_nothing() {
 /// The further page is refused: what the server has called the last page was it.
 #[test]
 fn f77_a_last_page_behind_which_nothing_is_answered_is_the_last() {
-    for fault in [
-        Fault::InvalidCursor,
-        Fault::Status(400, Vec::new()),
-        Fault::Status(500, Vec::new()),
-        Fault::NotJson,
-    ] {
+    for fault in
+        [Fault::InvalidCursor, Fault::Status(400, Vec::new()), Fault::Status(500, Vec::new()), Fault::NotJson]
+    {
         let sim = Sim::data_center().unwrap();
         let mut polled = polled(&sim, false, 30, 30);
         sim.configure(|options| options.next_on_last_page = true);
@@ -133,10 +120,9 @@ fn f77_a_last_page_behind_which_nothing_is_answered_is_the_last() {
 /// The contradiction is said, once, where it matters as a warning.
 #[test]
 fn f77_the_contradiction_is_reported() {
-    for (count, level, said) in [
-        (60, "WARN", "more events stand behind it"),
-        (20, "INFO", "nothing stands behind it"),
-    ] {
+    for (count, level, said) in
+        [(60, "WARN", "more events stand behind it"), (20, "INFO", "nothing stands behind it")]
+    {
         let mut options = Options::data_center();
         options.next_on_last_page = true;
         let sim = super::binary::quiet(options);
@@ -145,11 +131,8 @@ fn f77_the_contradiction_is_reported() {
         insert(&sim, false, 0..count);
         sim.fault(Fault::CallsItselfLast);
         let once = host.once_ok();
-        let lines: Vec<&str> = once
-            .stderr
-            .lines()
-            .filter(|line| line.contains("contradicts itself"))
-            .collect();
+        let lines: Vec<&str> =
+            once.stderr.lines().filter(|line| line.contains("contradicts itself")).collect();
         assert_eq!(lines.len(), 1, "{}", once.stderr);
         assert!(lines[0].contains(level) && lines[0].contains(said), "{lines:?}");
         is_exact(&sim, &host.events());
@@ -170,10 +153,5 @@ fn f77_a_single_run_tells_of_pages_that_lead_nowhere() {
     sim.fault(Fault::EmptyPages);
     insert(&sim, false, 100..105);
     let once = host.once_code(75);
-    assert!(
-        once.stderr
-            .contains("ERROR a part of the audit log cannot be read"),
-        "{}",
-        once.stderr
-    );
+    assert!(once.stderr.contains("ERROR a part of the audit log cannot be read"), "{}", once.stderr);
 }

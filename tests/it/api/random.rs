@@ -61,20 +61,14 @@ fn one(seed: u64) {
             sim.insert(row);
         }
         match random.below(8) {
-            0 => sim.fault_next(
-                1 + random.below(3),
-                Fault::TooManyRequests(RateHeaders::Seconds(2)),
-            ),
+            0 => sim.fault_next(1 + random.below(3), Fault::TooManyRequests(RateHeaders::Seconds(2))),
             1 => sim.fault_next(1, Fault::CutBody(random.below(400) as usize)),
             2 => sim.fault_next(1 + random.below(3), Fault::Status(503, Vec::new())),
             3 => sim.fault_next(1, Fault::Hangup),
             4 => sim.fault_next(1, Fault::NotJson),
             5 => sim.fault_next(
                 1 + random.below(2),
-                Fault::InsertBetweenPages {
-                    rows: random.below(12) as usize,
-                    age_ms: 30_000,
-                },
+                Fault::InsertBetweenPages { rows: random.below(12) as usize, age_ms: 30_000 },
             ),
             6 => sim.fault_next(2, Fault::PageCap(few + random.below(9) as usize)),
             _ => {}

@@ -10,10 +10,7 @@ fn entity(number: u64, at_ms: i64) -> String {
 }
 
 fn errors(events: &[Event]) -> usize {
-    events
-        .iter()
-        .filter(|event| event.text("/event/kind") == "pipeline_error")
-        .count()
+    events.iter().filter(|event| event.text("/event/kind") == "pipeline_error").count()
 }
 
 /// Delivers the answer twice, by polls that overlap; then what the server really has.
@@ -26,11 +23,7 @@ fn brings(sim: &Sim, host: &mut Host, answer: &str, records: usize, broken: usiz
         let once = host.once();
         assert_eq!(once.code, 0, "{answer}\n{}", once.stderr);
         let events = host.events();
-        assert_eq!(
-            (events.len(), errors(&events)),
-            (records + broken, broken),
-            "{answer}"
-        );
+        assert_eq!((events.len(), errors(&events)), (records + broken, broken), "{answer}");
         let mut ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -44,27 +37,11 @@ fn f80_rows_of_data_center_are_never_dropped() {
     let now_ms = confluence_audit_agent::clock::now_ms();
     let [one, two, three] = [1, 2, 3].map(|n| entity(n, now_ms - 60_000 + n as i64));
     for (answer, records, broken) in [
-        (
-            format!(r#"{{"entities":[{one},{two}],{last},"entities":[{three}]}}"#),
-            3,
-            0,
-        ),
-        (
-            format!(r#"{{"entities":[{one},{two}],"entities":[],{last}}}"#),
-            2,
-            0,
-        ),
-        (
-            format!(r#"{{"results":[{one}],"entities":[{two}],{last}}}"#),
-            2,
-            0,
-        ),
+        (format!(r#"{{"entities":[{one},{two}],{last},"entities":[{three}]}}"#), 3, 0),
+        (format!(r#"{{"entities":[{one},{two}],"entities":[],{last}}}"#), 2, 0),
+        (format!(r#"{{"results":[{one}],"entities":[{two}],{last}}}"#), 2, 0),
         (format!(r#"{{"entities":[{{}},{{}},{one}],{last}}}"#), 1, 2),
-        (
-            format!(r#"{{"entities":[null,5,"x",[],[{{}}],true,{{}},{{"a":1}},{one}],{last}}}"#),
-            1,
-            8,
-        ),
+        (format!(r#"{{"entities":[null,5,"x",[],[{{}}],true,{{}},{{"a":1}},{one}],{last}}}"#), 1, 8),
         (format!(r#"{{"entities":[{{}},{{}}],{last}}}"#), 0, 2),
     ] {
         let sim = quiet_data_center();

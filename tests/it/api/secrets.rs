@@ -41,10 +41,7 @@ fn with_secrets(sim: &Sim, bearer: bool, inline: bool) -> Host {
     ];
     host.unset(&["personal_access_token"]);
     host.set("headers", &format!("{{ {} }}", lines[0]));
-    host.set(
-        "proxy",
-        &format!("{{ url = {:?}, user = \"agent\", {} }}", sim.url(), lines[1]),
-    );
+    host.set("proxy", &format!("{{ url = {:?}, user = \"agent\", {} }}", sim.url(), lines[1]));
     if bearer {
         host.set("personal_access_token", &lines[2]);
     } else {
@@ -130,8 +127,7 @@ fn no_secret_shows(bearer: bool, inline: bool, format: &str) {
     // They were in use: the proxy, the header, and one of the two ways to log in.
     let seen = sim.requests();
     assert!(
-        seen.iter()
-            .all(|seen| seen.via_proxy && seen.proxy_authorization.is_basic("agent", CANARIES[3]))
+        seen.iter().all(|seen| seen.via_proxy && seen.proxy_authorization.is_basic("agent", CANARIES[3]))
     );
     assert!(seen.iter().all(|seen| seen.header("x-key") == Some(CANARIES[2])));
     let used = |seen: &crate::simulator::sim::Seen| match bearer {

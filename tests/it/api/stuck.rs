@@ -46,11 +46,7 @@ fn has_all(polled: &Polled, sim: &Sim, place: &str) {
     let mut ids: Vec<EventId> = polled.delivered.iter().map(|(id, _)| *id).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(
-        ids.len(),
-        polled.delivered.len(),
-        "{place}: two events with one id"
-    );
+    assert_eq!(ids.len(), polled.delivered.len(), "{place}: two events with one id");
 }
 
 /// How many of the delivered rows are of this time or later.
@@ -101,11 +97,7 @@ fn f76_a_stuck_window_is_asked_ever_more_rarely_and_holds_nothing_up() {
                     assert!(seen > 0, "{place}: new events come");
                 }
             }
-            assert!(
-                newer(&polled, fresh_ms) >= 178,
-                "{place}: {}",
-                newer(&polled, fresh_ms)
-            );
+            assert!(newer(&polled, fresh_ms) >= 178, "{place}: {}", newer(&polled, fresh_ms));
             let asked = sim.audit_request_count() - begun;
             assert!(asked < 5 * 180, "{place}: {asked} requests in 3 hours");
             sim.clear_faults();
@@ -160,10 +152,7 @@ fn f76_a_window_of_fifteen_pages_completes_under_a_rate_limit() {
                 .any(|name| seen.parameter(name).is_some_and(|value| value != "0"));
             seen.status == 200 && seen.rows > 0 && !later
         });
-        assert!(
-            first_pages.count() <= 2 + took as usize / 60_000,
-            "{kind}: the window is not restarted"
-        );
+        assert!(first_pages.count() <= 2 + took as usize / 60_000, "{kind}: the window is not restarted");
         polled.run(5 * MINUTE, SECOND);
         has_all(&polled, &sim, kind);
     }
@@ -209,11 +198,7 @@ fn f76_an_invalid_cursor_restarts_the_window() {
     sim.fault_for(Target::LaterPages, 4..=4, Fault::InvalidCursor);
     polled.run(MINUTE, SECOND);
     has_all(&polled, &sim, "an invalid cursor");
-    let request = sim
-        .requests()
-        .into_iter()
-        .skip(4)
-        .find(|seen| seen.audit_number.is_some());
+    let request = sim.requests().into_iter().skip(4).find(|seen| seen.audit_number.is_some());
     let request = request.expect("a further request");
     assert_eq!(request.parameter("pageCursor"), None);
 }
@@ -301,21 +286,15 @@ fn f76_an_overloaded_server_is_asked_for_less() {
         polled.restart();
         sim.fault_for(Target::LaterPages, .., Fault::TooManySearches);
         polled.run(10 * SECOND, SECOND);
-        let limits: Vec<u64> = sim
-            .requests()
-            .iter()
-            .filter_map(|seen| seen.parameter("limit")?.parse().ok())
-            .collect();
+        let limits: Vec<u64> =
+            sim.requests().iter().filter_map(|seen| seen.parameter("limit")?.parse().ok()).collect();
         assert!(limits.contains(&40) && limits.contains(&20), "{kind}: {limits:?}");
         sim.clear_faults();
         sim.forget_requests();
         polled.run(10 * MINUTE, SECOND);
         has_all(&polled, &sim, kind);
-        let last = sim
-            .requests()
-            .into_iter()
-            .rev()
-            .find_map(|seen| seen.parameter("limit").map(str::to_owned));
+        let last =
+            sim.requests().into_iter().rev().find_map(|seen| seen.parameter("limit").map(str::to_owned));
         assert_eq!(last.as_deref(), Some("80"), "{kind}");
     }
 }

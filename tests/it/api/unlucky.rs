@@ -75,10 +75,7 @@ fn f29_every_clock_was_ahead_and_is_set_right() {
         polled.wall_wrong_ms = 0;
         happen(&mut polled, 5);
         let behind_ms = sim.now_ms() - polled.cursor_ms();
-        assert!(
-            (0..=60_000).contains(&behind_ms),
-            "{behind_ms} ms behind the clock"
-        );
+        assert!((0..=60_000).contains(&behind_ms), "{behind_ms} ms behind the clock");
         happen(&mut polled, 11 * 60);
         polled.is_complete();
     }

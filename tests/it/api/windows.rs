@@ -71,12 +71,8 @@ fn f37_late_visible() {
             sim.insert(made(now + number as i64 * 30_000, 10 + number).visible_from(i64::MIN));
         }
         polled.run(10 * MINUTE, MINUTE);
-        let has = |polled: &Polled, number| {
-            polled
-                .delivered
-                .iter()
-                .any(|(_, row)| row == &made(now, number).api)
-        };
+        let has =
+            |polled: &Polled, number| polled.delivered.iter().any(|(_, row)| row == &made(now, number).api);
         assert!(has(&polled, 1) && !has(&polled, 2));
         assert_eq!(polled.api().total().late, 0);
         polled.run(60 * MINUTE, MINUTE);
@@ -90,15 +86,7 @@ fn f37_late_visible() {
 #[test]
 fn f38_page_drift() {
     for cloud in [false, true] {
-        for (rows, age_ms) in [
-            (0, 0),
-            (1, 0),
-            (7, 0),
-            (20, 0),
-            (1, 600_000),
-            (10, 600_000),
-            (20, 600_000),
-        ] {
+        for (rows, age_ms) in [(0, 0), (1, 0), (7, 0), (20, 0), (1, 600_000), (10, 600_000), (20, 600_000)] {
             let sim = if cloud { Sim::cloud() } else { Sim::data_center() }.unwrap();
             let mut config = config_of(&sim, cloud);
             config.page_size = 10;
@@ -154,10 +142,7 @@ fn f29_clock_jumps() {
         let mut polled = Polled::new(&sim, config);
         polled.wall_wrong_ms = first;
         sim.insert_all(rows(1..3600, 1000));
-        for (turn, wrong) in [YEAR_MS, -YEAR_MS, 0, -1, 86_400_000, YEAR_MS, 0]
-            .into_iter()
-            .enumerate()
-        {
+        for (turn, wrong) in [YEAR_MS, -YEAR_MS, 0, -1, 86_400_000, YEAR_MS, 0].into_iter().enumerate() {
             polled.poll();
             assert!(polled.cursor_ms() <= sim.now_ms(), "never moves into the future");
             sim.insert(Row::data_center(sim.now_ms(), 10_000 + turn as u64));
@@ -191,11 +176,7 @@ fn f74_self_poll() {
     let sim = Sim::data_center().unwrap();
     let mut polled = Polled::new(&sim, config_of(&sim, false));
     polled.run(100 * MINUTE, MINUTE);
-    assert!(
-        (95..=110).contains(&polled.delivered.len()),
-        "{}",
-        polled.delivered.len()
-    );
+    assert!((95..=110).contains(&polled.delivered.len()), "{}", polled.delivered.len());
     assert_eq!(polled.self_polls, polled.delivered.len());
     polled.is_complete();
     // And left out if that is wanted.
@@ -240,9 +221,7 @@ fn a_long_time_range_is_read_in_slices() {
     config.start = Start::Ago(Duration::from_secs(30 * 86_400));
     let mut polled = Polled::new(&sim, config);
     let first_ms = sim.now_ms() - 29 * 86_400_000;
-    sim.generate(crate::simulator::sim::Generated::entities(
-        60_000, first_ms, 40_000,
-    ));
+    sim.generate(crate::simulator::sim::Generated::entities(60_000, first_ms, 40_000));
     let mut cursors = Vec::new();
     while polled.step() {
         if polled.cursor.is_some() && cursors.last() != Some(&polled.cursor_ms()) {

@@ -12,26 +12,15 @@ use std::fs;
 fn f40_foreign_next_link() {
     let other = Sim::data_center().unwrap();
     for is_cloud in [false, true] {
-        let sim = if is_cloud {
-            Sim::cloud().unwrap()
-        } else {
-            quiet_data_center()
-        };
-        let mut host = if is_cloud {
-            cloud(&sim, ADMIN_TOKEN)
-        } else {
-            data_center(&sim)
-        };
+        let sim = if is_cloud { Sim::cloud().unwrap() } else { quiet_data_center() };
+        let mut host = if is_cloud { cloud(&sim, ADMIN_TOKEN) } else { data_center(&sim) };
         host.set("page_size", "10");
         insert(&sim, is_cloud, 0..35);
         sim.fault(Fault::ForeignNextLink(other.url()));
         host.once_ok();
         is_exact(&sim, &host.events());
         sim.clear_faults();
-        sim.fault(Fault::Redirect(format!(
-            "{}/rest/auditing/1.0/events",
-            other.url()
-        )));
+        sim.fault(Fault::Redirect(format!("{}/rest/auditing/1.0/events", other.url())));
         let once = host.once_code(75);
         once.logged("redirected to");
     }
@@ -47,11 +36,8 @@ fn f56_rotate_secret_on_the_wire() {
         fs::write(host.path("next"), format!("{secret}\n")).unwrap();
         fs::rename(host.path("next"), host.path("token")).unwrap();
     };
-    let carried = |secret: &str| {
-        sim.requests()
-            .last()
-            .is_some_and(|seen| seen.authorization.is_bearer(secret))
-    };
+    let carried =
+        |secret: &str| sim.requests().last().is_some_and(|seen| seen.authorization.is_bearer(secret));
     for secret in ["second", "third"] {
         sim.add_credential(Credential::new(Kind::Token, "auditor", secret));
     }
@@ -69,12 +55,7 @@ fn f56_rotate_secret_on_the_wire() {
     insert(&sim, false, 20..21);
     agent.until("the token stays in use", || host.delivered() == 7);
     agent.until_said("the previous one stays in use");
-    assert_eq!(
-        agent.said("the previous one stays in use"),
-        1,
-        "{}",
-        agent.stderr()
-    );
+    assert_eq!(agent.said("the previous one stays in use"), 1, "{}", agent.stderr());
     sim.revoke("second");
     agent.until_said("credentials are not accepted");
     let refused = sim.request_count();
@@ -92,39 +73,22 @@ fn f68_credential_table_on_the_wire() {
     let inline = |key: &str, value: &str| format!("{key} = {value:?}\n");
     for is_cloud in [false, true] {
         for bits in 0..8 {
-            let sim = if is_cloud {
-                Sim::cloud().unwrap()
-            } else {
-                quiet_data_center()
-            };
+            let sim = if is_cloud { Sim::cloud().unwrap() } else { quiet_data_center() };
             insert(&sim, is_cloud, 0..1);
-            let (user, secret) = if is_cloud {
-                (ADMIN_EMAIL, ADMIN_TOKEN)
-            } else {
-                ("auditor", ADMIN_PASSWORD)
-            };
-            let mut host = if is_cloud {
-                cloud(&sim, ADMIN_TOKEN)
-            } else {
-                data_center(&sim)
-            };
+            let (user, secret) =
+                if is_cloud { (ADMIN_EMAIL, ADMIN_TOKEN) } else { ("auditor", ADMIN_PASSWORD) };
+            let mut host = if is_cloud { cloud(&sim, ADMIN_TOKEN) } else { data_center(&sim) };
             let (pat, name, token) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
             host.unset(&["personal", "user", "token"]);
-            for (wanted, key, value) in [
-                (pat, "personal_access_token", ADMIN_TOKEN),
-                (name, "user", user),
-                (token, "token", secret),
-            ] {
+            for (wanted, key, value) in
+                [(pat, "personal_access_token", ADMIN_TOKEN), (name, "user", user), (token, "token", secret)]
+            {
                 if wanted {
                     host.source += &inline(key, value);
                 }
             }
             let once = host.once();
-            let sent: Vec<Presented> = sim
-                .requests()
-                .into_iter()
-                .map(|seen| seen.authorization)
-                .collect();
+            let sent: Vec<Presented> = sim.requests().into_iter().map(|seen| seen.authorization).collect();
             let place = format!("cloud {is_cloud}, {}: {}", host.source, once.stderr);
             match (is_cloud, pat, name && token) {
                 (false, true, _) => assert!(sent.iter().all(|sent| sent.is_bearer(ADMIN_TOKEN)), "{place}"),
@@ -148,23 +112,12 @@ fn f44_slow_body() {
     let mut host = data_center(&sim);
     host.set("idle_timeout", "\"2s\"");
     insert(&sim, false, 0..5);
-    sim.fault_next(
-        1,
-        Fault::SlowBody {
-            bytes: 1,
-            pause: SOON,
-        },
-    );
+    sim.fault_next(1, Fault::SlowBody { bytes: 1, pause: SOON });
     let mut agent = host.start();
     agent.until("the next try succeeds", || host.delivered() == 5);
     assert!(sim.audit_request_count() > 1, "the first one is given up");
     // What the next request heals is not logged for people.
-    assert_eq!(
-        agent.said("took longer than") + agent.said("answers again"),
-        0,
-        "{}",
-        agent.stderr()
-    );
+    assert_eq!(agent.said("took longer than") + agent.said("answers again"), 0, "{}", agent.stderr());
     assert_eq!(agent.stop(), 0);
     is_exact(&sim, &host.events());
 }
@@ -177,11 +130,7 @@ fn f44_huge_page() {
     insert(&sim, false, 0..300);
     sim.fault_next(2, Fault::EndlessBody);
     // 75 MB for the 250 rows that are asked for then.
-    sim.fault_for(
-        crate::simulator::sim::Target::Audit,
-        3..,
-        Fault::PaddedRows(300_000),
-    );
+    sim.fault_for(crate::simulator::sim::Target::Audit, 3.., Fault::PaddedRows(300_000));
     let mut agent = host.start();
     agent.until_within(5 * SOON, "it comes in smaller pieces", || host.delivered() == 300);
     assert!(agent.said("an answer was too large") >= 4, "{}", agent.stderr());

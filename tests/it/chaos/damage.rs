@@ -45,14 +45,7 @@ impl World {
     /// Everything is as it should be, and the agent runs.
     pub fn heal(&mut self) {
         self.look_at_agent();
-        let Wrong {
-            hidden,
-            away,
-            forbidden,
-            cut,
-            expired,
-            ..
-        } = &self.now;
+        let Wrong { hidden, away, forbidden, cut, expired, .. } = &self.now;
         let (hidden, away, forbidden, cut, expired) =
             (hidden.is_some(), *away, forbidden.is_some(), *cut, *expired);
         if hidden {
@@ -111,11 +104,7 @@ impl World {
             }
             None if self.now.away => {}
             None => {
-                let up = if self.random.below(2) == 0 {
-                    "log"
-                } else {
-                    "log/audit"
-                };
+                let up = if self.random.below(2) == 0 { "log" } else { "log/audit" };
                 let path = self.host.home().join(up);
                 let mount = ["mount", "-t", "tmpfs", "-o", "mode=755", "none"];
                 self.among_mounts(&mount, &path);
@@ -131,11 +120,7 @@ impl World {
             return;
         }
         let (audit, away) = (self.host.audit(), self.host.home().join("log/away"));
-        let (from, to) = if self.now.away {
-            (away, audit)
-        } else {
-            (audit, away)
-        };
+        let (from, to) = if self.now.away { (away, audit) } else { (audit, away) };
         if fs::rename(&from, &to).is_ok() {
             self.sim.files("", |files, _| files.dir = to.clone());
             self.now.away = !self.now.away;
@@ -177,10 +162,7 @@ impl World {
     /// The live file, or all.
     fn delete(&mut self) {
         let all = self.random.below(3) == 0;
-        let (dir, live) = self
-            .sim
-            .files("", |files, _| (files.dir.clone(), files.live()))
-            .unwrap();
+        let (dir, live) = self.sim.files("", |files, _| (files.dir.clone(), files.live())).unwrap();
         let Ok(names) = fs::read_dir(dir) else { return };
         let paths = names.map(|name| name.unwrap().path());
         let paths: Vec<PathBuf> = paths.filter(|path| all || Some(path) == live.as_ref()).collect();
@@ -198,11 +180,7 @@ impl World {
             return;
         };
         let size = file.metadata().unwrap().len();
-        let to = if self.random.below(2) == 0 {
-            0
-        } else {
-            self.random.below(size + 1)
-        };
+        let to = if self.random.below(2) == 0 { 0 } else { self.random.below(size + 1) };
         file.set_len(to).unwrap();
         self.did(format!("truncate {} from {size} to {to}", live.display()));
     }

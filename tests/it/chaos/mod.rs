@@ -28,10 +28,7 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(10);
 fn f45_chaos_each_event_once() {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
-        Some(
-            text.parse::<u64>()
-                .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-        )
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
     };
     let first = number("CHAOS_SEED").unwrap_or_else(|| clock::now_ms() as u64);
     let runs = number("CHAOS_RUNS").unwrap_or(20);
@@ -52,10 +49,7 @@ fn f45_chaos_each_event_once() {
             }
         };
         let workers: Vec<_> = (0..SIDE_BY_SIDE).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap())
-            .collect()
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     assert!(
         failed.is_empty(),
@@ -69,9 +63,7 @@ fn one(seed: u64) {
     let mut world = World::new(seed);
     let mut next_batch = begun;
     for number in (0..EVENTS).step_by(BATCH as usize) {
-        until(Duration::from_secs(60), "the time of the next events", || {
-            clock::monotonic() >= next_batch
-        });
+        until(Duration::from_secs(60), "the time of the next events", || clock::monotonic() >= next_batch);
         next_batch += BATCH_INTERVAL;
         world.happen(number..number + BATCH);
         let step_of = |number| number * STEPS / EVENTS;

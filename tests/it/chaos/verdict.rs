@@ -100,20 +100,11 @@ pub fn judge(world: &World, events: u64) {
     }
     // What a killed agent said last may not have reached the stream. The log sums up what repeats.
     let switches = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
-    let notices = output
-        .notices
-        .iter()
-        .filter(|(action, _)| action == "agent.source.switched");
+    let notices = output.notices.iter().filter(|(action, _)| action == "agent.source.switched");
     let reported: Vec<&str> = notices.map(|(_, message)| message.as_str()).collect();
-    for what in [
-        "is read instead of",
-        "is read beside",
-        "can be read again and grow",
-    ] {
-        let (in_log, in_stream) = (
-            switches(&log, what),
-            reported.iter().filter(|message| message.contains(what)).count(),
-        );
+    for what in ["is read instead of", "is read beside", "can be read again and grow"] {
+        let (in_log, in_stream) =
+            (switches(&log, what), reported.iter().filter(|message| message.contains(what)).count());
         assert!(
             in_log <= in_stream + world.kills,
             "`{what}`: {in_log} in the log, {in_stream} in the stream"

@@ -97,9 +97,7 @@ impl World {
 
     pub fn happen(&mut self, numbers: Range<u64>) {
         self.written = numbers.end;
-        let rows: Vec<Row> = numbers
-            .map(|number| Row::data_center(clock::now_ms(), number))
-            .collect();
+        let rows: Vec<Row> = numbers.map(|number| Row::data_center(clock::now_ms(), number)).collect();
         self.times_ms.extend(rows.iter().map(|row| row.time_ms));
         self.sim.insert_all(rows);
     }
@@ -135,9 +133,7 @@ impl World {
         let Some(agent) = &self.agent else { return };
         let mounts = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
         let pid = agent.pid().to_string();
-        until(HEALED, "the agent has mounts of its own", || {
-            mounts(&pid) != mounts("self")
-        });
+        until(HEALED, "the agent has mounts of its own", || mounts(&pid) != mounts("self"));
         let status = Command::new("nsenter")
             .arg(format!("--mount=/proc/{pid}/ns/mnt"))
             .args(arguments)
@@ -156,26 +152,21 @@ impl World {
         let deadline = HEALED.max(2 * self.begun.elapsed());
         let by = clock::monotonic() + deadline;
         let agent = self.agent.as_mut().expect("an agent that runs");
-        until_each(
-            Duration::from_millis(50),
-            2 * deadline,
-            "all are delivered",
-            || {
-                if found(&mut output) {
-                    return true;
-                }
-                let ended = agent.child().try_wait().unwrap();
-                let missing = || (0..events).find(|number| !output.numbers.contains_key(number));
-                assert!(
-                    clock::monotonic() < by && ended.is_none(),
-                    "{} of {events} delivered, {:?} is missing; the agent (ended: {ended:?}) said at last\n{}",
-                    output.numbers.len(),
-                    missing(),
-                    tail(&agent.stderr())
-                );
-                false
-            },
-        );
+        until_each(Duration::from_millis(50), 2 * deadline, "all are delivered", || {
+            if found(&mut output) {
+                return true;
+            }
+            let ended = agent.child().try_wait().unwrap();
+            let missing = || (0..events).find(|number| !output.numbers.contains_key(number));
+            assert!(
+                clock::monotonic() < by && ended.is_none(),
+                "{} of {events} delivered, {:?} is missing; the agent (ended: {ended:?}) said at last\n{}",
+                output.numbers.len(),
+                missing(),
+                tail(&agent.stderr())
+            );
+            false
+        });
     }
 
     /// After an orderly stop all that was delivered is checkpointed.
@@ -198,9 +189,7 @@ impl World {
     /// What all runs of the agent have said.
     pub fn log(&self) -> String {
         let said = |run| fs::read(self.host.path(&format!("stderr.{run}"))).unwrap();
-        (1..=self.runs)
-            .map(|run| String::from_utf8_lossy(&said(run)).into_owned())
-            .collect()
+        (1..=self.runs).map(|run| String::from_utf8_lossy(&said(run)).into_owned()).collect()
     }
 
     pub fn summary(&self) -> String {
@@ -235,15 +224,10 @@ fn wrapper(host: &Host) -> (Vec<&'static str>, bool) {
     fs::set_permissions(host.path(""), Permissions::from_mode(0o755)).unwrap();
     let works = |wrapper: &[&str], path: &str| {
         let words = [wrapper, &["test", "-x", path]].concat();
-        Command::new(words[0])
-            .args(&words[1..])
-            .output()
-            .is_ok_and(|output| output.status.success())
+        Command::new(words[0]).args(&words[1..]).output().is_ok_and(|output| output.status.success())
     };
-    let reached = [
-        env!("CARGO_BIN_EXE_confluence-audit-agent").to_owned(),
-        host.audit().display().to_string(),
-    ];
+    let reached =
+        [env!("CARGO_BIN_EXE_confluence-audit-agent").to_owned(), host.audit().display().to_string()];
     if !rustix::process::geteuid().is_root() || !reached.iter().all(|path| works(&AS_NOBODY, path)) {
         skip("root", "without another user no permission is taken away");
         return (Vec::new(), false);

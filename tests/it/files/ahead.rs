@@ -29,14 +29,10 @@ fn a_half_line_waits_with(other: &str) {
         let line = writer.record(&file);
         file.write(&line[..60]);
         // Longer than `rotate_grace`, by two looks at the directory with more than that between them.
-        agent.until_within(
-            Duration::from_secs(60),
-            "it was quiet for longer than `rotate_grace`",
-            || {
-                let written = fs::metadata(&file.path).unwrap().modified().unwrap();
-                now().duration_since(written).unwrap_or_default() > Duration::from_secs(3)
-            },
-        );
+        agent.until_within(Duration::from_secs(60), "it was quiet for longer than `rotate_grace`", || {
+            let written = fs::metadata(&file.path).unwrap().modified().unwrap();
+            now().duration_since(written).unwrap_or_default() > Duration::from_secs(3)
+        });
         if round == 0 {
             sweeps_once(&host, &mut agent);
         }
@@ -78,9 +74,7 @@ fn f90_a_true_successor_finishes_a_file() {
     agent.until("whole lines are delivered", || host.delivered() == 10);
     let next = writer.create(&file_name(5, 1));
     writer.append(&next, 5);
-    agent.until("the rest is delivered when there is a successor", || {
-        host.delivered() == 16
-    });
+    agent.until("the rest is delivered when there is a successor", || host.delivered() == 16);
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
     let said = host.check().stdout;

@@ -15,21 +15,14 @@ impl DeadMount {
         let script =
             "exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=$1,user_id=0,group_id=0 dead \"$2\"";
         let mut mount = Command::new("bash");
-        let output = mount
-            .args(["-c", script, "bash", kind])
-            .arg(path)
-            .output()
-            .unwrap();
+        let output = mount.args(["-c", script, "bash", kind]).arg(path).output().unwrap();
         if !output.status.success() {
             let error = String::from_utf8_lossy(&output.stderr);
             skip("fuse", &format!("a FUSE mount without a server failed: {error}"));
             return None;
         }
         let mount = DeadMount(path.to_owned());
-        assert!(
-            path.symlink_metadata().is_err(),
-            "the mount of a dead server can be looked at"
-        );
+        assert!(path.symlink_metadata().is_err(), "the mount of a dead server can be looked at");
         Some(mount)
     }
 }
@@ -64,9 +57,7 @@ fn one_broken_entry(name: &str, is_dir: bool) {
     agent.until_said("not connected");
     let next = writer.create(&file_name(6, 0));
     writer.append(&next, 10);
-    agent.until("a new file next to it is delivered", || {
-        host.delivered() == before + 10
-    });
+    agent.until("a new file next to it is delivered", || host.delivered() == before + 10);
     assert_eq!(agent.stop(), 0);
     let mut agent = host.start();
     writer.append(&next, 10);
@@ -79,9 +70,7 @@ fn one_broken_entry(name: &str, is_dir: bool) {
     drop(mount);
     if let Some(hidden) = hidden {
         writer.append(&hidden, 10);
-        agent.until("it is read when it has healed", || {
-            host.delivered() == writer.count()
-        });
+        agent.until("it is read when it has healed", || host.delivered() == writer.count());
         agent.until_said("can be read again");
     }
     assert_eq!(agent.stop(), 0);
@@ -125,23 +114,13 @@ fn f89_a_broken_entry_of_the_quarantine_hides_no_other() {
         return;
     };
     let mut list = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
-    let output = list
-        .args(["quarantine", "list", "--state"])
-        .arg(&state)
-        .output()
-        .unwrap();
+    let output = list.args(["quarantine", "list", "--state"]).arg(&state).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (listed, reported) = (text(&output.stdout), text(&output.stderr));
-    assert!(
-        listed.contains(&second[..12]) && !listed.contains(&first[..12]),
-        "{listed}{reported}"
-    );
+    assert!(listed.contains(&second[..12]) && !listed.contains(&first[..12]), "{listed}{reported}");
     assert!(reported.contains(broken.to_str().unwrap()), "{reported}");
     let said = host.check().stdout;
-    assert!(
-        said.contains("1 event is kept") && said.contains(broken.to_str().unwrap()),
-        "{said}"
-    );
+    assert!(said.contains("1 event is kept") && said.contains(broken.to_str().unwrap()), "{said}");
     let mut agent = host.start();
     agent.until_said(broken.to_str().unwrap());
     agent.until_said("events=1");

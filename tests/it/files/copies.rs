@@ -114,11 +114,7 @@ fn f86_a_copy_of_what_is_gone_keeps_the_ids() {
     host.once_ok();
     let content = fs::read(&file.path).unwrap();
     let half = content.split_inclusive(|&byte| byte == b'\n').take(50);
-    fs::write(
-        host.audit().join("old.audit.log"),
-        half.collect::<Vec<_>>().concat(),
-    )
-    .unwrap();
+    fs::write(host.audit().join("old.audit.log"), half.collect::<Vec<_>>().concat()).unwrap();
     fs::remove_file(&file.path).unwrap();
     let next = writer.create(&file_name(5, 1));
     writer.append(&next, 20);
@@ -175,27 +171,14 @@ fn f88_an_unread_file_that_cannot_be_decompressed_is_reported() {
     let second = host.once();
     assert!(!second.stderr.contains("lost"), "{}", second.stderr);
     let events = host.events();
-    let gaps = events
-        .iter()
-        .filter(|event| event.text("/event/action") == "agent.source.gap");
+    let gaps = events.iter().filter(|event| event.text("/event/action") == "agent.source.gap");
     let gaps: Vec<_> = gaps.map(|event| event.text("/message")).collect();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    assert!(
-        gaps[0].contains(".audit.log.bz2") && gaps[0].contains("decompress"),
-        "{gaps:?}"
-    );
+    assert!(gaps[0].contains(".audit.log.bz2") && gaps[0].contains("decompress"), "{gaps:?}");
     judge(&writer, &events).is_exact();
     let check = host.check();
-    assert!(
-        check.stdout.contains("compressed in an unsupported way"),
-        "{}",
-        check.stdout
-    );
-    assert!(
-        check.stdout.contains("compressed, and read like the others"),
-        "{}",
-        check.stdout
-    );
+    assert!(check.stdout.contains("compressed in an unsupported way"), "{}", check.stdout);
+    assert!(check.stdout.contains("compressed, and read like the others"), "{}", check.stdout);
 }
 
 /// F88: a few hundred kilobytes that are one line of 256 MiB: one malformed record, in constant memory.

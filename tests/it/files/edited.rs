@@ -31,10 +31,7 @@ fn edit(path: &Path, how: Edit) {
 
 fn tampered(host: &Host) -> usize {
     let output = fs::read_to_string(host.output()).unwrap_or_default();
-    output
-        .lines()
-        .filter(|line| line.contains("\"action\":\"agent.file.tampered\""))
-        .count()
+    output.lines().filter(|line| line.contains("\"action\":\"agent.file.tampered\"")).count()
 }
 
 /// While the agent runs, and while it is away. What was not edited is reported by no one.
@@ -67,11 +64,7 @@ fn f92_an_edit_in_the_middle_of_a_finished_file_is_reported() {
         fs::rename(&copy, &files[2].path).unwrap();
         let once = host.once_ok();
         assert_eq!(tampered(&host), 2, "{how:?}: {}", once.stderr);
-        assert!(
-            once.stderr.contains(files[1].path.to_str().unwrap()),
-            "{}",
-            once.stderr
-        );
+        assert!(once.stderr.contains(files[1].path.to_str().unwrap()), "{}", once.stderr);
         host.once_ok();
         assert_eq!(tampered(&host), 2, "{how:?}");
     }

@@ -72,20 +72,13 @@ fn agree(host: &Host, writer: &Writer, link: Link, at: &Path, what: &str) {
     let shown = format!("`{}`", at.display());
     if link == Link::Own {
         assert_eq!((once.code, check.code), (0, 0), "{said}");
-        assert!(
-            check
-                .stdout
-                .contains(&format!("follows the symbolic link {shown}")),
-            "{said}"
-        );
+        assert!(check.stdout.contains(&format!("follows the symbolic link {shown}")), "{said}");
         assert!(check.stdout.contains("all readable"), "{said}");
         judge(writer, &host.events()).is_exact();
     } else {
         let refusal = format!("{shown} is a symbolic link that {}", link.why());
-        let refused = |text: &str| {
-            text.lines()
-                .find_map(|line| Some(line[line.find(&refusal)?..].to_owned()))
-        };
+        let refused =
+            |text: &str| text.lines().find_map(|line| Some(line[line.find(&refusal)?..].to_owned()));
         assert_eq!(check.code, 75, "{said}");
         let (by_run, by_check) = (refused(&once.stderr), refused(&check.stdout));
         let sentence = |text: &str| text.split(&[';', '='][..]).next().unwrap().to_owned();
@@ -103,12 +96,7 @@ fn f91_links_at_every_level_of_a_home() {
             let writer = written(&host);
             let at = host.home().join(level).components().collect::<PathBuf>();
             if moved(&host, &at, link) {
-                let at = at
-                    .parent()
-                    .unwrap()
-                    .canonicalize()
-                    .unwrap()
-                    .join(at.file_name().unwrap());
+                let at = at.parent().unwrap().canonicalize().unwrap().join(at.file_name().unwrap());
                 agree(&host, &writer, link, &at, level);
             }
         }
@@ -133,11 +121,8 @@ fn f91_chains_and_loops() {
     let home = |host: &Host| host.home().canonicalize().unwrap();
     let host = Host::new();
     let writer = written(&host);
-    let (log, first, second) = (
-        home(&host).join("log"),
-        home(&host).join("first"),
-        home(&host).join("second"),
-    );
+    let (log, first, second) =
+        (home(&host).join("log"), home(&host).join("first"), home(&host).join("second"));
     fs::rename(&log, home(&host).join("real")).unwrap();
     symlink("real", &second).unwrap();
     symlink(home(&host).join("./x/../second"), &first).unwrap();
@@ -209,9 +194,7 @@ fn f91_a_file_with_several_names_is_read_once() {
     // The name by which it is known goes.
     fs::remove_file(host.audit().join(file_name(4, 0))).unwrap();
     writer.append(&file, 10);
-    agent.until("it goes on by another name", || {
-        host.delivered() >= writer.count()
-    });
+    agent.until("it goes on by another name", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
     assert!(agent.said("has another path") <= 1, "{}", agent.stderr());

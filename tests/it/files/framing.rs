@@ -27,11 +27,7 @@ fn no_partial(mut host: Host) {
     let (body, end) = rest.split_at(rest.len() - 1);
     file.write(body);
     looks_at_another(&host, &mut agent, &mut writer);
-    assert_eq!(
-        host.delivered(),
-        writer.count() - 1,
-        "nothing of the one without its end"
-    );
+    assert_eq!(host.delivered(), writer.count() - 1, "nothing of the one without its end");
     file.write(end);
     agent.until("the record is delivered", || host.delivered() == writer.count());
     assert_eq!(agent.stop(), 0);
@@ -137,18 +133,12 @@ fn terminal_unterminated(host: &Host) {
     let (broken, whole): (Vec<Event>, Vec<Event>) =
         host.events().into_iter().partition(Event::is_pipeline_error);
     judge(&writer, &whole).is_exact();
-    let flagged: Vec<Option<u64>> = whole
-        .iter()
-        .filter(|event| event.has_tag("unterminated"))
-        .map(Event::seq)
-        .collect();
+    let flagged: Vec<Option<u64>> =
+        whole.iter().filter(|event| event.has_tag("unterminated")).map(Event::seq).collect();
     assert_eq!(flagged, [Some(2)]);
     assert_eq!(broken.len(), 1);
     assert!(broken[0].has_tag("unterminated"));
-    assert_eq!(
-        broken[0].original.as_deref(),
-        Some("{\"auditType\":{\"action\":\"Page cre")
-    );
+    assert_eq!(broken[0].original.as_deref(), Some("{\"auditType\":{\"action\":\"Page cre"));
 }
 
 #[test]
@@ -167,9 +157,7 @@ fn f10_one_bad_byte() {
     let host = Host::new();
     let (mut writer, file) = host.audit_file(6, 500);
     let mut bad = writer.record(&file);
-    let at = String::from_utf8_lossy(&bad)
-        .find("\"system\":\"https://")
-        .unwrap();
+    let at = String::from_utf8_lossy(&bad).find("\"system\":\"https://").unwrap();
     bad[at + "\"system\":\"https://".len()] = 0xff;
     file.write(&bad);
     writer.append(&file, 499);
@@ -194,16 +182,10 @@ fn f19_out_of_order_golden() {
     let at = |line: &str| {
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
         let timestamp = &record["timestamp"];
-        (
-            timestamp["epochSecond"].as_i64().unwrap(),
-            timestamp["nano"].as_i64().unwrap(),
-        )
+        (timestamp["epochSecond"].as_i64().unwrap(), timestamp["nano"].as_i64().unwrap())
     };
     let times: Vec<(i64, i64)> = content.lines().map(at).collect();
-    assert!(
-        !times.is_sorted(),
-        "the fixture has the disorder that this is about"
-    );
+    assert!(!times.is_sorted(), "the fixture has the disorder that this is about");
     host.once_ok();
     let originals: Vec<String> = host.events().into_iter().filter_map(|e| e.original).collect();
     assert_eq!(originals, content.lines().collect::<Vec<_>>());
@@ -237,23 +219,11 @@ fn f30_poison_line() {
 fn originals_of_lines_are_what_was_read() {
     let host = Host::new();
     let record = r#"{ "auditType" :{"action":"x\u0020"},	"timestamp":{"epochSecond":1}}"#;
-    let lines = [
-        format!("  {record} \t"),
-        record.to_owned(),
-        " no record ".to_owned(),
-    ];
+    let lines = [format!("  {record} \t"), record.to_owned(), " no record ".to_owned()];
     let [first, second, third] = &lines;
     fs::create_dir_all(host.audit()).unwrap();
-    fs::write(
-        host.audit().join(file_name(5, 0)),
-        format!("{first}\n{second}\r\n \r\n{third}\n"),
-    )
-    .unwrap();
+    fs::write(host.audit().join(file_name(5, 0)), format!("{first}\n{second}\r\n \r\n{third}\n")).unwrap();
     host.once_ok();
-    let originals: Vec<String> = host
-        .events()
-        .into_iter()
-        .filter_map(|event| event.original)
-        .collect();
+    let originals: Vec<String> = host.events().into_iter().filter_map(|event| event.original).collect();
     assert_eq!(originals, lines);
 }

@@ -49,9 +49,7 @@ fn inode_reuse_starts_at_zero(host: &Host, name: &str) {
     writer.append(&second, 100);
     assert_eq!(inode(&second.path), before);
     let mut agent = host.start();
-    agent.until("the second file is delivered", || {
-        host.delivered() >= writer.count()
-    });
+    agent.until("the second file is delivered", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
 }
@@ -110,9 +108,7 @@ fn f03_inode_reuse_by_a_foreign_name() {
     let mut agent = host.start();
     for _ in 0..5 {
         writer.append(&second, 10);
-        agent.until("the audit file is delivered", || {
-            host.delivered() == writer.count()
-        });
+        agent.until("the audit file is delivered", || host.delivered() == writer.count());
     }
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();

@@ -15,10 +15,7 @@ fn held(pid: u32, dir: &Path) -> (usize, usize) {
         .into_iter()
         .filter(|path| path.to_string_lossy().contains(".audit.log") && path.starts_with(dir))
         .collect();
-    let deleted = files
-        .iter()
-        .filter(|path| path.to_string_lossy().ends_with(" (deleted)"))
-        .count();
+    let deleted = files.iter().filter(|path| path.to_string_lossy().ends_with(" (deleted)")).count();
     (files.len(), deleted)
 }
 
@@ -80,13 +77,9 @@ fn f15_deleted_pin_cap() {
     let mut agent = host.spawn(command);
     let pid = agent.pid();
     agent.until("what comes next is held open", || held(pid, &host.audit()).0 == 8);
-    let contents: Vec<(PathBuf, Vec<u8>)> = files
-        .iter()
-        .map(|file| (file.path.clone(), fs::read(&file.path).unwrap()))
-        .collect();
-    files[..10]
-        .iter()
-        .for_each(|file| fs::remove_file(&file.path).unwrap());
+    let contents: Vec<(PathBuf, Vec<u8>)> =
+        files.iter().map(|file| (file.path.clone(), fs::read(&file.path).unwrap())).collect();
+    files[..10].iter().for_each(|file| fs::remove_file(&file.path).unwrap());
     agent.until("four are held", || held(pid, &host.audit()).1 == 4);
 
     let output = Arc::new(Mutex::new(Vec::new()));
@@ -123,11 +116,7 @@ fn f15_deleted_pin_cap() {
         let lines = content[from as usize..to as usize].split(|&byte| byte == b'\n');
         lost.extend(lines.filter_map(crate::rig::check));
     }
-    assert_eq!(
-        judged.missing,
-        Vec::from_iter(lost),
-        "what is missing is in the ledger"
-    );
+    assert_eq!(judged.missing, Vec::from_iter(lost), "what is missing is in the ledger");
     let unread: usize = contents[4..10].iter().map(|(_, content)| content.len()).sum();
     assert_eq!(lost_bytes, unread as u64);
     assert_eq!(export["sources"]["wiki"]["lost_bytes_total"], lost_bytes);
@@ -139,10 +128,7 @@ fn f60_inotify_enospc() {
     let none = "echo 0 > /proc/sys/user/max_inotify_instances";
     let may = Command::new("unshare").args(["-Ur", "sh", "-c", none]).output();
     if !may.is_ok_and(|output| output.status.success()) {
-        return skip(
-            "user-namespace",
-            "this host does not let a test take inotify away (unshare -Ur)",
-        );
+        return skip("user-namespace", "this host does not let a test take inotify away (unshare -Ur)");
     }
     let script = format!("{none}; exec \"$@\"");
     let mut host = Host::new();

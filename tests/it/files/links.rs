@@ -54,11 +54,7 @@ fn f58_symlink_final() {
     assert_eq!(agent.stop(), 0);
     nothing_of_it(&host, &target);
     judge(&writer, &host.events()).is_exact();
-    assert!(
-        agent.said("a symbolic link that belongs to") > 0,
-        "{}",
-        agent.stderr()
-    );
+    assert!(agent.said("a symbolic link that belongs to") > 0, "{}", agent.stderr());
 }
 
 /// The audit directory, or one above it, is a link.
@@ -148,10 +144,7 @@ fn f18_fifo_named_like_log() {
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
     let said = agent.stderr();
-    let reported: Vec<&str> = said
-        .lines()
-        .filter(|line| line.contains("not a regular file"))
-        .collect();
+    let reported: Vec<&str> = said.lines().filter(|line| line.contains("not a regular file")).collect();
     // The first in full, and the two others as one summary.
     assert_eq!(reported.len(), 2, "{said}");
     assert!(reported[1].contains("repeated=2"), "{said}");
@@ -180,13 +173,7 @@ fn f16_permission_returns() {
         let status = test.args(&as_nobody[1..]).args(["test", "-x"]).arg(path).status();
         status.is_ok_and(|status| status.success())
     };
-    if ![
-        Path::new(env!("CARGO_BIN_EXE_confluence-audit-agent")),
-        &host.audit(),
-    ]
-    .into_iter()
-    .all(reaches)
-    {
+    if ![Path::new(env!("CARGO_BIN_EXE_confluence-audit-agent")), &host.audit()].into_iter().all(reaches) {
         return skip("root", "another user may not enter the directory of the tests");
     }
     let (mut writer, open) = host.audit_file(4, 10);
@@ -196,16 +183,10 @@ fn f16_permission_returns() {
     for_all(&closed.path, 0o000);
     for_all(&host.config(), 0o644);
     let mut agent = host.start_as(&as_nobody);
-    agent.until("the file that may be read is delivered", || {
-        host.delivered() == 10
-    });
+    agent.until("the file that may be read is delivered", || host.delivered() == 10);
     agent.until_said("may not read");
     let said = agent.stderr();
-    for part in [
-        closed.path.to_str().unwrap(),
-        "`nobody` may not read",
-        "0000 root:root",
-    ] {
+    for part in [closed.path.to_str().unwrap(), "`nobody` may not read", "0000 root:root"] {
         assert!(said.contains(part), "no `{part}` in {said}");
     }
     chown(&closed.path, None, Some(NOBODY)).unwrap();

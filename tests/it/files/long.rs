@@ -52,11 +52,7 @@ fn f11_nul_hole() {
     judge(&writer, &events).is_exact();
     assert!(error.is_pipeline_error());
     assert_eq!(error.json["log"]["offset"], offset);
-    assert!(
-        error.text("/error/message").contains("1048576 bytes"),
-        "{}",
-        error.json
-    );
+    assert!(error.text("/error/message").contains("1048576 bytes"), "{}", error.json);
 }
 
 /// A flood of bad lines is summed up in the log, and no line of it is uncounted.
@@ -64,10 +60,7 @@ fn f11_nul_hole() {
 fn f66_flood() {
     let host = Host::new();
     let path = host.audit().join(file_name(5, 0));
-    File::create(&path)
-        .unwrap()
-        .write_all(&b"{bad}\n".repeat(100_000))
-        .unwrap();
+    File::create(&path).unwrap().write_all(&b"{bad}\n".repeat(100_000)).unwrap();
     let mut agent = host.start();
     agent.until_within(10 * SOON, "all are delivered", || host.delivered() == 100_000);
     assert_eq!(agent.stop(), 0);

@@ -19,12 +19,7 @@ fn f94_a_name_that_is_no_text_is_a_name() {
     let host = Host::poll_only();
     let mut writer = Writer::new(&host.audit(), 1);
     let mut file = writer.create("made.as.text");
-    let name = |last: u8| {
-        no_text(
-            &host,
-            &[b"20260105.\xff\xfe", &[last][..], b".audit.log"].concat(),
-        )
-    };
+    let name = |last: u8| no_text(&host, &[b"20260105.\xff\xfe", &[last][..], b".audit.log"].concat());
     fs::rename(&file.path, name(b'a')).unwrap();
     file.path = name(b'a');
     writer.append(&file, 10);
@@ -47,16 +42,9 @@ fn f94_a_name_that_is_no_text_is_a_name() {
     agent.until_said("other\\x80");
     assert_eq!(agent.stop(), 0);
     let events = fs::read_to_string(host.output()).unwrap();
-    assert!(
-        events.contains(r"20260105.\\xff\\xfeb.audit.log"),
-        "{}",
-        &events[..2000]
-    );
+    assert!(events.contains(r"20260105.\\xff\\xfeb.audit.log"), "{}", &events[..2000]);
     let said = host.check().stdout;
-    assert!(
-        said.contains(r"\xff\xfeb.audit.log") && said.contains(r"other\x80"),
-        "{said}"
-    );
+    assert!(said.contains(r"\xff\xfeb.audit.log") && said.contains(r"other\x80"), "{said}");
     let records: Vec<_> = host.events().into_iter().take(30).collect();
     judge(&writer, &records).is_exact();
 }
@@ -105,13 +93,7 @@ fn f94_a_hard_link_to_another_users_file_is_refused() {
     agent.until("it goes on", || host.delivered() == 20);
     let check = host.check();
     assert_eq!(check.code, 75, "{}", check.stdout);
-    assert!(
-        check
-            .stdout
-            .contains("belongs to `root`, its directory to `nobody`"),
-        "{}",
-        check.stdout
-    );
+    assert!(check.stdout.contains("belongs to `root`, its directory to `nobody`"), "{}", check.stdout);
     assert_eq!(agent.stop(), 0);
     let everything = fs::read_to_string(host.output()).unwrap() + &agent.stderr() + &check.stdout;
     assert!(!everything.contains("token of the agent"));

@@ -25,10 +25,7 @@ fn stated() -> BTreeMap<String, [usize; 3]> {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         if cells.len() == 8 && (cells[0].ends_with(".audit.log`") || cells[0].ends_with(".audit.log.gz`")) {
             let number = |at: usize| cells[at].parse().unwrap();
-            out.insert(
-                cells[0].trim_matches('`').to_owned(),
-                [number(5), number(6), number(7)],
-            );
+            out.insert(cells[0].trim_matches('`').to_owned(), [number(5), number(6), number(7)]);
         }
     }
     assert_eq!(out.len(), 11, "{out:?}");
@@ -70,12 +67,7 @@ fn a_home_is_delivered_once_and_then_what_is_new() {
     assert_eq!(host.delivered(), events.len());
 
     let live = host.audit().join("20260112.00001.audit.log");
-    let line = fs::read(&live)
-        .unwrap()
-        .split_inclusive(|&b| b == b'\n')
-        .next()
-        .unwrap()
-        .to_owned();
+    let line = fs::read(&live).unwrap().split_inclusive(|&b| b == b'\n').next().unwrap().to_owned();
     append(&live, &line);
     let third = host.once();
     third.logged("wiki: delivered 1 event to local");
@@ -88,9 +80,7 @@ fn content_of(path: &Path) -> Vec<u8> {
         return bytes;
     }
     let mut content = Vec::new();
-    flate2::read::GzDecoder::new(&bytes[..])
-        .read_to_end(&mut content)
-        .unwrap();
+    flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut content).unwrap();
     content
 }
 
@@ -103,9 +93,7 @@ fn f12_framing_golden() {
     let mut covered: BTreeMap<String, u64> = BTreeMap::new();
     for event in host.events() {
         let path = event.text("/log/file/path").to_owned();
-        let content = files
-            .entry(path.clone())
-            .or_insert_with(|| content_of(Path::new(&path)));
+        let content = files.entry(path.clone()).or_insert_with(|| content_of(Path::new(&path)));
         let offset = event.json["log"]["offset"].as_u64().unwrap();
         let end = covered.entry(path.clone()).or_default();
         let between = &content[*end as usize..offset as usize];
@@ -129,12 +117,7 @@ fn f12_framing_golden() {
         *end = offset + if nul { original.len() } else { line.len() } as u64;
     }
     for (path, content) in &files {
-        assert!(
-            content[covered[path] as usize..]
-                .iter()
-                .all(u8::is_ascii_whitespace),
-            "{path}"
-        );
+        assert!(content[covered[path] as usize..].iter().all(u8::is_ascii_whitespace), "{path}");
     }
     assert_eq!(files.len(), 10);
 }
@@ -204,12 +187,7 @@ fn a_dry_run_prints_and_changes_nothing() {
     for _ in 0..2 {
         let dry = host.once_with(&["--once", "--dry-run"]);
         assert_eq!(dry.code, 0, "{}", dry.stderr);
-        assert_eq!(
-            dry.stdout.matches("\"pipeline_error\"").count(),
-            3,
-            "{}",
-            dry.stdout
-        );
+        assert_eq!(dry.stdout.matches("\"pipeline_error\"").count(), 3, "{}", dry.stdout);
         assert_eq!(dry.stdout.lines().count(), 3);
         dry.logged("would deliver 3 events");
     }
@@ -260,11 +238,7 @@ fn the_summary_of_a_run_is_logged_after_the_repeats() {
         let found = once.stderr.find(text);
         found.unwrap_or_else(|| panic!("no {text:?} in {}", once.stderr))
     };
-    assert!(
-        at("again: a record cannot be read") < at("wiki: read 23 records"),
-        "{}",
-        once.stderr
-    );
+    assert!(at("again: a record cannot be read") < at("wiki: read 23 records"), "{}", once.stderr);
 
     let mut agent = host.start();
     append(&host.audit().join(file_name(5, 0)), &b"{bad}\n".repeat(20));
@@ -272,10 +246,7 @@ fn the_summary_of_a_run_is_logged_after_the_repeats() {
     assert_eq!(agent.stop(), 0);
     let said = agent.stderr();
     let place = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text:?} in {said}"));
-    assert!(
-        place("again: a record cannot be read") < place("stopped: everything"),
-        "{said}"
-    );
+    assert!(place("again: a record cannot be read") < place("stopped: everything"), "{said}");
 }
 
 /// What a host crash leaves behind stands at the end of the file until something more is written: what came before it is
@@ -297,9 +268,7 @@ fn f16_files_that_vanished_unread_are_read_when_they_are_back() {
     let mut host = Host::new();
     host.set("open_files_max", "1");
     let mut writer = Writer::new(&host.audit(), 16);
-    let files: Vec<_> = (0..3)
-        .map(|number| writer.create(&file_name(5, number)))
-        .collect();
+    let files: Vec<_> = (0..3).map(|number| writer.create(&file_name(5, number))).collect();
     writer.append(&files[0], 5);
     host.once_ok();
     writer.append(&files[1], 5);

@@ -21,10 +21,7 @@ impl Mounts {
         let [Some(first), Some(second)] = disks else {
             return None;
         };
-        Some(Mounts {
-            host,
-            disks: [first, second],
-        })
+        Some(Mounts { host, disks: [first, second] })
     }
 
     fn path(&self, disk: usize) -> PathBuf {
@@ -35,16 +32,14 @@ impl Mounts {
         let (disk, audit) = (self.path(disk), self.host.audit());
         let script = "mount --bind \"$0\" \"$1\"; shift; exec \"$@\"";
         let (disk, audit) = (disk.to_str().unwrap(), audit.to_str().unwrap());
-        self.host
-            .start_as(&["unshare", "--mount", "sh", "-ec", script, disk, audit])
+        self.host.start_as(&["unshare", "--mount", "sh", "-ec", script, disk, audit])
     }
 
     /// The other file system takes the place of the first while the agent runs.
     fn remount(&self, agent: &Agent) {
-        for (command, path) in [
-            (["umount", "-l"].as_slice(), None),
-            (&["mount", "--bind"], Some(self.path(1))),
-        ] {
+        for (command, path) in
+            [(["umount", "-l"].as_slice(), None), (&["mount", "--bind"], Some(self.path(1)))]
+        {
             let status = Command::new("nsenter")
                 .arg(format!("--mount=/proc/{}/ns/mnt", agent.pid()))
                 .args(command)

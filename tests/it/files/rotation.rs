@@ -18,9 +18,7 @@ pub fn drains_predecessor(host: &Host, wrapper: &[&str]) -> Agent {
         for _ in 0..5 {
             writer.append(&next, 20);
             writer.append(&file, 75);
-            agent.until("what was written is delivered", || {
-                host.delivered() >= writer.count()
-            });
+            agent.until("what was written is delivered", || host.delivered() >= writer.count());
         }
         writer.append(&file, 25);
         file = next;
@@ -53,11 +51,7 @@ enum Style {
 fn rotated_while_down(mut host: Host, style: Style, stop: Signal) {
     host.set("files", &format!("[\"{}/*.audit.log*\"]", host.audit().display()));
     let mut writer = Writer::new(&host.audit(), 2);
-    let name = if style == Style::NextName {
-        file_name(5, 0)
-    } else {
-        "wiki.audit.log".to_owned()
-    };
+    let name = if style == Style::NextName { file_name(5, 0) } else { "wiki.audit.log".to_owned() };
     let mut file = writer.create(&name);
     writer.append(&file, 50);
     let mut agent = host.start();
@@ -142,9 +136,7 @@ fn rotated_while_running(mut host: Host) {
         let next = writer.delete_and_create(&file);
         writer.append(&file, 50);
         writer.append(&next, 50);
-        agent.until("the deleted one and the new one are delivered", || {
-            host.delivered() >= writer.count()
-        });
+        agent.until("the deleted one and the new one are delivered", || host.delivered() >= writer.count());
         file = next;
         file.hold();
     }
@@ -182,9 +174,7 @@ fn copytruncate(host: &Host, running: bool) {
     if !running {
         agent = host.start();
     }
-    agent.until("what came after is delivered", || {
-        host.delivered() >= writer.count()
-    });
+    agent.until("what came after is delivered", || host.delivered() >= writer.count());
     writer.append(&file, 100);
     agent.until("it goes on", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
@@ -231,24 +221,18 @@ fn truncate_and_overtake(host: &Host) {
     agent.until("the first records are delivered", || host.delivered() >= 50);
     agent.signal(Signal::STOP);
     let stat = format!("/proc/{}/stat", agent.pid());
-    until(SOON, "the agent stands still", || {
-        fs::read_to_string(&stat).unwrap().contains(") T ")
-    });
+    until(SOON, "the agent stands still", || fs::read_to_string(&stat).unwrap().contains(") T "));
     let size = fs::metadata(&file.path).unwrap().len();
     writer.truncate(&mut file);
     writer.append(&file, 80);
     assert!(fs::metadata(&file.path).unwrap().len() > size);
     agent.signal(Signal::CONT);
-    agent.until("what came after is delivered", || {
-        host.delivered() >= writer.count()
-    });
+    agent.until("what came after is delivered", || host.delivered() >= writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
     assert_eq!(agent.said(TRUNCATED), 1, "{}", agent.stderr());
     let events = host.events();
-    let reported = events
-        .iter()
-        .filter(|event| event.text("/event/action") == "agent.file.tampered");
+    let reported = events.iter().filter(|event| event.text("/event/action") == "agent.file.tampered");
     assert_eq!(reported.count(), 1);
 }
 

@@ -15,10 +15,7 @@ fn extend(path: &Path, bytes: u64) -> bool {
         data == Err(rustix::io::Errno::NXIO)
     };
     if !reports {
-        skip(
-            "sparse-files",
-            "this file system does not report where a file has holes",
-        );
+        skip("sparse-files", "this file system does not report where a file has holes");
     }
     reports
 }
@@ -45,10 +42,7 @@ fn f93_a_hole_is_not_read() {
     writer.append(&second, 10);
     let mut agent = host.start();
     agent.until("both files are delivered", || host.delivered() == 31);
-    assert!(
-        fs::metadata(&first.path).unwrap().blocks() * 512 < 1 << 20,
-        "there is a hole"
-    );
+    assert!(fs::metadata(&first.path).unwrap().blocks() * 512 < 1 << 20, "there is a hole");
     // Another hole, at the end of the file that grows.
     let length = fs::metadata(&second.path).unwrap().len();
     assert!(extend(&second.path, length + TIB));
@@ -57,10 +51,7 @@ fn f93_a_hole_is_not_read() {
     agent.until("what comes behind it is delivered", || host.delivered() == 42);
     assert_eq!(agent.stop(), 0);
     let output = fs::read_to_string(host.output()).unwrap();
-    let reported = output
-        .lines()
-        .filter(|line| line.contains("a run of NUL bytes"))
-        .count();
+    let reported = output.lines().filter(|line| line.contains("a run of NUL bytes")).count();
     assert_eq!(reported, 2);
     // Again from the beginning, and not a second time.
     let once = host.once();
@@ -86,9 +77,7 @@ fn f93_a_hole_without_an_end() {
         writer.append(&file, 10);
         let mut agent = host.start();
         let hole = usize::from(start_at == "beginning");
-        agent.until("what is written behind it is delivered", || {
-            host.delivered() == 10 + hole
-        });
+        agent.until("what is written behind it is delivered", || host.delivered() == 10 + hole);
         assert_eq!(agent.stop(), 0);
         judge(&writer, &records(&host)).is_exact();
     }

@@ -31,9 +31,7 @@ fn start_at_end() {
     // Older by its name, but it was not there at the start.
     let late = writer.create(&file_name(4, 9));
     writer.append(&late, 5);
-    agent.until("new files are delivered from their beginning", || {
-        host.delivered() == writer.count()
-    });
+    agent.until("new files are delivered from their beginning", || host.delivered() == writer.count());
     assert_eq!(agent.stop(), 0);
     judge(&writer, &host.events()).is_exact();
 }
@@ -64,9 +62,7 @@ fn globs_find_many_files_in_many_directories() {
     for file in files.iter().rev().step_by(20) {
         numbered.append(file, 5);
     }
-    agent.until("the live ones and the late one go on", || {
-        host.delivered() == numbered.count()
-    });
+    agent.until("the live ones and the late one go on", || host.delivered() == numbered.count());
     assert_eq!(agent.stop(), 0);
     judge(&numbered, &host.events()).is_exact();
 }

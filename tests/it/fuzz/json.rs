@@ -41,10 +41,7 @@ impl Json {
                     let mut places: Vec<usize> = (0..order.len()).filter(|at| names[*at] == *name).collect();
                     let mut of_name: Vec<usize> = places.iter().map(|at| order[*at]).collect();
                     of_name.sort_unstable();
-                    places
-                        .drain(..)
-                        .zip(of_name)
-                        .for_each(|(at, member)| order[at] = member);
+                    places.drain(..).zip(of_name).for_each(|(at, member)| order[at] = member);
                 }
                 let member = |at: &usize| (members[*at].0.clone(), members[*at].1.reordered(random));
                 Json::Object(order.iter().map(member).collect())
@@ -64,8 +61,7 @@ impl Json {
                 };
                 let kept = (0..members.len()).filter(|at| is_last(*at));
                 Json::Object(
-                    kept.map(|at| (members[at].0.clone(), members[at].1.without_repeated()))
-                        .collect(),
+                    kept.map(|at| (members[at].0.clone(), members[at].1.without_repeated())).collect(),
                 )
             }
             other => other.clone(),
@@ -75,10 +71,7 @@ impl Json {
     /// A member of an object.
     pub fn get(&self, name: &str) -> Option<&Json> {
         match self {
-            Json::Object(members) => members
-                .iter()
-                .find(|(own, _)| own == name)
-                .map(|(_, value)| value),
+            Json::Object(members) => members.iter().find(|(own, _)| own == name).map(|(_, value)| value),
             _ => None,
         }
     }
@@ -286,11 +279,7 @@ impl Reader<'_> {
     }
 
     fn word(&mut self) -> Result<Json, String> {
-        for (word, json) in [
-            ("null", Json::Null),
-            ("true", Json::Bool(true)),
-            ("false", Json::Bool(false)),
-        ] {
+        for (word, json) in [("null", Json::Null), ("true", Json::Bool(true)), ("false", Json::Bool(false))] {
             if self.text[self.at..].starts_with(word) {
                 self.at += word.len();
                 return Ok(json);

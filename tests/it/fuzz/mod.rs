@@ -57,10 +57,7 @@ fn f101_fuzz() {
             break;
         }
     }
-    eprintln!(
-        "f101_fuzz: {} of {tried} records bad, {read} of them of a known shape",
-        bad.len()
-    );
+    eprintln!("f101_fuzz: {} of {tried} records bad, {read} of them of a known shape", bad.len());
     assert!(
         bad.is_empty(),
         "again with `SEED={} FUZZ_RECORDS=1 cargo test --test it f101_fuzz`; all: {bad:?}",
@@ -128,11 +125,9 @@ impl Target {
         let path_json = serde_json::Value::from(records::text(random)).to_string();
         let origin = match random.below(3) {
             0 => Origin::Api,
-            kind => Origin::File {
-                path_json: &path_json,
-                offset: random.below(1 << 40),
-                unterminated: kind == 1,
-            },
+            kind => {
+                Origin::File { path_json: &path_json, offset: random.below(1 << 40), unterminated: kind == 1 }
+            }
         };
         let mut scratch = Scratch::default();
         let content = &parse(line, &mut scratch);
@@ -153,12 +148,7 @@ impl Target {
                 FormatKind::Ocsf => event.get("raw_data"),
                 _ => continue,
             };
-            assert_eq!(
-                original.and_then(Json::text),
-                Some(&*read),
-                "{name:?}: {}",
-                shown(line)
-            );
+            assert_eq!(original.and_then(Json::text), Some(&*read), "{name:?}: {}", shown(line));
         }
         (item.id, matches!(content, Parsed::Record(_)))
     }
@@ -175,9 +165,7 @@ impl Target {
         let wrong = |what: &str| format!("{name:?}: {what}: {}\nof {}", shown(bytes), shown(line));
         let text = std::str::from_utf8(bytes).unwrap_or_else(|error| panic!("{}", wrong(&error.to_string())));
         // A record may have tabs between its members, and `raw` leaves them.
-        let control = text
-            .chars()
-            .find(|c| *c < ' ' && (name != FormatKind::Raw || *c != '\t'));
+        let control = text.chars().find(|c| *c < ' ' && (name != FormatKind::Raw || *c != '\t'));
         assert_eq!(control, None, "{}", wrong("a control character"));
         let (event, found) = if name == FormatKind::Cef {
             assert!(!text.contains(is_line_end), "{}", wrong("a line end"));
@@ -196,12 +184,7 @@ impl Target {
             (event, found)
         };
         assert_eq!(found, Some(id.to_string()), "{}", wrong("the id"));
-        assert_eq!(
-            FormatKind::Ecs.id_of(bytes),
-            Some(id),
-            "{}",
-            wrong("the id that is read again")
-        );
+        assert_eq!(FormatKind::Ecs.id_of(bytes), Some(id), "{}", wrong("the id that is read again"));
         self.check_frames(bytes, id, &event, random);
         event
     }
@@ -227,12 +210,7 @@ impl Target {
     fn compare(&self, record: &Json, id: EventId, random: &mut Random) {
         let mut lines = [Vec::new(), Vec::new()];
         json::write(record, Style::default(), random, &mut lines[0]);
-        json::write(
-            &record.without_repeated(),
-            Style::default(),
-            random,
-            &mut lines[1],
-        );
+        json::write(&record.without_repeated(), Style::default(), random, &mut lines[1]);
         let ids = [id_of(&lines[0]), id_of(&lines[1])];
         assert_eq!(ids, [id; 2], "{}", shown(&lines[0]));
         // What is broken is reported, wherever it is.
@@ -258,13 +236,8 @@ impl Target {
     }
 
     fn check_notice(&self, random: &mut Random) {
-        let notice = Notice::new(
-            notice::GAP,
-            "wiki",
-            "once",
-            0,
-            records::text(random).replace(json::NO_UTF8, ""),
-        );
+        let notice =
+            Notice::new(notice::GAP, "wiki", "once", 0, records::text(random).replace(json::NO_UTF8, ""));
         for (name, format) in FormatKind::ALL.into_iter().zip(&self.formats[0]) {
             let mut out = EventBuffer::new();
             format.write_notice(&notice, &mut out);

@@ -179,9 +179,7 @@ fn value(depth: u32, random: &mut Random) -> Json {
         _ => {
             let members = random.below(5);
             Json::Object(
-                (0..members)
-                    .map(|_| (pick(random, NAMES).to_owned(), value(depth + 1, random)))
-                    .collect(),
+                (0..members).map(|_| (pick(random, NAMES).to_owned(), value(depth + 1, random))).collect(),
             )
         }
     }
@@ -189,11 +187,7 @@ fn value(depth: u32, random: &mut Random) -> Json {
 
 /// What a member holds: mostly what belongs there.
 fn mostly(usual: Json, random: &mut Random) -> Json {
-    if chance(random, 6) {
-        value(1, random)
-    } else {
-        usual
-    }
+    if chance(random, 6) { value(1, random) } else { usual }
 }
 
 fn some_text(random: &mut Random) -> Json {
@@ -378,9 +372,7 @@ pub fn is_broken(json: &Json) -> bool {
     match json {
         Json::Text(text) => broken(text),
         Json::List(elements) => elements.iter().any(is_broken),
-        Json::Object(members) => members
-            .iter()
-            .any(|(name, value)| broken(name) || is_broken(value)),
+        Json::Object(members) => members.iter().any(|(name, value)| broken(name) || is_broken(value)),
         _ => false,
     }
 }

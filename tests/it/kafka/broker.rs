@@ -49,10 +49,7 @@ impl Broker {
     pub fn start(dir: PathBuf, ca: &Ca) -> Option<Broker> {
         let java_runs = Command::new("java").arg("-version").output();
         if !jars().join("complete").exists() || java_runs.is_err() {
-            skip(
-                "kafka",
-                "Kafka or Java is not installed; run tests/peers/install.sh",
-            );
+            skip("kafka", "Kafka or Java is not installed; run tests/peers/install.sh");
             return None;
         }
         fs::create_dir_all(&dir).unwrap();
@@ -95,14 +92,7 @@ impl Broker {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        let mut broker = Broker {
-            child: run(&dir),
-            dir,
-            plain,
-            mutual,
-            login,
-            _controller: controller,
-        };
+        let mut broker = Broker { child: run(&dir), dir, plain, mutual, login, _controller: controller };
         broker.listens();
         Some(broker)
     }
@@ -172,10 +162,7 @@ impl Broker {
         // `topic:partition:offset`
         let ends = ends.lines().map(|line| {
             let mut columns = line.rsplitn(3, ':');
-            (
-                columns.next().unwrap().to_owned(),
-                columns.next().unwrap().to_owned(),
-            )
+            (columns.next().unwrap().to_owned(), columns.next().unwrap().to_owned())
         });
         let mut records = Vec::new();
         for (end, partition) in ends.filter(|(end, _)| end != "0") {

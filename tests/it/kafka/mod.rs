@@ -39,13 +39,7 @@ impl Scene {
             assert_eq!(json.pointer("/event/id").unwrap().as_str(), Some(&*record.key));
             let at = json["@timestamp"].as_str().unwrap();
             let time_ms = confluence_audit_agent::record::time::from_iso(at).unwrap();
-            match self
-                .host
-                .remote
-                .as_ref()
-                .unwrap()
-                .contains("timestamp = \"event\"")
-            {
+            match self.host.remote.as_ref().unwrap().contains("timestamp = \"event\"") {
                 true => assert_eq!(record.timestamp_ms, time_ms),
                 // The writer's records are old, and a topic keeps a week.
                 false => assert!(record.timestamp_ms > time_ms + 86_400_000),
@@ -54,10 +48,7 @@ impl Scene {
             let there = *partitions.entry(&record.key).or_insert(record.partition);
             assert_eq!(there, record.partition, "{} is in two partitions", record.key);
         }
-        let lines: String = records
-            .iter()
-            .map(|record| format!("{}\n", record.value))
-            .collect();
+        let lines: String = records.iter().map(|record| format!("{}\n", record.value)).collect();
         let judged = judge(&self.writer, &oracle::events(lines.as_bytes()));
         let fine = judged.missing.is_empty() && judged.damaged.is_empty() && judged.id_conflicts.is_empty();
         assert!(fine, "{judged:?}");
@@ -72,16 +63,9 @@ fn f50_a_broker_that_is_killed_while_events_are_sent() {
         return;
     };
     broker.create("audit", 3, 1_048_588);
-    let mut scene = Scene::new(
-        &broker.plain,
-        "audit",
-        "timeout = \"15s\"\ncompression = \"zstd\"\n",
-    );
+    let mut scene = Scene::new(&broker.plain, "audit", "timeout = \"15s\"\ncompression = \"zstd\"\n");
     assert!(
-        scene
-            .host
-            .check_sink()
-            .contains("has the topic `audit` with 3 partitions"),
+        scene.host.check_sink().contains("has the topic `audit` with 3 partitions"),
         "{}",
         scene.host.check_sink()
     );
@@ -106,11 +90,7 @@ fn f50_a_broker_that_is_killed_while_events_are_sent() {
     let used: std::collections::HashSet<u32> = records.iter().map(|record| record.partition).collect();
     assert_eq!(used.len(), 3);
     broker.kill();
-    assert!(
-        scene.host.check_sink().contains("start the brokers"),
-        "{}",
-        scene.host.check_sink()
-    );
+    assert!(scene.host.check_sink().contains("start the brokers"), "{}", scene.host.check_sink());
 }
 
 #[test]
@@ -152,31 +132,11 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
         assert_eq!(scene.judge(&broker.consume(&topic)).repeated, [0; 0], "{topic}");
     }
     let refused = [
-        (
-            &broker.login,
-            "way-0",
-            tls("other.pem") + &login("plain"),
-            "`ca_file`",
-        ),
-        (
-            &broker.mutual,
-            "way-0",
-            tls("ca.pem") + &pair(&bad_chain, &bad_key),
-            "`client_certificate`",
-        ),
+        (&broker.login, "way-0", tls("other.pem") + &login("plain"), "`ca_file`"),
+        (&broker.mutual, "way-0", tls("ca.pem") + &pair(&bad_chain, &bad_key), "`client_certificate`"),
         (&broker.mutual, "way-0", tls("ca.pem"), "`client_certificate`"),
-        (
-            &broker.plain,
-            "missing",
-            String::new(),
-            "there is no topic `missing`",
-        ),
-        (
-            &broker.plain,
-            "way-0",
-            tls("ca.pem"),
-            "whether this port requires `tls`",
-        ),
+        (&broker.plain, "missing", String::new(), "there is no topic `missing`"),
+        (&broker.plain, "way-0", tls("ca.pem"), "whether this port requires `tls`"),
     ];
     for (port, topic, sink, why) in refused {
         let scene = Scene::new(port, topic, &sink);
@@ -190,11 +150,7 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
     let mut agent = scene.host.start();
     scene.write(10);
     agent.until_said("until the operator acts");
-    assert!(
-        agent.said("user and password are not accepted") > 0,
-        "{}",
-        agent.stderr()
-    );
+    assert!(agent.said("user and password are not accepted") > 0, "{}", agent.stderr());
     assert_eq!(agent.said("wrong"), 0);
     assert!(!scene.host.state().join("quarantine").exists());
     crate::rig::certificates::replace(&password, "secret");
@@ -212,9 +168,8 @@ fn f55_logins_certificates_and_limits_of_a_broker() {
     run.logged("max.message.bytes");
     assert_eq!(scene.judge(&broker.consume("small")).repeated, [0; 0]);
     let quarantine = fs::read_dir(scene.host.state().join("quarantine")).unwrap();
-    let set_aside: String = quarantine
-        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default())
-        .collect();
+    let set_aside: String =
+        quarantine.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default()).collect();
     assert_eq!(set_aside.lines().count(), 1);
 }
 

@@ -127,11 +127,7 @@ impl Host {
             remote.clone()
         } else {
             fs::create_dir_all(self.path("out")).unwrap();
-            let path = if self.more.is_empty() {
-                self.output()
-            } else {
-                self.path("out/{source}.ndjson")
-            };
+            let path = if self.more.is_empty() { self.output() } else { self.path("out/{source}.ndjson") };
             format!("type = \"file\"\npath = {path:?}\n{}", self.sink)
         };
         let text = format!(
@@ -187,16 +183,8 @@ impl Host {
         }
         self.runs.set(self.runs.get() + 1);
         let stderr = self.path(&format!("stderr.{}", self.runs.get()));
-        let child = command
-            .stdin(Stdio::null())
-            .stderr(File::create(&stderr).unwrap())
-            .spawn()
-            .unwrap();
-        Agent {
-            child,
-            stderr,
-            status: None,
-        }
+        let child = command.stdin(Stdio::null()).stderr(File::create(&stderr).unwrap()).spawn().unwrap();
+        Agent { child, stderr, status: None }
     }
 
     pub fn once(&self) -> Once {
@@ -264,9 +252,7 @@ impl Host {
         let mut paths: Vec<_> = dir.map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
         paths.sort();
-        let texts = paths
-            .iter()
-            .map(|path| fs::read_to_string(path).unwrap_or_default());
+        let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap_or_default());
         let lines: String = texts.collect();
         // What does not end is still being written.
         let whole = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
@@ -354,9 +340,7 @@ impl Agent {
             assert!(
                 !late && ended.is_none(),
                 "{}: {what}\nthe agent said:\n{}",
-                ended.map_or("too late".to_owned(), |status| format!(
-                    "the agent ended, {status}"
-                )),
+                ended.map_or("too late".to_owned(), |status| format!("the agent ended, {status}")),
                 said()
             );
             false
@@ -414,10 +398,8 @@ impl Agent {
     /// A value in kB from its `/proc/…/status`, as `VmHWM`.
     pub fn status_kb(&self, key: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with(key))
-            .unwrap_or_else(|| panic!("no {key} in {text}"));
+        let line =
+            text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("no {key} in {text}"));
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
@@ -444,20 +426,14 @@ pub fn descriptors(pid: u32) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return Vec::new();
     };
-    entries
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .collect()
+    entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
 }
 
 /// What a command that must succeed writes to standard output.
 #[track_caller]
 pub fn stdout_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 

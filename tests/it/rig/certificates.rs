@@ -53,9 +53,7 @@ impl Ca {
         };
         let (certificate, key) = self.leaf();
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        builder
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap()
+        builder.with_single_cert(vec![certificate.der().clone()], key).unwrap()
     }
 
     /// Writes a certificate and its key to `<name>.pem` and `<name>.key`, as a renewal does: each whole, one after the other.

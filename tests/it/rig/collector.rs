@@ -37,11 +37,7 @@ pub struct Reply {
 
 impl Reply {
     pub fn new(status: u16, body: impl Into<String>) -> Reply {
-        Reply {
-            status,
-            headers: Vec::new(),
-            body: body.into(),
-        }
+        Reply { status, headers: Vec::new(), body: body.into() }
     }
 }
 
@@ -334,8 +330,7 @@ fn read(reader: &mut impl BufRead) -> io::Result<Option<Post>> {
         ..Post::default()
     };
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        post.headers
-            .push((name.to_ascii_lowercase(), value.trim().into()));
+        post.headers.push((name.to_ascii_lowercase(), value.trim().into()));
     }
     let length = post.header("content-length").and_then(|v| v.parse().ok());
     let mut body = Vec::new();
@@ -360,10 +355,7 @@ fn write(mut stream: &TcpStream, reply: &Reply) -> io::Result<()> {
     }
     // Where there is none no body may be announced.
     if reply.status != 204 {
-        head += &format!(
-            "content-type: application/json\r\ncontent-length: {}\r\n",
-            reply.body.len()
-        );
+        head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", reply.body.len());
     }
     stream.write_all(format!("{head}\r\n{}", reply.body).as_bytes())
 }
@@ -382,13 +374,7 @@ impl Protocol for Plain {
                 values.iter().map(|value| value.get().to_owned()).collect()
             }
         };
-        Ok(texts
-            .into_iter()
-            .map(|text| Sent {
-                id: id_of(&text),
-                text,
-            })
-            .collect())
+        Ok(texts.into_iter().map(|text| Sent { id: id_of(&text), text }).collect())
     }
 
     fn reply(&self, _items: &[Item]) -> Reply {
@@ -399,8 +385,5 @@ impl Protocol for Plain {
 /// Of an event in ECS.
 pub fn id_of(text: &str) -> String {
     let json: serde_json::Value = serde_json::from_str(text).expect("an event is JSON");
-    json.pointer("/event/id")
-        .and_then(|id| id.as_str())
-        .expect("an event has an id")
-        .to_owned()
+    json.pointer("/event/id").and_then(|id| id.as_str()).expect("an event has an id").to_owned()
 }

@@ -86,18 +86,9 @@ pub fn city() -> Vec<u8> {
     database(
         "GeoLite2-City",
         &[
-            (
-                "81.2.69.0/24",
-                place("London", json!([england]), 51.5142, -0.0931),
-            ),
-            (
-                "2.125.160.0/24",
-                place("Boxford", json!([england, berkshire]), 51.75, -1.25),
-            ),
-            (
-                "67.43.156.0/24",
-                json!({"country": {"iso_code": "BT", "names": names("Bhutan")}}),
-            ),
+            ("81.2.69.0/24", place("London", json!([england]), 51.5142, -0.0931)),
+            ("2.125.160.0/24", place("Boxford", json!([england, berkshire]), 51.75, -1.25)),
+            ("67.43.156.0/24", json!({"country": {"iso_code": "BT", "names": names("Bhutan")}})),
             ("89.160.20.0/24", json!({"traits": {"is_anycast": true}})),
             ("2a02:cf40::/29", place("\"Oslo\"\n", json!([]), 59.0, 10.0)),
         ],

@@ -57,18 +57,10 @@ fn event(line: &[u8]) -> Event {
         let head = format!("{{\"event_id\":\"{id}\",");
         let rest = line.strip_prefix(head.as_bytes()).expect("the id stands first");
         let original = format!("{{{}", String::from_utf8_lossy(rest));
-        return Event {
-            id,
-            original: Some(original),
-            json,
-        };
+        return Event { id, original: Some(original), json };
     }
     let text = |pointer| json.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    Event {
-        id: text("/event/id").expect("every event has an id"),
-        original: text("/event/original"),
-        json,
-    }
+    Event { id: text("/event/id").expect("every event has an id"), original: text("/event/original"), json }
 }
 
 /// What the oracle found; empty lists are the verdict that everything is right.
@@ -114,9 +106,7 @@ pub fn judge(writer: &Writer, events: &[Event]) -> Judged {
             judged.disorder.push((before, seq));
         }
     }
-    judged.missing = (0..writer.written.len() as u64)
-        .filter(|seq| !id_of.contains_key(seq))
-        .collect();
+    judged.missing = (0..writer.written.len() as u64).filter(|seq| !id_of.contains_key(seq)).collect();
     judged
 }
 

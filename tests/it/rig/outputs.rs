@@ -24,13 +24,8 @@ pub fn outputs(host: &Host) -> Vec<Vec<u8>> {
             Err(error) => panic!("{error}"),
         };
         match name.rsplit_once('.').unwrap().1 {
-            "gz" => flate2::read::GzDecoder::new(file)
-                .read_to_end(&mut content)
-                .unwrap(),
-            "zst" => zstd::Decoder::new(file)
-                .unwrap()
-                .read_to_end(&mut content)
-                .unwrap(),
+            "gz" => flate2::read::GzDecoder::new(file).read_to_end(&mut content).unwrap(),
+            "zst" => zstd::Decoder::new(file).unwrap().read_to_end(&mut content).unwrap(),
             _ => (&file).read_to_end(&mut content).unwrap(),
         };
         if let Some(other) = rotated.insert(generation, content) {

@@ -16,20 +16,11 @@ pub struct Port {
 }
 
 pub fn free_port() -> Port {
-    let bound = socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .unwrap();
+    let bound = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     sockopt::set_socket_reuseaddr(&bound, true).unwrap();
     bind(&bound, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = SocketAddr::try_from(getsockname(&bound).unwrap()).unwrap();
-    Port {
-        number: address.port(),
-        _bound: bound,
-    }
+    Port { number: address.port(), _bound: bound }
 }
 
 impl fmt::Display for Port {

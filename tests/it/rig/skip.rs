@@ -29,7 +29,5 @@ pub(crate) fn outcome(is_ci: bool, allowed: &str, name: &str, reason: &str) -> R
 /// The names in the list that have a reason.
 pub(crate) fn allowed_names(allowed: &str) -> impl Iterator<Item = &str> {
     let entries = allowed.lines().filter_map(|line| line.trim().split_once(':'));
-    entries
-        .filter(|(_, reason)| !reason.trim().is_empty())
-        .map(|(name, _)| name)
+    entries.filter(|(_, reason)| !reason.trim().is_empty()).map(|(name, _)| name)
 }

@@ -32,12 +32,7 @@ pub struct LogFile {
 
 impl Writer {
     pub fn new(dir: &Path, seed: u64) -> Writer {
-        Writer {
-            dir: dir.to_owned(),
-            lines: Lines::numbered(seed),
-            written: Vec::new(),
-            files: 0,
-        }
+        Writer { dir: dir.to_owned(), lines: Lines::numbered(seed), written: Vec::new(), files: 0 }
     }
 
     /// An empty file.
@@ -45,11 +40,7 @@ impl Writer {
         let path = self.dir.join(name);
         File::create_new(&path).unwrap();
         self.files += 1;
-        LogFile {
-            path,
-            number: self.files - 1,
-            held: None,
-        }
+        LogFile { path, number: self.files - 1, held: None }
     }
 
     /// The next record, with its LF, which the caller writes to the file.
@@ -105,11 +96,7 @@ impl Writer {
 impl LogFile {
     /// A file that something else made, with the records of the file of this number.
     pub fn of(path: &Path, number: usize) -> LogFile {
-        LogFile {
-            path: path.to_owned(),
-            number,
-            held: None,
-        }
+        LogFile { path: path.to_owned(), number, held: None }
     }
 
     /// Keeps a descriptor from now on, as a writer that does not notice what is done to its file.

@@ -36,9 +36,7 @@ impl Client {
     pub fn to(sim: &Sim) -> Client {
         let stream = TcpStream::connect(("127.0.0.1", sim.port())).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Client {
-            stream: BufReader::new(stream),
-        }
+        Client { stream: BufReader::new(stream) }
     }
 
     /// `None` when the connection ends before a whole head.
@@ -77,12 +75,7 @@ impl Client {
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let pair = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_owned(), v.to_owned()));
         let headers = lines.filter_map(pair).collect();
-        Some(Answer {
-            status,
-            headers,
-            body: Vec::new(),
-            cut: false,
-        })
+        Some(Answer { status, headers, body: Vec::new(), cut: false })
     }
 
     pub fn read_some(&mut self, bytes: usize) -> Vec<u8> {
@@ -106,9 +99,7 @@ pub fn basic(user: &str, secret: &str) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::from("Basic ");
     for piece in format!("{user}:{secret}").as_bytes().chunks(3) {
-        let bits = (0..3).fold(0_u32, |bits, i| {
-            bits << 8 | u32::from(*piece.get(i).unwrap_or(&0))
-        });
+        let bits = (0..3).fold(0_u32, |bits, i| bits << 8 | u32::from(*piece.get(i).unwrap_or(&0)));
         for i in 0..4 {
             let digit = DIGITS[(bits >> (18 - 6 * i) & 63) as usize] as char;
             out.push(if i <= piece.len() { digit } else { '=' });

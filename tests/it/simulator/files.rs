@@ -12,12 +12,8 @@ fn files(dir: &Path) -> Vec<(String, String)> {
     let entry = |e: std::io::Result<fs::DirEntry>| e.unwrap();
     let mut all: Vec<_> = fs::read_dir(dir).unwrap().map(entry).collect();
     all.sort_by_key(fs::DirEntry::file_name);
-    let pair = |e: fs::DirEntry| {
-        (
-            e.file_name().into_string().unwrap(),
-            fs::read_to_string(e.path()).unwrap(),
-        )
-    };
+    let pair =
+        |e: fs::DirEntry| (e.file_name().into_string().unwrap(), fs::read_to_string(e.path()).unwrap());
     all.into_iter().map(pair).collect()
 }
 
@@ -33,14 +29,7 @@ fn files_rotate_by_size_and_date_in_both_forms_of_the_name() {
         let home = tempfile::tempdir().unwrap();
         let sim = data_center(0);
         sim.set_clock_ms(NOON_MS);
-        sim.write_files(
-            "",
-            AuditFiles {
-                form,
-                rotate_bytes: 1_000,
-                ..AuditFiles::under(home.path())
-            },
-        );
+        sim.write_files("", AuditFiles { form, rotate_bytes: 1_000, ..AuditFiles::under(home.path()) });
         insert(&sim, 1..=5);
         sim.advance_clock_ms(86_400_000);
         insert(&sim, 6..=6);
@@ -49,10 +38,7 @@ fn files_rotate_by_size_and_date_in_both_forms_of_the_name() {
         let name = |day: u32, number: u32| format!("202601{day:02}{mark}{number:05}.audit.log");
         assert_eq!(names, [name(5, 0), name(5, 1), name(5, 2), name(6, 0)]);
         let lines: String = found.into_iter().map(|(_, text)| text).collect();
-        let written: Vec<u64> = lines
-            .lines()
-            .map(|line| shapes::number_in(line).unwrap())
-            .collect();
+        let written: Vec<u64> = lines.lines().map(|line| shapes::number_in(line).unwrap()).collect();
         assert_eq!(written, [1, 2, 3, 4, 5, 6]);
     }
 }
@@ -62,14 +48,7 @@ fn batches_tear_lines_and_rotation_completes_them() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("log/audit");
     let sim = data_center(0);
-    sim.write_files(
-        "",
-        AuditFiles {
-            batch_lines: 2,
-            tear: true,
-            ..AuditFiles::under(home.path())
-        },
-    );
+    sim.write_files("", AuditFiles { batch_lines: 2, tear: true, ..AuditFiles::under(home.path()) });
     insert(&sim, 1..=1);
     assert!(!dir.exists(), "one line is no batch");
     insert(&sim, 2..=2);
@@ -79,14 +58,7 @@ fn batches_tear_lines_and_rotation_completes_them() {
     insert(&sim, 3..=4);
     let found = files(&dir);
     assert_eq!(found.len(), 2);
-    assert_eq!(
-        found[0]
-            .1
-            .lines()
-            .filter_map(shapes::number_in)
-            .collect::<Vec<_>>(),
-        [1, 2]
-    );
+    assert_eq!(found[0].1.lines().filter_map(shapes::number_in).collect::<Vec<_>>(), [1, 2]);
     assert!(found[0].1.ends_with('\n') && found[1].1.starts_with('{'));
 }
 
@@ -132,9 +104,6 @@ fn a_line_and_its_entity_are_the_same_event() {
     assert!(entity.get("version").is_none() && entity["type"].get("area").is_none());
     let back: serde_json::Value =
         serde_json::from_str(Row::from_json(&made.api).unwrap().line.as_ref().unwrap()).unwrap();
-    assert_eq!(
-        back["timestamp"],
-        serde_json::json!({"epochSecond": 1_767_571_200, "nano": 54_000_000})
-    );
+    assert_eq!(back["timestamp"], serde_json::json!({"epochSecond": 1_767_571_200, "nano": 54_000_000}));
     assert_eq!(back["extraAttributes"], entity["extraAttributes"]);
 }

@@ -95,10 +95,7 @@ impl Protocol for Bulk {
         }
         if query.contains("require_data_stream") && !self.strict {
             let reason = "request contains unrecognized parameter: [require_data_stream]";
-            return Err(Reply::new(
-                400,
-                error("illegal_argument_exception", reason).to_string(),
-            ));
+            return Err(Reply::new(400, error("illegal_argument_exception", reason).to_string()));
         }
         assert_eq!(post.header("content-type"), Some("application/x-ndjson"));
         assert!(post.body.ends_with(b"\n"), "a bulk request ends with a line end");
@@ -109,10 +106,7 @@ impl Protocol for Bulk {
             let action: Value = serde_json::from_str(pair[0]).unwrap();
             let id = action["create"]["_id"].as_str().unwrap().to_owned();
             assert_eq!(id, crate::rig::collector::id_of(pair[1]));
-            Sent {
-                id,
-                text: pair[1].to_owned(),
-            }
+            Sent { id, text: pair[1].to_owned() }
         });
         let sent: Vec<Sent> = sent.collect();
         *self.ids.lock().unwrap() = sent.iter().map(|sent| sent.id.clone()).collect();
@@ -129,11 +123,9 @@ impl Protocol for Bulk {
             .iter()
             .map(|item| match item {
                 Item::Created => json!({"create": {"status": 201}}),
-                Item::Duplicate => failed(
-                    409,
-                    "version_conflict_engine_exception",
-                    "document already exists",
-                ),
+                Item::Duplicate => {
+                    failed(409, "version_conflict_engine_exception", "document already exists")
+                }
                 Item::Poison => failed(400, "mapper_parsing_exception", "no such field"),
                 Item::Busy => failed(429, "es_rejected_execution_exception", "queue is full"),
             })
@@ -143,10 +135,7 @@ impl Protocol for Bulk {
         }
         let errors = items.iter().any(|item| item["create"]["status"] != 201);
         let padding = " ".repeat(self.padding * items.len());
-        Reply::new(
-            200,
-            json!({"errors": errors, "items": items}).to_string() + &padding,
-        )
+        Reply::new(200, json!({"errors": errors, "items": items}).to_string() + &padding)
     }
 
     fn names_events(&self) -> bool {
@@ -207,10 +196,7 @@ fn events_go_where_they_belong() {
     let run = scene.host.once_ok();
     run.logged("Elasticsearch 9.1.0");
     let path = &bulks(&scene)[0].path;
-    assert!(
-        path.starts_with(&format!("/{STREAM}/_bulk?filter_path=")),
-        "{path}"
-    );
+    assert!(path.starts_with(&format!("/{STREAM}/_bulk?filter_path=")), "{path}");
     assert!(path.ends_with("&require_data_stream=true"), "{path}");
     let mut scene = OPENSEARCH.scene();
     scene.write(5);
@@ -225,10 +211,7 @@ fn events_go_where_they_belong() {
     scene.write(5);
     scene.host.once_ok();
     let path = &bulks(&scene)[0].path;
-    assert!(
-        path.starts_with("/logs-atlassian_confluence.audit-production/_bulk?"),
-        "{path}"
-    );
+    assert!(path.starts_with("/logs-atlassian_confluence.audit-production/_bulk?"), "{path}");
 }
 
 #[test]
@@ -238,11 +221,7 @@ fn a_host_that_is_not_there_is_passed_over() {
     let token = scene.host.path("token");
     let hosts = format!("hosts = [\"{}\", \"{}\"]", scene.collector.url(), second.url());
     let sink = (ELASTICSEARCH.sink)(&scene.collector, &token);
-    let own = sink
-        .lines()
-        .find(|line| line.starts_with("hosts"))
-        .unwrap()
-        .to_owned();
+    let own = sink.lines().find(|line| line.starts_with("hosts")).unwrap().to_owned();
     scene.host.remote = Some(sink.replace(&own, &hosts) + BATCHES);
     let mut agent = scene.host.start();
     scene.write(50);
@@ -270,20 +249,14 @@ fn a_host_that_is_not_there_is_passed_over() {
     all.extend(second.events());
     let judged = judge(&scene.writer, &all);
     // Events may be repeated: a host can stop after it stored them, before its response is read.
-    assert!(
-        judged.missing.is_empty() && judged.damaged.is_empty(),
-        "{judged:?}"
-    );
+    assert!(judged.missing.is_empty() && judged.damaged.is_empty(), "{judged:?}");
 }
 
 #[test]
 fn what_is_no_cluster_gets_no_events() {
     // 204: what a load balancer answers where it has nothing.
     for status in [200, 202, 204] {
-        let nginx = Bulk {
-            root: (status, json!("Welcome to nginx!")),
-            ..elastic()
-        };
+        let nginx = Bulk { root: (status, json!("Welcome to nginx!")), ..elastic() };
         let mut scene = scene_with(nginx, &ELASTICSEARCH);
         scene.write(5);
         let run = scene.host.once();
@@ -301,10 +274,7 @@ fn without_a_template_no_plain_index_is_made_in_place_of_the_data_stream() {
         stream: (404, error("index_not_found_exception", "no such index")),
         made: (
             400,
-            error(
-                "illegal_argument_exception",
-                "no matching index template found for data stream [x]",
-            ),
+            error("illegal_argument_exception", "no matching index template found for data stream [x]"),
         ),
         ..open_search()
     };
@@ -314,11 +284,7 @@ fn without_a_template_no_plain_index_is_made_in_place_of_the_data_stream() {
     assert_eq!((run.code, bulks(&scene).len()), (75, 0), "{}", run.stderr);
     run.logged("confluence-audit-agent setup elasticsearch");
     // With one it is made.
-    let made = Bulk {
-        stream: (404, json!({})),
-        made: (200, json!({"acknowledged": true})),
-        ..open_search()
-    };
+    let made = Bulk { stream: (404, json!({})), made: (200, json!({"acknowledged": true})), ..open_search() };
     let mut scene = scene_with(made, &ELASTICSEARCH);
     scene.write(5);
     let run = scene.host.once_ok();
@@ -330,13 +296,7 @@ fn without_a_template_no_plain_index_is_made_in_place_of_the_data_stream() {
 #[test]
 fn credentials_that_may_only_write_are_enough() {
     let closed = Bulk {
-        root: (
-            403,
-            error(
-                "security_exception",
-                "action [cluster:monitor/main] is unauthorized",
-            ),
-        ),
+        root: (403, error("security_exception", "action [cluster:monitor/main] is unauthorized")),
         stream: (403, error("security_exception", "unauthorized")),
         ..elastic()
     };
@@ -356,29 +316,9 @@ fn credentials_that_may_only_write_are_enough() {
     // Where no request says that it wants a data stream, an index could be made in its place.
     let table = [
         (closed.clone(), true),
-        (
-            Bulk {
-                root: open_search().root,
-                strict: false,
-                ..closed.clone()
-            },
-            true,
-        ),
-        (
-            Bulk {
-                stream: (404, json!({})),
-                made: closed.stream.clone(),
-                ..open_search()
-            },
-            true,
-        ),
-        (
-            Bulk {
-                root: elastic().root,
-                ..closed
-            },
-            false,
-        ),
+        (Bulk { root: open_search().root, strict: false, ..closed.clone() }, true),
+        (Bulk { stream: (404, json!({})), made: closed.stream.clone(), ..open_search() }, true),
+        (Bulk { root: elastic().root, ..closed }, false),
         (open_search(), false),
     ];
     for (bulk, is_reported) in table {
@@ -393,14 +333,8 @@ fn credentials_that_may_only_write_are_enough() {
 /// Another's template or pipeline fits the name of the data stream: nothing is written before a person has decided.
 #[test]
 fn f98_a_data_stream_of_anothers_template_gets_no_events() {
-    let elastics = Bulk {
-        stream: stream_of("logs"),
-        ..elastic()
-    };
-    let integration = Bulk {
-        pipeline: Some("logs-atlassian_confluence.audit-1.28.0"),
-        ..elastic()
-    };
+    let elastics = Bulk { stream: stream_of("logs"), ..elastic() };
+    let integration = Bulk { pipeline: Some("logs-atlassian_confluence.audit-1.28.0"), ..elastic() };
     let table = [
         (elastics, "index template `logs`", "template = \"logs\"\n"),
         (
@@ -445,11 +379,7 @@ fn f98_a_data_stream_of_anothers_template_gets_no_events() {
         ("other", &OPENSEARCH, 75),
         ("_none", &OPENSEARCH, 0),
     ] {
-        let bulk = Bulk {
-            pipeline: Some(pipeline),
-            strict: std::ptr::eq(kind, &ELASTICSEARCH),
-            ..elastic()
-        };
+        let bulk = Bulk { pipeline: Some(pipeline), strict: std::ptr::eq(kind, &ELASTICSEARCH), ..elastic() };
         let mut scene = scene_with(bulk, kind);
         scene.write(5);
         let run = scene.host.once();
@@ -460,10 +390,7 @@ fn f98_a_data_stream_of_anothers_template_gets_no_events() {
 /// A proxy that mixes up answers: what it says of other events delivers none.
 #[test]
 fn f97_an_answer_with_other_ids_is_no_delivery() {
-    let bulk = Bulk {
-        foreign_ids: true,
-        ..elastic()
-    };
+    let bulk = Bulk { foreign_ids: true, ..elastic() };
     let mut scene = scene_with(bulk, &ELASTICSEARCH);
     scene.write(10);
     let run = scene.host.once_code(75);
@@ -476,10 +403,7 @@ fn f97_an_answer_with_other_ids_is_no_delivery() {
 /// A cluster that is busy says nothing of the data stream: nothing is written before it does.
 #[test]
 fn whether_there_is_a_data_stream_is_asked_until_it_is_answered() {
-    let busy = Bulk {
-        stream: (503, json!({})),
-        ..open_search()
-    };
+    let busy = Bulk { stream: (503, json!({})), ..open_search() };
     let mut scene = scene_with(busy, &ELASTICSEARCH);
     scene.write(5);
     let run = scene.host.once();
@@ -511,16 +435,10 @@ fn check_reports_what_a_cluster_is() {
     let check = |scene: &Scene| scene.host.check_sink();
     let said = check(&scene);
     assert!(said.contains("is Elasticsearch 9.1.0"), "{said}");
-    assert!(
-        said.contains(&format!("the data stream `{STREAM}` exists")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("the data stream `{STREAM}` exists")), "{said}");
     assert!(!said.contains("failure"), "{said}");
     scene.collector.demand(Some("ApiKey another"));
     let said = check(&scene);
-    assert!(
-        said.starts_with("failure") && said.contains("status 401"),
-        "{said}"
-    );
+    assert!(said.starts_with("failure") && said.contains("status 401"), "{said}");
     assert_eq!(scene.collector.stored_count(), 0);
 }

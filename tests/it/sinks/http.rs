@@ -50,10 +50,7 @@ fn what_is_sent_is_what_was_asked_for() {
     scene.write(5);
     scene.host.once_ok();
     let post = &scene.collector.posts()[0];
-    assert_eq!(
-        (post.method.as_str(), post.path.as_str()),
-        ("POST", "/audit?from=confluence")
-    );
+    assert_eq!((post.method.as_str(), post.path.as_str()), ("POST", "/audit?from=confluence"));
     assert_eq!(post.header("content-type"), Some("application/x-ndjson"));
 }
 
@@ -75,11 +72,7 @@ fn check_reports_whether_a_server_answers() {
     scene.collector.demand(Some("Bearer another"));
     assert!(check(&scene).starts_with("failure") && check(&scene).contains("status 401"));
     scene.collector.stop();
-    assert!(
-        check(&scene).contains("nothing listens at that port"),
-        "{}",
-        check(&scene)
-    );
+    assert!(check(&scene).contains("nothing listens at that port"), "{}", check(&scene));
 }
 
 /// What is said of a proxy names it and where it was configured; what is reached without one is so, as curl does.
@@ -96,9 +89,7 @@ fn f100_proxies_of_the_environment() {
         for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
             command.env_remove(name).env_remove(name.to_uppercase());
         }
-        command
-            .env_remove("CONFLUENCE_HOME")
-            .envs(variables.iter().copied());
+        command.env_remove("CONFLUENCE_HOME").envs(variables.iter().copied());
         let said = crate::rig::unwrapped(&String::from_utf8(command.output().unwrap().stdout).unwrap());
         let line = said.lines().find(|line| line.contains("sink local")).unwrap();
         line.to_owned()
@@ -111,19 +102,13 @@ fn f100_proxies_of_the_environment() {
         }
     }
     let said = check(&[("HTTP_PROXY", "http://proxy.invalid:3128")]);
-    assert!(
-        said.contains("proxy.invalid:3128") && said.contains("HTTP_PROXY"),
-        "{said}"
-    );
+    assert!(said.contains("proxy.invalid:3128") && said.contains("HTTP_PROXY"), "{said}");
     for direct in ["*", "127.0.0.1", "127.0.0.0/8", &format!("127.0.0.1:{port}")] {
         for variable in ["NO_PROXY", "no_proxy"] {
             let said = check(&[("HTTP_PROXY", &proxy), (variable, direct)]);
             assert!(said.starts_with("ok"), "{direct}: {said}");
         }
     }
-    let said = check(&[
-        ("HTTP_PROXY", &proxy),
-        ("NO_PROXY", "127.0.0.1:1,10.0.0.0/8,localhost"),
-    ]);
+    let said = check(&[("HTTP_PROXY", &proxy), ("NO_PROXY", "127.0.0.1:1,10.0.0.0/8,localhost")]);
     assert!(said.starts_with("failure"), "{said}");
 }

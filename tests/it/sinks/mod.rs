@@ -73,25 +73,15 @@ impl Kind {
         host.remote = Some((self.sink)(&collector, &token) + BATCHES);
         let mut writer = Writer::new(&host.audit(), 1);
         let file = writer.create(&file_name(5, 0));
-        Scene {
-            host,
-            collector,
-            writer,
-            file,
-        }
+        Scene { host, collector, writer, file }
     }
 }
 
 fn write_token(path: &std::path::Path, token: &str) {
     use std::os::unix::fs::OpenOptionsExt;
     let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .unwrap();
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).unwrap();
     std::io::Write::write_all(&mut file, token.as_bytes()).unwrap();
     fs::rename(new, path).unwrap();
 }
@@ -119,12 +109,7 @@ fn events_arrive_once_and_with_their_credentials() {
         let run = scene.host.once_ok();
         exact(&scene);
         let again = scene.host.once();
-        assert_eq!(
-            (again.code, scene.collector.stored_count()),
-            (0, 100),
-            "{}",
-            again.stderr
-        );
+        assert_eq!((again.code, scene.collector.stored_count()), (0, 100), "{}", again.stderr);
         assert!(!run.stderr.contains("first") && !again.stderr.contains("first"));
     }
 }
@@ -133,13 +118,7 @@ fn events_arrive_once_and_with_their_credentials() {
 fn f50_store_then_drop() {
     for kind in KINDS {
         let mut scene = kind.scene();
-        scene.collector.script([
-            Do::Take,
-            Do::TakeAndHangUp,
-            Do::HangUp,
-            Do::Take,
-            Do::TakeAndHangUp,
-        ]);
+        scene.collector.script([Do::Take, Do::TakeAndHangUp, Do::HangUp, Do::Take, Do::TakeAndHangUp]);
         let mut agent = scene.host.start();
         scene.write(200);
         scene.all_are_there(&mut agent);
@@ -157,15 +136,8 @@ fn f50_store_then_drop() {
 fn f47_refusals_for_a_while() {
     for kind in KINDS {
         let mut scene = kind.scene();
-        let busy = || {
-            Do::Refuse(Reply {
-                headers: vec![("retry-after", "1".into())],
-                ..Reply::new(429, "")
-            })
-        };
-        scene
-            .collector
-            .script([busy(), Do::Refuse(Reply::new(503, "starting")), Do::Take]);
+        let busy = || Do::Refuse(Reply { headers: vec![("retry-after", "1".into())], ..Reply::new(429, "") });
+        scene.collector.script([busy(), Do::Refuse(Reply::new(503, "starting")), Do::Take]);
         if kind.names_events {
             scene.collector.script([Do::BusyInParts, Do::BusyInParts]);
         }
@@ -192,16 +164,8 @@ fn f48_poison_event() {
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         agent.until_said("are in quarantine");
         for entry in scene.host.quarantined() {
-            assert!(
-                entry["reason"].as_str().unwrap().contains(kind.refusal),
-                "{entry}"
-            );
-            assert!(
-                entry["event"]
-                    .as_str()
-                    .unwrap()
-                    .contains(entry["id"].as_str().unwrap())
-            );
+            assert!(entry["reason"].as_str().unwrap().contains(kind.refusal), "{entry}");
+            assert!(entry["event"].as_str().unwrap().contains(entry["id"].as_str().unwrap()));
         }
         // They are final: a new start does not send them again.
         let before = scene.collector.post_count();
@@ -217,11 +181,7 @@ fn f96_a_server_that_refuses_everything_gets_few_requests() {
     type Break = fn(&Collector);
     let breaks: [(&str, Break, Break); 2] = [
         ("refuses", |it| it.refuse(|_| true), |it| it.refuse(|_| false)),
-        (
-            "too large",
-            |it| it.take_at_most(Some(1)),
-            |it| it.take_at_most(None),
-        ),
+        ("too large", |it| it.take_at_most(Some(1)), |it| it.take_at_most(None)),
     ];
     for kind in KINDS {
         for ((name, breaks, heals), taken) in breaks.iter().flat_map(|how| [(how, 0), (how, 40)]) {
@@ -252,20 +212,11 @@ fn f96_a_server_that_refuses_everything_gets_few_requests() {
 fn f48_poison_event_stops_the_agent_where_that_is_wanted() {
     for kind in KINDS {
         let mut scene = kind.scene();
-        scene
-            .host
-            .remote
-            .as_mut()
-            .unwrap()
-            .push_str("on_poison = \"stop\"\n");
+        scene.host.remote.as_mut().unwrap().push_str("on_poison = \"stop\"\n");
         scene.collector.refuse(|sent| number(sent) == 57);
         scene.write(100);
         let run = scene.host.once_code(75);
-        assert!(
-            run.stderr.contains(kind.refusal) && run.stderr.contains("on_poison"),
-            "{}",
-            run.stderr
-        );
+        assert!(run.stderr.contains(kind.refusal) && run.stderr.contains("on_poison"), "{}", run.stderr);
         assert_eq!(scene.host.quarantined().len(), 0);
         // Corrected, it goes on, and nothing is missing.
         scene.collector.refuse(|_| false);
@@ -350,10 +301,7 @@ fn f55_sink_401() {
         let mut agent = scene.host.start();
         scene.write(50);
         agent.until_said("until the operator acts");
-        assert_eq!(
-            (scene.collector.distinct(), scene.host.quarantined().len()),
-            (0, 0)
-        );
+        assert_eq!((scene.collector.distinct(), scene.host.quarantined().len()), (0, 0));
         // Corrected, it is used at once, without a restart.
         write_token(&scene.host.path("token"), "second");
         scene.all_are_there(&mut agent);
@@ -408,10 +356,8 @@ fn a_long_event_is_sent_whole_and_alone() {
     for kind in KINDS {
         let mut scene = kind.scene();
         scene.write(30);
-        let long = format!(
-            "{{\"auditType\":\"long\",\"text\":\"{}\"}}\n",
-            "0123456789abcdef".repeat(200_000)
-        );
+        let long =
+            format!("{{\"auditType\":\"long\",\"text\":\"{}\"}}\n", "0123456789abcdef".repeat(200_000));
         crate::rig::append(&scene.host.audit().join(file_name(5, 0)), long.as_bytes());
         let run = scene.host.once();
         let taken = kind.event_bytes_max > 4 << 20;
@@ -420,16 +366,8 @@ fn a_long_event_is_sent_whole_and_alone() {
         let expect = 30 + usize::from(taken);
         until(SOON, "all are stored", || scene.collector.distinct() == expect);
         assert_eq!(scene.host.quarantined().len(), usize::from(!taken));
-        let sizes: Vec<usize> = scene
-            .collector
-            .stored()
-            .iter()
-            .map(|sent| sent.text.len())
-            .collect();
-        assert_eq!(
-            sizes.iter().filter(|&&size| size > 3_000_000).count(),
-            usize::from(taken)
-        );
+        let sizes: Vec<usize> = scene.collector.stored().iter().map(|sent| sent.text.len()).collect();
+        assert_eq!(sizes.iter().filter(|&&size| size > 3_000_000).count(), usize::from(taken));
     }
 }
 
@@ -453,11 +391,7 @@ fn shows_no_secret(kind: &Kind) {
         scene.collector.script([reply]);
         let arguments = ["--once", "--log-level", "trace"];
         let run = scene.host.once_with(&arguments);
-        assert!(
-            !run.stderr.contains(CANARY) && !run.stdout.contains(CANARY),
-            "{}",
-            run.stderr
-        );
+        assert!(!run.stderr.contains(CANARY) && !run.stdout.contains(CANARY), "{}", run.stderr);
     }
     whole(&scene);
     let used = |post: &crate::rig::collector::Post| post.header("authorization") == Some(&authorization);
@@ -468,10 +402,7 @@ fn shows_no_secret(kind: &Kind) {
             open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
         } else {
             let bytes = fs::read(&path).unwrap();
-            assert!(
-                memchr::memmem::find(&bytes, CANARY.as_bytes()).is_none(),
-                "{path:?}"
-            );
+            assert!(memchr::memmem::find(&bytes, CANARY.as_bytes()).is_none(), "{path:?}");
         }
     }
 }
@@ -486,25 +417,15 @@ fn f99_no_form_of_a_secret_is_shown() {
     // In base64: what each of these has whatever is next to it.
     let base64 = ["a", "ab", "abc"].map(|before| BASE64.encode(format!("{before}{CANARY}xyz")));
     let plain = [CANARY, &hex, &percent, "CANARYSINK7/X+Y"];
-    let repeated: Vec<&str> = plain
-        .into_iter()
-        .chain(base64.iter().map(String::as_str))
-        .collect();
-    let forms: Vec<&str> = plain
-        .into_iter()
-        .chain(base64.iter().map(|form| &form[4..16]))
-        .collect();
+    let repeated: Vec<&str> = plain.into_iter().chain(base64.iter().map(String::as_str)).collect();
+    let forms: Vec<&str> = plain.into_iter().chain(base64.iter().map(|form| &form[4..16])).collect();
     for kind in KINDS {
         let mut scene = kind.scene();
         write_token(&scene.host.path("token"), CANARY);
         let body = repeated.join(" and ");
         let headers = |location: String| vec![("location", location), ("x-said", CANARY.to_owned())];
-        let away = |location: String| {
-            Do::Refuse(Reply {
-                headers: headers(location),
-                ..Reply::new(302, &*body)
-            })
-        };
+        let away =
+            |location: String| Do::Refuse(Reply { headers: headers(location), ..Reply::new(302, &*body) });
         let replies = [
             away(format!("http://127.0.0.1:9/{CANARY}?{CANARY}")),
             away(format!("http://{hex}.example/")),
@@ -538,7 +459,5 @@ fn f99_no_form_of_a_secret_is_shown() {
 
 /// The number of the writer's record in an event.
 fn number(sent: &Sent) -> u64 {
-    oracle::events(format!("{}\n", sent.text).as_bytes())[0]
-        .seq()
-        .unwrap()
+    oracle::events(format!("{}\n", sent.text).as_bytes())[0].seq().unwrap()
 }

@@ -24,10 +24,7 @@ pub const SENTINEL: Kind = Kind {
 };
 
 /// In the format that it has without the key.
-const USUAL: Kind = Kind {
-    sink: |collector, token| with_format(collector, token, ""),
-    ..SENTINEL
-};
+const USUAL: Kind = Kind { sink: |collector, token| with_format(collector, token, ""), ..SENTINEL };
 
 fn with_format(collector: &Collector, token: &std::path::Path, format: &str) -> String {
     let url = collector.url();
@@ -51,38 +48,24 @@ struct State {
 
 impl Default for Azure {
     fn default() -> Azure {
-        Azure(Arc::new(Mutex::new(State {
-            seconds: 3599,
-            secret: None,
-            has_role: true,
-            tokens: 0,
-        })))
+        Azure(Arc::new(Mutex::new(State { seconds: 3599, secret: None, has_role: true, tokens: 0 })))
     }
 }
 
 fn entra(status: u16, error: &str, text: &str) -> Reply {
     let text = format!("{text} Trace ID: 1 Correlation ID: 2 Timestamp: 3");
-    Reply::new(
-        status,
-        json!({"error": error, "error_description": text}).to_string(),
-    )
+    Reply::new(status, json!({"error": error, "error_description": text}).to_string())
 }
 
 fn azure(status: u16, code: &str, message: &str) -> Reply {
-    Reply::new(
-        status,
-        json!({"error": {"code": code, "message": message}}).to_string(),
-    )
+    Reply::new(status, json!({"error": {"code": code, "message": message}}).to_string())
 }
 
 impl Azure {
     fn login(&self, post: &Post) -> Reply {
         let mut state = self.0.lock().unwrap();
         let form: HashMap<String, String> = url::form_urlencoded::parse(&post.body).into_owned().collect();
-        assert_eq!(
-            post.header("content-type"),
-            Some("application/x-www-form-urlencoded")
-        );
+        assert_eq!(post.header("content-type"), Some("application/x-www-form-urlencoded"));
         assert_eq!(
             (&form["grant_type"][..], &form["scope"][..]),
             ("client_credentials", "https://monitor.azure.com/.default")
@@ -96,11 +79,7 @@ impl Azure {
         }
         let secret = &form["client_secret"];
         if state.secret.as_ref().is_some_and(|good| good != secret) {
-            return entra(
-                401,
-                "invalid_client",
-                "AADSTS7000215: Invalid client secret provided.",
-            );
+            return entra(401, "invalid_client", "AADSTS7000215: Invalid client secret provided.");
         }
         state.tokens += 1;
         let token = format!("token-of-{secret}");
@@ -120,10 +99,7 @@ impl Azure {
             return Reply::new(400, json!({"error": "invalid_request"}).to_string());
         }
         self.0.lock().unwrap().tokens += 1;
-        Reply::new(
-            200,
-            json!({"expires_in": "86399", "access_token": "token-of-machine"}).to_string(),
-        )
+        Reply::new(200, json!({"expires_in": "86399", "access_token": "token-of-machine"}).to_string())
     }
 }
 
@@ -132,9 +108,7 @@ impl Protocol for Azure {
         if post.path == format!("/{TENANT}/oauth2/v2.0/token") {
             return Some(self.login(post));
         }
-        post.path
-            .starts_with("/metadata/identity/oauth2/token?")
-            .then(|| self.metadata(post))
+        post.path.starts_with("/metadata/identity/oauth2/token?").then(|| self.metadata(post))
     }
 
     fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
@@ -142,11 +116,7 @@ impl Protocol for Azure {
         let rest =
             path.and_then(|path| path.strip_prefix(&format!("/dataCollectionRules/{RULE}/streams/")[..]));
         let Some(stream) = rest else {
-            return Err(azure(
-                404,
-                "NotFound",
-                "Data collection rule with immutable Id not found.",
-            ));
+            return Err(azure(404, "NotFound", "Data collection rule with immutable Id not found."));
         };
         if !self.0.lock().unwrap().has_role {
             return Err(azure(
@@ -166,11 +136,7 @@ impl Protocol for Azure {
             return Err(azure(415, "UnsupportedMediaType", "application/json is wanted"));
         }
         if post.body.len() >= 1 << 20 {
-            return Err(azure(
-                413,
-                "ContentLengthLimitExceeded",
-                "The maximum size is 1 MB.",
-            ));
+            return Err(azure(413, "ContentLengthLimitExceeded", "The maximum size is 1 MB."));
         }
         let Ok(records) = serde_json::from_slice::<Vec<Value>>(&post.body) else {
             return Err(azure(400, "InvalidPayload", "The body is no JSON array."));
@@ -179,9 +145,7 @@ impl Protocol for Azure {
             return Err(azure(500, "InternalServerError", "An empty array."));
         }
         let sent = records.iter().map(|record| Sent {
-            id: record["EventId"]
-                .as_str()
-                .map_or_else(|| id_of(&record.to_string()), str::to_owned),
+            id: record["EventId"].as_str().map_or_else(|| id_of(&record.to_string()), str::to_owned),
             text: record.to_string(),
         });
         Ok(sent.collect())
@@ -197,10 +161,7 @@ fn records_are_sent_in_the_format_of_microsofts_rule() {
     let mut scene = USUAL.scene();
     scene.write(30);
     scene.host.once_ok();
-    assert_eq!(
-        (scene.collector.distinct(), scene.collector.stored_count()),
-        (30, 30)
-    );
+    assert_eq!((scene.collector.distinct(), scene.collector.stored_count()), (30, 30));
     for sent in scene.collector.stored() {
         let record: Value = serde_json::from_str(&sent.text).unwrap();
         for member in ["creationDate", "author", "summary", "category", "EventId"] {
@@ -221,19 +182,14 @@ fn records_are_sent_in_the_format_of_microsofts_rule() {
 fn a_batch_is_below_azures_limit() {
     let mut scene = SENTINEL.scene();
     let remote = scene.host.remote.take().unwrap();
-    scene.host.remote = Some(remote.replace(
-        "batch_events = 20",
-        "batch_events = 100000\nbatch_bytes = \"1048574B\"",
-    ));
+    scene.host.remote =
+        Some(remote.replace("batch_events = 20", "batch_events = 100000\nbatch_bytes = \"1048574B\""));
     scene.write(3000);
     let run = scene.host.once_ok();
     exact(&scene);
     let posts = scene.collector.posts();
-    let sizes: Vec<usize> = posts
-        .iter()
-        .filter(|post| post.path.starts_with("/data"))
-        .map(|post| post.body.len())
-        .collect();
+    let sizes: Vec<usize> =
+        posts.iter().filter(|post| post.path.starts_with("/data")).map(|post| post.body.len()).collect();
     assert!(
         sizes.iter().all(|size| *size < 1 << 20) && sizes.iter().any(|size| *size > 900_000),
         "{sizes:?}"
@@ -261,10 +217,7 @@ fn a_token_is_used_for_many_requests_and_renewed_before_it_ends() {
     // Each token is used for four seconds, whatever is sent meanwhile.
     let renewed = tokens() - 1;
     let took = begun.elapsed();
-    assert!(
-        took.as_secs_f64() > 3.9 * renewed as f64,
-        "{renewed} renewed in {took:?}, {requests} requests"
-    );
+    assert!(took.as_secs_f64() > 3.9 * renewed as f64, "{renewed} renewed in {took:?}, {requests} requests");
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
     exact(&scene);
 }
@@ -273,9 +226,7 @@ fn a_token_is_used_for_many_requests_and_renewed_before_it_ends() {
 fn a_token_that_is_revoked_is_replaced_at_once() {
     let azure = Azure::default();
     let mut scene = SENTINEL.scene_with(Collector::start(azure.clone()));
-    scene
-        .collector
-        .script([Do::Take, Do::Refuse(Reply::new(401, "")), Do::Take]);
+    scene.collector.script([Do::Take, Do::Refuse(Reply::new(401, "")), Do::Take]);
     scene.write(60);
     let run = scene.host.once_ok();
     exact(&scene);
@@ -289,23 +240,15 @@ fn a_machine_has_an_identity_of_its_own() {
     let mut scene = SENTINEL.scene_with(Collector::start(azure.clone()));
     scene.collector.demand(Some("Bearer token-of-machine"));
     let lines = scene.host.remote.take().unwrap();
-    let is_kept = |line: &&str| {
-        !["tenant_id", "client_id", "client_secret"]
-            .iter()
-            .any(|key| line.starts_with(key))
-    };
+    let is_kept =
+        |line: &&str| !["tenant_id", "client_id", "client_secret"].iter().any(|key| line.starts_with(key));
     let lines: Vec<&str> = lines.lines().filter(is_kept).collect();
     scene.host.remote = Some(lines.join("\n") + "\nmanaged_identity = true\n");
     scene.write(30);
     let mut command = scene.host.command(&[], &["--once"]);
     command.env("AZURE_POD_IDENTITY_AUTHORITY_HOST", scene.collector.url());
     let output = command.output().unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     exact(&scene);
     assert_eq!(azure.0.lock().unwrap().tokens, 1);
 }
@@ -316,23 +259,13 @@ fn old_events_are_warned_of_once() {
     // The writer's events are of its own time, long ago.
     scene.write(100);
     let run = scene.host.once_ok();
-    assert_eq!(
-        run.stderr.matches("older than two days").count(),
-        1,
-        "{}",
-        run.stderr
-    );
+    assert_eq!(run.stderr.matches("older than two days").count(), 1, "{}", run.stderr);
 }
 
 #[test]
 fn a_wrong_stream_is_no_events_fault() {
     let mut scene = SENTINEL.scene();
-    scene
-        .host
-        .remote
-        .as_mut()
-        .unwrap()
-        .push_str("stream = \"Custom-Other\"\n");
+    scene.host.remote.as_mut().unwrap().push_str("stream = \"Custom-Other\"\n");
     scene.write(50);
     let run = scene.host.once_code(75);
     run.logged("correct `stream`");
@@ -354,10 +287,7 @@ fn check_tells_application_rule_stream_and_role_apart() {
     };
     assert_eq!(check(&good, "the application may write to it"), 0);
     assert_eq!(check(&good.replace(CLIENT, TENANT), "correct `client_id`"), 75);
-    assert_eq!(
-        check(&good.replace(RULE, "dcr-1"), "correct `dcr_immutable_id`"),
-        75
-    );
+    assert_eq!(check(&good.replace(RULE, "dcr-1"), "correct `dcr_immutable_id`"), 75);
     let other = format!("{good}stream = \"Custom-Other\"\n");
     assert_eq!(check(&other, "correct `stream`"), 75);
     azure.0.lock().unwrap().has_role = false;

@@ -53,10 +53,7 @@ fn says(status: u16, code: u32, text: &str) -> Reply {
 }
 
 fn refuses(code: u32, text: &str, at: usize) -> Reply {
-    Reply::new(
-        400,
-        format!("{{\"text\":\"{text}\",\"code\":{code},\"invalid-event-number\":{at}}}"),
-    )
+    Reply::new(400, format!("{{\"text\":\"{text}\",\"code\":{code},\"invalid-event-number\":{at}}}"))
 }
 
 impl Hec {
@@ -68,9 +65,7 @@ impl Hec {
 
     /// The event in an envelope.
     fn event(&self, at: usize, envelope: &Value) -> Result<Value, Reply> {
-        let event = envelope
-            .get("event")
-            .ok_or_else(|| refuses(12, "Event field is required", at))?;
+        let event = envelope.get("event").ok_or_else(|| refuses(12, "Event field is required", at))?;
         if event.as_str() == Some("") {
             return Err(refuses(13, "Event field cannot be blank", at));
         }
@@ -105,18 +100,14 @@ impl Protocol for Hec {
             _ => {}
         }
         let mut sent = Vec::new();
-        for (at, envelope) in serde_json::Deserializer::from_slice(&post.body)
-            .into_iter::<Value>()
-            .enumerate()
+        for (at, envelope) in
+            serde_json::Deserializer::from_slice(&post.body).into_iter::<Value>().enumerate()
         {
             let envelope = envelope.map_err(|_| refuses(6, "Invalid data format", at))?;
             let event = self.event(at, &envelope)?;
             let id = id_of(&event.to_string());
             assert_eq!(envelope["fields"]["event_id"], id);
-            sent.push(Sent {
-                id,
-                text: event.to_string(),
-            });
+            sent.push(Sent { id, text: event.to_string() });
         }
         Ok(sent)
     }
@@ -149,14 +140,9 @@ impl Protocol for Hec {
 
     /// Acknowledges when asked for the second time.
     fn aside(&self, post: &Post) -> Option<Reply> {
-        let channel = post
-            .path
-            .strip_prefix("/splunk/services/collector/ack?channel=")?;
+        let channel = post.path.strip_prefix("/splunk/services/collector/ack?channel=")?;
         assert!(uuid::Uuid::parse_str(channel).is_ok());
-        assert!(
-            post.header("authorization")
-                .is_some_and(|value| value.starts_with("Splunk "))
-        );
+        assert!(post.header("authorization").is_some_and(|value| value.starts_with("Splunk ")));
         let mut state = self.0.lock().unwrap();
         if !state.acknowledges {
             return Some(says(400, 14, "ACK is disabled"));
@@ -236,15 +222,10 @@ fn a_wrong_index_is_no_events_fault() {
 #[test]
 fn a_refused_event_repeats_those_before_it_once_at_most() {
     let mut scene = HEC.scene();
-    scene
-        .collector
-        .refuse(|sent| [13, 17].contains(&(number(sent) % 20)));
+    scene.collector.refuse(|sent| [13, 17].contains(&(number(sent) % 20)));
     scene.write(100);
     scene.host.once_code(65);
-    assert_eq!(
-        (scene.host.quarantined().len(), scene.collector.distinct()),
-        (10, 90)
-    );
+    assert_eq!((scene.host.quarantined().len(), scene.collector.distinct()), (10, 90));
     let mut times = HashMap::new();
     for sent in scene.collector.stored() {
         *times.entry(sent.id).or_insert(0) += 1;
@@ -279,18 +260,12 @@ fn raw_records_can_be_sent() {
     scene.host.once_ok();
     for sent in scene.collector.stored() {
         let envelope: Value = serde_json::from_str(&sent.text).unwrap();
-        assert_eq!(
-            (&envelope["host"], &envelope["source"]),
-            (&"wiki".into(), &"a \"b\"".into())
-        );
+        assert_eq!((&envelope["host"], &envelope["source"]), (&"wiki".into(), &"a \"b\"".into()));
         assert_eq!(envelope["fields"]["event_id"], sent.id);
         // The record says it in seconds and nanoseconds.
         let stamp = &envelope["event"]["timestamp"];
         let ms = stamp["epochSecond"].as_i64().unwrap() * 1000 + stamp["nano"].as_i64().unwrap() / 1_000_000;
-        assert!(
-            (envelope["time"].as_f64().unwrap() * 1000.0 - ms as f64).abs() < 0.5,
-            "{envelope}"
-        );
+        assert!((envelope["time"].as_f64().unwrap() * 1000.0 - ms as f64).abs() < 0.5, "{envelope}");
     }
 }
 
@@ -312,10 +287,7 @@ fn check_tells_token_and_acknowledgement_apart() {
     assert!(!said.contains("are accepted"), "{said}");
     let (code, said) = check(&ACKNOWLEDGED.scene());
     assert_eq!(code, 75, "{said}");
-    assert!(
-        said.contains("the token has no indexer acknowledgement"),
-        "{said}"
-    );
+    assert!(said.contains("the token has no indexer acknowledgement"), "{said}");
     let (code, said) = check(&ACKNOWLEDGED.scene_with(Collector::start(Hec::acknowledging())));
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("the token has indexer acknowledgement"), "{said}");

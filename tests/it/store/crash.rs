@@ -17,11 +17,7 @@ fn f21_what_was_acknowledged_survives_a_kill() {
         // Some die while they open the store, some after a commit, most in the middle of one.
         let lines = random.below(if round % 4 == 0 { 3 } else { 80 });
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "store::crash::child_commits_until_it_is_killed",
-                "--nocapture",
-            ])
+            .args(["--exact", "store::crash::child_commits_until_it_is_killed", "--nocapture"])
             .env("STORE_CRASH_DIR", dir.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -64,28 +60,19 @@ fn child_commits_until_it_is_killed() {
     };
     let say = |word: &str, number: u64| {
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{word} {number}")
-            .and_then(|()| out.flush())
-            .unwrap();
+        writeln!(out, "{word} {number}").and_then(|()| out.flush()).unwrap();
     };
     let mut store = open(Path::new(&dir));
     let state = store.load("wiki").unwrap();
     let found = offset(&mut store, "wiki");
-    assert_eq!(
-        state.marks.first().map_or(0, |mark| mark.length),
-        found,
-        "all of a commit or nothing of it"
-    );
+    assert_eq!(state.marks.first().map_or(0, |mark| mark.length), found, "all of a commit or nothing of it");
     say("\nfound", found);
     for offset in found + 1.. {
         say("attempt", offset);
         // Many other files, so that the store has more than one page and one segment.
         let mut commit = at("wiki", offset);
         let base = 1 + (offset % 30) as u32 * 10;
-        commit
-            .progress
-            .files
-            .extend((base..base + 10).map(|key| entry(key, offset)));
+        commit.progress.files.extend((base..base + 10).map(|key| entry(key, offset)));
         store.commit(&[commit]).unwrap();
         say("acknowledged", offset);
     }
@@ -98,21 +85,14 @@ fn f21_failpoints_around_the_flush() {
         let dir = tempfile::tempdir().unwrap();
         open(dir.path()).close().unwrap();
         let output = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "store::crash::child_commits_until_it_is_killed",
-                "--nocapture",
-            ])
+            .args(["--exact", "store::crash::child_commits_until_it_is_killed", "--nocapture"])
             .env("STORE_CRASH_DIR", dir.path())
             .env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", format!("{name}=abort@3"))
             .output()
             .unwrap();
         assert!(!output.status.success());
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            text.contains("attempt 3\n") && !text.contains("acknowledged 3\n"),
-            "{text}"
-        );
+        assert!(text.contains("attempt 3\n") && !text.contains("acknowledged 3\n"), "{text}");
         assert_eq!(offset(&mut open(dir.path()), "wiki"), 2 + least);
     }
 }

@@ -57,12 +57,7 @@ fn mutate(random: &mut Random, path: &Path) -> String {
             format!("byte {place} ^ {flip:#04x}")
         }
         4 => {
-            OpenOptions::new()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_len(place)
-                .unwrap();
+            OpenOptions::new().write(true).open(path).unwrap().set_len(place).unwrap();
             format!("cut to {place}")
         }
         5 => {
@@ -87,31 +82,20 @@ fn examine(dir: &Path, truth: &StateImage) -> Vec<String> {
     for (name, state) in &image.sources {
         let truth = &truth.sources[name];
         for file in &state.files {
-            assert!(
-                file.offset <= truth.files[file.key as usize].offset,
-                "{name} {file:?}"
-            );
+            assert!(file.offset <= truth.files[file.key as usize].offset, "{name} {file:?}");
         }
         let offsets: u64 = state.files.iter().map(|file| file.offset).sum();
         for mark in &state.marks {
             // An output cut to less than its source has read would have lost what is between.
-            assert_eq!(
-                (mark.length, state.files.len()),
-                (offsets, truth.files.len()),
-                "{name}"
-            );
+            assert_eq!((mark.length, state.files.len()), (offsets, truth.files.len()), "{name}");
         }
     }
-    let reported = recovered
-        .iter()
-        .any(|step| !matches!(step, RecoveryStep::FileReplaced { .. }));
+    let reported = recovered.iter().any(|step| !matches!(step, RecoveryStep::FileReplaced { .. }));
     if reported {
         let copies = checkpoint::damaged_copies(dir).unwrap();
         assert_eq!(copies.len(), 1);
         assert!(
-            recovered
-                .iter()
-                .any(|step| matches!(step, RecoveryStep::KeptDamagedCopy { .. })),
+            recovered.iter().any(|step| matches!(step, RecoveryStep::KeptDamagedCopy { .. })),
             "{recovered:?}"
         );
     }
@@ -136,26 +120,17 @@ fn f23_corrupt_every_byte() {
     let truth = leave_store(&sound);
     let files: Vec<PathBuf> = bytes_of(&sound).into_keys().collect();
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-    let mutations = std::env::var("MUTATIONS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(MUTATIONS);
+    let mutations = std::env::var("MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(MUTATIONS);
     for round in 0..mutations {
         let damaged = dir.path().join(format!("damaged-{round}"));
         copy(&sound, &damaged);
         let file = files[round as usize % files.len()].strip_prefix(&sound).unwrap();
-        let what = format!(
-            "round {round}, {}: {}",
-            file.display(),
-            mutate(&mut random, &damaged.join(file))
-        );
+        let what = format!("round {round}, {}: {}", file.display(), mutate(&mut random, &damaged.join(file)));
         let (done, result) = mpsc::channel();
         let (place, expected) = (damaged.clone(), truth.clone());
         thread::spawn(move || done.send(examine(&place, &expected)));
         match result.recv_timeout(SOON) {
-            Ok(kinds) => kinds
-                .into_iter()
-                .for_each(|kind| *counts.entry(kind).or_default() += 1),
+            Ok(kinds) => kinds.into_iter().for_each(|kind| *counts.entry(kind).or_default() += 1),
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("{what}: hangs"),
             Err(mpsc::RecvTimeoutError::Disconnected) => panic!("{what}: see above"),
         }

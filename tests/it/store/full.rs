@@ -12,9 +12,7 @@ fn in_tmpfs(child: &str, kib: u32) {
     let mounted = |command: &str| {
         Command::new("unshare")
             .args(["-Urm", "sh", "-c"])
-            .arg(format!(
-                "mount -t tmpfs -o size={kib}k t \"$0\" || exit 1; {command}"
-            ))
+            .arg(format!("mount -t tmpfs -o size={kib}k t \"$0\" || exit 1; {command}"))
             .arg(dir.path())
             .arg(std::env::current_exe().unwrap())
             .arg(child)
@@ -28,10 +26,7 @@ fn in_tmpfs(child: &str, kib: u32) {
     }
     let output = mounted("exec \"$1\" --exact \"$2\" --nocapture").unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && text.contains("reached the end"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("reached the end"), "{text}");
 }
 
 /// The tmpfs, and the state in it; `None` where this is not the process that [`in_tmpfs`] starts.
@@ -43,11 +38,7 @@ fn child_dir() -> Option<(PathBuf, PathBuf)> {
 
 /// Takes all the room there is.
 fn fill(dir: &Path) {
-    let mut ballast = File::options()
-        .append(true)
-        .create(true)
-        .open(dir.join("ballast"))
-        .unwrap();
+    let mut ballast = File::options().append(true).create(true).open(dir.join("ballast")).unwrap();
     for size in [4096, 1] {
         while ballast.write_all(&vec![1; size]).is_ok() {}
     }
@@ -87,10 +78,7 @@ fn child_f24_enospc() {
         offset_now = commit_until_full(&mut store, offset_now + 2);
         for _ in 0..3 {
             let error = store.commit(&[at("wiki", offset_now + 1)]).unwrap_err();
-            assert!(
-                matches!(error, StoreError::StorageFull { .. }),
-                "round {round}: {error}"
-            );
+            assert!(matches!(error, StoreError::StorageFull { .. }), "round {round}: {error}");
             assert_eq!(error.exit_code(), exit::TRY_AGAIN);
         }
         free(&dir);
@@ -101,10 +89,7 @@ fn child_f24_enospc() {
     }
     drop(store);
     assert_eq!(offset(&mut open(&state), "wiki"), offset_now);
-    assert!(
-        checkpoint::damaged_copies(&state).unwrap().is_empty(),
-        "a full disk is no damage"
-    );
+    assert!(checkpoint::damaged_copies(&state).unwrap().is_empty(), "a full disk is no damage");
     println!("reached the end after offset {offset_now}");
 }
 
@@ -180,10 +165,7 @@ fn child_f24_enospc_at_any_moment() {
         free(&dir);
         // A commit that was refused may have become durable all the same; one that was made may not be gone.
         let found = offset(&mut open(&state), "wiki");
-        assert!(
-            (last..=last + 1).contains(&found),
-            "{room_kib} KiB: {found}, committed {last}"
-        );
+        assert!((last..=last + 1).contains(&found), "{room_kib} KiB: {found}, committed {last}");
         last = found;
     }
     assert!(last > 100);

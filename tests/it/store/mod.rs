@@ -49,10 +49,7 @@ fn mark(generation: u64, length: u64) -> SinkMark {
 fn at(source: &str, offset: u64) -> Commit {
     Commit {
         source: source.to_owned(),
-        progress: Progress {
-            files: vec![entry(0, offset)],
-            ..Progress::default()
-        },
+        progress: Progress { files: vec![entry(0, offset)], ..Progress::default() },
         marks: vec![mark(0, offset)],
     }
 }
@@ -65,12 +62,7 @@ fn open(dir: &Path) -> Store {
 }
 
 fn offset(store: &mut Store, source: &str) -> u64 {
-    store
-        .load(source)
-        .unwrap()
-        .files
-        .first()
-        .map_or(0, |file| file.offset)
+    store.load(source).unwrap().files.first().map_or(0, |file| file.offset)
 }
 
 /// Every file under `dir` and its content.
@@ -130,13 +122,7 @@ fn what_was_committed_is_there_after_a_restart() {
     let mut store = open(&state);
     let id = store.agent_id().to_owned();
     assert_eq!(store.load("wiki").unwrap(), Default::default());
-    let loss = |from| Loss {
-        at_ms: 5,
-        path: "/a".into(),
-        from,
-        to: from + 10,
-        reason: "gone".to_owned(),
-    };
+    let loss = |from| Loss { at_ms: 5, path: "/a".into(), from, to: from + 10, reason: "gone".to_owned() };
     let many = Commit {
         progress: Progress {
             files: (0..20).map(|key| entry(key, 1)).collect(),
@@ -147,11 +133,7 @@ fn what_was_committed_is_there_after_a_restart() {
     };
     store.commit(&[many, at("docs", 7)]).unwrap();
     let fewer = Commit {
-        progress: Progress {
-            files: vec![entry(3, 99)],
-            forget: vec![0, 19],
-            ..Progress::default()
-        },
+        progress: Progress { files: vec![entry(3, 99)], forget: vec![0, 19], ..Progress::default() },
         ..at("wiki", 0)
     };
     store.commit(&[fewer]).unwrap();
@@ -162,10 +144,7 @@ fn what_was_committed_is_there_after_a_restart() {
     let mut store = open(&state);
     assert_eq!(store.agent_id(), id);
     assert_eq!(store.load("wiki").unwrap(), wiki);
-    assert_eq!(
-        wiki.files.iter().map(|file| file.key).collect::<Vec<_>>(),
-        (1..19).collect::<Vec<_>>()
-    );
+    assert_eq!(wiki.files.iter().map(|file| file.key).collect::<Vec<_>>(), (1..19).collect::<Vec<_>>());
     assert_eq!(wiki.files[2], entry(3, 99));
     assert_eq!((wiki.next_key, wiki.commits), (20, 2));
     assert_eq!(wiki.losses, [loss(0), loss(10)]);
@@ -188,24 +167,15 @@ fn the_ledger_keeps_the_newest_losses_and_counts_them_all() {
     for losses in losses.collect::<Vec<_>>().chunks(70) {
         store
             .commit(&[Commit {
-                progress: Progress {
-                    losses: losses.to_vec(),
-                    ..at("wiki", 1).progress
-                },
+                progress: Progress { losses: losses.to_vec(), ..at("wiki", 1).progress },
                 ..at("wiki", 1)
             }])
             .unwrap();
     }
     let wiki = store.load("wiki").unwrap();
-    assert_eq!(
-        (wiki.losses_total, wiki.lost_bytes_total),
-        (kept + 50, 3 * (kept + 50))
-    );
+    assert_eq!((wiki.losses_total, wiki.lost_bytes_total), (kept + 50, 3 * (kept + 50)));
     assert_eq!(wiki.losses.len() as u64, kept);
-    assert_eq!(
-        (wiki.losses[0].at_ms, wiki.losses.last().unwrap().at_ms),
-        (50, kept as i64 + 49)
-    );
+    assert_eq!((wiki.losses[0].at_ms, wiki.losses.last().unwrap().at_ms), (50, kept as i64 + 49));
 }
 
 #[test]
@@ -220,15 +190,9 @@ fn f26_second_instance() {
     assert!(started.elapsed() < SOON);
     assert!(matches!(&error, StoreError::Locked { pid: Some(pid), .. } if *pid == std::process::id()));
     assert_eq!(error.exit_code(), exit::TRY_AGAIN);
-    assert!(
-        error.to_string().contains(dir.path().to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(dir.path().to_str().unwrap()), "{error}");
     assert_eq!(bytes_of(dir.path()), before);
-    assert!(matches!(
-        checkpoint::read(dir.path()),
-        Err(StoreError::Locked { .. })
-    ));
+    assert!(matches!(checkpoint::read(dir.path()), Err(StoreError::Locked { .. })));
 
     first.commit(&[at("wiki", 20)]).unwrap();
     assert_eq!(offset(&mut first, "wiki"), 20);
@@ -302,11 +266,7 @@ fn f58_links_in_the_state_dir() {
         symlink(&victim, &inside).unwrap();
         refused(&state);
         let after = fs::metadata(&victim).unwrap();
-        assert_eq!(
-            (after.len(), after.mtime_nsec()),
-            (before.len(), before.mtime_nsec()),
-            "{name}"
-        );
+        assert_eq!((after.len(), after.mtime_nsec()), (before.len(), before.mtime_nsec()), "{name}");
     }
 }
 
@@ -322,10 +282,7 @@ fn f58_a_directory_of_others_is_refused() {
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
     match std::os::unix::fs::chown(&state, Some(65534), None) {
         Ok(()) => assert!(refused(&state).contains("belongs to `")),
-        Err(error) => skip(
-            "root",
-            &format!("only root can give the directory to another user: {error}"),
-        ),
+        Err(error) => skip("root", &format!("only root can give the directory to another user: {error}")),
     }
 }
 
@@ -339,10 +296,7 @@ fn f59_only_the_owner_can_read_it() {
     open(&state).close().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(&state), mode(&state.join("db"))), (0o700, 0o700));
-    for path in bytes_of(&state)
-        .into_keys()
-        .filter(|path| !path.starts_with(state.join("db")))
-    {
+    for path in bytes_of(&state).into_keys().filter(|path| !path.starts_with(state.join("db"))) {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
 }

@@ -12,14 +12,7 @@ fn fixture(version: u32) -> PathBuf {
 fn expected() -> [Commit; 2] {
     let wiki = Commit {
         progress: Progress {
-            files: vec![
-                entry(0, 4321),
-                FileEntry {
-                    finished: true,
-                    epoch: 2,
-                    ..entry(1, 1_000_000)
-                },
-            ],
+            files: vec![entry(0, 4321), FileEntry { finished: true, epoch: 2, ..entry(1, 1_000_000) }],
             losses: vec![Loss {
                 at_ms: 1_795_000_000_000,
                 path: "/var/confluence/log/audit/gone".into(),
@@ -84,9 +77,7 @@ fn f27_state_matrix() {
         let StateImage { agent_id, sources } = store.image().unwrap();
         assert_eq!(agent_id, AGENT_ID);
         for commit in expected() {
-            let SourceState {
-                files, marks, losses, ..
-            } = &sources[&commit.source];
+            let SourceState { files, marks, losses, .. } = &sources[&commit.source];
             assert_eq!(
                 (files, marks, losses),
                 (&commit.progress.files, &commit.marks, &commit.progress.losses)
@@ -111,37 +102,23 @@ fn refused_untouched(dir: &Path) {
     let before = bytes_of(dir);
     for error in [Store::open(dir).map(|_| ()), checkpoint::read(dir).map(|_| ())] {
         let error = error.unwrap_err();
-        assert!(
-            matches!(error, StoreError::Newer { found, .. } if found == VERSION + 1),
-            "{error}"
-        );
+        assert!(matches!(error, StoreError::Newer { found, .. } if found == VERSION + 1), "{error}");
         assert_eq!(error.exit_code(), exit::TRY_AGAIN);
     }
     let mut after = bytes_of(dir);
     if !before.contains_key(&dir.join("lock")) {
         assert_eq!(after.remove(&dir.join("lock")), Some(Vec::new()));
     }
-    let differ: Vec<_> = before
-        .iter()
-        .filter(|(path, bytes)| after.get(*path) != Some(bytes))
-        .collect();
+    let differ: Vec<_> = before.iter().filter(|(path, bytes)| after.get(*path) != Some(bytes)).collect();
     assert_eq!(before.len(), after.len());
-    assert!(
-        differ.is_empty(),
-        "{:?}",
-        differ.iter().map(|(path, _)| path).collect::<Vec<_>>()
-    );
+    assert!(differ.is_empty(), "{:?}", differ.iter().map(|(path, _)| path).collect::<Vec<_>>());
 }
 
 #[test]
 fn f27_newer_version_is_left_alone() {
     for name in ["meta.json", "checkpoint.json"] {
         let dir = restored(VERSION);
-        fs::write(
-            dir.path().join(name),
-            seal(VERSION + 1, name, r#"{"shape":"unknown"}"#),
-        )
-        .unwrap();
+        fs::write(dir.path().join(name), seal(VERSION + 1, name, r#"{"shape":"unknown"}"#)).unwrap();
         refused_untouched(dir.path());
     }
 }
@@ -162,14 +139,9 @@ fn f27_newer_value_is_left_alone() {
     let dir = restored(VERSION);
     fs::remove_file(dir.path().join("meta.json")).unwrap();
     fs::remove_file(dir.path().join("checkpoint.json")).unwrap();
-    let db = sled::Config::new()
-        .path(dir.path().join("db"))
-        .flush_every_ms(None)
-        .open()
-        .unwrap();
+    let db = sled::Config::new().path(dir.path().join("db")).flush_every_ms(None).open().unwrap();
     let key = "file \"wiki\" 00000000";
-    db.insert(key, seal(VERSION + 1, key, r#"{"shape":"unknown"}"#))
-        .unwrap();
+    db.insert(key, seal(VERSION + 1, key, r#"{"shape":"unknown"}"#)).unwrap();
     drop(db);
     refused_untouched(dir.path());
 }

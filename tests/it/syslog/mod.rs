@@ -23,9 +23,8 @@ struct Scene {
 
 impl Scene {
     fn new(address: impl std::fmt::Display, sink: &str) -> Scene {
-        let (host, writer, file) = Host::with_sink(format!(
-            "type = \"syslog\"\naddress = \"{address}\"\n{BATCHES}{sink}"
-        ));
+        let (host, writer, file) =
+            Host::with_sink(format!("type = \"syslog\"\naddress = \"{address}\"\n{BATCHES}{sink}"));
         Scene { host, writer, file }
     }
 
@@ -83,17 +82,8 @@ fn messages_arrive_once_and_in_order_in_both_framings() {
         judge(&scene.writer, &events(&receiver.messages())).is_exact();
         assert_eq!(receiver.connections(), 1);
         let again = scene.host.once();
-        assert_eq!(
-            (again.code, receiver.messages().len()),
-            (0, 500),
-            "{}",
-            again.stderr
-        );
-        assert!(
-            scene.host.check_sink().contains("accepts connections"),
-            "{}",
-            scene.host.check_sink()
-        );
+        assert_eq!((again.code, receiver.messages().len()), (0, 500), "{}", again.stderr);
+        assert!(scene.host.check_sink().contains("accepts connections"), "{}", scene.host.check_sink());
     }
 }
 
@@ -157,11 +147,7 @@ fn f51_a_receiver_that_is_away() {
     receiver.stop();
     scene.write(3000);
     agent.until_said("nothing listens at that port");
-    assert!(
-        scene.host.check_sink().contains("failure"),
-        "{}",
-        scene.host.check_sink()
-    );
+    assert!(scene.host.check_sink().contains("failure"), "{}", scene.host.check_sink());
     receiver.start();
     scene.all_are_there(&mut agent, || receiver.messages());
     agent.until_said("events are delivered again");
@@ -194,24 +180,15 @@ fn f55_a_client_certificate_that_is_not_accepted() {
     let dir = scene.host.path("");
     replace(&dir.join("ca.pem"), &own.pem());
     let (chain, key) = own.write_pair(&dir, "client");
-    let files = format!(
-        "ca_file = {:?}\nclient_certificate = {chain:?}\nclient_key = {key:?}\n",
-        dir.join("ca.pem")
-    );
+    let files =
+        format!("ca_file = {:?}\nclient_certificate = {chain:?}\nclient_key = {key:?}\n", dir.join("ca.pem"));
     scene.host.remote.as_mut().unwrap().push_str(&files);
     let mut agent = scene.host.start();
     scene.write(50);
     agent.until_said("until the operator acts");
     assert!(agent.said("`client_certificate`") > 0, "{}", agent.stderr());
-    assert!(
-        scene.host.check_sink().contains("`client_certificate`"),
-        "{}",
-        scene.host.check_sink()
-    );
-    assert_eq!(
-        (receiver.messages().len(), scene.host.quarantined().len()),
-        (0, 0)
-    );
+    assert!(scene.host.check_sink().contains("`client_certificate`"), "{}", scene.host.check_sink());
+    assert_eq!((receiver.messages().len(), scene.host.quarantined().len()), (0, 0));
     agent.until("the receiver knows that too", || receiver.refused() > 0);
     clients.write_pair(&dir, "client");
     scene.all_are_there(&mut agent, || receiver.messages());
@@ -274,22 +251,14 @@ fn f22_kills_while_messages_are_sent() {
 fn datagrams_and_an_event_that_fits_into_none() {
     let datagrams = Datagrams::start();
     let mut scene = Scene::new(datagrams.address, "transport = \"udp\"\n");
-    assert!(
-        scene.host.check_sink().contains("UDP loses events silently"),
-        "{}",
-        scene.host.check_sink()
-    );
+    assert!(scene.host.check_sink().contains("UDP loses events silently"), "{}", scene.host.check_sink());
     let mut agent = scene.host.start();
     scene.write(20);
     scene.all_are_there(&mut agent, || datagrams.received());
     let long = format!("{{\"auditType\":\"{}\"}}\n", "x".repeat(70_000));
     append(&scene.host.audit().join(file_name(5, 0)), long.as_bytes());
     agent.until("it is in quarantine", || scene.host.quarantined().len() == 1);
-    assert!(
-        scene.host.quarantined()[0]
-            .to_string()
-            .contains("do not fit into a datagram")
-    );
+    assert!(scene.host.quarantined()[0].to_string().contains("do not fit into a datagram"));
     scene.write(20);
     scene.all_are_there(&mut agent, || datagrams.received());
     assert_eq!(agent.stop(), 0, "{}", agent.stderr());
@@ -346,11 +315,7 @@ fn headers_say_what_the_events_say() {
         assert_eq!((words[0], words[5]), (&*priority, id), "{message}");
         seen.insert((severity, id.to_owned()));
     }
-    for (severity, id) in [
-        (6, "agent.file.tampered"),
-        (5, "audit.logging.summary.login.fail"),
-        (4, "-"),
-    ] {
+    for (severity, id) in [(6, "agent.file.tampered"), (5, "audit.logging.summary.login.fail"), (4, "-")] {
         assert!(seen.contains(&(severity, id.to_owned())), "{seen:?}");
     }
 }

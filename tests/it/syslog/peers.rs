@@ -24,18 +24,13 @@ struct Daemon {
 impl Daemon {
     /// Where the program is, unpacked with its libraries or installed. `None`, a skip, where it is neither.
     fn find(name: &str, program: &str) -> Option<(PathBuf, PathBuf)> {
-        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("target/tools")
-            .join(name);
+        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name);
         let installed = PathBuf::from("/usr/sbin").join(program);
         match (unpacked.join("usr/sbin").join(program), installed) {
             (unpacked_program, _) if unpacked_program.exists() => Some((unpacked_program, unpacked)),
             (_, installed) if installed.exists() => Some((installed, "/".into())),
             _ => {
-                skip(
-                    name,
-                    &format!("{program} is not installed; run tests/peers/install.sh"),
-                );
+                skip(name, &format!("{program} is not installed; run tests/peers/install.sh"));
                 None
             }
         }
@@ -43,13 +38,7 @@ impl Daemon {
 
     fn start(program: PathBuf, root: PathBuf, arguments: Vec<String>, address: SocketAddr) -> Daemon {
         let child = spawn(&program, &root, &arguments);
-        let mut daemon = Daemon {
-            child,
-            program,
-            root,
-            arguments,
-            address,
-        };
+        let mut daemon = Daemon { child, program, root, arguments, address };
         daemon.listens();
         daemon
     }
@@ -83,23 +72,13 @@ impl Drop for Daemon {
 
 fn spawn(program: &Path, root: &Path, arguments: &[String]) -> Child {
     let lib = root.join("usr/lib/x86_64-linux-gnu");
-    let libraries = [
-        lib.clone(),
-        root.join("lib/x86_64-linux-gnu"),
-        root.join("usr/lib/syslog-ng"),
-    ]
-    .map(|path| path.display().to_string());
+    let libraries = [lib.clone(), root.join("lib/x86_64-linux-gnu"), root.join("usr/lib/syslog-ng")]
+        .map(|path| path.display().to_string());
     let mut command = Command::new(program);
     if root != Path::new("/") {
         command.env("LD_LIBRARY_PATH", libraries.join(":"));
     }
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Delivers, restarts the receiver between two requests, delivers more, and judges what it has written.
@@ -220,13 +199,8 @@ fn rsyslog_takes_every_event() {
             path("received")
         );
         fs::write(dir.join("rsyslog.conf"), config).unwrap();
-        let mut arguments = vec![
-            "-n".into(),
-            "-f".into(),
-            path("rsyslog.conf"),
-            "-i".into(),
-            path("rsyslog.pid"),
-        ];
+        let mut arguments =
+            vec!["-n".into(), "-f".into(), path("rsyslog.conf"), "-i".into(), path("rsyslog.pid")];
         if root != Path::new("/") {
             let modules = root.join("usr/lib/x86_64-linux-gnu/rsyslog");
             arguments.extend(["-M".into(), modules.display().to_string()]);
@@ -278,10 +252,7 @@ fn syslog_ng_takes_every_event() {
         if root != Path::new("/") {
             // `usr/lib/syslog-ng/3.38`
             let versions = fs::read_dir(root.join("usr/lib/syslog-ng")).unwrap();
-            let modules = versions
-                .map(|entry| entry.unwrap().path())
-                .find(|path| path.is_dir())
-                .unwrap();
+            let modules = versions.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
             arguments.push(format!("--module-path={}", modules.display()));
         }
         let daemon = Daemon::start(program.clone(), root.clone(), arguments, port.address());

@@ -61,12 +61,8 @@ impl Receiver {
         let listener = self.port.listen();
         rustix::net::sockopt::set_socket_recv_buffer_size(&listener, RECEIVE_BUFFER_BYTES).unwrap();
         self.stop = Arc::default();
-        let (state, stop, tls, newline) = (
-            self.state.clone(),
-            self.stop.clone(),
-            self.tls.clone(),
-            self.newline,
-        );
+        let (state, stop, tls, newline) =
+            (self.state.clone(), self.stop.clone(), self.tls.clone(), self.newline);
         self.thread = Some(std::thread::spawn(move || {
             let mut connections = Vec::new();
             for stream in listener.incoming().flatten() {
@@ -74,9 +70,7 @@ impl Receiver {
                     break;
                 }
                 let (state, stop, tls) = (state.clone(), stop.clone(), lock(&tls).clone());
-                connections.push(std::thread::spawn(move || {
-                    serve(stream, tls, newline, &state, &stop)
-                }));
+                connections.push(std::thread::spawn(move || serve(stream, tls, newline, &state, &stop)));
             }
             drop(listener);
             for connection in connections {
@@ -196,10 +190,7 @@ impl Read for Patient<'_> {
 }
 
 fn is_wait(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 fn line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
@@ -263,12 +254,7 @@ impl Datagrams {
                 }
             }
         });
-        Datagrams {
-            address,
-            received,
-            stop,
-            thread: Some(thread),
-        }
+        Datagrams { address, received, stop, thread: Some(thread) }
     }
 
     pub fn received(&self) -> Vec<String> {
@@ -289,16 +275,10 @@ impl Drop for Datagrams {
 #[track_caller]
 pub fn event(message: &str) -> String {
     let parsed: Message<&str> = parse_message(message, Variant::RFC5424);
-    assert_eq!(
-        parsed.facility,
-        Some(syslog_loose::SyslogFacility::LOG_AUDIT),
-        "{message}"
-    );
+    assert_eq!(parsed.facility, Some(syslog_loose::SyslogFacility::LOG_AUDIT), "{message}");
     assert_eq!(parsed.appname, Some("confluence-audit"), "{message}");
-    let params: Vec<(String, String)> = parsed.structured_data[0]
-        .params()
-        .map(|(key, value)| (key.to_string(), value))
-        .collect();
+    let params: Vec<(String, String)> =
+        parsed.structured_data[0].params().map(|(key, value)| (key.to_string(), value)).collect();
     let json: serde_json::Value = serde_json::from_str(parsed.msg).unwrap();
     let id = json.pointer("/event/id").unwrap().as_str().unwrap();
     let expect = [("id", id), ("source", "wiki")].map(|(key, value)| (key.to_string(), value.to_string()));

@@ -19,13 +19,7 @@ const CIRCLES: [&[&str]; 11] = [
         "sink::file::recover",
     ],
     &["agent::build", "agent::sinks"],
-    &[
-        "format::affected",
-        "format::login",
-        "format::rules",
-        "format::taxonomy",
-        "format::users",
-    ],
+    &["format::affected", "format::login", "format::rules", "format::taxonomy", "format::users"],
     &["format::cef", "format::kind"],
     &["source::files::frame", "source::files::malformed"],
 ];
@@ -108,9 +102,7 @@ impl Sources {
             }
         }
         let circle = |name: &&str| -> BTreeSet<&str> {
-            let back = reached[name]
-                .iter()
-                .filter(|other| reached[**other].contains(name));
+            let back = reached[name].iter().filter(|other| reached[**other].contains(name));
             back.copied().collect()
         };
         let circles: BTreeSet<BTreeSet<&str>> = reached.keys().map(circle).collect();
@@ -227,11 +219,8 @@ fn words(source: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut rest = source;
     while let Some(first) = rest.chars().next() {
-        let length = |from: usize, end: &str| {
-            rest[from..]
-                .find(end)
-                .map_or(rest.len(), |at| from + at + end.len())
-        };
+        let length =
+            |from: usize, end: &str| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
         let (length, word) = if first.is_whitespace() {
             (first.len_utf8(), None)
         } else if rest.starts_with("//") {
@@ -321,18 +310,9 @@ fn without_tests<'a>(code: &[&'a str]) -> Vec<&'a str> {
 fn imports_are_understood() {
     let files = [
         ("lib.rs", "pub mod a; pub mod b;"),
-        (
-            "a.rs",
-            "mod inner; pub use inner::Shown as Thing; use std::{fs::{self, File}, io};",
-        ),
-        (
-            "a/inner.rs",
-            "use super::other::X; pub struct Shown; fn f() { crate::b::g('\"', '{', \"}\") }",
-        ),
-        (
-            "a/other.rs",
-            "// use super::inner::X;\nfn f<'a>() -> &'a str { r#\"crate::b::c\"# }",
-        ),
+        ("a.rs", "mod inner; pub use inner::Shown as Thing; use std::{fs::{self, File}, io};"),
+        ("a/inner.rs", "use super::other::X; pub struct Shown; fn f() { crate::b::g('\"', '{', \"}\") }"),
+        ("a/other.rs", "// use super::inner::X;\nfn f<'a>() -> &'a str { r#\"crate::b::c\"# }"),
         (
             "b/mod.rs",
             "#[cfg(test)]\nuse crate::a::other::X;\n#[cfg(test)]\nmod tests { use crate::c::X; }\nuse crate::a::Thing;",
@@ -355,24 +335,12 @@ fn imports_are_understood() {
 fn no_file_imports_one_that_imports_it() {
     let sources = super::sources();
     let circles = sources.circles();
-    let known: Vec<BTreeSet<&str>> = CIRCLES
-        .iter()
-        .map(|circle| BTreeSet::from_iter(circle.iter().copied()))
-        .collect();
-    let new = circles
-        .iter()
-        .filter(|circle| !known.iter().any(|known| known.is_superset(circle)));
+    let known: Vec<BTreeSet<&str>> =
+        CIRCLES.iter().map(|circle| BTreeSet::from_iter(circle.iter().copied())).collect();
+    let new = circles.iter().filter(|circle| !known.iter().any(|known| known.is_superset(circle)));
     let new: Vec<_> = new.collect();
-    assert!(
-        new.is_empty(),
-        "files that import each other in a circle: {new:#?}"
-    );
-    let gone = known
-        .iter()
-        .filter(|known| !circles.iter().any(|circle| known.is_superset(circle)));
+    assert!(new.is_empty(), "files that import each other in a circle: {new:#?}");
+    let gone = known.iter().filter(|known| !circles.iter().any(|circle| known.is_superset(circle)));
     let gone: Vec<_> = gone.collect();
-    assert!(
-        gone.is_empty(),
-        "no longer a circle, remove it from the list: {gone:#?}"
-    );
+    assert!(gone.is_empty(), "no longer a circle, remove it from the list: {gone:#?}");
 }

@@ -11,27 +11,11 @@ use std::process::Command;
 fn a_skip_fails_under_ci_unless_it_is_listed_with_a_reason() {
     let listed = "\n  kafka: no Java on this machine\nnginx:\nroot:  \n";
     let skips = |is_ci, name| outcome(is_ci, listed, name, "not installed");
-    assert_eq!(
-        skips(false, "nginx"),
-        Ok("skipped: nginx: not installed".to_owned())
-    );
-    assert_eq!(
-        skips(true, "kafka"),
-        Ok("skipped: kafka: not installed".to_owned())
-    );
-    for name in [
-        "nginx",
-        "root",
-        "opensearch",
-        "kaf",
-        "no Java on this machine",
-        "",
-    ] {
+    assert_eq!(skips(false, "nginx"), Ok("skipped: nginx: not installed".to_owned()));
+    assert_eq!(skips(true, "kafka"), Ok("skipped: kafka: not installed".to_owned()));
+    for name in ["nginx", "root", "opensearch", "kaf", "no Java on this machine", ""] {
         let message = skips(true, name).unwrap_err();
-        assert!(
-            message.contains(&format!("add `{name}: REASON` to CI_SKIPS in .ci/run")),
-            "{message}"
-        );
+        assert!(message.contains(&format!("add `{name}: REASON` to CI_SKIPS in .ci/run")), "{message}");
     }
     // As a test calls it.
     for (ci, listed, passes) in [
@@ -46,11 +30,7 @@ fn a_skip_fails_under_ci_unless_it_is_listed_with_a_reason() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert_eq!(
-            output.status.success(),
-            passes,
-            "CI={ci} {ALLOWED}={listed}: {text}"
-        );
+        assert_eq!(output.status.success(), passes, "CI={ci} {ALLOWED}={listed}: {text}");
         assert!(text.contains("skipped: self-test: it is tried"), "{text}");
     }
 }
@@ -70,11 +50,7 @@ fn skips_go_through_one_helper() {
     let (_, rest) = script.split_once("export CI_SKIPS=\"").unwrap();
     let (list, _) = rest.split_once("\"\n").unwrap();
     let entries = list.lines().filter(|line| !line.trim().is_empty());
-    assert_eq!(
-        entries.count(),
-        allowed_names(list).count(),
-        "each entry has a reason"
-    );
+    assert_eq!(entries.count(), allowed_names(list).count(), "each entry has a reason");
     let mut wrong = Vec::new();
     let mut names = BTreeSet::from(["cargo-deny".to_owned(), "packages".to_owned()]);
     for (path, text) in files("tests", ".rs").into_iter().chain(files("src", ".rs")) {

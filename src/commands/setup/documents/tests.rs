@@ -2,13 +2,7 @@ use super::*;
 use std::fs;
 
 fn product(distribution: Distribution, is_serverless: bool) -> ClusterProduct {
-    ClusterProduct {
-        distribution,
-        number: "8.17.0".into(),
-        major: 8,
-        minor: 17,
-        is_serverless,
-    }
+    ClusterProduct { distribution, number: "8.17.0".into(), major: 8, minor: 17, is_serverless }
 }
 
 fn stream() -> Target {
@@ -38,11 +32,7 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                let path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 leaves(value, &path, found);
             }
         }
@@ -108,10 +98,7 @@ fn only_the_time_can_be_a_reason_to_refuse_an_event() {
     }
     for template in both() {
         let mappings = &template["template"]["mappings"];
-        assert_eq!(
-            (&mappings["dynamic"], &mappings["date_detection"]),
-            (&json!(false), &json!(false))
-        );
+        assert_eq!((&mappings["dynamic"], &mappings["date_detection"]), (&json!(false), &json!(false)));
         visit("", mappings);
     }
 }
@@ -131,11 +118,7 @@ fn f106_templates_have_the_multi_fields_of_ecs() {
     ];
     fn visit(path: &str, at: &Value, found: &mut Vec<(String, Value)>) {
         for (name, member) in at["properties"].as_object().into_iter().flatten() {
-            let path = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            };
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             if let Some(fields) = member.get("fields") {
                 found.push((path.clone(), fields.clone()));
             }
@@ -158,30 +141,17 @@ fn f106_templates_have_the_multi_fields_of_ecs() {
 fn f106_the_pipeline_sets_when_an_event_came() {
     let pipeline = pipeline();
     assert!(is_own_pipeline(&pipeline));
-    assert!(!is_own_pipeline(
-        &json!({"description": "somebody else's", "processors": []})
-    ));
+    assert!(!is_own_pipeline(&json!({"description": "somebody else's", "processors": []})));
     let set = &pipeline["processors"][0]["set"];
-    assert_eq!(
-        (&set["field"], &set["ignore_failure"]),
-        (&json!("event.ingested"), &json!(true))
-    );
+    assert_eq!((&set["field"], &set["ignore_failure"]), (&json!("event.ingested"), &json!(true)));
     for template in both() {
-        assert_eq!(
-            template["template"]["settings"]["index"]["default_pipeline"],
-            TEMPLATE
-        );
+        assert_eq!(template["template"]["settings"]["index"]["default_pipeline"], TEMPLATE);
         assert_eq!(mapping(&template, "event.ingested").unwrap()["type"], "date");
     }
     let mut printed = Vec::new();
     print(&mut printed).unwrap();
     let printed = String::from_utf8(printed).unwrap();
-    assert_eq!(
-        printed
-            .matches(&format!("PUT _ingest/pipeline/{TEMPLATE}\n{{"))
-            .count(),
-        2
-    );
+    assert_eq!(printed.matches(&format!("PUT _ingest/pipeline/{TEMPLATE}\n{{")).count(), 2);
 }
 
 #[test]
@@ -200,10 +170,7 @@ fn the_two_templates_differ_in_three_types_and_the_lifecycle_only() {
         template.to_string().replace("match_only_text", "text")
     };
     assert_eq!(text(&elastic), text(&open));
-    assert_eq!(
-        elastic["template"]["settings"]["index"]["lifecycle"]["name"],
-        TEMPLATE
-    );
+    assert_eq!(elastic["template"]["settings"]["index"]["lifecycle"]["name"], TEMPLATE);
 }
 
 #[test]
@@ -211,10 +178,7 @@ fn templates_suit_their_target() {
     let index = Target::Index("audit".into());
     let (name, plain) = template(&product(Distribution::Elasticsearch, false), &index, 365, true);
     assert_eq!(name, "confluence-audit-audit");
-    assert_eq!(
-        (&plain["index_patterns"], &plain["data_stream"]),
-        (&json!(["audit"]), &Value::Null)
-    );
+    assert_eq!((&plain["index_patterns"], &plain["data_stream"]), (&json!(["audit"]), &Value::Null));
     assert_eq!(plain["template"]["settings"]["index"]["lifecycle"], Value::Null);
     let (_, serverless) = template(&product(Distribution::Elasticsearch, true), &stream(), 90, true);
     assert_eq!(serverless["template"]["lifecycle"]["data_retention"], "90d");
@@ -223,10 +187,7 @@ fn templates_suit_their_target() {
         json!({"mapping": {"ignore_malformed": true}, "default_pipeline": TEMPLATE})
     );
     let (_, without) = template(&product(Distribution::OpenSearch, false), &stream(), 365, false);
-    assert_eq!(
-        without["template"]["settings"]["index"]["default_pipeline"],
-        Value::Null
-    );
+    assert_eq!(without["template"]["settings"]["index"]["default_pipeline"], Value::Null);
     // Different templates have different digests.
     let [elastic, open] = both();
     assert_ne!(elastic["_meta"]["digest"], open["_meta"]["digest"]);

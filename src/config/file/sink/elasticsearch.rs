@@ -62,16 +62,11 @@ pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConf
 fn hosts(table: &mut Table) -> Option<Vec<Url>> {
     let hosts = table.texts("hosts", EXAMPLE);
     table.require("hosts", &format!("[\"{EXAMPLE}\"]"));
-    parse_hosts(&hosts?)
-        .map_err(|message| table.error("hosts", message))
-        .ok()
+    parse_hosts(&hosts?).map_err(|message| table.error("hosts", message)).ok()
 }
 
 fn parse_hosts(hosts: &[String]) -> Result<Vec<Url>, String> {
-    ensure(
-        !hosts.is_empty(),
-        format!("is empty; write `hosts = [\"{EXAMPLE}\"]`"),
-    )?;
+    ensure(!hosts.is_empty(), format!("is empty; write `hosts = [\"{EXAMPLE}\"]`"))?;
     let mut urls: Vec<Url> = Vec::new();
     for text in hosts {
         let mut url = address::server(text, EXAMPLE)?;
@@ -125,30 +120,12 @@ mod tests {
 
     #[test]
     fn an_index_has_a_name_that_elasticsearch_takes() {
-        for name in [
-            "a",
-            "confluence-audit",
-            "audit_2026.1",
-            "журнал",
-            &"x".repeat(255),
-        ] {
+        for name in ["a", "confluence-audit", "audit_2026.1", "журнал", &"x".repeat(255)] {
             check_index(name).unwrap();
         }
-        for name in [
-            "Audit",
-            "a b",
-            "a*",
-            "a/b",
-            "a,b",
-            "_all",
-            "-a",
-            "+a",
-            ".",
-            "..",
-            ".a",
-            "a:b",
-            &"x".repeat(256),
-        ] {
+        for name in
+            ["Audit", "a b", "a*", "a/b", "a,b", "_all", "-a", "+a", ".", "..", ".a", "a:b", &"x".repeat(256)]
+        {
             assert!(check_index(name).is_err(), "{name}");
         }
     }

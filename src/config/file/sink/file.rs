@@ -27,10 +27,7 @@ pub fn read(table: &mut Table, context: &Context) -> Option<SinkKind> {
     );
     file.group = table.checked("group", "splunk", check_group);
     if file.group.is_some() && file.mode.is_none_or(|mode| mode & 0o040 == 0) {
-        table.warn(
-            &["group"],
-            "may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`",
-        );
+        table.warn(&["group"], "may not read the file: `mode` is \"0600\"; add `mode = \"0640\"`");
     }
     complete.then_some(SinkKind::File(file))
 }
@@ -44,10 +41,7 @@ fn check_group(group: &str) -> Result<(), String> {
 
 /// Says what is wrong with a file sink's path, but for its being absolute.
 pub fn check_path(path: &str, several_sources: bool) -> Result<(), String> {
-    ensure(
-        !path.ends_with('/'),
-        format!("`{path}` names a directory; write the file's name too"),
-    )?;
+    ensure(!path.ends_with('/'), format!("`{path}` names a directory; write the file's name too"))?;
     let rest = path.replace(SOURCE_PLACEHOLDER, "");
     let message = format!("`{path}` has braces; only `{SOURCE_PLACEHOLDER}` can be replaced");
     ensure(!rest.contains(['{', '}']), message)?;

@@ -23,9 +23,7 @@ const TIMES: [(&str, RecordTime); 2] = [("sent", RecordTime::Sent), ("event", Re
 
 pub fn read(table: &mut Table, _: &Context, _: &Common) -> Option<PeerConfig> {
     let brokers = brokers(table);
-    let topic = table.required("topic", TOPIC, |topic| {
-        check_topic(topic).map(|()| topic.to_owned())
-    });
+    let topic = table.required("topic", TOPIC, |topic| check_topic(topic).map(|()| topic.to_owned()));
     let complete = brokers.is_some() && topic.is_some();
     let mut config = KafkaConfig::new(brokers.unwrap_or_default(), topic.unwrap_or_default());
     let mut with_tls = false;
@@ -88,11 +86,7 @@ fn sasl(table: &mut Table) -> Option<SaslConfig> {
         table.refuse(&["user"], message);
     }
     let ((user, password), mechanism) = (pair?, mechanism?);
-    Some(SaslConfig {
-        mechanism,
-        user,
-        password,
-    })
+    Some(SaslConfig { mechanism, user, password })
 }
 
 fn warn_clear_text(table: &Table, config: &KafkaConfig) {

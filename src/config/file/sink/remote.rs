@@ -10,11 +10,8 @@ use crate::config::raw::Table;
 use crate::config::{Auth, Compression, FormatKind, OnPoison, RemoteSinkConfig};
 
 const ON_POISON: [(&str, OnPoison); 2] = [("quarantine", OnPoison::Quarantine), ("stop", OnPoison::Stop)];
-pub const COMPRESSIONS: [(&str, Compression); 3] = [
-    ("none", Compression::None),
-    ("gzip", Compression::Gzip),
-    ("zstd", Compression::Zstd),
-];
+pub const COMPRESSIONS: [(&str, Compression); 3] =
+    [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
 
 /// What the keys say that all have.
 #[derive(Default)]

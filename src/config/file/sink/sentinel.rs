@@ -25,13 +25,7 @@ pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<Pee
     let rule = word(table, "dcr_immutable_id", RULE, &["dcr-"], remedy);
     table.require("dcr_immutable_id", &format!("{RULE:?}"));
     let remedy = "the rule names its streams in `streamDeclarations`";
-    let stream = word(
-        table,
-        "stream",
-        SentinelConfig::STREAM,
-        &["Custom-", "Microsoft-"],
-        remedy,
-    );
+    let stream = word(table, "stream", SentinelConfig::STREAM, &["Custom-", "Microsoft-"], remedy);
     // Before what is missing is reported: `client_id` and `client_key` look like misspelt forms of each other.
     let mut application = Application {
         tenant: word(table, "tenant_id", ID, &[], ""),
@@ -73,12 +67,7 @@ struct Application<'t> {
 }
 
 fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity> {
-    let Application {
-        tenant,
-        client,
-        secret,
-        certificate,
-    } = application;
+    let Application { tenant, client, secret, certificate } = application;
     let mut managed = false;
     table.flag("managed_identity", &mut managed);
     if managed {
@@ -95,11 +84,7 @@ fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity
         }
         secret.warn_inline();
         let (tenant, client, secret) = (tenant?, client?, secret.value);
-        return Some(AzureIdentity::Secret {
-            tenant,
-            client,
-            secret,
-        });
+        return Some(AzureIdentity::Secret { tenant, client, secret });
     }
     if !table.had("client_certificate") && !table.had("client_key") {
         let example =
@@ -107,12 +92,7 @@ fn identity(table: &mut Table, application: Application) -> Option<AzureIdentity
         table.require("client_secret", example);
     }
     let ((certificate, key), tenant, client) = (certificate?, tenant?, client?);
-    Some(AzureIdentity::Certificate {
-        tenant,
-        client,
-        certificate,
-        key,
-    })
+    Some(AzureIdentity::Certificate { tenant, client, certificate, key })
 }
 
 /// A name that becomes part of an address, and begins with one of `starts` if there are any.
@@ -127,10 +107,7 @@ fn word(
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let message = format!("holds what no such name has; write it as in \"{example}\"");
         ensure(word.bytes().all(fits) && !word.starts_with('.'), message)?;
-        let message = format!(
-            "`{word}` does not begin with `{}`; {remedy}",
-            starts.join("` or `")
-        );
+        let message = format!("`{word}` does not begin with `{}`; {remedy}", starts.join("` or `"));
         let begins = starts.is_empty() || starts.iter().any(|start| word.starts_with(start));
         ensure(begins, message)
     })
@@ -155,10 +132,7 @@ fn parse_login(text: &str) -> Result<Url, String> {
 }
 
 fn check_scope(scope: &str) -> Result<(), String> {
-    let message = format!(
-        "does not end with `/.default`; write it as in \"{}\"",
-        SentinelConfig::SCOPE
-    );
+    let message = format!("does not end with `/.default`; write it as in \"{}\"", SentinelConfig::SCOPE);
     ensure(scope.ends_with("/.default"), message)
 }
 
@@ -182,12 +156,8 @@ mod tests {
         );
         let mut config = crate::config::file::read(Path::new("x.toml"), &text, false).unwrap();
         let sink = config.sinks.remove(0);
-        let SinkKind::Remote(remote) = sink.kind else {
-            panic!()
-        };
-        let PeerConfig::Sentinel(found) = remote.peer else {
-            panic!()
-        };
+        let SinkKind::Remote(remote) = sink.kind else { panic!() };
+        let PeerConfig::Sentinel(found) = remote.peer else { panic!() };
         (*found, remote.batch.bytes, sink.format)
     }
 
@@ -233,10 +203,7 @@ mod tests {
         };
         assert_eq!(read(&format!("{application}{files}")).0, expected);
         for (line, client) in [("", None), ("client_id = \"c\"\n", Some("c".to_string()))] {
-            let expected = SentinelConfig {
-                identity: AzureIdentity::Managed { client },
-                ..usual.clone()
-            };
+            let expected = SentinelConfig { identity: AzureIdentity::Managed { client }, ..usual.clone() };
             assert_eq!(read(&format!("managed_identity = true\n{line}")).0, expected);
         }
     }

@@ -84,13 +84,9 @@ mod tests {
             batch_bytes = "2KiB"
         "#;
         let config = crate::config::file::read(Path::new("x.toml"), text, false).unwrap();
-        let SinkKind::Remote(remote) = &config.sinks[0].kind else {
-            panic!()
-        };
+        let SinkKind::Remote(remote) = &config.sinks[0].kind else { panic!() };
         let RemoteSinkConfig { peer, batch, .. } = &**remote;
-        let crate::config::PeerConfig::SplunkHec(found) = peer else {
-            panic!()
-        };
+        let crate::config::PeerConfig::SplunkHec(found) = peer else { panic!() };
         let text = |text: &str| Some(text.to_owned());
         let expected = SplunkHecConfig {
             http: crate::config::HttpConfig::new(

@@ -18,10 +18,8 @@ enum Kind {
 }
 
 const TRANSPORTS: [(&str, Kind); 3] = [("tcp", Kind::Tcp), ("tls", Kind::Tls), ("udp", Kind::Udp)];
-const FRAMINGS: [(&str, Framing); 2] = [
-    ("octet_counting", Framing::OctetCounting),
-    ("newline", Framing::Newline),
-];
+const FRAMINGS: [(&str, Framing); 2] =
+    [("octet_counting", Framing::OctetCounting), ("newline", Framing::Newline)];
 /// In the order of their numbers in RFC 5424.
 const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
@@ -34,10 +32,7 @@ pub fn read(table: &mut Table, _: &Context, common: &Common) -> Option<PeerConfi
     let complete = address.is_some();
     let kind = table.word("transport", &TRANSPORTS);
     if !table.had("transport") && !table.has_like("transport") {
-        table.error(
-            "transport",
-            "is missing; add `transport = \"tls\"`, or \"tcp\" or \"udp\"",
-        );
+        table.error("transport", "is missing; add `transport = \"tls\"`, or \"tcp\" or \"udp\"");
     }
     let tls = tls(table);
     if kind.is_some_and(|kind| kind != Kind::Tls) {
@@ -86,9 +81,7 @@ pub fn host_port(text: &str, example: &str) -> Result<(String, u16), String> {
     let number = port.parse().ok().filter(|port| *port > 0);
     let number = number.ok_or_else(|| format!("`{port}` is no port; write 1 to 65535 after the host"))?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let good = bare.map_or(!host.contains(':'), |bare| {
-        bare.parse::<std::net::Ipv6Addr>().is_ok()
-    });
+    let good = bare.map_or(!host.contains(':'), |bare| bare.parse::<std::net::Ipv6Addr>().is_ok());
     let message =
         format!("`{host}` is no IPv6 address in brackets; write it as in \"[2001:db8::1]:{number}\"");
     ensure(good, message)?;

@@ -21,11 +21,7 @@ fn ids(count: usize) -> Vec<EventId> {
 }
 
 fn classify_response(status: u16, body: &str, sent: usize) -> RequestOutcome {
-    let response = http::Response {
-        status,
-        body: body.into(),
-        ..http::Response::default()
-    };
+    let response = http::Response { status, body: body.into(), ..http::Response::default() };
     classify(&response, &ids(sent), &config(), 0)
 }
 
@@ -63,49 +59,13 @@ fn each_item_has_its_class() {
             "",
         ),
         (409, "some_other_conflict", "", "retry", "some_other_conflict"),
-        (
-            429,
-            "es_rejected_execution_exception",
-            "rejected execution",
-            "retry",
-            "rejected execution",
-        ),
-        (
-            429,
-            "circuit_breaking_exception",
-            "[parent] Data too large",
-            "retry",
-            "Data too large",
-        ),
-        (
-            503,
-            "unavailable_shards_exception",
-            "primary shard is not active",
-            "retry",
-            "primary shard",
-        ),
+        (429, "es_rejected_execution_exception", "rejected execution", "retry", "rejected execution"),
+        (429, "circuit_breaking_exception", "[parent] Data too large", "retry", "Data too large"),
+        (503, "unavailable_shards_exception", "primary shard is not active", "retry", "primary shard"),
         (500, "exception", "x", "retry", "status 500"),
-        (
-            400,
-            "mapper_parsing_exception",
-            "failed to parse field [a]",
-            "poison",
-            "failed to parse field [a]",
-        ),
-        (
-            400,
-            "document_parsing_exception",
-            "[1:9] failed to parse",
-            "poison",
-            "failed to parse",
-        ),
-        (
-            400,
-            "strict_dynamic_mapping_exception",
-            "dynamic introduction of [x]",
-            "poison",
-            "strict",
-        ),
+        (400, "mapper_parsing_exception", "failed to parse field [a]", "poison", "failed to parse field [a]"),
+        (400, "document_parsing_exception", "[1:9] failed to parse", "poison", "failed to parse"),
+        (400, "strict_dynamic_mapping_exception", "dynamic introduction of [x]", "poison", "strict"),
         (
             400,
             "illegal_argument_exception",
@@ -136,13 +96,7 @@ fn each_item_has_its_class() {
         ),
         (400, "index_closed_exception", "closed", "misconfigured", "closed"),
         (413, "x", "", "poison", "413"),
-        (
-            404,
-            "index_not_found_exception",
-            "no such index [logs]",
-            "misconfigured",
-            "setup elasticsearch",
-        ),
+        (404, "index_not_found_exception", "no such index [logs]", "misconfigured", "setup elasticsearch"),
         (401, "security_exception", "", "misconfigured", "`encoded`"),
         (
             403,
@@ -200,10 +154,7 @@ fn f47_bulk_mixed() {
 #[test]
 fn f47_bulk_response() {
     let fine = r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":201}}]}"#;
-    assert_eq!(
-        classify_response(200, fine, 2),
-        RequestOutcome::Each(vec![Outcome::Delivered; 2])
-    );
+    assert_eq!(classify_response(200, fine, 2), RequestOutcome::Each(vec![Outcome::Delivered; 2]));
     // A response that does not cover each event delivers none.
     let none = [
         r#"{"errors":false}"#,
@@ -221,20 +172,14 @@ fn f47_bulk_response() {
     for status in 200..300 {
         for body in none {
             assert!(
-                matches!(
-                    classify_response(status, body, 2),
-                    RequestOutcome::All(Outcome::Retry { .. })
-                ),
+                matches!(classify_response(status, body, 2), RequestOutcome::All(Outcome::Retry { .. })),
                 "{status} {body}"
             );
         }
     }
     for end in 0..fine.len() {
         assert!(
-            matches!(
-                classify_response(200, &fine[..end], 2),
-                RequestOutcome::All(Outcome::Retry { .. })
-            ),
+            matches!(classify_response(200, &fine[..end], 2), RequestOutcome::All(Outcome::Retry { .. })),
             "{end}"
         );
     }
@@ -248,46 +193,16 @@ fn refusals_of_whole_requests_are_classified() {
         serde_json::json!({"error": {"type": kind, "reason": reason}, "status": 0}).to_string()
     };
     let table = [
-        (
-            400,
-            error("illegal_argument_exception", "Malformed action/metadata line [1]"),
-            "halve",
-        ),
-        (
-            400,
-            error(
-                "illegal_argument_exception",
-                "contains unrecognized parameter: [x]",
-            ),
-            "misconfigured",
-        ),
-        (
-            400,
-            error("invalid_index_name_exception", "must be lowercase"),
-            "misconfigured",
-        ),
+        (400, error("illegal_argument_exception", "Malformed action/metadata line [1]"), "halve"),
+        (400, error("illegal_argument_exception", "contains unrecognized parameter: [x]"), "misconfigured"),
+        (400, error("invalid_index_name_exception", "must be lowercase"), "misconfigured"),
         (400, "<html>".into(), "halve"),
-        (
-            401,
-            error("security_exception", "unable to authenticate"),
-            "misconfigured",
-        ),
+        (401, error("security_exception", "unable to authenticate"), "misconfigured"),
         (401, "Unauthorized".into(), "misconfigured"),
-        (
-            403,
-            error(
-                "security_exception",
-                "no permissions for [indices:data/write/bulk]",
-            ),
-            "misconfigured",
-        ),
+        (403, error("security_exception", "no permissions for [indices:data/write/bulk]"), "misconfigured"),
         (403, error("cluster_block_exception", "blocked"), "retry"),
         (403, "<html>".into(), "misconfigured"),
-        (
-            404,
-            error("index_not_found_exception", "no such index"),
-            "misconfigured",
-        ),
+        (404, error("index_not_found_exception", "no such index"), "misconfigured"),
         (413, String::new(), "too large"),
         (429, String::new(), "retry"),
         (502, "<html>".into(), "retry"),
@@ -348,28 +263,15 @@ fn f57_a_key_that_a_cluster_repeats_is_not_told() {
     let bodies = [
         (200, "<html>Authorization: ApiKey c4nary".to_owned()),
         (200, r#""c4nary""#.into()),
-        (
-            200,
-            format!("{{\"items\":[{}]}}", item(400, "c4nary", "no c4nary here")),
-        ),
-        (
-            403,
-            r#"{"error":{"type":"security_exception","reason":"c4nary"}}"#.into(),
-        ),
+        (200, format!("{{\"items\":[{}]}}", item(400, "c4nary", "no c4nary here"))),
+        (403, r#"{"error":{"type":"security_exception","reason":"c4nary"}}"#.into()),
         (403, "c4nary".into()),
     ];
     for (status, body) in bodies {
-        let mut response = http::Response {
-            status,
-            body: body.clone().into(),
-            ..http::Response::default()
-        };
+        let mut response = http::Response { status, body: body.clone().into(), ..http::Response::default() };
         response.secrets.add([Secret::new("c4nary")]);
         let reported = format!("{:?}", classify(&response, &ids(1), &config(), 0));
-        assert!(
-            reported.contains("***") && !reported.contains("c4nary"),
-            "{body}: {reported}"
-        );
+        assert!(reported.contains("***") && !reported.contains("c4nary"), "{body}: {reported}");
     }
 }
 
@@ -382,16 +284,9 @@ fn f97_an_item_with_another_id_delivers_nothing() {
     };
     let response_with = |items: &[u128]| {
         let items: Vec<String> = items.iter().map(|id| item(*id)).collect();
-        classify_response(
-            200,
-            &format!("{{\"errors\":false,\"items\":[{}]}}", items.join(",")),
-            3,
-        )
+        classify_response(200, &format!("{{\"errors\":false,\"items\":[{}]}}", items.join(",")), 3)
     };
-    assert_eq!(
-        response_with(&[0, 1, 2]),
-        RequestOutcome::Each(vec![Outcome::Delivered; 3])
-    );
+    assert_eq!(response_with(&[0, 1, 2]), RequestOutcome::Each(vec![Outcome::Delivered; 3]));
     for wrong in [[0, 2, 1], [1, 1, 2], [0, 1, 7], [9, 9, 9]] {
         let RequestOutcome::All(Outcome::Retry { reason, .. }) = response_with(&wrong) else {
             panic!("{wrong:?}");

@@ -4,11 +4,7 @@ use super::*;
 use crate::http::Phase;
 
 fn cloud(scoped: bool) -> Product {
-    Product::Cloud {
-        scoped,
-        cloud_id: None,
-        gateway: Url::parse("https://api.atlassian.com").unwrap(),
-    }
+    Product::Cloud { scoped, cloud_id: None, gateway: Url::parse("https://api.atlassian.com").unwrap() }
 }
 
 const JSON: &str = "content-type: application/json;charset=UTF-8\n";
@@ -20,12 +16,7 @@ fn answer(status: u16, headers: &str, body: &str) -> Result<Response, HttpError>
         let name: HeaderName = name.parse().unwrap();
         (name, HeaderValue::from_str(value).unwrap())
     });
-    Ok(Response {
-        status,
-        headers: headers.collect(),
-        body: body.into(),
-        ..Response::default()
-    })
+    Ok(Response { status, headers: headers.collect(), body: body.into(), ..Response::default() })
 }
 
 /// The class's name, its cadence and a word of the remedy.
@@ -46,30 +37,9 @@ fn every_answer_of_a_data_center() {
     for (status, headers, body, name, cadence, remedy) in [
         (200, JSON, "{}", "ok", Normal, ""),
         (200, "content-type: APPLICATION/JSON\n", "{}", "ok", Normal, ""),
-        (
-            200,
-            "content-type: application/vnd.x+json\n",
-            "{}",
-            "ok",
-            Normal,
-            "",
-        ),
-        (
-            200,
-            &(JSON.to_string() + "X-AUSERNAME: auditor\n"),
-            "{}",
-            "ok",
-            Normal,
-            "",
-        ),
-        (
-            200,
-            &anonymous,
-            r#"{"entities":[]}"#,
-            "authentication",
-            Slow,
-            "new Personal Access Token",
-        ),
+        (200, "content-type: application/vnd.x+json\n", "{}", "ok", Normal, ""),
+        (200, &(JSON.to_string() + "X-AUSERNAME: auditor\n"), "{}", "ok", Normal, ""),
+        (200, &anonymous, r#"{"entities":[]}"#, "authentication", Slow, "new Personal Access Token"),
         (
             200,
             &(JSON.to_string() + "X-AUSERNAME:  Anonymous \n"),
@@ -78,60 +48,18 @@ fn every_answer_of_a_data_center() {
             Slow,
             "revoked or expired",
         ),
-        (
-            200,
-            &(JSON.to_string() + "X-AUSERNAME: svc-anonymous\n"),
-            "{}",
-            "ok",
-            Normal,
-            "",
-        ),
+        (200, &(JSON.to_string() + "X-AUSERNAME: svc-anonymous\n"), "{}", "ok", Normal, ""),
         // Of an earlier login: this one was let in.
-        (
-            200,
-            &(JSON.to_string() + denied + captcha),
-            "{}",
-            "ok",
-            Normal,
-            "",
-        ),
+        (200, &(JSON.to_string() + denied + captcha), "{}", "ok", Normal, ""),
         (200, html, "<html>Log in", "login_page", Slow, "single sign-on"),
-        (
-            200,
-            "content-type: application/xhtml+xml\n",
-            "",
-            "login_page",
-            Slow,
-            "single sign-on",
-        ),
-        (
-            200,
-            "content-type: text/plain\n",
-            "{}",
-            "protocol",
-            BackOff,
-            "`text/plain` came instead of JSON",
-        ),
+        (200, "content-type: application/xhtml+xml\n", "", "login_page", Slow, "single sign-on"),
+        (200, "content-type: text/plain\n", "{}", "protocol", BackOff, "`text/plain` came instead of JSON"),
         (200, "", "{}", "protocol", BackOff, "no content type"),
         (204, "", "", "protocol", BackOff, "status 204"),
         (304, "", "", "protocol", BackOff, "status 304"),
         (400, JSON, "{}", "protocol", BackOff, "status 400"),
-        (
-            401,
-            JSON,
-            "{}",
-            "authentication",
-            Slow,
-            "new Personal Access Token",
-        ),
-        (
-            401,
-            html,
-            "<html>",
-            "authentication",
-            Slow,
-            "new Personal Access Token",
-        ),
+        (401, JSON, "{}", "authentication", Slow, "new Personal Access Token"),
+        (401, html, "<html>", "authentication", Slow, "new Personal Access Token"),
         (
             401,
             "X-Seraph-LoginReason: AUTHENTICATED_FAILED\n",
@@ -151,14 +79,7 @@ fn every_answer_of_a_data_center() {
             Slow,
             "a web application firewall or a proxy",
         ),
-        (
-            403,
-            "",
-            " <!DOCTYPE html>",
-            "firewall",
-            Slow,
-            "requests to the audit API pass",
-        ),
+        (403, "", " <!DOCTYPE html>", "firewall", Slow, "requests to the audit API pass"),
         (
             403,
             html,
@@ -168,63 +89,22 @@ fn every_answer_of_a_data_center() {
             "Confluence Administrator",
         ),
         (403, JSON, "{}", "permission", Slow, "Confluence Administrator"),
-        (
-            403,
-            "X-AUSERNAME: auditor\n",
-            "",
-            "permission",
-            Slow,
-            "Basic authentication is switched off",
-        ),
-        (
-            403,
-            "X-AUSERNAME: anonymous\n",
-            "",
-            "authentication",
-            Slow,
-            "revoked or expired",
-        ),
+        (403, "X-AUSERNAME: auditor\n", "", "permission", Slow, "Basic authentication is switched off"),
+        (403, "X-AUSERNAME: anonymous\n", "", "authentication", Slow, "revoked or expired"),
         (404, html, "", "not_found", Slow, "older than 7.5"),
-        (
-            404,
-            "X-AUSERNAME: anonymous\n",
-            "",
-            "authentication",
-            Slow,
-            "revoked or expired",
-        ),
+        (404, "X-AUSERNAME: anonymous\n", "", "authentication", Slow, "revoked or expired"),
         (407, "", "", "unreachable", BackOff, "proxy"),
-        (
-            429,
-            "Retry-After: 30\n",
-            "",
-            "rate_limited",
-            BackOff,
-            "`poll_interval`",
-        ),
+        (429, "Retry-After: 30\n", "", "rate_limited", BackOff, "`poll_interval`"),
         (429, &anonymous, "", "rate_limited", BackOff, "`poll_interval`"),
         (500, JSON, "{}", "server_error", BackOff, "the server's log"),
-        (
-            500,
-            JSON,
-            "Too many Concurrent searches",
-            "overloaded",
-            BackOff,
-            "tries again",
-        ),
+        (500, JSON, "Too many Concurrent searches", "overloaded", BackOff, "tries again"),
         (500, "Retry-After: 30\n", "", "overloaded", BackOff, "tries again"),
         (501, "", "", "server_error", BackOff, "the server's log"),
         (502, html, "", "overloaded", BackOff, "tries again"),
         (503, "", "", "overloaded", BackOff, "tries again"),
         (504, captcha, "", "overloaded", BackOff, "tries again"),
     ] {
-        check(
-            &Product::DataCenter,
-            answer(status, headers, body),
-            name,
-            cadence,
-            remedy,
-        );
+        check(&Product::DataCenter, answer(status, headers, body), name, cadence, remedy);
     }
 }
 
@@ -232,34 +112,10 @@ fn every_answer_of_a_data_center() {
 fn the_answers_of_cloud_that_are_its_own() {
     use Cadence::Slow;
     let scope = "X-Failure-Category: FAILURE_CLIENT_SCOPE_CHECK\n";
-    check(
-        &cloud(true),
-        answer(401, scope, ""),
-        "scope",
-        Slow,
-        "`read:audit-log:confluence`",
-    );
-    check(
-        &cloud(true),
-        answer(401, "", ""),
-        "authentication",
-        Slow,
-        "`scoped = false`",
-    );
-    check(
-        &cloud(false),
-        answer(401, "", ""),
-        "authentication",
-        Slow,
-        "`scoped = true`",
-    );
-    check(
-        &cloud(false),
-        answer(403, JSON, ""),
-        "permission",
-        Slow,
-        "free plan",
-    );
+    check(&cloud(true), answer(401, scope, ""), "scope", Slow, "`read:audit-log:confluence`");
+    check(&cloud(true), answer(401, "", ""), "authentication", Slow, "`scoped = false`");
+    check(&cloud(false), answer(401, "", ""), "authentication", Slow, "`scoped = true`");
+    check(&cloud(false), answer(403, JSON, ""), "permission", Slow, "free plan");
     check(&cloud(false), answer(404, "", ""), "not_found", Slow, "`site`");
     check(&cloud(true), answer(404, "", ""), "not_found", Slow, "`cloud_id`");
 }
@@ -267,108 +123,35 @@ fn the_answers_of_cloud_that_are_its_own() {
 #[test]
 fn what_is_no_answer() {
     use Cadence::*;
-    let redirect = |kind| {
-        Err(HttpError::Redirect {
-            status: 302,
-            to: "https://sso.example.com/".into(),
-            kind,
-        })
-    };
+    let redirect =
+        |kind| Err(HttpError::Redirect { status: 302, to: "https://sso.example.com/".into(), kind });
     let after = std::time::Duration::from_secs(60);
     for (result, name, cadence, remedy) in [
-        (
-            redirect(RedirectKind::Login),
-            "login_page",
-            Slow,
-            "single sign-on",
-        ),
-        (
-            redirect(RedirectKind::OtherOrigin),
-            "login_page",
-            Slow,
-            "`https://sso.example.com/`",
-        ),
-        (
-            redirect(RedirectKind::ToHttps),
-            "protocol",
-            BackOff,
-            "write `https://`",
-        ),
-        (
-            redirect(RedirectKind::SameOrigin),
-            "protocol",
-            BackOff,
-            "context path",
-        ),
-        (
-            Err(HttpError::Timeout {
-                phase: Phase::Idle,
-                after,
-            }),
-            "timeout",
-            BackOff,
-            "longer than 60s",
-        ),
-        (
-            Err(HttpError::TooLarge { bytes_max: 7 }),
-            "too_large",
-            BackOff,
-            "`page_size`",
-        ),
-        (
-            Err(HttpError::NoHeader {
-                what: "the token".into(),
-            }),
-            "credential",
-            Slow,
-            "write it again",
-        ),
-        (
-            Err(HttpError::Foreign {
-                url: "http://x/".into(),
-            }),
-            "credential",
-            Slow,
-            "nothing is sent",
-        ),
+        (redirect(RedirectKind::Login), "login_page", Slow, "single sign-on"),
+        (redirect(RedirectKind::OtherOrigin), "login_page", Slow, "`https://sso.example.com/`"),
+        (redirect(RedirectKind::ToHttps), "protocol", BackOff, "write `https://`"),
+        (redirect(RedirectKind::SameOrigin), "protocol", BackOff, "context path"),
+        (Err(HttpError::Timeout { phase: Phase::Idle, after }), "timeout", BackOff, "longer than 60s"),
+        (Err(HttpError::TooLarge { bytes_max: 7 }), "too_large", BackOff, "`page_size`"),
+        (Err(HttpError::NoHeader { what: "the token".into() }), "credential", Slow, "write it again"),
+        (Err(HttpError::Foreign { url: "http://x/".into() }), "credential", Slow, "nothing is sent"),
     ] {
         check(&Product::DataCenter, result, name, cadence, remedy);
     }
     let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-    let file = HttpError::File {
-        path: "/ca.pem".into(),
-        source,
-    };
-    check(
-        &cloud(false),
-        Err(file),
-        "credential",
-        Slow,
-        "user read it: permission denied",
-    );
+    let file = HttpError::File { path: "/ca.pem".into(), source };
+    check(&cloud(false), Err(file), "credential", Slow, "user read it: permission denied");
     let class = not_a_page("missing field `entities`");
     assert_eq!((class.name(), class.cadence()), ("protocol", BackOff));
-    assert!(
-        class
-            .message()
-            .contains("missing field `entities`; see that `url`"),
-        "{}",
-        class.message()
-    );
+    assert!(class.message().contains("missing field `entities`; see that `url`"), "{}", class.message());
 }
 
 #[test]
 fn a_context_path_is_kept() {
     for (base, expect) in [
         ("https://wiki.example.com/", "https://wiki.example.com/rest/x"),
-        (
-            "https://wiki.example.com/confluence",
-            "https://wiki.example.com/confluence/rest/x",
-        ),
-        (
-            "https://wiki.example.com:8443/a/b/",
-            "https://wiki.example.com:8443/a/b/rest/x",
-        ),
+        ("https://wiki.example.com/confluence", "https://wiki.example.com/confluence/rest/x"),
+        ("https://wiki.example.com:8443/a/b/", "https://wiki.example.com:8443/a/b/rest/x"),
     ] {
         assert_eq!(below(&Url::parse(base).unwrap(), "rest/x").as_str(), expect);
     }

@@ -60,11 +60,8 @@ fn each_once(known: &Checkpointed, range: Range<u32>) {
 #[track_caller]
 fn is_exact(known: &Checkpointed, expect: &[u32]) {
     let number = |line: &String| line[8..].trim_matches('}').parse::<u32>();
-    let mut numbers: Vec<u32> = known
-        .lines
-        .iter()
-        .map(|line| number(line).unwrap_or_else(|_| panic!("{line}")))
-        .collect();
+    let mut numbers: Vec<u32> =
+        known.lines.iter().map(|line| number(line).unwrap_or_else(|_| panic!("{line}"))).collect();
     numbers.sort();
     let missing: Vec<_> = expect.iter().filter(|n| !numbers.contains(n)).collect();
     let twice: Vec<_> = numbers.windows(2).filter(|pair| pair[0] == pair[1]).collect();
@@ -280,12 +277,7 @@ fn f87_the_copy_of_a_truncated_file_is_read_on() {
                         n += 50 + unread;
                         let copy = home.audit().join(format!("{name}{rotation}"));
                         fs::copy(&file, &copy).unwrap();
-                        File::options()
-                            .write(true)
-                            .open(&file)
-                            .unwrap()
-                            .set_len(0)
-                            .unwrap();
+                        File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
                         if compress {
                             gzip_file(&copy);
                         }
@@ -396,16 +388,8 @@ fn f88_a_restart_within_a_compressed_file() {
     append(&home.file(0), &text(300..400));
     let mut run = TestRun::start(config.clone(), &mut known);
     run.sweep_and_read();
-    fs::write(
-        format!("{}.gz", home.file(0).display()),
-        gzip(text(0..0).as_bytes()),
-    )
-    .unwrap();
-    fs::write(
-        format!("{}.gz", home.file(0).display()),
-        gzip(&fs::read(home.file(0)).unwrap()),
-    )
-    .unwrap();
+    fs::write(format!("{}.gz", home.file(0).display()), gzip(text(0..0).as_bytes())).unwrap();
+    fs::write(format!("{}.gz", home.file(0).display()), gzip(&fs::read(home.file(0)).unwrap())).unwrap();
     run.sweep_and_read();
     run.assert_healthy();
     fs::remove_file(&packed).unwrap();
@@ -476,22 +460,14 @@ fn f88_what_cannot_be_read_is_reported_once() {
                 run.assert_healthy();
             }
             let lost = known.losses.len();
-            assert_eq!(
-                lost,
-                usize::from(!read),
-                "{ending}, read before: {read}: {:?}",
-                known.losses
-            );
+            assert_eq!(lost, usize::from(!read), "{ending}, read before: {read}: {:?}", known.losses);
             let mut lines = known.lines.clone();
             lines.sort();
             let before = lines.len();
             lines.dedup();
             // A damaged stream may return other content before the damage is detected.
             let repeated = before - lines.len();
-            assert!(
-                repeated == 0 || bytes == damaged,
-                "{ending}: {repeated} of {before}"
-            );
+            assert!(repeated == 0 || bytes == damaged, "{ending}: {repeated} of {before}");
         }
     }
 }
@@ -504,11 +480,7 @@ fn f88_the_end_is_where_it_was_although_it_was_compressed() {
     config.start_at = StartAt::End;
     let mut known = Checkpointed::default();
     append(&home.file(0), &text(0..30));
-    fs::write(
-        home.audit().join("20260101.00000.audit.log.gz"),
-        gzip(text(50..90).as_bytes()),
-    )
-    .unwrap();
+    fs::write(home.audit().join("20260101.00000.audit.log.gz"), gzip(text(50..90).as_bytes())).unwrap();
     append(&home.file(1), &text(30..40));
     TestRun::start(config.clone(), &mut known).sweep_and_read();
     gzip_file(&home.file(0));
