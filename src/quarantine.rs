@@ -10,6 +10,7 @@ mod tally;
 pub use directory::{DirectoryListing, QuarantineDirectory, QuarantineError, QuarantineLine};
 pub use tally::Tally;
 
+use crate::sink::EventSeverity;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -35,6 +36,11 @@ pub struct Entry {
     pub format: String,
     /// Time of the event in milliseconds since 1970.
     pub time_ms: i64,
+    /// What the sink puts into a header, where it does.
+    #[serde(default)]
+    pub severity: EventSeverity,
+    #[serde(default)]
+    pub action: String,
     /// Time of the quarantine in milliseconds since 1970.
     pub at_ms: i64,
     /// The reason of the refusal, with the server's message.
@@ -162,6 +168,7 @@ mod tests {
             at_ms: 2,
             reason: "status 400".into(),
             event: "{\"a\":\"ä\"}".into(),
+            ..Entry::default()
         };
         put(temp.path(), 2, &[]).unwrap();
         put(temp.path(), 2, &[entry.clone(), entry.clone()]).unwrap();

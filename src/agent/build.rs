@@ -1,13 +1,19 @@
 //! Makes the stages of an agent from its configuration and its checkpoint, and starts them.
 
-use super::alongside::Alongside;
-use super::commit::{self, Settings, SourceProgress, ToCommit};
+use super::api_driver::ApiDriver;
+use super::api_requests::ApiRequests;
+use super::commit::{self, Settings, SourceProgress};
+use super::common::{AgentError, Common, Mode};
 use super::encoder::Encoder;
 use super::fallback::Fallback;
 use super::flow_control::FlowControl;
-use super::poller::Poller;
-use super::reader::Reader;
-use super::{AgentError, EndedWith, Mode, Running, ThreadEnded, sinks, spawn};
+use super::held_searches::HeldSearches;
+use super::ingest::Ingest;
+use super::node_filter::NodeFilter;
+use super::reader::{FileInput, Reader};
+use super::running::{Running, SinkThread};
+use super::sinks::{self, SinkIndex};
+use super::threads::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
@@ -21,25 +27,16 @@ use crate::source::files::AuditFiles;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Descriptors that are used for other things than audit files, by the process and by each source of it; some to spare.
 const OTHER_DESCRIPTORS: u64 = 18;
 const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 
-/// A block's events being written and the next one's waiting, so that neither side waits for the other and memory stays small.
+/// A block's events being written and the next one's waiting, so that neither side waits for the other and memory stays
+/// small.
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
-
-/// What every stream is built with.
-pub struct Common<'a> {
-    pub config: &'a Config,
-    pub mode: Mode,
-    pub agent: Agent,
-    pub enrichment: Enrichment,
-    pub ended: UnboundedSender<ThreadEnded>,
-    pub commits: Sender<ToCommit>,
-}
 
 pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let (mut memory, agent_id) = open_memory(config, mode)?;
@@ -58,64 +55,10 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let common = Common { config, mode, agent, enrichment, ended, commits };
     let (mut sinks, mut streams, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
-        let state = memory.load(&source.name)?;
-        let flow = Arc::new(FlowControl::new(in_flight_bytes_max(config)));
-        let (mut lanes, mut marks, mut inboxes) = (Vec::new(), Vec::new(), Vec::new());
-        // A dry run prints what the first sink would get: two would mix on one standard output.
-        let sinks_used = if mode.dry_run { 1 } else { config.sinks.len() };
-        for (lane, sink) in config.sinks.iter().take(sinks_used).enumerate() {
-            let (thread, lane, mark) = sinks::start(&common, number, lane, source, sink, &state, &flow)?;
-            lanes.push(lane);
-            marks.push(mark);
-            inboxes.push(thread.inbox.clone());
-            sinks.push(thread);
-        }
-        // Before the first byte is written the checkpoint knows where the outputs begin.
-        memory.commit(Commit {
-            source: source.name.clone(),
-            marks: marks.iter().flatten().cloned().collect(),
-            ..Commit::default()
-        })?;
-        streams.push(SourceProgress::new(&source.name, marks, inboxes, flow.clone()));
-        let ids = IdHasher::new(source.site.as_deref());
-        let api = source.api.as_ref();
-        let api = api.map(|config| {
-            Api::new(&source.name, config.clone(), state.api)
-                .with_coverage(state.coverage.clone())
-                .with_agent_user(state.agent_user.clone())
-        });
-        let recent = api.is_some().then(|| Dedup::new(state.ids.clone()));
-        let alongside = api.as_ref().filter(|_| source.files.is_some());
-        let alongside = alongside.map(|api| {
-            Alongside::new(
-                &source.name,
-                state.nodes.clone().unwrap_or_default(),
-                source.fallback.all_nodes,
-                &state.ids,
-                api.shared_self_activity(),
-                source.api.as_ref().is_some_and(|api| api.drop_self_polls),
-            )
-        });
-        let stage = Encoder::new(number, lanes, ids, common.commits.clone(), recent, alongside);
-        let read = match (&source.files, api) {
-            (Some(files), api) => {
-                let from_end = state.next_key == 0 && files.start_at == StartAt::End;
-                let mut fallback = None;
-                if let Some(mut api) = api {
-                    if from_end {
-                        api.begin_at_present();
-                    }
-                    let (flow, ended) = (flow.clone(), &common.ended);
-                    fallback = Some(Fallback::start(source, api, &state, flow, mode.once, ended)?);
-                }
-                let mut reader = reader(&common, source, files, state, flow.clone());
-                reader.fallback = fallback;
-                Driver::Files(reader)
-            }
-            (None, Some(api)) => Driver::Api(Poller { api, flow: flow.clone(), once: mode.once }),
-            (None, None) => continue,
-        };
-        readers.push((source, flow, read, stage));
+        let (threads, progress, reader) = build_source(&common, number, source, &mut memory)?;
+        sinks.extend(threads);
+        streams.push(progress);
+        readers.push(reader);
     }
     let settings = Settings {
         interval: config.checkpoint_interval,
@@ -128,15 +71,12 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     if mode.dry_run || config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout) {
         watch_stdout(mode, common.ended.clone())?;
     }
-    let gates = readers.iter().map(|(_, flow, ..)| flow.clone()).collect();
-    let names = readers.iter().map(|(source, ..)| (source.name.clone(), None)).collect();
-    for (stream, (source, _, way, stage)) in readers.into_iter().enumerate() {
-        spawn(format!("source {}", source.name), &common.ended, move || {
-            let read = match way {
-                Driver::Files(reader) => Ok(reader.run(stage)),
-                Driver::Api(poller) => poller.run(stage),
-            };
-            EndedWith::Reader { stream, read }
+    let gates = readers.iter().map(|(reader, _)| reader.flow.clone()).collect();
+    let names = readers.iter().map(|(reader, _)| (reader.source.clone(), None)).collect();
+    for (stream, (reader, ingest)) in readers.into_iter().enumerate() {
+        spawn(format!("source {}", reader.source), &common.ended, move || {
+            let total = reader.run(ingest);
+            EndedWith::Reader { stream, total }
         })?;
     }
     Ok(Running {
@@ -152,6 +92,68 @@ pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
         closed: false,
         state_dir: config.state_dir.clone(),
     })
+}
+
+/// The sinks of a source, which run, and what is made for its other threads.
+type SourceParts = (Vec<SinkThread>, SourceProgress, (Reader, Ingest));
+
+/// Starts the sinks of a source, and makes what reads it.
+fn build_source(
+    common: &Common,
+    stream: usize,
+    source: &SourceConfig,
+    memory: &mut Memory,
+) -> Result<SourceParts, AgentError> {
+    let state = memory.load(&source.name)?;
+    let flow = Arc::new(FlowControl::new(in_flight_bytes_max(common.config)));
+    let (mut threads, mut pipelines, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+    let sinks = &common.config.sinks;
+    // A dry run prints what the first sink would get: two would mix on one standard output.
+    let sinks_used = if common.mode.dry_run { 1 } else { sinks.len() };
+    for (pipeline, sink) in sinks.iter().take(sinks_used).enumerate() {
+        let index = SinkIndex { stream, pipeline };
+        let (thread, pipeline, mark) = sinks::start(common, index, source, sink, &state, &flow)?;
+        threads.push(thread);
+        pipelines.push(pipeline);
+        marks.push(mark);
+    }
+    // Before the first byte is written the checkpoint knows where the outputs begin.
+    memory.commit(Commit {
+        source: source.name.clone(),
+        marks: marks.iter().flatten().cloned().collect(),
+        ..Commit::default()
+    })?;
+    let inboxes = threads.iter().map(|thread| thread.inbox.clone()).collect();
+    let progress = SourceProgress::new(&source.name, marks, inboxes, flow.clone());
+    let api = source.api.as_ref().map(|config| {
+        Api::new(&source.name, config.clone(), state.api)
+            .with_coverage(state.coverage.clone())
+            .with_agent_user(state.agent_user.clone())
+    });
+    let encoder = Encoder::new(stream, pipelines, common.commits.clone());
+    let ingest = ingest(source, &state, encoder, api.as_ref());
+    let api = api.map(|api| api_driver(common, source, api, &state, &flow));
+    let reader = Reader {
+        source: source.name.clone(),
+        api: api.transpose()?,
+        files: source.files.as_ref().map(|files| file_input(common, source, files, state, &flow)),
+        flow,
+        once: common.mode.once,
+    };
+    Ok((threads, progress, (reader, ingest)))
+}
+
+fn ingest(source: &SourceConfig, state: &SourceState, encoder: Encoder, api: Option<&Api>) -> Ingest {
+    let ids = IdHasher::new(source.site.as_deref());
+    let dedup = api.map(|_| Dedup::new(state.ids.clone()));
+    let hybrid = api.zip(source.api.as_ref()).filter(|_| source.files.is_some());
+    let node_filter = hybrid.map(|_| {
+        let (nodes, all_nodes) = (state.nodes.clone().unwrap_or_default(), source.fallback.all_nodes);
+        NodeFilter::new(&source.name, nodes, all_nodes, &state.ids)
+    });
+    let held =
+        hybrid.map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
+    Ingest::new(encoder, ids, dedup, node_filter, held.unwrap_or_default())
 }
 
 /// Reports when nobody reads standard output any more. The thread waits without a deadline, and goes with the process.
@@ -202,13 +204,6 @@ fn look_into_quarantine(state_dir: &Path) {
     }
 }
 
-/// How the events of a source come in.
-#[allow(clippy::large_enum_variant, reason = "one for each source, made once")]
-enum Driver {
-    Files(Reader),
-    Api(Poller),
-}
-
 /// The store, or for a dry run what it holds.
 struct Memory {
     store: Option<Store>,
@@ -243,13 +238,32 @@ fn open_memory(config: &Config, mode: Mode) -> Result<(Memory, String), AgentErr
     Ok((Memory { store: Some(opened.store), image: Default::default() }, id))
 }
 
-fn reader(
+fn api_driver(
+    common: &Common,
+    source: &SourceConfig,
+    mut api: Api,
+    state: &SourceState,
+    flow: &Arc<FlowControl>,
+) -> Result<ApiDriver, AgentError> {
+    let starts_at_end = |files: &FilesConfig| state.next_key == 0 && files.start_at == StartAt::End;
+    if source.files.as_ref().is_some_and(starts_at_end) {
+        api.begin_at_present();
+    }
+    let requests = ApiRequests::start(&source.name, flow.clone(), &common.ended)?;
+    let has_files = source.files.is_some();
+    let fallback = has_files.then(|| Fallback::new(&source.name, source.fallback, state, flow.clone()));
+    let other_nodes =
+        (has_files && source.fallback.all_nodes).then(|| api.for_other_nodes(state.api_other_nodes));
+    Ok(ApiDriver::new(requests, api, other_nodes, fallback, common.mode.once))
+}
+
+fn file_input(
     common: &Common,
     source: &SourceConfig,
     files: &FilesConfig,
     state: SourceState,
-    flow: Arc<FlowControl>,
-) -> Reader {
+    flow: &Arc<FlowControl>,
+) -> FileInput {
     let woken = flow.clone();
     let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
     let (live, live_files) = unbounded_channel();
@@ -259,19 +273,13 @@ fn reader(
     if follow {
         tokio::spawn(watch_live_files(live_files, wake.clone()));
     }
-    Reader {
-        source: source.name.clone(),
-        files: AuditFiles::new(&source.name, files, state.files, state.next_key, state.next_key == 0),
-        flow,
-        watch: follow.then(|| DirectoryWatch::new(&source.name, wake)),
-        live,
-        sweep_interval,
-        once: common.mode.once,
-        fallback: None,
-    }
+    let (next_key, fresh) = (state.next_key, state.next_key == 0);
+    let files = AuditFiles::new(&source.name, files, state.files, next_key, fresh);
+    let watch = follow.then(|| DirectoryWatch::new(&source.name, wake));
+    FileInput::new(files, watch, live, sweep_interval)
 }
 
-/// How many bytes may be on their way to the sinks of one source before another block is read.
+/// How many bytes may be in flight to the sinks of one source before another block is read.
 fn in_flight_bytes_max(config: &Config) -> usize {
     let remote = config.sinks.iter().map(|sink| match &sink.kind {
         SinkKind::Remote(remote) => remote.in_flight_bytes_max(),

@@ -13,10 +13,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 pub enum ToCommit {
-    /// The next batch of a stream is on its way to its sinks.
+    /// The next batch of a stream was sent to its sinks.
     Sent { stream: usize, progress: Box<Progress>, bytes: u64 },
     /// A sink has a final outcome for each of a batch's events.
-    Final { stream: usize, lane: usize, number: u64, mark: Option<SinkMark> },
+    Final { stream: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
     /// Nothing more will come: commit what is final, close, and end.
     Finish,
 }
@@ -26,7 +26,7 @@ pub struct Settings {
     pub uncommitted_bytes_max: u64,
 }
 
-/// A source on its way to the store.
+/// What is delivered of a source and not in the store yet.
 pub struct SourceProgress {
     name: String,
     flow: Arc<FlowControl>,
@@ -111,7 +111,7 @@ impl SourceProgress {
     }
 }
 
-/// Runs until told to finish. Without a store nothing is made durable: a dry run.
+/// Runs until [`ToCommit::Finish`]. Without a store nothing is made durable: a dry run.
 pub fn run(
     mut store: Option<Store>,
     mut streams: Vec<SourceProgress>,
@@ -141,9 +141,9 @@ pub fn run(
                 streams[stream].watermark.push((*progress, bytes));
                 streams[stream].advance();
             }
-            ToCommit::Final { stream, lane, number, mark } => {
+            ToCommit::Final { stream, pipeline, number, mark } => {
                 crate::failpoint::hit("after_ack");
-                streams[stream].watermark.mark_final(lane, number, mark);
+                streams[stream].watermark.mark_final(pipeline, number, mark);
                 streams[stream].advance();
             }
             ToCommit::Finish => break,

@@ -1,4 +1,4 @@
-//! What holds a reader back and what wakes it: the one thing that the threads of a stream share.
+//! Holds a reader back and wakes it. It is what the threads of a source share.
 
 use crate::clock;
 use crate::telemetry::heartbeat;
@@ -11,11 +11,12 @@ const SPARE_MAX: usize = 3;
 /// A buffer that one long event has grown is not kept.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Between two sweeps that were asked for, so that a directory in which much else changes does not keep the agent sweeping.
+/// Between two sweeps that were asked for, so that a directory in which much else changes does not keep the agent
+/// sweeping.
 const SWEEP_GAP: Duration = Duration::from_millis(50);
 
 pub struct FlowControl {
-    /// Bytes that may be on their way to the sinks of one source before another block is read.
+    /// Bytes that may be in flight to the sinks of one source before another block is read.
     in_flight_bytes_max: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -64,12 +65,12 @@ impl FlowControl {
         }
     }
 
-    /// The sink `lane` takes nothing at the moment, or does again.
-    pub fn sink_trouble(&self, lane: usize, trouble: Option<String>) {
+    /// The sink `pipeline` takes nothing at the moment, or does again.
+    pub fn sink_trouble(&self, pipeline: usize, trouble: Option<String>) {
         let mut state = self.lock();
         match trouble {
-            Some(trouble) => drop(state.sinks.insert(lane, trouble)),
-            None => drop(state.sinks.remove(&lane)),
+            Some(trouble) => drop(state.sinks.insert(pipeline, trouble)),
+            None => drop(state.sinks.remove(&pipeline)),
         }
     }
 
@@ -170,8 +171,8 @@ impl FlowControl {
         !full(&state) && !state.stopped
     }
 
-    /// Waits until nothing is on its way, however long that takes: of a long event, whose record fills the memory already, one
-    /// part at a time is sent.
+    /// Waits until nothing is in flight, however long that takes. A long event is sent one part at a time, for its
+    /// record fills the memory already.
     pub fn wait_for_capacity(&self) {
         let state = self.lock();
         heartbeat::waiting();

@@ -1,14 +1,15 @@
-//! The thread of a source that reads audit files.
+//! The thread of a source: it reads the files, drives the API, and hands what both bring to the ingest.
 
-use super::encoder::Encoder;
-use super::fallback::Fallback;
+use super::api_driver::ApiDriver;
 use super::flow_control::FlowControl;
+use super::ingest::Ingest;
+use super::summary::SourceTotal;
 use crate::clock;
 use crate::notice::{FILE_TAMPERED, GAP, Notice};
 use crate::position::Loss;
-use crate::source::api::ApiTotal;
+use crate::source::failover::FileActivity;
 use crate::source::files::wake::DirectoryWatch;
-use crate::source::files::{AuditFiles, FileTotal, ReadStatus};
+use crate::source::files::{AuditFiles, ReadStatus};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,130 +17,166 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// Without notification this is how late an event may be found.
 const SWEEP_WITHOUT_NOTIFICATION: Duration = Duration::from_secs(1);
-/// While lines keep coming they are taken together, this many milliseconds' worth. The first look after a write is at once; only
-/// when it follows another one that found something within this time the next one waits.
+/// While lines keep coming they are read together, this many milliseconds' worth. The first look after a write is at
+/// once; only when it follows another one that found something within this time, the next one waits.
 const COALESCE: Duration = Duration::from_millis(10);
+/// How long a sink that takes nothing is waited for before the source looks at its files or its API again.
+const CAPACITY_WAIT: Duration = Duration::from_secs(1);
 
+/// At least one of `files` and `api` is there.
 pub struct Reader {
     pub source: String,
-    pub files: AuditFiles,
+    pub files: Option<FileInput>,
+    pub api: Option<ApiDriver>,
     pub flow: Arc<FlowControl>,
-    pub watch: Option<DirectoryWatch>,
-    pub live: UnboundedSender<Vec<PathBuf>>,
-    pub sweep_interval: Duration,
     /// End when everything that is there now has been read.
     pub once: bool,
-    /// The API, where there is one as well.
-    pub fallback: Option<Fallback>,
 }
 
-/// What a reader has done, for the summary of a run.
-#[derive(Debug, Default)]
-pub struct Read {
-    pub files: Vec<FileTotal>,
-    pub api: Option<ApiTotal>,
-    pub events: u64,
-    pub unreadable: u64,
-    pub trouble: Option<String>,
-    /// There is more to be had, for another process.
-    pub restart_wanted: bool,
+/// The files of a source, and how changes to them are noticed.
+pub struct FileInput {
+    files: AuditFiles,
+    watch: Option<DirectoryWatch>,
+    /// Hears which files are likely to grow.
+    live: UnboundedSender<Vec<PathBuf>>,
+    live_now: Vec<PathBuf>,
+    sweep_interval: Duration,
+    next_sweep: Instant,
+    coalesce: Coalesce,
+}
+
+/// When records last came, and whether the look after that was at once.
+#[derive(Default)]
+struct Coalesce {
+    last: Option<Instant>,
+    found: bool,
+    hurried: bool,
 }
 
 impl Reader {
     /// Reads until stopped, or with `once` until nothing more is there.
-    pub fn run(mut self, mut stage: Encoder) -> Read {
-        let mut live = Vec::new();
-        let mut next_sweep = clock::monotonic();
-        let mut last_event: Option<Instant> = None;
-        let mut known = 0;
+    pub fn run(mut self, mut ingest: Ingest) -> SourceTotal {
         let mut restart_wanted = false;
-        let (mut found, mut hurried) = (false, false);
         while !self.flow.stopped() {
-            let now = clock::monotonic();
-            if self.flow.take_sweep() || now >= next_sweep {
-                self.files.sweep(now, clock::now_ms());
-                next_sweep = now + self.follow(&mut live);
-                self.flush(&mut stage);
-            }
-            if !self.flow.has_capacity(next_sweep) {
+            let next_sweep = self.sweep(&mut ingest);
+            if !self.flow.has_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
                 continue;
             }
             let now = clock::monotonic();
-            let before = stage.events;
-            stage.read_at_ms = clock::now_ms();
-            let (now_ms, once) = (stage.read_at_ms, self.once);
-            let turn = self.files.read(now, now_ms, once, &mut |found| stage.take(found));
-            let came = stage.events - before;
-            let growing = came > 0 || stage.known > known;
-            known = stage.known;
-            self.flush(&mut stage);
-            // While a file is open and has more, its rest is a backlog and no hole.
-            let read = turn != ReadStatus::More && self.files.caught_up();
-            let look =
-                self.fallback.as_mut().map(|fallback| fallback.turn(&self.files, read, growing, &mut stage));
-            let until = look.map_or(next_sweep, |look| look.min(next_sweep));
-            self.flow.turn(self.health());
-            match turn {
-                ReadStatus::More if came > 0 => (last_event, found) = (Some(now), true),
-                ReadStatus::More => {}
-                ReadStatus::Idle | ReadStatus::IdleUntil(_)
-                    if self.once && self.drained() && !stage.holds_searches() =>
-                {
-                    break;
-                }
-                ReadStatus::Idle if self.files.view_is_stale(now) => {
-                    restart_wanted = true;
-                    break;
-                }
-                ReadStatus::Idle
-                    if last_event.is_some_and(|last| now.duration_since(last) < 2 * COALESCE) =>
-                {
-                    if std::mem::take(&mut found) && hurried {
-                        self.flow.rest(now + COALESCE);
-                        hurried = false;
-                    } else {
-                        hurried = true;
-                        self.flow.sleep(until.min(now + COALESCE));
-                    }
-                }
-                ReadStatus::Idle => {
-                    let told_again = self.fallback.as_ref().is_none_or(Fallback::has_replayed);
-                    if self.files.caught_up() && told_again && !stage.holds_searches() {
-                        stage.clear_replayed();
-                    }
-                    self.flow.sleep(until);
-                }
-                ReadStatus::IdleUntil(at) => self.flow.sleep(at.min(until)),
+            let (turn, activity) = self.read(now, &mut ingest);
+            let files = self.files.as_ref().map(|input| &input.files);
+            let api = self.api.as_mut().map(|api| api.turn(files, activity, &mut ingest));
+            let until = next_sweep.into_iter().chain(api).min().unwrap_or(now);
+            // An API that has not answered yet is starting.
+            if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_answered) {
+                self.flow.turn(self.health());
             }
+            if turn == ReadStatus::More {
+                continue;
+            }
+            if self.once && self.is_drained() && ingest.held.is_empty() {
+                break;
+            }
+            if let ReadStatus::IdleUntil(at) = turn {
+                self.flow.sleep(at.min(until));
+                continue;
+            }
+            if files.is_some_and(|files| files.view_is_stale(now)) {
+                restart_wanted = true;
+                break;
+            }
+            if let Some(input) = &mut self.files
+                && input.coalesce.wait(now, until, &self.flow)
+            {
+                continue;
+            }
+            if self.has_replayed() && ingest.held.is_empty() {
+                ingest.clear_replayed();
+            }
+            self.flow.sleep(until);
         }
-        stage.settle_held_searches(true);
-        self.flush(&mut stage);
-        let mut api = self.fallback.as_ref().and_then(Fallback::total);
+        ingest.settle_held_searches(true);
+        self.flush(&mut ingest);
+        let mut api = self.api.as_ref().map(ApiDriver::total);
         if let Some(api) = &mut api {
-            api.dropped += stage.dropped;
+            api.dropped += ingest.dropped;
         }
-        let api_trouble = self.fallback.as_ref().and_then(Fallback::api_trouble);
-        Read {
-            files: self.files.totals(),
+        let api_trouble = self.api.as_ref().and_then(ApiDriver::trouble);
+        SourceTotal {
+            files: self.files.as_ref().map_or_else(Vec::new, |input| input.files.totals()),
             api,
-            events: stage.events,
-            unreadable: stage.unreadable,
+            events: ingest.events(),
+            unreadable: ingest.unreadable,
             trouble: self.health().or(api_trouble).map(str::to_owned),
             restart_wanted,
         }
     }
 
+    /// Looks at the directories if it is time to. Returns when it is the next time.
+    fn sweep(&mut self, ingest: &mut Ingest) -> Option<Instant> {
+        let input = self.files.as_mut()?;
+        let now = clock::monotonic();
+        if self.flow.take_sweep() || now >= input.next_sweep {
+            input.files.sweep(now, clock::now_ms());
+            input.next_sweep = now + input.follow();
+            self.flush(ingest);
+        }
+        self.files.as_ref().map(|input| input.next_sweep)
+    }
+
+    /// Reads a block of the files.
+    fn read(&mut self, now: Instant, ingest: &mut Ingest) -> (ReadStatus, FileActivity) {
+        let Some(input) = &mut self.files else {
+            return (ReadStatus::Idle, FileActivity::AtEnd);
+        };
+        ingest.read_at_ms = clock::now_ms();
+        let (events, known, read_at_ms) = (ingest.events(), ingest.known, ingest.read_at_ms);
+        let turn = input.files.read(now, read_at_ms, self.once, &mut |found| ingest.ingest_record(found));
+        if turn == ReadStatus::More && ingest.events() > events {
+            (input.coalesce.last, input.coalesce.found) = (Some(now), true);
+        }
+        let activity = if input.files.health().is_some() {
+            FileActivity::Unusable
+        } else if ingest.events() > events || ingest.known > known {
+            FileActivity::Growing
+        } else if turn != ReadStatus::More && input.files.caught_up() {
+            FileActivity::AtEnd
+        } else {
+            FileActivity::Unfinished
+        };
+        self.flush(ingest);
+        (turn, activity)
+    }
+
     /// Why events do not come in, if so.
     fn health(&self) -> Option<&str> {
-        match &self.fallback {
-            Some(fallback) => fallback.health(&self.files),
-            None => self.files.health(),
+        let files = self.files.as_ref().map(|input| &input.files);
+        match &self.api {
+            Some(api) => api.health(files),
+            None => files.and_then(AuditFiles::health),
         }
     }
 
-    /// Sends on what was read. What is lost is an event too.
-    fn flush(&mut self, stage: &mut Encoder) {
-        for tampered in self.files.take_tampered() {
+    /// Whether what an earlier process delivered and did not checkpoint has been read again.
+    fn has_replayed(&self) -> bool {
+        self.files.as_ref().is_none_or(|input| input.files.caught_up())
+            && self.api.as_ref().is_none_or(ApiDriver::has_replayed)
+    }
+
+    /// Whether nothing more is to be had now.
+    fn is_drained(&self) -> bool {
+        let is_read =
+            |files: &AuditFiles| files.is_drained() && !files.rest_waits() || files.health().is_some();
+        self.api.as_ref().is_none_or(ApiDriver::is_drained)
+            && self.files.as_ref().is_none_or(|input| is_read(&input.files))
+    }
+
+    /// Sends on what was read of files. A loss is an event too.
+    fn flush(&mut self, ingest: &mut Ingest) {
+        let Some(FileInput { files, .. }) = &mut self.files else {
+            return;
+        };
+        for tampered in files.take_tampered() {
             let (path, at_ms) = (&tampered.path, clock::now_ms());
             let copy = tampered.copy.as_ref().map_or_else(String::new, |copy| {
                 format!("what was read of it is in `{copy}`, of which the rest is read; ")
@@ -150,9 +187,9 @@ impl Reader {
                 tampered.offset, tampered.size
             );
             let occasion = format!("{path} {} {}", tampered.epoch, tampered.offset);
-            stage.encode_notice(&Notice::new(FILE_TAMPERED, &self.source, &occasion, at_ms, message));
+            ingest.encode_notice(&Notice::new(FILE_TAMPERED, &self.source, &occasion, at_ms, message));
         }
-        let progress = self.files.progress();
+        let progress = files.progress();
         for loss in &progress.losses {
             let Loss { at_ms, path, from, to, reason } = loss;
             let path = path.display();
@@ -163,34 +200,62 @@ impl Reader {
                     "what follows byte {from} of the audit file `{path}` was not delivered, if anything did: {reason}"
                 )
             };
-            let filled =
-                if self.fallback.is_some() { "; the audit API is asked for what it held" } else { "" };
+            let filled = if self.api.is_some() { "; the audit API is asked for what it held" } else { "" };
             let message = message + filled;
             let occasion = format!("{path} {from} {to} {at_ms}");
-            stage.encode_notice(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
+            ingest.encode_notice(&Notice::new(GAP, &self.source, &occasion, *at_ms, message));
         }
-        stage.flush(progress);
+        ingest.flush(progress);
     }
+}
 
-    /// Whether nothing more is to be had now.
-    fn drained(&self) -> bool {
-        let read = self.files.is_drained() && !self.files.rest_waits();
-        let asked = self.fallback.as_ref().is_none_or(Fallback::settled);
-        asked && (read || self.files.health().is_some())
+impl FileInput {
+    pub fn new(
+        files: AuditFiles,
+        watch: Option<DirectoryWatch>,
+        live: UnboundedSender<Vec<PathBuf>>,
+        sweep_interval: Duration,
+    ) -> FileInput {
+        FileInput {
+            files,
+            watch,
+            live,
+            live_now: Vec::new(),
+            sweep_interval,
+            next_sweep: clock::monotonic(),
+            coalesce: Coalesce::default(),
+        }
     }
 
     /// Watches what the sweep found; returns how long until the next one.
-    fn follow(&mut self, live: &mut Vec<PathBuf>) -> Duration {
+    fn follow(&mut self) -> Duration {
         let Some(watch) = &mut self.watch else {
             return self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION);
         };
         let watched = watch.set(self.files.watched());
-        let now_live = self.files.live();
-        if watched && now_live != *live {
-            // Nobody to tell means that the process is about to end.
-            let _ = self.live.send(now_live.clone());
-            *live = now_live;
+        let live = self.files.live();
+        if watched && live != self.live_now {
+            // Nobody listens when the process is about to end.
+            let _ = self.live.send(live.clone());
+            self.live_now = live;
         }
         if watched { self.sweep_interval } else { self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION) }
+    }
+}
+
+impl Coalesce {
+    /// Waits a moment for more lines if some came just now. `false`: none did.
+    fn wait(&mut self, now: Instant, until: Instant, flow: &FlowControl) -> bool {
+        if self.last.is_none_or(|last| now.duration_since(last) >= 2 * COALESCE) {
+            return false;
+        }
+        if std::mem::take(&mut self.found) && self.hurried {
+            flow.rest(now + COALESCE);
+            self.hurried = false;
+        } else {
+            self.hurried = true;
+            flow.sleep(until.min(now + COALESCE));
+        }
+        true
     }
 }

@@ -1,6 +1,6 @@
 //! What the agent as a whole tells systemd: that it is ready, how it is, and that every stage is alive.
 
-use super::Running;
+use super::running::Running;
 use crate::clock;
 use crate::quarantine::Tally;
 use crate::telemetry::heartbeat;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 const NOW_AND_THEN: Duration = Duration::from_secs(10);
 /// How often it is looked whether all sources have had their first good turn.
 const UNTIL_READY: Duration = Duration::from_millis(100);
-/// A source in trouble does not hold back readiness for longer: a home that is mounted late is waited for by the agent, not by
-/// whoever started it. systemd's own patience is 90 s.
+/// A source in trouble does not hold back readiness for longer: a home that is mounted late is waited for by the agent,
+/// not by whoever started it. systemd's own patience is 90 s.
 const READY_WAIT_MAX: Duration = Duration::from_secs(20);
 
 pub struct Service {
@@ -36,7 +36,7 @@ impl Service {
         }
     }
 
-    /// Tells what is to be told; returns how long until the next time.
+    /// Reports to the service manager what has changed; returns how long until the next time.
     pub(super) fn tick(&mut self, running: &Running) -> Duration {
         if !self.notify.is_heard() {
             return NOW_AND_THEN;
@@ -103,7 +103,7 @@ impl Service {
     }
 }
 
-/// All sources do their work; some of them by another way than they should.
+/// All sources do their work, some of them by their API in place of their files.
 fn following(running: &Running) -> String {
     let sources = running.gates.iter().zip(&running.readers);
     let notes = sources.filter_map(|(flow, (name, _))| Some(format!("; {name}: {}", flow.health().note?)));

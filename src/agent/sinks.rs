@@ -1,17 +1,21 @@
 //! Starts the threads that write or send what a source has read.
 
-use super::build::Common;
 use super::commit::ToCommit;
-use super::encoder::SinkPipeline;
+use super::common::{AgentError, Common};
 use super::flow_control::FlowControl;
-use super::{AgentError, EndedWith, SinkThread, spawn};
+use super::running::SinkThread;
+use super::sink_pipeline::SinkPipeline;
+use super::threads::{EndedWith, spawn};
 use crate::access;
 use crate::checkpoint::SourceState;
 use crate::clock;
-use crate::config::{FormatKind, PeerConfig, RemoteSinkConfig, SinkConfig, SinkKind, SourceConfig};
+use crate::config::{
+    FileSinkConfig, FormatKind, PeerConfig, RemoteSinkConfig, SinkConfig, SinkKind, SourceConfig,
+};
 use crate::format::{Context, Format};
 use crate::position::SinkMark;
 use crate::quarantine::{self, Entry};
+use crate::record::EventId;
 use crate::sink::remote::{DeliverySettings, Refused};
 use crate::sink::{self, Inbox, Message, Report, SinkError, file::OutputFile};
 use std::collections::HashSet;
@@ -19,57 +23,35 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// The index of a sink among the streams and their pipelines.
+#[derive(Clone, Copy)]
+pub struct SinkIndex {
+    pub stream: usize,
+    pub pipeline: usize,
+}
 
 /// Starts the thread of one sink of one source.
 pub fn start(
     common: &Common,
-    stream: usize,
-    lane: usize,
+    index: SinkIndex,
     source: &SourceConfig,
     sink: &SinkConfig,
     state: &SourceState,
     flow: &Arc<FlowControl>,
 ) -> Result<(SinkThread, SinkPipeline, Option<SinkMark>), AgentError> {
-    let delivered = Arc::new(AtomicU64::new(0));
-    let quarantined = Arc::new(AtomicU64::new(0));
-    let report = {
-        let (flow, commits) = (flow.clone(), common.commits.clone());
-        let (delivered, quarantined) = (delivered.clone(), quarantined.clone());
-        move |report: Report| match report {
-            Report::Written(buffer) => flow.written(buffer),
-            Report::Final { number, events, mark } => {
-                delivered.fetch_add(events, Ordering::Relaxed);
-                // A commit thread that is gone has ended the process, or is about to.
-                let _ = commits.send(ToCommit::Final { stream, lane, number, mark });
-            }
-            Report::Trouble(trouble) => flow.sink_trouble(lane, trouble),
-            Report::Quarantined(events) => {
-                quarantined.fetch_add(events, Ordering::Relaxed);
-            }
-        }
-    };
+    let (delivered, quarantined) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    let counts = (delivered.clone(), quarantined.clone());
+    let report = reporter(index, flow.clone(), common.commits.clone(), counts);
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashSet::new());
     let inbox = match &sink.kind {
         SinkKind::File(file) if !common.mode.dry_run => {
             let (messages, receiver) = channel();
-            let known = state.marks.iter().find(|mark| mark.sink == sink.name);
-            let failed = |error: io::Error| AgentError::Output {
-                sink: sink.name.clone(),
-                path: file.path_for(&source.name).display().to_string(),
-                source: explained(error, &file.path_for(&source.name)),
-            };
-            let id_of = |event: &[u8]| sink.format.id_of(event);
-            let (output, events) =
-                OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
-            mark = match known {
-                // They are told again: until they have passed, the output is as long as the checkpoint says.
-                Some(known) if !events.is_empty() => Some(known.clone()),
-                _ => Some(output.mark().map_err(failed)?),
-            };
-            already_in_output = events;
+            let output;
+            (output, already_in_output, mark) = open_output(source, sink, file, state)?;
             let (own, once) = (messages.clone(), common.mode.once);
             spawn(stage, &common.ended, move || {
                 EndedWith::Sink(sink::file::run(output, once, receiver, own, report))
@@ -95,12 +77,59 @@ pub fn start(
         }
     };
     let format = Format::new(sink.format, &context(common, source));
-    let lane = SinkPipeline::new(format, inbox.clone(), flow.clone(), already_in_output);
-    Ok((
-        SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, delivered, quarantined },
-        lane,
-        mark,
-    ))
+    let mut pipeline = SinkPipeline::new(format, inbox.clone(), flow.clone(), already_in_output);
+    if let SinkKind::Remote(remote) = &sink.kind {
+        pipeline.needs_label = matches!(remote.peer, PeerConfig::Syslog(_));
+    }
+    let thread =
+        SinkThread { sink: sink.name.clone(), source: source.name.clone(), inbox, delivered, quarantined };
+    Ok((thread, pipeline, mark))
+}
+
+/// Takes the reports of a sink. `counts`: of events that are final, and of those in quarantine among them.
+fn reporter(
+    index: SinkIndex,
+    flow: Arc<FlowControl>,
+    commits: Sender<ToCommit>,
+    (delivered, quarantined): (Arc<AtomicU64>, Arc<AtomicU64>),
+) -> impl Fn(Report) {
+    let SinkIndex { stream, pipeline } = index;
+    move |report| match report {
+        Report::Written(buffer) => flow.written(buffer),
+        Report::Final { number, events, mark } => {
+            delivered.fetch_add(events, Ordering::Relaxed);
+            // A commit thread that is gone has ended the process, or is about to.
+            let _ = commits.send(ToCommit::Final { stream, pipeline, number, mark });
+        }
+        Report::Trouble(trouble) => flow.sink_trouble(pipeline, trouble),
+        Report::Quarantined(events) => {
+            quarantined.fetch_add(events, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Returns the events with it that it has beyond the checkpoint's mark.
+fn open_output(
+    source: &SourceConfig,
+    sink: &SinkConfig,
+    file: &FileSinkConfig,
+    state: &SourceState,
+) -> Result<(OutputFile, HashSet<EventId>, Option<SinkMark>), AgentError> {
+    let known = state.marks.iter().find(|mark| mark.sink == sink.name);
+    let path = file.path_for(&source.name);
+    let failed = |error: io::Error| AgentError::Output {
+        sink: sink.name.clone(),
+        path: path.display().to_string(),
+        source: explained(error, &path),
+    };
+    let id_of = |event: &[u8]| sink.format.id_of(event);
+    let (output, events) = OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
+    let mark = match known {
+        // They are replayed: until they have passed, the output is as long as the checkpoint says.
+        Some(known) if !events.is_empty() => known.clone(),
+        _ => output.mark().map_err(failed)?,
+    };
+    Ok((output, events, Some(mark)))
 }
 
 fn settings(
@@ -140,6 +169,8 @@ impl Remote {
                     source: self.settings.source.clone(),
                     format: self.format.as_str().to_owned(),
                     time_ms: refused.time_ms,
+                    severity: refused.label.severity,
+                    action: refused.label.action().to_owned(),
                     at_ms,
                     reason: refused.reason.clone(),
                     event: String::from_utf8_lossy(&refused.event).into_owned(),

@@ -38,6 +38,7 @@ pub use kind::FormatKind;
 pub use ocsf::Ocsf;
 pub use raw::Raw;
 pub use sentinel::Sentinel;
+pub use taxonomy::Taxonomy;
 
 /// An event to be encoded.
 #[derive(Clone, Copy, Debug)]

@@ -146,8 +146,8 @@ pub struct Taxonomy {
     rows: Vec<(&'static str, EventKind)>,
 }
 
-impl Taxonomy {
-    pub fn new() -> Self {
+impl Default for Taxonomy {
+    fn default() -> Self {
         let mut rows: Vec<(&str, EventKind)> = TABLE
             .iter()
             .map(|Row(action, categories, types, outcome, severity, activity)| {
@@ -165,7 +165,9 @@ impl Taxonomy {
         rows.sort_unstable_by_key(|(action, _)| order(action));
         Taxonomy { rows }
     }
+}
 
+impl Taxonomy {
     /// The kind of a record: by its row, else by the rules.
     pub fn kind(&self, record: &Record) -> EventKind {
         let Some(action) = record.stable_action().map(Text::decoded) else {
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn no_action_has_two_rows() {
-        let rows = Taxonomy::new().rows;
+        let rows = Taxonomy::default().rows;
         assert!(rows.windows(2).all(|pair| pair[0].0 != pair[1].0));
     }
 

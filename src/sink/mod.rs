@@ -17,11 +17,15 @@ use crate::config::PeerConfig;
 use crate::position::{DeletedOutputs, SinkMark};
 use crate::record::EventId;
 use remote::{DeliverySettings, Quarantine};
+use serde::{Deserialize, Serialize};
 use std::io;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// With `--once`: how many transient failures in a row are retried before the run gives up.
 pub const ONCE_FAILURES_MAX: u32 = 3;
+
+/// As long as MSGID may be in RFC 5424.
+const ACTION_BYTES_MAX: usize = 32;
 
 /// Consecutive events of one source, encoded in the format of one sink. Each event ends with LF.
 #[derive(Debug, Default)]
@@ -46,6 +50,43 @@ pub struct BatchEvent {
     pub id: EventId,
     /// Time of the event in milliseconds since 1970. An unreadable record has the time at which it was read.
     pub time_ms: i64,
+    pub label: Label,
+}
+
+/// What a sink that needs it puts into the header of an event. Other sinks get the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    pub severity: EventSeverity,
+    /// Printable ASCII without blanks, filled with NULs.
+    action: [u8; ACTION_BYTES_MAX],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventSeverity {
+    #[default]
+    Info,
+    /// The event says that something failed.
+    Notice,
+    /// It cannot be read.
+    Warning,
+}
+
+impl Label {
+    /// Of the action, at most 32 characters are kept; each that is not printable ASCII becomes `_`.
+    pub fn new(severity: EventSeverity, action: &str) -> Label {
+        let mut label = Label { severity, ..Label::default() };
+        for (to, c) in label.action.iter_mut().zip(action.chars()) {
+            *to = if c.is_ascii_graphic() { c as u8 } else { b'_' };
+        }
+        label
+    }
+
+    /// Empty where the event has none.
+    pub fn action(&self) -> &str {
+        let length = self.action.iter().position(|byte| *byte == 0);
+        std::str::from_utf8(&self.action[..length.unwrap_or(ACTION_BYTES_MAX)]).unwrap_or_default()
+    }
 }
 
 /// Input of a sink's thread.

@@ -13,7 +13,7 @@ pub use circuit::REFUSED_IN_A_ROW_MAX;
 pub use request_builder::PendingEvent;
 
 use super::outcome::RequestOutcome;
-use super::{Message, Report, SinkError};
+use super::{Label, Message, Report, SinkError};
 use crate::config::{BatchConfig, OnPoison};
 use crate::record::EventId;
 use crate::telemetry::heartbeat;
@@ -58,6 +58,7 @@ pub struct DeliverySettings {
 pub struct Refused {
     pub id: EventId,
     pub time_ms: i64,
+    pub label: Label,
     pub reason: String,
     /// The encoded event, without its LF.
     pub event: Vec<u8>,

@@ -79,8 +79,7 @@ impl SyslogSink {
         };
         let mut bytes = Vec::with_capacity(events_bytes(events) + 256 * events.len());
         for event in events {
-            let framing = self.config.framing;
-            self.writer.frame(framing, event.id(), event.time_ms(), event.bytes(), &mut bytes);
+            self.writer.frame(self.config.framing, event.entry(), event.bytes(), &mut bytes);
         }
         let (limit, address) = (self.config.timeout, self.config.address());
         match timeout(limit, connection.send(&bytes)).await {
@@ -109,7 +108,7 @@ impl SyslogSink {
         let mut message = Vec::new();
         for event in events {
             message.clear();
-            self.writer.write(event.id(), event.time_ms(), event.bytes(), &mut message);
+            self.writer.write(event.entry(), event.bytes(), &mut message);
             let bytes = message.len();
             if bytes > DATAGRAM_BYTES_MAX {
                 let reason = format!(

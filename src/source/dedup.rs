@@ -11,24 +11,24 @@ pub struct FromFile {
     pub node: u64,
 }
 
-/// Five minutes, the default overlap, of 200 events a second, or two hours of 8. What is kept here, the checkpoint's copies while they
-/// are written and what that leaves unused come to some 120 bytes an id.
+/// Five minutes, the default overlap, of 200 events a second, or two hours of 8. What is kept here, the checkpoint's
+/// copies while they are written and what that leaves unused come to some 120 bytes an id.
 pub const IDS_MAX: usize = 60_000;
 /// A chunk is written to the checkpoint as a whole: 22 KiB at most.
 const CHUNK_IDS_MAX: usize = 1024;
-/// Events of a file that lie further apart than this share no chunk: in between may be what the file did not bring, and one
-/// event with a wrong time must not make a stretch of years.
+/// Events of a file that lie further apart than this share no chunk: in between may be what the file did not bring, and
+/// one event with a wrong time must not make a range of years.
 const GAP_MS: i64 = 300_000;
-/// So many of the newest chunks are looked at for one that an event may join: some files are read in turns, and an API beside them.
-/// Of a quiet site's events each begins its own.
+/// So many of the newest chunks are looked at for one that an event may join: some files are read in turns, and an API
+/// alongside them. Of a quiet site's events each begins its own.
 const OPEN_CHUNKS_MAX: usize = 16;
 
 /// Ids in chunks by the order in which they came.
 ///
-/// Files may bring more events than there is room for, long before the API has been asked as far. Then their ids are forgotten,
-/// and the chunks stay as the stretches of time that those files brought: what an API shows of these is passed over. What lies
-/// between two files, a file that was deleted, is in none. A time range counts for events of the node alone whose
-/// events the file brought: those of other nodes stand in no file that was read.
+/// Files may bring more events than there is room for, long before the API has been asked as far. Then their ids are
+/// forgotten, and the chunks stay as the time ranges that those files brought: what an API shows of these is skipped.
+/// What is between two files, a file that was deleted, is in no range. A range counts only for the node whose events
+/// the file brought: events of other nodes are in no file that was read.
 pub struct Dedup {
     known: HashSet<EventId>,
     chunks: Vec<IdChunk>,
@@ -54,7 +54,7 @@ impl Default for Dedup {
 impl Dedup {
     pub fn new(mut chunks: Vec<IdChunk>) -> Dedup {
         chunks.sort_by_key(|chunk| chunk.key);
-        let mut recent = Dedup {
+        let mut dedup = Dedup {
             known: chunks.iter().flat_map(|chunk| chunk.ids.iter().copied()).collect(),
             next_key: chunks.last().map_or(0, |chunk| chunk.key + 1),
             skipped_ranges: Vec::new(),
@@ -65,15 +65,15 @@ impl Dedup {
             forgotten: BTreeSet::new(),
             ids_max: crate::failpoint::limit("ids_max", IDS_MAX),
         };
-        recent.find_stretches();
-        recent
+        dedup.find_ranges();
+        dedup
     }
 
     pub fn contains(&self, id: EventId) -> bool {
         self.known.contains(&id)
     }
 
-    /// The stretches of time whose events a file brought and whose ids are forgotten, oldest first; both ends belong to them.
+    /// The time ranges whose events a file brought and whose ids are forgotten, oldest first; both ends belong to them.
     pub fn skipped_ranges(&self) -> &[(i64, i64)] {
         &self.skipped_ranges
     }
@@ -133,8 +133,8 @@ impl Dedup {
         self.known.len() > self.ids_max + self.ids_max / 8
     }
 
-    /// Beyond [`IDS_MAX`]: forgets ids of events that files brought, in the order in which they came. The stretches stay. A file's
-    /// first and last events go last: what belongs to a hole before or behind it may lie among them.
+    /// Beyond [`IDS_MAX`]: forgets ids of events that files brought, in the order in which they came. The time ranges
+    /// stay. A file's first and last events go last: events of a hole before or after it may be among them.
     pub fn forget_of_files(&mut self) {
         let mut over = self.known.len().saturating_sub(self.ids_max);
         if over == 0 {
@@ -166,11 +166,11 @@ impl Dedup {
             }
             self.changed.insert(chunk.key);
         }
-        self.join_stretches();
+        self.join_ranges();
     }
 
-    /// One chunk for each stretch: of a backlog there may be thousands.
-    fn join_stretches(&mut self) {
+    /// One chunk for each time range: of a backlog there may be thousands.
+    fn join_ranges(&mut self) {
         let mut joined: Vec<IdChunk> = Vec::with_capacity(self.chunks.len());
         let mut last: HashMap<FromFile, usize> = HashMap::new();
         for chunk in self.chunks.drain(..) {
@@ -191,10 +191,10 @@ impl Dedup {
             joined.push(chunk);
         }
         self.chunks = joined;
-        self.find_stretches();
+        self.find_ranges();
     }
 
-    fn find_stretches(&mut self) {
+    fn find_ranges(&mut self) {
         let mut of_node: HashMap<u64, Vec<(i64, i64)>> = HashMap::new();
         for chunk in self.chunks.iter().filter(|chunk| chunk.ids.is_empty()) {
             let ranges = of_node.entry(chunk.node).or_default();
@@ -206,9 +206,10 @@ impl Dedup {
         self.ranges_of_node = of_node;
     }
 
-    /// Forgets chunks whose events are all older than `before_ms`, and beyond [`IDS_MAX`] first those of files, then those with the
-    /// oldest events: what was read of a window that turned out too large is newer than what is read next, and met again. Returns
-    /// the time up to which ids that were still wanted, and came by an API, are forgotten, if any are.
+    /// Forgets chunks whose events are all older than `before_ms`, and beyond [`IDS_MAX`] first those of files, then
+    /// those with the oldest events: what was read of a window that turned out too large is newer than what is read
+    /// next, and met again. Returns the time up to which ids that were still wanted, and came by an API, are forgotten,
+    /// if any are.
     pub fn prune(&mut self, before_ms: i64) -> Option<i64> {
         let is_old = |chunk: &IdChunk| chunk.newest_ms < before_ms;
         self.forget(is_old);
@@ -244,7 +245,7 @@ impl Dedup {
             self.forgotten.insert(chunk.key);
         }
         if self.chunks.len() < before {
-            self.find_stretches();
+            self.find_ranges();
         }
     }
 

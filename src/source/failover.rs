@@ -1,7 +1,7 @@
-//! When to trust the audit files and when to ask the API instead. Pure: observations in, switches out.
+//! When to trust the audit files and when to read the API instead. Pure: observations in, switches out.
 //!
-//! Both ways in share one set of ids, so a switch too many costs requests and no event; a switch too few costs time. Files are
-//! read whenever they can be, in either state.
+//! Both inputs share one set of ids, so a switch too many costs requests and no event; a switch too few costs time.
+//! Files are read whenever they can be, in either state.
 
 pub use crate::position::FallbackCause;
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ pub struct FailoverTimeouts {
     pub file_error_timeout: Duration,
     /// Files have to be well for so long before they are trusted again.
     pub file_recovery_timeout: Duration,
-    /// How long it takes until the API shows what files have not brought: after silence they have to be well for that long too.
+    /// How long it takes until the API shows what files have not brought: after silence they have to be well for that
+    /// long too.
     pub compared_after: Duration,
 }
 
@@ -25,15 +26,38 @@ pub enum State {
     Api { cause: FallbackCause, well_since: Option<Instant> },
 }
 
-/// What was seen since the last time.
+/// What the files of a source did in a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileActivity {
+    /// They cannot be read.
+    Unusable,
+    /// Records came from them, whether or not the API had brought them already.
+    Growing,
+    /// There is more to read, or a read is tried again later.
+    Unfinished,
+    /// All that is there has been read.
+    AtEnd,
+}
+
+/// What the API of a source is polled for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InputObservation {
-    /// The files cannot be read.
-    pub unusable: bool,
-    /// Events that the API had to bring although files are trusted.
-    pub missing: u64,
-    /// Events came from the files, whether or not the API had brought them already.
-    pub growing: bool,
+pub enum ApiRole {
+    /// It brings the events: it is polled up to the present.
+    #[default]
+    Deliver,
+    /// The files bring the events. It is polled up to `lag` before the present: what they have not brought by then is
+    /// missing.
+    Compare { lag: Duration },
+}
+
+impl ApiRole {
+    /// How long before the present a poll ends.
+    pub fn lag(self) -> Duration {
+        match self {
+            ApiRole::Deliver => Duration::ZERO,
+            ApiRole::Compare { lag } => lag,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,23 +82,27 @@ impl State {
         matches!(self, State::Api { .. })
     }
 
-    /// Whether events come by the API, as soon as they happen. Files that were silent and speak again are compared with it first.
-    pub fn is_read_by_api(&self) -> bool {
+    /// Files that were silent and grow again are compared with the API before they are trusted.
+    pub fn role(&self, lag: Duration) -> ApiRole {
         match self {
-            State::Files { .. } => false,
-            State::Api { cause, well_since } => *cause == FallbackCause::Unusable || well_since.is_none(),
+            State::Api { cause, well_since } if *cause == FallbackCause::Unusable || well_since.is_none() => {
+                ApiRole::Deliver
+            }
+            _ => ApiRole::Compare { lag },
         }
     }
 
+    /// `missing`: how many events the API has brought since the last call that the files should have brought.
     pub fn observe(
         &mut self,
-        seen: InputObservation,
+        files: FileActivity,
+        missing: u64,
         timeouts: FailoverTimeouts,
         now: Instant,
     ) -> Option<Switch> {
         match self {
-            State::Files { .. } if seen.missing > 0 => Some(self.leave_files(FallbackCause::Silent)),
-            State::Files { unusable_since } if seen.unusable => {
+            State::Files { .. } if missing > 0 => Some(self.leave_files(FallbackCause::Silent)),
+            State::Files { unusable_since } if files == FileActivity::Unusable => {
                 let since = *unusable_since.get_or_insert(now);
                 (now.duration_since(since) >= timeouts.file_error_timeout)
                     .then(|| self.leave_files(FallbackCause::Unusable))
@@ -83,13 +111,15 @@ impl State {
                 *unusable_since = None;
                 None
             }
-            State::Api { well_since, .. } if seen.unusable || seen.missing > 0 => {
+            State::Api { well_since, .. } if files == FileActivity::Unusable || missing > 0 => {
                 *well_since = None;
                 None
             }
             State::Api { cause, well_since } => {
                 // Silent files are well when they speak; those that could not be read, when they can.
-                if well_since.is_none() && (seen.growing || *cause == FallbackCause::Unusable) {
+                if well_since.is_none()
+                    && (files == FileActivity::Growing || *cause == FallbackCause::Unusable)
+                {
                     *well_since = Some(now);
                 }
                 let last = well_lasts(*cause, timeouts);
@@ -135,17 +165,17 @@ mod tests {
         file_recovery_timeout: Duration::from_secs(120),
         compared_after: Duration::from_secs(200),
     };
-    const OK: InputObservation = InputObservation { unusable: false, missing: 0, growing: false };
-    const GROWING: InputObservation = InputObservation { growing: true, ..OK };
-    const UNUSABLE: InputObservation = InputObservation { unusable: true, ..OK };
-    const MISSING: InputObservation = InputObservation { missing: 3, ..OK };
+    const OK: (FileActivity, u64) = (FileActivity::AtEnd, 0);
+    const GROWING: (FileActivity, u64) = (FileActivity::Growing, 0);
+    const UNUSABLE: (FileActivity, u64) = (FileActivity::Unusable, 0);
+    const MISSING: (FileActivity, u64) = (FileActivity::AtEnd, 3);
 
-    /// Seconds, what is seen then, and the switch that follows.
-    fn plays(steps: &[(u64, InputObservation, Option<Switch>)]) {
+    /// Seconds, what is observed then, and the switch that follows.
+    fn plays(steps: &[(u64, (FileActivity, u64), Option<Switch>)]) {
         let begun = crate::clock::monotonic();
         let mut state = State::default();
-        for (at, seen, switch) in steps {
-            let found = state.observe(*seen, PATIENCE, begun + Duration::from_secs(*at));
+        for (at, (files, missing), switch) in steps {
+            let found = state.observe(*files, *missing, PATIENCE, begun + Duration::from_secs(*at));
             assert_eq!(found, *switch, "at {at}: {state:?}");
         }
     }
@@ -200,7 +230,8 @@ mod tests {
         ]);
     }
 
-    /// Whatever is seen: two switches to the same side never follow each other, and steady health leads back to the files.
+    /// Whatever is seen: two switches to the same side never follow each other, and steady health leads back to the
+    /// files.
     #[test]
     fn f75_model() {
         let seed = crate::clock::now_ms() as u64;
@@ -216,21 +247,25 @@ mod tests {
         let (mut state, mut at, mut api) = (State::default(), 0, false);
         for _ in 0..100_000 {
             at += below(40);
-            let seen = InputObservation {
-                unusable: below(3) == 0,
-                missing: u64::from(below(20) == 0),
-                growing: below(3) == 0,
+            let files = match below(9) {
+                0..3 => FileActivity::Unusable,
+                3..5 => FileActivity::Growing,
+                5..7 => FileActivity::Unfinished,
+                _ => FileActivity::AtEnd,
             };
-            match state.observe(seen, PATIENCE, begun + Duration::from_secs(at)) {
+            let missing = u64::from(below(20) == 0);
+            match state.observe(files, missing, PATIENCE, begun + Duration::from_secs(at)) {
                 Some(Switch::ToApi(_)) => assert!(!std::mem::replace(&mut api, true)),
-                Some(Switch::ToFiles) => assert!(std::mem::replace(&mut api, false) && !seen.unusable),
+                Some(Switch::ToFiles) => {
+                    assert!(std::mem::replace(&mut api, false) && files != FileActivity::Unusable);
+                }
                 None => {}
             }
             assert_eq!(state.is_api(), api);
         }
         for _ in 0..10 {
             at += 60;
-            state.observe(GROWING, PATIENCE, begun + Duration::from_secs(at));
+            state.observe(FileActivity::Growing, 0, PATIENCE, begun + Duration::from_secs(at));
         }
         assert!(!state.is_api());
     }

@@ -1,4 +1,5 @@
-//! Tells the nodes of a cluster apart: whose events the files of a source bring, and whose only the API shows. Pure.
+//! Tells the nodes of a cluster apart: those whose events the files of a source bring, and those that only the API
+//! shows. Pure.
 //!
 //! A file shows one node, the API all of them. Which node the files are of, only they can say, and a node's id may
 //! change with each restart of Confluence. So an id that no file has shown may be this node's new one, or that of
@@ -29,7 +30,7 @@ pub enum RowNode {
 /// What has become known, to be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// Rows of this node came by the API, and whose it is is not known.
+    /// Rows of this node came by the API, and it is not known whether its files are read.
     Unknown { id: String },
     /// This node is another one.
     Other { id: String },

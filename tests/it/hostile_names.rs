@@ -181,6 +181,7 @@ fn f114_names_that_are_found() {
         at_ms: 0,
         reason: HOSTILE.into(),
         event: format!("{{\"message\":\"{}\"}}", HOSTILE.replace('\n', " ")),
+        ..Entry::default()
     };
     quarantine::put(&host.state(), 1, &[entry(&"0".repeat(32)), entry(HOSTILE)]).unwrap();
     let dir_of_quarantine = host.state().join("quarantine");

@@ -83,6 +83,7 @@ fn entry(number: u128) -> Entry {
         at_ms: 1_700_000_000_000,
         reason: "status 400, response: \u{1b}[31mno such field".into(),
         event: format!("{{\"event\":{{\"id\":\"{}\"}},\"n\":1.50}}", id(number)),
+        ..Entry::default()
     }
 }
 

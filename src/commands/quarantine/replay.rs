@@ -8,7 +8,7 @@ use crate::config::{self, Config, OnPoison, RemoteSinkConfig, SinkConfig, SinkKi
 use crate::exit;
 use crate::record::EventId;
 use crate::sink::remote::{DeliverySettings, Refused};
-use crate::sink::{self, Batch, BatchEvent, Message, Report, SinkError};
+use crate::sink::{self, Batch, BatchEvent, Label, Message, Report, SinkError};
 use crate::telemetry::{self, escape::escape};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -237,7 +237,12 @@ fn batch(
     bytes.push(b'\n');
     Ok(Batch {
         number: Some(number),
-        events: vec![BatchEvent { end: bytes.len() as u32, id: event.id, time_ms: entry.time_ms }],
+        events: vec![BatchEvent {
+            end: bytes.len() as u32,
+            id: event.id,
+            time_ms: entry.time_ms,
+            label: Label::new(entry.severity, &entry.action),
+        }],
         bytes,
         replaying: false,
     })

@@ -61,7 +61,7 @@ impl Cef {
         };
         Cef {
             head: String::from_utf8_lossy(&out.bytes).into_owned(),
-            taxonomy: Taxonomy::new(),
+            taxonomy: Taxonomy::default(),
             site: context.site().map(str::to_owned),
             tags: [join(tags::data_center(context)), join(tags::cloud(context))],
         }

@@ -35,7 +35,7 @@ impl Ecs {
     pub fn new(context: &Context) -> Self {
         Ecs {
             constants: Constants::new(context),
-            taxonomy: Taxonomy::new(),
+            taxonomy: Taxonomy::default(),
             site: context.site().map(str::to_owned),
             geo: context.geo.clone(),
             preserve_original_event: context.preserve_original_event,

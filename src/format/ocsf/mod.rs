@@ -37,7 +37,7 @@ impl Ocsf {
         let for_all_tags =
             |tags: Vec<String>| tags::OWN_TAGS.map(|own_tag| metadata(context, &tags, own_tag));
         Ocsf {
-            taxonomy: Taxonomy::new(),
+            taxonomy: Taxonomy::default(),
             site: context.site().map(quoted),
             metadata: [for_all_tags(tags::data_center(context)), for_all_tags(tags::cloud(context))],
             preserve_original_event: context.preserve_original_event,

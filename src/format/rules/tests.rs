@@ -9,7 +9,7 @@ const C: &str = "audit.logging.category.";
 fn kind_of(line: &serde_json::Value) -> EventKind {
     let line = line.to_string();
     match parse(line.as_bytes(), &mut Scratch::default()) {
-        Parsed::Record(record) => Taxonomy::new().kind(&record),
+        Parsed::Record(record) => Taxonomy::default().kind(&record),
         Parsed::Unreadable { error, .. } => panic!("{error}"),
     }
 }

@@ -279,6 +279,7 @@ mod tests {
                 end: batch.bytes.len() as u32,
                 id: EventId(number),
                 time_ms: 0,
+                label: Default::default(),
             });
         }
         batch

@@ -64,7 +64,8 @@ impl PendingEvent {
         }
     }
 
-    fn entry(&self) -> &BatchEvent {
+    /// What is known of it beside its bytes.
+    pub fn entry(&self) -> &BatchEvent {
         &self.chunk.events[self.index as usize]
     }
 
@@ -321,6 +322,7 @@ impl RequestBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::Label;
     use proptest::prelude::*;
     use std::cell::RefCell;
     use std::time::Duration;
@@ -360,7 +362,7 @@ mod tests {
                 }
                 let events = ends.iter().enumerate().filter(|(_, end)| (from + 1..=to).contains(*end));
                 let events: Vec<BatchEvent> = events
-                    .map(|(at, end)| BatchEvent { end: (end - from) as u32, id: EventId(at as u128), time_ms: at as i64 })
+                    .map(|(at, end)| BatchEvent { end: (end - from) as u32, id: EventId(at as u128), time_ms: at as i64, label: Label::default() })
                     .collect();
                 let batch = Batch { number: numbered.then_some(number), bytes: all[from..to].to_vec(), events, replaying: false };
                 if numbered {
@@ -417,7 +419,8 @@ mod tests {
         bytes[MIB - 1] = b'\n';
         let mut builder = RequestBuilder::new(BatchConfig::default());
         for number in 0..20 {
-            let event = BatchEvent { end: MIB as u32, id: EventId(number), time_ms: 0 };
+            let event =
+                BatchEvent { end: MIB as u32, id: EventId(number), time_ms: 0, label: Label::default() };
             let batch = Batch {
                 number: Some(number as u64),
                 bytes: bytes.clone(),

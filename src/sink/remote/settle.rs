@@ -112,6 +112,7 @@ impl<P> Delivery<'_, P> {
             .map(|PendingRefusal { event, reason, .. }| Refused {
                 id: event.id(),
                 time_ms: event.time_ms(),
+                label: event.entry().label,
                 reason: reason.clone(),
                 event: event.bytes().to_vec(),
             })

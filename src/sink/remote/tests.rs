@@ -68,7 +68,12 @@ fn batch(number: u64, ids: std::ops::Range<u128>, size: impl Fn(u128) -> usize) 
     for id in ids {
         batch.bytes.resize(batch.bytes.len() + size(id), b'x');
         batch.bytes.push(b'\n');
-        batch.events.push(BatchEvent { end: batch.bytes.len() as u32, id: EventId(id), time_ms: id as i64 });
+        batch.events.push(BatchEvent {
+            end: batch.bytes.len() as u32,
+            id: EventId(id),
+            time_ms: id as i64,
+            label: Default::default(),
+        });
     }
     batch
 }

@@ -1,21 +1,13 @@
 //! Encodes events as messages of RFC 5424.
 
 use crate::config::{Framing, SyslogConfig};
-use crate::record::EventId;
 use crate::record::time::iso;
-use memchr::memmem;
+use crate::sink::{BatchEvent, EventSeverity};
 use std::borrow::Cow;
 
 /// SD-ID of the structured data, with a private enterprise number. 32473 is reserved by RFC 5612 for those
 /// without a number of their own.
 const SD_ID: &str = "audit@32473";
-
-/// Maximum length of MSGID in RFC 5424.
-const MSGID_BYTES_MAX: usize = 32;
-
-const WARNING: u8 = 4;
-const NOTICE: u8 = 5;
-const INFO: u8 = 6;
 
 /// The parts that all messages of a sink of one source share.
 pub struct MessageWriter {
@@ -38,20 +30,18 @@ impl MessageWriter {
 
     /// The message up to the event. Without a BOM: the RFC requires one before text in UTF-8, but JSON must
     /// not begin with it.
-    fn head(&self, id: EventId, time_ms: i64, event: &[u8]) -> Vec<u8> {
-        let of = members(event);
-        let severity = match (value(of, b"\"kind\":\""), value(of, b"\"outcome\":\"")) {
-            (b"pipeline_error", _) => WARNING,
-            (_, b"failure") => NOTICE,
-            _ => INFO,
+    fn head(&self, of: &BatchEvent) -> Vec<u8> {
+        let severity = match of.label.severity {
+            EventSeverity::Warning => 4,
+            EventSeverity::Notice => 5,
+            EventSeverity::Info => 6,
         };
-        let action = value(of, b"\"action\":\"");
-        let message_id = header_field(&unescaped(action), MSGID_BYTES_MAX);
-        let priority = u32::from(self.facility) * 8 + u32::from(severity);
+        let priority = u32::from(self.facility) * 8 + severity;
         let mut out = format!("<{priority}>1 ").into_bytes();
-        out.extend_from_slice(&iso(time_ms));
+        out.extend_from_slice(&iso(of.time_ms));
         out.extend_from_slice(self.sender.as_bytes());
-        let id = id.hex();
+        let (id, action) = (of.id.hex(), of.label.action());
+        let message_id = if action.is_empty() { "-" } else { action };
         let id = String::from_utf8_lossy(&id);
         let data = format!(" {message_id} [{SD_ID} id=\"{id}\" source=\"{}\"] ", self.source);
         out.extend_from_slice(data.as_bytes());
@@ -59,14 +49,14 @@ impl MessageWriter {
     }
 
     /// Appends one message.
-    pub fn write(&self, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.head(id, time_ms, event));
+    pub fn write(&self, of: &BatchEvent, event: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head(of));
         out.extend_from_slice(&escape_line_separators(event));
     }
 
     /// Appends one message with the framing of a stream transport.
-    pub fn frame(&self, framing: Framing, id: EventId, time_ms: i64, event: &[u8], out: &mut Vec<u8>) {
-        let head = self.head(id, time_ms, event);
+    pub fn frame(&self, framing: Framing, of: &BatchEvent, event: &[u8], out: &mut Vec<u8>) {
+        let head = self.head(of);
         let event = &*escape_line_separators(event);
         if framing == Framing::OctetCounting {
             out.extend_from_slice(format!("{} ", head.len() + event.len()).as_bytes());
@@ -103,41 +93,6 @@ fn escape_line_separators(event: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(escaped)
 }
 
-/// The short members of `event` in an ECS event; they end where `original` begins. Empty for other formats.
-/// Parsing the whole event would cost more than the rest of sending it.
-fn members<'e>(event: &'e [u8]) -> &'e [u8] {
-    const BEGINNING: &[u8] = b",\"event\":{\"dataset\":\"atlassian_confluence.audit\"";
-    let Some(at) = memmem::find(event, BEGINNING) else {
-        return b"";
-    };
-    let members = &event[at + BEGINNING.len()..];
-    let before = |members: &'e [u8], end: &[u8]| match memmem::find(members, end) {
-        Some(at) => &members[..at],
-        None => members,
-    };
-    before(before(members, b",\"original\":\""), b"},\"")
-}
-
-/// The raw text after `key` up to the closing quote, with its escapes.
-fn value<'e>(members: &'e [u8], key: &[u8]) -> &'e [u8] {
-    let Some(at) = memmem::find(members, key) else {
-        return b"";
-    };
-    let text = &members[at + key.len()..];
-    let mut end = 0;
-    while let Some(&byte) = text.get(end).filter(|byte| **byte != b'"') {
-        end += if byte == b'\\' { 2 } else { 1 };
-    }
-    &text[..end.min(text.len())]
-}
-
-fn unescaped(text: &[u8]) -> Cow<'_, str> {
-    match text.contains(&b'\\') {
-        false => String::from_utf8_lossy(text),
-        true => serde_json::from_slice(&[b"\"", text, b"\""].concat()).map(Cow::Owned).unwrap_or_default(),
-    }
-}
-
 /// A header field: printable ASCII without blanks, or `-` if it is empty.
 fn header_field(text: &str, bytes_max: usize) -> String {
     let fitting = |c: char| if c.is_ascii_graphic() { c } else { '_' };
@@ -161,6 +116,8 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::Transport;
+    use crate::record::EventId;
+    use crate::sink::Label;
     use proptest::prelude::*;
     use syslog_loose::{Message, ProcId, Protocol, SyslogFacility, SyslogSeverity, Variant, parse_message};
 
@@ -169,24 +126,26 @@ mod tests {
         MessageWriter::new(&config, "node 1", 7, source)
     }
 
-    fn message(event: &str) -> String {
-        let mut out = Vec::new();
-        writer("wiki").write(EventId(0xabc), 1_700_000_000_123, event.as_bytes(), &mut out);
-        String::from_utf8(out).unwrap()
+    fn written(severity: EventSeverity, action: &str) -> BatchEvent {
+        BatchEvent {
+            end: 0,
+            id: EventId(0xabc),
+            time_ms: 1_700_000_000_123,
+            label: Label::new(severity, action),
+        }
     }
 
-    /// The beginning of an event in the ECS format.
-    fn ecs(members: &str) -> String {
-        format!(
-            r#"{{"@timestamp":"2023-11-14T22:13:20.123Z","event":{{"dataset":"atlassian_confluence.audit"{members}}}}}"#
-        )
+    fn server_message(of: &BatchEvent, event: &str) -> String {
+        let mut out = Vec::new();
+        writer("wiki").write(of, event.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_message_to_the_byte() {
-        let event = &ecs(r#","outcome":"success","action":"user-login""#);
+        let event = r#"{"@timestamp":"2023-11-14T22:13:20.123Z"}"#;
         assert_eq!(
-            message(event),
+            server_message(&written(EventSeverity::Info, "user-login"), event),
             format!(
                 "<110>1 2023-11-14T22:13:20.123Z node_1 confluence-audit 7 user-login [audit@32473 id=\"{:032x}\" source=\"wiki\"] {event}",
                 0xabc
@@ -195,41 +154,30 @@ mod tests {
     }
 
     #[test]
-    fn severity_and_msgid_are_taken_from_the_event() {
-        let long = format!(r#","action":"{}""#, "a b".repeat(30));
-        for (event, priority, id) in [
-            (ecs(r#","outcome":"failure","action":"x""#), 109, "x"),
-            (ecs(r#","kind":"pipeline_error""#), 108, "-"),
-            (ecs(r#","action":"Straße\n\"""#), 110, "Stra_e_\""),
-            (ecs(&long), 110, "a_ba_ba_ba_ba_ba_ba_ba_ba_ba_ba_"),
-            (ecs(r#","original":"{\"action\":\"x\"}","action":"y""#), 110, "-"),
-            (ecs(""), 110, "-"),
-            (
-                ecs(r#"},"confluence":{"audit":{"changed_values":[{"action":"x","outcome":"failure"}]}"#),
-                110,
-                "-",
-            ),
-            (r#"{"event":7}"#.into(), 110, "-"),
-            (r#"{"auditType":{"action":"x"}}"#.into(), 110, "-"),
-            ("CEF:0|Atlassian|Confluence|".into(), 110, "-"),
+    fn severity_and_msgid_come_from_the_label() {
+        for (severity, action, priority, id) in [
+            (EventSeverity::Notice, "x", 109, "x"),
+            (EventSeverity::Warning, "", 108, "-"),
+            (EventSeverity::Info, "Straße\n\"", 110, "Stra_e_\""),
+            (EventSeverity::Info, &"a b".repeat(30), 110, "a_ba_ba_ba_ba_ba_ba_ba_ba_ba_ba_"),
         ] {
-            let text = message(&event);
+            let text = server_message(&written(severity, action), "{}");
             let words: Vec<&str> = text.split(' ').collect();
-            assert_eq!(words[0], format!("<{priority}>1"), "{event}");
-            assert_eq!(words[5], id, "{event}");
+            assert_eq!(words[0], format!("<{priority}>1"), "{action}");
+            assert_eq!(words[5], id, "{action}");
         }
     }
 
     #[test]
     fn f102_line_ends_of_unicode_are_escaped() {
         let action = "a\u{85}b\u{2028}c\u{2029}d\u{a0}\u{2030}é";
-        let event = ecs(&format!(r#","action":"{action}""#));
+        let event = format!(r#"{{"event":{{"action":"{action}"}}}}"#);
         let mut out = Vec::new();
         let writer = writer("wiki");
         for framing in [Framing::OctetCounting, Framing::Newline] {
-            writer.frame(framing, EventId(1), 0, event.as_bytes(), &mut out);
+            writer.frame(framing, &written(EventSeverity::Info, ""), event.as_bytes(), &mut out);
         }
-        writer.write(EventId(1), 0, event.as_bytes(), &mut out);
+        writer.write(&written(EventSeverity::Info, ""), event.as_bytes(), &mut out);
         let text = String::from_utf8(out).unwrap();
         let (length, rest) = text.split_once(' ').unwrap();
         let (first, rest) = rest.split_at(length.parse().unwrap());
@@ -245,7 +193,7 @@ mod tests {
     fn frames() {
         let mut out = Vec::new();
         for framing in [Framing::OctetCounting, Framing::Newline] {
-            writer("wiki").frame(framing, EventId(1), 0, "é".as_bytes(), &mut out);
+            writer("wiki").frame(framing, &written(EventSeverity::Info, ""), "é".as_bytes(), &mut out);
         }
         let text = String::from_utf8(out).unwrap();
         let (length, rest) = text.split_once(' ').unwrap();
@@ -259,7 +207,8 @@ mod tests {
         #[test]
         fn any_event_is_read_back(source in "[ -~äöü]{1,20}", event in "[{C][^\n\u{85}\u{2028}\u{2029}]{0,200}[}x]", id: u128, time_ms in 0i64..4_000_000_000_000) {
             let mut out = Vec::new();
-            writer(&source).write(EventId(id), time_ms, event.as_bytes(), &mut out);
+            let of = BatchEvent { end: 0, id: EventId(id), time_ms, label: Label::default() };
+            writer(&source).write(&of, event.as_bytes(), &mut out);
             let text = String::from_utf8(out).unwrap();
             let parsed: Message<&str> = parse_message(&text, Variant::RFC5424);
             prop_assert_eq!(parsed.protocol, Protocol::RFC5424(1));

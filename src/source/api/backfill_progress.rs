@@ -1,33 +1,39 @@
-//! Tells how far a source has come that has much to read before it reaches the present.
+//! Logs how far a source has come that has much to read before it reaches the present.
 
-use super::Now;
+use super::server_clock::Now;
 use super::window::Windows;
 use std::time::{Duration, Instant};
 
-const TOLD_EVERY: Duration = Duration::from_secs(30);
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The way of one poll.
+/// Of one poll.
 pub struct BackfillProgress {
     begun: Now,
-    told: Instant,
+    logged: Instant,
     windows: u64,
-    /// What lay behind when it began: rows, and the part of all time.
+    /// What was done when it began: rows, and the part of all time.
     rows: u64,
     done: f64,
 }
 
 impl BackfillProgress {
     pub fn new(windows: &Windows, rows: u64, present_ms: i64, now: Now) -> BackfillProgress {
-        BackfillProgress { begun: now, told: now.monotonic, windows: 0, rows, done: windows.done(present_ms) }
+        BackfillProgress {
+            begun: now,
+            logged: now.monotonic,
+            windows: 0,
+            rows,
+            done: windows.done(present_ms),
+        }
     }
 
     /// A window has been read.
     pub fn report(&mut self, source: &str, windows: &Windows, rows: u64, present_ms: i64, now: Now) {
         self.windows += 1;
-        if now.monotonic.saturating_duration_since(self.told) < TOLD_EVERY {
+        if now.monotonic.saturating_duration_since(self.logged) < LOG_INTERVAL {
             return;
         }
-        self.told = now.monotonic;
+        self.logged = now.monotonic;
         let seconds = now.monotonic.saturating_duration_since(self.begun.monotonic).as_secs_f64();
         let done = windows.done(present_ms);
         let here = (done - self.done).max(f64::EPSILON);

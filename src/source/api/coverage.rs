@@ -1,9 +1,10 @@
-//! How closely Confluence audits each area: read at start and each hour. Where a level is lowered, events are not written any
-//! more that were written before, and whoever lowers it may mean that.
+//! How closely Confluence audits each area: read at start and each hour. Where a level is lowered, events are not
+//! written any more that were written before, and whoever lowers it may mean that.
 
 use super::answer::{self, AnswerClass, below};
 use super::page::Route;
-use super::{Api, Now};
+use super::server_clock::Now;
+use super::state::Api;
 use crate::config::Product;
 use crate::http::Client;
 use crate::notice::{COVERAGE_LOWERED, Notice};
@@ -20,19 +21,19 @@ const LEVELS: [&str; 4] = ["off", "base", "advanced", "full"];
 impl Api {
     /// What the checkpoint knows.
     pub fn with_coverage(mut self, coverage: Option<Coverage>) -> Api {
-        self.coverage = coverage;
+        self.watch.coverage = coverage;
         self
     }
 
     pub(super) fn coverage_due(&self, now: Now) -> bool {
         self.config.product == Product::DataCenter
             && self.endpoint.route != Route::Legacy
-            && self.trouble.is_none()
-            && self.next_coverage.is_none_or(|at| now.monotonic >= at)
+            && self.faults.trouble.is_none()
+            && self.watch.next_coverage.is_none_or(|at| now.monotonic >= at)
     }
 
     pub(super) async fn look_at_coverage(&mut self, now: Now) {
-        self.next_coverage = Some(now.monotonic + LOOKED_AT_EVERY);
+        self.watch.next_coverage = Some(now.monotonic + LOOKED_AT_EVERY);
         self.total.requests += 1;
         let found = match fetch(&mut self.client, &self.config.http.base).await {
             Ok(found) if !found.is_empty() => found,
@@ -46,7 +47,7 @@ impl Api {
                 return;
             }
         };
-        let mut known = self.coverage.clone().unwrap_or_default();
+        let mut known = self.watch.coverage.clone().unwrap_or_default();
         let lowered = lowered(&known, &found);
         if !lowered.is_empty() {
             let message = format!(
@@ -56,26 +57,26 @@ impl Api {
             );
             tracing::warn!(source = self.source, "{message}");
             let occasion = now.ms.to_string();
-            self.notices.push(Notice::new(COVERAGE_LOWERED, &self.source, &occasion, now.ms, message));
+            self.watch.notices.push(Notice::new(COVERAGE_LOWERED, &self.source, &occasion, now.ms, message));
         }
         // An area that one answer leaves out is not forgotten.
         known.extend(found);
-        if self.coverage.as_ref() != Some(&known) {
-            self.coverage = Some(known);
-            self.coverage_changed = true;
+        if self.watch.coverage.as_ref() != Some(&known) {
+            self.watch.coverage = Some(known);
+            self.watch.coverage_changed = true;
         }
     }
 }
 
-/// Asks a Data Center for the level of each area. Not every version tells, and not everybody.
+/// Asks a Data Center for the level of each area. Not every version answers, and not everyone may ask.
 pub async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, AnswerClass> {
     let url = below(base, "rest/auditing/1.0/configuration/coverage");
     let result = client.get(&url).await;
     match answer::classify(&result, &Product::DataCenter) {
         AnswerClass::Ok => {
             let answer = result.unwrap_or_default();
-            let told = |(area, level): (String, String)| (answer.redacted(&area), level);
-            Ok(levels(&answer.body).into_iter().map(told).collect())
+            let concealed = |(area, level): (String, String)| (answer.redacted(&area), level);
+            Ok(levels(&answer.body).into_iter().map(concealed).collect())
         }
         class => Err(class),
     }

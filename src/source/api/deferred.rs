@@ -28,8 +28,8 @@ pub struct Deferred {
 }
 
 impl Deferred {
-    /// The end of a window that was set aside and has been read now: rows of it that became visible meanwhile stand
-    /// before the place where reading went on. The ids of its rows are kept until it has been read once more.
+    /// The end of a window that was set aside and has been read now. Rows of it that became visible meanwhile are
+    /// before the place where reading went on, so it is read once more, and the ids of its rows are kept until then.
     pub fn second_look(window: &Window, kept_ms: i64, route: Route, due: Instant) -> Deferred {
         let from_ms = window.from_ms.max(window.to_ms - kept_ms);
         Deferred {
@@ -42,6 +42,14 @@ impl Deferred {
             logged: false,
         }
     }
+}
+
+/// Of a window that was set aside, while it is tried again.
+pub struct Retried {
+    pub hold_ms: i64,
+    pub fresh: bool,
+    pub reason: String,
+    pub logged: bool,
 }
 
 /// Those of one source.
@@ -94,7 +102,7 @@ impl DeferredWindows {
         self.0.iter().map(|deferred| deferred.hold_ms).min()
     }
 
-    /// Stretches of time that no other window asks for meanwhile.
+    /// Time ranges that no other window asks for meanwhile.
     pub fn ranges(&self) -> impl Iterator<Item = (i64, i64)> {
         self.0.iter().map(|deferred| {
             let window = &deferred.reading.window;

@@ -9,12 +9,12 @@ use url::Url;
 
 /// So many answers 404 in a row are no server that is just starting; then its version is asked for.
 const NOT_FOUND_MIN: u32 = 3;
-/// After so many, some 15 seconds, it is told; mostly the address is wrong.
-const NOT_FOUND_TOLD: u32 = 5;
+/// After so many, some 15 seconds, it is logged: the address may be wrong.
+const NOT_FOUND_LOGGED: u32 = 5;
 /// After so many, some two minutes, it is asked slowly: no start takes longer.
 const NOT_FOUND_MAX: u32 = 8;
 
-/// Where the questions go.
+/// Where requests go.
 pub struct Endpoint {
     /// `None`: it has to be looked up.
     pub base: Option<Url>,
@@ -58,8 +58,8 @@ impl Endpoint {
         endpoint
     }
 
-    /// Counts an answer 404. `saved` is what the checkpoint knows: where the newer way was used once there is no
-    /// older one, and where the older was used a single answer is enough to ask.
+    /// Counts an answer 404. `saved` is what the checkpoint knows: where the newer route was used once there is
+    /// no older one, and where the older was used a single answer is enough to ask.
     pub fn not_found(&mut self, saved: Option<ApiCursor>) -> NotFound {
         let was_legacy = saved.is_some_and(|cursor| cursor.legacy);
         if self.route != Route::Auditing || self.route_known || saved.is_some() && !was_legacy {
@@ -75,10 +75,10 @@ impl Endpoint {
     }
 
     pub fn is_starting_for_long(&self) -> bool {
-        self.not_found >= NOT_FOUND_TOLD
+        self.not_found >= NOT_FOUND_LOGGED
     }
 
-    /// The version is known now, or cannot be learned. Returns whether the older way is to be used.
+    /// The version is known now, or cannot be learned. Returns whether the older route is to be used.
     pub fn decide(&mut self, version: Option<Version>, saved: Option<ApiCursor>) -> bool {
         let legacy = match version {
             Some(version) => version.is_older_than_7_5(),
@@ -96,7 +96,7 @@ impl Endpoint {
         self.base.is_some() && !std::mem::replace(&mut self.route_known, true)
     }
 
-    /// An answer that is none has come: if it was a try of the legacy way, that is over.
+    /// No good answer has come: if the legacy route was only tried, it is not the right one.
     pub fn not_legacy_either(&mut self) -> bool {
         let tried = self.route == Route::Legacy && !self.route_known;
         if tried {

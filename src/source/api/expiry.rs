@@ -1,7 +1,8 @@
 //! Looks at the expiry of the token now and then, and warns in time.
 
+use super::server_clock::Now;
+use super::state::Api;
 use super::token::{self, Expiry};
-use super::{Api, Now};
 use crate::notice::{Notice, TOKEN_EXPIRING};
 use std::time::Duration;
 
@@ -10,15 +11,15 @@ const LOOKED_AT_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 impl Api {
     pub(super) fn expiry_due(&self, now: Now) -> bool {
-        self.trouble.is_none() && self.next_expiry.is_none_or(|at| now.monotonic >= at)
+        self.faults.trouble.is_none() && self.watch.next_expiry.is_none_or(|at| now.monotonic >= at)
     }
 
     pub(super) async fn look_at_expiry(&mut self, now: Now) {
-        self.next_expiry = Some(now.monotonic + LOOKED_AT_EVERY);
+        self.watch.next_expiry = Some(now.monotonic + LOOKED_AT_EVERY);
         let Some(expires_ms) = self.expires_ms(now).await else {
             return;
         };
-        let Some(cursor) = &mut self.windows.cursor else {
+        let Some(cursor) = &mut self.cursor.windows.cursor else {
             return;
         };
         let warned = cursor.warned.filter(|(warned_of, _)| *warned_of == expires_ms);
@@ -28,7 +29,7 @@ impl Api {
         };
         cursor.warned = Some((expires_ms, warning.days));
         tracing::warn!(source = self.source, "{}", warning.message());
-        self.notices.push(Notice::new(
+        self.watch.notices.push(Notice::new(
             TOKEN_EXPIRING,
             &self.source,
             &format!("{expires_ms} {}", warning.days),

@@ -2,10 +2,12 @@
 //! nothing moved on. A window that fails again and again is set aside, so that others are read.
 
 use super::answer::{AnswerClass, Cadence};
+use super::deferred::Deferred;
 use super::endpoint::NotFound;
 use super::page::Route;
+use super::server_clock::Now;
+use super::state::{Api, ApiStep};
 use super::trouble::Trouble;
-use super::{Api, ApiStep, Now};
 use crate::delay::{self, random};
 use crate::http::Response;
 use std::time::{Duration, Instant};
@@ -13,17 +15,17 @@ use tracing::Level;
 
 /// While a person has to act, credentials that have changed are noticed this soon.
 const CREDENTIALS_LOOKED_AT: Duration = Duration::from_secs(5);
-/// After faults that a person has to mend: first this long, then [`SLOW`]. Trying often locks accounts.
+/// After faults that a person has to fix: first this long, then [`SLOW`]. Trying often locks accounts.
 const SLOW_FIRST: Duration = Duration::from_secs(60);
 const SLOW: Duration = Duration::from_secs(15 * 60);
-/// Where the API has answered well, a page that a proxy shows during a restart as well is first taken for that: so many tries
-/// with such pauses (and up to half more, by chance) span the two minutes of a restart.
+/// Where the API has answered well, a page that a proxy shows during a restart as well is first taken for that: so many
+/// tries with such pauses (and up to half more, by chance) span the two minutes of a restart.
 const RESTART_FAILURES_MAX: u32 = 3;
 const RESTART_PAUSE: Duration = Duration::from_secs(30);
 
 /// A window that fails so often without coming further is set aside.
 pub(super) const DEFERRED_AFTER: u32 = 3;
-/// A page that is refused so often in a row for what may be its cursor's fault: the window is begun anew.
+/// A page that is refused so often in a row for what may be its cursor's fault: the window is restarted.
 const REFUSALS_MAX: u32 = 2;
 
 /// Whether a request was refused because of the place in the window that it named.
@@ -37,8 +39,8 @@ enum Refusal {
 
 impl Api {
     pub(super) fn held_back(&mut self, now: Instant) -> Option<Instant> {
-        let at = self.not_before.filter(|at| now < *at)?;
-        if self.slow_failures > 0 && self.client.credentials_changed() {
+        let at = self.faults.not_before.filter(|at| now < *at)?;
+        if self.faults.slow_failures > 0 && self.client.credentials_changed() {
             tracing::info!(source = self.source, "credentials have changed; trying again at once");
             return None;
         }
@@ -47,19 +49,19 @@ impl Api {
 
     pub(super) fn failed(&mut self, class: AnswerClass, answer: Option<&Response>, now: Now) -> ApiStep {
         match &class {
-            AnswerClass::TooLarge { .. } if self.page_size.halve() => {
+            AnswerClass::TooLarge { .. } if self.poll.page_size.halve() => {
                 tracing::info!(
                     source = self.source,
-                    page_size = self.page_size.rows(),
+                    page_size = self.poll.page_size.rows(),
                     "an answer was too large; asking for fewer rows"
                 );
                 return ApiStep::Again;
             }
             // `None`: the version has decided already.
             AnswerClass::NotFound { .. } if answer.is_some() => {
-                match self.endpoint.not_found(self.saved_cursor) {
+                match self.endpoint.not_found(self.cursor.saved) {
                     NotFound::AskVersion => {
-                        self.version_wanted = true;
+                        self.faults.version_wanted = true;
                         return ApiStep::Again;
                     }
                     NotFound::Wait => {}
@@ -74,44 +76,44 @@ impl Api {
         if refusal != Refusal::No && self.is_refused(refusal, now) {
             return ApiStep::Again;
         }
-        if self.retried.is_some() {
+        if self.poll.retried.is_some() {
             return self.retry_failed(&class, asked, now);
         }
-        let restarting = self.begun
+        let restarting = self.cursor.answered
             && class.comes_of_a_restart_too()
-            && self.slow_failures == 0
-            && self.restart_failures < RESTART_FAILURES_MAX;
+            && self.faults.slow_failures == 0
+            && self.faults.restart_failures < RESTART_FAILURES_MAX;
         // A server that is starting for the first time says the same for a while.
         let starting = matches!(class, AnswerClass::NotFound { .. }) && self.endpoint.may_be_starting();
         let mut needs_a_person = starting && self.endpoint.is_starting_for_long();
         let mut pause = if restarting {
-            self.restart_failures += 1;
+            self.faults.restart_failures += 1;
             RESTART_PAUSE.mul_f64(1.0 + random() / 2.0)
         } else if class.cadence() == Cadence::Slow && !starting {
             needs_a_person = true;
-            self.slow_failures += 1;
-            slow_pause(self.slow_failures)
+            self.faults.slow_failures += 1;
+            slow_pause(self.faults.slow_failures)
         } else {
-            self.failures += 1;
-            delay::back_off(self.failures.max(failures), asked, random())
+            self.faults.failures += 1;
+            delay::back_off(self.faults.failures.max(failures), asked, random())
         };
         self.report(class.message(), needs_a_person, pause, now);
         if let Some(attempts) = self.of_failing_window(&class) {
             self.set_aside(class.message(), now.monotonic + pause, needs_a_person, now);
-            // It may be the window and not the server: what is behind it is asked for soon.
+            // It may be the window and not the server: what follows it is asked for soon.
             if attempts.has_come_far() {
                 pause = pause.min(delay::back_off(1, asked, random()));
-                self.failures = 0;
+                self.faults.failures = 0;
             }
         }
         let at = now.monotonic + pause;
-        self.not_before = Some(at);
+        self.faults.not_before = Some(at);
         ApiStep::Wait(self.until_credentials(at, now.monotonic))
     }
 
     /// Returns how often the window has failed since it last came further.
     fn count_failure(&mut self, now: Now) -> u32 {
-        let Some(reading) = &mut self.reading else {
+        let Some(reading) = &mut self.poll.reading else {
             return 0;
         };
         reading.attempts.failures += 1;
@@ -121,13 +123,13 @@ impl Api {
 
     fn leave_legacy(&mut self) {
         if self.endpoint.not_legacy_either() {
-            self.reading = self.reading.take().map(|reading| reading.restarted(Route::Auditing));
+            self.poll.reading = self.poll.reading.take().map(|reading| reading.restarted(Route::Auditing));
         }
     }
 
     /// A window that was set aside has failed once more: others are not held up by that.
     fn retry_failed(&mut self, class: &AnswerClass, asked: Option<Duration>, now: Now) -> ApiStep {
-        let failures = self.reading.as_ref().map_or(1, |reading| reading.attempts.failures);
+        let failures = self.poll.reading.as_ref().map_or(1, |reading| reading.attempts.failures);
         let slow = class.cadence() == Cadence::Slow;
         let pause = match slow {
             true => slow_pause(failures),
@@ -135,21 +137,21 @@ impl Api {
         };
         self.set_aside(class.message(), now.monotonic + pause, slow, now);
         if class.concerns_the_account() {
-            self.slow_failures += 1;
-            let pause = slow_pause(self.slow_failures);
+            self.faults.slow_failures += 1;
+            let pause = slow_pause(self.faults.slow_failures);
             self.report(class.message(), true, pause, now);
-            self.not_before = Some(now.monotonic + pause);
+            self.faults.not_before = Some(now.monotonic + pause);
         } else if asked.is_some() {
-            self.not_before = Some(now.monotonic + delay::back_off(1, asked, random()));
+            self.faults.not_before = Some(now.monotonic + delay::back_off(1, asked, random()));
         }
         ApiStep::Again
     }
 
     fn refusal(&self, class: &AnswerClass, answer: Option<&Response>) -> Refusal {
-        let Some(reading) = self.reading.as_ref().filter(|reading| reading.is_later_page()) else {
+        let Some(reading) = self.poll.reading.as_ref().filter(|reading| reading.is_later_page()) else {
             return Refusal::No;
         };
-        // Of what the server has called the end already a further page may well be refused in any way.
+        // Behind what the server has called the end, a further page may be refused with any status.
         let end = reading.only_makes_sure() && reading.attempts.failures >= DEFERRED_AFTER;
         match answer {
             Some(answer) if says_cursor_is_invalid(answer) => Refusal::Yes,
@@ -160,9 +162,9 @@ impl Api {
         }
     }
 
-    /// Begins the window anew if its place in it is at fault. `true`: it is at its end, for that was said before.
+    /// Restarts the window if the place in it is at fault. `true`: it is at its end, as the server had said.
     fn is_refused(&mut self, refusal: Refusal, now: Now) -> bool {
-        let Some(reading) = &mut self.reading else {
+        let Some(reading) = &mut self.poll.reading else {
             return false;
         };
         if reading.only_makes_sure() {
@@ -180,9 +182,9 @@ impl Api {
         // A cursor that expires, or an offset that is too far, will do so again, unless there are fewer pages. A
         // window that is about to be set aside is made shorter when its turn comes.
         let shorter = refusal == Refusal::Yes || reading.is_at_offset();
-        let deferred_now = reading.attempts.failures >= DEFERRED_AFTER && self.retried.is_none();
+        let deferred_now = reading.attempts.failures >= DEFERRED_AFTER && self.poll.retried.is_none();
         if (!shorter || deferred_now || !self.shorten(now))
-            && let Some(reading) = &mut self.reading
+            && let Some(reading) = &mut self.poll.reading
         {
             *reading = reading.restarted(self.endpoint.route);
         }
@@ -191,12 +193,12 @@ impl Api {
 
     /// While a person has to act, changed credentials are looked for in between.
     fn until_credentials(&self, at: Instant, now: Instant) -> Instant {
-        if self.slow_failures > 0 { at.min(now + CREDENTIALS_LOOKED_AT) } else { at }
+        if self.faults.slow_failures > 0 { at.min(now + CREDENTIALS_LOOKED_AT) } else { at }
     }
 
     fn report(&mut self, message: String, needs_a_person: bool, pause: Duration, now: Now) {
         let now = now.monotonic;
-        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        let trouble = self.faults.trouble.get_or_insert_with(|| Trouble::new(now));
         let level = trouble.failed(message, needs_a_person, pause, self.config.poll_interval, now);
         let (source, message) = (&self.source, &trouble.message);
         let again_in_s = pause.as_secs();
@@ -208,14 +210,15 @@ impl Api {
     }
 
     pub(super) fn recovered(&mut self, now: Now) {
-        let others_failed = self.failures > 1 || self.slow_failures > 0 || self.restart_failures > 0;
-        if others_failed && self.retried.is_none() {
-            self.deferred.wake(now.monotonic);
+        let others_failed =
+            self.faults.failures > 1 || self.faults.slow_failures > 0 || self.faults.restart_failures > 0;
+        if others_failed && self.poll.retried.is_none() {
+            self.poll.deferred.wake(now.monotonic);
         }
-        (self.failures, self.slow_failures, self.restart_failures) = (0, 0, 0);
-        self.not_before = None;
-        self.answered_since = true;
-        if let Some(trouble) = self.trouble.take() {
+        (self.faults.failures, self.faults.slow_failures, self.faults.restart_failures) = (0, 0, 0);
+        self.faults.not_before = None;
+        self.poll.answered_since = true;
+        if let Some(trouble) = self.faults.trouble.take() {
             let (source, seconds) = (&self.source, trouble.lasted(now.monotonic).as_secs());
             match trouble.was_logged() {
                 true => tracing::info!(source, seconds, "the audit API answers again"),
@@ -228,6 +231,27 @@ impl Api {
                 "this Confluence is older than 7.5: its audit log is read from `/rest/api/audit`"
             );
         }
+    }
+    /// Why the source cannot do its work at the moment, if so.
+    pub fn health(&self) -> Option<&str> {
+        let trouble = self.faults.trouble.as_ref().map(|trouble| trouble.message.as_str());
+        trouble.or(self.faults.deferred_health.as_deref())
+    }
+
+    /// Whether a run that waits for no more than `failures_max` faults has nothing more to wait for: all has been
+    /// read, or a person has to act, or it is tried for too long.
+    pub fn is_drained(&self, failures_max: u32) -> bool {
+        let hopeless = |deferred: &Deferred| {
+            deferred.needs_a_person || deferred.reading.attempts.failures > failures_max
+        };
+        self.needs_a_person()
+            || self.faults.failures > failures_max
+            || self.poll_is_over() && self.poll.deferred.iter().all(hopeless)
+    }
+
+    /// Whether a person has to act before it can.
+    pub fn needs_a_person(&self) -> bool {
+        self.faults.slow_failures > 0
     }
 }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-/// Which question was asked.
+/// Which of the APIs is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Data Center from 7.5 on.
@@ -25,7 +25,7 @@ pub struct Page {
     pub next: Next,
 }
 
-/// What the page says of the next one. Whether that leads anywhere is for the reader of the window to see.
+/// What the page says of the next one. The reader of the window finds out whether that leads anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// This was the last page.
@@ -179,8 +179,8 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Where the rows of an answer stand in `body`: of any list that holds rows, whichever API gave it, in the order of
-/// the answer. A row is whatever stands in the list; what is no record becomes an event that says so. `None`: this is
+/// Where the rows of an answer are in `body`: of any list with rows, whichever API gave it, in the order of the answer.
+/// A row is any element of the list; what is no record becomes an event that says so. `None`: this is
 /// no answer of an audit API.
 pub fn rows_of_answer(body: &[u8]) -> Option<Vec<Range<usize>>> {
     let envelope: Envelope = serde_json::from_slice(body).ok()?;
@@ -193,7 +193,7 @@ pub fn rows_of_list(body: &[u8]) -> Option<Vec<Range<usize>>> {
     Some(places(body, &rows))
 }
 
-/// The text of each row lies within the body; `from_slice` has borrowed it from there.
+/// The text of each row is within the body; `from_slice` has borrowed it from there.
 fn places(body: &[u8], rows: &[&RawValue]) -> Vec<Range<usize>> {
     let begin = body.as_ptr() as usize;
     let ranges = rows.iter().map(|row| {

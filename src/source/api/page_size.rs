@@ -10,6 +10,7 @@ const POINTS_MAX: u32 = 1024;
 /// no help.
 const SPARED_PARTS_MAX: usize = 8;
 
+#[derive(Default)]
 pub struct PageSize {
     configured: usize,
     rows: usize,
@@ -28,16 +29,7 @@ pub struct PageSize {
 
 impl PageSize {
     pub fn new(configured: usize) -> PageSize {
-        PageSize {
-            configured,
-            rows: configured,
-            points: 0,
-            needed: POINTS_MIN,
-            raised: false,
-            before: None,
-            restored: false,
-            of_size: false,
-        }
+        PageSize { configured, rows: configured, needed: POINTS_MIN, ..PageSize::default() }
     }
 
     pub fn rows(&self) -> usize {

@@ -1,28 +1,21 @@
 //! The pages of a window, one after the other, and what becomes of the window.
 
-use super::deferred::Deferred;
-use super::page::Page;
+use super::deferred::{Deferred, Retried};
+use super::page::{Page, Route};
+use super::server_clock::Now;
+use super::state::{Api, ApiStep};
 use super::window::Window;
 use super::window_reader::{After, WindowReader};
-use super::{Api, ApiStep, Now};
-
-/// Of a window that was set aside, while it is tried again.
-pub(super) struct Retried {
-    pub hold_ms: i64,
-    pub fresh: bool,
-    pub reason: String,
-    pub logged: bool,
-}
 
 impl Api {
     pub(super) fn retry(&mut self, deferred: Deferred) {
         let route = self.endpoint.route;
         let reading = deferred.reading;
-        self.reading = Some(match reading.route == route {
+        self.poll.reading = Some(match reading.route == route {
             true => reading,
             false => reading.restarted(route),
         });
-        self.retried = Some(Retried {
+        self.poll.retried = Some(Retried {
             hold_ms: deferred.hold_ms,
             fresh: deferred.fresh,
             reason: deferred.reason,
@@ -31,7 +24,7 @@ impl Api {
     }
 
     pub(super) fn look_at_page(&mut self, page: Page, now: Now) -> ApiStep {
-        let Some(reading) = &self.reading else {
+        let Some(reading) = &self.poll.reading else {
             return ApiStep::Again;
         };
         if reading.leads_back(&page) {
@@ -46,7 +39,7 @@ impl Api {
         }
         match reading.repeated(&page) {
             Some(repeated) => {
-                self.begun = true;
+                self.cursor.answered = true;
                 ApiStep::Page { page, repeated }
             }
             // Rows came into the window while it was read by offsets.
@@ -58,15 +51,17 @@ impl Api {
     }
 
     /// Every row of the page has been handed on.
-    pub fn page_read(&mut self, page: Page, now: Now) {
-        let Some(reading) = &mut self.reading else { return };
+    pub(super) fn page_read(&mut self, page: Page, now: Now) {
+        let Some(reading) = &mut self.poll.reading else {
+            return;
+        };
         let made_sure = reading.only_makes_sure();
         let rows = reading.window.rows();
-        let after = reading.page_read(&page, self.asked);
+        let after = reading.page_read(&page, self.poll.rows_asked);
         let (outside, too_large) = (reading.window.outside > 0, reading.window.too_large());
         let is_empty = page.is_empty();
         self.client.recycle(page.body);
-        self.page_size.page_came();
+        self.poll.page_size.page_came();
         if made_sure && is_empty {
             self.last_page_was_last();
         } else if made_sure {
@@ -96,33 +91,33 @@ impl Api {
 
     /// The window has been read to its end.
     pub(super) fn window_read(&mut self, now: Now) {
-        let Some(reading) = self.reading.take() else {
+        let Some(reading) = self.poll.reading.take() else {
             return;
         };
         let window = reading.window;
-        self.page_size.window_came();
-        if let Some(retried) = self.retried.take() {
+        self.poll.page_size.window_came();
+        if let Some(retried) = self.poll.retried.take() {
             self.retried_window_read(window, reading.route, retried, now);
             return;
         }
-        (self.broken_windows, self.deferred_windows) = (0, 0);
+        (self.poll.broken_windows, self.poll.deferred_windows) = (0, 0);
         if window.live {
-            self.asked_to_ms = Some(window.to_ms);
+            self.cursor.asked_to_ms = Some(window.to_ms);
             if !self.is_ahead(now) {
-                self.reached_present = self.poll_begun;
+                self.cursor.reached_present = self.poll.begun;
             }
         }
         let past_ms = self.clock.bounds_ms(now).1;
-        self.windows.finish(&window, past_ms - self.behind.as_millis() as i64);
+        self.cursor.windows.finish(&window, past_ms - self.poll.role.lag().as_millis() as i64);
         let (rows, present_ms) = (self.total.rows, self.clock.present_ms(now));
-        if let Some(way) = &mut self.way {
-            way.report(&self.source, &self.windows, rows, present_ms, now);
+        if let Some(backfill) = &mut self.poll.backfill {
+            backfill.report(&self.source, &self.cursor.windows, rows, present_ms, now);
         }
     }
 
-    fn retried_window_read(&mut self, window: Window, route: super::Route, retried: Retried, now: Now) {
+    fn retried_window_read(&mut self, window: Window, route: Route, retried: Retried, now: Now) {
         // What failed may have been the same for all.
-        self.deferred.wake(now.monotonic);
+        self.poll.deferred.wake(now.monotonic);
         if retried.logged {
             tracing::info!(
                 source = self.source,
@@ -131,10 +126,10 @@ impl Api {
                 "the part of the audit log that was set aside has been read"
             );
         }
-        // What became visible in it meanwhile stands before the place where reading went on.
+        // What became visible in it meanwhile is before the place where reading went on.
         if retried.fresh {
             let kept_ms = self.kept().as_millis() as i64;
-            self.deferred.push(Deferred::second_look(&window, kept_ms, route, now.monotonic));
+            self.poll.deferred.push(Deferred::second_look(&window, kept_ms, route, now.monotonic));
         }
         self.describe_deferred();
     }
@@ -147,25 +142,25 @@ impl Api {
         }
     }
 
-    /// Begins the window anew, in a shorter one. `false`: it cannot be shorter, and stays.
+    /// Restarts with a shorter window. `false`: it cannot be shorter, and stays.
     pub(super) fn shorten(&mut self, now: Now) -> bool {
-        let Some(reading) = self.reading.take() else {
+        let Some(reading) = self.poll.reading.take() else {
             return true;
         };
-        let Some(retried) = &self.retried else {
-            let shorter = self.windows.halve(&reading.window);
-            self.attempts = reading.attempts;
-            self.reading = (!shorter).then_some(reading);
+        let Some(retried) = &self.poll.retried else {
+            let shorter = self.cursor.windows.halve(&reading.window);
+            self.poll.attempts = reading.attempts;
+            self.poll.reading = (!shorter).then_some(reading);
             return shorter;
         };
         let Window { from_ms, to_ms, live, .. } = reading.window;
         let middle_ms = from_ms + reading.window.half_ms();
         if middle_ms >= to_ms {
-            self.reading = Some(reading);
+            self.poll.reading = Some(reading);
             return false;
         }
         let part = |window| WindowReader::new(window, reading.route, reading.attempts);
-        self.deferred.push(Deferred {
+        self.poll.deferred.push(Deferred {
             reading: part(Window::new(middle_ms, to_ms, live)),
             due: now.monotonic,
             hold_ms: retried.hold_ms,
@@ -174,13 +169,13 @@ impl Api {
             needs_a_person: false,
             logged: retried.logged,
         });
-        self.reading = Some(part(Window::new(from_ms, middle_ms, false)));
+        self.poll.reading = Some(part(Window::new(from_ms, middle_ms, false)));
         true
     }
 
-    /// More rows came behind a page that called itself the last.
+    /// More rows came after a page that called itself the last.
     fn last_page_was_not(&mut self, rows: usize) {
-        let logged = std::mem::replace(&mut self.logged_last_page, [true; 2]);
+        let logged = std::mem::replace(&mut self.faults.logged_last_page, [true; 2]);
         if !logged[0] {
             tracing::warn!(
                 source = self.source,
@@ -192,7 +187,7 @@ impl Api {
     }
 
     pub(super) fn last_page_was_last(&mut self) {
-        if !std::mem::replace(&mut self.logged_last_page[1], true) {
+        if !std::mem::replace(&mut self.faults.logged_last_page[1], true) {
             tracing::info!(
                 source = self.source,
                 "the audit API contradicts itself: a page says that it is the last one (`lastPage`), is full and names a cursor; one more \

@@ -1,4 +1,4 @@
-//! Recognises what the agent's own questions leave in the audit log: Data Center records every search. Pure.
+//! Recognises the agent's own searches in the audit log: Data Center records every search. Pure.
 
 use crate::position::AgentUser;
 use crate::record::Record;
@@ -19,7 +19,7 @@ pub struct SelfActivity {
     configured: Option<String>,
     /// In lower case, as Confluence compares names.
     user_name: Option<String>,
-    /// The user key, seen beside the name: only rows of the API carry both.
+    /// The user key. Only rows of the API have it together with the name.
     user_key: Option<String>,
     others: HashSet<String>,
     /// The API has answered: who has no name by now will not get one.
@@ -108,7 +108,7 @@ impl SelfActivity {
         }
     }
 
-    /// No row has told whose key this record has: it counts as another's until one does.
+    /// No row has shown which user has this record's key: it counts as another's until one does.
     pub fn author_not_reported(&mut self, record: &Record) {
         let key = record.author.id.text().filter(|_| self.others.len() < OTHERS_MAX);
         if let Some(key) = key.map(|key| key.decoded().into_owned()) {

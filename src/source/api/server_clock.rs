@@ -1,9 +1,17 @@
-//! What time it is at the server. The host's own clock may be wrong or be set; windows of time must not follow it. Pure.
+//! What time it is at the server. The host's own clock may be wrong or be set; windows of time must not follow it.
+//! Pure.
 
-use super::Now;
+use std::time::Instant;
 
 /// A `Date` counts whole seconds: it may be so much later.
 pub const DATE_MS: i64 = 999;
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub monotonic: Instant,
+    pub ms: i64,
+}
 
 #[derive(Default)]
 pub struct ServerClock {

@@ -4,8 +4,9 @@ use super::answer::{AnswerClass, Cadence};
 use super::deferred::Deferred;
 use super::faults::DEFERRED_AFTER;
 use super::pages::time;
+use super::server_clock::Now;
+use super::state::{Api, ApiStep};
 use super::window_reader::Attempts;
-use super::{Api, ApiStep, Now};
 use crate::delay::{self, random};
 use std::time::Instant;
 
@@ -18,44 +19,44 @@ const FAILURES_OF_BROKEN_PAGING: u32 = 4;
 const BROKEN_WINDOWS_MAX: u32 = 3;
 
 impl Api {
-    /// The pages of the window lead nowhere, or are none of it: it is begun anew later, and what is behind it is read.
+    /// The pages of the window lead nowhere, or are not of it: it is restarted later, and what follows it is read.
     pub(super) fn window_failed(&mut self, what: String, now: Now) -> ApiStep {
-        let Some(reading) = self.reading.take() else {
+        let Some(reading) = self.poll.reading.take() else {
             return ApiStep::Again;
         };
         let mut anew = reading.restarted(self.endpoint.route);
         anew.attempts.failures = FAILURES_OF_BROKEN_PAGING.max(anew.attempts.failures + 1);
         anew.attempts.failing_since.get_or_insert(now.monotonic);
-        let pause = delay::back_off(anew.attempts.failures, None, random()).max(self.interval);
-        self.reading = Some(anew);
+        let pause = delay::back_off(anew.attempts.failures, None, random()).max(self.poll.interval);
+        self.poll.reading = Some(anew);
         let mut at = now.monotonic + pause;
-        if self.retried.is_some() {
+        if self.poll.retried.is_some() {
             self.set_aside(what, at, true, now);
             at = now.monotonic + delay::DELAY_MIN;
         } else {
             self.set_aside(what, at, true, now);
-            self.broken_windows += 1;
-            if self.broken_windows < BROKEN_WINDOWS_MAX {
+            self.poll.broken_windows += 1;
+            if self.poll.broken_windows < BROKEN_WINDOWS_MAX {
                 at = now.monotonic + delay::DELAY_MIN;
             } else {
                 // No matter of single windows: the poll is over.
-                self.windows.abandon();
-                self.next_poll = Some(at);
+                self.cursor.windows.abandon();
+                self.poll.next = Some(at);
             }
         }
-        self.not_before = Some(at);
+        self.faults.not_before = Some(at);
         ApiStep::Wait(at)
     }
 
     /// What was tried of the window, if others may be well although it fails.
     pub(super) fn of_failing_window(&self, class: &AnswerClass) -> Option<Attempts> {
-        let attempts = self.reading.as_ref()?.attempts;
+        let attempts = self.poll.reading.as_ref()?.attempts;
         if class.concerns_the_account() {
             return None;
         }
         let enough = match class {
             // No further page of the window before came either.
-            _ if self.deferred_windows > 0 && attempts.has_come_far() => 1,
+            _ if self.poll.deferred_windows > 0 && attempts.has_come_far() => 1,
             AnswerClass::RateLimited | AnswerClass::Overloaded { .. } => DEFERRED_AFTER_RATE_LIMITS,
             _ if class.cadence() == Cadence::Slow => 1,
             _ => DEFERRED_AFTER,
@@ -63,7 +64,7 @@ impl Api {
         // Of a window of which nothing came it is less sure; still less if nothing came of another one either.
         let at_fault = if attempts.has_come_far() {
             attempts.failures >= enough
-        } else if self.deferred.is_empty() || self.answered_since {
+        } else if self.poll.deferred.is_empty() || self.poll.answered_since {
             class.cadence() != Cadence::Slow && attempts.failures >= enough
         } else {
             class.cadence() != Cadence::Slow && attempts.failures >= 2 * enough
@@ -72,11 +73,11 @@ impl Api {
     }
 
     pub(super) fn set_aside(&mut self, reason: String, due: Instant, needs_a_person: bool, now: Now) {
-        let Some(reading) = self.reading.take() else {
+        let Some(reading) = self.poll.reading.take() else {
             return;
         };
-        let retried = self.retried.take();
-        let others_work = self.failures == 0 && self.slow_failures == 0;
+        let retried = self.poll.retried.take();
+        let others_work = self.faults.failures == 0 && self.faults.slow_failures == 0;
         let overlap_ms = self.config.overlap.as_millis() as i64;
         let mut deferred = match retried {
             Some(retried) => Deferred {
@@ -89,13 +90,13 @@ impl Api {
                 needs_a_person,
             },
             None => {
-                self.windows.set_aside(&reading.window);
-                self.answered_since = false;
-                self.deferred_windows += 1;
-                let cursor_ms = self.windows.cursor.map_or(i64::MIN, |cursor| cursor.at_ms);
+                self.cursor.windows.set_aside(&reading.window);
+                self.poll.answered_since = false;
+                self.poll.deferred_windows += 1;
+                let cursor_ms = self.cursor.windows.cursor.map_or(i64::MIN, |cursor| cursor.at_ms);
                 Deferred {
                     hold_ms: reading.window.from_ms.max(cursor_ms),
-                    fresh: self.windows.is_fresh(&reading.window, overlap_ms),
+                    fresh: self.cursor.windows.is_fresh(&reading.window, overlap_ms),
                     logged: false,
                     reading,
                     due,
@@ -117,12 +118,12 @@ impl Api {
             again_in_s = due.saturating_duration_since(now.monotonic).as_secs(),
             "a window is set aside"
         );
-        self.deferred.push(deferred);
+        self.poll.deferred.push(deferred);
         self.describe_deferred();
     }
 
     fn log_of_window(&mut self, deferred: &Deferred, needs_a_person: bool) {
-        if self.logged_of_window.as_ref() == Some(&deferred.reason) {
+        if self.faults.logged_of_window.as_ref() == Some(&deferred.reason) {
             return;
         }
         let window = &deferred.reading.window;
@@ -133,15 +134,15 @@ impl Api {
         } else {
             tracing::warn!(source, %from, %to, "a part of the audit log cannot be read: {reason}; it is tried again, and what is newer is read meanwhile");
         }
-        self.logged_of_window = Some(deferred.reason.clone());
+        self.faults.logged_of_window = Some(deferred.reason.clone());
     }
 
     pub(super) fn describe_deferred(&mut self) {
-        if self.deferred.is_empty() {
-            self.logged_of_window = None;
+        if self.poll.deferred.is_empty() {
+            self.faults.logged_of_window = None;
         }
         let failed = |deferred: &&Deferred| !deferred.reason.is_empty();
-        self.deferred_health = self.deferred.iter().find(failed).map(|deferred| {
+        self.faults.deferred_health = self.poll.deferred.iter().find(failed).map(|deferred| {
             let window = &deferred.reading.window;
             let (from, to) = (time(window.from_ms), time(window.to_ms));
             format!("the audit log from {from} to {to} is not read yet: {}", deferred.reason)

@@ -1,7 +1,7 @@
 //! When the token in use expires, and when to say so.
 //!
-//! Data Center lists a user's own tokens (`<base>/rest/pat/latest/tokens`, from 7.9 on) and does not say which one made the call. Of
-//! Cloud's tokens nothing tells the expiry: the operator records it as `token_expires`.
+//! Data Center lists a user's own tokens (`<base>/rest/pat/latest/tokens`, from 7.9 on) and does not say which one made
+//! the call. Of Cloud's tokens nothing tells the expiry: the operator records it as `token_expires`.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -28,7 +28,8 @@ pub enum Expiry {
     NoSuchToken { names: Vec<String> },
 }
 
-/// Whether the server can tell the expiry: of a Personal Access Token in use, or of the one that the operator has named.
+/// Whether the server can tell the expiry: of a Personal Access Token in use, or of the one that the operator has
+/// named.
 pub fn is_listed(config: &ApiConfig) -> bool {
     let in_use = matches!(config.http.auth, Auth::Bearer(_));
     config.product == Product::DataCenter && (in_use || config.token.name.is_some())
@@ -44,8 +45,8 @@ pub struct Warning {
     pub left_ms: i64,
 }
 
-/// The warning that is due now and was not given yet. `last_warned_days` is the [`Warning::days`] given last for this very
-/// `expires_ms`: a new token starts with `None`.
+/// The warning that is due now and was not given yet. `last_warned_days` is the [`Warning::days`] given last for this
+/// very `expires_ms`: a new token starts with `None`.
 pub fn due(expires_ms: i64, now_ms: i64, last_warned_days: Option<u32>) -> Option<Warning> {
     let left_ms = expires_ms.saturating_sub(now_ms);
     let days = *DAYS_AHEAD.iter().find(|days| left_ms <= i64::from(**days) * DAY_MS)?;

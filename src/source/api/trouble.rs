@@ -1,5 +1,5 @@
-//! What is logged of a fault, and how loudly: at debug what heals with the next request, as a warning what has
-//! lasted, as an error what a person has to mend. Pure.
+//! The faults of an API, and the level at which each is logged: debug what heals with the next request, warning what
+//! has lasted, error what a person has to fix. Pure.
 
 use std::time::{Duration, Instant};
 use tracing::Level;
@@ -7,7 +7,7 @@ use tracing::Level;
 /// A pause that is longer than two polls and than this is worth a warning by itself.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
 
-/// So many texts of one trouble are told apart.
+/// So many messages of one trouble are kept.
 const TEXTS_MAX: usize = 16;
 
 /// Requests fail, one after another.
@@ -16,8 +16,29 @@ pub struct Trouble {
     failures: u32,
     /// The last one's cause and remedy.
     pub message: String,
-    /// What has been logged for people to see.
+    /// What has been logged above debug.
     logged: Vec<(Level, String)>,
+}
+
+/// What went wrong, and how long the next request waits.
+#[derive(Default)]
+pub struct Faults {
+    pub not_before: Option<Instant>,
+    /// In a row, of whatever windows but those that are set aside.
+    pub failures: u32,
+    /// Faults in a row that a person has to fix.
+    pub slow_failures: u32,
+    pub restart_failures: u32,
+    /// What keeps the source from its work.
+    pub trouble: Option<Trouble>,
+    /// The message about the windows that are set aside.
+    pub deferred_health: Option<String>,
+    /// The last message that was logged of a window that cannot be read.
+    pub logged_of_window: Option<String>,
+    /// That a page which called itself the last was not has been logged, or that it was.
+    pub logged_last_page: [bool; 2],
+    /// Many answers 404 have come: the version decides which route is used.
+    pub version_wanted: bool,
 }
 
 impl Trouble {
@@ -53,7 +74,7 @@ impl Trouble {
         level
     }
 
-    /// Whether people have seen something of it.
+    /// Whether any of it was logged above debug.
     pub fn was_logged(&self) -> bool {
         !self.logged.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Which stretch of time is asked for next, and how far everything has been asked for. Pure.
+//! Which time range is asked for next, and how far everything has been asked for. Pure.
 //!
 //! A poll asks for everything from a while before the cursor to the present, in windows with fixed ends, oldest first.
 //! The cursor moves when a window is whole, and never beyond what the server may still have rows for.
@@ -31,13 +31,13 @@ pub struct Windows {
     seen_ms: i64,
     /// When the poll began, by the later of what is believed to be the present.
     begun_ms: i64,
-    /// Stretches of time that are not asked for, oldest first; they do not overlap.
-    pub passed_over: Vec<(i64, i64)>,
+    /// Time ranges that are not asked for, oldest first; they do not overlap.
+    pub skipped_ranges: Vec<(i64, i64)>,
     /// The same of windows that are set aside and tried again by themselves; in any order.
     pub deferred: Vec<(i64, i64)>,
 }
 
-/// One stretch of time, both ends included.
+/// One time range, both ends included.
 #[derive(Debug, Default)]
 pub struct Window {
     pub from_ms: i64,
@@ -81,7 +81,7 @@ impl Window {
         self.rows
     }
 
-    /// Half of its length, or if it holds too many rows, of the stretch at its end that was read.
+    /// Half of its length, or if it holds too many rows, of the range at its end that was read.
     pub fn half_ms(&self) -> i64 {
         let read_from_ms = self.oldest_ms.filter(|_| self.too_large());
         ((self.to_ms - read_from_ms.unwrap_or(self.from_ms)) / 2).max(1)
@@ -101,7 +101,7 @@ impl Windows {
             restarts: 0,
             begun_ms: i64::MIN,
             seen_ms: i64::MIN,
-            passed_over: Vec::new(),
+            skipped_ranges: Vec::new(),
             deferred: Vec::new(),
         }
     }
@@ -118,8 +118,9 @@ impl Windows {
         })
     }
 
-    /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for. However long the poll
-    /// takes, the cursor does not pass `present_ms`: what was read at its beginning may have got late rows since.
+    /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for. However
+    /// long the poll takes, the cursor does not pass `present_ms`: what was read at its beginning may have got late
+    /// rows since.
     pub fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64, present_ms: i64) {
         self.begun_ms = present_ms;
         let cursor = self.begin(start_ms);
@@ -144,12 +145,12 @@ impl Windows {
     pub fn next(&self, present_ms: i64) -> Option<Window> {
         let mut from_ms = self.next_from_ms?;
         let mut until_ms = i64::MAX;
-        for &(stretch_from_ms, stretch_to_ms) in self.skipped().iter() {
-            if stretch_from_ms > from_ms {
-                until_ms = stretch_from_ms;
+        for &(skip_from_ms, skip_to_ms) in self.skipped().iter() {
+            if skip_from_ms > from_ms {
+                until_ms = skip_from_ms;
                 break;
             }
-            from_ms = from_ms.max(stretch_to_ms);
+            from_ms = from_ms.max(skip_to_ms);
         }
         let cursor_ms = self.cursor.map_or(from_ms, |cursor| cursor.at_ms);
         let end_ms = present_ms.max(cursor_ms).max(from_ms);
@@ -160,14 +161,14 @@ impl Windows {
     /// What is not asked for now, by its beginning.
     fn skipped(&self) -> Cow<'_, [(i64, i64)]> {
         if self.deferred.is_empty() {
-            return Cow::Borrowed(&self.passed_over);
+            return Cow::Borrowed(&self.skipped_ranges);
         }
-        let mut skipped = [self.passed_over.as_slice(), &self.deferred].concat();
+        let mut skipped = [self.skipped_ranges.as_slice(), &self.deferred].concat();
         skipped.sort_unstable();
         Cow::Owned(skipped)
     }
 
-    /// The window is read another time, by itself: the poll goes on behind it.
+    /// The window is read another time, by itself: the poll goes on after it.
     pub fn set_aside(&mut self, window: &Window) {
         self.restarts = 0;
         self.next_from_ms = (!window.live).then_some(window.to_ms);
@@ -178,8 +179,8 @@ impl Windows {
         window.live || window.to_ms.saturating_add(overlap_ms) >= self.begun_ms
     }
 
-    /// Everything in the window has been handed on. `past_ms`, the earlier of what is believed to be the present, is past for
-    /// sure: beyond it, and beyond the newest row, rows may still come.
+    /// Everything in the window has been handed on. `past_ms`, the earlier of what is believed to be the present, is
+    /// past for sure: beyond it, and beyond the newest row, rows may still come.
     pub fn finish(&mut self, window: &Window, past_ms: i64) {
         let Some(cursor) = &mut self.cursor else { return };
         self.restarts = 0;
@@ -201,8 +202,8 @@ impl Windows {
         }
     }
 
-    /// The window cannot be read as a whole: the next one begins where it did and is half as long, or if it holds too many rows,
-    /// half as long as the stretch at its end that was read. `false`: there is no shorter one.
+    /// The window cannot be read as a whole: the next one begins where it did and is half as long, or if it holds too
+    /// many rows, half as long as the range at its end that was read. `false`: there is no shorter one.
     pub fn halve(&mut self, window: &Window) -> bool {
         self.restarts += 1;
         self.span_ms = window.half_ms();
@@ -219,11 +220,11 @@ impl Windows {
         self.next_from_ms.is_some()
     }
 
-    /// The part of the way that lies behind, from the start to the present.
+    /// The part of the time from the start to the present that has been read.
     pub fn done(&self, present_ms: i64) -> f64 {
         let Some(cursor) = self.cursor else { return 0.0 };
-        let way = (present_ms - cursor.start_ms).max(1) as f64;
-        ((cursor.at_ms - cursor.start_ms) as f64 / way).clamp(0.0, 1.0)
+        let all = (present_ms - cursor.start_ms).max(1) as f64;
+        ((cursor.at_ms - cursor.start_ms) as f64 / all).clamp(0.0, 1.0)
     }
 }
 
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn f46_a_stretch_is_passed_over_and_what_lies_before_it_is_not() {
         let mut windows = Windows::new(None);
-        windows.passed_over = vec![(10, 20), (20, 30), (40, 50), (90, 200)];
+        windows.skipped_ranges = vec![(10, 20), (20, 30), (40, 50), (90, 200)];
         windows.begin_poll(0, 5, i64::MAX);
         let mut asked = Vec::new();
         while let Some(window) = windows.next(100) {
@@ -279,7 +280,7 @@ mod tests {
     #[test]
     fn f76_a_poll_goes_on_behind_a_window_that_is_set_aside() {
         let mut windows = Windows::new(None);
-        windows.passed_over = vec![(40, 50)];
+        windows.skipped_ranges = vec![(40, 50)];
         windows.begin_poll(0, 5, i64::MAX);
         windows.span_ms = 20;
         let first = windows.next(100).unwrap();

@@ -1,4 +1,4 @@
-//! What a page is asked for with, and how the pages of a window follow each other. Pure.
+//! The request for each page, and how the pages of a window follow each other. Pure.
 
 use super::answer;
 use super::page::{Next, Page, Route};
@@ -9,7 +9,8 @@ use url::Url;
 
 pub use super::endpoint::Endpoint;
 
-/// Pages that are counted by offsets overlap by so many rows: if these are not the same on both, rows have come in between.
+/// Pages that are counted by offsets overlap by so many rows: if these are not the same on both, rows have come in
+/// between.
 const OVERLAP_ROWS: usize = 8;
 
 /// So many pages without a new row may follow each other: a server that filters has some, one whose paging is broken
@@ -83,7 +84,7 @@ enum Paging {
 pub enum After {
     End,
     More,
-    /// There is more, and the way that the page names leads nowhere.
+    /// There is more, and what the page names as next leads nowhere.
     DeadEnd(&'static str),
 }
 
@@ -115,7 +116,7 @@ impl WindowReader {
         WindowReader::new(Window::new(from_ms, to_ms, live), route, self.attempts)
     }
 
-    /// Whether the question names a place that an earlier page gave.
+    /// Whether the request names a place that an earlier page gave.
     pub fn is_later_page(&self) -> bool {
         match &self.paging {
             Paging::Cursor(cursor) => cursor.is_some(),
@@ -127,7 +128,7 @@ impl WindowReader {
         matches!(self.paging, Paging::Offset { .. })
     }
 
-    /// Whether all that the server promised has been read, and this question only makes sure of it.
+    /// Whether all that the server promised has been read, and this request only makes sure of it.
     pub fn only_makes_sure(&self) -> bool {
         self.called_last
     }
@@ -186,7 +187,7 @@ impl WindowReader {
         again || different && hashes == self.page_before
     }
 
-    /// How many rows at the head of the page stood at the end of the one before; `None`: others stand there.
+    /// How many rows at the head of the page were at the end of the one before; `None`: others are there.
     pub fn repeated(&self, page: &Page) -> Option<usize> {
         match &self.paging {
             Paging::Cursor(_) => Some(0),

@@ -157,6 +157,7 @@ impl AuditFiles {
             });
             tracked.records += 1;
         }
+        tracked.save_head();
         tracked.save_position();
         tracked.entry.finished = true;
         if tracked.entry.compared_ms == 0 {

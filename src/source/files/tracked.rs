@@ -131,16 +131,22 @@ impl Tracked {
         }
         self.bytes += tail.framer.boundary() - before;
         self.changed |= tail.framer.boundary() > before;
+        self.save_head();
         handed_out
     }
 
-    /// Stores the read position in the entry.
+    /// Stores the read position in the entry. Reads nothing.
     pub(super) fn save_position(&mut self) {
         let Some(tail) = &mut self.tail else { return };
         self.entry.digest = tail.framer.digest();
         self.entry.offset = tail.framer.boundary();
         self.entry.tail_fingerprint = Fingerprint::of(tail.framer.bytes_before_boundary());
-        let head_fingerprint = self.entry.offset.min(FINGERPRINT_BYTES as u64);
+    }
+
+    /// Stores the head fingerprint, which is read again while the position is within the bytes that it covers.
+    pub(super) fn save_head(&mut self) {
+        let Some(tail) = &self.tail else { return };
+        let head_fingerprint = tail.framer.boundary().min(FINGERPRINT_BYTES as u64);
         // Before anything is read the fingerprint covers the bytes that were found, of any number.
         if head_fingerprint > 0
             && u64::from(self.entry.head_fingerprint.len) != head_fingerprint

@@ -17,7 +17,7 @@ mod windows;
 mod wire;
 
 use crate::simulator::sim::{ADMIN_EMAIL, ADMIN_TOKEN, Row, Sim};
-use confluence_audit_agent::agent::{Encoder, FlowControl, SinkPipeline, ToCommit, process_step};
+use confluence_audit_agent::agent::{Encoder, FlowControl, HeldSearches, Ingest, SinkPipeline, ToCommit};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
 use confluence_audit_agent::format::{Format, Raw};
@@ -74,7 +74,7 @@ impl Reported {
 
 /// The agent's way from a page of rows to one sink, which writes records as they are.
 struct Pipeline {
-    encoder: Encoder,
+    ingest: Ingest,
     flow: Arc<FlowControl>,
     inbox: Receiver<Message>,
     commits: Receiver<ToCommit>,
@@ -86,8 +86,9 @@ impl Pipeline {
         let ((messages, inbox), (commits_here, commits)) = (channel(), channel());
         let sink = SinkPipeline::new(Format::Raw(Raw), Inbox::Thread(messages), flow.clone(), HashSet::new());
         let ids = IdHasher::new(Some("wiki"));
+        let encoder = Encoder::new(0, vec![sink], commits_here);
         Pipeline {
-            encoder: Encoder::new(0, vec![sink], ids, commits_here, Some(dedup), None),
+            ingest: Ingest::new(encoder, ids, Some(dedup), None, HeldSearches::default()),
             flow,
             inbox,
             commits,
@@ -165,7 +166,8 @@ impl<'s> Polled<'s> {
         self.advance(Duration::ZERO);
         let now = self.now.get();
         let step = self.runtime.block_on(self.api.step(&|| now));
-        let wait = process_step(step, &mut self.api, &mut self.pipeline.encoder, now);
+        let ingest = &mut self.pipeline.ingest;
+        let (wait, _) = ingest.process_step(step, true, i64::MAX, now, &mut self.api);
         self.receive();
         self.wait = wait.map_or(Duration::ZERO, |until| until - now.monotonic);
         assert!(wait.is_none() || !self.wait.is_zero(), "waits for what is past: a busy loop");

@@ -5,6 +5,7 @@ use super::binary::{data_center, insert, is_exact, quiet_data_center};
 use super::*;
 use crate::rig::SOON;
 use crate::simulator::sim::{Fault, Options, RateHeaders, Target};
+use confluence_audit_agent::record::{Parsed, Scratch, parse};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -18,6 +18,7 @@ use confluence_audit_agent::format::{Agent, Context, Event, EventBuffer, Format,
 use confluence_audit_agent::notice::{self, Notice};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::sink::syslog::message::MessageWriter;
+use confluence_audit_agent::sink::{BatchEvent, Label};
 use json::{Json, Style};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -192,7 +193,8 @@ impl Target {
     fn check_frames(&self, event: &[u8], id: EventId, json: &Json, random: &mut Random) {
         let mut frames = Vec::new();
         for framing in [Framing::OctetCounting, Framing::Newline] {
-            self.writer.frame(framing, id, 0, event, &mut frames);
+            let written = BatchEvent { end: 0, id, time_ms: 0, label: Label::default() };
+            self.writer.frame(framing, &written, event, &mut frames);
         }
         let text = String::from_utf8(frames).unwrap();
         let (length, rest) = text.split_once(' ').unwrap();

@@ -1,0 +1,49 @@
+//! What the parts of an agent are built with.
+
+use super::commit::ToCommit;
+use super::threads::ThreadEnded;
+use crate::checkpoint::StoreError;
+use crate::config::Config;
+use crate::enrich::Enrichment;
+use crate::exit;
+use crate::format::Agent;
+use std::io;
+use std::sync::mpsc::Sender;
+use tokio::sync::mpsc::UnboundedSender;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mode {
+    /// End when everything that is there now is delivered.
+    pub once: bool,
+    /// Change neither state nor sink; print instead.
+    pub dry_run: bool,
+}
+
+/// What every stream is built with.
+pub struct Common<'a> {
+    pub config: &'a Config,
+    pub mode: Mode,
+    pub agent: Agent,
+    pub enrichment: Enrichment,
+    pub ended: UnboundedSender<ThreadEnded>,
+    pub commits: Sender<ToCommit>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot open the output `{path}` of sink `{sink}`")]
+    Output { sink: String, path: String, source: io::Error },
+    #[error("cannot start")]
+    Start(#[from] io::Error),
+}
+
+impl AgentError {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            AgentError::Store(error) => error.exit_code(),
+            AgentError::Output { .. } | AgentError::Start(_) => exit::TRY_AGAIN,
+        }
+    }
+}

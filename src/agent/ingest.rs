@@ -1,0 +1,310 @@
+//! Takes what the inputs of a source read, and gives the encoder each event once. One thread does so for both inputs:
+//! there is one order of events and one set of ids.
+
+use super::encoder::Encoder;
+use super::held_searches::{HeldSearch, HeldSearches};
+use super::node_filter::NodeFilter;
+use super::row_delivery::RowDelivery;
+use crate::clock;
+use crate::format::{Event, Origin};
+use crate::notice::Notice;
+use crate::position::Progress;
+use crate::record::twins::Twins;
+use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
+use crate::source::api::page::Page;
+use crate::source::api::self_activity::SearchedBy;
+use crate::source::api::{Api, ApiStep, Now};
+use crate::source::dedup::{Dedup, FromFile};
+use crate::source::files::FileRecord;
+use crate::source::files::frame::Frame;
+use std::time::Instant;
+
+/// Of one source.
+pub struct Ingest {
+    encoder: Encoder,
+    ids: IdHasher,
+    /// Of each folder, for its present sequence.
+    twins: Vec<(u32, Twins)>,
+    scratch: Scratch,
+    /// Where an API may bring again what was delivered.
+    dedup: Option<Dedup>,
+    /// Of a source that has files and an API.
+    node_filter: Option<NodeFilter>,
+    pub held: HeldSearches,
+    pub read_at_ms: i64,
+    pub unreadable: u64,
+    /// Records of files that made no event at once: an API had brought them, or they are searches of the audit log.
+    pub known: u64,
+    /// Of these, the agent's own searches that are left out.
+    pub dropped: u64,
+    /// Another API of this source needs the ids of events from this time on.
+    pub ids_needed_from_ms: i64,
+}
+
+impl Ingest {
+    /// `dedup` for a source that has an API, the others for one that has files as well.
+    pub fn new(
+        encoder: Encoder,
+        ids: IdHasher,
+        dedup: Option<Dedup>,
+        node_filter: Option<NodeFilter>,
+        held: HeldSearches,
+    ) -> Ingest {
+        Ingest {
+            encoder,
+            ids,
+            twins: Vec::new(),
+            scratch: Scratch::default(),
+            dedup,
+            node_filter,
+            held,
+            read_at_ms: 0,
+            unreadable: 0,
+            known: 0,
+            dropped: 0,
+            ids_needed_from_ms: i64::MAX,
+        }
+    }
+
+    pub fn events(&self) -> u64 {
+        self.encoder.events
+    }
+
+    /// Takes a record of an audit file.
+    pub fn ingest_record(&mut self, found: FileRecord<'_>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.record(found, &mut scratch);
+        self.scratch = scratch;
+    }
+
+    fn record(&mut self, found: FileRecord<'_>, scratch: &mut Scratch) {
+        crate::failpoint::hit("decode");
+        let (parsed, offset, body) = parse(&found, scratch);
+        let id = self.id(&parsed, &found);
+        let record = match &parsed {
+            Parsed::Record(record) => Some(record),
+            Parsed::Unreadable { .. } => None,
+        };
+        let (mut from, mut self_poll) = (None, false);
+        if let Some(filter) = &mut self.node_filter {
+            if found.replayed {
+                return filter.observe_replayed(record, found.folder, self.read_at_ms);
+            }
+            let (time_ms, file) = filter.observe(record, found.file, found.folder, self.read_at_ms);
+            from = Some((time_ms, file));
+            let by = record.map_or(SearchedBy::Other, |record| self.held.searched_by(record));
+            if by == SearchedBy::Unknown && self.held.may_hold(body, time_ms, self.read_at_ms) {
+                self.known += 1;
+                return self.held.push(HeldSearch {
+                    body: body.to_vec(),
+                    id,
+                    time_ms,
+                    from: file,
+                    path_json: found.path_json.to_owned(),
+                    offset,
+                    unterminated: found.unterminated,
+                    since: clock::monotonic(),
+                    requests: 0,
+                    requested_at: None,
+                });
+            }
+            self_poll = by == SearchedBy::Agent;
+        }
+        if found.replayed {
+            return;
+        }
+        let event = Event {
+            content: &parsed,
+            id,
+            origin: Origin::File { path_json: found.path_json, offset, unterminated: found.unterminated },
+            self_poll,
+            read_at_ms: self.read_at_ms,
+        };
+        self.deliver_from_file(&event, from, body.len());
+    }
+
+    fn id(&mut self, parsed: &Parsed<'_>, found: &FileRecord<'_>) -> EventId {
+        let id = self.ids.id(parsed);
+        while self.twins.len() <= found.folder {
+            self.twins.push((found.sequence, Twins::default()));
+        }
+        let (sequence, twins) = &mut self.twins[found.folder];
+        if *sequence != found.sequence {
+            (*sequence, *twins) = (found.sequence, Twins::default());
+        }
+        id.twin(twins.number(id, found.sequence_offset))
+    }
+
+    /// `from`: the event's time and the file, if an API may bring it as well.
+    fn deliver_from_file(&mut self, event: &Event<'_>, from: Option<(i64, FromFile)>, record_bytes: usize) {
+        if let (Some(dedup), Some((time_ms, file))) = (&mut self.dedup, from)
+            && !dedup.insert(event.id, time_ms, Some(file))
+        {
+            // The API has brought it.
+            self.known += 1;
+            return;
+        }
+        if event.self_poll && self.held.drop_self_polls {
+            self.known += 1;
+            self.dropped += 1;
+            return;
+        }
+        if let (Parsed::Unreadable { error, .. }, Origin::File { path_json, offset, .. }) =
+            (event.content, &event.origin)
+        {
+            self.unreadable += 1;
+            let path = path_json.trim_matches('"');
+            tracing::warn!(
+                path,
+                offset,
+                error,
+                "a record cannot be read; it is delivered as `pipeline_error`"
+            );
+        }
+        self.encoder.encode(event, record_bytes);
+    }
+
+    /// Delivers the searches of files whose author is known by now, and with `all` the others too.
+    pub fn settle_held_searches(&mut self, all: bool) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for search in self.held.take() {
+            let parsed = record::parse(&search.body, &mut scratch);
+            let by = match &parsed {
+                Parsed::Record(record) => self.held.searched_by(record),
+                Parsed::Unreadable { .. } => SearchedBy::Other,
+            };
+            if by == SearchedBy::Unknown && !all {
+                if !search.is_over() {
+                    self.held.push(search);
+                    continue;
+                }
+                if let Parsed::Record(record) = &parsed {
+                    self.held.give_up(record);
+                }
+            }
+            let event = Event {
+                content: &parsed,
+                id: search.id,
+                origin: Origin::File {
+                    path_json: &search.path_json,
+                    offset: search.offset,
+                    unterminated: search.unterminated,
+                },
+                self_poll: by == SearchedBy::Agent,
+                read_at_ms: self.read_at_ms,
+            };
+            self.deliver_from_file(&event, Some((search.time_ms, search.from)), search.body.len());
+        }
+        self.scratch = scratch;
+    }
+
+    /// Takes what a step of an API has brought, and sends it on. Returns when the next step is due, if not at once, and
+    /// how many events of up to `before_ms` the page has that files should have brought and nothing had. `read`: the
+    /// files that are there have been read, so what they may yet bring is newer than what they have brought.
+    pub fn process_step(
+        &mut self,
+        step: ApiStep,
+        read: bool,
+        before_ms: i64,
+        now: Now,
+        api: &mut Api,
+    ) -> (Option<Instant>, u64) {
+        let (due, missing) = match step {
+            ApiStep::Again => (None, 0),
+            ApiStep::Wait(until) => (Some(until), 0),
+            ApiStep::Page { page, repeated } => {
+                (None, self.ingest_page((page, repeated), read, before_ms, now, api))
+            }
+        };
+        for notice in api.take_notices() {
+            self.encoder.encode_notice(&notice);
+        }
+        self.flush(api.progress());
+        (due, missing)
+    }
+
+    /// Takes the rows of a page that were on none before.
+    fn ingest_page(
+        &mut self,
+        (page, repeated): (Page, usize),
+        read: bool,
+        before_ms: i64,
+        now: Now,
+        api: &mut Api,
+    ) -> u64 {
+        self.read_at_ms = now.ms;
+        let Some(dedup) = &mut self.dedup else { return 0 };
+        let newest = |filter: &NodeFilter| filter.newest_ms().filter(|_| read).unwrap_or(i64::MIN);
+        let newest_ms = self.node_filter.as_ref().map(newest);
+        let mut rows = RowDelivery {
+            encoder: &mut self.encoder,
+            node_filter: self.node_filter.as_mut(),
+            held: &self.held,
+            for_other_nodes: api.is_for_other_nodes(),
+            read_at_ms: now.ms,
+            before_ms,
+            unreadable: &mut self.unreadable,
+            missing: 0,
+        };
+        api.ingest_page(page, repeated, now, &mut self.ids, dedup, &mut rows);
+        let missing = rows.missing;
+        api.prune(dedup, newest_ms.map(|newest_ms| newest_ms.min(self.ids_needed_from_ms)));
+        missing
+    }
+
+    /// Times of the oldest and the newest event that can be compared with the API.
+    pub fn known_ms(&self) -> Option<(i64, i64)> {
+        self.node_filter.as_ref()?.known_ms()
+    }
+
+    /// Time ranges whose events the files have brought, and whose ids are forgotten. None where these may have events
+    /// of nodes that those files do not show.
+    pub fn skipped_ranges(&self) -> &[(i64, i64)] {
+        match (&self.node_filter, &self.dedup) {
+            (Some(filter), Some(dedup)) if filter.may_skip_ranges() => dedup.skipped_ranges(),
+            _ => &[],
+        }
+    }
+
+    /// Up to then, some ids that came by an API are forgotten.
+    pub fn incomplete_to_ms(&self) -> Option<i64> {
+        self.dedup.as_ref()?.incomplete_to_ms()
+    }
+
+    pub fn encode_notice(&mut self, notice: &Notice) {
+        self.encoder.encode_notice(notice);
+    }
+
+    /// Nothing more is replayed.
+    pub fn clear_replayed(&mut self) {
+        self.encoder.clear_replayed();
+    }
+
+    /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
+    pub fn flush(&mut self, mut progress: Progress) {
+        if let Some(dedup) = &mut self.dedup {
+            if dedup.is_over_full() {
+                dedup.forget_of_files();
+            }
+            (progress.ids, progress.forget_ids) = dedup.changes();
+        }
+        if let Some(filter) = &mut self.node_filter {
+            progress.nodes = filter.changes();
+        }
+        self.encoder.flush(self.held.pass_progress(progress));
+    }
+}
+
+fn parse<'a>(found: &FileRecord<'a>, scratch: &'a mut Scratch) -> (Parsed<'a>, u64, &'a [u8]) {
+    match &found.frame {
+        Frame::Line { body, offset } => (record::parse(body, scratch), *offset, body),
+        Frame::Malformed { head, offset, bytes, hash, reason } => {
+            let malformed = Parsed::Unreadable {
+                error: reason.error(*bytes, *offset, *hash),
+                bytes: head,
+                whole_hash: Some(u128::from(*hash)),
+            };
+            (malformed, *offset, &[])
+        }
+    }
+}

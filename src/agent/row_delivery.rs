@@ -1,0 +1,57 @@
+//! Gives the rows of a page of an API to the encoder, and counts those that files should have brought.
+
+use super::encoder::Encoder;
+use super::held_searches::HeldSearches;
+use super::node_filter::NodeFilter;
+use crate::format::{Event, Origin};
+use crate::record::{Parsed, Record};
+use crate::source::api::{AdmittedRow, RowHandler, RowVerdict};
+use crate::source::dedup::Dedup;
+
+pub struct RowDelivery<'a> {
+    pub encoder: &'a mut Encoder,
+    pub node_filter: Option<&'a mut NodeFilter>,
+    pub held: &'a HeldSearches,
+    pub for_other_nodes: bool,
+    pub read_at_ms: i64,
+    /// An event of up to this time that files should have brought is missing.
+    pub before_ms: i64,
+    pub unreadable: &'a mut u64,
+    pub missing: u64,
+}
+
+impl RowHandler for RowDelivery<'_> {
+    fn judge(&mut self, record: &Record, dedup: &Dedup) -> RowVerdict {
+        match &mut self.node_filter {
+            Some(filter) => filter.judge_row(record, self.read_at_ms, self.for_other_nodes, dedup),
+            None => RowVerdict::Deliver { of_files: false },
+        }
+    }
+
+    fn deliver(&mut self, row: AdmittedRow<'_>) {
+        let time_ms = match row.content {
+            Parsed::Record(record) => record.time_ms,
+            Parsed::Unreadable { error, .. } => {
+                *self.unreadable += 1;
+                tracing::warn!(
+                    error,
+                    "a row of the audit API cannot be read; it is delivered as `pipeline_error`"
+                );
+                None
+            }
+        };
+        let event = Event {
+            content: row.content,
+            id: row.id,
+            origin: Origin::Api,
+            self_poll: row.self_poll,
+            read_at_ms: self.read_at_ms,
+        };
+        self.encoder.encode(&event, row.text.len());
+        let is_missing = row.of_files
+            && !row.self_poll
+            && !self.held.contains(row.id)
+            && time_ms.is_none_or(|time_ms| time_ms <= self.before_ms);
+        self.missing += u64::from(is_missing);
+    }
+}

@@ -1,0 +1,51 @@
+//! An agent and its running threads.
+
+use super::commit::ToCommit;
+use super::common::Mode;
+use super::flow_control::FlowControl;
+use super::summary::{Delivered, SourceTotal};
+use super::threads::ThreadEnded;
+use crate::sink::Inbox;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// The stages of a running agent.
+pub struct Running {
+    pub gates: Vec<Arc<FlowControl>>,
+    pub sinks: Vec<SinkThread>,
+    pub readers: Vec<(String, Option<SourceTotal>)>,
+    pub commits: Sender<ToCommit>,
+    pub ended: UnboundedReceiver<ThreadEnded>,
+    pub readers_left: usize,
+    pub sinks_left: usize,
+    pub mode: Mode,
+    /// After an orderly end the next process is to go on.
+    pub restart_wanted: bool,
+    /// Nobody reads standard output any more.
+    pub closed: bool,
+    pub state_dir: PathBuf,
+}
+
+pub struct SinkThread {
+    pub sink: String,
+    pub source: String,
+    pub inbox: Inbox,
+    /// Events that are final, those in quarantine among them.
+    pub delivered: Arc<AtomicU64>,
+    pub quarantined: Arc<AtomicU64>,
+}
+
+impl SinkThread {
+    pub fn delivered(self) -> Delivered {
+        let quarantined = self.quarantined.load(Ordering::Relaxed);
+        Delivered {
+            sink: self.sink,
+            source: self.source,
+            events: self.delivered.load(Ordering::Relaxed).saturating_sub(quarantined),
+            quarantined,
+        }
+    }
+}

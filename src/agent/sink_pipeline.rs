@@ -1,0 +1,125 @@
+//! One sink of one source: its format, and the batch that is being written for it.
+
+use super::flow_control::FlowControl;
+use crate::format::{EventBuffer, Format};
+use crate::record::EventId;
+use crate::sink::{Batch, BatchEvent, Inbox, Label, Message};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// An event of a longer record is sent in parts; the events before it in the batch are sent first.
+pub const LONG_RECORD_BYTES: usize = 64 * 1024;
+
+pub struct SinkPipeline {
+    format: Format,
+    out: EventBuffer,
+    events: Vec<BatchEvent>,
+    inbox: Inbox,
+    flow: Arc<FlowControl>,
+    /// Events that are in the output already: they were written after the checkpoint and are replayed now.
+    already_in_output: HashSet<EventId>,
+    /// The sink puts severity and action into a header.
+    pub needs_label: bool,
+}
+
+impl SinkPipeline {
+    pub fn new(
+        format: Format,
+        inbox: Inbox,
+        flow: Arc<FlowControl>,
+        already_in_output: HashSet<EventId>,
+    ) -> SinkPipeline {
+        let (to, holds) = (inbox.clone(), flow.clone());
+        let out = EventBuffer::with_flush(move |bytes| {
+            // A sink that waits for more events before it sends learns that this event waits for it.
+            send(&to, &holds, Batch::default());
+            holds.wait_for_capacity();
+            let part = std::mem::replace(bytes, holds.buffer());
+            let batch = Batch { number: None, bytes: part, events: Vec::new(), replaying: false };
+            send(&to, &holds, batch);
+        });
+        SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output, needs_label: false }
+    }
+
+    /// Writes an event in the sink's format, unless the output has it already. `long`: it may be sent in parts.
+    pub fn write(
+        &mut self,
+        (id, time_ms, label): (EventId, i64, Label),
+        long: bool,
+        write: impl FnOnce(&Format, &mut EventBuffer),
+    ) {
+        if !self.already_in_output.is_empty() && self.already_in_output.remove(&id) {
+            return;
+        }
+        if long && !self.out.bytes.is_empty() {
+            self.send(None);
+        }
+        self.out.in_parts = long;
+        write(&self.format, &mut self.out);
+        self.out.bytes.push(b'\n');
+        self.events.push(BatchEvent { end: self.out.bytes.len() as u32, id, time_ms, label });
+    }
+
+    /// How many bytes wait to be sent.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.out.bytes.len() as u64
+    }
+
+    /// Sends what was written. `number`: see [`Batch::number`].
+    pub fn send(&mut self, number: Option<u64>) {
+        let batch = Batch {
+            number,
+            bytes: std::mem::replace(&mut self.out.bytes, self.flow.buffer()),
+            events: std::mem::take(&mut self.events),
+            replaying: !self.already_in_output.is_empty(),
+        };
+        send(&self.inbox, &self.flow, batch);
+    }
+
+    /// Events that are in the output and were not replayed: what they were read from is gone.
+    pub fn clear_replayed(&mut self) {
+        self.already_in_output.clear();
+    }
+}
+
+fn send(inbox: &Inbox, flow: &FlowControl, batch: Batch) {
+    flow.sent(batch.bytes.len());
+    inbox.send(Message::Batch(batch));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Raw;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    #[test]
+    fn what_a_long_event_waits_for_is_told_to_hurry() {
+        let flow = Arc::new(FlowControl::new(1024));
+        let (messages, inbox) = channel();
+        // On its way in an earlier batch.
+        flow.sent(7);
+        let of_pipeline = flow.clone();
+        let writes = std::thread::spawn(move || {
+            let (format, inbox) = (Format::Raw(Raw), Inbox::Thread(messages));
+            let mut pipeline = SinkPipeline::new(format, inbox, of_pipeline, HashSet::new());
+            let event = (EventId(1), 0, Label::default());
+            pipeline.write(event, true, |_, out| out.put_long(&"x".repeat(400_000)));
+            pipeline.send(Some(0));
+        });
+        let next = || match inbox.recv_timeout(Duration::from_secs(60)) {
+            Ok(Message::Batch(batch)) => batch,
+            _ => panic!("nothing is sent"),
+        };
+        let hurry = next();
+        assert_eq!((hurry.number, hurry.bytes.len()), (None, 0));
+        flow.written(vec![b'x'; 7]);
+        let part = next();
+        assert_eq!((part.number, part.events.len()), (None, 0));
+        let tail = next();
+        assert_eq!((tail.number, tail.events.len()), (Some(0), 1));
+        assert_eq!(part.bytes.len() + tail.bytes.len(), 400_001);
+        writes.join().unwrap();
+    }
+}

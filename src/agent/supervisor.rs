@@ -1,0 +1,235 @@
+//! Waits for signals and for the end of any thread, and ends the others in order.
+
+use super::commit;
+use super::running::{Running, SinkThread};
+use super::service::Service;
+use super::signals::{Meaning, Received};
+use super::summary::Summary;
+use super::threads::{EndedWith, ThreadEnded};
+use crate::exit;
+use crate::sink::{Message, SinkError};
+use crate::telemetry::log::LogGuard;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+/// How long an abandoned stop waits for the last commit.
+const LAST_COMMIT: Duration = Duration::from_secs(1);
+
+/// How a run comes to its end: by a signal, or by itself for another process to go on.
+#[derive(Default)]
+struct Stop {
+    /// When what is not delivered by then is left to the next start.
+    deadline: Option<Instant>,
+    asked: bool,
+}
+
+impl Stop {
+    /// Whether this signal is the first, which has the whole `shutdown_timeout` whatever came before it.
+    fn is_asked_first(&mut self, shutdown_timeout: Duration) -> bool {
+        if std::mem::replace(&mut self.asked, true) {
+            return false;
+        }
+        self.deadline = Some(Instant::now() + shutdown_timeout);
+        true
+    }
+}
+
+impl Running {
+    pub async fn supervise(
+        mut self,
+        shutdown_timeout: Duration,
+        mut received: UnboundedReceiver<Received>,
+        log: &LogGuard,
+    ) -> Summary {
+        let mut stop = Stop::default();
+        let mut service = Service::from_env();
+        let mut tick_at = Instant::now();
+        let code = loop {
+            let at = stop.deadline.unwrap_or_else(Instant::now);
+            tokio::select! {
+                () = tokio::time::sleep_until(tick_at) => {
+                    log.write_due();
+                    tick_at = Instant::now() + service.tick(&self);
+                }
+                ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
+                    Some(None) if (self.restart_wanted || self.closed) && stop.deadline.is_none() => {
+                        stop.deadline = Some(Instant::now() + shutdown_timeout);
+                        self.gates.iter().for_each(|flow| flow.stop());
+                    }
+                    Some(None) => {}
+                    Some(Some(code)) => break code,
+                    None => break exit::INTERNAL,
+                },
+                Some(Received { name: signal, meaning }) = received.recv() => match meaning {
+                    // Its name is in the message, or the second signal would count as the first one repeated.
+                    Meaning::Nothing => tracing::warn!(
+                        "{signal} changes nothing: no file is reopened and no configuration is read again; restart the agent for that"
+                    ),
+                    Meaning::Hangup if stop.asked => {}
+                    Meaning::Stop | Meaning::Hangup => {
+                        if !stop.is_asked_first(shutdown_timeout) {
+                            break self.abandon("stopped a second time").await;
+                        }
+                        if self.mode.dry_run {
+                            tracing::info!(signal, ?shutdown_timeout, "stopping: printing what has been read");
+                        } else {
+                            tracing::info!(signal, ?shutdown_timeout, "stopping: delivering what has been read");
+                        }
+                        service.stopping();
+                        self.restart_wanted = false;
+                        self.gates.iter().for_each(|flow| flow.stop());
+                    }
+                },
+                () = tokio::time::sleep_until(at), if stop.deadline.is_some() => {
+                    break self.abandon("the shutdown timeout is over").await;
+                }
+            }
+        };
+        log.write_rest();
+        if stop.deadline.is_some() && code == exit::OK {
+            if self.mode.dry_run {
+                tracing::info!(
+                    "stopped: everything that was read is printed; nothing was delivered or stored"
+                );
+            } else {
+                tracing::info!("stopped: everything that was read is delivered and checkpointed");
+            }
+        }
+        Summary {
+            sources: self
+                .readers
+                .into_iter()
+                .map(|(name, total)| (name, total.unwrap_or_default()))
+                .collect(),
+            sinks: self.sinks.into_iter().map(SinkThread::delivered).collect(),
+            // What is there was not read to its end, perhaps.
+            exit_code: match code {
+                exit::OK if self.mode.once && stop.asked => exit::TRY_AGAIN,
+                code => code,
+            },
+        }
+    }
+
+    /// Takes note of the end of a stage, ends the next one in order, and says the exit code when that was the last.
+    fn note(&mut self, ended: ThreadEnded) -> Option<u8> {
+        let stage = ended.stage;
+        match ended.what {
+            EndedWith::Reader { stream, total } => {
+                if total.restart_wanted {
+                    tracing::warn!(
+                        stage,
+                        trouble = total.trouble,
+                        "the directory may be there and out of this process's sight; ending, for the next one to look"
+                    );
+                    self.restart_wanted = true;
+                }
+                self.readers[stream].1 = Some(total);
+                self.readers_left -= 1;
+                if self.readers_left == 0 {
+                    self.sinks.iter().for_each(|sink| sink.inbox.send(Message::End));
+                }
+                self.finish_behind_all();
+                None
+            }
+            EndedWith::Api => None,
+            EndedWith::Sink(Ok(())) if self.readers_left == 0 => {
+                self.sinks_left -= 1;
+                self.finish_behind_all();
+                None
+            }
+            EndedWith::StdoutClosed => {
+                self.note_closed();
+                None
+            }
+            // No failure: the others deliver what has been read, and what was not written here is for the next start.
+            EndedWith::Sink(Err(SinkError::Closed)) => {
+                self.note_closed();
+                self.sinks_left -= 1;
+                self.finish_behind_all();
+                None
+            }
+            EndedWith::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
+                Some(if self.restart_wanted || self.closed { exit::TRY_AGAIN } else { exit::OK })
+            }
+            EndedWith::Sink(Err(error @ SinkError::Poison { .. })) => {
+                tracing::error!(stage, %error, "ending, for a person to look; each start tries it again");
+                Some(exit::TRY_AGAIN)
+            }
+            EndedWith::Sink(Err(error)) => {
+                tracing::error!(stage, %error, "a sink has failed; ending, to start again from the checkpoint");
+                Some(exit::TRY_AGAIN)
+            }
+            EndedWith::Commit(Err(error)) => {
+                tracing::error!(stage, %error, "positions cannot be stored; ending, to start again from the last one");
+                Some(error.exit_code())
+            }
+            EndedWith::Panicked(reason) => {
+                tracing::error!(
+                    stage,
+                    reason,
+                    "a stage has failed; ending, to start again from the checkpoint"
+                );
+                Some(exit::INTERNAL)
+            }
+            EndedWith::Sink(Ok(())) | EndedWith::Commit(Ok(())) => {
+                tracing::error!(stage, "a stage has ended that must not end");
+                Some(exit::INTERNAL)
+            }
+        }
+    }
+
+    fn finish_behind_all(&self) {
+        if self.readers_left == 0 && self.sinks_left == 0 {
+            drop(self.commits.send(commit::ToCommit::Finish));
+        }
+    }
+
+    fn note_closed(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            tracing::info!("standard output was closed by its reader; stopping");
+        }
+    }
+
+    /// Commits what is final and leaves the rest to the next start.
+    async fn abandon(&mut self, reason: &str) -> u8 {
+        drop(self.commits.send(commit::ToCommit::Finish));
+        let last_commit = async {
+            while let Some(ended) = self.ended.recv().await {
+                if let EndedWith::Commit(result) = ended.what {
+                    return result.is_ok();
+                }
+            }
+            false
+        };
+        let committed = tokio::time::timeout(LAST_COMMIT, last_commit).await.unwrap_or(false);
+        if self.mode.dry_run {
+            tracing::warn!(reason, "stopped before everything was printed");
+        } else {
+            tracing::warn!(
+                reason,
+                committed,
+                "stopped before everything was delivered; the next start delivers it"
+            );
+        }
+        exit::TRY_AGAIN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent that was about to restart has its whole time at the first signal, and is abandoned at the second.
+    #[test]
+    fn f52_the_first_signal_is_no_second_one() {
+        let shutdown_timeout = Duration::from_secs(3600);
+        let soon = Instant::now() + Duration::from_secs(1);
+        for deadline in [None, Some(soon)] {
+            let mut stop = Stop { deadline, ..Stop::default() };
+            assert!(stop.is_asked_first(shutdown_timeout));
+            assert!(stop.deadline.is_some_and(|at| at > soon));
+            assert!(!stop.is_asked_first(shutdown_timeout));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The threads of the agent, and how the end of each becomes known.
+
+use super::summary::SourceTotal;
+use crate::checkpoint::StoreError;
+use crate::sink::SinkError;
+use crate::telemetry::heartbeat;
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A thread has come to its end.
+pub struct ThreadEnded {
+    pub stage: String,
+    pub what: EndedWith,
+}
+
+pub enum EndedWith {
+    Reader {
+        stream: usize,
+        total: SourceTotal,
+    },
+    /// The thread of an API's requests: with its reader, or with a stop.
+    Api,
+    Sink(Result<(), SinkError>),
+    /// Nobody reads standard output any more.
+    StdoutClosed,
+    Commit(Result<(), StoreError>),
+    Panicked(String),
+}
+
+/// Starts a thread whose end is reported, in whatever way it ends.
+pub fn spawn(
+    name: String,
+    ended: &UnboundedSender<ThreadEnded>,
+    work: impl FnOnce() -> EndedWith + Send + 'static,
+) -> io::Result<()> {
+    let (stage, ended) = (name.clone(), ended.clone());
+    std::thread::Builder::new().name(name).spawn(move || {
+        let what = catch_unwind(AssertUnwindSafe(|| heartbeat::stage(&stage, work)))
+            .unwrap_or_else(|panic| EndedWith::Panicked(text(panic.as_ref())));
+        // Nobody listens any more when the process is about to end.
+        let _ = ended.send(ThreadEnded { stage, what });
+    })?;
+    Ok(())
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
+}

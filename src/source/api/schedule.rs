@@ -1,0 +1,120 @@
+//! When to poll, and which window comes next.
+
+use super::backfill_progress::BackfillProgress;
+use super::server_clock::Now;
+use super::state::{Api, ApiStep};
+use super::window_reader::WindowReader;
+use crate::config::Start;
+use crate::source::failover::ApiRole;
+use std::time::Duration;
+
+impl Api {
+    /// How often it is to be polled where nothing else is said.
+    pub fn poll_interval(&self) -> Duration {
+        self.config.poll_interval
+    }
+
+    /// What it is polled for from the next step on, and how often. A shorter interval counts at once.
+    pub fn set_role(&mut self, role: ApiRole, interval: Duration) {
+        if interval < self.poll.interval {
+            self.poll.next = None;
+        }
+        (self.poll.interval, self.poll.role) = (interval, role);
+    }
+
+    /// Whether what the window that is read brings is compared with the files: they had been read to their end before
+    /// each of its requests.
+    pub fn compares(&self) -> bool {
+        self.poll.window_role != ApiRole::Deliver
+    }
+
+    /// Time ranges whose events files have brought, and whose ids are forgotten: they are not asked for.
+    pub fn skip_ranges(&mut self, skipped_ranges: &[(i64, i64)]) {
+        if self.cursor.windows.skipped_ranges == skipped_ranges {
+            return;
+        }
+        let first = self.cursor.windows.skipped_ranges.is_empty();
+        if let (true, [(from_ms, _), ..], [.., (_, to_ms)]) = (first, skipped_ranges, skipped_ranges) {
+            let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+            tracing::info!(
+                source = self.source,
+                from = %time(*from_ms),
+                to = %time(*to_ms),
+                "the files brought too many events to compare all with the API; it is asked for what lies before, between and behind them"
+            );
+        }
+        self.cursor.windows.skipped_ranges = skipped_ranges.to_vec();
+    }
+
+    /// One that was set aside and is due, else the next of the poll; `Some`: none now.
+    pub(super) fn choose_window(&mut self, now: Now) -> Option<ApiStep> {
+        let in_order = self.cursor.windows.polling() || self.poll.next.is_none_or(|at| now.monotonic >= at);
+        // While nothing gets through the next window of the poll finds out when that changes, and it alone.
+        let retries = self.faults.slow_failures == 0 && (self.faults.failures == 0 || !in_order);
+        if retries && let Some(deferred) = self.poll.deferred.take_due(now.monotonic) {
+            self.retry(deferred);
+            return None;
+        }
+        if !in_order {
+            let due = self.poll.deferred.due().filter(|_| retries);
+            let at = due.into_iter().chain(self.poll.next).min();
+            return at.map(ApiStep::Wait);
+        }
+        if !self.cursor.windows.polling() {
+            self.begin_poll(now);
+        }
+        self.cursor.windows.deferred.clear();
+        self.cursor.windows.deferred.extend(self.poll.deferred.ranges());
+        match self.cursor.windows.next(self.end_ms(now)) {
+            Some(window) => {
+                self.poll.reading = Some(WindowReader::new(window, self.endpoint.route, self.poll.attempts))
+            }
+            None => return Some(ApiStep::Again),
+        }
+        None
+    }
+
+    fn begin_poll(&mut self, now: Now) {
+        self.detect_clock_rollback(now);
+        self.poll.begun = Some(now.monotonic);
+        // The first poll looks back as far: when the process before did so last is not known.
+        let reconcile = self.poll.next_reconcile.is_none_or(|at| now.monotonic >= at);
+        if reconcile {
+            self.poll.next_reconcile = Some(now.monotonic + self.config.late_rows_interval);
+            self.endpoint.look_for_upgrade();
+        }
+        let lookback = if reconcile { self.kept() } else { self.config.overlap };
+        let start_ms = match self.config.start {
+            Start::At(ms) => ms,
+            Start::Ago(ago) => self.clock.present_ms(now) - ago.as_millis() as i64,
+        };
+        let begun_ms = self.clock.bounds_ms(now).0;
+        self.cursor.windows.begin_poll(start_ms, lookback.as_millis() as i64, begun_ms);
+        self.poll.next = Some(now.monotonic + self.poll.interval);
+        self.poll.backfill = Some(BackfillProgress::new(
+            &self.cursor.windows,
+            self.total.rows,
+            self.clock.present_ms(now),
+            now,
+        ));
+    }
+
+    fn end_ms(&self, now: Now) -> i64 {
+        self.clock.bounds_ms(now).0 - self.poll.role.lag().as_millis() as i64
+    }
+
+    /// Whether the last poll has ended, well or not.
+    pub fn poll_is_over(&self) -> bool {
+        self.poll.next.is_some() && self.poll.reading.is_none() && !self.cursor.windows.polling()
+    }
+
+    /// Whether the last poll has reached the present.
+    pub fn caught_up(&self) -> bool {
+        self.poll_is_over() && self.faults.trouble.is_none() && self.has_read_all()
+    }
+
+    /// Whether no window was set aside that is still to be read.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.poll.deferred.is_empty() && self.poll.retried.is_none()
+    }
+}
