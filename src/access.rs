@@ -13,7 +13,7 @@ use crate::telemetry::escape::shell_word;
 
 /// Why something cannot be used. Displays what is wrong and what to do.
 #[derive(Debug)]
-pub enum AccessProblem {
+pub(crate) enum AccessProblem {
     /// The first part of the path that does not exist.
     Missing(PathBuf),
     Denied(Box<Denied>),
@@ -22,7 +22,7 @@ pub enum AccessProblem {
 
 /// A path without a permission that is needed.
 #[derive(Debug)]
-pub struct Denied {
+pub(crate) struct Denied {
     path: PathBuf,
     is_dir: bool,
     /// Permission bits as in one digit of a mode.
@@ -38,7 +38,7 @@ pub struct Denied {
 }
 
 /// Follows a path from the root and finds the first part that is missing or may not be searched.
-pub fn reach(path: &Path) -> Result<(), AccessProblem> {
+pub(crate) fn reach(path: &Path) -> Result<(), AccessProblem> {
     let mut parts: Vec<&Path> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
     parts.reverse();
     for part in &parts {
@@ -55,14 +55,14 @@ pub fn reach(path: &Path) -> Result<(), AccessProblem> {
 }
 
 /// Why a path cannot be read: who runs this, the path's owner and mode, and what helps.
-pub fn denied_message(path: &Path) -> String {
+pub(crate) fn denied_message(path: &Path) -> String {
     let wanted = if path.is_dir() { Access::READ_OK | Access::EXEC_OK } else { Access::READ_OK };
     format!("cannot read `{}`: {}", path.display(), refusal(path, wanted))
 }
 
 /// The same for a file or directory of the agent's own, its state for example. The one who runs this should have been
 /// another user.
-pub fn denied_message_own(action: &str, path: &Path) -> String {
+pub(crate) fn denied_message_own(action: &str, path: &Path) -> String {
     // What is missing is made in the directory that is there.
     let existing = path.ancestors().find(|part| part.exists()).unwrap_or(path);
     let wanted = match (existing.is_dir(), action) {
@@ -82,7 +82,7 @@ pub fn denied_message_own(action: &str, path: &Path) -> String {
 }
 
 /// The same for what another user made for itself, though this one, root perhaps, could reach it.
-pub fn belongs_to_other(path: &Path, metadata: &std::fs::Metadata) -> String {
+pub(crate) fn belongs_to_other(path: &Path, metadata: &std::fs::Metadata) -> String {
     let (owner, group) = (user_name(metadata.uid()), group_name(metadata.gid()));
     let (path, mode, user) = (path.display(), metadata.mode() & 0o7777, user().name);
     format!(
@@ -127,7 +127,7 @@ fn errno(error: &std::io::Error) -> Errno {
 }
 
 /// Asks the kernel, which knows about access lists and capabilities too.
-pub fn allowed(path: &Path, access: Access) -> Result<(), AccessProblem> {
+pub(crate) fn allowed(path: &Path, access: Access) -> Result<(), AccessProblem> {
     let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
         return Err(AccessProblem::Other(path.into(), Errno::INVAL));
     };
@@ -210,32 +210,32 @@ fn letters(wanted: u32) -> String {
 }
 
 /// Who runs this.
-pub struct User {
+pub(crate) struct User {
     pub uid: u32,
     pub name: String,
 }
 
-pub fn user() -> User {
+pub(crate) fn user() -> User {
     let uid = rustix::process::geteuid().as_raw();
     User { uid, name: user_name(uid) }
 }
 
 /// The name of a user in the host's user database (files, LDAP, SSSD), or the number where there is none. The
 /// static build knows the files alone, because musl has no other source.
-pub fn user_name(uid: u32) -> String {
+pub(crate) fn user_name(uid: u32) -> String {
     uzers::get_user_by_uid(uid).map_or_else(|| uid.to_string(), |user| text(user.name()))
 }
 
-pub fn user_exists(name: &str) -> bool {
+pub(crate) fn user_exists(name: &str) -> bool {
     uzers::get_user_by_name(name).is_some()
 }
 
-pub fn group_name(gid: u32) -> String {
+pub(crate) fn group_name(gid: u32) -> String {
     uzers::get_group_by_gid(gid).map_or_else(|| gid.to_string(), |group| text(group.name()))
 }
 
 /// The number of a group: of a name in the group database, or written as one.
-pub fn group_id(group: &str) -> Option<u32> {
+pub(crate) fn group_id(group: &str) -> Option<u32> {
     match uzers::get_group_by_name(group) {
         Some(found) => Some(found.gid()),
         None => group.parse().ok(),
@@ -253,14 +253,14 @@ fn text(name: &OsStr) -> String {
 }
 
 /// Whether this process may give files of its own to a group.
-pub fn may_give_to(gid: u32) -> bool {
+pub(crate) fn may_give_to(gid: u32) -> bool {
     let own = rustix::process::getegid().as_raw();
     let others = rustix::process::getgroups().unwrap_or_default();
     user().uid == 0 || own == gid || others.iter().any(|other| other.as_raw() == gid)
 }
 
 /// The first directory above a file that the members of a group may not enter, or, if it is the file's own, not list.
-pub fn closed_to_group(file: &Path, gid: u32) -> Option<PathBuf> {
+pub(crate) fn closed_to_group(file: &Path, gid: u32) -> Option<PathBuf> {
     let mut above: Vec<&Path> = file.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()).collect();
     above.reverse();
     let is_closed = |dir: &&&Path| {

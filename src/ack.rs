@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-pub struct Watermark<P, M> {
+pub(crate) struct Watermark<P, M> {
     sinks: usize,
     first: u64,
     pending: VecDeque<Pending<P, M>>,
@@ -19,19 +19,19 @@ struct Pending<P, M> {
 
 impl<P, M> Watermark<P, M> {
     /// For a source whose batches go to `sinks` sinks.
-    pub fn new(sinks: usize) -> Self {
+    pub(crate) fn new(sinks: usize) -> Self {
         Watermark { sinks, first: 0, pending: VecDeque::new() }
     }
 
     /// Registers the next batch. `progress` becomes valid once it is final. Returns its number.
-    pub fn push(&mut self, progress: P) -> u64 {
+    pub(crate) fn push(&mut self, progress: P) -> u64 {
         self.pending.push_back(Pending { progress, marks: (0..self.sinks).map(|_| None).collect() });
         self.first + self.pending.len() as u64 - 1
     }
 
     /// Records that the sink has a final outcome for each event of batch `number`. Unknown numbers and repeats are
     /// ignored.
-    pub fn mark_final(&mut self, sink: usize, number: u64, mark: M) {
+    pub(crate) fn mark_final(&mut self, sink: usize, number: u64, mark: M) {
         let at = number.checked_sub(self.first).and_then(|at| self.pending.get_mut(at as usize));
         if let Some(slot) = at.and_then(|pending| pending.marks.get_mut(sink)) {
             *slot = Some(mark);
@@ -39,7 +39,7 @@ impl<P, M> Watermark<P, M> {
     }
 
     /// Removes the batches that became final since the last call. Returns the progress and marks of each, in order.
-    pub fn advance(&mut self) -> Vec<(P, Vec<M>)> {
+    pub(crate) fn advance(&mut self) -> Vec<(P, Vec<M>)> {
         let mut out = Vec::new();
         while self.pending.front().is_some_and(|front| front.marks.iter().all(Option::is_some)) {
             if let Some(front) = self.pending.pop_front() {

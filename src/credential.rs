@@ -23,7 +23,7 @@ const QUIET_MS: i64 = 1000;
 
 /// Why there is no secret. Holds nothing of what was read.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialError {
+pub(crate) enum CredentialError {
     #[error(
         "the environment variable `{0}` is not set; set it for the agent, or name a file: `{{ file = \"/path\" }}`"
     )]
@@ -68,7 +68,7 @@ enum Loaded {
 /// A secret by its reference. The text is held; a file is looked at by each [`Credential::read`] and read when it is
 /// another.
 #[derive(Debug)]
-pub struct Credential {
+pub(crate) struct Credential {
     reference: Reference,
     /// Of a file and of a systemd credential.
     path: Option<PathBuf>,
@@ -81,7 +81,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    pub fn new(reference: Reference) -> Credential {
+    pub(crate) fn new(reference: Reference) -> Credential {
         let path = match &reference {
             Reference::File(path) => Some(path.clone()),
             Reference::Systemd(name) => std::env::var_os("CREDENTIALS_DIRECTORY")
@@ -94,23 +94,23 @@ impl Credential {
 
     /// The secret. A file is read if it is another than the last time. Where it cannot be read or is not fit to be
     /// used, the secret held before is given, with one warning.
-    pub fn read(&mut self) -> Result<Secret, CredentialError> {
+    pub(crate) fn read(&mut self) -> Result<Secret, CredentialError> {
         self.update(false)
     }
 
     /// As [`Credential::read`], and the file is read even if it looks the same: for use after the secret was refused.
-    pub fn reread(&mut self) -> Result<Secret, CredentialError> {
+    pub(crate) fn reread(&mut self) -> Result<Secret, CredentialError> {
         self.update(true)
     }
 
     /// The secret that was read last.
-    pub fn held(&self) -> Option<&Secret> {
+    pub(crate) fn held(&self) -> Option<&Secret> {
         self.held.as_ref()
     }
 
     /// Whether [`Credential::read`] would look into a file that is another than the last time. Costs a `stat`. A file
     /// that has vanished, or never was, brings nothing new.
-    pub fn changed(&self) -> bool {
+    pub(crate) fn changed(&self) -> bool {
         match self.identity_now() {
             Some(Ok(now)) => self.seen != Some(now),
             _ => false,
@@ -232,7 +232,7 @@ impl Credential {
 
 /// Says who else may read a file that holds secrets. The group may if it is the agent's own: a file of root that the
 /// agent reads has no other way.
-pub fn readable_by_others(path: &Path) -> Option<String> {
+pub(crate) fn readable_by_others(path: &Path) -> Option<String> {
     readers(path, &path.metadata().ok()?)
 }
 

@@ -5,7 +5,7 @@
 
 /// Crashes the process if a debug build is configured to do so at this hit of `name`; otherwise does nothing.
 #[cfg(debug_assertions)]
-pub fn hit(name: &str) {
+pub(crate) fn hit(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,7 +33,7 @@ pub fn hit(_name: &str) {}
 
 /// A limit that a test can lower in debug builds: `CONFLUENCE_AUDIT_AGENT_LIMIT="ids_max=2000"`.
 #[cfg(debug_assertions)]
-pub fn limit(name: &str, limit: usize) -> usize {
+pub(crate) fn limit(name: &str, limit: usize) -> usize {
     let setting = std::env::var("CONFLUENCE_AUDIT_AGENT_LIMIT").unwrap_or_default();
     let lower =
         setting.split_once('=').filter(|(known, _)| *known == name).and_then(|(_, limit)| limit.parse().ok());

@@ -12,12 +12,12 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, HttpCall};
-pub use error::{HttpError, Phase, ProxyProblem, TlsProblem, UnreachableCause, find, tls_problem};
-pub use proxy::ActiveProxy;
-pub use redact::Secrets;
-pub use redirect::{RedirectKind, below};
-pub use reqwest::header::HeaderMap;
+pub(crate) use client::Client;
+pub(crate) use error::{HttpError, Phase, TlsProblem, find, tls_problem};
+pub(crate) use proxy::ActiveProxy;
+pub(crate) use redact::Secrets;
+pub(crate) use redirect::{RedirectKind, below};
+pub(crate) use reqwest::header::HeaderMap;
 
 /// How much of a body is searched for secrets and then logged. A log line is shorter.
 const LOGGED_BYTES_MAX: usize = 64 << 10;
@@ -26,7 +26,7 @@ const MEDIA_TYPE_CHARS_MAX: usize = 40;
 
 /// A complete response. Its body has at most `body_bytes_max` bytes.
 #[derive(Debug, Clone, Default)]
-pub struct Response {
+pub(crate) struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     /// Return it with [`Client::recycle`] after use.
@@ -40,23 +40,23 @@ pub struct Response {
 
 impl Response {
     /// The text of a header. `None` if it is missing or not plain text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// The beginning of the body without secrets, for logs and errors.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let body = &self.body[..self.body.len().min(LOGGED_BYTES_MAX)];
         String::from_utf8_lossy(&self.secrets.redact(body)).into_owned()
     }
 
     /// A text of the response without secrets, for logs and errors.
-    pub fn redacted(&self, text: &str) -> String {
+    pub(crate) fn redacted(&self, text: &str) -> String {
         self.secrets.redacted(text)
     }
 
     /// The remedy for status 407.
-    pub fn proxy_credentials_remedy(&self) -> String {
+    pub(crate) fn proxy_credentials_remedy(&self) -> String {
         match &self.via {
             Some(via) => {
                 format!("the proxy {via} requires a user and a password; set or correct those of the proxy")
@@ -66,7 +66,7 @@ impl Response {
     }
 
     /// The media type of the body without secrets, for logs and errors. Empty if there is none.
-    pub fn media_type(&self) -> String {
+    pub(crate) fn media_type(&self) -> String {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(c);
         let kind = self.redacted(self.header("content-type").unwrap_or_default().trim());
         kind.chars().take_while(|c| is_token(*c)).take(MEDIA_TYPE_CHARS_MAX).collect()

@@ -27,13 +27,16 @@
 //!
 //! Only [`agent`] and [`commands`] depend on all stages. docs/ARCHITECTURE.md has the diagram and the invariants.
 
+// `pub` is what the binary, the tests and the benchmarks use; all else is `pub(crate)`.
+#![cfg_attr(not(test), warn(unreachable_pub))]
+
 pub mod cli;
 pub mod config;
 
-pub mod ack;
+pub(crate) mod ack;
 pub mod checkpoint;
-pub mod enrich;
-pub mod failpoint;
+pub(crate) mod enrich;
+pub(crate) mod failpoint;
 pub mod format;
 pub mod notice;
 pub mod position;
@@ -41,17 +44,17 @@ pub mod record;
 pub mod sink;
 pub mod source;
 
-pub mod access;
+pub(crate) mod access;
 pub mod agent;
 pub mod clock;
 pub mod commands;
-pub mod credential;
+pub(crate) mod credential;
 pub mod delay;
-pub mod http;
+pub(crate) mod http;
 pub mod quarantine;
 pub mod secret;
 pub mod telemetry;
-pub mod tls;
+pub(crate) mod tls;
 
 #[cfg(test)]
 #[path = "../tests/it/rig/skip.rs"]

@@ -19,7 +19,7 @@ use crate::http::{TlsProblem, tls_problem};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     #[error("cannot read `{}`; correct its path, or let the agent's user read it", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("`{}` contains no {what} in PEM form (`-----BEGIN …`); convert it with `openssl`, or name another file", path.display())]
@@ -33,30 +33,30 @@ pub enum TlsError {
 }
 
 /// Detects changes of files.
-pub struct WatchedFiles(Vec<(PathBuf, Option<FileStamp>)>);
+pub(crate) struct WatchedFiles(Vec<(PathBuf, Option<FileStamp>)>);
 
 /// Inode, size and modification time. Differs for a file that was replaced or rewritten.
 type FileStamp = (u64, u64, i64, i64);
 
 impl WatchedFiles {
     /// The files of a TLS configuration.
-    pub fn of(tls: &TlsConfig) -> WatchedFiles {
+    pub(crate) fn of(tls: &TlsConfig) -> WatchedFiles {
         let pair = tls.client_certificate.iter().flat_map(|(chain, key)| [chain, key]);
         WatchedFiles::new(tls.ca_file.iter().chain(pair))
     }
 
-    pub fn new<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> WatchedFiles {
+    pub(crate) fn new<'p>(paths: impl IntoIterator<Item = &'p PathBuf>) -> WatchedFiles {
         let paths = paths.into_iter();
         WatchedFiles(paths.map(|path| (path.clone(), stamp(path))).collect())
     }
 
     /// Whether a file has changed since [`WatchedFiles::mark_read`].
-    pub fn changed(&self) -> bool {
+    pub(crate) fn changed(&self) -> bool {
         self.0.iter().any(|(path, known)| stamp(path) != *known)
     }
 
     /// Call this before reading the files. A change in between is then detected later.
-    pub fn mark_read(&mut self) {
+    pub(crate) fn mark_read(&mut self) {
         for (path, known) in &mut self.0 {
             *known = stamp(path);
         }
@@ -69,7 +69,7 @@ fn stamp(path: &Path) -> Option<FileStamp> {
 }
 
 /// The TLS settings for one server.
-pub struct Tls {
+pub(crate) struct Tls {
     config: TlsConfig,
     files: WatchedFiles,
     built: Option<Arc<ClientConfig>>,
@@ -77,17 +77,17 @@ pub struct Tls {
 
 impl Tls {
     /// Reads no file yet.
-    pub fn new(config: &TlsConfig) -> Tls {
+    pub(crate) fn new(config: &TlsConfig) -> Tls {
         Tls { config: config.clone(), files: WatchedFiles::of(config), built: None }
     }
 
-    pub fn changed(&self) -> bool {
+    pub(crate) fn changed(&self) -> bool {
         self.files.changed()
     }
 
     /// Built at the first call and rebuilt after a change of its files. If the changed files are not usable,
     /// for example half written, the previous settings stay in use.
-    pub fn config(&mut self) -> Result<Arc<ClientConfig>, TlsError> {
+    pub(crate) fn config(&mut self) -> Result<Arc<ClientConfig>, TlsError> {
         if let (Some(built), false) = (&self.built, self.changed()) {
             return Ok(built.clone());
         }
@@ -144,7 +144,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 
 /// The reason of a TLS failure, or `None` if the error has another cause. `key` is the configuration key of
 /// the address.
-pub fn message(error: &(dyn Error + 'static), key: &str) -> Option<String> {
+pub(crate) fn message(error: &(dyn Error + 'static), key: &str) -> Option<String> {
     let error = crate::http::find::<rustls::Error>(error)?;
     Some(match tls_problem(error) {
         TlsProblem::NoTls => {

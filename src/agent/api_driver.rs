@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// With `once`, faults that pass by themselves are waited for so often.
 const ONCE_FAILURES_MAX: u32 = 3;
 
-pub struct ApiDriver {
+pub(super) struct ApiDriver {
     requests: ApiRequests,
     poll_interval: Duration,
     /// The only input of the source, or for what the files bring or should have brought.
@@ -29,7 +29,7 @@ pub struct ApiDriver {
 }
 
 impl ApiDriver {
-    pub fn new(
+    pub(super) fn new(
         requests: ApiRequests,
         api: Api,
         other_nodes: Option<Api>,
@@ -51,7 +51,7 @@ impl ApiDriver {
     /// Takes what came, switches inputs if need be, and makes the next requests. Returns when to look again at the
     /// latest. `files`, and what they did since the last turn: of a source that has an API alone, they are at their
     /// end.
-    pub fn turn(
+    pub(super) fn turn(
         &mut self,
         files: Option<&AuditFiles>,
         activity: FileActivity,
@@ -195,7 +195,7 @@ impl ApiDriver {
     }
 
     /// Whether the API has given again what an earlier process delivered and did not checkpoint.
-    pub fn has_replayed(&self) -> bool {
+    pub(super) fn has_replayed(&self) -> bool {
         match self.fallback {
             Some(_) => self.all(|api| api.has_asked_to(self.begun, now())),
             None => self.all(Api::caught_up),
@@ -203,7 +203,7 @@ impl ApiDriver {
     }
 
     /// Whether, with `once`, nothing more is to be had of the API.
-    pub fn is_drained(&self) -> bool {
+    pub(super) fn is_drained(&self) -> bool {
         self.all(|api| api.is_drained(ONCE_FAILURES_MAX))
     }
 
@@ -214,12 +214,12 @@ impl ApiDriver {
     }
 
     /// Whether an answer has come, good or bad.
-    pub fn has_answered(&self) -> bool {
+    pub(super) fn has_answered(&self) -> bool {
         self.main.total().requests > 0
     }
 
     /// What this run got from the API.
-    pub fn total(&self) -> ApiTotal {
+    pub(super) fn total(&self) -> ApiTotal {
         let mut total = self.main.total().clone();
         if let Some(others) = &self.other_nodes {
             total.add(others.total());
@@ -228,7 +228,7 @@ impl ApiDriver {
     }
 
     /// Why events do not come in, if so: by no input, or not those of other nodes.
-    pub fn health<'a>(&'a self, files: Option<&'a AuditFiles>) -> Option<&'a str> {
+    pub(super) fn health<'a>(&'a self, files: Option<&'a AuditFiles>) -> Option<&'a str> {
         let Some(fallback) = &self.fallback else {
             return self.main.trouble.as_deref();
         };
@@ -239,7 +239,7 @@ impl ApiDriver {
     }
 
     /// Why the API has not been read to the end, if so: what the files did not bring is missing then.
-    pub fn trouble(&self) -> Option<&str> {
+    pub(super) fn trouble(&self) -> Option<&str> {
         let others = self.other_nodes.as_ref().and_then(|others| others.trouble.as_deref());
         self.main.trouble.as_deref().or(others)
     }

@@ -11,18 +11,18 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub struct ApiRequests {
+pub(super) struct ApiRequests {
     requests: Sender<Box<Api>>,
     answers: Receiver<(Box<Api>, ApiStep)>,
 }
 
-pub fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { monotonic: clock::monotonic(), ms: clock::now_ms() }
 }
 
 impl ApiRequests {
     /// Each answer wakes the thread of the source.
-    pub fn start(
+    pub(super) fn start(
         source: &str,
         flow: Arc<FlowControl>,
         ended: &UnboundedSender<ThreadEnded>,
@@ -52,18 +52,18 @@ impl ApiRequests {
     }
 
     /// Makes the API's next step.
-    pub fn send(&self, api: Box<Api>) {
+    pub(super) fn send(&self, api: Box<Api>) {
         // A thread that is gone has ended the process, or is about to.
         let _ = self.requests.send(api);
     }
 
-    pub fn answer(&self) -> Option<(Box<Api>, ApiStep)> {
+    pub(super) fn answer(&self) -> Option<(Box<Api>, ApiStep)> {
         self.answers.try_recv().ok()
     }
 }
 
 /// An API, and what is known of it while it is with the thread.
-pub struct PolledApi {
+pub(super) struct PolledApi {
     /// `None` while it makes a step.
     pub api: Option<Box<Api>>,
     /// When its next step is due.
@@ -76,7 +76,7 @@ pub struct PolledApi {
 }
 
 impl PolledApi {
-    pub fn new(api: Api) -> PolledApi {
+    pub(super) fn new(api: Api) -> PolledApi {
         PolledApi {
             due: clock::monotonic(),
             cursor_ms: api.cursor_ms(),
@@ -86,7 +86,7 @@ impl PolledApi {
         }
     }
 
-    pub fn came_back(&mut self, api: Box<Api>, due: Option<Instant>) {
+    pub(super) fn came_back(&mut self, api: Box<Api>, due: Option<Instant>) {
         self.due = due.unwrap_or_else(clock::monotonic);
         self.cursor_ms = api.cursor_ms();
         self.trouble = api.health().map(str::to_owned);
@@ -95,7 +95,7 @@ impl PolledApi {
     }
 
     /// What this run got from it, but for a step that it makes now.
-    pub fn total(&self) -> &ApiTotal {
+    pub(super) fn total(&self) -> &ApiTotal {
         &self.total
     }
 }

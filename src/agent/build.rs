@@ -38,7 +38,7 @@ const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 /// small.
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 
-pub fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
+pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
     let (mut memory, agent_id) = open_memory(config, mode)?;
     if !mode.dry_run {
         look_into_quarantine(&config.state_dir);

@@ -21,13 +21,13 @@ pub enum ToCommit {
     Finish,
 }
 
-pub struct Settings {
+pub(super) struct Settings {
     pub interval: Duration,
     pub uncommitted_bytes_max: u64,
 }
 
 /// What is delivered of a source and not in the store yet.
-pub struct SourceProgress {
+pub(super) struct SourceProgress {
     name: String,
     flow: Arc<FlowControl>,
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
@@ -43,7 +43,7 @@ pub struct SourceProgress {
 
 impl SourceProgress {
     /// `marks` are those of the sinks, in order, as they have just been committed.
-    pub fn new(
+    pub(super) fn new(
         name: &str,
         marks: Vec<Option<SinkMark>>,
         sinks: Vec<Inbox>,
@@ -112,7 +112,7 @@ impl SourceProgress {
 }
 
 /// Runs until [`ToCommit::Finish`]. Without a store nothing is made durable: a dry run.
-pub fn run(
+pub(super) fn run(
     mut store: Option<Store>,
     mut streams: Vec<SourceProgress>,
     settings: Settings,

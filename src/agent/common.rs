@@ -20,7 +20,7 @@ pub struct Mode {
 }
 
 /// What every stream is built with.
-pub struct Common<'a> {
+pub(super) struct Common<'a> {
     pub config: &'a Config,
     pub mode: Mode,
     pub agent: Agent,

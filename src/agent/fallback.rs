@@ -12,7 +12,7 @@ use crate::source::files::AuditFiles;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub struct Fallback {
+pub(super) struct Fallback {
     source: String,
     config: FallbackConfig,
     state: State,
@@ -24,7 +24,7 @@ pub struct Fallback {
 }
 
 impl Fallback {
-    pub fn new(
+    pub(super) fn new(
         source: &str,
         config: FallbackConfig,
         checkpoint: &SourceState,
@@ -44,12 +44,12 @@ impl Fallback {
     }
 
     /// Whether the API has to bring the events.
-    pub fn is_active(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.state.is_api()
     }
 
     /// `once`: files that cannot be read are not waited for.
-    pub fn role(&self, activity: FileActivity, once: bool) -> ApiRole {
+    pub(super) fn role(&self, activity: FileActivity, once: bool) -> ApiRole {
         match once && activity == FileActivity::Unusable {
             true => ApiRole::Deliver,
             false => self.state.role(self.config.file_lag_timeout),
@@ -57,16 +57,16 @@ impl Fallback {
     }
 
     /// How often the API is polled to compare.
-    pub fn probe_interval(&self) -> Duration {
+    pub(super) fn probe_interval(&self) -> Duration {
         self.config.probe_interval
     }
 
-    pub fn lag(&self) -> Duration {
+    pub(super) fn lag(&self) -> Duration {
         self.config.file_lag_timeout
     }
 
     /// When to look again though nothing happens.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.state.due(self.timeouts())
     }
 
@@ -79,7 +79,7 @@ impl Fallback {
     }
 
     /// Switches if need be. Returns whether it has.
-    pub fn turn(&mut self, files: &AuditFiles, activity: FileActivity, ingest: &mut Ingest) -> bool {
+    pub(super) fn turn(&mut self, files: &AuditFiles, activity: FileActivity, ingest: &mut Ingest) -> bool {
         let missing = std::mem::take(&mut self.missing);
         let timeouts = self.timeouts();
         let switch = self.state.observe(activity, missing, timeouts, clock::monotonic());

@@ -24,7 +24,7 @@ const COALESCE: Duration = Duration::from_millis(10);
 const CAPACITY_WAIT: Duration = Duration::from_secs(1);
 
 /// At least one of `files` and `api` is there.
-pub struct Reader {
+pub(super) struct Reader {
     pub source: String,
     pub files: Option<FileInput>,
     pub api: Option<ApiDriver>,
@@ -34,7 +34,7 @@ pub struct Reader {
 }
 
 /// The files of a source, and how changes to them are noticed.
-pub struct FileInput {
+pub(super) struct FileInput {
     files: AuditFiles,
     watch: Option<DirectoryWatch>,
     /// Hears which files are likely to grow.
@@ -55,7 +55,7 @@ struct Coalesce {
 
 impl Reader {
     /// Reads until stopped, or with `once` until nothing more is there.
-    pub fn run(mut self, mut ingest: Ingest) -> SourceTotal {
+    pub(super) fn run(mut self, mut ingest: Ingest) -> SourceTotal {
         let mut restart_wanted = false;
         while !self.flow.stopped() {
             let next_sweep = self.sweep(&mut ingest);
@@ -210,7 +210,7 @@ impl Reader {
 }
 
 impl FileInput {
-    pub fn new(
+    pub(super) fn new(
         files: AuditFiles,
         watch: Option<DirectoryWatch>,
         live: UnboundedSender<Vec<PathBuf>>,

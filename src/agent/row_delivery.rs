@@ -8,7 +8,7 @@ use crate::record::{Parsed, Record};
 use crate::source::api::{AdmittedRow, RowHandler, RowVerdict};
 use crate::source::dedup::Dedup;
 
-pub struct RowDelivery<'a> {
+pub(super) struct RowDelivery<'a> {
     pub encoder: &'a mut Encoder,
     pub node_filter: Option<&'a mut NodeFilter>,
     pub held: &'a HeldSearches,

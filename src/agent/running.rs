@@ -13,7 +13,7 @@ use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// The stages of a running agent.
-pub struct Running {
+pub(super) struct Running {
     pub gates: Vec<Arc<FlowControl>>,
     pub sinks: Vec<SinkThread>,
     pub readers: Vec<(String, Option<SourceTotal>)>,
@@ -29,7 +29,7 @@ pub struct Running {
     pub state_dir: PathBuf,
 }
 
-pub struct SinkThread {
+pub(super) struct SinkThread {
     pub sink: String,
     pub source: String,
     pub inbox: Inbox,
@@ -39,7 +39,7 @@ pub struct SinkThread {
 }
 
 impl SinkThread {
-    pub fn delivered(self) -> Delivered {
+    pub(super) fn delivered(self) -> Delivered {
         let quarantined = self.quarantined.load(Ordering::Relaxed);
         Delivered {
             sink: self.sink,

@@ -15,7 +15,7 @@ const UNTIL_READY: Duration = Duration::from_millis(100);
 /// not by whoever started it. systemd's own patience is 90 s.
 const READY_WAIT_MAX: Duration = Duration::from_secs(20);
 
-pub struct Service {
+pub(super) struct Service {
     notify: Notify,
     begun: Instant,
     ready: bool,
@@ -25,7 +25,7 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn from_env() -> Service {
+    pub(super) fn from_env() -> Service {
         Service {
             notify: Notify::from_env(),
             begun: clock::monotonic(),
@@ -52,7 +52,7 @@ impl Service {
         self.notify.watchdog.map_or(interval, |period| interval.min(period / 3))
     }
 
-    pub fn stopping(&self) {
+    pub(super) fn stopping(&self) {
         self.notify.stopping();
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub(super) enum Meaning {
     Stop,
     /// The terminal or the session is gone: as `Stop`, but never the second one, because kernel and shell both send it.
     Hangup,
@@ -20,13 +20,13 @@ pub enum Meaning {
 }
 
 #[derive(Clone, Debug)]
-pub struct Received {
+pub(super) struct Received {
     pub name: String,
     pub meaning: Meaning,
 }
 
 /// Starts to catch signals: what arrives from here on is in the queue.
-pub fn listen() -> io::Result<UnboundedReceiver<Received>> {
+pub(super) fn listen() -> io::Result<UnboundedReceiver<Received>> {
     let ignored = std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored(&status));
     // Under a service manager nobody has left a terminal: who sends SIGHUP there expects a reload.
     let supervised = std::env::var_os("NOTIFY_SOCKET").is_some();

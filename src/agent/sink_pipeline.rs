@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// An event of a longer record is sent in parts; the events before it in the batch are sent first.
-pub const LONG_RECORD_BYTES: usize = 64 * 1024;
+pub(super) const LONG_RECORD_BYTES: usize = 64 * 1024;
 
 pub struct SinkPipeline {
     format: Format,

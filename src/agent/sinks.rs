@@ -28,13 +28,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// The index of a sink among the streams and their pipelines.
 #[derive(Clone, Copy)]
-pub struct SinkIndex {
+pub(super) struct SinkIndex {
     pub stream: usize,
     pub pipeline: usize,
 }
 
 /// Starts the thread of one sink of one source.
-pub fn start(
+pub(super) fn start(
     common: &Common,
     index: SinkIndex,
     source: &SourceConfig,

@@ -36,7 +36,7 @@ impl Stop {
 }
 
 impl Running {
-    pub async fn supervise(
+    pub(super) async fn supervise(
         mut self,
         shutdown_timeout: Duration,
         mut received: UnboundedReceiver<Received>,

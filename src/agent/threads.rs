@@ -10,12 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A thread has come to its end.
-pub struct ThreadEnded {
+pub(super) struct ThreadEnded {
     pub stage: String,
     pub what: EndedWith,
 }
 
-pub enum EndedWith {
+pub(super) enum EndedWith {
     Reader {
         stream: usize,
         total: SourceTotal,
@@ -30,7 +30,7 @@ pub enum EndedWith {
 }
 
 /// Starts a thread whose end is reported, in whatever way it ends.
-pub fn spawn(
+pub(super) fn spawn(
     name: String,
     ended: &UnboundedSender<ThreadEnded>,
     work: impl FnOnce() -> EndedWith + Send + 'static,

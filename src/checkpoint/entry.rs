@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-pub use crate::position::{
-    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, Fingerprint, IdChunk, Loss,
-    Progress, SinkMark,
+use crate::position::{
+    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, IdChunk, Loss, Progress, SinkMark,
 };
 use serde::{Deserialize, Serialize};
 

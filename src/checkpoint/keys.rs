@@ -12,10 +12,10 @@
 //!
 //! A JSON string ends at its closing quote, so no source's keys are a prefix of another's.
 
-pub const META: &[u8] = b"meta";
+pub(super) const META: &[u8] = b"meta";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ValueKind {
+pub(super) enum ValueKind {
     Meta,
     Head,
     File,
@@ -32,7 +32,7 @@ pub enum ValueKind {
 
 impl ValueKind {
     /// All values of a source except its head.
-    pub const OF_A_SOURCE: [ValueKind; 10] = [
+    pub(super) const OF_A_SOURCE: [ValueKind; 10] = [
         ValueKind::File,
         ValueKind::Mark,
         ValueKind::Loss,
@@ -45,7 +45,7 @@ impl ValueKind {
         ValueKind::Coverage,
     ];
 
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             ValueKind::Meta => "meta",
             ValueKind::Head => "head",
@@ -63,57 +63,57 @@ impl ValueKind {
     }
 }
 
-pub fn head(source: &str) -> Vec<u8> {
+pub(super) fn head(source: &str) -> Vec<u8> {
     format!("head {}", quoted(source)).into_bytes()
 }
 
-pub fn file(source: &str, key: u32) -> Vec<u8> {
+pub(super) fn file(source: &str, key: u32) -> Vec<u8> {
     format!("file {} {key:08x}", quoted(source)).into_bytes()
 }
 
-pub fn mark(source: &str, sink: &str) -> Vec<u8> {
+pub(super) fn mark(source: &str, sink: &str) -> Vec<u8> {
     format!("mark {} {}", quoted(source), quoted(sink)).into_bytes()
 }
 
-pub fn loss(source: &str, number: u64) -> Vec<u8> {
+pub(super) fn loss(source: &str, number: u64) -> Vec<u8> {
     format!("loss {} {number:016x}", quoted(source)).into_bytes()
 }
 
-pub fn cursor(source: &str) -> Vec<u8> {
+pub(super) fn cursor(source: &str) -> Vec<u8> {
     prefix(ValueKind::Cursor, source)
 }
 
-pub fn other_nodes(source: &str) -> Vec<u8> {
+pub(super) fn other_nodes(source: &str) -> Vec<u8> {
     prefix(ValueKind::OtherNodes, source)
 }
 
-pub fn nodes(source: &str) -> Vec<u8> {
+pub(super) fn nodes(source: &str) -> Vec<u8> {
     prefix(ValueKind::Nodes, source)
 }
 
-pub fn user(source: &str) -> Vec<u8> {
+pub(super) fn user(source: &str) -> Vec<u8> {
     prefix(ValueKind::User, source)
 }
 
-pub fn active_input(source: &str) -> Vec<u8> {
+pub(super) fn active_input(source: &str) -> Vec<u8> {
     prefix(ValueKind::ActiveInput, source)
 }
 
-pub fn coverage(source: &str) -> Vec<u8> {
+pub(super) fn coverage(source: &str) -> Vec<u8> {
     prefix(ValueKind::Coverage, source)
 }
 
-pub fn ids(source: &str, key: u32) -> Vec<u8> {
+pub(super) fn ids(source: &str, key: u32) -> Vec<u8> {
     format!("ids {} {key:08x}", quoted(source)).into_bytes()
 }
 
 /// Common prefix of all values of one kind of a source.
-pub fn prefix(kind: ValueKind, source: &str) -> Vec<u8> {
+pub(super) fn prefix(kind: ValueKind, source: &str) -> Vec<u8> {
     format!("{} {} ", kind.name(), quoted(source)).into_bytes()
 }
 
 /// ValueKind and source of a key; `None` for one that this release does not write.
-pub fn parse(key: &[u8]) -> Option<(ValueKind, String)> {
+pub(super) fn parse(key: &[u8]) -> Option<(ValueKind, String)> {
     if key == META {
         return Some((ValueKind::Meta, String::new()));
     }

@@ -28,10 +28,10 @@ mod state_files;
 mod store;
 mod write_batch;
 
-pub use entry::{
-    ApiCursor, Commit, FileEntry, Fingerprint, IdChunk, LOSSES_MAX, Loss, Progress, SinkMark, SourceState,
-    StateImage,
-};
+pub(crate) use crate::position::{ApiCursor, FileEntry, Loss, SinkMark};
+#[cfg(test)]
+pub(crate) use crate::position::{Fingerprint, Progress};
+pub use entry::{Commit, LOSSES_MAX, SourceState, StateImage};
 pub use error::{RecoveryStep, StoreError};
 pub use open::{Opened, damaged_copies, read};
 pub use store::{Forgotten, Store};

@@ -19,7 +19,7 @@ pub struct Opened {
     pub recovered: Vec<RecoveryStep>,
 }
 
-pub fn open(path: &Path) -> Result<Opened, StoreError> {
+pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     let dir = StateDir::acquire(path)?;
     let files = StateFiles::read(&dir)?;
     refuse_link(&dir)?;

@@ -29,7 +29,7 @@ use super::write_batch::{SourceHead, WriteBatch};
 use crate::clock;
 
 /// Prefix of the names of damaged copies, and how many copies are kept.
-pub const DAMAGED_COPY: &str = "db.corrupt-";
+pub(super) const DAMAGED_COPY: &str = "db.corrupt-";
 const DAMAGED_COPIES_MAX: usize = 3;
 
 /// The content of a store that was opened.
@@ -108,7 +108,7 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
 }
 
 /// Opens the store of `store`, repairs it if necessary, and returns the repair steps.
-pub fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep>, StoreError> {
+pub(super) fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep>, StoreError> {
     let mut recovery = StoreRecovery { dir: &store.dir, steps: Vec::new(), copied: false };
     let (db, found) = recovery.open_or_repair()?;
     let replaced = recovery.steps.contains(&RecoveryStep::Replaced);
@@ -303,9 +303,10 @@ fn timestamp() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::{Commit, FileEntry, Progress, SinkMark};
+    use super::super::entry::Commit;
     use super::super::open::Opened;
     use super::*;
+    use crate::position::{FileEntry, Progress, SinkMark};
 
     /// A state directory with one source, closed normally.
     fn state_dir() -> tempfile::TempDir {

@@ -18,14 +18,14 @@ struct SealedValue<'a> {
 
 /// Why bytes cannot be unsealed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum UnsealError {
+pub(super) enum UnsealError {
     /// The checksum matches, but a newer release wrote the value; its version.
     Newer(u32),
     Damaged(String),
 }
 
 /// Seals `value` under `name`. Returns the bytes and the checksum.
-pub fn seal(name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
+pub(super) fn seal(name: &[u8], value: &impl Serialize) -> serde_json::Result<(Vec<u8>, u64)> {
     seal_as(super::VERSION, name, value)
 }
 
@@ -43,7 +43,7 @@ fn seal_as(version: u32, name: &[u8], value: &impl Serialize) -> serde_json::Res
 }
 
 /// Returns the value in `bytes`, which were sealed under `name`, and its checksum.
-pub fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64), UnsealError> {
+pub(super) fn unseal<T: DeserializeOwned>(name: &[u8], bytes: &[u8]) -> Result<(T, u64), UnsealError> {
     let damaged = |error: serde_json::Error| UnsealError::Damaged(error.to_string());
     let sealed: SealedValue = serde_json::from_slice(bytes).map_err(damaged)?;
     let value = sealed.value.get();

@@ -21,7 +21,7 @@ const TIMER_SLACK_NS: u64 = 60_000_000_000;
 
 /// A classified error of sled.
 #[derive(Debug)]
-pub enum DbError {
+pub(super) enum DbError {
     Locked,
     Full,
     /// Any error that the bytes on disk may cause.
@@ -31,7 +31,7 @@ pub enum DbError {
 }
 
 impl DbError {
-    pub fn into_error(self, dir: &StateDir) -> StoreError {
+    pub(super) fn into_error(self, dir: &StateDir) -> StoreError {
         match self {
             DbError::Locked => StoreError::Locked { dir: dir.path.clone(), pid: None },
             DbError::Full => StoreError::StorageFull { path: dir.path.clone() },
@@ -42,7 +42,7 @@ impl DbError {
 }
 
 /// An open sled database of one tree.
-pub struct Db {
+pub(super) struct Db {
     // An option, so that a panic while it is dropped can be caught: sled flushes then.
     sled: Option<sled::Db>,
     /// sled's log file. It is synced after each flush, because sled's own flush is not durable.
@@ -51,7 +51,7 @@ pub struct Db {
 
 impl Db {
     /// Opens or creates `path`. Waits for the lock of a database that was dropped just before.
-    pub fn open(path: &Path) -> Result<Db, DbError> {
+    pub(super) fn open(path: &Path) -> Result<Db, DbError> {
         remove_half_snapshots(path).map_err(failure)?;
         let deadline = clock::monotonic() + LOCK_WAIT;
         let sled = loop {
@@ -77,7 +77,7 @@ impl Db {
     }
 
     /// Calls `each` with every key that starts with `prefix` and its value, in order.
-    pub fn scan(&self, prefix: &[u8], mut each: impl FnMut(&[u8], &[u8])) -> Result<(), DbError> {
+    pub(super) fn scan(&self, prefix: &[u8], mut each: impl FnMut(&[u8], &[u8])) -> Result<(), DbError> {
         self.run(|sled| {
             for entry in sled.scan_prefix(prefix) {
                 let (key, value) = entry?;
@@ -87,12 +87,12 @@ impl Db {
         })
     }
 
-    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
         self.run(|sled| Ok(sled.get(key)?.map(|value| value.to_vec())))
     }
 
     /// Applies all changes or none, durably. After a failure the database has to be opened again.
-    pub fn apply(&self, batch: sled::Batch) -> Result<(), DbError> {
+    pub(super) fn apply(&self, batch: sled::Batch) -> Result<(), DbError> {
         failpoint::hit("before_flush");
         with_lazy_timers(|| {
             self.run(|sled| {
@@ -144,7 +144,7 @@ fn remove_half_snapshots(path: &Path) -> io::Result<()> {
 }
 
 /// Removes the files in `path` whose names `fits` accepts. A missing directory is empty.
-pub fn remove_files(path: &Path, fits: impl Fn(&str) -> bool) -> io::Result<()> {
+pub(super) fn remove_files(path: &Path, fits: impl Fn(&str) -> bool) -> io::Result<()> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,

@@ -19,7 +19,7 @@ const TEMPORARY: &str = ".new-";
 
 /// A state directory that this process has locked until the value is dropped.
 #[derive(Debug)]
-pub struct StateDir {
+pub(super) struct StateDir {
     pub path: PathBuf,
     handle: File,
     lock: File,
@@ -27,7 +27,7 @@ pub struct StateDir {
 
 impl StateDir {
     /// Creates the directory if it is missing (mode 0700), checks it, and locks it. Writes nothing else.
-    pub fn acquire(path: &Path) -> Result<StateDir, StoreError> {
+    pub(super) fn acquire(path: &Path) -> Result<StateDir, StoreError> {
         let path = without_trailing_slash(path);
         let missing = !path.exists();
         match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
@@ -48,7 +48,7 @@ impl StateDir {
     }
 
     /// As [`StateDir::acquire`], but creates nothing. `None` if the directory is missing.
-    pub fn acquire_existing(path: &Path) -> Result<Option<StateDir>, StoreError> {
+    pub(super) fn acquire_existing(path: &Path) -> Result<Option<StateDir>, StoreError> {
         let path = without_trailing_slash(path);
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -83,7 +83,7 @@ impl StateDir {
     }
 
     /// Writes the process id, for the error message of another process that finds the lock held.
-    pub fn write_process_id(&mut self) -> Result<(), StoreError> {
+    pub(super) fn write_process_id(&mut self) -> Result<(), StoreError> {
         let text = format!("{}\n", std::process::id());
         let written = (|| {
             self.lock.seek(SeekFrom::Start(0))?;
@@ -94,7 +94,7 @@ impl StateDir {
     }
 
     /// Fails if the disk has no space for opening the store, before anything is changed.
-    pub fn require_space(&self) -> Result<(), StoreError> {
+    pub(super) fn require_space(&self) -> Result<(), StoreError> {
         let stat = rustix::fs::fstatvfs(&self.handle)
             .map_err(|error| StoreError::io("examine", &self.path, error.into()))?;
         if stat.f_bavail.saturating_mul(stat.f_frsize) < FREE_BYTES_MIN {
@@ -104,7 +104,7 @@ impl StateDir {
     }
 
     /// The content of a file in the directory, or `None` if it is missing.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let mut file = match open_regular(&self.handle, &self.path, name, OFlags::RDONLY) {
             Ok(file) => file,
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -118,7 +118,7 @@ impl StateDir {
     }
 
     /// Replaces a file (mode 0600) atomically and durably.
-    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path.join(name);
         let replaced = (|| {
             let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.path)?;
@@ -130,16 +130,16 @@ impl StateDir {
         replaced.map_err(|error| StoreError::io("write", path, error))
     }
 
-    pub fn sync(&self) -> Result<(), StoreError> {
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.handle.sync_all().map_err(|error| StoreError::io("sync", &self.path, error))
     }
 
-    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+    pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
         names(&self.path)
     }
 
     /// Removes temporary files of killed processes.
-    pub fn remove_temporary(&self) -> Result<(), StoreError> {
+    pub(super) fn remove_temporary(&self) -> Result<(), StoreError> {
         for name in self.names()? {
             if name.starts_with(TEMPORARY) {
                 let path = self.path.join(name);
@@ -221,7 +221,7 @@ fn without_trailing_slash(path: &Path) -> PathBuf {
 }
 
 /// The names in a directory, without those that are not UTF-8.
-pub fn names(path: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) fn names(path: &Path) -> Result<Vec<String>, StoreError> {
     let entries = fs::read_dir(path).and_then(|entries| {
         entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
     });
@@ -230,7 +230,7 @@ pub fn names(path: &Path) -> Result<Vec<String>, StoreError> {
 }
 
 /// Copies a directory of regular files and directories with modes 0700 and 0600. A failed copy is removed.
-pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     copy_level(from, to).map_err(|(path, error)| {
         let _ = fs::remove_dir_all(to);
         StoreError::io("copy", path, error)
@@ -263,7 +263,7 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Sets a directory and its content to modes 0700 and 0600.
-pub fn make_private(path: &Path) -> io::Result<()> {
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(path)? {
         let entry = entry?;

@@ -7,34 +7,34 @@ use super::error::StoreError;
 use super::seal::{self, UnsealError};
 use super::state_dir::StateDir;
 
-pub const META: &str = "meta.json";
-pub const BACKUP: &str = "checkpoint.json";
+pub(super) const META: &str = "meta.json";
+pub(super) const BACKUP: &str = "checkpoint.json";
 
 /// Written when a state directory is created. Its version is that of the whole directory: a release that reads a
 /// newer version stops before it changes the store.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
-pub struct Meta {
+pub(super) struct Meta {
     /// A UUID that lasts as long as the state directory.
     pub agent_id: String,
 }
 
 /// One of the files as it was read.
 #[derive(Debug)]
-pub enum StateFile<T> {
+pub(super) enum StateFile<T> {
     Missing,
     Damaged(String),
     Value(T),
 }
 
 impl<T> StateFile<T> {
-    pub fn value(&self) -> Option<&T> {
+    pub(super) fn value(&self) -> Option<&T> {
         match self {
             StateFile::Value(value) => Some(value),
             _ => None,
         }
     }
 
-    pub fn problem(&self) -> Option<&str> {
+    pub(super) fn problem(&self) -> Option<&str> {
         match self {
             StateFile::Damaged(problem) => Some(problem),
             _ => None,
@@ -43,7 +43,7 @@ impl<T> StateFile<T> {
 }
 
 /// The files next to the store.
-pub struct StateFiles {
+pub(super) struct StateFiles {
     pub meta: StateFile<Meta>,
     pub image: StateFile<StateImage>,
     /// Whether there is a store.
@@ -51,13 +51,13 @@ pub struct StateFiles {
 }
 
 impl StateFiles {
-    pub fn read(dir: &StateDir) -> Result<StateFiles, StoreError> {
+    pub(super) fn read(dir: &StateDir) -> Result<StateFiles, StoreError> {
         let has_db = dir.path.join("db").exists();
         Ok(StateFiles { meta: read(dir, META)?, image: read(dir, BACKUP)?, has_db })
     }
 
     /// Whether the directory was used before.
-    pub fn existed(&self) -> bool {
+    pub(super) fn existed(&self) -> bool {
         !matches!((&self.meta, &self.image), (StateFile::Missing, StateFile::Missing))
     }
 }
@@ -78,7 +78,7 @@ fn read<T: serde::de::DeserializeOwned>(dir: &StateDir, name: &str) -> Result<St
 }
 
 /// Writes `meta.json` in this release's version, unless it has that content.
-pub fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> {
+pub(super) fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> {
     let bytes = sealed(dir, META, meta)?;
     if dir.read(META)?.is_some_and(|old| old == bytes) {
         return Ok(());
@@ -86,7 +86,7 @@ pub fn write_meta(dir: &StateDir, meta: &Meta) -> Result<(), StoreError> {
     dir.replace(META, &bytes)
 }
 
-pub fn write_image(dir: &StateDir, image: &StateImage) -> Result<(), StoreError> {
+pub(super) fn write_image(dir: &StateDir, image: &StateImage) -> Result<(), StoreError> {
     dir.replace(BACKUP, &sealed(dir, BACKUP, image)?)
 }
 

@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::entry::{
-    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Commit, Coverage, FileEntry, IdChunk, Loss, SinkMark,
-    SourceState, StateImage,
-};
+use super::entry::{Commit, SourceState, StateImage};
 use super::error::StoreError;
 use super::keys::{self, ValueKind};
 use super::open::{self, Opened};
@@ -16,6 +13,9 @@ use super::state_dir::StateDir;
 use super::write_batch::{SourceHead, WriteBatch};
 use super::{seal, state_files};
 use crate::clock;
+use crate::position::{
+    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, IdChunk, Loss, SinkMark,
+};
 
 /// Maximum age of the backup file while commits are made. It limits what is delivered again after the store is lost.
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(60);

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Commit, LOSSES_MAX, Progress, SinkMark, SourceState};
+use super::entry::{Commit, LOSSES_MAX, SourceState};
 use super::keys::{self, ValueKind};
 use super::seal;
 use super::sled_db::{Db, DbError};
+use crate::position::{Progress, SinkMark};
 
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug, Default)]
-pub struct SourceHead {
+pub(super) struct SourceHead {
     pub commits: u64,
     pub next_key: u32,
     pub losses_total: u64,
@@ -23,7 +24,7 @@ pub struct SourceHead {
     pub sum: u64,
 }
 
-pub struct WriteBatch<'a> {
+pub(super) struct WriteBatch<'a> {
     db: &'a Db,
     /// New value of each changed key; `None` removes the key.
     values: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
@@ -31,13 +32,13 @@ pub struct WriteBatch<'a> {
 }
 
 impl WriteBatch<'_> {
-    pub fn new(db: &Db) -> WriteBatch<'_> {
+    pub(super) fn new(db: &Db) -> WriteBatch<'_> {
         WriteBatch { db, values: BTreeMap::new(), heads: BTreeMap::new() }
     }
 
     /// Adds a commit of a source. `head` is its head in the store. Returns whether one of its outputs has a new
     /// generation.
-    pub fn commit(&mut self, head: SourceHead, commit: &Commit) -> Result<bool, DbError> {
+    pub(super) fn commit(&mut self, head: SourceHead, commit: &Commit) -> Result<bool, DbError> {
         let source = &commit.source;
         let mut head = self.heads.get(source).copied().unwrap_or(head);
         let mut rotated = false;
@@ -62,7 +63,7 @@ impl WriteBatch<'_> {
     }
 
     /// Replaces everything stored of the source by `state`, with the counters of `head`.
-    pub fn replace_source(
+    pub(super) fn replace_source(
         &mut self,
         source: &str,
         head: SourceHead,
@@ -169,23 +170,23 @@ impl WriteBatch<'_> {
         Ok(())
     }
 
-    pub fn put(&mut self, key: Vec<u8>, value: &impl Serialize) -> Result<u64, DbError> {
+    pub(super) fn put(&mut self, key: Vec<u8>, value: &impl Serialize) -> Result<u64, DbError> {
         let (bytes, sum) = seal::seal(&key, value).map_err(|error| DbError::Io(error.into()))?;
         self.values.insert(key, Some(bytes));
         Ok(sum)
     }
 
-    pub fn remove(&mut self, key: Vec<u8>) {
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
         self.values.insert(key, None);
     }
 
-    pub fn put_head(&mut self, source: &str, head: SourceHead) -> Result<(), DbError> {
+    pub(super) fn put_head(&mut self, source: &str, head: SourceHead) -> Result<(), DbError> {
         self.heads.insert(source.to_owned(), head);
         self.put(keys::head(source), &head).map(|_| ())
     }
 
     /// Applies all changes at once, durably. Returns the new heads.
-    pub fn apply(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
+    pub(super) fn apply(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
         let mut batch = sled::Batch::default();
         for (key, value) in self.values {
             match value {
@@ -198,7 +199,7 @@ impl WriteBatch<'_> {
     }
 
     /// As [`WriteBatch::apply`], without a write if nothing changes.
-    pub fn apply_if_any(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
+    pub(super) fn apply_if_any(self) -> Result<BTreeMap<String, SourceHead>, DbError> {
         if self.values.is_empty() { Ok(self.heads) } else { self.apply() }
     }
 

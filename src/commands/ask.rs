@@ -8,7 +8,7 @@ use crate::exit;
 /// Asks for confirmation. Returns `None` if a person agrees, otherwise the exit code. Without a terminal, or
 /// with a closed output, nobody can be asked: the message names `--yes`. `refusal` says that nothing was
 /// done.
-pub fn refused(
+pub(super) fn refused(
     question: &str,
     refusal: &str,
     out: &mut OptionalOutput<impl Write>,

@@ -7,7 +7,7 @@ const COLUMNS: usize = 80;
 /// Splits a message into lines. It begins at column `indent`, each clause begins a line there, and
 /// continuation lines are indented by two more. Text in backticks is not split, even if it exceeds the line,
 /// so that paths and commands can be copied.
-pub fn clauses(text: &str, indent: usize) -> Vec<String> {
+pub(super) fn clauses(text: &str, indent: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for (number, clause) in unquoted_parts(text, "; ").into_iter().enumerate() {
         let mut line = " ".repeat(if number == 0 { 0 } else { indent });
@@ -46,7 +46,7 @@ fn unquoted_parts<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
 
 /// Prints rows below their headings, two columns apart. Numbers are right-aligned. The last column is not
 /// padded.
-pub fn table<const N: usize>(
+pub(super) fn table<const N: usize>(
     heads: [&str; N],
     rows: &[[String; N]],
     indent: usize,

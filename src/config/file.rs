@@ -20,9 +20,9 @@ use super::raw::{Problems, Span, Table};
 use super::typed::keys;
 use super::words::ensure;
 
-pub use address::{clear_text, data_center};
-pub use sink::check_path as check_sink_path;
-pub use source::check_patterns;
+pub(super) use address::{clear_text, data_center};
+pub(super) use sink::check_path as check_sink_path;
+pub(super) use source::check_patterns;
 
 const ZERO: Duration = Duration::ZERO;
 const SEC: Duration = Duration::from_secs(1);
@@ -31,15 +31,15 @@ const DAY: Duration = Duration::from_secs(86_400);
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 
-pub const FORMATS: [(&str, FormatKind); 5] = [
+pub(super) const FORMATS: [(&str, FormatKind); 5] = [
     ("ecs", FormatKind::Ecs),
     ("raw", FormatKind::Raw),
     ("sentinel", FormatKind::Sentinel),
     ("cef", FormatKind::Cef),
     ("ocsf", FormatKind::Ocsf),
 ];
-pub const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-pub const LOG_LEVELS: [(&str, tracing::Level); 5] = [
+pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+pub(super) const LOG_LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
     ("warn", tracing::Level::WARN),
     ("info", tracing::Level::INFO),
@@ -63,7 +63,7 @@ impl<P> KnownTables<P> {
 
 /// Reads the text of a configuration file. `file` is named in the messages. A missing `[[sink]]` is an error
 /// unless `sinks_follow`: then an option gives one.
-pub fn read(file: &Path, text: &str, sinks_follow: bool) -> Result<Config, ConfigErrors> {
+pub(super) fn read(file: &Path, text: &str, sinks_follow: bool) -> Result<Config, ConfigErrors> {
     let problems = Problems::new(file, text);
     let config = Table::parse(&problems).map(|mut root| {
         let config = root_table(&mut root, sinks_follow);

@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The directory into which Atlassian's installer puts the program.
-pub const INSTALL_DIR: &str = "/opt/atlassian/confluence";
+pub(crate) const INSTALL_DIR: &str = "/opt/atlassian/confluence";
 /// The home that Atlassian's installer chooses.
-pub const DEFAULT_HOME: &str = "/var/atlassian/application-data/confluence";
+pub(crate) const DEFAULT_HOME: &str = "/var/atlassian/application-data/confluence";
 const PROPERTIES: &str = "confluence/WEB-INF/classes/confluence-init.properties";
 
 /// How a home was found.
@@ -38,7 +38,7 @@ impl fmt::Display for HomeFound {
 }
 
 /// A home that somebody names may be its audit directory by mistake: what is meant is two levels above.
-pub fn check(home: &Path) -> Result<(), String> {
+pub(crate) fn check(home: &Path) -> Result<(), String> {
     if !home.ends_with("log/audit") {
         return Ok(());
     }
@@ -52,7 +52,7 @@ pub fn check(home: &Path) -> Result<(), String> {
 
 /// Looks the home up where nothing in the configuration names it, in the order of docs/CONFLUENCE.md.
 /// The home need not exist: the agent waits for it.
-pub fn find() -> (PathBuf, HomeFound) {
+pub(crate) fn find() -> (PathBuf, HomeFound) {
     find_in(std::env::var_os("CONFLUENCE_HOME"), Path::new(INSTALL_DIR))
 }
 

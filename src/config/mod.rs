@@ -7,7 +7,7 @@ mod args;
 mod checked;
 mod errors;
 mod file;
-pub mod home;
+pub(crate) mod home;
 mod raw;
 mod reference;
 mod remote;

@@ -15,10 +15,10 @@ use super::errors::ConfigError;
 use super::words::{list, nearest, renamed_to};
 
 /// A range of bytes of the file.
-pub type Span = Range<usize>;
+pub(super) type Span = Range<usize>;
 
 /// Collects what is wrong with one file.
-pub struct Problems<'t> {
+pub(super) struct Problems<'t> {
     file: &'t Path,
     text: &'t str,
     errors: RefCell<Vec<(usize, ConfigError)>>,
@@ -28,7 +28,7 @@ pub struct Problems<'t> {
 }
 
 impl<'t> Problems<'t> {
-    pub fn new(file: &'t Path, text: &'t str) -> Problems<'t> {
+    pub(super) fn new(file: &'t Path, text: &'t str) -> Problems<'t> {
         Problems {
             file,
             text,
@@ -39,13 +39,13 @@ impl<'t> Problems<'t> {
     }
 
     /// Something is wrong.
-    pub fn error(&self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn error(&self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
         let error = self.located(span, key.into(), message.into());
         self.errors.borrow_mut().push((span.start, error));
     }
 
     /// Something works and is not as it should be.
-    pub fn warn(&self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn warn(&self, span: &Span, key: impl Into<String>, message: impl Into<String>) {
         let warning = self.located(span, key.into(), message.into());
         self.warnings.borrow_mut().push((span.start, warning));
     }
@@ -56,13 +56,13 @@ impl<'t> Problems<'t> {
     }
 
     /// The line, from 1, in which a span begins.
-    pub fn line(&self, span: &Span) -> usize {
+    pub(super) fn line(&self, span: &Span) -> usize {
         let before = self.text.as_bytes().iter().take(span.start);
         before.filter(|byte| **byte == b'\n').count() + 1
     }
 
     /// All errors, and all warnings, in the order of the file.
-    pub fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigError>) {
+    pub(super) fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigError>) {
         let sorted = |list: RefCell<Vec<(usize, ConfigError)>>| {
             let mut list = list.into_inner();
             list.sort_by_key(|(start, _)| *start);
@@ -73,7 +73,7 @@ impl<'t> Problems<'t> {
 }
 
 /// A value that was found, where, and the path of its key.
-pub struct ConfigValue<'t, T> {
+pub(super) struct ConfigValue<'t, T> {
     pub value: T,
     pub span: Span,
     pub key: String,
@@ -81,17 +81,17 @@ pub struct ConfigValue<'t, T> {
 }
 
 impl<T> ConfigValue<'_, T> {
-    pub fn error(&self, message: impl Into<String>) {
+    pub(super) fn error(&self, message: impl Into<String>) {
         self.problems.error(&self.span, &self.key, message);
     }
 
-    pub fn warn(&self, message: impl Into<String>) {
+    pub(super) fn warn(&self, message: impl Into<String>) {
         self.problems.warn(&self.span, &self.key, message);
     }
 }
 
 /// A table whose keys are taken out one by one; what is left at the end is unknown.
-pub struct Table<'t> {
+pub(super) struct Table<'t> {
     /// With a dot at its end unless it is the root.
     path: String,
     pub span: Span,
@@ -105,7 +105,7 @@ pub struct Table<'t> {
 
 impl<'t> Table<'t> {
     /// Parses a file. Only if its syntax is right anything else can be found; all errors of syntax are reported.
-    pub fn parse(problems: &'t Problems<'t>) -> Option<Table<'t>> {
+    pub(super) fn parse(problems: &'t Problems<'t>) -> Option<Table<'t>> {
         let (root, errors) = DeTable::parse_recoverable(problems.text);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
@@ -117,12 +117,17 @@ impl<'t> Table<'t> {
         errors.is_empty().then(|| Table::new(String::new(), root.span(), root.into_inner(), problems))
     }
 
-    pub fn new(path: String, span: Span, entries: DeTable<'t>, problems: &'t Problems<'t>) -> Table<'t> {
+    pub(super) fn new(
+        path: String,
+        span: Span,
+        entries: DeTable<'t>,
+        problems: &'t Problems<'t>,
+    ) -> Table<'t> {
         Table { path, span, entries, asked: Vec::new(), present: Vec::new(), problems }
     }
 
     /// The keys that a table of a kind may have: those that its reader asks an empty one for.
-    pub fn keys_asked(read: impl FnOnce(&mut Table)) -> Vec<&'static str> {
+    pub(super) fn keys_asked(read: impl FnOnce(&mut Table)) -> Vec<&'static str> {
         let problems = Problems::new(Path::new(""), "");
         let mut table = Table::new(String::new(), 0..0, DeTable::new(), &problems);
         read(&mut table);
@@ -130,17 +135,17 @@ impl<'t> Table<'t> {
     }
 
     /// The path of one of this table's keys.
-    pub fn key(&self, key: &str) -> String {
+    pub(super) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
 
     /// From here on the table's keys are reported with this path.
-    pub fn rename(&mut self, path: impl Display) {
+    pub(super) fn rename(&mut self, path: impl Display) {
         self.path = format!("{path}.");
     }
 
     /// Reports what is left, with the nearest name. `elsewhere` says where a known key belongs.
-    pub fn finish(self, elsewhere: impl Fn(&str) -> Option<String>) {
+    pub(super) fn finish(self, elsewhere: impl Fn(&str) -> Option<String>) {
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
             let way_out = match (renamed_to(name), nearest(name, &self.asked), elsewhere(name)) {
@@ -158,53 +163,53 @@ impl<'t> Table<'t> {
     }
 
     /// Where the value of a key is that has been asked for, be it right or wrong.
-    pub fn place_of(&self, key: &str) -> Option<&Span> {
+    pub(super) fn place_of(&self, key: &str) -> Option<&Span> {
         self.present.iter().find(|(present, _)| *present == key).map(|(_, span)| span)
     }
 
     /// Whether a key was there that has been asked for.
-    pub fn had(&self, key: &str) -> bool {
+    pub(super) fn had(&self, key: &str) -> bool {
         self.place_of(key).is_some()
     }
 
     /// Whether a key is there, asked for or not.
-    pub fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.had(key) || self.entries.contains_key(key)
     }
 
     /// Whether an unknown key is there that was probably meant to be this one.
-    pub fn has_like(&self, key: &str) -> bool {
+    pub(super) fn has_like(&self, key: &str) -> bool {
         self.entries.keys().any(|name| nearest(name.get_ref(), &[key]).is_some())
     }
 
     /// Reports an error at a key, or at the table's head where the key is not there.
-    pub fn error(&self, key: &str, message: impl Into<String>) {
+    pub(super) fn error(&self, key: &str, message: impl Into<String>) {
         self.problems.error(self.place_of(key).unwrap_or(&self.span), self.key(key), message);
     }
 
     /// Reports an error at each of these keys that is there.
-    pub fn refuse(&self, keys: &[&str], message: &str) {
+    pub(super) fn refuse(&self, keys: &[&str], message: &str) {
         for (key, span) in keys.iter().filter_map(|key| Some((key, self.place_of(key)?))) {
             self.problems.error(span, self.key(key), message);
         }
     }
 
     /// Warns at each of these keys that is there.
-    pub fn warn(&self, keys: &[&str], message: &str) {
+    pub(super) fn warn(&self, keys: &[&str], message: &str) {
         for (key, span) in keys.iter().filter_map(|key| Some((key, self.place_of(key)?))) {
             self.problems.warn(span, self.key(key), message);
         }
     }
 
     /// Reports that a key is missing which has been asked for; not if it is misspelt, which is reported anyway.
-    pub fn require(&self, key: &str, example: &str) {
+    pub(super) fn require(&self, key: &str, example: &str) {
         if !self.had(key) && !self.has_like(key) {
             self.error(key, format!("is missing; add `{key} = {example}`"));
         }
     }
 
     /// Takes a value of whatever type.
-    pub fn any(&mut self, key: &'static str) -> Option<ConfigValue<'t, DeValue<'t>>> {
+    pub(super) fn any(&mut self, key: &'static str) -> Option<ConfigValue<'t, DeValue<'t>>> {
         self.asked.push(key);
         let found: Spanned<DeValue> = self.entries.remove(key)?;
         let (span, value) = (found.span(), found.into_inner());
@@ -213,7 +218,7 @@ impl<'t> Table<'t> {
     }
 
     /// Takes a value that `read` understands; otherwise reports what `read` says, or that `wanted` is wanted.
-    pub fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         key: &'static str,
         wanted: &str,
@@ -226,7 +231,7 @@ impl<'t> Table<'t> {
     }
 
     /// A `[key]` table; empty when it is not there.
-    pub fn table(&mut self, key: &'static str) -> Table<'t> {
+    pub(super) fn table(&mut self, key: &'static str) -> Table<'t> {
         let wanted = format!("a table, as in `[{key}]`");
         let entries = self.read(key, &wanted, |value| value.as_table().cloned().ok_or(None));
         let span = self.place_of(key).cloned().unwrap_or_default();
@@ -234,7 +239,7 @@ impl<'t> Table<'t> {
     }
 
     /// The `[[key]]` tables; `None` when there are none.
-    pub fn tables(&mut self, key: &'static str) -> Option<Vec<Table<'t>>> {
+    pub(super) fn tables(&mut self, key: &'static str) -> Option<Vec<Table<'t>>> {
         let wanted = format!("an array of tables: put `[[{key}]]` over each, in two brackets");
         let found = self.read(key, &wanted, |value| {
             let values = value.as_array().ok_or(None)?.iter();
@@ -257,7 +262,7 @@ fn shown(line: &str) -> String {
     }
 }
 
-pub fn with_article(kind: &str) -> String {
+pub(super) fn with_article(kind: &str) -> String {
     let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {kind}")
 }

@@ -14,14 +14,14 @@ const WANTED: &str =
     "`{ file = \"/path\" }`, `{ env = \"NAME\" }` or `{ credential = \"name\" }` (of the systemd unit)";
 
 impl<'t> Table<'t> {
-    pub fn reference(&mut self, key: &'static str) -> Option<ConfigValue<'t, Reference>> {
+    pub(super) fn reference(&mut self, key: &'static str) -> Option<ConfigValue<'t, Reference>> {
         read(self.any(key)?)
     }
 }
 
 impl ConfigValue<'_, Reference> {
     /// A secret in the configuration itself works, with a warning.
-    pub fn warn_inline(&self) {
+    pub(super) fn warn_inline(&self) {
         if matches!(self.value, Reference::Inline(_)) {
             self.warn(
                 "is in the configuration itself, readable for everyone who may read the file or a copy of it; \
@@ -31,7 +31,7 @@ impl ConfigValue<'_, Reference> {
     }
 }
 
-pub fn read<'t>(found: ConfigValue<'t, DeValue<'t>>) -> Option<ConfigValue<'t, Reference>> {
+pub(super) fn read<'t>(found: ConfigValue<'t, DeValue<'t>>) -> Option<ConfigValue<'t, Reference>> {
     let ConfigValue { value, span, key, problems } = found;
     let value = match value {
         DeValue::Table(entries) => place(Table::new(format!("{key}."), span.clone(), entries, problems)),

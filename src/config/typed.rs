@@ -22,12 +22,12 @@ macro_rules! keys {
 pub(super) use keys;
 
 impl Table<'_> {
-    pub fn text(&mut self, key: &'static str, example: &str) -> Option<String> {
+    pub(super) fn text(&mut self, key: &'static str, example: &str) -> Option<String> {
         self.parsed(key, example, |text| Ok(text.to_owned()))
     }
 
     /// A text that a `check` has nothing against.
-    pub fn checked(
+    pub(super) fn checked(
         &mut self,
         key: &'static str,
         example: &str,
@@ -37,7 +37,7 @@ impl Table<'_> {
     }
 
     /// What `parse` makes of a text.
-    pub fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         key: &'static str,
         example: &str,
@@ -53,7 +53,7 @@ impl Table<'_> {
     }
 
     /// The same of a text without which the table has no meaning.
-    pub fn required<T>(
+    pub(super) fn required<T>(
         &mut self,
         key: &'static str,
         example: &str,
@@ -65,11 +65,11 @@ impl Table<'_> {
     }
 
     /// The whole path of a file or directory.
-    pub fn path(&mut self, key: &'static str, example: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, key: &'static str, example: &str) -> Option<PathBuf> {
         self.parsed(key, example, absolute)
     }
 
-    pub fn texts(&mut self, key: &'static str, example: &str) -> Option<Vec<String>> {
+    pub(super) fn texts(&mut self, key: &'static str, example: &str) -> Option<Vec<String>> {
         let wanted = format!("an array of strings, as in `{key} = [\"{example}\"]`");
         let text = |value: &DeValue| match value {
             DeValue::String(text) if !text.trim().is_empty() => Ok(text.to_string()),
@@ -81,12 +81,17 @@ impl Table<'_> {
         })
     }
 
-    pub fn flag(&mut self, key: &'static str, slot: &mut bool) {
+    pub(super) fn flag(&mut self, key: &'static str, slot: &mut bool) {
         let found = self.read(key, "`true` or `false`", |value| value.as_bool().ok_or(None));
         fill(slot, found);
     }
 
-    pub fn count<S: From<usize>>(&mut self, key: &'static str, range: RangeInclusive<usize>, slot: &mut S) {
+    pub(super) fn count<S: From<usize>>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<usize>,
+        slot: &mut S,
+    ) {
         let found = self.read(key, "a whole number", |value| {
             let number = integer(value).ok_or(None)?;
             let count = usize::try_from(number).ok().filter(|count| range.contains(count));
@@ -95,7 +100,12 @@ impl Table<'_> {
         fill(slot, found);
     }
 
-    pub fn size<S: TryFrom<u64>>(&mut self, key: &'static str, range: RangeInclusive<u64>, slot: &mut S) {
+    pub(super) fn size<S: TryFrom<u64>>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+        slot: &mut S,
+    ) {
         let wanted = "a size, as in \"16MiB\", or a whole number of bytes";
         let found = self.read(key, wanted, |value| {
             let (bytes, typed) = match (value, integer(value)) {
@@ -113,7 +123,7 @@ impl Table<'_> {
         }
     }
 
-    pub fn duration<S: From<Duration>>(
+    pub(super) fn duration<S: From<Duration>>(
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
@@ -134,26 +144,31 @@ impl Table<'_> {
     }
 
     /// One of a few words.
-    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         self.read(key, &one_of(&names), |value| choose(value.as_str().ok_or(None)?, words).map_err(Some))
     }
 
     /// The same, where only the meaning of the word counts.
-    pub fn choice<T: Copy, S: From<T>>(&mut self, key: &'static str, words: &[(&str, T)], slot: &mut S) {
+    pub(super) fn choice<T: Copy, S: From<T>>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+        slot: &mut S,
+    ) {
         let found = self.word(key, words);
         fill(slot, found);
     }
 
     /// A point in time, in milliseconds since 1970. A date alone is its first moment in UTC.
-    pub fn time(&mut self, key: &'static str) -> Option<i64> {
+    pub(super) fn time(&mut self, key: &'static str) -> Option<i64> {
         self.read(key, "a date or a time, as in \"2027-03-01\"", |value| {
             parse_time(&text_or_time(value).ok_or(None)?).map_err(Some)
         })
     }
 
     /// A point in time, or a duration that is counted back from the first poll.
-    pub fn start(&mut self, key: &'static str) -> Option<Start> {
+    pub(super) fn start(&mut self, key: &'static str) -> Option<Start> {
         let wanted = "a time, as in \"2026-06-01T00:00:00Z\", or a duration, as in \"30d\"";
         self.read(key, wanted, |value| {
             let text = text_or_time(value).ok_or(None)?;
@@ -166,7 +181,7 @@ impl Table<'_> {
     }
 }
 
-pub fn absolute(path: &str) -> Result<PathBuf, String> {
+pub(super) fn absolute(path: &str) -> Result<PathBuf, String> {
     let message = format!("`{path}` is relative; write the whole path, from `/` on");
     ensure(Path::new(path).is_absolute(), message).map(|()| path.into())
 }

@@ -1,7 +1,7 @@
 //! Words that were typed and words that are known.
 
 /// Finds a word among those known. The error names the nearest, or all.
-pub fn choose<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn choose<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
         return Ok(*value);
     }
@@ -13,7 +13,7 @@ pub fn choose<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
 }
 
 /// An error that says `message` unless something is good.
-pub fn ensure(good: bool, message: impl Into<String>) -> Result<(), String> {
+pub(super) fn ensure(good: bool, message: impl Into<String>) -> Result<(), String> {
     if good { Ok(()) } else { Err(message.into()) }
 }
 
@@ -32,7 +32,7 @@ const RENAMED: [(&str, &str); 10] = [
 ];
 
 /// The name that a key has now, if it was renamed.
-pub fn renamed_to(key: &str) -> Option<&'static str> {
+pub(super) fn renamed_to(key: &str) -> Option<&'static str> {
     let key = normalized(key);
     RENAMED.iter().find_map(|(old, new)| (*old == key).then_some(*new))
 }
@@ -43,7 +43,7 @@ fn normalized(typed: &str) -> String {
 }
 
 /// The name that was probably meant: case, hyphens and blanks do not count, and a third of it may be wrong.
-pub fn nearest<'n>(typed: &str, names: &[&'n str]) -> Option<&'n str> {
+pub(super) fn nearest<'n>(typed: &str, names: &[&'n str]) -> Option<&'n str> {
     let typed = normalized(typed);
     let distance = |name: &str| strsim::damerau_levenshtein(&typed, name);
     let (distance, name) = names.iter().map(|name| (distance(name), *name)).min()?;
@@ -51,7 +51,7 @@ pub fn nearest<'n>(typed: &str, names: &[&'n str]) -> Option<&'n str> {
 }
 
 /// `"a", "b" or "c"`
-pub fn one_of(names: &[&str]) -> String {
+pub(super) fn one_of(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),
@@ -61,7 +61,7 @@ pub fn one_of(names: &[&str]) -> String {
 }
 
 /// `` `a`, `b` ``
-pub fn list(names: &[&str]) -> String {
+pub(super) fn list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
 }

@@ -49,14 +49,14 @@ pub struct Cloud {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
+pub(crate) enum Provider {
     Ec2,
     Azure,
     Gce,
 }
 
 impl Provider {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Provider::Ec2 => "Amazon EC2",
             Provider::Azure => "Microsoft Azure",
@@ -66,7 +66,7 @@ impl Provider {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum CloudError {
+pub(crate) enum CloudError {
     #[error("the metadata service did not respond within {LIMIT:?}")]
     TimedOut,
     #[error("the request to the metadata service failed")]
@@ -82,7 +82,7 @@ pub enum CloudError {
 }
 
 /// The cloud in this host's firmware, and the URL of its metadata service.
-pub fn detect() -> Option<(Provider, Url)> {
+pub(crate) fn detect() -> Option<(Provider, Url)> {
     if let Some(simulated) = simulated() {
         return Some(simulated);
     }
@@ -126,7 +126,7 @@ fn detect_in(root: &Path) -> Option<Provider> {
 }
 
 /// Requests the fields if this host is in a cloud, and logs the result. Takes `LIMIT` at most.
-pub fn gather() -> Option<Cloud> {
+pub(crate) fn gather() -> Option<Cloud> {
     let (provider, base) = detect()?;
     match request(provider, &base, LIMIT) {
         Ok(cloud) => {
@@ -148,7 +148,7 @@ pub fn gather() -> Option<Cloud> {
 
 /// Requests the fields from the service at `base`. Uses a thread with its own runtime, because the caller may
 /// be in one.
-pub fn request(provider: Provider, base: &Url, limit: Duration) -> Result<Cloud, CloudError> {
+pub(crate) fn request(provider: Provider, base: &Url, limit: Duration) -> Result<Cloud, CloudError> {
     std::thread::scope(|scope| {
         let request = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -163,7 +163,7 @@ pub fn request(provider: Provider, base: &Url, limit: Duration) -> Result<Cloud,
 }
 
 /// Same with the limit of a start.
-pub fn request_with_limit(provider: Provider, base: &Url) -> Result<Cloud, CloudError> {
+pub(crate) fn request_with_limit(provider: Provider, base: &Url) -> Result<Cloud, CloudError> {
     request(provider, base, LIMIT)
 }
 

@@ -8,7 +8,7 @@ mod database;
 
 #[cfg(test)]
 #[path = "../../tests/it/rig/mmdb.rs"]
-pub mod mmdb;
+pub(crate) mod mmdb;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +22,7 @@ use crate::config::EnrichConfig;
 use cache::Cache;
 use database::{DatabaseStamp, find, stamp};
 
-pub use database::{Database, DatabaseError, DatabaseKind};
+pub(crate) use database::{Database, DatabaseError, DatabaseKind};
 
 /// How often the databases are checked for changes. A check costs two calls of `stat`; `geoipupdate` runs
 /// once a day at most.
@@ -190,7 +190,7 @@ impl LoadedDatabases {
 }
 
 /// Starts the background thread, and waits for its first check up to `FIRST_READ_MAX`.
-pub fn start(config: &EnrichConfig, root: &Path) -> Option<Arc<Geo>> {
+pub(crate) fn start(config: &EnrichConfig, root: &Path) -> Option<Arc<Geo>> {
     start_with_interval(CHECK_INTERVAL, config, root)
 }
 
@@ -223,7 +223,7 @@ fn start_with_interval(interval: Duration, config: &EnrichConfig, root: &Path) -
 }
 
 /// The databases that would be used, or why they cannot be. `None` if there is none.
-pub fn find_databases(
+pub(crate) fn find_databases(
     config: &EnrichConfig,
     root: &Path,
 ) -> Vec<(DatabaseKind, Option<Result<Database, DatabaseError>>)> {
@@ -235,7 +235,7 @@ pub fn find_databases(
 }
 
 /// The date of the database, for example `2026-11-20`.
-pub fn build_date(database: &Database) -> String {
+pub(crate) fn build_date(database: &Database) -> String {
     let second = i64::try_from(database.built_at_s()).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_second(second) {
         Ok(time) => time.strftime("%Y-%m-%d").to_string(),

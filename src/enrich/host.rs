@@ -33,7 +33,7 @@ pub struct Os {
 }
 
 /// Gathers the fields. Reads a dozen small files.
-pub fn gather() -> Host {
+pub(crate) fn gather() -> Host {
     gather_in(Path::new("/"))
 }
 

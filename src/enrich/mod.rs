@@ -1,8 +1,8 @@
 //! Data that is added to events: gathered at the start and shared by the formats.
 
-pub mod cloud;
-pub mod geo;
-pub mod host;
+pub(crate) mod cloud;
+pub(crate) mod geo;
+pub(crate) mod host;
 
 use crate::config::EnrichConfig;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Additional data for the events of all sources.
 #[derive(Clone, Debug)]
-pub struct Enrichment {
+pub(crate) struct Enrichment {
     pub host: host::Host,
     pub cloud: Option<cloud::Cloud>,
     pub geo: Option<Arc<geo::Geo>>,
@@ -19,7 +19,7 @@ pub struct Enrichment {
 impl Enrichment {
     /// Reads the GeoIP databases, which takes about 100 ms and at most 5 s. In a cloud, a metadata service
     /// that does not respond takes 3 s more.
-    pub fn gather(config: &EnrichConfig) -> Enrichment {
+    pub(crate) fn gather(config: &EnrichConfig) -> Enrichment {
         Enrichment {
             host: host::gather(),
             geo: geo::start(config, Path::new("/")),

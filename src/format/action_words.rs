@@ -4,7 +4,7 @@
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub(super) enum Verb {
     Create,
     Import,
     Delete,
@@ -24,7 +24,7 @@ pub enum Verb {
 
 /// The meaning of an action's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ActionWords<'a> {
+pub(super) struct ActionWords<'a> {
     pub verb: Option<Verb>,
     /// The word before the verb: the object of the action.
     pub noun: Option<&'a str>,
@@ -40,7 +40,7 @@ const WORDS_MAX: usize = 24;
 impl<'a> ActionWords<'a> {
     /// The verb is the last word. After it a word may tell the outcome ("failed", "completed"), or a
     /// preposition may follow: "Page moved to trash". Some verbs are recognised anywhere: `space.export.pdf`.
-    pub fn of(action: &'a str) -> Self {
+    pub(super) fn of(action: &'a str) -> Self {
         let mut words = [""; WORDS_MAX];
         let mut count = 0;
         for word in words_reversed(action).take(WORDS_MAX) {
@@ -68,7 +68,7 @@ impl<'a> ActionWords<'a> {
         parsed
     }
 
-    pub fn has_noun(&self, wanted: &str) -> bool {
+    pub(super) fn has_noun(&self, wanted: &str) -> bool {
         self.noun.is_some_and(|noun| is(noun, wanted))
     }
 
@@ -99,14 +99,14 @@ impl<'a> ActionWords<'a> {
     }
 
     /// A user joins or leaves a group: "User added to group", `group.member.removed`.
-    pub fn is_membership(&self, action: &str) -> bool {
+    pub(super) fn is_membership(&self, action: &str) -> bool {
         self.has_noun("member members membership memberships")
             || self.has_preposition && has_word(action, "group groups")
     }
 }
 
 /// Whether the action contains one of these words, which are separated by blanks.
-pub fn has_word(action: &str, wanted: &str) -> bool {
+pub(super) fn has_word(action: &str, wanted: &str) -> bool {
     words_reversed(action).any(|word| is(word, wanted))
 }
 

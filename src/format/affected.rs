@@ -10,7 +10,7 @@ use crate::record::{Record, Shape, Text, Token, object};
 
 /// An object with a name or an id.
 #[derive(Clone, Copy)]
-pub struct AffectedObject<'a> {
+pub(super) struct AffectedObject<'a> {
     pub kind: Option<Text<'a>>,
     pub name: Option<Text<'a>>,
     pub id: Option<Text<'a>>,
@@ -18,12 +18,12 @@ pub struct AffectedObject<'a> {
 }
 
 impl<'a> AffectedObject<'a> {
-    pub fn is(&self, kind: &str) -> bool {
+    pub(super) fn is(&self, kind: &str) -> bool {
         self.kind.is_some_and(|own_kind| own_kind.is(kind))
     }
 
     /// The object as a user. Its login name is a parameter of its URI.
-    pub fn person(&self) -> Person<'a> {
+    pub(super) fn person(&self) -> Person<'a> {
         Person {
             id: self.id.map(|id| Cow::Borrowed(id.escaped())),
             name: self.uri.and_then(login_of),
@@ -41,7 +41,7 @@ impl<'a> AffectedObject<'a> {
 const DECODED_BYTES_MAX: usize = 2048;
 
 /// Whether type, name and id are equal, however they are escaped.
-pub fn is_same_object(a: &[Option<Text>; 3], b: &[Option<Text>; 3]) -> bool {
+pub(super) fn is_same_object(a: &[Option<Text>; 3], b: &[Option<Text>; 3]) -> bool {
     a.iter().zip(b).all(|texts| match texts {
         (Some(a), Some(b)) => a == b || is_same_text(a.escaped(), b.escaped()),
         (a, b) => a.is_none() && b.is_none(),
@@ -57,7 +57,7 @@ const COMPARED_MAX: usize = 32;
 
 /// Calls `each` for each distinct object, the object that was acted on first. Cloud repeats it in the list of
 /// associated objects.
-pub fn for_each<'a>(record: &Record<'a>, mut each: impl FnMut(AffectedObject<'a>)) {
+pub(super) fn for_each<'a>(record: &Record<'a>, mut each: impl FnMut(AffectedObject<'a>)) {
     let kind_name = match record.shape {
         Shape::Cloud => "objectType",
         Shape::File | Shape::Entity => "type",
@@ -80,7 +80,7 @@ pub fn for_each<'a>(record: &Record<'a>, mut each: impl FnMut(AffectedObject<'a>
 }
 
 /// Whether the object that was acted on is repeated in the list of associated objects.
-pub fn is_repeated(record: &Record) -> bool {
+pub(super) fn is_repeated(record: &Record) -> bool {
     if record.affected_object.is_missing() {
         return false;
     }
@@ -93,7 +93,7 @@ pub fn is_repeated(record: &Record) -> bool {
     found
 }
 
-pub fn first<'a>(
+pub(super) fn first<'a>(
     record: &Record<'a>,
     filter: impl Fn(&AffectedObject) -> bool,
 ) -> Option<AffectedObject<'a>> {
@@ -107,14 +107,14 @@ pub fn first<'a>(
 }
 
 /// The user or group that an event is about: an object of this type, or a changed value of that name.
-pub fn grantee<'a>(record: &Record<'a>, kind: &str) -> Option<AffectedObject<'a>> {
+pub(super) fn grantee<'a>(record: &Record<'a>, kind: &str) -> Option<AffectedObject<'a>> {
     first(record, |affected| affected.is(kind)).or_else(|| {
         Some(AffectedObject { kind: None, name: Some(changed_value(record, kind)?), id: None, uri: None })
     })
 }
 
 /// The user who is the target of the event. ECS has it for events about users only; a permission has one too.
-pub fn target<'a>(record: &Record<'a>, users: &Users<'a>, categories: &[&str]) -> Option<Person<'a>> {
+pub(super) fn target<'a>(record: &Record<'a>, users: &Users<'a>, categories: &[&str]) -> Option<Person<'a>> {
     let mut target = users.target.clone();
     let renamed = &users.renamed;
     target.id = target.id.or_else(|| renamed.id.clone());
@@ -129,7 +129,7 @@ pub fn target<'a>(record: &Record<'a>, users: &Users<'a>, categories: &[&str]) -
 }
 
 /// The new value of a changed value, or else the old one.
-pub fn changed_value<'a>(record: &Record<'a>, wanted: &str) -> Option<Text<'a>> {
+pub(super) fn changed_value<'a>(record: &Record<'a>, wanted: &str) -> Option<Text<'a>> {
     let mut found = None;
     for_each_change(record, |key, from, to| {
         if key.is(wanted) {
@@ -140,7 +140,7 @@ pub fn changed_value<'a>(record: &Record<'a>, wanted: &str) -> Option<Text<'a>> 
 }
 
 /// Whether the account was activated (`true`) or deactivated. `None` if that has not changed.
-pub fn new_active(record: &Record) -> Option<bool> {
+pub(super) fn new_active(record: &Record) -> Option<bool> {
     let yes_or_no = |text: Option<Text>| match &*text?.decoded() {
         text if text.eq_ignore_ascii_case("yes") || text.eq_ignore_ascii_case("true") => Some(true),
         text if text.eq_ignore_ascii_case("no") || text.eq_ignore_ascii_case("false") => Some(false),

@@ -110,24 +110,24 @@ impl Container for Object<'_> {
 
 impl Object<'static> {
     /// `open` is the text before the first member, for example `,"user":{`.
-    pub fn new(open: &'static str) -> Self {
+    pub(super) fn new(open: &'static str) -> Self {
         Object { open, started: false, parent: None }
     }
 }
 
 impl Object<'_> {
     /// An object as a member of this one.
-    pub fn object(&mut self, key: &'static str) -> Object<'_> {
+    pub(super) fn object(&mut self, key: &'static str) -> Object<'_> {
         Object { open: "{", started: false, parent: Some((self, key)) }
     }
 
     /// A list as a member of this one.
-    pub fn list(&mut self, key: &'static str) -> List<'_> {
+    pub(super) fn list(&mut self, key: &'static str) -> List<'_> {
         List { started: false, parent: self, key }
     }
 
     /// A text of the record, if present.
-    pub fn text(&mut self, key: &str, text: Option<Text>, out: &mut EventBuffer) {
+    pub(super) fn text(&mut self, key: &str, text: Option<Text>, out: &mut EventBuffer) {
         if let Some(text) = text {
             self.begin(key, out);
             out.put_long(text.quoted());
@@ -135,7 +135,7 @@ impl Object<'_> {
     }
 
     /// An escaped text.
-    pub fn escaped(&mut self, key: &str, escaped: &str, out: &mut EventBuffer) {
+    pub(super) fn escaped(&mut self, key: &str, escaped: &str, out: &mut EventBuffer) {
         self.begin(key, out);
         out.put("\"");
         out.put_long(escaped);
@@ -143,20 +143,20 @@ impl Object<'_> {
     }
 
     /// A text that is not escaped yet.
-    pub fn plain(&mut self, key: &str, text: &str, out: &mut EventBuffer) {
+    pub(super) fn plain(&mut self, key: &str, text: &str, out: &mut EventBuffer) {
         self.begin(key, out);
         out.put("\"");
         escape(text, &mut out.bytes);
         out.put("\"");
     }
 
-    pub fn number(&mut self, key: &str, number: u64, out: &mut EventBuffer) {
+    pub(super) fn number(&mut self, key: &str, number: u64, out: &mut EventBuffer) {
         self.begin(key, out);
         out.put_number(number);
     }
 
     /// A finite number; JSON has no others.
-    pub fn float(&mut self, key: &str, number: f64, out: &mut EventBuffer) {
+    pub(super) fn float(&mut self, key: &str, number: f64, out: &mut EventBuffer) {
         if number.is_finite() {
             self.begin(key, out);
             // Writing to memory does not fail.
@@ -164,7 +164,7 @@ impl Object<'_> {
         }
     }
 
-    pub fn boolean(&mut self, key: &str, value: Option<bool>, out: &mut EventBuffer) {
+    pub(super) fn boolean(&mut self, key: &str, value: Option<bool>, out: &mut EventBuffer) {
         if let Some(value) = value {
             self.begin(key, out);
             out.put(if value { "true" } else { "false" });
@@ -172,7 +172,7 @@ impl Object<'_> {
     }
 
     /// A value of the record without its empty parts, if anything is left. `clean`: it has no empty parts.
-    pub fn pruned(&mut self, key: &str, value: Token, clean: bool, out: &mut EventBuffer) {
+    pub(super) fn pruned(&mut self, key: &str, value: Token, clean: bool, out: &mut EventBuffer) {
         if value.is_missing() {
             return;
         }
@@ -184,7 +184,7 @@ impl Object<'_> {
     }
 
     /// Closes the object if it was opened. Returns whether it was.
-    pub fn end(self, out: &mut EventBuffer) -> bool {
+    pub(super) fn end(self, out: &mut EventBuffer) -> bool {
         if self.started {
             out.put("}");
         }
@@ -211,12 +211,12 @@ impl Container for List<'_> {
 
 impl List<'_> {
     /// An object as an element.
-    pub fn object(&mut self) -> Object<'_> {
+    pub(super) fn object(&mut self) -> Object<'_> {
         Object { open: "{", started: false, parent: Some((self, "")) }
     }
 
     /// An escaped text.
-    pub fn escaped(&mut self, escaped: &str, out: &mut EventBuffer) {
+    pub(super) fn escaped(&mut self, escaped: &str, out: &mut EventBuffer) {
         self.begin("", out);
         out.put("\"");
         out.put_long(escaped);
@@ -224,7 +224,7 @@ impl List<'_> {
     }
 
     /// A text that is not escaped yet.
-    pub fn plain(&mut self, text: &str, out: &mut EventBuffer) {
+    pub(super) fn plain(&mut self, text: &str, out: &mut EventBuffer) {
         self.begin("", out);
         out.put("\"");
         escape(text, &mut out.bytes);
@@ -232,7 +232,7 @@ impl List<'_> {
     }
 
     /// Closes the list if it was opened.
-    pub fn end(self, out: &mut EventBuffer) {
+    pub(super) fn end(self, out: &mut EventBuffer) {
         if self.started {
             out.put("]");
         }

@@ -7,11 +7,11 @@ use crate::record::token::{decoded, has_escape};
 use crate::record::{Text, Token};
 
 /// The parameter `username` at the end of a URI, percent-decoded and escaped for JSON.
-pub fn login(uri: Token) -> Option<EscapedText> {
+pub(super) fn login(uri: Token) -> Option<EscapedText> {
     login_of(uri.text()?)
 }
 
-pub fn login_of(uri: Text) -> Option<EscapedText> {
+pub(super) fn login_of(uri: Text) -> Option<EscapedText> {
     let uri = uri.escaped();
     if has_escape(uri) {
         let uri = decoded(uri);

@@ -13,7 +13,7 @@ const NAME_BYTES_MAX: usize = 200;
 
 /// Writes for example `Anonymous: User added to group: Group confluence-users, User admin`. The text is
 /// escaped for JSON and has no quotes.
-pub fn write(record: &Record, out: &mut EventBuffer) {
+pub(super) fn write(record: &Record, out: &mut EventBuffer) {
     put_name(record.author.name.text().or(record.author.id.text()), "Someone", out);
     out.put(": ");
     put_name(record.action.text().or(record.action_key.text()), "unknown action", out);

@@ -8,7 +8,7 @@ use crate::record::{cursor::Cursor, scan};
 /// Writes a JSON value without white space, null, `""`, `{}`, `[]`, and containers of only these. If nothing
 /// is left, nothing is written. Otherwise `begin` writes what is before the value. Lists of 16 MiB are
 /// written without a tree. Keys are unique in each object: the parser has removed duplicates.
-pub fn write_pruned(raw: &str, out: &mut EventBuffer, begin: impl FnOnce(&mut EventBuffer)) {
+pub(crate) fn write_pruned(raw: &str, out: &mut EventBuffer, begin: impl FnOnce(&mut EventBuffer)) {
     let mut pruner = Pruner { text: raw, at: 0, pending: 0..0, frames: Vec::new(), begin: Some(begin), out };
     pruner.value(0..0);
     pruner.flush_pending();

@@ -7,16 +7,16 @@ use super::taxonomy::Severity::{Info, Low, Medium};
 use super::taxonomy::{Activity, EventKind, OTHER, Severity};
 use crate::record::{Record, Shape, Text};
 
-pub const AUTHENTICATION: &[&str] = &["authentication"];
-pub const CONFIGURATION: &[&str] = &["configuration"];
-pub const IAM: &[&str] = &["iam"];
-pub const IAM_CONFIGURATION: &[&str] = &["iam", "configuration"];
-pub const PACKAGE_CONFIGURATION: &[&str] = &["package", "configuration"];
-pub const INFO: &[&str] = &["info"];
+pub(super) const AUTHENTICATION: &[&str] = &["authentication"];
+pub(super) const CONFIGURATION: &[&str] = &["configuration"];
+pub(super) const IAM: &[&str] = &["iam"];
+pub(super) const IAM_CONFIGURATION: &[&str] = &["iam", "configuration"];
+pub(super) const PACKAGE_CONFIGURATION: &[&str] = &["package", "configuration"];
+pub(super) const INFO: &[&str] = &["info"];
 
 /// The subject area of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Area {
+pub(super) enum Area {
     Permissions,
     Users,
     Logins,
@@ -114,7 +114,7 @@ fn by_label(label: &str) -> Area {
 }
 
 /// The kind of a record whose action has no row.
-pub fn kind(record: &Record, action: &str) -> EventKind {
+pub(super) fn kind(record: &Record, action: &str) -> EventKind {
     by_rule(action, Area::of(record, action), record.shape)
 }
 
@@ -142,7 +142,7 @@ fn by_rule(action: &str, area: Area, shape: Shape) -> EventKind {
     }
 }
 
-pub fn outcome(words: &ActionWords) -> Option<&'static str> {
+pub(super) fn outcome(words: &ActionWords) -> Option<&'static str> {
     words.succeeded.map(|succeeded| if succeeded { "success" } else { "failure" })
 }
 

@@ -2,21 +2,21 @@
 
 use super::{Context, Event, Origin};
 
-pub const FORWARDED: &str = "forwarded";
+pub(super) const FORWARDED: &str = "forwarded";
 const TAG: &str = "confluence-audit";
 
 /// The additional tag of an event, by [`own_tag`].
-pub const OWN_TAGS: [Option<&str>; 3] = [None, Some("unterminated"), Some("self_poll")];
+pub(super) const OWN_TAGS: [Option<&str>; 3] = [None, Some("unterminated"), Some("self_poll")];
 
 /// No additional tag.
-pub const PLAIN: usize = 0;
+pub(super) const PLAIN: usize = 0;
 /// The last line of a file, which ended without a line end.
 const UNTERMINATED: usize = 1;
 /// Caused by the agent's own request to the audit API.
 const SELF_POLL: usize = 2;
 
 /// The index of the event's tag in [`OWN_TAGS`].
-pub fn own_tag(event: &Event) -> usize {
+pub(super) fn own_tag(event: &Event) -> usize {
     match event.origin {
         Origin::File { unterminated: true, .. } => UNTERMINATED,
         _ if event.self_poll => SELF_POLL,
@@ -25,12 +25,12 @@ pub fn own_tag(event: &Event) -> usize {
 }
 
 /// The tags of all Data Center events.
-pub fn data_center(context: &Context) -> Vec<String> {
+pub(super) fn data_center(context: &Context) -> Vec<String> {
     configured(context, &[TAG])
 }
 
 /// The tags of all Cloud events.
-pub fn cloud(context: &Context) -> Vec<String> {
+pub(super) fn cloud(context: &Context) -> Vec<String> {
     configured(context, &[FORWARDED, TAG])
 }
 

@@ -45,7 +45,7 @@ impl Severity {
 }
 
 /// An OCSF class and an `activity_id` of that class.
-pub type Activity = (ActionClass, u8);
+pub(super) type Activity = (ActionClass, u8);
 
 /// The OCSF classes of audit events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub enum ActionClass {
 }
 
 /// The `activity_id` of an action for which the class has none.
-pub const OTHER: u8 = 99;
+pub(super) const OTHER: u8 = 99;
 
 /// A row: key of the action or label of Cloud, ECS categories, types and outcome, severity, OCSF activity.
 struct Row(
@@ -196,7 +196,7 @@ impl Taxonomy {
 }
 
 /// Whether the action has a row.
-pub fn is_listed(action: &str) -> bool {
+pub(super) fn is_listed(action: &str) -> bool {
     TABLE.iter().any(|row| row.0 == action)
 }
 

@@ -11,7 +11,7 @@ use crate::enrich::host::{Host, Os};
 use crate::record::{IdHasher, Scratch, parse};
 
 #[path = "../../benches/limit_event.rs"]
-pub mod limit;
+pub(crate) mod limit;
 
 pub const READ_AT_MS: i64 = 1_767_323_045_678;
 

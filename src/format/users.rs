@@ -11,10 +11,10 @@ use crate::record::token::{decoded, has_escape};
 use crate::record::{Record, Shape, Text, Token, object};
 
 /// Text escaped for JSON, without quotes.
-pub type EscapedText<'a> = Cow<'a, str>;
+pub(super) type EscapedText<'a> = Cow<'a, str>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Person<'a> {
+pub(super) struct Person<'a> {
     pub id: Option<EscapedText<'a>>,
     pub name: Option<EscapedText<'a>>,
     pub full_name: Option<EscapedText<'a>>,
@@ -22,14 +22,14 @@ pub struct Person<'a> {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupFields<'a> {
+pub(super) struct GroupFields<'a> {
     pub id: Option<EscapedText<'a>>,
     pub name: Option<EscapedText<'a>>,
 }
 
 /// The fields `user.*` and `group.*` of ECS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Users<'a> {
+pub(super) struct Users<'a> {
     pub user: Person<'a>,
     pub target: Person<'a>,
     pub target_group: GroupFields<'a>,
@@ -82,7 +82,7 @@ fn by_rule(name: &str, is_auth: bool) -> Option<UserAction> {
 }
 
 impl<'a> Users<'a> {
-    pub fn of(record: &Record<'a>) -> Self {
+    pub(super) fn of(record: &Record<'a>) -> Self {
         let author = &record.author;
         let mut users = Users {
             user: Person {
@@ -190,7 +190,7 @@ impl<'a> Users<'a> {
     }
 
     /// The distinct login names of user, target and changes, in this order.
-    pub fn names(&self) -> impl Iterator<Item = &EscapedText<'a>> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &EscapedText<'a>> {
         let names = [&self.user.name, &self.target.name, &self.changes.name].map(Option::as_ref);
         (0..names.len()).filter_map(move |at| {
             let name = names[at]?;
@@ -257,7 +257,7 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-pub fn escaped(text: &str) -> EscapedText<'static> {
+pub(super) fn escaped(text: &str) -> EscapedText<'static> {
     let mut json = Vec::with_capacity(text.len());
     escape(text, &mut json);
     Cow::Owned(String::from_utf8_lossy(&json).into_owned())

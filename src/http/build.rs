@@ -17,7 +17,7 @@ use crate::credential::Credential;
 use crate::secret::Secret;
 use crate::tls::WatchedFiles;
 
-pub struct ReloadingClient {
+pub(super) struct ReloadingClient {
     /// `None` until it could be built once.
     client: Option<reqwest::Client>,
     pub proxy_password: Option<Credential>,
@@ -27,7 +27,7 @@ pub struct ReloadingClient {
 
 impl ReloadingClient {
     /// Reads no file yet.
-    pub fn new(config: &HttpConfig) -> ReloadingClient {
+    pub(super) fn new(config: &HttpConfig) -> ReloadingClient {
         let proxy = config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
         ReloadingClient {
             client: None,
@@ -38,13 +38,13 @@ impl ReloadingClient {
     }
 
     /// Whether the content of a file has changed since it was read.
-    pub fn files_changed(&self) -> bool {
+    pub(super) fn files_changed(&self) -> bool {
         self.files.changed()
     }
 
     /// The client, built at the first call and rebuilt after a change of its files. If the changed files are
     /// not usable, for example half written, the previous client stays in use.
-    pub fn get(&mut self, config: &HttpConfig) -> Result<reqwest::Client, HttpError> {
+    pub(super) fn get(&mut self, config: &HttpConfig) -> Result<reqwest::Client, HttpError> {
         let changed = self.files_changed() || self.proxy_password.as_ref().is_some_and(Credential::changed);
         if let (Some(client), false) = (&self.client, changed) {
             return Ok(client.clone());
@@ -123,7 +123,7 @@ fn read(path: &Path) -> Result<Vec<u8>, HttpError> {
 }
 
 /// The value of an `Authorization` or `Proxy-Authorization` header. Errors do not contain the password.
-pub fn basic(user: &str, password: &Secret) -> Result<HeaderValue, HttpError> {
+pub(super) fn basic(user: &str, password: &Secret) -> Result<HeaderValue, HttpError> {
     let text = format!("Basic {}", BASE64.encode(format!("{user}:{}", password.expose())));
     sensitive(&text, "user and password".into())
 }

@@ -14,7 +14,7 @@ use crate::credential::Credential;
 use crate::secret::Secret;
 
 /// Keeps connections and credentials of one configured server.
-pub struct Client {
+pub(crate) struct Client {
     config: HttpConfig,
     /// URLs below these may be requested, and receive the credentials.
     allowed_bases: Vec<Url>,
@@ -31,7 +31,7 @@ pub struct Client {
 
 impl Client {
     /// Reads no file yet. Errors of files or settings are returned by each request, until they are fixed.
-    pub fn new(config: &HttpConfig) -> Client {
+    pub(crate) fn new(config: &HttpConfig) -> Client {
         let credential = match &config.auth {
             Auth::None => None,
             Auth::Bearer(reference) | Auth::Scheme(_, reference) => Some(reference),
@@ -52,19 +52,19 @@ impl Client {
 
     /// Also allows requests below `base`. They carry the credentials, so `base` must belong to the same
     /// service.
-    pub fn allow(&mut self, base: Url) {
+    pub(crate) fn allow(&mut self, base: Url) {
         if !self.allowed_bases.contains(&base) {
             self.allowed_bases.push(base);
         }
     }
 
     /// Also redacts these secrets in responses, although no header contains them.
-    pub fn redact(&mut self, secrets: Vec<Secret>) {
+    pub(crate) fn redact(&mut self, secrets: Vec<Secret>) {
         self.extra_secrets = secrets;
     }
 
     /// Sends GET with credentials to a URL below an allowed base.
-    pub async fn get(&mut self, url: &Url) -> Result<Response, HttpError> {
+    pub(crate) async fn get(&mut self, url: &Url) -> Result<Response, HttpError> {
         let result = match self.exchange(Method::GET, url, HeaderMap::new(), Vec::new()) {
             Ok(exchange) => exchange.run().await,
             Err(error) => Err(error),
@@ -74,14 +74,14 @@ impl Client {
     }
 
     /// Sends GET without `Authorization` and without the configured headers.
-    pub async fn get_anonymously(&mut self, url: &Url) -> Result<Response, HttpError> {
+    pub(crate) async fn get_anonymously(&mut self, url: &Url) -> Result<Response, HttpError> {
         let client = self.client.get(&self.config)?;
         self.prepare(&client, Method::GET, url, HeaderMap::new(), Vec::new())?.run().await
     }
 
     /// Prepares a request with credentials. Several may run at once. `overrides` replace headers of the configuration. Pass
     /// the result to [`Client::note`].
-    pub fn exchange(
+    pub(crate) fn exchange(
         &mut self,
         method: Method,
         url: &Url,
@@ -101,24 +101,24 @@ impl Client {
 
     /// Records the status of a response: after a 401, credential files are read again even if they look
     /// unchanged.
-    pub fn note(&mut self, result: &Result<Response, HttpError>) {
+    pub(crate) fn note(&mut self, result: &Result<Response, HttpError>) {
         self.refused = result.as_ref().is_ok_and(|result| result.status == 401);
     }
 
     /// Whether a credential has changed, so that a retry after a refusal is useful.
-    pub fn credentials_changed(&self) -> bool {
+    pub(crate) fn credentials_changed(&self) -> bool {
         let headers = self.headers.iter().map(|(_, value)| value);
         let mut all = self.credential.iter().chain(headers).chain(&self.client.proxy_password);
         all.any(Credential::changed) || self.client.files_changed()
     }
 
     /// The proxy for a URL.
-    pub fn via(&self, url: &Url) -> Option<ActiveProxy> {
+    pub(crate) fn via(&self, url: &Url) -> Option<ActiveProxy> {
         self.client.proxies.via(url)
     }
 
     /// Takes back a body buffer for the next response.
-    pub fn recycle(&mut self, body: Vec<u8>) {
+    pub(crate) fn recycle(&mut self, body: Vec<u8>) {
         if body.capacity() > self.spare_body.capacity() {
             self.spare_body = body;
         }
@@ -206,7 +206,7 @@ impl Client {
 
 /// A prepared request with its limits.
 #[must_use]
-pub struct HttpCall {
+pub(crate) struct HttpCall {
     url: Url,
     via: Option<ActiveProxy>,
     request: RequestBuilder,
@@ -218,7 +218,7 @@ pub struct HttpCall {
 
 impl HttpCall {
     /// Sends the request and waits for the complete response.
-    pub async fn run(self) -> Result<Response, HttpError> {
+    pub(crate) async fn run(self) -> Result<Response, HttpError> {
         let total = self.timeouts.whole;
         let result = timeout(total, self.send()).await;
         result.unwrap_or_else(|_| Err(timed_out(Phase::Whole, total)))

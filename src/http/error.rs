@@ -14,7 +14,7 @@ use crate::credential::CredentialError;
 
 /// Contains no secrets: URLs have no userinfo and no query.
 #[derive(Debug, thiserror::Error)]
-pub enum HttpError {
+pub(crate) enum HttpError {
     #[error("no credentials to send")]
     Credential(#[source] CredentialError),
     #[error(
@@ -52,7 +52,7 @@ pub enum HttpError {
 
 /// What a timeout was waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Phase {
+pub(crate) enum Phase {
     #[error("connecting")]
     Connect,
     /// Connecting, and the TLS handshake.
@@ -79,7 +79,7 @@ impl Phase {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UnreachableCause {
+pub(crate) enum UnreachableCause {
     #[error("its name cannot be resolved; correct `url` or the host's DNS")]
     Name,
     #[error("nothing listens at that port; correct `url`, or start the server")]
@@ -91,7 +91,7 @@ pub enum UnreachableCause {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ProxyProblem {
+pub(crate) enum ProxyProblem {
     #[error("its name cannot be resolved; correct it, or the host's DNS")]
     Name,
     #[error("nothing listens at its port; correct its address, or start it")]
@@ -121,7 +121,7 @@ impl ProxyProblem {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TlsProblem {
+pub(crate) enum TlsProblem {
     #[error(
         "its certificate is from an issuer that this system does not trust; name the issuer's certificate with `ca_file`"
     )]
@@ -164,7 +164,7 @@ impl RedirectKind {
 }
 
 /// Classifies an error of the library. `url` is the requested URL, `via` the proxy in use.
-pub fn from_reqwest(
+pub(super) fn from_reqwest(
     error: reqwest::Error,
     url: &Url,
     connect_timeout: Duration,
@@ -242,7 +242,7 @@ fn host(url: &Url) -> String {
     url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
 }
 
-pub fn tls_problem(error: &rustls::Error) -> TlsProblem {
+pub(crate) fn tls_problem(error: &rustls::Error) -> TlsProblem {
     use rustls::Error::*;
     match error {
         // A bad signature occurs with a CA of the same name and another key, for example after its renewal.
@@ -289,7 +289,7 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
 }
 
 /// The innermost cause of a type.
-pub fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+pub(crate) fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     causes(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 

@@ -15,7 +15,7 @@ const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// A proxy and the place of its configuration. Contains no credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActiveProxy {
+pub(crate) struct ActiveProxy {
     pub proxy: String,
     /// The environment variable. `None`: the configuration key `proxy`.
     pub variable: Option<&'static str>,
@@ -32,7 +32,7 @@ impl fmt::Display for ActiveProxy {
 
 impl ActiveProxy {
     /// The setting that lists hosts which are reached directly.
-    pub fn exceptions(&self) -> &'static str {
+    pub(crate) fn exceptions(&self) -> &'static str {
         match self.variable {
             Some(_) => "the environment variable `NO_PROXY`",
             None => "`no_proxy`",
@@ -42,14 +42,14 @@ impl ActiveProxy {
 
 /// The proxies of one client.
 #[derive(Debug, Clone, Default)]
-pub struct Proxies {
+pub(super) struct Proxies {
     http: Option<(Url, Option<&'static str>)>,
     https: Option<(Url, Option<&'static str>)>,
     no_proxy: Vec<NoProxyRule>,
 }
 
 impl Proxies {
-    pub fn of(config: &HttpConfig) -> Proxies {
+    pub(super) fn of(config: &HttpConfig) -> Proxies {
         Proxies::with_variables(config, |name| std::env::var(name).ok())
     }
 
@@ -82,12 +82,12 @@ impl Proxies {
     }
 
     /// The proxy for a URL.
-    pub fn choose(&self, url: &Url) -> Option<&Url> {
+    pub(super) fn choose(&self, url: &Url) -> Option<&Url> {
         self.find(url).map(|(proxy, _)| proxy)
     }
 
     /// Same as [`Proxies::choose`], for messages.
-    pub fn via(&self, url: &Url) -> Option<ActiveProxy> {
+    pub(super) fn via(&self, url: &Url) -> Option<ActiveProxy> {
         let (proxy, variable) = self.find(url)?;
         let port = proxy.port().map_or(String::new(), |port| format!(":{port}"));
         let host = proxy.host_str().unwrap_or_default();
@@ -95,7 +95,7 @@ impl Proxies {
     }
 
     /// The passwords in URLs of the environment.
-    pub fn secrets(&self) -> Vec<Secret> {
+    pub(super) fn secrets(&self) -> Vec<Secret> {
         let urls = self.http.iter().chain(&self.https).map(|(url, _)| url);
         urls.filter_map(|url| Some(Secret::new(url.password()?))).collect()
     }

@@ -22,11 +22,11 @@ const ESCAPED_TIMES_MAX: usize = 3;
 
 /// The secrets of one request, the longest first: one may be a part of another.
 #[derive(Clone, Debug, Default)]
-pub struct Secrets(Vec<Secret>);
+pub(crate) struct Secrets(Vec<Secret>);
 
 impl Secrets {
     /// The values of the sensitive headers.
-    pub fn of(headers: &HeaderMap) -> Secrets {
+    pub(crate) fn of(headers: &HeaderMap) -> Secrets {
         let mut secrets = Secrets::default();
         let values = headers.values().filter(|value| value.is_sensitive());
         values.for_each(|value| secrets.add_header(value));
@@ -34,14 +34,14 @@ impl Secrets {
     }
 
     /// Adds the value of a header, with and without its scheme (the text before the first blank).
-    pub fn add_header(&mut self, value: &HeaderValue) {
+    pub(crate) fn add_header(&mut self, value: &HeaderValue) {
         let value = String::from_utf8_lossy(value.as_bytes());
         self.add(value.split_once(' ').map(|(_, rest)| Secret::new(rest)));
         self.add([Secret::new(value)]);
     }
 
     /// Adds secrets, and their parts between characters that JSON, HTML and URLs may escape.
-    pub fn add(&mut self, secrets: impl IntoIterator<Item = Secret>) {
+    pub(crate) fn add(&mut self, secrets: impl IntoIterator<Item = Secret>) {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         for secret in secrets {
             let parts = secret.expose().split(|c| !is_plain(c));
@@ -54,7 +54,7 @@ impl Secrets {
     }
 
     /// Replaces each secret by `***`, in whichever form it occurs.
-    pub fn redact<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+    pub(crate) fn redact<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         if self.0.is_empty() || text.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -83,7 +83,7 @@ impl Secrets {
     }
 
     /// Same as [`Secrets::redact`] for a text.
-    pub fn redacted(&self, text: &str) -> String {
+    pub(crate) fn redacted(&self, text: &str) -> String {
         String::from_utf8_lossy(&self.redact(text.as_bytes())).into_owned()
     }
 }

@@ -6,7 +6,7 @@ use super::{HttpError, Secrets};
 
 /// The target of a redirect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RedirectKind {
+pub(crate) enum RedirectKind {
     /// A login page of Confluence or of a single sign-on.
     Login,
     /// Another scheme, host or port.
@@ -19,7 +19,7 @@ pub enum RedirectKind {
 
 /// Whether `url` has the scheme, host and port of `base` and a path below it. URLs with userinfo are
 /// rejected: it would be sent as credentials.
-pub fn is_below(url: &Url, base: &Url) -> bool {
+pub(super) fn is_below(url: &Url, base: &Url) -> bool {
     let rest = url.path().strip_prefix(base.path().trim_end_matches('/'));
     same_origin(url, base)
         && url.username().is_empty()
@@ -34,7 +34,7 @@ fn same_origin(one: &Url, other: &Url) -> bool {
 }
 
 /// Appends `path`, which begins with a slash and may have a query, to the path of `base`.
-pub fn below(base: &Url, path: &str) -> Url {
+pub(crate) fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
@@ -43,7 +43,7 @@ pub fn below(base: &Url, path: &str) -> Url {
 }
 
 /// A URL for messages: without userinfo, query and fragment.
-pub fn without_secrets(url: &Url) -> String {
+pub(super) fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     // These fail for URLs without a host, which have no userinfo.
     let _ = url.set_username("");
@@ -55,7 +55,7 @@ pub fn without_secrets(url: &Url) -> String {
 
 /// The error for a redirect of `url`. It contains only the origin of the target, and not even that if the
 /// host contains a secret.
-pub fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpError {
+pub(super) fn error(status: u16, location: &str, url: &Url, secrets: &Secrets) -> HttpError {
     let Ok(to) = url.join(location) else {
         let to = "an invalid URL".into();
         return HttpError::Redirect { status, to, kind: RedirectKind::OtherOrigin };

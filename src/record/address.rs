@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The host of a URL in lower case, without user, port and brackets.
-pub fn host(url: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn host(url: &str) -> Option<Cow<'_, str>> {
     let colon = memchr::memchr(b':', url.as_bytes())?;
     let rest = url[colon..].strip_prefix("://")?;
     let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\'));
@@ -31,7 +31,7 @@ pub fn host(url: &str) -> Option<Cow<'_, str>> {
 
 /// The addresses in `source`, a list if there are proxies. Each is returned as written, without port, brackets and
 /// zone id, and parsed. What is not an address is skipped.
-pub fn addresses(source: &str) -> impl Iterator<Item = (&str, IpAddr)> {
+pub(crate) fn addresses(source: &str) -> impl Iterator<Item = (&str, IpAddr)> {
     source.split([',', ';', ' ', '\t']).filter_map(address)
 }
 

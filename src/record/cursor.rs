@@ -6,36 +6,36 @@ use super::scan;
 use super::token::{self, Token};
 
 /// A position in valid JSON. On invalid text the results are meaningless, but it terminates and does not panic.
-pub struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     text: &'a str,
     pub(super) position: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Cursor { text, position: 0 }
     }
 
     /// Offset of the next value in bytes.
-    pub fn value_start(&mut self) -> usize {
+    pub(crate) fn value_start(&mut self) -> usize {
         self.skip_space();
         self.position
     }
 
     /// First byte of the next value, 0 at the end.
-    pub fn peek(&mut self) -> u8 {
+    pub(crate) fn peek(&mut self) -> u8 {
         self.skip_space();
         self.text.as_bytes().get(self.position).copied().unwrap_or(0)
     }
 
     /// Skips one byte: an opening bracket or brace.
-    pub fn enter(&mut self) {
+    pub(crate) fn enter(&mut self) {
         self.skip_space();
         self.position += 1;
     }
 
     /// Whether another element or member follows. Skips the comma before it or the closing bracket.
-    pub fn more(&mut self) -> bool {
+    pub(crate) fn more(&mut self) -> bool {
         if self.peek() == b',' {
             self.position += 1;
         }
@@ -50,7 +50,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next member's name. Its value is next.
-    pub fn key(&mut self) -> Cow<'a, str> {
+    pub(crate) fn key(&mut self) -> Cow<'a, str> {
         self.skip_space();
         let start = self.position + 1;
         let (end, plain) = scan::string_bounds(self.text.as_bytes(), self.position);
@@ -63,7 +63,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next value as it is written.
-    pub fn value(&mut self) -> &'a str {
+    pub(crate) fn value(&mut self) -> &'a str {
         self.skip_space();
         let start = self.position;
         // Almost all values are strings.
@@ -74,12 +74,12 @@ impl<'a> Cursor<'a> {
         self.text.get(start..self.position).unwrap_or("")
     }
 
-    pub fn token(&mut self) -> Token<'a> {
+    pub(crate) fn token(&mut self) -> Token<'a> {
         Token::new(self.value())
     }
 
     /// Skips the next value.
-    pub fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         self.skip_space();
         let bytes = self.text.as_bytes();
         match bytes.get(self.position) {

@@ -26,7 +26,7 @@ pub fn object<'a, const N: usize>(object: Token<'a>, names: [&str; N]) -> [Token
 
 /// Canonical form of a value: without white space, members sorted by name, each text escaped in one way. Equal values
 /// have the same form. It is not JSON.
-pub fn canonical(json: &str) -> String {
+pub(crate) fn canonical(json: &str) -> String {
     let mut result = String::with_capacity(json.len());
     put_canonical(&mut Cursor::new(json), &mut result);
     result
@@ -93,7 +93,7 @@ fn put_canonical(cursor: &mut Cursor, result: &mut String) {
 }
 
 /// Path of the value at `position`: member names joined by dots. List elements have no name.
-pub fn path_at(text: &str, position: usize) -> String {
+pub(crate) fn path_at(text: &str, position: usize) -> String {
     let mut path = String::new();
     let mut cursor = Cursor::new(text);
     loop {
@@ -127,7 +127,7 @@ pub fn path_at(text: &str, position: usize) -> String {
 }
 
 /// Calls `each` with each element of a list that is not empty. An object counts as a list of one.
-pub fn for_each_element<'a>(list: Token<'a>, mut each: impl FnMut(Token<'a>)) {
+pub(crate) fn for_each_element<'a>(list: Token<'a>, mut each: impl FnMut(Token<'a>)) {
     if !list.is_list() {
         if !list.is_missing() {
             each(list);

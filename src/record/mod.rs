@@ -6,18 +6,18 @@
 //! Reading order: `shapes` (from JSON members to a [`Record`]), `token` (values, still escaped), `cursor` and `scan`
 //! (how JSON is read without a tree), `event_id`, `twins`.
 
-pub mod address;
-pub mod cursor;
+pub(crate) mod address;
+pub(crate) mod cursor;
 mod event_id;
-pub mod json;
+pub(crate) mod json;
 mod member_checker;
 mod members;
 mod repeated_names;
-pub mod scan;
+pub(crate) mod scan;
 mod shapes;
 pub mod time;
-pub mod token;
-pub mod twins;
+pub(crate) mod token;
+pub(crate) mod twins;
 
 #[cfg(test)]
 mod tests;

@@ -7,14 +7,14 @@ use super::cursor::Cursor;
 use super::scan;
 
 /// The result of one pass over a JSON value.
-pub struct ValueScan {
+pub(super) struct ValueScan {
     /// It contains no empty values and no white space.
     pub is_clean: bool,
     /// A name may be repeated in an object.
     pub may_repeat_names: bool,
 }
 
-pub fn scan_value(raw: &str) -> ValueScan {
+pub(super) fn scan_value(raw: &str) -> ValueScan {
     let bytes = raw.as_bytes();
     let mut found = ValueScan { is_clean: true, may_repeat_names: false };
     // A set of name bits per open object. Names that share a bit are compared exactly later.
@@ -76,7 +76,7 @@ struct OpenMember {
 
 /// `json` with only the last member of each repeated name, at any depth. `None` if no name is repeated. `json` is
 /// valid and not deeper than [`scan::DEPTH_MAX`].
-pub fn without_repeated(json: &str) -> Option<String> {
+pub(super) fn without_repeated(json: &str) -> Option<String> {
     if !scan_value(json).may_repeat_names {
         return None;
     }

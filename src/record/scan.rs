@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Maximum depth of nesting in a record. Confluence needs 3; serde_json's own limit is 128.
-pub const DEPTH_MAX: usize = 128;
+pub(crate) const DEPTH_MAX: usize = 128;
 
 /// The offset after the closing quote of the string that starts at `start`.
-pub fn string_end(bytes: &[u8], start: usize) -> usize {
+pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     string_bounds(bytes, start).0
 }
 
@@ -48,7 +48,7 @@ pub(super) fn zero_bytes(word: u64) -> u64 {
 }
 
 /// Whether a value contains only null, `""`, `{}` and `[]` at any depth. Stops at the first other value.
-pub fn is_empty(raw: &str) -> bool {
+pub(crate) fn is_empty(raw: &str) -> bool {
     let bytes = raw.as_bytes();
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
@@ -80,7 +80,7 @@ pub fn is_empty(raw: &str) -> bool {
 
 /// Whether a value is nested deeper than [`DEPTH_MAX`]. Counts brackets first and checks exactly only if there are
 /// enough.
-pub fn is_too_deep(text: &str) -> bool {
+pub(crate) fn is_too_deep(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut seen = 0;
     // Small sums allow the compiler to vectorise.

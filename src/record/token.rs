@@ -87,7 +87,7 @@ impl<'a> Text<'a> {
 }
 
 /// Whether the text contains an escape.
-pub fn has_escape(escaped: &str) -> bool {
+pub(crate) fn has_escape(escaped: &str) -> bool {
     let (words, rest) = escaped.as_bytes().as_chunks::<8>();
     if words.len() > 8 {
         return memchr::memchr(b'\\', escaped.as_bytes()).is_some();
@@ -100,7 +100,7 @@ pub fn has_escape(escaped: &str) -> bool {
 }
 
 /// Decodes an escaped text.
-pub fn decoded(escaped: &str) -> Cow<'_, str> {
+pub(crate) fn decoded(escaped: &str) -> Cow<'_, str> {
     if !has_escape(escaped) {
         return Cow::Borrowed(escaped);
     }
@@ -110,7 +110,7 @@ pub fn decoded(escaped: &str) -> Cow<'_, str> {
 }
 
 /// Decodes an escaped text piece by piece, without holding all of it.
-pub fn pieces(escaped: &str, mut each: impl FnMut(&str)) {
+pub(crate) fn pieces(escaped: &str, mut each: impl FnMut(&str)) {
     let mut rest = escaped;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
         if at > 0 {
@@ -162,7 +162,7 @@ fn unit(text: &str) -> Option<u32> {
 
 /// Replaces each lone surrogate escape by `\ufffd`, and returns their positions. `None` if there is none. Such an
 /// escape is valid JSON, but many readers reject it.
-pub fn without_lone_surrogates(json: &str) -> Option<(String, Vec<usize>)> {
+pub(crate) fn without_lone_surrogates(json: &str) -> Option<(String, Vec<usize>)> {
     let mut repaired = String::new();
     let mut positions = Vec::new();
     let mut copied = 0;

@@ -6,10 +6,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// Twins have the same millisecond, so they are close together in a file even if its lines are out of order. A count
 /// over a limited number of bytes can be rebuilt from the file, wherever reading starts.
-pub const WINDOW_BYTES: u64 = 1 << 20;
+pub(crate) const WINDOW_BYTES: u64 = 1 << 20;
 
 #[derive(Default)]
-pub struct Twins {
+pub(crate) struct Twins {
     counts: HashMap<EventId, Count, BuildHasherDefault<IdentityHasher>>,
     recent: VecDeque<(u64, EventId)>,
 }
@@ -40,7 +40,7 @@ struct Count {
 impl Twins {
     /// The number of this event among its twins, 0 for the first. `at` is its offset in the sequence; it never
     /// decreases.
-    pub fn number(&mut self, id: EventId, at: u64) -> u32 {
+    pub(crate) fn number(&mut self, id: EventId, at: u64) -> u32 {
         while let Some(&(oldest, gone)) = self.recent.front()
             && at.saturating_sub(oldest) > WINDOW_BYTES
         {

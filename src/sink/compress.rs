@@ -32,7 +32,7 @@ impl Compression {
 }
 
 /// The compression of a file, by its name.
-pub fn of_name(path: &Path) -> Compression {
+pub(crate) fn of_name(path: &Path) -> Compression {
     match path.extension().and_then(|suffix| suffix.to_str()) {
         Some("gz") => Compression::Gzip,
         Some("zst") => Compression::Zstd,
@@ -41,14 +41,14 @@ pub fn of_name(path: &Path) -> Compression {
 }
 
 /// Compresses what is written to it, in constant memory.
-pub enum CompressedWriter<W: Write> {
+pub(crate) enum CompressedWriter<W: Write> {
     None(W),
     Gzip(GzEncoder<W>),
     Zstd(zstd::Encoder<'static, W>),
 }
 
 impl<W: Write> CompressedWriter<W> {
-    pub fn new(to: W, compression: Compression) -> io::Result<CompressedWriter<W>> {
+    pub(crate) fn new(to: W, compression: Compression) -> io::Result<CompressedWriter<W>> {
         Ok(match compression {
             Compression::None => CompressedWriter::None(to),
             Compression::Gzip => {
@@ -63,7 +63,7 @@ impl<W: Write> CompressedWriter<W> {
         })
     }
 
-    pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             CompressedWriter::None(to) => to.write_all(bytes),
             CompressedWriter::Gzip(encoder) => encoder.write_all(bytes),
@@ -72,7 +72,7 @@ impl<W: Write> CompressedWriter<W> {
     }
 
     /// Writes the trailer and returns the inner writer.
-    pub fn finish(self) -> io::Result<W> {
+    pub(crate) fn finish(self) -> io::Result<W> {
         match self {
             CompressedWriter::None(to) => Ok(to),
             CompressedWriter::Gzip(encoder) => encoder.finish(),
@@ -81,7 +81,7 @@ impl<W: Write> CompressedWriter<W> {
     }
 }
 
-pub fn decoder<'a>(from: impl Read + 'a, compression: Compression) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decoder<'a>(from: impl Read + 'a, compression: Compression) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match compression {
         Compression::None => Box::new(from),
         Compression::Gzip => Box::new(MultiGzDecoder::new(from)),
@@ -89,7 +89,7 @@ pub fn decoder<'a>(from: impl Read + 'a, compression: Compression) -> io::Result
     })
 }
 
-pub fn compress(bytes: Vec<u8>, compression: Compression) -> io::Result<Vec<u8>> {
+pub(crate) fn compress(bytes: Vec<u8>, compression: Compression) -> io::Result<Vec<u8>> {
     match compression {
         Compression::None => Ok(bytes),
         Compression::Gzip => {

@@ -1,10 +1,10 @@
 //! The sink of type `elasticsearch`: Elasticsearch and OpenSearch. Uses `_bulk` with `create`, and each
 //! event's id as document id, for a data stream or an index.
 
-pub mod bulk_response;
-pub mod hosts;
-pub mod product;
-pub mod target;
+pub(crate) mod bulk_response;
+pub(crate) mod hosts;
+pub(crate) mod product;
+pub(crate) mod target;
 
 use super::http::{compressed_body, events_bytes};
 use super::outcome::{Outcome, RequestOutcome, of_status, server_message};
@@ -26,13 +26,13 @@ const FILTER: &str = "filter_path=errors,items.*._id,items.*.status,items.*.erro
 const ACTION: (&[u8], &[u8]) = (b"{\"create\":{\"_id\":\"", b"\"}}\n");
 const ID_BYTES: usize = 32;
 
-pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The command that creates the data stream or index.
-pub const SETUP: &str = "run `confluence-audit-agent setup elasticsearch`";
+pub(crate) const SETUP: &str = "run `confluence-audit-agent setup elasticsearch`";
 
 /// The sink of type `elasticsearch`.
-pub struct ElasticsearchSink {
+pub(crate) struct ElasticsearchSink {
     config: ElasticsearchConfig,
     hosts: Hosts,
     /// Path and query of a bulk request.
@@ -49,7 +49,7 @@ pub struct ElasticsearchSink {
 }
 
 impl ElasticsearchSink {
-    pub fn new(config: ElasticsearchConfig) -> ElasticsearchSink {
+    pub(crate) fn new(config: ElasticsearchConfig) -> ElasticsearchSink {
         ElasticsearchSink {
             hosts: Hosts::new(&config),
             bulk: format!("/{}/_bulk?{FILTER}", config.target.name()),

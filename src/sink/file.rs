@@ -12,7 +12,7 @@ mod prune;
 mod recover;
 mod rotated_files;
 
-pub use output::OutputFile;
+pub(crate) use output::OutputFile;
 
 use super::{Batch, Message, ONCE_FAILURES_MAX, Report, SinkError};
 use crate::telemetry::heartbeat;
@@ -44,7 +44,7 @@ struct UnsyncedBatches {
 /// `messages`. After an error the contents of the disk are unknown: the process must end, and the next one
 /// starts from the checkpoint. With `once` the function also waits for the compression of rotated files, and
 /// gives up when writing keeps failing.
-pub fn run(
+pub(crate) fn run(
     mut output: OutputFile,
     once: bool,
     messages: Receiver<Message>,

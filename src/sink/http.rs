@@ -13,25 +13,25 @@ use std::cell::RefCell;
 use url::Url;
 
 /// An HTTP client that several concurrent requests share.
-pub struct SharedClient(RefCell<Client>);
+pub(crate) struct SharedClient(RefCell<Client>);
 
 impl SharedClient {
-    pub fn new(config: &HttpConfig) -> SharedClient {
+    pub(crate) fn new(config: &HttpConfig) -> SharedClient {
         SharedClient(RefCell::new(Client::new(config)))
     }
 
     /// Also allows requests to URLs below `base`.
-    pub fn allow(&self, base: &Url) {
+    pub(crate) fn allow(&self, base: &Url) {
         self.0.borrow_mut().allow(base.clone());
     }
 
     /// Same as [`Client::redact`].
-    pub fn redact(&self, secrets: Vec<Secret>) {
+    pub(crate) fn redact(&self, secrets: Vec<Secret>) {
         self.0.borrow_mut().redact(secrets);
     }
 
     /// Sends a body and waits for the complete response.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: &Url,
@@ -44,13 +44,13 @@ impl SharedClient {
         result
     }
 
-    pub fn credentials_changed(&self) -> bool {
+    pub(crate) fn credentials_changed(&self) -> bool {
         self.0.borrow().credentials_changed()
     }
 }
 
 /// Headers for a body of this content type, and the compressed body.
-pub fn compressed_body(
+pub(crate) fn compressed_body(
     content_type: &'static str,
     body: Vec<u8>,
     compression: Compression,
@@ -67,7 +67,7 @@ pub fn compressed_body(
 }
 
 /// Events as one JSON array. `capacity` is the expected size in bytes.
-pub fn json_array<'a>(events: impl Iterator<Item = &'a [u8]>, capacity: usize) -> Vec<u8> {
+pub(crate) fn json_array<'a>(events: impl Iterator<Item = &'a [u8]>, capacity: usize) -> Vec<u8> {
     let mut body = Vec::with_capacity(capacity + 2);
     body.push(b'[');
     for (at, event) in events.enumerate() {
@@ -81,18 +81,18 @@ pub fn json_array<'a>(events: impl Iterator<Item = &'a [u8]>, capacity: usize) -
 }
 
 /// Total size of the events in bytes, with an LF each.
-pub fn events_bytes(events: &[PendingEvent]) -> usize {
+pub(crate) fn events_bytes(events: &[PendingEvent]) -> usize {
     events.iter().map(|event| event.bytes().len() + 1).sum()
 }
 
 /// The sink of type `http`.
-pub struct HttpSink {
+pub(crate) struct HttpSink {
     config: HttpSinkConfig,
     client: SharedClient,
 }
 
 impl HttpSink {
-    pub fn new(config: HttpSinkConfig) -> HttpSink {
+    pub(crate) fn new(config: HttpSinkConfig) -> HttpSink {
         HttpSink { client: SharedClient::new(&config.http), config }
     }
 

@@ -3,7 +3,7 @@
 //! A request whose response is lost is sent again, and the client has no idempotent producer. So an event may
 //! be in the topic more than once, each time with the same key and in the same partition.
 
-pub mod cluster;
+pub(crate) mod cluster;
 mod fault;
 mod partition;
 
@@ -32,7 +32,7 @@ const TOPIC_MISSING_MAX: Duration = Duration::from_secs(30);
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// The sink of type `kafka`.
-pub struct KafkaSink {
+pub(crate) struct KafkaSink {
     config: KafkaConfig,
     source: String,
     settings: RefCell<ConnectionSettings>,
@@ -46,7 +46,7 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
-    pub fn new(config: KafkaConfig, source: &str) -> KafkaSink {
+    pub(crate) fn new(config: KafkaConfig, source: &str) -> KafkaSink {
         KafkaSink {
             settings: RefCell::new(ConnectionSettings::new(&config)),
             source: source.to_owned(),
@@ -244,7 +244,7 @@ fn size(events: &[&PendingEvent]) -> usize {
 }
 
 /// Connects to the cluster, within a limit.
-pub async fn open(prepared: PreparedClient, config: &KafkaConfig) -> Result<KafkaCluster, Outcome> {
+pub(crate) async fn open(prepared: PreparedClient, config: &KafkaConfig) -> Result<KafkaCluster, Outcome> {
     let limit = config.timeout.min(CONNECT_MAX);
     let connected = timeout(limit, KafkaCluster::open(prepared, config)).await;
     connected.unwrap_or_else(|_| {

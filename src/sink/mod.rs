@@ -1,16 +1,16 @@
 //! Sinks: where events are delivered. A sink takes the batches of one source in order. It reports when all
 //! events of a batch have a final outcome: delivered, duplicate or in quarantine.
 
-pub mod compress;
-pub mod elasticsearch;
-pub mod file;
-pub mod http;
-pub mod kafka;
-pub mod outcome;
-pub mod remote;
-pub mod sentinel;
-pub mod splunk_hec;
-pub mod stdout;
+pub(crate) mod compress;
+pub(crate) mod elasticsearch;
+pub(crate) mod file;
+pub(crate) mod http;
+pub(crate) mod kafka;
+pub(crate) mod outcome;
+pub(crate) mod remote;
+pub(crate) mod sentinel;
+pub(crate) mod splunk_hec;
+pub(crate) mod stdout;
 pub mod syslog;
 
 use crate::config::PeerConfig;

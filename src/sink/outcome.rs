@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The outcome of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Delivered,
     /// The server already had an event with this id.
     Duplicate,
@@ -33,7 +33,7 @@ pub enum Outcome {
 
 /// The outcome of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RequestOutcome {
+pub(crate) enum RequestOutcome {
     All(Outcome),
     /// One outcome for each event, in the order in which they were sent.
     Each(Vec<Outcome>),
@@ -55,12 +55,12 @@ pub enum RequestOutcome {
 const EXCERPT_CHARS_MAX: usize = 400;
 
 impl Outcome {
-    pub fn retry(reason: impl Into<String>) -> Outcome {
+    pub(crate) fn retry(reason: impl Into<String>) -> Outcome {
         Outcome::Retry { reason: reason.into(), after: None }
     }
 
     /// Empty if the event was delivered.
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Outcome::Delivered | Outcome::Duplicate => "",
             Outcome::Retry { reason, .. }
@@ -71,7 +71,7 @@ impl Outcome {
     }
 
     /// The outcome of a request that got no response.
-    pub fn of_error(error: &HttpError) -> Outcome {
+    pub(crate) fn of_error(error: &HttpError) -> Outcome {
         let reason = crate::telemetry::chain(error);
         match error {
             HttpError::Unreachable { .. }
@@ -93,7 +93,7 @@ impl Outcome {
 }
 
 /// The outcome by HTTP status, where the protocol has no rule of its own.
-pub fn of_status(response: &http::Response, now_ms: i64) -> RequestOutcome {
+pub(crate) fn of_status(response: &http::Response, now_ms: i64) -> RequestOutcome {
     let reason = || server_message(response);
     match response.status {
         200..=299 => RequestOutcome::All(Outcome::Delivered),
@@ -108,7 +108,7 @@ pub fn of_status(response: &http::Response, now_ms: i64) -> RequestOutcome {
 }
 
 /// The status, a hint for the operator, and an excerpt of the body.
-pub fn server_message(response: &http::Response) -> String {
+pub(crate) fn server_message(response: &http::Response) -> String {
     let hint = match response.status {
         401 => ": the credentials are not accepted; correct them",
         403 => ": the credentials are accepted, but lack the permission; grant it",
@@ -127,7 +127,7 @@ pub fn server_message(response: &http::Response) -> String {
 }
 
 /// The status and an excerpt of the body, without a hint. For callers that add a more specific one.
-pub fn server_message_without_hint(response: &http::Response) -> String {
+pub(crate) fn server_message_without_hint(response: &http::Response) -> String {
     status_and_body(response, "")
 }
 
@@ -138,7 +138,7 @@ fn status_and_body(response: &http::Response, hint: &str) -> String {
 }
 
 /// The text on one line, cut at `EXCERPT_CHARS_MAX`.
-pub fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     let mut short = String::new();
     for word in text.split_whitespace() {
         if !short.is_empty() {

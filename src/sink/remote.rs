@@ -9,8 +9,8 @@ mod settle;
 mod tests;
 mod work;
 
-pub use circuit::REFUSED_IN_A_ROW_MAX;
-pub use request_builder::PendingEvent;
+pub(crate) use circuit::REFUSED_IN_A_ROW_MAX;
+pub(crate) use request_builder::PendingEvent;
 
 use super::outcome::RequestOutcome;
 use super::{Label, Message, Report, SinkError};
@@ -29,7 +29,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
 /// A server and the protocol to talk to it.
-pub trait Peer {
+pub(crate) trait Peer {
     /// Sends these events in one request.
     fn send(&self, events: &[PendingEvent]) -> impl Future<Output = RequestOutcome>;
 
@@ -65,20 +65,20 @@ pub struct Refused {
 }
 
 /// Writes refused events to the quarantine.
-pub type Quarantine<'a> = &'a dyn Fn(&[Refused]) -> io::Result<()>;
+pub(crate) type Quarantine<'a> = &'a dyn Fn(&[Refused]) -> io::Result<()>;
 
 /// Lower bound of the learned request size. Smaller limits are found by halving each time.
-pub const REQUEST_BYTES_MIN: usize = 16 * 1024;
+pub(crate) const REQUEST_BYTES_MIN: usize = 16 * 1024;
 
 /// Lowers the request size after a request was refused as too large: the next ones have half of that size at
 /// most. Returns whether the limit has changed.
-pub fn lower_limit(bytes_max: &Cell<usize>, refused_bytes: usize) -> bool {
+pub(crate) fn lower_limit(bytes_max: &Cell<usize>, refused_bytes: usize) -> bool {
     let limit = (refused_bytes / 2).max(REQUEST_BYTES_MIN);
     limit < bytes_max.replace(limit.min(bytes_max.get()))
 }
 
 /// Delivers until [`Message::End`] has arrived and everything before it is delivered.
-pub async fn run<P: Peer>(
+pub(crate) async fn run<P: Peer>(
     peer: P,
     settings: DeliverySettings,
     mut messages: UnboundedReceiver<Message>,

@@ -5,7 +5,7 @@ mod login;
 mod managed;
 mod token;
 
-pub use token::Tokens;
+pub(crate) use token::Tokens;
 
 use super::http::{SharedClient, compressed_body, events_bytes, json_array};
 use super::outcome::{Outcome, RequestOutcome, of_status, server_message_without_hint};
@@ -26,7 +26,7 @@ const PAST_MS: i64 = 2 * 86_400_000;
 const FUTURE_MS: i64 = 86_400_000;
 
 /// The sink of type `sentinel`.
-pub struct SentinelSink {
+pub(crate) struct SentinelSink {
     config: SentinelConfig,
     client: SharedClient,
     url: Url,
@@ -35,7 +35,7 @@ pub struct SentinelSink {
 }
 
 impl SentinelSink {
-    pub fn new(config: SentinelConfig) -> SentinelSink {
+    pub(crate) fn new(config: SentinelConfig) -> SentinelSink {
         let (rule, stream) = (&config.dcr_immutable_id, &config.stream);
         let path = format!("/dataCollectionRules/{rule}/streams/{stream}?api-version={API_VERSION}");
         SentinelSink {
@@ -47,18 +47,13 @@ impl SentinelSink {
         }
     }
 
-    /// The URL to which records are sent.
-    pub fn url(&self) -> &Url {
-        &self.url
-    }
-
     /// Gets a token. The error is the outcome without one.
-    pub async fn authenticate(&self) -> Result<(), Outcome> {
+    pub(crate) async fn authenticate(&self) -> Result<(), Outcome> {
         self.tokens.get().await.map(drop)
     }
 
     /// Sends invalid JSON, so nothing is stored whatever the response is.
-    pub async fn probe(&self) -> RequestOutcome {
+    pub(crate) async fn probe(&self) -> RequestOutcome {
         match compressed_body("application/json", b"[".to_vec(), Compression::None) {
             Ok((headers, body)) => self.post(headers, body).await,
             Err(outcome) => RequestOutcome::All(outcome),
@@ -143,7 +138,7 @@ struct ErrorDetail {
 }
 
 /// Classifies a response of the ingestion endpoint.
-pub fn classify(response: &http::Response, stream: &str, now_ms: i64) -> RequestOutcome {
+pub(crate) fn classify(response: &http::Response, stream: &str, now_ms: i64) -> RequestOutcome {
     let misconfigured = |remedy: &str| {
         RequestOutcome::All(Outcome::Misconfigured {
             reason: format!("{remedy} ({})", server_message_without_hint(response)),

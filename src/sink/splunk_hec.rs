@@ -25,7 +25,7 @@ const ACK_POLL_MIN: Duration = Duration::from_secs(1);
 const ACK_POLL_MAX: Duration = Duration::from_secs(10);
 
 /// The sink of type `splunk_hec`.
-pub struct SplunkHecSink {
+pub(crate) struct SplunkHecSink {
     config: SplunkHecConfig,
     client: SharedClient,
     events: Url,
@@ -52,7 +52,7 @@ struct AckResponse {
 }
 
 impl SplunkHecSink {
-    pub fn new(config: SplunkHecConfig) -> SplunkHecSink {
+    pub(crate) fn new(config: SplunkHecConfig) -> SplunkHecSink {
         let mut envelope = Vec::new();
         let members = [
             ("host", &config.host),
@@ -101,7 +101,7 @@ impl SplunkHecSink {
     }
 
     /// Sends a request without events. The collector checks the token before it reports the missing data.
-    pub async fn probe(&self) -> RequestOutcome {
+    pub(crate) async fn probe(&self) -> RequestOutcome {
         let headers = self.headers_with_channel(HeaderMap::new());
         match self.client.send(Method::POST, &self.events, headers, Vec::new()).await {
             Ok(response) => classify(&response, clock::now_ms()),
@@ -110,7 +110,7 @@ impl SplunkHecSink {
     }
 
     /// Checks that the token has indexer acknowledgement. The error is the reason.
-    pub async fn probe_acknowledgement(&self) -> Result<(), String> {
+    pub(crate) async fn probe_acknowledgement(&self) -> Result<(), String> {
         match self.poll(0, None).await {
             Ok(response) if response.status == 200 => Ok(()),
             Ok(response) => Err(match classify(&response, clock::now_ms()) {
@@ -226,7 +226,7 @@ fn acknowledgement(response: &http::Response, id: u64, now_ms: i64) -> Outcome {
 }
 
 /// Classifies a response by Splunk's codes, then by the HTTP status.
-pub fn classify(response: &http::Response, now_ms: i64) -> RequestOutcome {
+pub(crate) fn classify(response: &http::Response, now_ms: i64) -> RequestOutcome {
     let body: HecResponse = serde_json::from_slice(&response.body).unwrap_or_default();
     let misconfigured = |remedy: &str| {
         RequestOutcome::All(Outcome::Misconfigured {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use std::io::{self, StdoutLock, Write};
 use std::sync::mpsc::Receiver;
 
-pub fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), SinkError> {
+pub(crate) fn run(messages: Receiver<Message>, report: impl Fn(Report)) -> Result<(), SinkError> {
     let mut events = 0;
     // Locked from the first part of an event to its last, so that lines of two sources never mix.
     let mut lock: Option<StdoutLock<'static>> = None;
@@ -40,7 +40,7 @@ fn sink_error(error: io::Error) -> SinkError {
 
 /// Blocks until the reader of the pipe has closed it. So `run … | head` ends with `head` instead of with the
 /// next event. Returns `false` if standard output is not a pipe.
-pub fn wait_closed() -> io::Result<bool> {
+pub(crate) fn wait_closed() -> io::Result<bool> {
     let stdout = io::stdout();
     if !FileType::from_raw_mode(rustix::fs::fstat(&stdout)?.st_mode).is_fifo() {
         return Ok(false);
@@ -58,7 +58,7 @@ pub fn wait_closed() -> io::Result<bool> {
 
 /// Whether standard output is `/dev/null`. The runtime opens that for a process that was started with a
 /// closed standard output.
-pub fn is_null() -> bool {
+pub(crate) fn is_null() -> bool {
     let null = rustix::fs::makedev(1, 3);
     rustix::fs::fstat(io::stdout()).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == null

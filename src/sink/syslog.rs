@@ -6,7 +6,7 @@
 //! is not acknowledged is sent again over another connection, with the same ids. Over UDP an event is
 //! delivered when it was sent.
 
-pub mod connection;
+pub(crate) mod connection;
 pub mod message;
 mod send_queue;
 

@@ -3,12 +3,12 @@
 //! Both inputs share one set of ids, so a switch too many costs requests and no event; a switch too few costs time.
 //! Files are read whenever they can be, in either state.
 
-pub use crate::position::FallbackCause;
+pub(crate) use crate::position::FallbackCause;
 use std::time::{Duration, Instant};
 
 /// How long something must last before it counts.
 #[derive(Clone, Copy, Debug)]
-pub struct FailoverTimeouts {
+pub(crate) struct FailoverTimeouts {
     /// A directory that is away for a moment (a restart, a remount) is no reason to switch.
     pub file_error_timeout: Duration,
     /// Files have to be well for so long before they are trusted again.
@@ -19,7 +19,7 @@ pub struct FailoverTimeouts {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// The files bring the events; the API is asked now and then whether they bring all.
     Files { unusable_since: Option<Instant> },
     /// The API brings them.
@@ -28,7 +28,7 @@ pub enum State {
 
 /// What the files of a source did in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileActivity {
+pub(crate) enum FileActivity {
     /// They cannot be read.
     Unusable,
     /// Records came from them, whether or not the API had brought them already.
@@ -61,7 +61,7 @@ impl ApiRole {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Switch {
+pub(crate) enum Switch {
     ToApi(FallbackCause),
     ToFiles,
 }
@@ -74,16 +74,16 @@ impl Default for State {
 
 impl State {
     /// As the process before left it.
-    pub fn resumed(api: Option<FallbackCause>) -> State {
+    pub(crate) fn resumed(api: Option<FallbackCause>) -> State {
         api.map_or_else(State::default, |cause| State::Api { cause, well_since: None })
     }
 
-    pub fn is_api(&self) -> bool {
+    pub(crate) fn is_api(&self) -> bool {
         matches!(self, State::Api { .. })
     }
 
     /// Files that were silent and grow again are compared with the API before they are trusted.
-    pub fn role(&self, lag: Duration) -> ApiRole {
+    pub(crate) fn role(&self, lag: Duration) -> ApiRole {
         match self {
             State::Api { cause, well_since } if *cause == FallbackCause::Unusable || well_since.is_none() => {
                 ApiRole::Deliver
@@ -93,7 +93,7 @@ impl State {
     }
 
     /// `missing`: how many events the API has brought since the last call that the files should have brought.
-    pub fn observe(
+    pub(crate) fn observe(
         &mut self,
         files: FileActivity,
         missing: u64,
@@ -138,7 +138,7 @@ impl State {
     }
 
     /// When to look again though nothing happens.
-    pub fn due(&self, timeouts: FailoverTimeouts) -> Option<Instant> {
+    pub(crate) fn due(&self, timeouts: FailoverTimeouts) -> Option<Instant> {
         match self {
             State::Files { unusable_since } => {
                 unusable_since.map(|since| since + timeouts.file_error_timeout)

@@ -2,6 +2,6 @@
 
 pub mod api;
 pub mod dedup;
-pub mod failover;
+pub(crate) mod failover;
 pub mod files;
-pub mod nodes;
+pub(crate) mod nodes;

@@ -17,7 +17,7 @@ const RETURNS_MAX: u32 = 3;
 
 /// Whose a row of the API is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowNode {
+pub(crate) enum RowNode {
     /// Of a node whose files are read: they bring the event, or should have. `since`: from this row's time on they are
     /// known to.
     Files { since: bool },
@@ -29,7 +29,7 @@ pub enum RowNode {
 
 /// What has become known, to be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// Rows of this node came by the API, and it is not known whether its files are read.
     Unknown { id: String },
     /// This node is another one.
@@ -39,7 +39,7 @@ pub enum News {
 }
 
 #[derive(Default)]
-pub struct Nodes {
+pub(crate) struct Nodes {
     of_files: Vec<Known>,
     others: Vec<String>,
     /// With the times of the oldest and the newest row.
@@ -64,12 +64,12 @@ struct Known {
 }
 
 /// Stands for a node in a chunk of ids.
-pub fn hash(node: Option<Text>) -> u64 {
+pub(crate) fn hash(node: Option<Text>) -> u64 {
     node.map_or(0, |node| xxhash_rust::xxh3::xxh3_64(node.decoded().as_bytes()))
 }
 
 impl Nodes {
-    pub fn new(known: ClusterNodes) -> Nodes {
+    pub(crate) fn new(known: ClusterNodes) -> Nodes {
         let of_files: Vec<Known> = known.of_files.into_iter().map(Known::new).collect();
         Nodes {
             known_at_start: of_files.iter().filter(|known| known.is_current()).count(),
@@ -80,7 +80,7 @@ impl Nodes {
     }
 
     /// Takes note of a record of a file. `time_ms` is not yet to come. Returns the hash of its node.
-    pub fn observe_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) -> u64 {
+    pub(crate) fn observe_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) -> u64 {
         let Some(node) = node else {
             self.nodeless = true;
             return 0;
@@ -157,7 +157,7 @@ impl Nodes {
     }
 
     /// Whose a row of the API is. `time_ms` is not yet to come.
-    pub fn of_row(&mut self, node: Option<Text>, time_ms: i64) -> RowNode {
+    pub(crate) fn of_row(&mut self, node: Option<Text>, time_ms: i64) -> RowNode {
         let Some(node) = node else {
             // Where files name the node in each record, what has none is not of them.
             return if self.nodeless || self.of_files.is_empty() {
@@ -237,21 +237,21 @@ impl Nodes {
     }
 
     /// Whether a file has shown which node it is of.
-    pub fn are_known(&self) -> bool {
+    pub(crate) fn are_known(&self) -> bool {
         !self.of_files.is_empty()
     }
 
     /// Whether files of several nodes are read.
-    pub fn are_several(&self) -> bool {
+    pub(crate) fn are_several(&self) -> bool {
         self.of_files.iter().filter(|known| known.is_current()).count() > 1
     }
 
-    pub fn take_news(&mut self) -> Vec<News> {
+    pub(crate) fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
     }
 
     /// What the checkpoint has to learn since the last call.
-    pub fn changes(&mut self) -> Option<ClusterNodes> {
+    pub(crate) fn changes(&mut self) -> Option<ClusterNodes> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }

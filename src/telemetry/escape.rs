@@ -28,7 +28,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// The same for the name of a file or directory, which may be any bytes: those that are no UTF-8 are written as `\xff`.
-pub fn escape_path(path: &Path) -> String {
+pub(crate) fn escape_path(path: &Path) -> String {
     let mut out = String::new();
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {
         out.push_str(&escape(chunk.valid()));
@@ -40,7 +40,7 @@ pub fn escape_path(path: &Path) -> String {
 }
 
 /// Whether a character must not reach a terminal as it is.
-pub fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -48,7 +48,7 @@ pub fn is_unsafe(c: char) -> bool {
 }
 
 /// One word of a command that people may paste into a shell: quoted where a shell would read more into it.
-pub fn shell_word(text: &str) -> Cow<'_, str> {
+pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,~".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('~') {
         return Cow::Borrowed(text);

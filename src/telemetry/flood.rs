@@ -45,12 +45,12 @@ pub(super) struct Summary {
 
 impl<K: Hash + Eq> Flood<K> {
     /// Whether no further call site is counted separately.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.places.len() >= PLACES_MAX
     }
 
     /// Whether what this place says now is written; if not, it is counted. `take_due(now)` comes before.
-    pub fn admit(
+    pub(super) fn admit(
         &mut self,
         place: K,
         level: Level,
@@ -73,7 +73,7 @@ impl<K: Hash + Eq> Flood<K> {
     }
 
     /// The summaries whose time has come by `now`; `None` takes all.
-    pub fn take_due(&mut self, now: Option<Instant>) -> Vec<Summary> {
+    pub(super) fn take_due(&mut self, now: Option<Instant>) -> Vec<Summary> {
         let mut due = Vec::new();
         for place in self.places.values_mut() {
             let is_due = now.is_none_or(|now| now.saturating_duration_since(place.written) >= INTERVAL);

@@ -22,7 +22,7 @@ struct Stage {
 }
 
 /// Does this thread's work as a stage of this name. Until it says that it works it counts as waiting.
-pub fn stage<T>(name: &str, work: impl FnOnce() -> T) -> T {
+pub(crate) fn stage<T>(name: &str, work: impl FnOnce() -> T) -> T {
     let stage = Arc::new(Stage { name: name.to_owned(), working_since_ms: AtomicU64::new(WAITING) });
     stages().push(stage.clone());
     OWN.set(Some(stage.clone()));
@@ -33,17 +33,17 @@ pub fn stage<T>(name: &str, work: impl FnOnce() -> T) -> T {
 }
 
 /// This stage begins a piece of work, or the next one.
-pub fn working() {
+pub(crate) fn working() {
     say(now_ms());
 }
 
 /// This stage waits: for a message, for a disk that is full, for the reader of its output.
-pub fn waiting() {
+pub(crate) fn waiting() {
     say(WAITING);
 }
 
 /// A stage that has been at one piece of work for longer than that.
-pub fn stuck(longer_than: Duration) -> Option<String> {
+pub(crate) fn stuck(longer_than: Duration) -> Option<String> {
     let now_ms = now_ms();
     let limit_ms = longer_than.as_millis() as u64;
     let stages = stages();

@@ -27,7 +27,7 @@ pub(super) enum Value {
 
 impl LogLine {
     /// A hash of the message and of whom it concerns: one source's failure must not hide another's.
-    pub fn subject(&self) -> u64 {
+    pub(super) fn subject(&self) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
         self.message.hash(&mut hasher);
         for (name, value) in &self.fields {
@@ -39,7 +39,7 @@ impl LogLine {
     }
 
     /// `2026-11-21T10:00:00Z  INFO message key=value`
-    pub fn text(&self, now_ms: i64, level: Level) -> String {
+    pub(super) fn text(&self, now_ms: i64, level: Level) -> String {
         let time = jiff::Timestamp::from_second(now_ms.div_euclid(1000)).unwrap_or_default();
         format!("{time} {level:>5} {}\n", self.message_and_fields())
     }
@@ -58,7 +58,7 @@ impl LogLine {
         out
     }
 
-    pub fn json(&self, now_ms: i64, level: Level, target: &str) -> String {
+    pub(super) fn json(&self, now_ms: i64, level: Level, target: &str) -> String {
         let time = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
         let mut out = format!("{{\"timestamp\":\"{time:.3}\",\"level\":\"{level}\",\"message\":");
         push_json(&mut out, &self.message);
@@ -77,7 +77,7 @@ impl LogLine {
 
     /// The journal's native protocol, <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>: a datagram of `NAME=value`
     /// lines. Nothing here needs its binary form, because an escaped value holds no newself.
-    pub fn journal_entry(&self, level: Level, target: &str) -> String {
+    pub(super) fn journal_entry(&self, level: Level, target: &str) -> String {
         let priority = match level {
             Level::ERROR => 3,
             Level::WARN => 4,

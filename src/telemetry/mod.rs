@@ -1,11 +1,11 @@
 //! What the agent says about itself.
 
-pub mod escape;
+pub(crate) mod escape;
 mod flood;
-pub mod heartbeat;
+pub(crate) mod heartbeat;
 mod line;
 pub mod log;
-pub mod systemd;
+pub(crate) mod systemd;
 
 /// An error with its causes on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-pub struct Notify {
+pub(crate) struct Notify {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// How long systemd waits for the next sign of life before it kills; `None` where it does not watch.
     pub watchdog: Option<Duration>,
@@ -13,7 +13,7 @@ pub struct Notify {
 
 impl Notify {
     /// Reports nothing if no socket is given.
-    pub fn from_env() -> Notify {
+    pub(crate) fn from_env() -> Notify {
         let variable = |name| std::env::var(name).ok();
         let socket = variable("NOTIFY_SOCKET").and_then(|name| socket_to(&name));
         Notify {
@@ -26,30 +26,30 @@ impl Notify {
         }
     }
 
-    pub fn is_heard(&self) -> bool {
+    pub(crate) fn is_heard(&self) -> bool {
         self.socket.is_some()
     }
 
     /// Whether it was accepted; otherwise it is to be sent again.
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         self.send("READY=1")
     }
 
     /// It is not ready yet and will not be for a while: systemd is to wait that long from now on.
-    pub fn still_starting(&self, wait: Duration) {
+    pub(crate) fn still_starting(&self, wait: Duration) {
         self.send(&format!("EXTEND_TIMEOUT_USEC={}", wait.as_micros()));
     }
 
-    pub fn alive(&self) {
+    pub(crate) fn alive(&self) {
         self.send("WATCHDOG=1");
     }
 
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
     /// One line for `systemctl status`. Whether it was accepted; otherwise it is to be sent again.
-    pub fn status(&self, text: &str) -> bool {
+    pub(crate) fn status(&self, text: &str) -> bool {
         self.send(&format!("STATUS={}", super::escape::escape(text)))
     }
 

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use confluence_audit_agent::checkpoint::{Commit, FileEntry, Progress, StateImage, Store};
+use confluence_audit_agent::checkpoint::{Commit, StateImage, Store};
 use confluence_audit_agent::exit;
+use confluence_audit_agent::position::{FileEntry, Progress};
 
 fn stored() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ const CLOCK_DIFFERENCE_MS_MAX: i64 = 30_000;
 const LOOKED_BACK_MS: i64 = 365 * 86_400_000;
 
 /// Prints one line per check. Sends at most five small requests, one after another.
-pub fn check(subject: &str, config: &ApiConfig, report: &mut CheckReport) -> io::Result<()> {
+pub(super) fn check(subject: &str, config: &ApiConfig, report: &mut CheckReport) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run_checks(subject, config, report))
 }

@@ -16,7 +16,7 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
 /// Prints one line per check. Writes nothing to the cluster.
-pub async fn check(
+pub(super) async fn check(
     subject: &str,
     config: &ElasticsearchConfig,
     report: &mut CheckReport<'_>,

@@ -13,7 +13,7 @@ use crate::telemetry::chain;
 /// MaxMind publishes twice a week, and its licence requires replacing old databases within 30 days.
 const DATABASE_AGE_DAYS_MAX: i64 = 60;
 
-pub fn geoip(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> {
+pub(super) fn geoip(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> {
     let subject = "geoip";
     if !config.geoip {
         return report.ok(subject, "turned off by `geoip = false`");
@@ -53,7 +53,7 @@ pub fn geoip(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> 
     Ok(())
 }
 
-pub fn cloud(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> {
+pub(super) fn cloud(config: &EnrichConfig, report: &mut CheckReport) -> io::Result<()> {
     let subject = "cloud";
     if !config.cloud_metadata {
         return report.ok(subject, "turned off by `cloud_metadata = false`");

@@ -52,7 +52,7 @@ struct Findings {
 }
 
 /// Checks the audit directory of a home.
-pub fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io::Result<()> {
+pub(crate) fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io::Result<()> {
     let mut findings = Findings::default();
     for ListedDirectory { path, opened } in list_directories(place) {
         let (directory, contents) = match opened {
@@ -88,7 +88,7 @@ pub fn home(subject: &str, place: &FileLocation, report: &mut CheckReport) -> io
 }
 
 /// Checks the files that match the patterns.
-pub fn matching(subject: &str, patterns: &[String], report: &mut CheckReport) -> io::Result<()> {
+pub(crate) fn matching(subject: &str, patterns: &[String], report: &mut CheckReport) -> io::Result<()> {
     let mut findings = Findings::default();
     for pattern in patterns {
         let (mut any, mut failed) = (false, false);
@@ -297,7 +297,7 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-pub fn human_size(bytes: u64) -> String {
+pub(crate) fn human_size(bytes: u64) -> String {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
     match units.iter().find(|(_, size)| bytes >= *size) {
         Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),

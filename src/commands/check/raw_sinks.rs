@@ -11,7 +11,11 @@ use crate::sink::syslog::connection::Connection;
 use crate::tls::Tls;
 
 /// Connects as a run does, without sending anything.
-pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
+pub(super) async fn syslog(
+    subject: &str,
+    config: &SyslogConfig,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let address = config.address();
     let (tls, description) = match &config.transport {
         Transport::Udp => {
@@ -31,7 +35,11 @@ pub async fn syslog(subject: &str, config: &SyslogConfig, report: &mut CheckRepo
 }
 
 /// Connects as a run does and looks up the topic, without sending anything.
-pub async fn kafka(subject: &str, config: &KafkaConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
+pub(super) async fn kafka(
+    subject: &str,
+    config: &KafkaConfig,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let ready = match ConnectionSettings::new(config).read() {
         Ok(ready) => ready,
         Err(outcome) => return report.failure(subject, reason(outcome)),

@@ -11,7 +11,7 @@ use crate::telemetry::escape::escape;
 const INDENT: usize = 9;
 
 /// Prints findings and counts them.
-pub struct CheckReport<'o> {
+pub(crate) struct CheckReport<'o> {
     out: &'o mut dyn Write,
     colour: bool,
     counts: [usize; 3],
@@ -25,28 +25,28 @@ enum Verdict {
 }
 
 impl<'o> CheckReport<'o> {
-    pub fn new(out: &'o mut dyn Write, colour: bool) -> CheckReport<'o> {
+    pub(crate) fn new(out: &'o mut dyn Write, colour: bool) -> CheckReport<'o> {
         CheckReport { out, colour, counts: [0; 3] }
     }
 
-    pub fn ok(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+    pub(crate) fn ok(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
         self.finding(Verdict::Ok, subject, what)
     }
 
-    pub fn warning(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+    pub(crate) fn warning(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
         self.finding(Verdict::Warning, subject, what)
     }
 
-    pub fn failure(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
+    pub(crate) fn failure(&mut self, subject: &str, what: impl fmt::Display) -> io::Result<()> {
         self.finding(Verdict::Failure, subject, what)
     }
 
-    pub fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         self.counts[Verdict::Failure as usize] > 0
     }
 
     /// Prints the number of findings of each kind.
-    pub fn counts(&mut self) -> io::Result<()> {
+    pub(crate) fn counts(&mut self) -> io::Result<()> {
         let [ok, warnings, failures] = self.counts;
         let counted = |count: usize, noun: &str| match count {
             1 => format!("1 {noun}"),

@@ -8,7 +8,11 @@ use crate::config::SentinelConfig;
 use crate::sink::outcome::{Outcome, RequestOutcome};
 use crate::sink::sentinel::SentinelSink;
 
-pub async fn check(subject: &str, config: &SentinelConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
+pub(super) async fn check(
+    subject: &str,
+    config: &SentinelConfig,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let peer = SentinelSink::new(config.clone());
     match peer.authenticate().await {
         Ok(()) => report.ok(subject, "Entra ID issued a token")?,

@@ -9,7 +9,7 @@ use crate::sink::outcome::server_message;
 use crate::telemetry::chain;
 
 /// Prints one line per check.
-pub fn check(subject: &str, config: &RemoteSinkConfig, report: &mut CheckReport) -> io::Result<()> {
+pub(super) fn check(subject: &str, config: &RemoteSinkConfig, report: &mut CheckReport) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &config.peer {
         PeerConfig::Elasticsearch(config) => runtime.block_on(elasticsearch::check(subject, config, report)),

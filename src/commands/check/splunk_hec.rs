@@ -7,7 +7,11 @@ use crate::config::SplunkHecConfig;
 use crate::sink::outcome::{Outcome, RequestOutcome};
 use crate::sink::splunk_hec::SplunkHecSink;
 
-pub async fn check(subject: &str, config: &SplunkHecConfig, report: &mut CheckReport<'_>) -> io::Result<()> {
+pub(super) async fn check(
+    subject: &str,
+    config: &SplunkHecConfig,
+    report: &mut CheckReport<'_>,
+) -> io::Result<()> {
     let peer = SplunkHecSink::new(config.clone());
     let url = config.http.base.as_str().trim_end_matches('/');
     match peer.probe().await {

@@ -17,7 +17,7 @@ const LOCK_FILE: &str = "lock";
 /// Less free space is a warning: the state needs little, but must never fail.
 const FREE_BYTES_MIN: u64 = 100 << 20;
 
-pub fn state_dir(dir: &Path, report: &mut CheckReport) -> io::Result<()> {
+pub(super) fn state_dir(dir: &Path, report: &mut CheckReport) -> io::Result<()> {
     let subject = "state";
     let (shown, text) = (dir.display(), dir.to_string_lossy());
     let quoted = shell_word(&text);
@@ -62,7 +62,7 @@ pub fn state_dir(dir: &Path, report: &mut CheckReport) -> io::Result<()> {
 }
 
 /// Reports events in quarantine. An unreadable directory is reported by the check of the state.
-pub fn quarantine(state_dir: &Path, report: &mut CheckReport) -> io::Result<()> {
+pub(super) fn quarantine(state_dir: &Path, report: &mut CheckReport) -> io::Result<()> {
     let mut tally = Tally::default();
     let events = tally.count(state_dir).unwrap_or(0);
     for (path, error) in &tally.failed {
@@ -96,13 +96,18 @@ fn creatable(path: &Path) -> Result<&Path, access::AccessProblem> {
     Ok(existing)
 }
 
-pub fn outputs(file: &FileSinkConfig, sources: &[SourceConfig]) -> Vec<PathBuf> {
+pub(super) fn outputs(file: &FileSinkConfig, sources: &[SourceConfig]) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = sources.iter().map(|source| file.path_for(&source.name)).collect();
     paths.dedup();
     paths
 }
 
-pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut CheckReport) -> io::Result<()> {
+pub(super) fn output(
+    subject: &str,
+    path: &Path,
+    format: FormatKind,
+    report: &mut CheckReport,
+) -> io::Result<()> {
     let shown = path.display();
     let dir = path.parent().unwrap_or(Path::new("/"));
     match access::reach(dir) {
@@ -150,7 +155,7 @@ pub fn output(subject: &str, path: &Path, format: FormatKind, report: &mut Check
 }
 
 /// Reports who may read the output, and how many rotated files are kept.
-pub fn readers(
+pub(super) fn readers(
     subject: &str,
     path: &Path,
     file: &FileSinkConfig,

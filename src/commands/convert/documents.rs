@@ -12,12 +12,12 @@ use crate::source::files::frame::{Frame, Framer};
 
 /// Limit for a record and for a response, as in `run` (`record_bytes_max`, `body_bytes_max`). A response with
 /// 1000 events, the most that Confluence returns, has about 2 MiB.
-pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(super) const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A part of an input.
-pub enum Document<'d> {
+pub(super) enum Document<'d> {
     /// A line without its line end, or a document of several lines, with its offset in the decompressed
     /// input.
     Whole(&'d [u8], u64),
@@ -29,7 +29,7 @@ pub enum Document<'d> {
 
 /// Calls `each` for each document of an input. Returns the size of the input. Compression is detected by the
 /// first bytes.
-pub fn each_document<E: From<io::Error>>(
+pub(super) fn each_document<E: From<io::Error>>(
     input: impl Read,
     mut each: impl FnMut(Document) -> Result<(), E>,
 ) -> Result<u64, E> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 const EXAMPLE: &str = include_str!("../../../packaging/confluence-audit-agent.toml");
 
 /// confluence-audit-agent.toml(5) in roff.
-pub fn page() -> String {
+pub(super) fn page() -> String {
     let (name, version, path) = (crate::NAME, env!("CARGO_PKG_VERSION"), escaped(crate::cli::CONFIG_PATH));
     let body = body(EXAMPLE);
     let title = escaped(name);
@@ -90,7 +90,7 @@ fn write_lines(prose: &mut Vec<&str>, page: &mut String) {
 }
 
 /// Escapes text, so that roff treats nothing in it as a command.
-pub fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }

@@ -20,14 +20,14 @@ const FILES: [(&str, &str); 3] = [
 ];
 
 /// Writes a page for the program and for each command to a directory.
-pub fn write(command: Command, dir: &Path) -> io::Result<()> {
+pub(super) fn write(command: Command, dir: &Path) -> io::Result<()> {
     let main = built(command);
     let statuses = after_help(&main, "Exit codes:");
     write_all(&main, &main, &statuses, dir)
 }
 
 /// Writes the page of the program.
-pub fn main_page(command: Command, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn main_page(command: Command, out: &mut dyn Write) -> io::Result<()> {
     let main = built(command);
     let statuses = after_help(&main, "Exit codes:");
     out.write_all(&page(&main, &main, &statuses)?)

@@ -9,13 +9,13 @@ use std::ffi::OsString;
 use std::ops::Range;
 
 /// The events of one sink and source, oldest first.
-pub struct QuarantineGroup {
+pub(super) struct QuarantineGroup {
     pub sink: String,
     pub source: String,
     pub events: Vec<QuarantinedEvent>,
 }
 
-pub struct QuarantinedEvent {
+pub(super) struct QuarantinedEvent {
     pub id: EventId,
     /// Index in `QuarantineIndex::formats`.
     format: u32,
@@ -24,7 +24,7 @@ pub struct QuarantinedEvent {
     positions: Vec<(u32, Range<u64>)>,
 }
 
-pub struct QuarantineIndex<'a> {
+pub(super) struct QuarantineIndex<'a> {
     pub directory: &'a QuarantineDirectory,
     pub groups: Vec<QuarantineGroup>,
     /// Number of lines that are not entries. They are kept.
@@ -37,7 +37,7 @@ pub struct QuarantineIndex<'a> {
 
 impl<'a> QuarantineIndex<'a> {
     /// The caller must hold the lock.
-    pub fn of(
+    pub(super) fn of(
         directory: &'a QuarantineDirectory,
         selection: &EventSelection,
     ) -> Result<QuarantineIndex<'a>, QuarantineFailure> {
@@ -81,27 +81,27 @@ impl<'a> QuarantineIndex<'a> {
         Ok(index)
     }
 
-    pub fn format(&self, event: &QuarantinedEvent) -> &str {
+    pub(super) fn format(&self, event: &QuarantinedEvent) -> &str {
         &self.formats[event.format as usize]
     }
 
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.groups.iter().map(|group| group.events.len() as u64).sum()
     }
 
     /// Size of the event's line in bytes.
-    pub fn bytes(&self, event: &QuarantinedEvent) -> u64 {
+    pub(super) fn bytes(&self, event: &QuarantinedEvent) -> u64 {
         event.positions.last().map_or(0, |(_, line)| line.end - line.start)
     }
 
     /// The newest entry of the event. Requires that the file was only changed through this index.
-    pub fn entry(&self, event: &QuarantinedEvent) -> Result<Entry, QuarantineFailure> {
+    pub(super) fn entry(&self, event: &QuarantinedEvent) -> Result<Entry, QuarantineFailure> {
         let (file, line) = event.positions.last().ok_or_else(|| std::io::Error::other("no place"))?;
         Ok(self.directory.entry(&self.names[*file as usize], &self.current_position(*file, line))?)
     }
 
     /// Removes these events of a group from all files.
-    pub fn remove(&mut self, group: usize, events: &[usize]) -> Result<(), QuarantineFailure> {
+    pub(super) fn remove(&mut self, group: usize, events: &[usize]) -> Result<(), QuarantineFailure> {
         let mut lines_by_file: HashMap<u32, Vec<Range<u64>>> = HashMap::new();
         for at in events {
             for (file, line) in &self.groups[group].events[*at].positions {

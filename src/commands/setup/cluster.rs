@@ -16,7 +16,7 @@ use crate::telemetry::escape::escape;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
-pub struct ElasticsearchSetup<'a> {
+pub(super) struct ElasticsearchSetup<'a> {
     pub config: &'a ElasticsearchConfig,
     /// `None`: an existing policy keeps its retention.
     pub retention_days: Option<u64>,
@@ -34,7 +34,7 @@ struct SetupStep {
 }
 
 impl ElasticsearchSetup<'_> {
-    pub async fn set_up(&self, out: &mut dyn Write) -> StepResult {
+    pub(super) async fn set_up(&self, out: &mut dyn Write) -> StepResult {
         let hosts = Hosts::new(self.config);
         let product = match self.product(&hosts).await {
             Ok(product) => product,

@@ -10,7 +10,7 @@ use crate::sink::elasticsearch::product::{ClusterProduct, Distribution};
 /// Name of index template, ingest pipeline and policy.
 pub const TEMPLATE: &str = ElasticsearchConfig::TEMPLATE;
 /// One year, as PCI DSS requires. Longer requirements mostly concern an archive.
-pub const RETENTION_DAYS: u64 = 365;
+pub(super) const RETENTION_DAYS: u64 = 365;
 /// Maximum age of a backing index before its rollover.
 const ROLLOVER_DAYS: u64 = 30;
 
@@ -22,7 +22,7 @@ const ILM: &str = include_str!("../../../packaging/elasticsearch/policy-ilm.elas
 const ISM: &str = include_str!("../../../packaging/elasticsearch/policy-ism.opensearch.json");
 
 /// Prints the documents for the consoles of Kibana and OpenSearch Dashboards.
-pub fn print(out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn print(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# Elasticsearch\nPUT _ilm/policy/{TEMPLATE}\n{ILM}")?;
     writeln!(out, "PUT _ingest/pipeline/{TEMPLATE}\n{PIPELINE}")?;
     writeln!(out, "PUT _index_template/{TEMPLATE}\n{FOR_ELASTICSEARCH}")?;
@@ -32,18 +32,18 @@ pub fn print(out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// The pipeline that sets `event.ingested`, the time at which the cluster received an event.
-pub fn pipeline() -> Value {
+pub(super) fn pipeline() -> Value {
     parse(PIPELINE)
 }
 
 /// Whether this agent installed an existing pipeline. OpenSearch supports no `_meta` in pipelines.
-pub fn is_own_pipeline(existing: &Value) -> bool {
+pub(super) fn is_own_pipeline(existing: &Value) -> bool {
     let description = existing["description"].as_str().unwrap_or("");
     description.starts_with(crate::NAME)
 }
 
 /// The template and its name. An index has no lifecycle, because it is not rolled over.
-pub fn template(
+pub(super) fn template(
     product: &ClusterProduct,
     target: &Target,
     retention_days: u64,
@@ -76,7 +76,7 @@ pub fn template(
     (name, template)
 }
 
-pub fn ilm(retention_days: u64) -> Value {
+pub(super) fn ilm(retention_days: u64) -> Value {
     let mut policy = parse(ILM);
     policy["policy"]["phases"]["delete"]["min_age"] = Value::from(format!("{retention_days}d"));
     policy
@@ -84,7 +84,7 @@ pub fn ilm(retention_days: u64) -> Value {
 
 /// Counts from the creation of an index, so the retention is extended by the age at rollover: the youngest
 /// event decides.
-pub fn ism(retention_days: u64) -> Value {
+pub(super) fn ism(retention_days: u64) -> Value {
     let mut policy = parse(ISM);
     let age = format!("{}d", retention_days + ROLLOVER_DAYS);
     policy["policy"]["states"][0]["transitions"][0]["conditions"]["min_index_age"] = Value::from(age);

@@ -5,7 +5,7 @@ use url::{Host, Url};
 use crate::config::words::ensure;
 
 /// The base URL of a Data Center: a context path is kept.
-pub fn data_center(text: &str) -> Result<Url, String> {
+pub(crate) fn data_center(text: &str) -> Result<Url, String> {
     let mut url = parse(text)?;
     if let Some(host) = url.host_str().filter(|host| is_cloud(host)) {
         return Err(format!(
@@ -23,7 +23,7 @@ pub fn data_center(text: &str) -> Result<Url, String> {
 
 /// The base URL of a Cloud site, which is written as its host or as an address below it. The path is not kept: where
 /// the API is, is known.
-pub fn site(text: &str) -> Result<Url, String> {
+pub(super) fn site(text: &str) -> Result<Url, String> {
     let text = text.trim();
     let mut url = if text.contains("://") { parse(text)? } else { parse(&format!("https://{text}"))? };
     let host = url.host_str().unwrap_or_default();
@@ -44,7 +44,7 @@ pub fn site(text: &str) -> Result<Url, String> {
 }
 
 /// Where scoped tokens of Cloud are used. Has no path.
-pub fn gateway(text: &str) -> Result<Url, String> {
+pub(super) fn gateway(text: &str) -> Result<Url, String> {
     let url = parse(text)?;
     let message =
         "has a path, which the agent adds itself; end it after the host, as in \"https://api.atlassian.com\"";
@@ -52,7 +52,7 @@ pub fn gateway(text: &str) -> Result<Url, String> {
 }
 
 /// A proxy's URL, without path.
-pub fn proxy(text: &str) -> Result<Url, String> {
+pub(super) fn proxy(text: &str) -> Result<Url, String> {
     let url = parse(text).map_err(|message| match message == CREDENTIALS {
         true => PROXY_CREDENTIALS.into(),
         false => message,
@@ -62,7 +62,7 @@ pub fn proxy(text: &str) -> Result<Url, String> {
 }
 
 /// Says that what is sent can be read on the way, where it can.
-pub fn clear_text(url: &Url) -> Option<&'static str> {
+pub(crate) fn clear_text(url: &Url) -> Option<&'static str> {
     (url.scheme() == "http" && !is_loopback(url))
         .then_some("is not encrypted: everybody on the way can read the credentials; write `https://`")
 }
@@ -76,12 +76,12 @@ fn parse(text: &str) -> Result<Url, String> {
     no_query(&url).map(|()| url)
 }
 
-pub fn no_query(url: &Url) -> Result<(), String> {
+pub(super) fn no_query(url: &Url) -> Result<(), String> {
     ensure(url.query().is_none(), "has a query; end it before the `?`")
 }
 
 /// The address of a sink's server; a path is kept as it is, and a query too.
-pub fn server(text: &str, example: &str) -> Result<Url, String> {
+pub(super) fn server(text: &str, example: &str) -> Result<Url, String> {
     let text = text.trim();
     ensure(text.contains("://"), "has no scheme; begin it with `https://`")?;
     let url =
@@ -98,7 +98,7 @@ fn is_cloud(host: &str) -> bool {
 }
 
 /// Whether it is on this host.
-pub fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -12,7 +12,7 @@ const GATEWAY: &str = "https://api.atlassian.com";
 
 /// Asks for every key, so that each is known. `None` when the source has no API, or when something without which there
 /// is none is missing or wrong; that has been reported then, what is missing only if an API is `wanted`.
-pub fn read(table: &mut Table, cloud: bool, wanted: bool) -> Option<ApiConfig> {
+pub(super) fn read(table: &mut Table, cloud: bool, wanted: bool) -> Option<ApiConfig> {
     let base = base(table, cloud, wanted);
     let auth = credentials::auth(table, cloud, wanted);
     let product = product(table, cloud);

@@ -7,7 +7,7 @@ use crate::config::words::ensure;
 const PAT: &str = "personal_access_token";
 
 /// `None` when they are missing or wrong; that has been reported then, what is missing only if they are `wanted`.
-pub fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
+pub(super) fn auth(table: &mut Table, cloud: bool, wanted: bool) -> Option<Auth> {
     let pat = table.reference(PAT);
     let user = user(table, if cloud { "auditor@acme.example" } else { "auditor" }, cloud);
     let token = table.reference("token");
@@ -70,7 +70,7 @@ fn user(table: &mut Table, example: &str, cloud: bool) -> Option<String> {
 }
 
 /// `user` and `password`: both or none.
-pub fn pair(table: &mut Table) -> Option<(String, Reference)> {
+pub(super) fn pair(table: &mut Table) -> Option<(String, Reference)> {
     let user = user(table, "agent", false);
     let password = table.reference("password");
     for (there, lacking) in [("user", "password"), ("password", "user")] {

@@ -13,7 +13,7 @@ use crate::config::words::ensure;
 const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
 
 /// Asks for every key. `None` where the server's address or the credentials for it are missing or wrong.
-pub fn read(table: &mut Table, base: Option<url::Url>, auth: Option<Auth>) -> Option<HttpConfig> {
+pub(super) fn read(table: &mut Table, base: Option<url::Url>, auth: Option<Auth>) -> Option<HttpConfig> {
     let timeouts = timeouts(table);
     let proxy = proxy(table);
     let tls = tls(table);
@@ -89,9 +89,9 @@ fn check_hosts(hosts: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-pub const TLS_KEYS: [&str; 4] = ["ca_file", "client_certificate", "client_key", "tls_version_min"];
+pub(super) const TLS_KEYS: [&str; 4] = ["ca_file", "client_certificate", "client_key", "tls_version_min"];
 
-pub fn tls(table: &mut Table) -> TlsConfig {
+pub(super) fn tls(table: &mut Table) -> TlsConfig {
     let ca_file = table.path("ca_file", "/etc/ssl/company-ca.pem");
     let certificate = table.path("client_certificate", "/etc/confluence-audit-agent/client.pem");
     let key = table.path("client_key", "/etc/confluence-audit-agent/client.key");

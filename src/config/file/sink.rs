@@ -17,7 +17,7 @@ use crate::config::raw::{Span, Table};
 use crate::config::{PeerConfig, RemoteSinkConfig};
 use remote::Common;
 
-pub use file::check_path;
+pub(crate) use file::check_path;
 
 /// Reads the keys that a type of sink has in addition to those of all.
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ struct Context<'c> {
 
 /// `None` when something without which there is no sink is missing or wrong; that has been reported then.
 /// In `seen` the place is a file, or `None` for stdout.
-pub fn read(
+pub(super) fn read(
     mut table: Table,
     several_sources: bool,
     event: &EventConfig,
@@ -109,7 +109,7 @@ fn keys_of(reader: Reader) -> Vec<&'static str> {
     })
 }
 
-pub fn keys() -> Vec<&'static str> {
+pub(super) fn keys() -> Vec<&'static str> {
     let mut keys = Table::keys_asked(|table| {
         head(table, &mut Vec::new());
     });

@@ -21,13 +21,13 @@ const STARTS: [(&str, StartAt); 2] = [("beginning", StartAt::Beginning), ("end",
 const NODES: [(&str, bool); 2] = [("own", false), ("all", true)];
 
 /// `None` when something without which there is no source is missing or wrong; that has been reported then.
-pub fn read(mut table: Table, seen: &mut KnownTables<String>) -> Option<SourceConfig> {
+pub(super) fn read(mut table: Table, seen: &mut KnownTables<String>) -> Option<SourceConfig> {
     let source = source(&mut table, seen);
     table.finish(belongs_to);
     source
 }
 
-pub fn keys() -> Vec<&'static str> {
+pub(super) fn keys() -> Vec<&'static str> {
     Table::keys_asked(|table| {
         source(table, &mut KnownTables::new());
     })
@@ -216,7 +216,7 @@ fn only_here(table: &Table, key: &str, places: &[String], seen: &mut KnownTables
 }
 
 /// Says what is wrong with glob patterns.
-pub fn check_patterns(patterns: &[String]) -> Result<(), String> {
+pub(crate) fn check_patterns(patterns: &[String]) -> Result<(), String> {
     ensure(!patterns.is_empty(), "names no file; write at least one pattern, or `home` instead")?;
     for pattern in patterns {
         glob::Pattern::new(pattern).map_err(|error| {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 const TEXT_BYTES_MAX: usize = 512;
 
 /// Parses the identity document of EC2.
-pub fn ec2(body: &[u8]) -> Option<Cloud> {
+pub(super) fn ec2(body: &[u8]) -> Option<Cloud> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Ec2Document {
@@ -32,7 +32,7 @@ pub fn ec2(body: &[u8]) -> Option<Cloud> {
 }
 
 /// Parses the part `compute` of Azure's response.
-pub fn azure(body: &[u8]) -> Option<Cloud> {
+pub(super) fn azure(body: &[u8]) -> Option<Cloud> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct AzureCompute {
@@ -68,7 +68,7 @@ pub fn azure(body: &[u8]) -> Option<Cloud> {
 
 /// Shortens Google's paths to names: `projects/123/zones/europe-west1-b` is the zone `europe-west1-b` in the
 /// region `europe-west1`.
-pub fn gce(mut cloud: Cloud) -> Option<Cloud> {
+pub(super) fn gce(mut cloud: Cloud) -> Option<Cloud> {
     for path in [&mut cloud.availability_zone, &mut cloud.machine_type, &mut cloud.image_id] {
         *path = path.as_deref().and_then(|path| text(path.rsplit('/').next()));
     }
@@ -78,7 +78,7 @@ pub fn gce(mut cloud: Cloud) -> Option<Cloud> {
 }
 
 /// A trimmed text. `None` if it is empty, too long or has control characters.
-pub fn text(text: Option<&str>) -> Option<String> {
+pub(super) fn text(text: Option<&str>) -> Option<String> {
     let text = text?.trim();
     let fits = !text.is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains(char::is_control);
     fits.then(|| text.to_owned())

@@ -11,14 +11,14 @@ const ADDRESSES_MAX: usize = 2048;
 
 /// When the young half is full, it replaces the old half. Addresses in use stay, without counting or sorting.
 #[derive(Debug, Default)]
-pub struct Cache {
+pub(super) struct Cache {
     young: HashMap<IpAddr, Option<Arc<GeoLocation>>>,
     old: HashMap<IpAddr, Option<Arc<GeoLocation>>>,
 }
 
 impl Cache {
     /// `None`: not in the cache. `Some(None)`: cached as unknown.
-    pub fn get(&mut self, ip: IpAddr) -> Option<Option<Arc<GeoLocation>>> {
+    pub(super) fn get(&mut self, ip: IpAddr) -> Option<Option<Arc<GeoLocation>>> {
         if let Some(found) = self.young.get(&ip) {
             return Some(found.clone());
         }
@@ -27,7 +27,7 @@ impl Cache {
         Some(found)
     }
 
-    pub fn put(&mut self, ip: IpAddr, location: Option<Arc<GeoLocation>>) {
+    pub(super) fn put(&mut self, ip: IpAddr, location: Option<Arc<GeoLocation>>) {
         if self.young.len() >= ADDRESSES_MAX {
             self.old = std::mem::take(&mut self.young);
         }

@@ -22,16 +22,16 @@ const DIRECTORIES: [&str; 3] = ["/usr/share/GeoIP", "/var/lib/GeoIP", "/usr/loca
 
 /// The content of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DatabaseKind {
+pub(crate) enum DatabaseKind {
     City,
     Asn,
 }
 
 impl DatabaseKind {
-    pub const ALL: [DatabaseKind; 2] = [DatabaseKind::City, DatabaseKind::Asn];
+    pub(crate) const ALL: [DatabaseKind; 2] = [DatabaseKind::City, DatabaseKind::Asn];
 
     /// The configuration key for its path.
-    pub fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             DatabaseKind::City => "geoip_city",
             DatabaseKind::Asn => "geoip_asn",
@@ -39,7 +39,7 @@ impl DatabaseKind {
     }
 
     /// The fields that need this database.
-    pub fn fields(self) -> &'static str {
+    pub(crate) fn fields(self) -> &'static str {
         match self {
             DatabaseKind::City => "source.geo",
             DatabaseKind::Asn => "source.as",
@@ -66,16 +66,16 @@ impl DatabaseKind {
 }
 
 /// The first database of this kind in the directories of `geoipupdate` below `root`.
-pub fn find(root: &Path, kind: DatabaseKind) -> Option<PathBuf> {
+pub(super) fn find(root: &Path, kind: DatabaseKind) -> Option<PathBuf> {
     let names = kind.file_names().iter();
     let mut candidates = names.flat_map(|name| DIRECTORIES.map(|dir| root.join(&dir[1..]).join(name)));
     candidates.find(|path| path.is_file())
 }
 
 /// Device, inode, size and modification time. Differs for a file that was replaced or rewritten.
-pub type DatabaseStamp = (u64, u64, u64, i64, i64);
+pub(super) type DatabaseStamp = (u64, u64, u64, i64, i64);
 
-pub fn stamp(path: &Path) -> Option<DatabaseStamp> {
+pub(super) fn stamp(path: &Path) -> Option<DatabaseStamp> {
     path.metadata().ok().as_ref().map(stamp_of)
 }
 
@@ -84,7 +84,7 @@ fn stamp_of(found: &Metadata) -> DatabaseStamp {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum DatabaseError {
+pub(crate) enum DatabaseError {
     #[error("cannot read `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -105,7 +105,7 @@ pub enum DatabaseError {
 
 /// A database in memory.
 #[derive(Debug)]
-pub struct Database {
+pub(crate) struct Database {
     pub path: PathBuf,
     kind: DatabaseKind,
     reader: Reader<Vec<u8>>,
@@ -114,7 +114,7 @@ pub struct Database {
 impl Database {
     /// Reads a file and checks its structure, and some addresses across it: an incomplete file mostly fails
     /// for one of them. Other parts are checked by lookups, which may fail.
-    pub fn open(path: &Path, kind: DatabaseKind) -> Result<Database, DatabaseError> {
+    pub(crate) fn open(path: &Path, kind: DatabaseKind) -> Result<Database, DatabaseError> {
         let path = path.to_owned();
         let bytes = read(&path)?;
         let reader = match Reader::from_source(bytes) {
@@ -140,17 +140,17 @@ impl Database {
     }
 
     /// The type in the metadata, for example `GeoLite2-City`.
-    pub fn database_type(&self) -> &str {
+    pub(crate) fn database_type(&self) -> &str {
         &self.reader.metadata().database_type
     }
 
     /// Build time in seconds since 1970.
-    pub fn built_at_s(&self) -> u64 {
+    pub(crate) fn built_at_s(&self) -> u64 {
         self.reader.metadata().build_epoch
     }
 
     /// Adds the fields of the address.
-    pub fn look_up(&self, ip: IpAddr, location: &mut GeoLocation) -> Result<(), MaxMindDbError> {
+    pub(crate) fn look_up(&self, ip: IpAddr, location: &mut GeoLocation) -> Result<(), MaxMindDbError> {
         if ip.is_ipv6() && self.reader.metadata().ip_version == 4 {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use crate::record::{Record, Shape, Text, object};
 
 /// Writes all affected objects as one text. The first one that is not a user or group becomes the file of the
 /// event.
-pub fn objects(record: &Record, out: &mut EventBuffer) {
+pub(super) fn objects(record: &Record, out: &mut EventBuffer) {
     let mut all: Option<Limited> = None;
     let mut file = None;
     affected::for_each(record, |affected| {
@@ -56,7 +56,7 @@ fn begin<'t>(
 }
 
 /// Writes `key: from -> to; …`.
-pub fn changed_values(record: &Record, out: &mut EventBuffer) {
+pub(super) fn changed_values(record: &Record, out: &mut EventBuffer) {
     let names = match record.shape {
         Shape::Cloud => ["name", "name", "oldValue", "newValue"],
         Shape::File | Shape::Entity => ["key", "i18nKey", "from", "to"],
@@ -82,7 +82,7 @@ pub fn changed_values(record: &Record, out: &mut EventBuffer) {
 }
 
 /// Writes the extra attributes as `name: value; …`, or Cloud's description.
-pub fn details(record: &Record, out: &mut EventBuffer) {
+pub(super) fn details(record: &Record, out: &mut EventBuffer) {
     let mut all = None;
     if let Some(description) = record.description.text() {
         begin(&mut all, " cs5=", "", out).escaped(description.escaped(), out);

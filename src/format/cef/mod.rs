@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use text::Limited;
 
 /// The beginning of each event.
-pub const START: &str = "CEF:0|Atlassian|Confluence|";
+pub(super) const START: &str = "CEF:0|Atlassian|Confluence|";
 
 /// The last key of an event, so an event with an id is complete. Values cannot contain it, because `=` is
 /// escaped in them.
@@ -241,7 +241,7 @@ fn end(id: EventId, out: &mut EventBuffer) {
 }
 
 /// The hexadecimal id at the end of an event.
-pub fn id_of(event: &[u8]) -> Option<&[u8]> {
+pub(super) fn id_of(event: &[u8]) -> Option<&[u8]> {
     let at = event.len().checked_sub(super::kind::ID_BYTES)?;
     let (before, id) = event.split_at(at);
     before.ends_with(ID.as_bytes()).then_some(id)

@@ -4,7 +4,7 @@ use super::super::buffer::EventBuffer;
 use crate::record::token::pieces;
 
 /// A value that is written in pieces.
-pub struct Limited {
+pub(super) struct Limited {
     header: bool,
     /// Maximum length in characters.
     max: usize,
@@ -16,22 +16,22 @@ pub struct Limited {
 
 impl Limited {
     /// A field of the header, before the extensions.
-    pub fn header(max: usize) -> Self {
+    pub(super) fn header(max: usize) -> Self {
         Limited { header: true, max, written: 0, last: 0, cut: false }
     }
 
     /// The value of an extension key.
-    pub fn extension(max: usize) -> Self {
+    pub(super) fn extension(max: usize) -> Self {
         Limited { header: false, ..Limited::header(max) }
     }
 
     /// Appends the content of a JSON string.
-    pub fn escaped(&mut self, json: &str, out: &mut EventBuffer) {
+    pub(super) fn escaped(&mut self, json: &str, out: &mut EventBuffer) {
         pieces(json, |piece| self.plain(piece, out));
     }
 
     /// Appends plain text.
-    pub fn plain(&mut self, text: &str, out: &mut EventBuffer) {
+    pub(super) fn plain(&mut self, text: &str, out: &mut EventBuffer) {
         if text.len() < self.max - self.written && text.bytes().all(is_plain) {
             self.written += text.len();
             return out.put(text);

@@ -7,18 +7,18 @@ use crate::enrich::host::{Host, Os};
 
 /// The members between the time of an event and its own fields, indexed by [`tags::own_tag`].
 #[derive(Clone, Debug)]
-pub struct Constants {
+pub(super) struct Constants {
     pub data_center: [String; 3],
     pub cloud: [String; 3],
     pub unreadable: [String; 3],
 }
 
 /// `event.module` and `event.dataset`, with the values of Elastic's integration, whose fields the events use.
-pub const EVENT: &str =
+pub(super) const EVENT: &str =
     r#","event":{"dataset":"atlassian_confluence.audit","module":"atlassian_confluence","#;
 
 impl Constants {
-    pub fn new(context: &Context) -> Self {
+    pub(super) fn new(context: &Context) -> Self {
         let (local, forwarded) = (tags::data_center(context), tags::cloud(context));
         let host = context.host.as_ref().filter(|_| !local.iter().any(|tag| tag == tags::FORWARDED));
         let render_all = |host: Option<&Host>, cloud: Option<&Cloud>, tags: &[String]| {

@@ -4,7 +4,7 @@ use super::super::buffer::{EventBuffer, Object};
 use crate::enrich::geo::{GeoLocation, Location};
 
 /// Writes both with a leading comma. Unknown values are omitted.
-pub fn write(location_of_address: &GeoLocation, out: &mut EventBuffer) {
+pub(super) fn write(location_of_address: &GeoLocation, out: &mut EventBuffer) {
     let GeoLocation {
         city_name,
         continent_name,

@@ -5,7 +5,7 @@ use crate::record::json::for_each_element;
 use crate::record::{Record, Text, Token, object};
 
 /// Writes `associatedObjects`, then `affectedObject` unless it is in that list. `objectType` becomes `type`.
-pub fn write_cloud_objects(record: &Record, audit: &mut Object, out: &mut EventBuffer) {
+pub(super) fn write_cloud_objects(record: &Record, audit: &mut Object, out: &mut EventBuffer) {
     let affected = name_and_type(record.affected_object);
     let mut is_listed = false;
     let mut list = audit.list(",\"affected_objects\":");
@@ -38,7 +38,7 @@ fn is_same_text(a: Option<Text>, b: Option<Text>) -> bool {
 
 /// Writes `changedValues`: `name` becomes `i18nKey` and `key`; `oldValue` and `newValue` become `from` and
 /// `to`. Hidden values are omitted.
-pub fn write_cloud_changes(record: &Record, audit: &mut Object, out: &mut EventBuffer) {
+pub(super) fn write_cloud_changes(record: &Record, audit: &mut Object, out: &mut EventBuffer) {
     let mut list = audit.list(",\"changed_values\":");
     for_each_element(record.changed_values, |element| {
         let [name, from, to] = object(element, ["name", "oldValue", "newValue"]);

@@ -13,7 +13,13 @@ use crate::record::{Record, Text, address};
 const ADDRESSES_MAX: usize = 64;
 
 /// Writes both with a leading comma.
-pub fn write(record: &Record, host: Option<&str>, users: &Users, geo: Option<&Geo>, out: &mut EventBuffer) {
+pub(super) fn write(
+    record: &Record,
+    host: Option<&str>,
+    users: &Users,
+    geo: Option<&Geo>,
+    out: &mut EventBuffer,
+) {
     let source = record.source.text();
     let chain = source.map(Text::decoded);
     let mut related = Object::new(",\"related\":{");

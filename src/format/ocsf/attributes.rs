@@ -12,7 +12,7 @@ use super::{ActionClass, endpoints, resources};
 use crate::record::{Record, Shape, Text};
 
 /// The class dependent attributes of one event.
-pub struct ClassAttributes<'r, 'a> {
+pub(super) struct ClassAttributes<'r, 'a> {
     record: &'r Record<'a>,
     host: Option<&'r str>,
     users: Users<'a>,
@@ -23,7 +23,7 @@ pub struct ClassAttributes<'r, 'a> {
 }
 
 impl<'r, 'a> ClassAttributes<'r, 'a> {
-    pub fn of(record: &'r Record<'a>, kind: &EventKind, host: Option<&'r str>) -> Self {
+    pub(super) fn of(record: &'r Record<'a>, kind: &EventKind, host: Option<&'r str>) -> Self {
         let author = &record.author;
         let mut attributes = ClassAttributes {
             record,
@@ -47,7 +47,7 @@ impl<'r, 'a> ClassAttributes<'r, 'a> {
         attributes
     }
 
-    pub fn write(&self, out: &mut EventBuffer) {
+    pub(super) fn write(&self, out: &mut EventBuffer) {
         let record = self.record;
         out.put(",\"actor\":{\"user\":");
         person::write(&self.author, self.author_type(), out);

@@ -3,7 +3,7 @@
 use super::super::taxonomy::{ActionClass, OTHER, Severity};
 
 /// A class of the schema.
-pub struct OcsfClass {
+pub(super) struct OcsfClass {
     pub uid: u16,
     pub name: &'static str,
     pub category_uid: u8,
@@ -16,10 +16,10 @@ const IAM: (u8, &str) = (3, "Identity & Access Management");
 const APPLICATION: (u8, &str) = (6, "Application Activity");
 
 /// For events that are not audit records: the agent's own events and unreadable records.
-pub const BASE: OcsfClass =
+pub(super) const BASE: OcsfClass =
     OcsfClass { uid: 0, name: "Base Event", category_uid: 0, category: "Uncategorized", activities: &[] };
 
-pub const fn class_of(class: ActionClass) -> OcsfClass {
+pub(super) const fn class_of(class: ActionClass) -> OcsfClass {
     let (uid, name, (category_uid, category), activities): (_, _, _, &[&str]) = match class {
         ActionClass::Account => (
             3001,
@@ -69,7 +69,7 @@ pub const fn class_of(class: ActionClass) -> OcsfClass {
 
 impl OcsfClass {
     /// The schema's caption of an activity.
-    pub fn activity(&self, id: u8) -> &'static str {
+    pub(super) fn activity(&self, id: u8) -> &'static str {
         match id {
             0 => "Unknown",
             OTHER => "Other",
@@ -79,7 +79,7 @@ impl OcsfClass {
 }
 
 /// `severity_id` and its caption.
-pub fn severity(severity: Severity) -> (u64, &'static str) {
+pub(super) fn severity(severity: Severity) -> (u64, &'static str) {
     match severity {
         Severity::Info => (1, "Informational"),
         Severity::Low => (2, "Low"),
@@ -89,7 +89,7 @@ pub fn severity(severity: Severity) -> (u64, &'static str) {
 }
 
 /// `status_id` and its caption.
-pub fn status(outcome: Option<&str>) -> (u64, &'static str) {
+pub(super) fn status(outcome: Option<&str>) -> (u64, &'static str) {
     match outcome {
         Some("success") => (1, "Success"),
         Some(_) => (2, "Failure"),

@@ -10,7 +10,7 @@ use crate::record::{Record, Text, address};
 const ADDRESSES_MAX: usize = 64;
 
 /// Writes `dst_endpoint` if the host of the site is known.
-pub fn write_destination(host: Option<&str>, out: &mut EventBuffer) {
+pub(super) fn write_destination(host: Option<&str>, out: &mut EventBuffer) {
     if let Some(host) = host {
         out.put(",\"dst_endpoint\":{\"hostname\":\"");
         escape(host, &mut out.bytes);
@@ -19,7 +19,7 @@ pub fn write_destination(host: Option<&str>, out: &mut EventBuffer) {
 }
 
 /// Writes `src_endpoint` and `observables`. `required`: the class requires `src_endpoint`.
-pub fn write_source(record: &Record, author: &Person, required: bool, out: &mut EventBuffer) {
+pub(super) fn write_source(record: &Record, author: &Person, required: bool, out: &mut EventBuffer) {
     let source = record.source.text();
     let chain = source.map(Text::decoded);
     // An IPv4 address in IPv6 notation can exceed the schema's 40 characters. Its shortest form does not.

@@ -6,18 +6,18 @@ use super::super::buffer::EventBuffer;
 use super::super::users::{EscapedText, Person};
 
 /// Value of a required attribute that the record does not contain.
-pub const UNKNOWN: EscapedText<'static> = Cow::Borrowed("Unknown");
+pub(super) const UNKNOWN: EscapedText<'static> = Cow::Borrowed("Unknown");
 
 /// `type_id` of a user, and its caption.
-pub type UserType = (u64, &'static str);
+pub(super) type UserType = (u64, &'static str);
 
-pub const USER: UserType = (1, "User");
-pub const ADMIN: UserType = (2, "Admin");
-pub const SYSTEM: UserType = (3, "System");
-pub const UNKNOWN_USER: UserType = (0, "Unknown");
+pub(super) const USER: UserType = (1, "User");
+pub(super) const ADMIN: UserType = (2, "Admin");
+pub(super) const SYSTEM: UserType = (3, "System");
+pub(super) const UNKNOWN_USER: UserType = (0, "Unknown");
 
 /// Writes a user, with a name if one is known.
-pub fn write(person: &Person, (type_id, kind): UserType, out: &mut EventBuffer) {
+pub(super) fn write(person: &Person, (type_id, kind): UserType, out: &mut EventBuffer) {
     out.put("{\"type\":\"");
     out.put(kind);
     out.put("\",\"type_id\":");
@@ -60,7 +60,7 @@ fn is_email(text: &str) -> bool {
         && rest.bytes().all(|byte| plain(byte) || byte == b'.')
 }
 
-pub fn string(value: &str, out: &mut EventBuffer) {
+pub(super) fn string(value: &str, out: &mut EventBuffer) {
     out.put("\"");
     out.put_long(value);
     out.put("\"");

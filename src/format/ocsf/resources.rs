@@ -5,7 +5,7 @@ use super::super::buffer::{EventBuffer, Object};
 use crate::record::Record;
 
 /// Writes an object as a resource. A web resource has a URL.
-pub fn write(object: &AffectedObject, web: bool, out: &mut EventBuffer) {
+pub(super) fn write(object: &AffectedObject, web: bool, out: &mut EventBuffer) {
     let mut resource = Object::new("{");
     for (key, text) in [
         (",\"name\":", object.name),
@@ -19,7 +19,7 @@ pub fn write(object: &AffectedObject, web: bool, out: &mut EventBuffer) {
 }
 
 /// Writes the objects that pass the filter as a list with `open` before it. Returns whether there is any.
-pub fn list(
+pub(super) fn list(
     record: &Record,
     open: &str,
     web: bool,

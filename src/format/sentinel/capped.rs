@@ -7,7 +7,7 @@ use crate::record::cursor::Cursor;
 use crate::record::token::pieces;
 
 /// Azure Monitor's limit for a column value.
-pub const FIELD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const FIELD_BYTES_MAX: usize = 64 * 1024;
 
 /// Reserved for closing a value that was cut: member names, quotes, brackets.
 const CLOSING_BYTES: usize = 1024;
@@ -16,17 +16,17 @@ const CLOSING_BYTES: usize = 1024;
 const ELEMENT_BYTES_MIN: usize = 256;
 
 /// A value that is being written, with its size so far.
-pub struct Capped {
+pub(super) struct Capped {
     bytes: usize,
     cut: bool,
 }
 
 impl Capped {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Capped { bytes: 0, cut: false }
     }
 
-    pub fn is_cut(&self) -> bool {
+    pub(super) fn is_cut(&self) -> bool {
         self.cut
     }
 
@@ -35,13 +35,13 @@ impl Capped {
     }
 
     /// Appends JSON syntax and member names, which are short.
-    pub fn raw(&mut self, json: &str, out: &mut EventBuffer) {
+    pub(super) fn raw(&mut self, json: &str, out: &mut EventBuffer) {
         self.bytes += json.len();
         out.put(json);
     }
 
     /// Appends a string. `escaped` is its content without quotes.
-    pub fn text(&mut self, escaped: &str, out: &mut EventBuffer) {
+    pub(super) fn text(&mut self, escaped: &str, out: &mut EventBuffer) {
         // After other texts, a long one gets half of the space, so that the later ones fit as well.
         let share = if self.bytes == 0 { 1 } else { 2 };
         self.raw("\"", out);
@@ -50,12 +50,12 @@ impl Capped {
     }
 
     /// Appends a part of a string whose quotes are written with [`Capped::raw`].
-    pub fn piece(&mut self, escaped: &str, out: &mut EventBuffer) {
+    pub(super) fn piece(&mut self, escaped: &str, out: &mut EventBuffer) {
         self.put_string_content(escaped, 1, out);
     }
 
     /// Appends a string from unescaped text.
-    pub fn plain(&mut self, text: &str, out: &mut EventBuffer) {
+    pub(super) fn plain(&mut self, text: &str, out: &mut EventBuffer) {
         self.raw("\"", out);
         let space = self.space();
         self.put_truncated(text, space, out);
@@ -111,7 +111,7 @@ impl Capped {
     }
 
     /// Appends a list element, or nothing if there is no space.
-    pub fn element(
+    pub(super) fn element(
         &mut self,
         first: bool,
         out: &mut EventBuffer,
@@ -129,7 +129,7 @@ impl Capped {
 
     /// Appends any JSON value. In a value that is too long, texts are cut, and members and elements are
     /// omitted.
-    pub fn value(&mut self, json: &str, out: &mut EventBuffer) {
+    pub(super) fn value(&mut self, json: &str, out: &mut EventBuffer) {
         if json.len() <= self.space() {
             if memchr::memchr3(b'\n', b'\r', b'\t', json.as_bytes()).is_none() {
                 return self.raw(json, out);
@@ -148,7 +148,7 @@ impl Capped {
     }
 
     /// Appends an object with an additional text as the first member. It replaces a member of the same name.
-    pub fn object_with(&mut self, name: &str, escaped: &str, json: &str, out: &mut EventBuffer) {
+    pub(super) fn object_with(&mut self, name: &str, escaped: &str, json: &str, out: &mut EventBuffer) {
         self.raw("{\"", out);
         self.raw(name, out);
         self.raw("\":", out);
@@ -204,7 +204,7 @@ impl Capped {
 
 /// The values of the named members of a record, unchanged, empty ones too. The last one of a repeated name is
 /// returned.
-pub fn members<'a, const N: usize>(record: &'a str, names: [&str; N]) -> [Option<&'a str>; N] {
+pub(super) fn members<'a, const N: usize>(record: &'a str, names: [&str; N]) -> [Option<&'a str>; N] {
     let mut values = [None; N];
     let mut cursor = Cursor::new(record);
     cursor.enter();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use url::Url;
 
 use self::rig::{answer, config, get, serve, url_of};
-use super::{Client, HttpError, Phase, RedirectKind, Secrets, UnreachableCause, redirect};
+use super::{Client, HttpError, Phase, RedirectKind, Secrets, error::UnreachableCause, redirect};
 use crate::config::{Auth, Reference};
 use crate::secret::Secret;
 

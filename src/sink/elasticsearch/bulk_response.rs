@@ -32,7 +32,7 @@ struct CreateResult<'a> {
 
 /// An error object of the server.
 #[derive(Debug, Default, Deserialize)]
-pub struct BulkError<'a> {
+pub(crate) struct BulkError<'a> {
     #[serde(borrow, default, rename = "type")]
     pub kind: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -55,7 +55,7 @@ struct RequestError<'a> {
 
 impl BulkError<'_> {
     /// Type, reason and cause in one text. Secrets of `response` are redacted.
-    pub fn described(&self, response: &http::Response) -> String {
+    pub(crate) fn described(&self, response: &http::Response) -> String {
         let mut text = format!("{}: {}", self.kind, self.reason);
         if let Some(cause) = self.caused_by.as_ref().filter(|cause| !cause.reason.is_empty()) {
             text += &format!(": {}", cause.reason);
@@ -65,18 +65,18 @@ impl BulkError<'_> {
 
     /// The error of a whole request. `None` if the body is not Elasticsearch's, for example a proxy's error
     /// page.
-    pub fn parse(body: &[u8]) -> Option<BulkError<'_>> {
+    pub(crate) fn parse(body: &[u8]) -> Option<BulkError<'_>> {
         let error: RequestError = serde_json::from_slice(body).ok()?;
         Some(error.error)
     }
 
-    pub fn is_already_exists(&self) -> bool {
+    pub(crate) fn is_already_exists(&self) -> bool {
         self.kind == "resource_already_exists_exception" && self.reason.starts_with("data_stream")
     }
 
     /// Writes are blocked because a disk is full or the index is under maintenance. The block is lifted by
     /// the cluster or its operator.
-    pub fn is_block(&self) -> bool {
+    pub(crate) fn is_block(&self) -> bool {
         self.kind.ends_with("_block_exception")
     }
 
@@ -102,7 +102,7 @@ impl BulkError<'_> {
 }
 
 /// The outcomes of the events that were sent, compared by their ids.
-pub fn classify(
+pub(crate) fn classify(
     response: &http::Response,
     sent: &[EventId],
     config: &ElasticsearchConfig,

@@ -14,7 +14,7 @@ use url::Url;
 /// stays down this costs few connection attempts.
 const FIRST_HOST_RETRY: Duration = Duration::from_secs(300);
 
-pub struct Hosts {
+pub(crate) struct Hosts {
     client: SharedClient,
     /// At least one.
     urls: Vec<Url>,
@@ -29,7 +29,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    pub fn new(config: &ElasticsearchConfig) -> Hosts {
+    pub(crate) fn new(config: &ElasticsearchConfig) -> Hosts {
         let client = SharedClient::new(&config.http);
         for url in &config.hosts {
             client.allow(url);
@@ -45,21 +45,21 @@ impl Hosts {
     }
 
     /// The host in use.
-    pub fn current(&self) -> &Url {
+    pub(crate) fn current(&self) -> &Url {
         &self.urls[self.current.get()]
     }
 
-    pub fn credentials_changed(&self) -> bool {
+    pub(crate) fn credentials_changed(&self) -> bool {
         self.client.credentials_changed()
     }
 
-    pub async fn get(&self, path: &str) -> Result<Response, Outcome> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Response, Outcome> {
         self.send(Method::GET, path, || Ok((HeaderMap::new(), Vec::new()))).await
     }
 
     /// Sends a request to the host in use. If that fails, the other hosts are tried in turn. `make` returns
     /// headers and body. `path` begins with a slash and may have a query.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -70,7 +70,7 @@ impl Hosts {
     }
 
     /// Same as `send`, but returns the error of a request that got no response.
-    pub async fn try_send(
+    pub(crate) async fn try_send(
         &self,
         method: Method,
         path: &str,

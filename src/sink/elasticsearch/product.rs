@@ -7,13 +7,13 @@ use std::fmt;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distribution {
+pub(crate) enum Distribution {
     Elasticsearch,
     OpenSearch,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterProduct {
+pub(crate) struct ClusterProduct {
     pub distribution: Distribution,
     /// For example `8.17.1`.
     pub number: String,
@@ -24,7 +24,7 @@ pub struct ClusterProduct {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Support {
+pub(crate) enum Support {
     Yes,
     /// Newer than this agent, or older than the tested versions.
     Untested,
@@ -42,7 +42,7 @@ impl fmt::Display for ClusterProduct {
 }
 
 impl ClusterProduct {
-    pub fn support(&self) -> Support {
+    pub(crate) fn support(&self) -> Support {
         match (self.distribution, self.major, self.minor) {
             (Distribution::Elasticsearch, ..) if self.is_serverless => Support::Yes,
             (Distribution::Elasticsearch, 7, 17..) | (Distribution::Elasticsearch, 8..=9, _) => Support::Yes,
@@ -57,7 +57,7 @@ impl ClusterProduct {
     }
 
     /// Whether bulk requests support `require_data_stream`.
-    pub fn requires_data_streams(&self) -> bool {
+    pub(crate) fn requires_data_streams(&self) -> bool {
         self.distribution == Distribution::Elasticsearch
             && (self.is_serverless || (self.major, self.minor) >= (8, 13))
     }
@@ -65,7 +65,7 @@ impl ClusterProduct {
 
 /// Why the product is unknown. No event is delivered by such a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnknownProduct {
+pub(crate) enum UnknownProduct {
     /// A transient fault.
     Busy { reason: String, after: Option<Duration> },
     /// It is another kind of server: the operator has to act.
@@ -73,7 +73,7 @@ pub enum UnknownProduct {
 }
 
 impl UnknownProduct {
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             UnknownProduct::Busy { reason, .. } | UnknownProduct::Other { reason } => reason,
         }
@@ -107,7 +107,7 @@ struct ServerVersion {
 }
 
 /// `None`: credentials that may write events need not have the permission for this request.
-pub fn identify(response: &Response) -> Result<Option<ClusterProduct>, UnknownProduct> {
+pub(crate) fn identify(response: &Response) -> Result<Option<ClusterProduct>, UnknownProduct> {
     let other = || UnknownProduct::Other {
         reason: format!(
             "the server is neither Elasticsearch nor OpenSearch; correct `hosts` ({})",

@@ -33,7 +33,7 @@ struct BackingIndex {
 
 /// Why the target is not set up for the agent's events, and what to do. `stream`: the response for a data
 /// stream, `None` for an index. Settings that may not be read are not a fault.
-pub async fn target_fault(
+pub(crate) async fn target_fault(
     config: &ElasticsearchConfig,
     hosts: &Hosts,
     stream: Option<&Response>,
@@ -106,7 +106,7 @@ fn remedy(config: &ElasticsearchConfig) -> String {
 
 /// Whether the data stream would be created from the right template. `None`: the credentials may not check
 /// it.
-pub async fn has_template(config: &ElasticsearchConfig, hosts: &Hosts) -> Option<bool> {
+pub(crate) async fn has_template(config: &ElasticsearchConfig, hosts: &Hosts) -> Option<bool> {
     let response = hosts.get(&format!("/_index_template/{}", config.template)).await.ok()?;
     match response.status {
         200..=299 => Some(true),

@@ -20,14 +20,14 @@ const PART: &str = ".part";
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// The thread that compresses the rotated files of one output.
-pub struct Compressor {
+pub(super) struct Compressor {
     checkpointed: Sender<u64>,
     thread: JoinHandle<()>,
 }
 
 impl Compressor {
     /// `None` if compression is off.
-    pub fn start(
+    pub(super) fn start(
         path: &Path,
         compression: Compression,
         permissions: OutputPermissions,
@@ -44,13 +44,13 @@ impl Compressor {
     }
 
     /// The checkpoint contains this generation of the output, so older rotated files may be compressed.
-    pub fn checkpointed(&self, generation: u64) {
+    pub(super) fn checkpointed(&self, generation: u64) {
         // If the thread is gone, rotated files stay uncompressed.
         let _ = self.checkpointed.send(generation);
     }
 
     /// Waits until all files are compressed.
-    pub fn finish(self) {
+    pub(super) fn finish(self) {
         drop(self.checkpointed);
         if self.thread.join().is_err() {
             tracing::error!("compression of rotated files panicked; they stay uncompressed");
@@ -142,7 +142,7 @@ fn write_part(
 }
 
 /// Removes files that a killed process has left half written.
-pub fn remove_parts(path: &Path) -> io::Result<()> {
+pub(super) fn remove_parts(path: &Path) -> io::Result<()> {
     let own_files = rotated_files(path)?;
     for entry in std::fs::read_dir(parent(path))? {
         let part = entry?.path();
@@ -164,13 +164,13 @@ pub fn remove_parts(path: &Path) -> io::Result<()> {
 }
 
 /// Reads the content of a rotated file, compressed or not.
-pub fn reader<'a>(file: &'a File, path: &Path) -> io::Result<BufReader<Box<dyn Read + 'a>>> {
+pub(super) fn reader<'a>(file: &'a File, path: &Path) -> io::Result<BufReader<Box<dyn Read + 'a>>> {
     let decoded = compress::decoder(file, compress::of_name(path))?;
     Ok(BufReader::with_capacity(BLOCK_BYTES, decoded))
 }
 
 /// Removes a file. Returns whether it existed.
-pub fn remove(path: &Path) -> io::Result<bool> {
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -178,7 +178,7 @@ pub fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
-pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Rotated files that stay open until the next sync. With more, writing waits until the oldest is durable.
 pub(super) const ROTATED_OPEN_MAX: usize = 8;
 
-pub struct OutputFile {
+pub(crate) struct OutputFile {
     pub(super) sink: String,
     pub(super) path: PathBuf,
     pub(super) config: FileSinkConfig,
@@ -45,7 +45,7 @@ pub struct OutputFile {
 }
 
 /// A sync to be run by another thread than the writing one.
-pub struct SyncJob {
+pub(crate) struct SyncJob {
     files: Vec<File>,
     /// Set if names have changed, so the directory must be synced too.
     directory: Option<File>,
@@ -54,7 +54,7 @@ pub struct SyncJob {
 }
 
 impl SyncJob {
-    pub fn run(self) -> io::Result<DeletedOutputs> {
+    pub(crate) fn run(self) -> io::Result<DeletedOutputs> {
         for file in self.files {
             file.sync_data()?;
         }
@@ -66,7 +66,7 @@ impl SyncJob {
 }
 
 impl OutputFile {
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.path.display().to_string()
     }
 
@@ -76,7 +76,7 @@ impl OutputFile {
     }
 
     /// Identity of the file, and its length up to the last complete event.
-    pub fn mark(&self) -> io::Result<SinkMark> {
+    pub(crate) fn mark(&self) -> io::Result<SinkMark> {
         let metadata = self.file.metadata()?;
         Ok(SinkMark {
             sink: self.sink.clone(),
@@ -90,17 +90,17 @@ impl OutputFile {
     }
 
     /// All rotated files that were deleted from this output so far.
-    pub fn deleted(&self) -> DeletedOutputs {
+    pub(crate) fn deleted(&self) -> DeletedOutputs {
         self.deleted
     }
 
-    pub fn note_deleted(&mut self, deleted: DeletedOutputs) {
+    pub(crate) fn note_deleted(&mut self, deleted: DeletedOutputs) {
         self.deleted.add(deleted);
     }
 
     /// Writes the batch. After an error the same batch must be passed again: the write continues where it
     /// stopped.
-    pub fn write(&mut self, batch: &Batch) -> io::Result<SinkMark> {
+    pub(crate) fn write(&mut self, batch: &Batch) -> io::Result<SinkMark> {
         self.detect_external_changes()?;
         self.rotate_if_full()?;
         let today = day(crate::clock::now_ms());
@@ -131,7 +131,7 @@ impl OutputFile {
     }
 
     /// Returns the sync of everything that was written since the last call.
-    pub fn sync(&mut self) -> io::Result<SyncJob> {
+    pub(crate) fn sync(&mut self) -> io::Result<SyncJob> {
         if let Some(error) = self.sync_failed.take() {
             return Err(error);
         }

@@ -14,20 +14,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Mode and group of one output. Clones share whether an error was reported.
 #[derive(Clone, Default)]
-pub struct OutputPermissions {
+pub(super) struct OutputPermissions {
     mode: Option<u32>,
     group: Option<String>,
     reported: Arc<AtomicBool>,
 }
 
 impl OutputPermissions {
-    pub fn new(config: &FileSinkConfig) -> OutputPermissions {
+    pub(super) fn new(config: &FileSinkConfig) -> OutputPermissions {
         OutputPermissions { mode: config.mode, group: config.group.clone(), reported: Arc::default() }
     }
 
     /// Sets mode and group. If that fails, it is logged once and the file keeps its owner and mode. Events
     /// are written all the same.
-    pub fn apply(&self, file: &File, path: &Path) {
+    pub(super) fn apply(&self, file: &File, path: &Path) {
         match self.set(file) {
             Ok(()) => {}
             Err(_) if self.reported.swap(true, Ordering::Relaxed) => {}
@@ -40,7 +40,7 @@ impl OutputPermissions {
     }
 
     /// Sets mode and group of an existing rotated file.
-    pub fn apply_to(&self, path: &Path) {
+    pub(super) fn apply_to(&self, path: &Path) {
         if self.mode.is_none() && self.group.is_none() {
             return;
         }

@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A rotated file to be deleted.
-pub struct ExcessFile {
+pub(super) struct ExcessFile {
     /// Its name without the suffix of compression.
     path: PathBuf,
     /// Number of its events, if this process has written all of them.
@@ -23,7 +23,11 @@ pub struct ExcessFile {
 }
 
 /// The rotated files beyond the newest `keep`. `events`: the known number of events by generation.
-pub fn excess_files(path: &Path, keep: usize, events: &BTreeMap<u64, u64>) -> io::Result<Vec<ExcessFile>> {
+pub(super) fn excess_files(
+    path: &Path,
+    keep: usize,
+    events: &BTreeMap<u64, u64>,
+) -> io::Result<Vec<ExcessFile>> {
     let mut files: Vec<ExcessFile> = rotated_files(path)?
         .into_iter()
         .map(|(generation, path)| ExcessFile {
@@ -40,7 +44,7 @@ pub fn excess_files(path: &Path, keep: usize, events: &BTreeMap<u64, u64>) -> io
 }
 
 /// Deletes the files and logs each with the number of its events.
-pub fn delete(files: &[ExcessFile]) -> DeletedOutputs {
+pub(super) fn delete(files: &[ExcessFile]) -> DeletedOutputs {
     let mut deleted = DeletedOutputs::default();
     for file in files {
         if let Some(events) = delete_one(file) {

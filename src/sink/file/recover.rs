@@ -51,7 +51,7 @@ impl NewestIds {
 }
 
 /// Returns the id of an encoded event; `None` if the line is not a complete event.
-pub type IdOf<'a> = &'a dyn Fn(&[u8]) -> Option<EventId>;
+pub(super) type IdOf<'a> = &'a dyn Fn(&[u8]) -> Option<EventId>;
 
 /// Reads the events of an output after its mark.
 struct Recovery<'a> {
@@ -65,7 +65,7 @@ struct Recovery<'a> {
 impl OutputFile {
     /// Opens the output of one source. `mark`: its state at the checkpoint. Returns the ids of the events
     /// that are in it after the mark.
-    pub fn open(
+    pub(crate) fn open(
         sink: &str,
         source: &str,
         config: &FileSinkConfig,

@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
 /// TLS and credentials of the connections.
-pub struct ConnectionSettings {
+pub(crate) struct ConnectionSettings {
     config: KafkaConfig,
     tls: Option<Tls>,
     password: Option<Credential>,
@@ -30,7 +30,7 @@ pub struct ConnectionSettings {
 
 impl ConnectionSettings {
     /// Reads no file yet.
-    pub fn new(config: &KafkaConfig) -> ConnectionSettings {
+    pub(crate) fn new(config: &KafkaConfig) -> ConnectionSettings {
         let password = config.sasl.as_ref().map(|sasl| sasl.password.clone());
         ConnectionSettings {
             tls: config.tls.as_ref().map(Tls::new),
@@ -40,16 +40,16 @@ impl ConnectionSettings {
         }
     }
 
-    pub fn changed(&self) -> bool {
+    pub(crate) fn changed(&self) -> bool {
         self.tls.as_ref().is_some_and(Tls::changed) || self.password.as_ref().is_some_and(Credential::changed)
     }
 
-    pub fn set_refused(&mut self, refused: bool) {
+    pub(crate) fn set_refused(&mut self, refused: bool) {
         self.refused = refused;
     }
 
     /// Reads certificates and password, and prepares a client with them.
-    pub fn read(&mut self) -> Result<PreparedClient, Outcome> {
+    pub(crate) fn read(&mut self) -> Result<PreparedClient, Outcome> {
         let misconfigured = |reason: String| Outcome::Misconfigured { reason };
         let mut builder = ClientBuilder::new(self.config.brokers.clone())
             .client_id(crate::NAME)
@@ -80,7 +80,7 @@ impl ConnectionSettings {
 }
 
 /// Everything that is needed to connect.
-pub struct PreparedClient {
+pub(crate) struct PreparedClient {
     builder: ClientBuilder,
     tls: Option<Arc<ClientConfig>>,
     /// A broker may repeat them in its messages, so they are redacted.
@@ -99,7 +99,7 @@ fn no_retries() -> BackoffConfig {
 }
 
 /// A connected cluster that has the topic.
-pub struct KafkaCluster {
+pub(crate) struct KafkaCluster {
     client: Client,
     topic: String,
     partitions: Vec<OnceCell<PartitionClient>>,
@@ -108,7 +108,10 @@ pub struct KafkaCluster {
 
 impl KafkaCluster {
     /// Connects to one of the brokers and looks up the topic.
-    pub async fn open(prepared: PreparedClient, config: &KafkaConfig) -> Result<KafkaCluster, Outcome> {
+    pub(crate) async fn open(
+        prepared: PreparedClient,
+        config: &KafkaConfig,
+    ) -> Result<KafkaCluster, Outcome> {
         let secrets = prepared.secrets;
         let of_connection = |error: Error| fault::of_connection(&secrets.redacted(&error.to_string()));
         let client = match prepared.builder.build().await {
@@ -137,12 +140,12 @@ impl KafkaCluster {
         })
     }
 
-    pub fn partitions(&self) -> usize {
+    pub(crate) fn partitions(&self) -> usize {
         self.partitions.len()
     }
 
     /// A connection to the leader of a partition.
-    pub async fn partition(&self, number: usize) -> Result<&PartitionClient, Error> {
+    pub(crate) async fn partition(&self, number: usize) -> Result<&PartitionClient, Error> {
         let connect = || {
             let topic = self.topic.as_str();
             self.client.partition_client(topic, number as i32, UnknownTopicHandling::Error)

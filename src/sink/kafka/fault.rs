@@ -7,7 +7,7 @@ use rskafka::client::error::{Error, ProtocolError, RequestError};
 
 /// What to do with the events of one batch.
 #[derive(Debug, PartialEq)]
-pub enum KafkaFault {
+pub(super) enum KafkaFault {
     /// All events have this outcome: `Misconfigured`, or `Retry` for a transient fault.
     All(Outcome),
     /// The batch is too large, or its only event is.
@@ -17,7 +17,7 @@ pub enum KafkaFault {
 }
 
 /// Classifies an error of a produce request.
-pub fn of_produce(error: &Error, topic: &str, secrets: &Secrets) -> KafkaFault {
+pub(super) fn of_produce(error: &Error, topic: &str, secrets: &Secrets) -> KafkaFault {
     match innermost(error) {
         Error::ServerError { protocol_error, .. } => of_code(*protocol_error, topic),
         other => KafkaFault::All(of_connection(&secrets.redacted(&other.to_string()))),
@@ -35,11 +35,11 @@ fn innermost(error: &Error) -> &Error {
 }
 
 /// Whether an established connection has broken. A new connection may work.
-pub fn is_broken_connection(error: &Error) -> bool {
+pub(super) fn is_broken_connection(error: &Error) -> bool {
     matches!(innermost(error), Error::Request(RequestError::Poisoned(_) | RequestError::IO(_)))
 }
 
-pub fn no_topic(topic: &str) -> Outcome {
+pub(super) fn no_topic(topic: &str) -> Outcome {
     Outcome::Misconfigured {
         reason: format!(
             "there is no topic `{topic}`, or this user may not see it; create it, correct `topic`, or grant the operations Describe and Write"
@@ -91,7 +91,7 @@ fn of_code(code: ProtocolError, topic: &str) -> KafkaFault {
 }
 
 /// Classifies an error before a request was answered. Errors of connecting are only available as text.
-pub fn of_connection(text: &str) -> Outcome {
+pub(super) fn of_connection(text: &str) -> Outcome {
     let contains = |what: &str| text.contains(what);
     let remedy = if contains("Sasl handshake failed") && !contains("Sasl handshake failed: Request error") {
         match contains("UnsupportedSaslMechanism") || contains("unsupported sasl mechanism") {

@@ -1,7 +1,7 @@
 //! The partition of an event: the same as with Kafka's default partitioner, by its key.
 
 /// `count` is the number of partitions and must not be 0.
-pub fn partition(key: &[u8], count: usize) -> usize {
+pub(super) fn partition(key: &[u8], count: usize) -> usize {
     (murmur2(key) & 0x7fff_ffff) as usize % count
 }
 

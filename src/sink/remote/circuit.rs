@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 /// How often changed credentials are looked for while the operator has to act.
-pub const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Additional back-off steps for faults that the operator has to fix. The first retry follows after 30 to 60
 /// seconds, later ones more slowly. So delivery resumes soon after the fix, and no account is locked.
@@ -20,7 +20,7 @@ const PARTIAL_SUCCESS_FAILURES_MAX: u32 = 2;
 
 /// After this many refused requests in a row the circuit opens. Bisecting a request of 10,000 events down to
 /// one takes 15. More refusals are not the fault of a single event.
-pub const REFUSED_IN_A_ROW_MAX: u32 = 16;
+pub(crate) const REFUSED_IN_A_ROW_MAX: u32 = 16;
 
 /// Poison budget after one accepted event. More refusals in a row are not the fault of the events.
 const POISON_BUDGET_MIN: usize = 10;
@@ -34,7 +34,7 @@ const WARN_PAUSE: Duration = Duration::from_secs(60);
 
 /// State that the requests of one sink of one source share.
 #[derive(Default)]
-pub struct Circuit {
+pub(super) struct Circuit {
     /// Failures in a row.
     failures: Cell<u32>,
     /// Do not send before this time. `None`: the circuit is closed.
@@ -66,23 +66,23 @@ pub struct Circuit {
 /// Permission to send one request.
 #[must_use]
 #[derive(Debug)]
-pub struct Permit {
+pub(super) struct Permit {
     probe: bool,
 }
 
 impl Permit {
     /// Permission outside of the circuit: the request is not a probe.
-    pub const REGULAR: Permit = Permit { probe: false };
+    pub(super) const REGULAR: Permit = Permit { probe: false };
 
     /// While a probe is in flight no other request is sent.
-    pub fn is_probe(&self) -> bool {
+    pub(super) fn is_probe(&self) -> bool {
         self.probe
     }
 }
 
 impl Circuit {
     /// Waits until a request may be sent. Changed credentials end the wait for the operator.
-    pub async fn enter(&self, credentials_changed: impl Fn() -> bool) -> Permit {
+    pub(super) async fn enter(&self, credentials_changed: impl Fn() -> bool) -> Permit {
         loop {
             if self.retry_at.get().is_none() {
                 return Permit { probe: false };
@@ -102,40 +102,40 @@ impl Circuit {
     }
 
     /// Time until the server is contacted again. `None`: now.
-    pub fn remaining_pause(&self) -> Option<Duration> {
+    pub(super) fn remaining_pause(&self) -> Option<Duration> {
         let remaining = self.retry_at.get()?.saturating_duration_since(Instant::now());
         Some(remaining).filter(|remaining| !remaining.is_zero())
     }
 
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.retry_at.get().is_some()
     }
 
     /// Whether the operator has to act: the server refuses everything, or refusals are unproven.
-    pub fn needs_operator(&self) -> bool {
+    pub(super) fn needs_operator(&self) -> bool {
         self.is_open() && self.operator_needed.get() || self.unproven.borrow().is_some()
     }
 
     /// Takes the next sequence number.
-    pub fn next_sequence(&self) -> u64 {
+    pub(super) fn next_sequence(&self) -> u64 {
         self.last_sequence.set(self.last_sequence.get() + 1);
         self.last_sequence.get()
     }
 
     /// Sequence number of the latest request with accepted events. 0: none.
-    pub fn last_accepted(&self) -> u64 {
+    pub(super) fn last_accepted(&self) -> u64 {
         self.last_accepted.get()
     }
 
     /// The server has responded: closes the circuit.
-    pub fn on_success(&self, _permit: Permit) {
+    pub(super) fn on_success(&self, _permit: Permit) {
         self.probing.set(false);
         self.retry_at.set(None);
         self.state_changed.notify_waiters();
     }
 
     /// The request failed: opens the circuit. Returns whether the failure or its reason is new.
-    pub fn on_failure(
+    pub(super) fn on_failure(
         &self,
         permit: Permit,
         reason: &str,
@@ -171,7 +171,7 @@ impl Circuit {
 
     /// Whether the last failure is logged as a warning or error: it lasts, or the operator has to act. Once
     /// for each reason.
-    pub fn should_report(&self, reason: &str) -> bool {
+    pub(super) fn should_report(&self, reason: &str) -> bool {
         let is_lasting =
             self.failing_since.get().is_some_and(|failing_since| failing_since.elapsed() >= WARN_AFTER)
                 && self.failures.get() > 1;
@@ -186,16 +186,16 @@ impl Circuit {
     }
 
     /// Whether a failure was logged as a warning or error. Resets that.
-    pub fn take_reported(&self) -> bool {
+    pub(super) fn take_reported(&self) -> bool {
         self.reported.take().is_some()
     }
 
-    pub fn failures(&self) -> u32 {
+    pub(super) fn failures(&self) -> u32 {
         self.failures.get()
     }
 
     /// A request was refused, and its events may not be at fault. Returns whether the circuit has to open.
-    pub fn on_refused(&self) -> bool {
+    pub(super) fn on_refused(&self) -> bool {
         self.last_refused.set(self.next_sequence());
         self.refused_in_a_row.set(self.refused_in_a_row.get() + 1);
         self.refused_in_a_row.get() >= REFUSED_IN_A_ROW_MAX
@@ -203,7 +203,7 @@ impl Circuit {
 
     /// Delays events that were refused while no other event was accepted. Other events are still sent.
     /// Returns whether the fault or its reason is new, and the delay.
-    pub fn delay_unproven(&self, reason: &str, random: f64) -> (bool, Duration) {
+    pub(super) fn delay_unproven(&self, reason: &str, random: f64) -> (bool, Duration) {
         let now = Instant::now();
         if let Some(retry_at) = self.unproven_due().filter(|retry_at| *retry_at > now) {
             return (self.is_new(reason), retry_at - now);
@@ -215,23 +215,23 @@ impl Circuit {
     }
 
     /// When unproven refusals are sent again, if they are delayed.
-    pub fn unproven_due(&self) -> Option<Instant> {
+    pub(super) fn unproven_due(&self) -> Option<Instant> {
         self.unproven.borrow().as_ref().map(|(retry_at, _)| *retry_at)
     }
 
     /// Why unproven refusals were refused, while they are delayed.
-    pub fn unproven_reason(&self) -> Option<String> {
+    pub(super) fn unproven_reason(&self) -> Option<String> {
         self.unproven.borrow().as_ref().map(|(_, reason)| reason.clone())
     }
 
     /// Unproven refusals may be sent again now.
-    pub fn clear_unproven_delay(&self) {
+    pub(super) fn clear_unproven_delay(&self) {
         self.unproven.take();
     }
 
     /// Events of a request with the sequence number `sent` were accepted. Refusals in the same response are
     /// proven.
-    pub fn on_accepted(&self, events: usize, sent: u64) {
+    pub(super) fn on_accepted(&self, events: usize, sent: u64) {
         if events == 0 {
             return;
         }
@@ -246,7 +246,7 @@ impl Circuit {
     }
 
     /// Delivery works: events were accepted and none has to be sent again. Returns whether it failed before.
-    pub fn recovered(&self) -> bool {
+    pub(super) fn recovered(&self) -> bool {
         self.failures.set(0);
         self.failing_since.set(None);
         self.last_reason.take().is_some()
@@ -254,14 +254,14 @@ impl Circuit {
 
     /// Whether a refusal counts as the event's own fault. Uses up the poison budget: without it a wrong
     /// setting, under which everything is refused, would put all events into quarantine.
-    pub fn spend_poison_budget(&self) -> bool {
+    pub(super) fn spend_poison_budget(&self) -> bool {
         let poison_budget = self.poison_budget.get();
         self.poison_budget.set(poison_budget.saturating_sub(1));
         poison_budget > 0
     }
 
     /// Whether the poison budget covers one more refusal.
-    pub fn accepted_recently(&self) -> bool {
+    pub(super) fn accepted_recently(&self) -> bool {
         self.poison_budget.get() > 0
     }
 }

@@ -11,7 +11,7 @@ use crate::sink::outcome::{Outcome, RequestOutcome};
 impl<P: Peer> Delivery<'_, P> {
     /// Returns the events that were refused while no other event was accepted. They are sent again together
     /// with later events.
-    pub async fn deliver(&self, events: Vec<PendingEvent>) -> Result<Vec<PendingEvent>, SinkError> {
+    pub(super) async fn deliver(&self, events: Vec<PendingEvent>) -> Result<Vec<PendingEvent>, SinkError> {
         let mut work =
             DeliveryWork { parts: vec![RequestPart::whole(events)], unproven: Vec::new(), permit: None };
         loop {

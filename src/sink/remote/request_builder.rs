@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const SPILLED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One event. Its batch becomes final through [`PendingEvent::done`]; there is no other way.
-pub struct PendingEvent {
+pub(crate) struct PendingEvent {
     chunk: Rc<Chunk>,
     index: u32,
     /// Sequence number of its first refusal, alone or by item. 0: never refused.
@@ -42,35 +42,35 @@ struct BatchProgress {
 }
 
 impl PendingEvent {
-    pub fn id(&self) -> EventId {
+    pub(crate) fn id(&self) -> EventId {
         self.entry().id
     }
 
-    pub fn time_ms(&self) -> i64 {
+    pub(crate) fn time_ms(&self) -> i64 {
         self.entry().time_ms
     }
 
     /// The encoded event without its LF.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         let at = self.index as usize;
         let from = at.checked_sub(1).map_or(0, |before| self.chunk.events[before].end);
         &self.chunk.bytes[from as usize..self.entry().end as usize - 1]
     }
 
     /// Stores the sequence number of the first refusal.
-    pub fn note_refusal(&mut self, refused: u64) {
+    pub(crate) fn note_refusal(&mut self, refused: u64) {
         if self.first_refused == 0 {
             self.first_refused = refused;
         }
     }
 
     /// What is known of it beside its bytes.
-    pub fn entry(&self) -> &BatchEvent {
+    pub(crate) fn entry(&self) -> &BatchEvent {
         &self.chunk.events[self.index as usize]
     }
 
     /// The event has its final outcome.
-    pub fn done(self, report: &dyn Fn(Report)) {
+    pub(crate) fn done(self, report: &dyn Fn(Report)) {
         let progress = self.chunk.progress.clone();
         self.release(report);
         progress.pending.set(progress.pending.get() - 1);
@@ -148,7 +148,7 @@ impl Queue {
 }
 
 /// Collects the reader's batches and cuts them into requests.
-pub struct RequestBuilder {
+pub(super) struct RequestBuilder {
     limits: BatchConfig,
     /// Not sent yet.
     open: Queue,
@@ -168,7 +168,7 @@ pub struct RequestBuilder {
 }
 
 impl RequestBuilder {
-    pub fn new(limits: BatchConfig) -> RequestBuilder {
+    pub(super) fn new(limits: BatchConfig) -> RequestBuilder {
         RequestBuilder {
             limits,
             open: Queue::default(),
@@ -183,7 +183,7 @@ impl RequestBuilder {
     }
 
     /// Adds the events of a batch.
-    pub fn push_batch(&mut self, batch: Batch, now: Instant, report: &dyn Fn(Report)) {
+    pub(super) fn push_batch(&mut self, batch: Batch, now: Instant, report: &dyn Fn(Report)) {
         let Batch { number, bytes, mut events, replaying: _ } = batch;
         let progress = self.progress.clone();
         progress.pending.set(progress.pending.get() + events.len() as u64);
@@ -249,22 +249,22 @@ impl RequestBuilder {
     }
 
     /// No more input follows.
-    pub fn finish_input(&mut self) {
+    pub(super) fn finish_input(&mut self) {
         self.flush_now = true;
     }
 
     /// An event that arrived in several batches is in flight. Its memory is not counted elsewhere, so no more
     /// input is taken.
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         Rc::strong_count(&self.long) > 1
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.refused.is_empty()
     }
 
     /// When the next request is due if no more events arrive. `None` if there is nothing to send.
-    pub fn next_due(&self, refused_due: Instant) -> Option<Instant> {
+    pub(super) fn next_due(&self, refused_due: Instant) -> Option<Instant> {
         let full = self.open.bytes >= self.limits.bytes || self.open.events.len() >= self.limits.events;
         // If the builder is full or blocked, no more events arrive. Events that may prove refusals are sent
         // at once.
@@ -280,13 +280,13 @@ impl RequestBuilder {
     }
 
     /// Whether only unproven refusals are left.
-    pub fn has_only_refused(&self) -> bool {
+    pub(super) fn has_only_refused(&self) -> bool {
         self.open.is_empty() && !self.refused.is_empty()
     }
 
     /// The events of the next request, at least one if there is any. `bytes_max`: the learned limit of the
     /// server. `refused`: whether unproven refusals may be sent.
-    pub fn next_request(&mut self, bytes_max: usize, refused: bool) -> Vec<PendingEvent> {
+    pub(super) fn next_request(&mut self, bytes_max: usize, refused: bool) -> Vec<PendingEvent> {
         // New and refused events take turns: a request with refused events only proves nothing.
         let refused = refused && !self.refused.is_empty() && (self.refused_next || self.open.is_empty());
         self.refused_next = !refused;
@@ -303,7 +303,7 @@ impl RequestBuilder {
     }
 
     /// Takes back unproven refusals. They wait for other events to be accepted and hold up none of them.
-    pub fn defer_refused(&mut self, events: Vec<PendingEvent>, report: &dyn Fn(Report)) {
+    pub(super) fn defer_refused(&mut self, events: Vec<PendingEvent>, report: &dyn Fn(Report)) {
         if events.is_empty() {
             return;
         }

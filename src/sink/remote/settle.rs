@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// What the requests of one sink of one source share.
-pub struct Delivery<'a, P> {
+pub(super) struct Delivery<'a, P> {
     pub peer: &'a P,
     pub circuit: &'a Circuit,
     pub settings: &'a DeliverySettings,
@@ -25,7 +25,7 @@ pub struct Delivery<'a, P> {
 }
 
 /// Why events have to be sent again.
-pub struct RetryReason {
+pub(super) struct RetryReason {
     pub reason: String,
     pub after: Option<Duration>,
     /// The operator has to act.
@@ -33,7 +33,7 @@ pub struct RetryReason {
 }
 
 /// Sequence numbers of a request, as counted by the circuit.
-pub struct RequestSequence {
+pub(super) struct RequestSequence {
     /// Of the latest request with accepted events, when this request began.
     pub accepted_before: u64,
     pub begun: u64,
@@ -42,7 +42,7 @@ pub struct RequestSequence {
 
 /// Events of a response without a final outcome.
 #[derive(Default)]
-pub struct UnsettledEvents {
+pub(super) struct UnsettledEvents {
     /// Number of events that the server has now.
     pub accepted: usize,
     pub retry: Vec<PendingEvent>,
@@ -53,7 +53,7 @@ pub struct UnsettledEvents {
 
 impl<P> Delivery<'_, P> {
     /// Applies the outcome of each event. `by_item`: the server has responded for each event.
-    pub fn settle(
+    pub(super) fn settle(
         &self,
         events: Vec<PendingEvent>,
         outcomes: Vec<Outcome>,
@@ -90,7 +90,7 @@ impl<P> Delivery<'_, P> {
     }
 
     /// Puts poison events into quarantine, or stops the sink. Returns the events whose refusal is not proven.
-    pub fn quarantine_poison(
+    pub(super) fn quarantine_poison(
         &self,
         unsettled: &mut UnsettledEvents,
     ) -> Result<Vec<PendingRefusal>, SinkError> {

@@ -4,14 +4,14 @@ use super::PendingEvent;
 use super::circuit::{Circuit, Permit};
 
 /// Events that are sent in one request.
-pub struct RequestPart {
+pub(super) struct RequestPart {
     pub events: Vec<PendingEvent>,
     /// Sequence number of a refused request that consisted of these events and those of the next part.
     pub refused_together: Option<u64>,
 }
 
 /// An event that was refused alone, or by item.
-pub struct PendingRefusal {
+pub(super) struct PendingRefusal {
     pub event: PendingEvent,
     pub reason: String,
     /// Other events were accepted in the same response, or in one that was sent after an earlier refusal of
@@ -22,7 +22,7 @@ pub struct PendingRefusal {
 }
 
 /// What one delivery still has to do.
-pub struct DeliveryWork {
+pub(super) struct DeliveryWork {
     /// A stack: the last part is sent next.
     pub parts: Vec<RequestPart>,
     /// Refused events that may not be at fault.
@@ -32,20 +32,20 @@ pub struct DeliveryWork {
 }
 
 impl RequestPart {
-    pub fn whole(events: Vec<PendingEvent>) -> RequestPart {
+    pub(super) fn whole(events: Vec<PendingEvent>) -> RequestPart {
         RequestPart { events, refused_together: None }
     }
 }
 
 impl DeliveryWork {
     /// Keeps the permit of a probe after a refusal that does not open the circuit.
-    pub fn keep_probe(&mut self, permit: Permit) {
+    pub(super) fn keep_probe(&mut self, permit: Permit) {
         self.permit = Some(permit).filter(Permit::is_probe);
     }
 
     /// All events of one half were accepted after both halves had been refused together. If the other half is
     /// a single event, that event is suspect.
-    pub fn suspect_other_half(&mut self, refused_together: Option<u64>) {
+    pub(super) fn suspect_other_half(&mut self, refused_together: Option<u64>) {
         if let (Some(refused), Some(other)) = (refused_together, self.parts.last_mut())
             && let [event] = &mut other.events[..]
         {
@@ -54,7 +54,7 @@ impl DeliveryWork {
     }
 
     /// Whether all unproven refusals lack an accepted event that was sent after them.
-    pub fn awaits_proof(&self, circuit: &Circuit) -> bool {
+    pub(super) fn awaits_proof(&self, circuit: &Circuit) -> bool {
         let is_proven = |refusal: &PendingRefusal| {
             circuit.accepted_recently() && refusal.event.first_refused < circuit.last_accepted()
         };
@@ -63,7 +63,7 @@ impl DeliveryWork {
 
     /// Sends proven refusals once more. The server may have recovered before it accepted the others; if they
     /// are refused again, they are poison.
-    pub fn requeue_proven(&mut self, circuit: &Circuit) {
+    pub(super) fn requeue_proven(&mut self, circuit: &Circuit) {
         let (again, unproven): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unproven)
             .into_iter()
             .partition(|refusal| refusal.event.first_refused < circuit.last_accepted());
@@ -76,7 +76,7 @@ impl DeliveryWork {
         self.parts.extend(parts.filter(|part| !part.events.is_empty()));
     }
 
-    pub fn into_events(self) -> Vec<PendingEvent> {
+    pub(super) fn into_events(self) -> Vec<PendingEvent> {
         let unproven = self.unproven.into_iter().map(|refusal| refusal.event);
         let parts = self.parts.into_iter().rev().flat_map(|part| part.events);
         unproven.chain(parts).collect()

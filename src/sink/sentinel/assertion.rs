@@ -16,7 +16,7 @@ const VALID_S: i64 = 600;
 
 /// A client assertion for `audience`, the URL of the token endpoint, signed with PS256. Errors contain
 /// nothing of the key.
-pub fn client_assertion(
+pub(super) fn client_assertion(
     certificate_pem: &[u8],
     key_pem: &[u8],
     client: &str,

@@ -26,7 +26,7 @@ use crate::tls::WatchedFiles;
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// The token endpoint of Entra ID.
-pub struct Login {
+pub(super) struct Login {
     client: SharedClient,
     url: Url,
     client_id: String,
@@ -35,7 +35,7 @@ pub struct Login {
 }
 
 /// How an application authenticates.
-pub enum ClientCredential {
+pub(super) enum ClientCredential {
     Secret {
         secret: RefCell<Credential>,
         /// The last secret was refused: the file is read again even if it looks unchanged.
@@ -49,14 +49,14 @@ pub enum ClientCredential {
 }
 
 impl ClientCredential {
-    pub fn secret(reference: &Reference) -> ClientCredential {
+    pub(super) fn secret(reference: &Reference) -> ClientCredential {
         ClientCredential::Secret {
             secret: RefCell::new(Credential::new(reference.clone())),
             refused: Cell::new(false),
         }
     }
 
-    pub fn certificate(certificate: &Path, key: &Path) -> ClientCredential {
+    pub(super) fn certificate(certificate: &Path, key: &Path) -> ClientCredential {
         let (certificate, key) = (certificate.to_path_buf(), key.to_path_buf());
         ClientCredential::Certificate {
             files: RefCell::new(WatchedFiles::new([&certificate, &key])),
@@ -66,7 +66,7 @@ impl ClientCredential {
     }
 
     /// The secret that was used last.
-    pub fn last_secret(&self) -> Option<Secret> {
+    pub(super) fn last_secret(&self) -> Option<Secret> {
         match self {
             ClientCredential::Secret { secret, .. } => secret.borrow().held().cloned(),
             ClientCredential::Certificate { .. } => None,
@@ -74,7 +74,7 @@ impl ClientCredential {
     }
 
     /// Whether the credential has changed since the last token request.
-    pub fn changed(&self) -> bool {
+    pub(super) fn changed(&self) -> bool {
         match self {
             ClientCredential::Secret { secret, .. } => secret.borrow().changed(),
             ClientCredential::Certificate { files, .. } => files.borrow().changed(),
@@ -83,7 +83,12 @@ impl ClientCredential {
 }
 
 impl Login {
-    pub fn new(config: &SentinelConfig, tenant: &str, client: &str, credential: ClientCredential) -> Login {
+    pub(super) fn new(
+        config: &SentinelConfig,
+        tenant: &str,
+        client: &str,
+        credential: ClientCredential,
+    ) -> Login {
         let mut http = config.http.clone();
         http.base = config.login.clone();
         (http.auth, http.headers) = (Auth::None, Vec::new());
@@ -99,7 +104,7 @@ impl Login {
     }
 
     /// Requests a token. Returns the response that contains it.
-    pub async fn request_token(&self) -> Result<Response, Outcome> {
+    pub(super) async fn request_token(&self) -> Result<Response, Outcome> {
         let misconfigured = |reason: String| Outcome::Misconfigured { reason };
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials")
@@ -150,7 +155,7 @@ impl Login {
 
 /// The outcome of a refused token request. The ids at the end of Entra's text differ each time and are cut
 /// off.
-pub fn refused(response: &Response, now_ms: i64) -> Outcome {
+pub(super) fn refused(response: &Response, now_ms: i64) -> Outcome {
     if let RequestOutcome::All(outcome @ Outcome::Retry { .. }) = of_status(response, now_ms) {
         return outcome;
     }

@@ -32,7 +32,7 @@ const CHALLENGE_BYTES_MAX: u64 = 4096;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub struct ManagedIdentity {
+pub(super) struct ManagedIdentity {
     client: SharedClient,
     url: Url,
     /// The directory of challenge files on an Arc host.
@@ -42,7 +42,7 @@ pub struct ManagedIdentity {
 impl ManagedIdentity {
     /// Detects the service of this host. The environment variables are set by Arc and used by Azure's own
     /// libraries too.
-    pub fn detect(client: Option<&str>, scope: &str) -> Result<ManagedIdentity, String> {
+    pub(super) fn detect(client: Option<&str>, scope: &str) -> Result<ManagedIdentity, String> {
         let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let arc = match (var("IDENTITY_ENDPOINT"), var("IMDS_ENDPOINT")) {
             (Some(endpoint), Some(_)) => Some(endpoint),
@@ -62,7 +62,7 @@ impl ManagedIdentity {
     }
 
     /// The Azure Arc agent at `endpoint`, with challenge files in the directory `challenges`.
-    pub fn arc(endpoint: &str, scope: &str, challenges: PathBuf) -> Result<ManagedIdentity, String> {
+    pub(super) fn arc(endpoint: &str, scope: &str, challenges: PathBuf) -> Result<ManagedIdentity, String> {
         ManagedIdentity::new(endpoint, ARC_VERSION, None, scope, Some(challenges))
     }
 
@@ -87,7 +87,7 @@ impl ManagedIdentity {
     }
 
     /// Requests a token. Returns the response that contains it.
-    pub async fn request_token(&self) -> Result<Response, Outcome> {
+    pub(super) async fn request_token(&self) -> Result<Response, Outcome> {
         let first = self.get(None).await?;
         let response = match (&self.challenges, first.status) {
             (Some(dir), 401) => {

@@ -19,7 +19,7 @@ const RENEW_AT: f64 = 0.8;
 const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 
 /// The tokens of one sink.
-pub struct Tokens {
+pub(crate) struct Tokens {
     issuer: Issuer,
     cached: Mutex<Option<CachedToken>>,
 }
@@ -58,7 +58,7 @@ enum Issuer {
 }
 
 impl Tokens {
-    pub fn new(config: &SentinelConfig) -> Tokens {
+    pub(crate) fn new(config: &SentinelConfig) -> Tokens {
         let login = |tenant: &str, client: &str, secret| {
             Issuer::Login(Box::new(Login::new(config, tenant, client, secret)))
         };
@@ -80,7 +80,7 @@ impl Tokens {
     }
 
     /// A valid token.
-    pub async fn get(&self) -> Result<Secret, Outcome> {
+    pub(crate) async fn get(&self) -> Result<Secret, Outcome> {
         // Concurrent requests wait here; the first one renews the token for all.
         let mut cached = self.cached.lock().await;
         if let Some(valid) = cached.as_ref().filter(|cached| Instant::now() < cached.renew_at)
@@ -114,7 +114,7 @@ impl Tokens {
     }
 
     /// Removes a refused token, unless it was replaced already.
-    pub async fn invalidate(&self, token: &Secret) {
+    pub(crate) async fn invalidate(&self, token: &Secret) {
         let mut cached = self.cached.lock().await;
         if cached.as_ref().is_some_and(|cached| cached.token == *token) {
             *cached = None;
@@ -122,7 +122,7 @@ impl Tokens {
     }
 
     /// The client secret in use.
-    pub fn secret(&self) -> Option<Secret> {
+    pub(crate) fn secret(&self) -> Option<Secret> {
         match &self.issuer {
             Issuer::Login(login) => login.credential.last_secret(),
             Issuer::ManagedIdentity(_) | Issuer::Unavailable(_) => None,
@@ -130,7 +130,7 @@ impl Tokens {
     }
 
     /// Whether the credential has changed since the last token request.
-    pub fn changed(&self) -> bool {
+    pub(crate) fn changed(&self) -> bool {
         match &self.issuer {
             Issuer::Login(login) => login.credential.changed(),
             Issuer::ManagedIdentity(_) | Issuer::Unavailable(_) => false,

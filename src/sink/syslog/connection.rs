@@ -27,13 +27,13 @@ trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// A connection that is open on both sides, as far as known.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     send_queue: SendQueue,
 }
 
 impl Connection {
-    pub async fn open(config: &SyslogConfig, tls: &RefCell<Tls>) -> Result<Connection, Outcome> {
+    pub(crate) async fn open(config: &SyslogConfig, tls: &RefCell<Tls>) -> Result<Connection, Outcome> {
         let limit = config.connect_timeout;
         match timeout(limit, open(config, tls)).await {
             Ok(result) => result,
@@ -46,7 +46,7 @@ impl Connection {
 
     /// Whether the connection is closed by the other side or broken. Data from the receiver is discarded:
     /// syslog has no responses.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         let mut buffer = [0; 1024];
         loop {
             match self.stream.read(&mut buffer).now_or_never() {
@@ -59,7 +59,7 @@ impl Connection {
 
     /// Sends bytes and waits until the other side's system has acknowledged them while the connection is
     /// still open.
-    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await?;
         let mut interval = ACK_POLL_MIN;
@@ -138,7 +138,7 @@ async fn await_client_certificate_check(
 }
 
 /// The reason of a failed connection.
-pub fn unreachable(config: &SyslogConfig, error: &io::Error) -> String {
+pub(crate) fn unreachable(config: &SyslogConfig, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::ConnectionRefused => {
             "nothing listens at that port; correct `address`, or start the receiver"

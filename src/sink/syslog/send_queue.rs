@@ -27,13 +27,13 @@ const HEADER: usize = 16;
 const SEND_QUEUE: usize = HEADER + 4 + 48 + 4 + 4;
 
 /// The send queue of one connection.
-pub struct SendQueue {
+pub(super) struct SendQueue {
     socket: OwnedFd,
     request: Vec<u8>,
 }
 
 impl SendQueue {
-    pub fn new(local: SocketAddr, peer: SocketAddr) -> io::Result<SendQueue> {
+    pub(super) fn new(local: SocketAddr, peer: SocketAddr) -> io::Result<SendQueue> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -45,7 +45,7 @@ impl SendQueue {
 
     /// Number of bytes that are written and not acknowledged. `None` if the connection is no longer open on
     /// both sides.
-    pub fn bytes(&self) -> io::Result<Option<u32>> {
+    pub(super) fn bytes(&self) -> io::Result<Option<u32>> {
         rustix::net::send(&self.socket, &self.request, SendFlags::empty())?;
         let mut response = [0; 1024];
         let (_, len) = rustix::net::recv(&self.socket, &mut response, RecvFlags::DONTWAIT)?;

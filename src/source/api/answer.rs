@@ -10,7 +10,7 @@ use crate::http::{HttpError, RedirectKind, Response};
 
 /// Each answer is of one class.
 #[derive(Debug, Clone, PartialEq)]
-pub enum AnswerClass {
+pub(crate) enum AnswerClass {
     /// JSON with status 200; whether it is a page is for the page's parser to say.
     Ok,
     /// 429.
@@ -71,7 +71,7 @@ pub enum AnswerClass {
 
 /// How the next request is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cadence {
+pub(crate) enum Cadence {
     /// At the poll interval.
     Normal,
     /// After a back-off: it passes by itself.
@@ -81,7 +81,7 @@ pub enum Cadence {
 }
 
 /// `result` is of a request to an audit API of `product`.
-pub fn classify(result: &Result<Response, HttpError>, product: &Product) -> AnswerClass {
+pub(crate) fn classify(result: &Result<Response, HttpError>, product: &Product) -> AnswerClass {
     match result {
         Ok(answer) => classify_answer(answer, product),
         Err(error) => classify_error(error),
@@ -89,13 +89,13 @@ pub fn classify(result: &Result<Response, HttpError>, product: &Product) -> Answ
 }
 
 /// An answer with status 200 and JSON that is no page: the parser's reason.
-pub fn not_a_page(reason: impl Display) -> AnswerClass {
+pub(crate) fn not_a_page(reason: impl Display) -> AnswerClass {
     let what = format!("the answer is no page of audit events: {reason}");
     AnswerClass::NoPage { what }
 }
 
 /// `path` (relative) below `base`, whose context path is kept.
-pub fn below(base: &Url, path: &str) -> Url {
+pub(crate) fn below(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
     url
@@ -152,7 +152,7 @@ fn is_of_confluence(answer: &Response) -> bool {
 }
 
 /// Whether `X-AUSERNAME` says that nobody is logged in. A user may have a name like that.
-pub fn is_anonymous(user: &str) -> bool {
+pub(crate) fn is_anonymous(user: &str) -> bool {
     user.trim().eq_ignore_ascii_case("anonymous")
 }
 
@@ -211,7 +211,7 @@ fn classify_error(error: &HttpError) -> AnswerClass {
 
 impl AnswerClass {
     /// A word for logs and status.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             AnswerClass::Ok => "ok",
             AnswerClass::RateLimited => "rate_limited",
@@ -232,7 +232,7 @@ impl AnswerClass {
         }
     }
 
-    pub fn cadence(&self) -> Cadence {
+    pub(crate) fn cadence(&self) -> Cadence {
         match self {
             AnswerClass::Ok => Cadence::Normal,
             AnswerClass::Authentication { .. }
@@ -248,7 +248,7 @@ impl AnswerClass {
     }
 
     /// Whether it is said of whoever asks, whatever is asked for: no other request would fare better.
-    pub fn concerns_the_account(&self) -> bool {
+    pub(crate) fn concerns_the_account(&self) -> bool {
         matches!(
             self,
             AnswerClass::Authentication { .. }
@@ -259,12 +259,12 @@ impl AnswerClass {
     }
 
     /// Whether a proxy says so while the server behind it restarts, too: then it passes by itself.
-    pub fn comes_of_a_restart_too(&self) -> bool {
+    pub(crate) fn comes_of_a_restart_too(&self) -> bool {
         matches!(self, AnswerClass::NotFound { .. } | AnswerClass::LoginPage { .. })
     }
 
     /// Cause and remedy, for an administrator.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self {
             AnswerClass::Ok => "answers".into(),
             AnswerClass::RateLimited => "rate limit reached (status 429); the agent asks again when the server says, but after 15 minutes at the latest, or where it does not say after a pause that grows. If it lasts, raise `poll_interval`, or exempt the agent's user from the limit".into(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Of one poll.
-pub struct BackfillProgress {
+pub(super) struct BackfillProgress {
     begun: Now,
     logged: Instant,
     windows: u64,
@@ -17,7 +17,7 @@ pub struct BackfillProgress {
 }
 
 impl BackfillProgress {
-    pub fn new(windows: &Windows, rows: u64, present_ms: i64, now: Now) -> BackfillProgress {
+    pub(super) fn new(windows: &Windows, rows: u64, present_ms: i64, now: Now) -> BackfillProgress {
         BackfillProgress {
             begun: now,
             logged: now.monotonic,
@@ -28,7 +28,7 @@ impl BackfillProgress {
     }
 
     /// A window has been read.
-    pub fn report(&mut self, source: &str, windows: &Windows, rows: u64, present_ms: i64, now: Now) {
+    pub(super) fn report(&mut self, source: &str, windows: &Windows, rows: u64, present_ms: i64, now: Now) {
         self.windows += 1;
         if now.monotonic.saturating_duration_since(self.logged) < LOG_INTERVAL {
             return;

@@ -14,7 +14,11 @@ struct TenantInfo {
 }
 
 /// Asks the site, without credentials. `site` is `https://<name>.atlassian.net`.
-pub async fn look_up(client: &mut Client, site: &Url, product: &Product) -> Result<String, AnswerClass> {
+pub(crate) async fn look_up(
+    client: &mut Client,
+    site: &Url,
+    product: &Product,
+) -> Result<String, AnswerClass> {
     let result = client.get_anonymously(&answer::below(site, "_edge/tenant_info")).await;
     match (answer::classify(&result, product), &result) {
         (AnswerClass::Ok, Ok(found)) => {
@@ -39,7 +43,7 @@ fn parse(body: &[u8]) -> Result<String, String> {
 }
 
 /// The base URL for a scoped token: `<api>/ex/confluence/<id>`.
-pub fn scoped_base(api: &Url, cloud_id: &str) -> Url {
+pub(crate) fn scoped_base(api: &Url, cloud_id: &str) -> Url {
     answer::below(api, &format!("ex/confluence/{cloud_id}"))
 }
 

@@ -69,7 +69,7 @@ impl Api {
 }
 
 /// Asks a Data Center for the level of each area. Not every version answers, and not everyone may ask.
-pub async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, AnswerClass> {
+pub(crate) async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, AnswerClass> {
     let url = below(base, "rest/auditing/1.0/configuration/coverage");
     let result = client.get(&url).await;
     match answer::classify(&result, &Product::DataCenter) {

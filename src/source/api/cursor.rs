@@ -20,7 +20,7 @@ pub(super) struct CursorState {
 }
 
 impl CursorState {
-    pub fn new(cursor: Option<ApiCursor>) -> CursorState {
+    pub(super) fn new(cursor: Option<ApiCursor>) -> CursorState {
         CursorState {
             windows: Windows::new(cursor),
             saved: cursor,

@@ -11,7 +11,7 @@ use std::time::Instant;
 /// Each may hold the ids of its rows so far.
 const WINDOWS_MAX: usize = 8;
 
-pub struct Deferred {
+pub(super) struct Deferred {
     pub reading: WindowReader,
     /// When it is tried again.
     pub due: Instant,
@@ -30,7 +30,7 @@ pub struct Deferred {
 impl Deferred {
     /// The end of a window that was set aside and has been read now. Rows of it that became visible meanwhile are
     /// before the place where reading went on, so it is read once more, and the ids of its rows are kept until then.
-    pub fn second_look(window: &Window, kept_ms: i64, route: Route, due: Instant) -> Deferred {
+    pub(super) fn second_look(window: &Window, kept_ms: i64, route: Route, due: Instant) -> Deferred {
         let from_ms = window.from_ms.max(window.to_ms - kept_ms);
         Deferred {
             reading: WindowReader::new(Window::new(from_ms, window.to_ms, false), route, Attempts::default()),
@@ -45,7 +45,7 @@ impl Deferred {
 }
 
 /// Of a window that was set aside, while it is tried again.
-pub struct Retried {
+pub(super) struct Retried {
     pub hold_ms: i64,
     pub fresh: bool,
     pub reason: String,
@@ -54,20 +54,20 @@ pub struct Retried {
 
 /// Those of one source.
 #[derive(Default)]
-pub struct DeferredWindows(Vec<Deferred>);
+pub(super) struct DeferredWindows(Vec<Deferred>);
 
 impl DeferredWindows {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Deferred> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Deferred> {
         self.0.iter()
     }
 
     /// Two that follow each other and of which nothing came are one; beyond [`WINDOWS_MAX`] the two newest are: what
     /// has been read of them is known by its ids, which are kept from the oldest window on.
-    pub fn push(&mut self, mut next: Deferred) {
+    pub(super) fn push(&mut self, mut next: Deferred) {
         let newest = || (0..self.0.len()).max_by_key(|at| self.0[*at].reading.window.to_ms);
         let joined = match self.0.len() < WINDOWS_MAX {
             true => self.0.iter().position(|known| is_joined(known, &next)),
@@ -80,30 +80,30 @@ impl DeferredWindows {
     }
 
     /// The first one that is due.
-    pub fn take_due(&mut self, now: Instant) -> Option<Deferred> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Deferred> {
         let due = |deferred: &Deferred| deferred.due <= now;
         let oldest = (0..self.0.len()).filter(|at| due(&self.0[*at])).min_by_key(|at| self.0[*at].due);
         oldest.map(|at| self.0.remove(at))
     }
 
     /// When the next one is due.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.0.iter().map(|deferred| deferred.due).min()
     }
 
     /// The server works again: none waits any longer.
-    pub fn wake(&mut self, now: Instant) {
+    pub(super) fn wake(&mut self, now: Instant) {
         for deferred in &mut self.0 {
             deferred.due = deferred.due.min(now);
         }
     }
 
-    pub fn hold_ms(&self) -> Option<i64> {
+    pub(super) fn hold_ms(&self) -> Option<i64> {
         self.0.iter().map(|deferred| deferred.hold_ms).min()
     }
 
     /// Time ranges that no other window asks for meanwhile.
-    pub fn ranges(&self) -> impl Iterator<Item = (i64, i64)> {
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (i64, i64)> {
         self.0.iter().map(|deferred| {
             let window = &deferred.reading.window;
             (window.from_ms, window.to_ms)

@@ -15,7 +15,7 @@ const NOT_FOUND_LOGGED: u32 = 5;
 const NOT_FOUND_MAX: u32 = 8;
 
 /// Where requests go.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// `None`: it has to be looked up.
     pub base: Option<Url>,
     gateway: Option<Url>,
@@ -28,7 +28,7 @@ pub struct Endpoint {
 
 /// What an answer 404 means for the route.
 #[derive(Debug, PartialEq, Eq)]
-pub enum NotFound {
+pub(crate) enum NotFound {
     /// Nothing: the API is not there.
     Missing,
     /// The server may be starting.
@@ -38,7 +38,7 @@ pub enum NotFound {
 }
 
 impl Endpoint {
-    pub fn new(config: &ApiConfig) -> Endpoint {
+    pub(crate) fn new(config: &ApiConfig) -> Endpoint {
         let mut endpoint = Endpoint {
             base: Some(config.http.base.clone()),
             gateway: None,
@@ -60,7 +60,7 @@ impl Endpoint {
 
     /// Counts an answer 404. `saved` is what the checkpoint knows: where the newer route was used once there is
     /// no older one, and where the older was used a single answer is enough to ask.
-    pub fn not_found(&mut self, saved: Option<ApiCursor>) -> NotFound {
+    pub(crate) fn not_found(&mut self, saved: Option<ApiCursor>) -> NotFound {
         let was_legacy = saved.is_some_and(|cursor| cursor.legacy);
         if self.route != Route::Auditing || self.route_known || saved.is_some() && !was_legacy {
             return NotFound::Missing;
@@ -70,16 +70,16 @@ impl Endpoint {
     }
 
     /// Whether the answers 404 so far are a matter of seconds or minutes.
-    pub fn may_be_starting(&self) -> bool {
+    pub(crate) fn may_be_starting(&self) -> bool {
         (1..NOT_FOUND_MAX).contains(&self.not_found)
     }
 
-    pub fn is_starting_for_long(&self) -> bool {
+    pub(crate) fn is_starting_for_long(&self) -> bool {
         self.not_found >= NOT_FOUND_LOGGED
     }
 
     /// The version is known now, or cannot be learned. Returns whether the older route is to be used.
-    pub fn decide(&mut self, version: Option<Version>, saved: Option<ApiCursor>) -> bool {
+    pub(crate) fn decide(&mut self, version: Option<Version>, saved: Option<ApiCursor>) -> bool {
         let legacy = match version {
             Some(version) => version.is_older_than_7_5(),
             None => saved.is_some_and(|cursor| cursor.legacy),
@@ -91,13 +91,13 @@ impl Endpoint {
     }
 
     /// An answer has come by this route. Returns whether that shows for the first time that it is the right one.
-    pub fn answered(&mut self) -> bool {
+    pub(crate) fn answered(&mut self) -> bool {
         self.not_found = 0;
         self.base.is_some() && !std::mem::replace(&mut self.route_known, true)
     }
 
     /// No good answer has come: if the legacy route was only tried, it is not the right one.
-    pub fn not_legacy_either(&mut self) -> bool {
+    pub(crate) fn not_legacy_either(&mut self) -> bool {
         let tried = self.route == Route::Legacy && !self.route_known;
         if tried {
             self.route = Route::Auditing;
@@ -106,14 +106,14 @@ impl Endpoint {
     }
 
     /// A Confluence that was older than 7.5 may have been upgraded.
-    pub fn look_for_upgrade(&mut self) {
+    pub(crate) fn look_for_upgrade(&mut self) {
         if self.route == Route::Legacy {
             (self.route, self.route_known) = (Route::Auditing, false);
         }
     }
 
     /// The cloud id is known, and with it where scoped tokens are used.
-    pub fn found(&mut self, id: &str) {
+    pub(crate) fn found(&mut self, id: &str) {
         if let Some(gateway) = &self.gateway {
             self.base = Some(cloud_id::scoped_base(gateway, id));
         }

@@ -4,34 +4,34 @@
 //! the page that it brought, but for those that were delivered before. [`Api::progress`] is what a checkpoint may say
 //! once those rows are delivered.
 
-pub mod answer;
+pub(crate) mod answer;
 mod authors;
 mod backfill_progress;
-pub mod cloud_id;
-pub mod coverage;
+pub(crate) mod cloud_id;
+pub(crate) mod coverage;
 mod cursor;
 mod deferred;
 mod endpoint;
 mod expiry;
 mod faults;
-pub mod page;
+pub(crate) mod page;
 mod page_size;
 mod pages;
 mod poll;
 mod progress;
 mod rows;
 mod schedule;
-pub mod self_activity;
+pub(crate) mod self_activity;
 mod server_clock;
 mod set_aside;
 mod state;
 mod step;
-pub mod token;
+pub(crate) mod token;
 mod trouble;
-pub mod version;
+pub(crate) mod version;
 mod watch;
-pub mod window;
-pub mod window_reader;
+pub(crate) mod window;
+pub(crate) mod window_reader;
 
 pub use rows::{AdmittedRow, RowHandler, RowVerdict};
 pub use server_clock::Now;

@@ -182,13 +182,13 @@ impl<'a> Envelope<'a> {
 /// Where the rows of an answer are in `body`: of any list with rows, whichever API gave it, in the order of the answer.
 /// A row is any element of the list; what is no record becomes an event that says so. `None`: this is
 /// no answer of an audit API.
-pub fn rows_of_answer(body: &[u8]) -> Option<Vec<Range<usize>>> {
+pub(crate) fn rows_of_answer(body: &[u8]) -> Option<Vec<Range<usize>>> {
     let envelope: Envelope = serde_json::from_slice(body).ok()?;
     (envelope.has_entities || envelope.has_results).then(|| places(body, &envelope.rows))
 }
 
 /// The same for a list of rows that somebody has put together.
-pub fn rows_of_list(body: &[u8]) -> Option<Vec<Range<usize>>> {
+pub(crate) fn rows_of_list(body: &[u8]) -> Option<Vec<Range<usize>>> {
     let rows: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
     Some(places(body, &rows))
 }

@@ -11,7 +11,7 @@ const POINTS_MAX: u32 = 1024;
 const SPARED_PARTS_MAX: usize = 8;
 
 #[derive(Default)]
-pub struct PageSize {
+pub(super) struct PageSize {
     configured: usize,
     rows: usize,
     points: u32,
@@ -28,16 +28,16 @@ pub struct PageSize {
 }
 
 impl PageSize {
-    pub fn new(configured: usize) -> PageSize {
+    pub(super) fn new(configured: usize) -> PageSize {
         PageSize { configured, rows: configured, needed: POINTS_MIN, ..PageSize::default() }
     }
 
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Half as many from now on, because the page cannot be had. `false`: there is no smaller page.
-    pub fn halve(&mut self) -> bool {
+    pub(super) fn halve(&mut self) -> bool {
         if self.rows <= 1 {
             return false;
         }
@@ -51,7 +51,7 @@ impl PageSize {
 
     /// Half as many from now on, to spare a server that is overloaded. Mostly that has nothing to do with the page:
     /// once one comes the size is what it was, unless that fails at once.
-    pub fn spare(&mut self) -> bool {
+    pub(super) fn spare(&mut self) -> bool {
         let raised = std::mem::take(&mut self.raised) && self.of_size;
         if std::mem::take(&mut self.restored) || raised {
             self.of_size = true;
@@ -66,7 +66,7 @@ impl PageSize {
         true
     }
 
-    pub fn page_came(&mut self) {
+    pub(super) fn page_came(&mut self) {
         self.restored = false;
         match self.before.take() {
             Some(before) if !self.of_size => (self.rows, self.restored) = (before, true),
@@ -74,7 +74,7 @@ impl PageSize {
         }
     }
 
-    pub fn window_came(&mut self) {
+    pub(super) fn window_came(&mut self) {
         self.earn(POINTS_MIN);
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Poll {
 }
 
 impl Poll {
-    pub fn new(config: &ApiConfig) -> Poll {
+    pub(super) fn new(config: &ApiConfig) -> Poll {
         Poll { interval: config.poll_interval, page_size: PageSize::new(config.page_size), ..Poll::default() }
     }
 }

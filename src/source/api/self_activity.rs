@@ -11,7 +11,7 @@ const SEARCH: &str = "atlassian.audit.event.action.audit.search";
 const OTHERS_MAX: usize = 1000;
 
 /// What the APIs of a source learn, and its files need as well.
-pub type SharedSelfActivity = Arc<Mutex<SelfActivity>>;
+pub(crate) type SharedSelfActivity = Arc<Mutex<SelfActivity>>;
 
 /// Who the agent is to Confluence.
 #[derive(Default)]
@@ -125,7 +125,7 @@ impl SelfActivity {
 }
 
 /// Whether a record says that the audit log was searched.
-pub fn is_search(record: &Record) -> bool {
+pub(crate) fn is_search(record: &Record) -> bool {
     record.action_key.text().is_some_and(|key| key.is(SEARCH))
 }
 

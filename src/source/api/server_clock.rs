@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 /// A `Date` counts whole seconds: it may be so much later.
-pub const DATE_MS: i64 = 999;
+pub(super) const DATE_MS: i64 = 999;
 
 /// Both clocks at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +14,14 @@ pub struct Now {
 }
 
 #[derive(Default)]
-pub struct ServerClock {
+pub(super) struct ServerClock {
     /// The newest `Date` of an answer, and when it came.
     learned: Option<(i64, Now)>,
 }
 
 impl ServerClock {
     /// From a `Date` header. It counts whole seconds.
-    pub fn learn(&mut self, date: Option<&str>, now: Now) {
+    pub(super) fn learn(&mut self, date: Option<&str>, now: Now) {
         let parsed = date.and_then(|date| jiff::fmt::rfc2822::parse(date.trim()).ok());
         if let Some(date) = parsed {
             self.learned = Some((date.timestamp().as_millisecond() + DATE_MS, now));
@@ -29,7 +29,7 @@ impl ServerClock {
     }
 
     /// In milliseconds since 1970; by the host's clock while the server has not said.
-    pub fn present_ms(&self, now: Now) -> i64 {
+    pub(super) fn present_ms(&self, now: Now) -> i64 {
         match self.learned {
             Some((date_ms, at)) => {
                 date_ms + now.monotonic.saturating_duration_since(at.monotonic).as_millis() as i64
@@ -39,13 +39,13 @@ impl ServerClock {
     }
 
     /// The later and the earlier of both clocks: a `Date` may be a cache's, and the host's clock may be anything.
-    pub fn bounds_ms(&self, now: Now) -> (i64, i64) {
+    pub(super) fn bounds_ms(&self, now: Now) -> (i64, i64) {
         let server_ms = self.present_ms(now);
         (server_ms.max(now.ms), (server_ms - DATE_MS).min(now.ms))
     }
 
     /// By how much the server was ahead of the host when it last answered.
-    pub fn difference_ms(&self) -> Option<i64> {
+    pub(super) fn difference_ms(&self) -> Option<i64> {
         self.learned.map(|(date_ms, at)| date_ms - at.ms)
     }
 }

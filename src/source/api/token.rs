@@ -19,7 +19,7 @@ const DAYS_AHEAD: [u32; 6] = [0, 1, 3, 7, 14, 30];
 
 /// What the list of tokens says about the one in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expiry {
+pub(crate) enum Expiry {
     /// The token with this name, at this moment in milliseconds since 1970.
     At { name: String, expires_ms: i64 },
     /// It never expires, or there is none.
@@ -30,14 +30,14 @@ pub enum Expiry {
 
 /// Whether the server can tell the expiry: of a Personal Access Token in use, or of the one that the operator has
 /// named.
-pub fn is_listed(config: &ApiConfig) -> bool {
+pub(crate) fn is_listed(config: &ApiConfig) -> bool {
     let in_use = matches!(config.http.auth, Auth::Bearer(_));
     config.product == Product::DataCenter && (in_use || config.token.name.is_some())
 }
 
 /// One warning for each of 30, 14, 7, 3 and 1 days ahead, and one afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Warning {
+pub(crate) struct Warning {
     /// 30, 14, 7, 3, 1, or 0 for a token that has expired. Remember it with `expires_ms`.
     pub days: u32,
     pub expires_ms: i64,
@@ -47,7 +47,7 @@ pub struct Warning {
 
 /// The warning that is due now and was not given yet. `last_warned_days` is the [`Warning::days`] given last for this
 /// very `expires_ms`: a new token starts with `None`.
-pub fn due(expires_ms: i64, now_ms: i64, last_warned_days: Option<u32>) -> Option<Warning> {
+pub(crate) fn due(expires_ms: i64, now_ms: i64, last_warned_days: Option<u32>) -> Option<Warning> {
     let left_ms = expires_ms.saturating_sub(now_ms);
     let days = *DAYS_AHEAD.iter().find(|days| left_ms <= i64::from(**days) * DAY_MS)?;
     let said = last_warned_days.is_some_and(|last| last <= days);
@@ -56,7 +56,7 @@ pub fn due(expires_ms: i64, now_ms: i64, last_warned_days: Option<u32>) -> Optio
 
 impl Warning {
     /// For log, `check`, health and the event in the stream.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let when = Timestamp::from_millisecond(self.expires_ms).unwrap_or_default();
         let when = when.strftime("%Y-%m-%d %H:%M UTC");
         let remedy = "make a new one and put it in the old one's place; the agent takes it up without a restart if it is in a file";
@@ -70,7 +70,7 @@ impl Warning {
 }
 
 /// Asks a Data Center. `name` is what the operator calls the token; without it, it is the one that expires soonest.
-pub async fn fetch(
+pub(crate) async fn fetch(
     client: &mut Client,
     base: &Url,
     name: Option<&str>,
@@ -108,7 +108,7 @@ struct Token {
 }
 
 /// Reads the list of tokens.
-pub fn expiry(body: &[u8], name: Option<&str>, now_ms: i64) -> Result<Expiry, serde_json::Error> {
+pub(crate) fn expiry(body: &[u8], name: Option<&str>, now_ms: i64) -> Result<Expiry, serde_json::Error> {
     let tokens: Vec<Token> = serde_json::from_slice(body)?;
     let at = |token: &Token| {
         let expires_ms = moment(token.expiring_at.as_ref()?)?;

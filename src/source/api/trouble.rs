@@ -11,7 +11,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(60);
 const TEXTS_MAX: usize = 16;
 
 /// Requests fail, one after another.
-pub struct Trouble {
+pub(super) struct Trouble {
     since: Instant,
     failures: u32,
     /// The last one's cause and remedy.
@@ -22,7 +22,7 @@ pub struct Trouble {
 
 /// What went wrong, and how long the next request waits.
 #[derive(Default)]
-pub struct Faults {
+pub(super) struct Faults {
     pub not_before: Option<Instant>,
     /// In a row, of whatever windows but those that are set aside.
     pub failures: u32,
@@ -42,12 +42,12 @@ pub struct Faults {
 }
 
 impl Trouble {
-    pub fn new(now: Instant) -> Trouble {
+    pub(super) fn new(now: Instant) -> Trouble {
         Trouble { since: now, failures: 0, message: String::new(), logged: Vec::new() }
     }
 
     /// One more request has failed. Returns the level at which that is logged.
-    pub fn failed(
+    pub(super) fn failed(
         &mut self,
         message: String,
         needs_a_person: bool,
@@ -75,11 +75,11 @@ impl Trouble {
     }
 
     /// Whether any of it was logged above debug.
-    pub fn was_logged(&self) -> bool {
+    pub(super) fn was_logged(&self) -> bool {
         !self.logged.is_empty()
     }
 
-    pub fn lasted(&self, now: Instant) -> Duration {
+    pub(super) fn lasted(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
     }
 }

@@ -10,10 +10,10 @@ const MANIFEST: &str = "rest/applinks/1.0/manifest";
 
 /// Major and minor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(u32, u32);
+pub(crate) struct Version(u32, u32);
 
 impl Version {
-    pub fn is_older_than_7_5(self) -> bool {
+    pub(crate) fn is_older_than_7_5(self) -> bool {
         self < Version(7, 5)
     }
 
@@ -30,7 +30,7 @@ impl std::fmt::Display for Version {
 }
 
 /// `None`: the server does not tell it now.
-pub async fn fetch(client: &mut Client, base: &Url) -> Option<Version> {
+pub(crate) async fn fetch(client: &mut Client, base: &Url) -> Option<Version> {
     let answer = client.get(&below(base, MANIFEST)).await.ok()?;
     let version = of_manifest(&answer.body);
     client.recycle(answer.body);

@@ -23,14 +23,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn new(config: &ApiConfig) -> Watch {
+    pub(super) fn new(config: &ApiConfig) -> Watch {
         Watch {
             self_activity: Arc::new(Mutex::new(SelfActivity::new(configured_user(config), None))),
             ..Watch::default()
         }
     }
 
-    pub fn self_activity(&self) -> MutexGuard<'_, SelfActivity> {
+    pub(super) fn self_activity(&self) -> MutexGuard<'_, SelfActivity> {
         self.self_activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A window that holds more rows is halved: it bounds what is asked for again after an interruption.
-pub const ROWS_MAX: usize = 20_000;
+pub(crate) const ROWS_MAX: usize = 20_000;
 /// The first window of a source that is behind; it grows by how few rows it holds.
 const FIRST_SPAN_MS: i64 = 3_600_000;
 const SPAN_MS_MAX: i64 = 10 * 365 * 86_400_000;
@@ -20,7 +20,7 @@ const RESTARTS_MAX: u32 = 40;
 const OUTSIDE_MS: i64 = 1_000;
 
 /// All windows of a source.
-pub struct Windows {
+pub(crate) struct Windows {
     /// `None`: nothing was ever asked for.
     pub cursor: Option<ApiCursor>,
     span_ms: i64,
@@ -39,7 +39,7 @@ pub struct Windows {
 
 /// One time range, both ends included.
 #[derive(Debug, Default)]
-pub struct Window {
+pub(crate) struct Window {
     pub from_ms: i64,
     pub to_ms: i64,
     /// It reaches to the present.
@@ -54,12 +54,12 @@ pub struct Window {
 }
 
 impl Window {
-    pub fn new(from_ms: i64, to_ms: i64, live: bool) -> Window {
+    pub(crate) fn new(from_ms: i64, to_ms: i64, live: bool) -> Window {
         Window { from_ms, to_ms, live, ..Window::default() }
     }
 
     /// Counts a row. Returns its id among its twins.
-    pub fn row(&mut self, id: EventId, time_ms: Option<i64>) -> EventId {
+    pub(crate) fn row(&mut self, id: EventId, time_ms: Option<i64>) -> EventId {
         self.rows += 1;
         let asked_for = self.from_ms - OUTSIDE_MS..=self.to_ms + OUTSIDE_MS;
         self.outside += usize::from(time_ms.is_some_and(|time| !asked_for.contains(&time)));
@@ -71,29 +71,29 @@ impl Window {
     }
 
     /// The id among those that are alike, without counting a row.
-    pub fn twin(&mut self, id: EventId) -> EventId {
+    pub(crate) fn twin(&mut self, id: EventId) -> EventId {
         let count = self.twins.entry(id).or_default();
         *count += 1;
         id.twin(*count - 1)
     }
 
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Half of its length, or if it holds too many rows, of the range at its end that was read.
-    pub fn half_ms(&self) -> i64 {
+    pub(crate) fn half_ms(&self) -> i64 {
         let read_from_ms = self.oldest_ms.filter(|_| self.too_large());
         ((self.to_ms - read_from_ms.unwrap_or(self.from_ms)) / 2).max(1)
     }
 
-    pub fn too_large(&self) -> bool {
+    pub(crate) fn too_large(&self) -> bool {
         self.rows > ROWS_MAX && self.to_ms > self.from_ms + 1
     }
 }
 
 impl Windows {
-    pub fn new(cursor: Option<ApiCursor>) -> Windows {
+    pub(crate) fn new(cursor: Option<ApiCursor>) -> Windows {
         Windows {
             cursor,
             span_ms: FIRST_SPAN_MS,
@@ -107,7 +107,7 @@ impl Windows {
     }
 
     /// Where to begin if nothing was ever asked for.
-    pub fn begin(&mut self, start_ms: i64) -> ApiCursor {
+    pub(crate) fn begin(&mut self, start_ms: i64) -> ApiCursor {
         *self.cursor.get_or_insert(ApiCursor {
             at_ms: start_ms,
             start_ms,
@@ -121,7 +121,7 @@ impl Windows {
     /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for. However
     /// long the poll takes, the cursor does not pass `present_ms`: what was read at its beginning may have got late
     /// rows since.
-    pub fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64, present_ms: i64) {
+    pub(crate) fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64, present_ms: i64) {
         self.begun_ms = present_ms;
         let cursor = self.begin(start_ms);
         let known_from_ms = cursor.ids_from_ms.max(cursor.start_ms).min(cursor.at_ms);
@@ -130,7 +130,7 @@ impl Windows {
     }
 
     /// The clock by which the cursor has moved was ahead, and has been set right: reads on from `to_ms`.
-    pub fn set_back(&mut self, to_ms: i64) {
+    pub(crate) fn set_back(&mut self, to_ms: i64) {
         if let Some(cursor) = &mut self.cursor {
             cursor.at_ms = to_ms;
             cursor.start_ms = cursor.start_ms.min(to_ms);
@@ -142,7 +142,7 @@ impl Windows {
 
     /// The next window of the poll; it does not reach beyond `present_ms`, the later of what is believed to be the
     /// present. `None`: the poll is over.
-    pub fn next(&self, present_ms: i64) -> Option<Window> {
+    pub(crate) fn next(&self, present_ms: i64) -> Option<Window> {
         let mut from_ms = self.next_from_ms?;
         let mut until_ms = i64::MAX;
         for &(skip_from_ms, skip_to_ms) in self.skipped().iter() {
@@ -169,19 +169,19 @@ impl Windows {
     }
 
     /// The window is read another time, by itself: the poll goes on after it.
-    pub fn set_aside(&mut self, window: &Window) {
+    pub(crate) fn set_aside(&mut self, window: &Window) {
         self.restarts = 0;
         self.next_from_ms = (!window.live).then_some(window.to_ms);
     }
 
     /// Whether the window's end is so near to the beginning of the poll that rows of it may become visible late.
-    pub fn is_fresh(&self, window: &Window, overlap_ms: i64) -> bool {
+    pub(crate) fn is_fresh(&self, window: &Window, overlap_ms: i64) -> bool {
         window.live || window.to_ms.saturating_add(overlap_ms) >= self.begun_ms
     }
 
     /// Everything in the window has been handed on. `past_ms`, the earlier of what is believed to be the present, is
     /// past for sure: beyond it, and beyond the newest row, rows may still come.
-    pub fn finish(&mut self, window: &Window, past_ms: i64) {
+    pub(crate) fn finish(&mut self, window: &Window, past_ms: i64) {
         let Some(cursor) = &mut self.cursor else { return };
         self.restarts = 0;
         self.seen_ms = self.seen_ms.max(window.newest_ms.unwrap_or(i64::MIN));
@@ -204,24 +204,24 @@ impl Windows {
 
     /// The window cannot be read as a whole: the next one begins where it did and is half as long, or if it holds too
     /// many rows, half as long as the range at its end that was read. `false`: there is no shorter one.
-    pub fn halve(&mut self, window: &Window) -> bool {
+    pub(crate) fn halve(&mut self, window: &Window) -> bool {
         self.restarts += 1;
         self.span_ms = window.half_ms();
         self.restarts <= RESTARTS_MAX
     }
 
     /// Ends the poll; the next one begins at the cursor again.
-    pub fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.next_from_ms = None;
     }
 
     /// Whether a poll has windows left.
-    pub fn polling(&self) -> bool {
+    pub(crate) fn polling(&self) -> bool {
         self.next_from_ms.is_some()
     }
 
     /// The part of the time from the start to the present that has been read.
-    pub fn done(&self, present_ms: i64) -> f64 {
+    pub(crate) fn done(&self, present_ms: i64) -> f64 {
         let Some(cursor) = self.cursor else { return 0.0 };
         let all = (present_ms - cursor.start_ms).max(1) as f64;
         ((cursor.at_ms - cursor.start_ms) as f64 / all).clamp(0.0, 1.0)

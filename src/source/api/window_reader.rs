@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 use url::Url;
 
-pub use super::endpoint::Endpoint;
+pub(crate) use super::endpoint::Endpoint;
 
 /// Pages that are counted by offsets overlap by so many rows: if these are not the same on both, rows have come in
 /// between.
@@ -19,7 +19,7 @@ const EMPTY_PAGES_MAX: u32 = 50;
 
 /// How far the pages of a window have been read.
 #[derive(Debug)]
-pub struct WindowReader {
+pub(crate) struct WindowReader {
     pub window: Window,
     pub route: Route,
     pub attempts: Attempts,
@@ -36,7 +36,7 @@ pub struct WindowReader {
 
 /// What was tried of a window, over all times that it was begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attempts {
+pub(crate) struct Attempts {
     /// Where the window begins.
     from_ms: i64,
     /// Since it last came further than ever before.
@@ -51,7 +51,7 @@ pub struct Attempts {
 
 impl Attempts {
     /// Of two windows that are one from now on: as if both had been tried as often as the one that was tried more.
-    pub fn join(&mut self, one: Attempts, other: Attempts) {
+    pub(crate) fn join(&mut self, one: Attempts, other: Attempts) {
         self.failures = one.failures.max(other.failures);
         self.furthest = one.furthest.max(other.furthest);
         self.failing_since = one.failing_since.or(other.failing_since);
@@ -63,7 +63,7 @@ impl Attempts {
     }
 
     /// Whether rows of the window have come.
-    pub fn has_come_far(&self) -> bool {
+    pub(crate) fn has_come_far(&self) -> bool {
         self.furthest > 0
     }
 }
@@ -81,7 +81,7 @@ enum Paging {
 
 /// What follows a page that was read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum After {
+pub(crate) enum After {
     End,
     More,
     /// There is more, and what the page names as next leads nowhere.
@@ -90,7 +90,7 @@ pub enum After {
 
 impl WindowReader {
     /// `before` is of an earlier try of the same window.
-    pub fn new(window: Window, route: Route, before: Attempts) -> WindowReader {
+    pub(crate) fn new(window: Window, route: Route, before: Attempts) -> WindowReader {
         let attempts = match before.from_ms == window.from_ms {
             true => before,
             false => Attempts { from_ms: window.from_ms, ..Attempts::default() },
@@ -111,37 +111,37 @@ impl WindowReader {
     }
 
     /// The same window from its first page on.
-    pub fn restarted(&self, route: Route) -> WindowReader {
+    pub(crate) fn restarted(&self, route: Route) -> WindowReader {
         let Window { from_ms, to_ms, live, .. } = self.window;
         WindowReader::new(Window::new(from_ms, to_ms, live), route, self.attempts)
     }
 
     /// Whether the request names a place that an earlier page gave.
-    pub fn is_later_page(&self) -> bool {
+    pub(crate) fn is_later_page(&self) -> bool {
         match &self.paging {
             Paging::Cursor(cursor) => cursor.is_some(),
             Paging::Offset { at, .. } => *at > 0,
         }
     }
 
-    pub fn is_at_offset(&self) -> bool {
+    pub(crate) fn is_at_offset(&self) -> bool {
         matches!(self.paging, Paging::Offset { .. })
     }
 
     /// Whether all that the server promised has been read, and this request only makes sure of it.
-    pub fn only_makes_sure(&self) -> bool {
+    pub(crate) fn only_makes_sure(&self) -> bool {
         self.called_last
     }
 
     /// Where pages overlap one that goes on has more rows than these; the page before may have been a larger one.
-    pub fn rows_asked(&self, limit: usize) -> usize {
+    pub(crate) fn rows_asked(&self, limit: usize) -> usize {
         match &self.paging {
             Paging::Cursor(_) => limit,
             Paging::Offset { expected, .. } => limit.max(2).max(expected.len() + 1),
         }
     }
 
-    pub fn url(&self, base: &Url, rows: usize) -> Url {
+    pub(crate) fn url(&self, base: &Url, rows: usize) -> Url {
         let route = self.route;
         let (path, from, to) = match route {
             Route::Auditing => ("rest/auditing/1.0/events", "from", "to"),
@@ -173,7 +173,7 @@ impl WindowReader {
     }
 
     /// Whether the page leads back: its cursor was met before, or it is the page before once more.
-    pub fn leads_back(&self, page: &Page) -> bool {
+    pub(crate) fn leads_back(&self, page: &Page) -> bool {
         let Paging::Cursor(_) = self.paging else {
             return false;
         };
@@ -188,7 +188,7 @@ impl WindowReader {
     }
 
     /// How many rows at the head of the page were at the end of the one before; `None`: others are there.
-    pub fn repeated(&self, page: &Page) -> Option<usize> {
+    pub(crate) fn repeated(&self, page: &Page) -> Option<usize> {
         match &self.paging {
             Paging::Cursor(_) => Some(0),
             Paging::Offset { expected, .. } => {
@@ -199,7 +199,7 @@ impl WindowReader {
     }
 
     /// Sets what to ask for after this page, of which `asked` rows were wanted. Its rows have been counted already.
-    pub fn page_read(&mut self, page: &Page, asked: usize) -> After {
+    pub(crate) fn page_read(&mut self, page: &Page, asked: usize) -> After {
         let repeated = self.repeated(page).unwrap_or(0);
         let fresh = page.len() - repeated;
         let called_last = std::mem::take(&mut self.called_last);

@@ -12,7 +12,7 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const BLOCK_BYTES: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileCompression {
+pub(crate) enum FileCompression {
     Gzip,
     Zstd,
     /// Recognised by its extension, but not readable by the agent.
@@ -33,7 +33,7 @@ const ENDINGS: [(&str, FileCompression); 9] = [
 ];
 
 /// The compression of a file by its name or path, and the name without the extension. `None` if it is not compressed.
-pub fn split_extension<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, FileCompression)> {
+pub(crate) fn split_extension<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, FileCompression)> {
     let name = name.as_ref().as_bytes();
     ENDINGS
         .iter()
@@ -44,7 +44,7 @@ pub fn split_extension<N: AsRef<OsStr> + ?Sized>(name: &N) -> Option<(&OsStr, Fi
 
 /// Why a stream cannot be read to its end.
 #[derive(Debug, PartialEq, Eq)]
-pub enum StreamFault {
+pub(crate) enum StreamFault {
     /// It ends early: it is still being written, or was left incomplete.
     Incomplete,
     /// It is corrupt: no reader gets further.
@@ -52,7 +52,7 @@ pub enum StreamFault {
 }
 
 /// Classifies a decoder's error. `None` if the file itself could not be read.
-pub fn stream_fault(error: &io::Error) -> Option<StreamFault> {
+pub(crate) fn stream_fault(error: &io::Error) -> Option<StreamFault> {
     if error.raw_os_error().is_some() {
         return None;
     }
@@ -63,7 +63,7 @@ pub fn stream_fault(error: &io::Error) -> Option<StreamFault> {
 }
 
 /// The decompressed content of a file.
-pub struct Decompressor {
+pub(crate) struct Decompressor {
     file: File,
     how: FileCompression,
     decoder: Box<dyn Read + Send>,
@@ -74,7 +74,7 @@ pub struct Decompressor {
 }
 
 impl Decompressor {
-    pub fn open(file: File, how: FileCompression) -> io::Result<Decompressor> {
+    pub(crate) fn open(file: File, how: FileCompression) -> io::Result<Decompressor> {
         let mut from = file.try_clone()?;
         from.rewind()?;
         // Nothing was written yet.
@@ -95,28 +95,28 @@ impl Decompressor {
     }
 
     /// Starts again at the beginning of the file.
-    pub fn reopened(self) -> io::Result<Decompressor> {
+    pub(crate) fn reopened(self) -> io::Result<Decompressor> {
         Decompressor::open(self.file, self.how)
     }
 
     /// The first bytes of the content, at most [`FINGERPRINT_BYTES`].
-    pub fn head(mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn head(mut self) -> io::Result<Vec<u8>> {
         let mut head = vec![0; FINGERPRINT_BYTES];
         let read = self.read(&mut head)?;
         head.truncate(read);
         Ok(head)
     }
 
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Fills the buffer as far as there is content; 0 at the end.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }

@@ -15,7 +15,7 @@ const BLOCK_BYTES: u64 = 64 * 1024;
 static ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
 
 #[derive(Clone)]
-pub struct Digest {
+pub(crate) struct Digest {
     key: [u64; 2],
     secret: [u8; 192],
     from: u64,
@@ -29,7 +29,7 @@ pub struct Digest {
 
 impl Digest {
     /// Starts at offset `from` of a file. `key` is random.
-    pub fn new(key: [u64; 2], from: u64) -> Digest {
+    pub(crate) fn new(key: [u64; 2], from: u64) -> Digest {
         let mut secret = [0; 192];
         let mut hasher = blake3::Hasher::new_derive_key("confluence-audit-agent: digest of an audit file");
         for part in key {
@@ -49,12 +49,12 @@ impl Digest {
     }
 
     /// Bytes before the digest's end that [`Digest::resume`] needs: its last partial block.
-    pub fn partial_block_len(state: &ReadDigest) -> u64 {
+    pub(crate) fn partial_block_len(state: &ReadDigest) -> u64 {
         (state.to % BLOCK_BYTES).min(state.to.saturating_sub(state.from))
     }
 
     /// Continues a stored digest. `begun` is its last partial block. `None`: the block holds other bytes now.
-    pub fn resume(state: &ReadDigest, begun: &[u8]) -> Option<Digest> {
+    pub(crate) fn resume(state: &ReadDigest, begun: &[u8]) -> Option<Digest> {
         let mut digest = Digest {
             from: state.from,
             offset: state.to.checked_sub(begun.len() as u64)?,
@@ -67,11 +67,11 @@ impl Digest {
     }
 
     /// The file offset after the last byte that was fed.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    pub fn feed(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = (BLOCK_BYTES - self.offset % BLOCK_BYTES) as usize;
             let (now, rest) = bytes.split_at(room.min(bytes.len()));
@@ -85,7 +85,7 @@ impl Digest {
     }
 
     /// As [`Digest::feed`] with this many NUL bytes, in constant time per block.
-    pub fn feed_zeros(&mut self, zeros: u64) {
+    pub(crate) fn feed_zeros(&mut self, zeros: u64) {
         let begun = self.offset % BLOCK_BYTES;
         let first = if begun == 0 { 0 } else { (BLOCK_BYTES - begun).min(zeros) };
         self.feed(&ZEROS[..first as usize]);
@@ -95,7 +95,7 @@ impl Digest {
         self.feed(&ZEROS[..((zeros - first) % BLOCK_BYTES) as usize]);
     }
 
-    pub fn state(&self) -> ReadDigest {
+    pub(crate) fn state(&self) -> ReadDigest {
         ReadDigest {
             key: self.key,
             from: self.from,

@@ -2,7 +2,7 @@
 //! opened, and never blocking.
 
 use super::compressed;
-pub use super::identify::Candidate;
+pub(crate) use super::identify::Candidate;
 use super::identity::FileObservation;
 use super::name::{self, display_path};
 use super::path_resolver::{self, ResolveError, ResolvedPath};
@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-pub struct OpenDirectory {
+pub(crate) struct OpenDirectory {
     fd: OwnedFd,
     /// Without symbolic links.
     pub path: PathBuf,
@@ -36,20 +36,20 @@ struct DirectoryEntry {
 
 /// The audit files of a directory, and what was skipped.
 #[derive(Default)]
-pub struct Contents {
+pub(crate) struct Contents {
     pub files: Vec<Candidate>,
     pub skipped: Vec<SkippedEntry>,
     /// Symbolic links with audit file names that were followed.
     pub links: Vec<PathBuf>,
 }
 
-pub struct SkippedEntry {
+pub(crate) struct SkippedEntry {
     pub path: PathBuf,
     pub reason: SkipReason,
 }
 
 #[derive(Debug)]
-pub enum SkipReason {
+pub(crate) enum SkipReason {
     /// Its name is not an audit file's.
     NotAuditFile(FileType),
     /// It has an audit file's name but is not a regular file.
@@ -67,7 +67,7 @@ impl OpenDirectory {
     ///
     /// # Errors
     /// Those of the system, and refused symbolic links (see `path_resolver`).
-    pub fn open(path: &Path) -> Result<OpenDirectory, ResolveError> {
+    pub(crate) fn open(path: &Path) -> Result<OpenDirectory, ResolveError> {
         let ResolvedPath { fd, real, links, .. } = path_resolver::from_root(path)?;
         let opened = || {
             let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
@@ -131,7 +131,7 @@ impl OpenDirectory {
     ///
     /// # Errors
     /// The directory itself cannot be listed. An entry that cannot be examined is skipped.
-    pub fn contents(
+    pub(crate) fn contents(
         &self,
         names: &[glob::Pattern],
         being_read: &dyn Fn(&FileObservation) -> bool,
@@ -212,7 +212,7 @@ impl OpenDirectory {
     }
 
     /// Opens a regular file of this directory for reading.
-    pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
+    pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         let fd = match self.open_at(&self.fd, name) {
             // A symbolic link: resolve it under the rules of `path_resolver`.
             Err(Errno::LOOP) => {
@@ -240,7 +240,7 @@ impl OpenDirectory {
 
 impl Contents {
     /// The reason of the first refused audit file.
-    pub fn refusal(&self) -> Option<String> {
+    pub(crate) fn refusal(&self) -> Option<String> {
         self.skipped.iter().find_map(|left| match &left.reason {
             SkipReason::Refused(error) => Some(error.to_string()),
             _ => None,
@@ -248,7 +248,7 @@ impl Contents {
     }
 
     /// Skips each file for which `best` has another name.
-    pub fn skip_other_names(&mut self, best: &HashMap<(u64, u64), PathBuf>) {
+    pub(crate) fn skip_other_names(&mut self, best: &HashMap<(u64, u64), PathBuf>) {
         for file in std::mem::take(&mut self.files) {
             match best.get(&(file.observed.dev, file.observed.ino)) {
                 Some(path) if *path != file.observed.path => self.skipped.push(SkippedEntry {
@@ -263,7 +263,7 @@ impl Contents {
 
 /// Chooses one name for each file with several: a name that `known` accepts, else one that is not a symbolic link,
 /// else the first in alphabetical order. Returns the chosen name of each such file by device and inode.
-pub fn preferred_names<'a>(
+pub(crate) fn preferred_names<'a>(
     contents: impl Iterator<Item = &'a Contents>,
     known: &dyn Fn(&Path) -> bool,
 ) -> HashMap<(u64, u64), PathBuf> {
@@ -290,7 +290,7 @@ fn not_regular() -> io::Error {
 }
 
 /// State of an open file by `fstat`, and its number of hard links.
-pub fn observe(file: impl AsFd, path: impl Into<PathBuf>) -> io::Result<(FileObservation, u64)> {
+pub(crate) fn observe(file: impl AsFd, path: impl Into<PathBuf>) -> io::Result<(FileObservation, u64)> {
     let stat = rustix::fs::fstat(file)?;
     Ok((observation(&stat, path.into()), stat.st_nlink as u64))
 }

@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 const DEPTH_MAX: usize = 32;
 
 /// A directory to search for audit files.
-pub struct FoundDirectory {
+pub(super) struct FoundDirectory {
     /// Without symbolic links, as far as it could be resolved.
     pub path: PathBuf,
     /// Patterns that audit file names match.
@@ -21,7 +21,7 @@ pub struct FoundDirectory {
 }
 
 /// Opens each directory of `place` once. The rules for symbolic links are the same for each component of a path.
-pub fn find(place: &FileLocation) -> Vec<FoundDirectory> {
+pub(super) fn find(place: &FileLocation) -> Vec<FoundDirectory> {
     let mut found = Vec::new();
     match place {
         FileLocation::Home { dir, .. } => {

@@ -14,7 +14,7 @@ const READ_ERRORS_UNHEALTHY: u32 = 3;
 const READ_RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Error message for a file that cannot be read.
-pub fn cannot_read(path: &Path, error: &io::Error) -> String {
+pub(crate) fn cannot_read(path: &Path, error: &io::Error) -> String {
     format!("cannot read `{}`: {error}", display_path(path))
 }
 

@@ -9,7 +9,7 @@ use crate::position::ReadDigest;
 use std::ops::Range;
 
 /// Length of the tail fingerprint: bytes before a position that identify the content.
-pub const FINGERPRINT_BYTES: usize = 1024;
+pub(crate) const FINGERPRINT_BYTES: usize = 1024;
 /// A malformed record is returned in parts of at most this many bytes, so that a restart does not read all of it
 /// again.
 const PART_BYTES_MAX: u64 = 1 << 30;
@@ -33,7 +33,7 @@ impl Frame<'_> {
     }
 }
 
-pub struct Framer {
+pub(crate) struct Framer {
     record_bytes_max: usize,
     part_bytes_max: u64,
     buf: Vec<u8>,
@@ -58,7 +58,7 @@ enum RecordEnd {
 
 impl Framer {
     /// Starts at `offset`, a record boundary. `before` are the bytes before it.
-    pub fn new(offset: u64, before: &[u8], record_bytes_max: usize) -> Framer {
+    pub(crate) fn new(offset: u64, before: &[u8], record_bytes_max: usize) -> Framer {
         let kept = &before[before.len().saturating_sub(FINGERPRINT_BYTES)..];
         Framer {
             record_bytes_max,
@@ -75,12 +75,12 @@ impl Framer {
     }
 
     /// Continues a digest that ends at the start offset.
-    pub fn with_digest(&mut self, digest: Digest) {
+    pub(crate) fn with_digest(&mut self, digest: Digest) {
         self.digest = Some(digest);
     }
 
     /// Digest of everything before the boundary.
-    pub fn digest(&mut self) -> Option<ReadDigest> {
+    pub(crate) fn digest(&mut self) -> Option<ReadDigest> {
         self.digest_to(self.start);
         match &self.malformed_run {
             Some(malformed_run) => malformed_run.digest,
@@ -96,7 +96,7 @@ impl Framer {
     }
 
     /// File offset up to which all records were returned: the checkpoint's position.
-    pub fn boundary(&self) -> u64 {
+    pub(crate) fn boundary(&self) -> u64 {
         match &self.malformed_run {
             Some(malformed_run) => malformed_run.offset,
             None => self.base + self.start as u64,
@@ -104,17 +104,17 @@ impl Framer {
     }
 
     /// File offset of the next byte to read.
-    pub fn read_offset(&self) -> u64 {
+    pub(crate) fn read_offset(&self) -> u64 {
         self.base + self.end as u64
     }
 
     /// Number of bytes that wait for the end of their record.
-    pub fn waiting_bytes(&self) -> u64 {
+    pub(crate) fn waiting_bytes(&self) -> u64 {
         self.read_offset() - self.boundary()
     }
 
     /// The bytes that wait for the end of their record; empty within a malformed record.
-    pub fn waiting(&self) -> &[u8] {
+    pub(crate) fn waiting(&self) -> &[u8] {
         if self.malformed_run.is_some() {
             return &[];
         }
@@ -122,7 +122,7 @@ impl Framer {
     }
 
     /// The last bytes before the boundary, at most [`FINGERPRINT_BYTES`].
-    pub fn bytes_before_boundary(&self) -> &[u8] {
+    pub(crate) fn bytes_before_boundary(&self) -> &[u8] {
         match &self.malformed_run {
             Some(malformed_run) => &malformed_run.bytes_before,
             None => &self.buf[self.start.saturating_sub(FINGERPRINT_BYTES)..self.start],
@@ -130,12 +130,12 @@ impl Framer {
     }
 
     /// The last bytes before the read offset, to check whether the file still has them.
-    pub fn last_read(&self) -> &[u8] {
+    pub(crate) fn last_read(&self) -> &[u8] {
         &self.buf[self.end.saturating_sub(FINGERPRINT_BYTES)..self.end]
     }
 
     /// Buffer space for `bytes` more bytes. Report how many were read with [`Framer::filled`].
-    pub fn space(&mut self, bytes: usize) -> &mut [u8] {
+    pub(crate) fn space(&mut self, bytes: usize) -> &mut [u8] {
         self.digest_to(self.start);
         let keep_from = self.start.saturating_sub(FINGERPRINT_BYTES);
         if keep_from > 0 {
@@ -157,19 +157,19 @@ impl Framer {
         &mut self.buf[self.end..wanted]
     }
 
-    pub fn filled(&mut self, bytes: usize) {
+    pub(crate) fn filled(&mut self, bytes: usize) {
         self.end += bytes;
     }
 
     /// Whether a run of NUL bytes reaches the read offset.
-    pub fn in_nuls(&self) -> bool {
+    pub(crate) fn in_nuls(&self) -> bool {
         let malformed_run = self.malformed_run.as_ref();
         malformed_run.is_some_and(|malformed_run| malformed_run.reason == MalformedReason::Nul)
             && self.start == self.end
     }
 
     /// Skips a hole in the file, which reads as NUL bytes. It is at least [`FINGERPRINT_BYTES`] long.
-    pub fn skip_nuls(&mut self, bytes: u64) {
+    pub(crate) fn skip_nuls(&mut self, bytes: u64) {
         if let Some(malformed_run) = &mut self.malformed_run {
             malformed_run.push_nuls(bytes);
         }
@@ -187,7 +187,7 @@ impl Framer {
     }
 
     /// The next complete record; `None` until more is read. Blank lines are skipped.
-    pub fn next_frame(&mut self) -> Option<Frame<'_>> {
+    pub(crate) fn next_frame(&mut self) -> Option<Frame<'_>> {
         match self.find_record_end()? {
             RecordEnd::Line(body) => {
                 let offset = self.base + body.start as u64;
@@ -198,7 +198,7 @@ impl Framer {
     }
 
     /// The rest of a file that is complete: its last record without a line end.
-    pub fn last_frame(&mut self) -> Option<Frame<'_>> {
+    pub(crate) fn last_frame(&mut self) -> Option<Frame<'_>> {
         if let Some(mut malformed_run) = self.malformed_run.take() {
             malformed_run.push(&self.buf[self.start..self.end]);
             self.start = self.end;

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A regular file that may be an audit file: by its name, or because its inode is being read.
-pub struct Candidate {
+pub(crate) struct Candidate {
     pub observed: FileObservation,
     pub has_audit_name: bool,
 }

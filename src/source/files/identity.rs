@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What a directory listing and `stat` report about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileObservation {
+pub(crate) struct FileObservation {
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
@@ -17,13 +17,13 @@ pub struct FileObservation {
 }
 
 impl FileObservation {
-    pub fn order(&self) -> FileOrder {
+    pub(crate) fn order(&self) -> FileOrder {
         FileOrder::of(name::file_name(&self.path), self.mtime_ms)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileIdentity {
+pub(crate) enum FileIdentity {
     /// The entry's file, maybe renamed or on another device: continue at its offset.
     Resume {
         entry: usize,
@@ -44,7 +44,7 @@ pub enum FileIdentity {
 ///
 /// # Errors
 /// Those of `holds`. It is then unknown whether the file is one of the entries.
-pub fn resolve(
+pub(crate) fn resolve(
     entries: &[FileEntry],
     observed: &FileObservation,
     holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,
@@ -65,7 +65,7 @@ pub fn resolve(
 /// Finds the entry of a compressed file. Its inode or path may be known, or the path `original` that it had before
 /// compression. Otherwise it may be the content of a missing file that was not fully read. `head` is the start of its
 /// decompressed content. The tail fingerprint is compared later, when the file is read.
-pub fn resolve_compressed(
+pub(crate) fn resolve_compressed(
     entries: &[FileEntry],
     observed: &FileObservation,
     original: &Path,
@@ -101,7 +101,7 @@ pub fn resolve_compressed(
 ///
 /// # Errors
 /// Those of `holds`, see [`resolve`].
-pub fn resolve_moved(
+pub(crate) fn resolve_moved(
     entries: &[FileEntry],
     observed: &FileObservation,
     holds: &mut dyn FnMut(u64, Fingerprint) -> io::Result<bool>,

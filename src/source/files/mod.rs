@@ -8,18 +8,18 @@
 //! (deletion, rewriting).
 
 mod compare;
-pub mod compressed;
+pub(crate) mod compressed;
 mod copies;
 mod digest;
-pub mod directory;
+pub(crate) mod directory;
 mod discover;
-pub mod failures;
-pub mod frame;
+pub(crate) mod failures;
+pub(crate) mod frame;
 mod identify;
-pub mod identity;
+pub(crate) mod identity;
 mod malformed;
 mod mount_view;
-pub mod name;
+pub(crate) mod name;
 mod open_files;
 mod originals;
 mod path_resolver;
@@ -27,14 +27,14 @@ mod reading;
 mod replay;
 mod scan;
 mod streams;
-pub mod sweep;
-pub mod tail;
+pub(crate) mod sweep;
+pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 mod tracked;
 mod truncated;
 mod vanished;
-pub mod wake;
+pub(crate) mod wake;
 
 use crate::config::FilesConfig;
 use crate::position::{FileEntry, Progress};

@@ -6,12 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The last component of a path.
-pub fn file_name(path: &Path) -> &OsStr {
+pub(crate) fn file_name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
 
 /// A path as text for messages and events. Bytes that are not UTF-8 are written as `\xNN`.
-pub fn display_path(path: &Path) -> String {
+pub(crate) fn display_path(path: &Path) -> String {
     let mut out = String::new();
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {
         out.push_str(chunk.valid());
@@ -23,7 +23,7 @@ pub fn display_path(path: &Path) -> String {
 }
 
 /// Whether a pattern matches a name. Patterns are text: a byte that is not UTF-8 counts as one character.
-pub fn matches(pattern: &glob::Pattern, name: &OsStr) -> bool {
+pub(crate) fn matches(pattern: &glob::Pattern, name: &OsStr) -> bool {
     pattern.matches(&name.to_string_lossy())
 }
 
@@ -31,7 +31,7 @@ pub fn matches(pattern: &glob::Pattern, name: &OsStr) -> bool {
 ///
 /// Names without a date come first, by modification time: older forms, or names of other tools.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FileOrder {
+pub(crate) enum FileOrder {
     ByTime { mtime_ms: i64, name: OsString },
     ByName { date: u32, number: u64, name: OsString },
 }
@@ -39,7 +39,7 @@ pub enum FileOrder {
 impl FileOrder {
     /// Confluence names a file `YYYYMMDD.NNNNN.audit.log`; its documentation also shows `YYYYMMDD-NNNNN`. A
     /// compressed file follows its original.
-    pub fn of(name: &OsStr, mtime_ms: i64) -> FileOrder {
+    pub(crate) fn of(name: &OsStr, mtime_ms: i64) -> FileOrder {
         let stem = compressed::split_extension(name).map_or(name, |(stem, _)| stem);
         match stem.to_str().and_then(date_and_number) {
             Some((date, number)) => FileOrder::ByName { date, number, name: name.to_owned() },
@@ -53,7 +53,7 @@ const AHEAD_MS: i64 = 2 * 86_400_000;
 
 impl FileOrder {
     /// The position directly before `other`.
-    pub fn before(other: &FileOrder) -> FileOrder {
+    pub(crate) fn before(other: &FileOrder) -> FileOrder {
         let mtime_ms = match other {
             FileOrder::ByTime { mtime_ms, .. } => mtime_ms.saturating_sub(1),
             FileOrder::ByName { .. } => i64::MAX,
@@ -62,7 +62,7 @@ impl FileOrder {
     }
 
     /// Whether a file is dated in the future by its name or its time: it was created under a wrong clock.
-    pub fn is_in_future(&self, now_ms: i64) -> bool {
+    pub(crate) fn is_in_future(&self, now_ms: i64) -> bool {
         let latest_ms = now_ms.saturating_add(AHEAD_MS);
         match self {
             FileOrder::ByTime { mtime_ms, .. } => *mtime_ms > latest_ms,

@@ -29,7 +29,7 @@ pub(super) struct ResolvedPath {
 
 /// A path that cannot be resolved or opened.
 #[derive(Debug)]
-pub struct ResolveError {
+pub(crate) struct ResolveError {
     pub error: io::Error,
     /// The resolved part of the path, and the unresolved rest.
     pub path: PathBuf,

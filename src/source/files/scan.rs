@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 const BLOCK_BYTES: usize = 128 * 1024;
 
 /// A file that the scanned file may be a copy of.
-pub struct PossibleOriginal {
+pub(super) struct PossibleOriginal {
     /// Key of its entry.
     pub key: u32,
     pub path: String,
@@ -23,13 +23,13 @@ pub struct PossibleOriginal {
 }
 
 /// A digest of the scanned file, computed with the key of a possible original's digest.
-pub struct DigestCheck {
+pub(super) struct DigestCheck {
     expected: ReadDigest,
     digest: Digest,
 }
 
 impl DigestCheck {
-    pub fn of(entry: &FileEntry) -> Option<Box<DigestCheck>> {
+    pub(super) fn of(entry: &FileEntry) -> Option<Box<DigestCheck>> {
         let expected = entry.digest.filter(|digest| digest.to == entry.offset)?;
         let digest = Digest::new(expected.key, expected.from);
         Some(Box::new(DigestCheck { expected, digest }))
@@ -48,7 +48,7 @@ impl DigestCheck {
 }
 
 /// What is known of the content of a possible original.
-pub enum OriginalContent {
+pub(super) enum OriginalContent {
     /// The file is available and unchanged. The fingerprint is that of the last bytes before `offset`.
     Present(File, Fingerprint),
     /// The file is missing. Only the fingerprint of the last bytes before `offset` is known.
@@ -58,7 +58,7 @@ pub enum OriginalContent {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum ScanStep {
+pub(super) enum ScanStep {
     More,
     /// The scanned file ends here, and is the start of each remaining original.
     AtEnd,
@@ -66,7 +66,7 @@ pub enum ScanStep {
     Done,
 }
 
-pub struct Scan {
+pub(super) struct Scan {
     pub content: Content,
     pub originals: Vec<PossibleOriginal>,
     /// Entry keys of files that this file is not a copy of.
@@ -87,7 +87,7 @@ pub struct Scan {
 
 impl Scan {
     /// `history_bytes`: number of bytes before the end of the known content to keep in memory.
-    pub fn new(content: Content, originals: Vec<PossibleOriginal>, history_bytes: usize) -> Scan {
+    pub(super) fn new(content: Content, originals: Vec<PossibleOriginal>, history_bytes: usize) -> Scan {
         Scan {
             content,
             originals,
@@ -102,30 +102,30 @@ impl Scan {
         }
     }
 
-    pub fn offset(&self) -> u64 {
+    pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    pub fn known(&self) -> u64 {
+    pub(super) fn known(&self) -> u64 {
         self.known
     }
 
     /// Path of the file from which the known content was delivered.
-    pub fn known_from(&self) -> Option<&str> {
+    pub(super) fn known_from(&self) -> Option<&str> {
         self.known_from.as_deref()
     }
 
-    pub fn line_end(&self) -> u64 {
+    pub(super) fn line_end(&self) -> u64 {
         self.line_end
     }
 
     /// The last bytes before [`Scan::offset`].
-    pub fn history(&self) -> &[u8] {
+    pub(super) fn history(&self) -> &[u8] {
         &self.history
     }
 
     /// Whether everything scanned is the start of an available file.
-    pub fn is_contained(&self) -> bool {
+    pub(super) fn is_contained(&self) -> bool {
         self.originals.iter().any(|original| matches!(original.content, OriginalContent::Present(..)))
     }
 
@@ -133,7 +133,7 @@ impl Scan {
     ///
     /// # Errors
     /// Those of reading the scanned file. An original that cannot be read is dropped.
-    pub fn step(&mut self) -> io::Result<ScanStep> {
+    pub(super) fn step(&mut self) -> io::Result<ScanStep> {
         let Some(stop) = self.originals.iter().map(|original| original.offset).min() else {
             return self.finish();
         };
@@ -246,7 +246,7 @@ impl Scan {
     }
 
     /// Marks everything scanned as known, because another file contains it.
-    pub fn mark_all_known(&mut self) {
+    pub(super) fn mark_all_known(&mut self) {
         let contained =
             |original: &&PossibleOriginal| matches!(original.content, OriginalContent::Present(..));
         if let Some(path) = self.originals.iter().find(contained).map(|original| original.path.clone()) {
@@ -255,7 +255,7 @@ impl Scan {
     }
 
     /// Scans again from the start up to the known content. `key` and `path` are those of the scanned file.
-    pub fn restarted(self, key: u32, path: &str) -> io::Result<Scan> {
+    pub(super) fn restarted(self, key: u32, path: &str) -> io::Result<Scan> {
         let Content::Compressed(stream) = self.content else {
             return Err(io::ErrorKind::Unsupported.into());
         };
@@ -272,7 +272,7 @@ impl Scan {
     }
 
     /// Rejects the remaining originals: nothing proves that this file is a copy.
-    pub fn reject_rest(&mut self) {
+    pub(super) fn reject_rest(&mut self) {
         self.rejected.extend(self.originals.drain(..).map(|original| original.key));
     }
 }

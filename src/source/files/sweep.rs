@@ -211,7 +211,7 @@ impl AuditFiles {
 }
 
 /// A directory of a source and its contents.
-pub struct ListedDirectory {
+pub(crate) struct ListedDirectory {
     /// Without symbolic links, as far as it could be resolved.
     pub path: PathBuf,
     pub opened: io::Result<(OpenDirectory, Contents)>,
@@ -219,7 +219,7 @@ pub struct ListedDirectory {
 
 /// Opens and lists every directory of `place`. `being_read` returns whether a file is followed under any name,
 /// `known` whether a path is that of a tracked file.
-pub fn list_directories(
+pub(crate) fn list_directories(
     place: &FileLocation,
     being_read: &dyn Fn(&FileObservation) -> bool,
     known: &dyn Fn(&Path) -> bool,
@@ -240,7 +240,7 @@ pub fn list_directories(
 }
 
 /// Error message for a directory that cannot be opened or listed.
-pub fn unreadable_message(dir: &Path, error: &io::Error) -> String {
+pub(crate) fn unreadable_message(dir: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => format!(
             "audit directory `{}` does not exist: Confluence creates it with its first event; if it stays missing, \

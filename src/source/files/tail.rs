@@ -16,21 +16,21 @@ const HOLE_BYTES_MIN: u64 = 64 * 1024;
 /// How far back the start of a line is searched. No record is longer, but a run of NUL bytes may be.
 const LINE_BYTES_MAX: u64 = 1 << 30;
 
-pub struct Tail {
+pub(crate) struct Tail {
     content: Content,
     pub framer: Framer,
     /// Size and modification time at the last comparison of the bytes before the read offset.
     compared: (u64, i64),
 }
 
-pub enum Content {
+pub(crate) enum Content {
     Plain(File),
     /// A stream can only be read forwards. Going back means to open it again.
     Compressed(Decompressor),
 }
 
 impl Content {
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         match self {
             Content::Plain(file) => file,
             Content::Compressed(stream) => stream.file(),
@@ -38,7 +38,7 @@ impl Content {
     }
 
     /// Reads at offset `at`. For a stream that must be its current offset.
-    pub fn read(&mut self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         match self {
             Content::Plain(file) => loop {
                 match file.read_at(buffer, at) {
@@ -52,7 +52,7 @@ impl Content {
 }
 
 /// Result of [`Tail::check`].
-pub struct FileCheck {
+pub(crate) struct FileCheck {
     pub observed: FileObservation,
     pub link_count: u64,
     /// The file was truncated or rewritten: the bytes that were read are gone.
@@ -61,7 +61,7 @@ pub struct FileCheck {
 
 impl Tail {
     /// Opens the file at `offset`, a record boundary. `None`: the bytes before it do not match `tail_fingerprint`.
-    pub fn open(
+    pub(crate) fn open(
         file: File,
         offset: u64,
         tail_fingerprint: Fingerprint,
@@ -79,7 +79,7 @@ impl Tail {
     }
 
     /// Continues a stream at its current offset. `before` are the bytes before that.
-    pub fn of_stream(stream: Decompressor, before: &[u8], record_bytes_max: usize) -> Tail {
+    pub(crate) fn of_stream(stream: Decompressor, before: &[u8], record_bytes_max: usize) -> Tail {
         Tail {
             framer: Framer::new(stream.offset(), before, record_bytes_max),
             content: Content::Compressed(stream),
@@ -87,12 +87,12 @@ impl Tail {
         }
     }
 
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         self.content.file()
     }
 
     /// Examines the file. If it has changed, compares the bytes before the read offset with those that were read.
-    pub fn check(&mut self, path: impl Into<PathBuf>) -> io::Result<FileCheck> {
+    pub(crate) fn check(&mut self, path: impl Into<PathBuf>) -> io::Result<FileCheck> {
         let (observed, link_count) = observe(self.content.file(), path)?;
         let file = match &self.content {
             Content::Plain(file) => file,
@@ -119,7 +119,7 @@ impl Tail {
     }
 
     /// Reads at most `bytes` more. Returns the number of bytes; 0 at the current end.
-    pub fn fill(&mut self, bytes: usize) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self, bytes: usize) -> io::Result<usize> {
         if self.framer.in_nuls()
             && let Content::Plain(file) = &self.content
             && let Some(hole) = hole_at(file, self.framer.read_offset())?
@@ -132,7 +132,7 @@ impl Tail {
     }
 
     /// The fingerprint of the first `len` bytes. `None` for a stream: it was computed when the stream was opened.
-    pub fn head_fingerprint(&self, len: usize) -> io::Result<Option<Fingerprint>> {
+    pub(crate) fn head_fingerprint(&self, len: usize) -> io::Result<Option<Fingerprint>> {
         let Content::Plain(file) = &self.content else {
             return Ok(None);
         };
@@ -143,7 +143,7 @@ impl Tail {
 }
 
 /// Length of the hole at `offset` in bytes. `None`: there is data, the hole is short, or the file system does not report it.
-pub fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
+pub(crate) fn hole_at(file: &File, offset: u64) -> io::Result<Option<u64>> {
     let end = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
         Ok(data) => data,
         // No data up to the end of the file.
@@ -166,7 +166,7 @@ fn fill(
 }
 
 /// At most `len` bytes that end at `offset`. `None` if the file is shorter than `offset`.
-pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
     let len = offset.min(len as u64);
     let mut before = vec![0; len as usize];
     match file.read_exact_at(&mut before, offset - len) {
@@ -177,13 +177,13 @@ pub fn bytes_before(file: &File, offset: u64, len: usize) -> io::Result<Option<V
 }
 
 /// Whether the bytes before `offset` match `fingerprint`.
-pub fn holds(file: &File, offset: u64, fingerprint: Fingerprint) -> io::Result<bool> {
+pub(crate) fn holds(file: &File, offset: u64, fingerprint: Fingerprint) -> io::Result<bool> {
     let bytes = bytes_before(file, offset, fingerprint.len as usize)?;
     Ok(bytes.is_some_and(|bytes| Fingerprint::of(&bytes) == fingerprint))
 }
 
 /// The offset after the last line end before `offset`; `offset` itself if there is none within `LINE_BYTES_MAX`.
-pub fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
+pub(crate) fn boundary_before(file: &File, offset: u64) -> io::Result<u64> {
     let mut end = offset;
     while end > 0 {
         if offset - end >= LINE_BYTES_MAX {

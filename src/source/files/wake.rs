@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Wakes the reader. `true` requests a sweep too.
-pub type Wake = Arc<dyn Fn(bool) + Send + Sync>;
+pub(crate) type Wake = Arc<dyn Fn(bool) + Send + Sync>;
 
 /// Watches the directories of one source.
-pub struct DirectoryWatch {
+pub(crate) struct DirectoryWatch {
     source: String,
     wake: Wake,
     watcher: Option<RecommendedWatcher>,
@@ -20,7 +20,7 @@ pub struct DirectoryWatch {
 }
 
 impl DirectoryWatch {
-    pub fn new(source: &str, wake: Wake) -> DirectoryWatch {
+    pub(crate) fn new(source: &str, wake: Wake) -> DirectoryWatch {
         DirectoryWatch {
             source: source.to_owned(),
             wake,
@@ -32,7 +32,7 @@ impl DirectoryWatch {
 
     /// Watches exactly these directories, given as path, device and inode. A recreated directory has another inode
     /// and is watched again. Returns whether all of them are watched.
-    pub fn set(&mut self, directories: Vec<(PathBuf, u64, u64)>) -> bool {
+    pub(crate) fn set(&mut self, directories: Vec<(PathBuf, u64, u64)>) -> bool {
         if directories == self.watched && self.watcher.is_some() {
             return true;
         }
@@ -92,7 +92,7 @@ fn explain(error: &notify::Error) -> String {
 /// A new watcher is created for each set of files: linemux keeps a watch for every file it ever had, and misses
 /// events of one that was deleted and recreated. Its channel is unbounded, so events are received at once even while
 /// the reader is busy.
-pub async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: Wake) {
+pub(crate) async fn watch_live_files(mut files: UnboundedReceiver<Vec<PathBuf>>, wake: Wake) {
     let mut next = files.recv().await;
     while let Some(names) = next.take() {
         let mut events = match MuxedEvents::new() {

@@ -11,9 +11,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::rig::{SOON, skip};
-use confluence_audit_agent::checkpoint::{
-    self, Commit, FileEntry, Fingerprint, Loss, Progress, SinkMark, Store, StoreError,
-};
+use confluence_audit_agent::checkpoint::{self, Commit, Store, StoreError};
+use confluence_audit_agent::position::{FileEntry, Fingerprint, Loss, Progress, SinkMark};
 use confluence_audit_agent::{clock, exit};
 
 /// The entry of file `key` after `offset` bytes.

@@ -16,7 +16,7 @@ const EXAMPLE: &str = "https://elastic.example.com:9200";
 /// Of Elasticsearch, for the name of an index.
 const INDEX_BYTES_MAX: usize = 255;
 
-pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
     let hosts = hosts(table);
     let api_key = table.reference("api_key");
     let mut auth = auth(table);

@@ -10,7 +10,7 @@ use crate::config::words::ensure;
 /// The owner writes, nobody else does, and nobody executes.
 const MODES: [(&str, u32); 3] = [("0600", 0o600), ("0640", 0o640), ("0644", 0o644)];
 
-pub fn read(table: &mut Table, context: &Context) -> Option<SinkKind> {
+pub(super) fn read(table: &mut Table, context: &Context) -> Option<SinkKind> {
     const EXAMPLE: &str = "/var/log/confluence-audit-agent/events.ndjson";
     let path = table.required("path", EXAMPLE, |path| {
         check_path(path, context.several_sources)?;
@@ -40,7 +40,7 @@ fn check_group(group: &str) -> Result<(), String> {
 }
 
 /// Says what is wrong with a file sink's path, but for its being absolute.
-pub fn check_path(path: &str, several_sources: bool) -> Result<(), String> {
+pub(crate) fn check_path(path: &str, several_sources: bool) -> Result<(), String> {
     ensure(!path.ends_with('/'), format!("`{path}` names a directory; write the file's name too"))?;
     let rest = path.replace(SOURCE_PLACEHOLDER, "");
     let message = format!("`{path}` has braces; only `{SOURCE_PLACEHOLDER}` can be replaced");

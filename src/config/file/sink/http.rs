@@ -11,7 +11,7 @@ use crate::config::{Compression, FormatKind, HttpBody, HttpSinkConfig, PeerConfi
 
 const BODIES: [(&str, HttpBody); 2] = [("ndjson", HttpBody::Ndjson), ("array", HttpBody::Array)];
 
-pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
     let url = url(table, "url", "https://collector.example.com/audit");
     let auth = auth(table);
     let http = http::read(table, url, Some(auth));

@@ -21,7 +21,7 @@ const MECHANISMS: [(&str, SaslMechanism); 3] = [
 
 const TIMES: [(&str, RecordTime); 2] = [("sent", RecordTime::Sent), ("event", RecordTime::Event)];
 
-pub fn read(table: &mut Table, _: &Context, _: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, _: &Context, _: &Common) -> Option<PeerConfig> {
     let brokers = brokers(table);
     let topic = table.required("topic", TOPIC, |topic| check_topic(topic).map(|()| topic.to_owned()));
     let complete = brokers.is_some() && topic.is_some();

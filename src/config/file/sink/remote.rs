@@ -10,12 +10,12 @@ use crate::config::raw::Table;
 use crate::config::{Auth, Compression, FormatKind, OnPoison, RemoteSinkConfig};
 
 const ON_POISON: [(&str, OnPoison); 2] = [("quarantine", OnPoison::Quarantine), ("stop", OnPoison::Stop)];
-pub const COMPRESSIONS: [(&str, Compression); 3] =
+pub(super) const COMPRESSIONS: [(&str, Compression); 3] =
     [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
 
 /// What the keys say that all have.
 #[derive(Default)]
-pub struct Common {
+pub(super) struct Common {
     pub bytes: Option<u64>,
     events: Option<usize>,
     wait: Option<Duration>,
@@ -24,7 +24,7 @@ pub struct Common {
 }
 
 impl Common {
-    pub fn read(table: &mut Table) -> Common {
+    pub(super) fn read(table: &mut Table) -> Common {
         let mut common = Common::default();
         table.size("batch_bytes", KIB..=64 << 20, &mut common.bytes);
         table.count("batch_events", 1..=100_000, &mut common.events);
@@ -35,7 +35,7 @@ impl Common {
     }
 
     /// Over the defaults of a sink.
-    pub fn over(self, mut config: RemoteSinkConfig) -> RemoteSinkConfig {
+    pub(super) fn over(self, mut config: RemoteSinkConfig) -> RemoteSinkConfig {
         config.batch.bytes = self.bytes.map_or(config.batch.bytes, |bytes| bytes as usize);
         config.batch.events = self.events.unwrap_or(config.batch.events);
         config.batch.wait = self.wait.unwrap_or(config.batch.wait);
@@ -46,7 +46,7 @@ impl Common {
 }
 
 /// `compression`, where zstd is not known.
-pub fn gzip_at_most(table: &mut Table, default: Compression) -> Compression {
+pub(super) fn gzip_at_most(table: &mut Table, default: Compression) -> Compression {
     let mut found = default;
     table.choice("compression", &COMPRESSIONS, &mut found);
     if found == Compression::Zstd {
@@ -56,7 +56,7 @@ pub fn gzip_at_most(table: &mut Table, default: Compression) -> Compression {
 }
 
 /// Reports that a format which is no JSON cannot be sent there.
-pub fn wants_json(table: &Table, format: FormatKind) {
+pub(super) fn wants_json(table: &Table, format: FormatKind) {
     if format == FormatKind::Cef {
         let message = "is no JSON, which alone can be sent there; remove it, or write \"raw\"";
         table.refuse(&["format"], message);
@@ -64,12 +64,12 @@ pub fn wants_json(table: &Table, format: FormatKind) {
 }
 
 /// A server's address that must be there.
-pub fn url(table: &mut Table, key: &'static str, example: &str) -> Option<Url> {
+pub(super) fn url(table: &mut Table, key: &'static str, example: &str) -> Option<Url> {
     table.required(key, example, |text| address::server(text, example))
 }
 
 /// `token`, or `user` and `password`, or neither.
-pub fn auth(table: &mut Table) -> Auth {
+pub(super) fn auth(table: &mut Table) -> Auth {
     let token = table.reference("token");
     let basic = credentials::pair(table);
     if let Some(token) = token {
@@ -82,7 +82,7 @@ pub fn auth(table: &mut Table) -> Auth {
 }
 
 /// Warns of a secret that is sent for everybody on the way to read.
-pub fn warn_clear_text(table: &Table, key: &str, url: &Url, auth: &Auth) {
+pub(super) fn warn_clear_text(table: &Table, key: &str, url: &Url, auth: &Auth) {
     if let (Some(message), true) = (address::clear_text(url), *auth != Auth::None) {
         table.warn(&[key], message);
     }

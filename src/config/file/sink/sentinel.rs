@@ -16,7 +16,7 @@ const ENDPOINT: &str = "https://confluence-x1y2.westeurope-1.ingest.monitor.azur
 const RULE: &str = "dcr-00000000000000000000000000000000";
 const ID: &str = "11111111-2222-3333-4444-555555555555";
 
-pub fn read(table: &mut Table, context: &Context, common: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, context: &Context, common: &Common) -> Option<PeerConfig> {
     let endpoint = url(table, "endpoint", ENDPOINT);
     if let Some(Err(message)) = endpoint.as_ref().map(check_encrypted) {
         table.error("endpoint", message);

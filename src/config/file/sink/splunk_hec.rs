@@ -12,7 +12,7 @@ use crate::config::{Auth, Compression, PeerConfig, SplunkHecConfig};
 
 const EXAMPLE: &str = "https://splunk.example.com:8088";
 
-pub fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, context: &Context, _: &Common) -> Option<PeerConfig> {
     let url = url(table, "url", EXAMPLE);
     if let Some(Err(message)) = url.as_ref().map(check_base) {
         table.error("url", message);

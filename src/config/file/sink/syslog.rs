@@ -27,7 +27,7 @@ const FACILITIES: [&str; 24] = [
     "local7",
 ];
 
-pub fn read(table: &mut Table, _: &Context, common: &Common) -> Option<PeerConfig> {
+pub(super) fn read(table: &mut Table, _: &Context, common: &Common) -> Option<PeerConfig> {
     let address = table.required("address", EXAMPLE, |address| host_port(address, EXAMPLE));
     let complete = address.is_some();
     let kind = table.word("transport", &TRANSPORTS);
@@ -70,7 +70,7 @@ pub fn read(table: &mut Table, _: &Context, common: &Common) -> Option<PeerConfi
 }
 
 /// `host:port`; an IPv6 address is in brackets, and is returned without them.
-pub fn host_port(text: &str, example: &str) -> Result<(String, u16), String> {
+pub(super) fn host_port(text: &str, example: &str) -> Result<(String, u16), String> {
     let text = text.trim();
     let way_out = format!("write host and port alone, as in \"{example}\"");
     ensure(!text.contains("://"), format!("is a URL; {way_out}"))?;
