@@ -14,7 +14,9 @@ mod fallback;
 mod flow_control;
 mod held_searches;
 mod ingest;
+mod ledger_entry;
 mod node_filter;
+mod open_ledger;
 mod reader;
 mod row_delivery;
 mod running;
@@ -32,6 +34,7 @@ pub use encoder::Encoder;
 pub use flow_control::FlowControl;
 pub use held_searches::HeldSearches;
 pub use ingest::Ingest;
+pub use ledger_entry::RecordPlace;
 pub use sink_pipeline::SinkPipeline;
 pub use summary::{Delivered, SourceTotal, Summary};
 

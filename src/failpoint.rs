@@ -31,22 +31,6 @@ pub(crate) fn hit(name: &str) {
 #[inline(always)]
 pub fn hit(_name: &str) {}
 
-/// A limit that a test can lower in debug builds: `CONFLUENCE_AUDIT_AGENT_LIMIT="ids_max=2000"`.
-#[cfg(debug_assertions)]
-pub(crate) fn limit(name: &str, limit: usize) -> usize {
-    let setting = std::env::var("CONFLUENCE_AUDIT_AGENT_LIMIT").unwrap_or_default();
-    let lower =
-        setting.split_once('=').filter(|(known, _)| *known == name).and_then(|(_, limit)| limit.parse().ok());
-    lower.unwrap_or(limit)
-}
-
-/// A limit that a test can lower in debug builds.
-#[cfg(not(debug_assertions))]
-#[inline(always)]
-pub fn limit(_name: &str, limit: usize) -> usize {
-    limit
-}
-
 #[cfg(debug_assertions)]
 #[derive(Debug, PartialEq)]
 enum FailpointAction {

@@ -19,6 +19,7 @@
 //! | [`sink`] | delivers batches of events; [`quarantine`] keeps the events that a server refuses |
 //! | [`ack`] | the watermark: up to which batch every sink has delivered |
 //! | [`checkpoint`] | stores the progress; a restart continues from it |
+//! | [`ledger`] | records every event that was delivered; it recognises those that are read again |
 //! | [`agent`] | starts a thread per stage, connects them, supervises them and shuts them down |
 //!
 //! The other modules are shared: [`http`], [`tls`], [`credential`] and [`secret`] for connections, [`delay`] for
@@ -38,6 +39,7 @@ pub mod checkpoint;
 pub(crate) mod enrich;
 pub(crate) mod failpoint;
 pub mod format;
+pub mod ledger;
 pub mod notice;
 pub mod position;
 pub mod record;

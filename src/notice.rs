@@ -24,6 +24,9 @@ pub const FILE_TAMPERED: &str = "agent.file.tampered";
 /// The audit coverage level of an area was lowered.
 pub const COVERAGE_LOWERED: &str = "agent.coverage.lowered";
 
+/// The ledger of delivered events has lost entries.
+pub const LEDGER_DAMAGED: &str = "agent.ledger.damaged";
+
 /// Bytes of audit files were never delivered.
 pub const GAP: &str = "agent.source.gap";
 

@@ -1,6 +1,6 @@
 //! Progress of a source: the types that are passed from sources and sinks to the checkpoint.
 
-use crate::record::EventId;
+use crate::ledger::Entry;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -125,6 +125,9 @@ pub struct Loss {
     pub from: u64,
     pub to: u64,
     pub reason: String,
+    /// Key of the file.
+    #[serde(default)]
+    pub file: u32,
 }
 
 /// How far an audit API was read.
@@ -134,9 +137,6 @@ pub struct ApiCursor {
     pub at_ms: i64,
     /// Start of the source. Nothing before this time is requested.
     pub start_ms: i64,
-    /// All ids of events delivered since this time are known, except for time ranges that files delivered, see
-    /// [`IdChunk`].
-    pub ids_from_ms: i64,
     /// It was read through the API of a Data Center before 7.5.
     #[serde(default)]
     pub legacy: bool,
@@ -149,24 +149,18 @@ pub struct ApiCursor {
     pub answered: bool,
 }
 
-/// Ids of delivered events that may be read again. If a file had too many events the chunk has no ids, only the time
-/// range that the file delivered.
-#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
-pub struct IdChunk {
-    /// Number of the chunk within its source.
-    pub key: u32,
-    /// Key of the file that delivered them; `None` for an API.
-    #[serde(default)]
-    pub file: Option<u32>,
-    /// Hash of the cluster node's id in the file's records; 0 for records without a node.
-    #[serde(default)]
-    pub node: u64,
-    /// Times of the oldest and the newest event.
-    #[serde(default)]
-    pub oldest_ms: i64,
-    pub newest_ms: i64,
-    #[serde(with = "ids_text")]
-    pub ids: Vec<EventId>,
+/// The ledger of a source as of a commit.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct LedgerPosition {
+    /// The first entry that is kept.
+    pub first: u64,
+    /// Number of entries since the beginning.
+    pub size: u64,
+    /// The right edge of the tree over the entries: one hash for each 1 in the binary form of `size`.
+    #[serde(with = "hashes_text")]
+    pub edge: Vec<[u8; 32]>,
+    /// Number of full blocks whose records are on the disk.
+    pub blocks_synced: u64,
 }
 
 /// Why a source with files is read through its API.
@@ -230,10 +224,8 @@ pub struct Progress {
     pub forget: Vec<u32>,
     pub losses: Vec<Loss>,
     pub api: Option<ApiCursor>,
-    pub ids: Vec<IdChunk>,
-    pub forget_ids: Vec<u32>,
     /// The positions of delivered events follow later. Until then output lengths in the checkpoint stay unchanged:
-    /// after a crash there would be events that no position, id or length covers.
+    /// after a crash there would be events that no position and no length covers.
     pub withheld: bool,
     /// How far the API was read for nodes whose files are not read.
     pub api_other_nodes: Option<ApiCursor>,
@@ -242,6 +234,8 @@ pub struct Progress {
     pub active_input: Option<ActiveInput>,
     /// As last read.
     pub coverage: Option<Coverage>,
+    /// What was delivered, for the ledger.
+    pub entries: Vec<Entry>,
 }
 
 impl Progress {
@@ -250,7 +244,7 @@ impl Progress {
         *self == nothing(self.withheld)
     }
 
-    /// Adds later changes. For a file, a cursor or a chunk of ids the newest replaces the earlier ones.
+    /// Adds later changes. For a file or a cursor the newest replaces the earlier ones.
     pub fn merge(&mut self, later: Progress) {
         for entry in later.files {
             match self.files.iter_mut().find(|known| known.key == entry.key) {
@@ -267,15 +261,7 @@ impl Progress {
         self.agent_user = later.agent_user.or(self.agent_user.take());
         self.active_input = later.active_input.or(self.active_input.take());
         self.coverage = later.coverage.or(self.coverage.take());
-        for chunk in later.ids {
-            self.forget_ids.retain(|key| *key != chunk.key);
-            match self.ids.iter_mut().find(|known| known.key == chunk.key) {
-                Some(known) => *known = chunk,
-                None => self.ids.push(chunk),
-            }
-        }
-        self.ids.retain(|chunk| !later.forget_ids.contains(&chunk.key));
-        self.forget_ids.extend(later.forget_ids);
+        self.entries.extend(later.entries);
     }
 }
 
@@ -314,26 +300,24 @@ mod path_text {
     }
 }
 
-/// Stores ids as one string: base64 of their bytes, 16 each.
-mod ids_text {
-    use crate::record::EventId;
+/// Stores hashes as one string: base64 of their bytes.
+mod hashes_text {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD_NO_PAD;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
     use std::borrow::Cow;
 
-    pub(super) fn serialize<S: Serializer>(ids: &[EventId], serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.0.to_be_bytes()).collect();
-        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
+    pub(super) fn serialize<S: Serializer>(hashes: &[[u8; 32]], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(hashes.as_flattened()))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EventId>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<[u8; 32]>, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         let bytes = STANDARD_NO_PAD.decode(text.as_bytes()).map_err(D::Error::custom)?;
         match bytes.as_chunks() {
-            (ids, []) => Ok(ids.iter().map(|id| EventId(u128::from_be_bytes(*id))).collect()),
-            _ => Err(D::Error::custom("ids are not 16 bytes each")),
+            (hashes, []) => Ok(hashes.to_vec()),
+            _ => Err(D::Error::custom("hashes are not 32 bytes each")),
         }
     }
 }

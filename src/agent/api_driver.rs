@@ -58,7 +58,7 @@ impl ApiDriver {
         ingest: &mut Ingest,
     ) -> Instant {
         while let Some((api, step)) = self.requests.answer() {
-            self.take(api, step, activity, ingest);
+            self.take(api, step, ingest);
         }
         let now = clock::monotonic();
         if let (Some(fallback), Some(files)) = (&mut self.fallback, files)
@@ -118,10 +118,6 @@ impl ApiDriver {
             self.main.api = Some(api);
             return;
         }
-        if let Some(to_ms) = ingest.incomplete_to_ms().filter(|_| self.other_nodes.is_some()) {
-            api.set_known_ids_from(to_ms + 1);
-        }
-        api.skip_ranges(ingest.skipped_ranges());
         self.requests.send(api);
     }
 
@@ -152,9 +148,6 @@ impl ApiDriver {
             others.api = Some(api);
             return;
         }
-        if let Some(to_ms) = ingest.incomplete_to_ms() {
-            api.set_known_ids_from(to_ms + 1);
-        }
         self.requests.send(api);
     }
 
@@ -171,18 +164,13 @@ impl ApiDriver {
         }
     }
 
-    fn take(&mut self, mut api: Box<Api>, step: ApiStep, activity: FileActivity, ingest: &mut Ingest) {
+    fn take(&mut self, mut api: Box<Api>, step: ApiStep, ingest: &mut Ingest) {
         let is_main = !api.is_for_other_nodes();
         let did_nothing = matches!(step, ApiStep::Again);
-        let other = match is_main {
-            true => self.other_nodes.as_ref(),
-            false => Some(&self.main),
-        };
-        ingest.ids_needed_from_ms = other.and_then(|other| other.cursor_ms).unwrap_or(i64::MAX);
         let lag = self.fallback.as_ref().map_or(Duration::ZERO, Fallback::lag);
-        let (now, read) = (now(), activity == FileActivity::AtEnd);
+        let now = now();
         let (before_ms, compares) = (api.asked_at_most_to_ms(now, lag), api.compares());
-        let (due, missing) = ingest.process_step(step, read, before_ms, now, &mut api);
+        let (due, missing) = ingest.process_step(step, before_ms, now, &mut api);
         if let Some(fallback) = self.fallback.as_mut().filter(|_| is_main && compares) {
             fallback.missing += missing;
         }

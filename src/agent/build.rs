@@ -10,19 +10,21 @@ use super::flow_control::FlowControl;
 use super::held_searches::HeldSearches;
 use super::ingest::Ingest;
 use super::node_filter::NodeFilter;
+use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
 use super::running::{Running, SinkThread};
 use super::sinks::{self, SinkIndex};
 use super::threads::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
+use crate::clock;
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
+use crate::notice::{LEDGER_DAMAGED, Notice};
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
 use crate::sink;
 use crate::source::api::Api;
-use crate::source::dedup::Dedup;
 use crate::source::files::AuditFiles;
 use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
 use std::path::Path;
@@ -105,6 +107,7 @@ fn build_source(
     memory: &mut Memory,
 ) -> Result<SourceParts, AgentError> {
     let state = memory.load(&source.name)?;
+    let opened = open_ledger::open(&common.config.state_dir, &source.name, &state, common.mode)?;
     let flow = Arc::new(FlowControl::new(in_flight_bytes_max(common.config)));
     let (mut threads, mut pipelines, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let sinks = &common.config.sinks;
@@ -121,17 +124,24 @@ fn build_source(
     memory.commit(Commit {
         source: source.name.clone(),
         marks: marks.iter().flatten().cloned().collect(),
+        ledger: opened.position()?,
         ..Commit::default()
     })?;
     let inboxes = threads.iter().map(|thread| thread.inbox.clone()).collect();
-    let progress = SourceProgress::new(&source.name, marks, inboxes, flow.clone());
+    let progress = SourceProgress::new(
+        &source.name,
+        (opened.ledger.clone(), opened.dir.clone()),
+        marks,
+        inboxes,
+        flow.clone(),
+    );
     let api = source.api.as_ref().map(|config| {
         Api::new(&source.name, config.clone(), state.api)
             .with_coverage(state.coverage.clone())
             .with_agent_user(state.agent_user.clone())
     });
     let encoder = Encoder::new(stream, pipelines, common.commits.clone());
-    let ingest = ingest(source, &state, encoder, api.as_ref());
+    let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
     let reader = Reader {
         source: source.name.clone(),
@@ -143,17 +153,28 @@ fn build_source(
     Ok((threads, progress, (reader, ingest)))
 }
 
-fn ingest(source: &SourceConfig, state: &SourceState, encoder: Encoder, api: Option<&Api>) -> Ingest {
+fn ingest(
+    source: &SourceConfig,
+    state: &SourceState,
+    encoder: Encoder,
+    opened: OpenedLedger,
+    api: Option<&Api>,
+) -> Ingest {
     let ids = IdHasher::new(source.site.as_deref());
-    let dedup = api.map(|_| Dedup::new(state.ids.clone()));
+    let OpenedLedger { ledger, damage, .. } = opened;
     let hybrid = api.zip(source.api.as_ref()).filter(|_| source.files.is_some());
     let node_filter = hybrid.map(|_| {
         let (nodes, all_nodes) = (state.nodes.clone().unwrap_or_default(), source.fallback.all_nodes);
-        NodeFilter::new(&source.name, nodes, all_nodes, &state.ids)
+        NodeFilter::new(&source.name, nodes, all_nodes, ledger.times())
     });
     let held =
         hybrid.map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
-    Ingest::new(encoder, ids, dedup, node_filter, held.unwrap_or_default())
+    let mut ingest = Ingest::new(encoder, ids, ledger, node_filter, held.unwrap_or_default());
+    if let Some(damage) = damage {
+        let at_ms = clock::now_ms();
+        ingest.encode_notice(&Notice::new(LEDGER_DAMAGED, &source.name, &at_ms.to_string(), at_ms, damage));
+    }
+    ingest
 }
 
 /// Reports when nobody reads standard output any more. The thread waits without a deadline, and goes with the process.

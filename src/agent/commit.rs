@@ -4,6 +4,7 @@ use super::flow_control::FlowControl;
 use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
+use crate::ledger::SharedLedger;
 use crate::position::{Progress, SinkMark};
 use crate::sink::{Inbox, Message};
 use crate::telemetry::heartbeat;
@@ -29,6 +30,8 @@ pub(super) struct Settings {
 /// What is delivered of a source and not in the store yet.
 pub(super) struct SourceProgress {
     name: String,
+    ledger: SharedLedger,
+    ledger_dir: PathBuf,
     flow: Arc<FlowControl>,
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
@@ -45,12 +48,15 @@ impl SourceProgress {
     /// `marks` are those of the sinks, in order, as they have just been committed.
     pub(super) fn new(
         name: &str,
+        (ledger, ledger_dir): (SharedLedger, PathBuf),
         marks: Vec<Option<SinkMark>>,
         sinks: Vec<Inbox>,
         flow: Arc<FlowControl>,
     ) -> SourceProgress {
         let stream = SourceProgress {
             name: name.to_owned(),
+            ledger,
+            ledger_dir,
             flow,
             watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
@@ -66,7 +72,7 @@ impl SourceProgress {
     }
 
     fn advance(&mut self) {
-        for ((progress, bytes), marks) in self.watermark.advance() {
+        for ((mut progress, bytes), marks) in self.watermark.advance() {
             self.unpersisted_bytes += bytes;
             for (newest, mark) in self.newest_marks.iter_mut().zip(marks) {
                 if mark.is_some() {
@@ -76,6 +82,7 @@ impl SourceProgress {
             if progress.withheld {
                 continue;
             }
+            self.ledger.append(&std::mem::take(&mut progress.entries));
             self.ready.merge(progress);
             self.marks.clone_from(&self.newest_marks);
             self.dirty = true;
@@ -87,12 +94,16 @@ impl SourceProgress {
         self.dirty.then(|| self.last.map_or(now, |last| last + settings.interval))
     }
 
-    fn commit(&self) -> Commit {
-        Commit {
+    /// Makes the ledger durable. The result says so to the checkpoint.
+    fn commit(&self) -> Result<Commit, StoreError> {
+        let ledger =
+            self.ledger.commit().map_err(|error| StoreError::io("write", &self.ledger_dir, error))?;
+        Ok(Commit {
             source: self.name.clone(),
             progress: self.ready.clone(),
             marks: self.marks.iter().flatten().cloned().collect(),
-        }
+            ledger,
+        })
     }
 
     fn committed(&mut self) {
@@ -171,8 +182,12 @@ fn commit_due(
     if due.is_empty() {
         return Ok(());
     }
-    let commits: Vec<Commit> = due.iter().map(|stream| stream.commit()).collect();
-    let result = store.as_mut().map_or(Ok(()), |store| store.commit(&commits));
+    let commits: Result<Vec<Commit>, StoreError> = due.iter().map(|stream| stream.commit()).collect();
+    crate::failpoint::hit("ledger_synced");
+    let result = match (store, commits) {
+        (Some(store), Ok(commits)) => store.commit(&commits),
+        (_, commits) => commits.map(drop),
+    };
     for stream in due {
         stream.last = Some(now);
         match &result {
@@ -203,7 +218,7 @@ fn commit_due(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::ApiCursor;
+    use crate::position::{ApiCursor, LedgerPosition};
 
     fn mark(length: u64) -> Option<SinkMark> {
         Some(SinkMark {
@@ -233,14 +248,18 @@ mod tests {
         stream.watermark.push((progress, 1));
         stream.watermark.mark_final(0, number, mark(10 + number));
         stream.advance();
-        let commit = stream.commit();
+        let commit = stream.commit().unwrap();
         let position = commit.progress.api.map(|cursor| cursor.at_ms);
         (stream.dirty, commit.marks[0].length, position)
     }
 
     #[test]
     fn f84_an_output_is_no_longer_than_its_positions_tell() {
-        let mut stream = SourceProgress::new("s", vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = SharedLedger::open(dir.path(), &LedgerPosition::default()).unwrap().0;
+        let ledger = (ledger, dir.path().to_owned());
+        let mut stream =
+            SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
         assert_eq!(deliver(&mut stream, 0, 100, false), (true, 10, Some(100)));
         stream.committed();
         // A kill now finds the outputs as they were when positions were last known: what is behind is read again by its

@@ -35,6 +35,13 @@ pub enum AgentError {
     Store(#[from] StoreError),
     #[error("cannot open the output `{path}` of sink `{sink}`")]
     Output { sink: String, path: String, source: io::Error },
+    /// Its events could be delivered twice: which were delivered is not known.
+    #[error(
+        "the state of source `{source_name}` is of release 0.1, which had no ledger of delivered events; either forget it \
+         (`confluence-audit-agent state forget`) or give another `state_dir`, and each event that is still there is \
+         delivered again"
+    )]
+    NoLedger { source_name: String },
     #[error("cannot start")]
     Start(#[from] io::Error),
 }
@@ -43,6 +50,7 @@ impl AgentError {
     pub fn exit_code(&self) -> u8 {
         match self {
             AgentError::Store(error) => error.exit_code(),
+            AgentError::NoLedger { .. } => exit::CONFIG,
             AgentError::Output { .. } | AgentError::Start(_) => exit::TRY_AGAIN,
         }
     }

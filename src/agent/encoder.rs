@@ -1,10 +1,12 @@
 //! Writes events in every sink's format, and sends them in batches with the progress that they mean.
 
 use super::commit::ToCommit;
+use super::ledger_entry::{self, RecordPlace};
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
 use crate::format::{Event, Taxonomy};
+use crate::ledger::Entry;
 use crate::notice::Notice;
-use crate::position::Progress;
+use crate::position::{Loss, Progress};
 use crate::record::{Parsed, Text};
 use crate::sink::{EventSeverity, Label};
 use std::sync::mpsc::Sender;
@@ -18,6 +20,8 @@ pub struct Encoder {
     number: u64,
     /// Where a sink needs labels.
     taxonomy: Option<Taxonomy>,
+    /// Of the next batch.
+    entries: Vec<Entry>,
     pub events: u64,
 }
 
@@ -30,24 +34,39 @@ impl Encoder {
             commits,
             number: 0,
             taxonomy: needs_label.then(Taxonomy::default),
+            entries: Vec::new(),
             events: 0,
         }
     }
 
     /// `record_bytes`: the length of the record that the event was made of.
-    pub fn encode(&mut self, event: &Event<'_>, record_bytes: usize) {
+    pub fn encode(&mut self, event: &Event<'_>, place: RecordPlace, record_bytes: usize) {
         crate::failpoint::hit("encode");
-        let time_ms = match event.content {
-            Parsed::Record(record) => record.time_ms,
-            Parsed::Unreadable { .. } => None,
-        };
+        let time_ms = ledger_entry::time_ms(event.content);
         let label = self.taxonomy.as_ref().map(|taxonomy| label(taxonomy, event.content));
         let head = (event.id, time_ms.unwrap_or(event.read_at_ms), label.unwrap_or_default());
         let long = record_bytes > LONG_RECORD_BYTES;
         for pipeline in &mut self.pipelines {
             pipeline.write(head, long, |format, out| format.write(event, out));
         }
+        self.entries.push(ledger_entry::of_event(event, place, true));
         self.events += 1;
+    }
+
+    /// Records an event that is not to be delivered.
+    pub fn leave_out(&mut self, event: &Event<'_>, place: RecordPlace) {
+        self.entries.push(ledger_entry::of_event(event, place, false));
+    }
+
+    /// Records a byte range of a file that will never be delivered.
+    pub fn record_loss(&mut self, loss: &Loss) {
+        let Loss { at_ms, file, from, to, .. } = *loss;
+        self.entries.extend(ledger_entry::of_loss(at_ms, file, from, to));
+    }
+
+    /// What the ledger is to record of the next batch.
+    pub fn take_entries(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
     }
 
     /// Writes an event of the agent's own.
@@ -56,6 +75,7 @@ impl Encoder {
         for pipeline in &mut self.pipelines {
             pipeline.write(head, false, |format, out| format.write_notice(notice, out));
         }
+        self.entries.push(ledger_entry::of_notice(notice));
         self.events += 1;
     }
 

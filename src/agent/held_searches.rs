@@ -1,12 +1,12 @@
 //! Searches of the audit log that files brought and that may be the agent's own. A file has the user's key and not
 //! the name, so such a record waits until the API tells the name, or for a minute.
 
+use super::ledger_entry::RecordPlace;
 use super::sink_pipeline::LONG_RECORD_BYTES;
 use crate::clock;
 use crate::position::Progress;
 use crate::record::{EventId, Record};
 use crate::source::api::self_activity::{SearchedBy, SelfActivity, SharedSelfActivity, is_search};
-use crate::source::dedup::FromFile;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ const HELD_MAX: usize = 100;
 /// The API is asked so often who made a search, with such pauses: a row may become visible late.
 const REQUESTS_MAX: u32 = 3;
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
+/// Searches no longer wait when so many events wait with them for the ledger.
+const WITHHELD_MAX: usize = 50_000;
 /// How long a search waits at most: from when it was read, and from the last request.
 const HELD_FOR: Duration = Duration::from_secs(60);
 const LAST_ANSWER: Duration = Duration::from_secs(10);
@@ -35,7 +37,7 @@ pub struct HeldSearch {
     pub body: Vec<u8>,
     pub id: EventId,
     pub time_ms: i64,
-    pub from: FromFile,
+    pub place: RecordPlace,
     pub path_json: String,
     pub offset: u64,
     pub unterminated: bool,
@@ -79,6 +81,11 @@ impl HeldSearches {
 
     pub fn is_empty(&self) -> bool {
         self.searches.is_empty()
+    }
+
+    /// Whether so many events wait with the searches that these must not wait any longer.
+    pub fn withholds_too_many(&self) -> bool {
+        self.withheld.as_ref().is_some_and(|withheld| withheld.entries.len() > WITHHELD_MAX)
     }
 
     pub fn contains(&self, id: EventId) -> bool {

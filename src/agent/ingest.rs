@@ -3,18 +3,19 @@
 
 use super::encoder::Encoder;
 use super::held_searches::{HeldSearch, HeldSearches};
+use super::ledger_entry::{self, RecordPlace};
 use super::node_filter::NodeFilter;
 use super::row_delivery::RowDelivery;
 use crate::clock;
 use crate::format::{Event, Origin};
+use crate::ledger::SharedLedger;
 use crate::notice::Notice;
-use crate::position::Progress;
+use crate::position::{Loss, Progress};
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Scratch};
 use crate::source::api::page::Page;
 use crate::source::api::self_activity::SearchedBy;
 use crate::source::api::{Api, ApiStep, Now};
-use crate::source::dedup::{Dedup, FromFile};
 use crate::source::files::FileRecord;
 use crate::source::files::frame::Frame;
 use std::time::Instant;
@@ -26,27 +27,24 @@ pub struct Ingest {
     /// Of each folder, for its present sequence.
     twins: Vec<(u32, Twins)>,
     scratch: Scratch,
-    /// Where an API may bring again what was delivered.
-    dedup: Option<Dedup>,
+    ledger: SharedLedger,
     /// Of a source that has files and an API.
     node_filter: Option<NodeFilter>,
     pub held: HeldSearches,
     pub read_at_ms: i64,
     pub unreadable: u64,
-    /// Records of files that made no event at once: an API had brought them, or they are searches of the audit log.
+    /// Records of files that made no event at once: they were delivered before, or are searches of the audit log.
     pub known: u64,
     /// Of these, the agent's own searches that are left out.
     pub dropped: u64,
-    /// Another API of this source needs the ids of events from this time on.
-    pub ids_needed_from_ms: i64,
 }
 
 impl Ingest {
-    /// `dedup` for a source that has an API, the others for one that has files as well.
+    /// `node_filter` and `held` for a source that has files and an API.
     pub fn new(
         encoder: Encoder,
         ids: IdHasher,
-        dedup: Option<Dedup>,
+        ledger: SharedLedger,
         node_filter: Option<NodeFilter>,
         held: HeldSearches,
     ) -> Ingest {
@@ -55,14 +53,13 @@ impl Ingest {
             ids,
             twins: Vec::new(),
             scratch: Scratch::default(),
-            dedup,
+            ledger,
             node_filter,
             held,
             read_at_ms: 0,
             unreadable: 0,
             known: 0,
             dropped: 0,
-            ids_needed_from_ms: i64::MAX,
         }
     }
 
@@ -79,19 +76,19 @@ impl Ingest {
 
     fn record(&mut self, found: FileRecord<'_>, scratch: &mut Scratch) {
         crate::failpoint::hit("decode");
-        let (parsed, offset, body) = parse(&found, scratch);
+        let (parsed, offset, length, body) = parse(&found, scratch);
+        let place = RecordPlace::File { key: found.file, offset, length };
         let id = self.id(&parsed, &found);
         let record = match &parsed {
             Parsed::Record(record) => Some(record),
             Parsed::Unreadable { .. } => None,
         };
-        let (mut from, mut self_poll) = (None, false);
+        let mut self_poll = false;
         if let Some(filter) = &mut self.node_filter {
             if found.replayed {
                 return filter.observe_replayed(record, found.folder, self.read_at_ms);
             }
-            let (time_ms, file) = filter.observe(record, found.file, found.folder, self.read_at_ms);
-            from = Some((time_ms, file));
+            let time_ms = filter.observe(record, found.folder, self.read_at_ms);
             let by = record.map_or(SearchedBy::Other, |record| self.held.searched_by(record));
             if by == SearchedBy::Unknown && self.held.may_hold(body, time_ms, self.read_at_ms) {
                 self.known += 1;
@@ -99,7 +96,7 @@ impl Ingest {
                     body: body.to_vec(),
                     id,
                     time_ms,
-                    from: file,
+                    place,
                     path_json: found.path_json.to_owned(),
                     offset,
                     unterminated: found.unterminated,
@@ -120,7 +117,7 @@ impl Ingest {
             self_poll,
             read_at_ms: self.read_at_ms,
         };
-        self.deliver_from_file(&event, from, body.len());
+        self.deliver_from_file(&event, place, body.len());
     }
 
     fn id(&mut self, parsed: &Parsed<'_>, found: &FileRecord<'_>) -> EventId {
@@ -135,18 +132,20 @@ impl Ingest {
         id.twin(twins.number(id, found.sequence_offset))
     }
 
-    /// `from`: the event's time and the file, if an API may bring it as well.
-    fn deliver_from_file(&mut self, event: &Event<'_>, from: Option<(i64, FromFile)>, record_bytes: usize) {
-        if let (Some(dedup), Some((time_ms, file))) = (&mut self.dedup, from)
-            && !dedup.insert(event.id, time_ms, Some(file))
-        {
-            // The API has brought it.
+    fn deliver_from_file(&mut self, event: &Event<'_>, place: RecordPlace, record_bytes: usize) {
+        let admitted = match (ledger_entry::time_ms(event.content), &event.origin) {
+            (None, Origin::File { offset, .. }) => self.ledger.admit_timeless(event.id, *offset),
+            (time_ms, _) => self.ledger.admit(event.id, time_ms),
+        };
+        if !admitted {
+            // It was delivered: from the API, or from another file.
             self.known += 1;
             return;
         }
         if event.self_poll && self.held.drop_self_polls {
             self.known += 1;
             self.dropped += 1;
+            self.encoder.leave_out(event, place);
             return;
         }
         if let (Parsed::Unreadable { error, .. }, Origin::File { path_json, offset, .. }) =
@@ -161,7 +160,7 @@ impl Ingest {
                 "a record cannot be read; it is delivered as `pipeline_error`"
             );
         }
-        self.encoder.encode(event, record_bytes);
+        self.encoder.encode(event, place, record_bytes);
     }
 
     /// Delivers the searches of files whose author is known by now, and with `all` the others too.
@@ -193,18 +192,16 @@ impl Ingest {
                 self_poll: by == SearchedBy::Agent,
                 read_at_ms: self.read_at_ms,
             };
-            self.deliver_from_file(&event, Some((search.time_ms, search.from)), search.body.len());
+            self.deliver_from_file(&event, search.place, search.body.len());
         }
         self.scratch = scratch;
     }
 
     /// Takes what a step of an API has brought, and sends it on. Returns when the next step is due, if not at once, and
-    /// how many events of up to `before_ms` the page has that files should have brought and nothing had. `read`: the
-    /// files that are there have been read, so what they may yet bring is newer than what they have brought.
+    /// how many events of up to `before_ms` the page has that files should have brought and nothing had.
     pub fn process_step(
         &mut self,
         step: ApiStep,
-        read: bool,
         before_ms: i64,
         now: Now,
         api: &mut Api,
@@ -213,7 +210,7 @@ impl Ingest {
             ApiStep::Again => (None, 0),
             ApiStep::Wait(until) => (Some(until), 0),
             ApiStep::Page { page, repeated } => {
-                (None, self.ingest_page((page, repeated), read, before_ms, now, api))
+                (None, self.ingest_page((page, repeated), before_ms, now, api))
             }
         };
         for notice in api.take_notices() {
@@ -227,15 +224,11 @@ impl Ingest {
     fn ingest_page(
         &mut self,
         (page, repeated): (Page, usize),
-        read: bool,
         before_ms: i64,
         now: Now,
         api: &mut Api,
     ) -> u64 {
         self.read_at_ms = now.ms;
-        let Some(dedup) = &mut self.dedup else { return 0 };
-        let newest = |filter: &NodeFilter| filter.newest_ms().filter(|_| read).unwrap_or(i64::MIN);
-        let newest_ms = self.node_filter.as_ref().map(newest);
         let mut rows = RowDelivery {
             encoder: &mut self.encoder,
             node_filter: self.node_filter.as_mut(),
@@ -246,10 +239,8 @@ impl Ingest {
             unreadable: &mut self.unreadable,
             missing: 0,
         };
-        api.ingest_page(page, repeated, now, &mut self.ids, dedup, &mut rows);
-        let missing = rows.missing;
-        api.prune(dedup, newest_ms.map(|newest_ms| newest_ms.min(self.ids_needed_from_ms)));
-        missing
+        api.ingest_page(page, repeated, now, &mut self.ids, &self.ledger, &mut rows);
+        rows.missing
     }
 
     /// Times of the oldest and the newest event that can be compared with the API.
@@ -257,22 +248,13 @@ impl Ingest {
         self.node_filter.as_ref()?.known_ms()
     }
 
-    /// Time ranges whose events the files have brought, and whose ids are forgotten. None where these may have events
-    /// of nodes that those files do not show.
-    pub fn skipped_ranges(&self) -> &[(i64, i64)] {
-        match (&self.node_filter, &self.dedup) {
-            (Some(filter), Some(dedup)) if filter.may_skip_ranges() => dedup.skipped_ranges(),
-            _ => &[],
-        }
-    }
-
-    /// Up to then, some ids that came by an API are forgotten.
-    pub fn incomplete_to_ms(&self) -> Option<i64> {
-        self.dedup.as_ref()?.incomplete_to_ms()
-    }
-
     pub fn encode_notice(&mut self, notice: &Notice) {
         self.encoder.encode_notice(notice);
+    }
+
+    /// Takes note of a byte range of a file that will never be delivered.
+    pub fn record_loss(&mut self, loss: &Loss) {
+        self.encoder.record_loss(loss);
     }
 
     /// Nothing more is replayed.
@@ -282,12 +264,10 @@ impl Ingest {
 
     /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
     pub fn flush(&mut self, mut progress: Progress) {
-        if let Some(dedup) = &mut self.dedup {
-            if dedup.is_over_full() {
-                dedup.forget_of_files();
-            }
-            (progress.ids, progress.forget_ids) = dedup.changes();
+        if self.held.withholds_too_many() {
+            self.settle_held_searches(true);
         }
+        progress.entries = self.encoder.take_entries();
         if let Some(filter) = &mut self.node_filter {
             progress.nodes = filter.changes();
         }
@@ -295,16 +275,19 @@ impl Ingest {
     }
 }
 
-fn parse<'a>(found: &FileRecord<'a>, scratch: &'a mut Scratch) -> (Parsed<'a>, u64, &'a [u8]) {
+/// The record, its offset and its length with its line end, and its bytes.
+fn parse<'a>(found: &FileRecord<'a>, scratch: &'a mut Scratch) -> (Parsed<'a>, u64, u32, &'a [u8]) {
     match &found.frame {
-        Frame::Line { body, offset } => (record::parse(body, scratch), *offset, body),
+        Frame::Line { body, offset, end } => {
+            (record::parse(body, scratch), *offset, (end - offset) as u32, body)
+        }
         Frame::Malformed { head, offset, bytes, hash, reason } => {
             let malformed = Parsed::Unreadable {
                 error: reason.error(*bytes, *offset, *hash),
                 bytes: head,
                 whole_hash: Some(u128::from(*hash)),
             };
-            (malformed, *offset, &[])
+            (malformed, *offset, u32::try_from(*bytes).unwrap_or(u32::MAX), &[])
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Decides for a source with files and an API which rows of the API are delivered: those of nodes whose files are not
-//! read may be another agent's, and what a file brought and was forgotten is not delivered again.
+//! read may be another agent's.
 
-use crate::position::{ClusterNodes, IdChunk};
+use crate::position::ClusterNodes;
 use crate::record::Record;
 use crate::source::api::RowVerdict;
-use crate::source::dedup::{Dedup, FromFile};
-use crate::source::nodes::{self, News, Nodes, RowNode};
+use crate::source::nodes::{News, Nodes, RowNode};
 
 /// Of one source.
 pub struct NodeFilter {
@@ -15,44 +14,33 @@ pub struct NodeFilter {
     all_nodes: bool,
     /// The warning that no file has shown a node was logged.
     warned_no_node: bool,
-    /// Of the newest event of the files.
-    newest_ms: Option<i64>,
-    /// Of the oldest and the newest event whose ids are known, whether a file or the API brought them.
+    /// Times of the oldest and the newest event that was delivered, whether a file or the API brought them.
     known_ms: Option<(i64, i64)>,
     /// Of the last record of a file that has a time.
     last_ms: Option<i64>,
 }
 
 impl NodeFilter {
-    /// `ids` are those of the checkpoint.
-    pub fn new(source: &str, nodes: ClusterNodes, all_nodes: bool, ids: &[IdChunk]) -> NodeFilter {
-        let oldest_ms = ids.iter().map(|chunk| chunk.oldest_ms).min();
-        let newest_ms = ids.iter().map(|chunk| chunk.newest_ms).max();
+    /// `known_ms`: times of the oldest and the newest event that was delivered.
+    pub fn new(
+        source: &str,
+        nodes: ClusterNodes,
+        all_nodes: bool,
+        known_ms: Option<(i64, i64)>,
+    ) -> NodeFilter {
         NodeFilter {
             source: source.to_owned(),
             nodes: Nodes::new(nodes),
             all_nodes,
             warned_no_node: false,
-            newest_ms: None,
-            known_ms: oldest_ms.zip(newest_ms),
+            known_ms,
             last_ms: None,
         }
-    }
-
-    /// Of the newest event of the files.
-    pub fn newest_ms(&self) -> Option<i64> {
-        self.newest_ms
     }
 
     /// Times of the oldest and the newest event that can be compared with the API.
     pub fn known_ms(&self) -> Option<(i64, i64)> {
         self.known_ms
-    }
-
-    /// Whether a time range that files brought has nothing else that is wanted. With files of several nodes it may be
-    /// the range of one node only.
-    pub fn may_skip_ranges(&self) -> bool {
-        !self.nodes.are_several()
     }
 
     /// Takes note of a record of a file that was delivered before and is read again.
@@ -63,63 +51,31 @@ impl NodeFilter {
         }
     }
 
-    /// Takes note of a record of a file. Returns its time, and where it came from. A record without a time gets that of
-    /// the record before. The time may be in the future: the API shows the event then, so its id is kept until then.
-    pub fn observe(
-        &mut self,
-        record: Option<&Record>,
-        file: u32,
-        folder: usize,
-        read_at_ms: i64,
-    ) -> (i64, FromFile) {
+    /// Takes note of a record of a file. Returns its time; a record without one gets that of the record before.
+    pub fn observe(&mut self, record: Option<&Record>, folder: usize, read_at_ms: i64) -> i64 {
         self.last_ms = record.and_then(|record| record.time_ms).or(self.last_ms);
         let at_ms = self.last_ms.unwrap_or(read_at_ms);
         // A time in the future says nothing of when the event happened.
         let time_ms = at_ms.min(read_at_ms);
-        self.newest_ms = self.newest_ms.max(Some(time_ms));
         let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
         self.known_ms = Some((oldest_ms.min(time_ms), newest_ms.max(time_ms)));
-        let node = match record {
-            Some(record) => self.nodes.observe_file(folder, record.node.text(), time_ms),
-            None => 0,
-        };
-        (at_ms, FromFile { key: file, node })
+        if let Some(record) = record {
+            self.nodes.observe_file(folder, record.node.text(), time_ms);
+        }
+        at_ms
     }
 
     /// `for_other_nodes`: the row is from the API that is asked for nodes whose files are not read.
-    pub fn judge_row(
-        &mut self,
-        record: &Record,
-        read_at_ms: i64,
-        for_other_nodes: bool,
-        dedup: &Dedup,
-    ) -> RowVerdict {
-        let verdict = self.judge_node(record, read_at_ms, for_other_nodes, dedup);
-        match is_forgotten(dedup, record) {
-            true => RowVerdict::Skip,
-            false => verdict,
-        }
-    }
-
-    fn judge_node(
-        &mut self,
-        record: &Record,
-        read_at_ms: i64,
-        for_other_nodes: bool,
-        dedup: &Dedup,
-    ) -> RowVerdict {
+    pub fn judge_row(&mut self, record: &Record, read_at_ms: i64, for_other_nodes: bool) -> RowVerdict {
         if !self.all_nodes && !self.nodes.are_known() {
             self.warn_no_node_known(record);
             return RowVerdict::Deliver { of_files: true };
         }
         let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
-        // Ids that the other API brought are forgotten up to then.
-        let is_incomplete = dedup.incomplete_to_ms().is_some_and(|to_ms| time_ms <= to_ms);
         match self.nodes.of_row(record.node.text(), time_ms) {
             RowNode::Files { since: true } if for_other_nodes => RowVerdict::Skip,
             RowNode::Files { .. } if !for_other_nodes => RowVerdict::Deliver { of_files: true },
             RowNode::Other if !self.all_nodes => RowVerdict::Skip,
-            _ if self.all_nodes && !for_other_nodes && is_incomplete => RowVerdict::Skip,
             _ => RowVerdict::Deliver { of_files: false },
         }
     }
@@ -158,10 +114,4 @@ impl NodeFilter {
         }
         self.nodes.changes()
     }
-}
-
-/// Whether a file brought the event of this row, and its id is forgotten.
-fn is_forgotten(dedup: &Dedup, record: &Record) -> bool {
-    let at_ms = record.time_ms.filter(|_| !dedup.skipped_ranges().is_empty());
-    at_ms.is_some_and(|at_ms| dedup.is_forgotten(at_ms, nodes::hash(record.node.text())))
 }

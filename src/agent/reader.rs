@@ -191,7 +191,8 @@ impl Reader {
         }
         let progress = files.progress();
         for loss in &progress.losses {
-            let Loss { at_ms, path, from, to, reason } = loss;
+            ingest.record_loss(loss);
+            let Loss { at_ms, path, from, to, reason, .. } = loss;
             let path = path.display();
             let message = if to > from {
                 format!("bytes {from} to {to} of the audit file `{path}` were not delivered: {reason}")

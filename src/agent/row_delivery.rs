@@ -2,11 +2,11 @@
 
 use super::encoder::Encoder;
 use super::held_searches::HeldSearches;
+use super::ledger_entry::RecordPlace;
 use super::node_filter::NodeFilter;
 use crate::format::{Event, Origin};
 use crate::record::{Parsed, Record};
 use crate::source::api::{AdmittedRow, RowHandler, RowVerdict};
-use crate::source::dedup::Dedup;
 
 pub(super) struct RowDelivery<'a> {
     pub encoder: &'a mut Encoder,
@@ -21,9 +21,9 @@ pub(super) struct RowDelivery<'a> {
 }
 
 impl RowHandler for RowDelivery<'_> {
-    fn judge(&mut self, record: &Record, dedup: &Dedup) -> RowVerdict {
+    fn judge(&mut self, record: &Record) -> RowVerdict {
         match &mut self.node_filter {
-            Some(filter) => filter.judge_row(record, self.read_at_ms, self.for_other_nodes, dedup),
+            Some(filter) => filter.judge_row(record, self.read_at_ms, self.for_other_nodes),
             None => RowVerdict::Deliver { of_files: false },
         }
     }
@@ -40,6 +40,23 @@ impl RowHandler for RowDelivery<'_> {
                 None
             }
         };
+        let (event, place) = self.event(&row);
+        self.encoder.encode(&event, place, row.text.len());
+        let is_missing = row.of_files
+            && !row.self_poll
+            && !self.held.contains(row.id)
+            && time_ms.is_none_or(|time_ms| time_ms <= self.before_ms);
+        self.missing += u64::from(is_missing);
+    }
+
+    fn leave_out(&mut self, row: AdmittedRow<'_>) {
+        let (event, place) = self.event(&row);
+        self.encoder.leave_out(&event, place);
+    }
+}
+
+impl RowDelivery<'_> {
+    fn event<'r>(&self, row: &AdmittedRow<'r>) -> (Event<'r>, RecordPlace) {
         let event = Event {
             content: row.content,
             id: row.id,
@@ -47,11 +64,7 @@ impl RowHandler for RowDelivery<'_> {
             self_poll: row.self_poll,
             read_at_ms: self.read_at_ms,
         };
-        self.encoder.encode(&event, row.text.len());
-        let is_missing = row.of_files
-            && !row.self_poll
-            && !self.held.contains(row.id)
-            && time_ms.is_none_or(|time_ms| time_ms <= self.before_ms);
-        self.missing += u64::from(is_missing);
+        let place = RecordPlace::Api { length: row.text.len() as u32, legacy_likeness: row.legacy_likeness };
+        (event, place)
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::position::{
-    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, IdChunk, Loss, Progress, SinkMark,
+    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, LedgerPosition, Loss, Progress,
+    SinkMark,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ pub struct Commit {
     pub source: String,
     pub progress: Progress,
     pub marks: Vec<SinkMark>,
+    /// The entries up to there are on the disk.
+    pub ledger: Option<LedgerPosition>,
 }
 
 /// Everything stored of one source.
@@ -34,8 +37,6 @@ pub struct SourceState {
     #[serde(default)]
     pub api: Option<ApiCursor>,
     #[serde(default)]
-    pub ids: Vec<IdChunk>,
-    #[serde(default)]
     pub api_other_nodes: Option<ApiCursor>,
     #[serde(default)]
     pub nodes: Option<ClusterNodes>,
@@ -45,6 +46,8 @@ pub struct SourceState {
     pub active_input: Option<ActiveInput>,
     #[serde(default)]
     pub coverage: Option<Coverage>,
+    #[serde(default)]
+    pub ledger: Option<LedgerPosition>,
 }
 
 impl SourceState {

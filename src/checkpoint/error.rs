@@ -47,7 +47,7 @@ impl StoreError {
     }
 
     /// Converts a file system error. A full disk and missing permission are variants of their own.
-    pub(super) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> StoreError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> StoreError {
         let path = path.into();
         if is_full(&source) {
             return StoreError::StorageFull { path };

@@ -6,7 +6,6 @@
 //! file "wiki" 0000002a
 //! mark "wiki" "local"
 //! loss "wiki" 0000000000000007
-//! ids "wiki" 0000002a
 //! cursor "wiki"                 and so on for the kinds with one value per source; the key ends with a space
 //! ```
 //!
@@ -22,17 +21,19 @@ pub(super) enum ValueKind {
     Mark,
     Loss,
     Cursor,
+    /// Ids of delivered events, as 0.1 stored them: read by no release since, removed with the source.
     Ids,
     OtherNodes,
     Nodes,
     User,
     ActiveInput,
     Coverage,
+    Ledger,
 }
 
 impl ValueKind {
     /// All values of a source except its head.
-    pub(super) const OF_A_SOURCE: [ValueKind; 10] = [
+    pub(super) const OF_A_SOURCE: [ValueKind; 11] = [
         ValueKind::File,
         ValueKind::Mark,
         ValueKind::Loss,
@@ -43,6 +44,7 @@ impl ValueKind {
         ValueKind::User,
         ValueKind::ActiveInput,
         ValueKind::Coverage,
+        ValueKind::Ledger,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -59,6 +61,7 @@ impl ValueKind {
             ValueKind::User => "user",
             ValueKind::ActiveInput => "way",
             ValueKind::Coverage => "coverage",
+            ValueKind::Ledger => "ledger",
         }
     }
 }
@@ -103,8 +106,8 @@ pub(super) fn coverage(source: &str) -> Vec<u8> {
     prefix(ValueKind::Coverage, source)
 }
 
-pub(super) fn ids(source: &str, key: u32) -> Vec<u8> {
-    format!("ids {} {key:08x}", quoted(source)).into_bytes()
+pub(super) fn ledger(source: &str) -> Vec<u8> {
+    prefix(ValueKind::Ledger, source)
 }
 
 /// Common prefix of all values of one kind of a source.
@@ -142,12 +145,13 @@ mod tests {
                 (ValueKind::Mark, mark(name, "the \"sink\"")),
                 (ValueKind::Loss, loss(name, 7)),
                 (ValueKind::Cursor, cursor(name)),
-                (ValueKind::Ids, ids(name, 3)),
+                (ValueKind::Ids, [prefix(ValueKind::Ids, name), b"0000002a".to_vec()].concat()),
                 (ValueKind::OtherNodes, other_nodes(name)),
                 (ValueKind::Nodes, nodes(name)),
                 (ValueKind::User, user(name)),
                 (ValueKind::ActiveInput, active_input(name)),
                 (ValueKind::Coverage, coverage(name)),
+                (ValueKind::Ledger, ledger(name)),
             ] {
                 assert_eq!(parse(&key), Some((kind, name.to_owned())));
             }

@@ -6,6 +6,7 @@
 //!   lock                       locked while a process uses the directory; contains its process id
 //!   meta.json                  schema version and agent id, written once
 //!   db/                        sled: one value per audit file, output and loss; one head per source
+//!   ledger/                    one ledger of delivered events a source, see `ledger`
 //!   checkpoint.json            backup: the same content as one JSON value, at most a minute older
 //!   db.corrupt-<time>/         copies of damaged stores, the newest three
 //! ```
@@ -38,4 +39,4 @@ pub use store::{Forgotten, Store};
 
 /// Version of the stored format. Each new member raises it, because an older release would drop the member when it
 /// rewrites the value. When an older version is read, missing members get their defaults.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

@@ -85,7 +85,8 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
             | ValueKind::Nodes
             | ValueKind::User
             | ValueKind::ActiveInput
-            | ValueKind::Coverage => seal::unseal::<IgnoredAny>(key, value).map(|(_, sum)| found.sum = sum),
+            | ValueKind::Coverage
+            | ValueKind::Ledger => seal::unseal::<IgnoredAny>(key, value).map(|(_, sum)| found.sum = sum),
             ValueKind::Loss => seal::unseal::<IgnoredAny>(key, value).map(|_| ()),
         };
         if kind != ValueKind::Meta {
@@ -324,6 +325,7 @@ mod tests {
                 length: 4,
                 deleted: Default::default(),
             }],
+            ledger: None,
         };
         store.commit(&[commit]).unwrap();
         store.close().unwrap();

@@ -14,7 +14,7 @@ use super::write_batch::{SourceHead, WriteBatch};
 use super::{seal, state_files};
 use crate::clock;
 use crate::position::{
-    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, IdChunk, Loss, SinkMark,
+    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, LedgerPosition, Loss, SinkMark,
 };
 
 /// Maximum age of the backup file while commits are made. It limits what is delivered again after the store is lost.
@@ -39,8 +39,8 @@ pub struct Forgotten {
     pub losses: usize,
     /// The position of an audit API was stored.
     pub cursor: bool,
-    /// Number of event ids.
-    pub ids: usize,
+    /// Number of entries in the ledger.
+    pub entries: u64,
 }
 
 impl Store {
@@ -116,7 +116,7 @@ impl Store {
                 marks: state.marks.len(),
                 losses: state.losses.len(),
                 cursor: state.api.is_some(),
-                ids: state.ids.iter().map(|chunk| chunk.ids.len()).sum(),
+                entries: state.ledger.map_or(0, |ledger| ledger.size - ledger.first),
             });
         }
         if !forgotten.is_empty() {
@@ -196,12 +196,12 @@ pub(super) fn read_source(
         marks: read_values::<SinkMark>(db, ValueKind::Mark, source, on_damage)?,
         losses: read_values::<Loss>(db, ValueKind::Loss, source, on_damage)?,
         api: read_values::<ApiCursor>(db, ValueKind::Cursor, source, on_damage)?.pop(),
-        ids: read_values::<IdChunk>(db, ValueKind::Ids, source, on_damage)?,
         api_other_nodes: read_values::<ApiCursor>(db, ValueKind::OtherNodes, source, on_damage)?.pop(),
         nodes: read_values::<ClusterNodes>(db, ValueKind::Nodes, source, on_damage)?.pop(),
         agent_user: read_values::<AgentUser>(db, ValueKind::User, source, on_damage)?.pop(),
         active_input: read_values::<ActiveInput>(db, ValueKind::ActiveInput, source, on_damage)?.pop(),
         coverage: read_values::<Coverage>(db, ValueKind::Coverage, source, on_damage)?.pop(),
+        ledger: read_values::<LedgerPosition>(db, ValueKind::Ledger, source, on_damage)?.pop(),
     })
 }
 
@@ -253,9 +253,15 @@ mod tests {
                 length: 4,
                 deleted: Default::default(),
             }],
-            losses: vec![Loss { at_ms: 1, path: "/lost".into(), from: 0, to: 10, reason: "deleted".into() }],
+            losses: vec![Loss {
+                at_ms: 1,
+                path: "/lost".into(),
+                from: 0,
+                to: 10,
+                reason: "deleted".into(),
+                file: 2,
+            }],
             api: Some(ApiCursor::default()),
-            ids: vec![IdChunk::default()],
             api_other_nodes: Some(ApiCursor::default()),
             nodes: Some(ClusterNodes { of_files: vec![FileNode::default()], others: vec!["n2".into()] }),
             agent_user: Some(AgentUser::default()),
@@ -265,6 +271,7 @@ mod tests {
                 reason: "silent".into(),
             }),
             coverage: Some(Coverage::from([("area".into(), "base".into())])),
+            ledger: Some(LedgerPosition { size: 1, edge: vec![[7; 32]], ..LedgerPosition::default() }),
         }
     }
 

@@ -43,6 +43,9 @@ impl WriteBatch<'_> {
         let mut head = self.heads.get(source).copied().unwrap_or(head);
         let mut rotated = false;
         self.put_progress(&mut head, source, &commit.progress)?;
+        if let Some(ledger) = &commit.ledger {
+            self.put_summed(&mut head, keys::ledger(source), ledger)?;
+        }
         for mark in &commit.marks {
             let key = keys::mark(source, &mark.sink);
             let old = self.current(&key)?.and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
@@ -85,17 +88,16 @@ impl WriteBatch<'_> {
             marks,
             losses,
             api,
-            ids,
             api_other_nodes,
             nodes,
             agent_user,
             active_input,
             coverage,
+            ledger,
         } = state;
         let progress = Progress {
             files: files.clone(),
             api: *api,
-            ids: ids.clone(),
             api_other_nodes: *api_other_nodes,
             nodes: nodes.clone(),
             agent_user: agent_user.clone(),
@@ -105,6 +107,9 @@ impl WriteBatch<'_> {
         };
         let mut head = SourceHead { sum: 0, ..head };
         self.put_progress(&mut head, source, &progress)?;
+        if let Some(ledger) = ledger {
+            self.put_summed(&mut head, keys::ledger(source), ledger)?;
+        }
         for mark in marks {
             self.put_summed(&mut head, keys::mark(source, &mark.sink), mark)?;
         }
@@ -128,13 +133,12 @@ impl WriteBatch<'_> {
             losses: _,
             withheld: _,
             api,
-            ids,
-            forget_ids,
             api_other_nodes,
             nodes,
             agent_user,
             active_input,
             coverage,
+            entries: _,
         } = progress;
         for file in files {
             self.put_summed(head, keys::file(source, file.key), file)?;
@@ -145,12 +149,6 @@ impl WriteBatch<'_> {
         }
         if let Some(cursor) = api {
             self.put_summed(head, keys::cursor(source), cursor)?;
-        }
-        for chunk in ids {
-            self.put_summed(head, keys::ids(source, chunk.key), chunk)?;
-        }
-        for &chunk in forget_ids {
-            self.remove_summed(head, keys::ids(source, chunk))?;
         }
         if let Some(cursor) = api_other_nodes {
             self.put_summed(head, keys::other_nodes(source), cursor)?;

@@ -77,12 +77,14 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
         writeln!(out, "  {finished} finished, {} open", open.len())?;
     }
     if let Some(cursor) = &state.api {
-        let ids = state.ids.iter().map(|chunk| chunk.ids.len()).sum();
-        let reached = reached(cursor);
-        writeln!(out, "  audit API: {reached}, {} known", counted(ids, "id"))?;
+        writeln!(out, "  audit API: {}", reached(cursor))?;
     }
     if let Some(cursor) = &state.api_other_nodes {
         writeln!(out, "  audit API, other cluster nodes: {}", reached(cursor))?;
+    }
+    if let Some(ledger) = &state.ledger {
+        let entries = counted((ledger.size - ledger.first) as usize, "event");
+        writeln!(out, "  ledger: {entries}")?;
     }
     if let Some(way) = &state.active_input {
         let by = if way.api.is_some() { "audit API" } else { "audit files" };
@@ -235,13 +237,14 @@ fn description(what: &Forgotten) -> String {
     let counts = [
         (what.files, "file"),
         (usize::from(what.cursor), "audit API cursor"),
-        (what.ids, "id"),
+        (what.entries as usize, "ledger entry"),
         (what.marks, "output length"),
-        (what.losses, "ledger entry"),
+        (what.losses, "loss"),
     ];
     let some = counts.into_iter().filter(|(count, _)| *count > 0);
-    let some: Vec<String> =
-        some.map(|(count, noun)| counted(count, noun).replace("entrys", "entries")).collect();
+    let some: Vec<String> = some
+        .map(|(count, noun)| counted(count, noun).replace("entrys", "entries").replace("losss", "losses"))
+        .collect();
     some.join(", ")
 }
 
@@ -311,7 +314,7 @@ fn time(at_ms: i64) -> String {
 mod tests {
     use super::*;
     use crate::checkpoint::{Commit, Fingerprint, Progress, SinkMark};
-    use crate::position::DeletedOutputs;
+    use crate::position::{DeletedOutputs, LedgerPosition};
 
     fn entry(key: u32, path: &str, offset: u64, finished: bool) -> FileEntry {
         FileEntry {
@@ -338,7 +341,14 @@ mod tests {
             length: 567,
             deleted: DeletedOutputs { files: 3, events: 1 },
         };
-        let loss = Loss { at_ms: 0, path: "/a\u{1b}[2J".into(), from: 10, to: 40, reason: "gone".to_owned() };
+        let loss = Loss {
+            at_ms: 0,
+            path: "/a\u{1b}[2J".into(),
+            from: 10,
+            to: 40,
+            reason: "gone".to_owned(),
+            file: 0,
+        };
         let wiki = Commit {
             source: "wiki".to_owned(),
             progress: Progress {
@@ -347,6 +357,11 @@ mod tests {
                 ..Progress::default()
             },
             marks: vec![mark],
+            ledger: Some(LedgerPosition {
+                size: 5,
+                edge: vec![[1; 32], [2; 32]],
+                ..LedgerPosition::default()
+            }),
         };
         let docs = Commit {
             source: "docs".to_owned(),
@@ -375,7 +390,7 @@ mod tests {
         assert_eq!(code, exit::OK);
         for line in [
             "source docs\n  0 files finished, 2 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n          5    100    95  /docs/1\n        700      -     -  /docs/2.gz\n",
-            "source wiki\n  1 file finished, 1 open\n  DELIVERED  BYTES  LEFT  OPEN FILE\n         60    100    40  /audit/2\n",
+            "source wiki\n  1 file finished, 1 open\n  ledger: 5 events\n  DELIVERED  BYTES  LEFT  OPEN FILE\n         60    100    40  /audit/2\n",
             "  BYTES  ROTATED  SINK   OUTPUT\n    567        4  local  /out/events.ndjson\n",
             "  sink local: 3 rotated files with 1 event deleted, over `rotated_files_max`\n",
             "  1 loss of 30 bytes altogether\n",
@@ -407,7 +422,7 @@ mod tests {
             (
                 0,
                 "source wiki: 0 B of 0 files that are still there will be delivered again\n\
-                 source wiki: forgot 2 files, 1 output length, 1 ledger entry\n"
+                 source wiki: forgot 2 files, 5 ledger entries, 1 output length, 1 loss\n"
             )
         );
         let (image, _) = checkpoint::read(dir.path()).unwrap().unwrap();

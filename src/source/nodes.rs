@@ -58,14 +58,8 @@ pub(crate) struct Nodes {
 
 struct Known {
     node: FileNode,
-    hash: u64,
     /// The API counts as well: when this node is known to have had this id.
     seen_ms: (i64, i64),
-}
-
-/// Stands for a node in a chunk of ids.
-pub(crate) fn hash(node: Option<Text>) -> u64 {
-    node.map_or(0, |node| xxhash_rust::xxh3::xxh3_64(node.decoded().as_bytes()))
 }
 
 impl Nodes {
@@ -79,11 +73,11 @@ impl Nodes {
         }
     }
 
-    /// Takes note of a record of a file. `time_ms` is not yet to come. Returns the hash of its node.
-    pub(crate) fn observe_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) -> u64 {
+    /// Takes note of a record of a file. `time_ms` is not yet to come.
+    pub(crate) fn observe_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) {
         let Some(node) = node else {
             self.nodeless = true;
-            return 0;
+            return;
         };
         if self.folders.len() <= folder {
             self.folders.resize(folder + 1, None);
@@ -107,7 +101,6 @@ impl Nodes {
             self.retire(before, at, time_ms);
         }
         self.observe(at, time_ms);
-        self.of_files[at].hash
     }
 
     /// The number of a node whose id a file carries.
@@ -242,7 +235,7 @@ impl Nodes {
     }
 
     /// Whether files of several nodes are read.
-    pub(crate) fn are_several(&self) -> bool {
+    fn are_several(&self) -> bool {
         self.of_files.iter().filter(|known| known.is_current()).count() > 1
     }
 
@@ -263,11 +256,7 @@ impl Nodes {
 
 impl Known {
     fn new(node: FileNode) -> Known {
-        Known {
-            hash: xxhash_rust::xxh3::xxh3_64(node.id.as_bytes()),
-            seen_ms: (node.from_ms, node.to_ms),
-            node,
-        }
+        Known { seen_ms: (node.from_ms, node.to_ms), node }
     }
 
     fn is_current(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What a start makes of the state that it finds: kept small, in use by another, old, or behind one of two sinks.
 
-use crate::rig::agent::copy_tree;
+use crate::rig::agent::{copy_tree, stdout_of};
 use crate::rig::oracle::events;
 use crate::rig::{Event, Host, Writer, file_name, judge, outputs};
 use confluence_audit_agent::checkpoint::Store;
@@ -10,7 +10,8 @@ use confluence_audit_agent::source::files::{AuditFiles, ReadStatus};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Positions of vanished files are given up again, of those that vanished while nobody looked too.
@@ -49,6 +50,24 @@ fn f25_retention_after_restart() {
         host.once_ok();
         assert!(entries() <= 51, "{} entries after round {round}", entries());
     }
+    judge(&writer, &host.events()).is_exact();
+}
+
+/// A state of 0.1 does not say which events were delivered. It is refused before anything is delivered, and the message
+/// names the way out.
+#[test]
+fn f27_a_state_without_a_ledger_is_refused() {
+    let host = Host::new();
+    let (writer, _) = host.audit_file(27, 10);
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/state/v1");
+    copy_tree(&fixture, &host.state());
+    fs::set_permissions(host.state(), fs::Permissions::from_mode(0o700)).unwrap();
+    let refused = host.once_code(78);
+    refused.logged("state forget");
+    assert!(host.events().is_empty() && !host.state().join("ledger").exists());
+    let mut forget = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+    stdout_of(forget.args(["state", "forget", "--yes", "--state"]).arg(host.state()));
+    host.once_ok();
     judge(&writer, &host.events()).is_exact();
 }
 

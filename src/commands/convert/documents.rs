@@ -84,7 +84,7 @@ impl OpenDocument {
         each: &mut impl FnMut(Document) -> Result<(), E>,
     ) -> Result<(), E> {
         let (body, offset) = match frame {
-            Frame::Line { body, offset } => (body, offset),
+            Frame::Line { body, offset, .. } => (body, offset),
             Frame::Malformed { head, offset, bytes, hash, reason } => {
                 self.give_up(each)?;
                 return each(Document::Malformed {

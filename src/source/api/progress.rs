@@ -5,7 +5,6 @@ use super::server_clock::{DATE_MS, Now};
 use super::state::Api;
 use crate::config::Start;
 use crate::position::{ApiCursor, Progress};
-use crate::source::dedup::Dedup;
 use std::time::{Duration, Instant};
 
 impl Api {
@@ -67,13 +66,6 @@ impl Api {
         }
     }
 
-    /// Ids that came by another API may be forgotten up to then.
-    pub fn set_known_ids_from(&mut self, from_ms: i64) {
-        if let Some(cursor) = &mut self.cursor.windows.cursor {
-            cursor.ids_from_ms = cursor.ids_from_ms.max(from_ms);
-        }
-    }
-
     /// Whether a poll has reached what was the present at `begun`.
     pub fn has_asked_to(&self, begun: Instant, now: Now) -> bool {
         let since_ms = now.monotonic.saturating_duration_since(begun).as_millis() as i64;
@@ -87,24 +79,9 @@ impl Api {
         self.clock.bounds_ms(now).0 + DATE_MS - lag.as_millis() as i64
     }
 
-    /// Ids are kept for as long as the longest look back: what became visible since the last reconciling read, and
-    /// was late by as much.
+    /// The longest look back: what became visible since the last reconciling read, and was late by as much.
     pub(super) fn kept(&self) -> Duration {
         (2 * self.config.late_rows_interval).max(self.config.overlap)
-    }
-
-    /// Forgets ids that are not met again.
-    /// `wanted_ms`: from then on others want them as well: of files those that come back may bring everything since
-    /// their newest event.
-    pub fn prune(&mut self, dedup: &mut Dedup, wanted_ms: Option<i64>) {
-        let (kept, hold_ms) = (self.kept().as_millis() as i64, self.hold_ms());
-        let Some(cursor) = &mut self.cursor.windows.cursor else {
-            return;
-        };
-        let before_ms = wanted_ms.unwrap_or(i64::MAX).min(cursor.at_ms).min(hold_ms).saturating_sub(kept);
-        let incomplete_to_ms = dedup.prune(before_ms);
-        let known_from_ms = incomplete_to_ms.map_or(before_ms, |to_ms| to_ms + 1);
-        cursor.ids_from_ms = cursor.ids_from_ms.max(known_from_ms);
     }
 
     /// If the present lies before all that the next poll would look at, sets the cursor back to where the last poll
@@ -125,8 +102,7 @@ impl Api {
             source = self.source,
             had_read_to = %time(self.cursor.windows.cursor.map_or(0, |cursor| cursor.at_ms)),
             reads_on_from = %time(to_ms),
-            "the server's clock was ahead and has been set right; the audit log is read on from where it was by then, and events may come again whose \
-             time was wrong for longer than their ids are kept"
+            "the server's clock was ahead and has been set right; the audit log is read on from where it was by then"
         );
         self.cursor.windows.set_back(to_ms);
         self.cursor.asked_to_ms = None;

@@ -5,8 +5,8 @@ use super::self_activity;
 use super::server_clock::Now;
 use super::state::Api;
 use crate::config::Product;
+use crate::ledger::SharedLedger;
 use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch, Token};
-use crate::source::dedup::Dedup;
 
 /// A row that is to be delivered.
 pub struct AdmittedRow<'a> {
@@ -18,6 +18,8 @@ pub struct AdmittedRow<'a> {
     pub of_files: bool,
     /// As it came, without the blanks between its parts.
     pub text: &'a [u8],
+    /// It came by the old API of Data Center: what it has in common with the row of the newer one.
+    pub legacy_likeness: Option<EventId>,
 }
 
 /// What becomes of a row that was not delivered before.
@@ -31,11 +33,12 @@ pub enum RowVerdict {
 
 /// Where the rows of a page go.
 pub trait RowHandler {
-    fn judge(&mut self, _record: &Record, _dedup: &Dedup) -> RowVerdict {
-        RowVerdict::Deliver { of_files: false }
-    }
+    fn judge(&mut self, record: &Record) -> RowVerdict;
 
     fn deliver(&mut self, row: AdmittedRow<'_>);
+
+    /// Takes note of the agent's own search, which is not to be delivered.
+    fn leave_out(&mut self, row: AdmittedRow<'_>);
 }
 
 impl Api {
@@ -47,7 +50,7 @@ impl Api {
         repeated: usize,
         now: Now,
         ids: &mut IdHasher,
-        dedup: &mut Dedup,
+        ledger: &SharedLedger,
         rows: &mut dyn RowHandler,
     ) {
         let mut scratch = Scratch::default();
@@ -55,7 +58,7 @@ impl Api {
             crate::failpoint::hit("decode");
             let row = &*record::without_blanks(page.row(row));
             let content = record::parse(row, &mut scratch);
-            self.ingest_row((&content, row), ids.id(&content), dedup, rows);
+            self.ingest_row((&content, row), ids.id(&content), ledger, rows);
         }
         self.page_read(page, now);
     }
@@ -64,14 +67,14 @@ impl Api {
         &mut self,
         (content, text): (&Parsed<'_>, &[u8]),
         id: EventId,
-        dedup: &mut Dedup,
+        ledger: &SharedLedger,
         rows: &mut dyn RowHandler,
     ) {
         let (mut time_ms, mut self_poll, mut likeness, mut of_files) = (None, false, None, false);
         // A row that cannot be read cannot be compared either.
         if let Parsed::Record(record) = content {
             time_ms = record.time_ms;
-            match rows.judge(record, dedup) {
+            match rows.judge(record) {
                 RowVerdict::Skip => {
                     self.count(id, time_ms);
                     self.total.repeated += 1;
@@ -82,35 +85,39 @@ impl Api {
             self_poll = self.is_self_poll(record);
             likeness = self.likeness(record);
         }
-        if let Some(id) = self.admit(id, likeness, time_ms, self_poll, dedup) {
-            rows.deliver(AdmittedRow { content, id, self_poll, of_files, text });
+        let Some((id, likeness)) = self.admit(id, likeness, time_ms, ledger) else {
+            return;
+        };
+        let legacy_likeness = likeness.filter(|_| self.endpoint.route == Route::Legacy);
+        let row = AdmittedRow { content, id, self_poll, of_files, text, legacy_likeness };
+        if self_poll && self.config.drop_self_polls {
+            self.total.dropped += 1;
+            rows.leave_out(row);
+        } else {
+            rows.deliver(row);
         }
     }
 
-    /// The id to deliver a row by; `None`: it was delivered before, or is not wanted.
+    /// The id to deliver a row by, and its likeness among its twins; `None`: it was delivered before.
     fn admit(
         &mut self,
         id: EventId,
         likeness: Option<EventId>,
         time_ms: Option<i64>,
-        self_poll: bool,
-        dedup: &mut Dedup,
-    ) -> Option<EventId> {
+        ledger: &SharedLedger,
+    ) -> Option<(EventId, Option<EventId>)> {
         let id = self.count(id, time_ms)?;
         let window = &mut self.poll.reading.as_mut()?.window;
         let likeness = likeness.map(|likeness| window.twin(likeness));
-        let at_ms = time_ms.map_or(window.to_ms, |time_ms| time_ms.min(window.to_ms));
-        if !dedup.insert(id, at_ms, None) {
+        let is_legacy = self.endpoint.route == Route::Legacy;
+        let came_by_legacy = likeness.zip(time_ms).filter(|_| !is_legacy);
+        let came_by_legacy = came_by_legacy.is_some_and(|(likeness, ms)| ledger.contains_like(likeness, ms));
+        if came_by_legacy || !ledger.admit(id, time_ms) {
             self.total.repeated += 1;
             return None;
         }
-        if let Some(likeness) = likeness {
-            if self.endpoint.route == Route::Legacy {
-                dedup.insert(likeness, at_ms, None);
-            } else if dedup.contains(likeness) {
-                self.total.repeated += 1;
-                return None;
-            }
+        if let Some(likeness) = likeness.filter(|_| is_legacy) {
+            ledger.admit_like(likeness);
         }
         let overlap_ms = self.config.overlap.as_millis() as i64;
         // The cursor may have been set back since it was saved.
@@ -124,11 +131,7 @@ impl Api {
                 "a row became visible later than `overlap`; the reconciling read has found it"
             );
         }
-        if self_poll && self.config.drop_self_polls {
-            self.total.dropped += 1;
-            return None;
-        }
-        Some(id)
+        Some((id, likeness))
     }
 
     /// What a row has in common with the row of the same event in the other API of Data Center, which tells less and

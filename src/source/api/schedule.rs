@@ -28,24 +28,6 @@ impl Api {
         self.poll.window_role != ApiRole::Deliver
     }
 
-    /// Time ranges whose events files have brought, and whose ids are forgotten: they are not asked for.
-    pub fn skip_ranges(&mut self, skipped_ranges: &[(i64, i64)]) {
-        if self.cursor.windows.skipped_ranges == skipped_ranges {
-            return;
-        }
-        let first = self.cursor.windows.skipped_ranges.is_empty();
-        if let (true, [(from_ms, _), ..], [.., (_, to_ms)]) = (first, skipped_ranges, skipped_ranges) {
-            let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-            tracing::info!(
-                source = self.source,
-                from = %time(*from_ms),
-                to = %time(*to_ms),
-                "the files brought too many events to compare all with the API; it is asked for what lies before, between and behind them"
-            );
-        }
-        self.cursor.windows.skipped_ranges = skipped_ranges.to_vec();
-    }
-
     /// One that was set aside and is due, else the next of the poll; `Some`: none now.
     pub(super) fn choose_window(&mut self, now: Now) -> Option<ApiStep> {
         let in_order = self.cursor.windows.polling() || self.poll.next.is_none_or(|at| now.monotonic >= at);

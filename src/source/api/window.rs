@@ -5,7 +5,6 @@
 
 use crate::position::ApiCursor;
 use crate::record::EventId;
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A window that holds more rows is halved: it bounds what is asked for again after an interruption.
@@ -31,9 +30,7 @@ pub(crate) struct Windows {
     seen_ms: i64,
     /// When the poll began, by the later of what is believed to be the present.
     begun_ms: i64,
-    /// Time ranges that are not asked for, oldest first; they do not overlap.
-    pub skipped_ranges: Vec<(i64, i64)>,
-    /// The same of windows that are set aside and tried again by themselves; in any order.
+    /// Time ranges of windows that are set aside and tried again by themselves. The poll leaves them out; in any order.
     pub deferred: Vec<(i64, i64)>,
 }
 
@@ -101,7 +98,6 @@ impl Windows {
             restarts: 0,
             begun_ms: i64::MIN,
             seen_ms: i64::MIN,
-            skipped_ranges: Vec::new(),
             deferred: Vec::new(),
         }
     }
@@ -111,7 +107,6 @@ impl Windows {
         *self.cursor.get_or_insert(ApiCursor {
             at_ms: start_ms,
             start_ms,
-            ids_from_ms: start_ms,
             legacy: false,
             warned: None,
             answered: false,
@@ -124,8 +119,8 @@ impl Windows {
     pub(crate) fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64, present_ms: i64) {
         self.begun_ms = present_ms;
         let cursor = self.begin(start_ms);
-        let known_from_ms = cursor.ids_from_ms.max(cursor.start_ms).min(cursor.at_ms);
-        self.next_from_ms = Some((cursor.at_ms - lookback_ms).max(known_from_ms));
+        let start_ms = cursor.start_ms.min(cursor.at_ms);
+        self.next_from_ms = Some((cursor.at_ms - lookback_ms).max(start_ms));
         self.restarts = 0;
     }
 
@@ -134,7 +129,6 @@ impl Windows {
         if let Some(cursor) = &mut self.cursor {
             cursor.at_ms = to_ms;
             cursor.start_ms = cursor.start_ms.min(to_ms);
-            cursor.ids_from_ms = cursor.ids_from_ms.min(to_ms);
         }
         self.seen_ms = i64::MIN;
         self.abandon();
@@ -145,7 +139,9 @@ impl Windows {
     pub(crate) fn next(&self, present_ms: i64) -> Option<Window> {
         let mut from_ms = self.next_from_ms?;
         let mut until_ms = i64::MAX;
-        for &(skip_from_ms, skip_to_ms) in self.skipped().iter() {
+        let mut deferred = self.deferred.clone();
+        deferred.sort_unstable();
+        for (skip_from_ms, skip_to_ms) in deferred {
             if skip_from_ms > from_ms {
                 until_ms = skip_from_ms;
                 break;
@@ -156,16 +152,6 @@ impl Windows {
         let end_ms = present_ms.max(cursor_ms).max(from_ms);
         let to_ms = from_ms.saturating_add(self.span_ms).min(end_ms).min(until_ms);
         Some(Window::new(from_ms, to_ms, to_ms == end_ms))
-    }
-
-    /// What is not asked for now, by its beginning.
-    fn skipped(&self) -> Cow<'_, [(i64, i64)]> {
-        if self.deferred.is_empty() {
-            return Cow::Borrowed(&self.skipped_ranges);
-        }
-        let mut skipped = [self.skipped_ranges.as_slice(), &self.deferred].concat();
-        skipped.sort_unstable();
-        Cow::Owned(skipped)
     }
 
     /// The window is read another time, by itself: the poll goes on after it.
@@ -261,31 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn f46_a_stretch_is_passed_over_and_what_lies_before_it_is_not() {
-        let mut windows = Windows::new(None);
-        windows.skipped_ranges = vec![(10, 20), (20, 30), (40, 50), (90, 200)];
-        windows.begin_poll(0, 5, i64::MAX);
-        let mut asked = Vec::new();
-        while let Some(window) = windows.next(100) {
-            asked.push((window.from_ms, window.to_ms));
-            windows.finish(&window, 100);
-        }
-        // The ends belong to both: the ids of what was brought then are compared, or it is passed over.
-        assert_eq!(asked, [(0, 10), (30, 40), (50, 90), (200, 200)]);
-        assert_eq!(windows.cursor.unwrap().at_ms, 90);
-        windows.begin_poll(0, 5, i64::MAX);
-        assert_eq!(windows.next(100).unwrap().from_ms, 85);
-    }
-
-    #[test]
     fn f76_a_poll_goes_on_behind_a_window_that_is_set_aside() {
         let mut windows = Windows::new(None);
-        windows.skipped_ranges = vec![(40, 50)];
         windows.begin_poll(0, 5, i64::MAX);
         windows.span_ms = 20;
         let first = windows.next(100).unwrap();
         windows.set_aside(&first);
-        windows.deferred = vec![(0, 20)];
+        windows.deferred = vec![(40, 50), (0, 20)];
         let mut asked = Vec::new();
         while let Some(window) = windows.next(100) {
             asked.push((window.from_ms, window.to_ms));
@@ -350,14 +318,8 @@ mod tests {
 
     #[test]
     fn f29_a_clock_that_goes_back_neither_stops_nor_skips() {
-        let cursor = ApiCursor {
-            at_ms: 1000 * HOUR,
-            start_ms: 0,
-            ids_from_ms: 0,
-            legacy: false,
-            warned: None,
-            answered: false,
-        };
+        let cursor =
+            ApiCursor { at_ms: 1000 * HOUR, start_ms: 0, legacy: false, warned: None, answered: false };
         let mut windows = Windows::new(Some(cursor));
         for present in [500 * HOUR, -500 * HOUR] {
             windows.begin_poll(0, HOUR, i64::MAX);

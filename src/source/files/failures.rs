@@ -81,7 +81,9 @@ impl AuditFiles {
                 "audit records may be lost"
             );
         }
+        let tracked = self.tracked.iter().rev().find(|tracked| tracked.entry.path == path);
         self.pending.losses.push(Loss {
+            file: tracked.map_or(0, |tracked| tracked.entry.key),
             at_ms,
             path: path.to_owned(),
             from,

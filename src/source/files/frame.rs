@@ -17,8 +17,8 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Debug, PartialEq)]
 pub enum Frame<'a> {
-    /// One record without its line end (LF or CRLF).
-    Line { body: &'a [u8], offset: u64 },
+    /// One record without its line end (LF or CRLF). `end` is the offset after the line end.
+    Line { body: &'a [u8], offset: u64, end: u64 },
     /// Bytes that cannot be a record. `head` is their beginning, `hash` the XXH3 of all.
     Malformed { head: &'a [u8], offset: u64, bytes: u64, hash: u64, reason: MalformedReason },
 }
@@ -191,7 +191,7 @@ impl Framer {
         match self.find_record_end()? {
             RecordEnd::Line(body) => {
                 let offset = self.base + body.start as u64;
-                Some(Frame::Line { body: &self.buf[body], offset })
+                Some(Frame::Line { body: &self.buf[body], offset, end: self.base + self.start as u64 })
             }
             RecordEnd::Malformed => self.finished_run.as_ref().map(MalformedRun::frame),
         }
@@ -210,7 +210,8 @@ impl Framer {
         self.start = self.end;
         self.scanned = self.end;
         let offset = self.base + body.start as u64;
-        (!body.is_empty()).then(|| Frame::Line { body: &self.buf[body], offset })
+        let end = self.base + self.start as u64;
+        (!body.is_empty()).then(|| Frame::Line { body: &self.buf[body], offset, end })
     }
 
     fn find_record_end(&mut self) -> Option<RecordEnd> {

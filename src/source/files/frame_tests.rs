@@ -9,7 +9,7 @@ enum Owned {
 
 fn own(frame: Frame<'_>) -> Owned {
     match frame {
-        Frame::Line { body, offset } => Owned::Line(offset, body.to_vec()),
+        Frame::Line { body, offset, .. } => Owned::Line(offset, body.to_vec()),
         Frame::Malformed { offset, bytes, reason, .. } => Owned::Malformed(offset, bytes, reason),
     }
 }

@@ -203,14 +203,14 @@ fn the_cursor_is_shown_and_forgotten() {
     host.once_ok();
     let shown = text(&state(&host, &["show"]));
     assert!(shown.contains("source wiki\n  audit API: delivered up to 20"), "{shown}");
-    assert!(shown.contains(", 5 ids known\n") && !shown.contains("file"), "{shown}");
+    assert!(shown.contains("  ledger: 5 events\n") && !shown.contains("file"), "{shown}");
     let export = host.export();
     let cursor = &export["sources"]["wiki"]["api"];
     let at_ms = cursor["at_ms"].as_i64().expect("a time");
     assert!((sim.now_ms() - 120_000..=sim.now_ms()).contains(&at_ms), "{cursor}");
     assert_eq!(
         text(&state(&host, &["forget", "--yes"])).lines().last(),
-        Some("source wiki: forgot 1 audit API cursor, 5 ids, 1 output length")
+        Some("source wiki: forgot 1 audit API cursor, 5 ledger entries, 1 output length")
     );
     assert!(text(&state(&host, &["show"])).contains("nothing is stored"));
     host.once_ok();

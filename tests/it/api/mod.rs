@@ -21,14 +21,14 @@ use confluence_audit_agent::agent::{Encoder, FlowControl, HeldSearches, Ingest, 
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
 use confluence_audit_agent::format::{Format, Raw};
-use confluence_audit_agent::position::{ApiCursor, IdChunk};
+use confluence_audit_agent::ledger::SharedLedger;
+use confluence_audit_agent::position::{ApiCursor, LedgerPosition};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::secret::Secret;
 use confluence_audit_agent::sink::{Inbox, Message};
 use confluence_audit_agent::source::api::{Api, Now};
-use confluence_audit_agent::source::dedup::Dedup;
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -53,7 +53,8 @@ pub struct Polled<'s> {
     pub notices: Vec<Reported>,
     pipeline: Pipeline,
     cursor: Option<ApiCursor>,
-    chunks: BTreeMap<u32, IdChunk>,
+    ledger: SharedLedger,
+    ledger_dir: tempfile::TempDir,
 }
 
 /// An event of the agent's own.
@@ -81,14 +82,14 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn new(dedup: Dedup) -> Pipeline {
+    fn new(ledger: SharedLedger) -> Pipeline {
         let flow = Arc::new(FlowControl::new(usize::MAX));
         let ((messages, inbox), (commits_here, commits)) = (channel(), channel());
         let sink = SinkPipeline::new(Format::Raw(Raw), Inbox::Thread(messages), flow.clone(), HashSet::new());
         let ids = IdHasher::new(Some("wiki"));
         let encoder = Encoder::new(0, vec![sink], commits_here);
         Pipeline {
-            ingest: Ingest::new(encoder, ids, Some(dedup), None, HeldSearches::default()),
+            ingest: Ingest::new(encoder, ids, ledger, None, HeldSearches::default()),
             flow,
             inbox,
             commits,
@@ -137,6 +138,8 @@ impl<'s> Polled<'s> {
     pub fn new(sim: &'s Sim, config: ApiConfig) -> Polled<'s> {
         sim.set_clock_ms(BEGIN_MS + 3_600_000);
         let monotonic = clock::monotonic();
+        let ledger_dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = SharedLedger::open(ledger_dir.path(), &LedgerPosition::default()).unwrap();
         Polled {
             sim,
             api: Api::new("wiki", config.clone(), None),
@@ -148,9 +151,10 @@ impl<'s> Polled<'s> {
             self_polls: 0,
             wait: Duration::ZERO,
             notices: Vec::new(),
-            pipeline: Pipeline::new(Dedup::default()),
+            pipeline: Pipeline::new(ledger.clone()),
             cursor: None,
-            chunks: BTreeMap::new(),
+            ledger,
+            ledger_dir,
         }
     }
 
@@ -167,7 +171,7 @@ impl<'s> Polled<'s> {
         let now = self.now.get();
         let step = self.runtime.block_on(self.api.step(&|| now));
         let ingest = &mut self.pipeline.ingest;
-        let (wait, _) = ingest.process_step(step, true, i64::MAX, now, &mut self.api);
+        let (wait, _) = ingest.process_step(step, i64::MAX, now, &mut self.api);
         self.receive();
         self.wait = wait.map_or(Duration::ZERO, |until| until - now.monotonic);
         assert!(wait.is_none() || !self.wait.is_zero(), "waits for what is past: a busy loop");
@@ -192,12 +196,7 @@ impl<'s> Polled<'s> {
                 panic!("only a sink sends this");
             };
             self.cursor = progress.api.or(self.cursor);
-            for chunk in progress.ids {
-                self.chunks.insert(chunk.key, chunk);
-            }
-            for key in progress.forget_ids {
-                self.chunks.remove(&key);
-            }
+            self.ledger.append(&progress.entries);
         }
     }
 
@@ -222,7 +221,11 @@ impl<'s> Polled<'s> {
 
     /// The process is gone, and another goes on from the checkpoint.
     pub fn restart(&mut self) {
-        self.pipeline = Pipeline::new(Dedup::new(self.chunks.values().cloned().collect()));
+        let position = self.ledger.commit().unwrap().unwrap();
+        let (ledger, damage) = SharedLedger::open(self.ledger_dir.path(), &position).unwrap();
+        assert!(damage.is_empty());
+        self.ledger = ledger.clone();
+        self.pipeline = Pipeline::new(ledger);
         self.api = Api::new("wiki", self.config.clone(), self.cursor);
     }
 

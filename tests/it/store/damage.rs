@@ -30,6 +30,7 @@ fn leave_store(dir: &Path) -> StateImage {
                     ..Progress::default()
                 },
                 marks: vec![mark(round / 150, (0..files).map(offset).sum())],
+                ledger: None,
             }
         };
         store.commit(&[commit("wiki", 30), commit("docs", 3)]).unwrap();

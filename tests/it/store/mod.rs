@@ -50,6 +50,7 @@ fn at(source: &str, offset: u64) -> Commit {
         source: source.to_owned(),
         progress: Progress { files: vec![entry(0, offset)], ..Progress::default() },
         marks: vec![mark(0, offset)],
+        ledger: None,
     }
 }
 
@@ -121,7 +122,8 @@ fn what_was_committed_is_there_after_a_restart() {
     let mut store = open(&state);
     let id = store.agent_id().to_owned();
     assert_eq!(store.load("wiki").unwrap(), Default::default());
-    let loss = |from| Loss { at_ms: 5, path: "/a".into(), from, to: from + 10, reason: "gone".to_owned() };
+    let loss =
+        |from| Loss { at_ms: 5, path: "/a".into(), from, to: from + 10, reason: "gone".to_owned(), file: 0 };
     let many = Commit {
         progress: Progress {
             files: (0..20).map(|key| entry(key, 1)).collect(),
@@ -162,6 +164,7 @@ fn the_ledger_keeps_the_newest_losses_and_counts_them_all() {
         from: 0,
         to: 3,
         reason: "gone".to_owned(),
+        file: 0,
     });
     for losses in losses.collect::<Vec<_>>().chunks(70) {
         store

@@ -19,6 +19,7 @@ fn expected() -> [Commit; 2] {
                 from: 7,
                 to: 70,
                 reason: "deleted before it was read".to_owned(),
+                file: 0,
             }],
             ..Progress::default()
         },

@@ -1,0 +1,95 @@
+//! What the ledger records of an event.
+
+use crate::format::Event;
+use crate::ledger::{self, Entry, EntryInput, EntryKind, NO_TIME, SELF_POLL, UNREADABLE};
+use crate::notice::Notice;
+use crate::record::{EventId, Parsed};
+
+/// Where the record of an event was read.
+#[derive(Clone, Copy, Debug)]
+pub enum RecordPlace {
+    /// `length` includes the line end.
+    File { key: u32, offset: u64, length: u32 },
+    /// `legacy_likeness`: the row came by the old API of Data Center. What it has in common with a row of the newer one.
+    Api { length: u32, legacy_likeness: Option<EventId> },
+}
+
+/// The time by which an event is found in the ledger; `None`: it has none.
+pub(super) fn time_ms(content: &Parsed<'_>) -> Option<i64> {
+    match content {
+        Parsed::Record(record) => record.time_ms,
+        Parsed::Unreadable { .. } => None,
+    }
+}
+
+/// `delivered`: not left out.
+pub(super) fn of_event(event: &Event<'_>, place: RecordPlace, delivered: bool) -> Entry {
+    let (mut flags, digest) = match event.content {
+        Parsed::Record(record) => (0, ledger::record_digest(record.original.as_bytes())),
+        // As the event carries it: it is text.
+        Parsed::Unreadable { bytes, .. } => {
+            (UNREADABLE, ledger::record_digest(String::from_utf8_lossy(bytes).as_bytes()))
+        }
+    };
+    let time_ms = time_ms(event.content);
+    if event.self_poll {
+        flags |= SELF_POLL;
+    }
+    if time_ms.is_none() {
+        flags |= NO_TIME;
+    }
+    let mut entry = Entry {
+        kind: if delivered { EntryKind::Delivered } else { EntryKind::Loss },
+        input: EntryInput::Api,
+        flags,
+        file: 0,
+        time_ms: time_ms.unwrap_or(0),
+        id: event.id.0,
+        offset: 0,
+        length: 0,
+        digest,
+    };
+    match place {
+        RecordPlace::File { key, offset, length } => {
+            (entry.input, entry.file) = (EntryInput::File, key);
+            (entry.offset, entry.length) = (offset, length);
+        }
+        RecordPlace::Api { length, legacy_likeness } => {
+            entry.length = length;
+            if let Some(likeness) = legacy_likeness {
+                entry.set_likeness(likeness);
+            }
+        }
+    }
+    entry
+}
+
+pub(super) fn of_notice(notice: &Notice) -> Entry {
+    Entry {
+        kind: EntryKind::Agent,
+        input: EntryInput::Agent,
+        flags: 0,
+        file: 0,
+        time_ms: notice.at_ms,
+        id: notice.id.0,
+        offset: 0,
+        length: notice.message.len() as u32,
+        digest: ledger::record_digest(notice.message.as_bytes()),
+    }
+}
+
+/// Bytes `from..to` of the file with this key that will never be delivered: one entry for each 4 GiB.
+pub(super) fn of_loss(at_ms: i64, key: u32, from: u64, to: u64) -> impl Iterator<Item = Entry> {
+    let parts = (from..to.max(from + 1)).step_by(u32::MAX as usize);
+    parts.map(move |offset| Entry {
+        kind: EntryKind::Loss,
+        input: EntryInput::File,
+        flags: 0,
+        file: key,
+        time_ms: at_ms,
+        id: 0,
+        offset,
+        length: u32::try_from(to.saturating_sub(offset)).unwrap_or(u32::MAX),
+        digest: [0; 32],
+    })
+}

@@ -1,0 +1,154 @@
+//! One entry of the ledger: 80 bytes, all integers big-endian.
+
+use crate::record::EventId;
+use ring::digest::{SHA256, digest};
+
+/// Length of an entry, in bytes.
+pub(super) const ENTRY_BYTES: usize = 80;
+const VERSION: u8 = 1;
+
+/// What an entry records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EntryKind {
+    Delivered = 1,
+    /// At least one sink refused the event; it is in quarantine.
+    Quarantined = 2,
+    /// A byte range of a file that will never be delivered. With an id: the agent's own search, which is left out.
+    Loss = 3,
+    /// An event of the agent itself.
+    Agent = 4,
+}
+
+/// Where an event came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EntryInput {
+    File = 1,
+    Api = 2,
+    Agent = 3,
+}
+
+/// The agent's own search of the audit log.
+pub const SELF_POLL: u8 = 1;
+/// The record could not be parsed.
+pub const UNREADABLE: u8 = 2;
+/// The record has no time; `time_ms` is 0.
+pub const NO_TIME: u8 = 4;
+/// The row came by the API of a Data Center before 7.5, which tells less of an event. `file` and `offset` hold 96 bits
+/// of what the row has in common with the row of the newer API.
+pub const LEGACY_ROW: u8 = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub kind: EntryKind,
+    pub input: EntryInput,
+    /// [`SELF_POLL`], [`UNREADABLE`], [`NO_TIME`], [`LEGACY_ROW`].
+    pub flags: u8,
+    /// Key of the file in the checkpoint; 0 for the API.
+    pub file: u32,
+    /// Time of the event, in milliseconds since the epoch, UTC.
+    pub time_ms: i64,
+    /// 0: the entry is no event.
+    pub id: u128,
+    /// Offset of the record in its file, in bytes; 0 for the API.
+    pub offset: u64,
+    /// Length of the record with its line end, in bytes.
+    pub length: u32,
+    /// SHA-256 of the record's original bytes without the line end.
+    pub digest: [u8; 32],
+}
+
+impl Entry {
+    pub(super) fn to_bytes(self) -> [u8; ENTRY_BYTES] {
+        let mut bytes = [0; ENTRY_BYTES];
+        bytes[0] = VERSION;
+        bytes[1] = self.kind as u8;
+        bytes[2] = self.input as u8;
+        bytes[3] = self.flags;
+        bytes[4..8].copy_from_slice(&self.file.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.time_ms.to_be_bytes());
+        bytes[16..32].copy_from_slice(&self.id.to_be_bytes());
+        bytes[32..40].copy_from_slice(&self.offset.to_be_bytes());
+        bytes[40..44].copy_from_slice(&self.length.to_be_bytes());
+        bytes[48..80].copy_from_slice(&self.digest);
+        bytes
+    }
+
+    /// `None`: the bytes are no entry of this version.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Entry> {
+        let bytes: &[u8; ENTRY_BYTES] = bytes.try_into().ok()?;
+        let kind = match bytes[1] {
+            1 => EntryKind::Delivered,
+            2 => EntryKind::Quarantined,
+            3 => EntryKind::Loss,
+            4 => EntryKind::Agent,
+            _ => return None,
+        };
+        let input = match bytes[2] {
+            1 => EntryInput::File,
+            2 => EntryInput::Api,
+            3 => EntryInput::Agent,
+            _ => return None,
+        };
+        if bytes[0] != VERSION || bytes[44..48] != [0; 4] {
+            return None;
+        }
+        Some(Entry {
+            kind,
+            input,
+            flags: bytes[3],
+            file: u32::from_be_bytes(part(bytes, 4)),
+            time_ms: i64::from_be_bytes(part(bytes, 8)),
+            id: u128::from_be_bytes(part(bytes, 16)),
+            offset: u64::from_be_bytes(part(bytes, 32)),
+            length: u32::from_be_bytes(part(bytes, 40)),
+            digest: part(bytes, 48),
+        })
+    }
+
+    /// What the entry is found by: the event's id, and for a row of the old API what it has in common with a newer row.
+    pub(super) fn keys(&self) -> impl Iterator<Item = u128> {
+        let likeness = u128::from(self.file) << 64 | u128::from(self.offset);
+        let is_timeless_line = self.input == EntryInput::File && self.flags & NO_TIME != 0;
+        let id = (self.id != 0).then_some(self.id);
+        let key = id.map(|id| if is_timeless_line { timeless_key(EventId(id), self.offset) } else { id });
+        key.into_iter().chain((self.flags & LEGACY_ROW != 0).then_some(likeness))
+    }
+
+    /// The time by which it is found; `None`: it has none.
+    pub(super) fn lookup_ms(&self) -> Option<i64> {
+        (self.flags & NO_TIME == 0).then_some(self.time_ms)
+    }
+
+    /// Stores what a row of the old API has in common with a row of the newer one.
+    pub fn set_likeness(&mut self, likeness: EventId) {
+        let key = likeness_key(likeness);
+        self.flags |= LEGACY_ROW;
+        (self.file, self.offset) = ((key >> 64) as u32, key as u64);
+    }
+}
+
+/// Of a record of a file that has no time. The same bytes may be written again as another event, so its offset counts
+/// as well: it is the same in a copy of the file, and in a file that is read again.
+pub(super) fn timeless_key(id: EventId, offset: u64) -> u128 {
+    id.0 ^ u128::from(offset)
+}
+
+/// 96 bits of it, which is what an entry has room for.
+pub(super) fn likeness_key(likeness: EventId) -> u128 {
+    likeness.0 >> 32
+}
+
+/// The digest that an entry holds of a record.
+pub(crate) fn record_digest(original: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, original).as_ref());
+    bytes
+}
+
+fn part<const N: usize>(bytes: &[u8; ENTRY_BYTES], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&bytes[at..at + N]);
+    part
+}

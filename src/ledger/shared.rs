@@ -1,0 +1,136 @@
+//! The ledger of a source as two threads use it: the reader asks whether an event was delivered, and the thread that
+//! commits appends what was.
+
+use super::entry::{Entry, likeness_key, timeless_key};
+use super::store::{Damage, Ledger};
+use crate::position::LedgerPosition;
+use crate::record::EventId;
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Clone)]
+pub struct SharedLedger(Arc<Mutex<State>>);
+
+struct State {
+    /// `None`: a dry run that has no ledger to look into.
+    ledger: Option<Ledger>,
+    /// Keys of events that were read and are not in the ledger yet.
+    in_flight: HashSet<u128>,
+    /// Nothing is appended: what is read stays in flight.
+    read_only: bool,
+    /// The last lookup failed.
+    unreadable: bool,
+}
+
+impl SharedLedger {
+    fn new(ledger: Option<Ledger>, read_only: bool) -> SharedLedger {
+        let state = State { ledger, in_flight: HashSet::new(), read_only, unreadable: false };
+        SharedLedger(Arc::new(Mutex::new(state)))
+    }
+
+    /// Opens or creates the ledger in `dir`. What lies beyond `position` is cut off.
+    pub fn open(dir: &Path, position: &LedgerPosition) -> io::Result<(SharedLedger, Vec<Damage>)> {
+        let (ledger, damage) = Ledger::open(dir, position)?;
+        Ok((SharedLedger::new(Some(ledger), false), damage))
+    }
+
+    /// As [`SharedLedger::open`], for a dry run: nothing is changed, and nothing is appended.
+    pub fn open_read_only(dir: &Path, position: &LedgerPosition) -> io::Result<SharedLedger> {
+        Ok(SharedLedger::new(Ledger::open_existing(dir, position)?, true))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of an event that is about to be delivered. `false`: it was delivered, or is about to be.
+    pub fn admit(&self, id: EventId, time_ms: Option<i64>) -> bool {
+        let mut state = self.lock();
+        !state.contains(id.0, time_ms) && state.in_flight.insert(id.0)
+    }
+
+    /// As [`SharedLedger::admit`], for a record of a file that has no time. The same bytes elsewhere are another event.
+    pub fn admit_timeless(&self, id: EventId, offset: u64) -> bool {
+        self.admit(EventId(timeless_key(id, offset)), None)
+    }
+
+    /// Whether the old API of Data Center brought a row with this in common, at this time.
+    pub fn contains_like(&self, likeness: EventId, time_ms: i64) -> bool {
+        self.lock().contains(likeness_key(likeness), Some(time_ms))
+    }
+
+    /// Takes note of what a row of the old API has in common with one of the newer API.
+    pub fn admit_like(&self, likeness: EventId) {
+        self.lock().in_flight.insert(likeness_key(likeness));
+    }
+
+    /// Times of the oldest and the newest event.
+    pub fn times(&self) -> Option<(i64, i64)> {
+        self.lock().ledger.as_ref()?.times()
+    }
+
+    /// Appends events that were delivered. Full blocks are written.
+    pub fn append(&self, entries: &[Entry]) {
+        let mut state = self.lock();
+        let State { ledger: Some(ledger), in_flight, read_only: false, .. } = &mut *state else {
+            return;
+        };
+        for entry in entries {
+            ledger.append(entry);
+            for key in entry.keys() {
+                in_flight.remove(&key);
+            }
+        }
+        if ledger.has_full_block() {
+            // What cannot be written is kept; the next commit writes it or fails.
+            let _ = ledger.write();
+        }
+    }
+
+    /// Makes everything durable that was appended. Returns what the checkpoint is to store; `None`: a dry run.
+    pub fn commit(&self) -> io::Result<Option<LedgerPosition>> {
+        let mut state = self.lock();
+        let State { ledger: Some(ledger), read_only: false, .. } = &mut *state else {
+            return Ok(None);
+        };
+        let (position, unsynced) = ledger.prepare_commit()?;
+        // The reader need not wait for the disk.
+        drop(state);
+        if let Err(error) = unsynced.sync() {
+            if let Some(ledger) = &mut self.lock().ledger {
+                ledger.put_back(unsynced);
+            }
+            return Err(error);
+        }
+        Ok(Some(position))
+    }
+}
+
+impl State {
+    fn contains(&mut self, key: u128, time_ms: Option<i64>) -> bool {
+        if self.in_flight.contains(&key) {
+            return true;
+        }
+        let Some(ledger) = &mut self.ledger else {
+            return false;
+        };
+        match ledger.contains(key, time_ms) {
+            Ok(found) => {
+                self.unreadable = false;
+                found
+            }
+            // Delivered twice is better than not at all.
+            Err(error) => {
+                if !std::mem::replace(&mut self.unreadable, true) {
+                    tracing::error!(
+                        %error,
+                        "the ledger cannot be read; an event that was delivered before may be delivered again"
+                    );
+                }
+                false
+            }
+        }
+    }
+}

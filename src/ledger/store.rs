@@ -1,0 +1,208 @@
+//! The ledger of one source: appends entries, and finds events in it.
+//!
+//! [`LedgerPosition`] says what is durable. The checkpoint stores it together with the positions of the source. When the
+//! ledger is opened, everything beyond it is cut off: the positions of those entries were not stored either, so the
+//! events are read and appended again.
+
+use super::blocks::{
+    BLOCK_ENTRIES, BLOCK_LEVEL, BlockCache, BlockRecord, GROUP_BLOCKS, RECORD_BYTES, TimeIndex, Times,
+};
+use super::entry::{ENTRY_BYTES, Entry};
+pub use super::segments::Damage;
+use super::segments::{SEGMENT_ENTRIES, Segments, Unsynced};
+use super::tree::{Edge, leaf_hash};
+use crate::position::LedgerPosition;
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+pub(super) struct Ledger {
+    segments: Segments,
+    /// The first entry that is kept.
+    first: u64,
+    edge: Edge,
+    times: TimeIndex,
+    blocks_synced: u64,
+    /// Number of entries that are in the segments.
+    written: u64,
+    /// Entries after those, and the records of the blocks that they fill.
+    unwritten: Vec<u8>,
+    unwritten_records: Vec<u8>,
+    /// Keys of the entries since the last full block that is written.
+    tail: HashSet<u128>,
+    /// Times of the block that is not full.
+    begun: Times,
+    cache: BlockCache,
+}
+
+impl Ledger {
+    /// Opens or creates the ledger in `dir`.
+    pub(super) fn open(dir: &Path, position: &LedgerPosition) -> io::Result<(Ledger, Vec<Damage>)> {
+        let mut ledger = Ledger::new(Segments::open(dir)?, position)?;
+        let damage = ledger.segments.cut_back(ledger.first..ledger.written)?;
+        ledger.load()?;
+        let known = ledger.written / BLOCK_ENTRIES;
+        let made = ledger.unwritten_records.len() / RECORD_BYTES;
+        ledger.segments.cut_records(known - made as u64)?;
+        Ok((ledger, damage))
+    }
+
+    /// As [`Ledger::open`], without changing anything. `None`: there is no ledger. Nothing may be appended.
+    pub(super) fn open_existing(dir: &Path, position: &LedgerPosition) -> io::Result<Option<Ledger>> {
+        let Some(segments) = Segments::open_existing(dir)? else {
+            return Ok(None);
+        };
+        let mut ledger = Ledger::new(segments, position)?;
+        ledger.load()?;
+        Ok(Some(ledger))
+    }
+
+    fn new(segments: Segments, position: &LedgerPosition) -> io::Result<Ledger> {
+        let edge = Edge::new(position.size, position.edge.clone());
+        let edge =
+            edge.ok_or_else(|| io::Error::other("the stored edge of the tree does not fit its size"))?;
+        Ok(Ledger {
+            segments,
+            first: position.first,
+            edge,
+            times: TimeIndex::starting_at(position.first / BLOCK_ENTRIES),
+            blocks_synced: position.blocks_synced,
+            written: position.size,
+            unwritten: Vec::new(),
+            unwritten_records: Vec::new(),
+            tail: HashSet::new(),
+            begun: Times::default(),
+            cache: BlockCache::default(),
+        })
+    }
+
+    /// Reads the records of the blocks. Those that may not be on the disk are made again from the entries.
+    fn load(&mut self) -> io::Result<()> {
+        let (first, blocks) = (self.first / BLOCK_ENTRIES, self.written / BLOCK_ENTRIES);
+        let stored = self.blocks_synced.min(blocks).min(self.segments.records()?).max(first);
+        for record in self.segments.read_records(first..stored)?.as_chunks().0 {
+            self.times.push(BlockRecord::times_from(record));
+        }
+        for block in stored..blocks {
+            let (mut edge, mut times) = (Edge::default(), Times::default());
+            let bytes = self.segments.read(block * BLOCK_ENTRIES..(block + 1) * BLOCK_ENTRIES)?;
+            for bytes in bytes.chunks_exact(ENTRY_BYTES) {
+                edge.push(leaf_hash(bytes), |_, _| {});
+                if let Some(entry) = Entry::from_bytes(bytes) {
+                    times.add(&entry);
+                }
+            }
+            self.add_block(BlockRecord { times, hash: edge.root() });
+        }
+        let begun = self.segments.read(blocks * BLOCK_ENTRIES..self.written)?;
+        for entry in begun.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes) {
+            self.begun.add(&entry);
+            self.tail.extend(entry.keys());
+        }
+        Ok(())
+    }
+
+    fn add_block(&mut self, record: BlockRecord) {
+        self.unwritten_records.extend_from_slice(&record.to_bytes());
+        self.times.push(record.times);
+    }
+
+    /// Number of entries, those that are not written yet included.
+    pub(super) fn size(&self) -> u64 {
+        self.edge.size()
+    }
+
+    /// Times of the oldest and the newest event.
+    pub(super) fn times(&self) -> Option<(i64, i64)> {
+        let times = self.times.all(self.begun);
+        (times.oldest_ms <= times.newest_ms).then_some((times.oldest_ms, times.newest_ms))
+    }
+
+    /// Appends an entry in memory.
+    pub(super) fn append(&mut self, entry: &Entry) {
+        let bytes = entry.to_bytes();
+        self.unwritten.extend_from_slice(&bytes);
+        self.begun.add(entry);
+        self.tail.extend(entry.keys());
+        let mut block_hash = None;
+        self.edge.push(leaf_hash(&bytes), |level, hash| {
+            if level == BLOCK_LEVEL {
+                block_hash = Some(*hash);
+            }
+        });
+        if let Some(hash) = block_hash {
+            let times = std::mem::take(&mut self.begun);
+            self.add_block(BlockRecord { times, hash });
+        }
+    }
+
+    /// Whether a block or more waits to be written.
+    pub(super) fn has_full_block(&self) -> bool {
+        self.size() / BLOCK_ENTRIES > self.written / BLOCK_ENTRIES
+    }
+
+    /// Writes what was appended. After an error everything is still found, and the next call writes it.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        self.segments.write(self.written, &self.unwritten)?;
+        let blocks = self.size() / BLOCK_ENTRIES;
+        let records = self.unwritten_records.len() / RECORD_BYTES;
+        if records > 0 {
+            self.segments.write_records(blocks - records as u64, &self.unwritten_records)?;
+        }
+        if self.has_full_block() {
+            let begun = (self.size() % BLOCK_ENTRIES) as usize * ENTRY_BYTES;
+            let begun = &self.unwritten[self.unwritten.len().saturating_sub(begun)..];
+            self.tail.clear();
+            for entry in begun.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes) {
+                self.tail.extend(entry.keys());
+            }
+        }
+        self.written = self.size();
+        self.unwritten.clear();
+        self.unwritten_records.clear();
+        Ok(())
+    }
+
+    /// Writes what was appended. Returns what has to be synced before the position may be stored.
+    pub(super) fn prepare_commit(&mut self) -> io::Result<(LedgerPosition, Unsynced)> {
+        self.write()?;
+        // Once a segment, so that a start has at most one segment to hash again.
+        let records = self.written / SEGMENT_ENTRIES > self.blocks_synced / GROUP_BLOCKS as u64;
+        if records {
+            self.blocks_synced = self.written / BLOCK_ENTRIES;
+        }
+        let position = LedgerPosition {
+            first: self.first,
+            size: self.size(),
+            edge: self.edge.roots().to_vec(),
+            blocks_synced: self.blocks_synced,
+        };
+        Ok((position, self.segments.take_unsynced(records)))
+    }
+
+    /// The sync failed: the next commit syncs it all.
+    pub(super) fn put_back(&mut self, unsynced: Unsynced) {
+        self.segments.put_back(unsynced);
+    }
+
+    /// Whether an entry with this key and time was appended. `None`: an entry without a time.
+    pub(super) fn contains(&mut self, key: u128, time_ms: Option<i64>) -> io::Result<bool> {
+        if self.tail.contains(&key) {
+            return Ok(true);
+        }
+        let written = self.written / BLOCK_ENTRIES;
+        for block in self.times.candidates(time_ms).filter(|block| *block < written) {
+            let found = match self.cache.keys(block) {
+                Some(keys) => keys.contains(&key),
+                None => {
+                    let bytes = self.segments.read(block * BLOCK_ENTRIES..(block + 1) * BLOCK_ENTRIES)?;
+                    self.cache.put(block, &bytes).contains(&key)
+                }
+            };
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

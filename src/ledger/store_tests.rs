@@ -1,0 +1,218 @@
+use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, likeness_key};
+use super::segments::SEGMENT_ENTRIES;
+use super::shared::SharedLedger;
+use super::store::{Damage, Ledger};
+use crate::position::LedgerPosition;
+use crate::record::EventId;
+use proptest::prelude::*;
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+
+fn entry(n: u64, time_ms: i64) -> Entry {
+    Entry {
+        kind: EntryKind::Delivered,
+        input: EntryInput::File,
+        flags: if time_ms == 0 { NO_TIME } else { 0 },
+        file: 1,
+        time_ms,
+        id: u128::from(n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835),
+        offset: n * 100,
+        length: 100,
+        digest: [n as u8; 32],
+    }
+}
+
+/// Entry number `n` of a filled ledger.
+fn nth(n: u64) -> Entry {
+    entry(n, 1000 + n as i64 / 3)
+}
+
+fn commit(ledger: &mut Ledger) -> LedgerPosition {
+    let (position, unsynced) = ledger.prepare_commit().unwrap();
+    unsynced.sync().unwrap();
+    position
+}
+
+fn filled(dir: &Path, count: u64) -> (Ledger, LedgerPosition) {
+    let (mut ledger, damage) = Ledger::open(dir, &LedgerPosition::default()).unwrap();
+    assert!(damage.is_empty());
+    (0..count).for_each(|n| ledger.append(&nth(n)));
+    let position = commit(&mut ledger);
+    (ledger, position)
+}
+
+#[track_caller]
+fn contains(ledger: &mut Ledger, entry: &Entry) -> bool {
+    ledger.contains(entry.keys().next().unwrap(), entry.lookup_ms()).unwrap()
+}
+
+#[test]
+fn an_entry_is_read_as_it_was_written() {
+    let entry = Entry { flags: SELF_POLL, kind: EntryKind::Loss, input: EntryInput::Api, ..entry(7, -5) };
+    assert_eq!(Entry::from_bytes(&entry.to_bytes()), Some(entry));
+    let mut wrong = entry.to_bytes();
+    for (at, value) in [(0, 2), (1, 9), (2, 0), (45, 1)] {
+        let right = std::mem::replace(&mut wrong[at], value);
+        assert_eq!(Entry::from_bytes(&wrong), None, "{at}");
+        wrong[at] = right;
+    }
+    assert_eq!(Entry::from_bytes(&[0; 80]), None);
+}
+
+#[test]
+fn what_was_appended_is_found_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, position) = filled(dir.path(), 70_000);
+    // The records of the blocks are made again if they are lost.
+    for records in [true, false] {
+        if !records {
+            File::create(dir.path().join("blocks")).unwrap();
+        }
+        let (mut ledger, damage) = Ledger::open(dir.path(), &position).unwrap();
+        assert!(damage.is_empty());
+        assert_eq!(ledger.times(), Some((1000, nth(69_999).time_ms)));
+        for n in [0, 1, 255, 256, 65_535, 65_536, 69_999] {
+            let entry = nth(n);
+            assert!(contains(&mut ledger, &entry), "{n}");
+            assert!(!contains(&mut ledger, &Entry { id: entry.id + 1, ..entry }), "{n}");
+        }
+        assert_eq!(commit(&mut ledger).edge, position.edge);
+    }
+}
+
+#[test]
+fn what_is_longer_than_the_checkpoint_says_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, position) = filled(dir.path(), 1000);
+    (1000..80_000).for_each(|n| ledger.append(&entry(n, 5)));
+    commit(&mut ledger);
+    drop(ledger);
+    // A dry run finds what was committed, and changes nothing.
+    let mut read = Ledger::open_existing(dir.path(), &position).unwrap().unwrap();
+    assert!(contains(&mut read, &nth(999)) && !contains(&mut read, &entry(1000, 5)));
+    assert_eq!(dir.path().join("entries").read_dir().unwrap().count(), 2);
+    let (mut ledger, damage) = Ledger::open(dir.path(), &position).unwrap();
+    assert!(damage.is_empty());
+    assert_eq!(dir.path().join("entries").read_dir().unwrap().count(), 1);
+    assert!(!contains(&mut ledger, &entry(1000, 5)));
+    (1000..1100).for_each(|n| ledger.append(&entry(n, 2000)));
+    let other = tempfile::tempdir().unwrap();
+    let (mut straight, _) = filled(other.path(), 1000);
+    (1000..1100).for_each(|n| straight.append(&entry(n, 2000)));
+    assert_eq!(commit(&mut ledger), commit(&mut straight));
+}
+
+#[test]
+fn a_ledger_that_is_too_short_says_what_is_missing_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, position) = filled(dir.path(), 1000);
+    let path = dir.path().join("entries/0000000000000000");
+    File::options().write(true).open(&path).unwrap().set_len(700 * 80 + 3).unwrap();
+    let (mut ledger, damage) = Ledger::open(dir.path(), &position).unwrap();
+    assert_eq!(damage, [Damage { missing: 700..1000 }]);
+    assert_eq!(commit(&mut ledger), position);
+    assert!(contains(&mut ledger, &nth(699)) && !contains(&mut ledger, &nth(700)));
+    ledger.append(&nth(5000));
+    let position = commit(&mut ledger);
+    let (mut ledger, damage) = Ledger::open(dir.path(), &position).unwrap();
+    assert!(damage.is_empty());
+    assert!(contains(&mut ledger, &nth(5000)));
+}
+
+#[test]
+fn what_cannot_be_written_is_kept_and_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = filled(dir.path(), SEGMENT_ENTRIES - 300);
+    // The next segment cannot be created: its name is a directory's.
+    let next = dir.path().join("entries").join(format!("{SEGMENT_ENTRIES:016}"));
+    std::fs::create_dir(&next).unwrap();
+    let end = SEGMENT_ENTRIES + 1000;
+    (SEGMENT_ENTRIES - 300..end).for_each(|n| ledger.append(&nth(n)));
+    for _ in 0..2 {
+        assert!(ledger.prepare_commit().is_err());
+        assert!((SEGMENT_ENTRIES - 301..end).all(|n| contains(&mut ledger, &nth(n))));
+    }
+    std::fs::remove_dir(&next).unwrap();
+    let position = commit(&mut ledger);
+    let other = tempfile::tempdir().unwrap();
+    assert_eq!(position.edge, filled(other.path(), end).1.edge);
+    let (mut ledger, damage) = Ledger::open(dir.path(), &position).unwrap();
+    assert!(damage.is_empty());
+    assert!((SEGMENT_ENTRIES - 301..end).all(|n| contains(&mut ledger, &nth(n))));
+}
+
+#[test]
+fn an_event_is_admitted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |position: &LedgerPosition| SharedLedger::open(dir.path(), position).unwrap().0;
+    let ledger = open(&LedgerPosition::default());
+    let first = nth(1);
+    let id = EventId(first.id);
+    assert!(ledger.admit(id, Some(first.time_ms)) && !ledger.admit(id, Some(first.time_ms)));
+    // A row of the old API is known by what it has in common with a row of the newer one.
+    let likeness = EventId(u128::MAX / 3);
+    let mut legacy = Entry { input: EntryInput::Api, file: 0, offset: 0, ..nth(2) };
+    legacy.set_likeness(likeness);
+    assert_eq!(legacy.keys().collect::<Vec<_>>(), [legacy.id, likeness_key(likeness)]);
+    assert_eq!(legacy.flags, LEGACY_ROW);
+    assert!(ledger.admit(EventId(legacy.id), Some(legacy.time_ms)));
+    assert!(!ledger.contains_like(likeness, legacy.time_ms));
+    ledger.admit_like(likeness);
+    assert!(ledger.contains_like(likeness, legacy.time_ms));
+    ledger.append(&[first, legacy]);
+    // Without a time, the same bytes elsewhere in the file are another event.
+    let timeless = entry(3, 0);
+    assert!(ledger.admit_timeless(EventId(timeless.id), timeless.offset));
+    ledger.append(&[timeless]);
+    let position = ledger.commit().unwrap().unwrap();
+    for ledger in [ledger, open(&position), SharedLedger::open_read_only(dir.path(), &position).unwrap()] {
+        assert!(!ledger.admit(id, Some(first.time_ms)));
+        assert!(ledger.contains_like(likeness, legacy.time_ms));
+        assert!(!ledger.admit_timeless(EventId(timeless.id), timeless.offset));
+        assert!(ledger.admit_timeless(EventId(timeless.id), timeless.offset + 1));
+        assert!(ledger.admit(EventId(5), Some(1)) && !ledger.admit(EventId(5), Some(1)));
+    }
+    // There is no ledger to look into.
+    let missing =
+        SharedLedger::open_read_only(&dir.path().join("missing"), &LedgerPosition::default()).unwrap();
+    assert!(missing.admit(id, Some(1)) && !missing.admit(id, Some(1)));
+    missing.append(&[first]);
+    assert_eq!(missing.commit().unwrap(), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Appends, lookups, commits and kills in any order: it is a set, and after a kill the set of the last commit.
+    #[test]
+    fn it_is_a_set(steps in prop::collection::vec((0u64..3000, 0i64..40, 0u8..60), 1..2500)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut position = LedgerPosition::default();
+        let (mut ledger, _) = Ledger::open(dir.path(), &position).unwrap();
+        let mut model: HashSet<(u128, i64)> = HashSet::new();
+        let mut durable = model.clone();
+        for (n, time, step) in steps {
+            let entry = entry(n + 10_000 * time as u64, time);
+            let known = model.contains(&(entry.id, time));
+            prop_assert_eq!(contains(&mut ledger, &entry), known);
+            if !known {
+                ledger.append(&entry);
+                model.insert((entry.id, time));
+            }
+            match step {
+                0 => {
+                    position = commit(&mut ledger);
+                    durable.clone_from(&model);
+                }
+                1 => {
+                    let (again, damage) = Ledger::open(dir.path(), &position).unwrap();
+                    prop_assert!(damage.is_empty());
+                    ledger = again;
+                    model.clone_from(&durable);
+                }
+                2..10 => ledger.write().unwrap(),
+                _ => {}
+            }
+        }
+    }
+}
