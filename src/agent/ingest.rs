@@ -134,7 +134,10 @@ impl Ingest {
 
     fn deliver_from_file(&mut self, event: &Event<'_>, place: RecordPlace, record_bytes: usize) {
         let admitted = match (ledger_entry::time_ms(event.content), &event.origin) {
-            (None, Origin::File { offset, .. }) => self.ledger.admit_timeless(event.id, *offset),
+            // With an API, a file that was cut or came back may hold it at another offset.
+            (None, Origin::File { offset, .. }) if self.node_filter.is_none() => {
+                self.ledger.admit_timeless(event.id, *offset)
+            }
             (time_ms, _) => self.ledger.admit(event.id, time_ms),
         };
         if !admitted {

@@ -107,13 +107,15 @@ impl Entry {
         })
     }
 
-    /// What the entry is found by: the event's id, and for a row of the old API what it has in common with a newer row.
+    /// What the entry is found by: the event's id; also its id and offset, if it is a record of a file without a time; and
+    /// for a row of the old API what it has in common with a newer row.
     pub(super) fn keys(&self) -> impl Iterator<Item = u128> {
-        let likeness = u128::from(self.file) << 64 | u128::from(self.offset);
-        let is_timeless_line = self.input == EntryInput::File && self.flags & NO_TIME != 0;
         let id = (self.id != 0).then_some(self.id);
-        let key = id.map(|id| if is_timeless_line { timeless_key(EventId(id), self.offset) } else { id });
-        key.into_iter().chain((self.flags & LEGACY_ROW != 0).then_some(likeness))
+        let is_timeless_line = self.id != 0 && self.input == EntryInput::File && self.flags & NO_TIME != 0;
+        let timeless = is_timeless_line.then(|| timeless_key(EventId(self.id), self.offset));
+        let likeness = u128::from(self.file) << 64 | u128::from(self.offset);
+        let likeness = (self.flags & LEGACY_ROW != 0).then_some(likeness);
+        [id, timeless, likeness].into_iter().flatten()
     }
 
     /// The time by which it is found; `None`: it has none.
