@@ -3,17 +3,21 @@
 //!
 //! Reading order: `entry` (what is recorded of an event), `blocks` (which blocks may hold an event), `segments` (files),
 //! `tree` (hashes), `store` (the ledger itself), `shared` (used by the reader and by the thread that commits).
+//! What other processes use: `reader` (from the files alone) and `tiles` (the files of an export).
 
 mod blocks;
 mod entry;
+mod reader;
 mod segments;
 mod shared;
 mod store;
 #[cfg(test)]
 mod store_tests;
+mod tiles;
 mod tree;
 
 pub(crate) use entry::record_digest;
 pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, UNREADABLE};
+pub use reader::{Entries, LedgerReader, ledgers};
 pub use shared::SharedLedger;
 pub use store::Damage;
