@@ -19,6 +19,7 @@
 //! | [`sink`] | delivers batches of events; [`quarantine`] keeps the events that a server refuses |
 //! | [`ack`] | the watermark: up to which batch every sink has delivered |
 //! | [`checkpoint`] | stores the progress; a restart continues from it |
+//! | `evidence` | compares what a sink holds with the ledger |
 //! | [`ledger`] | records every event that was delivered; it recognises those that are read again |
 //! | [`agent`] | starts a thread per stage, connects them, supervises them and shuts them down |
 //!
@@ -37,6 +38,7 @@ pub mod config;
 pub(crate) mod ack;
 pub mod checkpoint;
 pub(crate) mod enrich;
+pub(crate) mod evidence;
 pub(crate) mod failpoint;
 pub mod format;
 pub mod ledger;

@@ -13,6 +13,7 @@ mod recover;
 mod rotated_files;
 
 pub(crate) use output::OutputFile;
+pub(crate) use rotated_files::outputs;
 
 use super::{Batch, Message, ONCE_FAILURES_MAX, Report, SinkError};
 use crate::telemetry::heartbeat;
