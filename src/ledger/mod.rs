@@ -6,18 +6,24 @@
 //! What other processes use: `reader` (from the files alone) and `tiles` (the files of an export).
 
 mod blocks;
+mod checkpoints;
 mod entry;
+pub mod key;
+mod note;
 mod reader;
 mod segments;
 mod shared;
 mod store;
 #[cfg(test)]
 mod store_tests;
+mod subtrees;
 mod tiles;
 mod tree;
 
+pub use checkpoints::{Checkpoints, SealError, begin_new_log, key_name, origin, sealed_size};
 pub(crate) use entry::record_digest;
 pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, UNREADABLE};
+pub use note::{Checkpoint, Signer, Verifier};
 pub use reader::{Entries, LedgerReader, ledgers};
 pub use shared::SharedLedger;
 pub use store::Damage;

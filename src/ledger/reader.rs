@@ -1,10 +1,12 @@
 //! A ledger as a process reads it that does not write it: from its directory, also while the agent runs, or from
 //! exported tiles.
 
-use super::blocks::BLOCK_ENTRIES;
+use super::blocks::{BLOCK_ENTRIES, RECORD_BYTES};
 use super::entry::{ENTRY_BYTES, Entry};
+use super::note::SIGNATURE;
 use super::segments::{self, SEGMENT_ENTRIES};
 use super::tiles::{self, LATEST_CHECKPOINT};
+use super::tree::TreeHash;
 use rustix::fs::OFlags;
 use std::io;
 use std::ops::Range;
@@ -12,13 +14,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the directory below the state directory that has the ledgers of all sources.
-const DIRECTORY: &str = "ledger";
+pub(super) const DIRECTORY: &str = "ledger";
 /// All signed checkpoints, oldest first.
 pub(super) const ALL_CHECKPOINTS: &str = "checkpoints";
 /// Entries that are read at once: 80 KiB.
-const READ_ENTRIES: u64 = 4 * BLOCK_ENTRIES;
-/// How each signature line of a note begins.
-const SIGNATURE: &str = "— ";
+pub(super) const READ_ENTRIES: u64 = 4 * BLOCK_ENTRIES;
 
 /// The ledgers below a state directory: the name of each source, and the directory of its ledger.
 ///
@@ -150,6 +150,33 @@ impl LedgerReader {
         }
     }
 
+    /// Whether it is an export.
+    pub(super) fn is_export(&self) -> bool {
+        self.layout == Layout::Tiles
+    }
+
+    /// The records of a range of blocks, as far as there are any. An export has none.
+    pub(super) fn read_block_records(&self, blocks: Range<u64>) -> io::Result<Vec<[u8; RECORD_BYTES]>> {
+        let file = match segments::open(&self.dir.join(segments::BLOCKS), OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            file => file?,
+        };
+        let end = blocks.end.min(file.metadata()?.len() / RECORD_BYTES as u64);
+        let mut records = vec![[0; RECORD_BYTES]; end.saturating_sub(blocks.start) as usize];
+        read_or_zeros(&file, records.as_flattened_mut(), blocks.start * RECORD_BYTES as u64)?;
+        Ok(records)
+    }
+
+    /// Hashes of a tile of an export: a range of them. `None`: they are not there.
+    pub(super) fn read_tile(
+        &self,
+        level: u32,
+        tile: u64,
+        range: Range<u64>,
+    ) -> io::Result<Option<Vec<TreeHash>>> {
+        tiles::read_hashes(&self.dir, level, tile, range)
+    }
+
     /// All signed checkpoints, oldest first, as they are stored: nothing is verified.
     ///
     /// # Errors
@@ -157,7 +184,7 @@ impl LedgerReader {
     pub fn checkpoints(&self) -> io::Result<Vec<String>> {
         let mut notes = split_notes(&read_text(&self.dir.join(ALL_CHECKPOINTS))?);
         let latest = read_text(&self.dir.join(LATEST_CHECKPOINT))?;
-        if !latest.is_empty() && notes.last() != Some(&latest) {
+        if !latest.is_empty() && !notes.contains(&latest) {
             notes.push(latest);
         }
         Ok(notes)

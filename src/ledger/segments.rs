@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub(super) const SEGMENT_ENTRIES: u64 = BLOCK_ENTRIES * GROUP_BLOCKS as u64;
 /// Directory of the segments.
 pub(super) const ENTRIES: &str = "entries";
+/// File of the records of full blocks.
+pub(super) const BLOCKS: &str = "blocks";
 
 /// Entries that the checkpoint knows and the disk has lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ impl Segments {
     /// Opens the files in `dir`, which is created.
     pub(super) fn open(dir: &Path) -> io::Result<Segments> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir.join(ENTRIES))?;
-        let records = Arc::new(open(&dir.join("blocks"), OFlags::RDWR | OFlags::CREATE)?);
+        let records = Arc::new(open(&dir.join(BLOCKS), OFlags::RDWR | OFlags::CREATE)?);
         // All directories may be new.
         for dir in dir.ancestors().take(3) {
             File::open(dir)?.sync_all()?;
@@ -72,7 +74,7 @@ impl Segments {
 
     /// As [`Segments::open`], for a process that only reads. `None`: there is no ledger.
     pub(super) fn open_existing(dir: &Path) -> io::Result<Option<Segments>> {
-        let records = match open(&dir.join("blocks"), OFlags::RDONLY) {
+        let records = match open(&dir.join(BLOCKS), OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             records => Arc::new(records?),
         };

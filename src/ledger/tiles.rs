@@ -128,13 +128,16 @@ pub(super) fn read_entries(dir: &Path, range: Range<u64>) -> io::Result<Vec<u8>>
     Ok(entries)
 }
 
-/// The hashes of a range of one tile: `tile` of level `level`, from its hash `range.start` on.
-pub(super) fn read_hashes(dir: &Path, level: u32, tile: u64, range: Range<u64>) -> io::Result<Vec<TreeHash>> {
-    let missing =
-        || io::Error::new(io::ErrorKind::NotFound, format!("there is no tile {tile} of level {level}"));
-    let bytes = read(dir, Some(level), tile, range.end)?.ok_or_else(missing)?;
+/// A range of the hashes of one tile. `None`: they are not there.
+pub(super) fn read_hashes(
+    dir: &Path,
+    level: u32,
+    tile: u64,
+    range: Range<u64>,
+) -> io::Result<Option<Vec<TreeHash>>> {
+    let bytes = read(dir, Some(level), tile, range.end)?.unwrap_or_default();
     let hashes = bytes.as_chunks().0.get(range.start as usize..range.end as usize);
-    hashes.map(<[TreeHash]>::to_vec).ok_or_else(missing)
+    Ok(hashes.map(<[TreeHash]>::to_vec))
 }
 
 /// Appends an entry to a bundle.
