@@ -29,7 +29,7 @@ pub(crate) fn hit(name: &str) {
 /// Crashes the process if a debug build is configured to do so at this hit of `name`; otherwise does nothing.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub fn hit(_name: &str) {}
+pub(crate) fn hit(_name: &str) {}
 
 /// A limit that a test can lower in debug builds: `CONFLUENCE_AUDIT_AGENT_LIMIT="ids_max=2000"`.
 #[cfg(debug_assertions)]
@@ -43,7 +43,7 @@ pub(crate) fn limit(name: &str, limit: usize) -> usize {
 /// A limit that a test can lower in debug builds.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub fn limit(_name: &str, limit: usize) -> usize {
+pub(crate) fn limit(_name: &str, limit: usize) -> usize {
     limit
 }
 
