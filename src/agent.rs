@@ -1,8 +1,9 @@
-//! Builds the stages, joins them, watches over them, and drains them in order. The only place that knows them all.
+//! Builds the stages, connects them, supervises their threads and shuts them down in order. Only this module and the
+//! commands depend on all stages.
 //!
 //! Threads of one source: a reader, one for the requests of its API, and one for each sink. One thread commits for all.
-//! This thread waits for signals and for the end of any of them. Whatever ends unexpectedly ends the process: it is making progress, visibly
-//! degraded, or gone.
+//! The main thread waits for signals and for the end of any thread. A thread that ends unexpectedly ends the process,
+//! so that systemd restarts it from the checkpoint.
 
 mod api_driver;
 mod api_requests;
@@ -38,8 +39,8 @@ pub use summary::{Delivered, SourceTotal, Summary};
 use crate::config::Config;
 use crate::telemetry::log::LogGuard;
 
-/// Runs until a signal stops it, or with `once` until everything is delivered. What the log holds back is
-/// written every few seconds, and before the last line.
+/// Runs until a signal stops it, or with `once` until everything is delivered. Suppressed
+/// repetitions of log lines are summarized every few seconds and before the last line.
 pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, AgentError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! Drives the audit API of a source, whether it is the only input or a fallback alongside files. It decides when the
-//! API makes a step and where it begins, and gives what came to the ingest.
+//! Drives the audit API of a source, whether it is the only input or a fallback alongside files. It decides when
+//! the next request is made and where the first poll begins, and passes responses to the ingest.
 
 use super::api_requests::{ApiRequests, PolledApi, now};
 use super::fallback::Fallback;
@@ -10,17 +10,17 @@ use crate::source::failover::{ApiRole, FileActivity};
 use crate::source::files::AuditFiles;
 use std::time::{Duration, Instant};
 
-/// With `once`, faults that pass by themselves are waited for so often.
+/// With `once`: how many transient faults in a row are retried before the run gives up.
 const ONCE_FAILURES_MAX: u32 = 3;
 
 pub(super) struct ApiDriver {
     requests: ApiRequests,
     poll_interval: Duration,
-    /// The only input of the source, or for what the files bring or should have brought.
+    /// The only input of the source, or the fallback for its files.
     main: PolledApi,
-    /// For the rows of nodes whose files are not read, if these are wanted: at its own pace, whatever the files do.
+    /// Polls for the events of nodes whose files are not read, if `nodes = "all"`. Independent of the files.
     other_nodes: Option<PolledApi>,
-    /// Of a source that has files as well.
+    /// `None` for a source without files.
     fallback: Option<Fallback>,
     /// The main API did its work when it last came back.
     works: bool,
@@ -48,9 +48,8 @@ impl ApiDriver {
         }
     }
 
-    /// Takes what came, switches inputs if need be, and makes the next requests. Returns when to look again at the
-    /// latest. `files`, and what they did since the last turn: of a source that has an API alone, they are at their
-    /// end.
+    /// Processes responses, fails over or switches back, and sends the next requests. Returns the latest time of the
+    /// next call. `activity`: what the files did since the last call; for a source without files `CaughtUp`.
     pub(super) fn turn(
         &mut self,
         files: Option<&AuditFiles>,
@@ -68,10 +67,10 @@ impl ApiDriver {
         }
         let fallback = self.fallback.as_ref();
         let role = fallback.map_or(ApiRole::Deliver, |fallback| fallback.role(activity, self.once));
-        // What the files still have to bring is not missing.
+        // Events that are still unread in the files are not missing.
         let may_poll = role == ApiRole::Deliver || activity == FileActivity::AtEnd;
         if !ingest.held.is_empty() {
-            // They do not wait for an API that does not answer.
+            // The files do not wait for an API that does not respond.
             ingest.settle_held_searches(self.main.trouble.is_some());
         }
         self.poll_other_nodes(may_poll, activity, ingest, now);
@@ -125,7 +124,8 @@ impl ApiDriver {
         self.requests.send(api);
     }
 
-    /// Nothing of theirs is in the files, so these need not have been read; but they say where to begin.
+    /// The files need not be caught up, because they do not contain these events. They only determine where the first
+    /// poll begins.
     fn poll_other_nodes(
         &mut self,
         may_poll: bool,
@@ -136,7 +136,7 @@ impl ApiDriver {
         let Some(mut api) = self.other_nodes.as_mut().and_then(|others| others.api.take()) else {
             return;
         };
-        // A source that asked for the rows of its own node alone: what happens from then on.
+        // The source read its own node only until now: other nodes are read from now on.
         if let Some(at_ms) = self.main.cursor_ms {
             api.begin_between(at_ms, at_ms);
             ingest.flush(api.progress());
@@ -158,7 +158,7 @@ impl ApiDriver {
         self.requests.send(api);
     }
 
-    /// Decides where an API begins that was never asked, from what the files brought.
+    /// Decides where the first poll of an API begins, from the events of the files.
     fn begin(&self, api: &mut Api, may_poll: bool, activity: FileActivity, ingest: &mut Ingest) {
         let read_before = self.fallback.as_ref().is_some_and(|fallback| fallback.files_read_before);
         match ingest.known_ms() {
@@ -194,7 +194,7 @@ impl ApiDriver {
         }
     }
 
-    /// Whether the API has given again what an earlier process delivered and did not checkpoint.
+    /// Whether everything that an earlier process delivered and did not checkpoint has been read again.
     pub(super) fn has_replayed(&self) -> bool {
         match self.fallback {
             Some(_) => self.all(|api| api.has_asked_to(self.begun, now())),
@@ -202,23 +202,23 @@ impl ApiDriver {
         }
     }
 
-    /// Whether, with `once`, nothing more is to be had of the API.
+    /// Whether, with `once`, the API has been read to its end.
     pub(super) fn is_drained(&self) -> bool {
         self.all(|api| api.is_drained(ONCE_FAILURES_MAX))
     }
 
-    /// Whether this holds for each API; not while one of them makes a step.
+    /// Whether this holds for each API. False while a request is in flight.
     fn all(&self, holds: impl Fn(&Api) -> bool) -> bool {
         let mut polled = [Some(&self.main), self.other_nodes.as_ref()].into_iter().flatten();
         polled.all(|polled| polled.api.as_deref().is_some_and(&holds))
     }
 
-    /// Whether an answer has come, good or bad.
+    /// Whether the API has responded at least once, with or without success.
     pub(super) fn has_answered(&self) -> bool {
         self.main.total().requests > 0
     }
 
-    /// What this run got from the API.
+    /// Totals of this run.
     pub(super) fn total(&self) -> ApiTotal {
         let mut total = self.main.total().clone();
         if let Some(others) = &self.other_nodes {
@@ -227,7 +227,7 @@ impl ApiDriver {
         total
     }
 
-    /// Why events do not come in, if so: by no input, or not those of other nodes.
+    /// Why the source is degraded: no input delivers events, or those of other nodes are missing.
     pub(super) fn health<'a>(&'a self, files: Option<&'a AuditFiles>) -> Option<&'a str> {
         let Some(fallback) = &self.fallback else {
             return self.main.trouble.as_deref();
@@ -238,7 +238,7 @@ impl ApiDriver {
         }
     }
 
-    /// Why the API has not been read to the end, if so: what the files did not bring is missing then.
+    /// Why the API has not been read to its end. Events that are not in the files may be missing then.
     pub(super) fn trouble(&self) -> Option<&str> {
         let others = self.other_nodes.as_ref().and_then(|others| others.trouble.as_deref());
         self.main.trouble.as_deref().or(others)

@@ -1,5 +1,5 @@
-//! The thread that makes the requests of a source's API. A request may take a minute, and files must not wait for it:
-//! the API goes to the thread for each step, and comes back with what the step brought.
+//! The thread that sends the requests of a source's API. A request may take a minute, and the files must not wait for
+//! it. The API object moves to this thread for each step and returns with the response.
 
 use super::flow_control::FlowControl;
 use super::threads::{EndedWith, ThreadEnded, spawn};
@@ -21,7 +21,7 @@ pub(super) fn now() -> Now {
 }
 
 impl ApiRequests {
-    /// Each answer wakes the thread of the source.
+    /// Each response wakes the reader thread of the source.
     pub(super) fn start(
         source: &str,
         flow: Arc<FlowControl>,
@@ -53,7 +53,7 @@ impl ApiRequests {
 
     /// Makes the API's next step.
     pub(super) fn send(&self, api: Box<Api>) {
-        // A thread that is gone has ended the process, or is about to.
+        // If the thread has ended, the process is shutting down.
         let _ = self.requests.send(api);
     }
 
@@ -62,7 +62,7 @@ impl ApiRequests {
     }
 }
 
-/// An API, and what is known of it while it is with the thread.
+/// An API, and what the reader needs to know while a request is in flight.
 pub(super) struct PolledApi {
     /// `None` while it makes a step.
     pub api: Option<Box<Api>>,
@@ -70,7 +70,7 @@ pub(super) struct PolledApi {
     pub due: Instant,
     /// How far it has been read.
     pub cursor_ms: Option<i64>,
-    /// Why it did not do its work in the last step, if so.
+    /// Why the last step failed, if it did.
     pub trouble: Option<String>,
     total: ApiTotal,
 }
@@ -94,7 +94,7 @@ impl PolledApi {
         self.api = Some(api);
     }
 
-    /// What this run got from it, but for a step that it makes now.
+    /// Totals of this run, without the step in flight.
     pub(super) fn total(&self) -> &ApiTotal {
         &self.total
     }

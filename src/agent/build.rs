@@ -1,4 +1,4 @@
-//! Makes the stages of an agent from its configuration and its checkpoint, and starts them.
+//! Builds the stages from the configuration and the checkpoint, and starts their threads.
 
 use super::api_driver::ApiDriver;
 use super::api_requests::ApiRequests;
@@ -30,12 +30,11 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-/// Descriptors that are used for other things than audit files, by the process and by each source of it; some to spare.
+/// File descriptors reserved for everything but audit files, by the process and by each source. Generous.
 const OTHER_DESCRIPTORS: u64 = 18;
 const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 
-/// A block's events being written and the next one's waiting, so that neither side waits for the other and memory stays
-/// small.
+/// One block is written while the next one waits, so neither side waits for the other and memory stays small.
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
@@ -94,10 +93,10 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     })
 }
 
-/// The sinks of a source, which run, and what is made for its other threads.
+/// The running sinks of a source, and what its other threads need.
 type SourceParts = (Vec<SinkThread>, SourceProgress, (Reader, Ingest));
 
-/// Starts the sinks of a source, and makes what reads it.
+/// Starts the sinks of a source and builds its reader.
 fn build_source(
     common: &Common,
     stream: usize,
@@ -117,7 +116,7 @@ fn build_source(
         pipelines.push(pipeline);
         marks.push(mark);
     }
-    // Before the first byte is written the checkpoint knows where the outputs begin.
+    // The checkpoint contains the initial output positions before the first byte is written.
     memory.commit(Commit {
         source: source.name.clone(),
         marks: marks.iter().flatten().cloned().collect(),
@@ -156,20 +155,20 @@ fn ingest(source: &SourceConfig, state: &SourceState, encoder: Encoder, api: Opt
     Ingest::new(encoder, ids, dedup, node_filter, held.unwrap_or_default())
 }
 
-/// Reports when nobody reads standard output any more. The thread waits without a deadline, and goes with the process.
+/// Reports when the reader of standard output closes it. The thread ends with the process.
 fn watch_stdout(mode: Mode, ended: UnboundedSender<ThreadEnded>) -> Result<(), AgentError> {
     if sink::stdout::is_null() && !mode.dry_run {
         tracing::warn!(
             "standard output is `/dev/null`, or was closed: events that go there are gone, and count as delivered"
         );
     }
-    // A run that ends by itself has its answer from its last write.
+    // A run with `once` learns it from its last write.
     if mode.once {
         return Ok(());
     }
     let stage = "stdout".to_owned();
     std::thread::Builder::new().name(stage.clone()).spawn(move || {
-        // Of what cannot be watched a write that fails tells the end.
+        // If it cannot be polled, a failed write reports the end.
         if sink::stdout::wait_closed().is_ok_and(|closed| closed) {
             let what = EndedWith::StdoutClosed;
             let _ = ended.send(ThreadEnded { stage, what });
@@ -178,7 +177,7 @@ fn watch_stdout(mode: Mode, ended: UnboundedSender<ThreadEnded>) -> Result<(), A
     Ok(())
 }
 
-/// Says once what waits there for a person, and clears away what a killed agent was writing.
+/// Logs once how many events are in quarantine, and deletes the temporary files of a killed agent.
 fn look_into_quarantine(state_dir: &Path) {
     let mut tally = Tally::default();
     let looked = quarantine::remove_temporary(state_dir).and_then(|left| Ok((left, tally.count(state_dir)?)));
@@ -190,7 +189,7 @@ fn look_into_quarantine(state_dir: &Path) {
             }
             events
         }
-        // Said again when an event is to be put there, with what it means then.
+        // Logged again, with its consequence, when an event is to be written there.
         Err(error) => {
             tracing::error!(%error, "the quarantine cannot be looked into");
             0
@@ -204,7 +203,7 @@ fn look_into_quarantine(state_dir: &Path) {
     }
 }
 
-/// The store, or for a dry run what it holds.
+/// The store, or for a dry run a copy of its content.
 struct Memory {
     store: Option<Store>,
     image: crate::checkpoint::StateImage,

@@ -1,4 +1,4 @@
-//! The thread that makes progress durable: it hears what is final, moves the watermark of each stream, and commits.
+//! The commit thread: receives acknowledgements, advances the watermark of each source, and commits to the store.
 
 use super::flow_control::FlowControl;
 use crate::ack::Watermark;
@@ -17,7 +17,7 @@ pub enum ToCommit {
     Sent { stream: usize, progress: Box<Progress>, bytes: u64 },
     /// A sink has a final outcome for each of a batch's events.
     Final { stream: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
-    /// Nothing more will come: commit what is final, close, and end.
+    /// No more messages follow: commit, close the store, and end.
     Finish,
 }
 
@@ -26,14 +26,14 @@ pub(super) struct Settings {
     pub uncommitted_bytes_max: u64,
 }
 
-/// What is delivered of a source and not in the store yet.
+/// Delivered progress of a source that is not committed yet.
 pub(super) struct SourceProgress {
     name: String,
     flow: Arc<FlowControl>,
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
     marks: Vec<Option<SinkMark>>,
-    /// The same with what was written since, of which the positions may still be withheld.
+    /// The same, including newer writes whose positions may still be withheld.
     newest_marks: Vec<Option<SinkMark>>,
     sinks: Vec<Inbox>,
     dirty: bool,
@@ -82,7 +82,7 @@ impl SourceProgress {
         }
     }
 
-    /// When to commit: at once after a pause, else an interval after the last time.
+    /// When to commit: at once if the last commit is an interval ago, otherwise an interval after it.
     fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
         self.dirty.then(|| self.last.map_or(now, |last| last + settings.interval))
     }
@@ -111,7 +111,7 @@ impl SourceProgress {
     }
 }
 
-/// Runs until [`ToCommit::Finish`]. Without a store nothing is made durable: a dry run.
+/// Runs until [`ToCommit::Finish`]. A dry run has no store, so nothing is stored.
 pub(super) fn run(
     mut store: Option<Store>,
     mut streams: Vec<SourceProgress>,

@@ -1,4 +1,4 @@
-//! What the parts of an agent are built with.
+//! Settings and channels shared by all stages.
 
 use super::commit::ToCommit;
 use super::threads::ThreadEnded;
@@ -19,7 +19,7 @@ pub struct Mode {
     pub dry_run: bool,
 }
 
-/// What every stream is built with.
+/// Shared by all sources.
 pub(super) struct Common<'a> {
     pub config: &'a Config,
     pub mode: Mode,

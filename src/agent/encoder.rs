@@ -1,4 +1,4 @@
-//! Writes events in every sink's format, and sends them in batches with the progress that they mean.
+//! Encodes events in the format of each sink, and sends them in batches together with the progress they represent.
 
 use super::commit::ToCommit;
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
@@ -34,7 +34,7 @@ impl Encoder {
         }
     }
 
-    /// `record_bytes`: the length of the record that the event was made of.
+    /// `record_bytes`: length of the original record.
     pub fn encode(&mut self, event: &Event<'_>, record_bytes: usize) {
         crate::failpoint::hit("encode");
         let time_ms = match event.content {
@@ -50,7 +50,7 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// Writes an event of the agent's own.
+    /// Encodes one of the agent's own events.
     pub fn encode_notice(&mut self, notice: &Notice) {
         let head = (notice.id, notice.at_ms, Label::new(EventSeverity::Info, notice.action));
         for pipeline in &mut self.pipelines {
@@ -64,14 +64,14 @@ impl Encoder {
         self.pipelines.iter_mut().for_each(SinkPipeline::clear_replayed);
     }
 
-    /// Sends what was encoded to the sinks, and `progress`, which that makes true, to the checkpoint.
+    /// Sends the encoded events to the sinks, and `progress` to the commit thread, which stores it once they are final.
     pub fn flush(&mut self, progress: Progress) {
         let waiting = self.pipelines.iter().map(SinkPipeline::waiting_bytes);
         let bytes = waiting.max().unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
             return;
         }
-        // A commit thread that is gone has ended the process, or is about to.
+        // If the commit thread has ended, the process is shutting down.
         let _ =
             self.commits.send(ToCommit::Sent { stream: self.stream, progress: Box::new(progress), bytes });
         for pipeline in &mut self.pipelines {

@@ -1,4 +1,4 @@
-//! Watches the files of a source that has an API as well, and switches from one input to the other.
+//! Monitors the files of a source that also has an API, fails over to the API and switches back.
 
 use super::flow_control::FlowControl;
 use super::ingest::Ingest;
@@ -16,7 +16,7 @@ pub(super) struct Fallback {
     source: String,
     config: FallbackConfig,
     state: State,
-    /// Events that the API has brought since the last turn and that the files should have brought.
+    /// Events missing in the files that the API returned since the last turn.
     pub missing: u64,
     /// By a process before this one: if no ids are known of what they brought, the API shows it all.
     pub files_read_before: bool,
@@ -43,7 +43,7 @@ impl Fallback {
         }
     }
 
-    /// Whether the API has to bring the events.
+    /// Whether the source has failed over to the API.
     pub(super) fn is_active(&self) -> bool {
         self.state.is_api()
     }
@@ -65,7 +65,7 @@ impl Fallback {
         self.config.file_lag_timeout
     }
 
-    /// When to look again though nothing happens.
+    /// When to check again although nothing happens.
     pub(super) fn due(&self) -> Option<Instant> {
         self.state.due(self.timeouts())
     }
@@ -78,7 +78,7 @@ impl Fallback {
         }
     }
 
-    /// Switches if need be. Returns whether it has.
+    /// Fails over or switches back. Returns whether it did.
     pub(super) fn turn(&mut self, files: &AuditFiles, activity: FileActivity, ingest: &mut Ingest) -> bool {
         let missing = std::mem::take(&mut self.missing);
         let timeouts = self.timeouts();

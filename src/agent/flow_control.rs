@@ -1,4 +1,4 @@
-//! Holds a reader back and wakes it. It is what the threads of a source share.
+//! Flow control of a source: limits the bytes in flight, and wakes the reader. Shared by the threads of the source.
 
 use crate::clock;
 use crate::telemetry::heartbeat;
@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 /// Buffers kept for the next batches while busy.
 const SPARE_MAX: usize = 3;
-/// A buffer that one long event has grown is not kept.
+/// A buffer that a long event has enlarged beyond this is not kept.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Between two sweeps that were asked for, so that a directory in which much else changes does not keep the agent
-/// sweeping.
+/// Minimum time between two requested sweeps, so a directory with many unrelated changes causes no constant sweeping.
 const SWEEP_GAP: Duration = Duration::from_millis(50);
 
 pub struct FlowControl {
@@ -23,12 +22,12 @@ pub struct FlowControl {
     stop_asked: tokio::sync::Notify,
 }
 
-/// How a source is.
+/// Health of a source.
 pub struct Health {
-    /// It has had a turn without trouble.
+    /// It has read at least once without an error.
     pub turned: bool,
     pub trouble: Option<String>,
-    /// What is to be known although it does its work.
+    /// Shown in the status although the source works.
     pub note: Option<String>,
 }
 
@@ -43,7 +42,7 @@ struct State {
     stopped: bool,
     turned: bool,
     trouble: Option<String>,
-    /// Of each sink, why it takes nothing.
+    /// Per sink: why it accepts nothing.
     sinks: BTreeMap<usize, String>,
     note: Option<String>,
     spare: Vec<Vec<u8>>,
@@ -65,7 +64,7 @@ impl FlowControl {
         }
     }
 
-    /// The sink `pipeline` takes nothing at the moment, or does again.
+    /// Sets or clears why the sink `pipeline` accepts nothing.
     pub fn sink_trouble(&self, pipeline: usize, trouble: Option<String>) {
         let mut state = self.lock();
         match trouble {
@@ -74,7 +73,7 @@ impl FlowControl {
         }
     }
 
-    /// Something may have happened to the files; `sweep`: to their directory, and a sweep is to look at it.
+    /// The files may have changed. `sweep`: their directory may have changed too.
     pub fn wake(&self, sweep: bool) {
         let mut state = self.lock();
         state.sweep |= sweep;
@@ -82,14 +81,14 @@ impl FlowControl {
         self.changed.notify_all();
     }
 
-    /// No more is to be read.
+    /// Stops reading.
     pub fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
         self.stop_asked.notify_one();
     }
 
-    /// Waits until no more is to be read. For the one who reads.
+    /// Waits for [`Self::stop`]. For the reader.
     pub async fn stop_asked(&self) {
         self.stop_asked.notified().await;
     }
@@ -104,7 +103,7 @@ impl FlowControl {
         self.changed.notify_all();
     }
 
-    /// Whether a sweep that was asked for is due. The first one is at once.
+    /// Whether a requested sweep is due. The first one is due at once.
     pub fn take_sweep(&self) -> bool {
         let mut state = self.lock();
         let now = clock::monotonic();
@@ -115,7 +114,7 @@ impl FlowControl {
         due
     }
 
-    /// A turn has come to its end; `trouble` says why the source cannot do its work at the moment, if so.
+    /// The end of a turn of the reader. `trouble`: why the source cannot read at the moment.
     pub fn turn(&self, trouble: Option<&str>) {
         let mut state = self.lock();
         state.turned |= trouble.is_none();
@@ -124,7 +123,7 @@ impl FlowControl {
         }
     }
 
-    /// What is to be known of the source although it does its work, if anything.
+    /// Sets what the status shows although the source works.
     pub fn set_note(&self, note: Option<String>) {
         self.lock().note = note;
     }
@@ -143,7 +142,7 @@ impl FlowControl {
         }
     }
 
-    /// Waits for a hint, a stop, or until the time has come.
+    /// Waits for a wake-up, a stop, or until `until`.
     pub fn sleep(&self, until: Instant) {
         let mut state = self.lock();
         state.spare.clear();
@@ -159,20 +158,20 @@ impl FlowControl {
         state.woken = false;
     }
 
-    /// Lets lines come together; only a stop ends it early.
+    /// Waits until `until` so that lines are read together. Only a stop ends it early.
     pub fn rest(&self, until: Instant) {
         drop(self.wait(self.lock(), until, |state| !state.stopped));
     }
 
-    /// Waits until there is room for more; `false` if there is none by then, or reading has stopped.
+    /// Waits for capacity. `false` if there is none by `until`, or reading has stopped.
     pub fn has_capacity(&self, until: Instant) -> bool {
         let full = |state: &State| state.in_flight_bytes >= self.in_flight_bytes_max || state.paused;
         let state = self.wait(self.lock(), until, |state| full(state) && !state.stopped);
         !full(&state) && !state.stopped
     }
 
-    /// Waits until nothing is in flight, however long that takes. A long event is sent one part at a time, for its
-    /// record fills the memory already.
+    /// Waits until nothing is in flight, without a deadline. A long event is sent one part at a time, because its
+    /// record already uses the memory.
     pub fn wait_for_capacity(&self) {
         let state = self.lock();
         heartbeat::waiting();
@@ -199,7 +198,7 @@ impl FlowControl {
         self.lock().spare.pop().unwrap_or_default()
     }
 
-    /// Waits as long as `waits` holds, but not beyond `until`.
+    /// Waits while `waits` holds, at most until `until`.
     fn wait<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
@@ -214,7 +213,7 @@ impl FlowControl {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A thread that panicked ends the process; until then the numbers here are still right.
+        // A thread that panicked ends the process. Until then the numbers are valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

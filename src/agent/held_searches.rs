@@ -1,5 +1,5 @@
-//! Searches of the audit log that files brought and that may be the agent's own. A file has the user's key and not
-//! the name, so such a record waits until the API tells the name, or for a minute.
+//! Records of audit log searches in files that may be the agent's own polls. A file contains the user's key, not the
+//! name, so such a record is held until an API row reveals the name, for at most a minute.
 
 use super::sink_pipeline::LONG_RECORD_BYTES;
 use crate::clock;
@@ -10,18 +10,18 @@ use crate::source::dedup::FromFile;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Further searches are delivered at once.
+/// Searches beyond this number are delivered at once.
 const HELD_MAX: usize = 100;
-/// The API is asked so often who made a search, with such pauses: a row may become visible late.
+/// Delays of the requests for the author of a search. A row may become visible late.
 const REQUESTS_MAX: u32 = 3;
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a search waits at most: from when it was read, and from the last request.
+/// How long a search is held at most: from when it was read, and from the last request.
 const HELD_FOR: Duration = Duration::from_secs(60);
 const LAST_ANSWER: Duration = Duration::from_secs(10);
-/// Searches of longer ago do not wait: the agent of today may not have made them.
+/// Older searches are not held: this agent may not have made them.
 const AGE_MAX_MS: i64 = 86_400_000;
 
-/// Those of one source. While one waits, the checkpoint learns nothing: the position is behind the search.
+/// Held searches of one source. While there is any, progress is withheld: the position is after the search.
 #[derive(Default)]
 pub struct HeldSearches {
     self_activity: SharedSelfActivity,
@@ -61,12 +61,13 @@ impl HeldSearches {
         }
     }
 
-    /// The API does not tell who made this search: others of the same user do not wait, unless a row tells after all.
+    /// The API does not reveal who made this search. Other searches of the same user are not held, unless a row reveals
+    /// it later.
     pub fn give_up(&self, record: &Record) {
         self.self_activity().author_not_reported(record);
     }
 
-    /// Whether a search of an unknown user is worth waiting for.
+    /// Whether a search of an unknown user is held.
     pub fn may_hold(&self, body: &[u8], time_ms: i64, read_at_ms: i64) -> bool {
         self.searches.len() < HELD_MAX
             && body.len() <= LONG_RECORD_BYTES
@@ -89,7 +90,7 @@ impl HeldSearches {
         std::mem::take(&mut self.searches)
     }
 
-    /// The time of a search whose author is to be asked for now. Counts the request.
+    /// The time of a search whose author is requested now. Counts the request.
     pub fn next_author(&mut self, now: Instant) -> Option<i64> {
         let due = |search: &&mut HeldSearch| search.next_request().is_some_and(|at| at <= now);
         let search = self.searches.iter_mut().find(due)?;
@@ -98,7 +99,7 @@ impl HeldSearches {
         Some(search.time_ms)
     }
 
-    /// When to look at the searches again. `may_ask`: the API is free for a request.
+    /// When to check the searches again. `may_ask`: no request to the API is in flight.
     pub fn due(&self, may_ask: bool) -> Option<Instant> {
         let due = |search: &HeldSearch| {
             let request = search.next_request().filter(|_| may_ask);
@@ -107,7 +108,7 @@ impl HeldSearches {
         self.searches.iter().map(due).min()
     }
 
-    /// Withholds progress from the checkpoint while a search waits.
+    /// Withholds progress from the checkpoint while a search is held.
     pub fn pass_progress(&mut self, mut progress: Progress) -> Progress {
         if let Some(mut withheld) = self.withheld.take() {
             withheld.merge(progress);
@@ -122,7 +123,7 @@ impl HeldSearches {
 }
 
 impl HeldSearch {
-    /// When to ask by whom it was made; `None`: not any more.
+    /// When to request its author. `None`: no more requests.
     fn next_request(&self) -> Option<Instant> {
         let at = self.requested_at.map_or(self.since, |at| at + REQUEST_INTERVAL);
         (self.requests < REQUESTS_MAX).then_some(at)
@@ -135,7 +136,7 @@ impl HeldSearch {
         }
     }
 
-    /// Whether it has waited for long enough.
+    /// Whether its time is over.
     pub fn is_over(&self) -> bool {
         clock::monotonic() >= self.ends()
     }

@@ -1,5 +1,5 @@
-//! Takes what the inputs of a source read, and gives the encoder each event once. One thread does so for both inputs:
-//! there is one order of events and one set of ids.
+//! Parses records of both inputs, deduplicates them, and passes each event to the encoder once. One thread does this
+//! for both inputs, so there is one order of events and one set of ids.
 
 use super::encoder::Encoder;
 use super::held_searches::{HeldSearch, HeldSearches};
@@ -23,21 +23,21 @@ use std::time::Instant;
 pub struct Ingest {
     encoder: Encoder,
     ids: IdHasher,
-    /// Of each folder, for its present sequence.
+    /// Per folder: the ids of its current file sequence.
     twins: Vec<(u32, Twins)>,
     scratch: Scratch,
-    /// Where an API may bring again what was delivered.
+    /// `None` for a source without an API: nothing can arrive twice.
     dedup: Option<Dedup>,
     /// Of a source that has files and an API.
     node_filter: Option<NodeFilter>,
     pub held: HeldSearches,
     pub read_at_ms: i64,
     pub unreadable: u64,
-    /// Records of files that made no event at once: an API had brought them, or they are searches of the audit log.
+    /// Records of files that became no event at once: duplicates of API rows, and held searches.
     pub known: u64,
-    /// Of these, the agent's own searches that are left out.
+    /// Of these, the agent's own searches, which are dropped.
     pub dropped: u64,
-    /// Another API of this source needs the ids of events from this time on.
+    /// The other API of this source needs the ids of events from this time on.
     pub ids_needed_from_ms: i64,
 }
 
@@ -70,7 +70,7 @@ impl Ingest {
         self.encoder.events
     }
 
-    /// Takes a record of an audit file.
+    /// Processes a record of an audit file.
     pub fn ingest_record(&mut self, found: FileRecord<'_>) {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.record(found, &mut scratch);
@@ -135,12 +135,12 @@ impl Ingest {
         id.twin(twins.number(id, found.sequence_offset))
     }
 
-    /// `from`: the event's time and the file, if an API may bring it as well.
+    /// `from`: the event's time and file, if an API may return it too.
     fn deliver_from_file(&mut self, event: &Event<'_>, from: Option<(i64, FromFile)>, record_bytes: usize) {
         if let (Some(dedup), Some((time_ms, file))) = (&mut self.dedup, from)
             && !dedup.insert(event.id, time_ms, Some(file))
         {
-            // The API has brought it.
+            // The API returned it earlier.
             self.known += 1;
             return;
         }
@@ -164,7 +164,7 @@ impl Ingest {
         self.encoder.encode(event, record_bytes);
     }
 
-    /// Delivers the searches of files whose author is known by now, and with `all` the others too.
+    /// Delivers held searches whose author is known, and with `all` the others too.
     pub fn settle_held_searches(&mut self, all: bool) {
         let mut scratch = std::mem::take(&mut self.scratch);
         for search in self.held.take() {
@@ -198,9 +198,9 @@ impl Ingest {
         self.scratch = scratch;
     }
 
-    /// Takes what a step of an API has brought, and sends it on. Returns when the next step is due, if not at once, and
-    /// how many events of up to `before_ms` the page has that files should have brought and nothing had. `read`: the
-    /// files that are there have been read, so what they may yet bring is newer than what they have brought.
+    /// Processes the result of one API step and flushes. Returns when the next step is due (`None`: at once), and how
+    /// many events up to `before_ms` the page had that were missing in the files. `read`: all existing files have been
+    /// read, so records that are still to come are newer.
     pub fn process_step(
         &mut self,
         step: ApiStep,
@@ -223,7 +223,7 @@ impl Ingest {
         (due, missing)
     }
 
-    /// Takes the rows of a page that were on none before.
+    /// Processes the rows of a page that were on no earlier page.
     fn ingest_page(
         &mut self,
         (page, repeated): (Page, usize),
@@ -257,8 +257,8 @@ impl Ingest {
         self.node_filter.as_ref()?.known_ms()
     }
 
-    /// Time ranges whose events the files have brought, and whose ids are forgotten. None where these may have events
-    /// of nodes that those files do not show.
+    /// Time ranges whose events were delivered from files and whose ids are forgotten. Empty if the ranges may contain
+    /// events of nodes whose files are not read.
     pub fn skipped_ranges(&self) -> &[(i64, i64)] {
         match (&self.node_filter, &self.dedup) {
             (Some(filter), Some(dedup)) if filter.may_skip_ranges() => dedup.skipped_ranges(),
@@ -266,7 +266,7 @@ impl Ingest {
         }
     }
 
-    /// Up to then, some ids that came by an API are forgotten.
+    /// Up to this time, some ids of API rows are forgotten.
     pub fn incomplete_to_ms(&self) -> Option<i64> {
         self.dedup.as_ref()?.incomplete_to_ms()
     }
@@ -280,7 +280,7 @@ impl Ingest {
         self.encoder.clear_replayed();
     }
 
-    /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
+    /// Sends the encoded events to the sinks, and the progress to the commit thread.
     pub fn flush(&mut self, mut progress: Progress) {
         if let Some(dedup) = &mut self.dedup {
             if dedup.is_over_full() {

@@ -1,5 +1,5 @@
-//! Decides for a source with files and an API which rows of the API are delivered: those of nodes whose files are not
-//! read may be another agent's, and what a file brought and was forgotten is not delivered again.
+//! Decides for a source with files and an API which API rows are delivered. Rows of nodes whose files are not read may
+//! belong to another agent, and rows in a time range whose ids are forgotten were delivered from a file.
 
 use crate::position::{ClusterNodes, IdChunk};
 use crate::record::Record;
@@ -13,13 +13,13 @@ pub struct NodeFilter {
     nodes: Nodes,
     /// Deliver the events of nodes whose files are not read.
     all_nodes: bool,
-    /// The warning that no file has shown a node was logged.
+    /// Whether the warning that no file contains a node id was logged.
     warned_no_node: bool,
-    /// Of the newest event of the files.
+    /// Time of the newest event of the files.
     newest_ms: Option<i64>,
-    /// Of the oldest and the newest event whose ids are known, whether a file or the API brought them.
+    /// Times of the oldest and the newest event whose ids are known, from either input.
     known_ms: Option<(i64, i64)>,
-    /// Of the last record of a file that has a time.
+    /// Time of the last record of a file that has one.
     last_ms: Option<i64>,
 }
 
@@ -39,7 +39,7 @@ impl NodeFilter {
         }
     }
 
-    /// Of the newest event of the files.
+    /// Time of the newest event of the files.
     pub fn newest_ms(&self) -> Option<i64> {
         self.newest_ms
     }
@@ -49,13 +49,13 @@ impl NodeFilter {
         self.known_ms
     }
 
-    /// Whether a time range that files brought has nothing else that is wanted. With files of several nodes it may be
-    /// the range of one node only.
+    /// Whether a time range that was read from files needs no poll. False with files of several nodes: the range may be
+    /// of one node only.
     pub fn may_skip_ranges(&self) -> bool {
         !self.nodes.are_several()
     }
 
-    /// Takes note of a record of a file that was delivered before and is read again.
+    /// Observes a record of a file that was delivered before and is read again.
     pub fn observe_replayed(&mut self, record: Option<&Record>, folder: usize, read_at_ms: i64) {
         if let Some(record) = record {
             let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
@@ -63,8 +63,8 @@ impl NodeFilter {
         }
     }
 
-    /// Takes note of a record of a file. Returns its time, and where it came from. A record without a time gets that of
-    /// the record before. The time may be in the future: the API shows the event then, so its id is kept until then.
+    /// Observes a record of a file. Returns its time and its origin. A record without a time gets that of the record
+    /// before. The time may be in the future: the API returns the event then, so its id is kept until then.
     pub fn observe(
         &mut self,
         record: Option<&Record>,
@@ -74,7 +74,7 @@ impl NodeFilter {
     ) -> (i64, FromFile) {
         self.last_ms = record.and_then(|record| record.time_ms).or(self.last_ms);
         let at_ms = self.last_ms.unwrap_or(read_at_ms);
-        // A time in the future says nothing of when the event happened.
+        // A time in the future does not say when the event happened.
         let time_ms = at_ms.min(read_at_ms);
         self.newest_ms = self.newest_ms.max(Some(time_ms));
         let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
@@ -86,7 +86,7 @@ impl NodeFilter {
         (at_ms, FromFile { key: file, node })
     }
 
-    /// `for_other_nodes`: the row is from the API that is asked for nodes whose files are not read.
+    /// `for_other_nodes`: the row is from the API that is polled for nodes whose files are not read.
     pub fn judge_row(
         &mut self,
         record: &Record,
@@ -113,7 +113,7 @@ impl NodeFilter {
             return RowVerdict::Deliver { of_files: true };
         }
         let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
-        // Ids that the other API brought are forgotten up to then.
+        // Ids of the other API are forgotten up to this time.
         let is_incomplete = dedup.incomplete_to_ms().is_some_and(|to_ms| time_ms <= to_ms);
         match self.nodes.of_row(record.node.text(), time_ms) {
             RowNode::Files { since: true } if for_other_nodes => RowVerdict::Skip,
@@ -133,7 +133,7 @@ impl NodeFilter {
         }
     }
 
-    /// What the checkpoint has to learn since the last call. Logs it.
+    /// Changes since the last call, for the checkpoint. Logs them.
     pub fn changes(&mut self) -> Option<ClusterNodes> {
         let source = &self.source;
         for news in self.nodes.take_news() {
@@ -160,7 +160,7 @@ impl NodeFilter {
     }
 }
 
-/// Whether a file brought the event of this row, and its id is forgotten.
+/// Whether the event of this row was delivered from a file whose ids are forgotten.
 fn is_forgotten(dedup: &Dedup, record: &Record) -> bool {
     let at_ms = record.time_ms.filter(|_| !dedup.skipped_ranges().is_empty());
     at_ms.is_some_and(|at_ms| dedup.is_forgotten(at_ms, nodes::hash(record.node.text())))

@@ -1,4 +1,4 @@
-//! The thread of a source: it reads the files, drives the API, and hands what both bring to the ingest.
+//! The reader thread of a source: reads its files, drives its API, and passes records and rows to the ingest.
 
 use super::api_driver::ApiDriver;
 use super::flow_control::FlowControl;
@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Without notification this is how late an event may be found.
+/// Interval of sweeps without file notification, and so the latency of events then.
 const SWEEP_WITHOUT_NOTIFICATION: Duration = Duration::from_secs(1);
-/// While lines keep coming they are read together, this many milliseconds' worth. The first look after a write is at
-/// once; only when it follows another one that found something within this time, the next one waits.
+/// While lines keep coming, those of this interval are read together. The first read after a pause is at once. A read
+/// that follows a successful one within this time waits.
 const COALESCE: Duration = Duration::from_millis(10);
-/// How long a sink that takes nothing is waited for before the source looks at its files or its API again.
+/// How long to wait for capacity before files and API are checked again.
 const CAPACITY_WAIT: Duration = Duration::from_secs(1);
 
 /// At least one of `files` and `api` is there.
@@ -37,7 +37,7 @@ pub(super) struct Reader {
 pub(super) struct FileInput {
     files: AuditFiles,
     watch: Option<DirectoryWatch>,
-    /// Hears which files are likely to grow.
+    /// Receives the files that are likely to grow.
     live: UnboundedSender<Vec<PathBuf>>,
     live_now: Vec<PathBuf>,
     sweep_interval: Duration,
@@ -45,7 +45,7 @@ pub(super) struct FileInput {
     coalesce: Coalesce,
 }
 
-/// When records last came, and whether the look after that was at once.
+/// When records were last read, and whether the read after that was at once.
 #[derive(Default)]
 struct Coalesce {
     last: Option<Instant>,
@@ -67,7 +67,7 @@ impl Reader {
             let files = self.files.as_ref().map(|input| &input.files);
             let api = self.api.as_mut().map(|api| api.turn(files, activity, &mut ingest));
             let until = next_sweep.into_iter().chain(api).min().unwrap_or(now);
-            // An API that has not answered yet is starting.
+            // Until its first response an API is starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_answered) {
                 self.flow.turn(self.health());
             }
@@ -112,7 +112,7 @@ impl Reader {
         }
     }
 
-    /// Looks at the directories if it is time to. Returns when it is the next time.
+    /// Sweeps the directories if due. Returns when the next sweep is due.
     fn sweep(&mut self, ingest: &mut Ingest) -> Option<Instant> {
         let input = self.files.as_mut()?;
         let now = clock::monotonic();
@@ -148,7 +148,7 @@ impl Reader {
         (turn, activity)
     }
 
-    /// Why events do not come in, if so.
+    /// Why no events can be read.
     fn health(&self) -> Option<&str> {
         let files = self.files.as_ref().map(|input| &input.files);
         match &self.api {
@@ -157,13 +157,13 @@ impl Reader {
         }
     }
 
-    /// Whether what an earlier process delivered and did not checkpoint has been read again.
+    /// Whether everything that an earlier process delivered and did not checkpoint has been read again.
     fn has_replayed(&self) -> bool {
         self.files.as_ref().is_none_or(|input| input.files.caught_up())
             && self.api.as_ref().is_none_or(ApiDriver::has_replayed)
     }
 
-    /// Whether nothing more is to be had now.
+    /// Whether everything that exists now has been read.
     fn is_drained(&self) -> bool {
         let is_read =
             |files: &AuditFiles| files.is_drained() && !files.rest_waits() || files.health().is_some();
@@ -171,7 +171,7 @@ impl Reader {
             && self.files.as_ref().is_none_or(|input| is_read(&input.files))
     }
 
-    /// Sends on what was read of files. A loss is an event too.
+    /// Flushes what was read from files. A loss becomes an event too.
     fn flush(&mut self, ingest: &mut Ingest) {
         let Some(FileInput { files, .. }) = &mut self.files else {
             return;
@@ -235,7 +235,7 @@ impl FileInput {
         let watched = watch.set(self.files.watched());
         let live = self.files.live();
         if watched && live != self.live_now {
-            // Nobody listens when the process is about to end.
+            // The receiver is gone only while the process shuts down.
             let _ = self.live.send(live.clone());
             self.live_now = live;
         }

@@ -1,4 +1,4 @@
-//! Gives the rows of a page of an API to the encoder, and counts those that files should have brought.
+//! Passes the rows of an API page to the encoder, and counts those that are missing in the files.
 
 use super::encoder::Encoder;
 use super::held_searches::HeldSearches;
@@ -14,7 +14,7 @@ pub(super) struct RowDelivery<'a> {
     pub held: &'a HeldSearches,
     pub for_other_nodes: bool,
     pub read_at_ms: i64,
-    /// An event of up to this time that files should have brought is missing.
+    /// Events up to this time that are not in the files are missing.
     pub before_ms: i64,
     pub unreadable: &'a mut u64,
     pub missing: u64,

@@ -22,9 +22,9 @@ pub(super) struct Running {
     pub readers_left: usize,
     pub sinks_left: usize,
     pub mode: Mode,
-    /// After an orderly end the next process is to go on.
+    /// After an orderly end systemd is to restart the process.
     pub restart_wanted: bool,
-    /// Nobody reads standard output any more.
+    /// The reader of standard output has closed it.
     pub closed: bool,
     pub state_dir: PathBuf,
 }
@@ -33,7 +33,7 @@ pub(super) struct SinkThread {
     pub sink: String,
     pub source: String,
     pub inbox: Inbox,
-    /// Events that are final, those in quarantine among them.
+    /// Events that are final, including those in quarantine.
     pub delivered: Arc<AtomicU64>,
     pub quarantined: Arc<AtomicU64>,
 }

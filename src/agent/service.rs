@@ -1,4 +1,4 @@
-//! What the agent as a whole tells systemd: that it is ready, how it is, and that every stage is alive.
+//! Notifies systemd: readiness, status, and the watchdog.
 
 use super::running::Running;
 use crate::clock;
@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const NOW_AND_THEN: Duration = Duration::from_secs(10);
-/// How often it is looked whether all sources have had their first good turn.
+/// How often readiness is checked: whether each source has read once without an error.
 const UNTIL_READY: Duration = Duration::from_millis(100);
-/// A source in trouble does not hold back readiness for longer: a home that is mounted late is waited for by the agent,
-/// not by whoever started it. systemd's own patience is 90 s.
+/// A source with an error does not delay readiness for longer. The agent waits for a home that is mounted late; the
+/// service manager does not have to. The default start timeout of systemd is 90 s.
 const READY_WAIT_MAX: Duration = Duration::from_secs(20);
 
 pub(super) struct Service {
@@ -36,7 +36,7 @@ impl Service {
         }
     }
 
-    /// Reports to the service manager what has changed; returns how long until the next time.
+    /// Notifies the service manager of changes. Returns the time until the next call.
     pub(super) fn tick(&mut self, running: &Running) -> Duration {
         if !self.notify.is_heard() {
             return NOW_AND_THEN;
@@ -48,7 +48,7 @@ impl Service {
         self.watch();
         self.report_status(running, &troubles);
         let interval = if self.ready { NOW_AND_THEN } else { UNTIL_READY };
-        // Twice in each period: one that comes late is no reason to be killed.
+        // Twice in each period, so that a single late one does no harm.
         self.notify.watchdog.map_or(interval, |period| interval.min(period / 3))
     }
 
@@ -56,7 +56,7 @@ impl Service {
         self.notify.stopping();
     }
 
-    /// What keeps each source from its work, or has kept it until now.
+    /// The error of each source that cannot work.
     fn look(&self, running: &Running) -> Vec<String> {
         let sources = running.gates.iter().zip(&running.readers);
         sources
@@ -71,7 +71,7 @@ impl Service {
             .collect()
     }
 
-    /// The sign of life: this loop runs, and no stage has been at one piece of work for a whole period.
+    /// Pets the watchdog while this loop runs and no stage has been busy with one item for a whole period.
     fn watch(&mut self) {
         let stuck = self.notify.watchdog.and_then(heartbeat::stuck);
         if stuck.is_none() {
@@ -103,7 +103,7 @@ impl Service {
     }
 }
 
-/// All sources do their work, some of them by their API in place of their files.
+/// The status when all sources work, some of them failed over to their API.
 fn following(running: &Running) -> String {
     let sources = running.gates.iter().zip(&running.readers);
     let notes = sources.filter_map(|(flow, (name, _))| Some(format!("; {name}: {}", flow.health().note?)));

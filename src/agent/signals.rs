@@ -1,8 +1,7 @@
-//! Signals: which of them stop the agent in order, and which change nothing. None ends it silently.
+//! Signals: which of them stop the agent in order, and which change nothing. None ends it without a log line.
 //!
-//! What a person or a script may send is caught. Left to the kernel are the signals that report a defect (SIGSEGV,
-//! SIGABRT, …),
-//! those of job control, and SIGXCPU, behind which SIGKILL follows anyway.
+//! Signals that a person or a script may send are caught. Not caught are those that report a defect (SIGSEGV, SIGABRT,
+//! …), those of job control, and SIGXCPU, which SIGKILL follows anyway.
 
 use rustix::process::Signal;
 use std::io;
@@ -13,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     Stop,
-    /// The terminal or the session is gone: as `Stop`, but never the second one, because kernel and shell both send it.
+    /// The terminal or session ended. As `Stop`, but never counted as the second one: kernel and shell both send it.
     Hangup,
     /// Nothing is reopened or read again at a signal.
     Nothing,
@@ -25,10 +24,10 @@ pub(super) struct Received {
     pub meaning: Meaning,
 }
 
-/// Starts to catch signals: what arrives from here on is in the queue.
+/// Starts to catch signals. They are queued from now on.
 pub(super) fn listen() -> io::Result<UnboundedReceiver<Received>> {
     let ignored = std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored(&status));
-    // Under a service manager nobody has left a terminal: who sends SIGHUP there expects a reload.
+    // Under a service manager there is no terminal: a SIGHUP there is meant as a reload.
     let supervised = std::env::var_os("NOTIFY_SOCKET").is_some();
     // Caught, it does not kill: the write past the limit fails, and that is reported like any other failure of a disk.
     drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
@@ -73,7 +72,7 @@ fn caught(ignored: u64, supervised: bool) -> Vec<(String, i32, Meaning)> {
     .map(|(name, signal, meaning)| (name.to_owned(), signal.as_raw(), meaning))
     .into();
     let hangup = Signal::HUP.as_raw();
-    // `nohup` asks to live on.
+    // Started by `nohup`: SIGHUP must not stop the process.
     if ignored & (1 << (hangup - 1)) == 0 {
         let meaning = if supervised { Meaning::Nothing } else { Meaning::Hangup };
         all.push(("SIGHUP".to_owned(), hangup, meaning));

@@ -16,7 +16,7 @@ pub struct SinkPipeline {
     events: Vec<BatchEvent>,
     inbox: Inbox,
     flow: Arc<FlowControl>,
-    /// Events that are in the output already: they were written after the checkpoint and are replayed now.
+    /// Events that were written to the output after the checkpoint. They are read again and must not be written again.
     already_in_output: HashSet<EventId>,
     /// The sink puts severity and action into a header.
     pub needs_label: bool,
@@ -31,7 +31,7 @@ impl SinkPipeline {
     ) -> SinkPipeline {
         let (to, holds) = (inbox.clone(), flow.clone());
         let out = EventBuffer::with_flush(move |bytes| {
-            // A sink that waits for more events before it sends learns that this event waits for it.
+            // An empty batch makes a sink send now instead of waiting for more events: this event needs the capacity.
             send(&to, &holds, Batch::default());
             holds.wait_for_capacity();
             let part = std::mem::replace(bytes, holds.buffer());
@@ -60,12 +60,12 @@ impl SinkPipeline {
         self.events.push(BatchEvent { end: self.out.bytes.len() as u32, id, time_ms, label });
     }
 
-    /// How many bytes wait to be sent.
+    /// Encoded bytes that are not sent yet.
     pub fn waiting_bytes(&self) -> u64 {
         self.out.bytes.len() as u64
     }
 
-    /// Sends what was written. `number`: see [`Batch::number`].
+    /// Sends the encoded events as a batch. `number`: see [`Batch::number`].
     pub fn send(&mut self, number: Option<u64>) {
         let batch = Batch {
             number,
@@ -76,7 +76,7 @@ impl SinkPipeline {
         send(&self.inbox, &self.flow, batch);
     }
 
-    /// Events that are in the output and were not replayed: what they were read from is gone.
+    /// Forgets the events in the output that were not read again: their file is gone.
     pub fn clear_replayed(&mut self) {
         self.already_in_output.clear();
     }

@@ -1,4 +1,4 @@
-//! Starts the threads that write or send what a source has read.
+//! Starts the sink threads of a source.
 
 use super::commit::ToCommit;
 use super::common::{AgentError, Common};
@@ -86,7 +86,7 @@ pub(super) fn start(
     Ok((thread, pipeline, mark))
 }
 
-/// Takes the reports of a sink. `counts`: of events that are final, and of those in quarantine among them.
+/// Handles the reports of a sink. `counts`: events that are final, and those of them that are in quarantine.
 fn reporter(
     index: SinkIndex,
     flow: Arc<FlowControl>,
@@ -98,7 +98,7 @@ fn reporter(
         Report::Written(buffer) => flow.written(buffer),
         Report::Final { number, events, mark } => {
             delivered.fetch_add(events, Ordering::Relaxed);
-            // A commit thread that is gone has ended the process, or is about to.
+            // If the commit thread has ended, the process is shutting down.
             let _ = commits.send(ToCommit::Final { stream, pipeline, number, mark });
         }
         Report::Trouble(trouble) => flow.sink_trouble(pipeline, trouble),
@@ -108,7 +108,7 @@ fn reporter(
     }
 }
 
-/// Returns the events with it that it has beyond the checkpoint's mark.
+/// Also returns the ids of the events after the position in the checkpoint.
 fn open_output(
     source: &SourceConfig,
     sink: &SinkConfig,
@@ -125,7 +125,7 @@ fn open_output(
     let id_of = |event: &[u8]| sink.format.id_of(event);
     let (output, events) = OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
     let mark = match known {
-        // They are replayed: until they have passed, the output is as long as the checkpoint says.
+        // They are replayed. Until then the checkpoint keeps the length of the output.
         Some(known) if !events.is_empty() => known.clone(),
         _ => output.mark().map_err(failed)?,
     };
@@ -182,7 +182,7 @@ impl Remote {
     }
 }
 
-/// With who may not write it and what helps, where that is what is wrong.
+/// Adds the missing permission and the remedy to a permission error.
 fn explained(error: io::Error, path: &std::path::Path) -> io::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {

@@ -1,25 +1,25 @@
-//! What a run has done, for the lines that it ends with.
+//! Totals of a run.
 
 use crate::source::api::ApiTotal;
 use crate::source::files::FileTotal;
 
-/// What a run has done, and how it ended.
+/// Totals of a run, and its exit code.
 pub struct Summary {
     pub sources: Vec<(String, SourceTotal)>,
     pub sinks: Vec<Delivered>,
     pub exit_code: u8,
 }
 
-/// What became of one source's events at one sink.
+/// Totals of one source at one sink.
 pub struct Delivered {
     pub sink: String,
     pub source: String,
     pub events: u64,
-    /// Refused, and put into quarantine.
+    /// Refused by the server and written to the quarantine.
     pub quarantined: u64,
 }
 
-/// What a source has read, for the summary of a run.
+/// Totals of one source.
 #[derive(Debug, Default)]
 pub struct SourceTotal {
     pub files: Vec<FileTotal>,
@@ -27,6 +27,6 @@ pub struct SourceTotal {
     pub events: u64,
     pub unreadable: u64,
     pub trouble: Option<String>,
-    /// Another process may see more of the files.
+    /// A new process may see files that this one cannot see.
     pub restart_wanted: bool,
 }

@@ -1,4 +1,4 @@
-//! Waits for signals and for the end of any thread, and ends the others in order.
+//! Waits for signals and for the end of any thread, and shuts the other threads down in order.
 
 use super::commit;
 use super::running::{Running, SinkThread};
@@ -16,16 +16,16 @@ use tokio::time::Instant;
 /// How long an abandoned stop waits for the last commit.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
-/// How a run comes to its end: by a signal, or by itself for another process to go on.
+/// A stop: asked for by a signal, or begun by the agent itself to be restarted.
 #[derive(Default)]
 struct Stop {
-    /// When what is not delivered by then is left to the next start.
+    /// What is not delivered by then is left to the next start.
     deadline: Option<Instant>,
     asked: bool,
 }
 
 impl Stop {
-    /// Whether this signal is the first, which has the whole `shutdown_timeout` whatever came before it.
+    /// Whether this is the first signal. It starts the whole `shutdown_timeout`, even during another stop.
     fn is_asked_first(&mut self, shutdown_timeout: Duration) -> bool {
         if std::mem::replace(&mut self.asked, true) {
             return false;
@@ -62,7 +62,8 @@ impl Running {
                     None => break exit::INTERNAL,
                 },
                 Some(Received { name: signal, meaning }) = received.recv() => match meaning {
-                    // Its name is in the message, or the second signal would count as the first one repeated.
+                    // The name is in the message text, or the flood control would suppress a second signal as a
+                    // repetition.
                     Meaning::Nothing => tracing::warn!(
                         "{signal} changes nothing: no file is reopened and no configuration is read again; restart the agent for that"
                     ),
@@ -103,7 +104,7 @@ impl Running {
                 .map(|(name, total)| (name, total.unwrap_or_default()))
                 .collect(),
             sinks: self.sinks.into_iter().map(SinkThread::delivered).collect(),
-            // What is there was not read to its end, perhaps.
+            // Not everything may have been read.
             exit_code: match code {
                 exit::OK if self.mode.once && stop.asked => exit::TRY_AGAIN,
                 code => code,
@@ -111,7 +112,7 @@ impl Running {
         }
     }
 
-    /// Takes note of the end of a stage, ends the next one in order, and says the exit code when that was the last.
+    /// Handles the end of a thread and ends the next ones in order. Returns the exit code after the last.
     fn note(&mut self, ended: ThreadEnded) -> Option<u8> {
         let stage = ended.stage;
         match ended.what {
@@ -142,7 +143,7 @@ impl Running {
                 self.note_closed();
                 None
             }
-            // No failure: the others deliver what has been read, and what was not written here is for the next start.
+            // Not a failure: the other sinks deliver what was read, and the next start writes the rest here.
             EndedWith::Sink(Err(SinkError::Closed)) => {
                 self.note_closed();
                 self.sinks_left -= 1;
@@ -191,7 +192,7 @@ impl Running {
         }
     }
 
-    /// Commits what is final and leaves the rest to the next start.
+    /// Commits what is final and leaves the rest to the next start. Returns the exit code.
     async fn abandon(&mut self, reason: &str) -> u8 {
         drop(self.commits.send(commit::ToCommit::Finish));
         let last_commit = async {

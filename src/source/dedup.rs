@@ -1,45 +1,44 @@
-//! The ids of events that were delivered lately, so that what is read twice is delivered once. Pure.
+//! Deduplication: the ids of recently delivered events. Pure.
 
 use crate::position::IdChunk;
 use crate::record::EventId;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The file that brought an event, and the hash of the cluster node whose id it carries (see [`IdChunk::node`]).
+/// The file of an event, and the hash of the cluster node whose id it carries (see [`IdChunk::node`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FromFile {
     pub key: u32,
     pub node: u64,
 }
 
-/// Five minutes, the default overlap, of 200 events a second, or two hours of 8. What is kept here, the checkpoint's
-/// copies while they are written and what that leaves unused come to some 120 bytes an id.
+/// Five minutes (the default overlap) at 200 events a second, or two hours at 8. Costs about 120 bytes an id, including
+/// the checkpoint's copies while they are written.
 pub const IDS_MAX: usize = 60_000;
 /// A chunk is written to the checkpoint as a whole: 22 KiB at most.
 const CHUNK_IDS_MAX: usize = 1024;
 /// Events of a file that lie further apart than this share no chunk: in between may be what the file did not bring, and
 /// one event with a wrong time must not make a range of years.
 const GAP_MS: i64 = 300_000;
-/// So many of the newest chunks are looked at for one that an event may join: some files are read in turns, and an API
-/// alongside them. Of a quiet site's events each begins its own.
+/// How many of the newest chunks are searched for one that an event may join. Several files and an API may be read
+/// alternately. On a quiet site each event starts its own chunk.
 const OPEN_CHUNKS_MAX: usize = 16;
 
-/// Ids in chunks by the order in which they came.
+/// Ids in chunks, in the order of arrival.
 ///
-/// Files may bring more events than there is room for, long before the API has been asked as far. Then their ids are
-/// forgotten, and the chunks stay as the time ranges that those files brought: what an API shows of these is skipped.
-/// What is between two files, a file that was deleted, is in no range. A range counts only for the node whose events
-/// the file brought: events of other nodes are in no file that was read.
+/// Files may contain more events than fit, long before the API has been polled that far. Then their ids are forgotten,
+/// and the chunks stay as time ranges: API rows in these are skipped. The time between two files (a deleted file) is in
+/// no range. A range applies to the node of the file only: events of other nodes are in no file that was read.
 pub struct Dedup {
     known: HashSet<EventId>,
     chunks: Vec<IdChunk>,
-    /// Of the chunks without ids, oldest first; they do not overlap.
+    /// Time ranges of the chunks without ids, oldest first, not overlapping.
     skipped_ranges: Vec<(i64, i64)>,
     /// The same for each node.
     ranges_of_node: HashMap<u64, Vec<(i64, i64)>>,
-    /// Up to then ids that came by an API are forgotten although they were still wanted.
+    /// Up to this time, ids of API rows are forgotten although they are still needed.
     incomplete_to_ms: Option<i64>,
     next_key: u32,
-    /// Keys of the chunks that the checkpoint does not know as they are.
+    /// Keys of the chunks that differ from the checkpoint.
     changed: BTreeSet<u32>,
     forgotten: BTreeSet<u32>,
     ids_max: usize,
@@ -73,24 +72,25 @@ impl Dedup {
         self.known.contains(&id)
     }
 
-    /// The time ranges whose events a file brought and whose ids are forgotten, oldest first; both ends belong to them.
+    /// Time ranges whose events were delivered from a file and whose ids are forgotten, oldest first, both ends
+    /// inclusive.
     pub fn skipped_ranges(&self) -> &[(i64, i64)] {
         &self.skipped_ranges
     }
 
-    /// Whether a file brought the events that this node had at this time, and which these were is forgotten.
+    /// Whether the events of this node at this time were delivered from a file whose ids are forgotten.
     pub fn is_forgotten(&self, at_ms: i64, node: u64) -> bool {
         let ranges = self.ranges_of_node.get(&node).map_or(&[][..], Vec::as_slice);
         let next = ranges.partition_point(|(_, to_ms)| *to_ms < at_ms);
         ranges.get(next).is_some_and(|(from_ms, _)| *from_ms <= at_ms)
     }
 
-    /// Up to then ids that came by an API are not all known, although an API may still show them.
+    /// Up to this time, not all ids of API rows are known although an API may still return them.
     pub fn incomplete_to_ms(&self) -> Option<i64> {
         self.incomplete_to_ms
     }
 
-    /// Remembers an event of the time `at_ms` that came from this file, or from an API; `false`: it was known.
+    /// Inserts an event of the time `at_ms` from a file, or from an API (`None`). `false`: it was known.
     pub fn insert(&mut self, id: EventId, at_ms: i64, from: Option<FromFile>) -> bool {
         if !self.known.insert(id) {
             return false;
@@ -110,7 +110,7 @@ impl Dedup {
             }
             _ => {
                 self.changed.insert(self.next_key);
-                // Of an API's all come to be full; a file's hold one each where its events lie far apart.
+                // Chunks of an API become full. Those of a file may hold one event each.
                 let room = if file.is_none() { CHUNK_IDS_MAX } else { 1 };
                 let mut ids = Vec::with_capacity(room);
                 ids.push(id);
@@ -128,7 +128,7 @@ impl Dedup {
         true
     }
 
-    /// Whether it holds more than it should by so much that forgetting is worth the work.
+    /// Whether it exceeds the limit by enough to be worth the work of forgetting.
     pub fn is_over_full(&self) -> bool {
         self.known.len() > self.ids_max + self.ids_max / 8
     }
@@ -169,7 +169,7 @@ impl Dedup {
         self.join_ranges();
     }
 
-    /// One chunk for each time range: of a backlog there may be thousands.
+    /// Merges chunks into one per time range. A backlog may leave thousands.
     fn join_ranges(&mut self) {
         let mut joined: Vec<IdChunk> = Vec::with_capacity(self.chunks.len());
         let mut last: HashMap<FromFile, usize> = HashMap::new();
@@ -249,7 +249,7 @@ impl Dedup {
         }
     }
 
-    /// What the checkpoint has to learn since the last call: chunks, and keys of forgotten ones.
+    /// Changes since the last call, for the checkpoint: chunks, and keys of forgotten ones.
     pub fn changes(&mut self) -> (Vec<IdChunk>, Vec<u32>) {
         let changed = std::mem::take(&mut self.changed);
         let chunks = self.chunks.iter().filter(|chunk| changed.contains(&chunk.key));

@@ -1,52 +1,52 @@
-//! When to trust the audit files and when to read the API instead. Pure: observations in, switches out.
+//! When to fail over from the audit files to the API, and when to switch back. Pure: observations in, switches out.
 //!
-//! Both inputs share one set of ids, so a switch too many costs requests and no event; a switch too few costs time.
+//! Both inputs share one set of ids, so a needless switch costs requests but no event. A missing one delays events.
 //! Files are read whenever they can be, in either state.
 
 pub(crate) use crate::position::FallbackCause;
 use std::time::{Duration, Instant};
 
-/// How long something must last before it counts.
+/// How long an observation must last before it causes a switch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailoverTimeouts {
-    /// A directory that is away for a moment (a restart, a remount) is no reason to switch.
+    /// A directory that is missing for a moment (a restart, a remount) causes no switch.
     pub file_error_timeout: Duration,
-    /// Files have to be well for so long before they are trusted again.
+    /// How long the files must be readable before the source switches back.
     pub file_recovery_timeout: Duration,
-    /// How long it takes until the API shows what files have not brought: after silence they have to be well for that
-    /// long too.
+    /// How long it takes until the API shows that events are missing in the files. After silence the files must be
+    /// healthy for that long too.
     pub compared_after: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The files bring the events; the API is asked now and then whether they bring all.
+    /// Events come from the files. The API is polled now and then to compare.
     Files { unusable_since: Option<Instant> },
-    /// The API brings them.
+    /// Events come from the API.
     Api { cause: FallbackCause, well_since: Option<Instant> },
 }
 
-/// What the files of a source did in a turn.
+/// What the files of a source did in one turn of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileActivity {
     /// They cannot be read.
     Unusable,
-    /// Records came from them, whether or not the API had brought them already.
+    /// Records were read, new ones or duplicates of API rows.
     Growing,
-    /// There is more to read, or a read is tried again later.
+    /// There is more to read, or a read is retried later.
     Unfinished,
-    /// All that is there has been read.
+    /// Everything has been read.
     AtEnd,
 }
 
 /// What the API of a source is polled for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiRole {
-    /// It brings the events: it is polled up to the present.
+    /// It is the active input: it is polled up to the present.
     #[default]
     Deliver,
-    /// The files bring the events. It is polled up to `lag` before the present: what they have not brought by then is
-    /// missing.
+    /// The files are the active input. The API is polled up to `lag` before the present: events that are not in the
+    /// files by then are missing.
     Compare { lag: Duration },
 }
 
@@ -73,7 +73,7 @@ impl Default for State {
 }
 
 impl State {
-    /// As the process before left it.
+    /// The state of the previous process.
     pub(crate) fn resumed(api: Option<FallbackCause>) -> State {
         api.map_or_else(State::default, |cause| State::Api { cause, well_since: None })
     }
@@ -82,7 +82,7 @@ impl State {
         matches!(self, State::Api { .. })
     }
 
-    /// Files that were silent and grow again are compared with the API before they are trusted.
+    /// Files that were silent and grow again are compared with the API before the source switches back.
     pub(crate) fn role(&self, lag: Duration) -> ApiRole {
         match self {
             State::Api { cause, well_since } if *cause == FallbackCause::Unusable || well_since.is_none() => {
@@ -92,7 +92,7 @@ impl State {
         }
     }
 
-    /// `missing`: how many events the API has brought since the last call that the files should have brought.
+    /// `missing`: how many events the API returned since the last call that are missing in the files.
     pub(crate) fn observe(
         &mut self,
         files: FileActivity,
@@ -116,7 +116,7 @@ impl State {
                 None
             }
             State::Api { cause, well_since } => {
-                // Silent files are well when they speak; those that could not be read, when they can.
+                // Silent files are healthy when they grow, unreadable ones when they are readable.
                 if well_since.is_none()
                     && (files == FileActivity::Growing || *cause == FallbackCause::Unusable)
                 {
@@ -137,7 +137,7 @@ impl State {
         Switch::ToApi(cause)
     }
 
-    /// When to look again though nothing happens.
+    /// When to check again although nothing happens.
     pub(crate) fn due(&self, timeouts: FailoverTimeouts) -> Option<Instant> {
         match self {
             State::Files { unusable_since } => {
@@ -148,7 +148,7 @@ impl State {
     }
 }
 
-/// How long files have to be well.
+/// How long the files must be healthy before the source switches back.
 fn well_lasts(cause: FallbackCause, timeouts: FailoverTimeouts) -> Duration {
     match cause {
         FallbackCause::Unusable => timeouts.file_recovery_timeout,

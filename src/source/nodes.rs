@@ -1,5 +1,4 @@
-//! Tells the nodes of a cluster apart: those whose events the files of a source bring, and those that only the API
-//! shows. Pure.
+//! Distinguishes the nodes of a cluster: those whose files a source reads, and those that only the API shows. Pure.
 //!
 //! A file shows one node, the API all of them. Which node the files are of, only they can say, and a node's id may
 //! change with each restart of Confluence. So an id that no file has shown may be this node's new one, or that of
@@ -9,32 +8,31 @@
 use crate::position::{ClusterNodes, FileNode};
 use crate::record::Text;
 
-/// More than a cluster has, with the ids that its nodes had before.
+/// More than a cluster has nodes, including earlier ids of its nodes.
 const IDS_MAX: usize = 200;
 
-/// Files that show one node and another in turns are those of several nodes in one folder.
+/// A folder that alternates between nodes this often contains the files of several nodes.
 const RETURNS_MAX: u32 = 3;
 
-/// Whose a row of the API is.
+/// The node of an API row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowNode {
-    /// Of a node whose files are read: they bring the event, or should have. `since`: from this row's time on they are
-    /// known to.
+    /// A node whose files are read, so the event should be in them. `since`: known from the time of this row on.
     Files { since: bool },
-    /// It may be of this node or of another.
+    /// This node or another one: not known yet.
     Unknown,
     /// Another node's.
     Other,
 }
 
-/// What has become known, to be logged.
+/// A finding to be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// Rows of this node came by the API, and it is not known whether its files are read.
+    /// The API returned rows of this node, and it is not known whether its files are read.
     Unknown { id: String },
-    /// This node is another one.
+    /// This id belongs to another node.
     Other { id: String },
-    /// The files carry another id than before.
+    /// The files contain another id than before.
     Changed { from: String, to: String },
 }
 
@@ -42,15 +40,15 @@ pub(crate) enum News {
 pub(crate) struct Nodes {
     of_files: Vec<Known>,
     others: Vec<String>,
-    /// With the times of the oldest and the newest row.
+    /// Ids seen in the API only, with the times of their oldest and newest row.
     unknown: Vec<(String, i64, i64)>,
     /// For each folder, which of `of_files` its newest record is of.
     folders: Vec<Option<usize>>,
     /// How many nodes' files were read when the process began.
     known_at_start: usize,
-    /// How often a folder showed a node again that it had shown before another.
+    /// How often a folder returned to a node that it had before another one.
     returns: u32,
-    /// Files have shown records without a node.
+    /// Files contain records without a node.
     nodeless: bool,
     changed: bool,
     news: Vec<News>,
@@ -63,7 +61,7 @@ struct Known {
     seen_ms: (i64, i64),
 }
 
-/// Stands for a node in a chunk of ids.
+/// The hash of a node id, as stored in a chunk of ids.
 pub(crate) fn hash(node: Option<Text>) -> u64 {
     node.map_or(0, |node| xxhash_rust::xxh3::xxh3_64(node.decoded().as_bytes()))
 }
@@ -79,7 +77,7 @@ impl Nodes {
         }
     }
 
-    /// Takes note of a record of a file. `time_ms` is not yet to come. Returns the hash of its node.
+    /// Observes a record of a file. `time_ms` is not in the future. Returns the hash of its node.
     pub(crate) fn observe_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) -> u64 {
         let Some(node) = node else {
             self.nodeless = true;
@@ -110,7 +108,7 @@ impl Nodes {
         self.of_files[at].hash
     }
 
-    /// The number of a node whose id a file carries.
+    /// The index of a node whose id a file contains.
     fn number(&mut self, node: Text, time_ms: i64) -> usize {
         let found = self.of_files.iter().position(|known| node.is(&known.node.id));
         found.unwrap_or_else(|| {
@@ -148,7 +146,7 @@ impl Nodes {
             if node.until_ms.is_some() || shown.contains(&at) {
                 continue;
             }
-            // Lines are not in the order of time.
+            // Lines are not sorted by time.
             node.until_ms = Some(time_ms.max(node.to_ms));
             self.changed = true;
             let from = node.id.clone();
@@ -156,10 +154,10 @@ impl Nodes {
         }
     }
 
-    /// Whose a row of the API is. `time_ms` is not yet to come.
+    /// The node of an API row. `time_ms` is not yet to come.
     pub(crate) fn of_row(&mut self, node: Option<Text>, time_ms: i64) -> RowNode {
         let Some(node) = node else {
-            // Where files name the node in each record, what has none is not of them.
+            // If the files name the node in each record, a row without one is not of them.
             return if self.nodeless || self.of_files.is_empty() {
                 RowNode::Files { since: true }
             } else {
@@ -198,7 +196,7 @@ impl Nodes {
         RowNode::Unknown
     }
 
-    /// The node had an event under the id that files have shown.
+    /// Extends the time range in which the node is known to have had this id.
     fn observe(&mut self, at: usize, time_ms: i64) {
         let (from_ms, to_ms) = &mut self.of_files[at].seen_ms;
         if (*from_ms..=*to_ms).contains(&time_ms) {
@@ -236,7 +234,7 @@ impl Nodes {
         self.changed = true;
     }
 
-    /// Whether a file has shown which node it is of.
+    /// Whether a file has named its node.
     pub(crate) fn are_known(&self) -> bool {
         !self.of_files.is_empty()
     }
@@ -250,7 +248,7 @@ impl Nodes {
         std::mem::take(&mut self.news)
     }
 
-    /// What the checkpoint has to learn since the last call.
+    /// Changes since the last call, for the checkpoint.
     pub(crate) fn changes(&mut self) -> Option<ClusterNodes> {
         if !std::mem::take(&mut self.changed) {
             return None;
@@ -275,7 +273,7 @@ impl Known {
     }
 }
 
-/// The oldest goes; if it is met again it is learned again.
+/// Drops the oldest if the list is full. If it is seen again, it is added again.
 fn push_bounded<T>(list: &mut Vec<T>, item: T) {
     if list.len() >= IDS_MAX {
         list.remove(0);
