@@ -1,7 +1,8 @@
 //! Builds the stages, connects them, supervises their threads and shuts them down in order. Only this module and the
 //! commands depend on all stages.
 //!
-//! Threads of one source: a reader, one for the requests of its API, and one for each sink. One thread commits for all.
+//! Threads of one source: a reader, with files and an API another one for the requests of the API, and one for each
+//! sink. One thread commits for all.
 //! The main thread waits for signals and for the end of any thread. A thread that ends unexpectedly ends the process,
 //! so that systemd restarts it from the checkpoint.
 

@@ -49,7 +49,7 @@ impl ApiDriver {
     }
 
     /// Processes responses, fails over or switches back, and sends the next requests. Returns the latest time of the
-    /// next call. `activity`: what the files did since the last call; for a source without files `CaughtUp`.
+    /// next call. `activity`: what the files did since the last call; for a source without files `AtEnd`.
     pub(super) fn turn(
         &mut self,
         files: Option<&AuditFiles>,

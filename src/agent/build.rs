@@ -248,8 +248,11 @@ fn api_driver(
     if source.files.as_ref().is_some_and(starts_at_end) {
         api.begin_at_present();
     }
-    let requests = ApiRequests::start(&source.name, flow.clone(), &common.ended)?;
     let has_files = source.files.is_some();
+    let requests = match has_files {
+        true => ApiRequests::thread(&source.name, flow.clone(), &common.ended)?,
+        false => ApiRequests::inline(flow.clone())?,
+    };
     let fallback = has_files.then(|| Fallback::new(&source.name, source.fallback, state, flow.clone()));
     let other_nodes =
         (has_files && source.fallback.all_nodes).then(|| api.for_other_nodes(state.api_other_nodes));
