@@ -6,6 +6,7 @@
 //! So no torn line and no duplicate remains.
 
 mod compress_rotated;
+mod open;
 mod output;
 mod permissions;
 mod prune;
