@@ -2,7 +2,7 @@
 //! any more. At each moment there is a complete copy of each file. What a crash leaves behind is removed by
 //! the next start.
 
-use super::output::open_existing;
+use super::open::open_existing;
 use super::permissions::OutputPermissions;
 use super::rotated_files::{parent, rotated_files};
 use crate::config::Compression;

@@ -4,7 +4,8 @@
 //! is gone by then, and the replays are skipped by their ids. Only an incomplete event is cut off.
 
 use super::compress_rotated::{reader, remove_parts};
-use super::output::{OutputFile, day, open, open_existing};
+use super::open::{end_of_last_line, open, open_existing};
+use super::output::{OutputFile, day};
 use super::permissions::OutputPermissions;
 use super::rotated_files::{parent, rotated_files};
 use crate::config::{Compression, FileSinkConfig};
@@ -245,20 +246,6 @@ fn measure_line(reader: &mut impl BufRead) -> io::Result<(usize, bool)> {
             None => {}
         }
     }
-}
-
-/// The offset to continue at: after the content, at the start of a line.
-pub(super) fn end_of_last_line(file: &File) -> io::Result<u64> {
-    let length = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if length > 0 {
-        file.read_exact_at(&mut last, length - 1)?;
-    }
-    if last == [b'\n'] {
-        return Ok(length);
-    }
-    file.write_all_at(b"\n", length)?;
-    Ok(length + 1)
 }
 
 #[cfg(test)]
