@@ -1,5 +1,5 @@
-//! Delivers every audit event of a Confluence site to log management systems exactly once, from its audit files or its
-//! audit API.
+//! Delivers every audit event of a Confluence site to log management systems, from its audit files or its audit API:
+//! exactly once to a file, at least once with the same event id to a server.
 //!
 //! Events flow in one direction through the stages:
 //!

@@ -125,6 +125,12 @@ pub(super) fn run(
         let due = streams.iter().filter_map(|stream| stream.due(&settings, now)).min();
         let message = match due {
             None => messages.recv().unwrap_or(ToCommit::Finish),
+            // Before further messages: while they keep coming, the store would wait for ever.
+            Some(at) if at <= now => {
+                heartbeat::working();
+                commit_due(&mut store, &mut streams, &settings, &mut full)?;
+                continue;
+            }
             Some(at) => match messages.recv_timeout(at.saturating_duration_since(now)) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,

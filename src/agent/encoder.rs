@@ -59,9 +59,13 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// Nothing more is replayed.
+    /// Nothing more is replayed. Where events were still awaited, an empty batch lets the checkpoint store the length of
+    /// the output, which it has not stored until now.
     pub fn clear_replayed(&mut self) {
-        self.pipelines.iter_mut().for_each(SinkPipeline::clear_replayed);
+        let awaited = self.pipelines.iter_mut().fold(false, |any, pipeline| pipeline.clear_replayed() | any);
+        if awaited {
+            self.send(Progress::default(), 0);
+        }
     }
 
     /// Sends the encoded events to the sinks, and `progress` to the commit thread, which stores it once they are final.
@@ -71,6 +75,10 @@ impl Encoder {
         if progress.is_empty() && bytes == 0 {
             return;
         }
+        self.send(progress, bytes);
+    }
+
+    fn send(&mut self, progress: Progress, bytes: u64) {
         // If the commit thread has ended, the process is shutting down.
         let _ =
             self.commits.send(ToCommit::Sent { stream: self.stream, progress: Box::new(progress), bytes });

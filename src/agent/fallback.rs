@@ -92,8 +92,8 @@ impl Fallback {
     fn switch(&self, switch: Switch, missing: u64, files: &AuditFiles, ingest: &mut Ingest) {
         let reason = match switch {
             Switch::ToFiles => {
-                "the audit files can be read again and grow; they are read on from where they were left, \
-                                and what the API has brought already is passed over"
+                "the audit files are healthy again; they are read from where reading stopped, and events that the API has \
+                 delivered already are skipped"
                     .to_owned()
             }
             Switch::ToApi(FallbackCause::Unusable) => {

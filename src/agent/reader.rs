@@ -75,15 +75,19 @@ impl Reader {
                 continue;
             }
             if self.once && self.is_drained() && ingest.held.is_empty() {
+                if self.has_replayed() {
+                    ingest.clear_replayed();
+                }
+                break;
+            }
+            // Also while a file is retried: it may be one that a new process could read.
+            if files.is_some_and(|files| files.view_is_stale(now)) {
+                restart_wanted = true;
                 break;
             }
             if let ReadStatus::IdleUntil(at) = turn {
                 self.flow.sleep(at.min(until));
                 continue;
-            }
-            if files.is_some_and(|files| files.view_is_stale(now)) {
-                restart_wanted = true;
-                break;
             }
             if let Some(input) = &mut self.files
                 && input.coalesce.wait(now, until, &self.flow)

@@ -77,8 +77,11 @@ impl SinkPipeline {
     }
 
     /// Forgets the events in the output that were not read again: their file is gone.
-    pub fn clear_replayed(&mut self) {
+    /// Returns whether there were any.
+    pub fn clear_replayed(&mut self) -> bool {
+        let awaited = !self.already_in_output.is_empty();
         self.already_in_output.clear();
+        awaited
     }
 }
 

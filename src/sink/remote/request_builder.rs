@@ -187,7 +187,7 @@ impl RequestBuilder {
         let Batch { number, bytes, mut events, replaying: _ } = batch;
         let progress = self.progress.clone();
         progress.pending.set(progress.pending.get() + events.len() as u64);
-        progress.events.set(progress.pending.get());
+        progress.events.set(progress.events.get() + events.len() as u64);
         let whole = events.last().map_or(0, |event| event.end as usize);
         self.flush_now |= number.is_none();
         if self.partial.is_empty() && whole == bytes.len() {

@@ -1,5 +1,6 @@
 //! Recognises the agent's own searches in the audit log: Data Center records every search. Pure.
 
+use super::answer::is_anonymous;
 use crate::position::AgentUser;
 use crate::record::Record;
 use std::collections::HashSet;
@@ -52,7 +53,7 @@ impl SelfActivity {
 
     /// From an `X-AUSERNAME` header, which is percent-encoded.
     pub fn learn(&mut self, header: Option<&str>) {
-        let Some(name) = header.filter(|name| !name.is_empty() && *name != "anonymous") else {
+        let Some(name) = header.filter(|name| !name.trim().is_empty() && !is_anonymous(name)) else {
             return;
         };
         let name = decoded(name).to_lowercase();
@@ -169,6 +170,7 @@ mod tests {
         let theirs = r#"{"id":"bb","name":"Auditor","uri":"https://wiki.example.com/user?username=eve"}"#;
         assert!(!asked(&mut own, &search(mine)), "nobody is known yet");
         own.learn(Some("anonymous"));
+        own.learn(Some("Anonymous "));
         own.learn(Some("audit%40R"));
         assert!(!asked(&mut own, &search(r#"{"id":"aa","name":"Auditor"}"#)));
         assert!(asked(&mut own, &search(mine)));
