@@ -27,6 +27,7 @@ impl ApiRequests {
         flow: Arc<FlowControl>,
         ended: &UnboundedSender<ThreadEnded>,
     ) -> io::Result<ApiRequests> {
+        // Cannot grow: there is one `Api`, and it is either here, in one of the channels, or at work.
         let (requests, requested) = channel::<Box<Api>>();
         let (answer, answers) = channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
