@@ -42,7 +42,10 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     if !mode.dry_run {
         look_into_quarantine(&config.state_dir);
     }
+    // Cannot grow: each thread sends one message, at its end.
     let (ended, ended_here) = unbounded_channel();
+    // No limit: neither a reader nor a sink may wait for a slow disk of the checkpoint. It has one small message for
+    // each batch, and another for each sink. The watchdog ends a process whose commit hangs.
     let (commits, to_commit) = channel();
     let enrichment = Enrichment::gather(&config.enrich);
     let agent = Agent {
@@ -268,6 +271,7 @@ fn file_input(
 ) -> FileInput {
     let woken = flow.clone();
     let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
+    // Grows by one list for each change of the live files at most, which are few and rare.
     let (live, live_files) = unbounded_channel();
     let mut files = files.clone();
     let (follow, sweep_interval) = (files.notify && !common.mode.once, files.sweep_interval);

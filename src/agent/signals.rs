@@ -31,6 +31,7 @@ pub(super) fn listen() -> io::Result<UnboundedReceiver<Received>> {
     let supervised = std::env::var_os("NOTIFY_SOCKET").is_some();
     // Caught, it does not kill: the write past the limit fails, and that is reported like any other failure of a disk.
     drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
+    // Grows by one message for each signal at most; the supervisor handles them at once.
     let (sender, received) = unbounded_channel();
     for (name, number, meaning) in caught(ignored, supervised) {
         let mut signals = match signal(SignalKind::from_raw(number)) {

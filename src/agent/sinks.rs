@@ -47,6 +47,7 @@ pub(super) fn start(
     let report = reporter(index, flow.clone(), common.commits.clone(), counts);
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashSet::new());
+    // Why the channels have no limit: see `Inbox`.
     let inbox = match &sink.kind {
         SinkKind::File(file) if !common.mode.dry_run => {
             let (messages, receiver) = channel();

@@ -35,6 +35,7 @@ impl Compressor {
         if compression == Compression::None {
             return Ok(None);
         }
+        // No limit: writing must not wait for compression. One number for each commit, until the thread takes them all.
         let (checkpointed, generations) = channel();
         let path = path.to_owned();
         let thread = std::thread::Builder::new()
