@@ -27,6 +27,8 @@
 //!
 //! Only [`agent`] and [`commands`] depend on all stages. docs/ARCHITECTURE.md has the diagram and the invariants.
 
+// The documentation is for maintainers: it is built with private items.
+#![allow(rustdoc::private_intra_doc_links)]
 // `pub` is what the binary, the tests and the benchmarks use; all else is `pub(crate)`.
 #![cfg_attr(not(test), warn(unreachable_pub))]
 
