@@ -1,5 +1,5 @@
-//! The thread that makes the requests of a source's API. A request may take a minute, and files must not wait for it:
-//! the API goes to the thread for each step, and comes back with what the step brought.
+//! The thread that makes the requests of a source's API. A request may take a minute, and reading files must not wait
+//! for it. So the reader thread sends the [`Api`] to this thread for each step and receives it back with the result.
 
 use super::flow_control::FlowControl;
 use super::threads::{EndedWith, ThreadEnded, spawn};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 pub(super) struct ApiRequests {
     requests: Sender<Box<Api>>,
-    answers: Receiver<(Box<Api>, ApiStep)>,
+    responses: Receiver<(Box<Api>, ApiStep)>,
 }
 
 pub(super) fn now() -> Now {
@@ -21,14 +21,14 @@ pub(super) fn now() -> Now {
 }
 
 impl ApiRequests {
-    /// Each answer wakes the thread of the source.
+    /// Starts the thread. Each response wakes the reader thread.
     pub(super) fn start(
         source: &str,
         flow: Arc<FlowControl>,
         ended: &UnboundedSender<ThreadEnded>,
     ) -> io::Result<ApiRequests> {
         let (requests, requested) = channel::<Box<Api>>();
-        let (answer, answers) = channel();
+        let (response, responses) = channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         spawn(format!("api {source}"), ended, move || {
             for mut api in requested {
@@ -36,42 +36,42 @@ impl ApiRequests {
                 let step = runtime.block_on(async {
                     tokio::select! {
                         biased;
-                        () = flow.stop_asked() => None,
+                        () = flow.stop_requested() => None,
                         step = api.step(&now) => Some(step),
                     }
                 });
                 let Some(step) = step else { break };
-                if answer.send((api, step)).is_err() {
+                if response.send((api, step)).is_err() {
                     break;
                 }
                 flow.wake(false);
             }
             EndedWith::Api
         })?;
-        Ok(ApiRequests { requests, answers })
+        Ok(ApiRequests { requests, responses })
     }
 
-    /// Makes the API's next step.
+    /// Hands the API to the thread for its next step.
     pub(super) fn send(&self, api: Box<Api>) {
-        // A thread that is gone has ended the process, or is about to.
+        // Fails only if the thread has ended, and that ends the process.
         let _ = self.requests.send(api);
     }
 
-    pub(super) fn answer(&self) -> Option<(Box<Api>, ApiStep)> {
-        self.answers.try_recv().ok()
+    pub(super) fn try_recv(&self) -> Option<(Box<Api>, ApiStep)> {
+        self.responses.try_recv().ok()
     }
 }
 
-/// An API, and what is known of it while it is with the thread.
+/// An API, and what the reader thread has to know while the request thread has it.
 pub(super) struct PolledApi {
-    /// `None` while it makes a step.
+    /// `None` while the request thread has it.
     pub api: Option<Box<Api>>,
     /// When its next step is due.
     pub due: Instant,
-    /// How far it has been read.
+    /// The time up to which it has been read, in milliseconds since 1970.
     pub cursor_ms: Option<i64>,
-    /// Why it did not do its work in the last step, if so.
-    pub trouble: Option<String>,
+    /// Why the last step failed, if it did.
+    pub problem: Option<String>,
     total: ApiTotal,
 }
 
@@ -80,21 +80,21 @@ impl PolledApi {
         PolledApi {
             due: clock::monotonic(),
             cursor_ms: api.cursor_ms(),
-            trouble: None,
+            problem: None,
             total: api.total().clone(),
             api: Some(Box::new(api)),
         }
     }
 
-    pub(super) fn came_back(&mut self, api: Box<Api>, due: Option<Instant>) {
+    pub(super) fn returned(&mut self, api: Box<Api>, due: Option<Instant>) {
         self.due = due.unwrap_or_else(clock::monotonic);
         self.cursor_ms = api.cursor_ms();
-        self.trouble = api.health().map(str::to_owned);
+        self.problem = api.health().map(str::to_owned);
         self.total = api.total().clone();
         self.api = Some(api);
     }
 
-    /// What this run got from it, but for a step that it makes now.
+    /// Totals of this run, without the step in progress.
     pub(super) fn total(&self) -> &ApiTotal {
         &self.total
     }

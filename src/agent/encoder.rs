@@ -1,4 +1,4 @@
-//! Writes events in every sink's format, and sends them in batches with the progress that they mean.
+//! Encodes events in every sink's format, and sends them in batches together with their progress.
 
 use super::commit::ToCommit;
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
@@ -14,9 +14,9 @@ pub struct Encoder {
     stream: usize,
     pipelines: Vec<SinkPipeline>,
     commits: Sender<ToCommit>,
-    /// Of the next batch.
+    /// Number of the next batch.
     number: u64,
-    /// Where a sink needs labels.
+    /// Only if a sink needs labels.
     taxonomy: Option<Taxonomy>,
     pub events: u64,
 }
@@ -34,7 +34,7 @@ impl Encoder {
         }
     }
 
-    /// `record_bytes`: the length of the record that the event was made of.
+    /// Encodes an event for each sink. `record_bytes`: length of the source record.
     pub fn encode(&mut self, event: &Event<'_>, record_bytes: usize) {
         crate::failpoint::hit("encode");
         let time_ms = match event.content {
@@ -50,7 +50,7 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// Writes an event of the agent's own.
+    /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
         let head = (notice.id, notice.at_ms, Label::new(EventSeverity::Info, notice.action));
         for pipeline in &mut self.pipelines {
@@ -59,19 +59,19 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// Nothing more is replayed.
+    /// The replay is over: see [`SinkPipeline::clear_replayed`].
     pub fn clear_replayed(&mut self) {
         self.pipelines.iter_mut().for_each(SinkPipeline::clear_replayed);
     }
 
-    /// Sends what was encoded to the sinks, and `progress`, which that makes true, to the checkpoint.
+    /// Sends the batch to the sinks, and `progress` to the commit thread, which stores it once the batch is final.
     pub fn flush(&mut self, progress: Progress) {
-        let waiting = self.pipelines.iter().map(SinkPipeline::waiting_bytes);
-        let bytes = waiting.max().unwrap_or(0);
+        let pending = self.pipelines.iter().map(SinkPipeline::pending_bytes);
+        let bytes = pending.max().unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
             return;
         }
-        // A commit thread that is gone has ended the process, or is about to.
+        // Fails only if the commit thread has ended, and that ends the process.
         let _ =
             self.commits.send(ToCommit::Sent { stream: self.stream, progress: Box::new(progress), bytes });
         for pipeline in &mut self.pipelines {
