@@ -1,6 +1,5 @@
-//! Sends the requests of a source's API. A request may take a minute, and files must not wait for it: with files, the API
-//! object moves to a thread of its own for each step and returns with the response. Without files the reader thread sends
-//! the requests itself: pages are then allocated and freed by one thread, which keeps memory small.
+//! The thread that makes the requests of a source's API. A request may take a minute, and reading files must not wait
+//! for it. So the reader thread sends the [`Api`] to this thread for each step and receives it back with the result.
 
 use super::flow_control::FlowControl;
 use super::threads::{EndedWith, ThreadEnded, spawn};
@@ -14,15 +13,9 @@ use std::time::Instant;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub(super) enum ApiRequests {
-    Thread { requests: Sender<Box<Api>>, answers: Receiver<(Box<Api>, ApiStep)> },
-    Inline { steps: Steps, answer: Option<(Box<Api>, ApiStep)> },
-}
-
-/// Makes steps until the source stops.
-pub(super) struct Steps {
-    runtime: Runtime,
-    flow: Arc<FlowControl>,
+pub(super) struct ApiRequests {
+    requests: Sender<Box<Api>>,
+    responses: Receiver<(Box<Api>, ApiStep)>,
 }
 
 pub(super) fn now() -> Now {
@@ -44,71 +37,58 @@ impl Steps {
 }
 
 impl ApiRequests {
-    pub(super) fn inline(flow: Arc<FlowControl>) -> io::Result<ApiRequests> {
-        Ok(ApiRequests::Inline { steps: steps(flow)?, answer: None })
-    }
-
-    /// Each response wakes the reader thread of the source.
-    pub(super) fn thread(
+    /// Starts the thread. Each response wakes the reader thread.
+    pub(super) fn start(
         source: &str,
         flow: Arc<FlowControl>,
         ended: &UnboundedSender<ThreadEnded>,
     ) -> io::Result<ApiRequests> {
         // Cannot grow: a source has at most two APIs, and each is on one side of the channels only.
         let (requests, requested) = channel::<Box<Api>>();
-        let (answer, answers) = channel();
-        let steps = steps(flow.clone())?;
+        let (response, responses) = channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         spawn(format!("api {source}"), ended, move || {
             for mut api in requested {
-                let Some(step) = steps.step(&mut api) else { break };
-                if answer.send((api, step)).is_err() {
+                crate::failpoint::hit("ask");
+                let step = runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        () = flow.stop_requested() => None,
+                        step = api.step(&now) => Some(step),
+                    }
+                });
+                let Some(step) = step else { break };
+                if response.send((api, step)).is_err() {
                     break;
                 }
                 flow.wake(false);
             }
             EndedWith::Api
         })?;
-        Ok(ApiRequests::Thread { requests, answers })
+        Ok(ApiRequests { requests, responses })
     }
 
-    /// Makes the API's next step.
-    pub(super) fn send(&mut self, mut api: Box<Api>) {
-        match self {
-            // If the thread has ended, the process is shutting down.
-            ApiRequests::Thread { requests, .. } => drop(requests.send(api)),
-            ApiRequests::Inline { steps, answer } => {
-                // A server may be slow. Each request has its own timeouts.
-                heartbeat::waiting();
-                *answer = steps.step(&mut api).map(|step| (api, step));
-                heartbeat::working();
-                steps.flow.wake(false);
-            }
-        }
+    /// Hands the API to the thread for its next step.
+    pub(super) fn send(&self, api: Box<Api>) {
+        // Fails only if the thread has ended, and that ends the process.
+        let _ = self.requests.send(api);
     }
 
-    pub(super) fn answer(&mut self) -> Option<(Box<Api>, ApiStep)> {
-        match self {
-            ApiRequests::Thread { answers, .. } => answers.try_recv().ok(),
-            ApiRequests::Inline { answer, .. } => answer.take(),
-        }
+    pub(super) fn try_recv(&self) -> Option<(Box<Api>, ApiStep)> {
+        self.responses.try_recv().ok()
     }
 }
 
-fn steps(flow: Arc<FlowControl>) -> io::Result<Steps> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(Steps { runtime, flow })
-}
-
-/// An API, and what the reader needs to know while a request is in flight.
+/// An API, and what the reader thread has to know while the request thread has it.
 pub(super) struct PolledApi {
-    /// `None` while it makes a step.
+    /// `None` while the request thread has it.
     pub api: Option<Box<Api>>,
     /// When its next step is due.
     pub due: Instant,
-    /// How far it has been read.
+    /// The time up to which it has been read, in milliseconds since 1970.
     pub cursor_ms: Option<i64>,
     /// Why the last step failed, if it did.
-    pub trouble: Option<String>,
+    pub problem: Option<String>,
     total: ApiTotal,
 }
 
@@ -117,21 +97,21 @@ impl PolledApi {
         PolledApi {
             due: clock::monotonic(),
             cursor_ms: api.cursor_ms(),
-            trouble: None,
+            problem: None,
             total: api.total().clone(),
             api: Some(Box::new(api)),
         }
     }
 
-    pub(super) fn came_back(&mut self, api: Box<Api>, due: Option<Instant>) {
+    pub(super) fn returned(&mut self, api: Box<Api>, due: Option<Instant>) {
         self.due = due.unwrap_or_else(clock::monotonic);
         self.cursor_ms = api.cursor_ms();
-        self.trouble = api.health().map(str::to_owned);
+        self.problem = api.health().map(str::to_owned);
         self.total = api.total().clone();
         self.api = Some(api);
     }
 
-    /// Totals of this run, without the step in flight.
+    /// Totals of this run, without the step in progress.
     pub(super) fn total(&self) -> &ApiTotal {
         &self.total
     }

@@ -1,4 +1,4 @@
-//! The commit thread: receives acknowledgements, advances the watermark of each source, and commits to the store.
+//! The commit thread: it receives which batches are final, advances the watermark of each stream, and commits.
 
 use super::flow_control::FlowControl;
 use crate::ack::Watermark;
@@ -17,7 +17,7 @@ pub enum ToCommit {
     Sent { stream: usize, progress: Box<Progress>, bytes: u64 },
     /// A sink has a final outcome for each of a batch's events.
     Final { stream: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
-    /// No more messages follow: commit, close the store, and end.
+    /// The last message: commit what is final, close the store, and end.
     Finish,
 }
 
@@ -26,14 +26,14 @@ pub(super) struct Settings {
     pub uncommitted_bytes_max: u64,
 }
 
-/// Delivered progress of a source that is not committed yet.
+/// The progress of a source that is delivered and not committed yet.
 pub(super) struct SourceProgress {
     name: String,
     flow: Arc<FlowControl>,
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
     marks: Vec<Option<SinkMark>>,
-    /// The same, including newer writes whose positions may still be withheld.
+    /// The latest marks. They are committed only together with the positions, which may still be withheld.
     newest_marks: Vec<Option<SinkMark>>,
     sinks: Vec<Inbox>,
     dirty: bool,
@@ -42,7 +42,7 @@ pub(super) struct SourceProgress {
 }
 
 impl SourceProgress {
-    /// `marks` are those of the sinks, in order, as they have just been committed.
+    /// `marks` are the committed marks of the sinks, in order.
     pub(super) fn new(
         name: &str,
         marks: Vec<Option<SinkMark>>,
@@ -82,7 +82,7 @@ impl SourceProgress {
         }
     }
 
-    /// When to commit: at once if the last commit is an interval ago, otherwise an interval after it.
+    /// When to commit: an interval after the last commit, or at once if that has passed.
     fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
         self.dirty.then(|| self.last.map_or(now, |last| last + settings.interval))
     }
@@ -111,7 +111,7 @@ impl SourceProgress {
     }
 }
 
-/// Runs until [`ToCommit::Finish`]. A dry run has no store, so nothing is stored.
+/// Runs until [`ToCommit::Finish`]. A dry run has no store.
 pub(super) fn run(
     mut store: Option<Store>,
     mut streams: Vec<SourceProgress>,
@@ -197,7 +197,7 @@ fn commit_due(
             if full.replace(path.clone()).is_none() {
                 tracing::error!(
                     path = %path.display(), uncommitted_bytes_max = settings.uncommitted_bytes_max,
-                    "no space left to store positions; delivery goes on for a while, then reading pauses until there is room"
+                    "no space left to store positions; delivery continues for a while, then reading pauses until there is space"
                 );
             }
             Ok(())
@@ -223,8 +223,7 @@ mod tests {
         })
     }
 
-    /// Sends a batch, has it delivered, and returns what a commit would then make durable: the length of the output and
-    /// the position.
+    /// Sends and delivers a batch. Returns whether a commit is due, and its output length and position.
     fn deliver(
         stream: &mut SourceProgress,
         number: u64,
@@ -245,17 +244,16 @@ mod tests {
     }
 
     #[test]
-    fn f84_an_output_is_no_longer_than_its_positions_tell() {
+    fn f84_the_output_length_is_committed_with_the_positions() {
         let mut stream = SourceProgress::new("s", vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
         assert_eq!(deliver(&mut stream, 0, 100, false), (true, 10, Some(100)));
         stream.committed();
-        // A kill now finds the outputs as they were when positions were last known: what is behind is read again by its
-        // ids.
+        // While positions are withheld, the old length stays: after a kill, the ids behind it are read from the output.
         assert_eq!(deliver(&mut stream, 1, 0, true), (false, 10, None));
         assert_eq!(deliver(&mut stream, 2, 0, true), (false, 10, None));
-        // What is withheld comes with the next positions, and the length with it.
+        // The next positions include what was withheld, and the new length.
         assert_eq!(deliver(&mut stream, 3, 300, false), (true, 13, Some(300)));
-        // Nor does a commit that is due for another reason take the length along.
+        // A commit that is due for another reason keeps the old length as well.
         assert_eq!(deliver(&mut stream, 4, 0, true), (true, 13, Some(300)));
         stream.committed();
         assert_eq!(deliver(&mut stream, 5, 500, false), (true, 15, Some(500)));

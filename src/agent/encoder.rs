@@ -1,4 +1,4 @@
-//! Encodes events in the format of each sink, and sends them in batches together with the progress they represent.
+//! Encodes events in every sink's format, and sends them in batches together with their progress.
 
 use super::commit::ToCommit;
 use super::sink_pipeline::{LONG_RECORD_BYTES, SinkPipeline};
@@ -14,9 +14,9 @@ pub struct Encoder {
     stream: usize,
     pipelines: Vec<SinkPipeline>,
     commits: Sender<ToCommit>,
-    /// Of the next batch.
+    /// Number of the next batch.
     number: u64,
-    /// Where a sink needs labels.
+    /// Only if a sink needs labels.
     taxonomy: Option<Taxonomy>,
     pub events: u64,
 }
@@ -34,7 +34,7 @@ impl Encoder {
         }
     }
 
-    /// `record_bytes`: length of the original record.
+    /// Encodes an event for each sink. `record_bytes`: length of the source record.
     pub fn encode(&mut self, event: &Event<'_>, record_bytes: usize) {
         crate::failpoint::hit("encode");
         let time_ms = match event.content {
@@ -50,7 +50,7 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// Encodes one of the agent's own events.
+    /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
         let head = (notice.id, notice.at_ms, Label::new(EventSeverity::Info, notice.action));
         for pipeline in &mut self.pipelines {
@@ -59,8 +59,7 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// Nothing more is replayed. Where events were still awaited, an empty batch lets the checkpoint store the length of
-    /// the output, which it has not stored until now.
+    /// The replay is over: see [`SinkPipeline::clear_replayed`].
     pub fn clear_replayed(&mut self) {
         let awaited = self.pipelines.iter_mut().fold(false, |any, pipeline| pipeline.clear_replayed() | any);
         if awaited {
@@ -68,18 +67,14 @@ impl Encoder {
         }
     }
 
-    /// Sends the encoded events to the sinks, and `progress` to the commit thread, which stores it once they are final.
+    /// Sends the batch to the sinks, and `progress` to the commit thread, which stores it once the batch is final.
     pub fn flush(&mut self, progress: Progress) {
-        let waiting = self.pipelines.iter().map(SinkPipeline::waiting_bytes);
-        let bytes = waiting.max().unwrap_or(0);
+        let pending = self.pipelines.iter().map(SinkPipeline::pending_bytes);
+        let bytes = pending.max().unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
             return;
         }
-        self.send(progress, bytes);
-    }
-
-    fn send(&mut self, progress: Progress, bytes: u64) {
-        // If the commit thread has ended, the process is shutting down.
+        // Fails only if the commit thread has ended, and that ends the process.
         let _ =
             self.commits.send(ToCommit::Sent { stream: self.stream, progress: Box::new(progress), bytes });
         for pipeline in &mut self.pipelines {

@@ -1,5 +1,5 @@
-//! Records of audit log searches in files that may be the agent's own polls. A file contains the user's key, not the
-//! name, so such a record is held until an API row reveals the name, for at most a minute.
+//! Holds searches of the audit log that were read from files and may be the agent's own. A file contains the user's key
+//! but not the name, so such a record is held until the API returns the name, for a minute at most.
 
 use super::sink_pipeline::LONG_RECORD_BYTES;
 use crate::clock;
@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 
 /// Searches beyond this number are delivered at once.
 const HELD_MAX: usize = 100;
-/// Delays of the requests for the author of a search. A row may become visible late.
+/// How often and at which interval the API is asked for the author: a row may become visible late.
 const REQUESTS_MAX: u32 = 3;
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a search is held at most: from when it was read, and from the last request.
+/// How long a search is held at most, after it was read and after the last request.
 const HELD_FOR: Duration = Duration::from_secs(60);
-const LAST_ANSWER: Duration = Duration::from_secs(10);
-/// Older searches are not held: this agent may not have made them.
+const HELD_AFTER_LAST_REQUEST: Duration = Duration::from_secs(10);
+/// Older searches are delivered at once: they are probably not of this agent's user.
 const AGE_MAX_MS: i64 = 86_400_000;
 
-/// Held searches of one source. While there is any, progress is withheld: the position is after the search.
+/// The held searches of one source. While there is one, progress is withheld: the position is past the search.
 #[derive(Default)]
 pub struct HeldSearches {
     self_activity: SharedSelfActivity,
-    /// Leave out the agent's own searches.
+    /// Do not deliver the agent's own searches.
     pub drop_self_polls: bool,
     searches: Vec<HeldSearch>,
     withheld: Option<Progress>,
@@ -53,7 +53,7 @@ impl HeldSearches {
         self.self_activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// By whom the search was made, if the record is one.
+    /// Who made the search. `Other` if the record is not a search.
     pub fn searched_by(&self, record: &Record) -> SearchedBy {
         match is_search(record) {
             true => self.self_activity().searched_by(record),
@@ -61,13 +61,12 @@ impl HeldSearches {
         }
     }
 
-    /// The API does not reveal who made this search. Other searches of the same user are not held, unless a row reveals
-    /// it later.
+    /// The API did not return the author of this search. Further searches of this user are not held.
     pub fn give_up(&self, record: &Record) {
-        self.self_activity().author_not_reported(record);
+        self.self_activity().author_not_found(record);
     }
 
-    /// Whether a search of an unknown user is held.
+    /// Whether a search of an unknown user may be held.
     pub fn may_hold(&self, body: &[u8], time_ms: i64, read_at_ms: i64) -> bool {
         self.searches.len() < HELD_MAX
             && body.len() <= LONG_RECORD_BYTES
@@ -90,8 +89,8 @@ impl HeldSearches {
         std::mem::take(&mut self.searches)
     }
 
-    /// The time of a search whose author is requested now. Counts the request.
-    pub fn next_author(&mut self, now: Instant) -> Option<i64> {
+    /// The time of a search whose author is to be requested now, in milliseconds since 1970. Counts the request.
+    pub fn next_author_request(&mut self, now: Instant) -> Option<i64> {
         let due = |search: &&mut HeldSearch| search.next_request().is_some_and(|at| at <= now);
         let search = self.searches.iter_mut().find(due)?;
         search.requests += 1;
@@ -99,11 +98,11 @@ impl HeldSearches {
         Some(search.time_ms)
     }
 
-    /// When to check the searches again. `may_ask`: no request to the API is in flight.
-    pub fn due(&self, may_ask: bool) -> Option<Instant> {
+    /// When the next request is due or the next search expires. `may_request`: the API can make a request.
+    pub fn due(&self, may_request: bool) -> Option<Instant> {
         let due = |search: &HeldSearch| {
-            let request = search.next_request().filter(|_| may_ask);
-            request.map_or(search.ends(), |at| at.min(search.ends()))
+            let request = search.next_request().filter(|_| may_request);
+            request.map_or(search.expires_at(), |at| at.min(search.expires_at()))
         };
         self.searches.iter().map(due).min()
     }
@@ -123,21 +122,21 @@ impl HeldSearches {
 }
 
 impl HeldSearch {
-    /// When to request its author. `None`: no more requests.
+    /// When to request its author; `None`: no further request.
     fn next_request(&self) -> Option<Instant> {
         let at = self.requested_at.map_or(self.since, |at| at + REQUEST_INTERVAL);
         (self.requests < REQUESTS_MAX).then_some(at)
     }
 
-    fn ends(&self) -> Instant {
+    fn expires_at(&self) -> Instant {
         match self.requested_at.filter(|_| self.requests >= REQUESTS_MAX) {
-            Some(at) => at + LAST_ANSWER,
+            Some(at) => at + HELD_AFTER_LAST_REQUEST,
             None => self.since + HELD_FOR,
         }
     }
 
-    /// Whether its time is over.
-    pub fn is_over(&self) -> bool {
-        clock::monotonic() >= self.ends()
+    /// Whether it is to be delivered without a known author.
+    pub fn has_expired(&self) -> bool {
+        clock::monotonic() >= self.expires_at()
     }
 }

@@ -1,5 +1,5 @@
-//! Parses records of both inputs, deduplicates them, and passes each event to the encoder once. One thread does this
-//! for both inputs, so there is one order of events and one set of ids.
+//! Turns records and rows of a source into events, and passes each event to the encoder once. The reader thread does so
+//! for both inputs, so that there is one order of events and one set of ids.
 
 use super::encoder::Encoder;
 use super::held_searches::{HeldSearch, HeldSearches};
@@ -19,25 +19,27 @@ use crate::source::files::FileRecord;
 use crate::source::files::frame::Frame;
 use std::time::Instant;
 
-/// Of one source.
+/// The ingest of one source.
 pub struct Ingest {
     encoder: Encoder,
     ids: IdHasher,
-    /// Per folder: the ids of its current file sequence.
+    /// For each folder, the number of its current sequence and the twins in it.
     twins: Vec<(u32, Twins)>,
     scratch: Scratch,
-    /// `None` for a source without an API: nothing can arrive twice.
+    /// `Some` if the source has an API.
     dedup: Option<Dedup>,
-    /// Of a source that has files and an API.
+    /// `Some` if the source has files and an API.
     node_filter: Option<NodeFilter>,
     pub held: HeldSearches,
+    /// When the current block or page was read, in milliseconds since 1970.
     pub read_at_ms: i64,
+    /// Records and rows that could not be parsed.
     pub unreadable: u64,
-    /// Records of files that became no event at once: duplicates of API rows, and held searches.
-    pub known: u64,
-    /// Of these, the agent's own searches, which are dropped.
+    /// File records without an event so far: the API had delivered it, or it is a held or dropped search.
+    pub suppressed: u64,
+    /// Of these, the agent's own searches that were dropped.
     pub dropped: u64,
-    /// The other API of this source needs the ids of events from this time on.
+    /// The other `Api` of this source needs the ids of events from this time on.
     pub ids_needed_from_ms: i64,
 }
 
@@ -60,7 +62,7 @@ impl Ingest {
             held,
             read_at_ms: 0,
             unreadable: 0,
-            known: 0,
+            suppressed: 0,
             dropped: 0,
             ids_needed_from_ms: i64::MAX,
         }
@@ -70,7 +72,7 @@ impl Ingest {
         self.encoder.events
     }
 
-    /// Processes a record of an audit file.
+    /// Ingests a record of an audit file.
     pub fn ingest_record(&mut self, found: FileRecord<'_>) {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.record(found, &mut scratch);
@@ -94,7 +96,7 @@ impl Ingest {
             from = Some((time_ms, file));
             let by = record.map_or(SearchedBy::Other, |record| self.held.searched_by(record));
             if by == SearchedBy::Unknown && self.held.may_hold(body, time_ms, self.read_at_ms) {
-                self.known += 1;
+                self.suppressed += 1;
                 return self.held.push(HeldSearch {
                     body: body.to_vec(),
                     id,
@@ -135,17 +137,17 @@ impl Ingest {
         id.twin(twins.number(id, found.sequence_offset))
     }
 
-    /// `from`: the event's time and file, if an API may return it too.
+    /// `from`: the event's time and file, if the API may return it as well.
     fn deliver_from_file(&mut self, event: &Event<'_>, from: Option<(i64, FromFile)>, record_bytes: usize) {
         if let (Some(dedup), Some((time_ms, file))) = (&mut self.dedup, from)
             && !dedup.insert(event.id, time_ms, Some(file))
         {
-            // The API returned it earlier.
-            self.known += 1;
+            // The API has delivered it already.
+            self.suppressed += 1;
             return;
         }
         if event.self_poll && self.held.drop_self_polls {
-            self.known += 1;
+            self.suppressed += 1;
             self.dropped += 1;
             return;
         }
@@ -164,8 +166,8 @@ impl Ingest {
         self.encoder.encode(event, record_bytes);
     }
 
-    /// Delivers held searches whose author is known, and with `all` the others too.
-    pub fn settle_held_searches(&mut self, all: bool) {
+    /// Delivers held searches whose author is known now or that have expired. With `all`, delivers each.
+    pub fn release_held_searches(&mut self, all: bool) {
         let mut scratch = std::mem::take(&mut self.scratch);
         for search in self.held.take() {
             let parsed = record::parse(&search.body, &mut scratch);
@@ -174,7 +176,7 @@ impl Ingest {
                 Parsed::Unreadable { .. } => SearchedBy::Other,
             };
             if by == SearchedBy::Unknown && !all {
-                if !search.is_over() {
+                if !search.has_expired() {
                     self.held.push(search);
                     continue;
                 }
@@ -198,13 +200,13 @@ impl Ingest {
         self.scratch = scratch;
     }
 
-    /// Processes the result of one API step and flushes. Returns when the next step is due (`None`: at once), and how
-    /// many events up to `before_ms` the page had that were missing in the files. `read`: all existing files have been
-    /// read, so records that are still to come are newer.
+    /// Processes the result of an API step and flushes. Returns when the next step is due (`None`: at once), and how
+    /// many events of the page up to `before_ms` are missing in the files. `files_read`: the files have been read to
+    /// their end, so their further events are newer than those so far.
     pub fn process_step(
         &mut self,
         step: ApiStep,
-        read: bool,
+        files_read: bool,
         before_ms: i64,
         now: Now,
         api: &mut Api,
@@ -213,7 +215,7 @@ impl Ingest {
             ApiStep::Again => (None, 0),
             ApiStep::Wait(until) => (Some(until), 0),
             ApiStep::Page { page, repeated } => {
-                (None, self.ingest_page((page, repeated), read, before_ms, now, api))
+                (None, self.ingest_page((page, repeated), files_read, before_ms, now, api))
             }
         };
         for notice in api.take_notices() {
@@ -223,18 +225,18 @@ impl Ingest {
         (due, missing)
     }
 
-    /// Processes the rows of a page that were on no earlier page.
+    /// Ingests the rows of a page that were not on the page before. Returns how many are missing in the files.
     fn ingest_page(
         &mut self,
         (page, repeated): (Page, usize),
-        read: bool,
+        files_read: bool,
         before_ms: i64,
         now: Now,
         api: &mut Api,
     ) -> u64 {
         self.read_at_ms = now.ms;
         let Some(dedup) = &mut self.dedup else { return 0 };
-        let newest = |filter: &NodeFilter| filter.newest_ms().filter(|_| read).unwrap_or(i64::MIN);
+        let newest = |filter: &NodeFilter| filter.newest_ms().filter(|_| files_read).unwrap_or(i64::MIN);
         let newest_ms = self.node_filter.as_ref().map(newest);
         let mut rows = RowDelivery {
             encoder: &mut self.encoder,
@@ -252,13 +254,13 @@ impl Ingest {
         missing
     }
 
-    /// Times of the oldest and the newest event that can be compared with the API.
+    /// Times of the oldest and the newest event whose ids can be compared with the API.
     pub fn known_ms(&self) -> Option<(i64, i64)> {
         self.node_filter.as_ref()?.known_ms()
     }
 
-    /// Time ranges whose events were delivered from files and whose ids are forgotten. Empty if the ranges may contain
-    /// events of nodes whose files are not read.
+    /// Time ranges that the files covered and whose ids are forgotten. The API need not be polled for them. Empty if
+    /// the ranges may contain events of other nodes.
     pub fn skipped_ranges(&self) -> &[(i64, i64)] {
         match (&self.node_filter, &self.dedup) {
             (Some(filter), Some(dedup)) if filter.may_skip_ranges() => dedup.skipped_ranges(),
@@ -266,7 +268,7 @@ impl Ingest {
         }
     }
 
-    /// Up to this time, some ids of API rows are forgotten.
+    /// Up to this time, some ids of API events are forgotten.
     pub fn incomplete_to_ms(&self) -> Option<i64> {
         self.dedup.as_ref()?.incomplete_to_ms()
     }
@@ -275,16 +277,16 @@ impl Ingest {
         self.encoder.encode_notice(notice);
     }
 
-    /// Nothing more is replayed.
+    /// The replay is over.
     pub fn clear_replayed(&mut self) {
         self.encoder.clear_replayed();
     }
 
-    /// Sends the encoded events to the sinks, and the progress to the commit thread.
+    /// Sends the batch to the sinks, and the progress to the commit thread.
     pub fn flush(&mut self, mut progress: Progress) {
         if let Some(dedup) = &mut self.dedup {
             if dedup.is_over_full() {
-                dedup.forget_of_files();
+                dedup.forget_file_ids();
             }
             (progress.ids, progress.forget_ids) = dedup.changes();
         }

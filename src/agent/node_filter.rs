@@ -1,11 +1,11 @@
-//! Decides for a source with files and an API which API rows are delivered. Rows of nodes whose files are not read may
-//! belong to another agent, and rows in a time range whose ids are forgotten were delivered from a file.
+//! Decides which API rows of a source with both inputs are delivered. Rows of nodes whose files are not read may belong
+//! to the agent on that node. Rows that a file delivered and whose ids are forgotten must not be delivered again.
 
 use crate::position::{ClusterNodes, IdChunk};
 use crate::record::Record;
 use crate::source::api::RowVerdict;
 use crate::source::dedup::{Dedup, FromFile};
-use crate::source::nodes::{self, News, Nodes, RowNode};
+use crate::source::nodes::{self, Discovery, Nodes, RowNode};
 
 /// Of one source.
 pub struct NodeFilter {
@@ -13,13 +13,13 @@ pub struct NodeFilter {
     nodes: Nodes,
     /// Deliver the events of nodes whose files are not read.
     all_nodes: bool,
-    /// Whether the warning that no file contains a node id was logged.
+    /// The warning that no file has contained a node id was logged.
     warned_no_node: bool,
     /// Time of the newest event of the files.
     newest_ms: Option<i64>,
     /// Times of the oldest and the newest event whose ids are known, from either input.
     known_ms: Option<(i64, i64)>,
-    /// Time of the last record of a file that has one.
+    /// Time of the last file record that had one.
     last_ms: Option<i64>,
 }
 
@@ -39,7 +39,7 @@ impl NodeFilter {
         }
     }
 
-    /// Time of the newest event of the files.
+    /// Time of the newest event of the files, in milliseconds since 1970.
     pub fn newest_ms(&self) -> Option<i64> {
         self.newest_ms
     }
@@ -49,13 +49,13 @@ impl NodeFilter {
         self.known_ms
     }
 
-    /// Whether a time range that was read from files needs no poll. False with files of several nodes: the range may be
-    /// of one node only.
+    /// Whether the time ranges that the files covered may be skipped at the API. With files of several nodes a range
+    /// may cover one node only.
     pub fn may_skip_ranges(&self) -> bool {
         !self.nodes.are_several()
     }
 
-    /// Observes a record of a file that was delivered before and is read again.
+    /// Records the node of a replayed file record.
     pub fn observe_replayed(&mut self, record: Option<&Record>, folder: usize, read_at_ms: i64) {
         if let Some(record) = record {
             let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
@@ -63,8 +63,9 @@ impl NodeFilter {
         }
     }
 
-    /// Observes a record of a file. Returns its time and its origin. A record without a time gets that of the record
-    /// before. The time may be in the future: the API returns the event then, so its id is kept until then.
+    /// Records the node of a file record. Returns the record's time in milliseconds since 1970, and its origin. A
+    /// record without a time gets the time of the record before it. The time may be in the future: the API returns the
+    /// event only then, so its id must be kept until then.
     pub fn observe(
         &mut self,
         record: Option<&Record>,
@@ -74,7 +75,7 @@ impl NodeFilter {
     ) -> (i64, FromFile) {
         self.last_ms = record.and_then(|record| record.time_ms).or(self.last_ms);
         let at_ms = self.last_ms.unwrap_or(read_at_ms);
-        // A time in the future does not say when the event happened.
+        // A time in the future is wrong, so the event counts as happening now.
         let time_ms = at_ms.min(read_at_ms);
         self.newest_ms = self.newest_ms.max(Some(time_ms));
         let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
@@ -86,7 +87,7 @@ impl NodeFilter {
         (at_ms, FromFile { key: file, node })
     }
 
-    /// `for_other_nodes`: the row is from the API that is polled for nodes whose files are not read.
+    /// `for_other_nodes`: the row is from the second `Api`, which is polled for nodes whose files are not read.
     pub fn judge_row(
         &mut self,
         record: &Record,
@@ -110,17 +111,17 @@ impl NodeFilter {
     ) -> RowVerdict {
         if !self.all_nodes && !self.nodes.are_known() {
             self.warn_no_node_known(record);
-            return RowVerdict::Deliver { of_files: true };
+            return RowVerdict::Deliver { expected_in_files: true };
         }
         let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
-        // Ids of the other API are forgotten up to this time.
+        // Up to then, ids of the other `Api` may be forgotten.
         let is_incomplete = dedup.incomplete_to_ms().is_some_and(|to_ms| time_ms <= to_ms);
-        match self.nodes.of_row(record.node.text(), time_ms) {
+        match self.nodes.classify_row(record.node.text(), time_ms) {
             RowNode::Files { since: true } if for_other_nodes => RowVerdict::Skip,
-            RowNode::Files { .. } if !for_other_nodes => RowVerdict::Deliver { of_files: true },
+            RowNode::Files { .. } if !for_other_nodes => RowVerdict::Deliver { expected_in_files: true },
             RowNode::Other if !self.all_nodes => RowVerdict::Skip,
             _ if self.all_nodes && !for_other_nodes && is_incomplete => RowVerdict::Skip,
-            _ => RowVerdict::Deliver { of_files: false },
+            _ => RowVerdict::Deliver { expected_in_files: false },
         }
     }
 
@@ -128,31 +129,31 @@ impl NodeFilter {
         if record.node.text().is_some() && !std::mem::replace(&mut self.warned_no_node, true) {
             tracing::warn!(
                 source = self.source,
-                "no audit file has shown yet which node of the cluster this is, so the events of all nodes are taken from the API"
+                "no audit file names this node of the cluster yet, so the events of all nodes are delivered from the API"
             );
         }
     }
 
-    /// Changes since the last call, for the checkpoint. Logs them.
+    /// Returns the changes since the last call, for the checkpoint, and logs them.
     pub fn changes(&mut self) -> Option<ClusterNodes> {
         let source = &self.source;
-        for news in self.nodes.take_news() {
-            match news {
-                News::Changed { from, to } => tracing::info!(
+        for discovery in self.nodes.take_discoveries() {
+            match discovery {
+                Discovery::Changed { from, to } => tracing::info!(
                     source,
                     from,
                     to,
-                    "the audit files carry the id of another cluster node than before"
+                    "the audit files have another cluster node id than before"
                 ),
-                News::Unknown { .. } | News::Other { .. } if self.all_nodes => {}
-                News::Unknown { id } => tracing::warn!(
+                Discovery::Unknown { .. } | Discovery::Other { .. } if self.all_nodes => {}
+                Discovery::Unknown { id } => tracing::warn!(
                     source,
-                    "the audit API has events of the cluster node `{id}`, which no audit file has shown. It may be this node under a \
-                     new id, so they are delivered until a file or further events show whose id it is"
+                    "the audit API has events of the cluster node `{id}`, which no audit file contains. It may be this node under a \
+                     new id, so they are delivered until a file or further events show which node has this id"
                 ),
-                News::Other { id } => tracing::info!(
+                Discovery::Other { id } => tracing::info!(
                     source,
-                    "`{id}` is another node of the cluster; its events are left to the agent there"
+                    "`{id}` is another node of the cluster; the agent on that node delivers its events"
                 ),
             }
         }
@@ -160,7 +161,7 @@ impl NodeFilter {
     }
 }
 
-/// Whether the event of this row was delivered from a file whose ids are forgotten.
+/// Whether a file delivered the event of this row and its id is forgotten.
 fn is_forgotten(dedup: &Dedup, record: &Record) -> bool {
     let at_ms = record.time_ms.filter(|_| !dedup.skipped_ranges().is_empty());
     at_ms.is_some_and(|at_ms| dedup.is_forgotten(at_ms, nodes::hash(record.node.text())))

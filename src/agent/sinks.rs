@@ -70,7 +70,7 @@ pub(super) fn start(
             spawn(stage, &common.ended, move || EndedWith::Sink(remote.run(receiver, &report)))?;
             Inbox::Task(messages)
         }
-        // A dry run prints what a sink would get.
+        // A dry run prints what the sink would receive.
         SinkKind::File(_) | SinkKind::Remote(_) | SinkKind::Stdout => {
             let (messages, receiver) = channel();
             spawn(stage, &common.ended, move || EndedWith::Sink(sink::stdout::run(receiver, report)))?;
@@ -87,7 +87,7 @@ pub(super) fn start(
     Ok((thread, pipeline, mark))
 }
 
-/// Handles the reports of a sink. `counts`: events that are final, and those of them that are in quarantine.
+/// Handles the reports of a sink. The counters are of final events, and of those among them that are in quarantine.
 fn reporter(
     index: SinkIndex,
     flow: Arc<FlowControl>,
@@ -99,17 +99,17 @@ fn reporter(
         Report::Written(buffer) => flow.written(buffer),
         Report::Final { number, events, mark } => {
             delivered.fetch_add(events, Ordering::Relaxed);
-            // If the commit thread has ended, the process is shutting down.
+            // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(ToCommit::Final { stream, pipeline, number, mark });
         }
-        Report::Trouble(trouble) => flow.sink_trouble(pipeline, trouble),
+        Report::Trouble(problem) => flow.set_sink_problem(pipeline, problem),
         Report::Quarantined(events) => {
             quarantined.fetch_add(events, Ordering::Relaxed);
         }
     }
 }
 
-/// Also returns the ids of the events after the position in the checkpoint.
+/// Opens the output file. Also returns the ids of events that it contains after the checkpoint's mark.
 fn open_output(
     source: &SourceConfig,
     sink: &SinkConfig,
@@ -126,7 +126,7 @@ fn open_output(
     let id_of = |event: &[u8]| sink.format.id_of(event);
     let (output, events) = OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
     let mark = match known {
-        // They are replayed. Until then the checkpoint keeps the length of the output.
+        // Those events are replayed. The checkpoint keeps the old length until all of them were read again.
         Some(known) if !events.is_empty() => known.clone(),
         _ => output.mark().map_err(failed)?,
     };
@@ -150,7 +150,7 @@ fn settings(
     }
 }
 
-/// What the thread of a sink that reaches a server needs.
+/// What the thread of a sink with a server needs.
 struct Remote {
     peer: PeerConfig,
     settings: DeliverySettings,
@@ -183,7 +183,7 @@ impl Remote {
     }
 }
 
-/// Adds the missing permission and the remedy to a permission error.
+/// Adds the user without permission and the remedy to a permission error.
 fn explained(error: io::Error, path: &std::path::Path) -> io::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {

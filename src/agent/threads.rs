@@ -1,4 +1,4 @@
-//! Starts threads and reports their end.
+//! Starts threads whose end is reported to the supervisor.
 
 use super::summary::SourceTotal;
 use crate::checkpoint::StoreError;
@@ -9,7 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Message: a thread has ended.
+/// A thread has ended.
 pub(super) struct ThreadEnded {
     pub stage: String,
     pub what: EndedWith,
@@ -20,7 +20,7 @@ pub(super) enum EndedWith {
         stream: usize,
         total: SourceTotal,
     },
-    /// The request thread of an API. It ends with its reader.
+    /// The request thread of an API. It ends with its reader or at a stop.
     Api,
     Sink(Result<(), SinkError>),
     /// The reader of standard output has closed it.
@@ -29,7 +29,7 @@ pub(super) enum EndedWith {
     Panicked(String),
 }
 
-/// Starts a thread whose end is reported, also after a panic.
+/// Starts a thread. Its end is reported, also after a panic.
 pub(super) fn spawn(
     name: String,
     ended: &UnboundedSender<ThreadEnded>,
@@ -39,7 +39,7 @@ pub(super) fn spawn(
     std::thread::Builder::new().name(name).spawn(move || {
         let what = catch_unwind(AssertUnwindSafe(|| heartbeat::stage(&stage, work)))
             .unwrap_or_else(|panic| EndedWith::Panicked(text(panic.as_ref())));
-        // The receiver is gone only while the process shuts down.
+        // Fails only if the supervisor has ended, because the process is about to end.
         let _ = ended.send(ThreadEnded { stage, what });
     })?;
     Ok(())

@@ -1,44 +1,45 @@
-//! Deduplication: the ids of recently delivered events. Pure.
+//! Deduplicates by the ids of recently delivered events: an event that is read twice is delivered once. Pure.
 
 use crate::position::IdChunk;
 use crate::record::EventId;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The file of an event, and the hash of the cluster node whose id it carries (see [`IdChunk::node`]).
+/// The file of an event, and the hash of the cluster node in its record (see [`IdChunk::node`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FromFile {
     pub key: u32,
     pub node: u64,
 }
 
-/// Five minutes (the default overlap) at 200 events a second, or two hours at 8. Costs about 120 bytes an id, including
-/// the checkpoint's copies while they are written.
+/// How many ids are kept: five minutes, the default overlap, at 200 events a second, or two hours at 8. Each takes
+/// about 120 bytes of memory, copies for the checkpoint included.
 pub const IDS_MAX: usize = 60_000;
-/// A chunk is written to the checkpoint as a whole: 22 KiB at most.
+/// A chunk is written to the checkpoint as a whole, so this bounds a write to 22 KiB.
 const CHUNK_IDS_MAX: usize = 1024;
-/// Events of a file that lie further apart than this share no chunk: in between may be what the file did not bring, and
-/// one event with a wrong time must not make a range of years.
+/// Events of a file with a larger gap between them share no chunk. The file may not contain the events of the gap, and
+/// one event with a wrong time must not create a range of years.
 const GAP_MS: i64 = 300_000;
-/// How many of the newest chunks are searched for one that an event may join. Several files and an API may be read
-/// alternately. On a quiet site each event starts its own chunk.
+/// How many of the newest chunks an event may join, because several files and an API are read alternately. On a quiet
+/// site each event has a chunk of its own.
 const OPEN_CHUNKS_MAX: usize = 16;
 
-/// Ids in chunks, in the order of arrival.
+/// Ids in chunks, in the order of delivery.
 ///
-/// Files may contain more events than fit, long before the API has been polled that far. Then their ids are forgotten,
-/// and the chunks stay as time ranges: API rows in these are skipped. The time between two files (a deleted file) is in
-/// no range. A range applies to the node of the file only: events of other nodes are in no file that was read.
+/// Files may contain more events than [`IDS_MAX`], long before the API has been polled that far. Then their ids are
+/// forgotten, and the chunks remain as the time ranges that the files covered: API rows of these ranges are skipped.
+/// The time between two files is in no range, because a file may have been deleted there. A range counts only for the
+/// node of the file: events of other nodes are in no file that was read.
 pub struct Dedup {
     known: HashSet<EventId>,
     chunks: Vec<IdChunk>,
-    /// Time ranges of the chunks without ids, oldest first, not overlapping.
+    /// Time ranges of the chunks without ids, oldest first, without overlap.
     skipped_ranges: Vec<(i64, i64)>,
     /// The same for each node.
     ranges_of_node: HashMap<u64, Vec<(i64, i64)>>,
-    /// Up to this time, ids of API rows are forgotten although they are still needed.
+    /// Up to this time, ids of API events are forgotten although the API may still return the events.
     incomplete_to_ms: Option<i64>,
     next_key: u32,
-    /// Keys of the chunks that differ from the checkpoint.
+    /// Keys of the chunks that have changed since the last checkpoint.
     changed: BTreeSet<u32>,
     forgotten: BTreeSet<u32>,
     ids_max: usize,
@@ -72,34 +73,33 @@ impl Dedup {
         self.known.contains(&id)
     }
 
-    /// Time ranges whose events were delivered from a file and whose ids are forgotten, oldest first, both ends
-    /// inclusive.
+    /// The time ranges that a file covered and whose ids are forgotten, oldest first. Both ends are inclusive.
     pub fn skipped_ranges(&self) -> &[(i64, i64)] {
         &self.skipped_ranges
     }
 
-    /// Whether the events of this node at this time were delivered from a file whose ids are forgotten.
+    /// Whether a file covered this node's events at this time and their ids are forgotten.
     pub fn is_forgotten(&self, at_ms: i64, node: u64) -> bool {
         let ranges = self.ranges_of_node.get(&node).map_or(&[][..], Vec::as_slice);
         let next = ranges.partition_point(|(_, to_ms)| *to_ms < at_ms);
         ranges.get(next).is_some_and(|(from_ms, _)| *from_ms <= at_ms)
     }
 
-    /// Up to this time, not all ids of API rows are known although an API may still return them.
+    /// Up to this time, some ids of API events are forgotten although the API may still return the events.
     pub fn incomplete_to_ms(&self) -> Option<i64> {
         self.incomplete_to_ms
     }
 
-    /// Inserts an event of the time `at_ms` from a file, or from an API (`None`). `false`: it was known.
+    /// Inserts the id of an event of time `at_ms`, from this file or from an API (`None`). `false`: it was known.
     pub fn insert(&mut self, id: EventId, at_ms: i64, from: Option<FromFile>) -> bool {
         if !self.known.insert(id) {
             return false;
         }
         let (file, node) = (from.map(|from| from.key), from.map_or(0, |from| from.node));
         let open = self.chunks.iter_mut().rev().take(OPEN_CHUNKS_MAX).find(|chunk| {
-            let has_room = (1..CHUNK_IDS_MAX).contains(&chunk.ids.len());
+            let has_capacity = (1..CHUNK_IDS_MAX).contains(&chunk.ids.len());
             let same = chunk.file == file && chunk.node == node;
-            has_room && same && (file.is_none() || is_near(chunk, at_ms, at_ms))
+            has_capacity && same && (file.is_none() || is_near(chunk, at_ms, at_ms))
         });
         match open {
             Some(open) => {
@@ -110,9 +110,9 @@ impl Dedup {
             }
             _ => {
                 self.changed.insert(self.next_key);
-                // Chunks of an API become full. Those of a file may hold one event each.
-                let room = if file.is_none() { CHUNK_IDS_MAX } else { 1 };
-                let mut ids = Vec::with_capacity(room);
+                // Chunks of an API fill up. Those of a file may stay at one id, if its events are far apart.
+                let capacity = if file.is_none() { CHUNK_IDS_MAX } else { 1 };
+                let mut ids = Vec::with_capacity(capacity);
                 ids.push(id);
                 self.chunks.push(IdChunk {
                     key: self.next_key,
@@ -128,14 +128,14 @@ impl Dedup {
         true
     }
 
-    /// Whether it exceeds the limit by enough to be worth the work of forgetting.
+    /// Whether so many ids are over the limit that [`Dedup::forget_file_ids`] is worth its cost.
     pub fn is_over_full(&self) -> bool {
         self.known.len() > self.ids_max + self.ids_max / 8
     }
 
-    /// Beyond [`IDS_MAX`]: forgets ids of events that files brought, in the order in which they came. The time ranges
-    /// stay. A file's first and last events go last: events of a hole before or after it may be among them.
-    pub fn forget_of_files(&mut self) {
+    /// Beyond [`IDS_MAX`], forgets ids of file events, the oldest chunks first. The time ranges stay. The first and
+    /// last chunk of a file go last, because events of a gap before or after the file may have times within them.
+    pub fn forget_file_ids(&mut self) {
         let mut over = self.known.len().saturating_sub(self.ids_max);
         if over == 0 {
             return;
@@ -169,7 +169,7 @@ impl Dedup {
         self.join_ranges();
     }
 
-    /// Merges chunks into one per time range. A backlog may leave thousands.
+    /// Joins chunks without ids to one per time range. A backlog may create thousands.
     fn join_ranges(&mut self) {
         let mut joined: Vec<IdChunk> = Vec::with_capacity(self.chunks.len());
         let mut last: HashMap<FromFile, usize> = HashMap::new();
@@ -206,14 +206,13 @@ impl Dedup {
         self.ranges_of_node = of_node;
     }
 
-    /// Forgets chunks whose events are all older than `before_ms`, and beyond [`IDS_MAX`] first those of files, then
-    /// those with the oldest events: what was read of a window that turned out too large is newer than what is read
-    /// next, and met again. Returns the time up to which ids that were still wanted, and came by an API, are forgotten,
-    /// if any are.
+    /// Forgets chunks whose events are all older than `before_ms`. Beyond [`IDS_MAX`], forgets first the ids of files,
+    /// then the oldest events: rows of a window that was too large are newer than those that are read next, and are
+    /// returned again. Returns the time up to which API ids were forgotten that may still be needed, if any were.
     pub fn prune(&mut self, before_ms: i64) -> Option<i64> {
         let is_old = |chunk: &IdChunk| chunk.newest_ms < before_ms;
         self.forget(is_old);
-        self.forget_of_files();
+        self.forget_file_ids();
         let mut over = self.known.len().saturating_sub(self.ids_max);
         let mut incomplete_to = None;
         if over > 0 {
@@ -249,7 +248,7 @@ impl Dedup {
         }
     }
 
-    /// Changes since the last call, for the checkpoint: chunks, and keys of forgotten ones.
+    /// The changes since the last call, for the checkpoint: new or changed chunks, and keys of forgotten ones.
     pub fn changes(&mut self) -> (Vec<IdChunk>, Vec<u32>) {
         let changed = std::mem::take(&mut self.changed);
         let chunks = self.chunks.iter().filter(|chunk| changed.contains(&chunk.key));
@@ -284,116 +283,115 @@ mod tests {
     }
 
     fn filled(ids: std::ops::Range<u128>) -> Dedup {
-        let mut recent = Dedup::default();
+        let mut dedup = Dedup::default();
         for id in ids {
-            assert!(recent.insert(EventId(id), id as i64, None));
+            assert!(dedup.insert(EventId(id), id as i64, None));
         }
-        recent
+        dedup
     }
 
-    /// Each event brings its number as its id, 10 milliseconds after the one before.
-    fn read(recent: &mut Dedup, file: u32, ids: std::ops::Range<u128>) {
+    /// Inserts events of a file. Each has its number as its id, and is 10 milliseconds after the one before.
+    fn insert_file_events(dedup: &mut Dedup, file: u32, ids: std::ops::Range<u128>) {
         for id in ids {
-            assert!(recent.insert(EventId(id), id as i64 * 10, Some(of(file))));
+            assert!(dedup.insert(EventId(id), id as i64 * 10, Some(of(file))));
         }
     }
 
     #[test]
-    fn f46_too_many_events_of_files_leave_the_stretches_that_these_brought() {
-        let mut recent = Dedup::default();
+    fn f46_too_many_events_of_files_leave_their_time_ranges() {
+        let mut dedup = Dedup::default();
         let max = IDS_MAX as u128;
-        read(&mut recent, 1, 0..3000);
+        insert_file_events(&mut dedup, 1, 0..3000);
         // A file was deleted, and 100,000 events follow in another one.
-        read(&mut recent, 2, 103_000..103_000 + 3 * max);
-        recent.forget_of_files();
-        assert!(recent.known.len() <= IDS_MAX);
-        // What may lie beside the hole is known still, and the hole is in no stretch.
-        assert!([0, 2999, 103_000, 102_999 + 3 * max].iter().all(|id| recent.contains(EventId(*id))));
-        assert!(!recent.is_forgotten(29_990, NODE) && !recent.is_forgotten(1_000_000, NODE));
-        assert!(!recent.is_forgotten(1_030_000, NODE) && recent.is_forgotten(1_050_000, NODE));
-        assert_eq!(recent.skipped_ranges().len(), 2, "{:?}", recent.skipped_ranges());
-        // The checkpoint learns of both at once, and a restart knows what was forgotten.
-        let (chunks, forgotten) = recent.changes();
+        insert_file_events(&mut dedup, 2, 103_000..103_000 + 3 * max);
+        dedup.forget_file_ids();
+        assert!(dedup.known.len() <= IDS_MAX);
+        // Ids next to the gap are still known, and the gap is in no range.
+        assert!([0, 2999, 103_000, 102_999 + 3 * max].iter().all(|id| dedup.contains(EventId(*id))));
+        assert!(!dedup.is_forgotten(29_990, NODE) && !dedup.is_forgotten(1_000_000, NODE));
+        assert!(!dedup.is_forgotten(1_030_000, NODE) && dedup.is_forgotten(1_050_000, NODE));
+        assert_eq!(dedup.skipped_ranges().len(), 2, "{:?}", dedup.skipped_ranges());
+        // One checkpoint stores both, and after a restart the ranges are known.
+        let (chunks, forgotten) = dedup.changes();
         assert!(!forgotten.is_empty());
         let again = Dedup::new(chunks);
-        assert_eq!(again.skipped_ranges(), recent.skipped_ranges());
-        assert_eq!(again.known, recent.known);
-        // With age they go.
-        assert_eq!(recent.prune(i64::MAX), None);
-        assert_eq!((recent.skipped_ranges().len(), recent.chunks.len()), (0, 0));
+        assert_eq!(again.skipped_ranges(), dedup.skipped_ranges());
+        assert_eq!(again.known, dedup.known);
+        // Old ranges are removed.
+        assert_eq!(dedup.prune(i64::MAX), None);
+        assert_eq!((dedup.skipped_ranges().len(), dedup.chunks.len()), (0, 0));
     }
 
     #[test]
-    fn f46_a_wrong_time_makes_no_stretch_of_years() {
-        let mut recent = Dedup::default();
-        read(&mut recent, 1, 1_000_000..1_040_000);
+    fn f46_a_wrong_time_creates_no_range_of_years() {
+        let mut dedup = Dedup::default();
+        insert_file_events(&mut dedup, 1, 1_000_000..1_040_000);
         for (id, at_ms) in [(1, 0), (2, i64::MAX)] {
-            assert!(recent.insert(EventId(id), at_ms, Some(of(1))));
+            assert!(dedup.insert(EventId(id), at_ms, Some(of(1))));
         }
-        read(&mut recent, 1, 1_040_000..1_200_000);
-        recent.forget_of_files();
-        assert!(recent.is_forgotten(11_000_000, NODE));
-        assert!(!recent.is_forgotten(5_000_000, NODE) && !recent.is_forgotten(20_000_000, NODE));
+        insert_file_events(&mut dedup, 1, 1_040_000..1_200_000);
+        dedup.forget_file_ids();
+        assert!(dedup.is_forgotten(11_000_000, NODE));
+        assert!(!dedup.is_forgotten(5_000_000, NODE) && !dedup.is_forgotten(20_000_000, NODE));
     }
 
-    /// A time range holds for the node whose events the file brought, also where one file has two nodes', or a restart
-    /// lies between.
+    /// A range counts for the node of the file only, also if one file has events of two nodes, and after a restart.
     #[test]
-    fn f81_a_skipped_time_range_is_one_nodes() {
-        let mut recent = Dedup::default();
+    fn f81_a_skipped_range_counts_for_one_node() {
+        let mut dedup = Dedup::default();
         let max = IDS_MAX as u128;
         for id in 0..3 * max {
             let node = 7 + u64::from(id >= 2 * max);
-            assert!(recent.insert(EventId(id), id as i64 * 10, Some(FromFile { key: 1, node })));
+            assert!(dedup.insert(EventId(id), id as i64 * 10, Some(FromFile { key: 1, node })));
         }
-        recent.forget_of_files();
-        let (chunks, _) = recent.changes();
+        dedup.forget_file_ids();
+        let (chunks, _) = dedup.changes();
         let (of_first, of_second) = (500_000, 2 * max as i64 * 10 + 50_000);
-        for recent in [recent, Dedup::new(chunks)] {
-            assert!(recent.is_forgotten(of_first, 7));
-            assert!(!recent.is_forgotten(of_first, 8) && !recent.is_forgotten(of_first, 0));
-            assert!(!recent.is_forgotten(of_second, 7));
+        for dedup in [dedup, Dedup::new(chunks)] {
+            assert!(dedup.is_forgotten(of_first, 7));
+            assert!(!dedup.is_forgotten(of_first, 8) && !dedup.is_forgotten(of_first, 0));
+            assert!(!dedup.is_forgotten(of_second, 7));
         }
     }
 
-    /// A quiet site's events share no chunks: each costs little, and none is searched for among all.
+    /// Events of a quiet site share no chunks: each takes little memory, and only the newest chunks are searched.
     #[test]
-    fn events_that_lie_far_apart_take_little_room() {
-        let mut recent = Dedup::default();
+    fn events_that_are_far_apart_take_little_memory() {
+        let mut dedup = Dedup::default();
         for id in 0..20_000 {
-            assert!(recent.insert(EventId(id), id as i64 * (GAP_MS + 1), Some(of(1))));
+            assert!(dedup.insert(EventId(id), id as i64 * (GAP_MS + 1), Some(of(1))));
         }
-        let room: usize = recent.chunks.iter().map(|chunk| chunk.ids.capacity()).sum();
-        assert!(room <= 8 * 20_000, "{room}");
-        // Neighbours in time join the chunk that is open for them, also beside another file's.
-        let count = recent.chunks.len();
+        let capacity: usize = dedup.chunks.iter().map(|chunk| chunk.ids.capacity()).sum();
+        assert!(capacity <= 8 * 20_000, "{capacity}");
+        // Events close in time join an open chunk, also if events of another input are between them.
+        let count = dedup.chunks.len();
         for id in 20_000..20_100 {
-            assert!(recent.insert(EventId(id), id as i64, Some(of(2))));
-            assert!(recent.insert(EventId(id + 1_000), 0, None));
+            assert!(dedup.insert(EventId(id), id as i64, Some(of(2))));
+            assert!(dedup.insert(EventId(id + 1_000), 0, None));
         }
-        assert_eq!(recent.chunks.len(), count + 2);
+        assert_eq!(dedup.chunks.len(), count + 2);
     }
 
-    /// Those of a file that come again by an API go first: they leave a stretch, the API's leave none.
+    /// Ids of files are forgotten first, because they leave a time range. Ids of an API leave none.
     #[test]
-    fn f46_ids_of_an_api_go_after_those_of_files() {
-        let mut recent = filled(0..4000);
-        read(&mut recent, 1, 1_000_000..1_000_000 + IDS_MAX as u128);
-        assert_eq!(recent.prune(0), None);
-        assert!((0..4000).all(|id| recent.contains(EventId(id))));
-        assert!(recent.is_forgotten(10_020_000, NODE) && !recent.is_forgotten(3000, NODE));
+    fn f46_ids_of_an_api_are_forgotten_after_those_of_files() {
+        let mut dedup = filled(0..4000);
+        insert_file_events(&mut dedup, 1, 1_000_000..1_000_000 + IDS_MAX as u128);
+        assert_eq!(dedup.prune(0), None);
+        assert!((0..4000).all(|id| dedup.contains(EventId(id))));
+        assert!(dedup.is_forgotten(10_020_000, NODE) && !dedup.is_forgotten(3000, NODE));
     }
 
     #[test]
     fn what_is_known_is_not_inserted_again_and_survives_a_restart() {
-        let mut recent = filled(0..3000);
-        let (chunks, forgotten) = recent.changes();
+        let mut dedup = filled(0..3000);
+        let (chunks, forgotten) = dedup.changes();
         assert_eq!((chunks.len(), forgotten.len()), (3, 0));
-        assert!(!recent.insert(EventId(7), 7, None));
-        assert_eq!(recent.changes(), (vec![], vec![]));
+        assert!(!dedup.insert(EventId(7), 7, None));
+        assert_eq!(dedup.changes(), (vec![], vec![]));
         let mut again = Dedup::new(chunks);
         assert!(again.contains(EventId(2999)) && !again.insert(EventId(0), 0, None));
-        // The last chunk has room: it is told again, with its key.
+        // The last chunk has capacity: it is written again under its key.
         assert!(again.insert(EventId(9999), 9999, None));
         let (chunks, _) = again.changes();
         assert_eq!((chunks.len(), chunks[0].key, chunks[0].newest_ms), (1, 2, 9999));
@@ -401,33 +399,33 @@ mod tests {
 
     #[test]
     fn what_is_old_is_forgotten_by_chunks() {
-        let mut recent = filled(0..3000);
-        recent.changes();
-        assert_eq!(recent.prune(1500), None);
-        assert!(!recent.contains(EventId(1023)) && recent.contains(EventId(1024)));
-        assert_eq!(recent.changes(), (vec![], vec![0]));
-        // A chunk that the checkpoint never saw leaves nothing behind but its key.
-        let mut recent = filled(0..1024);
-        recent.prune(5000);
-        assert_eq!(recent.changes(), (vec![], vec![0]));
+        let mut dedup = filled(0..3000);
+        dedup.changes();
+        assert_eq!(dedup.prune(1500), None);
+        assert!(!dedup.contains(EventId(1023)) && dedup.contains(EventId(1024)));
+        assert_eq!(dedup.changes(), (vec![], vec![0]));
+        // A chunk that was never stored is only reported as forgotten.
+        let mut dedup = filled(0..1024);
+        dedup.prune(5000);
+        assert_eq!(dedup.changes(), (vec![], vec![0]));
     }
 
     #[test]
-    fn of_too_many_those_with_the_oldest_events_go_first() {
-        let mut recent = Dedup::default();
+    fn beyond_the_limit_the_oldest_events_are_forgotten_first() {
+        let mut dedup = Dedup::default();
         let newer = IDS_MAX as u128..IDS_MAX as u128 + 2048;
         for id in newer.clone().chain(0..IDS_MAX as u128) {
-            recent.insert(EventId(id), id as i64, None);
+            dedup.insert(EventId(id), id as i64, None);
         }
-        assert_eq!(recent.prune(0), Some(2047));
-        assert!(newer.clone().all(|id| recent.contains(EventId(id))));
-        assert!(!recent.contains(EventId(2047)) && recent.contains(EventId(2048)));
+        assert_eq!(dedup.prune(0), Some(2047));
+        assert!(newer.clone().all(|id| dedup.contains(EventId(id))));
+        assert!(!dedup.contains(EventId(2047)) && dedup.contains(EventId(2048)));
     }
 
     #[test]
-    fn there_is_a_most_of_ids_and_it_is_told_what_is_not_known_any_more() {
-        let mut recent = filled(0..IDS_MAX as u128 + 10);
-        assert_eq!(recent.prune(0), Some(1023));
-        assert!(recent.known.len() <= IDS_MAX);
+    fn the_number_of_ids_is_bounded_and_forgotten_times_are_returned() {
+        let mut dedup = filled(0..IDS_MAX as u128 + 10);
+        assert_eq!(dedup.prune(0), Some(1023));
+        assert!(dedup.known.len() <= IDS_MAX);
     }
 }

@@ -141,7 +141,7 @@ fn f75_silent_file() {
     let mut agent = reading_files(&sim, &host, 20);
     sim.files("", |files, _| files.silent = true);
     happen(&sim, 20..30);
-    agent.until_said("they have not brought");
+    agent.until_said("did not arrive in them");
     agent.until("the API brings what the files do not", || has(&host, 0..30));
     sim.files("", |files, _| files.silent = false);
     happen(&sim, 30..40);
@@ -338,7 +338,7 @@ fn f45_an_outage_outlasts_the_agent() {
     stops_with_each(&mut agent, &host, 20);
 }
 
-/// An answer is taken before the next question but one.
+/// A response is processed before the request after the next one.
 fn coverage_was_taken(sim: &Sim) -> bool {
     let requests = sim.requests();
     let at = requests.iter().position(|seen| seen.route == Route::Coverage);
@@ -405,7 +405,7 @@ fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
     const EVENTS: u64 = 13_000;
     const IDS_MAX: u64 = 8_000;
     let (sim, mut host) = confluence(host);
-    // So no poll asks again for as many rows as ids are known, as none does where both limits are as they are.
+    // So no poll reads as many rows again as ids are kept, which holds for the real limits as well.
     host.source += "overlap = \"1s\"\n";
     host.sink += "format = \"raw\"\n";
     let mut command = host.command(&[], &[]);
@@ -764,7 +764,7 @@ fn f83_the_nodes_id_changes_while_the_api_is_the_input() {
             sim.insert_all((from..from + 10).map(|number| of_node(node, clock::now_ms(), number)));
             agent.until("the events come by the API", || has(&host, 0..from + 10));
         }
-        agent.until_said("has events of the cluster node `a3`, which no audit file has shown");
+        agent.until_said("has events of the cluster node `a3`, which no audit file contains");
         // A new, empty directory: the node goes on under its last id.
         let mut files = AuditFiles::under(&host.home());
         (files.batch_lines, files.tear) = (1, false);
@@ -773,7 +773,7 @@ fn f83_the_nodes_id_changes_while_the_api_is_the_input() {
         sim.insert_all((40..50).map(|number| of_node("a3", clock::now_ms(), number)));
         agent.until_said("the audit files can be read again");
         agent.until("the files are read", || has(&host, 0..50));
-        agent.until_said("carry the id of another cluster node");
+        agent.until_said("have another cluster node id");
         polls(&sim, &mut agent, 4);
         stops_with_each(&mut agent, &host, 50);
         assert!(host.state_show().contains("cluster node a3\n"), "{}", host.state_show());

@@ -1,4 +1,4 @@
-//! The rows of a page: which of them are delivered, and by which id.
+//! Decides which rows of a page are delivered, and under which id.
 
 use super::page::{Page, Route};
 use super::self_activity;
@@ -12,35 +12,36 @@ use crate::source::dedup::Dedup;
 pub struct AdmittedRow<'a> {
     pub content: &'a Parsed<'a>,
     pub id: EventId,
-    /// Made by this agent's own search.
+    /// It records one of the agent's own searches.
     pub self_poll: bool,
-    /// A file should have brought it.
-    pub of_files: bool,
-    /// As it came, without the blanks between its parts.
+    /// The event is expected in the files as well.
+    pub expected_in_files: bool,
+    /// The row as received, without insignificant whitespace.
     pub text: &'a [u8],
 }
 
-/// What becomes of a row that was not delivered before.
+/// Whether a row that was not delivered before is to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowVerdict {
-    /// Another agent, or the other API of the source, delivers it.
+    /// Another agent, or the other `Api` of the source, delivers it.
     Skip,
-    /// `of_files`: a file should have brought it.
-    Deliver { of_files: bool },
+    /// `expected_in_files`: the event is expected in the files as well.
+    Deliver { expected_in_files: bool },
 }
 
-/// Where the rows of a page go.
+/// Receives the rows of a page.
 pub trait RowHandler {
+    /// Decides about a row before deduplication.
     fn judge(&mut self, _record: &Record, _dedup: &Dedup) -> RowVerdict {
-        RowVerdict::Deliver { of_files: false }
+        RowVerdict::Deliver { expected_in_files: false }
     }
 
     fn deliver(&mut self, row: AdmittedRow<'_>);
 }
 
 impl Api {
-    /// Hands on the rows of a page, oldest first, but for the first `repeated` ones, which were on the page before, and
-    /// for those that were delivered before. Moves on behind the page.
+    /// Passes on the rows of a page, oldest first, without the first `repeated` ones, which were on the previous page,
+    /// and without those that were delivered before. Then advances to the next page.
     pub fn ingest_page(
         &mut self,
         page: Page,
@@ -67,8 +68,9 @@ impl Api {
         dedup: &mut Dedup,
         rows: &mut dyn RowHandler,
     ) {
-        let (mut time_ms, mut self_poll, mut likeness, mut of_files) = (None, false, None, false);
-        // A row that cannot be read cannot be compared either.
+        let (mut time_ms, mut self_poll, mut cross_route_id, mut expected_in_files) =
+            (None, false, None, false);
+        // A row that cannot be parsed has no time or node to judge by, so it is delivered.
         if let Parsed::Record(record) = content {
             time_ms = record.time_ms;
             match rows.judge(record, dedup) {
@@ -77,37 +79,37 @@ impl Api {
                     self.total.repeated += 1;
                     return;
                 }
-                RowVerdict::Deliver { of_files: expected } => of_files = expected,
+                RowVerdict::Deliver { expected_in_files: expected } => expected_in_files = expected,
             }
             self_poll = self.is_self_poll(record);
-            likeness = self.likeness(record);
+            cross_route_id = self.cross_route_id(record);
         }
-        if let Some(id) = self.admit(id, likeness, time_ms, self_poll, dedup) {
-            rows.deliver(AdmittedRow { content, id, self_poll, of_files, text });
+        if let Some(id) = self.admit(id, cross_route_id, time_ms, self_poll, dedup) {
+            rows.deliver(AdmittedRow { content, id, self_poll, expected_in_files, text });
         }
     }
 
-    /// The id to deliver a row by; `None`: it was delivered before, or is not wanted.
+    /// The id under which a row is delivered. `None`: it was delivered before, or is dropped.
     fn admit(
         &mut self,
         id: EventId,
-        likeness: Option<EventId>,
+        cross_route_id: Option<EventId>,
         time_ms: Option<i64>,
         self_poll: bool,
         dedup: &mut Dedup,
     ) -> Option<EventId> {
         let id = self.count(id, time_ms)?;
-        let window = &mut self.poll.reading.as_mut()?.window;
-        let likeness = likeness.map(|likeness| window.twin(likeness));
+        let window = &mut self.poll.reader.as_mut()?.window;
+        let cross_route_id = cross_route_id.map(|cross_route_id| window.twin(cross_route_id));
         let at_ms = time_ms.map_or(window.to_ms, |time_ms| time_ms.min(window.to_ms));
         if !dedup.insert(id, at_ms, None) {
             self.total.repeated += 1;
             return None;
         }
-        if let Some(likeness) = likeness {
+        if let Some(cross_route_id) = cross_route_id {
             if self.endpoint.route == Route::Legacy {
-                dedup.insert(likeness, at_ms, None);
-            } else if dedup.contains(likeness) {
+                dedup.insert(cross_route_id, at_ms, None);
+            } else if dedup.contains(cross_route_id) {
                 self.total.repeated += 1;
                 return None;
             }
@@ -121,7 +123,7 @@ impl Api {
             tracing::info!(
                 source = self.source,
                 late = self.total.late,
-                "a row became visible later than `overlap`; the reconciling read has found it"
+                "a row became visible later than `overlap`; the poll for late rows has found it"
             );
         }
         if self_poll && self.config.drop_self_polls {
@@ -131,28 +133,27 @@ impl Api {
         Some(id)
     }
 
-    /// What a row has in common with the row of the same event in the other API of Data Center, which tells less and
-    /// has another id. Kept of the rows of the old one, it shows after an upgrade which events have been delivered by
-    /// it.
-    fn likeness(&self, record: &Record) -> Option<EventId> {
+    /// An id from the fields that both routes of Data Center return. The legacy route returns fewer fields, so the
+    /// event ids differ. After an upgrade, this id of legacy rows shows which events were delivered.
+    fn cross_route_id(&self, record: &Record) -> Option<EventId> {
         if self.config.product != Product::DataCenter {
             return None;
         }
         let text = |token: &Token| token.text().map(|text| text.decoded().into_owned());
         let (time_ms, action) = (record.time_ms?, text(&record.action)?);
-        // No record's canonical form is a JSON list of texts.
+        // A JSON array of strings is never the canonical form of a record, so it cannot collide with an event id.
         let alike = serde_json::json!(["alike", time_ms.to_string(), action, text(&record.author.name)]);
         Some(EventId::of(alike.to_string().as_bytes()))
     }
 
-    /// Takes note of a row, whether or not it is wanted. Returns its id among its twins.
+    /// Counts a row, delivered or not. Returns its id among its twins.
     fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
         self.total.rows += 1;
-        Some(self.poll.reading.as_mut()?.window.row(id, time_ms))
+        Some(self.poll.reader.as_mut()?.window.row(id, time_ms))
     }
 
-    /// Whether a record was made by this agent's own search.
+    /// Whether a record is one of the agent's own searches.
     pub fn is_self_poll(&mut self, record: &Record) -> bool {
-        self_activity::is_search(record) && self.watch.self_activity().asked(record)
+        self_activity::is_search(record) && self.checks.self_activity().is_own_search(record)
     }
 }
