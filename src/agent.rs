@@ -1,7 +1,7 @@
 //! Starts the threads, connects them, supervises them, and shuts them down in order. Only this module knows all stages.
 //!
-//! Each source has a reader thread, a thread for the requests of its API, and one thread per sink. One commit thread
-//! serves all sources. The main thread waits for signals and for the end of any thread. A thread that ends unexpectedly
+//! Each source has a reader thread and one thread per sink. With files and an API it has another thread for the requests
+//! of the API. One commit thread serves all sources. The main thread waits for signals and for the end of any thread. A thread that ends unexpectedly
 //! ends the process, because systemd can restart a process and not a thread.
 
 mod api_driver;

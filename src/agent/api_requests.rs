@@ -1,5 +1,7 @@
-//! The thread that makes the requests of a source's API. A request may take a minute, and reading files must not wait
-//! for it. So the reader thread sends the [`Api`] to this thread for each step and receives it back with the result.
+//! Sends the requests of a source's API. A request may take a minute, and reading files must not wait for it. So with
+//! files, the reader thread sends the [`Api`] to another thread for each step and receives it back with the result.
+//! Without files the reader thread makes the steps itself: one thread then allocates and frees the pages, which saves
+//! memory.
 
 use super::flow_control::FlowControl;
 use super::threads::{EndedWith, ThreadEnded, spawn};
@@ -13,9 +15,15 @@ use std::time::Instant;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub(super) struct ApiRequests {
-    requests: Sender<Box<Api>>,
-    responses: Receiver<(Box<Api>, ApiStep)>,
+pub(super) enum ApiRequests {
+    Thread { requests: Sender<Box<Api>>, responses: Receiver<(Box<Api>, ApiStep)> },
+    Inline { steps: Steps, response: Option<(Box<Api>, ApiStep)> },
+}
+
+/// Makes steps until the source stops.
+pub(super) struct Steps {
+    runtime: Runtime,
+    flow: Arc<FlowControl>,
 }
 
 pub(super) fn now() -> Now {
@@ -29,7 +37,7 @@ impl Steps {
         self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                () = self.flow.stop_asked() => None,
+                () = self.flow.stop_requested() => None,
                 step = api.step(&now) => Some(step),
             }
         })
@@ -37,8 +45,12 @@ impl Steps {
 }
 
 impl ApiRequests {
+    pub(super) fn inline(flow: Arc<FlowControl>) -> io::Result<ApiRequests> {
+        Ok(ApiRequests::Inline { steps: steps(flow)?, response: None })
+    }
+
     /// Starts the thread. Each response wakes the reader thread.
-    pub(super) fn start(
+    pub(super) fn thread(
         source: &str,
         flow: Arc<FlowControl>,
         ended: &UnboundedSender<ThreadEnded>,
@@ -46,18 +58,10 @@ impl ApiRequests {
         // Cannot grow: a source has at most two APIs, and each is on one side of the channels only.
         let (requests, requested) = channel::<Box<Api>>();
         let (response, responses) = channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let steps = steps(flow.clone())?;
         spawn(format!("api {source}"), ended, move || {
             for mut api in requested {
-                crate::failpoint::hit("ask");
-                let step = runtime.block_on(async {
-                    tokio::select! {
-                        biased;
-                        () = flow.stop_requested() => None,
-                        step = api.step(&now) => Some(step),
-                    }
-                });
-                let Some(step) = step else { break };
+                let Some(step) = steps.step(&mut api) else { break };
                 if response.send((api, step)).is_err() {
                     break;
                 }
@@ -65,18 +69,35 @@ impl ApiRequests {
             }
             EndedWith::Api
         })?;
-        Ok(ApiRequests { requests, responses })
+        Ok(ApiRequests::Thread { requests, responses })
     }
 
-    /// Hands the API to the thread for its next step.
-    pub(super) fn send(&self, api: Box<Api>) {
-        // Fails only if the thread has ended, and that ends the process.
-        let _ = self.requests.send(api);
+    /// Makes the API's next step.
+    pub(super) fn send(&mut self, mut api: Box<Api>) {
+        match self {
+            // Fails only if the thread has ended, and that ends the process.
+            ApiRequests::Thread { requests, .. } => drop(requests.send(api)),
+            ApiRequests::Inline { steps, response } => {
+                // A server may be slow. Each request has its own timeouts.
+                heartbeat::waiting();
+                *response = steps.step(&mut api).map(|step| (api, step));
+                heartbeat::working();
+                steps.flow.wake(false);
+            }
+        }
     }
 
-    pub(super) fn try_recv(&self) -> Option<(Box<Api>, ApiStep)> {
-        self.responses.try_recv().ok()
+    pub(super) fn try_recv(&mut self) -> Option<(Box<Api>, ApiStep)> {
+        match self {
+            ApiRequests::Thread { responses, .. } => responses.try_recv().ok(),
+            ApiRequests::Inline { response, .. } => response.take(),
+        }
     }
+}
+
+fn steps(flow: Arc<FlowControl>) -> io::Result<Steps> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(Steps { runtime, flow })
 }
 
 /// An API, and what the reader thread has to know while the request thread has it.

@@ -59,7 +59,8 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// The replay is over: see [`SinkPipeline::clear_replayed`].
+    /// The replay is over: see [`SinkPipeline::clear_replayed`]. If events were still awaited, an empty batch lets the
+    /// checkpoint store the length of the output, which it did not store during the replay.
     pub fn clear_replayed(&mut self) {
         let awaited = self.pipelines.iter_mut().fold(false, |any, pipeline| pipeline.clear_replayed() | any);
         if awaited {
@@ -74,6 +75,10 @@ impl Encoder {
         if progress.is_empty() && bytes == 0 {
             return;
         }
+        self.send(progress, bytes);
+    }
+
+    fn send(&mut self, progress: Progress, bytes: u64) {
         // Fails only if the commit thread has ended, and that ends the process.
         let _ =
             self.commits.send(ToCommit::Sent { stream: self.stream, progress: Box::new(progress), bytes });

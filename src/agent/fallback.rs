@@ -91,11 +91,9 @@ impl Fallback {
 
     fn switch(&self, switch: Switch, missing: u64, files: &AuditFiles, ingest: &mut Ingest) {
         let reason = match switch {
-            Switch::ToFiles => {
-                "the audit files can be read again and grow; reading resumes at the stored position, \
+            Switch::ToFiles => "the audit files are healthy again; reading resumes at the stored position, \
                  and events that the API has delivered are skipped"
-                    .to_owned()
-            }
+                .to_owned(),
             Switch::ToApi(FallbackCause::Unusable) => {
                 let problem = files.health().unwrap_or("the audit files cannot be read");
                 format!("the audit API is read instead of the audit files: {problem}")

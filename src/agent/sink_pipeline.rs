@@ -76,8 +76,10 @@ impl SinkPipeline {
         send(&self.inbox, &self.flow, batch);
     }
 
-    /// Forgets output events that were not replayed, because their records no longer exist.
-    pub fn clear_replayed(&mut self) {
+    /// Forgets output events that were not replayed, because their records no longer exist. Returns whether there were
+    /// any.
+    pub fn clear_replayed(&mut self) -> bool {
+        let awaited = !self.already_in_output.is_empty();
         self.already_in_output.clear();
         awaited
     }

@@ -1,6 +1,6 @@
 //! Recognises the agent's own searches in the audit log: Data Center records every search. Pure.
 
-use super::answer::is_anonymous;
+use super::response::is_anonymous;
 use crate::position::AgentUser;
 use crate::record::Record;
 use std::collections::HashSet;

@@ -434,7 +434,7 @@ fn f88_a_file_from_the_future_is_given_up_in_time() {
         append(&home.file(1), &text(300..310));
         let packed = PathBuf::from(format!("{}.{ending}", home.file(0).display()));
         fs::write(&packed, bytes).unwrap();
-        let ahead = std::time::SystemTime::now() + Duration::from_secs(86_400);
+        let ahead = std::time::UNIX_EPOCH + Duration::from_millis(crate::clock::now_ms() as u64 + 86_400_000);
         fs::File::options().write(true).open(&packed).unwrap().set_modified(ahead).unwrap();
         let mut run = TestRun::start(home.config(), &mut known);
         run.now_ms = crate::clock::now_ms();
