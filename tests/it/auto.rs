@@ -124,7 +124,7 @@ fn f45_failover_round_trip() {
     happen(&sim, 40..50);
     agent.until("and goes on to", || has(&host, 0..50));
     move_files(&sim, &host, AUDIT);
-    agent.until_said("the audit files can be read again");
+    agent.until_said("the audit files are healthy again");
     happen(&sim, 50..60);
     agent.until("the files are read again", || has(&host, 0..60));
     stops_with_each(&mut agent, &host, 60);
@@ -145,7 +145,7 @@ fn f75_silent_file() {
     agent.until("the API brings what the files do not", || has(&host, 0..30));
     sim.files("", |files, _| files.silent = false);
     happen(&sim, 30..40);
-    agent.until_said("the audit files can be read again");
+    agent.until_said("the audit files are healthy again");
     agent.until("the files are read again", || has(&host, 0..40));
     // Three that no file ever has.
     for number in 40..43 {
@@ -437,7 +437,7 @@ fn f45_an_outage_beyond_the_ids_repeats_and_loses_nothing() {
         fs::rename(&gone, &audit).unwrap();
         files.dir = audit.clone();
     });
-    agent.until_said("the audit files can be read again");
+    agent.until_said("the audit files are healthy again");
     happen(&sim, EVENTS..EVENTS + 10);
     let mut found = BTreeMap::<u64, BTreeMap<String, u64>>::new();
     agent.until("the files are read to their end", || {
@@ -565,7 +565,7 @@ fn f75_an_answer_of_before_the_return_is_no_silence() {
     happen(&sim, 20..25);
     agent.until("it is asked for them", || sim.audit_request_count() > asked + 1);
     fs::rename(&away, &audit).unwrap();
-    agent.until_said("the audit files can be read again");
+    agent.until_said("the audit files are healthy again");
     sim.clear_faults();
     agent.until("the answer comes", || has(&host, 0..25));
     polls(&sim, &mut agent, 3);
@@ -771,7 +771,7 @@ fn f83_the_nodes_id_changes_while_the_api_is_the_input() {
         fs::create_dir_all(&files.dir).unwrap();
         sim.write_files("a3", files);
         sim.insert_all((40..50).map(|number| of_node("a3", clock::now_ms(), number)));
-        agent.until_said("the audit files can be read again");
+        agent.until_said("the audit files are healthy again");
         agent.until("the files are read", || has(&host, 0..50));
         agent.until_said("have another cluster node id");
         polls(&sim, &mut agent, 4);
@@ -821,7 +821,7 @@ fn f83_new_ids_of_two_nodes_with_an_agent_each() {
     fs::create_dir_all(hosts[0].audit()).unwrap();
     happen(["a2", "b2"], 40..60);
     until(SOON, "the events come", || own(0, 0..60) && own(1, 0..60));
-    agents[0].until_said("the audit files can be read again");
+    agents[0].until_said("the audit files are healthy again");
     happen(["a2", "b2"], 60..80);
     let asked = sim.audit_request_count();
     until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);
