@@ -385,7 +385,7 @@ fn f45_unknown_nodes_bring_all_with_the_same_ids() {
     }
     for (host, agent) in hosts.iter().zip(&mut agents) {
         agent.until("all are read", || has(host, 0..20));
-        agent.until_said("the events of all nodes are taken");
+        agent.until_said("the events of all nodes are delivered");
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         once_each(host, 20);
     }
