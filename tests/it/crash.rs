@@ -305,7 +305,8 @@ fn f72_compressed_outputs_are_recognised_by_an_older_state() {
         fs::set_permissions(host.state(), fs::Permissions::from_mode(0o700)).unwrap();
         let run = host.once_ok();
         run.logged("contains events after the checkpoint");
-        assert!(outputs(&host) == before, "{how}");
+        let after = outputs(&host);
+        assert!(after == before, "{how}: {}\n{}", difference(&after, &before), run.stderr);
         judge(&writer, &events(&before.concat())).is_exact();
     }
 }
