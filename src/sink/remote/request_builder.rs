@@ -64,7 +64,7 @@ impl PendingEvent {
         }
     }
 
-    /// What is known of it beside its bytes.
+    /// Its id, time and label.
     pub(crate) fn entry(&self) -> &BatchEvent {
         &self.chunk.events[self.index as usize]
     }
