@@ -243,6 +243,27 @@ mod tests {
         (stream.dirty, commit.marks[0].length, position)
     }
 
+    /// Otherwise nothing would be stored as long as messages keep coming.
+    #[test]
+    fn a_due_commit_does_not_wait_for_the_queue_to_be_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap().store;
+        let (messages, received) = std::sync::mpsc::channel();
+        for number in 0..50 {
+            let api = Some(ApiCursor { at_ms: number as i64, ..ApiCursor::default() });
+            let progress = Box::new(Progress { api, ..Progress::default() });
+            messages.send(ToCommit::Sent { stream: 0, progress, bytes: 1 }).unwrap();
+            messages.send(ToCommit::Final { stream: 0, pipeline: 0, number, mark: mark(number) }).unwrap();
+        }
+        messages.send(ToCommit::Finish).unwrap();
+        let flow = Arc::new(FlowControl::new(1));
+        let streams = vec![SourceProgress::new("s", vec![mark(0)], Vec::new(), flow)];
+        let settings = Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1 };
+        run(Some(store), streams, settings, received).unwrap();
+        let stored = Store::open(dir.path()).unwrap().store.load("s").unwrap();
+        assert_eq!((stored.commits, stored.api.unwrap().at_ms), (50, 49));
+    }
+
     #[test]
     fn f84_the_output_length_is_committed_with_the_positions() {
         let mut stream = SourceProgress::new("s", vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));

@@ -406,6 +406,25 @@ mod tests {
         }
     }
 
+    /// As before a long event: the events of the batch before it are final when the batch with the number comes.
+    #[test]
+    fn events_that_are_final_before_their_number_comes_are_counted() {
+        let reports = RefCell::new(Vec::new());
+        let report = |report: Report| {
+            if let Report::Final { number, events, .. } = report {
+                reports.borrow_mut().push((number, events));
+            }
+        };
+        let (now, mut builder) = (Instant::now(), RequestBuilder::new(BatchConfig::default()));
+        let event = |end, id| BatchEvent { end, id: EventId(id), time_ms: 0, label: Label::default() };
+        for (number, events) in [(None, vec![event(2, 1), event(4, 2)]), (Some(7), vec![event(2, 3)])] {
+            let bytes = b"x\n".repeat(events.len());
+            builder.push_batch(Batch { number, bytes, events, replaying: false }, now, &report);
+            builder.next_request(usize::MAX, true).into_iter().for_each(|event| event.done(&report));
+        }
+        assert_eq!(reports.into_inner(), [(7, 3)]);
+    }
+
     #[test]
     fn unproven_refusals_hold_up_nothing_up_to_a_limit() {
         const MIB: usize = 1024 * 1024;

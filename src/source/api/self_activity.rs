@@ -171,6 +171,7 @@ mod tests {
         let theirs = r#"{"id":"bb","name":"Auditor","uri":"https://wiki.example.com/user?username=eve"}"#;
         assert!(!is_own_search(&mut activity, &search(mine)), "the user is not known yet");
         activity.learn(Some("anonymous"));
+        activity.learn(Some("Anonymous "));
         activity.learn(Some("audit%40R"));
         assert!(!is_own_search(&mut activity, &search(r#"{"id":"aa","name":"Auditor"}"#)));
         assert!(is_own_search(&mut activity, &search(mine)));
