@@ -170,9 +170,10 @@ mod tests {
             r#"{"id":"aa","name":"Auditor","uri":"https://wiki.example.com/user?a=b&username=Audit%40r"}"#;
         let theirs = r#"{"id":"bb","name":"Auditor","uri":"https://wiki.example.com/user?username=eve"}"#;
         assert!(!is_own_search(&mut activity, &search(mine)), "the user is not known yet");
-        activity.learn(Some("anonymous"));
-        activity.learn(Some("Anonymous "));
         activity.learn(Some("audit%40R"));
+        for nobody in ["anonymous", "Anonymous ", ""] {
+            activity.learn(Some(nobody));
+        }
         assert!(!is_own_search(&mut activity, &search(r#"{"id":"aa","name":"Auditor"}"#)));
         assert!(is_own_search(&mut activity, &search(mine)));
         assert!(!is_own_search(&mut activity, &search(theirs)));
