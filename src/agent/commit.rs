@@ -1,4 +1,4 @@
-//! The thread that makes progress durable: it hears what is final, moves the watermark of each stream, and commits.
+//! The commit thread: it receives which batches are final, advances the watermark of each stream, and commits.
 
 use super::flow_control::FlowControl;
 use crate::ack::Watermark;
@@ -18,7 +18,7 @@ pub enum ToCommit {
     Sent { stream: usize, progress: Box<Progress>, bytes: u64 },
     /// A sink has a final outcome for each of a batch's events.
     Final { stream: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
-    /// Nothing more will come: commit what is final, close, and end.
+    /// The last message: commit what is final, close the store, and end.
     Finish,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Settings {
     pub uncommitted_bytes_max: u64,
 }
 
-/// What is delivered of a source and not in the store yet.
+/// The progress of a source that is delivered and not committed yet.
 pub(super) struct SourceProgress {
     name: String,
     ledger: SharedLedger,
@@ -36,7 +36,7 @@ pub(super) struct SourceProgress {
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
     marks: Vec<Option<SinkMark>>,
-    /// The same with what was written since, of which the positions may still be withheld.
+    /// The latest marks. They are committed only together with the positions, which may still be withheld.
     newest_marks: Vec<Option<SinkMark>>,
     sinks: Vec<Inbox>,
     dirty: bool,
@@ -45,7 +45,7 @@ pub(super) struct SourceProgress {
 }
 
 impl SourceProgress {
-    /// `marks` are those of the sinks, in order, as they have just been committed.
+    /// `marks` are the committed marks of the sinks, in order.
     pub(super) fn new(
         name: &str,
         (ledger, ledger_dir): (SharedLedger, PathBuf),
@@ -89,7 +89,7 @@ impl SourceProgress {
         }
     }
 
-    /// When to commit: at once after a pause, else an interval after the last time.
+    /// When to commit: an interval after the last commit, or at once if that has passed.
     fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
         self.dirty.then(|| self.last.map_or(now, |last| last + settings.interval))
     }
@@ -122,7 +122,7 @@ impl SourceProgress {
     }
 }
 
-/// Runs until [`ToCommit::Finish`]. Without a store nothing is made durable: a dry run.
+/// Runs until [`ToCommit::Finish`]. A dry run has no store.
 pub(super) fn run(
     mut store: Option<Store>,
     mut streams: Vec<SourceProgress>,
@@ -136,6 +136,12 @@ pub(super) fn run(
         let due = streams.iter().filter_map(|stream| stream.due(&settings, now)).min();
         let message = match due {
             None => messages.recv().unwrap_or(ToCommit::Finish),
+            // Before further messages: while they keep coming, the store would wait for ever.
+            Some(at) if at <= now => {
+                heartbeat::working();
+                commit_due(&mut store, &mut streams, &settings, &mut full)?;
+                continue;
+            }
             Some(at) => match messages.recv_timeout(at.saturating_duration_since(now)) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
@@ -206,7 +212,7 @@ fn commit_due(
             if full.replace(path.clone()).is_none() {
                 tracing::error!(
                     path = %path.display(), uncommitted_bytes_max = settings.uncommitted_bytes_max,
-                    "no space left to store positions; delivery goes on for a while, then reading pauses until there is room"
+                    "no space left to store positions; delivery continues for a while, then reading pauses until there is space"
                 );
             }
             Ok(())
@@ -232,8 +238,7 @@ mod tests {
         })
     }
 
-    /// Sends a batch, has it delivered, and returns what a commit would then make durable: the length of the output and
-    /// the position.
+    /// Sends and delivers a batch. Returns whether a commit is due, and its output length and position.
     fn deliver(
         stream: &mut SourceProgress,
         number: u64,
@@ -253,8 +258,31 @@ mod tests {
         (stream.dirty, commit.marks[0].length, position)
     }
 
+    /// Otherwise nothing would be stored as long as messages keep coming.
     #[test]
-    fn f84_an_output_is_no_longer_than_its_positions_tell() {
+    fn a_due_commit_does_not_wait_for_the_queue_to_be_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap().store;
+        let ledger = SharedLedger::open(&dir.path().join("ledger"), &LedgerPosition::default()).unwrap().0;
+        let ledger = (ledger, dir.path().join("ledger"));
+        let (messages, received) = std::sync::mpsc::channel();
+        for number in 0..50 {
+            let api = Some(ApiCursor { at_ms: number as i64, ..ApiCursor::default() });
+            let progress = Box::new(Progress { api, ..Progress::default() });
+            messages.send(ToCommit::Sent { stream: 0, progress, bytes: 1 }).unwrap();
+            messages.send(ToCommit::Final { stream: 0, pipeline: 0, number, mark: mark(number) }).unwrap();
+        }
+        messages.send(ToCommit::Finish).unwrap();
+        let flow = Arc::new(FlowControl::new(1));
+        let streams = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), flow)];
+        let settings = Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1 };
+        run(Some(store), streams, settings, received).unwrap();
+        let stored = Store::open(dir.path()).unwrap().store.load("s").unwrap();
+        assert_eq!((stored.commits, stored.api.unwrap().at_ms), (50, 49));
+    }
+
+    #[test]
+    fn f84_the_output_length_is_committed_with_the_positions() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = SharedLedger::open(dir.path(), &LedgerPosition::default()).unwrap().0;
         let ledger = (ledger, dir.path().to_owned());
@@ -262,13 +290,12 @@ mod tests {
             SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
         assert_eq!(deliver(&mut stream, 0, 100, false), (true, 10, Some(100)));
         stream.committed();
-        // A kill now finds the outputs as they were when positions were last known: what is behind is read again by its
-        // ids.
+        // While positions are withheld, the old length stays: after a kill, the ids behind it are read from the output.
         assert_eq!(deliver(&mut stream, 1, 0, true), (false, 10, None));
         assert_eq!(deliver(&mut stream, 2, 0, true), (false, 10, None));
-        // What is withheld comes with the next positions, and the length with it.
+        // The next positions include what was withheld, and the new length.
         assert_eq!(deliver(&mut stream, 3, 300, false), (true, 13, Some(300)));
-        // Nor does a commit that is due for another reason take the length along.
+        // A commit that is due for another reason keeps the old length as well.
         assert_eq!(deliver(&mut stream, 4, 0, true), (true, 13, Some(300)));
         stream.committed();
         assert_eq!(deliver(&mut stream, 5, 500, false), (true, 15, Some(500)));

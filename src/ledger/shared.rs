@@ -1,7 +1,7 @@
 //! The ledger of a source as two threads use it: the reader asks whether an event was delivered, and the thread that
 //! commits appends what was.
 
-use super::entry::{Entry, likeness_key, timeless_key};
+use super::entry::{Entry, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
 use crate::record::EventId;
@@ -57,13 +57,13 @@ impl SharedLedger {
     }
 
     /// Whether the old API of Data Center brought a row with this in common, at this time.
-    pub fn contains_like(&self, likeness: EventId, time_ms: i64) -> bool {
-        self.lock().contains(likeness_key(likeness), Some(time_ms))
+    pub fn contains_cross_route(&self, cross_route_id: EventId, time_ms: i64) -> bool {
+        self.lock().contains(cross_route_key(cross_route_id), Some(time_ms))
     }
 
     /// Takes note of what a row of the old API has in common with one of the newer API.
-    pub fn admit_like(&self, likeness: EventId) {
-        self.lock().in_flight.insert(likeness_key(likeness));
+    pub fn admit_cross_route(&self, cross_route_id: EventId) {
+        self.lock().in_flight.insert(cross_route_key(cross_route_id));
     }
 
     /// Times of the oldest and the newest event.

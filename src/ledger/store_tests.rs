@@ -1,4 +1,4 @@
-use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, likeness_key};
+use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, cross_route_key};
 use super::segments::SEGMENT_ENTRIES;
 use super::shared::SharedLedger;
 use super::store::{Damage, Ledger};
@@ -151,15 +151,15 @@ fn an_event_is_admitted_once() {
     let id = EventId(first.id);
     assert!(ledger.admit(id, Some(first.time_ms)) && !ledger.admit(id, Some(first.time_ms)));
     // A row of the old API is known by what it has in common with a row of the newer one.
-    let likeness = EventId(u128::MAX / 3);
+    let cross_route_id = EventId(u128::MAX / 3);
     let mut legacy = Entry { input: EntryInput::Api, file: 0, offset: 0, ..nth(2) };
-    legacy.set_likeness(likeness);
-    assert_eq!(legacy.keys().collect::<Vec<_>>(), [legacy.id, likeness_key(likeness)]);
+    legacy.set_cross_route_id(cross_route_id);
+    assert_eq!(legacy.keys().collect::<Vec<_>>(), [legacy.id, cross_route_key(cross_route_id)]);
     assert_eq!(legacy.flags, LEGACY_ROW);
     assert!(ledger.admit(EventId(legacy.id), Some(legacy.time_ms)));
-    assert!(!ledger.contains_like(likeness, legacy.time_ms));
-    ledger.admit_like(likeness);
-    assert!(ledger.contains_like(likeness, legacy.time_ms));
+    assert!(!ledger.contains_cross_route(cross_route_id, legacy.time_ms));
+    ledger.admit_cross_route(cross_route_id);
+    assert!(ledger.contains_cross_route(cross_route_id, legacy.time_ms));
     ledger.append(&[first, legacy]);
     // Without a time, the same bytes elsewhere in the file are another event.
     let timeless = entry(3, 0);
@@ -168,7 +168,7 @@ fn an_event_is_admitted_once() {
     let position = ledger.commit().unwrap().unwrap();
     for ledger in [ledger, open(&position), SharedLedger::open_read_only(dir.path(), &position).unwrap()] {
         assert!(!ledger.admit(id, Some(first.time_ms)));
-        assert!(ledger.contains_like(likeness, legacy.time_ms));
+        assert!(ledger.contains_cross_route(cross_route_id, legacy.time_ms));
         assert!(!ledger.admit_timeless(EventId(timeless.id), timeless.offset));
         assert!(ledger.admit_timeless(EventId(timeless.id), timeless.offset + 1));
         assert!(ledger.admit(EventId(5), Some(1)) && !ledger.admit(EventId(5), Some(1)));
