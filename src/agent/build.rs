@@ -17,9 +17,10 @@ use super::sinks::{self, SinkIndex};
 use super::threads::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::clock;
-use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
+use crate::config::{Config, FilesConfig, LedgerConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
+use crate::ledger::Limits;
 use crate::notice::{LEDGER_DAMAGED, Notice};
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
@@ -109,7 +110,9 @@ fn build_source(
     state_store: &mut StateStore,
 ) -> Result<SourceParts, AgentError> {
     let state = state_store.load(&source.name)?;
-    let opened = open_ledger::open(&common.config.state_dir, &source.name, &state, common.mode)?;
+    let Config { ledger: LedgerConfig { retention, bytes_max, .. }, .. } = *common.config;
+    let limits = Limits { retention, bytes_max };
+    let opened = open_ledger::open(&common.config.state_dir, &source.name, &state, limits, common.mode)?;
     let flow = Arc::new(FlowControl::new(in_flight_bytes_max(common.config)));
     let (mut threads, mut pipelines, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let sinks = &common.config.sinks;

@@ -110,6 +110,10 @@ impl SourceProgress {
         self.ready = Progress::default();
         (self.dirty, self.unpersisted_bytes) = (false, 0);
         self.flow.pause(false);
+        if let Err(error) = self.ledger.remove_dropped() {
+            let dir = self.ledger_dir.display();
+            tracing::warn!(%dir, %error, "an old segment of the ledger cannot be removed; it is removed at the next start");
+        }
         self.notify_outputs();
     }
 
@@ -224,6 +228,7 @@ fn commit_due(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Limits;
     use crate::position::{ApiCursor, LedgerPosition};
 
     fn mark(length: u64) -> Option<SinkMark> {
@@ -263,7 +268,9 @@ mod tests {
     fn a_due_commit_does_not_wait_for_the_queue_to_be_empty() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap().store;
-        let ledger = SharedLedger::open(&dir.path().join("ledger"), &LedgerPosition::default()).unwrap().0;
+        let ledger = SharedLedger::open(&dir.path().join("ledger"), &LedgerPosition::default(), Limits::NONE)
+            .unwrap()
+            .0;
         let ledger = (ledger, dir.path().join("ledger"));
         let (messages, received) = std::sync::mpsc::channel();
         for number in 0..50 {
@@ -284,7 +291,7 @@ mod tests {
     #[test]
     fn f84_the_output_length_is_committed_with_the_positions() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = SharedLedger::open(dir.path(), &LedgerPosition::default()).unwrap().0;
+        let ledger = SharedLedger::open(dir.path(), &LedgerPosition::default(), Limits::NONE).unwrap().0;
         let ledger = (ledger, dir.path().to_owned());
         let mut stream =
             SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));

@@ -3,7 +3,7 @@
 use super::common::{AgentError, Mode};
 use crate::checkpoint::{SourceState, StoreError};
 use crate::clock;
-use crate::ledger::{Damage, SharedLedger};
+use crate::ledger::{Damage, Limits, SharedLedger};
 use crate::position::LedgerPosition;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ pub(super) fn open(
     state_dir: &Path,
     source: &str,
     state: &SourceState,
+    limits: Limits,
     mode: Mode,
 ) -> Result<OpenedLedger, AgentError> {
     let dir = state_dir.join("ledger").join(file_name(source));
@@ -42,7 +43,7 @@ pub(super) fn open(
             kept.display()
         ));
     }
-    let (ledger, missing) = match SharedLedger::open(&dir, &position) {
+    let (ledger, missing) = match SharedLedger::open(&dir, &position, limits) {
         Ok(opened) => opened,
         Err(error) => return Err(failed(error)),
     };

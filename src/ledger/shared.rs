@@ -9,6 +9,20 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// How much a ledger keeps. Older entries are dropped a segment at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long an entry is kept after it was appended.
+    pub retention: Duration,
+    /// Bytes of all entries.
+    pub bytes_max: u64,
+}
+
+impl Limits {
+    pub const NONE: Limits = Limits { retention: Duration::MAX, bytes_max: u64::MAX };
+}
 
 #[derive(Clone)]
 pub struct SharedLedger(Arc<Mutex<State>>);
@@ -16,6 +30,7 @@ pub struct SharedLedger(Arc<Mutex<State>>);
 struct State {
     /// `None`: a dry run that has no ledger to look into.
     ledger: Option<Ledger>,
+    limits: Limits,
     /// Keys of events that were read and are not in the ledger yet.
     in_flight: HashSet<u128>,
     /// Nothing is appended: what is read stays in flight.
@@ -25,20 +40,24 @@ struct State {
 }
 
 impl SharedLedger {
-    fn new(ledger: Option<Ledger>, read_only: bool) -> SharedLedger {
-        let state = State { ledger, in_flight: HashSet::new(), read_only, unreadable: false };
+    fn new(ledger: Option<Ledger>, limits: Limits, read_only: bool) -> SharedLedger {
+        let state = State { ledger, limits, in_flight: HashSet::new(), read_only, unreadable: false };
         SharedLedger(Arc::new(Mutex::new(state)))
     }
 
     /// Opens or creates the ledger in `dir`. What lies beyond `position` is cut off.
-    pub fn open(dir: &Path, position: &LedgerPosition) -> io::Result<(SharedLedger, Vec<Damage>)> {
+    pub fn open(
+        dir: &Path,
+        position: &LedgerPosition,
+        limits: Limits,
+    ) -> io::Result<(SharedLedger, Vec<Damage>)> {
         let (ledger, damage) = Ledger::open(dir, position)?;
-        Ok((SharedLedger::new(Some(ledger), false), damage))
+        Ok((SharedLedger::new(Some(ledger), limits, false), damage))
     }
 
     /// As [`SharedLedger::open`], for a dry run: nothing is changed, and nothing is appended.
     pub fn open_read_only(dir: &Path, position: &LedgerPosition) -> io::Result<SharedLedger> {
-        Ok(SharedLedger::new(Ledger::open_existing(dir, position)?, true))
+        Ok(SharedLedger::new(Ledger::open_existing(dir, position)?, Limits::NONE, true))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -92,9 +111,11 @@ impl SharedLedger {
     /// Makes everything durable that was appended. Returns what the checkpoint is to store; `None`: a dry run.
     pub fn commit(&self) -> io::Result<Option<LedgerPosition>> {
         let mut state = self.lock();
-        let State { ledger: Some(ledger), read_only: false, .. } = &mut *state else {
+        let State { ledger: Some(ledger), limits, read_only: false, .. } = &mut *state else {
             return Ok(None);
         };
+        let oldest = SystemTime::now().checked_sub(limits.retention).unwrap_or(SystemTime::UNIX_EPOCH);
+        ledger.drop_segments(oldest, limits.bytes_max)?;
         let (position, unsynced) = ledger.prepare_commit()?;
         // The reader need not wait for the disk.
         drop(state);
@@ -105,6 +126,14 @@ impl SharedLedger {
             return Err(error);
         }
         Ok(Some(position))
+    }
+
+    /// The position of the last commit is stored: removes the files of entries that are no longer kept.
+    pub fn remove_dropped(&self) -> io::Result<()> {
+        match &mut self.lock().ledger {
+            Some(ledger) => ledger.remove_dropped(),
+            None => Ok(()),
+        }
     }
 }
 
