@@ -4,10 +4,12 @@ use super::flow_control::FlowControl;
 use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
-use crate::ledger::SharedLedger;
+use crate::ledger::{EntryKind, SharedLedger};
 use crate::position::{Progress, SinkMark};
+use crate::record::EventId;
 use crate::sink::{Inbox, Message};
 use crate::telemetry::heartbeat;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,6 +20,8 @@ pub enum ToCommit {
     Sent { stream: usize, progress: Box<Progress>, bytes: u64 },
     /// A sink has a final outcome for each of a batch's events.
     Final { stream: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
+    /// A sink put these events of a stream into quarantine. Comes before their batch is final.
+    Quarantined { stream: usize, ids: Vec<EventId> },
     /// The last message: commit what is final, close the store, and end.
     Finish,
 }
@@ -35,6 +39,8 @@ pub(super) struct SourceProgress {
     flow: Arc<FlowControl>,
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
+    /// Events in quarantine that are not in the ledger yet.
+    quarantined: HashSet<EventId>,
     marks: Vec<Option<SinkMark>>,
     /// The latest marks. They are committed only together with the positions, which may still be withheld.
     newest_marks: Vec<Option<SinkMark>>,
@@ -60,6 +66,7 @@ impl SourceProgress {
             flow,
             watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
+            quarantined: HashSet::new(),
             newest_marks: marks.clone(),
             marks,
             sinks,
@@ -82,7 +89,15 @@ impl SourceProgress {
             if progress.withheld {
                 continue;
             }
-            self.ledger.append(&std::mem::take(&mut progress.entries));
+            let mut entries = std::mem::take(&mut progress.entries);
+            if !self.quarantined.is_empty() {
+                for entry in &mut entries {
+                    if self.quarantined.remove(&EventId(entry.id)) {
+                        entry.kind = EntryKind::Quarantined;
+                    }
+                }
+            }
+            self.ledger.append(&entries);
             self.ready.merge(progress);
             self.marks.clone_from(&self.newest_marks);
             self.dirty = true;
@@ -167,6 +182,7 @@ pub(super) fn run(
                 streams[stream].watermark.mark_final(pipeline, number, mark);
                 streams[stream].advance();
             }
+            ToCommit::Quarantined { stream, ids } => streams[stream].quarantined.extend(ids),
             ToCommit::Finish => break,
         }
     }

@@ -73,8 +73,8 @@ pub(super) fn of_notice(notice: &Notice) -> Entry {
         time_ms: notice.at_ms,
         id: notice.id.0,
         offset: 0,
-        length: notice.message.len() as u32,
-        digest: ledger::record_digest(notice.message.as_bytes()),
+        length: notice.evidence().len() as u32,
+        digest: ledger::record_digest(notice.evidence().as_bytes()),
     }
 }
 

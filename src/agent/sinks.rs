@@ -103,8 +103,9 @@ fn reporter(
             let _ = commits.send(ToCommit::Final { stream, pipeline, number, mark });
         }
         Report::Trouble(problem) => flow.set_sink_problem(pipeline, problem),
-        Report::Quarantined(events) => {
-            quarantined.fetch_add(events, Ordering::Relaxed);
+        Report::Quarantined(ids) => {
+            quarantined.fetch_add(ids.len() as u64, Ordering::Relaxed);
+            let _ = commits.send(ToCommit::Quarantined { stream, ids });
         }
     }
 }

@@ -37,7 +37,9 @@ impl Severity {
     /// The severity of the agent's own events.
     pub fn of_notice(action: &str) -> Severity {
         match action {
-            notice::FILE_TAMPERED | notice::GAP => Severity::High,
+            notice::FILE_TAMPERED | notice::GAP | notice::COVERAGE_LOWERED | notice::LEDGER_DAMAGED => {
+                Severity::High
+            }
             notice::TOKEN_EXPIRING => Severity::Medium,
             _ => Severity::Low,
         }

@@ -134,8 +134,8 @@ pub enum Report {
     Final { number: u64, events: u64, mark: Option<SinkMark> },
     /// Why events are not delivered at the moment. `None`: delivery has recovered.
     Trouble(Option<String>),
-    /// So many events were put into quarantine.
-    Quarantined(u64),
+    /// These events were put into quarantine. Comes before the batch is final.
+    Quarantined(Vec<EventId>),
 }
 
 /// Why a sink stops.

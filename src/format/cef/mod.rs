@@ -86,7 +86,7 @@ impl Cef {
         let severity = Severity::of_notice(notice.action);
         self.own_event(notice.action, notice.action, severity, notice.at_ms, out);
         custom(out, 1, "site", self.site.as_deref());
-        plain(out, " msg=", TEXT_MAX, &notice.message);
+        plain(out, " msg=", TEXT_MAX, &notice.text());
         custom(out, 6, "tags", Some(&self.tags[0][tags::PLAIN]));
         end(notice.id, out);
     }

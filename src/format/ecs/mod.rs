@@ -175,6 +175,10 @@ impl Ecs {
         out.bytes.extend_from_slice(&time::iso(notice.at_ms));
         out.put("\",\"type\":[\"info\"],\"action\":\"");
         out.put(notice.action);
+        if let Some(original) = &notice.original {
+            out.put("\",\"original\":\"");
+            escape_long(original, out);
+        }
         out.put("\"},\"message\":\"");
         escape_long(&notice.message, out);
         out.put("\"}");

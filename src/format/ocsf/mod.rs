@@ -164,6 +164,10 @@ impl Ocsf {
         out.put_signed(notice.at_ms);
         out.put(",\"message\":\"");
         escape_long(&notice.message, out);
+        if let Some(original) = &notice.original {
+            out.put("\",\"raw_data\":\"");
+            escape_long(original, out);
+        }
         out.put("\"}");
     }
 
