@@ -20,6 +20,7 @@ mod open_ledger;
 mod reader;
 mod row_delivery;
 mod running;
+mod sealing;
 mod service;
 mod signals;
 mod sink_pipeline;

@@ -13,14 +13,14 @@ use super::node_filter::NodeFilter;
 use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
 use super::running::{Running, SinkThread};
+use super::sealing::Sealing;
 use super::sinks::{self, SinkIndex};
 use super::threads::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
 use crate::clock;
-use crate::config::{Config, FilesConfig, LedgerConfig, SinkKind, SourceConfig, StartAt};
+use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
-use crate::ledger::Limits;
 use crate::notice::{LEDGER_DAMAGED, Notice};
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
@@ -110,9 +110,7 @@ fn build_source(
     state_store: &mut StateStore,
 ) -> Result<SourceParts, AgentError> {
     let state = state_store.load(&source.name)?;
-    let Config { ledger: LedgerConfig { retention, bytes_max, .. }, .. } = *common.config;
-    let limits = Limits { retention, bytes_max };
-    let opened = open_ledger::open(&common.config.state_dir, &source.name, &state, limits, common.mode)?;
+    let opened = open_ledger::open(common, &source.name, &state)?;
     let flow = Arc::new(FlowControl::new(in_flight_bytes_max(common.config)));
     let (mut threads, mut pipelines, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let sinks = &common.config.sinks;
@@ -129,9 +127,10 @@ fn build_source(
     state_store.commit(Commit {
         source: source.name.clone(),
         marks: marks.iter().flatten().cloned().collect(),
-        ledger: opened.position()?,
+        ledger: opened.commit()?,
         ..Commit::default()
     })?;
+    opened.stored()?;
     let inboxes = threads.iter().map(|thread| thread.inbox.clone()).collect();
     let progress = SourceProgress::new(
         &source.name,
@@ -145,6 +144,9 @@ fn build_source(
             .with_coverage(state.coverage.clone())
             .with_agent_user(state.agent_user.clone())
     });
+    let sealing = (!common.mode.dry_run).then(|| {
+        Sealing::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval)
+    });
     let encoder = Encoder::new(stream, pipelines, common.commits.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
@@ -153,6 +155,7 @@ fn build_source(
         api: api.transpose()?,
         files: source.files.as_ref().map(|files| file_input(common, source, files, state, &flow)),
         flow,
+        sealing,
         once: common.mode.once,
     };
     Ok((threads, progress, (reader, ingest)))
@@ -166,7 +169,7 @@ fn ingest(
     api: Option<&Api>,
 ) -> Ingest {
     let ids = IdHasher::new(source.site.as_deref());
-    let OpenedLedger { ledger, damage, .. } = opened;
+    let OpenedLedger { ledger, troubles, .. } = opened;
     let hybrid = api.zip(source.api.as_ref()).filter(|_| source.files.is_some());
     let node_filter = hybrid.map(|_| {
         let (nodes, all_nodes) = (state.nodes.clone().unwrap_or_default(), source.fallback.all_nodes);
@@ -175,9 +178,10 @@ fn ingest(
     let held =
         hybrid.map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
     let mut ingest = Ingest::new(encoder, ids, ledger, node_filter, held.unwrap_or_default());
-    if let Some(damage) = damage {
-        let at_ms = clock::now_ms();
-        ingest.encode_notice(&Notice::new(LEDGER_DAMAGED, &source.name, &at_ms.to_string(), at_ms, damage));
+    let at_ms = clock::now_ms();
+    for (number, trouble) in troubles.into_iter().enumerate() {
+        let occasion = format!("{at_ms} {number}");
+        ingest.encode_notice(&Notice::new(LEDGER_DAMAGED, &source.name, &occasion, at_ms, trouble));
     }
     ingest
 }

@@ -5,7 +5,7 @@ use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
 use crate::ledger::{EntryKind, SharedLedger};
-use crate::position::{Progress, SinkMark};
+use crate::position::{LedgerPosition, Progress, SinkMark};
 use crate::record::EventId;
 use crate::sink::{Inbox, Message};
 use crate::telemetry::heartbeat;
@@ -45,6 +45,8 @@ pub(super) struct SourceProgress {
     /// The latest marks. They are committed only together with the positions, which may still be withheld.
     newest_marks: Vec<Option<SinkMark>>,
     sinks: Vec<Inbox>,
+    /// The ledger as of the commit that is being stored.
+    committing: Option<LedgerPosition>,
     dirty: bool,
     unpersisted_bytes: u64,
     last: Option<Instant>,
@@ -70,6 +72,7 @@ impl SourceProgress {
             newest_marks: marks.clone(),
             marks,
             sinks,
+            committing: None,
             dirty: false,
             unpersisted_bytes: 0,
             last: None,
@@ -110,9 +113,10 @@ impl SourceProgress {
     }
 
     /// Makes the ledger durable. The result says so to the checkpoint.
-    fn commit(&self) -> Result<Commit, StoreError> {
+    fn commit(&mut self) -> Result<Commit, StoreError> {
         let ledger =
             self.ledger.commit().map_err(|error| StoreError::io("write", &self.ledger_dir, error))?;
+        self.committing.clone_from(&ledger);
         Ok(Commit {
             source: self.name.clone(),
             progress: self.ready.clone(),
@@ -125,7 +129,9 @@ impl SourceProgress {
         self.ready = Progress::default();
         (self.dirty, self.unpersisted_bytes) = (false, 0);
         self.flow.pause(false);
-        if let Err(error) = self.ledger.remove_dropped() {
+        if let Some(position) = self.committing.take()
+            && let Err(error) = self.ledger.stored(position)
+        {
             let dir = self.ledger_dir.display();
             tracing::warn!(%dir, %error, "an old segment of the ledger cannot be removed; it is removed at the next start");
         }
@@ -193,7 +199,13 @@ pub(super) fn run(
     if let Some(path) = full {
         return Err(StoreError::StorageFull { path });
     }
-    store.map_or(Ok(()), Store::close)
+    store.map_or(Ok(()), Store::close)?;
+    for stream in &streams {
+        if let Err(error) = stream.ledger.seal() {
+            tracing::error!(source = stream.name, %error, "the ledger cannot be sealed at the stop");
+        }
+    }
+    Ok(())
 }
 
 fn commit_due(
@@ -203,12 +215,12 @@ fn commit_due(
     full: &mut Option<PathBuf>,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
-    let due: Vec<&mut SourceProgress> =
+    let mut due: Vec<&mut SourceProgress> =
         streams.iter_mut().filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now)).collect();
     if due.is_empty() {
         return Ok(());
     }
-    let commits: Result<Vec<Commit>, StoreError> = due.iter().map(|stream| stream.commit()).collect();
+    let commits: Result<Vec<Commit>, StoreError> = due.iter_mut().map(|stream| stream.commit()).collect();
     crate::failpoint::hit("ledger_synced");
     let result = match (store, commits) {
         (Some(store), Ok(commits)) => store.commit(&commits),
@@ -245,7 +257,7 @@ fn commit_due(
 mod tests {
     use super::*;
     use crate::ledger::Limits;
-    use crate::position::{ApiCursor, LedgerPosition};
+    use crate::position::ApiCursor;
 
     fn mark(length: u64) -> Option<SinkMark> {
         Some(SinkMark {

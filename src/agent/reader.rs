@@ -3,6 +3,7 @@
 use super::api_driver::ApiDriver;
 use super::flow_control::FlowControl;
 use super::ingest::Ingest;
+use super::sealing::Sealing;
 use super::summary::SourceTotal;
 use crate::clock;
 use crate::notice::{FILE_TAMPERED, GAP, Notice};
@@ -29,6 +30,8 @@ pub(super) struct Reader {
     pub files: Option<FileInput>,
     pub api: Option<ApiDriver>,
     pub flow: Arc<FlowControl>,
+    /// `None`: a dry run.
+    pub sealing: Option<Sealing>,
     /// End when everything that exists now has been read.
     pub once: bool,
 }
@@ -64,10 +67,14 @@ impl Reader {
                 continue;
             }
             let now = clock::monotonic();
+            if let Some(sealing) = &mut self.sealing {
+                sealing.publish_if_due(now, &mut ingest);
+            }
             let (status, activity) = self.read(now, &mut ingest);
             let files = self.files.as_ref().map(|input| &input.files);
             let api = self.api.as_mut().map(|api| api.drive(files, activity, &mut ingest));
-            let until = next_sweep.into_iter().chain(api).min().unwrap_or(now);
+            let seal = self.sealing.as_ref().map(Sealing::due);
+            let until = next_sweep.into_iter().chain(api).chain(seal).min().unwrap_or(now);
             // Before the first response of the API the source counts as starting.
             if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
                 self.flow.report_health(self.health());
@@ -102,6 +109,9 @@ impl Reader {
         }
         ingest.release_held_searches(true);
         self.flush(&mut ingest);
+        if let Some(sealing) = self.sealing.as_mut().filter(|_| !self.once) {
+            sealing.publish_at_stop(&mut ingest);
+        }
         let mut api = self.api.as_ref().map(ApiDriver::total);
         if let Some(api) = &mut api {
             api.dropped += ingest.dropped;

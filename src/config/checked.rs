@@ -69,6 +69,8 @@ pub struct LedgerConfig {
     pub retention: Duration,
     /// Entries of one source, in bytes.
     pub bytes_max: u64,
+    /// How often a checkpoint is signed and published.
+    pub seal_interval: Duration,
     /// Holds 32 bytes in base64, the seed of an Ed25519 key. `None`: the agent makes a key in the state directory.
     pub signing_key: Option<Reference>,
 }
@@ -80,6 +82,8 @@ impl Default for LedgerConfig {
             retention: Duration::from_secs(400 * 86_400),
             // Some 13 million events, more than most instances have in that time.
             bytes_max: GIB,
+            // What is not sealed yet can be changed by root on this host. An event an hour costs nothing.
+            seal_interval: Duration::from_secs(3600),
             signing_key: None,
         }
     }

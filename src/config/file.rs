@@ -128,7 +128,8 @@ fn tables<'t>(root: &mut Table<'t>, key: &'static str, way_out: Option<&str>) ->
 }
 
 fn ledger_keys(table: &mut Table, ledger: &mut LedgerConfig) {
-    keys!(table, ledger; duration retention(DAY..=100 * 365 * DAY); size bytes_max(16 * MIB..=1024 * GIB););
+    keys!(table, ledger; duration retention(DAY..=100 * 365 * DAY); size bytes_max(16 * MIB..=1024 * GIB);
+        duration seal_interval(SEC..=DAY););
     if let Some(key) = table.reference("signing_key") {
         key.warn_inline();
         ledger.signing_key = Some(key.value);

@@ -15,5 +15,5 @@ mod tree;
 
 pub(crate) use entry::record_digest;
 pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, UNREADABLE};
-pub use shared::{Limits, SharedLedger};
+pub use shared::{Limits, Sealed, SharedLedger};
 pub use store::Damage;

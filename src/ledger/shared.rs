@@ -1,6 +1,7 @@
 //! The ledger of a source as two threads use it: the reader asks whether an event was delivered, and the thread that
 //! commits appends what was.
 
+use super::checkpoints::{Checkpoints, SealError};
 use super::entry::{Entry, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
@@ -24,8 +25,22 @@ impl Limits {
     pub const NONE: Limits = Limits { retention: Duration::MAX, bytes_max: u64::MAX };
 }
 
+/// A signed checkpoint.
+pub struct Sealed {
+    /// Entries that it covers.
+    pub entries: u64,
+    /// The signed note.
+    pub note: String,
+}
+
 #[derive(Clone)]
-pub struct SharedLedger(Arc<Mutex<State>>);
+pub struct SharedLedger(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Its own lock: sealing waits for the disk. `None`: nothing is sealed.
+    checkpoints: Mutex<Option<Checkpoints>>,
+}
 
 struct State {
     /// `None`: a dry run that has no ledger to look into.
@@ -37,12 +52,15 @@ struct State {
     read_only: bool,
     /// The last lookup failed.
     unreadable: bool,
+    /// What the checkpoint store knows.
+    stored: LedgerPosition,
 }
 
 impl SharedLedger {
     fn new(ledger: Option<Ledger>, limits: Limits, read_only: bool) -> SharedLedger {
-        let state = State { ledger, limits, in_flight: HashSet::new(), read_only, unreadable: false };
-        SharedLedger(Arc::new(Mutex::new(state)))
+        let stored = LedgerPosition::default();
+        let state = State { ledger, limits, in_flight: HashSet::new(), read_only, unreadable: false, stored };
+        SharedLedger(Arc::new(Shared { state: Mutex::new(state), checkpoints: Mutex::new(None) }))
     }
 
     /// Opens or creates the ledger in `dir`. What lies beyond `position` is cut off.
@@ -61,7 +79,7 @@ impl SharedLedger {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of an event that is about to be delivered. `false`: it was delivered, or is about to be.
@@ -128,11 +146,49 @@ impl SharedLedger {
         Ok(Some(position))
     }
 
-    /// The position of the last commit is stored: removes the files of entries that are no longer kept.
-    pub fn remove_dropped(&self) -> io::Result<()> {
-        match &mut self.lock().ledger {
+    /// The checkpoint store has this position. Removes the files of entries that are no longer kept.
+    pub fn stored(&self, position: LedgerPosition) -> io::Result<()> {
+        let mut state = self.lock();
+        state.stored = position;
+        match &mut state.ledger {
             Some(ledger) => ledger.remove_dropped(),
             None => Ok(()),
+        }
+    }
+
+    /// From now on, [`SharedLedger::seal`] signs.
+    pub fn sign_with(&self, checkpoints: Checkpoints) {
+        *self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoints);
+    }
+
+    /// Signs what the checkpoint store knows: what it does not know may be cut back. `None`: there is
+    /// nothing to sign, or no key.
+    pub fn seal(&self) -> Result<Option<Sealed>, SealError> {
+        let position = self.lock().stored.clone();
+        let mut checkpoints = self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        match checkpoints.as_mut().filter(|_| position.size > 0) {
+            Some(checkpoints) => {
+                let note = checkpoints.seal(&position)?;
+                Ok(Some(Sealed { entries: position.size, note }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Number of entries that the checkpoint store knows.
+    pub fn stored_entries(&self) -> u64 {
+        self.lock().stored.size
+    }
+
+    /// When a checkpoint was last published, in milliseconds since 1970; `None`: never.
+    pub fn published_ms(&self) -> Option<i64> {
+        self.lock().ledger.as_ref().map(|ledger| ledger.published_ms).filter(|ms| *ms > 0)
+    }
+
+    /// The next commit stores that a checkpoint was published.
+    pub fn set_published(&self, at_ms: i64) {
+        if let Some(ledger) = &mut self.lock().ledger {
+            ledger.published_ms = at_ms;
         }
     }
 }

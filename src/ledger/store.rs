@@ -24,6 +24,8 @@ pub(super) struct Ledger {
     edge: Edge,
     times: TimeIndex,
     blocks_synced: u64,
+    /// When a checkpoint was last published.
+    pub(super) published_ms: i64,
     /// Number of entries that are in the segments.
     written: u64,
     /// Entries after those, and the records of the blocks that they fill.
@@ -70,6 +72,7 @@ impl Ledger {
             edge,
             times: TimeIndex::starting_at(position.first / BLOCK_ENTRIES),
             blocks_synced: position.blocks_synced,
+            published_ms: position.published_ms,
             written: position.size,
             unwritten: Vec::new(),
             unwritten_records: Vec::new(),
@@ -180,6 +183,7 @@ impl Ledger {
             size: self.size(),
             edge: self.edge.roots().to_vec(),
             blocks_synced: self.blocks_synced,
+            published_ms: self.published_ms,
         };
         Ok((position, self.segments.take_unsynced(records)))
     }

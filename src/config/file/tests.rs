@@ -162,7 +162,7 @@ state_dir = "/s"
 shutdown_timeout = "1s"
 uncommitted_bytes_max = 2
 checkpoint_interval = "3s"
-ledger = { retention = "100d", bytes_max = "16MiB", signing_key = { file = "/k" } }
+ledger = { retention = "100d", bytes_max = "16MiB", seal_interval = "2h", signing_key = { file = "/k" } }
 log.format = "json"
 log.level = "debug"
 event = { tags = ["a", "b"], namespace = "production", preserve_original_event = false }
@@ -237,6 +237,7 @@ group = "readers"
         ledger: LedgerConfig {
             retention: secs(100 * 86_400),
             bytes_max: 16 << 20,
+            seal_interval: secs(7200),
             signing_key: Some(Reference::File("/k".into())),
         },
         log: LogConfig { format: LogFormat::Json, level: tracing::Level::DEBUG },
