@@ -1,7 +1,7 @@
 //! Sets a ledger and what was found elsewhere side by side, by the ids of the events. Pure.
 
 use super::finding::{Counts, Days, Finding, FindingKind};
-use super::row::{FROM_API, HAS_DIGEST, MEMBERS_DIFFER, OF_INDEX, Row};
+use super::row::{FROM_API, HAS_DIGEST, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
 use crate::ledger::EntryKind;
 use std::io;
 use std::iter::Peekable;
@@ -121,7 +121,8 @@ fn compare_event(
             days.at(entry.time()).expected += 1;
         }
         match take_match(entry, rows, scope.side) {
-            Some(row) if row.has(MEMBERS_DIFFER) => {
+            // An event that claims to be the agent's own was not compared with its original.
+            Some(row) if row.has(MEMBERS_DIFFER) || (row.has(NOTICE) && !entry.has(NOTICE)) => {
                 report(days, FindingKind::Altered, Some(entry), Some(&row))?
             }
             Some(row) => count_present(days.at(entry.time()), entry, &row, scope.side),

@@ -13,7 +13,7 @@ pub(crate) const HAS_TIME: u8 = 2;
 pub(crate) const MEMBERS_DIFFER: u8 = 4;
 /// The event is of an index, which holds an id once.
 pub(crate) const OF_INDEX: u8 = 8;
-/// The digest is of the agent's own message.
+/// It is an event of the agent itself.
 pub(crate) const NOTICE: u8 = 16;
 /// The entry's record was read from the API.
 pub(crate) const FROM_API: u8 = 32;

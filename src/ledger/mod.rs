@@ -25,5 +25,5 @@ pub(crate) use entry::record_digest;
 pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, UNREADABLE};
 pub use note::{Checkpoint, Signer, Verifier};
 pub use reader::{Entries, LedgerReader, ledgers};
-pub use shared::SharedLedger;
+pub use shared::{Limits, Sealed, SharedLedger};
 pub use store::Damage;

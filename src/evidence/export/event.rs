@@ -8,6 +8,7 @@ use crate::format::FormatKind;
 use crate::ledger::record_digest;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Scratch, time};
+use std::borrow::Cow;
 
 /// The form of an exported event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,10 +147,13 @@ impl Recogniser {
             return Recognised::Foreign;
         };
         let time = members.text("@timestamp").and_then(|time| time::from_iso(&time));
-        let Some(original) = ecs.text("original") else {
-            let message = notice_message(ecs.text("action").as_deref(), members);
-            let flags = if message.is_some() { flags | NOTICE } else { flags };
-            return event(id, FormatKind::Ecs, flags, message, time);
+        let (original, action) = (ecs.text("original"), ecs.text("action"));
+        if is_notice(action.as_deref()) {
+            let digest = notice_digest(original, members);
+            return event(id, FormatKind::Ecs, flags | NOTICE, digest, time);
+        }
+        let Some(original) = original else {
+            return event(id, FormatKind::Ecs, flags, None, time);
         };
         let differing = self.members.differing(members, ecs, &original, id);
         let mut recognised =
@@ -171,7 +175,7 @@ impl Recogniser {
             return event(id, FormatKind::Raw, flags, Some(record_digest(original.as_bytes())), None);
         }
         if let Some(agent) = members.object("agent").filter(|_| members.0.len() == 2) {
-            let digest = notice_message(agent.text("action").as_deref(), &agent);
+            let digest = notice_digest(agent.text("original"), &agent);
             let time = agent.text("time").and_then(|time| time::from_iso(&time));
             return event(id, FormatKind::Raw, flags | NOTICE, digest, time);
         }
@@ -234,20 +238,22 @@ fn recognised(
 /// An ECS event with the paths of its members as their names, as `fields` of a hit or a row of Splunk has them.
 fn flat_ecs(id: EventId, members: &Members, flags: u8) -> Recognised {
     let time = members.text("@timestamp").and_then(|time| time::from_iso(&time));
-    match members.text("event.original") {
-        Some(original) => event(id, FormatKind::Ecs, flags, Some(record_digest(original.as_bytes())), time),
-        None => {
-            let message = notice_message(members.text("event.action").as_deref(), members);
-            let flags = if message.is_some() { flags | NOTICE } else { flags };
-            event(id, FormatKind::Ecs, flags, message, time)
-        }
+    let original = members.text("event.original");
+    if is_notice(members.text("event.action").as_deref()) {
+        return event(id, FormatKind::Ecs, flags | NOTICE, notice_digest(original, members), time);
     }
+    let digest = original.map(|original| record_digest(original.as_bytes()));
+    event(id, FormatKind::Ecs, flags, digest, time)
 }
 
-/// The digest of an event of the agent itself.
-fn notice_message(action: Option<&str>, members: &Members) -> Option<[u8; 32]> {
-    action.filter(|action| action.starts_with("agent."))?;
-    members.text("message").map(|message| record_digest(message.as_bytes()))
+/// Whether it is an event of the agent itself. That it is one according to the ledger too is compared later.
+fn is_notice(action: Option<&str>) -> bool {
+    action.is_some_and(|action| action.starts_with("agent."))
+}
+
+/// The digest of an event of the agent itself: of what it is about, or of its message.
+fn notice_digest(original: Option<Cow<str>>, members: &Members) -> Option<[u8; 32]> {
+    original.or_else(|| members.text("message")).map(|text| record_digest(text.as_bytes()))
 }
 
 /// What follows the id, if the event begins with it as format `raw` writes it.
