@@ -76,6 +76,8 @@ pub const VERSION: &str = env!("CONFLUENCE_AUDIT_AGENT_VERSION");
 pub mod exit {
     /// Success.
     pub const OK: u8 = 0;
+    /// `verify` and `reconcile`: something is missing, or not what was delivered.
+    pub const FINDINGS: u8 = 1;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
     /// Data was refused. `run --once`: a destination refused events, and they are in quarantine. `convert`: input

@@ -7,7 +7,8 @@ use crate::clock;
 use crate::config::Reference;
 use crate::credential::Credential;
 use crate::ledger::{
-    Checkpoints, Damage, Limits, SealError, SharedLedger, Signer, begin_new_log, key, key_name, origin, sealed_size,
+    Checkpoints, Damage, Limits, SealError, SharedLedger, Signer, begin_new_log, key, key_name, origin,
+    sealed_size,
 };
 use crate::position::LedgerPosition;
 use crate::telemetry::chain;

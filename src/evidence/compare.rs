@@ -40,8 +40,8 @@ pub(crate) struct Scope<'a> {
     pub times: Range<i64>,
     /// Entries of events before this time may have been dropped by the ledger's retention.
     pub dropped_before_ms: i64,
-    /// Whether an event is in quarantine.
-    pub is_quarantined: &'a dyn Fn(u128) -> bool,
+    /// Whether the event of an entry is in quarantine instead.
+    pub is_quarantined: &'a dyn Fn(&Row) -> bool,
 }
 
 impl Scope<'_> {
@@ -133,7 +133,7 @@ fn compare_event(
             // An index holds one event with an id.
             None if is_index && is_found => days.at(entry.time()).intact += 1,
             None if !is_expected => {}
-            None if entry.kind == EntryKind::Quarantined as u8 || (scope.is_quarantined)(entry.id) => {
+            None if (scope.is_quarantined)(entry) => {
                 days.at(entry.time()).quarantined += 1;
             }
             None => report(days, FindingKind::Missing, Some(entry), None)?,
