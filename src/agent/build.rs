@@ -144,9 +144,8 @@ fn build_source(
             .with_coverage(state.coverage.clone())
             .with_agent_user(state.agent_user.clone())
     });
-    let sealing = (!common.mode.dry_run).then(|| {
-        Sealing::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval)
-    });
+    let sealing = (!common.mode.dry_run)
+        .then(|| Sealing::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval));
     let encoder = Encoder::new(stream, pipelines, common.commits.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));

@@ -3,11 +3,11 @@
 
 use super::common::{AgentError, Common};
 use crate::checkpoint::{SourceState, StoreError};
-use crate::clock;
 use crate::config::Reference;
 use crate::credential::Credential;
 use crate::ledger::{
-    Checkpoints, Damage, Limits, SealError, SharedLedger, Signer, begin_new_log, key, key_name, origin, sealed_size,
+    Checkpoints, Damage, Limits, SealError, SharedLedger, Signer, begin_new_log, key, key_name, origin,
+    sealed_size,
 };
 use crate::position::LedgerPosition;
 use crate::telemetry::chain;

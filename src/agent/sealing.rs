@@ -84,7 +84,11 @@ impl Sealing {
             }
             Err(error @ SealError::Io { .. }) => {
                 let error = crate::telemetry::chain(&error);
-                tracing::warn!(source, error, "the ledger could not be signed; it is tried again after the next interval");
+                tracing::warn!(
+                    source,
+                    error,
+                    "the ledger could not be signed; it is tried again after the next interval"
+                );
                 return;
             }
         };

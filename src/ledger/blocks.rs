@@ -134,6 +134,12 @@ impl BlockRecord {
         bytes
     }
 
+    pub(super) fn hash_from(bytes: &[u8; RECORD_BYTES]) -> TreeHash {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(&bytes[24..]);
+        hash
+    }
+
     pub(super) fn times_from(bytes: &[u8; RECORD_BYTES]) -> Times {
         let number = |at: usize| {
             let mut number = [0; 8];

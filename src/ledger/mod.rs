@@ -3,17 +3,27 @@
 //!
 //! Reading order: `entry` (what is recorded of an event), `blocks` (which blocks may hold an event), `segments` (files),
 //! `tree` (hashes), `store` (the ledger itself), `shared` (used by the reader and by the thread that commits).
+//! What other processes use: `reader` (from the files alone) and `tiles` (the files of an export).
 
 mod blocks;
+mod checkpoints;
 mod entry;
+pub mod key;
+mod note;
+mod reader;
 mod segments;
 mod shared;
 mod store;
 #[cfg(test)]
 mod store_tests;
+mod subtrees;
+mod tiles;
 mod tree;
 
+pub use checkpoints::{Checkpoints, SealError, begin_new_log, key_name, origin, sealed_size};
 pub(crate) use entry::record_digest;
 pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, UNREADABLE};
+pub use note::{Checkpoint, Signer, Verifier};
+pub use reader::{Entries, LedgerReader, ledgers};
 pub use shared::{Limits, Sealed, SharedLedger};
 pub use store::Damage;

@@ -19,6 +19,10 @@ use std::time::SystemTime;
 
 /// Entries of a segment: 5 MiB, so that retention drops little at a time.
 pub(super) const SEGMENT_ENTRIES: u64 = BLOCK_ENTRIES * GROUP_BLOCKS as u64;
+/// Directory of the segments.
+pub(super) const ENTRIES: &str = "entries";
+/// File of the records of full blocks.
+pub(super) const BLOCKS: &str = "blocks";
 
 /// Entries that the checkpoint knows and the disk has lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +64,8 @@ impl Unsynced {
 impl Segments {
     /// Opens the files in `dir`, which is created.
     pub(super) fn open(dir: &Path) -> io::Result<Segments> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir.join("entries"))?;
-        let records = Arc::new(open(&dir.join("blocks"), OFlags::RDWR | OFlags::CREATE)?);
+        DirBuilder::new().recursive(true).mode(0o700).create(dir.join(ENTRIES))?;
+        let records = Arc::new(open(&dir.join(BLOCKS), OFlags::RDWR | OFlags::CREATE)?);
         // All directories may be new.
         for dir in dir.ancestors().take(3) {
             File::open(dir)?.sync_all()?;
@@ -71,7 +75,7 @@ impl Segments {
 
     /// As [`Segments::open`], for a process that only reads. `None`: there is no ledger.
     pub(super) fn open_existing(dir: &Path) -> io::Result<Option<Segments>> {
-        let records = match open(&dir.join("blocks"), OFlags::RDONLY) {
+        let records = match open(&dir.join(BLOCKS), OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             records => Arc::new(records?),
         };
@@ -119,7 +123,7 @@ impl Segments {
 
     /// Removes the segments that begin with such an entry.
     fn remove(&self, which: impl Fn(u64) -> bool) -> io::Result<()> {
-        for entry in std::fs::read_dir(self.dir.join("entries"))? {
+        for entry in std::fs::read_dir(self.dir.join(ENTRIES))? {
             let entry = entry?;
             let first = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
             if first.is_some_and(&which) {
@@ -180,7 +184,7 @@ impl Segments {
             files.push(self.records.clone());
         }
         let created = std::mem::take(&mut self.created);
-        Unsynced { files, dir: created.then(|| self.dir.join("entries")) }
+        Unsynced { files, dir: created.then(|| self.dir.join(ENTRIES)) }
     }
 
     /// The sync failed: it is all to be synced again.
@@ -205,12 +209,39 @@ impl Segments {
     }
 
     fn path(&self, first: u64) -> PathBuf {
-        self.dir.join("entries").join(format!("{first:016}"))
+        path(&self.dir, first)
     }
 }
 
+/// The segment of the ledger in `dir` that begins with this entry.
+pub(super) fn path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(ENTRIES).join(format!("{first:016}"))
+}
+
+/// The entries whose segments are in `dir`: from the first one that is kept to the last whole one. `None`: there is no
+/// ledger.
+pub(super) fn on_disk(dir: &Path) -> io::Result<Option<Range<u64>>> {
+    let names = match std::fs::read_dir(dir.join(ENTRIES)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        names => names?,
+    };
+    let mut found: Option<(u64, u64)> = None;
+    for name in names {
+        let first = name?.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+        if let Some(first) = first.filter(|first| first.is_multiple_of(SEGMENT_ENTRIES)) {
+            let (oldest, newest) = found.get_or_insert((first, first));
+            (*oldest, *newest) = (first.min(*oldest), first.max(*newest));
+        }
+    }
+    let Some((oldest, newest)) = found else {
+        return Ok(Some(0..0));
+    };
+    let entries = std::fs::metadata(path(dir, newest))?.len() / ENTRY_BYTES as u64;
+    Ok(Some(oldest..newest + entries.min(SEGMENT_ENTRIES)))
+}
+
 /// Opens a file for the agent's user alone, and not through a symbolic link.
-fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?))
 }

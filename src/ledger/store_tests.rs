@@ -25,7 +25,7 @@ fn entry(n: u64, time_ms: i64) -> Entry {
 }
 
 /// Entry number `n` of a filled ledger.
-fn nth(n: u64) -> Entry {
+pub(super) fn nth(n: u64) -> Entry {
     entry(n, 1000 + n as i64 / 3)
 }
 
@@ -35,7 +35,7 @@ fn commit(ledger: &mut Ledger) -> LedgerPosition {
     position
 }
 
-fn filled(dir: &Path, count: u64) -> (Ledger, LedgerPosition) {
+pub(super) fn filled(dir: &Path, count: u64) -> (Ledger, LedgerPosition) {
     let (mut ledger, damage) = Ledger::open(dir, &LedgerPosition::default()).unwrap();
     assert!(damage.is_empty());
     (0..count).for_each(|n| ledger.append(&nth(n)));

@@ -1,6 +1,7 @@
-//! The Merkle tree over the entries: RFC 6962 hashing with SHA-256, and its right edge. Pure.
+//! The Merkle tree over the entries: RFC 6962 hashing with SHA-256, its right edge, and proofs. Pure.
 
 use ring::digest::{Context, SHA256, digest};
+use std::io;
 
 pub(super) type TreeHash = [u8; 32];
 
@@ -13,7 +14,7 @@ pub(super) fn leaf_hash(entry: &[u8]) -> TreeHash {
 }
 
 /// Of an inner node: SHA-256(0x01 ‖ left ‖ right).
-fn node_hash(left: &TreeHash, right: &TreeHash) -> TreeHash {
+pub(super) fn node_hash(left: &TreeHash, right: &TreeHash) -> TreeHash {
     let mut bytes = [1; 65];
     bytes[1..33].copy_from_slice(left);
     bytes[33..].copy_from_slice(right);
@@ -64,10 +65,155 @@ impl Edge {
     pub(super) fn root(&self) -> TreeHash {
         let mut roots = self.roots.iter().rev();
         let Some(last) = roots.next() else {
-            return to_hash(digest(&SHA256, b"").as_ref());
+            return empty_root();
         };
         roots.fold(*last, |right, left| node_hash(left, &right))
     }
+}
+
+/// The root of the empty tree.
+fn empty_root() -> TreeHash {
+    to_hash(digest(&SHA256, b"").as_ref())
+}
+
+/// Gives the hashes of full subtrees: `level` 0 is a leaf, and `index` counts the subtrees of that level.
+pub(super) trait SubtreeHashes {
+    fn hash(&self, level: u32, index: u64) -> io::Result<TreeHash>;
+}
+
+/// The hash of the leaves `from..to`; `from` is a multiple of each power of two below `to - from`.
+fn range_hash(hashes: &impl SubtreeHashes, from: u64, to: u64) -> io::Result<TreeHash> {
+    let size = to - from;
+    if size.is_power_of_two() {
+        let level = size.trailing_zeros();
+        return hashes.hash(level, from >> level);
+    }
+    let middle = from + split(size);
+    Ok(node_hash(&range_hash(hashes, from, middle)?, &range_hash(hashes, middle, to)?))
+}
+
+/// The largest power of two below `size`, which is at least 2.
+fn split(size: u64) -> u64 {
+    1 << (size - 1).ilog2()
+}
+
+/// The root of the first `size` leaves.
+pub(super) fn root(hashes: &impl SubtreeHashes, size: u64) -> io::Result<TreeHash> {
+    if size == 0 { Ok(empty_root()) } else { range_hash(hashes, 0, size) }
+}
+
+/// Proves that leaf `index` is in the tree of the first `size` leaves (RFC 6962 §2.1.1). `index` is below `size`.
+pub(super) fn inclusion_proof(
+    hashes: &impl SubtreeHashes,
+    index: u64,
+    size: u64,
+) -> io::Result<Vec<TreeHash>> {
+    let (mut from, mut to) = (0, size);
+    let mut proof = Vec::new();
+    while to - from > 1 {
+        let middle = from + split(to - from);
+        if index < middle {
+            proof.push(range_hash(hashes, middle, to)?);
+            to = middle;
+        } else {
+            proof.push(range_hash(hashes, from, middle)?);
+            from = middle;
+        }
+    }
+    proof.reverse();
+    Ok(proof)
+}
+
+/// Proves that the tree of the first `size` leaves begins with the tree of the first `old` leaves (RFC 6962 §2.1.2).
+/// `old` is at least 1 and at most `size`.
+pub(super) fn consistency_proof(
+    hashes: &impl SubtreeHashes,
+    old: u64,
+    size: u64,
+) -> io::Result<Vec<TreeHash>> {
+    let (mut from, mut to) = (0, size);
+    let mut proof = Vec::new();
+    while old != to {
+        let middle = from + split(to - from);
+        if old <= middle {
+            proof.push(range_hash(hashes, middle, to)?);
+            to = middle;
+        } else {
+            proof.push(range_hash(hashes, from, middle)?);
+            from = middle;
+        }
+    }
+    // The verifier has the old root itself if the old tree is a full left part of the new one.
+    if from > 0 {
+        proof.push(range_hash(hashes, from, to)?);
+    }
+    proof.reverse();
+    Ok(proof)
+}
+
+/// The root that an inclusion proof leads to (RFC 9162 §2.1.3.2). `None`: the proof does not fit index and size.
+pub(super) fn root_from_inclusion(
+    leaf: TreeHash,
+    index: u64,
+    size: u64,
+    proof: &[TreeHash],
+) -> Option<TreeHash> {
+    if index >= size {
+        return None;
+    }
+    let (mut node, mut last, mut hash) = (index, size - 1, leaf);
+    for sibling in proof {
+        if last == 0 {
+            return None;
+        }
+        if node & 1 == 1 || node == last {
+            hash = node_hash(sibling, &hash);
+            while node & 1 == 0 && node != 0 {
+                (node, last) = (node >> 1, last >> 1);
+            }
+        } else {
+            hash = node_hash(&hash, sibling);
+        }
+        (node, last) = (node >> 1, last >> 1);
+    }
+    (last == 0).then_some(hash)
+}
+
+/// Whether a consistency proof leads from one tree to the other (RFC 9162 §2.1.4.2): each by its size and its root.
+pub(super) fn is_consistent(
+    (old, old_root): (u64, &TreeHash),
+    (size, root): (u64, &TreeHash),
+    proof: &[TreeHash],
+) -> bool {
+    if old == 0 || old >= size {
+        let same = if old == 0 { *old_root == empty_root() } else { old == size && old_root == root };
+        return proof.is_empty() && same;
+    }
+    let mut path = proof.iter();
+    let Some(first) = (if old.is_power_of_two() { Some(old_root) } else { path.next() }) else {
+        return false;
+    };
+    let (mut node, mut last) = (old - 1, size - 1);
+    while node & 1 == 1 {
+        (node, last) = (node >> 1, last >> 1);
+    }
+    let (mut from_old, mut from_new) = (*first, *first);
+    for sibling in path {
+        if last == 0 {
+            return false;
+        }
+        if node & 1 == 1 || node == last {
+            from_old = node_hash(sibling, &from_old);
+            from_new = node_hash(sibling, &from_new);
+            while node & 1 == 0 && node != 0 {
+                (node, last) = (node >> 1, last >> 1);
+            }
+        } else {
+            from_new = node_hash(&from_new, sibling);
+        }
+        (node, last) = (node >> 1, last >> 1);
+    }
+    last == 0 && from_old == *old_root && from_new == *root
 }
 
 #[cfg(test)]
@@ -106,6 +252,41 @@ mod tests {
                 edge.push(*leaf, |_, _| {});
             }
         }
+    }
+
+    impl SubtreeHashes for Vec<TreeHash> {
+        fn hash(&self, level: u32, index: u64) -> io::Result<TreeHash> {
+            Ok(naive(&self[(index << level) as usize..((index + 1) << level) as usize]))
+        }
+    }
+
+    #[test]
+    fn proofs_lead_to_the_root_and_nothing_else_does() {
+        let leaves = leaves(70);
+        for size in 1..=leaves.len() as u64 {
+            let whole = naive(&leaves[..size as usize]);
+            assert_eq!(root(&leaves, size).unwrap(), whole);
+            for index in 0..size {
+                let proof = inclusion_proof(&leaves, index, size).unwrap();
+                let leaf = leaves[index as usize];
+                assert_eq!(root_from_inclusion(leaf, index, size, &proof), Some(whole));
+                assert_ne!(root_from_inclusion([9; 32], index, size, &proof), Some(whole));
+                assert_ne!(root_from_inclusion(leaf, index ^ 1, size, &proof), Some(whole));
+                if let Some((_, shorter)) = proof.split_first() {
+                    assert_ne!(root_from_inclusion(leaf, index, size, shorter), Some(whole));
+                }
+            }
+            for old in 1..=size {
+                let proof = consistency_proof(&leaves, old, size).unwrap();
+                let old_root = naive(&leaves[..old as usize]);
+                assert!(is_consistent((old, &old_root), (size, &whole), &proof), "{old} {size}");
+                assert!(!is_consistent((old, &[1; 32]), (size, &whole), &proof));
+                assert!(!is_consistent((old, &old_root), (size, &[1; 32]), &proof));
+            }
+            assert!(is_consistent((0, &empty_root()), (size, &whole), &[]));
+            assert!(!is_consistent((size + 1, &whole), (size, &whole), &[]));
+        }
+        assert_eq!(root(&leaves, 0).unwrap(), empty_root());
     }
 
     #[test]

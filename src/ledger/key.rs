@@ -1,0 +1,115 @@
+//! The key that signs the checkpoints of all ledgers of an agent.
+//!
+//! ```text
+//! ledger/key       the secret: 32 bytes in base64, mode 0600
+//! ledger/key.pub   the verifier keys that were in use, newest last
+//! ```
+
+use super::note::{Signer, Verifier};
+use super::reader::{DIRECTORY, read_text};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom, SystemRandom};
+use rustix::fs::OFlags;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+const KEY: &str = "key";
+const VERIFIERS: &str = "key.pub";
+const SEED_BYTES: usize = 32;
+
+/// The signer with the key in the state directory, which is made if there is none.
+///
+/// # Errors
+/// The file cannot be read or written, or is no key.
+pub fn open_or_create(state_dir: &Path, name: &str) -> io::Result<Signer> {
+    let dir = state_dir.join(DIRECTORY);
+    let path = dir.join(KEY);
+    let text = match super::segments::open(&path, OFlags::RDONLY) {
+        Ok(mut file) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            text
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(&dir)?,
+        Err(error) => return Err(error),
+    };
+    parse(name, &text).ok_or_else(|| {
+        let problem = "is not a key: 32 bytes in base64. Restore it, or remove it: then a new key is made";
+        io::Error::other(format!("`{}` {problem}", path.display()))
+    })
+}
+
+/// The signer with a key that the configuration gives as text. `None`: it is not 32 bytes in base64.
+pub fn parse(name: &str, text: &str) -> Option<Signer> {
+    let seed = STANDARD.decode(text.trim()).ok()?;
+    Signer::new(name, &seed)
+}
+
+fn create(dir: &Path) -> io::Result<String> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let mut seed = [0; SEED_BYTES];
+    SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    let text = format!("{}\n", STANDARD.encode(seed));
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(dir.join(KEY)).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()?;
+    Ok(text)
+}
+
+/// Stores the public half of the key that is in use, so that commands can print it without the secret.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn publish(state_dir: &Path, verifier: &Verifier) -> io::Result<()> {
+    let dir = state_dir.join(DIRECTORY);
+    let mut known = published(state_dir)?;
+    if known.last() == Some(verifier) {
+        return Ok(());
+    }
+    known.push(verifier.clone());
+    let text: String = known.iter().map(|verifier| format!("{verifier}\n")).collect();
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(dir.join(VERIFIERS)).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()
+}
+
+/// The verifier keys that were in use, newest last.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn published(state_dir: &Path) -> io::Result<Vec<Verifier>> {
+    let text = read_text(&state_dir.join(DIRECTORY).join(VERIFIERS))?;
+    Ok(text.lines().filter_map(Verifier::parse).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_is_made_once_and_its_public_half_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let signer = open_or_create(dir.path(), "agent/1").unwrap();
+        assert_eq!(open_or_create(dir.path(), "agent/1").unwrap().verifier(), signer.verifier());
+        let path = dir.path().join("ledger/key");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(published(dir.path()).unwrap().is_empty());
+        let other = parse("agent/1", &STANDARD.encode([3; 32])).unwrap();
+        for key in [signer.verifier(), signer.verifier(), other.verifier()] {
+            publish(dir.path(), &key).unwrap();
+        }
+        assert_eq!(published(dir.path()).unwrap(), [signer.verifier(), other.verifier()]);
+        std::fs::write(&path, "short").unwrap();
+        let error = open_or_create(dir.path(), "agent/1").unwrap_err().to_string();
+        assert!(error.contains("is not a key"), "{error}");
+        assert!(parse("agent/1", &STANDARD.encode([3; 31])).is_none());
+    }
+}
