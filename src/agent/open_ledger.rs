@@ -3,7 +3,6 @@
 
 use super::common::{AgentError, Common};
 use crate::checkpoint::{SourceState, StoreError};
-use crate::clock;
 use crate::config::Reference;
 use crate::credential::Credential;
 use crate::ledger::{
