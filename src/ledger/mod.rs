@@ -6,6 +6,7 @@
 //! What other processes use: `reader` (from the files alone) and `tiles` (the files of an export).
 
 mod blocks;
+mod check;
 mod checkpoints;
 mod entry;
 pub mod key;
@@ -20,6 +21,7 @@ mod subtrees;
 mod tiles;
 mod tree;
 
+pub use check::{CheckedCheckpoint, CheckpointName, LedgerCheck, LedgerFinding, check};
 pub use checkpoints::{Checkpoints, SealError, begin_new_log, key_name, origin, sealed_size};
 pub(crate) use entry::record_digest;
 pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, UNREADABLE};
