@@ -1,20 +1,23 @@
-use super::*;
+use super::check::*;
+use super::note::Checkpoint;
+use super::reader::LedgerReader;
 use crate::ledger::SharedLedger;
 use crate::ledger::segments;
 use crate::ledger::store_tests::nth;
 use crate::ledger::{Checkpoints, Signer};
 use crate::position::LedgerPosition;
+use std::ops::Range;
 use std::path::Path;
 
 const ORIGIN: &str = "confluence-audit-agent/7f3d/wiki";
 const SIZES: [u64; 5] = [0, 300, 500, 1000, 1300];
 
-fn signer(seed: u8) -> Signer {
+pub(super) fn signer(seed: u8) -> Signer {
     Signer::new("confluence-audit-agent/7f3d", &[seed; 32]).unwrap()
 }
 
 /// A ledger that was sealed at these sizes, and has 50 entries more.
-fn sealed(dir: &Path, sizes: &[u64]) {
+pub(super) fn sealed(dir: &Path, sizes: &[u64]) {
     let (ledger, _) = SharedLedger::open(dir, &LedgerPosition::default()).unwrap();
     let mut checkpoints = Checkpoints::open(dir, ORIGIN, signer(1)).unwrap();
     let mut at = 0;
