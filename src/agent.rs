@@ -1,8 +1,8 @@
-//! Builds the stages, joins them, watches over them, and drains them in order. The only place that knows them all.
+//! Starts the threads, connects them, supervises them, and shuts them down in order. Only this module knows all stages.
 //!
-//! Threads of one source: a reader, one for the requests of its API, and one for each sink. One thread commits for all.
-//! This thread waits for signals and for the end of any of them. Whatever ends unexpectedly ends the process: it is making progress, visibly
-//! degraded, or gone.
+//! Each source has a reader thread and one thread per sink. With files and an API it has another thread for the requests
+//! of the API. One commit thread serves all sources. The main thread waits for signals and for the end of any thread. A thread that ends unexpectedly
+//! ends the process, because systemd can restart a process and not a thread.
 
 mod api_driver;
 mod api_requests;
@@ -20,6 +20,7 @@ mod open_ledger;
 mod reader;
 mod row_delivery;
 mod running;
+mod sealing;
 mod service;
 mod signals;
 mod sink_pipeline;
@@ -41,12 +42,12 @@ pub use summary::{Delivered, SourceTotal, Summary};
 use crate::config::Config;
 use crate::telemetry::log::LogGuard;
 
-/// Runs until a signal stops it, or with `once` until everything is delivered. What the log holds back is
-/// written every few seconds, and before the last line.
+/// Runs until a signal stops it, or with `once` until everything is delivered. Messages that the log suppresses as
+/// repeats are summed up every few seconds, and before the last line.
 pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> Result<Summary, AgentError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Before anything is changed: from here on a stop is orderly.
+        // Before anything is changed, so that a signal from here on leads to an orderly stop.
         let received = signals::listen()?;
         let running = build::build(config, mode)?;
         Ok(running.supervise(config.shutdown_timeout, received, log).await)

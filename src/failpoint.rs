@@ -29,7 +29,7 @@ pub(crate) fn hit(name: &str) {
 /// Crashes the process if a debug build is configured to do so at this hit of `name`; otherwise does nothing.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub fn hit(_name: &str) {}
+pub(crate) fn hit(_name: &str) {}
 
 #[cfg(debug_assertions)]
 #[derive(Debug, PartialEq)]

@@ -13,10 +13,10 @@ mod redirect;
 mod tests;
 
 pub(crate) use client::Client;
-pub(crate) use error::{HttpError, Phase, TlsProblem, find, tls_problem};
+pub(crate) use error::{HttpError, Phase, RedirectKind, TlsProblem, find, tls_problem};
 pub(crate) use proxy::ActiveProxy;
 pub(crate) use redact::Secrets;
-pub(crate) use redirect::{RedirectKind, below};
+pub(crate) use redirect::below;
 pub(crate) use reqwest::header::HeaderMap;
 
 /// How much of a body is searched for secrets and then logged. A log line is shorter.

@@ -1,5 +1,5 @@
-//! Delivers every audit event of a Confluence site to log management systems exactly once, from its audit files or its
-//! audit API.
+//! Delivers every audit event of a Confluence site to log management systems, from its audit files or its audit API:
+//! exactly once to a file, at least once with the same event id to a server.
 //!
 //! Events flow in one direction through the stages:
 //!
@@ -28,6 +28,8 @@
 //!
 //! Only [`agent`] and [`commands`] depend on all stages. docs/ARCHITECTURE.md has the diagram and the invariants.
 
+// The documentation is for maintainers: it is built with private items.
+#![allow(rustdoc::private_intra_doc_links)]
 // `pub` is what the binary, the tests and the benchmarks use; all else is `pub(crate)`.
 #![cfg_attr(not(test), warn(unreachable_pub))]
 

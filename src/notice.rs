@@ -2,6 +2,7 @@
 //! show.
 
 use crate::record::EventId;
+use std::borrow::Cow;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -10,6 +11,8 @@ pub struct Notice {
     /// `event.action`.
     pub action: &'static str,
     pub message: String,
+    /// `event.original`: the text that the event is about, if there is one.
+    pub original: Option<String>,
 }
 
 /// A token will expire soon, or has expired.
@@ -27,6 +30,9 @@ pub const COVERAGE_LOWERED: &str = "agent.coverage.lowered";
 /// The ledger of delivered events has lost entries.
 pub const LEDGER_DAMAGED: &str = "agent.ledger.damaged";
 
+/// A signed checkpoint of the ledger; it is in `event.original`.
+pub const LEDGER_SEALED: &str = "agent.ledger.sealed";
+
 /// Bytes of audit files were never delivered.
 pub const GAP: &str = "agent.source.gap";
 
@@ -35,6 +41,23 @@ impl Notice {
     pub fn new(action: &'static str, source: &str, occasion: &str, at_ms: i64, message: String) -> Notice {
         // No record has a canonical form that is a JSON list of strings, so the ids cannot collide.
         let canonical = serde_json::json!(["notice", action, source, occasion]).to_string();
-        Notice { id: EventId::of(canonical.as_bytes()), at_ms, action, message }
+        Notice { id: EventId::of(canonical.as_bytes()), at_ms, action, message, original: None }
+    }
+
+    pub fn with_original(self, original: String) -> Notice {
+        Notice { original: Some(original), ..self }
+    }
+
+    /// What the ledger has the digest of.
+    pub fn evidence(&self) -> &str {
+        self.original.as_ref().unwrap_or(&self.message)
+    }
+
+    /// Message and original, for a format that has one field for both.
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.original {
+            Some(original) => Cow::Owned(format!("{}\n{original}", self.message)),
+            None => Cow::Borrowed(&self.message),
+        }
     }
 }

@@ -161,6 +161,8 @@ pub struct LedgerPosition {
     pub edge: Vec<[u8; 32]>,
     /// Number of full blocks whose records are on the disk.
     pub blocks_synced: u64,
+    /// When a checkpoint of it was last published, in milliseconds since 1970.
+    pub published_ms: i64,
 }
 
 /// Why a source with files is read through its API.

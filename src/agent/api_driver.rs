@@ -1,5 +1,5 @@
-//! Drives the audit API of a source, whether it is the only input or a fallback alongside files. It decides when the
-//! API makes a step and where it begins, and gives what came to the ingest.
+//! Drives the audit API of a source, as its only input or as a fallback alongside files. It decides when the API makes
+//! a request and where it starts, and passes the pages to the [`Ingest`].
 
 use super::api_requests::{ApiRequests, PolledApi, now};
 use super::fallback::Fallback;
@@ -10,20 +10,20 @@ use crate::source::failover::{ApiRole, FileActivity};
 use crate::source::files::AuditFiles;
 use std::time::{Duration, Instant};
 
-/// With `once`, faults that pass by themselves are waited for so often.
+/// With `once`, so many transient failures in a row are retried.
 const ONCE_FAILURES_MAX: u32 = 3;
 
 pub(super) struct ApiDriver {
     requests: ApiRequests,
     poll_interval: Duration,
-    /// The only input of the source, or for what the files bring or should have brought.
+    /// The only input of the source, or polled for the events of the nodes whose files are read.
     main: PolledApi,
-    /// For the rows of nodes whose files are not read, if these are wanted: at its own pace, whatever the files do.
+    /// With `nodes = "all"`: polled for the events of other nodes, independent of the state of the files.
     other_nodes: Option<PolledApi>,
-    /// Of a source that has files as well.
+    /// `Some` if the source has files as well.
     fallback: Option<Fallback>,
-    /// The main API did its work when it last came back.
-    works: bool,
+    /// The last step of the main API succeeded.
+    is_healthy: bool,
     once: bool,
     begun: Instant,
 }
@@ -42,37 +42,36 @@ impl ApiDriver {
             main: PolledApi::new(api),
             other_nodes: other_nodes.map(PolledApi::new),
             fallback,
-            works: false,
+            is_healthy: false,
             once,
             begun: clock::monotonic(),
         }
     }
 
-    /// Takes what came, switches inputs if need be, and makes the next requests. Returns when to look again at the
-    /// latest. `files`, and what they did since the last turn: of a source that has an API alone, they are at their
-    /// end.
-    pub(super) fn turn(
+    /// Processes responses, switches the input if necessary, and starts the next requests. Returns when to call it
+    /// again at the latest. `activity`: what the files did since the last call; a source without files passes `AtEnd`.
+    pub(super) fn drive(
         &mut self,
         files: Option<&AuditFiles>,
         activity: FileActivity,
         ingest: &mut Ingest,
     ) -> Instant {
-        while let Some((api, step)) = self.requests.answer() {
-            self.take(api, step, ingest);
+        while let Some((api, step)) = self.requests.try_recv() {
+            self.process(api, step, ingest);
         }
         let now = clock::monotonic();
         if let (Some(fallback), Some(files)) = (&mut self.fallback, files)
-            && fallback.turn(files, activity, ingest)
+            && fallback.update(files, activity, ingest)
         {
             self.main.due = now;
         }
         let fallback = self.fallback.as_ref();
         let role = fallback.map_or(ApiRole::Deliver, |fallback| fallback.role(activity, self.once));
-        // What the files still have to bring is not missing.
+        // Files that have unread records are not compared: their events would count as missing.
         let may_poll = role == ApiRole::Deliver || activity == FileActivity::AtEnd;
         if !ingest.held.is_empty() {
-            // They do not wait for an API that does not answer.
-            ingest.settle_held_searches(self.main.trouble.is_some());
+            // If the API fails, the author cannot be looked up, so the searches are delivered now.
+            ingest.release_held_searches(self.main.problem.is_some());
         }
         self.poll_other_nodes(may_poll, activity, ingest, now);
         self.poll_main(role, may_poll, activity, ingest, now);
@@ -82,11 +81,11 @@ impl ApiDriver {
     fn due(&self, may_poll: bool, ingest: &Ingest, now: Instant) -> Instant {
         let fallback = self.fallback.as_ref();
         let idle = fallback.map_or(self.poll_interval, Fallback::probe_interval);
-        let is_home = self.main.api.is_some();
-        let main = (is_home && may_poll).then_some(self.main.due);
+        let is_idle = self.main.api.is_some();
+        let main = (is_idle && may_poll).then_some(self.main.due);
         let others = self.other_nodes.as_ref();
         let others = others.filter(|others| others.api.is_some() && (others.cursor_ms.is_some() || may_poll));
-        let held = ingest.held.due(is_home);
+        let held = ingest.held.due(is_idle);
         let dues = [others.map(|others| others.due), held, fallback.and_then(Fallback::due)];
         let main = main.unwrap_or(now + idle);
         dues.into_iter().flatten().fold(main, Instant::min)
@@ -108,9 +107,9 @@ impl ApiDriver {
             _ => self.poll_interval,
         };
         api.set_role(role, interval);
-        self.begin(&mut api, may_poll, activity, ingest);
+        self.set_start(&mut api, may_poll, activity, ingest);
         self.main.cursor_ms = api.cursor_ms();
-        let author_ms = ingest.held.next_author(now);
+        let author_ms = ingest.held.next_author_request(now);
         if let Some(at_ms) = author_ms {
             api.want_author(at_ms);
         }
@@ -121,7 +120,7 @@ impl ApiDriver {
         self.requests.send(api);
     }
 
-    /// Nothing of theirs is in the files, so these need not have been read; but they say where to begin.
+    /// Events of other nodes are not in the files, so polling does not wait for the files. Only the start does.
     fn poll_other_nodes(
         &mut self,
         may_poll: bool,
@@ -132,17 +131,17 @@ impl ApiDriver {
         let Some(mut api) = self.other_nodes.as_mut().and_then(|others| others.api.take()) else {
             return;
         };
-        // A source that asked for the rows of its own node alone: what happens from then on.
+        // If only the own node was polled before, start at the main cursor.
         if let Some(at_ms) = self.main.cursor_ms {
-            api.begin_between(at_ms, at_ms);
+            api.start_between(at_ms, at_ms);
             ingest.flush(api.progress());
         }
-        self.begin(&mut api, may_poll, activity, ingest);
+        self.set_start(&mut api, may_poll, activity, ingest);
         let Some(others) = &mut self.other_nodes else {
             return;
         };
         others.cursor_ms = api.cursor_ms();
-        // A single run ends with a comparison.
+        // With `once`, both APIs are polled up to the same moment, so both wait for the files.
         let may_poll = may_poll || others.cursor_ms.is_some() && !self.once;
         if !may_poll || now < others.due {
             others.api = Some(api);
@@ -151,62 +150,62 @@ impl ApiDriver {
         self.requests.send(api);
     }
 
-    /// Decides where an API begins that was never asked, from what the files brought.
-    fn begin(&self, api: &mut Api, may_poll: bool, activity: FileActivity, ingest: &mut Ingest) {
+    /// Sets where an API that has never been polled starts, from the events of the files.
+    fn set_start(&self, api: &mut Api, may_poll: bool, activity: FileActivity, ingest: &mut Ingest) {
         let read_before = self.fallback.as_ref().is_some_and(|fallback| fallback.files_read_before);
         match ingest.known_ms() {
             Some((oldest_ms, newest_ms)) if may_poll => {
-                api.begin_between(oldest_ms, newest_ms);
+                api.start_between(oldest_ms, newest_ms);
                 ingest.flush(api.progress());
             }
-            None if activity == FileActivity::AtEnd && read_before => api.begin_at_present(),
+            None if activity == FileActivity::AtEnd && read_before => api.start_at_present(),
             _ => {}
         }
     }
 
-    fn take(&mut self, mut api: Box<Api>, step: ApiStep, ingest: &mut Ingest) {
+    fn process(&mut self, mut api: Box<Api>, step: ApiStep, ingest: &mut Ingest) {
         let is_main = !api.is_for_other_nodes();
-        let did_nothing = matches!(step, ApiStep::Again);
+        let has_no_result = matches!(step, ApiStep::Again);
         let lag = self.fallback.as_ref().map_or(Duration::ZERO, Fallback::lag);
         let now = now();
-        let (before_ms, compares) = (api.asked_at_most_to_ms(now, lag), api.compares());
+        let (before_ms, compares) = (api.poll_end_bound_ms(now, lag), api.compares());
         let (due, missing) = ingest.process_step(step, before_ms, now, &mut api);
         if let Some(fallback) = self.fallback.as_mut().filter(|_| is_main && compares) {
             fallback.missing += missing;
         }
         if is_main {
-            self.works = api.health().is_none() && (self.works || !did_nothing);
-            self.main.came_back(api, due);
+            self.is_healthy = api.health().is_none() && (self.is_healthy || !has_no_result);
+            self.main.returned(api, due);
         } else if let Some(others) = &mut self.other_nodes {
-            others.came_back(api, due);
+            others.returned(api, due);
         }
     }
 
-    /// Whether the API has given again what an earlier process delivered and did not checkpoint.
+    /// Whether the API has returned again everything that an earlier process delivered and did not checkpoint.
     pub(super) fn has_replayed(&self) -> bool {
         match self.fallback {
-            Some(_) => self.all(|api| api.has_asked_to(self.begun, now())),
+            Some(_) => self.all(|api| api.has_polled_to(self.begun, now())),
             None => self.all(Api::caught_up),
         }
     }
 
-    /// Whether, with `once`, nothing more is to be had of the API.
+    /// Whether a run with `once` may end: everything was read, or waiting does not help.
     pub(super) fn is_drained(&self) -> bool {
         self.all(|api| api.is_drained(ONCE_FAILURES_MAX))
     }
 
-    /// Whether this holds for each API; not while one of them makes a step.
+    /// Whether this holds for each API. `false` while the request thread has one of them.
     fn all(&self, holds: impl Fn(&Api) -> bool) -> bool {
         let mut polled = [Some(&self.main), self.other_nodes.as_ref()].into_iter().flatten();
         polled.all(|polled| polled.api.as_deref().is_some_and(&holds))
     }
 
-    /// Whether an answer has come, good or bad.
-    pub(super) fn has_answered(&self) -> bool {
+    /// Whether the first request has ended, in a response or a failure.
+    pub(super) fn has_response(&self) -> bool {
         self.main.total().requests > 0
     }
 
-    /// What this run got from the API.
+    /// Totals of this run, over both APIs.
     pub(super) fn total(&self) -> ApiTotal {
         let mut total = self.main.total().clone();
         if let Some(others) = &self.other_nodes {
@@ -215,20 +214,20 @@ impl ApiDriver {
         total
     }
 
-    /// Why events do not come in, if so: by no input, or not those of other nodes.
+    /// Why events are not delivered, if so: both inputs fail, or the API for other nodes does.
     pub(super) fn health<'a>(&'a self, files: Option<&'a AuditFiles>) -> Option<&'a str> {
         let Some(fallback) = &self.fallback else {
-            return self.main.trouble.as_deref();
+            return self.main.problem.as_deref();
         };
         match files.and_then(AuditFiles::health) {
-            Some(trouble) if !fallback.is_active() || !self.works => Some(trouble),
-            _ => self.other_nodes.as_ref()?.trouble.as_deref(),
+            Some(problem) if !fallback.is_active() || !self.is_healthy => Some(problem),
+            _ => self.other_nodes.as_ref()?.problem.as_deref(),
         }
     }
 
-    /// Why the API has not been read to the end, if so: what the files did not bring is missing then.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        let others = self.other_nodes.as_ref().and_then(|others| others.trouble.as_deref());
-        self.main.trouble.as_deref().or(others)
+    /// Why the API was not read to the present, if so: events that are missing in the files may be undelivered then.
+    pub(super) fn problem(&self) -> Option<&str> {
+        let others = self.other_nodes.as_ref().and_then(|others| others.problem.as_deref());
+        self.main.problem.as_deref().or(others)
     }
 }

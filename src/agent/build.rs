@@ -1,4 +1,4 @@
-//! Makes the stages of an agent from its configuration and its checkpoint, and starts them.
+//! Builds the stages of an agent from its configuration and its checkpoint, and starts their threads.
 
 use super::api_driver::ApiDriver;
 use super::api_requests::ApiRequests;
@@ -13,6 +13,7 @@ use super::node_filter::NodeFilter;
 use super::open_ledger::{self, OpenedLedger};
 use super::reader::{FileInput, Reader};
 use super::running::{Running, SinkThread};
+use super::sealing::Sealing;
 use super::sinks::{self, SinkIndex};
 use super::threads::{EndedWith, ThreadEnded, spawn};
 use crate::checkpoint::{Commit, SourceState, Store};
@@ -32,20 +33,22 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-/// Descriptors that are used for other things than audit files, by the process and by each source of it; some to spare.
+/// File descriptors that the process and each source use for other things than audit files, with a reserve.
 const OTHER_DESCRIPTORS: u64 = 18;
 const OTHER_DESCRIPTORS_OF_SOURCE: u64 = 12;
 
-/// A block's events being written and the next one's waiting, so that neither side waits for the other and memory stays
-/// small.
+/// Enough for one block's events that are being written and the next block's, so that neither side waits for the other.
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> {
-    let (mut memory, agent_id) = open_memory(config, mode)?;
+    let (mut state_store, agent_id) = open_state(config, mode)?;
     if !mode.dry_run {
-        look_into_quarantine(&config.state_dir);
+        report_quarantine(&config.state_dir);
     }
+    // Cannot grow: each thread sends one message, at its end.
     let (ended, ended_here) = unbounded_channel();
+    // No limit: neither a reader nor a sink may wait for a slow disk of the checkpoint. It has one small message for
+    // each batch, and another for each sink. The watchdog ends a process whose commit hangs.
     let (commits, to_commit) = channel();
     let enrichment = Enrichment::gather(&config.enrich);
     let agent = Agent {
@@ -57,7 +60,7 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
     let common = Common { config, mode, agent, enrichment, ended, commits };
     let (mut sinks, mut streams, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, source) in config.sources.iter().enumerate() {
-        let (threads, progress, reader) = build_source(&common, number, source, &mut memory)?;
+        let (threads, progress, reader) = build_source(&common, number, source, &mut state_store)?;
         sinks.extend(threads);
         streams.push(progress);
         readers.push(reader);
@@ -66,14 +69,14 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         interval: config.checkpoint_interval,
         uncommitted_bytes_max: config.uncommitted_bytes_max,
     };
-    let store = memory.store;
+    let store = state_store.store;
     spawn("checkpoint".to_owned(), &common.ended, move || {
         EndedWith::Commit(commit::run(store, streams, settings, to_commit))
     })?;
     if mode.dry_run || config.sinks.iter().any(|sink| sink.kind == SinkKind::Stdout) {
         watch_stdout(mode, common.ended.clone())?;
     }
-    let gates = readers.iter().map(|(reader, _)| reader.flow.clone()).collect();
+    let flows = readers.iter().map(|(reader, _)| reader.flow.clone()).collect();
     let names = readers.iter().map(|(reader, _)| (reader.source.clone(), None)).collect();
     for (stream, (reader, ingest)) in readers.into_iter().enumerate() {
         spawn(format!("source {}", reader.source), &common.ended, move || {
@@ -82,7 +85,7 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         })?;
     }
     Ok(Running {
-        gates,
+        flows,
         readers_left: config.sources.len(),
         sinks_left: sinks.len(),
         sinks,
@@ -91,27 +94,27 @@ pub(super) fn build(config: &Config, mode: Mode) -> Result<Running, AgentError> 
         ended: ended_here,
         mode,
         restart_wanted: false,
-        closed: false,
+        stdout_closed: false,
         state_dir: config.state_dir.clone(),
     })
 }
 
-/// The sinks of a source, which run, and what is made for its other threads.
+/// The running sinks of a source, its progress for the commit thread, and its reader.
 type SourceParts = (Vec<SinkThread>, SourceProgress, (Reader, Ingest));
 
-/// Starts the sinks of a source, and makes what reads it.
+/// Starts the sinks of a source, and builds its reader.
 fn build_source(
     common: &Common,
     stream: usize,
     source: &SourceConfig,
-    memory: &mut Memory,
+    state_store: &mut StateStore,
 ) -> Result<SourceParts, AgentError> {
-    let state = memory.load(&source.name)?;
-    let opened = open_ledger::open(&common.config.state_dir, &source.name, &state, common.mode)?;
+    let state = state_store.load(&source.name)?;
+    let opened = open_ledger::open(common, &source.name, &state)?;
     let flow = Arc::new(FlowControl::new(in_flight_bytes_max(common.config)));
     let (mut threads, mut pipelines, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     let sinks = &common.config.sinks;
-    // A dry run prints what the first sink would get: two would mix on one standard output.
+    // A dry run prints the events of the first sink only, because two sinks would mix on standard output.
     let sinks_used = if common.mode.dry_run { 1 } else { sinks.len() };
     for (pipeline, sink) in sinks.iter().take(sinks_used).enumerate() {
         let index = SinkIndex { stream, pipeline };
@@ -120,13 +123,14 @@ fn build_source(
         pipelines.push(pipeline);
         marks.push(mark);
     }
-    // Before the first byte is written the checkpoint knows where the outputs begin.
-    memory.commit(Commit {
+    // Commits the output marks before the first event is written, so that a replay finds where its events begin.
+    state_store.commit(Commit {
         source: source.name.clone(),
         marks: marks.iter().flatten().cloned().collect(),
-        ledger: opened.position()?,
+        ledger: opened.commit()?,
         ..Commit::default()
     })?;
+    opened.stored()?;
     let inboxes = threads.iter().map(|thread| thread.inbox.clone()).collect();
     let progress = SourceProgress::new(
         &source.name,
@@ -140,6 +144,8 @@ fn build_source(
             .with_coverage(state.coverage.clone())
             .with_agent_user(state.agent_user.clone())
     });
+    let sealing = (!common.mode.dry_run)
+        .then(|| Sealing::new(&source.name, opened.ledger.clone(), common.config.ledger.seal_interval));
     let encoder = Encoder::new(stream, pipelines, common.commits.clone());
     let ingest = ingest(source, &state, encoder, opened, api.as_ref());
     let api = api.map(|api| api_driver(common, source, api, &state, &flow));
@@ -148,6 +154,7 @@ fn build_source(
         api: api.transpose()?,
         files: source.files.as_ref().map(|files| file_input(common, source, files, state, &flow)),
         flow,
+        sealing,
         once: common.mode.once,
     };
     Ok((threads, progress, (reader, ingest)))
@@ -161,7 +168,7 @@ fn ingest(
     api: Option<&Api>,
 ) -> Ingest {
     let ids = IdHasher::new(source.site.as_deref());
-    let OpenedLedger { ledger, damage, .. } = opened;
+    let OpenedLedger { ledger, troubles, .. } = opened;
     let hybrid = api.zip(source.api.as_ref()).filter(|_| source.files.is_some());
     let node_filter = hybrid.map(|_| {
         let (nodes, all_nodes) = (state.nodes.clone().unwrap_or_default(), source.fallback.all_nodes);
@@ -170,27 +177,29 @@ fn ingest(
     let held =
         hybrid.map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
     let mut ingest = Ingest::new(encoder, ids, ledger, node_filter, held.unwrap_or_default());
-    if let Some(damage) = damage {
-        let at_ms = clock::now_ms();
-        ingest.encode_notice(&Notice::new(LEDGER_DAMAGED, &source.name, &at_ms.to_string(), at_ms, damage));
+    let at_ms = clock::now_ms();
+    for (number, trouble) in troubles.into_iter().enumerate() {
+        let occasion = format!("{at_ms} {number}");
+        ingest.encode_notice(&Notice::new(LEDGER_DAMAGED, &source.name, &occasion, at_ms, trouble));
     }
     ingest
 }
 
-/// Reports when nobody reads standard output any more. The thread waits without a deadline, and goes with the process.
+/// Reports when the reader of standard output closes it. The thread waits without a deadline, and ends with the
+/// process.
 fn watch_stdout(mode: Mode, ended: UnboundedSender<ThreadEnded>) -> Result<(), AgentError> {
     if sink::stdout::is_null() && !mode.dry_run {
         tracing::warn!(
             "standard output is `/dev/null`, or was closed: events that go there are gone, and count as delivered"
         );
     }
-    // A run that ends by itself has its answer from its last write.
+    // A run that ends by itself notices a closed output when it writes.
     if mode.once {
         return Ok(());
     }
     let stage = "stdout".to_owned();
     std::thread::Builder::new().name(stage.clone()).spawn(move || {
-        // Of what cannot be watched a write that fails tells the end.
+        // If the descriptor cannot be watched, the next write fails instead.
         if sink::stdout::wait_closed().is_ok_and(|closed| closed) {
             let what = EndedWith::StdoutClosed;
             let _ = ended.send(ThreadEnded { stage, what });
@@ -199,21 +208,22 @@ fn watch_stdout(mode: Mode, ended: UnboundedSender<ThreadEnded>) -> Result<(), A
     Ok(())
 }
 
-/// Says once what waits there for a person, and clears away what a killed agent was writing.
-fn look_into_quarantine(state_dir: &Path) {
+/// Logs how many events are in quarantine, and removes temporary files of a killed agent.
+fn report_quarantine(state_dir: &Path) {
     let mut tally = Tally::default();
-    let looked = quarantine::remove_temporary(state_dir).and_then(|left| Ok((left, tally.count(state_dir)?)));
-    let events = match looked {
+    let counted =
+        quarantine::remove_temporary(state_dir).and_then(|left| Ok((left, tally.count(state_dir)?)));
+    let events = match counted {
         Ok((left, events)) => {
             for (path, error) in left.iter().chain(&tally.failed) {
                 let path = path.display().to_string();
-                tracing::error!(path, %error, "an entry of the quarantine cannot be looked at; it is left alone");
+                tracing::error!(path, %error, "an entry of the quarantine cannot be read; it is skipped");
             }
             events
         }
-        // Said again when an event is to be put there, with what it means then.
+        // Logged again, with the consequence, when an event has to be quarantined.
         Err(error) => {
-            tracing::error!(%error, "the quarantine cannot be looked into");
+            tracing::error!(%error, "the quarantine cannot be read");
             0
         }
     };
@@ -225,13 +235,13 @@ fn look_into_quarantine(state_dir: &Path) {
     }
 }
 
-/// The store, or for a dry run what it holds.
-struct Memory {
+/// The store, or for a dry run an image of its content.
+struct StateStore {
     store: Option<Store>,
     image: crate::checkpoint::StateImage,
 }
 
-impl Memory {
+impl StateStore {
     fn load(&mut self, source: &str) -> Result<SourceState, AgentError> {
         match &mut self.store {
             Some(store) => Ok(store.load(source)?),
@@ -247,16 +257,16 @@ impl Memory {
     }
 }
 
-fn open_memory(config: &Config, mode: Mode) -> Result<(Memory, String), AgentError> {
+fn open_state(config: &Config, mode: Mode) -> Result<(StateStore, String), AgentError> {
     if mode.dry_run {
         let image = crate::checkpoint::read(&config.state_dir)?.map(|(image, _)| image).unwrap_or_default();
         let id =
             if image.agent_id.is_empty() { uuid::Uuid::nil().to_string() } else { image.agent_id.clone() };
-        return Ok((Memory { store: None, image }, id));
+        return Ok((StateStore { store: None, image }, id));
     }
     let opened = Store::open(&config.state_dir)?;
     let id = opened.store.agent_id().to_owned();
-    Ok((Memory { store: Some(opened.store), image: Default::default() }, id))
+    Ok((StateStore { store: Some(opened.store), image: Default::default() }, id))
 }
 
 fn api_driver(
@@ -268,10 +278,13 @@ fn api_driver(
 ) -> Result<ApiDriver, AgentError> {
     let starts_at_end = |files: &FilesConfig| state.next_key == 0 && files.start_at == StartAt::End;
     if source.files.as_ref().is_some_and(starts_at_end) {
-        api.begin_at_present();
+        api.start_at_present();
     }
-    let requests = ApiRequests::start(&source.name, flow.clone(), &common.ended)?;
     let has_files = source.files.is_some();
+    let requests = match has_files {
+        true => ApiRequests::thread(&source.name, flow.clone(), &common.ended)?,
+        false => ApiRequests::inline(flow.clone())?,
+    };
     let fallback = has_files.then(|| Fallback::new(&source.name, source.fallback, state, flow.clone()));
     let other_nodes =
         (has_files && source.fallback.all_nodes).then(|| api.for_other_nodes(state.api_other_nodes));
@@ -287,6 +300,7 @@ fn file_input(
 ) -> FileInput {
     let woken = flow.clone();
     let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
+    // Grows by one list for each change of the live files at most, which are few and rare.
     let (live, live_files) = unbounded_channel();
     let mut files = files.clone();
     let (follow, sweep_interval) = (files.notify && !common.mode.once, files.sweep_interval);
@@ -300,17 +314,17 @@ fn file_input(
     FileInput::new(files, watch, live, sweep_interval)
 }
 
-/// How many bytes may be in flight to the sinks of one source before another block is read.
+/// How many bytes may be in flight to the sinks of one source before its reader waits.
 fn in_flight_bytes_max(config: &Config) -> usize {
     let remote = config.sinks.iter().map(|sink| match &sink.kind {
         SinkKind::Remote(remote) => remote.in_flight_bytes_max(),
         SinkKind::Stdout | SinkKind::File(_) => 0,
     });
-    // A block's events are counted once for each sink.
+    // The bytes of each sink count separately.
     IN_FLIGHT_BYTES_MAX + remote.max().unwrap_or(0) * config.sinks.len()
 }
 
-/// How many audit files each source may hold open without taking the descriptors that its sinks and the store need.
+/// How many audit files each source may keep open, so that sinks and store have enough file descriptors.
 fn descriptors_for_files(sources: usize) -> usize {
     let sources = sources as u64;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;

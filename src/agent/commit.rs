@@ -1,13 +1,15 @@
-//! The thread that makes progress durable: it hears what is final, moves the watermark of each stream, and commits.
+//! The commit thread: it receives which batches are final, advances the watermark of each stream, and commits.
 
 use super::flow_control::FlowControl;
 use crate::ack::Watermark;
 use crate::checkpoint::{Commit, Store, StoreError};
 use crate::clock;
-use crate::ledger::SharedLedger;
-use crate::position::{Progress, SinkMark};
+use crate::ledger::{EntryKind, SharedLedger};
+use crate::position::{LedgerPosition, Progress, SinkMark};
+use crate::record::EventId;
 use crate::sink::{Inbox, Message};
 use crate::telemetry::heartbeat;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,7 +20,9 @@ pub enum ToCommit {
     Sent { stream: usize, progress: Box<Progress>, bytes: u64 },
     /// A sink has a final outcome for each of a batch's events.
     Final { stream: usize, pipeline: usize, number: u64, mark: Option<SinkMark> },
-    /// Nothing more will come: commit what is final, close, and end.
+    /// A sink put these events of a stream into quarantine. Comes before their batch is final.
+    Quarantined { stream: usize, ids: Vec<EventId> },
+    /// The last message: commit what is final, close the store, and end.
     Finish,
 }
 
@@ -27,7 +31,7 @@ pub(super) struct Settings {
     pub uncommitted_bytes_max: u64,
 }
 
-/// What is delivered of a source and not in the store yet.
+/// The progress of a source that is delivered and not committed yet.
 pub(super) struct SourceProgress {
     name: String,
     ledger: SharedLedger,
@@ -35,17 +39,21 @@ pub(super) struct SourceProgress {
     flow: Arc<FlowControl>,
     watermark: Watermark<(Progress, u64), Option<SinkMark>>,
     ready: Progress,
+    /// Events in quarantine that are not in the ledger yet.
+    quarantined: HashSet<EventId>,
     marks: Vec<Option<SinkMark>>,
-    /// The same with what was written since, of which the positions may still be withheld.
+    /// The latest marks. They are committed only together with the positions, which may still be withheld.
     newest_marks: Vec<Option<SinkMark>>,
     sinks: Vec<Inbox>,
+    /// The ledger as of the commit that is being stored.
+    committing: Option<LedgerPosition>,
     dirty: bool,
     unpersisted_bytes: u64,
     last: Option<Instant>,
 }
 
 impl SourceProgress {
-    /// `marks` are those of the sinks, in order, as they have just been committed.
+    /// `marks` are the committed marks of the sinks, in order.
     pub(super) fn new(
         name: &str,
         (ledger, ledger_dir): (SharedLedger, PathBuf),
@@ -60,9 +68,11 @@ impl SourceProgress {
             flow,
             watermark: Watermark::new(marks.len()),
             ready: Progress::default(),
+            quarantined: HashSet::new(),
             newest_marks: marks.clone(),
             marks,
             sinks,
+            committing: None,
             dirty: false,
             unpersisted_bytes: 0,
             last: None,
@@ -82,22 +92,31 @@ impl SourceProgress {
             if progress.withheld {
                 continue;
             }
-            self.ledger.append(&std::mem::take(&mut progress.entries));
+            let mut entries = std::mem::take(&mut progress.entries);
+            if !self.quarantined.is_empty() {
+                for entry in &mut entries {
+                    if self.quarantined.remove(&EventId(entry.id)) {
+                        entry.kind = EntryKind::Quarantined;
+                    }
+                }
+            }
+            self.ledger.append(&entries);
             self.ready.merge(progress);
             self.marks.clone_from(&self.newest_marks);
             self.dirty = true;
         }
     }
 
-    /// When to commit: at once after a pause, else an interval after the last time.
+    /// When to commit: an interval after the last commit, or at once if that has passed.
     fn due(&self, settings: &Settings, now: Instant) -> Option<Instant> {
         self.dirty.then(|| self.last.map_or(now, |last| last + settings.interval))
     }
 
     /// Makes the ledger durable. The result says so to the checkpoint.
-    fn commit(&self) -> Result<Commit, StoreError> {
+    fn commit(&mut self) -> Result<Commit, StoreError> {
         let ledger =
             self.ledger.commit().map_err(|error| StoreError::io("write", &self.ledger_dir, error))?;
+        self.committing.clone_from(&ledger);
         Ok(Commit {
             source: self.name.clone(),
             progress: self.ready.clone(),
@@ -110,6 +129,12 @@ impl SourceProgress {
         self.ready = Progress::default();
         (self.dirty, self.unpersisted_bytes) = (false, 0);
         self.flow.pause(false);
+        if let Some(position) = self.committing.take()
+            && let Err(error) = self.ledger.stored(position)
+        {
+            let dir = self.ledger_dir.display();
+            tracing::warn!(%dir, %error, "an old segment of the ledger cannot be removed; it is removed at the next start");
+        }
         self.notify_outputs();
     }
 
@@ -122,7 +147,7 @@ impl SourceProgress {
     }
 }
 
-/// Runs until [`ToCommit::Finish`]. Without a store nothing is made durable: a dry run.
+/// Runs until [`ToCommit::Finish`]. A dry run has no store.
 pub(super) fn run(
     mut store: Option<Store>,
     mut streams: Vec<SourceProgress>,
@@ -136,6 +161,12 @@ pub(super) fn run(
         let due = streams.iter().filter_map(|stream| stream.due(&settings, now)).min();
         let message = match due {
             None => messages.recv().unwrap_or(ToCommit::Finish),
+            // Before further messages: while they keep coming, the store would wait for ever.
+            Some(at) if at <= now => {
+                heartbeat::working();
+                commit_due(&mut store, &mut streams, &settings, &mut full)?;
+                continue;
+            }
             Some(at) => match messages.recv_timeout(at.saturating_duration_since(now)) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Disconnected) => ToCommit::Finish,
@@ -157,6 +188,7 @@ pub(super) fn run(
                 streams[stream].watermark.mark_final(pipeline, number, mark);
                 streams[stream].advance();
             }
+            ToCommit::Quarantined { stream, ids } => streams[stream].quarantined.extend(ids),
             ToCommit::Finish => break,
         }
     }
@@ -167,7 +199,13 @@ pub(super) fn run(
     if let Some(path) = full {
         return Err(StoreError::StorageFull { path });
     }
-    store.map_or(Ok(()), Store::close)
+    store.map_or(Ok(()), Store::close)?;
+    for stream in &streams {
+        if let Err(error) = stream.ledger.seal() {
+            tracing::error!(source = stream.name, %error, "the ledger cannot be sealed at the stop");
+        }
+    }
+    Ok(())
 }
 
 fn commit_due(
@@ -177,12 +215,12 @@ fn commit_due(
     full: &mut Option<PathBuf>,
 ) -> Result<(), StoreError> {
     let now = clock::monotonic();
-    let due: Vec<&mut SourceProgress> =
+    let mut due: Vec<&mut SourceProgress> =
         streams.iter_mut().filter(|stream| stream.due(settings, now).is_some_and(|at| at <= now)).collect();
     if due.is_empty() {
         return Ok(());
     }
-    let commits: Result<Vec<Commit>, StoreError> = due.iter().map(|stream| stream.commit()).collect();
+    let commits: Result<Vec<Commit>, StoreError> = due.iter_mut().map(|stream| stream.commit()).collect();
     crate::failpoint::hit("ledger_synced");
     let result = match (store, commits) {
         (Some(store), Ok(commits)) => store.commit(&commits),
@@ -206,7 +244,7 @@ fn commit_due(
             if full.replace(path.clone()).is_none() {
                 tracing::error!(
                     path = %path.display(), uncommitted_bytes_max = settings.uncommitted_bytes_max,
-                    "no space left to store positions; delivery goes on for a while, then reading pauses until there is room"
+                    "no space left to store positions; delivery continues for a while, then reading pauses until there is space"
                 );
             }
             Ok(())
@@ -218,7 +256,8 @@ fn commit_due(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::{ApiCursor, LedgerPosition};
+    use crate::ledger::Limits;
+    use crate::position::ApiCursor;
 
     fn mark(length: u64) -> Option<SinkMark> {
         Some(SinkMark {
@@ -232,8 +271,7 @@ mod tests {
         })
     }
 
-    /// Sends a batch, has it delivered, and returns what a commit would then make durable: the length of the output and
-    /// the position.
+    /// Sends and delivers a batch. Returns whether a commit is due, and its output length and position.
     fn deliver(
         stream: &mut SourceProgress,
         number: u64,
@@ -253,22 +291,46 @@ mod tests {
         (stream.dirty, commit.marks[0].length, position)
     }
 
+    /// Otherwise nothing would be stored as long as messages keep coming.
     #[test]
-    fn f84_an_output_is_no_longer_than_its_positions_tell() {
+    fn a_due_commit_does_not_wait_for_the_queue_to_be_empty() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = SharedLedger::open(dir.path(), &LedgerPosition::default()).unwrap().0;
+        let store = Store::open(dir.path()).unwrap().store;
+        let ledger = SharedLedger::open(&dir.path().join("ledger"), &LedgerPosition::default(), Limits::NONE)
+            .unwrap()
+            .0;
+        let ledger = (ledger, dir.path().join("ledger"));
+        let (messages, received) = std::sync::mpsc::channel();
+        for number in 0..50 {
+            let api = Some(ApiCursor { at_ms: number as i64, ..ApiCursor::default() });
+            let progress = Box::new(Progress { api, ..Progress::default() });
+            messages.send(ToCommit::Sent { stream: 0, progress, bytes: 1 }).unwrap();
+            messages.send(ToCommit::Final { stream: 0, pipeline: 0, number, mark: mark(number) }).unwrap();
+        }
+        messages.send(ToCommit::Finish).unwrap();
+        let flow = Arc::new(FlowControl::new(1));
+        let streams = vec![SourceProgress::new("s", ledger, vec![mark(0)], Vec::new(), flow)];
+        let settings = Settings { interval: Duration::ZERO, uncommitted_bytes_max: 1 };
+        run(Some(store), streams, settings, received).unwrap();
+        let stored = Store::open(dir.path()).unwrap().store.load("s").unwrap();
+        assert_eq!((stored.commits, stored.api.unwrap().at_ms), (50, 49));
+    }
+
+    #[test]
+    fn f84_the_output_length_is_committed_with_the_positions() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = SharedLedger::open(dir.path(), &LedgerPosition::default(), Limits::NONE).unwrap().0;
         let ledger = (ledger, dir.path().to_owned());
         let mut stream =
             SourceProgress::new("s", ledger, vec![mark(9)], Vec::new(), Arc::new(FlowControl::new(1)));
         assert_eq!(deliver(&mut stream, 0, 100, false), (true, 10, Some(100)));
         stream.committed();
-        // A kill now finds the outputs as they were when positions were last known: what is behind is read again by its
-        // ids.
+        // While positions are withheld, the old length stays: after a kill, the ids behind it are read from the output.
         assert_eq!(deliver(&mut stream, 1, 0, true), (false, 10, None));
         assert_eq!(deliver(&mut stream, 2, 0, true), (false, 10, None));
-        // What is withheld comes with the next positions, and the length with it.
+        // The next positions include what was withheld, and the new length.
         assert_eq!(deliver(&mut stream, 3, 300, false), (true, 13, Some(300)));
-        // Nor does a commit that is due for another reason take the length along.
+        // A commit that is due for another reason keeps the old length as well.
         assert_eq!(deliver(&mut stream, 4, 0, true), (true, 13, Some(300)));
         stream.committed();
         assert_eq!(deliver(&mut stream, 5, 500, false), (true, 15, Some(500)));

@@ -1,4 +1,4 @@
-//! What the parts of an agent are built with.
+//! The settings and channels that all parts of an agent are built with.
 
 use super::commit::ToCommit;
 use super::threads::ThreadEnded;
@@ -13,13 +13,13 @@ use tokio::sync::mpsc::UnboundedSender;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mode {
-    /// End when everything that is there now is delivered.
+    /// End when everything that exists now is delivered.
     pub once: bool,
-    /// Change neither state nor sink; print instead.
+    /// Write neither state nor to sinks; print the events instead.
     pub dry_run: bool,
 }
 
-/// What every stream is built with.
+/// What every source and sink is built with.
 pub(super) struct Common<'a> {
     pub config: &'a Config,
     pub mode: Mode,

@@ -1,4 +1,4 @@
-//! Writes events in every sink's format, and sends them in batches with the progress that they mean.
+//! Encodes events in every sink's format, and sends them in batches together with their progress.
 
 use super::commit::ToCommit;
 use super::ledger_entry::{self, RecordPlace};
@@ -16,9 +16,9 @@ pub struct Encoder {
     stream: usize,
     pipelines: Vec<SinkPipeline>,
     commits: Sender<ToCommit>,
-    /// Of the next batch.
+    /// Number of the next batch.
     number: u64,
-    /// Where a sink needs labels.
+    /// Only if a sink needs labels.
     taxonomy: Option<Taxonomy>,
     /// Of the next batch.
     entries: Vec<Entry>,
@@ -39,7 +39,7 @@ impl Encoder {
         }
     }
 
-    /// `record_bytes`: the length of the record that the event was made of.
+    /// Encodes an event for each sink. `record_bytes`: length of the source record.
     pub fn encode(&mut self, event: &Event<'_>, place: RecordPlace, record_bytes: usize) {
         crate::failpoint::hit("encode");
         let time_ms = ledger_entry::time_ms(event.content);
@@ -64,12 +64,12 @@ impl Encoder {
         self.entries.extend(ledger_entry::of_loss(at_ms, file, from, to));
     }
 
-    /// What the ledger is to record of the next batch.
+    /// The entries of the next batch for the ledger.
     pub fn take_entries(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.entries)
     }
 
-    /// Writes an event of the agent's own.
+    /// Encodes an event about the agent itself.
     pub fn encode_notice(&mut self, notice: &Notice) {
         let head = (notice.id, notice.at_ms, Label::new(EventSeverity::Info, notice.action));
         for pipeline in &mut self.pipelines {
@@ -79,19 +79,27 @@ impl Encoder {
         self.events += 1;
     }
 
-    /// Nothing more is replayed.
+    /// The replay is over: see [`SinkPipeline::clear_replayed`]. If events were still awaited, an empty batch lets the
+    /// checkpoint store the length of the output, which it did not store during the replay.
     pub fn clear_replayed(&mut self) {
-        self.pipelines.iter_mut().for_each(SinkPipeline::clear_replayed);
+        let awaited = self.pipelines.iter_mut().fold(false, |any, pipeline| pipeline.clear_replayed() | any);
+        if awaited {
+            self.send(Progress::default(), 0);
+        }
     }
 
-    /// Sends what was encoded to the sinks, and `progress`, which that makes true, to the checkpoint.
+    /// Sends the batch to the sinks, and `progress` to the commit thread, which stores it once the batch is final.
     pub fn flush(&mut self, progress: Progress) {
-        let waiting = self.pipelines.iter().map(SinkPipeline::waiting_bytes);
-        let bytes = waiting.max().unwrap_or(0);
+        let pending = self.pipelines.iter().map(SinkPipeline::pending_bytes);
+        let bytes = pending.max().unwrap_or(0);
         if progress.is_empty() && bytes == 0 {
             return;
         }
-        // A commit thread that is gone has ended the process, or is about to.
+        self.send(progress, bytes);
+    }
+
+    fn send(&mut self, progress: Progress, bytes: u64) {
+        // Fails only if the commit thread has ended, and that ends the process.
         let _ =
             self.commits.send(ToCommit::Sent { stream: self.stream, progress: Box::new(progress), bytes });
         for pipeline in &mut self.pipelines {

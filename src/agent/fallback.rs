@@ -1,4 +1,4 @@
-//! Watches the files of a source that has an API as well, and switches from one input to the other.
+//! Switches the active input of a source with files and an API, by what the files do and what the API finds missing.
 
 use super::flow_control::FlowControl;
 use super::ingest::Ingest;
@@ -16,9 +16,9 @@ pub(super) struct Fallback {
     source: String,
     config: FallbackConfig,
     state: State,
-    /// Events that the API has brought since the last turn and that the files should have brought.
+    /// Events of the API since the last update that are missing in the files.
     pub missing: u64,
-    /// By a process before this one: if no ids are known of what they brought, the API shows it all.
+    /// An earlier process has read the files. If none of its ids are known, the API must not return that time again.
     pub files_read_before: bool,
     flow: Arc<FlowControl>,
 }
@@ -43,12 +43,12 @@ impl Fallback {
         }
     }
 
-    /// Whether the API has to bring the events.
+    /// Whether the API is the active input.
     pub(super) fn is_active(&self) -> bool {
         self.state.is_api()
     }
 
-    /// `once`: files that cannot be read are not waited for.
+    /// With `once`, files that cannot be read are replaced by the API at once.
     pub(super) fn role(&self, activity: FileActivity, once: bool) -> ApiRole {
         match once && activity == FileActivity::Unusable {
             true => ApiRole::Deliver,
@@ -56,7 +56,7 @@ impl Fallback {
         }
     }
 
-    /// How often the API is polled to compare.
+    /// How often the API is polled to compare it with the files.
     pub(super) fn probe_interval(&self) -> Duration {
         self.config.probe_interval
     }
@@ -65,7 +65,7 @@ impl Fallback {
         self.config.file_lag_timeout
     }
 
-    /// When to look again though nothing happens.
+    /// When the next timeout ends.
     pub(super) fn due(&self) -> Option<Instant> {
         self.state.due(self.timeouts())
     }
@@ -74,12 +74,12 @@ impl Fallback {
         FailoverTimeouts {
             file_error_timeout: self.config.file_error_timeout,
             file_recovery_timeout: self.config.file_recovery_timeout,
-            compared_after: self.config.file_lag_timeout + self.config.probe_interval,
+            comparison_time: self.config.file_lag_timeout + self.config.probe_interval,
         }
     }
 
-    /// Switches if need be. Returns whether it has.
-    pub(super) fn turn(&mut self, files: &AuditFiles, activity: FileActivity, ingest: &mut Ingest) -> bool {
+    /// Updates the state and switches the input if necessary. Returns whether it has switched.
+    pub(super) fn update(&mut self, files: &AuditFiles, activity: FileActivity, ingest: &mut Ingest) -> bool {
         let missing = std::mem::take(&mut self.missing);
         let timeouts = self.timeouts();
         let switch = self.state.observe(activity, missing, timeouts, clock::monotonic());
@@ -91,18 +91,16 @@ impl Fallback {
 
     fn switch(&self, switch: Switch, missing: u64, files: &AuditFiles, ingest: &mut Ingest) {
         let reason = match switch {
-            Switch::ToFiles => {
-                "the audit files can be read again and grow; they are read on from where they were left, \
-                                and what the API has brought already is passed over"
-                    .to_owned()
-            }
+            Switch::ToFiles => "the audit files are healthy again; reading resumes at the stored position, \
+                 and events that the API has delivered are skipped"
+                .to_owned(),
             Switch::ToApi(FallbackCause::Unusable) => {
-                let trouble = files.health().unwrap_or("the audit files cannot be read");
-                format!("the audit API is read instead of the audit files: {trouble}")
+                let problem = files.health().unwrap_or("the audit files cannot be read");
+                format!("the audit API is read instead of the audit files: {problem}")
             }
             Switch::ToApi(FallbackCause::Silent) => format!(
-                "the audit API is read alongside the audit files: they have not brought {missing} event{} within `file_lag_timeout`, \
-                 which the API has brought now",
+                "the audit API is read alongside the audit files: {missing} event{} did not arrive in them within `file_lag_timeout` \
+                 and came from the API",
                 if missing == 1 { "" } else { "s" }
             ),
         };

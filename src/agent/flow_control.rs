@@ -1,4 +1,4 @@
-//! Holds a reader back and wakes it. It is what the threads of a source share.
+//! Backpressure and wake-ups of a reader thread: the state that the threads of one source share.
 
 use crate::clock;
 use crate::telemetry::heartbeat;
@@ -6,29 +6,29 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Buffers kept for the next batches while busy.
+/// Buffers kept for the next batches, to save allocations while busy.
 const SPARE_MAX: usize = 3;
-/// A buffer that one long event has grown is not kept.
+/// A larger buffer is not kept, or one long event would keep its memory.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Between two sweeps that were asked for, so that a directory in which much else changes does not keep the agent
-/// sweeping.
+/// Shortest time between two sweeps after notifications, so that a directory in which unrelated files change does not
+/// cause constant sweeps.
 const SWEEP_GAP: Duration = Duration::from_millis(50);
 
 pub struct FlowControl {
-    /// Bytes that may be in flight to the sinks of one source before another block is read.
+    /// Bytes that may be in flight to the sinks of the source before another block is read.
     in_flight_bytes_max: usize,
     state: Mutex<State>,
     changed: Condvar,
-    stop_asked: tokio::sync::Notify,
+    stop_requested: tokio::sync::Notify,
 }
 
-/// How a source is.
+/// The health of a source.
 pub struct Health {
-    /// It has had a turn without trouble.
-    pub turned: bool,
-    pub trouble: Option<String>,
-    /// What is to be known although it does its work.
+    /// It has finished at least one pass without a problem.
+    pub was_healthy: bool,
+    pub problem: Option<String>,
+    /// A note for the status of a source that works, such as an active fallback.
     pub note: Option<String>,
 }
 
@@ -37,13 +37,13 @@ struct State {
     in_flight_bytes: usize,
     woken: bool,
     sweep: bool,
-    /// When a sweep that was asked for was last taken.
-    swept: Option<Instant>,
+    /// When a sweep after a notification was last started.
+    last_sweep: Option<Instant>,
     paused: bool,
     stopped: bool,
-    turned: bool,
-    trouble: Option<String>,
-    /// Of each sink, why it takes nothing.
+    was_healthy: bool,
+    problem: Option<String>,
+    /// Why a sink does not accept events, by pipeline.
     sinks: BTreeMap<usize, String>,
     note: Option<String>,
     spare: Vec<Vec<u8>>,
@@ -51,7 +51,7 @@ struct State {
 
 impl State {
     fn sweep_due(&self, now: Instant) -> Option<Instant> {
-        self.sweep.then(|| self.swept.map_or(now, |swept| swept + SWEEP_GAP))
+        self.sweep.then(|| self.last_sweep.map_or(now, |last_sweep| last_sweep + SWEEP_GAP))
     }
 }
 
@@ -61,20 +61,20 @@ impl FlowControl {
             in_flight_bytes_max,
             state: Mutex::default(),
             changed: Condvar::new(),
-            stop_asked: tokio::sync::Notify::new(),
+            stop_requested: tokio::sync::Notify::new(),
         }
     }
 
-    /// The sink `pipeline` takes nothing at the moment, or does again.
-    pub fn sink_trouble(&self, pipeline: usize, trouble: Option<String>) {
+    /// The sink `pipeline` does not accept events at the moment, or does again (`None`).
+    pub fn set_sink_problem(&self, pipeline: usize, problem: Option<String>) {
         let mut state = self.lock();
-        match trouble {
-            Some(trouble) => drop(state.sinks.insert(pipeline, trouble)),
+        match problem {
+            Some(problem) => drop(state.sinks.insert(pipeline, problem)),
             None => drop(state.sinks.remove(&pipeline)),
         }
     }
 
-    /// Something may have happened to the files; `sweep`: to their directory, and a sweep is to look at it.
+    /// A notification has arrived. `sweep`: a directory has changed, so a sweep is due; else a file or the API has.
     pub fn wake(&self, sweep: bool) {
         let mut state = self.lock();
         state.sweep |= sweep;
@@ -82,49 +82,49 @@ impl FlowControl {
         self.changed.notify_all();
     }
 
-    /// No more is to be read.
+    /// Ends reading, for an orderly stop.
     pub fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
-        self.stop_asked.notify_one();
+        self.stop_requested.notify_one();
     }
 
-    /// Waits until no more is to be read. For the one who reads.
-    pub async fn stop_asked(&self) {
-        self.stop_asked.notified().await;
+    /// Waits for [`FlowControl::stop`]. For one task: the request thread of the API.
+    pub async fn stop_requested(&self) {
+        self.stop_requested.notified().await;
     }
 
     pub fn stopped(&self) -> bool {
         self.lock().stopped
     }
 
-    /// Reading waits while positions cannot be stored.
+    /// Pauses reading while positions cannot be stored, or resumes it.
     pub fn pause(&self, paused: bool) {
         self.lock().paused = paused;
         self.changed.notify_all();
     }
 
-    /// Whether a sweep that was asked for is due. The first one is at once.
-    pub fn take_sweep(&self) -> bool {
+    /// Whether a sweep after a notification is due now. Its time is counted from here. The first one has no delay.
+    pub fn start_sweep_if_due(&self) -> bool {
         let mut state = self.lock();
         let now = clock::monotonic();
         let due = state.sweep_due(now).is_some_and(|at| at <= now);
         if due {
-            (state.sweep, state.swept) = (false, Some(now));
+            (state.sweep, state.last_sweep) = (false, Some(now));
         }
         due
     }
 
-    /// A turn has come to its end; `trouble` says why the source cannot do its work at the moment, if so.
-    pub fn turn(&self, trouble: Option<&str>) {
+    /// A pass of the reader has ended. `problem`: why events are not delivered at the moment, if so.
+    pub fn report_health(&self, problem: Option<&str>) {
         let mut state = self.lock();
-        state.turned |= trouble.is_none();
-        if state.trouble.as_deref() != trouble {
-            state.trouble = trouble.map(str::to_owned);
+        state.was_healthy |= problem.is_none();
+        if state.problem.as_deref() != problem {
+            state.problem = problem.map(str::to_owned);
         }
     }
 
-    /// What is to be known of the source although it does its work, if anything.
+    /// Sets [`Health::note`].
     pub fn set_note(&self, note: Option<String>) {
         self.lock().note = note;
     }
@@ -132,9 +132,9 @@ impl FlowControl {
     pub fn health(&self) -> Health {
         let state = self.lock();
         Health {
-            turned: state.turned,
-            trouble: state
-                .trouble
+            was_healthy: state.was_healthy,
+            problem: state
+                .problem
                 .iter()
                 .chain(state.sinks.values())
                 .cloned()
@@ -143,7 +143,7 @@ impl FlowControl {
         }
     }
 
-    /// Waits for a hint, a stop, or until the time has come.
+    /// Waits for a notification, a stop, or until `until`. Releases the spare buffers, because the source is idle.
     pub fn sleep(&self, until: Instant) {
         let mut state = self.lock();
         state.spare.clear();
@@ -159,21 +159,21 @@ impl FlowControl {
         state.woken = false;
     }
 
-    /// Lets lines come together; only a stop ends it early.
-    pub fn rest(&self, until: Instant) {
+    /// Waits until `until`; only a stop ends it early. Lines that are written meanwhile are read together.
+    pub fn sleep_until_stop(&self, until: Instant) {
         drop(self.wait(self.lock(), until, |state| !state.stopped));
     }
 
-    /// Waits until there is room for more; `false` if there is none by then, or reading has stopped.
+    /// Waits for capacity. `false`: there is none by `until`, or reading has stopped.
     pub fn has_capacity(&self, until: Instant) -> bool {
         let full = |state: &State| state.in_flight_bytes >= self.in_flight_bytes_max || state.paused;
         let state = self.wait(self.lock(), until, |state| full(state) && !state.stopped);
         !full(&state) && !state.stopped
     }
 
-    /// Waits until nothing is in flight, however long that takes. A long event is sent one part at a time, for its
-    /// record fills the memory already.
-    pub fn wait_for_capacity(&self) {
+    /// Waits without a deadline until nothing is in flight. A long event is sent one part at a time, because its record
+    /// already takes much memory.
+    pub fn wait_until_drained(&self) {
         let state = self.lock();
         heartbeat::waiting();
         let left = self.changed.wait_while(state, |state| state.in_flight_bytes > 0);
@@ -181,10 +181,12 @@ impl FlowControl {
         heartbeat::working();
     }
 
+    /// A batch of this many bytes was sent to a sink.
     pub fn sent(&self, bytes: usize) {
         self.lock().in_flight_bytes += bytes;
     }
 
+    /// A sink has written or copied a batch: its bytes are no longer in flight, and the buffer may be reused.
     pub fn written(&self, mut buffer: Vec<u8>) {
         let mut state = self.lock();
         state.in_flight_bytes = state.in_flight_bytes.saturating_sub(buffer.len());
@@ -195,11 +197,12 @@ impl FlowControl {
         self.changed.notify_all();
     }
 
+    /// An empty buffer for a batch, reused if possible.
     pub fn buffer(&self) -> Vec<u8> {
         self.lock().spare.pop().unwrap_or_default()
     }
 
-    /// Waits as long as `waits` holds, but not beyond `until`.
+    /// Waits while `waits` holds, until `until` at most.
     fn wait<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
@@ -214,7 +217,7 @@ impl FlowControl {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A thread that panicked ends the process; until then the numbers here are still right.
+        // A poisoned lock does no harm: every change keeps the state consistent, and a panic ends the process anyway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -224,35 +227,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_hint_sweeps_at_once_and_the_next_after_a_gap() {
+    fn the_first_notification_sweeps_at_once_and_the_next_after_a_gap() {
         let flow = FlowControl::new(1024);
         let far = || clock::monotonic() + Duration::from_secs(60);
-        assert!(!flow.take_sweep());
+        assert!(!flow.start_sweep_if_due());
         flow.wake(true);
         flow.sleep(far());
         let first = clock::monotonic();
-        assert!(flow.take_sweep());
+        assert!(flow.start_sweep_if_due());
         let mut sweeps = 0;
         while sweeps < 2 {
             flow.wake(true);
             flow.sleep(far());
-            sweeps += u32::from(flow.take_sweep());
+            sweeps += u32::from(flow.start_sweep_if_due());
         }
         let passed = clock::monotonic() - first;
         assert!(passed >= 2 * SWEEP_GAP && passed < Duration::from_secs(30), "{passed:?}");
     }
 
     #[test]
-    fn a_line_wakes_although_a_sweep_has_to_wait() {
+    fn a_line_wakes_the_reader_while_a_sweep_is_delayed() {
         let flow = FlowControl::new(1024);
         flow.wake(true);
-        assert!(flow.take_sweep());
+        assert!(flow.start_sweep_if_due());
         flow.wake(true);
         flow.wake(false);
         let before = clock::monotonic();
         flow.sleep(before + Duration::from_secs(60));
-        assert!(!flow.take_sweep() || clock::monotonic() - before >= SWEEP_GAP);
+        assert!(!flow.start_sweep_if_due() || clock::monotonic() - before >= SWEEP_GAP);
         flow.sleep(before + Duration::from_secs(60));
-        assert!(flow.take_sweep());
+        assert!(flow.start_sweep_if_due());
     }
 }

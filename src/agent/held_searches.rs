@@ -1,5 +1,5 @@
-//! Searches of the audit log that files brought and that may be the agent's own. A file has the user's key and not
-//! the name, so such a record waits until the API tells the name, or for a minute.
+//! Holds searches of the audit log that were read from files and may be the agent's own. A file contains the user's key
+//! but not the name, so such a record is held until the API returns the name, for a minute at most.
 
 use super::ledger_entry::RecordPlace;
 use super::sink_pipeline::LONG_RECORD_BYTES;
@@ -10,24 +10,24 @@ use crate::source::api::self_activity::{SearchedBy, SelfActivity, SharedSelfActi
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Further searches are delivered at once.
+/// Searches beyond this number are delivered at once.
 const HELD_MAX: usize = 100;
-/// The API is asked so often who made a search, with such pauses: a row may become visible late.
+/// How often and at which interval the API is asked for the author: a row may become visible late.
 const REQUESTS_MAX: u32 = 3;
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
-/// Searches no longer wait when so many events wait with them for the ledger.
+/// Searches are no longer held when so many events wait with them for the ledger.
 const WITHHELD_MAX: usize = 50_000;
-/// How long a search waits at most: from when it was read, and from the last request.
+/// How long a search is held at most, after it was read and after the last request.
 const HELD_FOR: Duration = Duration::from_secs(60);
-const LAST_ANSWER: Duration = Duration::from_secs(10);
-/// Searches of longer ago do not wait: the agent of today may not have made them.
+const HELD_AFTER_LAST_REQUEST: Duration = Duration::from_secs(10);
+/// Older searches are delivered at once: they are probably not of this agent's user.
 const AGE_MAX_MS: i64 = 86_400_000;
 
-/// Those of one source. While one waits, the checkpoint learns nothing: the position is behind the search.
+/// The held searches of one source. While there is one, progress is withheld: the position is past the search.
 #[derive(Default)]
 pub struct HeldSearches {
     self_activity: SharedSelfActivity,
-    /// Leave out the agent's own searches.
+    /// Do not deliver the agent's own searches.
     pub drop_self_polls: bool,
     searches: Vec<HeldSearch>,
     withheld: Option<Progress>,
@@ -55,7 +55,7 @@ impl HeldSearches {
         self.self_activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// By whom the search was made, if the record is one.
+    /// Who made the search. `Other` if the record is not a search.
     pub fn searched_by(&self, record: &Record) -> SearchedBy {
         match is_search(record) {
             true => self.self_activity().searched_by(record),
@@ -63,12 +63,12 @@ impl HeldSearches {
         }
     }
 
-    /// The API does not tell who made this search: others of the same user do not wait, unless a row tells after all.
+    /// The API did not return the author of this search. Further searches of this user are not held.
     pub fn give_up(&self, record: &Record) {
-        self.self_activity().author_not_reported(record);
+        self.self_activity().author_not_found(record);
     }
 
-    /// Whether a search of an unknown user is worth waiting for.
+    /// Whether a search of an unknown user may be held.
     pub fn may_hold(&self, body: &[u8], time_ms: i64, read_at_ms: i64) -> bool {
         self.searches.len() < HELD_MAX
             && body.len() <= LONG_RECORD_BYTES
@@ -96,8 +96,8 @@ impl HeldSearches {
         std::mem::take(&mut self.searches)
     }
 
-    /// The time of a search whose author is to be asked for now. Counts the request.
-    pub fn next_author(&mut self, now: Instant) -> Option<i64> {
+    /// The time of a search whose author is to be requested now, in milliseconds since 1970. Counts the request.
+    pub fn next_author_request(&mut self, now: Instant) -> Option<i64> {
         let due = |search: &&mut HeldSearch| search.next_request().is_some_and(|at| at <= now);
         let search = self.searches.iter_mut().find(due)?;
         search.requests += 1;
@@ -105,16 +105,16 @@ impl HeldSearches {
         Some(search.time_ms)
     }
 
-    /// When to look at the searches again. `may_ask`: the API is free for a request.
-    pub fn due(&self, may_ask: bool) -> Option<Instant> {
+    /// When the next request is due or the next search expires. `may_request`: the API can make a request.
+    pub fn due(&self, may_request: bool) -> Option<Instant> {
         let due = |search: &HeldSearch| {
-            let request = search.next_request().filter(|_| may_ask);
-            request.map_or(search.ends(), |at| at.min(search.ends()))
+            let request = search.next_request().filter(|_| may_request);
+            request.map_or(search.expires_at(), |at| at.min(search.expires_at()))
         };
         self.searches.iter().map(due).min()
     }
 
-    /// Withholds progress from the checkpoint while a search waits.
+    /// Withholds progress from the checkpoint while a search is held.
     pub fn pass_progress(&mut self, mut progress: Progress) -> Progress {
         if let Some(mut withheld) = self.withheld.take() {
             withheld.merge(progress);
@@ -129,21 +129,21 @@ impl HeldSearches {
 }
 
 impl HeldSearch {
-    /// When to ask by whom it was made; `None`: not any more.
+    /// When to request its author; `None`: no further request.
     fn next_request(&self) -> Option<Instant> {
         let at = self.requested_at.map_or(self.since, |at| at + REQUEST_INTERVAL);
         (self.requests < REQUESTS_MAX).then_some(at)
     }
 
-    fn ends(&self) -> Instant {
+    fn expires_at(&self) -> Instant {
         match self.requested_at.filter(|_| self.requests >= REQUESTS_MAX) {
-            Some(at) => at + LAST_ANSWER,
+            Some(at) => at + HELD_AFTER_LAST_REQUEST,
             None => self.since + HELD_FOR,
         }
     }
 
-    /// Whether it has waited for long enough.
-    pub fn is_over(&self) -> bool {
-        clock::monotonic() >= self.ends()
+    /// Whether it is to be delivered without a known author.
+    pub fn has_expired(&self) -> bool {
+        clock::monotonic() >= self.expires_at()
     }
 }

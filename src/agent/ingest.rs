@@ -1,5 +1,5 @@
-//! Takes what the inputs of a source read, and gives the encoder each event once. One thread does so for both inputs:
-//! there is one order of events and one set of ids.
+//! Turns records and rows of a source into events, and passes each event to the encoder once. The reader thread does so
+//! for both inputs, so that there is one order of events and one set of ids.
 
 use super::encoder::Encoder;
 use super::held_searches::{HeldSearch, HeldSearches};
@@ -20,22 +20,24 @@ use crate::source::files::FileRecord;
 use crate::source::files::frame::Frame;
 use std::time::Instant;
 
-/// Of one source.
+/// The ingest of one source.
 pub struct Ingest {
     encoder: Encoder,
     ids: IdHasher,
-    /// Of each folder, for its present sequence.
+    /// For each folder, the number of its current sequence and the twins in it.
     twins: Vec<(u32, Twins)>,
     scratch: Scratch,
     ledger: SharedLedger,
-    /// Of a source that has files and an API.
+    /// `Some` if the source has files and an API.
     node_filter: Option<NodeFilter>,
     pub held: HeldSearches,
+    /// When the current block or page was read, in milliseconds since 1970.
     pub read_at_ms: i64,
+    /// Records and rows that could not be parsed.
     pub unreadable: u64,
-    /// Records of files that made no event at once: they were delivered before, or are searches of the audit log.
-    pub known: u64,
-    /// Of these, the agent's own searches that are left out.
+    /// File records without an event so far: they were delivered before, or are held or dropped searches.
+    pub suppressed: u64,
+    /// Of these, the agent's own searches that were dropped.
     pub dropped: u64,
 }
 
@@ -58,7 +60,7 @@ impl Ingest {
             held,
             read_at_ms: 0,
             unreadable: 0,
-            known: 0,
+            suppressed: 0,
             dropped: 0,
         }
     }
@@ -67,7 +69,7 @@ impl Ingest {
         self.encoder.events
     }
 
-    /// Takes a record of an audit file.
+    /// Ingests a record of an audit file.
     pub fn ingest_record(&mut self, found: FileRecord<'_>) {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.record(found, &mut scratch);
@@ -91,7 +93,7 @@ impl Ingest {
             let time_ms = filter.observe(record, found.folder, self.read_at_ms);
             let by = record.map_or(SearchedBy::Other, |record| self.held.searched_by(record));
             if by == SearchedBy::Unknown && self.held.may_hold(body, time_ms, self.read_at_ms) {
-                self.known += 1;
+                self.suppressed += 1;
                 return self.held.push(HeldSearch {
                     body: body.to_vec(),
                     id,
@@ -142,11 +144,11 @@ impl Ingest {
         };
         if !admitted {
             // It was delivered: from the API, or from another file.
-            self.known += 1;
+            self.suppressed += 1;
             return;
         }
         if event.self_poll && self.held.drop_self_polls {
-            self.known += 1;
+            self.suppressed += 1;
             self.dropped += 1;
             self.encoder.leave_out(event, place);
             return;
@@ -166,8 +168,8 @@ impl Ingest {
         self.encoder.encode(event, place, record_bytes);
     }
 
-    /// Delivers the searches of files whose author is known by now, and with `all` the others too.
-    pub fn settle_held_searches(&mut self, all: bool) {
+    /// Delivers held searches whose author is known now or that have expired. With `all`, delivers each.
+    pub fn release_held_searches(&mut self, all: bool) {
         let mut scratch = std::mem::take(&mut self.scratch);
         for search in self.held.take() {
             let parsed = record::parse(&search.body, &mut scratch);
@@ -176,7 +178,7 @@ impl Ingest {
                 Parsed::Unreadable { .. } => SearchedBy::Other,
             };
             if by == SearchedBy::Unknown && !all {
-                if !search.is_over() {
+                if !search.has_expired() {
                     self.held.push(search);
                     continue;
                 }
@@ -200,8 +202,8 @@ impl Ingest {
         self.scratch = scratch;
     }
 
-    /// Takes what a step of an API has brought, and sends it on. Returns when the next step is due, if not at once, and
-    /// how many events of up to `before_ms` the page has that files should have brought and nothing had.
+    /// Processes the result of an API step and flushes. Returns when the next step is due (`None`: at once), and how
+    /// many events of the page up to `before_ms` are missing in the files.
     pub fn process_step(
         &mut self,
         step: ApiStep,
@@ -223,7 +225,7 @@ impl Ingest {
         (due, missing)
     }
 
-    /// Takes the rows of a page that were on none before.
+    /// Ingests the rows of a page that were not on the page before. Returns how many are missing in the files.
     fn ingest_page(
         &mut self,
         (page, repeated): (Page, usize),
@@ -246,7 +248,7 @@ impl Ingest {
         rows.missing
     }
 
-    /// Times of the oldest and the newest event that can be compared with the API.
+    /// Times of the oldest and the newest event whose ids can be compared with the API.
     pub fn known_ms(&self) -> Option<(i64, i64)> {
         self.node_filter.as_ref()?.known_ms()
     }
@@ -255,20 +257,20 @@ impl Ingest {
         self.encoder.encode_notice(notice);
     }
 
-    /// Takes note of a byte range of a file that will never be delivered.
+    /// Records a byte range of a file that will never be delivered.
     pub fn record_loss(&mut self, loss: &Loss) {
         self.encoder.record_loss(loss);
     }
 
-    /// Nothing more is replayed.
+    /// The replay is over.
     pub fn clear_replayed(&mut self) {
         self.encoder.clear_replayed();
     }
 
-    /// Sends what was read to the sinks, and what that means for the position to the checkpoint.
+    /// Sends the batch to the sinks, and the progress to the commit thread.
     pub fn flush(&mut self, mut progress: Progress) {
         if self.held.withholds_too_many() {
-            self.settle_held_searches(true);
+            self.release_held_searches(true);
         }
         progress.entries = self.encoder.take_entries();
         if let Some(filter) = &mut self.node_filter {

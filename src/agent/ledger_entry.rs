@@ -10,8 +10,8 @@ use crate::record::{EventId, Parsed};
 pub enum RecordPlace {
     /// `length` includes the line end.
     File { key: u32, offset: u64, length: u32 },
-    /// `legacy_likeness`: the row came by the old API of Data Center. What it has in common with a row of the newer one.
-    Api { length: u32, legacy_likeness: Option<EventId> },
+    /// `legacy_cross_route_id`: the row came by the old API of Data Center. What it has in common with a row of the newer one.
+    Api { length: u32, legacy_cross_route_id: Option<EventId> },
 }
 
 /// The time by which an event is found in the ledger; `None`: it has none.
@@ -54,10 +54,10 @@ pub(super) fn of_event(event: &Event<'_>, place: RecordPlace, delivered: bool) -
             (entry.input, entry.file) = (EntryInput::File, key);
             (entry.offset, entry.length) = (offset, length);
         }
-        RecordPlace::Api { length, legacy_likeness } => {
+        RecordPlace::Api { length, legacy_cross_route_id } => {
             entry.length = length;
-            if let Some(likeness) = legacy_likeness {
-                entry.set_likeness(likeness);
+            if let Some(cross_route_id) = legacy_cross_route_id {
+                entry.set_cross_route_id(cross_route_id);
             }
         }
     }
@@ -73,8 +73,8 @@ pub(super) fn of_notice(notice: &Notice) -> Entry {
         time_ms: notice.at_ms,
         id: notice.id.0,
         offset: 0,
-        length: notice.message.len() as u32,
-        digest: ledger::record_digest(notice.message.as_bytes()),
+        length: notice.evidence().len() as u32,
+        digest: ledger::record_digest(notice.evidence().as_bytes()),
     }
 }
 

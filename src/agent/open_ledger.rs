@@ -1,63 +1,172 @@
-//! Opens the ledger of a source, as the checkpoint says it was.
+//! Opens the ledger of a source, as the checkpoint says it was, and the key that signs it. Trouble with the ledger never
+//! stops delivery: it is logged as an error and delivered as an event.
 
-use super::common::{AgentError, Mode};
+use super::common::{AgentError, Common};
 use crate::checkpoint::{SourceState, StoreError};
-use crate::clock;
-use crate::ledger::{Damage, SharedLedger};
+use crate::config::Reference;
+use crate::credential::Credential;
+use crate::ledger::{
+    Checkpoints, Damage, Limits, SealError, SharedLedger, Signer, begin_new_log, key, key_name, origin,
+    sealed_size,
+};
 use crate::position::LedgerPosition;
+use crate::telemetry::chain;
+use std::cell::RefCell;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// A ledger, where it is, and what it has lost.
+/// A ledger, where it is, and what is wrong with it.
 pub(super) struct OpenedLedger {
     pub ledger: SharedLedger,
     pub dir: PathBuf,
-    pub damage: Option<String>,
+    /// What is to be delivered as events.
+    pub troubles: Vec<String>,
+    committed: RefCell<Option<LedgerPosition>>,
 }
 
-pub(super) fn open(
-    state_dir: &Path,
-    source: &str,
-    state: &SourceState,
-    mode: Mode,
-) -> Result<OpenedLedger, AgentError> {
-    let dir = state_dir.join("ledger").join(file_name(source));
+pub(super) fn open(common: &Common, source: &str, state: &SourceState) -> Result<OpenedLedger, AgentError> {
+    let dir = common.config.state_dir.join("ledger").join(source);
     let failed = |error| AgentError::Store(StoreError::io("open the ledger in", &dir, error));
     let position = state.ledger.clone().unwrap_or_default();
-    if mode.dry_run {
+    let committed = RefCell::default();
+    if common.mode.dry_run {
         let ledger = SharedLedger::open_read_only(&dir, &position).map_err(failed)?;
-        return Ok(OpenedLedger { ledger, dir, damage: None });
+        return Ok(OpenedLedger { ledger, dir, troubles: Vec::new(), committed });
     }
+    let mut troubles = Vec::new();
     let has_positions = state.api.is_some() || state.files.iter().any(|file| file.offset > 0);
-    let mut damage = None;
     if has_positions && state.ledger.is_none() {
         if !dir.exists() {
             return Err(AgentError::NoLedger { source_name: source.to_owned() });
         }
-        // Without its size and its edge it cannot be continued. It stays as it is, for a person.
-        let kept = dir.with_extension(format!("kept-{}", clock::now_ms()));
-        std::fs::rename(&dir, &kept).map_err(failed)?;
-        damage = Some(format!(
-            "the checkpoint store has lost the size of the ledger of source `{source}`; the ledger is kept as `{}` and a \
-             new one begins. Events that were delivered before are delivered again if they are read again",
-            kept.display()
+        troubles.push(format!(
+            "the checkpoint store has lost the size of the ledger of source `{source}`. A new log begins. Events that were \
+             delivered before are delivered again if they are read again"
         ));
     }
-    let (ledger, missing) = match SharedLedger::open(&dir, &position) {
-        Ok(opened) => opened,
-        Err(error) => return Err(failed(error)),
-    };
-    damage = damage.or_else(|| (!missing.is_empty()).then(|| describe(source, &missing)));
-    if let Some(damage) = &damage {
-        tracing::error!(source, "{damage}");
+    DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
+    // Before the ledger is cut back: a longer one that was signed is evidence.
+    let checkpoints = open_checkpoints(common, source, &dir, position.size, &mut troubles);
+    let config = &common.config.ledger;
+    let limits = Limits { retention: config.retention, bytes_max: config.bytes_max };
+    let (ledger, missing) = SharedLedger::open(&dir, &position, limits).map_err(failed)?;
+    if !missing.is_empty() {
+        troubles.push(describe(source, &missing));
     }
-    Ok(OpenedLedger { ledger, dir, damage })
+    if let Some(checkpoints) = checkpoints {
+        ledger.sign_with(checkpoints);
+    }
+    for trouble in &troubles {
+        tracing::error!(source, "{trouble}");
+    }
+    Ok(OpenedLedger { ledger, dir, troubles, committed })
 }
 
 impl OpenedLedger {
-    /// What the checkpoint is to know before the first event is delivered.
-    pub(super) fn position(&self) -> Result<Option<LedgerPosition>, AgentError> {
-        self.ledger.commit().map_err(|error| StoreError::io("write", &self.dir, error).into())
+    /// Makes the ledger durable. Returns what the checkpoint is to know before the first event is delivered.
+    pub(super) fn commit(&self) -> Result<Option<LedgerPosition>, AgentError> {
+        let position = self.ledger.commit().map_err(|error| StoreError::io("write", &self.dir, error))?;
+        self.committed.borrow_mut().clone_from(&position);
+        Ok(position)
     }
+
+    /// The checkpoint knows what the last commit has returned.
+    pub(super) fn stored(&self) -> Result<(), AgentError> {
+        match self.committed.take() {
+            Some(position) => {
+                let stored = self.ledger.stored(position);
+                stored.map_err(|error| StoreError::io("remove old segments in", &self.dir, error).into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Opens the signed checkpoints of the ledger in `dir`, of which the checkpoint store knows so many entries. If the
+/// ledger is not a continuation of what was signed, it is kept and a new log begins.
+fn open_checkpoints(
+    common: &Common,
+    source: &str,
+    dir: &Path,
+    entries: u64,
+    troubles: &mut Vec<String>,
+) -> Option<Checkpoints> {
+    let mut begin = |reason: String| match begin_new_log(dir, entries) {
+        Ok(kept) => {
+            troubles.push(format!(
+                "{reason}: a new log of the ledger of source `{source}` begins; the old one is kept in `{}`",
+                kept.display()
+            ));
+            true
+        }
+        Err(error) => {
+            troubles.push(format!(
+                "{reason}, and no new log of the ledger of source `{source}` can begin: {error}. Nothing is signed; \
+                 free space or correct the permissions of `{}`, and restart the agent",
+                dir.display()
+            ));
+            false
+        }
+    };
+    match sealed_size(dir) {
+        Ok(Some(signed)) if signed > entries => {
+            let reason = format!(
+                "the checkpoint store knows {entries} ledger entries and {signed} were signed, so the state is older than the \
+                 ledger (restored from a backup?)"
+            );
+            if !begin(reason) {
+                return None;
+            }
+        }
+        _ => {}
+    }
+    let open = || {
+        let origin = origin(dir, &common.agent.id).map_err(|error| read_failed(dir, error))?;
+        let signer = signer(common).map_err(|error| read_failed(dir, error))?;
+        Checkpoints::open(dir, &origin, signer)
+    };
+    let opened = match open() {
+        Err(SealError::Inconsistent(reason)) => {
+            if !begin(reason) {
+                return None;
+            }
+            open()
+        }
+        opened => opened,
+    };
+    match opened {
+        Ok(checkpoints) => Some(checkpoints),
+        Err(error) => {
+            troubles.push(format!(
+                "the ledger of source `{source}` cannot be signed: {}. Delivery continues; correct the cause and restart the agent",
+                chain(&error)
+            ));
+            None
+        }
+    }
+}
+
+fn read_failed(dir: &Path, source: io::Error) -> SealError {
+    SealError::Io { verb: "open the key for", path: dir.to_owned(), source }
+}
+
+/// The configured key, or the one in the state directory.
+fn signer(common: &Common) -> io::Result<Signer> {
+    let (state_dir, name) = (&common.config.state_dir, key_name(&common.agent.id));
+    let signer = match &common.config.ledger.signing_key {
+        None => key::open_or_create(state_dir, &name)?,
+        Some(reference) => configured(reference, &name)?,
+    };
+    key::publish(state_dir, &signer.verifier())?;
+    Ok(signer)
+}
+
+fn configured(reference: &Reference, name: &str) -> io::Result<Signer> {
+    let secret = Credential::new(reference.clone()).read().map_err(io::Error::other)?;
+    key::parse(name, secret.expose())
+        .ok_or_else(|| io::Error::other("`ledger.signing_key` is not a key: write 32 bytes in base64"))
 }
 
 fn describe(source: &str, missing: &[Damage]) -> String {
@@ -70,30 +179,4 @@ fn describe(source: &str, missing: &[Damage]) -> String {
          Delivery continues",
         ranges.join(", ")
     )
-}
-
-/// The source's name as a file name: other characters than letters, digits, `-` and `_` as `%` and their bytes.
-fn file_name(source: &str) -> String {
-    let mut name = String::new();
-    for byte in source.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
-            _ => name.push_str(&format!("%{byte:02x}")),
-        }
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_source_is_no_path() {
-        for (source, name) in
-            [("wiki", "wiki"), ("..", "%2e%2e"), ("a/b", "a%2fb"), ("Größe", "Gr%c3%b6%c3%9fe")]
-        {
-            assert_eq!(file_name(source), name);
-        }
-    }
 }

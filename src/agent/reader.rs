@@ -1,8 +1,9 @@
-//! The thread of a source: it reads the files, drives the API, and hands what both bring to the ingest.
+//! The reader thread of a source: it reads the files, drives the API, and passes records and rows to the [`Ingest`].
 
 use super::api_driver::ApiDriver;
 use super::flow_control::FlowControl;
 use super::ingest::Ingest;
+use super::sealing::Sealing;
 use super::summary::SourceTotal;
 use crate::clock;
 use crate::notice::{FILE_TAMPERED, GAP, Notice};
@@ -15,21 +16,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Without notification this is how late an event may be found.
+/// The sweep interval without notifications. An event is found at most this late.
 const SWEEP_WITHOUT_NOTIFICATION: Duration = Duration::from_secs(1);
-/// While lines keep coming they are read together, this many milliseconds' worth. The first look after a write is at
-/// once; only when it follows another one that found something within this time, the next one waits.
+/// Lines that are written in quick succession are read together. A line after a pause is read at once. If another line
+/// follows within this time, the next read is delayed by it.
 const COALESCE: Duration = Duration::from_millis(10);
-/// How long a sink that takes nothing is waited for before the source looks at its files or its API again.
+/// How long to wait for capacity before files and API are checked again.
 const CAPACITY_WAIT: Duration = Duration::from_secs(1);
 
-/// At least one of `files` and `api` is there.
+/// The reader of one source. At least one of `files` and `api` is `Some`.
 pub(super) struct Reader {
     pub source: String,
     pub files: Option<FileInput>,
     pub api: Option<ApiDriver>,
     pub flow: Arc<FlowControl>,
-    /// End when everything that is there now has been read.
+    /// `None`: a dry run.
+    pub sealing: Option<Sealing>,
+    /// End when everything that exists now has been read.
     pub once: bool,
 }
 
@@ -37,7 +40,7 @@ pub(super) struct Reader {
 pub(super) struct FileInput {
     files: AuditFiles,
     watch: Option<DirectoryWatch>,
-    /// Hears which files are likely to grow.
+    /// Receives the files that are likely to grow, to watch them.
     live: UnboundedSender<Vec<PathBuf>>,
     live_now: Vec<PathBuf>,
     sweep_interval: Duration,
@@ -45,16 +48,17 @@ pub(super) struct FileInput {
     coalesce: Coalesce,
 }
 
-/// When records last came, and whether the look after that was at once.
+/// State for reading lines together: see [`COALESCE`].
 #[derive(Default)]
 struct Coalesce {
+    /// When the last records were read.
     last: Option<Instant>,
     found: bool,
-    hurried: bool,
+    read_at_once: bool,
 }
 
 impl Reader {
-    /// Reads until stopped, or with `once` until nothing more is there.
+    /// Reads until stopped, or with `once` until everything has been read.
     pub(super) fn run(mut self, mut ingest: Ingest) -> SourceTotal {
         let mut restart_wanted = false;
         while !self.flow.stopped() {
@@ -63,27 +67,35 @@ impl Reader {
                 continue;
             }
             let now = clock::monotonic();
-            let (turn, activity) = self.read(now, &mut ingest);
-            let files = self.files.as_ref().map(|input| &input.files);
-            let api = self.api.as_mut().map(|api| api.turn(files, activity, &mut ingest));
-            let until = next_sweep.into_iter().chain(api).min().unwrap_or(now);
-            // An API that has not answered yet is starting.
-            if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_answered) {
-                self.flow.turn(self.health());
+            if let Some(sealing) = &mut self.sealing {
+                sealing.publish_if_due(now, &mut ingest);
             }
-            if turn == ReadStatus::More {
+            let (status, activity) = self.read(now, &mut ingest);
+            let files = self.files.as_ref().map(|input| &input.files);
+            let api = self.api.as_mut().map(|api| api.drive(files, activity, &mut ingest));
+            let seal = self.sealing.as_ref().map(Sealing::due);
+            let until = next_sweep.into_iter().chain(api).chain(seal).min().unwrap_or(now);
+            // Before the first response of the API the source counts as starting.
+            if files.is_some() || self.api.as_ref().is_some_and(ApiDriver::has_response) {
+                self.flow.report_health(self.health());
+            }
+            if status == ReadStatus::More {
                 continue;
             }
             if self.once && self.is_drained() && ingest.held.is_empty() {
+                if self.has_replayed() {
+                    ingest.clear_replayed();
+                }
                 break;
             }
-            if let ReadStatus::IdleUntil(at) = turn {
-                self.flow.sleep(at.min(until));
-                continue;
-            }
+            // Also while a file is retried: it may be one that a new process could read.
             if files.is_some_and(|files| files.view_is_stale(now)) {
                 restart_wanted = true;
                 break;
+            }
+            if let ReadStatus::IdleUntil(at) = status {
+                self.flow.sleep(at.min(until));
+                continue;
             }
             if let Some(input) = &mut self.files
                 && input.coalesce.wait(now, until, &self.flow)
@@ -95,30 +107,33 @@ impl Reader {
             }
             self.flow.sleep(until);
         }
-        ingest.settle_held_searches(true);
+        ingest.release_held_searches(true);
         self.flush(&mut ingest);
+        if let Some(sealing) = self.sealing.as_mut().filter(|_| !self.once) {
+            sealing.publish_at_stop(&mut ingest);
+        }
         let mut api = self.api.as_ref().map(ApiDriver::total);
         if let Some(api) = &mut api {
             api.dropped += ingest.dropped;
         }
-        let api_trouble = self.api.as_ref().and_then(ApiDriver::trouble);
+        let api_trouble = self.api.as_ref().and_then(ApiDriver::problem);
         SourceTotal {
             files: self.files.as_ref().map_or_else(Vec::new, |input| input.files.totals()),
             api,
             events: ingest.events(),
             unreadable: ingest.unreadable,
-            trouble: self.health().or(api_trouble).map(str::to_owned),
+            problem: self.health().or(api_trouble).map(str::to_owned),
             restart_wanted,
         }
     }
 
-    /// Looks at the directories if it is time to. Returns when it is the next time.
+    /// Sweeps the directories if that is due. Returns when the next sweep is due; `None` without files.
     fn sweep(&mut self, ingest: &mut Ingest) -> Option<Instant> {
         let input = self.files.as_mut()?;
         let now = clock::monotonic();
-        if self.flow.take_sweep() || now >= input.next_sweep {
+        if self.flow.start_sweep_if_due() || now >= input.next_sweep {
             input.files.sweep(now, clock::now_ms());
-            input.next_sweep = now + input.follow();
+            input.next_sweep = now + input.update_watches();
             self.flush(ingest);
         }
         self.files.as_ref().map(|input| input.next_sweep)
@@ -130,25 +145,25 @@ impl Reader {
             return (ReadStatus::Idle, FileActivity::AtEnd);
         };
         ingest.read_at_ms = clock::now_ms();
-        let (events, known, read_at_ms) = (ingest.events(), ingest.known, ingest.read_at_ms);
-        let turn = input.files.read(now, read_at_ms, self.once, &mut |found| ingest.ingest_record(found));
-        if turn == ReadStatus::More && ingest.events() > events {
+        let (events, suppressed, read_at_ms) = (ingest.events(), ingest.suppressed, ingest.read_at_ms);
+        let status = input.files.read(now, read_at_ms, self.once, &mut |found| ingest.ingest_record(found));
+        if status == ReadStatus::More && ingest.events() > events {
             (input.coalesce.last, input.coalesce.found) = (Some(now), true);
         }
         let activity = if input.files.health().is_some() {
             FileActivity::Unusable
-        } else if ingest.events() > events || ingest.known > known {
+        } else if ingest.events() > events || ingest.suppressed > suppressed {
             FileActivity::Growing
-        } else if turn != ReadStatus::More && input.files.caught_up() {
+        } else if status != ReadStatus::More && input.files.caught_up() {
             FileActivity::AtEnd
         } else {
             FileActivity::Unfinished
         };
         self.flush(ingest);
-        (turn, activity)
+        (status, activity)
     }
 
-    /// Why events do not come in, if so.
+    /// Why events are not delivered, if so.
     fn health(&self) -> Option<&str> {
         let files = self.files.as_ref().map(|input| &input.files);
         match &self.api {
@@ -157,13 +172,13 @@ impl Reader {
         }
     }
 
-    /// Whether what an earlier process delivered and did not checkpoint has been read again.
+    /// Whether everything that an earlier process delivered and did not checkpoint has been read again.
     fn has_replayed(&self) -> bool {
         self.files.as_ref().is_none_or(|input| input.files.caught_up())
             && self.api.as_ref().is_none_or(ApiDriver::has_replayed)
     }
 
-    /// Whether nothing more is to be had now.
+    /// Whether everything that exists now was read, or cannot be read.
     fn is_drained(&self) -> bool {
         let is_read =
             |files: &AuditFiles| files.is_drained() && !files.rest_waits() || files.health().is_some();
@@ -171,7 +186,7 @@ impl Reader {
             && self.files.as_ref().is_none_or(|input| is_read(&input.files))
     }
 
-    /// Sends on what was read of files. A loss is an event too.
+    /// Flushes what was read from the files. Tampering and losses become events.
     fn flush(&mut self, ingest: &mut Ingest) {
         let Some(FileInput { files, .. }) = &mut self.files else {
             return;
@@ -228,15 +243,15 @@ impl FileInput {
         }
     }
 
-    /// Watches what the sweep found; returns how long until the next one.
-    fn follow(&mut self) -> Duration {
+    /// Watches the directories and files that the sweep found. Returns how long until the next sweep.
+    fn update_watches(&mut self) -> Duration {
         let Some(watch) = &mut self.watch else {
             return self.sweep_interval.min(SWEEP_WITHOUT_NOTIFICATION);
         };
         let watched = watch.set(self.files.watched());
         let live = self.files.live();
         if watched && live != self.live_now {
-            // Nobody listens when the process is about to end.
+            // Fails only if the receiver has ended, because the process is about to end.
             let _ = self.live.send(live.clone());
             self.live_now = live;
         }
@@ -245,16 +260,16 @@ impl FileInput {
 }
 
 impl Coalesce {
-    /// Waits a moment for more lines if some came just now. `false`: none did.
+    /// Waits briefly for more lines if some were read just now. `false`: none were, and it did not wait.
     fn wait(&mut self, now: Instant, until: Instant, flow: &FlowControl) -> bool {
         if self.last.is_none_or(|last| now.duration_since(last) >= 2 * COALESCE) {
             return false;
         }
-        if std::mem::take(&mut self.found) && self.hurried {
-            flow.rest(now + COALESCE);
-            self.hurried = false;
+        if std::mem::take(&mut self.found) && self.read_at_once {
+            flow.sleep_until_stop(now + COALESCE);
+            self.read_at_once = false;
         } else {
-            self.hurried = true;
+            self.read_at_once = true;
             flow.sleep(until.min(now + COALESCE));
         }
         true

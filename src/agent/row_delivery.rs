@@ -1,4 +1,4 @@
-//! Gives the rows of a page of an API to the encoder, and counts those that files should have brought.
+//! Passes the rows of an API page to the encoder, and counts the events that are missing in the files.
 
 use super::encoder::Encoder;
 use super::held_searches::HeldSearches;
@@ -14,7 +14,7 @@ pub(super) struct RowDelivery<'a> {
     pub held: &'a HeldSearches,
     pub for_other_nodes: bool,
     pub read_at_ms: i64,
-    /// An event of up to this time that files should have brought is missing.
+    /// An event that is expected in the files counts as missing if it is not newer than this.
     pub before_ms: i64,
     pub unreadable: &'a mut u64,
     pub missing: u64,
@@ -24,7 +24,7 @@ impl RowHandler for RowDelivery<'_> {
     fn judge(&mut self, record: &Record) -> RowVerdict {
         match &mut self.node_filter {
             Some(filter) => filter.judge_row(record, self.read_at_ms, self.for_other_nodes),
-            None => RowVerdict::Deliver { of_files: false },
+            None => RowVerdict::Deliver { expected_in_files: false },
         }
     }
 
@@ -42,7 +42,7 @@ impl RowHandler for RowDelivery<'_> {
         };
         let (event, place) = self.event(&row);
         self.encoder.encode(&event, place, row.text.len());
-        let is_missing = row.of_files
+        let is_missing = row.expected_in_files
             && !row.self_poll
             && !self.held.contains(row.id)
             && time_ms.is_none_or(|time_ms| time_ms <= self.before_ms);
@@ -64,7 +64,10 @@ impl RowDelivery<'_> {
             self_poll: row.self_poll,
             read_at_ms: self.read_at_ms,
         };
-        let place = RecordPlace::Api { length: row.text.len() as u32, legacy_likeness: row.legacy_likeness };
+        let place = RecordPlace::Api {
+            length: row.text.len() as u32,
+            legacy_cross_route_id: row.legacy_cross_route_id,
+        };
         (event, place)
     }
 }

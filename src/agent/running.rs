@@ -1,4 +1,4 @@
-//! An agent and its running threads.
+//! A running agent: its threads, and the channels to and from them.
 
 use super::commit::ToCommit;
 use super::common::Mode;
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// The stages of a running agent.
+/// The threads of a running agent.
 pub(super) struct Running {
-    pub gates: Vec<Arc<FlowControl>>,
+    pub flows: Vec<Arc<FlowControl>>,
     pub sinks: Vec<SinkThread>,
     pub readers: Vec<(String, Option<SourceTotal>)>,
     pub commits: Sender<ToCommit>,
@@ -22,10 +22,10 @@ pub(super) struct Running {
     pub readers_left: usize,
     pub sinks_left: usize,
     pub mode: Mode,
-    /// After an orderly end the next process is to go on.
+    /// The process ends in order so that a new process continues.
     pub restart_wanted: bool,
-    /// Nobody reads standard output any more.
-    pub closed: bool,
+    /// The reader of standard output has closed it.
+    pub stdout_closed: bool,
     pub state_dir: PathBuf,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct SinkThread {
     pub sink: String,
     pub source: String,
     pub inbox: Inbox,
-    /// Events that are final, those in quarantine among them.
+    /// Events that are final, including those in quarantine.
     pub delivered: Arc<AtomicU64>,
     pub quarantined: Arc<AtomicU64>,
 }

@@ -1,4 +1,4 @@
-//! What the agent as a whole tells systemd: that it is ready, how it is, and that every stage is alive.
+//! Notifies systemd of readiness, status and the watchdog heartbeat of the whole agent.
 
 use super::running::Running;
 use crate::clock;
@@ -8,11 +8,12 @@ use crate::telemetry::systemd::Notify;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const NOW_AND_THEN: Duration = Duration::from_secs(10);
-/// How often it is looked whether all sources have had their first good turn.
-const UNTIL_READY: Duration = Duration::from_millis(100);
-/// A source in trouble does not hold back readiness for longer: a home that is mounted late is waited for by the agent,
-/// not by whoever started it. systemd's own patience is 90 s.
+/// How often status and heartbeat are sent once the agent is ready.
+const TICK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often readiness is checked.
+const READY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// A source with a problem delays readiness for this long at most, so that units that wait for the agent can start.
+/// systemd's start timeout is 90 s.
 const READY_WAIT_MAX: Duration = Duration::from_secs(20);
 
 pub(super) struct Service {
@@ -36,19 +37,19 @@ impl Service {
         }
     }
 
-    /// Reports to the service manager what has changed; returns how long until the next time.
+    /// Sends changes to systemd. Returns how long until the next call.
     pub(super) fn tick(&mut self, running: &Running) -> Duration {
         if !self.notify.is_heard() {
-            return NOW_AND_THEN;
+            return TICK_INTERVAL;
         }
-        let troubles = self.look(running);
-        if !self.ready && (troubles.is_empty() || self.begun.elapsed() >= READY_WAIT_MAX) {
+        let problems = self.problems(running);
+        if !self.ready && (problems.is_empty() || self.begun.elapsed() >= READY_WAIT_MAX) {
             self.ready = self.notify.ready();
         }
-        self.watch();
-        self.report_status(running, &troubles);
-        let interval = if self.ready { NOW_AND_THEN } else { UNTIL_READY };
-        // Twice in each period: one that comes late is no reason to be killed.
+        self.send_heartbeat();
+        self.report_status(running, &problems);
+        let interval = if self.ready { TICK_INTERVAL } else { READY_CHECK_INTERVAL };
+        // Several heartbeats per watchdog period, so that one late heartbeat does not end the agent.
         self.notify.watchdog.map_or(interval, |period| interval.min(period / 3))
     }
 
@@ -56,38 +57,38 @@ impl Service {
         self.notify.stopping();
     }
 
-    /// What keeps each source from its work, or has kept it until now.
-    fn look(&self, running: &Running) -> Vec<String> {
-        let sources = running.gates.iter().zip(&running.readers);
+    /// The problem of each source that has one or has not finished its first pass.
+    fn problems(&self, running: &Running) -> Vec<String> {
+        let sources = running.flows.iter().zip(&running.readers);
         sources
             .filter_map(|(flow, (name, _))| {
                 let health = flow.health();
-                match health.trouble {
-                    Some(trouble) => Some(format!("{name}: {trouble}")),
-                    None if !health.turned => Some(format!("{name}: starting")),
+                match health.problem {
+                    Some(problem) => Some(format!("{name}: {problem}")),
+                    None if !health.was_healthy => Some(format!("{name}: starting")),
                     None => None,
                 }
             })
             .collect()
     }
 
-    /// The sign of life: this loop runs, and no stage has been at one piece of work for a whole period.
-    fn watch(&mut self) {
+    /// Sends the heartbeat, unless a stage has been busy with one piece of work for a whole watchdog period.
+    fn send_heartbeat(&mut self) {
         let stuck = self.notify.watchdog.and_then(heartbeat::stuck);
         if stuck.is_none() {
             self.notify.alive();
         } else if let Some(stage) = stuck.as_ref().filter(|_| self.stuck.is_none()) {
-            tracing::error!(stage, "a stage does not go on; systemd ends the agent if that lasts");
+            tracing::error!(stage, "a stage makes no progress; systemd ends the agent if that lasts");
         }
         self.stuck = stuck;
     }
 
-    fn report_status(&mut self, running: &Running, troubles: &[String]) {
+    fn report_status(&mut self, running: &Running, problems: &[String]) {
         let delivered: u64 = running.sinks.iter().map(|sink| sink.delivered.load(Ordering::Relaxed)).sum();
         let mut status = match &self.stuck {
-            Some(stage) => format!("{stage} does not go on"),
-            None if troubles.is_empty() => following(running),
-            None => troubles.join("; "),
+            Some(stage) => format!("{stage} makes no progress"),
+            None if problems.is_empty() => healthy_status(running),
+            None => problems.join("; "),
         };
         let verb = if running.mode.dry_run { "printed, which would be delivered," } else { "delivered" };
         status.push_str(&format!("; {delivered} events {verb} since the start"));
@@ -95,7 +96,7 @@ impl Service {
             Ok(0) => {}
             Ok(1) => status.push_str("; 1 event is in quarantine"),
             Ok(events) => status.push_str(&format!("; {events} events are in quarantine")),
-            Err(error) => status.push_str(&format!("; the quarantine cannot be looked into: {error}")),
+            Err(error) => status.push_str(&format!("; the quarantine cannot be read: {error}")),
         }
         if status != self.status && self.notify.status(&status) {
             self.status = status;
@@ -103,9 +104,9 @@ impl Service {
     }
 }
 
-/// All sources do their work, some of them by their API in place of their files.
-fn following(running: &Running) -> String {
-    let sources = running.gates.iter().zip(&running.readers);
+/// The status if no source has a problem, with the notes about active fallbacks.
+fn healthy_status(running: &Running) -> String {
+    let sources = running.flows.iter().zip(&running.readers);
     let notes = sources.filter_map(|(flow, (name, _))| Some(format!("; {name}: {}", flow.health().note?)));
     let mut status = "following".to_owned();
     status.extend(notes);

@@ -1,21 +1,20 @@
-//! Signals: which of them stop the agent in order, and which change nothing. None ends it silently.
+//! Signals: which ones stop the agent in order, and which ones only log a warning. None ends it silently.
 //!
-//! What a person or a script may send is caught. Left to the kernel are the signals that report a defect (SIGSEGV,
-//! SIGABRT, …),
-//! those of job control, and SIGXCPU, behind which SIGKILL follows anyway.
+//! Every signal that a person or a script may send is caught. Not caught are signals that report a defect (SIGSEGV,
+//! SIGABRT, …), those of job control, and SIGXCPU, because SIGKILL follows it anyway.
 
 use rustix::process::Signal;
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// What a signal asks for.
+/// What a signal does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     Stop,
-    /// The terminal or the session is gone: as `Stop`, but never the second one, because kernel and shell both send it.
+    /// The terminal was closed: like `Stop`, but never the second signal, because kernel and shell both send it.
     Hangup,
-    /// Nothing is reopened or read again at a signal.
+    /// It is logged and has no effect: no file is reopened and no configuration is read again.
     Nothing,
 }
 
@@ -25,13 +24,14 @@ pub(super) struct Received {
     pub meaning: Meaning,
 }
 
-/// Starts to catch signals: what arrives from here on is in the queue.
+/// Starts to catch signals. They arrive in the returned queue.
 pub(super) fn listen() -> io::Result<UnboundedReceiver<Received>> {
     let ignored = std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored(&status));
-    // Under a service manager nobody has left a terminal: who sends SIGHUP there expects a reload.
+    // Under a service manager there is no terminal: SIGHUP is an attempt to reload there.
     let supervised = std::env::var_os("NOTIFY_SOCKET").is_some();
-    // Caught, it does not kill: the write past the limit fails, and that is reported like any other failure of a disk.
+    // If SIGXFSZ is caught, a write beyond the file size limit fails with an error, which is reported like a full disk.
     drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
+    // Grows by one message for each signal at most; the supervisor handles them at once.
     let (sender, received) = unbounded_channel();
     for (name, number, meaning) in caught(ignored, supervised) {
         let mut signals = match signal(SignalKind::from_raw(number)) {
@@ -55,7 +55,7 @@ pub(super) fn listen() -> io::Result<UnboundedReceiver<Received>> {
 const REALTIME_MIN: i32 = 34;
 const REALTIME_MAX: i32 = 64;
 
-/// Names, numbers and meanings of what is caught.
+/// Names, numbers and meanings of the caught signals.
 fn caught(ignored: u64, supervised: bool) -> Vec<(String, i32, Meaning)> {
     let mut all: Vec<(String, i32, Meaning)> = [
         ("SIGTERM", Signal::TERM, Meaning::Stop),
@@ -73,7 +73,7 @@ fn caught(ignored: u64, supervised: bool) -> Vec<(String, i32, Meaning)> {
     .map(|(name, signal, meaning)| (name.to_owned(), signal.as_raw(), meaning))
     .into();
     let hangup = Signal::HUP.as_raw();
-    // `nohup` asks to live on.
+    // `nohup` ignores SIGHUP for its child, so the agent does not catch it.
     if ignored & (1 << (hangup - 1)) == 0 {
         let meaning = if supervised { Meaning::Nothing } else { Meaning::Hangup };
         all.push(("SIGHUP".to_owned(), hangup, meaning));
@@ -85,7 +85,7 @@ fn caught(ignored: u64, supervised: bool) -> Vec<(String, i32, Meaning)> {
     all
 }
 
-/// The signals that this process was started to ignore, one bit each, of `/proc/self/status`.
+/// The signals that the parent process set to be ignored, one bit each, from `/proc/self/status`.
 fn ignored(status: &str) -> u64 {
     let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn f110_who_is_told_to_live_on_lives_on() {
+    fn f110_an_ignored_hangup_stays_ignored() {
         assert_eq!(hangup(0, false), Some(Meaning::Hangup));
         assert_eq!(hangup(0, true), Some(Meaning::Nothing));
         let nohup = ignored("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t00\n");

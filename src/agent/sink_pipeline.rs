@@ -1,4 +1,4 @@
-//! One sink of one source: its format, and the batch that is being written for it.
+//! Encodes the events of one source for one sink, and collects them into batches.
 
 use super::flow_control::FlowControl;
 use crate::format::{EventBuffer, Format};
@@ -16,7 +16,7 @@ pub struct SinkPipeline {
     events: Vec<BatchEvent>,
     inbox: Inbox,
     flow: Arc<FlowControl>,
-    /// Events that are in the output already: they were written after the checkpoint and are replayed now.
+    /// Events that the output contains after the checkpoint. Their records are replayed and must not be written again.
     already_in_output: HashSet<EventId>,
     /// The sink puts severity and action into a header.
     pub needs_label: bool,
@@ -29,14 +29,14 @@ impl SinkPipeline {
         flow: Arc<FlowControl>,
         already_in_output: HashSet<EventId>,
     ) -> SinkPipeline {
-        let (to, holds) = (inbox.clone(), flow.clone());
+        let (to, capacity) = (inbox.clone(), flow.clone());
         let out = EventBuffer::with_flush(move |bytes| {
-            // A sink that waits for more events before it sends learns that this event waits for it.
-            send(&to, &holds, Batch::default());
-            holds.wait_for_capacity();
-            let part = std::mem::replace(bytes, holds.buffer());
+            // An empty batch makes a sink that waits for more events send what it has.
+            send(&to, &capacity, Batch::default());
+            capacity.wait_until_drained();
+            let part = std::mem::replace(bytes, capacity.buffer());
             let batch = Batch { number: None, bytes: part, events: Vec::new(), replaying: false };
-            send(&to, &holds, batch);
+            send(&to, &capacity, batch);
         });
         SinkPipeline { format, out, events: Vec::new(), inbox, flow, already_in_output, needs_label: false }
     }
@@ -60,12 +60,12 @@ impl SinkPipeline {
         self.events.push(BatchEvent { end: self.out.bytes.len() as u32, id, time_ms, label });
     }
 
-    /// How many bytes wait to be sent.
-    pub fn waiting_bytes(&self) -> u64 {
+    /// Bytes of the current batch.
+    pub fn pending_bytes(&self) -> u64 {
         self.out.bytes.len() as u64
     }
 
-    /// Sends what was written. `number`: see [`Batch::number`].
+    /// Sends the current batch. `number`: see [`Batch::number`].
     pub fn send(&mut self, number: Option<u64>) {
         let batch = Batch {
             number,
@@ -76,9 +76,12 @@ impl SinkPipeline {
         send(&self.inbox, &self.flow, batch);
     }
 
-    /// Events that are in the output and were not replayed: what they were read from is gone.
-    pub fn clear_replayed(&mut self) {
+    /// Forgets output events that were not replayed, because their records no longer exist. Returns whether there were
+    /// any.
+    pub fn clear_replayed(&mut self) -> bool {
+        let awaited = !self.already_in_output.is_empty();
         self.already_in_output.clear();
+        awaited
     }
 }
 
@@ -95,10 +98,10 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_a_long_event_waits_for_is_told_to_hurry() {
+    fn a_long_event_makes_the_sink_send_what_it_holds() {
         let flow = Arc::new(FlowControl::new(1024));
         let (messages, inbox) = channel();
-        // On its way in an earlier batch.
+        // In flight in an earlier batch.
         flow.sent(7);
         let of_pipeline = flow.clone();
         let writes = std::thread::spawn(move || {
@@ -112,8 +115,8 @@ mod tests {
             Ok(Message::Batch(batch)) => batch,
             _ => panic!("nothing is sent"),
         };
-        let hurry = next();
-        assert_eq!((hurry.number, hurry.bytes.len()), (None, 0));
+        let empty = next();
+        assert_eq!((empty.number, empty.bytes.len()), (None, 0));
         flow.written(vec![b'x'; 7]);
         let part = next();
         assert_eq!((part.number, part.events.len()), (None, 0));

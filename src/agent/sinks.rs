@@ -1,4 +1,4 @@
-//! Starts the threads that write or send what a source has read.
+//! Starts the sink threads of a source.
 
 use super::commit::ToCommit;
 use super::common::{AgentError, Common};
@@ -47,6 +47,7 @@ pub(super) fn start(
     let report = reporter(index, flow.clone(), common.commits.clone(), counts);
     let stage = format!("sink {}", sink.name);
     let (mut mark, mut already_in_output) = (None, HashSet::new());
+    // Why the channels have no limit: see `Inbox`.
     let inbox = match &sink.kind {
         SinkKind::File(file) if !common.mode.dry_run => {
             let (messages, receiver) = channel();
@@ -69,7 +70,7 @@ pub(super) fn start(
             spawn(stage, &common.ended, move || EndedWith::Sink(remote.run(receiver, &report)))?;
             Inbox::Task(messages)
         }
-        // A dry run prints what a sink would get.
+        // A dry run prints what the sink would receive.
         SinkKind::File(_) | SinkKind::Remote(_) | SinkKind::Stdout => {
             let (messages, receiver) = channel();
             spawn(stage, &common.ended, move || EndedWith::Sink(sink::stdout::run(receiver, report)))?;
@@ -86,7 +87,7 @@ pub(super) fn start(
     Ok((thread, pipeline, mark))
 }
 
-/// Takes the reports of a sink. `counts`: of events that are final, and of those in quarantine among them.
+/// Handles the reports of a sink. The counters are of final events, and of those among them that are in quarantine.
 fn reporter(
     index: SinkIndex,
     flow: Arc<FlowControl>,
@@ -98,17 +99,18 @@ fn reporter(
         Report::Written(buffer) => flow.written(buffer),
         Report::Final { number, events, mark } => {
             delivered.fetch_add(events, Ordering::Relaxed);
-            // A commit thread that is gone has ended the process, or is about to.
+            // Fails only if the commit thread has ended, and that ends the process.
             let _ = commits.send(ToCommit::Final { stream, pipeline, number, mark });
         }
-        Report::Trouble(trouble) => flow.sink_trouble(pipeline, trouble),
-        Report::Quarantined(events) => {
-            quarantined.fetch_add(events, Ordering::Relaxed);
+        Report::Trouble(problem) => flow.set_sink_problem(pipeline, problem),
+        Report::Quarantined(ids) => {
+            quarantined.fetch_add(ids.len() as u64, Ordering::Relaxed);
+            let _ = commits.send(ToCommit::Quarantined { stream, ids });
         }
     }
 }
 
-/// Returns the events with it that it has beyond the checkpoint's mark.
+/// Opens the output file. Also returns the ids of events that it contains after the checkpoint's mark.
 fn open_output(
     source: &SourceConfig,
     sink: &SinkConfig,
@@ -125,7 +127,7 @@ fn open_output(
     let id_of = |event: &[u8]| sink.format.id_of(event);
     let (output, events) = OutputFile::open(&sink.name, &source.name, file, known, &id_of).map_err(failed)?;
     let mark = match known {
-        // They are replayed: until they have passed, the output is as long as the checkpoint says.
+        // Those events are replayed. The checkpoint keeps the old length until all of them were read again.
         Some(known) if !events.is_empty() => known.clone(),
         _ => output.mark().map_err(failed)?,
     };
@@ -149,7 +151,7 @@ fn settings(
     }
 }
 
-/// What the thread of a sink that reaches a server needs.
+/// What the thread of a sink with a server needs.
 struct Remote {
     peer: PeerConfig,
     settings: DeliverySettings,
@@ -182,7 +184,7 @@ impl Remote {
     }
 }
 
-/// With who may not write it and what helps, where that is what is wrong.
+/// Adds the user without permission and the remedy to a permission error.
 fn explained(error: io::Error, path: &std::path::Path) -> io::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {

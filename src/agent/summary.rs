@@ -1,32 +1,35 @@
-//! What a run has done, for the lines that it ends with.
+//! The totals of a run, for its last lines of output.
 
 use crate::source::api::ApiTotal;
 use crate::source::files::FileTotal;
 
-/// What a run has done, and how it ended.
+/// The totals of a run, and its exit code.
 pub struct Summary {
     pub sources: Vec<(String, SourceTotal)>,
     pub sinks: Vec<Delivered>,
     pub exit_code: u8,
 }
 
-/// What became of one source's events at one sink.
+/// How many events of one source one sink has delivered.
 pub struct Delivered {
     pub sink: String,
     pub source: String,
     pub events: u64,
-    /// Refused, and put into quarantine.
+    /// Events that the server refused and that are in quarantine.
     pub quarantined: u64,
 }
 
-/// What a source has read, for the summary of a run.
+/// What one source has read.
 #[derive(Debug, Default)]
 pub struct SourceTotal {
     pub files: Vec<FileTotal>,
     pub api: Option<ApiTotal>,
+    /// Encoded events, from both inputs and the agent's own.
     pub events: u64,
+    /// Records and rows that could not be parsed.
     pub unreadable: u64,
-    pub trouble: Option<String>,
-    /// Another process may see more of the files.
+    /// Why not everything could be read, if so.
+    pub problem: Option<String>,
+    /// The files may only be visible to a new process.
     pub restart_wanted: bool,
 }

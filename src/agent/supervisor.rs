@@ -1,4 +1,4 @@
-//! Waits for signals and for the end of any thread, and ends the others in order.
+//! Waits for signals and for the end of any thread, and shuts the other threads down in order.
 
 use super::commit;
 use super::running::{Running, SinkThread};
@@ -16,18 +16,19 @@ use tokio::time::Instant;
 /// How long an abandoned stop waits for the last commit.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
-/// How a run comes to its end: by a signal, or by itself for another process to go on.
+/// An orderly stop: after a signal, or because the next process has to continue.
 #[derive(Default)]
 struct Stop {
-    /// When what is not delivered by then is left to the next start.
+    /// Events that are not delivered by then are left to the next start.
     deadline: Option<Instant>,
-    asked: bool,
+    signalled: bool,
 }
 
 impl Stop {
-    /// Whether this signal is the first, which has the whole `shutdown_timeout` whatever came before it.
-    fn is_asked_first(&mut self, shutdown_timeout: Duration) -> bool {
-        if std::mem::replace(&mut self.asked, true) {
+    /// Whether this signal is the first. The first one sets the deadline to a full `shutdown_timeout` from now, even if
+    /// a stop without a signal has begun before.
+    fn is_first_signal(&mut self, shutdown_timeout: Duration) -> bool {
+        if std::mem::replace(&mut self.signalled, true) {
             return false;
         }
         self.deadline = Some(Instant::now() + shutdown_timeout);
@@ -52,23 +53,23 @@ impl Running {
                     log.write_due();
                     tick_at = Instant::now() + service.tick(&self);
                 }
-                ended = self.ended.recv() => match ended.map(|ended| self.note(ended)) {
-                    Some(None) if (self.restart_wanted || self.closed) && stop.deadline.is_none() => {
+                ended = self.ended.recv() => match ended.map(|ended| self.handle_ended(ended)) {
+                    Some(None) if (self.restart_wanted || self.stdout_closed) && stop.deadline.is_none() => {
                         stop.deadline = Some(Instant::now() + shutdown_timeout);
-                        self.gates.iter().for_each(|flow| flow.stop());
+                        self.flows.iter().for_each(|flow| flow.stop());
                     }
                     Some(None) => {}
                     Some(Some(code)) => break code,
                     None => break exit::INTERNAL,
                 },
                 Some(Received { name: signal, meaning }) = received.recv() => match meaning {
-                    // Its name is in the message, or the second signal would count as the first one repeated.
+                    // The name is part of the message text, or the log would suppress a second signal as a repeat.
                     Meaning::Nothing => tracing::warn!(
                         "{signal} changes nothing: no file is reopened and no configuration is read again; restart the agent for that"
                     ),
-                    Meaning::Hangup if stop.asked => {}
+                    Meaning::Hangup if stop.signalled => {}
                     Meaning::Stop | Meaning::Hangup => {
-                        if !stop.is_asked_first(shutdown_timeout) {
+                        if !stop.is_first_signal(shutdown_timeout) {
                             break self.abandon("stopped a second time").await;
                         }
                         if self.mode.dry_run {
@@ -78,7 +79,7 @@ impl Running {
                         }
                         service.stopping();
                         self.restart_wanted = false;
-                        self.gates.iter().for_each(|flow| flow.stop());
+                        self.flows.iter().for_each(|flow| flow.stop());
                     }
                 },
                 () = tokio::time::sleep_until(at), if stop.deadline.is_some() => {
@@ -103,24 +104,24 @@ impl Running {
                 .map(|(name, total)| (name, total.unwrap_or_default()))
                 .collect(),
             sinks: self.sinks.into_iter().map(SinkThread::delivered).collect(),
-            // What is there was not read to its end, perhaps.
+            // A run that was interrupted may not have read everything.
             exit_code: match code {
-                exit::OK if self.mode.once && stop.asked => exit::TRY_AGAIN,
+                exit::OK if self.mode.once && stop.signalled => exit::TRY_AGAIN,
                 code => code,
             },
         }
     }
 
-    /// Takes note of the end of a stage, ends the next one in order, and says the exit code when that was the last.
-    fn note(&mut self, ended: ThreadEnded) -> Option<u8> {
+    /// Handles the end of a thread: asks the next stage to end, and returns the exit code if this was the last one.
+    fn handle_ended(&mut self, ended: ThreadEnded) -> Option<u8> {
         let stage = ended.stage;
         match ended.what {
             EndedWith::Reader { stream, total } => {
                 if total.restart_wanted {
                     tracing::warn!(
                         stage,
-                        trouble = total.trouble,
-                        "the directory may be there and out of this process's sight; ending, for the next one to look"
+                        problem = total.problem,
+                        "the directory may exist outside this process's mount namespace; ending, so that a new process can see it"
                     );
                     self.restart_wanted = true;
                 }
@@ -129,46 +130,46 @@ impl Running {
                 if self.readers_left == 0 {
                     self.sinks.iter().for_each(|sink| sink.inbox.send(Message::End));
                 }
-                self.finish_behind_all();
+                self.finish_commits_when_drained();
                 None
             }
             EndedWith::Api => None,
             EndedWith::Sink(Ok(())) if self.readers_left == 0 => {
                 self.sinks_left -= 1;
-                self.finish_behind_all();
+                self.finish_commits_when_drained();
                 None
             }
             EndedWith::StdoutClosed => {
-                self.note_closed();
+                self.handle_stdout_closed();
                 None
             }
-            // No failure: the others deliver what has been read, and what was not written here is for the next start.
+            // Not a failure: the other sinks deliver what has been read. This sink gets the rest after the next start.
             EndedWith::Sink(Err(SinkError::Closed)) => {
-                self.note_closed();
+                self.handle_stdout_closed();
                 self.sinks_left -= 1;
-                self.finish_behind_all();
+                self.finish_commits_when_drained();
                 None
             }
             EndedWith::Commit(Ok(())) if self.readers_left == 0 && self.sinks_left == 0 => {
-                Some(if self.restart_wanted || self.closed { exit::TRY_AGAIN } else { exit::OK })
+                Some(if self.restart_wanted || self.stdout_closed { exit::TRY_AGAIN } else { exit::OK })
             }
             EndedWith::Sink(Err(error @ SinkError::Poison { .. })) => {
-                tracing::error!(stage, %error, "ending, for a person to look; each start tries it again");
+                tracing::error!(stage, %error, "ending, because an operator must act; each start sends the event again");
                 Some(exit::TRY_AGAIN)
             }
             EndedWith::Sink(Err(error)) => {
-                tracing::error!(stage, %error, "a sink has failed; ending, to start again from the checkpoint");
+                tracing::error!(stage, %error, "a sink has failed; ending, to restart from the checkpoint");
                 Some(exit::TRY_AGAIN)
             }
             EndedWith::Commit(Err(error)) => {
-                tracing::error!(stage, %error, "positions cannot be stored; ending, to start again from the last one");
+                tracing::error!(stage, %error, "positions cannot be stored; ending, to restart from the last checkpoint");
                 Some(error.exit_code())
             }
             EndedWith::Panicked(reason) => {
                 tracing::error!(
                     stage,
                     reason,
-                    "a stage has failed; ending, to start again from the checkpoint"
+                    "a stage has panicked; ending, to restart from the checkpoint"
                 );
                 Some(exit::INTERNAL)
             }
@@ -179,19 +180,19 @@ impl Running {
         }
     }
 
-    fn finish_behind_all(&self) {
+    fn finish_commits_when_drained(&self) {
         if self.readers_left == 0 && self.sinks_left == 0 {
             drop(self.commits.send(commit::ToCommit::Finish));
         }
     }
 
-    fn note_closed(&mut self) {
-        if !std::mem::replace(&mut self.closed, true) {
+    fn handle_stdout_closed(&mut self) {
+        if !std::mem::replace(&mut self.stdout_closed, true) {
             tracing::info!("standard output was closed by its reader; stopping");
         }
     }
 
-    /// Commits what is final and leaves the rest to the next start.
+    /// Commits what is final. The next start delivers the rest.
     async fn abandon(&mut self, reason: &str) -> u8 {
         drop(self.commits.send(commit::ToCommit::Finish));
         let last_commit = async {
@@ -220,16 +221,16 @@ impl Running {
 mod tests {
     use super::*;
 
-    /// An agent that was about to restart has its whole time at the first signal, and is abandoned at the second.
+    /// The first signal sets a full deadline even if a restart was pending. Only the second one abandons the stop.
     #[test]
     fn f52_the_first_signal_is_no_second_one() {
         let shutdown_timeout = Duration::from_secs(3600);
         let soon = Instant::now() + Duration::from_secs(1);
         for deadline in [None, Some(soon)] {
             let mut stop = Stop { deadline, ..Stop::default() };
-            assert!(stop.is_asked_first(shutdown_timeout));
+            assert!(stop.is_first_signal(shutdown_timeout));
             assert!(stop.deadline.is_some_and(|at| at > soon));
-            assert!(!stop.is_asked_first(shutdown_timeout));
+            assert!(!stop.is_first_signal(shutdown_timeout));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The threads of the agent, and how the end of each becomes known.
+//! Starts threads whose end is reported to the supervisor.
 
 use super::summary::SourceTotal;
 use crate::checkpoint::StoreError;
@@ -9,7 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// A thread has come to its end.
+/// A thread has ended.
 pub(super) struct ThreadEnded {
     pub stage: String,
     pub what: EndedWith,
@@ -20,16 +20,16 @@ pub(super) enum EndedWith {
         stream: usize,
         total: SourceTotal,
     },
-    /// The thread of an API's requests: with its reader, or with a stop.
+    /// The request thread of an API. It ends with its reader or at a stop.
     Api,
     Sink(Result<(), SinkError>),
-    /// Nobody reads standard output any more.
+    /// The reader of standard output has closed it.
     StdoutClosed,
     Commit(Result<(), StoreError>),
     Panicked(String),
 }
 
-/// Starts a thread whose end is reported, in whatever way it ends.
+/// Starts a thread. Its end is reported, also after a panic.
 pub(super) fn spawn(
     name: String,
     ended: &UnboundedSender<ThreadEnded>,
@@ -39,7 +39,7 @@ pub(super) fn spawn(
     std::thread::Builder::new().name(name).spawn(move || {
         let what = catch_unwind(AssertUnwindSafe(|| heartbeat::stage(&stage, work)))
             .unwrap_or_else(|panic| EndedWith::Panicked(text(panic.as_ref())));
-        // Nobody listens any more when the process is about to end.
+        // Fails only if the supervisor has ended, because the process is about to end.
         let _ = ended.send(ThreadEnded { stage, what });
     })?;
     Ok(())

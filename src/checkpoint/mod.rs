@@ -20,7 +20,7 @@
 mod entry;
 mod error;
 mod keys;
-mod open;
+mod read_source;
 mod recovery;
 mod seal;
 mod sled_db;
@@ -34,8 +34,8 @@ pub(crate) use crate::position::{ApiCursor, FileEntry, Loss, SinkMark};
 pub(crate) use crate::position::{Fingerprint, Progress};
 pub use entry::{Commit, LOSSES_MAX, SourceState, StateImage};
 pub use error::{RecoveryStep, StoreError};
-pub use open::{Opened, damaged_copies, read};
-pub use store::{Forgotten, Store};
+pub use state_dir::damaged_copies;
+pub use store::{Forgotten, Opened, Store, read};
 
 /// Version of the stored format. Each new member raises it, because an older release would drop the member when it
 /// rewrites the value. When an older version is read, missing members get their defaults.

@@ -20,16 +20,15 @@ use serde::de::IgnoredAny;
 use super::entry::StateImage;
 use super::error::{RecoveryStep, StoreError};
 use super::keys::{self, ValueKind};
+use super::read_source::{OnDamage, read_source};
 use super::seal::{self, UnsealError};
 use super::sled_db::{Db, DbError, remove_files};
-use super::state_dir::{self, StateDir};
+use super::state_dir::{self, DAMAGED_COPY, StateDir};
 use super::state_files::{self, Meta, StateFiles};
-use super::store::{OnDamage, Store, read_source};
 use super::write_batch::{SourceHead, WriteBatch};
 use crate::clock;
 
-/// Prefix of the names of damaged copies, and how many copies are kept.
-pub(super) const DAMAGED_COPY: &str = "db.corrupt-";
+/// How many copies of damaged stores are kept.
 const DAMAGED_COPIES_MAX: usize = 3;
 
 /// The content of a store that was opened.
@@ -108,9 +107,18 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
     }
 }
 
-/// Opens the store of `store`, repairs it if necessary, and returns the repair steps.
-pub(super) fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<RecoveryStep>, StoreError> {
-    let mut recovery = StoreRecovery { dir: &store.dir, steps: Vec::new(), copied: false };
+/// A store that is open and intact.
+pub(super) struct RecoveredStore {
+    pub db: Db,
+    pub agent_id: String,
+    pub heads: BTreeMap<String, SourceHead>,
+    /// Repair steps that were taken.
+    pub steps: Vec<RecoveryStep>,
+}
+
+/// Opens the store in `dir`, and repairs it if necessary.
+pub(super) fn recover(dir: &StateDir, files: &StateFiles) -> Result<RecoveredStore, StoreError> {
+    let mut recovery = StoreRecovery { dir, steps: Vec::new(), copied: false };
     let (db, found) = recovery.open_or_repair()?;
     let replaced = recovery.steps.contains(&RecoveryStep::Replaced);
     if files.existed() && found.agent_id.is_none() && !replaced {
@@ -135,9 +143,9 @@ pub(super) fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<Recov
     let has_meta = stored.is_some();
     if has_meta {
         // Raises the directory's version before the first value of that version is written.
-        state_files::write_meta(&store.dir, &meta)?;
+        state_files::write_meta(dir, &meta)?;
     }
-    let failed = |error: DbError| error.into_error(&store.dir);
+    let failed = |error: DbError| error.into_error(dir);
     if found.agent_id.as_ref() != Some(&meta.agent_id) {
         batch.put(keys::META.to_vec(), &meta).map_err(failed)?;
     }
@@ -146,18 +154,12 @@ pub(super) fn recover(store: &mut Store, files: &StateFiles) -> Result<Vec<Recov
     recovery.report_replaced_files(files);
     let steps = recovery.steps;
     if !files.has_db {
-        store.dir.sync()?;
+        dir.sync()?;
     }
     if !has_meta {
-        state_files::write_meta(&store.dir, &meta)?;
+        state_files::write_meta(dir, &meta)?;
     }
-    store.db = Some(db);
-    store.heads = heads;
-    store.agent_id = meta.agent_id;
-    if !steps.is_empty() {
-        store.write_backup()?;
-    }
-    Ok(steps)
+    Ok(RecoveredStore { db, agent_id: meta.agent_id, heads, steps })
 }
 
 /// The repair of one store, and the steps taken so far.
@@ -286,7 +288,7 @@ impl StoreRecovery<'_> {
         let copy = self.dir.path.join(format!("{DAMAGED_COPY}{}", timestamp()));
         state_dir::copy(&self.dir.path.join("db"), &copy)?;
         self.add(RecoveryStep::KeptDamagedCopy { copy, problem: problem.to_owned() });
-        let copies = super::open::damaged_copies(&self.dir.path)?;
+        let copies = state_dir::damaged_copies(&self.dir.path)?;
         for old in copies.iter().rev().skip(DAMAGED_COPIES_MAX) {
             fs::remove_dir_all(old).map_err(|error| StoreError::io("remove", old, error))?;
         }
@@ -305,7 +307,7 @@ fn timestamp() -> String {
 #[cfg(test)]
 mod tests {
     use super::super::entry::Commit;
-    use super::super::open::Opened;
+    use super::super::store::{Opened, Store};
     use super::*;
     use crate::position::{FileEntry, Progress, SinkMark};
 

@@ -17,6 +17,9 @@ const FREE_BYTES_MIN: u64 = 1024 * 1024;
 /// Prefix of temporary files. One that a killed process left is removed at the next start.
 const TEMPORARY: &str = ".new-";
 
+/// Prefix of the names of damaged copies.
+pub(super) const DAMAGED_COPY: &str = "db.corrupt-";
+
 /// A state directory that this process has locked until the value is dropped.
 #[derive(Debug)]
 pub(super) struct StateDir {
@@ -275,4 +278,12 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Copies of damaged stores in a state directory, oldest first.
+pub fn damaged_copies(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut names = names(path)?;
+    names.retain(|name| name.starts_with(DAMAGED_COPY));
+    names.sort();
+    Ok(names.into_iter().map(|name| path.join(name)).collect())
 }

@@ -1,33 +1,38 @@
-//! The open store: load, commit, forget, close.
+//! The store: open, load, commit, forget, close.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::entry::{Commit, SourceState, StateImage};
-use super::error::StoreError;
-use super::keys::{self, ValueKind};
-use super::open::{self, Opened};
+use super::error::{RecoveryStep, StoreError};
+use super::read_source::{OnDamage, read_source};
+use super::recovery::{RecoveredStore, recover};
 use super::sled_db::{Db, DbError};
-use super::state_dir::StateDir;
+use super::state_dir::{self, StateDir};
+use super::state_files::{self, StateFiles};
 use super::write_batch::{SourceHead, WriteBatch};
-use super::{seal, state_files};
 use crate::clock;
-use crate::position::{
-    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, LedgerPosition, Loss, SinkMark,
-};
 
 /// Maximum age of the backup file while commits are made. It limits what is delivered again after the store is lost.
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// An open, locked state directory.
 pub struct Store {
-    pub(super) dir: StateDir,
+    dir: StateDir,
     /// `None` after a failure: sled repeats its first error for ever, so the next call opens it again.
-    pub(super) db: Option<Db>,
-    pub(super) agent_id: String,
-    pub(super) heads: BTreeMap<String, SourceHead>,
-    pub(super) backup_due: Instant,
+    db: Option<Db>,
+    agent_id: String,
+    heads: BTreeMap<String, SourceHead>,
+    backup_due: Instant,
+}
+
+/// An open store, and the repair steps that opening it required.
+pub struct Opened {
+    pub store: Store,
+    /// Repair steps that were taken; empty if the store was intact.
+    pub recovered: Vec<RecoveryStep>,
 }
 
 /// What [`Store::forget`] removed of one source.
@@ -51,7 +56,42 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]. All except `Damaged` and `Io` leave the directory unchanged.
     pub fn open(state_dir: &Path) -> Result<Opened, StoreError> {
-        open::open(state_dir)
+        let dir = StateDir::acquire(state_dir)?;
+        let files = StateFiles::read(&dir)?;
+        refuse_link(&dir)?;
+        dir.require_space()?;
+        if files.has_db && files.meta.value().is_none() {
+            // Without `meta.json` only the values show which release wrote them, and sled writes when it opens. So a
+            // copy is checked first. Any other error of the copy occurs again when the directory itself is opened.
+            if let Err(StoreError::Newer { found, .. }) = read_copy(&dir) {
+                return Err(StoreError::Newer { path: dir.path.join("db"), found });
+            }
+        }
+        Store::open_locked(dir)
+    }
+
+    fn open_locked(dir: StateDir) -> Result<Opened, StoreError> {
+        let files = StateFiles::read(&dir)?;
+        let RecoveredStore { db, agent_id, heads, steps } = recover(&dir, &files)?;
+        let mut store = Store { dir, db: Some(db), agent_id, heads, backup_due: clock::monotonic() };
+        store.back_up_repaired(&steps)?;
+        // Nothing is written before it is certain that no newer release wrote the state.
+        store.dir.write_process_id()?;
+        store.dir.remove_temporary()?;
+        Ok(Opened { store, recovered: steps })
+    }
+
+    /// Opens sled again after a failure. The lock is still held.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.dir.require_space()?;
+        let files = StateFiles::read(&self.dir)?;
+        let RecoveredStore { db, agent_id, heads, steps } = recover(&self.dir, &files)?;
+        (self.db, self.agent_id, self.heads) = (Some(db), agent_id, heads);
+        self.back_up_repaired(&steps)
+    }
+
+    fn back_up_repaired(&mut self, steps: &[RecoveryStep]) -> Result<(), StoreError> {
+        if steps.is_empty() { Ok(()) } else { self.write_backup() }
     }
 
     /// A UUID that lasts as long as the state directory.
@@ -141,7 +181,7 @@ impl Store {
         self.write_backup()
     }
 
-    pub(super) fn write_backup(&mut self) -> Result<(), StoreError> {
+    fn write_backup(&mut self) -> Result<(), StoreError> {
         let image = self.image()?;
         state_files::write_image(&self.dir, &image)?;
         self.backup_due = clock::monotonic() + BACKUP_AGE_MAX;
@@ -161,7 +201,7 @@ impl Store {
         work: impl FnOnce(&Db, &BTreeMap<String, SourceHead>) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
         if self.db.is_none() {
-            open::reopen(self)?;
+            self.reopen()?;
         }
         let Some(db) = &self.db else {
             return Err(StoreError::Damaged { dir: self.dir.path.clone(), problem: "closed".to_owned() });
@@ -173,64 +213,56 @@ impl Store {
     }
 }
 
-/// What to do about a damaged value.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum OnDamage {
-    /// Fail: every value was checked when the store was opened, so it was damaged since.
-    Fail,
-    Skip,
+/// The content of a state directory, and the repair steps that opening it would take, without changing it. `None` if
+/// the directory does not exist.
+///
+/// # Errors
+/// As [`Store::open`]. A running agent locks its directory.
+pub fn read(path: &Path) -> Result<Option<(StateImage, Vec<RecoveryStep>)>, StoreError> {
+    let Some(dir) = StateDir::acquire_existing(path)? else {
+        return Ok(None);
+    };
+    StateFiles::read(&dir)?;
+    refuse_link(&dir)?;
+    read_copy(&dir).map(Some)
 }
 
-pub(super) fn read_source(
-    db: &Db,
-    source: &str,
-    head: SourceHead,
-    on_damage: OnDamage,
-) -> Result<SourceState, DbError> {
-    Ok(SourceState {
-        commits: head.commits,
-        next_key: head.next_key,
-        losses_total: head.losses_total,
-        lost_bytes_total: head.lost_bytes_total,
-        files: read_values::<FileEntry>(db, ValueKind::File, source, on_damage)?,
-        marks: read_values::<SinkMark>(db, ValueKind::Mark, source, on_damage)?,
-        losses: read_values::<Loss>(db, ValueKind::Loss, source, on_damage)?,
-        api: read_values::<ApiCursor>(db, ValueKind::Cursor, source, on_damage)?.pop(),
-        api_other_nodes: read_values::<ApiCursor>(db, ValueKind::OtherNodes, source, on_damage)?.pop(),
-        nodes: read_values::<ClusterNodes>(db, ValueKind::Nodes, source, on_damage)?.pop(),
-        agent_user: read_values::<AgentUser>(db, ValueKind::User, source, on_damage)?.pop(),
-        active_input: read_values::<ActiveInput>(db, ValueKind::ActiveInput, source, on_damage)?.pop(),
-        coverage: read_values::<Coverage>(db, ValueKind::Coverage, source, on_damage)?.pop(),
-        ledger: read_values::<LedgerPosition>(db, ValueKind::Ledger, source, on_damage)?.pop(),
-    })
+/// Opens a copy, because sled writes when it opens.
+fn read_copy(dir: &StateDir) -> Result<(StateImage, Vec<RecoveryStep>), StoreError> {
+    let io = |error| StoreError::io("create a copy of", &dir.path, error);
+    let copy = tempfile::Builder::new().prefix(crate::NAME).tempdir().map_err(io)?;
+    let inner = copy.path().join("state");
+    fs::create_dir(&inner).and_then(|()| state_dir::make_private(&inner)).map_err(io)?;
+    for name in dir.names()? {
+        let (from, to) = (dir.path.join(&name), inner.join(&name));
+        match name.as_str() {
+            "db" => state_dir::copy(&from, &to)?,
+            state_files::META | state_files::BACKUP => fs::copy(&from, &to).map(|_| ()).map_err(io)?,
+            _ => {}
+        }
+    }
+    let Opened { mut store, recovered } = Store::open_locked(StateDir::acquire(&inner)?)?;
+    store.image().map(|image| (image, recovered))
 }
 
-fn read_values<T: serde::de::DeserializeOwned>(
-    db: &Db,
-    kind: ValueKind,
-    source: &str,
-    on_damage: OnDamage,
-) -> Result<Vec<T>, DbError> {
-    let mut values = Vec::new();
-    let mut broken = BTreeSet::new();
-    db.scan(&keys::prefix(kind, source), |key, value| match seal::unseal(key, value) {
-        Ok((value, _)) => values.push(value),
-        Err(problem) => {
-            broken.insert(format!("{problem:?}"));
+/// Refuses a symbolic link, which sled would follow.
+fn refuse_link(dir: &StateDir) -> Result<(), StoreError> {
+    let path = dir.path.join("db");
+    match fs::symlink_metadata(&path) {
+        Ok(found) if !found.is_dir() => {
+            Err(StoreError::Insecure { path, problem: "it is not a directory; remove it".to_owned() })
         }
-    })?;
-    match broken.into_iter().next() {
-        Some(problem) if on_damage == OnDamage::Fail => {
-            Err(DbError::Damaged(format!("a {} value of source `{source}`: {problem}", kind.name())))
-        }
-        _ => Ok(values),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::{FallbackCause, FileNode, Fingerprint};
+    use crate::position::{
+        ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FallbackCause, FileEntry, FileNode,
+        Fingerprint, LedgerPosition, Loss, SinkMark,
+    };
 
     /// Every member is set, so that the test fails if one is not stored or not read.
     fn full() -> SourceState {

@@ -15,7 +15,7 @@ use crate::enrich::host;
 use crate::format::{Agent, Context, Event, EventBuffer, Format, FormatKind, Origin};
 use crate::record::twins::Twins;
 use crate::record::{self, IdHasher, Parsed, Scratch, Shape};
-use crate::source::api::page::{rows_of_answer, rows_of_list};
+use crate::source::api::page::{rows_of_list, rows_of_response};
 use crate::telemetry::escape::escape_path;
 use crate::{clock, exit};
 use documents::{DOCUMENT_BYTES_MAX, Document, each_document};
@@ -243,7 +243,7 @@ fn origin(path_json: Option<&str>, offset: u64) -> Origin<'_> {
 /// The positions of the rows in an API response or a list. Each row becomes an event, whatever it is.
 fn rows(answer: &[u8]) -> Option<Vec<Range<usize>>> {
     match answer.trim_ascii_start().first() {
-        Some(b'{') => rows_of_answer(answer),
+        Some(b'{') => rows_of_response(answer),
         Some(b'[') => rows_of_list(answer),
         _ => None,
     }

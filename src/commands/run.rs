@@ -33,7 +33,7 @@ pub fn run(config: &Config, mode: Mode, log: &LogGuard) -> u8 {
 fn once(summary: &Summary) -> u8 {
     if summary.sinks.iter().any(|sink| sink.quarantined > 0) {
         exit::DATA
-    } else if summary.sources.iter().any(|(_, read)| read.trouble.is_some()) {
+    } else if summary.sources.iter().any(|(_, read)| read.problem.is_some()) {
         exit::TRY_AGAIN
     } else {
         exit::OK
@@ -69,8 +69,8 @@ fn report(summary: &Summary, mode: Mode, out: &mut dyn Write) -> io::Result<()> 
                 dropped => writeln!(out, "; {dropped} of the agent's own searches were dropped")?,
             }
         }
-        if let Some(trouble) = &read.trouble {
-            writeln!(out, "{source}: {}", escape(trouble))?;
+        if let Some(problem) = &read.problem {
+            writeln!(out, "{source}: {}", escape(problem))?;
         } else if read.events == 0 {
             writeln!(out, "{source}: nothing is new")?;
         }

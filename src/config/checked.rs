@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::errors::ConfigError;
 use super::home::HomeFound;
-use super::remote::ApiConfig;
+use super::remote::{ApiConfig, Reference};
 use super::sinks::{Compression, RemoteSinkConfig};
 pub use crate::format::FormatKind;
 
@@ -24,6 +24,7 @@ pub struct Config {
     pub uncommitted_bytes_max: u64,
     /// The position is stored no more often than this while events flow.
     pub checkpoint_interval: Duration,
+    pub ledger: LedgerConfig,
     pub log: LogConfig,
     pub event: EventConfig,
     pub enrich: EnrichConfig,
@@ -49,6 +50,7 @@ impl Default for Config {
             // A crash then repeats at most a second to sinks that cannot recognise it; an fsync a second
             // is nothing to a disk.
             checkpoint_interval: Duration::from_secs(1),
+            ledger: LedgerConfig::default(),
             log: LogConfig::default(),
             event: EventConfig::default(),
             enrich: EnrichConfig::default(),
@@ -56,6 +58,33 @@ impl Default for Config {
             sinks: Vec::new(),
             warnings: Vec::new(),
             secret_files: Vec::new(),
+        }
+    }
+}
+
+/// The ledger of each source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LedgerConfig {
+    /// How long an event is remembered after its delivery.
+    pub retention: Duration,
+    /// Entries of one source, in bytes.
+    pub bytes_max: u64,
+    /// How often a checkpoint is signed and published.
+    pub seal_interval: Duration,
+    /// Holds 32 bytes in base64, the seed of an Ed25519 key. `None`: the agent makes a key in the state directory.
+    pub signing_key: Option<Reference>,
+}
+
+impl Default for LedgerConfig {
+    fn default() -> LedgerConfig {
+        LedgerConfig {
+            // Standards such as PCI DSS ask for 12 months of audit trail; this leaves time for the audit.
+            retention: Duration::from_secs(400 * 86_400),
+            // Some 13 million events, more than most instances have in that time.
+            bytes_max: GIB,
+            // What is not sealed yet can be changed by root on this host. An event an hour costs nothing.
+            seal_interval: Duration::from_secs(3600),
+            signing_key: None,
         }
     }
 }

@@ -29,6 +29,7 @@ const SEC: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 pub(super) const FORMATS: [(&str, FormatKind); 5] = [
@@ -88,6 +89,7 @@ fn root_table(root: &mut Table, sinks_follow: bool) -> Config {
         size uncommitted_bytes_max(0..=1024 * GIB);
         duration checkpoint_interval(SEC / 10..=HOUR);
     );
+    section(root.table("ledger"), |table| ledger_keys(table, &mut config.ledger));
     section(root.table("log"), |table| log_keys(table, &mut config.log));
     section(root.table("event"), |table| event_keys(table, &mut config.event));
     section(root.table("enrich"), |table| enrich_keys(table, &mut config.enrich));
@@ -123,6 +125,15 @@ fn tables<'t>(root: &mut Table<'t>, key: &'static str, way_out: Option<&str>) ->
         root.problems.error(&(0..0), key, format!("is missing; add {way_out}"));
     }
     tables.unwrap_or_default()
+}
+
+fn ledger_keys(table: &mut Table, ledger: &mut LedgerConfig) {
+    keys!(table, ledger; duration retention(DAY..=100 * 365 * DAY); size bytes_max(16 * MIB..=1024 * GIB);
+        duration seal_interval(SEC..=DAY););
+    if let Some(key) = table.reference("signing_key") {
+        key.warn_inline();
+        ledger.signing_key = Some(key.value);
+    }
 }
 
 fn log_keys(table: &mut Table, log: &mut LogConfig) {
@@ -214,7 +225,7 @@ fn belongs_to(key: &str) -> Option<String> {
 
 /// The first kind of table that has a key. Keys that nearly all have say nothing.
 fn table_of(key: &str) -> Option<&'static str> {
-    let sections = ["[[source]]", "[log]", "[event]", "[enrich]", "[[sink]]"].iter();
+    let sections = ["[[source]]", "[ledger]", "[log]", "[event]", "[enrich]", "[[sink]]"].iter();
     let mut sections = sections.filter(|_| !["name", "type", "format"].contains(&key));
     sections.find(|section| keys_of(section).contains(&key)).copied()
 }
@@ -223,6 +234,7 @@ fn table_of(key: &str) -> Option<&'static str> {
 fn keys_of(section: &str) -> Vec<&'static str> {
     let mut config = Config::default();
     match section {
+        "[ledger]" => Table::keys_asked(|table| ledger_keys(table, &mut config.ledger)),
         "[log]" => Table::keys_asked(|table| log_keys(table, &mut config.log)),
         "[event]" => Table::keys_asked(|table| event_keys(table, &mut config.event)),
         "[enrich]" => Table::keys_asked(|table| enrich_keys(table, &mut config.enrich)),

@@ -1,9 +1,5 @@
 //! The affected objects and changed values of a record.
 
-use std::borrow::Cow;
-
-use super::login::login_of;
-use super::users::{Person, Users};
 use crate::record::json::for_each_element;
 use crate::record::token::{decoded, has_escape};
 use crate::record::{Record, Shape, Text, Token, object};
@@ -20,16 +16,6 @@ pub(super) struct AffectedObject<'a> {
 impl<'a> AffectedObject<'a> {
     pub(super) fn is(&self, kind: &str) -> bool {
         self.kind.is_some_and(|own_kind| own_kind.is(kind))
-    }
-
-    /// The object as a user. Its login name is a parameter of its URI.
-    pub(super) fn person(&self) -> Person<'a> {
-        Person {
-            id: self.id.map(|id| Cow::Borrowed(id.escaped())),
-            name: self.uri.and_then(login_of),
-            full_name: self.name.map(|name| Cow::Borrowed(name.escaped())),
-            email: None,
-        }
     }
 
     fn texts(&self) -> [Option<Text<'a>>; 3] {
@@ -111,21 +97,6 @@ pub(super) fn grantee<'a>(record: &Record<'a>, kind: &str) -> Option<AffectedObj
     first(record, |affected| affected.is(kind)).or_else(|| {
         Some(AffectedObject { kind: None, name: Some(changed_value(record, kind)?), id: None, uri: None })
     })
-}
-
-/// The user who is the target of the event. ECS has it for events about users only; a permission has one too.
-pub(super) fn target<'a>(record: &Record<'a>, users: &Users<'a>, categories: &[&str]) -> Option<Person<'a>> {
-    let mut target = users.target.clone();
-    let renamed = &users.renamed;
-    target.id = target.id.or_else(|| renamed.id.clone());
-    target.full_name = target.full_name.or_else(|| renamed.full_name.clone());
-    target.name = target.name.or_else(|| renamed.name.clone());
-    if target != Person::default() {
-        return Some(target);
-    }
-    let is_about_permissions = categories == super::rules::IAM_CONFIGURATION;
-    let user = is_about_permissions.then(|| grantee(record, "User"))??;
-    Some(user.person())
 }
 
 /// The new value of a changed value, or else the old one.

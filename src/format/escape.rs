@@ -5,9 +5,18 @@ use std::borrow::Cow;
 use super::buffer::{EventBuffer, PIECE_BYTES};
 use crate::record::{Text, Token, compact};
 
+/// Text escaped for JSON, without quotes.
+pub(super) type EscapedText<'a> = Cow<'a, str>;
+
 /// Appends `text` as the content of a JSON string, with the required escapes only.
 pub fn escape(text: &str, out: &mut Vec<u8>) {
     escape_bytes(text.as_bytes(), out);
+}
+
+pub(super) fn escaped(text: &str) -> EscapedText<'static> {
+    let mut json = Vec::with_capacity(text.len());
+    escape(text, &mut json);
+    Cow::Owned(String::from_utf8_lossy(&json).into_owned())
 }
 
 /// `text` as a JSON string with its quotes.

@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::cef;
 use crate::record::EventId;
 
 /// The formats by name.
@@ -20,6 +19,11 @@ pub enum FormatKind {
 pub(super) const RAW_START: &str = "{\"event_id\":\"";
 pub(super) const SENTINEL_START: &str = "{\"EventId\":\"";
 pub(super) const OCSF_START: &str = "{\"metadata\":{\"uid\":\"";
+pub(super) const CEF_START: &str = "CEF:0|Atlassian|Confluence|";
+
+/// The last key of a CEF event, so an event with an id is complete. Values cannot contain it, because `=` is
+/// escaped in them.
+pub(super) const CEF_ID: &str = " externalId=";
 
 impl FormatKind {
     pub const ALL: [FormatKind; 5] =
@@ -48,8 +52,9 @@ impl FormatKind {
         struct EcsEventMember<'a> {
             id: &'a str,
         }
-        if event.starts_with(cef::START.as_bytes()) {
-            return cef::id_of(event).and_then(parse);
+        if event.starts_with(CEF_START.as_bytes()) {
+            let (before, id) = event.split_at_checked(event.len().checked_sub(ID_BYTES)?)?;
+            return Some(id).filter(|_| before.ends_with(CEF_ID.as_bytes())).and_then(parse);
         }
         let start = [RAW_START, SENTINEL_START, OCSF_START]
             .into_iter()
@@ -65,7 +70,7 @@ impl FormatKind {
 }
 
 /// Length of an id in hexadecimal digits.
-pub(super) const ID_BYTES: usize = 32;
+const ID_BYTES: usize = 32;
 
 fn parse(id: &[u8]) -> Option<EventId> {
     let id = std::str::from_utf8(id).ok()?;

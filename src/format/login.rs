@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::users::{EscapedText, escaped};
+use super::escape::{EscapedText, escaped};
 use crate::record::token::{decoded, has_escape};
 use crate::record::{Text, Token};
 

@@ -48,6 +48,10 @@ impl Raw {
         out.put(notice.action);
         out.put("\",\"message\":\"");
         escape_long(&notice.message, out);
+        if let Some(original) = &notice.original {
+            out.put("\",\"original\":\"");
+            escape_long(original, out);
+        }
         out.put("\",\"time\":\"");
         out.bytes.extend_from_slice(&time::iso(notice.at_ms));
         out.put("\"}}");

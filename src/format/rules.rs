@@ -2,17 +2,13 @@
 //! docs/FORMATS.md section 1.
 
 use super::action_words::{ActionWords, Verb, has_word};
-use super::taxonomy::ActionClass::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
-use super::taxonomy::Severity::{Info, Low, Medium};
-use super::taxonomy::{Activity, EventKind, OTHER, Severity};
+use super::event_kind::ActionClass::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
+use super::event_kind::Severity::{Info, Low, Medium};
+use super::event_kind::{
+    AUTHENTICATION, Activity, CONFIGURATION, EventKind, IAM, IAM_CONFIGURATION, INFO, OTHER,
+    PACKAGE_CONFIGURATION, Severity,
+};
 use crate::record::{Record, Shape, Text};
-
-pub(super) const AUTHENTICATION: &[&str] = &["authentication"];
-pub(super) const CONFIGURATION: &[&str] = &["configuration"];
-pub(super) const IAM: &[&str] = &["iam"];
-pub(super) const IAM_CONFIGURATION: &[&str] = &["iam", "configuration"];
-pub(super) const PACKAGE_CONFIGURATION: &[&str] = &["package", "configuration"];
-pub(super) const INFO: &[&str] = &["info"];
 
 /// The subject area of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

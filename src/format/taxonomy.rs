@@ -1,66 +1,15 @@
-//! Classifies actions: `event.category`, `event.type` and `event.outcome` of ECS, class and activity of OCSF,
-//! and the severity.
+//! Classifies actions by a table, and by the rules those that it does not contain.
 
 use super::action_words::ActionWords;
 use super::affected;
-use super::rules::{
-    self, AUTHENTICATION, CONFIGURATION, IAM, IAM_CONFIGURATION, INFO, PACKAGE_CONFIGURATION,
+use super::event_kind::{
+    AUTHENTICATION, ActionClass, Activity, CONFIGURATION, EventKind, IAM, IAM_CONFIGURATION, INFO, OTHER,
+    PACKAGE, PACKAGE_CONFIGURATION, Severity,
 };
-use crate::notice;
+use super::rules;
 use crate::record::{Record, Text};
 use ActionClass::{Account, Api, Authentication, Entity, Group, UserAccess, WebResources};
 use Severity::{High, Info, Low, Medium};
-
-/// The classification of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventKind {
-    pub categories: &'static [&'static str],
-    pub types: &'static [&'static str],
-    pub outcome: Option<&'static str>,
-    /// The outcome in formats other than ECS. In ECS some rows have no outcome.
-    pub status: Option<&'static str>,
-    pub severity: Severity,
-    pub activity: Activity,
-}
-
-/// The severity of an event. High: permanent deletions, and changes of global permissions or of the audit
-/// configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    Info,
-    Low,
-    Medium,
-    High,
-}
-
-impl Severity {
-    /// The severity of the agent's own events.
-    pub fn of_notice(action: &str) -> Severity {
-        match action {
-            notice::FILE_TAMPERED | notice::GAP => High,
-            notice::TOKEN_EXPIRING => Medium,
-            _ => Low,
-        }
-    }
-}
-
-/// An OCSF class and an `activity_id` of that class.
-pub(super) type Activity = (ActionClass, u8);
-
-/// The OCSF classes of audit events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActionClass {
-    Account,
-    Authentication,
-    Entity,
-    UserAccess,
-    Group,
-    WebResources,
-    Api,
-}
-
-/// The `activity_id` of an action for which the class has none.
-pub(super) const OTHER: u8 = 99;
 
 /// A row: key of the action or label of Cloud, ECS categories, types and outcome, severity, OCSF activity.
 struct Row(
@@ -71,8 +20,6 @@ struct Row(
     Severity,
     Activity,
 );
-
-const PACKAGE: &[&str] = &["package"];
 
 /// The table in docs/MAPPING.md. Add a row for an action that the rules classify badly.
 #[rustfmt::skip]

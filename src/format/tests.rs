@@ -395,12 +395,14 @@ fn notices_are_events_of_every_format() {
     let message = "a \"quoted\" | message=\\\nof two lines".to_owned();
     for action in [crate::notice::GAP, crate::notice::SOURCE_SWITCHED, crate::notice::TOKEN_EXPIRING] {
         let notice = Notice::new(action, "wiki", "once", READ_AT_MS, message.clone());
+        let notice = notice.with_original("line 1\nline \"2\"\n".to_owned());
         for name in FormatKind::ALL {
             let mut out = EventBuffer::new();
             format(name).write_notice(&notice, &mut out);
             check_line(name, &out.bytes, notice.id);
             let text = String::from_utf8(out.bytes).unwrap();
             assert!(text.contains(action) && text.contains("of two lines"), "{text}");
+            assert!(text.contains("line 1\\nline"), "{text}");
         }
     }
 }

@@ -3,15 +3,14 @@
 use std::borrow::Cow;
 
 use super::action_words::{ActionWords, Verb};
-use super::escape::escape;
-use super::login::login;
+use super::affected::{self, AffectedObject};
+use super::escape::{EscapedText, escaped};
+use super::event_kind::IAM_CONFIGURATION;
+use super::login::{login, login_of};
 use super::taxonomy;
 use crate::record::json::for_each_element;
 use crate::record::token::{decoded, has_escape};
 use crate::record::{Record, Shape, Text, Token, object};
-
-/// Text escaped for JSON, without quotes.
-pub(super) type EscapedText<'a> = Cow<'a, str>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Person<'a> {
@@ -19,6 +18,18 @@ pub(super) struct Person<'a> {
     pub name: Option<EscapedText<'a>>,
     pub full_name: Option<EscapedText<'a>>,
     pub email: Option<EscapedText<'a>>,
+}
+
+impl<'a> Person<'a> {
+    /// An object that is a user. Its login name is a parameter of its URI.
+    pub(super) fn of(object: &AffectedObject<'a>) -> Self {
+        Person {
+            id: object.id.map(|id| Cow::Borrowed(id.escaped())),
+            name: object.uri.and_then(login_of),
+            full_name: object.name.map(|name| Cow::Borrowed(name.escaped())),
+            email: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,6 +200,20 @@ impl<'a> Users<'a> {
         *changes = to;
     }
 
+    /// The user who is the target of the event. ECS has it for events about users only; a permission has one too.
+    pub(super) fn target_of(&self, record: &Record<'a>, categories: &[&str]) -> Option<Person<'a>> {
+        let (mut target, renamed) = (self.target.clone(), &self.renamed);
+        target.id = target.id.or_else(|| renamed.id.clone());
+        target.full_name = target.full_name.or_else(|| renamed.full_name.clone());
+        target.name = target.name.or_else(|| renamed.name.clone());
+        if target != Person::default() {
+            return Some(target);
+        }
+        let is_about_permissions = categories == IAM_CONFIGURATION;
+        let user = is_about_permissions.then(|| affected::grantee(record, "User"))??;
+        Some(Person::of(&user))
+    }
+
     /// The distinct login names of user, target and changes, in this order.
     pub(super) fn names(&self) -> impl Iterator<Item = &EscapedText<'a>> {
         let names = [&self.user.name, &self.target.name, &self.changes.name].map(Option::as_ref);
@@ -255,12 +280,6 @@ fn is_uuid(text: &str) -> bool {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         })
-}
-
-pub(super) fn escaped(text: &str) -> EscapedText<'static> {
-    let mut json = Vec::with_capacity(text.len());
-    escape(text, &mut json);
-    Cow::Owned(String::from_utf8_lossy(&json).into_owned())
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use reqwest::tls::Version;
 use reqwest::{Certificate, Identity, Proxy, redirect::Policy};
 
 use super::HttpError;
-use super::client::sensitive;
 use super::proxy::Proxies;
 use crate::config::{HttpConfig, TlsVersion};
 use crate::credential::Credential;
@@ -126,4 +125,11 @@ fn read(path: &Path) -> Result<Vec<u8>, HttpError> {
 pub(super) fn basic(user: &str, password: &Secret) -> Result<HeaderValue, HttpError> {
     let text = format!("Basic {}", BASE64.encode(format!("{user}:{}", password.expose())));
     sensitive(&text, "user and password".into())
+}
+
+/// A header value that debug output does not show.
+pub(super) fn sensitive(text: &str, what: String) -> Result<HeaderValue, HttpError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| HttpError::NoHeader { what })?;
+    value.set_sensitive(true);
+    Ok(value)
 }

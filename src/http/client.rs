@@ -132,7 +132,7 @@ impl Client {
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(wrong)?;
             let value = value.map_err(HttpError::Credential)?;
             let what = format!("the value of the header `{name}`");
-            headers.insert(parsed, sensitive(value.expose(), what)?);
+            headers.insert(parsed, build::sensitive(value.expose(), what)?);
         }
         Ok(headers)
     }
@@ -154,7 +154,7 @@ impl Client {
                     _ => "Bearer",
                 };
                 let text = format!("{scheme} {}", secret.expose());
-                sensitive(&text, "the token".into()).map(Some)
+                build::sensitive(&text, "the token".into()).map(Some)
             }
         }
     }
@@ -266,11 +266,4 @@ fn redirect_target(response: &reqwest::Response) -> Option<&str> {
 
 fn timed_out(phase: Phase, after: Duration) -> HttpError {
     HttpError::Timeout { phase, after }
-}
-
-/// A header value that debug output does not show.
-pub(super) fn sensitive(text: &str, what: String) -> Result<HeaderValue, HttpError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| HttpError::NoHeader { what })?;
-    value.set_sensitive(true);
-    Ok(value)
 }

@@ -9,7 +9,6 @@ use rustls::{AlertDescription, CertificateError};
 use url::Url;
 
 use super::proxy::ActiveProxy;
-use super::redirect::RedirectKind;
 use crate::credential::CredentialError;
 
 /// Contains no secrets: URLs have no userinfo and no query.
@@ -146,6 +145,19 @@ pub(crate) enum TlsProblem {
     Ended,
     #[error("the TLS handshake failed; see the cause")]
     Handshake,
+}
+
+/// The target of a redirect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RedirectKind {
+    /// A login page of Confluence or of a single sign-on.
+    Login,
+    /// Another scheme, host or port.
+    OtherOrigin,
+    /// The same server with `https` instead of `http`.
+    ToHttps,
+    /// Another path of the same server.
+    SameOrigin,
 }
 
 impl RedirectKind {

@@ -2,20 +2,7 @@
 
 use url::Url;
 
-use super::{HttpError, Secrets};
-
-/// The target of a redirect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RedirectKind {
-    /// A login page of Confluence or of a single sign-on.
-    Login,
-    /// Another scheme, host or port.
-    OtherOrigin,
-    /// The same server with `https` instead of `http`.
-    ToHttps,
-    /// Another path of the same server.
-    SameOrigin,
-}
+use super::{HttpError, RedirectKind, Secrets};
 
 /// Whether `url` has the scheme, host and port of `base` and a path below it. URLs with userinfo are
 /// rejected: it would be sent as credentials.

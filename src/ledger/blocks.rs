@@ -85,6 +85,14 @@ impl TimeIndex {
         }
     }
 
+    /// Drops the first group, which is full.
+    pub(super) fn drop_group(&mut self) {
+        self.ranges.drain(..GROUP_BLOCKS);
+        self.groups.remove(0);
+        self.first += GROUP_BLOCKS as u64;
+        self.timeless.retain(|block| *block >= self.first);
+    }
+
     /// Of all blocks and of the one that is not full.
     pub(super) fn all(&self, begun: Times) -> Times {
         let mut all = begun;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::ledger::SharedLedger;
 use crate::ledger::store_tests::nth;
+use crate::ledger::{Limits, SharedLedger};
 
 const ORIGIN_TEXT: &str = "confluence-audit-agent/7f3d/wiki";
 
@@ -14,7 +14,7 @@ fn open(dir: &Path, seed: u8) -> Result<Checkpoints, SealError> {
 
 /// Positions of a ledger that grows in `dir`.
 fn grow(dir: &Path, sizes: &[u64]) -> Vec<LedgerPosition> {
-    let (ledger, _) = SharedLedger::open(dir, &LedgerPosition::default()).unwrap();
+    let (ledger, _) = SharedLedger::open(dir, &LedgerPosition::default(), Limits::NONE).unwrap();
     let mut at = 0;
     let mut positions = Vec::new();
     for size in sizes {
@@ -135,7 +135,7 @@ fn a_new_log_keeps_the_old_one_and_goes_on_with_its_entries() {
     assert_eq!(sealed_size(&ledger).unwrap(), None);
     let origin_text = origin(&ledger, "7f3d").unwrap();
     assert_eq!(origin_text, format!("{ORIGIN_TEXT}/2"));
-    let (opened, damage) = SharedLedger::open(&ledger, &positions[0]).unwrap();
+    let (opened, damage) = SharedLedger::open(&ledger, &positions[0], Limits::NONE).unwrap();
     assert!(damage.is_empty());
     let position = opened.commit().unwrap().unwrap();
     let mut checkpoints = Checkpoints::open(&ledger, &origin_text, signer(1)).unwrap();

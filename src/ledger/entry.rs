@@ -113,9 +113,9 @@ impl Entry {
         let id = (self.id != 0).then_some(self.id);
         let is_timeless_line = self.id != 0 && self.input == EntryInput::File && self.flags & NO_TIME != 0;
         let timeless = is_timeless_line.then(|| timeless_key(EventId(self.id), self.offset));
-        let likeness = u128::from(self.file) << 64 | u128::from(self.offset);
-        let likeness = (self.flags & LEGACY_ROW != 0).then_some(likeness);
-        [id, timeless, likeness].into_iter().flatten()
+        let cross_route_id = u128::from(self.file) << 64 | u128::from(self.offset);
+        let cross_route_id = (self.flags & LEGACY_ROW != 0).then_some(cross_route_id);
+        [id, timeless, cross_route_id].into_iter().flatten()
     }
 
     /// The time by which it is found; `None`: it has none.
@@ -124,8 +124,8 @@ impl Entry {
     }
 
     /// Stores what a row of the old API has in common with a row of the newer one.
-    pub fn set_likeness(&mut self, likeness: EventId) {
-        let key = likeness_key(likeness);
+    pub fn set_cross_route_id(&mut self, cross_route_id: EventId) {
+        let key = cross_route_key(cross_route_id);
         self.flags |= LEGACY_ROW;
         (self.file, self.offset) = ((key >> 64) as u32, key as u64);
     }
@@ -138,8 +138,8 @@ pub(super) fn timeless_key(id: EventId, offset: u64) -> u128 {
 }
 
 /// 96 bits of it, which is what an entry has room for.
-pub(super) fn likeness_key(likeness: EventId) -> u128 {
-    likeness.0 >> 32
+pub(super) fn cross_route_key(cross_route_id: EventId) -> u128 {
+    cross_route_id.0 >> 32
 }
 
 /// The digest that an entry holds of a record.

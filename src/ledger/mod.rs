@@ -35,5 +35,5 @@ pub use export::{ExportError, Exported, export};
 pub use note::{Checkpoint, Signer, Verifier};
 pub use proof::{Proof, ProofError, ProvenEntry};
 pub use reader::{Entries, LedgerReader, ledgers};
-pub use shared::SharedLedger;
+pub use shared::{Limits, Sealed, SharedLedger};
 pub use store::Damage;

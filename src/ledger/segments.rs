@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Entries of a segment: 5 MiB, so that retention drops little at a time.
 pub(super) const SEGMENT_ENTRIES: u64 = BLOCK_ENTRIES * GROUP_BLOCKS as u64;
@@ -108,6 +109,16 @@ impl Segments {
             self.current = Some((first, Arc::new(file)));
         }
         Ok(damage)
+    }
+
+    /// When the segment with this first entry was last written.
+    pub(super) fn last_written(&self, first: u64) -> io::Result<SystemTime> {
+        std::fs::symlink_metadata(self.path(first))?.modified()
+    }
+
+    /// Removes the segments before this entry.
+    pub(super) fn remove_before(&self, entry: u64) -> io::Result<()> {
+        self.remove(|first| first < entry)
     }
 
     /// Removes the segments that begin with such an entry.

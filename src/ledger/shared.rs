@@ -1,7 +1,8 @@
 //! The ledger of a source as two threads use it: the reader asks whether an event was delivered, and the thread that
 //! commits appends what was.
 
-use super::entry::{Entry, likeness_key, timeless_key};
+use super::checkpoints::{Checkpoints, SealError};
+use super::entry::{Entry, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
 use crate::record::EventId;
@@ -9,40 +10,76 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// How much a ledger keeps. Older entries are dropped a segment at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long an entry is kept after it was appended.
+    pub retention: Duration,
+    /// Bytes of all entries.
+    pub bytes_max: u64,
+}
+
+impl Limits {
+    pub const NONE: Limits = Limits { retention: Duration::MAX, bytes_max: u64::MAX };
+}
+
+/// A signed checkpoint.
+pub struct Sealed {
+    /// Entries that it covers.
+    pub entries: u64,
+    /// The signed note.
+    pub note: String,
+}
 
 #[derive(Clone)]
-pub struct SharedLedger(Arc<Mutex<State>>);
+pub struct SharedLedger(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Its own lock: sealing waits for the disk. `None`: nothing is sealed.
+    checkpoints: Mutex<Option<Checkpoints>>,
+}
 
 struct State {
     /// `None`: a dry run that has no ledger to look into.
     ledger: Option<Ledger>,
+    limits: Limits,
     /// Keys of events that were read and are not in the ledger yet.
     in_flight: HashSet<u128>,
     /// Nothing is appended: what is read stays in flight.
     read_only: bool,
     /// The last lookup failed.
     unreadable: bool,
+    /// What the checkpoint store knows.
+    stored: LedgerPosition,
 }
 
 impl SharedLedger {
-    fn new(ledger: Option<Ledger>, read_only: bool) -> SharedLedger {
-        let state = State { ledger, in_flight: HashSet::new(), read_only, unreadable: false };
-        SharedLedger(Arc::new(Mutex::new(state)))
+    fn new(ledger: Option<Ledger>, limits: Limits, read_only: bool) -> SharedLedger {
+        let stored = LedgerPosition::default();
+        let state = State { ledger, limits, in_flight: HashSet::new(), read_only, unreadable: false, stored };
+        SharedLedger(Arc::new(Shared { state: Mutex::new(state), checkpoints: Mutex::new(None) }))
     }
 
     /// Opens or creates the ledger in `dir`. What lies beyond `position` is cut off.
-    pub fn open(dir: &Path, position: &LedgerPosition) -> io::Result<(SharedLedger, Vec<Damage>)> {
+    pub fn open(
+        dir: &Path,
+        position: &LedgerPosition,
+        limits: Limits,
+    ) -> io::Result<(SharedLedger, Vec<Damage>)> {
         let (ledger, damage) = Ledger::open(dir, position)?;
-        Ok((SharedLedger::new(Some(ledger), false), damage))
+        Ok((SharedLedger::new(Some(ledger), limits, false), damage))
     }
 
     /// As [`SharedLedger::open`], for a dry run: nothing is changed, and nothing is appended.
     pub fn open_read_only(dir: &Path, position: &LedgerPosition) -> io::Result<SharedLedger> {
-        Ok(SharedLedger::new(Ledger::open_existing(dir, position)?, true))
+        Ok(SharedLedger::new(Ledger::open_existing(dir, position)?, Limits::NONE, true))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of an event that is about to be delivered. `false`: it was delivered, or is about to be.
@@ -57,13 +94,13 @@ impl SharedLedger {
     }
 
     /// Whether the old API of Data Center brought a row with this in common, at this time.
-    pub fn contains_like(&self, likeness: EventId, time_ms: i64) -> bool {
-        self.lock().contains(likeness_key(likeness), Some(time_ms))
+    pub fn contains_cross_route(&self, cross_route_id: EventId, time_ms: i64) -> bool {
+        self.lock().contains(cross_route_key(cross_route_id), Some(time_ms))
     }
 
     /// Takes note of what a row of the old API has in common with one of the newer API.
-    pub fn admit_like(&self, likeness: EventId) {
-        self.lock().in_flight.insert(likeness_key(likeness));
+    pub fn admit_cross_route(&self, cross_route_id: EventId) {
+        self.lock().in_flight.insert(cross_route_key(cross_route_id));
     }
 
     /// Times of the oldest and the newest event.
@@ -92,9 +129,11 @@ impl SharedLedger {
     /// Makes everything durable that was appended. Returns what the checkpoint is to store; `None`: a dry run.
     pub fn commit(&self) -> io::Result<Option<LedgerPosition>> {
         let mut state = self.lock();
-        let State { ledger: Some(ledger), read_only: false, .. } = &mut *state else {
+        let State { ledger: Some(ledger), limits, read_only: false, .. } = &mut *state else {
             return Ok(None);
         };
+        let oldest = SystemTime::now().checked_sub(limits.retention).unwrap_or(SystemTime::UNIX_EPOCH);
+        ledger.drop_segments(oldest, limits.bytes_max)?;
         let (position, unsynced) = ledger.prepare_commit()?;
         // The reader need not wait for the disk.
         drop(state);
@@ -105,6 +144,52 @@ impl SharedLedger {
             return Err(error);
         }
         Ok(Some(position))
+    }
+
+    /// The checkpoint store has this position. Removes the files of entries that are no longer kept.
+    pub fn stored(&self, position: LedgerPosition) -> io::Result<()> {
+        let mut state = self.lock();
+        state.stored = position;
+        match &mut state.ledger {
+            Some(ledger) => ledger.remove_dropped(),
+            None => Ok(()),
+        }
+    }
+
+    /// From now on, [`SharedLedger::seal`] signs.
+    pub fn sign_with(&self, checkpoints: Checkpoints) {
+        *self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoints);
+    }
+
+    /// Signs what the checkpoint store knows: what it does not know may be cut back. `None`: there is
+    /// nothing to sign, or no key.
+    pub fn seal(&self) -> Result<Option<Sealed>, SealError> {
+        let position = self.lock().stored.clone();
+        let mut checkpoints = self.0.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        match checkpoints.as_mut().filter(|_| position.size > 0) {
+            Some(checkpoints) => {
+                let note = checkpoints.seal(&position)?;
+                Ok(Some(Sealed { entries: position.size, note }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Number of entries that the checkpoint store knows.
+    pub fn stored_entries(&self) -> u64 {
+        self.lock().stored.size
+    }
+
+    /// When a checkpoint was last published, in milliseconds since 1970; `None`: never.
+    pub fn published_ms(&self) -> Option<i64> {
+        self.lock().ledger.as_ref().map(|ledger| ledger.published_ms).filter(|ms| *ms > 0)
+    }
+
+    /// The next commit stores that a checkpoint was published.
+    pub fn set_published(&self, at_ms: i64) {
+        if let Some(ledger) = &mut self.lock().ledger {
+            ledger.published_ms = at_ms;
+        }
     }
 }
 

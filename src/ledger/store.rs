@@ -15,6 +15,7 @@ use crate::position::LedgerPosition;
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 pub(super) struct Ledger {
     segments: Segments,
@@ -23,6 +24,8 @@ pub(super) struct Ledger {
     edge: Edge,
     times: TimeIndex,
     blocks_synced: u64,
+    /// When a checkpoint was last published.
+    pub(super) published_ms: i64,
     /// Number of entries that are in the segments.
     written: u64,
     /// Entries after those, and the records of the blocks that they fill.
@@ -33,6 +36,8 @@ pub(super) struct Ledger {
     /// Times of the block that is not full.
     begun: Times,
     cache: BlockCache,
+    /// Files of dropped segments may still exist.
+    has_dropped: bool,
 }
 
 impl Ledger {
@@ -67,12 +72,14 @@ impl Ledger {
             edge,
             times: TimeIndex::starting_at(position.first / BLOCK_ENTRIES),
             blocks_synced: position.blocks_synced,
+            published_ms: position.published_ms,
             written: position.size,
             unwritten: Vec::new(),
             unwritten_records: Vec::new(),
             tail: HashSet::new(),
             begun: Times::default(),
             cache: BlockCache::default(),
+            has_dropped: false,
         })
     }
 
@@ -176,8 +183,35 @@ impl Ledger {
             size: self.size(),
             edge: self.edge.roots().to_vec(),
             blocks_synced: self.blocks_synced,
+            published_ms: self.published_ms,
         };
         Ok((position, self.segments.take_unsynced(records)))
+    }
+
+    /// Drops full segments, oldest first: those that were last written before `before`, and those that are too many for
+    /// `bytes_max`. The time of an event does not count: old events may have been delivered just now. The files are
+    /// removed by [`Ledger::remove_dropped`], once the new position is stored.
+    pub(super) fn drop_segments(&mut self, before: SystemTime, bytes_max: u64) -> io::Result<()> {
+        let kept_max = (bytes_max / (SEGMENT_ENTRIES * ENTRY_BYTES as u64)).max(1);
+        while self.written >= self.first + SEGMENT_ENTRIES {
+            // The segment that is being written counts as well.
+            let segments = (self.written - self.first).div_ceil(SEGMENT_ENTRIES);
+            if segments <= kept_max && self.segments.last_written(self.first)? >= before {
+                break;
+            }
+            self.times.drop_group();
+            self.first += SEGMENT_ENTRIES;
+            self.has_dropped = true;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of dropped segments.
+    pub(super) fn remove_dropped(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.has_dropped) {
+            self.segments.remove_before(self.first)?;
+        }
+        Ok(())
     }
 
     /// The sync failed: the next commit syncs it all.

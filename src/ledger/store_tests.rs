@@ -1,6 +1,6 @@
-use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, likeness_key};
+use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, cross_route_key};
 use super::segments::SEGMENT_ENTRIES;
-use super::shared::SharedLedger;
+use super::shared::{Limits, SharedLedger};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
 use crate::record::EventId;
@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 fn entry(n: u64, time_ms: i64) -> Entry {
     Entry {
@@ -145,21 +146,21 @@ fn what_cannot_be_written_is_kept_and_found() {
 #[test]
 fn an_event_is_admitted_once() {
     let dir = tempfile::tempdir().unwrap();
-    let open = |position: &LedgerPosition| SharedLedger::open(dir.path(), position).unwrap().0;
+    let open = |position: &LedgerPosition| SharedLedger::open(dir.path(), position, Limits::NONE).unwrap().0;
     let ledger = open(&LedgerPosition::default());
     let first = nth(1);
     let id = EventId(first.id);
     assert!(ledger.admit(id, Some(first.time_ms)) && !ledger.admit(id, Some(first.time_ms)));
     // A row of the old API is known by what it has in common with a row of the newer one.
-    let likeness = EventId(u128::MAX / 3);
+    let cross_route_id = EventId(u128::MAX / 3);
     let mut legacy = Entry { input: EntryInput::Api, file: 0, offset: 0, ..nth(2) };
-    legacy.set_likeness(likeness);
-    assert_eq!(legacy.keys().collect::<Vec<_>>(), [legacy.id, likeness_key(likeness)]);
+    legacy.set_cross_route_id(cross_route_id);
+    assert_eq!(legacy.keys().collect::<Vec<_>>(), [legacy.id, cross_route_key(cross_route_id)]);
     assert_eq!(legacy.flags, LEGACY_ROW);
     assert!(ledger.admit(EventId(legacy.id), Some(legacy.time_ms)));
-    assert!(!ledger.contains_like(likeness, legacy.time_ms));
-    ledger.admit_like(likeness);
-    assert!(ledger.contains_like(likeness, legacy.time_ms));
+    assert!(!ledger.contains_cross_route(cross_route_id, legacy.time_ms));
+    ledger.admit_cross_route(cross_route_id);
+    assert!(ledger.contains_cross_route(cross_route_id, legacy.time_ms));
     ledger.append(&[first, legacy]);
     // Without a time, the same bytes elsewhere in the file are another event.
     let timeless = entry(3, 0);
@@ -168,7 +169,7 @@ fn an_event_is_admitted_once() {
     let position = ledger.commit().unwrap().unwrap();
     for ledger in [ledger, open(&position), SharedLedger::open_read_only(dir.path(), &position).unwrap()] {
         assert!(!ledger.admit(id, Some(first.time_ms)));
-        assert!(ledger.contains_like(likeness, legacy.time_ms));
+        assert!(ledger.contains_cross_route(cross_route_id, legacy.time_ms));
         assert!(!ledger.admit_timeless(EventId(timeless.id), timeless.offset));
         assert!(ledger.admit_timeless(EventId(timeless.id), timeless.offset + 1));
         assert!(ledger.admit(EventId(5), Some(1)) && !ledger.admit(EventId(5), Some(1)));
@@ -179,6 +180,43 @@ fn an_event_is_admitted_once() {
     assert!(missing.admit(id, Some(1)) && !missing.admit(id, Some(1)));
     missing.append(&[first]);
     assert_eq!(missing.commit().unwrap(), None);
+}
+
+/// Whole segments are dropped, oldest first: those of an age, and those that are too many. The hashes of their blocks
+/// stay, and the tree goes on. A kill before their files are removed leaves nothing behind.
+#[test]
+fn old_segments_are_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = 3 * SEGMENT_ENTRIES + 10;
+    let (mut ledger, before) = filled(dir.path(), count);
+    let oldest = File::options().write(true).open(dir.path().join("entries/0000000000000000")).unwrap();
+    oldest.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).unwrap();
+    ledger.drop_segments(SystemTime::UNIX_EPOCH + Duration::from_secs(1000), u64::MAX).unwrap();
+    assert_eq!(commit(&mut ledger), before);
+    ledger.drop_segments(SystemTime::UNIX_EPOCH + Duration::from_secs(1001), u64::MAX).unwrap();
+    let position = commit(&mut ledger);
+    assert_eq!(position, LedgerPosition { first: SEGMENT_ENTRIES, ..before.clone() });
+    assert!(
+        !contains(&mut ledger, &nth(SEGMENT_ENTRIES - 1)) && contains(&mut ledger, &nth(SEGMENT_ENTRIES))
+    );
+    let files = || dir.path().join("entries").read_dir().unwrap().count();
+    assert_eq!(files(), 4);
+    let (mut ledger, damage) = Ledger::open(dir.path(), &position).unwrap();
+    assert!(damage.is_empty());
+    assert_eq!(files(), 3);
+    assert!(
+        !contains(&mut ledger, &nth(SEGMENT_ENTRIES - 1)) && contains(&mut ledger, &nth(SEGMENT_ENTRIES))
+    );
+    // Two segments may stay: the one that is being written and the one before it.
+    ledger.drop_segments(SystemTime::UNIX_EPOCH, 3 * SEGMENT_ENTRIES * 80 - 1).unwrap();
+    assert_eq!(commit(&mut ledger), LedgerPosition { first: 2 * SEGMENT_ENTRIES, ..before.clone() });
+    ledger.remove_dropped().unwrap();
+    assert_eq!(files(), 2);
+    (count..count + 1000).for_each(|n| ledger.append(&nth(n)));
+    let other = tempfile::tempdir().unwrap();
+    let (mut whole, _) = filled(other.path(), count + 1000);
+    assert_eq!(commit(&mut ledger).edge, commit(&mut whole).edge);
+    assert!((2 * SEGMENT_ENTRIES..count + 1000).step_by(777).all(|n| contains(&mut ledger, &nth(n))));
 }
 
 proptest! {

@@ -6,6 +6,7 @@
 //! So no torn line and no duplicate remains.
 
 mod compress_rotated;
+mod open;
 mod output;
 mod permissions;
 mod prune;
@@ -13,6 +14,9 @@ mod recover;
 mod rotated_files;
 
 pub(crate) use output::OutputFile;
+
+use compress_rotated::Compressor;
+use output::SyncJob;
 
 use super::{Batch, Message, ONCE_FAILURES_MAX, Report, SinkError};
 use crate::telemetry::heartbeat;
@@ -31,27 +35,65 @@ const UNSYNCED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Delay before a failed write (mostly a full disk) is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Batches that are written and not durable yet.
-struct UnsyncedBatches {
-    written: Vec<Report>,
-    syncing: Vec<Report>,
-    written_bytes: u64,
-    sync_in_progress: bool,
-    last_sync: Instant,
-}
-
 /// Writes until [`Message::End`] has arrived and everything is durable. `loopback` is the sending side of
 /// `messages`. After an error the contents of the disk are unknown: the process must end, and the next one
 /// starts from the checkpoint. With `once` the function also waits for the compression of rotated files, and
 /// gives up when writing keeps failing.
 pub(crate) fn run(
-    mut output: OutputFile,
+    output: OutputFile,
     once: bool,
     messages: Receiver<Message>,
     loopback: Sender<Message>,
     report: impl Fn(Report),
 ) -> Result<(), SinkError> {
-    let (sync, jobs) = channel::<output::SyncJob>();
+    let sync = start_sync_thread(loopback)?;
+    let compressor = output.compressor()?;
+    let mut writer = Writer {
+        output,
+        once,
+        report,
+        sync,
+        compressor,
+        backlog: VecDeque::new(),
+        unsynced: UnsyncedBatches {
+            written: Vec::new(),
+            syncing: Vec::new(),
+            written_bytes: 0,
+            sync_in_progress: false,
+            last_sync: crate::clock::monotonic(),
+        },
+        ended: false,
+        retry_at: None,
+        failures: 0,
+        events: 0,
+    };
+    while !writer.is_done() {
+        let now = crate::clock::monotonic();
+        let writable = writer.can_write(now);
+        let message = if writable { messages.try_recv().ok() } else { writer.wait(&messages, now) };
+        heartbeat::working();
+        let idle = message.is_none() && !writable;
+        if let Some(message) = message {
+            writer.handle(message)?;
+        }
+        if writable && let Some(batch) = writer.backlog.pop_front() {
+            writer.write(batch)?;
+        }
+        writer.sync_if_due(idle)?;
+    }
+    // A process that runs on leaves the rest of the compression to its next start. A `--once` run has no other time
+    // for it.
+    if let Some(compressor) = writer.compressor.filter(|_| once) {
+        heartbeat::waiting();
+        compressor.finish();
+    }
+    Ok(())
+}
+
+/// Starts the thread that makes output durable. It ends when the returned side of its channel is dropped.
+fn start_sync_thread(loopback: Sender<Message>) -> io::Result<Sender<SyncJob>> {
+    // Cannot grow: the next job is sent after `Message::Synced` for the previous one.
+    let (sync, jobs) = channel::<SyncJob>();
     std::thread::Builder::new().name("sync".into()).spawn(move || {
         for job in jobs {
             // A panic of this thread must end the process. Otherwise the writing thread would wait forever.
@@ -65,96 +107,131 @@ pub(crate) fn run(
             }
         }
     })?;
-    let compressor = output.compressor()?;
-    let mut backlog: VecDeque<Batch> = VecDeque::new();
-    let mut unsynced = UnsyncedBatches {
-        written: Vec::new(),
-        syncing: Vec::new(),
-        written_bytes: 0,
-        sync_in_progress: false,
-        last_sync: crate::clock::monotonic(),
-    };
-    let (mut ended, mut retry_at, mut failures) = (false, None::<Instant>, 0u32);
-    let mut events = 0;
-    loop {
-        let now = crate::clock::monotonic();
-        let writable = !backlog.is_empty()
-            && retry_at.is_none_or(|at| now >= at)
+    Ok(sync)
+}
+
+/// Batches that are written and not durable yet.
+struct UnsyncedBatches {
+    written: Vec<Report>,
+    syncing: Vec<Report>,
+    written_bytes: u64,
+    sync_in_progress: bool,
+    last_sync: Instant,
+}
+
+/// The writing side of the sink, and its progress.
+struct Writer<R> {
+    output: OutputFile,
+    once: bool,
+    report: R,
+    sync: Sender<SyncJob>,
+    compressor: Option<Compressor>,
+    /// Batches that are not written yet.
+    backlog: VecDeque<Batch>,
+    unsynced: UnsyncedBatches,
+    /// No more batches follow.
+    ended: bool,
+    /// When the next attempt is made after a failed write.
+    retry_at: Option<Instant>,
+    /// Number of failed writes since the last successful one.
+    failures: u32,
+    /// Number of written events that no report counts yet.
+    events: u64,
+}
+
+impl<R: Fn(Report)> Writer<R> {
+    fn is_done(&self) -> bool {
+        let unsynced = &self.unsynced;
+        self.ended && self.backlog.is_empty() && unsynced.written.is_empty() && unsynced.syncing.is_empty()
+    }
+
+    fn can_write(&self, now: Instant) -> bool {
+        !self.backlog.is_empty()
+            && self.retry_at.is_none_or(|at| now >= at)
             // One event in several batches may be larger. It becomes final with its end only, so it must be
             // written whole.
-            && (unsynced.written_bytes < UNSYNCED_BYTES_MAX || unsynced.written.is_empty());
-        let message = if writable {
-            messages.try_recv().ok()
-        } else {
-            let wait = match retry_at {
-                Some(at) if !backlog.is_empty() => Some(at.saturating_duration_since(now)),
-                _ if unsynced.written.is_empty() || unsynced.sync_in_progress => None,
-                _ => Some(IDLE_PAUSE),
-            };
-            heartbeat::waiting();
-            match wait.map_or_else(
-                || messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                |wait| messages.recv_timeout(wait),
-            ) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Message::End),
-            }
+            && (self.unsynced.written_bytes < UNSYNCED_BYTES_MAX || self.unsynced.written.is_empty())
+    }
+
+    /// Waits for a message, for the next attempt to write, or for the pause after which the sink is idle.
+    fn wait(&self, messages: &Receiver<Message>, now: Instant) -> Option<Message> {
+        let wait = match self.retry_at {
+            Some(at) if !self.backlog.is_empty() => Some(at.saturating_duration_since(now)),
+            _ if self.unsynced.written.is_empty() || self.unsynced.sync_in_progress => None,
+            _ => Some(IDLE_PAUSE),
         };
-        heartbeat::working();
-        let idle = message.is_none() && !writable;
+        heartbeat::waiting();
+        match wait.map_or_else(
+            || messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            |wait| messages.recv_timeout(wait),
+        ) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Message::End),
+        }
+    }
+
+    fn handle(&mut self, message: Message) -> Result<(), SinkError> {
         match message {
-            Some(Message::Batch(batch)) => backlog.push_back(batch),
-            Some(Message::End) => ended = true,
-            Some(Message::Committed { generation }) => {
-                compressor.iter().for_each(|compressor| compressor.checkpointed(generation));
+            Message::Batch(batch) => self.backlog.push_back(batch),
+            Message::End => self.ended = true,
+            Message::Committed { generation } => {
+                self.compressor.iter().for_each(|compressor| compressor.checkpointed(generation));
             }
-            Some(Message::Synced(result)) => {
-                output.note_deleted(result?);
-                unsynced.sync_in_progress = false;
-                for mut report_of_batch in unsynced.syncing.drain(..) {
+            Message::Synced(result) => {
+                self.output.note_deleted(result?);
+                self.unsynced.sync_in_progress = false;
+                for mut report_of_batch in self.unsynced.syncing.drain(..) {
                     if let Report::Final { mark: Some(mark), .. } = &mut report_of_batch {
-                        mark.deleted = output.deleted();
+                        mark.deleted = self.output.deleted();
                     }
-                    report(report_of_batch);
-                }
-            }
-            None => {}
-        }
-        if writable && let Some(batch) = backlog.pop_front() {
-            crate::failpoint::hit("before_send");
-            match output.write(&batch) {
-                Ok(mark) => {
-                    crate::failpoint::hit("after_send");
-                    unsynced.written_bytes += batch.bytes.len() as u64;
-                    events += batch.events.len() as u64;
-                    unsynced.written.extend(batch.number.map(|number| Report::Final {
-                        number,
-                        events: std::mem::take(&mut events),
-                        mark: (!batch.replaying).then_some(mark),
-                    }));
-                    report(Report::Written(batch.bytes));
-                    if std::mem::take(&mut failures) > 0 {
-                        tracing::info!(path = output.path(), "writing events works again");
-                    }
-                    retry_at = None;
-                }
-                Err(error) => {
-                    failures += 1;
-                    if once && failures > ONCE_FAILURES_MAX {
-                        let reason = format!("cannot write `{}`: {error}", output.path());
-                        return Err(SinkError::GaveUp { reason });
-                    }
-                    if failures == 1 {
-                        tracing::error!(path = output.path(), %error, "cannot write events; retrying every {RETRY:?}, reading pauses meanwhile");
-                    }
-                    backlog.push_front(batch);
-                    retry_at = Some(crate::clock::monotonic() + RETRY);
+                    (self.report)(report_of_batch);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Writes the batch, or puts it back and sets the time of the next attempt.
+    fn write(&mut self, batch: Batch) -> Result<(), SinkError> {
+        crate::failpoint::hit("before_send");
+        match self.output.write(&batch) {
+            Ok(mark) => {
+                crate::failpoint::hit("after_send");
+                self.unsynced.written_bytes += batch.bytes.len() as u64;
+                self.events += batch.events.len() as u64;
+                self.unsynced.written.extend(batch.number.map(|number| Report::Final {
+                    number,
+                    events: std::mem::take(&mut self.events),
+                    mark: (!batch.replaying).then_some(mark),
+                }));
+                (self.report)(Report::Written(batch.bytes));
+                if std::mem::take(&mut self.failures) > 0 {
+                    tracing::info!(path = self.output.path(), "writing events works again");
+                }
+                self.retry_at = None;
+            }
+            Err(error) => {
+                self.failures += 1;
+                if self.once && self.failures > ONCE_FAILURES_MAX {
+                    let reason = format!("cannot write `{}`: {error}", self.output.path());
+                    return Err(SinkError::GaveUp { reason });
+                }
+                if self.failures == 1 {
+                    tracing::error!(path = self.output.path(), %error, "cannot write events; retrying every {RETRY:?}, reading pauses meanwhile");
+                }
+                self.backlog.push_front(batch);
+                self.retry_at = Some(crate::clock::monotonic() + RETRY);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a sync of what is written, if it is due and no other one is in progress.
+    fn sync_if_due(&mut self, idle: bool) -> Result<(), SinkError> {
+        let unsynced = &mut self.unsynced;
         let due = idle
-            || ended
+            || self.ended
             || unsynced.last_sync.elapsed() >= SYNC_INTERVAL
             || unsynced.written_bytes >= UNSYNCED_BYTES_MAX / 2;
         if due && !unsynced.sync_in_progress && !unsynced.written.is_empty() {
@@ -162,18 +239,10 @@ pub(crate) fn run(
             unsynced.last_sync = crate::clock::monotonic();
             unsynced.written_bytes = 0;
             unsynced.syncing = std::mem::take(&mut unsynced.written);
-            if sync.send(output.sync()?).is_err() {
+            if self.sync.send(self.output.sync()?).is_err() {
                 return Err(io::Error::other("the thread that makes output durable is gone").into());
             }
         }
-        if ended && backlog.is_empty() && unsynced.written.is_empty() && unsynced.syncing.is_empty() {
-            // A process that runs on leaves the rest of the compression to its next start. A `--once` run has
-            // no other time for it.
-            if let Some(compressor) = compressor.filter(|_| once) {
-                heartbeat::waiting();
-                compressor.finish();
-            }
-            return Ok(());
-        }
+        Ok(())
     }
 }

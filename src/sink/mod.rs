@@ -104,6 +104,10 @@ pub enum Message {
 
 /// The sending side of a sink's input channel. A thread waits for messages only; a task also waits for
 /// responses of a server.
+///
+/// The channel has no limit of its own, because the commit thread must never wait for a sink. `FlowControl` bounds the
+/// bytes of the batches in it. Batches without bytes are one for each block or page that contained nothing new. A
+/// commit needs the reports of all sinks of the source, so `Committed` does not pile up before one that is stuck.
 #[derive(Clone)]
 pub enum Inbox {
     Thread(std::sync::mpsc::Sender<Message>),
@@ -130,8 +134,8 @@ pub enum Report {
     Final { number: u64, events: u64, mark: Option<SinkMark> },
     /// Why events are not delivered at the moment. `None`: delivery has recovered.
     Trouble(Option<String>),
-    /// So many events were put into quarantine.
-    Quarantined(u64),
+    /// These events were put into quarantine. Comes before the batch is final.
+    Quarantined(Vec<EventId>),
 }
 
 /// Why a sink stops.

@@ -1,57 +1,58 @@
-//! When to trust the audit files and when to read the API instead. Pure: observations in, switches out.
+//! Decides when to fail over from the audit files to the API, and when to switch back. Pure: observations in, switches
+//! out.
 //!
-//! Both inputs share one set of ids, so a switch too many costs requests and no event; a switch too few costs time.
-//! Files are read whenever they can be, in either state.
+//! Both inputs share one deduplication. So an unnecessary switch costs requests but no event, and a late switch costs
+//! time. Files are read whenever possible, in either state.
 
 pub(crate) use crate::position::FallbackCause;
 use std::time::{Duration, Instant};
 
-/// How long something must last before it counts.
+/// How long a condition must last before it causes a switch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailoverTimeouts {
-    /// A directory that is away for a moment (a restart, a remount) is no reason to switch.
+    /// Files that cannot be read for a shorter time (a restart, a remount) cause no switch.
     pub file_error_timeout: Duration,
-    /// Files have to be well for so long before they are trusted again.
+    /// Files must be healthy for this long before the source switches back.
     pub file_recovery_timeout: Duration,
-    /// How long it takes until the API shows what files have not brought: after silence they have to be well for that
-    /// long too.
-    pub compared_after: Duration,
+    /// How long it takes until a comparison with the API finds a missing event. After missing events, files must be
+    /// healthy for at least this long.
+    pub comparison_time: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The files bring the events; the API is asked now and then whether they bring all.
+    /// The files are the active input. The API is polled at intervals to find events that are missing in them.
     Files { unusable_since: Option<Instant> },
-    /// The API brings them.
-    Api { cause: FallbackCause, well_since: Option<Instant> },
+    /// The API is the active input.
+    Api { cause: FallbackCause, healthy_since: Option<Instant> },
 }
 
-/// What the files of a source did in a turn.
+/// The state of a source's files after a pass of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileActivity {
     /// They cannot be read.
     Unusable,
-    /// Records came from them, whether or not the API had brought them already.
+    /// New records were read, delivered by the API before or not.
     Growing,
-    /// There is more to read, or a read is tried again later.
+    /// There is more to read, or a failed read will be retried.
     Unfinished,
-    /// All that is there has been read.
+    /// Everything has been read.
     AtEnd,
 }
 
-/// What the API of a source is polled for.
+/// Why the API of a source is polled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiRole {
-    /// It brings the events: it is polled up to the present.
+    /// It delivers the events, so it is polled up to the present.
     #[default]
     Deliver,
-    /// The files bring the events. It is polled up to `lag` before the present: what they have not brought by then is
-    /// missing.
+    /// It is compared with the files, which deliver the events. It is polled up to `lag` before the present. Rows up to
+    /// then that are not in the files are missing events.
     Compare { lag: Duration },
 }
 
 impl ApiRole {
-    /// How long before the present a poll ends.
+    /// How far before the present a poll ends.
     pub fn lag(self) -> Duration {
         match self {
             ApiRole::Deliver => Duration::ZERO,
@@ -73,26 +74,28 @@ impl Default for State {
 }
 
 impl State {
-    /// As the process before left it.
+    /// The state that the checkpoint has stored.
     pub(crate) fn resumed(api: Option<FallbackCause>) -> State {
-        api.map_or_else(State::default, |cause| State::Api { cause, well_since: None })
+        api.map_or_else(State::default, |cause| State::Api { cause, healthy_since: None })
     }
 
     pub(crate) fn is_api(&self) -> bool {
         matches!(self, State::Api { .. })
     }
 
-    /// Files that were silent and grow again are compared with the API before they are trusted.
+    /// After missing events, files that grow again are compared with the API before the source switches back.
     pub(crate) fn role(&self, lag: Duration) -> ApiRole {
         match self {
-            State::Api { cause, well_since } if *cause == FallbackCause::Unusable || well_since.is_none() => {
+            State::Api { cause, healthy_since }
+                if *cause == FallbackCause::Unusable || healthy_since.is_none() =>
+            {
                 ApiRole::Deliver
             }
             _ => ApiRole::Compare { lag },
         }
     }
 
-    /// `missing`: how many events the API has brought since the last call that the files should have brought.
+    /// Updates the state. `missing`: how many API events since the last call are missing in the files.
     pub(crate) fn observe(
         &mut self,
         files: FileActivity,
@@ -101,30 +104,30 @@ impl State {
         now: Instant,
     ) -> Option<Switch> {
         match self {
-            State::Files { .. } if missing > 0 => Some(self.leave_files(FallbackCause::Silent)),
+            State::Files { .. } if missing > 0 => Some(self.switch_to_api(FallbackCause::Silent)),
             State::Files { unusable_since } if files == FileActivity::Unusable => {
                 let since = *unusable_since.get_or_insert(now);
                 (now.duration_since(since) >= timeouts.file_error_timeout)
-                    .then(|| self.leave_files(FallbackCause::Unusable))
+                    .then(|| self.switch_to_api(FallbackCause::Unusable))
             }
             State::Files { unusable_since } => {
                 *unusable_since = None;
                 None
             }
-            State::Api { well_since, .. } if files == FileActivity::Unusable || missing > 0 => {
-                *well_since = None;
+            State::Api { healthy_since, .. } if files == FileActivity::Unusable || missing > 0 => {
+                *healthy_since = None;
                 None
             }
-            State::Api { cause, well_since } => {
-                // Silent files are well when they speak; those that could not be read, when they can.
-                if well_since.is_none()
+            State::Api { cause, healthy_since } => {
+                // Silent files are healthy when they grow; unreadable files, when they can be read.
+                if healthy_since.is_none()
                     && (files == FileActivity::Growing || *cause == FallbackCause::Unusable)
                 {
-                    *well_since = Some(now);
+                    *healthy_since = Some(now);
                 }
-                let last = well_lasts(*cause, timeouts);
-                let well = well_since.is_some_and(|since| now.duration_since(since) >= last);
-                well.then(|| {
+                let last = recovery_timeout(*cause, timeouts);
+                let healthy = healthy_since.is_some_and(|since| now.duration_since(since) >= last);
+                healthy.then(|| {
                     *self = State::default();
                     Switch::ToFiles
                 })
@@ -132,27 +135,29 @@ impl State {
         }
     }
 
-    fn leave_files(&mut self, cause: FallbackCause) -> Switch {
-        *self = State::Api { cause, well_since: None };
+    fn switch_to_api(&mut self, cause: FallbackCause) -> Switch {
+        *self = State::Api { cause, healthy_since: None };
         Switch::ToApi(cause)
     }
 
-    /// When to look again though nothing happens.
+    /// When the next timeout ends.
     pub(crate) fn due(&self, timeouts: FailoverTimeouts) -> Option<Instant> {
         match self {
             State::Files { unusable_since } => {
                 unusable_since.map(|since| since + timeouts.file_error_timeout)
             }
-            State::Api { cause, well_since } => well_since.map(|since| since + well_lasts(*cause, timeouts)),
+            State::Api { cause, healthy_since } => {
+                healthy_since.map(|since| since + recovery_timeout(*cause, timeouts))
+            }
         }
     }
 }
 
-/// How long files have to be well.
-fn well_lasts(cause: FallbackCause, timeouts: FailoverTimeouts) -> Duration {
+/// How long files must be healthy before the source switches back.
+fn recovery_timeout(cause: FallbackCause, timeouts: FailoverTimeouts) -> Duration {
     match cause {
         FallbackCause::Unusable => timeouts.file_recovery_timeout,
-        FallbackCause::Silent => timeouts.file_recovery_timeout.max(timeouts.compared_after),
+        FallbackCause::Silent => timeouts.file_recovery_timeout.max(timeouts.comparison_time),
     }
 }
 
@@ -160,22 +165,22 @@ fn well_lasts(cause: FallbackCause, timeouts: FailoverTimeouts) -> Duration {
 mod tests {
     use super::*;
 
-    const PATIENCE: FailoverTimeouts = FailoverTimeouts {
+    const TIMEOUTS: FailoverTimeouts = FailoverTimeouts {
         file_error_timeout: Duration::from_secs(30),
         file_recovery_timeout: Duration::from_secs(120),
-        compared_after: Duration::from_secs(200),
+        comparison_time: Duration::from_secs(200),
     };
     const OK: (FileActivity, u64) = (FileActivity::AtEnd, 0);
     const GROWING: (FileActivity, u64) = (FileActivity::Growing, 0);
     const UNUSABLE: (FileActivity, u64) = (FileActivity::Unusable, 0);
     const MISSING: (FileActivity, u64) = (FileActivity::AtEnd, 3);
 
-    /// Seconds, what is observed then, and the switch that follows.
-    fn plays(steps: &[(u64, (FileActivity, u64), Option<Switch>)]) {
+    /// Each step: seconds since the start, what is observed, and the expected switch.
+    fn assert_switches(steps: &[(u64, (FileActivity, u64), Option<Switch>)]) {
         let begun = crate::clock::monotonic();
         let mut state = State::default();
         for (at, (files, missing), switch) in steps {
-            let found = state.observe(*files, *missing, PATIENCE, begun + Duration::from_secs(*at));
+            let found = state.observe(*files, *missing, TIMEOUTS, begun + Duration::from_secs(*at));
             assert_eq!(found, *switch, "at {at}: {state:?}");
         }
     }
@@ -184,17 +189,17 @@ mod tests {
     fn f75_table_of_switches() {
         let (unusable, silent) =
             (Switch::ToApi(FallbackCause::Unusable), Switch::ToApi(FallbackCause::Silent));
-        plays(&[(0, OK, None), (1, GROWING, None), (9999, OK, None)]);
-        // A hiccup.
-        plays(&[
+        assert_switches(&[(0, OK, None), (1, GROWING, None), (9999, OK, None)]);
+        // Short interruptions cause no switch.
+        assert_switches(&[
             (0, UNUSABLE, None),
             (29, UNUSABLE, None),
             (30, OK, None),
             (59, UNUSABLE, None),
             (88, UNUSABLE, None),
         ]);
-        // Away and back; the way back takes as long as health must last, and begins anew with each relapse.
-        plays(&[
+        // Failover and back. Each interruption restarts the recovery timeout.
+        assert_switches(&[
             (0, UNUSABLE, None),
             (30, UNUSABLE, Some(unusable)),
             (100, UNUSABLE, None),
@@ -206,8 +211,8 @@ mod tests {
             (232, UNUSABLE, None),
             (262, UNUSABLE, Some(unusable)),
         ]);
-        // Silence ends with the first event, not with readability.
-        plays(&[
+        // Silent files recover with their first event; being readable is not enough.
+        assert_switches(&[
             (0, MISSING, Some(silent)),
             (1000, OK, None),
             (1001, GROWING, None),
@@ -216,8 +221,8 @@ mod tests {
             (1201, OK, Some(Switch::ToFiles)),
             (1202, MISSING, Some(silent)),
         ]);
-        // Files that bring some events and not others: no switch back and forth.
-        plays(&[
+        // Files with some of the events: no switching back and forth.
+        assert_switches(&[
             (0, MISSING, Some(silent)),
             (10, GROWING, None),
             (150, GROWING, None),
@@ -230,8 +235,7 @@ mod tests {
         ]);
     }
 
-    /// Whatever is seen: two switches to the same side never follow each other, and steady health leads back to the
-    /// files.
+    /// For any observations: no two switches in a row have the same target, and lasting health leads back to the files.
     #[test]
     fn f75_model() {
         let seed = crate::clock::now_ms() as u64;
@@ -254,7 +258,7 @@ mod tests {
                 _ => FileActivity::AtEnd,
             };
             let missing = u64::from(below(20) == 0);
-            match state.observe(files, missing, PATIENCE, begun + Duration::from_secs(at)) {
+            match state.observe(files, missing, TIMEOUTS, begun + Duration::from_secs(at)) {
                 Some(Switch::ToApi(_)) => assert!(!std::mem::replace(&mut api, true)),
                 Some(Switch::ToFiles) => {
                     assert!(std::mem::replace(&mut api, false) && files != FileActivity::Unusable);
@@ -265,7 +269,7 @@ mod tests {
         }
         for _ in 0..10 {
             at += 60;
-            state.observe(FileActivity::Growing, 0, PATIENCE, begun + Duration::from_secs(at));
+            state.observe(FileActivity::Growing, 0, TIMEOUTS, begun + Duration::from_secs(at));
         }
         assert!(!state.is_api());
     }

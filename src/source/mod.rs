@@ -1,4 +1,4 @@
-//! Where records come from.
+//! The inputs: audit files and audit APIs, the failover between them, and deduplication across both.
 
 pub mod api;
 pub(crate) mod failover;

@@ -1,70 +1,69 @@
-//! Tells the nodes of a cluster apart: those whose events the files of a source bring, and those that only the API
-//! shows. Pure.
+//! Distinguishes the nodes of a cluster: those whose audit files the source reads, and those whose events only the API
+//! returns. Pure.
 //!
-//! A file shows one node, the API all of them. Which node the files are of, only they can say, and a node's id may
-//! change with each restart of Confluence. So an id that no file has shown may be this node's new one, or that of
-//! another node. It is another node's if this node had events under an id of its own before as well as after: a node
-//! has one id at a time.
+//! A file contains events of one node, the API those of all nodes. A node's id may change with each restart of
+//! Confluence. So an id that no file contains may be the new id of this node, or that of another node. It is another
+//! node's if this node had events under its own id before and after: a node has one id at a time.
 
 use crate::position::{ClusterNodes, FileNode};
 use crate::record::Text;
 
-/// More than a cluster has, with the ids that its nodes had before.
+/// Ids kept per list: more than a cluster has, earlier ids of its nodes included.
 const IDS_MAX: usize = 200;
 
-/// Files that show one node and another in turns are those of several nodes in one folder.
-const RETURNS_MAX: u32 = 3;
+/// If nodes reappear more often in one folder, it contains files of several nodes.
+const REAPPEARANCES_MAX: u32 = 3;
 
-/// Whose a row of the API is.
+/// Which node an API row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowNode {
-    /// Of a node whose files are read: they bring the event, or should have. `since`: from this row's time on they are
-    /// known to.
+    /// A node whose files are read, so the event is expected in them. `since`: the files are known to contain this
+    /// node's events at the row's time.
     Files { since: bool },
-    /// It may be of this node or of another.
+    /// This node or another one.
     Unknown,
-    /// Another node's.
+    /// Another node.
     Other,
 }
 
-/// What has become known, to be logged.
+/// A change in what is known about node ids, to be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum News {
-    /// Rows of this node came by the API, and it is not known whether its files are read.
+pub(crate) enum Discovery {
+    /// The API returned rows of this id, and it is not known whether the files of its node are read.
     Unknown { id: String },
-    /// This node is another one.
+    /// This id belongs to another node.
     Other { id: String },
-    /// The files carry another id than before.
+    /// The files have another node id than before.
     Changed { from: String, to: String },
 }
 
 #[derive(Default)]
 pub(crate) struct Nodes {
-    of_files: Vec<Known>,
+    of_files: Vec<KnownNode>,
     others: Vec<String>,
-    /// With the times of the oldest and the newest row.
+    /// Ids with the times of their oldest and newest row.
     unknown: Vec<(String, i64, i64)>,
-    /// For each folder, which of `of_files` its newest record is of.
+    /// For each folder, the index in `of_files` of its newest record's node.
     folders: Vec<Option<usize>>,
-    /// How many nodes' files were read when the process began.
+    /// How many nodes' files were read when the process started.
     known_at_start: usize,
-    /// How often a folder showed a node again that it had shown before another.
-    returns: u32,
-    /// Files have shown records without a node.
-    nodeless: bool,
+    /// How often a node reappeared in a folder after another one.
+    reappearances: u32,
+    /// A file contained records without a node.
+    records_without_node: bool,
     changed: bool,
-    news: Vec<News>,
+    discoveries: Vec<Discovery>,
 }
 
-struct Known {
+struct KnownNode {
     node: FileNode,
-    /// The API counts as well: when this node is known to have had this id.
-    seen_ms: (i64, i64),
+    /// The oldest and newest event under this id, from files or API, in milliseconds since 1970.
+    observed_ms: (i64, i64),
 }
 
 impl Nodes {
     pub(crate) fn new(known: ClusterNodes) -> Nodes {
-        let of_files: Vec<Known> = known.of_files.into_iter().map(Known::new).collect();
+        let of_files: Vec<KnownNode> = known.of_files.into_iter().map(KnownNode::new).collect();
         Nodes {
             known_at_start: of_files.iter().filter(|known| known.is_current()).count(),
             of_files,
@@ -73,10 +72,10 @@ impl Nodes {
         }
     }
 
-    /// Takes note of a record of a file. `time_ms` is not yet to come.
+    /// Records the node of a file record. `time_ms` is not in the future.
     pub(crate) fn observe_file(&mut self, folder: usize, node: Option<Text>, time_ms: i64) {
         let Some(node) = node else {
-            self.nodeless = true;
+            self.records_without_node = true;
             return;
         };
         if self.folders.len() <= folder {
@@ -86,8 +85,8 @@ impl Nodes {
         let at = before.filter(|at| node.is(&self.of_files[*at].node.id));
         let at = at.unwrap_or_else(|| self.number(node, time_ms));
         let known = &mut self.of_files[at].node;
-        let returns = known.until_ms.is_some_and(|until_ms| time_ms > until_ms);
-        if returns {
+        let reappears = known.until_ms.is_some_and(|until_ms| time_ms > until_ms);
+        if reappears {
             (known.until_ms, self.changed) = (None, true);
             self.others.retain(|other| !node.is(other));
         }
@@ -95,22 +94,22 @@ impl Nodes {
             (known.from_ms, self.changed) = (time_ms, true);
         }
         known.to_ms = known.to_ms.max(time_ms);
-        if returns || before != Some(at) {
+        if reappears || before != Some(at) {
             self.folders[folder] = Some(at);
-            self.returns += u32::from(returns && before.is_some());
+            self.reappearances += u32::from(reappears && before.is_some());
             self.retire(before, at, time_ms);
         }
         self.observe(at, time_ms);
     }
 
-    /// The number of a node whose id a file carries.
+    /// The index of a node whose id a file contains.
     fn number(&mut self, node: Text, time_ms: i64) -> usize {
         let found = self.of_files.iter().position(|known| node.is(&known.node.id));
         found.unwrap_or_else(|| {
             self.changed = true;
             self.others.retain(|other| !node.is(other));
             self.unknown.retain(|(unknown, ..)| !node.is(unknown));
-            self.of_files.push(Known::new(FileNode {
+            self.of_files.push(KnownNode::new(FileNode {
                 id: node.decoded().into_owned(),
                 from_ms: time_ms,
                 to_ms: time_ms,
@@ -120,40 +119,41 @@ impl Nodes {
         })
     }
 
-    /// A folder shows node `now`. The node that it showed before is gone, unless another folder shows it. At start it
-    /// is not known which folder showed which; once as many nodes are shown as were known then, the others are gone.
+    /// A folder contains records of node `now`. The node before it no longer has this id, unless another folder
+    /// contains it. At start it is unknown which folder belongs to which node. Once as many nodes were found as before,
+    /// the remaining ids are retired.
     fn retire(&mut self, before: Option<usize>, now: usize, time_ms: i64) {
-        // What is read again at start is of before.
-        if self.returns > RETURNS_MAX || !self.of_files[now].is_current() {
+        // Records that are replayed at start may have an old id.
+        if self.reappearances > REAPPEARANCES_MAX || !self.of_files[now].is_current() {
             return;
         }
-        let mut shown: Vec<usize> = self.folders.iter().copied().flatten().collect();
-        shown.sort_unstable();
-        shown.dedup();
+        let mut current: Vec<usize> = self.folders.iter().copied().flatten().collect();
+        current.sort_unstable();
+        current.dedup();
         let gone: Vec<usize> = match before {
             Some(before) => vec![before],
-            None if shown.len() >= self.known_at_start => (0..self.of_files.len()).collect(),
+            None if current.len() >= self.known_at_start => (0..self.of_files.len()).collect(),
             None => Vec::new(),
         };
         let to = self.of_files[now].node.id.clone();
         for at in gone {
             let node = &mut self.of_files[at].node;
-            if node.until_ms.is_some() || shown.contains(&at) {
+            if node.until_ms.is_some() || current.contains(&at) {
                 continue;
             }
-            // Lines are not in the order of time.
+            // Lines are not ordered by time.
             node.until_ms = Some(time_ms.max(node.to_ms));
             self.changed = true;
             let from = node.id.clone();
-            self.news.push(News::Changed { from, to: to.clone() });
+            self.discoveries.push(Discovery::Changed { from, to: to.clone() });
         }
     }
 
-    /// Whose a row of the API is. `time_ms` is not yet to come.
-    pub(crate) fn of_row(&mut self, node: Option<Text>, time_ms: i64) -> RowNode {
+    /// Which node an API row belongs to. `time_ms` is not in the future.
+    pub(crate) fn classify_row(&mut self, node: Option<Text>, time_ms: i64) -> RowNode {
         let Some(node) = node else {
-            // Where files name the node in each record, what has none is not of them.
-            return if self.nodeless || self.of_files.is_empty() {
+            // If every file record has a node, a row without one is not of these files.
+            return if self.records_without_node || self.of_files.is_empty() {
                 RowNode::Files { since: true }
             } else {
                 RowNode::Unknown
@@ -175,7 +175,7 @@ impl Nodes {
             return RowNode::Other;
         }
         if self.has_own_id_at(time_ms) {
-            self.is_other(node.decoded().into_owned());
+            self.mark_other(node.decoded().into_owned());
             return RowNode::Other;
         }
         match self.unknown.iter_mut().find(|(id, ..)| node.is(id)) {
@@ -184,16 +184,16 @@ impl Nodes {
             }
             None => {
                 let id = node.decoded().into_owned();
-                self.news.push(News::Unknown { id: id.clone() });
+                self.discoveries.push(Discovery::Unknown { id: id.clone() });
                 push_bounded(&mut self.unknown, (id, time_ms, time_ms));
             }
         }
         RowNode::Unknown
     }
 
-    /// The node had an event under the id that files have shown.
+    /// The node had an event under its id at this time. That may decide about unknown ids.
     fn observe(&mut self, at: usize, time_ms: i64) {
-        let (from_ms, to_ms) = &mut self.of_files[at].seen_ms;
+        let (from_ms, to_ms) = &mut self.of_files[at].observed_ms;
         if (*from_ms..=*to_ms).contains(&time_ms) {
             return;
         }
@@ -204,32 +204,32 @@ impl Nodes {
         let unknown = std::mem::take(&mut self.unknown);
         for (id, from_ms, to_ms) in unknown {
             if self.has_own_id_at(from_ms) || self.has_own_id_at(to_ms) {
-                self.is_other(id);
+                self.mark_other(id);
             } else {
                 self.unknown.push((id, from_ms, to_ms));
             }
         }
     }
 
-    /// Whether the nodes whose files are read had events under known ids before this time and after it, so that none of
+    /// Whether the nodes whose files are read had events under known ids before and after this time, so that none of
     /// them had another id then.
     fn has_own_id_at(&self, time_ms: i64) -> bool {
-        let covers = |known: &Known| (known.seen_ms.0..=known.seen_ms.1).contains(&time_ms);
+        let covers = |known: &KnownNode| (known.observed_ms.0..=known.observed_ms.1).contains(&time_ms);
         if self.are_several() {
-            // Each of them may have got another id.
+            // Any of them may have another id by now.
             self.of_files.iter().filter(|known| known.is_current()).all(covers)
         } else {
             self.of_files.iter().any(covers)
         }
     }
 
-    fn is_other(&mut self, id: String) {
-        self.news.push(News::Other { id: id.clone() });
+    fn mark_other(&mut self, id: String) {
+        self.discoveries.push(Discovery::Other { id: id.clone() });
         push_bounded(&mut self.others, id);
         self.changed = true;
     }
 
-    /// Whether a file has shown which node it is of.
+    /// Whether a file has contained a node id.
     pub(crate) fn are_known(&self) -> bool {
         !self.of_files.is_empty()
     }
@@ -239,11 +239,11 @@ impl Nodes {
         self.of_files.iter().filter(|known| known.is_current()).count() > 1
     }
 
-    pub(crate) fn take_news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
+    pub(crate) fn take_discoveries(&mut self) -> Vec<Discovery> {
+        std::mem::take(&mut self.discoveries)
     }
 
-    /// What the checkpoint has to learn since the last call.
+    /// The changes since the last call, for the checkpoint.
     pub(crate) fn changes(&mut self) -> Option<ClusterNodes> {
         if !std::mem::take(&mut self.changed) {
             return None;
@@ -254,9 +254,9 @@ impl Nodes {
     }
 }
 
-impl Known {
-    fn new(node: FileNode) -> Known {
-        Known { seen_ms: (node.from_ms, node.to_ms), node }
+impl KnownNode {
+    fn new(node: FileNode) -> KnownNode {
+        KnownNode { observed_ms: (node.from_ms, node.to_ms), node }
     }
 
     fn is_current(&self) -> bool {
@@ -264,7 +264,7 @@ impl Known {
     }
 }
 
-/// The oldest goes; if it is met again it is learned again.
+/// Removes the oldest item if the list is full. If its id occurs again, it is added again.
 fn push_bounded<T>(list: &mut Vec<T>, item: T) {
     if list.len() >= IDS_MAX {
         list.remove(0);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::record::Token;
 
-/// A node's id as it stands in a record.
+/// A node's id as it is written in a record.
 fn named(id: &str) -> String {
     format!("\"{id}\"")
 }
@@ -11,7 +11,7 @@ fn file(nodes: &mut Nodes, folder: usize, id: &str, time_ms: i64) {
 }
 
 fn row(nodes: &mut Nodes, id: &str, time_ms: i64) -> RowNode {
-    nodes.of_row(Token::new(&named(id)).text(), time_ms)
+    nodes.classify_row(Token::new(&named(id)).text(), time_ms)
 }
 
 /// As the next process knows them.
@@ -23,22 +23,22 @@ fn restarted(nodes: &mut Nodes, saved: &mut ClusterNodes) {
 const OF_FILES: RowNode = RowNode::Files { since: true };
 
 #[test]
-fn f83_an_id_that_no_file_has_shown_is_unknown_until_this_node_is_seen_before_and_after_it() {
+fn f83_an_id_in_no_file_is_unknown_until_this_node_has_events_before_and_after_it() {
     let (mut nodes, mut saved) = (Nodes::default(), ClusterNodes::default());
     assert_eq!(row(&mut nodes, "b", 5), RowNode::Unknown);
     assert!(!nodes.are_known());
     file(&mut nodes, 0, "a", 10);
     file(&mut nodes, 0, "a", 20);
     assert_eq!(row(&mut nodes, "a", 30), OF_FILES);
-    // The API counts as well: the node had its id at 30. What another had at 25 is another's.
+    // A row counts as well: the node had its id at 30, so the id at 25 is another node's.
     assert_eq!(row(&mut nodes, "c", 25), RowNode::Other);
-    // This may be its new id, whatever lies between.
+    // This may be its new id, regardless of the time between.
     for time_ms in [31, 40] {
         assert_eq!(row(&mut nodes, "x", time_ms), RowNode::Unknown);
         restarted(&mut nodes, &mut saved);
     }
     assert_eq!(row(&mut nodes, "c", 50), RowNode::Other, "known from before the restart");
-    // A file shows it. What it had before is its own too, and what the id in between had is nobody's known.
+    // A file contains it, so earlier rows of both ids are the node's. The id in between stays unknown.
     assert_eq!(row(&mut nodes, "y", 60), RowNode::Unknown);
     file(&mut nodes, 0, "x", 70);
     for (id, time_ms, whose) in [
@@ -50,14 +50,14 @@ fn f83_an_id_that_no_file_has_shown_is_unknown_until_this_node_is_seen_before_an
     ] {
         assert_eq!(row(&mut nodes, id, time_ms), whose, "{id} {time_ms}");
     }
-    // Someone else has the old id by now.
+    // The old id is another node's by now.
     file(&mut nodes, 0, "x", 90);
     assert_eq!(row(&mut nodes, "a", 80), RowNode::Other);
 }
 
-/// What came before the evidence is settled by it.
+/// Rows before the decisive event are classified by it too.
 #[test]
-fn f83_a_node_that_joins_the_cluster_is_another_as_soon_as_this_one_is_seen_again() {
+fn f83_a_node_that_joins_is_another_one_after_the_next_event_of_this_node() {
     for by_api in [false, true] {
         let mut nodes = Nodes::default();
         file(&mut nodes, 0, "a", 10);
@@ -70,16 +70,16 @@ fn f83_a_node_that_joins_the_cluster_is_another_as_soon_as_this_one_is_seen_agai
         }
         assert_eq!(row(&mut nodes, "b", 30), RowNode::Other);
         let id = "b".to_owned();
-        let (unknown, other) = (News::Unknown { id: id.clone() }, News::Other { id });
-        assert_eq!(nodes.take_news(), [unknown, other]);
-        // But a file is believed before all else.
+        let (unknown, other) = (Discovery::Unknown { id: id.clone() }, Discovery::Other { id });
+        assert_eq!(nodes.take_discoveries(), [unknown, other]);
+        // A file overrides every other conclusion.
         file(&mut nodes, 0, "b", 40);
         assert_eq!(row(&mut nodes, "b", 50), OF_FILES);
         assert_eq!(nodes.changes().unwrap().others, [""; 0]);
     }
 }
 
-/// With files of several nodes an id may be the new one of any that was not seen since.
+/// With files of several nodes an id may be the new one of any node without a later event.
 #[test]
 fn f83_one_of_several_nodes_gets_another_id() {
     let (mut nodes, mut saved) = (Nodes::default(), ClusterNodes::default());
@@ -91,18 +91,18 @@ fn f83_one_of_several_nodes_gets_another_id() {
     restarted(&mut nodes, &mut saved);
     file(&mut nodes, 0, "a", 40);
     assert_eq!(row(&mut nodes, "z", 15), RowNode::Other);
-    assert_eq!(row(&mut nodes, "x", 30), RowNode::Unknown, "b was not seen since");
+    assert_eq!(row(&mut nodes, "x", 30), RowNode::Unknown, "b has no later event");
     file(&mut nodes, 1, "x", 35);
     assert_eq!(row(&mut nodes, "a", 50), OF_FILES);
     assert_eq!(row(&mut nodes, "x", 50), OF_FILES);
-    assert_eq!(row(&mut nodes, "b", 60), RowNode::Unknown, "x may be gone by then");
-    let changed = News::Changed { from: "b".into(), to: "x".into() };
-    assert!(nodes.take_news().contains(&changed));
+    assert_eq!(row(&mut nodes, "b", 60), RowNode::Unknown, "x may have another id by then");
+    let changed = Discovery::Changed { from: "b".into(), to: "x".into() };
+    assert!(nodes.take_discoveries().contains(&changed));
 }
 
-/// A restart reads the last lines of a file again, of the old id too; and what comes back is back.
+/// A restart replays the last lines of a file, some of the old id; and an old id may return.
 #[test]
-fn f83_ids_that_are_read_again_and_ids_that_return() {
+fn f83_replayed_ids_and_ids_that_return() {
     let (mut nodes, mut saved) = (Nodes::default(), ClusterNodes::default());
     for (id, time_ms) in [("a", 10), ("a", 20), ("x", 30)] {
         file(&mut nodes, 0, id, time_ms);
@@ -111,33 +111,33 @@ fn f83_ids_that_are_read_again_and_ids_that_return() {
     for (id, time_ms) in [("a", 10), ("a", 20), ("x", 30), ("x", 40)] {
         file(&mut nodes, 0, id, time_ms);
     }
-    assert_eq!((nodes.take_news(), nodes.changes()), (vec![], None));
+    assert_eq!((nodes.take_discoveries(), nodes.changes()), (vec![], None));
     assert_eq!(row(&mut nodes, "a", 35), RowNode::Other);
     file(&mut nodes, 0, "a", 50);
     assert_eq!(row(&mut nodes, "a", 60), OF_FILES);
     assert!(!nodes.are_several());
-    // Files of several nodes in one folder: no more of that is taken for a change.
+    // Files of several nodes in one folder: after a few times this is no longer a change of the id.
     for time_ms in 60..1000 {
         file(&mut nodes, 0, if time_ms % 2 == 0 { "x" } else { "a" }, time_ms);
     }
-    assert!(nodes.are_several() && nodes.take_news().len() < 10);
+    assert!(nodes.are_several() && nodes.take_discoveries().len() < 10);
     assert_eq!(row(&mut nodes, "a", 2000), OF_FILES);
     assert_eq!(row(&mut nodes, "x", 2000), OF_FILES);
 }
 
-/// Rows without a node: of the files where these have such records, or no node has been shown at all.
+/// A row without a node belongs to the files if they have such records, or no node is known at all.
 #[test]
-fn f82_a_row_without_a_node_is_of_files_that_name_none() {
+fn f82_a_row_without_a_node_belongs_to_files_without_nodes() {
     let mut nodes = Nodes::default();
-    assert_eq!(nodes.of_row(None, 5), OF_FILES);
+    assert_eq!(nodes.classify_row(None, 5), OF_FILES);
     file(&mut nodes, 0, "a", 10);
-    assert_eq!(nodes.of_row(None, 15), RowNode::Unknown);
+    assert_eq!(nodes.classify_row(None, 15), RowNode::Unknown);
     nodes.observe_file(0, None, 20);
-    assert_eq!(nodes.of_row(None, 25), OF_FILES);
+    assert_eq!(nodes.classify_row(None, 25), OF_FILES);
 }
 
 #[test]
-fn f83_ids_without_end_take_no_room_without_end() {
+fn f83_the_number_of_node_ids_is_bounded() {
     let mut nodes = Nodes::default();
     file(&mut nodes, 0, "a", 0);
     for number in 0..1000 {

@@ -77,28 +77,28 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn work_that_takes_too_long_is_told_and_waiting_is_not() {
-        let (said, told) = channel();
-        let (go, goes) = channel();
+    fn work_that_takes_too_long_is_reported_and_waiting_is_not() {
+        let (step_done, steps) = channel();
+        let (go, go_received) = channel();
         let thread = std::thread::spawn(move || {
             stage("slow", || {
                 for action in [waiting, working, waiting] {
                     action();
-                    said.send(()).unwrap();
-                    goes.recv().unwrap();
+                    step_done.send(()).unwrap();
+                    go_received.recv().unwrap();
                 }
             });
-            said.send(()).unwrap();
+            step_done.send(()).unwrap();
         });
         let is_stuck = || stuck(Duration::from_millis(5)).as_deref() == Some("slow");
         let later = |by: Instant| while clock::monotonic() < by {};
         for expect in [false, true, false] {
-            told.recv().unwrap();
+            steps.recv().unwrap();
             later(clock::monotonic() + Duration::from_millis(20));
             assert_eq!(is_stuck(), expect);
             go.send(()).unwrap();
         }
-        told.recv().unwrap();
+        steps.recv().unwrap();
         thread.join().unwrap();
         assert!(stages().iter().all(|stage| stage.name != "slow"));
     }

@@ -124,7 +124,7 @@ fn f45_failover_round_trip() {
     happen(&sim, 40..50);
     agent.until("and goes on to", || has(&host, 0..50));
     move_files(&sim, &host, AUDIT);
-    agent.until_said("the audit files can be read again");
+    agent.until_said("the audit files are healthy again");
     happen(&sim, 50..60);
     agent.until("the files are read again", || has(&host, 0..60));
     stops_with_each(&mut agent, &host, 60);
@@ -141,11 +141,11 @@ fn f75_silent_file() {
     let mut agent = reading_files(&sim, &host, 20);
     sim.files("", |files, _| files.silent = true);
     happen(&sim, 20..30);
-    agent.until_said("they have not brought");
+    agent.until_said("did not arrive in them");
     agent.until("the API brings what the files do not", || has(&host, 0..30));
     sim.files("", |files, _| files.silent = false);
     happen(&sim, 30..40);
-    agent.until_said("the audit files can be read again");
+    agent.until_said("the audit files are healthy again");
     agent.until("the files are read again", || has(&host, 0..40));
     // Three that no file ever has.
     for number in 40..43 {
@@ -332,7 +332,7 @@ fn f45_an_outage_outlasts_the_agent() {
     stops_with_each(&mut agent, &host, 20);
 }
 
-/// An answer is taken before the next question but one.
+/// A response is processed before the request after the next one.
 fn coverage_was_taken(sim: &Sim) -> bool {
     let requests = sim.requests();
     let at = requests.iter().position(|seen| seen.route == Route::Coverage);
@@ -379,7 +379,7 @@ fn f45_unknown_nodes_bring_all_with_the_same_ids() {
     }
     for (host, agent) in hosts.iter().zip(&mut agents) {
         agent.until("all are read", || has(host, 0..20));
-        agent.until_said("the events of all nodes are taken");
+        agent.until_said("the events of all nodes are delivered");
         assert_eq!(agent.stop(), 0, "{}", agent.stderr());
         once_each(host, 20);
     }
@@ -397,7 +397,7 @@ fn f45_unknown_nodes_bring_all_with_the_same_ids() {
 fn f45_a_long_outage_repeats_and_loses_nothing() {
     const EVENTS: u64 = 13_000;
     let (sim, mut host) = confluence(host);
-    // So that no poll asks for all of them again.
+    // So no poll reads all of them again.
     host.source += "overlap = \"1s\"\n";
     let mut agent = host.start();
     happen(&sim, 0..10);
@@ -422,7 +422,7 @@ fn f45_a_long_outage_repeats_and_loses_nothing() {
         fs::rename(&gone, &audit).unwrap();
         files.dir = audit.clone();
     });
-    agent.until_said("the audit files can be read again");
+    agent.until_said("the audit files are healthy again");
     happen(&sim, EVENTS..EVENTS + 10);
     agent.until("the files are read to their end", || has(&host, 0..EVENTS + 10));
     polls(&sim, &mut agent, 5);
@@ -529,7 +529,7 @@ fn f75_an_answer_of_before_the_return_is_no_silence() {
     happen(&sim, 20..25);
     agent.until("it is asked for them", || sim.audit_request_count() > asked + 1);
     fs::rename(&away, &audit).unwrap();
-    agent.until_said("the audit files can be read again");
+    agent.until_said("the audit files are healthy again");
     sim.clear_faults();
     agent.until("the answer comes", || has(&host, 0..25));
     polls(&sim, &mut agent, 3);
@@ -723,16 +723,16 @@ fn f83_the_nodes_id_changes_while_the_api_is_the_input() {
             sim.insert_all((from..from + 10).map(|number| of_node(node, clock::now_ms(), number)));
             agent.until("the events come by the API", || has(&host, 0..from + 10));
         }
-        agent.until_said("has events of the cluster node `a3`, which no audit file has shown");
+        agent.until_said("has events of the cluster node `a3`, which no audit file contains");
         // A new, empty directory: the node goes on under its last id.
         let mut files = AuditFiles::under(&host.home());
         (files.batch_lines, files.tear) = (1, false);
         fs::create_dir_all(&files.dir).unwrap();
         sim.write_files("a3", files);
         sim.insert_all((40..50).map(|number| of_node("a3", clock::now_ms(), number)));
-        agent.until_said("the audit files can be read again");
+        agent.until_said("the audit files are healthy again");
         agent.until("the files are read", || has(&host, 0..50));
-        agent.until_said("carry the id of another cluster node");
+        agent.until_said("have another cluster node id");
         polls(&sim, &mut agent, 4);
         stops_with_each(&mut agent, &host, 50);
         assert!(host.state_show().contains("cluster node a3\n"), "{}", host.state_show());
@@ -780,7 +780,7 @@ fn f83_new_ids_of_two_nodes_with_an_agent_each() {
     fs::create_dir_all(hosts[0].audit()).unwrap();
     happen(["a2", "b2"], 40..60);
     until(SOON, "the events come", || own(0, 0..60) && own(1, 0..60));
-    agents[0].until_said("the audit files can be read again");
+    agents[0].until_said("the audit files are healthy again");
     happen(["a2", "b2"], 60..80);
     let asked = sim.audit_request_count();
     until(SOON, "both have asked", || sim.audit_request_count() > asked + 10);

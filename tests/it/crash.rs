@@ -124,6 +124,31 @@ fn f21_kill_everywhere() {
     }
 }
 
+/// Events that were written but not checkpointed cannot be replayed once their audit file is deleted. They stay in the
+/// output, and the next run stores its length.
+#[test]
+fn f72_a_single_run_stores_the_length_of_an_output_whose_audit_file_is_gone() {
+    let host = Host::new();
+    let (mut writer, first) = host.audit_file(72, 20);
+    host.once_ok();
+    let second = writer.create(&file_name(6, 0));
+    writer.append(&second, 20);
+    let mut command = host.command(&[], &["--once"]);
+    command.env(FAILPOINT, "after_send=abort@2");
+    let status = command.stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.signal(), Some(6), "{status}");
+    assert_eq!(host.delivered(), 40);
+    fs::remove_file(host.audit().join(file_name(6, 0))).unwrap();
+    writer.append(&first, 5);
+    host.once_ok();
+    judge(&writer, &host.events()).is_exact();
+    let mut export = std::process::Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"));
+    let export = export.args(["state", "export", "--config"]).arg(host.config()).output().unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&export.stdout).unwrap();
+    let length = fs::metadata(host.output()).unwrap().len();
+    assert_eq!(state["sources"]["wiki"]["marks"][0]["length"], length, "{state:#}");
+}
+
 /// SIGKILL at random moments while a backlog is read, from the first milliseconds of a new installation on.
 fn kill_through_a_backlog(test: &str, format: &str, compression: &str, lives: usize, kills: usize) {
     let mut random = Random::new(seed(test));
@@ -280,7 +305,8 @@ fn f72_compressed_outputs_are_recognised_by_an_older_state() {
         fs::set_permissions(host.state(), fs::Permissions::from_mode(0o700)).unwrap();
         let run = host.once_ok();
         run.logged("contains events after the checkpoint");
-        assert!(outputs(&host) == before, "{how}");
+        let after = outputs(&host);
+        assert!(after == before, "{how}: {}\n{}", difference(&after, &before), run.stderr);
         judge(&writer, &events(&before.concat())).is_exact();
     }
 }

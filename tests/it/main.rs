@@ -22,6 +22,7 @@ mod opensearch;
 mod output;
 mod quarantine;
 mod rig;
+mod sealing;
 mod service;
 mod setup;
 mod signals;

@@ -177,9 +177,9 @@ fn a_stage_that_hangs_is_not_alive() {
             command.env("CONFLUENCE_AUDIT_AGENT_FAILPOINT", failpoint);
         });
         agent.until("it says which stage hangs", || {
-            manager.heard(&format!("STATUS={stage} does not go on")) >= 1
+            manager.heard(&format!("STATUS={stage} makes no progress")) >= 1
         });
-        agent.until_said("a stage does not go on");
+        agent.until_said("a stage makes no progress");
         let before = manager.heard("WATCHDOG=1");
         let later = clock::monotonic() + Duration::from_secs(1);
         agent.until("three periods pass", || clock::monotonic() > later);
@@ -205,7 +205,7 @@ fn a_stage_that_waits_is_alive() {
     agent.until("signs of life go on for two periods", || manager.heard("WATCHDOG=1") >= before + 6);
     // A commit takes what its disk takes.
     let said = agent.stderr();
-    let mut reported = said.lines().filter(|line| line.contains("does not go on"));
+    let mut reported = said.lines().filter(|line| line.contains("makes no progress"));
     assert!(reported.all(|line| line.contains("stage=checkpoint")), "{said}");
     agent.kill();
 }
@@ -232,7 +232,7 @@ fn a_dead_mount_ends_the_process_for_the_next_to_see_more() {
     writer.append(&file, 10);
     fs::remove_dir_all(host.path("real")).unwrap();
     assert_eq!(agent.wait(SOON).code(), Some(75), "{}", agent.stderr());
-    assert_eq!(agent.said("out of this process's sight"), 1, "{}", agent.stderr());
+    assert_eq!(agent.said("outside this process's mount namespace"), 1, "{}", agent.stderr());
     fs::create_dir_all(&real).unwrap();
     let file = writer.create(&file_name(5, 1));
     writer.append(&file, 10);

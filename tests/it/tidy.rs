@@ -302,3 +302,37 @@ fn joined(text: &str) -> String {
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |whole, part| whole + part.trim_start())
 }
+
+/// The tables of modules in ARCHITECTURE.md, below a heading that names their directory.
+#[test]
+fn the_map_of_modules_names_each_file_and_no_other() {
+    let text = std::fs::read_to_string("docs/ARCHITECTURE.md").unwrap();
+    let mut wrong = Vec::new();
+    for section in text.split("\n### `").skip(1) {
+        let (directory, rest) = section.split_once("/`\n").expect("a heading is a directory");
+        let section = rest.split("\n##").next().unwrap();
+        let rows = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `"))
+            .filter_map(|row| row.split(" |").next());
+        let named: Vec<&str> =
+            rows.flat_map(|row| row.split(['`', ',', ' ']).filter(|name| !name.is_empty())).collect();
+        if named.is_empty() {
+            continue;
+        }
+        let directory = Path::new("src").join(directory);
+        let is_there =
+            |name: &str| ["", ".rs"].iter().any(|end| directory.join(format!("{name}{end}")).exists());
+        let missing = named.iter().filter(|name| !is_there(name)).map(|name| format!("no file: {name}"));
+        wrong.extend(missing);
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let is_module = path.extension().is_some_and(|end| end == "rs") && !name.ends_with("tests");
+            if is_module && name != "mod" && !named.contains(&name) {
+                wrong.push(format!("not in the map: {}", path.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}

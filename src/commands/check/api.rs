@@ -10,8 +10,8 @@ use crate::clock;
 use crate::config::{ApiConfig, Product};
 use crate::delay;
 use crate::http::{Client, HttpError, Response};
-use crate::source::api::answer::{self, AnswerClass, classify};
 use crate::source::api::page::{Page, Route};
+use crate::source::api::response::{self, ResponseClass, classify};
 use crate::source::api::token::{self, Expiry};
 use crate::source::api::version::{self, Version};
 use crate::source::api::window::Window;
@@ -37,7 +37,7 @@ async fn run_checks(subject: &str, config: &ApiConfig, report: &mut CheckReport<
     let mut endpoint = Endpoint::new(config);
     if endpoint.base.is_none() {
         match cloud_id::look_up(&mut client, &config.http.base, &config.product).await {
-            Ok(id) => endpoint.found(&id),
+            Ok(id) => endpoint.set_cloud_id(&id),
             Err(class) => return report.failure(subject, class.message()),
         }
     }
@@ -49,7 +49,7 @@ async fn run_checks(subject: &str, config: &ApiConfig, report: &mut CheckReport<
         return Ok(());
     }
     let mut response = request_events(&mut client, config, &base, endpoint.route).await;
-    if !endpoint.route_known && matches!(response.class, AnswerClass::NotFound { .. }) {
+    if !endpoint.route_known && matches!(response.class, ResponseClass::NotFound { .. }) {
         let version = version::fetch(&mut client, &base).await;
         if version.is_some_and(Version::is_older_than_7_5) {
             response = request_events(&mut client, config, &base, Route::Legacy).await;
@@ -64,7 +64,7 @@ async fn run_checks(subject: &str, config: &ApiConfig, report: &mut CheckReport<
         return report.failure(subject, class.message());
     };
     check_connection(subject, &base, &answer, report)?;
-    if class != AnswerClass::Ok {
+    if class != ResponseClass::Ok {
         return report.failure(subject, class.message());
     }
     let Response { body, secrets, .. } = answer;
@@ -72,7 +72,7 @@ async fn run_checks(subject: &str, config: &ApiConfig, report: &mut CheckReport<
         Ok(page) => events(subject, &page, report)?,
         Err(error) => {
             let reason = secrets.redacted(&error.to_string());
-            return report.failure(subject, answer::not_a_page(reason).message());
+            return report.failure(subject, response::not_a_page(reason).message());
         }
     }
     expiry(subject, config, &mut client, &base, report).await?;
@@ -86,7 +86,7 @@ async fn run_checks(subject: &str, config: &ApiConfig, report: &mut CheckReport<
 struct EventsResponse {
     route: Route,
     rows: usize,
-    class: AnswerClass,
+    class: ResponseClass,
     result: Result<Response, HttpError>,
 }
 
@@ -140,7 +140,7 @@ fn check_connection(
         )?,
     }
     clock_difference(subject, answer, report)?;
-    let user = answer.header("x-ausername").filter(|user| !answer::is_anonymous(user));
+    let user = answer.header("x-ausername").filter(|user| !response::is_anonymous(user));
     match user.or_else(|| answer.header("x-aaccountid")) {
         Some(user) => report.ok(subject, format_args!("logged in as `{}`", answer.redacted(user))),
         None => Ok(()),

@@ -187,6 +187,7 @@ fn send(
     };
     let (mut sent, mut next) = (ReplayResult::default(), 0);
     while next < index.groups[group].events.len() && sent.stopped.is_none() {
+        // Cannot grow: it gets the batches of one round, up to `ROUND_BYTES`, before the sink starts.
         let (messages, receiver) = unbounded_channel();
         let mut bytes = 0;
         while let Some(event) = index.groups[group].events.get(next) {

@@ -58,9 +58,9 @@ fn f68_credential_table() {
             (Ok(config), Ok(auth)) => {
                 assert_eq!(config.sources[0].api.as_ref().unwrap().http.auth, auth, "{text}");
                 assert_eq!(config.warnings.len(), warnings, "{text}");
-                let told =
+                let names_the_winner =
                     |warning: &crate::config::ConfigError| warning.message.contains("is given too and wins");
-                assert!(config.warnings.iter().all(told), "{text}");
+                assert!(config.warnings.iter().all(names_the_winner), "{text}");
             }
             (Err(errors), Err(message)) => {
                 assert_eq!(errors.0.len(), 1, "{text}: {errors}");

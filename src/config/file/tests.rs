@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::{Compression, home};
+use crate::config::{Compression, Reference, home};
 
 const EXAMPLE: &str = include_str!("../../../packaging/confluence-audit-agent.toml");
 const NO_FILE: &str = "example.toml";
@@ -84,7 +84,7 @@ fn examples_of_apis_work_and_state_the_defaults() {
     assert_eq!(ways.collect::<Vec<_>>(), [(true, false), (true, true), (true, false)]);
 }
 
-const SECTIONS: [&str; 5] = ["[log]", "[event]", "[enrich]", "[[source]]", "[[sink]]"];
+const SECTIONS: [&str; 6] = ["[ledger]", "[log]", "[event]", "[enrich]", "[[source]]", "[[sink]]"];
 
 #[test]
 fn example_has_every_key_and_no_other() {
@@ -162,6 +162,7 @@ state_dir = "/s"
 shutdown_timeout = "1s"
 uncommitted_bytes_max = 2
 checkpoint_interval = "3s"
+ledger = { retention = "100d", bytes_max = "16MiB", seal_interval = "2h", signing_key = { file = "/k" } }
 log.format = "json"
 log.level = "debug"
 event = { tags = ["a", "b"], namespace = "production", preserve_original_event = false }
@@ -233,6 +234,12 @@ group = "readers"
         shutdown_timeout: secs(1),
         uncommitted_bytes_max: 2,
         checkpoint_interval: secs(3),
+        ledger: LedgerConfig {
+            retention: secs(100 * 86_400),
+            bytes_max: 16 << 20,
+            seal_interval: secs(7200),
+            signing_key: Some(Reference::File("/k".into())),
+        },
         log: LogConfig { format: LogFormat::Json, level: tracing::Level::DEBUG },
         event: EventConfig {
             tags: vec!["a".into(), "b".into()],
@@ -257,7 +264,7 @@ group = "readers"
             SinkConfig { name: "file".into(), format: FormatKind::Raw, kind: SinkKind::File(file) },
         ],
         warnings: Vec::new(),
-        secret_files: Vec::new(),
+        secret_files: vec!["/k".into()],
     };
     assert_eq!(config, expected);
 }
@@ -265,7 +272,7 @@ group = "readers"
 #[test]
 fn misplaced_keys_are_known_where_they_belong() {
     let tables = SECTIONS.map(|section| (section, keys_of(section)));
-    assert!(tables[3].1.contains(&"nodes") && tables[3].1.contains(&"page_size"));
+    assert!(tables[4].1.contains(&"nodes") && tables[4].1.contains(&"page_size"));
     let is_in_another = |own: &str, key| {
         let mut others = tables.iter().filter(|(table, _)| *table != own);
         others.any(|(_, keys)| keys.contains(key))

@@ -4,23 +4,17 @@
 mod lists;
 mod text;
 
-use super::affected;
+use super::event_kind::Severity;
+use super::kind::{CEF_ID, CEF_START};
 use super::message;
 use super::tags;
-use super::taxonomy::{Severity, Taxonomy};
+use super::taxonomy::Taxonomy;
 use super::users::Users;
 use super::{Context, Event, EventBuffer};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, address};
 use std::net::IpAddr;
 use text::Limited;
-
-/// The beginning of each event.
-pub(super) const START: &str = "CEF:0|Atlassian|Confluence|";
-
-/// The last key of an event, so an event with an id is complete. Values cannot contain it, because `=` is
-/// escaped in them.
-const ID: &str = " externalId=";
 
 /// Writes CEF events.
 #[derive(Clone, Debug)]
@@ -49,7 +43,7 @@ const UNREADABLE_BYTES_MAX: usize = 4 * CUSTOM_MAX;
 impl Cef {
     pub fn new(context: &Context) -> Self {
         let mut out = EventBuffer::new();
-        out.put(START);
+        out.put(CEF_START);
         let mut version = Limited::header(VERSION_MAX);
         version.plain(&context.agent.version, &mut out);
         out.put("|");
@@ -92,7 +86,7 @@ impl Cef {
         let severity = Severity::of_notice(notice.action);
         self.own_event(notice.action, notice.action, severity, notice.at_ms, out);
         custom(out, 1, "site", self.site.as_deref());
-        plain(out, " msg=", TEXT_MAX, &notice.message);
+        plain(out, " msg=", TEXT_MAX, &notice.text());
         custom(out, 6, "tags", Some(&self.tags[0][tags::PLAIN]));
         end(notice.id, out);
     }
@@ -126,7 +120,7 @@ impl Cef {
             users.user.name.as_ref().or(users.user.full_name.as_ref()).map(AsRef::as_ref),
         );
         value(out, " suid=", TEXT_MAX, users.user.id.as_deref());
-        let target = affected::target(record, &users, kind.categories).unwrap_or_default();
+        let target = users.target_of(record, kind.categories).unwrap_or_default();
         let target_name = target.name.as_deref().or(target.full_name.as_deref());
         value(out, " duser=", TEXT_MAX, target_name);
         value(out, " duid=", TEXT_MAX, target.id.as_deref());
@@ -236,15 +230,8 @@ fn source(record: &Record, out: &mut EventBuffer) {
 }
 
 fn end(id: EventId, out: &mut EventBuffer) {
-    out.put(ID);
+    out.put(CEF_ID);
     out.bytes.extend_from_slice(&id.hex());
-}
-
-/// The hexadecimal id at the end of an event.
-pub(super) fn id_of(event: &[u8]) -> Option<&[u8]> {
-    let at = event.len().checked_sub(super::kind::ID_BYTES)?;
-    let (before, id) = event.split_at(at);
-    before.ends_with(ID.as_bytes()).then_some(id)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The location of an address: `source.as` and `source.geo`.
 
-use super::super::buffer::{EventBuffer, Object};
+use super::super::buffer::EventBuffer;
+use super::super::object::Object;
 use crate::enrich::geo::{GeoLocation, Location};
 
 /// Writes both with a leading comma. Unknown values are omitted.

@@ -1,6 +1,7 @@
 //! Lists of Cloud records, which are mapped member by member.
 
-use super::super::buffer::{EventBuffer, Object};
+use super::super::buffer::EventBuffer;
+use super::super::object::Object;
 use crate::record::json::for_each_element;
 use crate::record::{Record, Text, Token, object};
 

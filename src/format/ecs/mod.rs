@@ -9,11 +9,13 @@ mod related;
 #[cfg(test)]
 mod tests;
 
-use super::buffer::Object;
+use super::escape::EscapedText;
 use super::escape::{escape, escape_long};
+use super::event_kind::EventKind;
+use super::object::Object;
 use super::tags;
-use super::taxonomy::{EventKind, Taxonomy};
-use super::users::{self, GroupFields, Person, Users};
+use super::taxonomy::Taxonomy;
+use super::users::{GroupFields, Person, Users};
 use super::{Context, Event, EventBuffer, Origin, message};
 use crate::enrich::geo::Geo;
 use crate::notice::Notice;
@@ -173,6 +175,10 @@ impl Ecs {
         out.bytes.extend_from_slice(&time::iso(notice.at_ms));
         out.put("\",\"type\":[\"info\"],\"action\":\"");
         out.put(notice.action);
+        if let Some(original) = &notice.original {
+            out.put("\",\"original\":\"");
+            escape_long(original, out);
+        }
         out.put("\"},\"message\":\"");
         escape_long(&notice.message, out);
         out.put("\"}");
@@ -263,7 +269,7 @@ fn person(object: &mut Object, person: &Person, out: &mut EventBuffer) {
     value(object, ",\"name\":", name.as_ref(), out);
 }
 
-fn value(object: &mut Object, key: &str, value: Option<&users::EscapedText>, out: &mut EventBuffer) {
+fn value(object: &mut Object, key: &str, value: Option<&EscapedText>, out: &mut EventBuffer) {
     if let Some(value) = value {
         object.escaped(key, value, out);
     }

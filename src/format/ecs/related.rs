@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::super::buffer::{EventBuffer, Object};
+use super::super::buffer::EventBuffer;
+use super::super::object::Object;
 use super::super::users::Users;
 use super::geo;
 use crate::enrich::geo::Geo;

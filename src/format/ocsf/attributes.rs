@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use super::super::affected;
 use super::super::buffer::EventBuffer;
+use super::super::escape::EscapedText;
+use super::super::event_kind::{Activity, EventKind};
 use super::super::login::login;
-use super::super::taxonomy::{Activity, EventKind};
-use super::super::users::{self, EscapedText, GroupFields, Person, Users};
+use super::super::users::{self, GroupFields, Person, Users};
 use super::person::{self, ADMIN, SYSTEM, UNKNOWN, UNKNOWN_USER, USER, UserType, string};
 use super::{ActionClass, endpoints, resources};
 use crate::record::{Record, Shape, Text};
@@ -118,11 +119,11 @@ impl<'r, 'a> ClassAttributes<'r, 'a> {
     }
 
     fn affected_user(&self) -> Person<'a> {
-        let target = affected::target(self.record, &self.users, self.categories);
+        let target = self.users.target_of(self.record, self.categories);
         target.unwrap_or_else(|| {
             let user = affected::grantee(self.record, "User");
             let user = user.or_else(|| affected::first(self.record, |object| object.kind.is_none()));
-            user.map_or_else(Person::default, |user| user.person())
+            user.map_or_else(Person::default, |user| Person::of(&user))
         })
     }
 

@@ -1,6 +1,6 @@
 //! The classes of OCSF 1.8.0 that are used, with names and activities of the schema.
 
-use super::super::taxonomy::{ActionClass, OTHER, Severity};
+use super::super::event_kind::{ActionClass, OTHER, Severity};
 
 /// A class of the schema.
 pub(super) struct OcsfClass {

@@ -11,10 +11,11 @@ mod resources;
 mod tests;
 
 use super::affected;
-use super::buffer::Object;
 use super::escape::{escape, escape_long, quoted};
+use super::event_kind::{ActionClass, OTHER, Severity};
 use super::kind::OCSF_START;
-use super::taxonomy::{ActionClass, OTHER, Severity, Taxonomy};
+use super::object::Object;
+use super::taxonomy::Taxonomy;
 use super::{Context, Event, EventBuffer, Origin, message, tags};
 use crate::notice::Notice;
 use crate::record::{EventId, Parsed, Record, Shape, Text, Token, address};
@@ -163,6 +164,10 @@ impl Ocsf {
         out.put_signed(notice.at_ms);
         out.put(",\"message\":\"");
         escape_long(&notice.message, out);
+        if let Some(original) = &notice.original {
+            out.put("\",\"raw_data\":\"");
+            escape_long(original, out);
+        }
         out.put("\"}");
     }
 

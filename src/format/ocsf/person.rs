@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::super::buffer::EventBuffer;
-use super::super::users::{EscapedText, Person};
+use super::super::escape::EscapedText;
+use super::super::users::Person;
 
 /// Value of a required attribute that the record does not contain.
 pub(super) const UNKNOWN: EscapedText<'static> = Cow::Borrowed("Unknown");

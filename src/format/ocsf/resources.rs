@@ -1,7 +1,8 @@
 //! Affected objects as OCSF resources.
 
 use super::super::affected::{AffectedObject, for_each};
-use super::super::buffer::{EventBuffer, Object};
+use super::super::buffer::EventBuffer;
+use super::super::object::Object;
 use crate::record::Record;
 
 /// Writes an object as a resource. A web resource has a URL.

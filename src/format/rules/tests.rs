@@ -1,5 +1,6 @@
-use super::super::taxonomy::Severity::High;
-use super::super::taxonomy::{ActionClass, Taxonomy, actions};
+use super::super::event_kind::ActionClass;
+use super::super::event_kind::Severity::High;
+use super::super::taxonomy::{Taxonomy, actions};
 use super::*;
 use crate::record::{Parsed, Scratch, parse};
 use serde_json::json;

@@ -55,7 +55,7 @@ impl Sentinel {
     }
 
     pub(super) fn write_notice(&self, notice: &Notice, out: &mut EventBuffer) {
-        self.own_event(notice.id, notice.at_ms, notice.action, &notice.message, out);
+        self.own_event(notice.id, notice.at_ms, notice.action, &notice.text(), out);
     }
 
     fn own_event(&self, id: EventId, at_ms: i64, summary: &str, description: &str, out: &mut EventBuffer) {

@@ -2,7 +2,7 @@
 //! any more. At each moment there is a complete copy of each file. What a crash leaves behind is removed by
 //! the next start.
 
-use super::output::open_existing;
+use super::open::open_existing;
 use super::permissions::OutputPermissions;
 use super::rotated_files::{parent, rotated_files};
 use crate::config::Compression;
@@ -35,6 +35,7 @@ impl Compressor {
         if compression == Compression::None {
             return Ok(None);
         }
+        // No limit: writing must not wait for compression. One number for each commit, until the thread takes them all.
         let (checkpointed, generations) = channel();
         let path = path.to_owned();
         let thread = std::thread::Builder::new()

@@ -2,17 +2,17 @@
 
 use super::super::Batch;
 use super::compress_rotated::Compressor;
+use super::open::{end_of_last_line, open};
 use super::permissions::OutputPermissions;
 use super::prune::{self, ExcessFile};
-use super::recover::end_of_last_line;
 use super::rotated_files::{parent, rotated_name, with_context};
 use crate::config::FileSinkConfig;
 use crate::position::{DeletedOutputs, SinkMark};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
 
 /// Rotated files that stay open until the next sync. With more, writing waits until the oldest is durable.
 pub(super) const ROTATED_OPEN_MAX: usize = 8;
@@ -244,31 +244,6 @@ impl OutputFile {
         }
         Ok(())
     }
-}
-
-/// Opens or creates the file. A new file is readable by its owner only. Symbolic links are refused.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    open_with(path, true)
-}
-
-/// Opens an existing file. Symbolic links are refused.
-pub(super) fn open_existing(path: &Path) -> io::Result<File> {
-    open_with(path, false)
-}
-
-fn open_with(path: &Path, create: bool) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(create)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
-    }
-    Ok(file)
 }
 
 /// Number of the UTC day since 1970.

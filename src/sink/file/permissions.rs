@@ -1,7 +1,7 @@
 //! File mode and group of the output, for other readers than the agent. Also applied to rotated and
 //! compressed files.
 
-use super::output::open_existing;
+use super::open::open_existing;
 use crate::access;
 use crate::config::FileSinkConfig;
 use crate::telemetry::escape::escape_path;

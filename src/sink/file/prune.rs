@@ -1,7 +1,7 @@
 //! Deletes rotated files beyond `rotated_files_max`, and reports it: they may be the only copy of their
 //! events.
 
-use super::output::open_existing;
+use super::open::open_existing;
 use super::rotated_files::rotated_files;
 
 use super::compress_rotated;

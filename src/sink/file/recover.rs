@@ -4,7 +4,8 @@
 //! is gone by then, and the replays are skipped by their ids. Only an incomplete event is cut off.
 
 use super::compress_rotated::{reader, remove_parts};
-use super::output::{OutputFile, day, open, open_existing};
+use super::open::{end_of_last_line, open, open_existing};
+use super::output::{OutputFile, day};
 use super::permissions::OutputPermissions;
 use super::rotated_files::{parent, rotated_files};
 use crate::config::{Compression, FileSinkConfig};
@@ -88,21 +89,25 @@ impl OutputFile {
         let mut deleted = DeletedOutputs::default();
         if let Some(mark) = mark.filter(|mark| mark.path == path) {
             deleted = mark.deleted;
-            let live_is_marked = is_same_file(&file, mark)?;
+            rotated.retain(|(generation, _)| *generation >= mark.generation);
+            // The inode alone does not tell: once the marked file is compressed and deleted, a later one may get it.
+            let live_is_marked = rotated.is_empty() && is_same_file(&file, mark)?;
             generation = generation.max(mark.generation + u64::from(!live_is_marked));
             let mut recovery = Recovery::begin(mark, id_of);
-            rotated.retain(|(generation, _)| *generation >= mark.generation);
             for (generation, rotated) in &rotated {
                 let file = open_existing(rotated)?;
                 match compress::of_name(rotated) {
-                    Compression::None => recovery.read_tail(&file, rotated, true)?,
+                    Compression::None => {
+                        let marked = *generation == mark.generation && is_same_file(&file, mark)?;
+                        recovery.read_tail(&file, rotated, marked, true)?;
+                    }
                     _ => recovery.read_compressed(&file, rotated, *generation)?,
                 }
             }
             // If another program has moved the output, this file may be foreign. It is read, and not
-            // truncated.
+            // changed.
             let is_own = live_is_marked || !rotated.is_empty();
-            recovery.read_tail(&file, &path, is_own)?;
+            recovery.read_tail(&file, &path, live_is_marked, is_own)?;
             ids = recovery.newest_ids.ids;
         }
         let length = end_of_last_line(&file)?;
@@ -165,11 +170,11 @@ impl Recovery<'_> {
         self.notify.still_starting(START_EXTENSION);
     }
 
-    /// Collects the ids of the events after the mark, or of the whole file if it was begun after the mark.
-    /// Truncates the file at the first line that is not a complete event, left by a kill or a power cut.
-    fn read_tail(&mut self, file: &File, path: &Path, may_truncate: bool) -> io::Result<()> {
+    /// Collects the ids of the events after the mark, or of the whole file if it is not the marked one. Truncates
+    /// the agent's own file at the first line that is not a complete event, left by a kill or a power cut.
+    fn read_tail(&mut self, file: &File, path: &Path, marked: bool, is_own: bool) -> io::Result<()> {
         let length = file.metadata()?.len();
-        let mut at = if is_same_file(file, self.mark)? { self.mark.length.min(length) } else { 0 };
+        let mut at = if marked { self.mark.length.min(length) } else { 0 };
         let mut reader = BufReader::with_capacity(64 * 1024, file);
         reader.seek(SeekFrom::Start(at))?;
         let mut line = Vec::new();
@@ -189,9 +194,11 @@ impl Recovery<'_> {
                     self.newest_ids.add(id, IDS_MAX);
                     // After a failed sync the kernel may consider a page clean that is not on the disk.
                     // Writing it again makes it dirty.
-                    file.write_all_at(&line, at)?;
+                    if is_own {
+                        file.write_all_at(&line, at)?;
+                    }
                 }
-                None if !may_truncate => {
+                None if !is_own => {
                     if !may_be_event {
                         at += reader.skip_until(b'\n')? as u64;
                     }
@@ -245,20 +252,6 @@ fn measure_line(reader: &mut impl BufRead) -> io::Result<(usize, bool)> {
             None => {}
         }
     }
-}
-
-/// The offset to continue at: after the content, at the start of a line.
-pub(super) fn end_of_last_line(file: &File) -> io::Result<u64> {
-    let length = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if length > 0 {
-        file.read_exact_at(&mut last, length - 1)?;
-    }
-    if last == [b'\n'] {
-        return Ok(length);
-    }
-    file.write_all_at(b"\n", length)?;
-    Ok(length + 1)
 }
 
 #[cfg(test)]
@@ -396,6 +389,32 @@ mod tests {
         // Without a mark nothing is read and nothing is changed.
         let (output, ids) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
         assert_eq!((output.generation, ids.len()), (2, 0));
+    }
+
+    /// An older state was restored. The marked file was compressed and deleted, and a later file got its inode.
+    #[test]
+    fn f72_the_inode_of_a_deleted_output_marks_no_later_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut config = FileSinkConfig::new(temp.path().join("out"));
+        config.rotate_bytes = 30;
+        let (mut output, _) = OutputFile::open("local", "wiki", &config, None, &id_of).unwrap();
+        let mut mark = output.write(&batch(0..2)).unwrap();
+        output.write(&batch(2..8)).unwrap();
+        assert_eq!((mark.generation, output.generation), (0, 2));
+        let (first, second) = match &rotated_files(&config.path).unwrap()[..] {
+            [(0, first), (1, second)] => (first.clone(), second.clone()),
+            other => panic!("{other:?}"),
+        };
+        let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        for reused in [inode(&config.path), inode(&second)] {
+            mark.ino = reused;
+            assert_ne!(mark.ino, inode(&first));
+            assert_eq!(
+                reopen(&config, &mark).1,
+                Vec::from_iter(0..8),
+                "a file that was not compressed is read whole"
+            );
+        }
     }
 
     /// Otherwise the events of rotated files would be written twice.

@@ -64,7 +64,7 @@ impl PendingEvent {
         }
     }
 
-    /// What is known of it beside its bytes.
+    /// Its id, time and label.
     pub(crate) fn entry(&self) -> &BatchEvent {
         &self.chunk.events[self.index as usize]
     }
@@ -187,7 +187,7 @@ impl RequestBuilder {
         let Batch { number, bytes, mut events, replaying: _ } = batch;
         let progress = self.progress.clone();
         progress.pending.set(progress.pending.get() + events.len() as u64);
-        progress.events.set(progress.pending.get());
+        progress.events.set(progress.events.get() + events.len() as u64);
         let whole = events.last().map_or(0, |event| event.end as usize);
         self.flush_now |= number.is_none();
         if self.partial.is_empty() && whole == bytes.len() {
@@ -404,6 +404,25 @@ mod tests {
             // All bytes that the reader counts as in flight are returned.
             prop_assert_eq!((returned, counted), (all.len(), texts.len() as u64));
         }
+    }
+
+    /// As before a long event: the events of the batch before it are final when the batch with the number comes.
+    #[test]
+    fn events_that_are_final_before_their_number_comes_are_counted() {
+        let reports = RefCell::new(Vec::new());
+        let report = |report: Report| {
+            if let Report::Final { number, events, .. } = report {
+                reports.borrow_mut().push((number, events));
+            }
+        };
+        let (now, mut builder) = (Instant::now(), RequestBuilder::new(BatchConfig::default()));
+        let event = |end, id| BatchEvent { end, id: EventId(id), time_ms: 0, label: Label::default() };
+        for (number, events) in [(None, vec![event(2, 1), event(4, 2)]), (Some(7), vec![event(2, 3)])] {
+            let bytes = b"x\n".repeat(events.len());
+            builder.push_batch(Batch { number, bytes, events, replaying: false }, now, &report);
+            builder.next_request(usize::MAX, true).into_iter().for_each(|event| event.done(&report));
+        }
+        assert_eq!(reports.into_inner(), [(7, 3)]);
     }
 
     #[test]

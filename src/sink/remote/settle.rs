@@ -127,7 +127,7 @@ impl<P> Delivery<'_, P> {
                     reason,
                     "events were refused and are in quarantine; see `confluence-audit-agent quarantine list`"
                 );
-                (self.report)(Report::Quarantined(count as u64));
+                (self.report)(Report::Quarantined(refused.iter().map(|refused| refused.id).collect()));
                 poison.into_iter().for_each(|refusal| refusal.event.done(self.report));
             }
             Err(error) => {

@@ -1,4 +1,4 @@
-//! Logs how far a source has come that has much to read before it reaches the present.
+//! Logs the progress of a backfill.
 
 use super::server_clock::Now;
 use super::window::Windows;
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Of one poll.
+/// The progress of one poll.
 pub(super) struct BackfillProgress {
     begun: Now,
     logged: Instant,
     windows: u64,
-    /// What was done when it began: rows, and the part of all time.
+    /// Rows, and the fraction of the whole time range, when the poll started.
     rows: u64,
     done: f64,
 }
@@ -27,7 +27,7 @@ impl BackfillProgress {
         }
     }
 
-    /// A window has been read.
+    /// A window is complete: logs the progress if the interval has passed.
     pub(super) fn report(&mut self, source: &str, windows: &Windows, rows: u64, present_ms: i64, now: Now) {
         self.windows += 1;
         if now.monotonic.saturating_duration_since(self.logged) < LOG_INTERVAL {
@@ -42,14 +42,14 @@ impl BackfillProgress {
         tracing::info!(
             source,
             window = self.windows,
-            // Windows are as long as their rows are few, so this is an estimate.
+            // An estimate, because the length of windows depends on their number of rows.
             windows_about = (self.windows as f64 * (1.0 - self.done) / here).round(),
             done_percent = (done * 1000.0).round() / 10.0,
             at = %jiff::Timestamp::from_millisecond(at_ms).unwrap_or_default(),
             rows,
             rows_per_second = (rows as f64 / seconds).round(),
             seconds_left = (seconds * (1.0 - done) / here).round(),
-            "reading what happened before"
+            "backfill in progress"
         );
     }
 }

@@ -1,9 +1,9 @@
-//! The id of a Cloud site, which the URL for scoped tokens contains.
+//! Looks up the cloud id of a site, which the URL for scoped tokens contains.
 
 use serde::Deserialize;
 use url::Url;
 
-use super::answer::{self, AnswerClass};
+use super::response::{self, ResponseClass};
 use crate::config::Product;
 use crate::http::Client;
 
@@ -13,19 +13,19 @@ struct TenantInfo {
     cloud_id: String,
 }
 
-/// Asks the site, without credentials. `site` is `https://<name>.atlassian.net`.
+/// Requests it from the site, without credentials. `site` is `https://<name>.atlassian.net`.
 pub(crate) async fn look_up(
     client: &mut Client,
     site: &Url,
     product: &Product,
-) -> Result<String, AnswerClass> {
-    let result = client.get_anonymously(&answer::below(site, "_edge/tenant_info")).await;
-    match (answer::classify(&result, product), &result) {
-        (AnswerClass::Ok, Ok(found)) => {
-            parse(&found.body).map_err(|what| AnswerClass::Protocol { what: found.redacted(&what) })
+) -> Result<String, ResponseClass> {
+    let result = client.get_anonymously(&response::below(site, "_edge/tenant_info")).await;
+    match (response::classify(&result, product), &result) {
+        (ResponseClass::Ok, Ok(found)) => {
+            parse(&found.body).map_err(|what| ResponseClass::Protocol { what: found.redacted(&what) })
         }
-        (AnswerClass::NotFound { .. }, _) => Err(AnswerClass::Protocol {
-            what: format!("`{site}` is no Cloud site (status 404); correct `site`, or set `cloud_id`"),
+        (ResponseClass::NotFound { .. }, _) => Err(ResponseClass::Protocol {
+            what: format!("`{site}` is not a Cloud site (status 404); correct `site`, or set `cloud_id`"),
         }),
         (class, _) => Err(class),
     }
@@ -33,18 +33,18 @@ pub(crate) async fn look_up(
 
 fn parse(body: &[u8]) -> Result<String, String> {
     let found: TenantInfo = serde_json::from_slice(body)
-        .map_err(|error| format!("the site does not tell its cloud id: {error}; set `cloud_id`"))?;
-    // It becomes a part of a path to which credentials are sent.
+        .map_err(|error| format!("the site does not return its cloud id: {error}; set `cloud_id`"))?;
+    // It becomes part of a URL to which credentials are sent.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if found.cloud_id.is_empty() || !found.cloud_id.bytes().all(plain) {
-        return Err("the site tells a cloud id that is none; set `cloud_id`".into());
+        return Err("the site returned an invalid cloud id; set `cloud_id`".into());
     }
     Ok(found.cloud_id)
 }
 
 /// The base URL for a scoped token: `<api>/ex/confluence/<id>`.
 pub(crate) fn scoped_base(api: &Url, cloud_id: &str) -> Url {
-    answer::below(api, &format!("ex/confluence/{cloud_id}"))
+    response::below(api, &format!("ex/confluence/{cloud_id}"))
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_id_and_lets_nothing_else_into_a_path() {
+    fn only_a_valid_id_becomes_part_of_a_path() {
         assert_eq!(parse(br#"{"cloudId":"1f3a-BC"}"#).unwrap(), "1f3a-BC");
         for wrong in [
             r#"{"cloudId":""}"#,

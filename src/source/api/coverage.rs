@@ -1,8 +1,8 @@
-//! How closely Confluence audits each area: read at start and each hour. Where a level is lowered, events are not
-//! written any more that were written before, and whoever lowers it may mean that.
+//! Checks at start and each hour which audit coverage level each area has. Lowering a level hides events, so an
+//! attacker may do it.
 
-use super::answer::{self, AnswerClass, below};
 use super::page::Route;
+use super::response::{self, ResponseClass, below};
 use super::server_clock::Now;
 use super::state::Api;
 use crate::config::Product;
@@ -13,27 +13,27 @@ use serde_json::Value;
 use std::time::Duration;
 use url::Url;
 
-const LOOKED_AT_EVERY: Duration = Duration::from_secs(3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// From the least to the most.
+/// From the lowest to the highest.
 const LEVELS: [&str; 4] = ["off", "base", "advanced", "full"];
 
 impl Api {
-    /// What the checkpoint knows.
+    /// `coverage`: what the checkpoint has stored.
     pub fn with_coverage(mut self, coverage: Option<Coverage>) -> Api {
-        self.watch.coverage = coverage;
+        self.checks.coverage = coverage;
         self
     }
 
     pub(super) fn coverage_due(&self, now: Now) -> bool {
         self.config.product == Product::DataCenter
             && self.endpoint.route != Route::Legacy
-            && self.faults.trouble.is_none()
-            && self.watch.next_coverage.is_none_or(|at| now.monotonic >= at)
+            && self.faults.outage.is_none()
+            && self.checks.next_coverage.is_none_or(|at| now.monotonic >= at)
     }
 
-    pub(super) async fn look_at_coverage(&mut self, now: Now) {
-        self.watch.next_coverage = Some(now.monotonic + LOOKED_AT_EVERY);
+    pub(super) async fn check_coverage(&mut self, now: Now) {
+        self.checks.next_coverage = Some(now.monotonic + CHECK_INTERVAL);
         self.total.requests += 1;
         let found = match fetch(&mut self.client, &self.config.http.base).await {
             Ok(found) if !found.is_empty() => found,
@@ -42,47 +42,47 @@ impl Api {
                 tracing::debug!(
                     source = self.source,
                     reason = class.message(),
-                    "the audit coverage is not told"
+                    "the audit coverage cannot be read"
                 );
                 return;
             }
         };
-        let mut known = self.watch.coverage.clone().unwrap_or_default();
+        let mut known = self.checks.coverage.clone().unwrap_or_default();
         let lowered = lowered(&known, &found);
         if !lowered.is_empty() {
             let message = format!(
-                "the audit coverage was lowered: {}; what is not covered is not written, and cannot be delivered. If nobody of \
-                 yours did that, find out who: Confluence audits the change itself",
+                "the audit coverage was lowered: {}; events below the level are not recorded and cannot be delivered. If this was \
+                 not intended, find out who did it: Confluence audits the change itself",
                 lowered.join(", ")
             );
             tracing::warn!(source = self.source, "{message}");
             let occasion = now.ms.to_string();
-            self.watch.notices.push(Notice::new(COVERAGE_LOWERED, &self.source, &occasion, now.ms, message));
+            self.checks.notices.push(Notice::new(COVERAGE_LOWERED, &self.source, &occasion, now.ms, message));
         }
-        // An area that one answer leaves out is not forgotten.
+        // Areas that a response leaves out keep their last level.
         known.extend(found);
-        if self.watch.coverage.as_ref() != Some(&known) {
-            self.watch.coverage = Some(known);
-            self.watch.coverage_changed = true;
+        if self.checks.coverage.as_ref() != Some(&known) {
+            self.checks.coverage = Some(known);
+            self.checks.coverage_changed = true;
         }
     }
 }
 
-/// Asks a Data Center for the level of each area. Not every version answers, and not everyone may ask.
-pub(crate) async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, AnswerClass> {
+/// Reads the level of each area from a Data Center. Not every version supports it, and not every user may read it.
+pub(crate) async fn fetch(client: &mut Client, base: &Url) -> Result<Coverage, ResponseClass> {
     let url = below(base, "rest/auditing/1.0/configuration/coverage");
     let result = client.get(&url).await;
-    match answer::classify(&result, &Product::DataCenter) {
-        AnswerClass::Ok => {
-            let answer = result.unwrap_or_default();
-            let concealed = |(area, level): (String, String)| (answer.redacted(&area), level);
-            Ok(levels(&answer.body).into_iter().map(concealed).collect())
+    match response::classify(&result, &Product::DataCenter) {
+        ResponseClass::Ok => {
+            let response = result.unwrap_or_default();
+            let redacted = |(area, level): (String, String)| (response.redacted(&area), level);
+            Ok(levels(&response.body).into_iter().map(redacted).collect())
         }
         class => Err(class),
     }
 }
 
-/// Each member anywhere in the answer whose value is a level: Confluence's versions nest them differently.
+/// Every member of the response whose value is a level, at any depth: Confluence's versions nest them differently.
 fn levels(body: &[u8]) -> Coverage {
     let mut found = Coverage::new();
     let mut open: Vec<Value> = serde_json::from_slice(body).into_iter().collect();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_lowered_is_told() {
+    fn only_lowered_levels_are_reported() {
         let before = coverage(&[("A", "full"), ("B", "base"), ("C", "advanced"), ("D", "base")]);
         let now = coverage(&[("A", "base"), ("B", "full"), ("C", "advanced"), ("D", "off"), ("E", "off")]);
         assert_eq!(lowered(&before, &now), ["A from full to base", "D from base to off"]);

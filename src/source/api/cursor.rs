@@ -1,21 +1,21 @@
-//! The durable state of an API: how far it has been read.
+//! The durable state of an API: its cursor.
 
 use super::window::Windows;
 use crate::position::ApiCursor;
 use std::time::Instant;
 
 pub(super) struct CursorState {
-    /// Which window comes next, and the cursor, which moves with each that was read.
+    /// The windows, and the cursor, which advances with each complete window.
     pub windows: Windows,
-    /// The cursor as the checkpoint was last given it.
+    /// The cursor as last passed to the checkpoint.
     pub saved: Option<ApiCursor>,
-    /// An answer with rows, or with none, has come.
+    /// A page has been received, with or without rows.
     pub answered: bool,
-    /// Where to begin does not depend on the server's clock.
-    pub begin_is_sure: bool,
-    /// The end of the last poll that reached it.
-    pub asked_to_ms: Option<i64>,
-    /// When the last poll began that reached the present and whose cursor was not ahead of it.
+    /// The start does not depend on the server's clock.
+    pub start_is_fixed: bool,
+    /// The end of the last complete poll, in milliseconds since 1970.
+    pub polled_to_ms: Option<i64>,
+    /// When the last poll started that reached the present and whose cursor was not ahead of it.
     pub reached_present: Option<Instant>,
 }
 
@@ -25,8 +25,8 @@ impl CursorState {
             windows: Windows::new(cursor),
             saved: cursor,
             answered: false,
-            begin_is_sure: false,
-            asked_to_ms: None,
+            start_is_fixed: false,
+            polled_to_ms: None,
             reached_present: None,
         }
     }

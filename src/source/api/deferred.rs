@@ -1,58 +1,59 @@
-//! Windows that fail again and again: set aside, so that what is newer is read, and tried again at times of their
-//! own. Pure.
+//! Windows that keep failing: deferred, so that newer windows are read, and retried on their own schedule. Pure.
 //!
-//! While there is one the checkpoint's cursor stays before it: after a restart it is asked for again.
+//! While a window is deferred, the stored cursor stays before it, so that it is polled again after a restart.
 
 use super::page::Route;
 use super::window::Window;
 use super::window_reader::{Attempts, WindowReader};
 use std::time::Instant;
 
-/// Each may hold the ids of its rows so far.
+/// Bounds memory, because each may hold the ids of its rows so far.
 const WINDOWS_MAX: usize = 8;
 
+/// A deferred window.
 pub(super) struct Deferred {
-    pub reading: WindowReader,
-    /// When it is tried again.
+    pub reader: WindowReader,
+    /// When it is retried.
     pub due: Instant,
-    /// The checkpoint's cursor does not go beyond this.
+    /// The stored cursor must not be later than this, in milliseconds since 1970.
     pub hold_ms: i64,
-    /// Rows of it may become visible late: it ended at the present.
-    pub fresh: bool,
-    /// What went wrong the last time.
+    /// It ended near the present, so rows of it may become visible late.
+    pub may_get_late_rows: bool,
+    /// Why it failed the last time. Empty: it has not failed.
     pub reason: String,
-    /// Waiting does not heal it.
-    pub needs_a_person: bool,
-    /// That it is set aside has been logged.
+    /// Retrying does not help before an operator acts.
+    pub needs_operator: bool,
+    /// Its deferral was logged.
     pub logged: bool,
 }
 
 impl Deferred {
-    /// The end of a window that was set aside and has been read now. Rows of it that became visible meanwhile are
-    /// before the place where reading went on, so it is read once more, and the ids of its rows are kept until then.
-    pub(super) fn second_look(window: &Window, kept_ms: i64, route: Route, due: Instant) -> Deferred {
-        let from_ms = window.from_ms.max(window.to_ms - kept_ms);
+    /// The last `retention_ms` of a window that was deferred and is complete now. Rows that became visible meanwhile
+    /// may be before the position where reading resumed. So it is read once more, and the ids of its rows are kept
+    /// until then.
+    pub(super) fn reread(window: &Window, retention_ms: i64, route: Route, due: Instant) -> Deferred {
+        let from_ms = window.from_ms.max(window.to_ms - retention_ms);
         Deferred {
-            reading: WindowReader::new(Window::new(from_ms, window.to_ms, false), route, Attempts::default()),
+            reader: WindowReader::new(Window::new(from_ms, window.to_ms, false), route, Attempts::default()),
             due,
             hold_ms: from_ms,
-            fresh: false,
+            may_get_late_rows: false,
             reason: String::new(),
-            needs_a_person: false,
+            needs_operator: false,
             logged: false,
         }
     }
 }
 
-/// Of a window that was set aside, while it is tried again.
+/// What is kept of a deferred window while it is retried.
 pub(super) struct Retried {
     pub hold_ms: i64,
-    pub fresh: bool,
+    pub may_get_late_rows: bool,
     pub reason: String,
     pub logged: bool,
 }
 
-/// Those of one source.
+/// The deferred windows of one source.
 #[derive(Default)]
 pub(super) struct DeferredWindows(Vec<Deferred>);
 
@@ -65,10 +66,10 @@ impl DeferredWindows {
         self.0.iter()
     }
 
-    /// Two that follow each other and of which nothing came are one; beyond [`WINDOWS_MAX`] the two newest are: what
-    /// has been read of them is known by its ids, which are kept from the oldest window on.
+    /// Adds a window. It is joined with an adjacent one if no row of either was read, and with the newest one beyond
+    /// [`WINDOWS_MAX`]. Rows that were read of them are deduplicated by id.
     pub(super) fn push(&mut self, mut next: Deferred) {
-        let newest = || (0..self.0.len()).max_by_key(|at| self.0[*at].reading.window.to_ms);
+        let newest = || (0..self.0.len()).max_by_key(|at| self.0[*at].reader.window.to_ms);
         let joined = match self.0.len() < WINDOWS_MAX {
             true => self.0.iter().position(|known| is_joined(known, &next)),
             false => newest(),
@@ -79,8 +80,8 @@ impl DeferredWindows {
         self.0.push(next);
     }
 
-    /// The first one that is due.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Deferred> {
+    /// Removes the one that has been due for longest.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Deferred> {
         let due = |deferred: &Deferred| deferred.due <= now;
         let oldest = (0..self.0.len()).filter(|at| due(&self.0[*at])).min_by_key(|at| self.0[*at].due);
         oldest.map(|at| self.0.remove(at))
@@ -91,7 +92,7 @@ impl DeferredWindows {
         self.0.iter().map(|deferred| deferred.due).min()
     }
 
-    /// The server works again: none waits any longer.
+    /// The server has recovered: retries all of them now.
     pub(super) fn wake(&mut self, now: Instant) {
         for deferred in &mut self.0 {
             deferred.due = deferred.due.min(now);
@@ -102,44 +103,44 @@ impl DeferredWindows {
         self.0.iter().map(|deferred| deferred.hold_ms).min()
     }
 
-    /// Time ranges that no other window asks for meanwhile.
+    /// Their time ranges, which polls skip meanwhile.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (i64, i64)> {
         self.0.iter().map(|deferred| {
-            let window = &deferred.reading.window;
+            let window = &deferred.reader.window;
             (window.from_ms, window.to_ms)
         })
     }
 }
 
-/// It was tried, and no row of it has ever come.
-fn came_to_nothing(deferred: &Deferred) -> bool {
-    let attempts = deferred.reading.attempts;
-    attempts.failures > 0 && !attempts.has_come_far()
+/// It has failed, and no row of it was ever read.
+fn has_no_rows(deferred: &Deferred) -> bool {
+    let attempts = deferred.reader.attempts;
+    attempts.failures > 0 && !attempts.has_rows()
 }
 
 fn is_joined(known: &Deferred, next: &Deferred) -> bool {
-    let (one, other) = (&known.reading.window, &next.reading.window);
-    came_to_nothing(known)
-        && came_to_nothing(next)
+    let (one, other) = (&known.reader.window, &next.reader.window);
+    has_no_rows(known)
+        && has_no_rows(next)
         && one.from_ms <= other.to_ms
         && other.from_ms <= one.to_ms
-        && known.reading.route == next.reading.route
+        && known.reader.route == next.reader.route
 }
 
 fn join(known: Deferred, next: Deferred) -> Deferred {
-    let (one, other) = (&known.reading.window, &next.reading.window);
+    let (one, other) = (&known.reader.window, &next.reader.window);
     let window =
         Window::new(one.from_ms.min(other.from_ms), one.to_ms.max(other.to_ms), one.live || other.live);
-    let route: Route = next.reading.route;
-    let mut reading = WindowReader::new(window, route, Attempts::default());
-    reading.attempts.join(known.reading.attempts, next.reading.attempts);
+    let route: Route = next.reader.route;
+    let mut reader = WindowReader::new(window, route, Attempts::default());
+    reader.attempts.join(known.reader.attempts, next.reader.attempts);
     Deferred {
-        reading,
+        reader,
         due: known.due.max(next.due),
         hold_ms: known.hold_ms.min(next.hold_ms),
-        fresh: known.fresh || next.fresh,
+        may_get_late_rows: known.may_get_late_rows || next.may_get_late_rows,
         reason: next.reason,
-        needs_a_person: known.needs_a_person || next.needs_a_person,
+        needs_operator: known.needs_operator || next.needs_operator,
         logged: known.logged,
     }
 }
@@ -155,21 +156,21 @@ mod tests {
         for row in 0..rows {
             window.row(EventId(row), None);
         }
-        let mut reading = WindowReader::new(window, Route::Auditing, Attempts::default());
-        reading.attempts = Attempts::failed(rows as usize);
+        let mut reader = WindowReader::new(window, Route::Auditing, Attempts::default());
+        reader.attempts = Attempts::failed(rows as usize);
         Deferred {
-            reading,
+            reader,
             due,
             hold_ms: from_ms,
-            fresh: false,
+            may_get_late_rows: false,
             reason: String::new(),
-            needs_a_person: false,
+            needs_operator: false,
             logged: false,
         }
     }
 
     #[test]
-    fn f76_windows_of_which_nothing_came_are_one_and_others_keep_their_place() {
+    fn f76_adjacent_windows_without_rows_are_joined() {
         let now = crate::clock::monotonic();
         let mut windows = DeferredWindows::default();
         windows.push(deferred(0, 10, 0, now));
@@ -178,28 +179,28 @@ mod tests {
         let ranges: Vec<_> = windows.ranges().collect();
         assert_eq!(ranges, [(20, 30), (0, 20)]);
         assert_eq!((windows.hold_ms(), windows.due()), (Some(0), Some(now)));
-        assert_eq!(windows.take_due(now).unwrap().reading.window.to_ms, 20);
-        assert!(windows.take_due(now).is_none());
+        assert_eq!(windows.pop_due(now).unwrap().reader.window.to_ms, 20);
+        assert!(windows.pop_due(now).is_none());
         windows.wake(now);
-        assert_eq!(windows.take_due(now).unwrap().reading.window.rows(), 5);
+        assert_eq!(windows.pop_due(now).unwrap().reader.window.rows(), 5);
     }
 
     #[test]
-    fn f76_the_second_look_holds_the_ids_of_what_it_asks_for() {
+    fn f76_a_reread_keeps_the_ids_of_its_range() {
         let now = crate::clock::monotonic();
-        for (kept_ms, from_ms) in [(40, 60), (500, 0)] {
+        for (retention_ms, from_ms) in [(40, 60), (500, 0)] {
             let mut windows = DeferredWindows::default();
             let window = Window::new(0, 100, true);
-            windows.push(Deferred::second_look(&window, kept_ms, Route::Auditing, now));
+            windows.push(Deferred::reread(&window, retention_ms, Route::Auditing, now));
             assert_eq!(windows.hold_ms(), Some(from_ms));
             assert!(windows.ranges().eq([(from_ms, 100)]));
-            let looked = windows.take_due(now).unwrap();
-            assert!(!looked.fresh && !looked.reading.window.live);
+            let looked = windows.pop_due(now).unwrap();
+            assert!(!looked.may_get_late_rows && !looked.reader.window.live);
         }
     }
 
     #[test]
-    fn f76_many_windows_become_few() {
+    fn f76_the_number_of_deferred_windows_is_bounded() {
         let now = crate::clock::monotonic();
         let mut windows = DeferredWindows::default();
         for n in 0..100 {

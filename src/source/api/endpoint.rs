@@ -1,4 +1,4 @@
-//! Where an audit API is asked: the base URL, and by which of its paths. Pure.
+//! The base URL and the route of an audit API. Pure.
 
 use super::cloud_id;
 use super::page::Route;
@@ -7,33 +7,34 @@ use crate::config::{ApiConfig, Product};
 use crate::position::ApiCursor;
 use url::Url;
 
-/// So many answers 404 in a row are no server that is just starting; then its version is asked for.
+/// After this many responses with 404 in a row, the version is read to choose the route.
 const NOT_FOUND_MIN: u32 = 3;
-/// After so many, some 15 seconds, it is logged: the address may be wrong.
+/// After this many (about 15 seconds) it is logged, because the address may be wrong.
 const NOT_FOUND_LOGGED: u32 = 5;
-/// After so many, some two minutes, it is asked slowly: no start takes longer.
+/// After this many (about two minutes) the server is no longer considered to be starting, and is retried slowly.
 const NOT_FOUND_MAX: u32 = 8;
 
 /// Where requests go.
 pub(crate) struct Endpoint {
-    /// `None`: it has to be looked up.
+    /// `None`: it must be looked up by the cloud id.
     pub base: Option<Url>,
+    /// The host for scoped tokens.
     gateway: Option<Url>,
     pub route: Route,
-    /// Whether an answer has shown that this is the right route.
+    /// Whether a response has confirmed the route.
     pub route_known: bool,
-    /// Answers 404 in a row while the right route is not known.
+    /// Responses with 404 in a row while the route is not confirmed.
     not_found: u32,
 }
 
-/// What an answer 404 means for the route.
+/// What a response with 404 means for the route.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NotFound {
-    /// Nothing: the API is not there.
+    /// The route is right, and the API does not exist.
     Missing,
     /// The server may be starting.
     Wait,
-    /// This Confluence may be older than 7.5: its version decides.
+    /// This Confluence may be older than 7.5: read its version.
     AskVersion,
 }
 
@@ -51,15 +52,15 @@ impl Endpoint {
             if *scoped {
                 (endpoint.base, endpoint.gateway) = (None, Some(gateway.clone()));
                 if let Some(id) = cloud_id {
-                    endpoint.found(id);
+                    endpoint.set_cloud_id(id);
                 }
             }
         }
         endpoint
     }
 
-    /// Counts an answer 404. `saved` is what the checkpoint knows: where the newer route was used once there is
-    /// no older one, and where the older was used a single answer is enough to ask.
+    /// Counts a response with 404. `saved`: what the checkpoint has stored. If the newer route has worked before, the
+    /// legacy route is never used. If the legacy route was used before, one 404 is enough to read the version.
     pub(crate) fn not_found(&mut self, saved: Option<ApiCursor>) -> NotFound {
         let was_legacy = saved.is_some_and(|cursor| cursor.legacy);
         if self.route != Route::Auditing || self.route_known || saved.is_some() && !was_legacy {
@@ -69,16 +70,16 @@ impl Endpoint {
         if was_legacy || self.not_found >= NOT_FOUND_MIN { NotFound::AskVersion } else { NotFound::Wait }
     }
 
-    /// Whether the answers 404 so far are a matter of seconds or minutes.
+    /// Whether the server may still be starting after these responses with 404.
     pub(crate) fn may_be_starting(&self) -> bool {
         (1..NOT_FOUND_MAX).contains(&self.not_found)
     }
 
-    pub(crate) fn is_starting_for_long(&self) -> bool {
+    pub(crate) fn is_starting_too_long(&self) -> bool {
         self.not_found >= NOT_FOUND_LOGGED
     }
 
-    /// The version is known now, or cannot be learned. Returns whether the older route is to be used.
+    /// Chooses the route by the version, if it is known. Returns whether it is the legacy route.
     pub(crate) fn decide(&mut self, version: Option<Version>, saved: Option<ApiCursor>) -> bool {
         let legacy = match version {
             Some(version) => version.is_older_than_7_5(),
@@ -90,14 +91,14 @@ impl Endpoint {
         legacy
     }
 
-    /// An answer has come by this route. Returns whether that shows for the first time that it is the right one.
-    pub(crate) fn answered(&mut self) -> bool {
+    /// The route has returned a page. Returns whether that confirms the route for the first time.
+    pub(crate) fn response_received(&mut self) -> bool {
         self.not_found = 0;
         self.base.is_some() && !std::mem::replace(&mut self.route_known, true)
     }
 
-    /// No good answer has come: if the legacy route was only tried, it is not the right one.
-    pub(crate) fn not_legacy_either(&mut self) -> bool {
+    /// A request failed: if the legacy route was not confirmed, returns to the newer one. Returns whether it did.
+    pub(crate) fn reject_legacy(&mut self) -> bool {
         let tried = self.route == Route::Legacy && !self.route_known;
         if tried {
             self.route = Route::Auditing;
@@ -105,15 +106,15 @@ impl Endpoint {
         tried
     }
 
-    /// A Confluence that was older than 7.5 may have been upgraded.
-    pub(crate) fn look_for_upgrade(&mut self) {
+    /// Tries the newer route again, because a Confluence before 7.5 may have been upgraded.
+    pub(crate) fn retry_auditing_route(&mut self) {
         if self.route == Route::Legacy {
             (self.route, self.route_known) = (Route::Auditing, false);
         }
     }
 
-    /// The cloud id is known, and with it where scoped tokens are used.
-    pub(crate) fn found(&mut self, id: &str) {
+    /// Sets the base URL for scoped tokens from the cloud id.
+    pub(crate) fn set_cloud_id(&mut self, id: &str) {
         if let Some(gateway) = &self.gateway {
             self.base = Some(cloud_id::scoped_base(gateway, id));
         }

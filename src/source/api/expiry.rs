@@ -1,4 +1,4 @@
-//! Looks at the expiry of the token now and then, and warns in time.
+//! Checks the expiry of the token regularly, and warns in advance.
 
 use super::server_clock::Now;
 use super::state::Api;
@@ -6,16 +6,16 @@ use super::token::{self, Expiry};
 use crate::notice::{Notice, TOKEN_EXPIRING};
 use std::time::Duration;
 
-/// Warnings count days.
-const LOOKED_AT_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// Often enough, because warnings are per day.
+const CHECK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 impl Api {
     pub(super) fn expiry_due(&self, now: Now) -> bool {
-        self.faults.trouble.is_none() && self.watch.next_expiry.is_none_or(|at| now.monotonic >= at)
+        self.faults.outage.is_none() && self.checks.next_expiry.is_none_or(|at| now.monotonic >= at)
     }
 
-    pub(super) async fn look_at_expiry(&mut self, now: Now) {
-        self.watch.next_expiry = Some(now.monotonic + LOOKED_AT_EVERY);
+    pub(super) async fn check_expiry(&mut self, now: Now) {
+        self.checks.next_expiry = Some(now.monotonic + CHECK_INTERVAL);
         let Some(expires_ms) = self.expires_ms(now).await else {
             return;
         };
@@ -29,7 +29,7 @@ impl Api {
         };
         cursor.warned = Some((expires_ms, warning.days));
         tracing::warn!(source = self.source, "{}", warning.message());
-        self.watch.notices.push(Notice::new(
+        self.checks.notices.push(Notice::new(
             TOKEN_EXPIRING,
             &self.source,
             &format!("{expires_ms} {}", warning.days),
@@ -38,7 +38,7 @@ impl Api {
         ));
     }
 
-    /// As the operator recorded it, or as Data Center tells.
+    /// From the configuration (`token_expires`), or from Data Center's list of tokens.
     async fn expires_ms(&mut self, now: Now) -> Option<i64> {
         if let Some(expires_ms) = self.config.token.expires_ms {
             return Some(expires_ms);
@@ -64,7 +64,7 @@ impl Api {
                 tracing::debug!(
                     source = self.source,
                     reason = class.message(),
-                    "the expiry of the token is not told"
+                    "the expiry of the token cannot be read"
                 );
                 None
             }

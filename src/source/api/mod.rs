@@ -1,12 +1,11 @@
-//! An audit API that is polled: Data Center's or Cloud's.
+//! Polls the audit API of Confluence Data Center or Cloud.
 //!
-//! A source is driven from outside: [`Api::step`] makes at most one request; [`Api::ingest_page`] hands on the rows of
-//! the page that it brought, but for those that were delivered before. [`Api::progress`] is what a checkpoint may say
-//! once those rows are delivered.
+//! The caller drives it. [`Api::step`] makes at most one request. [`Api::ingest_page`] passes on the rows of the page,
+//! without those that were delivered before. [`Api::progress`] may be checkpointed once these rows are delivered.
 
-pub(crate) mod answer;
 mod authors;
 mod backfill_progress;
+mod checks;
 pub(crate) mod cloud_id;
 pub(crate) mod coverage;
 mod cursor;
@@ -14,23 +13,23 @@ mod deferred;
 mod endpoint;
 mod expiry;
 mod faults;
+mod outage;
 pub(crate) mod page;
 mod page_size;
 mod pages;
 mod poll;
 mod progress;
+pub(crate) mod response;
 mod rows;
 mod schedule;
 pub(crate) mod self_activity;
 mod server_clock;
-mod set_aside;
 mod state;
 mod step;
 pub(crate) mod token;
-mod trouble;
 pub(crate) mod version;
-mod watch;
 pub(crate) mod window;
+mod window_failure;
 pub(crate) mod window_reader;
 
 pub use rows::{AdmittedRow, RowHandler, RowVerdict};

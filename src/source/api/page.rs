@@ -1,4 +1,4 @@
-//! One answer of an audit API: its rows, borrowed from the body, and where the next page is. Pure.
+//! Parses a response of an audit API: the byte ranges of its rows, and where the next page is. Pure.
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -8,16 +8,18 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-/// Which of the APIs is asked.
+/// Which audit API is polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Data Center from 7.5 on.
+    /// Data Center 7.5 and later: `rest/auditing/1.0/events`.
     Auditing,
-    /// Data Center before 7.5: paged like Cloud.
+    /// Data Center before 7.5: `rest/api/audit`, with Cloud's paging.
     Legacy,
+    /// Cloud: `wiki/rest/api/audit`.
     Cloud,
 }
 
+/// A page of events. Its rows are JSON values, newest first.
 #[derive(Debug)]
 pub struct Page {
     pub body: Vec<u8>,
@@ -25,42 +27,42 @@ pub struct Page {
     pub next: Next,
 }
 
-/// What the page says of the next one. The reader of the window finds out whether that leads anywhere.
+/// What the page says about the next one. `WindowReader` checks whether that is usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// This was the last page.
     End,
-    /// Pass this back.
+    /// Request the next page with this cursor.
     Cursor(String),
-    /// The page calls itself the last one and names a cursor all the same.
+    /// The page claims to be the last one, but has a cursor.
     Last(String),
-    /// Ask from a later offset: from the one that the page names, if it does.
+    /// Request from a later offset: the one that the page names, if any.
     Offset(Option<usize>),
-    /// Ask from a later offset as well; an empty page is to be expected.
+    /// The page does not say whether there is more: request from a later offset, which may return an empty page.
     Maybe,
-    /// The page is not the last one, and neither its rows nor anything else say where the next one is.
+    /// The page is not the last one, but is empty and names neither cursor nor offset.
     Nowhere,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
-    #[error("the answer is not the JSON of an audit API")]
+    #[error("the response is not the JSON of an audit API")]
     Json(#[from] serde_json::Error),
-    #[error("the answer has no list `{0}`")]
+    #[error("the response has no list `{0}`")]
     NoList(&'static str),
-    #[error("the answer has no `pagingInfo`")]
+    #[error("the response has no `pagingInfo`")]
     NoPaging,
 }
 
-/// The members of an answer of either API. A name may come twice, and both lists may be there: each row counts.
+/// The members of a response of any route. A name may occur twice, and both lists may be there: each row counts.
 #[derive(Default)]
 struct Envelope<'a> {
-    /// All rows, in the order of the answer.
+    /// All rows, in the order of the response.
     rows: Vec<&'a RawValue>,
     has_entities: bool,
     has_results: bool,
     paging: Option<Paging>,
-    /// What the server took for it: it may give fewer rows than it was asked for.
+    /// The limit that the server applied: it may be smaller than requested.
     limit: Option<usize>,
     next_link: Option<Value>,
 }
@@ -74,7 +76,7 @@ struct Paging {
 }
 
 impl Paging {
-    /// `None` if it is none.
+    /// `None` if the value is not an object.
     fn read(json: &Value) -> Option<Paging> {
         let json = json.as_object()?;
         let last_page = json.get("lastPage").and_then(Value::as_bool);
@@ -83,7 +85,7 @@ impl Paging {
         Some(Paging { last_page, cursor, offset })
     }
 
-    /// Where two say different things the one counts by which nothing is left out.
+    /// If two disagree, the one that leads to more pages counts, so that no row is missed.
     fn merge(self, later: Paging) -> Paging {
         let last_page = match (self.last_page, later.last_page) {
             (Some(one), Some(other)) => Some(one && other),
@@ -106,7 +108,7 @@ impl Paging {
     }
 }
 
-/// A text or a number, or as an app of the same plugin's family writes it, an object around one.
+/// A string or a number, or an object with either as `cursor`, as related Atlassian plugins write it.
 fn cursor_text(json: &Value) -> Option<String> {
     let json = json.get("cursor").unwrap_or(json);
     match json {
@@ -168,7 +170,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Adds the rows of a list; `false`: it is null. What is neither is not left out silently.
+    /// Adds the rows of a list. `false`: it is null. Any other type is an error, because it may contain rows.
     fn add<E: de::Error>(&mut self, list: &'a RawValue) -> Result<bool, E> {
         if list.get() == "null" {
             return Ok(false);
@@ -179,22 +181,21 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Where the rows of an answer are in `body`: of any list with rows, whichever API gave it, in the order of the answer.
-/// A row is any element of the list; what is no record becomes an event that says so. `None`: this is
-/// no answer of an audit API.
-pub(crate) fn rows_of_answer(body: &[u8]) -> Option<Vec<Range<usize>>> {
+/// The byte ranges of the rows in `body`, for a response of any route, in its order. A row is any element of a list;
+/// one that is no record becomes a `pipeline_error` event later. `None`: not a response of an audit API.
+pub(crate) fn rows_of_response(body: &[u8]) -> Option<Vec<Range<usize>>> {
     let envelope: Envelope = serde_json::from_slice(body).ok()?;
-    (envelope.has_entities || envelope.has_results).then(|| places(body, &envelope.rows))
+    (envelope.has_entities || envelope.has_results).then(|| row_ranges(body, &envelope.rows))
 }
 
-/// The same for a list of rows that somebody has put together.
+/// The same for a plain JSON array of rows.
 pub(crate) fn rows_of_list(body: &[u8]) -> Option<Vec<Range<usize>>> {
     let rows: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
-    Some(places(body, &rows))
+    Some(row_ranges(body, &rows))
 }
 
-/// The text of each row is within the body; `from_slice` has borrowed it from there.
-fn places(body: &[u8], rows: &[&RawValue]) -> Vec<Range<usize>> {
+/// Converts rows to byte ranges. Each row is a slice of `body`, because `from_slice` borrows.
+fn row_ranges(body: &[u8], rows: &[&RawValue]) -> Vec<Range<usize>> {
     let begin = body.as_ptr() as usize;
     let ranges = rows.iter().map(|row| {
         let at = row.get().as_ptr() as usize - begin;
@@ -203,8 +204,7 @@ fn places(body: &[u8], rows: &[&RawValue]) -> Vec<Range<usize>> {
     ranges.collect()
 }
 
-/// An answer must be UTF-8; one that is not is read with what is wrong replaced, so that a broken name is no broken
-/// page.
+/// Replaces invalid UTF-8 and removes a BOM, so that one broken name does not make the page unreadable.
 fn repaired(body: Vec<u8>) -> Vec<u8> {
     let body = match String::from_utf8(body) {
         Ok(text) => text.into_bytes(),
@@ -221,7 +221,7 @@ impl Page {
     pub fn parse(route: Route, body: Vec<u8>, limit: usize) -> Result<Page, EnvelopeError> {
         let body = repaired(body);
         let envelope: Envelope = serde_json::from_slice(&body)?;
-        let rows = places(&body, &envelope.rows);
+        let rows = row_ranges(&body, &envelope.rows);
         let next = match route {
             Route::Auditing if !envelope.has_entities => return Err(EnvelopeError::NoList("entities")),
             Route::Auditing => envelope.paging.ok_or(EnvelopeError::NoPaging)?.next(rows.len()),
@@ -248,12 +248,12 @@ impl Page {
         self.rows.is_empty()
     }
 
-    /// As they came: newest first.
+    /// The bytes of a row. Row 0 is the newest.
     pub fn row(&self, at: usize) -> &[u8] {
         &self.body[self.rows[at].clone()]
     }
 
-    /// Hashes of the rows, to recognise them on another page.
+    /// Hashes of rows, to recognise them on another page.
     pub fn hashes(&self, rows: Range<usize>) -> Vec<u64> {
         rows.map(|at| xxhash_rust::xxh3::xxh3_64(self.row(at))).collect()
     }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_each_api_and_what_follows() {
+    fn pages_of_each_route_and_the_next_page() {
         let two = vec!["{\"a\":1}".to_owned(), "[ 2 ]".to_owned()];
         for (route, json, rows, next) in [
             (
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn f41_what_is_no_page_is_an_error() {
+    fn f41_a_response_without_a_page_is_an_error() {
         for (route, json) in [
             (Route::Auditing, ""),
             (Route::Auditing, "<html>"),
@@ -366,10 +366,10 @@ mod tests {
         }
     }
 
-    /// Lists that come twice or under both names, and rows that are no records: each row is there, in the order of
-    /// the answer.
+    /// Lists that occur twice or under both names, and rows that are no records: each row counts, in the order of the
+    /// response.
     #[test]
-    fn f80_every_row_of_an_answer_counts() {
+    fn f80_every_row_of_a_response_counts() {
         let paging = r#""pagingInfo":{"lastPage":true}"#;
         for (route, json, expected) in [
             (Route::Auditing, format!(r#"{{"entities":[1,2],{paging},"entities":[{{}},3]}}"#), "1 2 {} 3"),
@@ -386,15 +386,15 @@ mod tests {
         }
         let broken = b"{\"results\":[\"\xff\"]}".to_vec();
         assert_eq!(Page::parse(Route::Cloud, broken, 1).unwrap().row(0), "\"\u{fffd}\"".as_bytes());
-        // What is neither a list nor null holds nobody knows what.
+        // Neither a list nor null: it may contain rows, so it is an error.
         assert!(page(Route::Cloud, r#"{"results":[1],"results":{"a":2}}"#).is_err());
-        assert_eq!(rows_of_answer(br#"{"size":1}"#), None);
-        assert_eq!(rows_of_answer(br#"{"entities":[1],"results":[2]}"#), Some(vec![13..14, 27..28]));
+        assert_eq!(rows_of_response(br#"{"size":1}"#), None);
+        assert_eq!(rows_of_response(br#"{"entities":[1],"results":[2]}"#), Some(vec![13..14, 27..28]));
     }
 
-    /// `pagingInfo` that comes twice: nothing that either says is left out.
+    /// `pagingInfo` that occurs twice does not end paging early.
     #[test]
-    fn f80_paging_that_is_told_twice_ends_nothing() {
+    fn f80_duplicate_paging_info_does_not_end_paging() {
         let last = r#""pagingInfo":{"lastPage":true}"#;
         let more = r#""pagingInfo":{"lastPage":false,"nextPageCursor":"7,8"}"#;
         for json in

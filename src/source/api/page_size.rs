@@ -1,30 +1,30 @@
-//! How many rows a page is asked for: fewer after an answer that was too large or too slow, and by and by as many as
-//! configured again. Pure.
+//! The page size: smaller after responses that are too large or too slow, and gradually up to the configured size
+//! again. Pure.
 
-/// So many points make it larger: a page is one, a window that was read to its end as many as are needed at first.
+/// Points for the first increase. A page earns one point, a complete window this many.
 const POINTS_MIN: u32 = 4;
-/// Where more rows fail each time, they are tried ever more rarely.
+/// The points needed double each time that an increase fails, up to this.
 const POINTS_MAX: u32 = 1024;
 
-/// An overloaded server is asked for no smaller part of the configured size: it may be down, and many small pages are
-/// no help.
-const SPARED_PARTS_MAX: usize = 8;
+/// For an overloaded server the size is not reduced below this fraction of the configured one. It may be down, and many
+/// small pages would not help.
+const OVERLOAD_REDUCTION_MAX: usize = 8;
 
 #[derive(Default)]
 pub(super) struct PageSize {
     configured: usize,
     rows: usize,
     points: u32,
-    /// Points until it becomes larger.
+    /// Points until the next increase.
     needed: u32,
-    /// It became larger, and that has not proved right yet.
+    /// The last change was an increase, not confirmed yet.
     raised: bool,
-    /// When the server began to be overloaded.
-    before: Option<usize>,
-    /// It is what it was before that, and no page has come since.
+    /// The size before the server was overloaded.
+    before_overload: Option<usize>,
+    /// The size before the overload was restored, and no page has been received since.
     restored: bool,
-    /// The server was overloaded by it.
-    of_size: bool,
+    /// The page size itself caused the overload.
+    size_is_cause: bool,
 }
 
 impl PageSize {
@@ -36,7 +36,7 @@ impl PageSize {
         self.rows
     }
 
-    /// Half as many from now on, because the page cannot be had. `false`: there is no smaller page.
+    /// Halves the size after a page that was too large. `false`: it cannot be smaller.
     pub(super) fn halve(&mut self) -> bool {
         if self.rows <= 1 {
             return false;
@@ -49,16 +49,16 @@ impl PageSize {
         true
     }
 
-    /// Half as many from now on, to spare a server that is overloaded. Mostly that has nothing to do with the page:
-    /// once one comes the size is what it was, unless that fails at once.
-    pub(super) fn spare(&mut self) -> bool {
-        let raised = std::mem::take(&mut self.raised) && self.of_size;
+    /// Halves the size for an overloaded server. The page is rarely the cause, so the next page restores the size,
+    /// unless that fails at once. `false`: it cannot be smaller.
+    pub(super) fn reduce_for_overload(&mut self) -> bool {
+        let raised = std::mem::take(&mut self.raised) && self.size_is_cause;
         if std::mem::take(&mut self.restored) || raised {
-            self.of_size = true;
+            self.size_is_cause = true;
             self.needed = (self.needed * 2).min(POINTS_MAX);
         }
-        self.before.get_or_insert(self.rows);
-        if self.rows / 2 < (self.configured / SPARED_PARTS_MAX).max(1) {
+        self.before_overload.get_or_insert(self.rows);
+        if self.rows / 2 < (self.configured / OVERLOAD_REDUCTION_MAX).max(1) {
             return false;
         }
         self.rows /= 2;
@@ -66,15 +66,15 @@ impl PageSize {
         true
     }
 
-    pub(super) fn page_came(&mut self) {
+    pub(super) fn page_received(&mut self) {
         self.restored = false;
-        match self.before.take() {
-            Some(before) if !self.of_size => (self.rows, self.restored) = (before, true),
+        match self.before_overload.take() {
+            Some(before) if !self.size_is_cause => (self.rows, self.restored) = (before, true),
             _ => self.earn(1),
         }
     }
 
-    pub(super) fn window_came(&mut self) {
+    pub(super) fn window_received(&mut self) {
         self.earn(POINTS_MIN);
     }
 
@@ -88,7 +88,7 @@ impl PageSize {
             self.rows = (self.rows * 2).min(self.configured);
             self.raised = true;
         } else {
-            (self.needed, self.raised, self.of_size) = (POINTS_MIN, false, false);
+            (self.needed, self.raised, self.size_is_cause) = (POINTS_MIN, false, false);
         }
     }
 }
@@ -98,64 +98,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f76_pages_become_smaller_at_once_and_larger_by_and_by() {
+    fn f76_pages_become_smaller_at_once_and_larger_gradually() {
         let mut size = PageSize::new(1000);
         assert!(size.halve() && size.halve());
         assert_eq!(size.rows(), 250);
         for _ in 0..POINTS_MIN {
-            size.page_came();
+            size.page_received();
         }
         assert_eq!(size.rows(), 500);
-        size.window_came();
+        size.window_received();
         assert_eq!(size.rows(), 1000);
-        while size.spare() {}
+        while size.reduce_for_overload() {}
         assert_eq!(size.rows(), 125);
         while size.halve() {}
         assert_eq!(size.rows(), 1);
     }
 
-    /// Refused for being asked too often, or for asking for too much.
+    /// First overload that is unrelated to the size, then overload by pages above 250 rows.
     #[test]
-    fn f76_an_overloaded_server_gets_smaller_pages_while_that_helps() {
+    fn f76_an_overloaded_server_is_sent_smaller_requests_while_that_helps() {
         let mut size = PageSize::new(1000);
         for _ in 0..5 {
             for _ in 0..6 {
-                size.spare();
+                size.reduce_for_overload();
             }
             assert_eq!(size.rows(), 125);
             for _ in 0..4 {
-                size.page_came();
+                size.page_received();
             }
             assert_eq!(size.rows(), 1000);
         }
         let mut failed = 0;
         for _ in 0..1000 {
             if size.rows() > 250 {
-                size.spare();
+                size.reduce_for_overload();
                 failed += 1;
             } else {
-                size.page_came();
+                size.page_received();
             }
         }
         assert!((5..25).contains(&failed), "{failed} of 1,000");
     }
 
-    /// A server that can do 250 rows and no more: of many pages few are too large.
+    /// A server that fails above 250 rows: only few of many requests ask for more.
     #[test]
-    fn f76_a_size_that_fails_each_time_is_tried_ever_more_rarely() {
+    fn f76_a_size_that_always_fails_is_retried_ever_more_rarely() {
         let (mut size, mut failed) = (PageSize::new(1000), 0);
         for _ in 0..10_000 {
             if size.rows() > 250 {
                 size.halve();
                 failed += 1;
             } else {
-                size.page_came();
+                size.page_received();
             }
         }
         assert!((5..25).contains(&failed), "{failed} of 10,000");
         for _ in 0..4 * POINTS_MAX {
-            size.page_came();
+            size.page_received();
         }
-        assert_eq!(size.rows(), 1000, "the server is well again");
+        assert_eq!(size.rows(), 1000, "the server has recovered");
     }
 }

@@ -1,48 +1,48 @@
-//! The pages of a window, one after the other, and what becomes of the window.
+//! Processes the pages of a window, and completes, restarts or defers the window.
 
 use super::deferred::{Deferred, Retried};
 use super::page::{Page, Route};
 use super::server_clock::Now;
 use super::state::{Api, ApiStep};
 use super::window::Window;
-use super::window_reader::{After, WindowReader};
+use super::window_reader::{PageOutcome, WindowReader};
 
 impl Api {
     pub(super) fn retry(&mut self, deferred: Deferred) {
         let route = self.endpoint.route;
-        let reading = deferred.reading;
-        self.poll.reading = Some(match reading.route == route {
-            true => reading,
-            false => reading.restarted(route),
+        let reader = deferred.reader;
+        self.poll.reader = Some(match reader.route == route {
+            true => reader,
+            false => reader.restarted(route),
         });
         self.poll.retried = Some(Retried {
             hold_ms: deferred.hold_ms,
-            fresh: deferred.fresh,
+            may_get_late_rows: deferred.may_get_late_rows,
             reason: deferred.reason,
             logged: deferred.logged,
         });
     }
 
-    pub(super) fn look_at_page(&mut self, page: Page, now: Now) -> ApiStep {
-        let Some(reading) = &self.poll.reading else {
+    pub(super) fn check_page(&mut self, page: Page, now: Now) -> ApiStep {
+        let Some(reader) = &self.poll.reader else {
             return ApiStep::Again;
         };
-        if reading.leads_back(&page) {
-            if reading.only_makes_sure() {
+        if reader.is_loop(&page) {
+            if reader.verifies_last_page() {
                 self.client.recycle(page.body);
-                self.last_page_was_last();
+                self.log_last_page_confirmed();
                 self.window_read(now);
                 return ApiStep::Again;
             }
-            let what = "the audit API gave the same page twice, so its pages have no end";
+            let what = "the audit API returned the same page twice, so its paging does not end";
             return self.window_failed(what.to_owned(), now);
         }
-        match reading.repeated(&page) {
+        match reader.repeated(&page) {
             Some(repeated) => {
                 self.cursor.answered = true;
                 ApiStep::Page { page, repeated }
             }
-            // Rows came into the window while it was read by offsets.
+            // Rows were inserted into the window while it was read by offsets.
             None => {
                 let what = "the pages of the audit API keep shifting while they are read";
                 self.restart_shorter(what, now)
@@ -50,39 +50,39 @@ impl Api {
         }
     }
 
-    /// Every row of the page has been handed on.
+    /// Every row of the page was passed on.
     pub(super) fn page_read(&mut self, page: Page, now: Now) {
-        let Some(reading) = &mut self.poll.reading else {
+        let Some(reader) = &mut self.poll.reader else {
             return;
         };
-        let made_sure = reading.only_makes_sure();
-        let rows = reading.window.rows();
-        let after = reading.page_read(&page, self.poll.rows_asked);
-        let (outside, too_large) = (reading.window.outside > 0, reading.window.too_large());
+        let verified = reader.verifies_last_page();
+        let rows = reader.window.rows();
+        let after = reader.page_read(&page, self.poll.rows_asked);
+        let (outside, too_large) = (reader.window.outside > 0, reader.window.too_large());
         let is_empty = page.is_empty();
         self.client.recycle(page.body);
-        self.poll.page_size.page_came();
-        if made_sure && is_empty {
-            self.last_page_was_last();
-        } else if made_sure {
-            self.last_page_was_not(rows);
+        self.poll.page_size.page_received();
+        if verified && is_empty {
+            self.log_last_page_confirmed();
+        } else if verified {
+            self.log_last_page_wrong(rows);
         }
         if outside {
-            let what = "the audit API gives events of other times than were asked for; see that no proxy or cache answers in its place";
+            let what = "the audit API returns events of other times than were requested; check that no proxy or cache responds in its place";
             self.window_failed(what.to_owned(), now);
             return;
         }
         match after {
-            After::End => self.window_read(now),
-            After::More if too_large => {
+            PageOutcome::End => self.window_read(now),
+            PageOutcome::More if too_large => {
                 let what = "the windows of the audit API cannot be made short enough";
                 self.restart_shorter(what, now);
             }
-            After::More => {}
-            After::DeadEnd(reason) => {
+            PageOutcome::More => {}
+            PageOutcome::DeadEnd(reason) => {
                 let what = format!(
-                    "a page of the audit API without new events is not the last one, and nothing leads on from it: {reason}. What lies behind it \
-                     cannot be read; see that no proxy changes the answers"
+                    "a page of the audit API without new events is not the last one, and no next page follows: {reason}. Events after it \
+                     cannot be read; check that no proxy changes the responses"
                 );
                 self.window_failed(what, now);
             }
@@ -91,18 +91,18 @@ impl Api {
 
     /// The window has been read to its end.
     pub(super) fn window_read(&mut self, now: Now) {
-        let Some(reading) = self.poll.reading.take() else {
+        let Some(reader) = self.poll.reader.take() else {
             return;
         };
-        let window = reading.window;
-        self.poll.page_size.window_came();
+        let window = reader.window;
+        self.poll.page_size.window_received();
         if let Some(retried) = self.poll.retried.take() {
-            self.retried_window_read(window, reading.route, retried, now);
+            self.retried_window_read(window, reader.route, retried, now);
             return;
         }
         (self.poll.broken_windows, self.poll.deferred_windows) = (0, 0);
         if window.live {
-            self.cursor.asked_to_ms = Some(window.to_ms);
+            self.cursor.polled_to_ms = Some(window.to_ms);
             if !self.is_ahead(now) {
                 self.cursor.reached_present = self.poll.begun;
             }
@@ -116,25 +116,25 @@ impl Api {
     }
 
     fn retried_window_read(&mut self, window: Window, route: Route, retried: Retried, now: Now) {
-        // What failed may have been the same for all.
+        // The other deferred windows may have had the same cause.
         self.poll.deferred.wake(now.monotonic);
         if retried.logged {
             tracing::info!(
                 source = self.source,
                 from = %time(window.from_ms),
                 to = %time(window.to_ms),
-                "the part of the audit log that was set aside has been read"
+                "the deferred part of the audit log has been read"
             );
         }
-        // What became visible in it meanwhile is before the place where reading went on.
-        if retried.fresh {
-            let kept_ms = self.kept().as_millis() as i64;
-            self.poll.deferred.push(Deferred::second_look(&window, kept_ms, route, now.monotonic));
+        // Rows that became visible meanwhile may be before the position where reading resumed.
+        if retried.may_get_late_rows {
+            let retention_ms = self.look_back_max().as_millis() as i64;
+            self.poll.deferred.push(Deferred::reread(&window, retention_ms, route, now.monotonic));
         }
-        self.describe_deferred();
+        self.update_deferred_health();
     }
 
-    /// The window cannot be read as a whole: its parts are read, each by itself.
+    /// Restarts with a shorter window, because this one cannot be read as a whole. If it cannot be shorter, defers it.
     pub(super) fn restart_shorter(&mut self, what: &str, now: Now) -> ApiStep {
         match self.shorten(now) {
             true => ApiStep::Again,
@@ -142,56 +142,56 @@ impl Api {
         }
     }
 
-    /// Restarts with a shorter window. `false`: it cannot be shorter, and stays.
+    /// Restarts with a shorter window. `false`: it cannot be shorter, and is unchanged.
     pub(super) fn shorten(&mut self, now: Now) -> bool {
-        let Some(reading) = self.poll.reading.take() else {
+        let Some(reader) = self.poll.reader.take() else {
             return true;
         };
         let Some(retried) = &self.poll.retried else {
-            let shorter = self.cursor.windows.halve(&reading.window);
-            self.poll.attempts = reading.attempts;
-            self.poll.reading = (!shorter).then_some(reading);
+            let shorter = self.cursor.windows.halve(&reader.window);
+            self.poll.attempts = reader.attempts;
+            self.poll.reader = (!shorter).then_some(reader);
             return shorter;
         };
-        let Window { from_ms, to_ms, live, .. } = reading.window;
-        let middle_ms = from_ms + reading.window.half_ms();
+        let Window { from_ms, to_ms, live, .. } = reader.window;
+        let middle_ms = from_ms + reader.window.half_ms();
         if middle_ms >= to_ms {
-            self.poll.reading = Some(reading);
+            self.poll.reader = Some(reader);
             return false;
         }
-        let part = |window| WindowReader::new(window, reading.route, reading.attempts);
+        let part = |window| WindowReader::new(window, reader.route, reader.attempts);
         self.poll.deferred.push(Deferred {
-            reading: part(Window::new(middle_ms, to_ms, live)),
+            reader: part(Window::new(middle_ms, to_ms, live)),
             due: now.monotonic,
             hold_ms: retried.hold_ms,
-            fresh: retried.fresh,
+            may_get_late_rows: retried.may_get_late_rows,
             reason: retried.reason.clone(),
-            needs_a_person: false,
+            needs_operator: false,
             logged: retried.logged,
         });
-        self.poll.reading = Some(part(Window::new(from_ms, middle_ms, false)));
+        self.poll.reader = Some(part(Window::new(from_ms, middle_ms, false)));
         true
     }
 
-    /// More rows came after a page that called itself the last.
-    fn last_page_was_not(&mut self, rows: usize) {
+    /// Logs that more rows followed a page that claimed to be the last one.
+    fn log_last_page_wrong(&mut self, rows: usize) {
         let logged = std::mem::replace(&mut self.faults.logged_last_page, [true; 2]);
         if !logged[0] {
             tracing::warn!(
                 source = self.source,
                 rows,
                 "the audit API contradicts itself: a page says that it is the last one (`lastPage`), is full and names a cursor, and more \
-                 events stand behind it; they are read. See that no proxy changes the answers"
+                 events follow it; they are read. Check that no proxy changes the responses"
             );
         }
     }
 
-    pub(super) fn last_page_was_last(&mut self) {
+    pub(super) fn log_last_page_confirmed(&mut self) {
         if !std::mem::replace(&mut self.faults.logged_last_page[1], true) {
             tracing::info!(
                 source = self.source,
                 "the audit API contradicts itself: a page says that it is the last one (`lastPage`), is full and names a cursor; one more \
-                 request shows that nothing stands behind it"
+                 request shows that nothing follows it"
             );
         }
     }

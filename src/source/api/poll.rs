@@ -1,4 +1,4 @@
-//! The state of a poll: the window that is read and its page, the windows that were set aside, and what comes next.
+//! The state of a poll: the current window and its page, and the deferred windows.
 
 use super::backfill_progress::BackfillProgress;
 use super::deferred::{DeferredWindows, Retried};
@@ -10,31 +10,31 @@ use std::time::{Duration, Instant};
 
 #[derive(Default)]
 pub(super) struct Poll {
-    /// How often to poll, and what for.
+    /// How often to poll.
     pub interval: Duration,
     pub role: ApiRole,
     pub begun: Option<Instant>,
     pub next: Option<Instant>,
     pub next_reconcile: Option<Instant>,
-    pub reading: Option<WindowReader>,
-    /// Of the window that is read: [`ApiRole::Compare`] if each of its steps was made in this role.
+    pub reader: Option<WindowReader>,
+    /// The role of the current window: [`ApiRole::Compare`] if each of its requests was made in this role.
     pub window_role: ApiRole,
-    /// The window that is read was set aside before.
+    /// `Some` if the current window was deferred before.
     pub retried: Option<Retried>,
-    /// Windows that fail while others do not.
+    /// Windows that failed while others did not.
     pub deferred: DeferredWindows,
-    /// An answer has come since the last window was set aside.
+    /// A request has succeeded since the last window was deferred.
     pub answered_since: bool,
-    /// Of the last window that was restarted.
+    /// The attempts of the last window that was restarted.
     pub attempts: Attempts,
     pub page_size: PageSize,
-    /// Of the last request.
+    /// How many rows the last request asked for.
     pub rows_asked: usize,
-    /// Windows of this poll in a row whose pages lead nowhere.
+    /// Windows of this poll with broken paging, in a row.
     pub broken_windows: u32,
-    /// Windows of this poll in a row that were set aside.
+    /// Windows of this poll that were deferred, in a row.
     pub deferred_windows: u32,
-    /// To the present.
+    /// Progress towards the present.
     pub backfill: Option<BackfillProgress>,
 }
 

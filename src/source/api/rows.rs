@@ -1,4 +1,4 @@
-//! The rows of a page: which of them are delivered, and by which id.
+//! Decides which rows of a page are delivered, and under which id.
 
 use super::page::{Page, Route};
 use super::self_activity;
@@ -12,27 +12,28 @@ use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch, Token};
 pub struct AdmittedRow<'a> {
     pub content: &'a Parsed<'a>,
     pub id: EventId,
-    /// Made by this agent's own search.
+    /// It records one of the agent's own searches.
     pub self_poll: bool,
-    /// A file should have brought it.
-    pub of_files: bool,
-    /// As it came, without the blanks between its parts.
+    /// The event is expected in the files as well.
+    pub expected_in_files: bool,
+    /// The row as received, without insignificant whitespace.
     pub text: &'a [u8],
     /// It came by the old API of Data Center: what it has in common with the row of the newer one.
-    pub legacy_likeness: Option<EventId>,
+    pub legacy_cross_route_id: Option<EventId>,
 }
 
-/// What becomes of a row that was not delivered before.
+/// Whether a row that was not delivered before is to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowVerdict {
-    /// Another agent, or the other API of the source, delivers it.
+    /// Another agent, or the other `Api` of the source, delivers it.
     Skip,
-    /// `of_files`: a file should have brought it.
-    Deliver { of_files: bool },
+    /// `expected_in_files`: the event is expected in the files as well.
+    Deliver { expected_in_files: bool },
 }
 
-/// Where the rows of a page go.
+/// Receives the rows of a page.
 pub trait RowHandler {
+    /// Decides about a row before deduplication.
     fn judge(&mut self, record: &Record) -> RowVerdict;
 
     fn deliver(&mut self, row: AdmittedRow<'_>);
@@ -42,8 +43,8 @@ pub trait RowHandler {
 }
 
 impl Api {
-    /// Hands on the rows of a page, oldest first, but for the first `repeated` ones, which were on the page before, and
-    /// for those that were delivered before. Moves on behind the page.
+    /// Passes on the rows of a page, oldest first, without the first `repeated` ones, which were on the previous page,
+    /// and without those that were delivered before. Then advances to the next page.
     pub fn ingest_page(
         &mut self,
         page: Page,
@@ -70,8 +71,9 @@ impl Api {
         ledger: &SharedLedger,
         rows: &mut dyn RowHandler,
     ) {
-        let (mut time_ms, mut self_poll, mut likeness, mut of_files) = (None, false, None, false);
-        // A row that cannot be read cannot be compared either.
+        let (mut time_ms, mut self_poll, mut cross_route_id, mut expected_in_files) =
+            (None, false, None, false);
+        // A row that cannot be parsed has no time or node to judge by, so it is delivered.
         if let Parsed::Record(record) = content {
             time_ms = record.time_ms;
             match rows.judge(record) {
@@ -80,16 +82,16 @@ impl Api {
                     self.total.repeated += 1;
                     return;
                 }
-                RowVerdict::Deliver { of_files: expected } => of_files = expected,
+                RowVerdict::Deliver { expected_in_files: expected } => expected_in_files = expected,
             }
             self_poll = self.is_self_poll(record);
-            likeness = self.likeness(record);
+            cross_route_id = self.cross_route_id(record);
         }
-        let Some((id, likeness)) = self.admit(id, likeness, time_ms, ledger) else {
+        let Some((id, cross_route_id)) = self.admit(id, cross_route_id, time_ms, ledger) else {
             return;
         };
-        let legacy_likeness = likeness.filter(|_| self.endpoint.route == Route::Legacy);
-        let row = AdmittedRow { content, id, self_poll, of_files, text, legacy_likeness };
+        let legacy_cross_route_id = cross_route_id.filter(|_| self.endpoint.route == Route::Legacy);
+        let row = AdmittedRow { content, id, self_poll, expected_in_files, text, legacy_cross_route_id };
         if self_poll && self.config.drop_self_polls {
             self.total.dropped += 1;
             rows.leave_out(row);
@@ -98,26 +100,27 @@ impl Api {
         }
     }
 
-    /// The id to deliver a row by, and its likeness among its twins; `None`: it was delivered before.
+    /// The id under which a row is delivered, and its cross_route_id among its twins. `None`: it was delivered before.
     fn admit(
         &mut self,
         id: EventId,
-        likeness: Option<EventId>,
+        cross_route_id: Option<EventId>,
         time_ms: Option<i64>,
         ledger: &SharedLedger,
     ) -> Option<(EventId, Option<EventId>)> {
         let id = self.count(id, time_ms)?;
-        let window = &mut self.poll.reading.as_mut()?.window;
-        let likeness = likeness.map(|likeness| window.twin(likeness));
+        let window = &mut self.poll.reader.as_mut()?.window;
+        let cross_route_id = cross_route_id.map(|cross_route_id| window.twin(cross_route_id));
         let is_legacy = self.endpoint.route == Route::Legacy;
-        let came_by_legacy = likeness.zip(time_ms).filter(|_| !is_legacy);
-        let came_by_legacy = came_by_legacy.is_some_and(|(likeness, ms)| ledger.contains_like(likeness, ms));
+        let came_by_legacy = cross_route_id.zip(time_ms).filter(|_| !is_legacy);
+        let came_by_legacy = came_by_legacy
+            .is_some_and(|(cross_route_id, ms)| ledger.contains_cross_route(cross_route_id, ms));
         if came_by_legacy || !ledger.admit(id, time_ms) {
             self.total.repeated += 1;
             return None;
         }
-        if let Some(likeness) = likeness.filter(|_| is_legacy) {
-            ledger.admit_like(likeness);
+        if let Some(cross_route_id) = cross_route_id.filter(|_| is_legacy) {
+            ledger.admit_cross_route(cross_route_id);
         }
         let overlap_ms = self.config.overlap.as_millis() as i64;
         // The cursor may have been set back since it was saved.
@@ -128,34 +131,33 @@ impl Api {
             tracing::info!(
                 source = self.source,
                 late = self.total.late,
-                "a row became visible later than `overlap`; the reconciling read has found it"
+                "a row became visible later than `overlap`; the poll for late rows has found it"
             );
         }
-        Some((id, likeness))
+        Some((id, cross_route_id))
     }
 
-    /// What a row has in common with the row of the same event in the other API of Data Center, which tells less and
-    /// has another id. Kept of the rows of the old one, it shows after an upgrade which events have been delivered by
-    /// it.
-    fn likeness(&self, record: &Record) -> Option<EventId> {
+    /// An id from the fields that both routes of Data Center return. The legacy route returns fewer fields, so the
+    /// event ids differ. After an upgrade, this id of legacy rows shows which events were delivered.
+    fn cross_route_id(&self, record: &Record) -> Option<EventId> {
         if self.config.product != Product::DataCenter {
             return None;
         }
         let text = |token: &Token| token.text().map(|text| text.decoded().into_owned());
         let (time_ms, action) = (record.time_ms?, text(&record.action)?);
-        // No record's canonical form is a JSON list of texts.
+        // A JSON array of strings is never the canonical form of a record, so it cannot collide with an event id.
         let alike = serde_json::json!(["alike", time_ms.to_string(), action, text(&record.author.name)]);
         Some(EventId::of(alike.to_string().as_bytes()))
     }
 
-    /// Takes note of a row, whether or not it is wanted. Returns its id among its twins.
+    /// Counts a row, delivered or not. Returns its id among its twins.
     fn count(&mut self, id: EventId, time_ms: Option<i64>) -> Option<EventId> {
         self.total.rows += 1;
-        Some(self.poll.reading.as_mut()?.window.row(id, time_ms))
+        Some(self.poll.reader.as_mut()?.window.row(id, time_ms))
     }
 
-    /// Whether a record was made by this agent's own search.
+    /// Whether a record is one of the agent's own searches.
     pub fn is_self_poll(&mut self, record: &Record) -> bool {
-        self_activity::is_search(record) && self.watch.self_activity().asked(record)
+        self_activity::is_search(record) && self.checks.self_activity().is_own_search(record)
     }
 }

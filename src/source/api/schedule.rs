@@ -1,4 +1,4 @@
-//! When to poll, and which window comes next.
+//! Schedules polls, and chooses the next window.
 
 use super::backfill_progress::BackfillProgress;
 use super::server_clock::Now;
@@ -9,12 +9,12 @@ use crate::source::failover::ApiRole;
 use std::time::Duration;
 
 impl Api {
-    /// How often it is to be polled where nothing else is said.
+    /// The configured poll interval.
     pub fn poll_interval(&self) -> Duration {
         self.config.poll_interval
     }
 
-    /// What it is polled for from the next step on, and how often. A shorter interval counts at once.
+    /// Sets the role and the poll interval from the next step on. A shorter interval makes the next poll due at once.
     pub fn set_role(&mut self, role: ApiRole, interval: Duration) {
         if interval < self.poll.interval {
             self.poll.next = None;
@@ -22,18 +22,19 @@ impl Api {
         (self.poll.interval, self.poll.role) = (interval, role);
     }
 
-    /// Whether what the window that is read brings is compared with the files: they had been read to their end before
+    /// Whether the rows of the current window are compared with the files: the files had been read to their end before
     /// each of its requests.
     pub fn compares(&self) -> bool {
         self.poll.window_role != ApiRole::Deliver
     }
 
-    /// One that was set aside and is due, else the next of the poll; `Some`: none now.
+    /// Chooses a deferred window that is due, else the next window of the poll. `Some`: none now, with the step to
+    /// return.
     pub(super) fn choose_window(&mut self, now: Now) -> Option<ApiStep> {
         let in_order = self.cursor.windows.polling() || self.poll.next.is_none_or(|at| now.monotonic >= at);
-        // While nothing gets through the next window of the poll finds out when that changes, and it alone.
+        // While requests fail, only the next window of the poll is retried, to detect the recovery.
         let retries = self.faults.slow_failures == 0 && (self.faults.failures == 0 || !in_order);
-        if retries && let Some(deferred) = self.poll.deferred.take_due(now.monotonic) {
+        if retries && let Some(deferred) = self.poll.deferred.pop_due(now.monotonic) {
             self.retry(deferred);
             return None;
         }
@@ -49,7 +50,7 @@ impl Api {
         self.cursor.windows.deferred.extend(self.poll.deferred.ranges());
         match self.cursor.windows.next(self.end_ms(now)) {
             Some(window) => {
-                self.poll.reading = Some(WindowReader::new(window, self.endpoint.route, self.poll.attempts))
+                self.poll.reader = Some(WindowReader::new(window, self.endpoint.route, self.poll.attempts))
             }
             None => return Some(ApiStep::Again),
         }
@@ -59,13 +60,13 @@ impl Api {
     fn begin_poll(&mut self, now: Now) {
         self.detect_clock_rollback(now);
         self.poll.begun = Some(now.monotonic);
-        // The first poll looks back as far: when the process before did so last is not known.
+        // The first poll looks back as far, because it is unknown when the previous process did.
         let reconcile = self.poll.next_reconcile.is_none_or(|at| now.monotonic >= at);
         if reconcile {
             self.poll.next_reconcile = Some(now.monotonic + self.config.late_rows_interval);
-            self.endpoint.look_for_upgrade();
+            self.endpoint.retry_auditing_route();
         }
-        let lookback = if reconcile { self.kept() } else { self.config.overlap };
+        let lookback = if reconcile { self.look_back_max() } else { self.config.overlap };
         let start_ms = match self.config.start {
             Start::At(ms) => ms,
             Start::Ago(ago) => self.clock.present_ms(now) - ago.as_millis() as i64,
@@ -85,17 +86,17 @@ impl Api {
         self.clock.bounds_ms(now).0 - self.poll.role.lag().as_millis() as i64
     }
 
-    /// Whether the last poll has ended, well or not.
+    /// Whether the last poll has ended, complete or not.
     pub fn poll_is_over(&self) -> bool {
-        self.poll.next.is_some() && self.poll.reading.is_none() && !self.cursor.windows.polling()
+        self.poll.next.is_some() && self.poll.reader.is_none() && !self.cursor.windows.polling()
     }
 
     /// Whether the last poll has reached the present.
     pub fn caught_up(&self) -> bool {
-        self.poll_is_over() && self.faults.trouble.is_none() && self.has_read_all()
+        self.poll_is_over() && self.faults.outage.is_none() && self.has_read_all()
     }
 
-    /// Whether no window was set aside that is still to be read.
+    /// Whether no deferred window is left.
     pub(super) fn has_read_all(&self) -> bool {
         self.poll.deferred.is_empty() && self.poll.retried.is_none()
     }

@@ -1,5 +1,6 @@
 //! Recognises the agent's own searches in the audit log: Data Center records every search. Pure.
 
+use super::response::is_anonymous;
 use crate::position::AgentUser;
 use crate::record::Record;
 use std::collections::HashSet;
@@ -7,38 +8,38 @@ use std::sync::{Arc, Mutex};
 
 const SEARCH: &str = "atlassian.audit.event.action.audit.search";
 
-/// Keys of other users who search the audit log. More are not many; they are looked up again.
+/// How many keys of other users are kept. Beyond this, they are looked up each time.
 const OTHERS_MAX: usize = 1000;
 
-/// What the APIs of a source learn, and its files need as well.
+/// Shared by the APIs of a source, which learn it, and its files.
 pub(crate) type SharedSelfActivity = Arc<Mutex<SelfActivity>>;
 
-/// Who the agent is to Confluence.
+/// The agent's user in Confluence, to recognise its searches.
 #[derive(Default)]
 pub struct SelfActivity {
     configured: Option<String>,
-    /// In lower case, as Confluence compares names.
+    /// In lower case, because Confluence ignores case in names.
     user_name: Option<String>,
-    /// The user key. Only rows of the API have it together with the name.
+    /// The user key. Files contain only the key; API rows contain key and name.
     user_key: Option<String>,
     others: HashSet<String>,
-    /// The API has answered: who has no name by now will not get one.
-    answered: bool,
+    /// The API has responded: if the name is still unknown, it will stay unknown.
+    has_response: bool,
     changed: bool,
 }
 
-/// By whom the audit log was searched.
+/// Who searched the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchedBy {
     Agent,
-    /// By another user, or it is no search.
+    /// Another user, or it is not a search.
     Other,
-    /// The record names a key whose user is not known yet.
+    /// The record has a key whose user is not known yet.
     Unknown,
 }
 
 impl SelfActivity {
-    /// `configured` is the user of the configuration, `saved` what the checkpoint knows.
+    /// `configured`: the user in the configuration. `saved`: what the checkpoint has stored.
     pub fn new(configured: Option<String>, saved: Option<AgentUser>) -> SelfActivity {
         let saved = saved.filter(|saved| saved.configured == configured);
         let (name, key) = saved.map(|saved| (saved.name, saved.key)).unzip();
@@ -50,9 +51,9 @@ impl SelfActivity {
         }
     }
 
-    /// From an `X-AUSERNAME` header, which is percent-encoded.
+    /// Learns the name from an `X-AUSERNAME` header, which is percent-encoded.
     pub fn learn(&mut self, header: Option<&str>) {
-        let Some(name) = header.filter(|name| !name.is_empty() && *name != "anonymous") else {
+        let Some(name) = header.filter(|name| !name.trim().is_empty() && !is_anonymous(name)) else {
             return;
         };
         let name = decoded(name).to_lowercase();
@@ -63,30 +64,31 @@ impl SelfActivity {
         }
     }
 
-    /// The API has answered as it should.
-    pub fn answered(&mut self) {
-        self.answered = true;
+    /// The API has responded successfully.
+    pub fn response_received(&mut self) {
+        self.has_response = true;
     }
 
-    pub fn asked(&mut self, record: &Record) -> bool {
+    /// Whether the record is a search by the agent.
+    pub fn is_own_search(&mut self, record: &Record) -> bool {
         self.searched_by(record) == SearchedBy::Agent
     }
 
-    /// By whom this search was made; learns from records that carry a name.
+    /// Who made this search. Learns keys from records that contain a name.
     pub fn searched_by(&mut self, record: &Record) -> SearchedBy {
         if !is_search(record) {
             return SearchedBy::Other;
         }
         let key = record.author.id.text().map(|id| id.decoded());
-        // A key is one user's, by whatever name.
+        // A key identifies one user, also after a rename.
         if key.is_some() && key.as_deref() == self.user_key.as_deref() {
             return SearchedBy::Agent;
         }
         let uri = record.author.uri.text().map(|uri| uri.decoded());
         let name = uri.as_deref().and_then(user_name);
         match (name, &self.user_name) {
-            (_, None) if self.answered => SearchedBy::Other,
-            (Some(name), Some(own)) if name == *own => {
+            (_, None) if self.has_response => SearchedBy::Other,
+            (Some(name), Some(activity)) if name == *activity => {
                 if let Some(key) = key {
                     self.others.remove(&*key);
                     self.user_key = Some(key.into_owned());
@@ -108,15 +110,15 @@ impl SelfActivity {
         }
     }
 
-    /// No row has shown which user has this record's key: it counts as another's until one does.
-    pub fn author_not_reported(&mut self, record: &Record) {
+    /// No row contained the name for this record's key. It counts as another user's until one does.
+    pub fn author_not_found(&mut self, record: &Record) {
         let key = record.author.id.text().filter(|_| self.others.len() < OTHERS_MAX);
         if let Some(key) = key.map(|key| key.decoded().into_owned()) {
             self.others.insert(key);
         }
     }
 
-    /// What the checkpoint has to learn since the last call.
+    /// The changes since the last call, for the checkpoint.
     pub fn changes(&mut self) -> Option<AgentUser> {
         let name = self.user_name.clone().filter(|_| self.changed)?;
         self.changed = false;
@@ -124,12 +126,12 @@ impl SelfActivity {
     }
 }
 
-/// Whether a record says that the audit log was searched.
+/// Whether a record is a search of the audit log.
 pub(crate) fn is_search(record: &Record) -> bool {
     record.action_key.text().is_some_and(|key| key.is(SEARCH))
 }
 
-/// The `username` that an author's link carries, however many `?` its base has.
+/// The `username` parameter of an author's link, even if its base contains `?` as well.
 fn user_name(uri: &str) -> Option<String> {
     let name = uri.rsplit(['?', '&']).find(|parameter| parameter.starts_with("username="))?;
     let (_, name) = url::form_urlencoded::parse(name.as_bytes()).next()?;
@@ -137,7 +139,7 @@ fn user_name(uri: &str) -> Option<String> {
 }
 
 fn decoded(text: &str) -> String {
-    // A `+` in a header is a plus; in a form it would be a space.
+    // In a header `+` is a plus sign; the form decoder would make it a space.
     let text = text.replace('+', "%2B");
     url::form_urlencoded::parse(text.as_bytes()).next().map_or(String::new(), |(name, _)| name.into_owned())
 }
@@ -147,9 +149,9 @@ mod tests {
     use super::*;
     use crate::record::{Parsed, Scratch, parse};
 
-    fn asked(own: &mut SelfActivity, json: &str) -> bool {
+    fn is_own_search(activity: &mut SelfActivity, json: &str) -> bool {
         match parse(json.as_bytes(), &mut Scratch::default()) {
-            Parsed::Record(record) => own.asked(&record),
+            Parsed::Record(record) => activity.is_own_search(&record),
             Parsed::Unreadable { error, .. } => panic!("{error}"),
         }
     }
@@ -161,27 +163,29 @@ mod tests {
     }
 
     #[test]
-    fn f74_own_searches_are_told_from_those_of_others() {
-        let mut own = SelfActivity::default();
+    fn f74_own_searches_are_distinguished_from_others() {
+        let mut activity = SelfActivity::default();
         let search = |author: &str| entity(SEARCH, author);
         let mine =
             r#"{"id":"aa","name":"Auditor","uri":"https://wiki.example.com/user?a=b&username=Audit%40r"}"#;
         let theirs = r#"{"id":"bb","name":"Auditor","uri":"https://wiki.example.com/user?username=eve"}"#;
-        assert!(!asked(&mut own, &search(mine)), "nobody is known yet");
-        own.learn(Some("anonymous"));
-        own.learn(Some("audit%40R"));
-        assert!(!asked(&mut own, &search(r#"{"id":"aa","name":"Auditor"}"#)));
-        assert!(asked(&mut own, &search(mine)));
-        assert!(!asked(&mut own, &search(theirs)));
-        assert!(!asked(&mut own, &entity("other", mine)));
+        assert!(!is_own_search(&mut activity, &search(mine)), "the user is not known yet");
+        activity.learn(Some("audit%40R"));
+        for nobody in ["anonymous", "Anonymous ", ""] {
+            activity.learn(Some(nobody));
+        }
+        assert!(!is_own_search(&mut activity, &search(r#"{"id":"aa","name":"Auditor"}"#)));
+        assert!(is_own_search(&mut activity, &search(mine)));
+        assert!(!is_own_search(&mut activity, &search(theirs)));
+        assert!(!is_own_search(&mut activity, &entity("other", mine)));
         // The key is enough once it is known.
-        assert!(asked(&mut own, &search(r#"{"id":"aa","name":"Auditor"}"#)));
-        assert!(!asked(&mut own, &search(r#"{"id":"bb","name":"Auditor"}"#)));
+        assert!(is_own_search(&mut activity, &search(r#"{"id":"aa","name":"Auditor"}"#)));
+        assert!(!is_own_search(&mut activity, &search(r#"{"id":"bb","name":"Auditor"}"#)));
     }
 
-    fn by(own: &mut SelfActivity, author: &str) -> SearchedBy {
+    fn by(activity: &mut SelfActivity, author: &str) -> SearchedBy {
         match parse(entity(SEARCH, author).as_bytes(), &mut Scratch::default()) {
-            Parsed::Record(record) => own.searched_by(&record),
+            Parsed::Record(record) => activity.searched_by(&record),
             Parsed::Unreadable { error, .. } => panic!("{error}"),
         }
     }
@@ -191,27 +195,25 @@ mod tests {
     const THEIRS: &str = r#"{"id":"bb","uri":"https://wiki.example.com/u?username=eve"}"#;
     const THEIRS_IN_A_FILE: &str = r#"{"id":"bb","name":"Auditor"}"#;
 
-    /// A file names the key alone: whose it is shows with the first row that has a name as well, and is known from then
-    /// on.
+    /// A file contains only the key. The first row with key and name tells the user, from then on.
     #[test]
-    fn f84_whose_key_it_is_is_learned_kept_and_not_guessed() {
-        let mut own = SelfActivity::default();
+    fn f84_the_user_of_a_key_is_learned_and_stored_and_not_guessed() {
+        let mut activity = SelfActivity::default();
         for author in [MINE, MINE_IN_A_FILE, THEIRS_IN_A_FILE] {
-            assert_eq!(by(&mut own, author), SearchedBy::Unknown, "{author}");
+            assert_eq!(by(&mut activity, author), SearchedBy::Unknown, "{author}");
         }
-        own.learn(Some("Auditor"));
-        own.answered();
-        assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Unknown);
-        assert_eq!(by(&mut own, MINE), SearchedBy::Agent);
-        assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Agent);
-        assert_eq!(by(&mut own, THEIRS_IN_A_FILE), SearchedBy::Unknown);
-        assert_eq!(by(&mut own, THEIRS), SearchedBy::Other);
-        assert_eq!(by(&mut own, THEIRS_IN_A_FILE), SearchedBy::Other);
-        assert_eq!(by(&mut own, r#"{"id":"-2"}"#), SearchedBy::Other);
-        let saved = own.changes();
-        assert_eq!(own.changes(), None);
-        // The next process knows it at once, also where a login name has another form than the user of the
-        // configuration.
+        activity.learn(Some("Auditor"));
+        activity.response_received();
+        assert_eq!(by(&mut activity, MINE_IN_A_FILE), SearchedBy::Unknown);
+        assert_eq!(by(&mut activity, MINE), SearchedBy::Agent);
+        assert_eq!(by(&mut activity, MINE_IN_A_FILE), SearchedBy::Agent);
+        assert_eq!(by(&mut activity, THEIRS_IN_A_FILE), SearchedBy::Unknown);
+        assert_eq!(by(&mut activity, THEIRS), SearchedBy::Other);
+        assert_eq!(by(&mut activity, THEIRS_IN_A_FILE), SearchedBy::Other);
+        assert_eq!(by(&mut activity, r#"{"id":"-2"}"#), SearchedBy::Other);
+        let saved = activity.changes();
+        assert_eq!(activity.changes(), None);
+        // The next process knows it at once, also if the login name differs from the configured user.
         let mut again = SelfActivity::new(None, saved.clone());
         assert_eq!(by(&mut again, MINE_IN_A_FILE), SearchedBy::Agent);
         // Another user in the configuration, or another user's token.
@@ -222,29 +224,29 @@ mod tests {
         assert_eq!(by(&mut again, THEIRS), SearchedBy::Agent);
     }
 
-    /// A key of which no row tells the name is not asked for again and again, and is learned all the same if one does.
+    /// A key without a name in any row is not looked up repeatedly, and is still learned from a later row.
     #[test]
-    fn f84_a_key_that_nobody_tells() {
-        let mut own = SelfActivity::new(Some("auditor".into()), None);
-        assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Unknown);
+    fn f84_a_key_without_a_known_name() {
+        let mut activity = SelfActivity::new(Some("auditor".into()), None);
+        assert_eq!(by(&mut activity, MINE_IN_A_FILE), SearchedBy::Unknown);
         match parse(entity(SEARCH, MINE_IN_A_FILE).as_bytes(), &mut Scratch::default()) {
-            Parsed::Record(record) => own.author_not_reported(&record),
+            Parsed::Record(record) => activity.author_not_found(&record),
             Parsed::Unreadable { error, .. } => panic!("{error}"),
         }
-        assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Other);
-        assert_eq!(by(&mut own, MINE), SearchedBy::Agent);
-        assert_eq!(by(&mut own, MINE_IN_A_FILE), SearchedBy::Agent);
+        assert_eq!(by(&mut activity, MINE_IN_A_FILE), SearchedBy::Other);
+        assert_eq!(by(&mut activity, MINE), SearchedBy::Agent);
+        assert_eq!(by(&mut activity, MINE_IN_A_FILE), SearchedBy::Agent);
     }
 
-    /// Where the server never says who the agent is nothing is unknown for ever.
+    /// If the server never returns the agent's name, no search stays unknown.
     #[test]
     fn f84_without_a_name_no_search_is_the_agents() {
-        let mut own = SelfActivity::default();
-        own.answered();
+        let mut activity = SelfActivity::default();
+        activity.response_received();
         for author in [MINE, MINE_IN_A_FILE] {
-            assert_eq!(by(&mut own, author), SearchedBy::Other);
+            assert_eq!(by(&mut activity, author), SearchedBy::Other);
         }
-        let mut own = SelfActivity::new(Some("Auditor".into()), None);
-        assert_eq!(by(&mut own, MINE), SearchedBy::Agent);
+        let mut activity = SelfActivity::new(Some("Auditor".into()), None);
+        assert_eq!(by(&mut activity, MINE), SearchedBy::Agent);
     }
 }

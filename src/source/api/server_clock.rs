@@ -1,12 +1,11 @@
-//! What time it is at the server. The host's own clock may be wrong or be set; windows of time must not follow it.
-//! Pure.
+//! The server's clock. The host's clock may be wrong or be changed, and windows must not depend on it. Pure.
 
 use std::time::Instant;
 
-/// A `Date` counts whole seconds: it may be so much later.
+/// A `Date` header has whole seconds, so the real time may be this much later.
 pub(super) const DATE_MS: i64 = 999;
 
-/// Both clocks at one moment.
+/// The monotonic timer and the host's clock (milliseconds since 1970) at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub monotonic: Instant,
@@ -15,12 +14,12 @@ pub struct Now {
 
 #[derive(Default)]
 pub(super) struct ServerClock {
-    /// The newest `Date` of an answer, and when it came.
+    /// The newest `Date` header in milliseconds since 1970, and when it was received.
     learned: Option<(i64, Now)>,
 }
 
 impl ServerClock {
-    /// From a `Date` header. It counts whole seconds.
+    /// Updates the clock from a `Date` header; an invalid one is ignored.
     pub(super) fn learn(&mut self, date: Option<&str>, now: Now) {
         let parsed = date.and_then(|date| jiff::fmt::rfc2822::parse(date.trim()).ok());
         if let Some(date) = parsed {
@@ -28,7 +27,7 @@ impl ServerClock {
         }
     }
 
-    /// In milliseconds since 1970; by the host's clock while the server has not said.
+    /// The present in milliseconds since 1970. Before the first `Date` header it is the host's.
     pub(super) fn present_ms(&self, now: Now) -> i64 {
         match self.learned {
             Some((date_ms, at)) => {
@@ -38,13 +37,13 @@ impl ServerClock {
         }
     }
 
-    /// The later and the earlier of both clocks: a `Date` may be a cache's, and the host's clock may be anything.
+    /// The later and the earlier of both clocks: a `Date` may come from a cache, and the host's clock may be wrong.
     pub(super) fn bounds_ms(&self, now: Now) -> (i64, i64) {
         let server_ms = self.present_ms(now);
         (server_ms.max(now.ms), (server_ms - DATE_MS).min(now.ms))
     }
 
-    /// By how much the server was ahead of the host when it last answered.
+    /// How far the server's clock was ahead of the host's at the last response, in milliseconds.
     pub(super) fn difference_ms(&self) -> Option<i64> {
         self.learned.map(|(date_ms, at)| date_ms - at.ms)
     }

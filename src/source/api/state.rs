@@ -1,43 +1,43 @@
-//! The state of an audit API that is polled.
+//! The state of an audit API, and the results of its steps.
 
+use super::checks::Checks;
 use super::cursor::CursorState;
 use super::endpoint::Endpoint;
+use super::outage::Faults;
 use super::page::Page;
 use super::poll::Poll;
 use super::server_clock::ServerClock;
-use super::trouble::Faults;
-use super::watch::Watch;
 use crate::config::ApiConfig;
 use crate::http::Client;
 use crate::position::ApiCursor;
 use std::time::Instant;
 
-/// What came of a step.
+/// The result of a step.
 pub enum ApiStep {
-    /// For [`Api::ingest_page`]. Its rows are ordered newest first; the first `repeated` ones were on the page before.
+    /// A page for [`Api::ingest_page`], newest row first. Its first `repeated` rows were on the previous page.
     Page { page: Page, repeated: usize },
-    /// Nothing yet; go on.
+    /// No page; make the next step at once.
     Again,
-    /// Nothing is to be done before then.
+    /// No page; the next step is due at this time.
     Wait(Instant),
 }
 
-/// What a run got from an API.
+/// Totals of a run.
 #[derive(Clone, Debug, Default)]
 pub struct ApiTotal {
     pub url: String,
     pub requests: u64,
     pub rows: u64,
-    /// Rows that were delivered before, or are left to another.
+    /// Rows that were delivered before, or that another agent or the other `Api` delivers.
     pub repeated: u64,
     /// Rows that became visible later than `overlap`.
     pub late: u64,
-    /// Left out by `drop_self_polls`.
+    /// The agent's own searches, dropped by `drop_self_polls`.
     pub dropped: u64,
 }
 
 impl ApiTotal {
-    /// Adds what another got from the same API.
+    /// Adds the totals of another `Api` of the same source, without the URL.
     pub fn add(&mut self, other: &ApiTotal) {
         self.requests += other.requests;
         self.rows += other.rows;
@@ -47,6 +47,7 @@ impl ApiTotal {
     }
 }
 
+/// An audit API of one source.
 pub struct Api {
     pub(super) source: String,
     pub(super) config: ApiConfig,
@@ -56,14 +57,14 @@ pub struct Api {
     pub(super) cursor: CursorState,
     pub(super) poll: Poll,
     pub(super) faults: Faults,
-    pub(super) watch: Watch,
-    /// The rows of nodes whose files are not read are asked for.
+    pub(super) checks: Checks,
+    /// It is polled for the events of nodes whose files are not read.
     pub(super) for_other_nodes: bool,
     pub(super) total: ApiTotal,
 }
 
 impl Api {
-    /// `cursor` is what the checkpoint knows.
+    /// `cursor`: what the checkpoint has stored.
     pub fn new(source: &str, config: ApiConfig, cursor: Option<ApiCursor>) -> Api {
         let endpoint = Endpoint::new(&config);
         let mut client = Client::new(&config.http);
@@ -78,7 +79,7 @@ impl Api {
             cursor: CursorState::new(cursor),
             poll: Poll::new(&config),
             faults: Faults::default(),
-            watch: Watch::new(&config),
+            checks: Checks::new(&config),
             for_other_nodes: false,
             total: ApiTotal { url: config.http.base.to_string(), ..ApiTotal::default() },
             config,
@@ -89,10 +90,10 @@ impl Api {
         &self.total
     }
 
-    /// The same API, asked for rows of nodes whose files are not read.
+    /// A second `Api` for the same server, polled for the events of nodes whose files are not read.
     pub fn for_other_nodes(&self, cursor: Option<ApiCursor>) -> Api {
         let mut api = Api::new(&self.source, self.config.clone(), cursor);
-        api.watch.self_activity = self.shared_self_activity();
+        api.checks.self_activity = self.shared_self_activity();
         api.for_other_nodes = true;
         api
     }

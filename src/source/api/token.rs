@@ -1,65 +1,64 @@
-//! When the token in use expires, and when to say so.
+//! When the token in use expires, and when to warn.
 //!
-//! Data Center lists a user's own tokens (`<base>/rest/pat/latest/tokens`, from 7.9 on) and does not say which one made
-//! the call. Of Cloud's tokens nothing tells the expiry: the operator records it as `token_expires`.
+//! Data Center lists a user's own tokens (`<base>/rest/pat/latest/tokens`, since 7.9), without the one that made the
+//! request. Cloud has no such list, so the operator sets `token_expires`.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::answer::{self, AnswerClass};
+use super::response::{self, ResponseClass};
 use crate::config::{ApiConfig, Auth, Product};
 use crate::delay::parse_date_ms;
 use crate::http::{Client, Response};
 
 const DAY_MS: i64 = 86_400_000;
-/// So many days ahead it is said; 0 is when it has happened.
+/// How many days ahead warnings are due; 0 is after the expiry.
 const DAYS_AHEAD: [u32; 6] = [0, 1, 3, 7, 14, 30];
 
-/// What the list of tokens says about the one in use.
+/// The expiry of the token in use, from the list of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expiry {
     /// The token with this name, at this moment in milliseconds since 1970.
     At { name: String, expires_ms: i64 },
-    /// It never expires, or there is none.
+    /// It never expires, or the list has no token with an expiry.
     Never,
-    /// None has the name that the operator gave; these are the names.
+    /// No token has the configured name. With the names that exist.
     NoSuchToken { names: Vec<String> },
 }
 
-/// Whether the server can tell the expiry: of a Personal Access Token in use, or of the one that the operator has
-/// named.
+/// Whether the server lists the expiry: of a Personal Access Token in use, or of the token with the configured name.
 pub(crate) fn is_listed(config: &ApiConfig) -> bool {
     let in_use = matches!(config.http.auth, Auth::Bearer(_));
     config.product == Product::DataCenter && (in_use || config.token.name.is_some())
 }
 
-/// One warning for each of 30, 14, 7, 3 and 1 days ahead, and one afterwards.
+/// A warning: one each for 30, 14, 7, 3 and 1 days ahead, and one after the expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Warning {
-    /// 30, 14, 7, 3, 1, or 0 for a token that has expired. Remember it with `expires_ms`.
+    /// 30, 14, 7, 3, 1, or 0 for an expired token. To be stored with `expires_ms`, for [`due`].
     pub days: u32,
     pub expires_ms: i64,
-    /// Negative when it has expired.
+    /// Milliseconds until the expiry; negative after it.
     pub left_ms: i64,
 }
 
-/// The warning that is due now and was not given yet. `last_warned_days` is the [`Warning::days`] given last for this
-/// very `expires_ms`: a new token starts with `None`.
+/// The warning that is due now and was not logged yet. `last_warned_days`: the last [`Warning::days`] for the same
+/// `expires_ms`; `None` for a new token.
 pub(crate) fn due(expires_ms: i64, now_ms: i64, last_warned_days: Option<u32>) -> Option<Warning> {
     let left_ms = expires_ms.saturating_sub(now_ms);
     let days = *DAYS_AHEAD.iter().find(|days| left_ms <= i64::from(**days) * DAY_MS)?;
-    let said = last_warned_days.is_some_and(|last| last <= days);
-    (!said).then_some(Warning { days, expires_ms, left_ms })
+    let logged = last_warned_days.is_some_and(|last| last <= days);
+    (!logged).then_some(Warning { days, expires_ms, left_ms })
 }
 
 impl Warning {
-    /// For log, `check`, health and the event in the stream.
+    /// The text for log, `check`, health and the event.
     pub(crate) fn message(&self) -> String {
         let when = Timestamp::from_millisecond(self.expires_ms).unwrap_or_default();
         let when = when.strftime("%Y-%m-%d %H:%M UTC");
-        let remedy = "make a new one and put it in the old one's place; the agent takes it up without a restart if it is in a file";
+        let remedy = "create a new one and replace the old one; if it is in a file, the agent reads it without a restart";
         match self.left_ms {
             ..=0 => format!("the token expired on {when}; {remedy}"),
             left if left < DAY_MS => format!("the token expires in less than a day, on {when}; {remedy}"),
@@ -69,16 +68,17 @@ impl Warning {
     }
 }
 
-/// Asks a Data Center. `name` is what the operator calls the token; without it, it is the one that expires soonest.
+/// Reads the list of tokens from a Data Center. `name`: the configured token name; without it, the token that expires
+/// first counts.
 pub(crate) async fn fetch(
     client: &mut Client,
     base: &Url,
     name: Option<&str>,
     now_ms: i64,
-) -> Result<Expiry, AnswerClass> {
-    let result = client.get(&answer::below(base, "rest/pat/latest/tokens")).await;
-    match answer::classify(&result, &Product::DataCenter) {
-        AnswerClass::Ok => {
+) -> Result<Expiry, ResponseClass> {
+    let result = client.get(&response::below(base, "rest/pat/latest/tokens")).await;
+    match response::classify(&result, &Product::DataCenter) {
+        ResponseClass::Ok => {
             let Response { body, secrets, .. } = result.unwrap_or_default();
             let expiry = expiry(&body, name, now_ms);
             client.recycle(body);
@@ -90,8 +90,8 @@ pub(crate) async fn fetch(
                     names: names.iter().map(|name| secrets.redacted(name)).collect(),
                 }),
                 Ok(Expiry::Never) => Ok(Expiry::Never),
-                Err(reason) => Err(AnswerClass::Protocol {
-                    what: secrets.redacted(&format!("the answer is no list of tokens: {reason}")),
+                Err(reason) => Err(ResponseClass::Protocol {
+                    what: secrets.redacted(&format!("the response is no list of tokens: {reason}")),
                 }),
             }
         }
@@ -115,7 +115,7 @@ pub(crate) fn expiry(body: &[u8], name: Option<&str>, now_ms: i64) -> Result<Exp
         Some(Expiry::At { name: token.name.clone(), expires_ms })
     };
     let Some(name) = name else {
-        // The call was accepted: it was made with none that has expired.
+        // The request was accepted, so its token has not expired.
         let alive = tokens.iter().filter_map(at).filter_map(|expiry| match expiry {
             Expiry::At { expires_ms, .. } if expires_ms > now_ms => Some((expires_ms, expiry)),
             _ => None,
@@ -142,7 +142,7 @@ mod tests {
     const NOW_MS: i64 = 1_795_262_400_000;
 
     #[test]
-    fn each_warning_comes_once_and_a_new_token_starts_anew() {
+    fn each_warning_is_due_once_and_a_new_token_restarts_them() {
         let expires_ms = NOW_MS + 40 * DAY_MS;
         let (mut last, mut said) = (None, Vec::new());
         for hour in 0..24 * 45 {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_was_stopped_says_only_the_latest() {
+    fn an_agent_that_was_stopped_logs_only_the_latest_warning() {
         let days = |left_days: i64, last| due(NOW_MS + left_days * DAY_MS, NOW_MS, last).map(|due| due.days);
         assert_eq!(days(31, None), None);
         assert_eq!(days(30, None), Some(30));
@@ -169,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn messages_name_the_day_and_the_remedy() {
+    fn messages_contain_the_day_and_the_remedy() {
         let message = |left_ms| due(NOW_MS + left_ms, NOW_MS, None).unwrap().message();
         assert!(
             message(6 * DAY_MS)
-                .starts_with("the token expires in 6 days, on 2026-11-27 12:00 UTC; make a new one")
+                .starts_with("the token expires in 6 days, on 2026-11-27 12:00 UTC; create a new one")
         );
         assert!(message(DAY_MS).contains("in 1 day, on 2026-11-22"));
         assert!(message(1).contains("in less than a day, on 2026-11-21"));

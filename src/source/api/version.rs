@@ -1,11 +1,11 @@
-//! Which version of Data Center answers: the audit API came with 7.5, and only a Confluence that is older is read by
-//! the old path.
+//! Reads the version of a Data Center. The audit API exists since 7.5; only older versions are polled by the legacy
+//! route.
 
-use super::answer::below;
+use super::response::below;
 use crate::http::Client;
 use url::Url;
 
-/// Every version has it, and tells everybody.
+/// Every version has it, and it needs no permission.
 const MANIFEST: &str = "rest/applinks/1.0/manifest";
 
 /// Major and minor.
@@ -29,15 +29,15 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// `None`: the server does not tell it now.
+/// `None`: the server does not return a version at the moment.
 pub(crate) async fn fetch(client: &mut Client, base: &Url) -> Option<Version> {
-    let answer = client.get(&below(base, MANIFEST)).await.ok()?;
-    let version = of_manifest(&answer.body);
-    client.recycle(answer.body);
-    version.filter(|_| answer.status == 200)
+    let response = client.get(&below(base, MANIFEST)).await.ok()?;
+    let version = of_manifest(&response.body);
+    client.recycle(response.body);
+    version.filter(|_| response.status == 200)
 }
 
-/// JSON where it is asked for; XML from servers that know no other.
+/// JSON as requested, or XML from servers that support nothing else.
 fn of_manifest(body: &[u8]) -> Option<Version> {
     if let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) {
         return Version::parse(json.get("version")?.as_str()?);

@@ -1,36 +1,36 @@
-//! Which time range is asked for next, and how far everything has been asked for. Pure.
+//! The windows of a poll and the cursor. Pure.
 //!
-//! A poll asks for everything from a while before the cursor to the present, in windows with fixed ends, oldest first.
-//! The cursor moves when a window is whole, and never beyond what the server may still have rows for.
+//! A poll reads everything from a look-back before the cursor to the present, in windows with fixed ends, oldest first.
+//! The cursor advances when a window is complete, and never past a time for which rows may still become visible.
 
 use crate::position::ApiCursor;
 use crate::record::EventId;
 use std::collections::HashMap;
 
-/// A window that holds more rows is halved: it bounds what is asked for again after an interruption.
+/// A window with more rows is halved. This bounds what is read again after an interruption.
 pub(crate) const ROWS_MAX: usize = 20_000;
-/// The first window of a source that is behind; it grows by how few rows it holds.
+/// The length of the first window. It grows while windows have few rows.
 const FIRST_SPAN_MS: i64 = 3_600_000;
 const SPAN_MS_MAX: i64 = 10 * 365 * 86_400_000;
-/// Rows kept coming into a window while it was read, down to the shortest one.
+/// How often windows in a row may be halved.
 const RESTARTS_MAX: u32 = 40;
 
-/// A server may round the ends of a window.
+/// Tolerance for rows outside a window, because a server may round its ends.
 const OUTSIDE_MS: i64 = 1_000;
 
-/// All windows of a source.
+/// The windows of a source.
 pub(crate) struct Windows {
-    /// `None`: nothing was ever asked for.
+    /// `None`: it was never polled.
     pub cursor: Option<ApiCursor>,
     span_ms: i64,
-    /// Where the next window of this poll begins.
+    /// Where the next window of this poll starts. `None`: no poll is running.
     next_from_ms: Option<i64>,
     restarts: u32,
-    /// Of the newest row ever seen: the server's time is at least that.
+    /// Time of the newest row so far: the server's clock is at least there.
     seen_ms: i64,
-    /// When the poll began, by the later of what is believed to be the present.
+    /// When the poll started, by the later of both clocks.
     begun_ms: i64,
-    /// Time ranges of windows that are set aside and tried again by themselves. The poll leaves them out; in any order.
+    /// Time ranges of deferred windows, which are retried separately and skipped by the poll, in any order.
     pub deferred: Vec<(i64, i64)>,
 }
 
@@ -39,14 +39,14 @@ pub(crate) struct Windows {
 pub(crate) struct Window {
     pub from_ms: i64,
     pub to_ms: i64,
-    /// It reaches to the present.
+    /// It ends at the present.
     pub live: bool,
     rows: usize,
-    /// Rows of other times than were asked for.
+    /// Rows with times outside the window.
     pub outside: usize,
     newest_ms: Option<i64>,
     oldest_ms: Option<i64>,
-    /// How often each event was met: alike in everything, they are as many events.
+    /// How often each id has occurred: identical rows are separate events.
     twins: HashMap<EventId, u32>,
 }
 
@@ -67,7 +67,7 @@ impl Window {
         self.twin(id)
     }
 
-    /// The id among those that are alike, without counting a row.
+    /// The id among identical rows, without counting a row.
     pub(crate) fn twin(&mut self, id: EventId) -> EventId {
         let count = self.twins.entry(id).or_default();
         *count += 1;
@@ -78,7 +78,7 @@ impl Window {
         self.rows
     }
 
-    /// Half of its length, or if it holds too many rows, of the range at its end that was read.
+    /// Half of its length. If it has too many rows, half of the range at its end that was read.
     pub(crate) fn half_ms(&self) -> i64 {
         let read_from_ms = self.oldest_ms.filter(|_| self.too_large());
         ((self.to_ms - read_from_ms.unwrap_or(self.from_ms)) / 2).max(1)
@@ -102,7 +102,7 @@ impl Windows {
         }
     }
 
-    /// Where to begin if nothing was ever asked for.
+    /// Sets the cursor if it was never polled.
     pub(crate) fn begin(&mut self, start_ms: i64) -> ApiCursor {
         *self.cursor.get_or_insert(ApiCursor {
             at_ms: start_ms,
@@ -113,9 +113,8 @@ impl Windows {
         })
     }
 
-    /// A poll asks again for so much before the cursor. `start_ms` counts where nothing was ever asked for. However
-    /// long the poll takes, the cursor does not pass `present_ms`: what was read at its beginning may have got late
-    /// rows since.
+    /// Starts a poll at `lookback_ms` before the cursor, or at `start_ms` if it was never polled. However long the poll
+    /// takes, the cursor does not pass `present_ms`, because windows that were read first may have late rows since.
     pub(crate) fn begin_poll(&mut self, start_ms: i64, lookback_ms: i64, present_ms: i64) {
         self.begun_ms = present_ms;
         let cursor = self.begin(start_ms);
@@ -124,7 +123,7 @@ impl Windows {
         self.restarts = 0;
     }
 
-    /// The clock by which the cursor has moved was ahead, and has been set right: reads on from `to_ms`.
+    /// The clock was ahead and has been corrected: moves the cursor back to `to_ms`.
     pub(crate) fn set_back(&mut self, to_ms: i64) {
         if let Some(cursor) = &mut self.cursor {
             cursor.at_ms = to_ms;
@@ -134,8 +133,8 @@ impl Windows {
         self.abandon();
     }
 
-    /// The next window of the poll; it does not reach beyond `present_ms`, the later of what is believed to be the
-    /// present. `None`: the poll is over.
+    /// The next window of the poll. It ends at `present_ms` at most, the later of both clocks. `None`: the poll is
+    /// over.
     pub(crate) fn next(&self, present_ms: i64) -> Option<Window> {
         let mut from_ms = self.next_from_ms?;
         let mut until_ms = i64::MAX;
@@ -154,25 +153,25 @@ impl Windows {
         Some(Window::new(from_ms, to_ms, to_ms == end_ms))
     }
 
-    /// The window is read another time, by itself: the poll goes on after it.
-    pub(crate) fn set_aside(&mut self, window: &Window) {
+    /// The window was deferred: the poll continues after it.
+    pub(crate) fn defer(&mut self, window: &Window) {
         self.restarts = 0;
         self.next_from_ms = (!window.live).then_some(window.to_ms);
     }
 
-    /// Whether the window's end is so near to the beginning of the poll that rows of it may become visible late.
+    /// Whether the window's end is so close to the start of the poll that rows of it may become visible late.
     pub(crate) fn is_fresh(&self, window: &Window, overlap_ms: i64) -> bool {
         window.live || window.to_ms.saturating_add(overlap_ms) >= self.begun_ms
     }
 
-    /// Everything in the window has been handed on. `past_ms`, the earlier of what is believed to be the present, is
-    /// past for sure: beyond it, and beyond the newest row, rows may still come.
+    /// The window is complete. `past_ms`: the earlier of both clocks. After it, and after the newest row, rows may
+    /// still become visible, so the cursor does not pass that.
     pub(crate) fn finish(&mut self, window: &Window, past_ms: i64) {
         let Some(cursor) = &mut self.cursor else { return };
         self.restarts = 0;
         self.seen_ms = self.seen_ms.max(window.newest_ms.unwrap_or(i64::MIN));
         if window.live {
-            // Not to its end: by the clock of another node the present may be a little earlier.
+            // Not to its end, because another node's clock may be slightly behind.
             let newest_ms = window.newest_ms.unwrap_or(cursor.at_ms);
             cursor.at_ms = cursor.at_ms.max(newest_ms.min(self.begun_ms));
             self.next_from_ms = None;
@@ -188,15 +187,15 @@ impl Windows {
         }
     }
 
-    /// The window cannot be read as a whole: the next one begins where it did and is half as long, or if it holds too
-    /// many rows, half as long as the range at its end that was read. `false`: there is no shorter one.
+    /// The window cannot be read as a whole: the next one starts at the same time with [`Window::half_ms`] as its
+    /// length. `false`: it was halved too often.
     pub(crate) fn halve(&mut self, window: &Window) -> bool {
         self.restarts += 1;
         self.span_ms = window.half_ms();
         self.restarts <= RESTARTS_MAX
     }
 
-    /// Ends the poll; the next one begins at the cursor again.
+    /// Ends the poll. The next one starts at the cursor again.
     pub(crate) fn abandon(&mut self) {
         self.next_from_ms = None;
     }
@@ -206,7 +205,7 @@ impl Windows {
         self.next_from_ms.is_some()
     }
 
-    /// The part of the time from the start to the present that has been read.
+    /// The fraction of the time from the start to the present that was read, 0 to 1.
     pub(crate) fn done(&self, present_ms: i64) -> f64 {
         let Some(cursor) = self.cursor else { return 0.0 };
         let all = (present_ms - cursor.start_ms).max(1) as f64;
@@ -236,7 +235,7 @@ mod tests {
         assert_eq!(at, 100 * HOUR);
         assert!(count < 6, "windows with few rows grow");
         assert_eq!(windows.cursor.unwrap().at_ms, 100 * HOUR - 1);
-        // Idle from then on: one window a poll, however long it takes for something to happen.
+        // Idle: one window per poll, however long nothing happens.
         for hours in [101, 200, 2000] {
             windows.begin_poll(0, 5, i64::MAX);
             let window = windows.next(hours * HOUR).unwrap();
@@ -247,34 +246,34 @@ mod tests {
     }
 
     #[test]
-    fn f76_a_poll_goes_on_behind_a_window_that_is_set_aside() {
+    fn f76_a_poll_continues_after_a_deferred_window() {
         let mut windows = Windows::new(None);
         windows.begin_poll(0, 5, i64::MAX);
         windows.span_ms = 20;
         let first = windows.next(100).unwrap();
-        windows.set_aside(&first);
+        windows.defer(&first);
         windows.deferred = vec![(40, 50), (0, 20)];
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         while let Some(window) = windows.next(100) {
-            asked.push((window.from_ms, window.to_ms));
+            requested.push((window.from_ms, window.to_ms));
             windows.finish(&window, 100);
         }
-        assert_eq!(asked, [(20, 40), (50, 100)]);
-        // The next poll leaves it out as well, whichever way it looks back.
+        assert_eq!(requested, [(20, 40), (50, 100)]);
+        // The next poll skips it as well, however far it looks back.
         windows.begin_poll(0, 1000, i64::MAX);
         assert_eq!(windows.next(110).unwrap().from_ms, 20);
         let live = windows.next(110).unwrap();
-        windows.set_aside(&Window::new(live.from_ms, 110, true));
+        windows.defer(&Window::new(live.from_ms, 110, true));
         assert!(!windows.polling());
     }
 
     #[test]
-    fn f37_a_poll_that_took_long_does_not_pass_its_beginning() {
+    fn f37_the_cursor_does_not_pass_the_start_of_a_long_poll() {
         let mut windows = Windows::new(None);
         windows.begin_poll(0, 5, HOUR);
         let window = windows.next(HOUR).unwrap();
         assert!(window.live);
-        // The server refused for a day; a row of before may have become visible in the stretch that was read first.
+        // The server failed for a day. Late rows may have become visible in the window that was read first.
         let first = Window::new(0, HOUR, false);
         windows.finish(&first, HOUR);
         let mut last = windows.next(24 * HOUR).unwrap();
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn f29_a_clock_that_goes_back_neither_stops_nor_skips() {
+    fn f29_a_clock_rollback_neither_stops_nor_skips() {
         let cursor =
             ApiCursor { at_ms: 1000 * HOUR, start_ms: 0, legacy: false, warned: None, answered: false };
         let mut windows = Windows::new(Some(cursor));
@@ -328,7 +327,7 @@ mod tests {
             windows.finish(&window, present);
             assert_eq!(windows.cursor, Some(cursor));
         }
-        // Where both clocks agree on that it is read on from there.
+        // If both clocks agree, reading resumes from there.
         windows.set_back(500 * HOUR);
         windows.begin_poll(0, HOUR, 501 * HOUR);
         let mut window = windows.next(501 * HOUR).unwrap();
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn f29_a_clock_that_is_ahead_does_not_take_the_cursor_with_it() {
+    fn f29_a_clock_that_is_ahead_does_not_move_the_cursor_ahead() {
         let mut windows = Windows::new(None);
         windows.begin_poll(0, 0, i64::MAX);
         // One clock says 10 hours, the other a thousand; the newest row is an hour before the first.
@@ -353,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_window_is_not_halved_for_ever() {
+    fn the_shortest_window_is_not_halved() {
         let mut window = Window::new(5, 6, false);
         for row in 0..=ROWS_MAX as u128 {
             window.row(EventId(row), Some(5));

@@ -23,7 +23,17 @@ pub enum Frame<'a> {
     Malformed { head: &'a [u8], offset: u64, bytes: u64, hash: u64, reason: MalformedReason },
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    fn of_malformed(run: &'a MalformedRun) -> Frame<'a> {
+        Frame::Malformed {
+            head: &run.head,
+            offset: run.offset,
+            bytes: run.bytes,
+            hash: run.hash(),
+            reason: run.reason,
+        }
+    }
+
     /// Length of the record without its line end.
     pub fn bytes(&self) -> u64 {
         match self {
@@ -193,7 +203,7 @@ impl Framer {
                 let offset = self.base + body.start as u64;
                 Some(Frame::Line { body: &self.buf[body], offset, end: self.base + self.start as u64 })
             }
-            RecordEnd::Malformed => self.finished_run.as_ref().map(MalformedRun::frame),
+            RecordEnd::Malformed => self.finished_run.as_ref().map(Frame::of_malformed),
         }
     }
 
@@ -204,7 +214,7 @@ impl Framer {
             self.start = self.end;
             self.scanned = self.end;
             self.finished_run = Some(malformed_run);
-            return self.finished_run.as_ref().map(MalformedRun::frame);
+            return self.finished_run.as_ref().map(Frame::of_malformed);
         }
         let body = self.body(self.start..self.end);
         self.start = self.end;

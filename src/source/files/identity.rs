@@ -162,18 +162,18 @@ mod tests {
         let resume = FileIdentity::Resume { entry: 0 };
         let restart = FileIdentity::Restart { entry: 0 };
         let table = [
-            // path, dev, ino, size, prefix holds, frontier holds → verdict
+            // path, dev, ino, size, head fingerprint matches, tail fingerprint matches → identity
             ("a", 1, 10, 100, true, true, resume),
             ("a", 1, 10, 200, true, true, resume),
             ("a", 1, 10, 99, true, true, restart),             // shrunk
             ("a", 1, 10, 200, true, false, restart),           // rewritten before the offset
-            ("a", 1, 10, 200, false, true, restart),           // begins otherwise
+            ("a", 1, 10, 200, false, true, restart),           // begins differently
             ("b", 1, 10, 200, true, true, resume),             // renamed
-            ("b", 1, 10, 200, true, false, FileIdentity::New), // inode used again
-            ("b", 1, 10, 50, true, true, FileIdentity::New),   // inode used again, shorter
+            ("b", 1, 10, 200, true, false, FileIdentity::New), // inode reused
+            ("b", 1, 10, 50, true, true, FileIdentity::New),   // inode reused, shorter
             ("a", 2, 10, 100, true, true, resume),             // other device: remounted
             ("a", 1, 11, 200, true, true, resume),             // restored copy
-            ("a", 1, 11, 200, true, false, FileIdentity::New), // deleted and made again
+            ("a", 1, 11, 200, true, false, FileIdentity::New), // deleted and created again
             ("b", 2, 11, 200, true, true, FileIdentity::New),  // nothing in common but bytes
         ];
         for (path, dev, ino, size, head_fingerprint, tail_fingerprint, expect) in table {
@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(
                 verdict.unwrap(),
                 expect,
-                "{observed:?} head_fingerprint {head_fingerprint} frontier {tail_fingerprint}"
+                "{observed:?} head_fingerprint {head_fingerprint} tail_fingerprint {tail_fingerprint}"
             );
         }
     }
@@ -227,7 +227,7 @@ mod tests {
             ("b", 1, 10, 100, true, resume),   // renamed
             ("a", 2, 10, 100, false, new),     // another file of that name
             ("a", 2, 10, 99, true, new),       // shorter: something of it is gone
-            ("b", 1, 10, 100, false, new),     // inode used again
+            ("b", 1, 10, 100, false, new),     // inode reused
             ("a", 1, 10, 100, false, restart), // rewritten
             ("b", 2, 11, 100, true, new),
         ];

@@ -1,6 +1,5 @@
 //! Bytes that cannot be a record: a line that is too long, or a run of NUL bytes. Skipped in constant memory. Pure.
 
-use super::frame::Frame;
 use crate::position::ReadDigest;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -29,7 +28,7 @@ pub(super) struct MalformedRun {
     pub(super) reason: MalformedReason,
     pub(super) offset: u64,
     pub(super) bytes: u64,
-    head: Vec<u8>,
+    pub(super) head: Vec<u8>,
     /// Hash of the bytes before the first NUL. The number of NULs is added at the end: a hole is counted without
     /// being read.
     hash: Xxh3,
@@ -71,7 +70,7 @@ impl MalformedRun {
         self.hash.update(bytes);
     }
 
-    fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         let mut hash = self.hash.clone();
         if self.nuls > 0 {
             hash.update(&self.nuls.to_le_bytes());
@@ -84,15 +83,5 @@ impl MalformedRun {
         self.head.resize(head_len as usize, 0);
         self.bytes += nuls;
         self.nuls += nuls;
-    }
-
-    pub(super) fn frame(&self) -> Frame<'_> {
-        Frame::Malformed {
-            head: &self.head,
-            offset: self.offset,
-            bytes: self.bytes,
-            hash: self.hash(),
-            reason: self.reason,
-        }
     }
 }

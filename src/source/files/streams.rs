@@ -52,7 +52,8 @@ impl AuditFiles {
             if self.original_of(index).is_some_and(|original| self.tracked[original].listed) {
                 return Some(ReadStatus::Idle);
             }
-            if !once && age_ms < grace.as_millis() as i64 {
+            // A date in the future says nothing about its age.
+            if !once && (0..grace.as_millis() as i64).contains(&age_ms) {
                 return Some(ReadStatus::IdleUntil(now + grace));
             }
             let reason = "the file's compression is not supported; decompress it in place";
@@ -61,7 +62,8 @@ impl AuditFiles {
         }
         let incomplete = tracked.incomplete.as_ref()?;
         let unchanged = incomplete.size == entry.size && incomplete.mtime_ms == entry.mtime_ms;
-        if unchanged && age_ms >= INCOMPLETE_MAX_MS {
+        let watched = now.saturating_duration_since(incomplete.at).as_millis() as i64;
+        if unchanged && age_ms.max(watched) >= INCOMPLETE_MAX_MS {
             let reason = "the compressed file is incomplete and did not change for a minute";
             self.give_up(index, now_ms, reason);
             return Some(ReadStatus::More);

@@ -139,9 +139,9 @@ fn f66_flood() {
     assert!(lines[0].ends_with("cannot parse the line n=0"), "the first in full: {}", lines[0]);
     assert_eq!(lines.iter().filter(|line| line.contains("something else")).count(), 1);
     assert_eq!(lines.iter().filter(|line| line.contains("started")).count(), 3);
-    let told = lines.iter().filter(|line| line.contains("cannot parse the line"));
+    let repeats = lines.iter().filter(|line| line.contains("cannot parse the line"));
     let counts =
-        told.map(|line| line.split_once(" repeated=").map_or(1, |(_, count)| count.parse().unwrap()));
+        repeats.map(|line| line.split_once(" repeated=").map_or(1, |(_, count)| count.parse().unwrap()));
     assert_eq!(counts.sum::<u64>(), 100_000);
 }
 

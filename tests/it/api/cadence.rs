@@ -180,7 +180,7 @@ fn f44_huge_page_in_smaller_pieces() {
     assert_eq!(polled.delivered.len() - polled.self_polls, 2000);
 }
 
-/// A page of HTML, a redirect, an answer that is no page: health says so, and the cursor stays.
+/// A page of HTML, a redirect, a response that is no page: health says so, and the cursor stays.
 #[test]
 fn f41_html_200() {
     for fault in [
@@ -218,7 +218,7 @@ fn f41_answers_of_a_proxy_during_a_restart_pass() {
         let mut polled = Polled::new(&sim, config_of(&sim, false));
         // A server that is starting for the first time says 404 as well, for minutes.
         polled.run(Duration::from_secs(150), Duration::from_secs(1));
-        assert!(polled.api().needs_a_person(), "{fault:?}: it never answered well");
+        assert!(polled.api().needs_operator(), "{fault:?}: it never answered well");
         sim.clear_faults();
         polled.run(16 * MINUTE, Duration::from_secs(5));
         for _ in 0..2 {
@@ -234,7 +234,7 @@ fn f41_answers_of_a_proxy_during_a_restart_pass() {
         polled.run(HOUR, Duration::from_secs(5));
         let asked = sim.request_count() - before;
         assert!((4..=9).contains(&asked), "{fault:?}: {asked} requests in an hour");
-        assert!(polled.api().needs_a_person(), "{fault:?}");
+        assert!(polled.api().needs_operator(), "{fault:?}");
     }
 }
 

@@ -45,7 +45,7 @@ fn f78_an_older_server_that_is_starting_is_read_when_it_tells_its_version() {
     assert!(!asked_the_old_way(&sim));
     polled.run(20 * MINUTE, 5 * SECOND);
     assert_eq!(polled.delivered.len(), 100);
-    // Once it is known a restart asks again, and once is enough.
+    // After a restart one 404 is enough to read the version again.
     polled.restart();
     sim.forget_requests();
     polled.poll();

@@ -21,7 +21,7 @@ use confluence_audit_agent::agent::{Encoder, FlowControl, HeldSearches, Ingest, 
 use confluence_audit_agent::clock;
 use confluence_audit_agent::config::{ApiConfig, Auth, HttpConfig, Product, Reference, Start};
 use confluence_audit_agent::format::{Format, Raw};
-use confluence_audit_agent::ledger::SharedLedger;
+use confluence_audit_agent::ledger::{Limits, SharedLedger};
 use confluence_audit_agent::position::{ApiCursor, LedgerPosition};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::secret::Secret;
@@ -139,7 +139,8 @@ impl<'s> Polled<'s> {
         sim.set_clock_ms(BEGIN_MS + 3_600_000);
         let monotonic = clock::monotonic();
         let ledger_dir = tempfile::tempdir().unwrap();
-        let (ledger, _) = SharedLedger::open(ledger_dir.path(), &LedgerPosition::default()).unwrap();
+        let (ledger, _) =
+            SharedLedger::open(ledger_dir.path(), &LedgerPosition::default(), Limits::NONE).unwrap();
         Polled {
             sim,
             api: Api::new("wiki", config.clone(), None),
@@ -222,7 +223,7 @@ impl<'s> Polled<'s> {
     /// The process is gone, and another goes on from the checkpoint.
     pub fn restart(&mut self) {
         let position = self.ledger.commit().unwrap().unwrap();
-        let (ledger, damage) = SharedLedger::open(self.ledger_dir.path(), &position).unwrap();
+        let (ledger, damage) = SharedLedger::open(self.ledger_dir.path(), &position, Limits::NONE).unwrap();
         assert!(damage.is_empty());
         self.ledger = ledger.clone();
         self.pipeline = Pipeline::new(ledger);

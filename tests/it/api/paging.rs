@@ -36,7 +36,7 @@ fn f77_an_empty_page_between_others_loses_nothing() {
     }
 }
 
-/// Empty pages that lead nowhere: an error, and the cursor stays, in Cloud as well; what is newer comes.
+/// Empty pages without a next page: an error, and the cursor stays, in Cloud as well. Newer events are delivered.
 #[test]
 fn f77_an_empty_page_that_leads_nowhere_is_an_error() {
     for cloud in [false, true] {
@@ -120,9 +120,7 @@ fn f77_a_last_page_behind_which_nothing_is_answered_is_the_last() {
 /// The contradiction is said, once, where it matters as a warning.
 #[test]
 fn f77_the_contradiction_is_reported() {
-    for (count, level, said) in
-        [(60, "WARN", "more events stand behind it"), (20, "INFO", "nothing stands behind it")]
-    {
+    for (count, level, said) in [(60, "WARN", "more events follow it"), (20, "INFO", "nothing follows it")] {
         let mut options = Options::data_center();
         options.next_on_last_page = true;
         let sim = super::binary::quiet(options);

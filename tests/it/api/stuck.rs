@@ -111,7 +111,7 @@ fn f76_a_stuck_window_is_asked_ever_more_rarely_and_holds_nothing_up() {
     }
 }
 
-/// While a window is set aside the checkpoint stays before it: another process asks for it again, and repeats nothing.
+/// While a window is deferred the stored cursor stays before it: the next process polls it again and repeats nothing.
 #[test]
 fn f76_a_restart_asks_again_for_a_window_that_was_set_aside() {
     for kind in ["data center", "cloud"] {
@@ -159,7 +159,7 @@ fn f76_a_window_of_fifteen_pages_completes_under_a_rate_limit() {
     }
 }
 
-/// Every other answer is a failure: each page that comes is a step further.
+/// Every other response is a failure: each page that is received is progress.
 #[test]
 fn f76_failures_in_turn_with_pages_cost_time_and_no_page_twice() {
     for fault in [
@@ -237,7 +237,7 @@ fn iso(ms: i64) -> String {
     String::from_utf8(time.to_vec()).unwrap()
 }
 
-/// Rows that become visible late in a window that was set aside are found.
+/// Rows that become visible late in a deferred window are found.
 #[test]
 fn f76_late_rows_of_a_stuck_window_are_found() {
     let sim = sim_of("data center");

@@ -6,7 +6,7 @@ use crate::simulator::sim::Fault;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR_MS: i64 = 3_600_000;
 /// The error for a page that was there before.
-pub const SAME_PAGE: &str = "the audit API gave the same page twice, so its pages have no end";
+pub const SAME_PAGE: &str = "the audit API returned the same page twice, so its paging does not end";
 
 /// Fifty events of one millisecond, over two pages and two polls.
 #[test]
@@ -50,7 +50,7 @@ fn f71_same_instant_twins() {
     assert_eq!(twins.count(), 3);
 }
 
-/// A row that becomes visible within the overlap comes with the next poll, a later one with the next reconciling read.
+/// A row that becomes visible within the overlap comes with the next poll, a later one with the poll for late rows.
 #[test]
 fn f37_late_visible() {
     for cloud in [false, true] {

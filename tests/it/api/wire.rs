@@ -133,7 +133,7 @@ fn f44_huge_page() {
     sim.fault_for(crate::simulator::sim::Target::Audit, 3.., Fault::PaddedRows(300_000));
     let mut agent = host.start();
     agent.until_within(5 * SOON, "it comes in smaller pieces", || host.delivered() == 300);
-    assert!(agent.said("an answer was too large") >= 4, "{}", agent.stderr());
+    assert!(agent.said("a response was too large") >= 4, "{}", agent.stderr());
     let peak_kb = agent.status_kb("VmHWM");
     assert!(peak_kb < 100_000, "{peak_kb} kB");
     assert_eq!(agent.stop(), 0);

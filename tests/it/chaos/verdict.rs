@@ -102,7 +102,7 @@ pub fn judge(world: &World, events: u64) {
     let switches = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
     let notices = output.notices.iter().filter(|(action, _)| action == "agent.source.switched");
     let reported: Vec<&str> = notices.map(|(_, message)| message.as_str()).collect();
-    for what in ["is read instead of", "is read beside", "can be read again and grow"] {
+    for what in ["is read instead of", "is read alongside", "are healthy again"] {
         let (in_log, in_stream) =
             (switches(&log, what), reported.iter().filter(|message| message.contains(what)).count());
         assert!(

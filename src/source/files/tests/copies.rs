@@ -424,6 +424,28 @@ fn f88_a_compressed_file_that_is_being_written() {
     each_once(&known, 0..310);
 }
 
+/// F88: a modification time ahead of the clock keeps no incomplete or unsupported file waiting.
+#[test]
+fn f88_a_file_from_the_future_is_given_up_in_time() {
+    let whole = gzip(text(0..300).as_bytes());
+    for (ending, bytes) in [("gz", &whole[..whole.len() - 20]), ("bz2", b"BZh9 something")] {
+        let home = Home::new();
+        let mut known = Checkpointed::default();
+        append(&home.file(1), &text(300..310));
+        let packed = PathBuf::from(format!("{}.{ending}", home.file(0).display()));
+        fs::write(&packed, bytes).unwrap();
+        let ahead = std::time::UNIX_EPOCH + Duration::from_millis(crate::clock::now_ms() as u64 + 86_400_000);
+        fs::File::options().write(true).open(&packed).unwrap().set_modified(ahead).unwrap();
+        let mut run = TestRun::start(home.config(), &mut known);
+        run.now_ms = crate::clock::now_ms();
+        run.sweep_and_read();
+        run.sweep_and_read_after(Duration::from_secs(61));
+        run.sweep_and_read_after(Duration::from_secs(5));
+        assert!(run.files.caught_up(), "{ending}");
+        assert_eq!(run.known.losses.len(), 1, "{ending}");
+    }
+}
+
 /// F88: an unreadable compressed file is recorded as lost once, unless nothing is lost.
 #[test]
 fn f88_what_cannot_be_read_is_reported_once() {

@@ -1,5 +1,4 @@
-//! What is watched alongside the log: the agent's own searches in it, the expiry of the token, and how closely
-//! Confluence audits.
+//! The state of the checks besides polling: the agent's own searches, the expiry of the token, and the audit coverage.
 
 use super::self_activity::{SelfActivity, SharedSelfActivity};
 use crate::config::{ApiConfig, Auth, Product};
@@ -9,24 +8,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct Checks {
     pub self_activity: SharedSelfActivity,
-    /// A search of this time is to be asked for, to see who made it.
+    /// The time of a search whose author is to be looked up, in milliseconds since 1970.
     pub author_wanted: Option<i64>,
     pub next_expiry: Option<Instant>,
     pub next_coverage: Option<Instant>,
-    /// As it was last seen.
+    /// The levels as last read.
     pub coverage: Option<Coverage>,
     pub coverage_changed: bool,
-    /// What was found and is not delivered yet.
+    /// Events about the agent itself that are not delivered yet.
     pub notices: Vec<Notice>,
 }
 
-impl Watch {
-    pub(super) fn new(config: &ApiConfig) -> Watch {
-        Watch {
+impl Checks {
+    pub(super) fn new(config: &ApiConfig) -> Checks {
+        Checks {
             self_activity: Arc::new(Mutex::new(SelfActivity::new(configured_user(config), None))),
-            ..Watch::default()
+            ..Checks::default()
         }
     }
 
@@ -35,7 +34,7 @@ impl Watch {
     }
 }
 
-/// The user whose password or token is used, where the configuration names one.
+/// The user in the configuration, if there is one.
 pub(super) fn configured_user(config: &ApiConfig) -> Option<String> {
     match &config.http.auth {
         Auth::Basic { user, .. } if matches!(config.product, Product::DataCenter) => Some(user.clone()),

@@ -1,63 +1,64 @@
-//! The faults of an API, and the level at which each is logged: debug what heals with the next request, warning what
-//! has lasted, error what a person has to fix. Pure.
+//! The failures of an API, and the level at which each is logged: debug if the next request may succeed, warn if it has
+//! lasted, error if an operator must act. Pure.
 
 use std::time::{Duration, Instant};
 use tracing::Level;
 
-/// A pause that is longer than two polls and than this is worth a warning by itself.
+/// A pause longer than this and than two poll intervals is logged as a warning at once.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
 
-/// So many messages of one trouble are kept.
+/// How many messages of one outage are kept to avoid repeats.
 const TEXTS_MAX: usize = 16;
 
-/// Requests fail, one after another.
-pub(super) struct Trouble {
+/// A series of failed requests.
+pub(super) struct Outage {
     since: Instant,
     failures: u32,
-    /// The last one's cause and remedy.
+    /// Cause and remedy of the last failure.
     pub message: String,
-    /// What has been logged above debug.
+    /// Messages that were logged above debug.
     logged: Vec<(Level, String)>,
 }
 
-/// What went wrong, and how long the next request waits.
+/// The failures of an API, and when the next request is due.
 #[derive(Default)]
 pub(super) struct Faults {
     pub not_before: Option<Instant>,
-    /// In a row, of whatever windows but those that are set aside.
+    /// Failures in a row, without those of deferred windows.
     pub failures: u32,
-    /// Faults in a row that a person has to fix.
+    /// Failures in a row that an operator must fix.
     pub slow_failures: u32,
+    /// Failures in a row that may be a restart of the server.
     pub restart_failures: u32,
-    /// What keeps the source from its work.
-    pub trouble: Option<Trouble>,
-    /// The message about the windows that are set aside.
+    /// The current outage.
+    pub outage: Option<Outage>,
+    /// The health message about deferred windows.
     pub deferred_health: Option<String>,
-    /// The last message that was logged of a window that cannot be read.
-    pub logged_of_window: Option<String>,
-    /// That a page which called itself the last was not has been logged, or that it was.
+    /// The last logged reason of a deferred window.
+    pub last_deferred_log: Option<String>,
+    /// Whether it was logged that a claimed last page was not the last one, and that it was.
     pub logged_last_page: [bool; 2],
-    /// Many answers 404 have come: the version decides which route is used.
+    /// After many responses with 404: read the version, to choose the route.
     pub version_wanted: bool,
 }
 
-impl Trouble {
-    pub(super) fn new(now: Instant) -> Trouble {
-        Trouble { since: now, failures: 0, message: String::new(), logged: Vec::new() }
+impl Outage {
+    pub(super) fn new(now: Instant) -> Outage {
+        Outage { since: now, failures: 0, message: String::new(), logged: Vec::new() }
     }
 
-    /// One more request has failed. Returns the level at which that is logged.
+    /// Counts a failed request. Returns the level at which it is to be logged.
     pub(super) fn failed(
         &mut self,
         message: String,
-        needs_a_person: bool,
+        needs_operator: bool,
         pause: Duration,
         poll_interval: Duration,
         now: Instant,
     ) -> Level {
         self.failures += 1;
         let lasted = self.failures > 1 && now.saturating_duration_since(self.since) >= poll_interval;
-        let level = if needs_a_person {
+        let level = if needs_operator {
             Level::ERROR
         } else if lasted || pause >= LONG_PAUSE.max(2 * poll_interval) {
             Level::WARN
@@ -65,7 +66,7 @@ impl Trouble {
             Level::DEBUG
         };
         self.message = message;
-        // Levels are ordered by how much is said at them.
+        // `tracing` orders levels by verbosity: ERROR is the smallest.
         let known = |(at, text): &(Level, String)| *at <= level && *text == self.message;
         if level == Level::DEBUG || self.logged.len() >= TEXTS_MAX || self.logged.iter().any(known) {
             return Level::DEBUG;
@@ -89,29 +90,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f79_a_fault_is_told_as_loudly_as_it_deserves() {
+    fn f79_the_log_level_of_a_fault_follows_its_duration_and_remedy() {
         let begun = crate::clock::monotonic();
         let second = Duration::from_secs(1);
         let minute = 60 * second;
-        let mut trouble = Trouble::new(begun);
+        let mut outage = Outage::new(begun);
         let mut at = |s: u32, text: &str, person, pause| {
-            trouble.failed(text.into(), person, pause, minute, begun + s * second)
+            outage.failed(text.into(), person, pause, minute, begun + s * second)
         };
         assert_eq!(at(0, "503", false, second), Level::DEBUG);
         assert_eq!(at(30, "503", false, second), Level::DEBUG);
         assert_eq!(at(60, "503", false, second), Level::WARN);
-        assert_eq!(at(90, "503", false, second), Level::DEBUG, "said once");
+        assert_eq!(at(90, "503", false, second), Level::DEBUG, "logged once");
         assert_eq!(at(95, "502", false, second), Level::WARN);
         assert_eq!(at(99, "503", false, second), Level::DEBUG);
         assert_eq!(at(100, "401", true, second), Level::ERROR);
         assert_eq!(at(101, "401", true, second), Level::DEBUG);
-        assert!(trouble.was_logged());
-        // The server asks for silence that is longer than polls are apart.
-        let mut trouble = Trouble::new(begun);
-        let level = trouble.failed("429".into(), false, 5 * minute, minute, begun);
+        assert!(outage.was_logged());
+        // The server requests a pause longer than the poll interval.
+        let mut outage = Outage::new(begun);
+        let level = outage.failed("429".into(), false, 5 * minute, minute, begun);
         assert_eq!(level, Level::WARN);
-        let mut trouble = Trouble::new(begun);
-        let level = trouble.failed("429".into(), false, 30 * second, second, begun);
-        assert_eq!((level, trouble.was_logged()), (Level::DEBUG, false));
+        let mut outage = Outage::new(begun);
+        let level = outage.failed("429".into(), false, 30 * second, second, begun);
+        assert_eq!((level, outage.was_logged()), (Level::DEBUG, false));
     }
 }

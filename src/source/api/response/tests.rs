@@ -10,7 +10,7 @@ fn cloud(scoped: bool) -> Product {
 const JSON: &str = "content-type: application/json;charset=UTF-8\n";
 
 /// `headers` are lines.
-fn answer(status: u16, headers: &str, body: &str) -> Result<Response, HttpError> {
+fn response(status: u16, headers: &str, body: &str) -> Result<Response, HttpError> {
     let headers = headers.lines().map(|line| {
         let (name, value) = line.split_once(": ").unwrap();
         let name: HeaderName = name.parse().unwrap();
@@ -28,7 +28,7 @@ fn check(product: &Product, result: Result<Response, HttpError>, name: &str, cad
 }
 
 #[test]
-fn every_answer_of_a_data_center() {
+fn every_response_of_a_data_center() {
     use Cadence::*;
     let captcha = "X-Seraph-LoginReason: AUTHENTICATION_DENIED\n";
     let denied = "X-Authentication-Denied-Reason: CAPTCHA_CHALLENGE; login-url=https://wiki.example.com/login.action\n";
@@ -97,31 +97,31 @@ fn every_answer_of_a_data_center() {
         (429, "Retry-After: 30\n", "", "rate_limited", BackOff, "`poll_interval`"),
         (429, &anonymous, "", "rate_limited", BackOff, "`poll_interval`"),
         (500, JSON, "{}", "server_error", BackOff, "the server's log"),
-        (500, JSON, "Too many Concurrent searches", "overloaded", BackOff, "tries again"),
-        (500, "Retry-After: 30\n", "", "overloaded", BackOff, "tries again"),
+        (500, JSON, "Too many Concurrent searches", "overloaded", BackOff, "retries with growing"),
+        (500, "Retry-After: 30\n", "", "overloaded", BackOff, "retries with growing"),
         (501, "", "", "server_error", BackOff, "the server's log"),
-        (502, html, "", "overloaded", BackOff, "tries again"),
-        (503, "", "", "overloaded", BackOff, "tries again"),
-        (504, captcha, "", "overloaded", BackOff, "tries again"),
+        (502, html, "", "overloaded", BackOff, "retries with growing"),
+        (503, "", "", "overloaded", BackOff, "retries with growing"),
+        (504, captcha, "", "overloaded", BackOff, "retries with growing"),
     ] {
-        check(&Product::DataCenter, answer(status, headers, body), name, cadence, remedy);
+        check(&Product::DataCenter, response(status, headers, body), name, cadence, remedy);
     }
 }
 
 #[test]
-fn the_answers_of_cloud_that_are_its_own() {
+fn responses_that_only_cloud_sends() {
     use Cadence::Slow;
     let scope = "X-Failure-Category: FAILURE_CLIENT_SCOPE_CHECK\n";
-    check(&cloud(true), answer(401, scope, ""), "scope", Slow, "`read:audit-log:confluence`");
-    check(&cloud(true), answer(401, "", ""), "authentication", Slow, "`scoped = false`");
-    check(&cloud(false), answer(401, "", ""), "authentication", Slow, "`scoped = true`");
-    check(&cloud(false), answer(403, JSON, ""), "permission", Slow, "free plan");
-    check(&cloud(false), answer(404, "", ""), "not_found", Slow, "`site`");
-    check(&cloud(true), answer(404, "", ""), "not_found", Slow, "`cloud_id`");
+    check(&cloud(true), response(401, scope, ""), "scope", Slow, "`read:audit-log:confluence`");
+    check(&cloud(true), response(401, "", ""), "authentication", Slow, "`scoped = false`");
+    check(&cloud(false), response(401, "", ""), "authentication", Slow, "`scoped = true`");
+    check(&cloud(false), response(403, JSON, ""), "permission", Slow, "free plan");
+    check(&cloud(false), response(404, "", ""), "not_found", Slow, "`site`");
+    check(&cloud(true), response(404, "", ""), "not_found", Slow, "`cloud_id`");
 }
 
 #[test]
-fn what_is_no_answer() {
+fn failed_requests() {
     use Cadence::*;
     let redirect =
         |kind| Err(HttpError::Redirect { status: 302, to: "https://sso.example.com/".into(), kind });
@@ -143,7 +143,7 @@ fn what_is_no_answer() {
     check(&cloud(false), Err(file), "credential", Slow, "user read it: permission denied");
     let class = not_a_page("missing field `entities`");
     assert_eq!((class.name(), class.cadence()), ("protocol", BackOff));
-    assert!(class.message().contains("missing field `entities`; see that `url`"), "{}", class.message());
+    assert!(class.message().contains("missing field `entities`; check that `url`"), "{}", class.message());
 }
 
 #[test]
