@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::commands::moment;
 use crate::telemetry::escape::escape_path;
 use clap::{Args, Parser, Subcommand};
 
@@ -74,6 +75,24 @@ The agent may run meanwhile. Works as root or as the agent's user:
 sudo -u confluence-audit-agent confluence-audit-agent quarantine list"
     )]
     Quarantine(QuarantineCommand),
+    /// Check that an export of the events is what was delivered: complete and unchanged
+    #[command(
+        long_about = "\
+Check that an export of the events is what was delivered: complete and unchanged.
+
+Compares the ledger with its signed checkpoints, and each exported event with its entry. Needs no running agent
+and no network: copy the ledger, or tiles of `ledger export`, to another machine, and check them there.
+An export is the output of the file sink with its rotated files, also compressed; hits of Elasticsearch or
+OpenSearch, as `_source` lines or whole answers; a JSON export of Splunk; or Confluence's own audit files.",
+        after_help = "\
+Examples:
+  confluence-audit-agent verify --export /var/log/confluence-audit/events.ndjson
+  confluence-audit-agent verify --tiles ./tiles --key KEY --export november.ndjson --from 2026-11-01 --to 2026-11-30
+
+Exit codes: 0 intact, 1 something was found, 64 the command line is wrong, 75 something cannot be read,
+78 the configuration is wrong."
+    )]
+    Verify(VerifyArgs),
     /// Install what a destination needs for the events
     #[command(subcommand)]
     Setup(SetupCommand),
@@ -221,6 +240,60 @@ pub struct StateForget {
 pub struct StateExport {
     #[command(flatten)]
     pub location: StateLocation,
+}
+
+/// Selects ledgers: of the configuration's state directory, or by a path.
+#[derive(Args, Debug, Default, Clone)]
+pub struct LedgerLocation {
+    #[command(flatten)]
+    pub state: StateLocation,
+    /// A ledger, or a directory with some: a copy of `ledger` in the state directory
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "state"])]
+    pub ledger: Option<PathBuf>,
+    /// Tiles that `ledger export` has written
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "state", "ledger"])]
+    pub tiles: Option<PathBuf>,
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+}
+
+/// A range of the times of events.
+#[derive(Args, Debug, Default, Clone)]
+pub struct TimeRange {
+    /// Only events from this day or moment on, in UTC [default: all]
+    #[arg(long, value_name = "TIME", value_parser = moment::from)]
+    pub from: Option<i64>,
+    /// Only events to the end of this day, or before this moment, in UTC [default: all]
+    #[arg(long, value_name = "TIME", value_parser = moment::to)]
+    pub to: Option<i64>,
+}
+
+impl TimeRange {
+    /// In milliseconds since the epoch.
+    pub fn range(&self) -> std::ops::Range<i64> {
+        self.from.unwrap_or(i64::MIN)..self.to.unwrap_or(i64::MAX)
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub location: LedgerLocation,
+    /// Key that must have signed the checkpoints, as `ledger key` prints it [default: those in the state directory]
+    #[arg(long, value_name = "KEY", num_args = 1..)]
+    pub key: Vec<String>,
+    /// Exported events; a directory stands for the files in it
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub export: Vec<PathBuf>,
+    #[command(flatten)]
+    pub times: TimeRange,
+    /// Name of the site, if the source has one in the configuration: for exports of Confluence's own records
+    #[arg(long, value_name = "NAME")]
+    pub site: Option<String>,
+    /// One JSON object per finding, then one with a summary, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -19,6 +19,7 @@
 //! | [`sink`] | delivers batches of events; [`quarantine`] keeps the events that a server refuses |
 //! | [`ack`] | the watermark: up to which batch every sink has delivered |
 //! | [`checkpoint`] | stores the progress; a restart continues from it |
+//! | `evidence` | compares what a sink holds with the ledger |
 //! | [`ledger`] | records every event that was delivered; it recognises those that are read again |
 //! | [`agent`] | starts a thread per stage, connects them, supervises them and shuts them down |
 //!
@@ -39,6 +40,7 @@ pub mod config;
 pub(crate) mod ack;
 pub mod checkpoint;
 pub(crate) mod enrich;
+pub(crate) mod evidence;
 pub(crate) mod failpoint;
 pub mod format;
 pub mod ledger;
@@ -74,6 +76,8 @@ pub const VERSION: &str = env!("CONFLUENCE_AUDIT_AGENT_VERSION");
 pub mod exit {
     /// Success.
     pub const OK: u8 = 0;
+    /// `verify` and `reconcile`: something is missing, or not what was delivered.
+    pub const FINDINGS: u8 = 1;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
     /// Data was refused. `run --once`: a destination refused events, and they are in quarantine. `convert`: input

@@ -63,12 +63,18 @@ impl Edge {
 
     /// The root of the tree.
     pub(super) fn root(&self) -> TreeHash {
-        let mut roots = self.roots.iter().rev();
-        let Some(last) = roots.next() else {
-            return empty_root();
-        };
-        roots.fold(*last, |right, left| node_hash(left, &right))
+        joined_root(self, &Edge::default())
     }
+}
+
+/// The root of a tree whose left part is given by full subtrees of one level, and whose rest by leaves, fewer than one of
+/// those subtrees has.
+pub(super) fn joined_root(subtrees: &Edge, leaves: &Edge) -> TreeHash {
+    let mut roots = subtrees.roots.iter().chain(&leaves.roots).rev();
+    let Some(last) = roots.next() else {
+        return empty_root();
+    };
+    roots.fold(*last, |right, left| node_hash(left, &right))
 }
 
 /// The root of the empty tree.

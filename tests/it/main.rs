@@ -9,6 +9,7 @@ mod config;
 mod convert;
 mod crash;
 mod enrich;
+mod evidence;
 mod exit_codes;
 mod files;
 mod full;

@@ -31,6 +31,14 @@ pub(super) fn rotated_files(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(out)
 }
 
+/// All files of the output `path`, oldest first: the rotated ones, and the one that is written. If a crash has left a
+/// file in both forms, the uncompressed one.
+pub(crate) fn outputs(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = rotated_files(path)?;
+    files.dedup_by_key(|(generation, _)| *generation);
+    Ok(files.into_iter().map(|(_, file)| file).chain([path.to_owned()]).collect())
+}
+
 fn generation_of(name: &str, base: &str) -> Option<u64> {
     let suffix = compress::of_name(Path::new(name)).suffix();
     let (date, number) =

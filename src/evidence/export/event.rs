@@ -1,0 +1,276 @@
+//! Recognises an event in an item of an export: in any format of the agent, and as Elasticsearch, OpenSearch and Splunk
+//! wrap it. Pure.
+
+use super::json::{self, Members};
+use super::members::MemberComparison;
+use crate::evidence::row::{HAS_DIGEST, HAS_TIME, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
+use crate::format::FormatKind;
+use crate::ledger::record_digest;
+use crate::record::twins::Twins;
+use crate::record::{self, EventId, IdHasher, Parsed, Scratch, time};
+use std::borrow::Cow;
+
+/// The form of an exported event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExportFormat {
+    Event(FormatKind),
+    /// The record itself, as Confluence wrote it.
+    Original,
+}
+
+impl ExportFormat {
+    pub(crate) const ALL: [ExportFormat; 6] = [
+        ExportFormat::Event(FormatKind::Ecs),
+        ExportFormat::Event(FormatKind::Raw),
+        ExportFormat::Event(FormatKind::Sentinel),
+        ExportFormat::Event(FormatKind::Cef),
+        ExportFormat::Event(FormatKind::Ocsf),
+        ExportFormat::Original,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            ExportFormat::Event(kind) => kind.as_str(),
+            ExportFormat::Original => "original",
+        }
+    }
+
+    /// Index in [`ExportFormat::ALL`].
+    pub(crate) fn code(self) -> u8 {
+        ExportFormat::ALL.iter().position(|format| *format == self).unwrap_or_default() as u8
+    }
+
+    /// Where the original is in an event of this format; `None`: it has none.
+    pub(crate) fn original_member(self) -> Option<&'static str> {
+        match self {
+            ExportFormat::Event(FormatKind::Ecs) => Some("event.original"),
+            ExportFormat::Event(FormatKind::Ocsf) => Some("raw_data"),
+            ExportFormat::Event(FormatKind::Raw) | ExportFormat::Original => Some("the record"),
+            ExportFormat::Event(FormatKind::Sentinel | FormatKind::Cef) => None,
+        }
+    }
+}
+
+/// What an item is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Recognised {
+    /// `differing`: members that are not what the original says.
+    Event { row: Row, format: ExportFormat, differing: Vec<String> },
+    /// Part of the export's own form, such as the action lines of a bulk request.
+    Wrapper,
+    /// No event of this agent.
+    Foreign,
+}
+
+/// Wrappers around wrappers: a hit with an event in its `message`.
+const WRAPPERS_MAX: usize = 4;
+
+/// Of one file of an export.
+pub(super) struct Recogniser {
+    ids: IdHasher,
+    twins: Twins,
+    scratch: Scratch,
+    members: MemberComparison,
+    /// Length of the originals so far.
+    originals_bytes: u64,
+}
+
+impl Recogniser {
+    /// `site`: the site of records without a `system`, as it is configured.
+    pub(super) fn new(site: Option<&str>) -> Recogniser {
+        Recogniser {
+            ids: IdHasher::new(site),
+            twins: Twins::default(),
+            scratch: Scratch::default(),
+            members: MemberComparison::new(site),
+            originals_bytes: 0,
+        }
+    }
+
+    pub(super) fn recognise(&mut self, item: &[u8]) -> Recognised {
+        self.unwrap(item, 0, WRAPPERS_MAX)
+    }
+
+    fn unwrap(&mut self, item: &[u8], flags: u8, wrappers: usize) -> Recognised {
+        if let Some(start) = cef_start(item) {
+            let id = FormatKind::Cef.id_of(item[start..].trim_ascii_end());
+            return id.map_or(Recognised::Foreign, |id| event(id, FormatKind::Cef, flags, None, None));
+        }
+        let members = match std::str::from_utf8(item).ok().and_then(Members::of) {
+            Some(members) => members,
+            None => return self.original(item, false),
+        };
+        let inner = |name: &str| members.get(name).filter(|_| wrappers > 0);
+        if let Some(id) = members.text("event_id").as_deref().and_then(id_of) {
+            return self.raw(item, id, &members, flags);
+        }
+        if let Some(ecs) = members.object("event").filter(|ecs| ecs.get("id").is_some()) {
+            return self.ecs(&members, &ecs, flags);
+        }
+        if let Some(id) = members.text("event.id").as_deref().and_then(id_of) {
+            return flat_ecs(id, &members, flags);
+        }
+        if let Some(id) = members.text("EventId").as_deref().and_then(id_of) {
+            let time = members.get("creationDate").and_then(|time| time.parse().ok());
+            return event(id, FormatKind::Sentinel, flags, None, time);
+        }
+        let ocsf_id = members.object("metadata").and_then(|metadata| metadata.text("uid"));
+        if let Some(id) = ocsf_id.as_deref().and_then(id_of) {
+            let time = members.get("time").and_then(|time| time.parse().ok());
+            let digest = members.text("raw_data").map(|original| record_digest(original.as_bytes()));
+            return event(id, FormatKind::Ocsf, flags, digest, time);
+        }
+        for (name, flag) in [("_source", OF_INDEX), ("fields", OF_INDEX), ("result", 0), ("event", 0)] {
+            match inner(name) {
+                Some(value) if value.starts_with('{') => {
+                    return self.unwrap(value.as_bytes(), flags | flag, wrappers - 1);
+                }
+                _ => {}
+            }
+        }
+        for name in ["_raw", "event", "message"] {
+            if let Some(text) = inner(name).and_then(json::text)
+                && (text.starts_with('{') || cef_start(text.as_bytes()).is_some())
+            {
+                return self.unwrap(text.as_bytes(), flags, wrappers - 1);
+            }
+        }
+        let is_action = matches!(&members.0[..], [(name, _)] if name == "index" || name == "create");
+        if is_action || members.get("preview").is_some() {
+            return Recognised::Wrapper;
+        }
+        self.original(item, true)
+    }
+
+    fn ecs(&mut self, members: &Members, ecs: &Members, flags: u8) -> Recognised {
+        let Some(id) = ecs.text("id").as_deref().and_then(id_of) else {
+            return Recognised::Foreign;
+        };
+        let time = members.text("@timestamp").and_then(|time| time::from_iso(&time));
+        let (original, action) = (ecs.text("original"), ecs.text("action"));
+        if is_notice(action.as_deref()) {
+            let digest = notice_digest(original, members);
+            return event(id, FormatKind::Ecs, flags | NOTICE, digest, time);
+        }
+        let Some(original) = original else {
+            return event(id, FormatKind::Ecs, flags, None, time);
+        };
+        let differing = self.members.differing(members, ecs, &original, id);
+        let mut recognised =
+            event(id, FormatKind::Ecs, flags, Some(record_digest(original.as_bytes())), time);
+        if let Recognised::Event { row, differing: named, .. } = &mut recognised
+            && !differing.is_empty()
+        {
+            row.flags |= MEMBERS_DIFFER;
+            *named = differing;
+        }
+        recognised
+    }
+
+    /// The record with its id as the first member; or an error with its original; or a notice.
+    fn raw(&mut self, item: &[u8], id: EventId, members: &Members, flags: u8) -> Recognised {
+        let is_unreadable =
+            members.0.len() == 3 && members.get("error").is_some() && members.get("original").is_some();
+        if let Some(original) = members.text("original").filter(|_| is_unreadable) {
+            return event(id, FormatKind::Raw, flags, Some(record_digest(original.as_bytes())), None);
+        }
+        if let Some(agent) = members.object("agent").filter(|_| members.0.len() == 2) {
+            let digest = notice_digest(agent.text("original"), &agent);
+            let time = agent.text("time").and_then(|time| time::from_iso(&time));
+            return event(id, FormatKind::Raw, flags | NOTICE, digest, time);
+        }
+        let Parsed::Record(record) = record::parse(item, &mut self.scratch) else {
+            return event(id, FormatKind::Raw, flags, None, None);
+        };
+        let time = record.time_ms;
+        // After another program has written it, its bytes are no longer known.
+        let digest = is_first(item, id).map(|rest| record_digest(&[b"{", rest].concat()));
+        event(id, FormatKind::Raw, flags, digest, time)
+    }
+
+    /// `is_json`: only records count. Otherwise a line that cannot be read is a record among others.
+    fn original(&mut self, item: &[u8], is_json: bool) -> Recognised {
+        let parsed = record::parse(item, &mut self.scratch);
+        let (digest, time) = match &parsed {
+            Parsed::Record(record) => (record_digest(record.original.as_bytes()), record.time_ms),
+            Parsed::Unreadable { .. } if is_json || self.originals_bytes == 0 => return Recognised::Foreign,
+            Parsed::Unreadable { bytes, .. } => {
+                (record_digest(String::from_utf8_lossy(bytes).as_bytes()), None)
+            }
+        };
+        let id = self.ids.id(&parsed);
+        let id = id.twin(self.twins.number(id, self.originals_bytes));
+        self.originals_bytes += item.len() as u64 + 1;
+        recognised(id, ExportFormat::Original, 0, Some(digest), time)
+    }
+}
+
+fn event(
+    id: EventId,
+    format: FormatKind,
+    flags: u8,
+    digest: Option<[u8; 32]>,
+    time_ms: Option<i64>,
+) -> Recognised {
+    recognised(id, ExportFormat::Event(format), flags, digest, time_ms)
+}
+
+fn recognised(
+    id: EventId,
+    format: ExportFormat,
+    mut flags: u8,
+    digest: Option<[u8; 32]>,
+    time_ms: Option<i64>,
+) -> Recognised {
+    flags |= if digest.is_some() { HAS_DIGEST } else { 0 };
+    flags |= if time_ms.is_some() { HAS_TIME } else { 0 };
+    let row = Row {
+        id: id.0,
+        time_ms: time_ms.unwrap_or_default(),
+        flags,
+        kind: format.code(),
+        digest: digest.unwrap_or_default(),
+        ..Row::default()
+    };
+    Recognised::Event { row, format, differing: Vec::new() }
+}
+
+/// An ECS event with the paths of its members as their names, as `fields` of a hit or a row of Splunk has them.
+fn flat_ecs(id: EventId, members: &Members, flags: u8) -> Recognised {
+    let time = members.text("@timestamp").and_then(|time| time::from_iso(&time));
+    let original = members.text("event.original");
+    if is_notice(members.text("event.action").as_deref()) {
+        return event(id, FormatKind::Ecs, flags | NOTICE, notice_digest(original, members), time);
+    }
+    let digest = original.map(|original| record_digest(original.as_bytes()));
+    event(id, FormatKind::Ecs, flags, digest, time)
+}
+
+/// Whether it is an event of the agent itself. That it is one according to the ledger too is compared later.
+fn is_notice(action: Option<&str>) -> bool {
+    action.is_some_and(|action| action.starts_with("agent."))
+}
+
+/// The digest of an event of the agent itself: of what it is about, or of its message.
+fn notice_digest(original: Option<Cow<str>>, members: &Members) -> Option<[u8; 32]> {
+    original.or_else(|| members.text("message")).map(|text| record_digest(text.as_bytes()))
+}
+
+/// What follows the id, if the event begins with it as format `raw` writes it.
+fn is_first(item: &[u8], id: EventId) -> Option<&[u8]> {
+    let rest = item.strip_prefix(b"{\"event_id\":\"")?.strip_prefix(&id.hex())?;
+    rest.strip_prefix(b"\",").map(<[u8]>::trim_ascii_end)
+}
+
+/// Where a CEF event begins: at once, or after the header of a syslog message.
+fn cef_start(item: &[u8]) -> Option<usize> {
+    if item.first() == Some(&b'{') {
+        return None;
+    }
+    memchr::memmem::find(&item[..item.len().min(1024)], b"CEF:")
+}
+
+fn id_of(text: &str) -> Option<EventId> {
+    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u128::from_str_radix(text, 16).ok().filter(|_| is_id).map(EventId)
+}
