@@ -432,7 +432,3 @@ fn meets(one: &Range<u64>, other: &Range<u64>) -> bool {
 fn overlaps(ranges: &[Range<u64>], range: &Range<u64>) -> bool {
     ranges.iter().rev().any(|known| meets(known, range))
 }
-
-#[cfg(test)]
-#[path = "check_tests.rs"]
-mod tests;

@@ -1,21 +1,24 @@
-use super::*;
-use crate::ledger::SharedLedger;
+use super::check::*;
+use super::note::Checkpoint;
+use super::reader::LedgerReader;
 use crate::ledger::segments;
 use crate::ledger::store_tests::nth;
 use crate::ledger::{Checkpoints, Signer};
+use crate::ledger::{Limits, SharedLedger};
 use crate::position::LedgerPosition;
+use std::ops::Range;
 use std::path::Path;
 
 const ORIGIN: &str = "confluence-audit-agent/7f3d/wiki";
 const SIZES: [u64; 5] = [0, 300, 500, 1000, 1300];
 
-fn signer(seed: u8) -> Signer {
+pub(super) fn signer(seed: u8) -> Signer {
     Signer::new("confluence-audit-agent/7f3d", &[seed; 32]).unwrap()
 }
 
 /// A ledger that was sealed at these sizes, and has 50 entries more.
-fn sealed(dir: &Path, sizes: &[u64]) {
-    let (ledger, _) = SharedLedger::open(dir, &LedgerPosition::default()).unwrap();
+pub(super) fn sealed(dir: &Path, sizes: &[u64]) {
+    let (ledger, _) = SharedLedger::open(dir, &LedgerPosition::default(), Limits::NONE).unwrap();
     let mut checkpoints = Checkpoints::open(dir, ORIGIN, signer(1)).unwrap();
     let mut at = 0;
     for size in sizes {
@@ -180,7 +183,7 @@ fn a_checkpoint_from_elsewhere_shows_an_older_ledger() {
     assert_eq!(checked(old.path(), &notes).findings, [missing]);
     assert_eq!(checked(old.path(), &[]).findings, []);
     // It went on with other entries.
-    let (ledger, _) = SharedLedger::open(old.path(), &LedgerPosition::default()).unwrap();
+    let (ledger, _) = SharedLedger::open(old.path(), &LedgerPosition::default(), Limits::NONE).unwrap();
     ledger.append(&(0..500).map(nth).collect::<Vec<_>>());
     let mut checkpoints = Checkpoints::open(old.path(), ORIGIN, signer(1));
     ledger.commit().unwrap();

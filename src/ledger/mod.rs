@@ -3,14 +3,20 @@
 //!
 //! Reading order: `entry` (what is recorded of an event), `blocks` (which blocks may hold an event), `segments` (files),
 //! `tree` (hashes), `store` (the ledger itself), `shared` (used by the reader and by the thread that commits).
-//! What other processes use: `reader` (from the files alone) and `tiles` (the files of an export).
+//! What is signed: `note` (the text of a checkpoint), `key`, `checkpoints` (those of a ledger).
+//! What other processes use: `reader` (from the files alone), `subtrees` (hashes), `check` (whether the ledger is what was
+//! signed), `proof` (for one entry), `export` and `tiles` (for other readers of transparency logs).
 
 mod blocks;
 mod check;
+#[cfg(test)]
+mod check_tests;
 mod checkpoints;
 mod entry;
+mod export;
 pub mod key;
 mod note;
+mod proof;
 mod reader;
 mod segments;
 mod shared;
@@ -25,7 +31,9 @@ pub use check::{CheckedCheckpoint, CheckpointName, LedgerCheck, LedgerFinding, c
 pub use checkpoints::{Checkpoints, SealError, begin_new_log, key_name, origin, sealed_size};
 pub(crate) use entry::record_digest;
 pub use entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, UNREADABLE};
+pub use export::{ExportError, Exported, export};
 pub use note::{Checkpoint, Signer, Verifier};
+pub use proof::{Proof, ProofError, ProvenEntry};
 pub use reader::{Entries, LedgerReader, ledgers};
 pub use shared::{Limits, Sealed, SharedLedger};
 pub use store::Damage;
