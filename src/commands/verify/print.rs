@@ -121,16 +121,15 @@ impl<'o, W: Write> Output<'o, W> {
         };
         let by = match &last.signed_by[..] {
             [] => String::new(),
-            keys => format!(
-                "; signed by {}",
-                keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
-            ),
+            keys => {
+                format!("; key {}", keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))
+            }
         };
         let vouched = match check.vouched {
             0 => String::new(),
             vouched => format!("; they vouch for entries 0 to {}", number(vouched - 1)),
         };
-        for line in layout::clauses(&format!("{checkpoints}{published}{by}{vouched}"), 4) {
+        for line in layout::clauses(&format!("{checkpoints}{published}{by}{vouched}"), 2) {
             writeln!(self.out, "  {line}")?;
         }
         Ok(())
@@ -247,6 +246,10 @@ pub(super) fn unchecked(export: &Export, days: &Days) -> Vec<String> {
     if without > 0 {
         let text = "without an original; only their ids are compared";
         unchecked.push(format!("the content of {} {text}", events(without)));
+    }
+    if export.other_versions > 0 {
+        let text = "which another version of the agent has written; only their originals are compared";
+        unchecked.push(format!("the members of {}, {text}", events(export.other_versions)));
     }
     let total = days.total();
     if total.too_old > 0 {

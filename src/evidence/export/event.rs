@@ -88,6 +88,11 @@ impl Recogniser {
         }
     }
 
+    /// Events whose members were not compared, because another version of the agent has written them.
+    pub(super) fn other_versions(&self) -> u64 {
+        self.members.other_versions
+    }
+
     pub(super) fn recognise(&mut self, item: &[u8]) -> Recognised {
         self.unwrap(item, 0, WRAPPERS_MAX)
     }

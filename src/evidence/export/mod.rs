@@ -85,6 +85,8 @@ pub(crate) struct Export {
     pub formats: [u64; ExportFormat::ALL.len()],
     /// Events that hold their original, of those that can.
     pub originals: u64,
+    /// Events of another version of the agent: their members are not compared with their originals.
+    pub other_versions: u64,
     /// Items that are no events of this agent.
     pub foreign: u64,
     /// Files that end in the middle of an event.
@@ -153,6 +155,7 @@ impl Export {
                 }
             }
         }
+        self.other_versions += recogniser.other_versions();
         Ok(())
     }
 
