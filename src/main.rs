@@ -9,7 +9,9 @@ use confluence_audit_agent::cli::{
     self, Cli, Command, ConvertArgs, QuarantineCommand, RunArgs, SetupCommand, StateCommand, StateLocation,
 };
 use confluence_audit_agent::commands::output::{OptionalOutput, complain};
-use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, setup, state, verify};
+use confluence_audit_agent::commands::{
+    check, convert, generate, quarantine, reconcile, run, setup, state, verify,
+};
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
 
@@ -45,6 +47,7 @@ fn dispatch(cli: Cli) -> u8 {
         }
         Command::State(args) => state_command(&args),
         Command::Quarantine(args) => quarantine_command(&args),
+        Command::Reconcile(args) => printed(reconcile::reconcile(&args, &mut io::stdout().lock())),
         Command::Verify(args) => printed(verify::verify(&args, &mut io::stdout().lock())),
         Command::Setup(SetupCommand::Elasticsearch(args)) => printed(setup::elasticsearch(
             &args,

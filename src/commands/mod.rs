@@ -10,6 +10,7 @@ pub(crate) mod moment;
 pub mod output;
 mod progress;
 pub mod quarantine;
+pub mod reconcile;
 pub mod run;
 pub mod setup;
 pub mod state;
