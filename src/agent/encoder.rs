@@ -109,7 +109,8 @@ impl Encoder {
     }
 }
 
-fn label(taxonomy: &Taxonomy, content: &Parsed<'_>) -> Label {
+/// Severity and action, for sinks that put them into a header.
+pub(crate) fn label(taxonomy: &Taxonomy, content: &Parsed<'_>) -> Label {
     let Parsed::Record(record) = content else {
         return Label::new(EventSeverity::Warning, "");
     };
