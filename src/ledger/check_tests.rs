@@ -1,6 +1,7 @@
 use super::check::*;
 use super::note::Checkpoint;
 use super::reader::LedgerReader;
+use crate::ledger::Limits;
 use crate::ledger::SharedLedger;
 use crate::ledger::segments;
 use crate::ledger::store_tests::nth;
@@ -18,7 +19,7 @@ pub(super) fn signer(seed: u8) -> Signer {
 
 /// A ledger that was sealed at these sizes, and has 50 entries more.
 pub(super) fn sealed(dir: &Path, sizes: &[u64]) {
-    let (ledger, _) = SharedLedger::open(dir, &LedgerPosition::default()).unwrap();
+    let (ledger, _) = SharedLedger::open(dir, &LedgerPosition::default(), Limits::NONE).unwrap();
     let mut checkpoints = Checkpoints::open(dir, ORIGIN, signer(1)).unwrap();
     let mut at = 0;
     for size in sizes {
@@ -183,7 +184,7 @@ fn a_checkpoint_from_elsewhere_shows_an_older_ledger() {
     assert_eq!(checked(old.path(), &notes).findings, [missing]);
     assert_eq!(checked(old.path(), &[]).findings, []);
     // It went on with other entries.
-    let (ledger, _) = SharedLedger::open(old.path(), &LedgerPosition::default()).unwrap();
+    let (ledger, _) = SharedLedger::open(old.path(), &LedgerPosition::default(), Limits::NONE).unwrap();
     ledger.append(&(0..500).map(nth).collect::<Vec<_>>());
     let mut checkpoints = Checkpoints::open(old.path(), ORIGIN, signer(1));
     ledger.commit().unwrap();
