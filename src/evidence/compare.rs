@@ -1,7 +1,7 @@
 //! Sets a ledger and what was found elsewhere side by side, by the ids of the events. Pure.
 
 use super::finding::{Counts, Days, Finding, FindingKind};
-use super::row::{FROM_API, HAS_DIGEST, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
+use super::row::{FROM_API, HAS_DIGEST, ID_FITS, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
 use crate::ledger::EntryKind;
 use std::io;
 use std::iter::Peekable;
@@ -146,6 +146,7 @@ fn compare_event(
             None if row.time().is_some_and(|ms| ms < scope.dropped_before_ms) => {
                 days.at(row.time()).too_old += 1;
             }
+            None if row.has(NOTICE) => days.at(row.time()).unconfirmed += 1,
             None => report(days, FindingKind::Extra, None, Some(&row))?,
         }
     }
@@ -160,7 +161,18 @@ fn count_present(counts: &mut Counts, entry: &Row, row: &Row, side: Side) {
 }
 
 fn is_comparable(entry: &Row, row: &Row, side: Side) -> bool {
-    row.has(HAS_DIGEST) && entry.has(HAS_DIGEST) && side.has_bytes_of(entry)
+    row.has(HAS_DIGEST)
+        && entry.has(HAS_DIGEST)
+        && side.has_bytes_of(entry)
+        && !is_other_form(entry, row, side)
+}
+
+/// Whether the sink has the event as the other input has it. That is so after a kill between delivery and commit, if the
+/// other input brought the event afterwards: the sink keeps the first form, and the ledger has the second. The id, which
+/// both forms have in common, is compared.
+fn is_other_form(entry: &Row, row: &Row, side: Side) -> bool {
+    let is_other = row.has(FROM_API) != entry.has(FROM_API);
+    side == Side::Sink && is_other && row.has(ID_FITS) && !entry.has(NOTICE)
 }
 
 /// Takes the row out that is this entry's: one with its digest, else one whose digest cannot be compared.

@@ -67,6 +67,8 @@ pub(crate) struct Counts {
     pub quarantined: u64,
     /// Found, and older than what the ledger keeps.
     pub too_old: u64,
+    /// Found events of the agent itself that are not in the ledger: it was killed after it had delivered them.
+    pub unconfirmed: u64,
 }
 
 impl Counts {
@@ -89,6 +91,7 @@ impl Counts {
         self.doubled += other.doubled;
         self.quarantined += other.quarantined;
         self.too_old += other.too_old;
+        self.unconfirmed += other.unconfirmed;
     }
 
     pub(crate) fn findings(&self) -> u64 {

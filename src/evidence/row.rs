@@ -15,8 +15,10 @@ pub(crate) const MEMBERS_DIFFER: u8 = 4;
 pub(crate) const OF_INDEX: u8 = 8;
 /// It is an event of the agent itself.
 pub(crate) const NOTICE: u8 = 16;
-/// The entry's record was read from the API.
+/// The record has the form of the API; of an entry: it was read from there.
 pub(crate) const FROM_API: u8 = 32;
+/// The event's id is that of its original.
+pub(crate) const ID_FITS: u8 = 64;
 
 /// An entry of a ledger, or an event of an export. Rows are ordered by id, then by place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-//! Blocks of 256 entries: which of them may hold an event, by the range of its events' times, and what is stored of a
+//! Blocks of 256 entries: which of them may hold an event, by the spans of its entries, and what is stored of a
 //! full block. Pure.
 
-use super::entry::{ENTRY_BYTES, Entry};
+use super::entry::{ENTRY_BYTES, Entry, EntryInput, NO_TIME};
 use super::tree::TreeHash;
 
 /// Entries of a block. A full block is a full subtree of this level of the tree.
@@ -10,143 +10,212 @@ pub(super) const BLOCK_LEVEL: u32 = BLOCK_ENTRIES.trailing_zeros();
 /// Blocks of a group: as many as a segment has.
 pub(super) const GROUP_BLOCKS: usize = 256;
 /// Length of a block's record.
-pub(super) const RECORD_BYTES: usize = 56;
+pub(super) const RECORD_BYTES: usize = 88;
 /// Blocks whose keys are kept in memory, 4 KiB each: events that come again are mostly young.
 const CACHED_BLOCKS: usize = 64;
 
-/// The range of the times of some events, in milliseconds since the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Times {
-    pub oldest_ms: i64,
-    pub newest_ms: i64,
-    /// Some event has no time.
-    pub timeless: bool,
+/// What an entry is looked up by, besides its key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lookup {
+    /// Its time, in milliseconds since the epoch.
+    Time(i64),
+    /// Its offset: a record of a file without a time.
+    Offset(u64),
 }
 
-impl Default for Times {
-    fn default() -> Times {
-        Times { oldest_ms: i64::MAX, newest_ms: i64::MIN, timeless: false }
+/// A range of numbers, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub min: i64,
+    pub max: i64,
+}
+
+impl Span {
+    const EMPTY: Span = Span { min: i64::MAX, max: i64::MIN };
+
+    fn is_empty(&self) -> bool {
+        self.min > self.max
+    }
+
+    fn add(&mut self, other: Span) {
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    fn add_value(&mut self, value: i64) {
+        self.add(Span { min: value, max: value });
+    }
+
+    fn contains(&self, value: i64) -> bool {
+        self.min <= value && value <= self.max
     }
 }
 
-impl Times {
+/// What the entries of a block have to be looked up by. The inputs have a span each: while the API reads old events and
+/// the files new ones, one span of both would include everything between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spans {
+    /// Times of entries of files and of the agent.
+    file: Span,
+    /// Times of entries of the API.
+    api: Span,
+    /// Offsets of records of files that have no time.
+    offsets: Span,
+    /// Some entry has no time.
+    timeless: bool,
+}
+
+impl Default for Spans {
+    fn default() -> Spans {
+        Spans { file: Span::EMPTY, api: Span::EMPTY, offsets: Span::EMPTY, timeless: false }
+    }
+}
+
+impl Spans {
     pub(super) fn add(&mut self, entry: &Entry) {
         if entry.keys().next().is_none() {
             return;
         }
-        match entry.lookup_ms() {
-            Some(ms) => {
-                self.oldest_ms = self.oldest_ms.min(ms);
-                self.newest_ms = self.newest_ms.max(ms);
-            }
-            None => self.timeless = true,
+        match (entry.lookup(), entry.input) {
+            (Some(Lookup::Time(ms)), EntryInput::Api) => self.api.add_value(ms),
+            (Some(Lookup::Time(ms)), EntryInput::File | EntryInput::Agent) => self.file.add_value(ms),
+            (Some(Lookup::Offset(offset)), _) => self.offsets.add_value(offset as i64),
+            (None, _) => {}
         }
+        self.timeless |= entry.flags & NO_TIME != 0;
     }
 
-    fn join(&mut self, other: Times) {
-        self.oldest_ms = self.oldest_ms.min(other.oldest_ms);
-        self.newest_ms = self.newest_ms.max(other.newest_ms);
+    fn join(&mut self, other: Spans) {
+        self.file.add(other.file);
+        self.api.add(other.api);
+        self.offsets.add(other.offsets);
         self.timeless |= other.timeless;
     }
 
-    fn may_hold(&self, time_ms: Option<i64>) -> bool {
-        match time_ms {
-            Some(ms) => self.oldest_ms <= ms && ms <= self.newest_ms,
-            None => self.timeless,
+    fn may_hold(&self, lookup: Lookup) -> bool {
+        match lookup {
+            Lookup::Time(ms) => self.file.contains(ms) || self.api.contains(ms),
+            Lookup::Offset(offset) => self.offsets.contains(offset as i64),
         }
+    }
+
+    /// Times of the oldest and the newest event.
+    pub(super) fn times(&self) -> Option<(i64, i64)> {
+        let mut times = self.file;
+        times.add(self.api);
+        (!times.is_empty()).then_some((times.min, times.max))
     }
 }
 
-/// The times of all full blocks from `first` on: 16 bytes a block.
+/// The spans of all full blocks from `first` on: 32 bytes a block, and those without a time.
 #[derive(Debug, Default)]
-pub(super) struct TimeIndex {
+pub(super) struct SpanIndex {
     first: u64,
-    ranges: Vec<(i64, i64)>,
-    timeless: Vec<u64>,
-    groups: Vec<Times>,
+    /// Of files and of the API.
+    times: Vec<(Span, Span)>,
+    /// The blocks with entries that have no time, and their offsets.
+    timeless: Vec<(u64, Span)>,
+    groups: Vec<Spans>,
 }
 
-impl TimeIndex {
+impl SpanIndex {
     /// `first` is a multiple of [`GROUP_BLOCKS`].
-    pub(super) fn starting_at(first: u64) -> TimeIndex {
-        TimeIndex { first, ..TimeIndex::default() }
+    pub(super) fn starting_at(first: u64) -> SpanIndex {
+        SpanIndex { first, ..SpanIndex::default() }
     }
 
-    pub(super) fn push(&mut self, times: Times) {
-        let at = self.ranges.len();
-        if times.timeless {
-            self.timeless.push(self.first + at as u64);
+    pub(super) fn push(&mut self, spans: Spans) {
+        let at = self.times.len();
+        if spans.timeless {
+            self.timeless.push((self.first + at as u64, spans.offsets));
         }
-        self.ranges.push((times.oldest_ms, times.newest_ms));
+        self.times.push((spans.file, spans.api));
         if at.is_multiple_of(GROUP_BLOCKS) {
-            self.groups.push(times);
+            self.groups.push(spans);
         } else if let Some(group) = self.groups.last_mut() {
-            group.join(times);
+            group.join(spans);
         }
     }
 
     /// Drops the first group, which is full.
     pub(super) fn drop_group(&mut self) {
-        self.ranges.drain(..GROUP_BLOCKS);
+        self.times.drain(..GROUP_BLOCKS);
         self.groups.remove(0);
         self.first += GROUP_BLOCKS as u64;
-        self.timeless.retain(|block| *block >= self.first);
+        self.timeless.retain(|(block, _)| *block >= self.first);
     }
 
     /// Of all blocks and of the one that is not full.
-    pub(super) fn all(&self, begun: Times) -> Times {
+    pub(super) fn all(&self, begun: Spans) -> Spans {
         let mut all = begun;
         self.groups.iter().for_each(|group| all.join(*group));
         all
     }
 
-    /// Numbers of the blocks that may hold an event of this time, newest first. `None`: an event without a time.
-    pub(super) fn candidates(&self, time_ms: Option<i64>) -> impl Iterator<Item = u64> {
-        let groups = (0..self.groups.len()).rev().filter(move |group| self.groups[*group].may_hold(time_ms));
-        groups.flat_map(move |group| {
+    /// Numbers of the blocks that may hold such an entry, newest first.
+    pub(super) fn candidates(&self, lookup: Lookup) -> impl Iterator<Item = u64> {
+        let timeless = self.timeless.iter().rev().filter(move |(_, offsets)| match lookup {
+            Lookup::Time(_) => false,
+            Lookup::Offset(offset) => offsets.contains(offset as i64),
+        });
+        let timed = matches!(lookup, Lookup::Time(_));
+        let groups =
+            (0..self.groups.len()).rev().filter(move |group| timed && self.groups[*group].may_hold(lookup));
+        let timed = groups.flat_map(move |group| {
             let from = group * GROUP_BLOCKS;
-            let to = (from + GROUP_BLOCKS).min(self.ranges.len());
+            let to = (from + GROUP_BLOCKS).min(self.times.len());
             (from..to).rev().filter_map(move |at| {
-                let block = self.first + at as u64;
-                let holds = match time_ms {
-                    Some(ms) => self.ranges[at].0 <= ms && ms <= self.ranges[at].1,
-                    None => self.timeless.binary_search(&block).is_ok(),
+                let (file, api) = self.times[at];
+                let holds = match lookup {
+                    Lookup::Time(ms) => file.contains(ms) || api.contains(ms),
+                    Lookup::Offset(_) => false,
                 };
-                holds.then_some(block)
+                holds.then_some(self.first + at as u64)
             })
-        })
+        });
+        timeless.map(|(block, _)| *block).chain(timed)
+    }
+
+    /// Numbers of the blocks with entries that have no time, newest first.
+    pub(super) fn timeless(&self) -> impl Iterator<Item = u64> {
+        self.timeless.iter().rev().map(|(block, _)| *block)
     }
 }
 
 /// What is stored of a full block.
 pub(super) struct BlockRecord {
-    pub times: Times,
+    pub spans: Spans,
     pub hash: TreeHash,
 }
 
 impl BlockRecord {
     pub(super) fn to_bytes(&self) -> [u8; RECORD_BYTES] {
+        let Spans { file, api, offsets, timeless } = self.spans;
         let mut bytes = [0; RECORD_BYTES];
-        bytes[..8].copy_from_slice(&self.times.oldest_ms.to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.times.newest_ms.to_be_bytes());
-        bytes[23] = u8::from(self.times.timeless);
-        bytes[24..].copy_from_slice(&self.hash);
+        for (at, number) in
+            [file.min, file.max, api.min, api.max, offsets.min, offsets.max].iter().enumerate()
+        {
+            bytes[8 * at..8 * at + 8].copy_from_slice(&number.to_be_bytes());
+        }
+        bytes[55] = u8::from(timeless);
+        bytes[56..].copy_from_slice(&self.hash);
         bytes
     }
 
     pub(super) fn hash_from(bytes: &[u8; RECORD_BYTES]) -> TreeHash {
         let mut hash = [0; 32];
-        hash.copy_from_slice(&bytes[24..]);
+        hash.copy_from_slice(&bytes[56..]);
         hash
     }
 
-    pub(super) fn times_from(bytes: &[u8; RECORD_BYTES]) -> Times {
+    pub(super) fn spans_from(bytes: &[u8; RECORD_BYTES]) -> Spans {
         let number = |at: usize| {
             let mut number = [0; 8];
-            number.copy_from_slice(&bytes[at..at + 8]);
+            number.copy_from_slice(&bytes[8 * at..8 * at + 8]);
             i64::from_be_bytes(number)
         };
-        Times { oldest_ms: number(0), newest_ms: number(8), timeless: bytes[23] != 0 }
+        let span = |at: usize| Span { min: number(at), max: number(at + 1) };
+        Spans { file: span(0), api: span(2), offsets: span(4), timeless: bytes[55] != 0 }
     }
 }
 

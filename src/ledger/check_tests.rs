@@ -1,11 +1,10 @@
 use super::check::*;
 use super::note::Checkpoint;
 use super::reader::LedgerReader;
-use crate::ledger::Limits;
-use crate::ledger::SharedLedger;
 use crate::ledger::segments;
 use crate::ledger::store_tests::nth;
 use crate::ledger::{Checkpoints, Signer};
+use crate::ledger::{Limits, SharedLedger};
 use crate::position::LedgerPosition;
 use std::ops::Range;
 use std::path::Path;

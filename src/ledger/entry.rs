@@ -1,5 +1,6 @@
 //! One entry of the ledger: 80 bytes, all integers big-endian.
 
+use super::blocks::Lookup;
 use crate::record::EventId;
 use ring::digest::{SHA256, digest};
 
@@ -111,16 +112,22 @@ impl Entry {
     /// for a row of the old API what it has in common with a newer row.
     pub(super) fn keys(&self) -> impl Iterator<Item = u128> {
         let id = (self.id != 0).then_some(self.id);
-        let is_timeless_line = self.id != 0 && self.input == EntryInput::File && self.flags & NO_TIME != 0;
-        let timeless = is_timeless_line.then(|| timeless_key(EventId(self.id), self.offset));
+        let timeless = self.is_timeless_line().then(|| timeless_key(EventId(self.id), self.offset));
         let cross_route_id = u128::from(self.file) << 64 | u128::from(self.offset);
         let cross_route_id = (self.flags & LEGACY_ROW != 0).then_some(cross_route_id);
         [id, timeless, cross_route_id].into_iter().flatten()
     }
 
-    /// The time by which it is found; `None`: it has none.
-    pub(super) fn lookup_ms(&self) -> Option<i64> {
-        (self.flags & NO_TIME == 0).then_some(self.time_ms)
+    fn is_timeless_line(&self) -> bool {
+        self.id != 0 && self.input == EntryInput::File && self.flags & NO_TIME != 0
+    }
+
+    /// What it is looked up by. `None`: a row without a time, which is looked up among the newest of its kind.
+    pub(super) fn lookup(&self) -> Option<Lookup> {
+        if self.flags & NO_TIME == 0 {
+            return Some(Lookup::Time(self.time_ms));
+        }
+        self.is_timeless_line().then_some(Lookup::Offset(self.offset))
     }
 
     /// Stores what a row of the old API has in common with a row of the newer one.

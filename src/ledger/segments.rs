@@ -3,7 +3,7 @@
 //! ```text
 //! entries/0000000000000000   65,536 entries of 80 bytes; the name is the number of the first one
 //! entries/0000000000065536
-//! blocks                     56 bytes a full block: oldest time, newest time, flags, hash of the subtree
+//! blocks                     88 bytes a full block: spans of times and offsets, flags, hash of the subtree
 //! ```
 
 use super::blocks::{BLOCK_ENTRIES, GROUP_BLOCKS, RECORD_BYTES};

@@ -1,6 +1,7 @@
 //! The ledger of a source as two threads use it: the reader asks whether an event was delivered, and the thread that
 //! commits appends what was.
 
+use super::blocks::Lookup;
 use super::checkpoints::{Checkpoints, SealError};
 use super::entry::{Entry, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
@@ -85,17 +86,19 @@ impl SharedLedger {
     /// Takes note of an event that is about to be delivered. `false`: it was delivered, or is about to be.
     pub fn admit(&self, id: EventId, time_ms: Option<i64>) -> bool {
         let mut state = self.lock();
-        !state.contains(id.0, time_ms) && state.in_flight.insert(id.0)
+        let lookup = time_ms.map(Lookup::Time);
+        !state.contains(id.0, lookup) && state.in_flight.insert(id.0)
     }
 
     /// As [`SharedLedger::admit`], for a record of a file that has no time. The same bytes elsewhere are another event.
     pub fn admit_timeless(&self, id: EventId, offset: u64) -> bool {
-        self.admit(EventId(timeless_key(id, offset)), None)
+        let (mut state, key) = (self.lock(), timeless_key(id, offset));
+        !state.contains(key, Some(Lookup::Offset(offset))) && state.in_flight.insert(key)
     }
 
     /// Whether the old API of Data Center brought a row with this in common, at this time.
     pub fn contains_cross_route(&self, cross_route_id: EventId, time_ms: i64) -> bool {
-        self.lock().contains(cross_route_key(cross_route_id), Some(time_ms))
+        self.lock().contains(cross_route_key(cross_route_id), Some(Lookup::Time(time_ms)))
     }
 
     /// Takes note of what a row of the old API has in common with one of the newer API.
@@ -194,14 +197,19 @@ impl SharedLedger {
 }
 
 impl State {
-    fn contains(&mut self, key: u128, time_ms: Option<i64>) -> bool {
+    /// Without a `lookup`, the key is an id.
+    fn contains(&mut self, key: u128, lookup: Option<Lookup>) -> bool {
         if self.in_flight.contains(&key) {
             return true;
         }
         let Some(ledger) = &mut self.ledger else {
             return false;
         };
-        match ledger.contains(key, time_ms) {
+        let found = match lookup {
+            Some(lookup) => ledger.contains(key, lookup),
+            None => ledger.contains_timeless(key),
+        };
+        match found {
             Ok(found) => {
                 self.unreadable = false;
                 found

@@ -5,24 +5,28 @@
 //! events are read and appended again.
 
 use super::blocks::{
-    BLOCK_ENTRIES, BLOCK_LEVEL, BlockCache, BlockRecord, GROUP_BLOCKS, RECORD_BYTES, TimeIndex, Times,
+    BLOCK_ENTRIES, BLOCK_LEVEL, BlockCache, BlockRecord, GROUP_BLOCKS, Lookup, RECORD_BYTES, SpanIndex, Spans,
 };
-use super::entry::{ENTRY_BYTES, Entry};
+use super::entry::{ENTRY_BYTES, Entry, NO_TIME};
 pub use super::segments::Damage;
 use super::segments::{SEGMENT_ENTRIES, Segments, Unsynced};
 use super::tree::{Edge, leaf_hash};
 use crate::position::LedgerPosition;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
+
+/// A row without a time has nothing to find its block by. So it is looked up among the newest of its kind, of which
+/// there are few: a row that cannot be read.
+const TIMELESS_MAX: usize = 65_536;
 
 pub(super) struct Ledger {
     segments: Segments,
     /// The first entry that is kept.
     first: u64,
     edge: Edge,
-    times: TimeIndex,
+    spans: SpanIndex,
     blocks_synced: u64,
     /// When a checkpoint was last published.
     pub(super) published_ms: i64,
@@ -33,9 +37,11 @@ pub(super) struct Ledger {
     unwritten_records: Vec<u8>,
     /// Keys of the entries since the last full block that is written.
     tail: HashSet<u128>,
-    /// Times of the block that is not full.
-    begun: Times,
+    /// Spans of the block that is not full.
+    begun: Spans,
     cache: BlockCache,
+    /// `None`: nobody has asked for them.
+    timeless: Option<TimelessIds>,
     /// Files of dropped segments may still exist.
     has_dropped: bool,
 }
@@ -70,15 +76,16 @@ impl Ledger {
             segments,
             first: position.first,
             edge,
-            times: TimeIndex::starting_at(position.first / BLOCK_ENTRIES),
+            spans: SpanIndex::starting_at(position.first / BLOCK_ENTRIES),
             blocks_synced: position.blocks_synced,
             published_ms: position.published_ms,
             written: position.size,
             unwritten: Vec::new(),
             unwritten_records: Vec::new(),
             tail: HashSet::new(),
-            begun: Times::default(),
+            begun: Spans::default(),
             cache: BlockCache::default(),
+            timeless: None,
             has_dropped: false,
         })
     }
@@ -88,18 +95,18 @@ impl Ledger {
         let (first, blocks) = (self.first / BLOCK_ENTRIES, self.written / BLOCK_ENTRIES);
         let stored = self.blocks_synced.min(blocks).min(self.segments.records()?).max(first);
         for record in self.segments.read_records(first..stored)?.as_chunks().0 {
-            self.times.push(BlockRecord::times_from(record));
+            self.spans.push(BlockRecord::spans_from(record));
         }
         for block in stored..blocks {
-            let (mut edge, mut times) = (Edge::default(), Times::default());
+            let (mut edge, mut spans) = (Edge::default(), Spans::default());
             let bytes = self.segments.read(block * BLOCK_ENTRIES..(block + 1) * BLOCK_ENTRIES)?;
             for bytes in bytes.chunks_exact(ENTRY_BYTES) {
                 edge.push(leaf_hash(bytes), |_, _| {});
                 if let Some(entry) = Entry::from_bytes(bytes) {
-                    times.add(&entry);
+                    spans.add(&entry);
                 }
             }
-            self.add_block(BlockRecord { times, hash: edge.root() });
+            self.add_block(BlockRecord { spans, hash: edge.root() });
         }
         let begun = self.segments.read(blocks * BLOCK_ENTRIES..self.written)?;
         for entry in begun.chunks_exact(ENTRY_BYTES).filter_map(Entry::from_bytes) {
@@ -111,7 +118,7 @@ impl Ledger {
 
     fn add_block(&mut self, record: BlockRecord) {
         self.unwritten_records.extend_from_slice(&record.to_bytes());
-        self.times.push(record.times);
+        self.spans.push(record.spans);
     }
 
     /// Number of entries, those that are not written yet included.
@@ -121,8 +128,7 @@ impl Ledger {
 
     /// Times of the oldest and the newest event.
     pub(super) fn times(&self) -> Option<(i64, i64)> {
-        let times = self.times.all(self.begun);
-        (times.oldest_ms <= times.newest_ms).then_some((times.oldest_ms, times.newest_ms))
+        self.spans.all(self.begun).times()
     }
 
     /// Appends an entry in memory.
@@ -131,6 +137,9 @@ impl Ledger {
         self.unwritten.extend_from_slice(&bytes);
         self.begun.add(entry);
         self.tail.extend(entry.keys());
+        if let Some(timeless) = self.timeless.as_mut().filter(|_| entry.flags & NO_TIME != 0) {
+            timeless.push(entry.id);
+        }
         let mut block_hash = None;
         self.edge.push(leaf_hash(&bytes), |level, hash| {
             if level == BLOCK_LEVEL {
@@ -138,8 +147,8 @@ impl Ledger {
             }
         });
         if let Some(hash) = block_hash {
-            let times = std::mem::take(&mut self.begun);
-            self.add_block(BlockRecord { times, hash });
+            let spans = std::mem::take(&mut self.begun);
+            self.add_block(BlockRecord { spans, hash });
         }
     }
 
@@ -199,7 +208,7 @@ impl Ledger {
             if segments <= kept_max && self.segments.last_written(self.first)? >= before {
                 break;
             }
-            self.times.drop_group();
+            self.spans.drop_group();
             self.first += SEGMENT_ENTRIES;
             self.has_dropped = true;
         }
@@ -219,13 +228,13 @@ impl Ledger {
         self.segments.put_back(unsynced);
     }
 
-    /// Whether an entry with this key and time was appended. `None`: an entry without a time.
-    pub(super) fn contains(&mut self, key: u128, time_ms: Option<i64>) -> io::Result<bool> {
+    /// Whether an entry with this key was appended.
+    pub(super) fn contains(&mut self, key: u128, lookup: Lookup) -> io::Result<bool> {
         if self.tail.contains(&key) {
             return Ok(true);
         }
         let written = self.written / BLOCK_ENTRIES;
-        for block in self.times.candidates(time_ms).filter(|block| *block < written) {
+        for block in self.spans.candidates(lookup).filter(|block| *block < written) {
             let found = match self.cache.keys(block) {
                 Some(keys) => keys.contains(&key),
                 None => {
@@ -238,5 +247,54 @@ impl Ledger {
             }
         }
         Ok(false)
+    }
+
+    /// Whether one of the newest [`TIMELESS_MAX`] entries without a time has this id.
+    pub(super) fn contains_timeless(&mut self, id: u128) -> io::Result<bool> {
+        if self.timeless.is_none() {
+            self.timeless = Some(self.read_timeless()?);
+        }
+        Ok(self.timeless.as_ref().is_some_and(|timeless| timeless.ids.contains(&id)))
+    }
+
+    fn read_timeless(&self) -> io::Result<TimelessIds> {
+        let mut newest_first = Vec::new();
+        let mut push = |bytes: &[u8]| {
+            let entries = bytes.chunks_exact(ENTRY_BYTES).rev().filter_map(Entry::from_bytes);
+            newest_first.extend(entries.filter(|entry| entry.flags & NO_TIME != 0).map(|entry| entry.id));
+            newest_first.len() < TIMELESS_MAX
+        };
+        let blocks = self.written / BLOCK_ENTRIES;
+        push(&self.unwritten);
+        push(&self.segments.read(blocks * BLOCK_ENTRIES..self.written)?);
+        for block in self.spans.timeless().filter(|block| *block < blocks) {
+            if !push(&self.segments.read(block * BLOCK_ENTRIES..(block + 1) * BLOCK_ENTRIES)?) {
+                break;
+            }
+        }
+        let mut timeless = TimelessIds::default();
+        newest_first.into_iter().rev().for_each(|id| timeless.push(id));
+        Ok(timeless)
+    }
+}
+
+/// Ids of the newest entries without a time.
+#[derive(Default)]
+struct TimelessIds {
+    ids: HashSet<u128>,
+    order: VecDeque<u128>,
+}
+
+impl TimelessIds {
+    fn push(&mut self, id: u128) {
+        if !self.ids.insert(id) {
+            return;
+        }
+        self.order.push_back(id);
+        if self.order.len() > TIMELESS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
     }
 }

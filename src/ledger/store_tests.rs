@@ -1,3 +1,4 @@
+use super::blocks::{Lookup, SpanIndex, Spans};
 use super::entry::{Entry, EntryInput, EntryKind, LEGACY_ROW, NO_TIME, SELF_POLL, cross_route_key};
 use super::segments::SEGMENT_ENTRIES;
 use super::shared::{Limits, SharedLedger};
@@ -45,7 +46,7 @@ pub(super) fn filled(dir: &Path, count: u64) -> (Ledger, LedgerPosition) {
 
 #[track_caller]
 fn contains(ledger: &mut Ledger, entry: &Entry) -> bool {
-    ledger.contains(entry.keys().next().unwrap(), entry.lookup_ms()).unwrap()
+    ledger.contains(entry.keys().last().unwrap(), entry.lookup().unwrap()).unwrap()
 }
 
 #[test]
@@ -180,6 +181,49 @@ fn an_event_is_admitted_once() {
     assert!(missing.admit(id, Some(1)) && !missing.admit(id, Some(1)));
     missing.append(&[first]);
     assert_eq!(missing.commit().unwrap(), None);
+}
+
+/// A lookup reads few blocks, also while an API reads old events and the files new ones, and in a flood of records
+/// without a time.
+#[test]
+fn lookups_have_few_candidates() {
+    let mut spans = SpanIndex::default();
+    for block in 0..1000 {
+        let mut span = Spans::default();
+        for n in 0..128 {
+            let api = Entry { input: EntryInput::Api, ..entry(n, 1 + block * 128 + n as i64) };
+            [entry(n, 1_000_000 + block), api].iter().for_each(|entry| span.add(entry));
+            span.add(&Entry { offset: (block as u64 * 128 + n) * 6, ..entry(n, 0) });
+        }
+        spans.push(span);
+    }
+    for (lookup, block) in [
+        (Lookup::Time(1 + 128 * 77), 77),
+        (Lookup::Time(1_000_500), 500),
+        (Lookup::Offset(128 * 6 * 900), 900),
+    ] {
+        assert_eq!(spans.candidates(lookup).collect::<Vec<_>>(), [block], "{lookup:?}");
+    }
+    assert_eq!(spans.timeless().count(), 1000);
+}
+
+/// A row without a time is known by its id, after a restart as well.
+#[test]
+fn rows_without_a_time_are_known_by_their_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |n: u64| Entry { input: EntryInput::Api, offset: 0, ..entry(n, 0) };
+    let (mut ledger, _) = filled(dir.path(), 300);
+    (0..1000).for_each(|n| ledger.append(&row(10_000 + 2 * n)));
+    let position = commit(&mut ledger);
+    ledger.append(&row(50_000));
+    for ledger in [&mut ledger, &mut Ledger::open(dir.path(), &position).unwrap().0] {
+        ledger.append(&row(60_000));
+        assert!((0..1000).all(|n| ledger.contains_timeless(row(10_000 + 2 * n).id).unwrap()));
+        assert!(ledger.contains_timeless(row(60_000).id).unwrap());
+        assert!(!ledger.contains_timeless(row(10_001).id).unwrap());
+        ledger.append(&row(70_000));
+        assert!(ledger.contains_timeless(row(70_000).id).unwrap());
+    }
 }
 
 /// Whole segments are dropped, oldest first: those of an age, and those that are too many. The hashes of their blocks

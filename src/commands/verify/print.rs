@@ -172,6 +172,11 @@ pub(super) fn unchecked(export: &Export, days: &Days) -> Vec<String> {
         unchecked.push(format!("the content of {} {text}", events(without)));
     }
     let total = days.total();
+    if total.unconfirmed > 0 {
+        let text =
+            "of the agent itself that are not in the ledger: it was killed after it had delivered them";
+        unchecked.push(format!("{} {text}", events(total.unconfirmed)));
+    }
     if total.too_old > 0 {
         unchecked.push(format!("{} older than what the ledger keeps", events(total.too_old)));
     }

@@ -3,11 +3,11 @@
 
 use super::json::{self, Members};
 use super::members::MemberComparison;
-use crate::evidence::row::{HAS_DIGEST, HAS_TIME, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
+use crate::evidence::row::{FROM_API, HAS_DIGEST, HAS_TIME, ID_FITS, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
 use crate::format::FormatKind;
 use crate::ledger::record_digest;
 use crate::record::twins::Twins;
-use crate::record::{self, EventId, IdHasher, Parsed, Scratch, time};
+use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch, Shape, time};
 use std::borrow::Cow;
 
 /// The form of an exported event.
@@ -108,6 +108,8 @@ impl Recogniser {
             return self.ecs(&members, &ecs, flags);
         }
         if let Some(id) = members.text("event.id").as_deref().and_then(id_of) {
+            let original = members.text("event.original");
+            let flags = flags | original.map_or(0, |original| self.flags_of(&original, id));
             return flat_ecs(id, &members, flags);
         }
         if let Some(id) = members.text("EventId").as_deref().and_then(id_of) {
@@ -117,7 +119,9 @@ impl Recogniser {
         let ocsf_id = members.object("metadata").and_then(|metadata| metadata.text("uid"));
         if let Some(id) = ocsf_id.as_deref().and_then(id_of) {
             let time = members.get("time").and_then(|time| time.parse().ok());
-            let digest = members.text("raw_data").map(|original| record_digest(original.as_bytes()));
+            let original = members.text("raw_data");
+            let digest = original.as_deref().map(|original| record_digest(original.as_bytes()));
+            let flags = flags | original.map_or(0, |original| self.flags_of(&original, id));
             return event(id, FormatKind::Ocsf, flags, digest, time);
         }
         for (name, flag) in [("_source", OF_INDEX), ("fields", OF_INDEX), ("result", 0), ("event", 0)] {
@@ -142,6 +146,14 @@ impl Recogniser {
         self.original(item, true)
     }
 
+    /// Whether the original has the form of the API, and whether the event's id is its own.
+    fn flags_of(&mut self, original: &str, id: EventId) -> u8 {
+        match record::parse(original.as_bytes(), &mut self.scratch) {
+            Parsed::Record(record) => record_flags(&mut self.ids, &record, id),
+            Parsed::Unreadable { .. } => 0,
+        }
+    }
+
     fn ecs(&mut self, members: &Members, ecs: &Members, flags: u8) -> Recognised {
         let Some(id) = ecs.text("id").as_deref().and_then(id_of) else {
             return Recognised::Foreign;
@@ -155,6 +167,7 @@ impl Recogniser {
         let Some(original) = original else {
             return event(id, FormatKind::Ecs, flags, None, time);
         };
+        let flags = flags | self.flags_of(&original, id);
         let differing = self.members.differing(members, ecs, &original, id);
         let mut recognised =
             event(id, FormatKind::Ecs, flags, Some(record_digest(original.as_bytes())), time);
@@ -182,7 +195,7 @@ impl Recogniser {
         let Parsed::Record(record) = record::parse(item, &mut self.scratch) else {
             return event(id, FormatKind::Raw, flags, None, None);
         };
-        let time = record.time_ms;
+        let (time, flags) = (record.time_ms, flags | record_flags(&mut self.ids, &record, id));
         // After another program has written it, its bytes are no longer known.
         let digest = is_first(item, id).map(|rest| record_digest(&[b"{", rest].concat()));
         event(id, FormatKind::Raw, flags, digest, time)
@@ -203,6 +216,16 @@ impl Recogniser {
         self.originals_bytes += item.len() as u64 + 1;
         recognised(id, ExportFormat::Original, 0, Some(digest), time)
     }
+}
+
+/// Twins of one event that are recognised by their ids.
+const TWINS_MAX: u32 = 64;
+
+fn record_flags(ids: &mut IdHasher, record: &Record, id: EventId) -> u8 {
+    let first = ids.record_id(record);
+    let fits = (0..TWINS_MAX).any(|number| first.twin(number) == id);
+    let is_from_api = record.shape != Shape::File;
+    (if fits { ID_FITS } else { 0 }) | (if is_from_api { FROM_API } else { 0 })
 }
 
 fn event(

@@ -2,10 +2,12 @@
 
 use super::world::World;
 use crate::simulator::sim::shapes::{number_in, numbered_entity, numbered_line};
+use confluence_audit_agent::ledger::{EntryKind, LedgerReader};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// An output in the raw format, read on from where it was left.
 pub struct Output {
@@ -64,12 +66,43 @@ impl Output {
             let notice: serde_json::Value = serde_json::from_str(line).unwrap();
             let text = |name: &str| notice["agent"][name].as_str().unwrap().to_owned();
             self.notices.push((text("action"), text("message")));
+            self.ids.remove(id);
         } else if let Some(number) = number_in(rest)
             && self.is_whole(number, rest)
         {
             *self.numbers.entry(number).or_default() += 1;
         }
     }
+}
+
+/// The ledger has the events of the output, each once, and `verify` finds nothing.
+fn judge_ledger(world: &World, output: &Output) {
+    let reader = LedgerReader::open(&world.host.state().join("ledger/wiki")).unwrap().unwrap();
+    let mut ids = HashMap::<String, usize>::new();
+    for entry in reader.entries(reader.first()..reader.size()) {
+        let (number, entry) = entry.unwrap();
+        let entry = entry.unwrap_or_else(|| panic!("entry {number} is damaged"));
+        if entry.kind == EntryKind::Delivered {
+            *ids.entry(format!("{:032x}", entry.id)).or_default() += 1;
+        }
+    }
+    let twice: Vec<_> = ids.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "ids that are in the ledger more than once: {twice:?}");
+    let extra: Vec<_> = ids.keys().filter(|id| !output.ids.contains_key(*id)).collect();
+    let missing: Vec<_> = output.ids.keys().filter(|id| !ids.contains_key(*id)).collect();
+    assert!(
+        extra.is_empty() && missing.is_empty(),
+        "not delivered: {extra:?}; not in the ledger: {missing:?}"
+    );
+    let verified = Command::new(env!("CARGO_BIN_EXE_confluence-audit-agent"))
+        .args(["verify", "--state"])
+        .arg(world.host.state())
+        .arg("--export")
+        .arg(world.host.output())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.status.success(), "{text}{}", String::from_utf8_lossy(&verified.stderr));
 }
 
 pub fn judge(world: &World, events: u64) {
@@ -88,12 +121,14 @@ pub fn judge(world: &World, events: u64) {
     assert_eq!(output.numbers.len() as u64, events, "events that never happened");
     let twice: Vec<_> = output.ids.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "ids that came more than once: {twice:?}");
+    judge_ledger(world, &output);
     let log = world.log();
     for (action, message) in &output.notices {
         let in_log = match action.as_str() {
             "agent.source.switched" => message.as_str(),
             "agent.file.tampered" => "audit file was truncated or rewritten",
             "agent.source.gap" => "audit records",
+            "agent.ledger.sealed" => continue,
             other => panic!("an event that nobody expects: {other}: {message}"),
         };
         assert!(log.contains(in_log), "not in the log: {action}: {message}");

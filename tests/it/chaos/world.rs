@@ -65,6 +65,7 @@ impl World {
             sim.url()
         );
         host.sink += "format = \"raw\"\n";
+        host.root += "ledger.seal_interval = \"1s\"\n";
         let mut files = AuditFiles::under(&host.home());
         files.rotate_bytes = 300 << 10;
         files.files_max = 6;
