@@ -28,6 +28,7 @@ For packagers: `completions SHELL` writes a completion script, `man [DIR]` the m
 
 Exit codes:
    0  everything asked for was done
+   1  `verify`, `reconcile`: something is missing or was changed; `find`, `prove`: there is no such event
   64  the command line is wrong: unknown command or option
   65  data was not accepted. `run --once`: a destination refused events, and they are in quarantine;
       `convert`: something was longer than 16 MiB, and became an event that says so

@@ -157,7 +157,8 @@ impl Overview<'_> {
         writeln!(out, "  root        {}", STANDARD.encode(last.checkpoint.root))?;
         match kept.end.saturating_sub(last.checkpoint.size) {
             0 => Ok(()),
-            later => writeln!(out, "  not signed  {}, the last ones", counted(later, "entry", "entries")),
+            1 => writeln!(out, "  not signed  the last entry"),
+            later => writeln!(out, "  not signed  the last {} entries", number(later)),
         }
     }
 }

@@ -11,6 +11,8 @@ use std::io;
 
 /// Length of an entry, in bytes, for the progress.
 const ENTRY_BYTES: u64 = 80;
+/// Entries from one report of progress to the next.
+const PROGRESS_ENTRIES: u64 = 4096;
 /// Digits of an id.
 const ID_DIGITS: usize = 32;
 /// Entries that are returned.
@@ -65,7 +67,9 @@ pub(super) fn entries<'a>(
         for entry in ledger.reader.entries(0..u64::MAX) {
             let (number, entry) =
                 entry.map_err(|source| LedgerError::Read { path: ledger.dir.clone(), source })?;
-            progress.add(ENTRY_BYTES);
+            if number % PROGRESS_ENTRIES == 0 {
+                progress.add(PROGRESS_ENTRIES * ENTRY_BYTES);
+            }
             let matching = entry.filter(|entry| entry.id != 0 && entry.id.unbounded_shr(rest) == wanted);
             found.extend(matching.map(|entry| FoundEntry { ledger, number, entry }));
             if found.len() == FOUND_MAX {

@@ -42,14 +42,19 @@ fn write(host: &Host, name: &str, text: &str) -> PathBuf {
 
 #[test]
 fn the_ledger_is_shown_also_while_the_agent_runs() {
-    let host = delivered(RECORDS, "");
+    let host = Host::new();
+    let (mut writer, file) = host.audit_file(3, RECORDS);
+    host.once_ok();
     let mut agent = host.start();
-    agent.until("it runs", || of_state(&host, &["state", "show"]).code == 75);
-    let shown = printed(of_state(&host, &["ledger", "show"]));
+    writer.append(&file, 1);
+    let show = || printed(of_state(&host, &["ledger", "show"]));
+    agent.until("it is delivered and recorded", || show().contains("601 entries"));
+    let shown = show();
     for line in [
         "ledger of source wiki\n",
-        "  entries     600 entries, 48.0 kB\n",
+        "  entries     601 entries, 48.1 kB\n",
         "  checkpoint  1 of 1, with 600 entries\n",
+        "  not signed  the last entry\n",
     ] {
         assert!(shown.contains(line), "{line:?} in {shown}");
     }
@@ -58,7 +63,7 @@ fn the_ledger_is_shown_also_while_the_agent_runs() {
     let shown = json(&printed(of_state(&host, &["ledger", "show", "--json"])));
     assert_eq!(
         (&shown["source"], &shown["size"], &shown["checkpoint"]["size"]),
-        (&"wiki".into(), &600.into(), &600.into())
+        (&"wiki".into(), &601.into(), &600.into())
     );
     let known = json(&printed(of_state(&host, &["ledger", "key", "--json"])));
     assert_eq!(known["key"], key.to_string());
