@@ -8,16 +8,17 @@ use super::progress::Progress;
 use crate::cli::{LedgerLocation, VerifyArgs};
 use crate::config;
 use crate::evidence::compare::{Scope, Side};
-use crate::evidence::export::{self, Export, ExportError, ExportPlace};
-use crate::evidence::finding::{Days, Finding};
-use crate::evidence::ledgers::{self, LedgerError, LedgerPlace, LoadedEntries, SourceLedger};
+use crate::evidence::export::{self, Export, ExportError, ExportFormat, ExportPlace};
+use crate::evidence::finding::{Days, Finding, FindingKind};
+use crate::evidence::ledgers::{LedgerError, LedgerPlace, LoadedEntries, SourceLedger};
 use crate::evidence::live::{CompareError, compare_live};
 use crate::evidence::sort::Sorter;
 use crate::exit;
-use crate::ledger::{EntryKind, Verifier, key};
+use crate::ledger::{self, EntryKind, LedgerCheck, Verifier, key};
 use crate::telemetry::chain;
 use print::Output;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 /// What is compared of a ledger is 80 bytes an entry.
 const ENTRY_BYTES: u64 = 80;
@@ -48,29 +49,15 @@ impl From<CompareError> for VerifyFailure {
     }
 }
 
-/// What `verify` has found out.
-#[derive(Default)]
-pub(super) struct Verified {
-    /// `None`: there was no export to compare.
-    export: Option<(Export, Days)>,
-    damaged_entries: u64,
-}
-
 /// Verifies ledgers, and exports against them. Returns the exit code.
 ///
 /// # Errors
 /// Errors of `out` only.
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
-    let mut keys = Vec::new();
-    for text in &args.key {
-        match Verifier::parse(text) {
-            Some(key) => keys.push(key),
-            None => {
-                complain(&format!("`{text}` is no verifier key; `ledger key` prints it: `name+id+key`"));
-                return Ok(exit::USAGE);
-            }
-        }
-    }
+    let keys = match keys(&args.key) {
+        Ok(keys) => keys,
+        Err(code) => return Ok(code),
+    };
     let place = match place(&args.location) {
         Ok(place) => place,
         Err(errors) => {
@@ -86,6 +73,17 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
             Ok(exit::TRY_AGAIN)
         }
     }
+}
+
+/// The keys on the command line. `Err`: the exit code after an error was printed.
+pub(super) fn keys(texts: &[String]) -> Result<Vec<Verifier>, u8> {
+    let parse = |text: &String| {
+        Verifier::parse(text).ok_or_else(|| {
+            complain(&format!("`{text}` is no verifier key; `ledger key` prints it: `name+id+key`"));
+            exit::USAGE
+        })
+    };
+    texts.iter().map(parse).collect()
 }
 
 /// Where the ledgers are.
@@ -111,31 +109,66 @@ fn verify_all(
         keys = key::published(state_dir).map_err(failed)?;
     }
     let mut output = Output::new(args.json, out);
-    output.ledgers(&ledgers, &keys, place)?;
-    let mut verified = Verified::default();
-    if !args.export.is_empty() {
-        verified.export = Some(verify_export(args, &ledgers, &mut verified.damaged_entries, &mut output)?);
+    if keys.is_empty() {
+        output.no_keys(place.path());
     }
-    output.end(&verified)
+    let compared = match args.export.is_empty() {
+        true => None,
+        false => Some(verify_export(args, &ledgers, &mut output)?),
+    };
+    let notes = compared.as_ref().map_or(&[][..], |(export, _)| &export.notes);
+    for ledger in &ledgers {
+        let (given, of_other_logs) = notes_of(ledger, ledgers.len() == 1, notes)?;
+        let check = check_ledger(ledger, &keys, &given)?;
+        output.ledger(ledger, &check, given.len(), of_other_logs)?;
+    }
+    output.end(compared.as_ref())
+}
+
+/// The published checkpoints of a ledger, and the number of those of its earlier logs.
+fn notes_of(
+    ledger: &SourceLedger,
+    is_only_one: bool,
+    notes: &[String],
+) -> Result<(Vec<String>, usize), VerifyFailure> {
+    let failed = |source| LedgerError::Read { path: ledger.dir.clone(), source };
+    let own = ledger.reader.checkpoints().map_err(failed)?;
+    let origin = |note: &str| note.lines().next().unwrap_or_default().to_owned();
+    let own = own.last().map(|note| origin(note));
+    let directory = ledger.dir.file_name().unwrap_or_default().to_string_lossy();
+    // `confluence-audit-agent/<agent>/<source>`, from the second log on with its number.
+    let source = |origin: &str| origin.split('/').nth(2).unwrap_or_default().to_owned();
+    let own_source = own.as_deref().map_or_else(|| directory.into_owned(), source);
+    let of_source = notes.iter().filter(|note| is_only_one || source(&origin(note)) == own_source);
+    let (given, others): (Vec<&String>, Vec<&String>) =
+        of_source.partition(|note| own.as_ref().is_none_or(|own| *own == origin(note)));
+    Ok((given.into_iter().cloned().collect(), others.len()))
+}
+
+fn check_ledger(
+    ledger: &SourceLedger,
+    keys: &[Verifier],
+    given: &[String],
+) -> Result<LedgerCheck, VerifyFailure> {
+    let kept = ledger.kept();
+    let mut progress = Progress::new("hashing the ledger", (kept.end - kept.start) * ENTRY_BYTES);
+    let mut last = kept.start;
+    let checked = ledger::check(&ledger.reader, keys, given, &mut |entry| {
+        progress.add(entry.saturating_sub(last) * ENTRY_BYTES);
+        last = last.max(entry);
+    });
+    progress.finish();
+    Ok(checked.map_err(|source| LedgerError::Read { path: ledger.dir.clone(), source })?)
 }
 
 fn verify_export(
     args: &VerifyArgs,
     ledgers: &[SourceLedger],
-    damaged: &mut u64,
     output: &mut Output<impl Write>,
 ) -> Result<(Export, Days), VerifyFailure> {
     // The ledger first: what is delivered meanwhile is in the export and not in the ledger yet, never the other way round.
     let (entries, loaded) = load(ledgers)?;
-    *damaged = loaded.damaged;
-    let files = export::files(&args.export)?;
-    let bytes = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
-    let mut progress = Progress::new("reading the export", bytes);
-    let (mut export, mut rows) = (Export::default(), Sorter::default());
-    for file in &files {
-        export.read(file, args.site.as_deref(), &mut rows, &mut |bytes| progress.add(bytes))?;
-    }
-    progress.finish();
+    let (export, rows) = read_export(&args.export, args.site.as_deref())?;
     let scope = Scope {
         side: Side::Sink,
         times: args.times.range(),
@@ -150,12 +183,27 @@ fn verify_export(
     Ok((export, days))
 }
 
+/// Reads the files of an export into rows.
+pub(super) fn read_export(paths: &[PathBuf], site: Option<&str>) -> Result<(Export, Sorter), ExportError> {
+    let files = export::files(paths)?;
+    let bytes = files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
+    let mut progress = Progress::new("reading the export", bytes);
+    let (mut export, mut rows) = (Export::default(), Sorter::default());
+    for file in &files {
+        export.read(file, site, &mut rows, &mut |bytes| progress.add(bytes))?;
+    }
+    progress.finish();
+    Ok((export, rows))
+}
+
 /// The entries of ledgers as rows.
 pub(super) fn load(ledgers: &[SourceLedger]) -> Result<(Sorter, LoadedEntries), LedgerError> {
     let entries: u64 = ledgers.iter().map(|ledger| ledger.kept().end - ledger.kept().start).sum();
     let mut progress = Progress::new("reading the ledger", entries * ENTRY_BYTES);
     let mut rows = Sorter::default();
-    let loaded = ledgers::load(ledgers, &mut rows, &mut |entries| progress.add(entries * ENTRY_BYTES))?;
+    let loaded = crate::evidence::ledgers::load(ledgers, &mut rows, &mut |entries| {
+        progress.add(entries * ENTRY_BYTES)
+    })?;
     progress.finish();
     Ok((rows, loaded))
 }
@@ -173,12 +221,10 @@ pub(super) fn describe(finding: &Finding, ledgers: &[SourceLedger], export: &Exp
         });
     }
     described.members = export.differing(row).to_vec();
-    // The members were compared with the original in the event, which is not the one that was delivered.
-    if let Some(entry) = &finding.entry
-        && entry.digest != row.digest
-        && let Some(member) =
-            export::ExportFormat::ALL.get(usize::from(row.kind)).and_then(|format| format.original_member())
-        && row.has(crate::evidence::row::HAS_DIGEST)
+    let format = ExportFormat::ALL.get(usize::from(row.kind));
+    if finding.kind == FindingKind::Altered
+        && finding.entry.is_some_and(|entry| entry.digest != row.digest)
+        && let Some(member) = format.and_then(|format| format.original_member())
     {
         described.members.insert(0, member.to_owned());
     }

@@ -17,9 +17,6 @@ pub(crate) enum FindingKind {
 }
 
 impl FindingKind {
-    pub(crate) const ALL: [FindingKind; 4] =
-        [FindingKind::Altered, FindingKind::Missing, FindingKind::Extra, FindingKind::Doubled];
-
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             FindingKind::Altered => "altered",

@@ -103,8 +103,6 @@ fn open_reader(dir: &Path, is_tiles: bool) -> io::Result<Option<LedgerReader>> {
 pub(crate) struct LoadedEntries {
     /// Entries that are events.
     pub events: u64,
-    /// Entries that cannot be read.
-    pub damaged: u64,
     /// Entries of events before this time may have been dropped by retention.
     pub dropped_before_ms: i64,
 }
@@ -118,18 +116,14 @@ pub(crate) fn load(
     rows: &mut Sorter,
     read: &mut dyn FnMut(u64),
 ) -> Result<LoadedEntries, LedgerError> {
-    let mut loaded = LoadedEntries { events: 0, damaged: 0, dropped_before_ms: i64::MIN };
+    let mut loaded = LoadedEntries { events: 0, dropped_before_ms: i64::MIN };
     for (origin, ledger) in ledgers.iter().enumerate() {
         let failed = |error| LedgerError::Read { path: ledger.dir.clone(), source: error };
         let first = ledger.reader.first();
         for entry in ledger.reader.entries(0..u64::MAX) {
             let (number, entry) = entry.map_err(failed)?;
             read(1);
-            let Some(entry) = entry else {
-                loaded.damaged += 1;
-                continue;
-            };
-            let Some(row) = Row::of_entry(&entry, origin as u16, number) else { continue };
+            let Some(row) = row_of(entry, origin as u16, number) else { continue };
             if first > 0 && number < first + OLDEST_ENTRIES {
                 loaded.dropped_before_ms =
                     loaded.dropped_before_ms.max(row.time().map_or(i64::MIN, |ms| ms.saturating_add(1)));

@@ -1,16 +1,19 @@
 //! What `verify` prints, for people and for programs.
 
-use super::{Verified, VerifyFailure};
+use super::VerifyFailure;
 use crate::commands::findings::{DescribedFinding, PrintedFindings, counted, number, print_days};
 use crate::commands::{check::files::human_size, layout};
 use crate::evidence::export::{CUT, Export, ExportFormat, ExportProblem, FOREIGN};
 use crate::evidence::finding::Days;
-use crate::evidence::ledgers::{LedgerPlace, SourceLedger};
+use crate::evidence::ledgers::SourceLedger;
 use crate::exit;
-use crate::ledger::Verifier;
+use crate::ledger::LedgerCheck;
 use crate::telemetry::escape::{escape, escape_path};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
 
 /// Problems of an export that are printed.
 const PROBLEMS_PRINTED_MAX: usize = 5;
@@ -20,42 +23,114 @@ pub(super) struct Output<'o, W> {
     out: &'o mut W,
     findings: PrintedFindings,
     ledgers: Vec<Value>,
+    /// Number of findings in ledgers.
+    ledger_findings: u64,
     /// What could not be checked, and why.
     unchecked: Vec<String>,
 }
 
 impl<'o, W: Write> Output<'o, W> {
     pub(super) fn new(json: bool, out: &'o mut W) -> Output<'o, W> {
-        Output { json, out, findings: PrintedFindings::default(), ledgers: Vec::new(), unchecked: Vec::new() }
+        Output {
+            json,
+            out,
+            findings: PrintedFindings::default(),
+            ledgers: Vec::new(),
+            ledger_findings: 0,
+            unchecked: Vec::new(),
+        }
     }
 
-    /// Prints which ledgers there are.
-    pub(super) fn ledgers(
+    /// There is no key to verify signatures with.
+    pub(super) fn no_keys(&mut self, place: &Path) {
+        let place = escape_path(place);
+        self.unchecked.push(format!("signatures: no key is known in `{place}`; give it with `--key`"));
+    }
+
+    /// Prints a ledger and what is wrong with it. `published`: number of its checkpoints in the export. `of_other_logs`: of
+    /// those of earlier logs of its source.
+    pub(super) fn ledger(
         &mut self,
-        ledgers: &[SourceLedger],
-        keys: &[Verifier],
-        place: &LedgerPlace,
+        ledger: &SourceLedger,
+        check: &LedgerCheck,
+        published: usize,
+        of_other_logs: usize,
     ) -> io::Result<()> {
-        if keys.is_empty() {
+        let source = escape(&ledger.source);
+        self.ledger_findings += check.findings.len() as u64;
+        let Range { start, end } = check.entries;
+        let not_vouched = end.saturating_sub(check.vouched.max(start));
+        if check.vouched == 0 {
+            self.unchecked.push(format!("the ledger of source {source}: no checkpoint vouches for it"));
+        } else if not_vouched > 0 {
+            let entries = counted(not_vouched, "entry", "entries");
+            self.unchecked
+                .push(format!("{entries} of source {source}, which are newer than its last checkpoint"));
+        }
+        if start > 0 {
+            let last = number(start - 1);
             self.unchecked.push(format!(
-                "signatures: no key is known in `{}`; give it with `--key`",
-                escape_path(place.path())
+                "entries 0 to {last} of source {source}: the ledger's retention has dropped them"
             ));
         }
-        for ledger in ledgers {
-            let kept = ledger.kept();
-            self.ledgers.push(json!({"source": ledger.source, "first": kept.start, "size": kept.end}));
-            if !self.json {
-                let entries = counted(kept.end - kept.start, "entry", "entries");
-                writeln!(self.out, "ledger of source {}: {entries}", escape(&ledger.source))?;
+        if of_other_logs > 0 {
+            let checkpoints = counted(of_other_logs as u64, "checkpoint", "checkpoints");
+            self.unchecked.push(format!(
+                "{checkpoints} of earlier logs of source {source}; `verify --ledger` checks a log that was kept"
+            ));
+        }
+        if self.json {
+            for finding in &check.findings {
+                let text = finding.to_string();
+                let line = json!({"finding": "ledger", "source": ledger.source, "message": text});
+                writeln!(self.out, "{line}")?;
             }
-            if kept.start > 0 {
-                self.unchecked.push(format!(
-                    "entries 0 to {} of source {}: the ledger's retention has dropped them",
-                    number(kept.start - 1),
-                    escape(&ledger.source)
-                ));
+            let signed_by: BTreeSet<&String> =
+                check.checkpoints.iter().flat_map(|checked| &checked.signed_by).collect();
+            self.ledgers.push(json!({
+                "source": ledger.source,
+                "first": start,
+                "size": end,
+                "checkpoints": check.checkpoints.len(),
+                "published": published,
+                "signed_by": signed_by,
+                "vouched": check.vouched,
+                "findings": check.findings.len(),
+            }));
+            return Ok(());
+        }
+        let entries = counted(end - start, "entry", "entries");
+        writeln!(self.out, "ledger of source {source}: {entries}")?;
+        self.print_checkpoints(check, published)?;
+        for finding in &check.findings {
+            for line in layout::clauses(&format!("found: {finding}"), 4) {
+                writeln!(self.out, "  {line}")?;
             }
+        }
+        Ok(())
+    }
+
+    fn print_checkpoints(&mut self, check: &LedgerCheck, published: usize) -> io::Result<()> {
+        let Some(last) = check.checkpoints.last() else {
+            return writeln!(self.out, "  no checkpoint");
+        };
+        let checkpoints = counted(check.checkpoints.len() as u64, "checkpoint", "checkpoints");
+        let published = match published {
+            0 => String::new(),
+            published => format!(", {} of them from the export", number(published as u64)),
+        };
+        let by = match &last.signed_by[..] {
+            [] => String::new(),
+            keys => {
+                format!("; key {}", keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))
+            }
+        };
+        let vouched = match check.vouched {
+            0 => String::new(),
+            vouched => format!("; they vouch for entries 0 to {}", number(vouched - 1)),
+        };
+        for line in layout::clauses(&format!("{checkpoints}{published}{by}{vouched}"), 2) {
+            writeln!(self.out, "  {line}")?;
         }
         Ok(())
     }
@@ -69,18 +144,17 @@ impl<'o, W: Write> Output<'o, W> {
         Ok(())
     }
 
-    /// Prints the result, and returns the exit code.
-    pub(super) fn end(mut self, verified: &Verified) -> Result<u8, VerifyFailure> {
-        let mut problems = verified.damaged_entries;
-        if let Some((export, days)) = &verified.export {
+    /// Prints the result, and returns the exit code. `compared`: an export, and what of it was found.
+    pub(super) fn end(mut self, compared: Option<&(Export, Days)>) -> Result<u8, VerifyFailure> {
+        let mut problems = self.ledger_findings;
+        if let Some((export, days)) = compared {
             problems += days.total().findings() + export.cut;
             self.unchecked.extend(unchecked(export, days));
         }
         if self.json {
-            let export = verified.export.as_ref().map(|(export, days)| export_json(export, days));
+            let export = compared.map(|(export, days)| export_json(export, days));
             let summary = json!({"summary": {
                 "ledgers": self.ledgers,
-                "damaged_entries": verified.damaged_entries,
                 "export": export,
                 "unchecked": self.unchecked,
                 "findings": problems,
@@ -88,44 +162,46 @@ impl<'o, W: Write> Output<'o, W> {
             writeln!(self.out, "{summary}")?;
             self.out.flush()?;
         } else {
-            self.print(verified, problems)?;
+            self.print(compared, problems)?;
         }
         Ok(if problems == 0 { exit::OK } else { exit::FINDINGS })
     }
 
-    fn print(self, verified: &Verified, problems: u64) -> io::Result<()> {
+    fn print(self, compared: Option<&(Export, Days)>, problems: u64) -> io::Result<()> {
         let out = self.out;
-        if verified.damaged_entries > 0 {
-            let entries = counted(verified.damaged_entries, "entry", "entries");
-            writeln!(out, "  {entries} cannot be read: damaged, or lost")?;
-        }
-        if let Some((export, days)) = &verified.export {
+        if let Some((export, days)) = compared {
             print_export(export, out)?;
             if days.iter().next().is_some() {
                 print_days(days, out)?;
             }
-        }
-        if problems > 0 {
-            writeln!(out, "found:")?;
-            self.findings.print(out)?;
-            for problem in verified.export.iter().flat_map(|(export, _)| cuts(export)) {
-                writeln!(out, "  {problem}")?;
-            }
-        }
-        if !self.unchecked.is_empty() {
-            writeln!(out, "not checked:")?;
-            for unchecked in &self.unchecked {
-                for line in layout::clauses(unchecked, 4) {
-                    writeln!(out, "  {}", line.trim_start())?;
+            if days.total().findings() + export.cut > 0 {
+                writeln!(out, "found in the export:")?;
+                self.findings.print(out)?;
+                for problem in cuts(export) {
+                    writeln!(out, "  {problem}")?;
                 }
             }
         }
+        print_unchecked(&self.unchecked, out)?;
         match problems {
             0 => writeln!(out, "result: intact")?,
             problems => writeln!(out, "result: {}", counted(problems, "finding", "findings"))?,
         }
         out.flush()
     }
+}
+
+/// Prints what could not be checked.
+pub(in crate::commands) fn print_unchecked(unchecked: &[String], out: &mut impl Write) -> io::Result<()> {
+    if !unchecked.is_empty() {
+        writeln!(out, "not checked:")?;
+    }
+    for text in unchecked {
+        for line in layout::clauses(text, 4) {
+            writeln!(out, "  {line}")?;
+        }
+    }
+    Ok(())
 }
 
 fn print_export(export: &Export, out: &mut impl Write) -> io::Result<()> {
@@ -170,6 +246,10 @@ pub(super) fn unchecked(export: &Export, days: &Days) -> Vec<String> {
     if without > 0 {
         let text = "without an original; only their ids are compared";
         unchecked.push(format!("the content of {} {text}", events(without)));
+    }
+    if export.other_versions > 0 {
+        let text = "which another version of the agent has written; only their originals are compared";
+        unchecked.push(format!("the members of {}, {text}", events(export.other_versions)));
     }
     let total = days.total();
     if total.unconfirmed > 0 {

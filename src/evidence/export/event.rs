@@ -6,6 +6,7 @@ use super::members::MemberComparison;
 use crate::evidence::row::{FROM_API, HAS_DIGEST, HAS_TIME, ID_FITS, MEMBERS_DIFFER, NOTICE, OF_INDEX, Row};
 use crate::format::FormatKind;
 use crate::ledger::record_digest;
+use crate::notice;
 use crate::record::twins::Twins;
 use crate::record::{self, EventId, IdHasher, Parsed, Record, Scratch, Shape, time};
 use std::borrow::Cow;
@@ -54,8 +55,8 @@ impl ExportFormat {
 /// What an item is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Recognised {
-    /// `differing`: members that are not what the original says.
-    Event { row: Row, format: ExportFormat, differing: Vec<String> },
+    /// `differing`: members that are not what the original says. `note`: a signed checkpoint of a ledger.
+    Event { row: Row, format: ExportFormat, differing: Vec<String>, note: Option<String> },
     /// Part of the export's own form, such as the action lines of a bulk request.
     Wrapper,
     /// No event of this agent.
@@ -85,6 +86,11 @@ impl Recogniser {
             members: MemberComparison::new(site),
             originals_bytes: 0,
         }
+    }
+
+    /// Events whose members were not compared, because another version of the agent has written them.
+    pub(super) fn other_versions(&self) -> u64 {
+        self.members.other_versions
     }
 
     pub(super) fn recognise(&mut self, item: &[u8]) -> Recognised {
@@ -161,8 +167,8 @@ impl Recogniser {
         let time = members.text("@timestamp").and_then(|time| time::from_iso(&time));
         let (original, action) = (ecs.text("original"), ecs.text("action"));
         if is_notice(action.as_deref()) {
-            let digest = notice_digest(original, members);
-            return event(id, FormatKind::Ecs, flags | NOTICE, digest, time);
+            let is_seal = action.as_deref() == Some(notice::LEDGER_SEALED);
+            return notice(id, FormatKind::Ecs, flags, (original, members), (time, is_seal));
         }
         let Some(original) = original else {
             return event(id, FormatKind::Ecs, flags, None, time);
@@ -188,9 +194,9 @@ impl Recogniser {
             return event(id, FormatKind::Raw, flags, Some(record_digest(original.as_bytes())), None);
         }
         if let Some(agent) = members.object("agent").filter(|_| members.0.len() == 2) {
-            let digest = notice_digest(agent.text("original"), &agent);
             let time = agent.text("time").and_then(|time| time::from_iso(&time));
-            return event(id, FormatKind::Raw, flags | NOTICE, digest, time);
+            let is_seal = agent.text("action").as_deref() == Some(notice::LEDGER_SEALED);
+            return notice(id, FormatKind::Raw, flags, (agent.text("original"), &agent), (time, is_seal));
         }
         let Parsed::Record(record) = record::parse(item, &mut self.scratch) else {
             return event(id, FormatKind::Raw, flags, None, None);
@@ -255,15 +261,17 @@ fn recognised(
         digest: digest.unwrap_or_default(),
         ..Row::default()
     };
-    Recognised::Event { row, format, differing: Vec::new() }
+    Recognised::Event { row, format, differing: Vec::new(), note: None }
 }
 
 /// An ECS event with the paths of its members as their names, as `fields` of a hit or a row of Splunk has them.
 fn flat_ecs(id: EventId, members: &Members, flags: u8) -> Recognised {
     let time = members.text("@timestamp").and_then(|time| time::from_iso(&time));
     let original = members.text("event.original");
-    if is_notice(members.text("event.action").as_deref()) {
-        return event(id, FormatKind::Ecs, flags | NOTICE, notice_digest(original, members), time);
+    let action = members.text("event.action");
+    if is_notice(action.as_deref()) {
+        let is_seal = action.as_deref() == Some(notice::LEDGER_SEALED);
+        return notice(id, FormatKind::Ecs, flags, (original, members), (time, is_seal));
     }
     let digest = original.map(|original| record_digest(original.as_bytes()));
     event(id, FormatKind::Ecs, flags, digest, time)
@@ -274,9 +282,22 @@ fn is_notice(action: Option<&str>) -> bool {
     action.is_some_and(|action| action.starts_with("agent."))
 }
 
-/// The digest of an event of the agent itself: of what it is about, or of its message.
-fn notice_digest(original: Option<Cow<str>>, members: &Members) -> Option<[u8; 32]> {
-    original.or_else(|| members.text("message")).map(|text| record_digest(text.as_bytes()))
+/// An event of the agent itself. The ledger has the digest of what it is about, else of its message.
+fn notice(
+    id: EventId,
+    format: FormatKind,
+    flags: u8,
+    (original, members): (Option<Cow<str>>, &Members),
+    (time_ms, is_seal): (Option<i64>, bool),
+) -> Recognised {
+    let sealed = original.as_deref().filter(|_| is_seal).map(str::to_owned);
+    let text = original.or_else(|| members.text("message"));
+    let digest = text.map(|text| record_digest(text.as_bytes()));
+    let mut recognised = event(id, format, flags | NOTICE, digest, time_ms);
+    if let Recognised::Event { note, .. } = &mut recognised {
+        *note = sealed;
+    }
+    recognised
 }
 
 /// What follows the id, if the event begins with it as format `raw` writes it.

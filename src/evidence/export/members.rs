@@ -16,6 +16,8 @@ pub(super) struct MemberComparison {
     ecs: Format,
     scratch: Scratch,
     encoded: EventBuffer,
+    /// Events that another version of the agent has written. Their members are not compared.
+    pub other_versions: u64,
 }
 
 impl MemberComparison {
@@ -40,6 +42,7 @@ impl MemberComparison {
             ecs: Format::new(FormatKind::Ecs, &context),
             scratch: Scratch::default(),
             encoded: EventBuffer::new(),
+            other_versions: 0,
         }
     }
 
@@ -54,6 +57,7 @@ impl MemberComparison {
     ) -> Vec<String> {
         let version = event.object("agent").and_then(|agent| agent.text("version"));
         if version.is_some_and(|version| version != env!("CARGO_PKG_VERSION")) {
+            self.other_versions += 1;
             return Vec::new();
         }
         let content = parse(original.as_bytes(), &mut self.scratch);

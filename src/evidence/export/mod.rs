@@ -30,6 +30,8 @@ const LINE_END_POLLS: u32 = 3;
 const LINE_END_POLL: Duration = Duration::from_millis(100);
 /// Events whose differing members are named.
 const NAMED_EVENTS_MAX: usize = 10_000;
+/// Checkpoints that are kept: one an hour for eleven years.
+const NOTES_MAX: usize = 100_000;
 /// Problems that are described.
 const PROBLEMS_MAX: usize = 100;
 
@@ -83,12 +85,16 @@ pub(crate) struct Export {
     pub formats: [u64; ExportFormat::ALL.len()],
     /// Events that hold their original, of those that can.
     pub originals: u64,
+    /// Events of another version of the agent: their members are not compared with their originals.
+    pub other_versions: u64,
     /// Items that are no events of this agent.
     pub foreign: u64,
     /// Files that end in the middle of an event.
     pub cut: u64,
     /// The first of them.
     pub problems: Vec<ExportProblem>,
+    /// Signed checkpoints of ledgers, which the agent has published as events.
+    pub notes: Vec<String>,
     /// Names of members that differ from the original, by file and place.
     differing: HashMap<(u16, u64), Vec<String>>,
 }
@@ -130,7 +136,8 @@ impl Export {
                 continue;
             }
             match recogniser.recognise(item.bytes) {
-                Recognised::Event { mut row, format, differing } => {
+                Recognised::Event { mut row, format, differing, note } => {
+                    self.notes.extend(note.filter(|_| self.notes.len() < NOTES_MAX));
                     let place = item.element.map_or(ExportPlace::Line(line), ExportPlace::Element);
                     (row.origin, row.place) = (file as u16, place.to_number());
                     self.events += 1;
@@ -148,6 +155,7 @@ impl Export {
                 }
             }
         }
+        self.other_versions += recogniser.other_versions();
         Ok(())
     }
 

@@ -52,7 +52,7 @@ fn encoded(kind: FormatKind, original: &[u8]) -> (String, u128, [u8; 32], Option
 #[track_caller]
 fn recognise(item: &str) -> (Row, ExportFormat, Vec<String>) {
     match Recogniser::new(None).recognise(item.as_bytes()) {
-        Recognised::Event { row, format, differing } => (row, format, differing),
+        Recognised::Event { row, format, differing, .. } => (row, format, differing),
         other => panic!("{other:?}: {item}"),
     }
 }

@@ -1,5 +1,5 @@
 use super::{command, delivered, findings};
-use crate::rig::Host;
+use crate::rig::{Host, Writer, copy_tree, file_name};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -29,17 +29,10 @@ fn verify(
     (once.code, found, summary)
 }
 
+/// The id of an ECS event.
 fn id_of(event: &str) -> String {
-    let (_, rest) = event
-        .split_once("\"id\":\"")
-        .filter(|_| !event.starts_with("{\"event_id"))
-        .unwrap_or_else(|| event.split_once("\"event_id\":\"").unwrap());
-    // `event.id` is the first `id` of 32 digits.
-    rest.split("\"id\":\"")
-        .map(|rest| &rest[..32.min(rest.len())])
-        .find(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        .unwrap()
-        .to_owned()
+    let event: serde_json::Value = serde_json::from_str(event).unwrap();
+    event["event"]["id"].as_str().unwrap().to_owned()
 }
 
 type Change = fn(&mut Vec<String>);
@@ -163,7 +156,7 @@ fn exports_of_servers_are_read() {
 #[test]
 fn formats_and_rotated_outputs() {
     for (format, intact) in [("raw", true), ("ocsf", true), ("sentinel", false), ("cef", false)] {
-        let rotated = "rotate_bytes = \"16KiB\"\ncompress = \"gzip\"\n";
+        let rotated = "rotate_bytes = \"16KiB\"\ncompression = \"gzip\"\n";
         let mut host = Host::new();
         host.sink = format!("rotate_daily = false\nformat = \"{format}\"\n{rotated}");
         host.audit_file(3, 200);
@@ -209,6 +202,99 @@ fn what_is_printed_fits_a_terminal() {
     // Only a part of the time.
     let (code, _, summary) = verify(&host, &export, &["--to", "2000-01-01"]);
     assert_eq!((code, &summary["export"]["total"]["expected"]), (0, &serde_json::json!(0)));
+}
+
+/// The messages about ledgers.
+fn ledger_messages(host: &Host, more: &[&str]) -> (i32, Vec<String>) {
+    let state = host.state();
+    let mut arguments = vec!["verify", "--json"];
+    arguments.extend(more);
+    let once = command(&arguments, &[Path::new("--state"), &state, Path::new("--export"), &host.output()]);
+    assert_eq!(once.stderr, "");
+    let (found, _) = findings(&once);
+    let of_ledger = found.iter().filter(|finding| finding["finding"] == "ledger");
+    (once.code, of_ledger.map(|finding| finding["message"].as_str().unwrap().to_owned()).collect())
+}
+
+/// Bytes of an entry.
+const ENTRY: usize = 80;
+
+#[test]
+fn each_change_of_a_ledger_is_named() {
+    let host = delivered(600, "");
+    let entries = host.state().join("ledger/wiki/entries/0000000000000000");
+    let whole = fs::read(&entries).unwrap();
+    assert_eq!(ledger_messages(&host, &[]), (0, vec![]));
+    let swap = |bytes: &mut Vec<u8>, one: usize, other: usize| {
+        let (one, other) = (one * ENTRY, other * ENTRY);
+        for at in 0..ENTRY {
+            bytes.swap(one + at, other + at);
+        }
+    };
+    let cases: [(&str, &dyn Fn(&mut Vec<u8>), &str); 6] = [
+        ("a byte", &|bytes| bytes[300 * ENTRY + 60] ^= 1, "entries 256 to 511: at least one was changed"),
+        ("another kind", &|bytes| bytes[300 * ENTRY + 1] = 3, "entries 256 to 511: at least one was changed"),
+        ("no entry", &|bytes| bytes[300 * ENTRY] = 9, "entry 300 cannot be read"),
+        (
+            "removed",
+            &|bytes| drop(bytes.drain(300 * ENTRY..301 * ENTRY)),
+            "entries 256 to 511: at least one was changed",
+        ),
+        ("swapped", &|bytes| swap(bytes, 300, 301), "entries 256 to 511: at least one was changed"),
+        ("cut off", &|bytes| bytes.truncate(500 * ENTRY), "entries 500 to "),
+    ];
+    for (name, change, expected) in cases {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        fs::write(&entries, bytes).unwrap();
+        let (code, found) = ledger_messages(&host, &[]);
+        assert!(code == 1 && found.iter().any(|message| message.contains(expected)), "{name}: {found:?}");
+    }
+    fs::write(&entries, &whole).unwrap();
+    assert_eq!(ledger_messages(&host, &[]), (0, vec![]));
+}
+
+/// The checkpoints that a sink holds contradict a ledger that is older, or another one.
+#[test]
+fn a_ledger_from_a_backup_is_found() {
+    let mut host = delivered(600, "");
+    host.root += "ledger.seal_interval = \"1s\"\n";
+    let backup = host.path("backup");
+    copy_tree(&host.state(), &backup);
+    let mut writer = Writer::new(&host.audit(), 9);
+    let file = writer.create(&file_name(6, 0));
+    writer.append(&file, 400);
+    let mut agent = host.start();
+    agent.until("a checkpoint of more entries is published", || {
+        let events = fs::read_to_string(host.output()).unwrap();
+        events.lines().any(|event| event.contains("/wiki\\n10"))
+    });
+    assert_eq!(agent.stop(), 0);
+    assert_eq!(ledger_messages(&host, &[]), (0, vec![]));
+    let key = fs::read_to_string(host.state().join("ledger/key.pub")).unwrap();
+    fs::remove_dir_all(host.state()).unwrap();
+    copy_tree(&backup, &host.state());
+    let (code, found) = ledger_messages(&host, &[]);
+    assert_eq!(code, 1);
+    assert!(
+        found.iter().any(|message| message.contains("missing, although a checkpoint covers them")),
+        "{found:?}"
+    );
+    // All checkpoints were removed on the host: those of the sink vouch for the ledger.
+    for name in ["checkpoint", "checkpoints"] {
+        fs::remove_file(host.state().join("ledger/wiki").join(name)).unwrap();
+    }
+    assert_eq!(ledger_messages(&host, &[]).1, found);
+    // Another key signs from now on.
+    fs::remove_dir_all(host.state()).unwrap();
+    copy_tree(&backup, &host.state());
+    fs::remove_file(host.output()).unwrap();
+    fs::remove_file(host.state().join("ledger/key")).unwrap();
+    host.once_ok();
+    let first = key.lines().next().unwrap();
+    let (code, found) = ledger_messages(&host, &["--key", first]);
+    assert_eq!(code, 1);
+    assert!(found.iter().any(|message| message.contains("not signed by a given key, but by")), "{found:?}");
 }
 
 #[test]
