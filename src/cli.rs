@@ -4,6 +4,10 @@
 //! They are checked like the same keys of the configuration file, with the same messages and exit code.
 //! Unknown commands and options are detected here.
 
+mod ledger;
+
+pub use ledger::{FindArgs, LedgerCommand, LedgerExport, LedgerKey, LedgerShow, ProveArgs};
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +28,7 @@ For packagers: `completions SHELL` writes a completion script, `man [DIR]` the m
 
 Exit codes:
    0  everything asked for was done
+   1  `verify`, `reconcile`: something is missing or was changed; `find`, `prove`: there is no such event
   64  the command line is wrong: unknown command or option
   65  data was not accepted. `run --once`: a destination refused events, and they are in quarantine;
       `convert`: something was longer than 16 MiB, and became an event that says so
@@ -93,6 +98,30 @@ Exit codes: 0 intact, 1 something was found, 64 the command line is wrong, 75 so
 78 the configuration is wrong."
     )]
     Verify(VerifyArgs),
+    /// Print what the ledger knows of an event: from where it was read, when, and which checkpoint covers it
+    #[command(after_help = "\
+Exit codes: 0 found, 1 no such event in the ledger, 64 the command line is wrong, 75 something cannot be read,
+78 the configuration is wrong.")]
+    Find(FindArgs),
+    /// Print a proof that an event was delivered, for somebody who has the verifier key and nothing else
+    #[command(
+        long_about = "\
+Print a proof that an event was delivered, for somebody who has the verifier key and nothing else.
+
+The proof is a file in the format C2SP tlog-proof: the entry of the ledger, its path to the root of the tree, and the
+signed checkpoint with that root. The agent may run meanwhile.",
+        after_help = "\
+Examples:
+  confluence-audit-agent prove 4a93ee72a9d244458e4f7c0d82194a06 > event.tlog-proof
+  confluence-audit-agent verify --proof event.tlog-proof --event event.json --key KEY
+
+Exit codes: 0 printed, 1 no such event in the ledger, or the ledger is not what was signed, 64 the command line is
+wrong, 75 something cannot be read or the event is not signed yet, 78 the configuration is wrong."
+    )]
+    Prove(ProveArgs),
+    /// Show and export the ledger of what was delivered, and the key that verifies it
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Set side by side what the audit files have, what was delivered and what each sink holds
     #[command(
         long_about = "\
@@ -305,6 +334,12 @@ pub struct VerifyArgs {
     /// Exported events; a directory stands for the files in it
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub export: Vec<PathBuf>,
+    /// Proof that `prove` has printed; it is verified with --key alone, without a ledger
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["config", "state", "ledger", "tiles", "export"])]
+    pub proof: Option<PathBuf>,
+    /// The event that --proof is for, as exported, or its original alone
+    #[arg(long, value_name = "FILE", requires = "proof")]
+    pub event: Option<PathBuf>,
     #[command(flatten)]
     pub times: TimeRange,
     /// Name of the site, if the source has one in the configuration: for exports of Confluence's own records

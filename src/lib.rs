@@ -76,7 +76,7 @@ pub const VERSION: &str = env!("CONFLUENCE_AUDIT_AGENT_VERSION");
 pub mod exit {
     /// Success.
     pub const OK: u8 = 0;
-    /// `verify` and `reconcile`: something is missing, or not what was delivered.
+    /// `verify` and `reconcile`: something is missing, or not what was delivered. `find` and `prove`: no such event.
     pub const FINDINGS: u8 = 1;
     /// The command line is wrong.
     pub const USAGE: u8 = 64;

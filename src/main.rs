@@ -6,11 +6,12 @@ use std::process::exit;
 
 use confluence_audit_agent::agent::Mode;
 use confluence_audit_agent::cli::{
-    self, Cli, Command, ConvertArgs, QuarantineCommand, RunArgs, SetupCommand, StateCommand, StateLocation,
+    self, Cli, Command, ConvertArgs, LedgerCommand, QuarantineCommand, RunArgs, SetupCommand, StateCommand,
+    StateLocation,
 };
 use confluence_audit_agent::commands::output::{OptionalOutput, complain};
 use confluence_audit_agent::commands::{
-    check, convert, generate, quarantine, reconcile, run, setup, state, verify,
+    check, convert, find, generate, ledger, prove, quarantine, reconcile, run, setup, state, verify,
 };
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
@@ -48,7 +49,19 @@ fn dispatch(cli: Cli) -> u8 {
         Command::State(args) => state_command(&args),
         Command::Quarantine(args) => quarantine_command(&args),
         Command::Reconcile(args) => printed(reconcile::reconcile(&args, &mut io::stdout().lock())),
-        Command::Verify(args) => printed(verify::verify(&args, &mut io::stdout().lock())),
+        Command::Verify(args) => {
+            let mut out = io::stdout().lock();
+            printed(match &args.proof {
+                Some(proof) => prove::verify_proof(proof, &args, &mut out),
+                None => verify::verify(&args, &mut out),
+            })
+        }
+        Command::Find(args) => printed(find::find(&args, &mut io::stdout().lock())),
+        // A proof that is cut off is none.
+        Command::Prove(args) => {
+            output_exit_code(prove::prove(&args, &mut io::stdout().lock()), code::TRY_AGAIN)
+        }
+        Command::Ledger(args) => ledger_command(&args),
         Command::Setup(SetupCommand::Elasticsearch(args)) => printed(setup::elasticsearch(
             &args,
             &mut OptionalOutput::new(io::stdout().lock()),
@@ -131,6 +144,17 @@ fn quarantine_command(args: &QuarantineCommand) -> u8 {
         QuarantineCommand::Drop(args) => {
             with_state_dir(&args.location, |dir| quarantine::discard(dir, &args.selection, args.yes, out))
         }
+    }
+}
+
+fn ledger_command(args: &LedgerCommand) -> u8 {
+    let mut out = io::stdout().lock();
+    match args {
+        LedgerCommand::Key(args) => {
+            with_state_dir(&args.location, |dir| ledger::key(dir, args.json, &mut out))
+        }
+        LedgerCommand::Show(args) => printed(ledger::show(args, &mut out)),
+        LedgerCommand::Export(args) => printed(ledger::export(args, &mut out)),
     }
 }
 

@@ -66,7 +66,8 @@ impl Encoder {
 
     /// The entries of the next batch for the ledger.
     pub fn take_entries(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.entries)
+        let next = Vec::with_capacity(self.entries.len());
+        std::mem::replace(&mut self.entries, next)
     }
 
     /// Encodes an event about the agent itself.

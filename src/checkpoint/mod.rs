@@ -35,6 +35,7 @@ pub(crate) use crate::position::{Fingerprint, Progress};
 pub use entry::{Commit, LOSSES_MAX, SourceState, StateImage};
 pub use error::{RecoveryStep, StoreError};
 pub use state_dir::damaged_copies;
+pub use state_files::read_backup;
 pub use store::{Forgotten, Opened, Store, read};
 
 /// Version of the stored format. Each new member raises it, because an older release would drop the member when it

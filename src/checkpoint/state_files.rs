@@ -6,6 +6,7 @@ use super::entry::StateImage;
 use super::error::StoreError;
 use super::seal::{self, UnsealError};
 use super::state_dir::StateDir;
+use std::path::Path;
 
 pub(super) const META: &str = "meta.json";
 pub(super) const BACKUP: &str = "checkpoint.json";
@@ -60,6 +61,13 @@ impl StateFiles {
     pub(super) fn existed(&self) -> bool {
         !matches!((&self.meta, &self.image), (StateFile::Missing, StateFile::Missing))
     }
+}
+
+/// The state as the backup file in this directory has it, which is there and readable also while an agent runs. `None`:
+/// there is none that can be read.
+pub fn read_backup(state_dir: &Path) -> Option<StateImage> {
+    let bytes = std::fs::read(state_dir.join(BACKUP)).ok()?;
+    seal::unseal(BACKUP.as_bytes(), &bytes).ok().map(|(image, _)| image)
 }
 
 /// Reads one of the files. Damage is not an error but [`StateFile::Damaged`].

@@ -3,12 +3,16 @@
 mod ask;
 pub mod check;
 pub mod convert;
+pub mod find;
 mod findings;
 pub mod generate;
 mod layout;
+pub mod ledger;
+mod lookup;
 pub(crate) mod moment;
 pub mod output;
 mod progress;
+pub mod prove;
 pub mod quarantine;
 pub mod reconcile;
 pub mod run;

@@ -57,16 +57,10 @@ impl From<CompareError> for VerifyFailure {
 /// # Errors
 /// Errors of `out` only.
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
-    let mut keys = Vec::new();
-    for text in &args.key {
-        match Verifier::parse(text) {
-            Some(key) => keys.push(key),
-            None => {
-                complain(&format!("`{text}` is no verifier key; `ledger key` prints it: `name+id+key`"));
-                return Ok(exit::USAGE);
-            }
-        }
-    }
+    let keys = match keys(&args.key) {
+        Ok(keys) => keys,
+        Err(code) => return Ok(code),
+    };
     let place = match place(&args.location) {
         Ok(place) => place,
         Err(errors) => {
@@ -82,6 +76,17 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> io::Result<u8> {
             Ok(exit::TRY_AGAIN)
         }
     }
+}
+
+/// The keys on the command line. `Err`: the exit code after an error was printed.
+pub(super) fn keys(texts: &[String]) -> Result<Vec<Verifier>, u8> {
+    let parse = |text: &String| {
+        Verifier::parse(text).ok_or_else(|| {
+            complain(&format!("`{text}` is no verifier key; `ledger key` prints it: `name+id+key`"));
+            exit::USAGE
+        })
+    };
+    texts.iter().map(parse).collect()
 }
 
 /// Where the ledgers are.

@@ -10,6 +10,7 @@ use super::note::{self, Checkpoint, Signature, Verifier};
 use super::reader::LedgerReader;
 use super::subtrees::stored_blocks;
 use super::tree::{Edge, TreeHash, joined_root, leaf_hash};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -172,9 +173,10 @@ pub fn check(
     let notes = reader.checkpoints()?;
     let own = notes.iter().enumerate().map(|(at, note)| (CheckpointName::Ledger(at + 1), note));
     let given = given.iter().enumerate().map(|(at, note)| (CheckpointName::Given(at + 1), note));
+    let mut by_size = HashMap::new();
     for (name, note) in own.chain(given) {
         match trusted(name, note, keys) {
-            Ok(checked) => check.admit(checked),
+            Ok(checked) => check.admit(checked, &mut by_size),
             Err(finding) => check.add(finding),
         }
     }
@@ -217,7 +219,8 @@ fn trusted(name: CheckpointName, note: &str, keys: &[Verifier]) -> Result<Checke
 
 impl LedgerCheck {
     /// Adds a checkpoint, unless it is of another log or contradicts the one before it.
-    fn admit(&mut self, checked: CheckedCheckpoint) {
+    /// `by_size`: name and root of those that were added.
+    fn admit(&mut self, checked: CheckedCheckpoint, by_size: &mut HashMap<u64, (CheckpointName, TreeHash)>) {
         let CheckedCheckpoint { name, checkpoint, .. } = &checked;
         if let Some(first) = self.checkpoints.first()
             && first.checkpoint.origin != checkpoint.origin
@@ -225,12 +228,11 @@ impl LedgerCheck {
             let origin = checkpoint.origin.clone();
             return self.add(LedgerFinding::WrongOrigin { checkpoint: *name, origin });
         }
-        let same_size = self.checkpoints.iter().find(|known| known.checkpoint.size == checkpoint.size);
+        let same_size = by_size.entry(checkpoint.size).or_insert((*name, checkpoint.root));
+        let contradicted = Some(same_size.0).filter(|_| same_size.1 != checkpoint.root);
         let last = self.checkpoints.last().filter(|_| matches!(name, CheckpointName::Ledger(_)));
-        let contradicted = same_size
-            .filter(|known| known.checkpoint.root != checkpoint.root)
-            .or(last.filter(|last| last.checkpoint.size > checkpoint.size));
-        match contradicted.map(|known| known.name) {
+        let larger = last.filter(|last| last.checkpoint.size > checkpoint.size).map(|last| last.name);
+        match contradicted.or(larger) {
             Some(with) => self.add(LedgerFinding::Inconsistent { checkpoint: *name, with }),
             None => self.checkpoints.push(checked),
         }

@@ -1,3 +1,4 @@
+use super::blocks::RECORD_BYTES;
 use super::check::*;
 use super::note::Checkpoint;
 use super::reader::LedgerReader;
@@ -212,7 +213,7 @@ fn dropped_entries_are_covered_by_their_stored_hashes() {
     // A block that nobody can make again any more.
     let blocks = dir.path().join("blocks");
     let mut bytes = std::fs::read(&blocks).unwrap();
-    bytes[5 * 56 + 30] ^= 1;
+    bytes[6 * RECORD_BYTES - 1] ^= 1;
     std::fs::write(&blocks, bytes).unwrap();
     assert_eq!(checked(dir.path(), &[]).findings, [altered(0..65_600)]);
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ledger::blocks::RECORD_BYTES;
 use crate::ledger::store_tests::nth;
 use crate::ledger::{Limits, SharedLedger};
 
@@ -94,7 +95,7 @@ fn damaged_hashes_do_not_stop_the_log_and_dropped_entries_do_not_either() {
     let blocks = dir.path().join("blocks");
     let right = std::fs::read(&blocks).unwrap();
     let mut wrong = right.clone();
-    wrong[40] ^= 1;
+    wrong[RECORD_BYTES - 1] ^= 1;
     std::fs::write(&blocks, wrong).unwrap();
     open(dir.path(), 1).unwrap().seal(&positions[1]).unwrap();
     std::fs::write(&blocks, right).unwrap();

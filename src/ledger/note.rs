@@ -32,7 +32,7 @@ impl Checkpoint {
     }
 
     /// The checkpoint in a signed note, whoever signed it. Lines after the third one are ignored.
-    pub(super) fn parse(note: &str) -> Option<Checkpoint> {
+    pub fn parse(note: &str) -> Option<Checkpoint> {
         let mut lines = split(note)?.0.split_terminator('\n');
         let origin = lines.next().filter(|origin| !origin.is_empty())?.to_owned();
         let size = decimal(lines.next()?)?;

@@ -59,6 +59,8 @@ pub struct LedgerReader {
     layout: Layout,
     first: u64,
     size: u64,
+    /// Length of the list of checkpoints, taken before `size`: none of them covers more than that.
+    checkpoints_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +77,7 @@ impl LedgerReader {
     /// # Errors
     /// The directory cannot be read.
     pub fn open(dir: &Path) -> io::Result<Option<LedgerReader>> {
-        let Some(kept) = segments::on_disk(dir)? else {
-            return Ok(None);
-        };
-        let layout = Layout::Segments;
-        Ok(Some(LedgerReader { dir: dir.to_owned(), layout, first: kept.start, size: kept.end }))
+        LedgerReader::opened(dir, Layout::Segments, segments::on_disk)
     }
 
     /// Opens exported tiles in `dir`. `None`: there are no tiles.
@@ -87,11 +85,28 @@ impl LedgerReader {
     /// # Errors
     /// The directory cannot be read.
     pub fn open_tiles(dir: &Path) -> io::Result<Option<LedgerReader>> {
-        let Some(kept) = tiles::on_disk(dir)? else {
-            return Ok(None);
+        LedgerReader::opened(dir, Layout::Tiles, tiles::on_disk)
+    }
+
+    fn opened(
+        dir: &Path,
+        layout: Layout,
+        kept: impl Fn(&Path) -> io::Result<Option<Range<u64>>>,
+    ) -> io::Result<Option<LedgerReader>> {
+        let checkpoints_bytes = match std::fs::metadata(dir.join(ALL_CHECKPOINTS)) {
+            Ok(metadata) => metadata.len() as usize,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
         };
-        let layout = Layout::Tiles;
-        Ok(Some(LedgerReader { dir: dir.to_owned(), layout, first: kept.start, size: kept.end }))
+        let kept = kept(dir)?;
+        let dir = dir.to_owned();
+        Ok(kept.map(|kept| LedgerReader {
+            dir,
+            layout,
+            first: kept.start,
+            size: kept.end,
+            checkpoints_bytes,
+        }))
     }
 
     /// Number of the first entry that is kept.
@@ -177,14 +192,21 @@ impl LedgerReader {
         tiles::read_hashes(&self.dir, level, tile, range)
     }
 
-    /// All signed checkpoints, oldest first, as they are stored: nothing is verified.
+    /// All signed checkpoints at the time of the opening, oldest first, as they are stored: nothing is verified.
     ///
     /// # Errors
     /// A file cannot be read. A missing one has no checkpoints.
     pub fn checkpoints(&self) -> io::Result<Vec<String>> {
-        let mut notes = split_notes(&read_text(&self.dir.join(ALL_CHECKPOINTS))?);
+        // In this order: the agent appends to the list before it replaces the latest one.
         let latest = read_text(&self.dir.join(LATEST_CHECKPOINT))?;
-        if !latest.is_empty() && !notes.contains(&latest) {
+        let mut all = std::fs::read(self.dir.join(ALL_CHECKPOINTS)).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(Vec::new()),
+            _ => Err(error),
+        })?;
+        let is_listed = split_notes(&String::from_utf8_lossy(&all)).contains(&latest);
+        all.truncate(self.checkpoints_bytes);
+        let mut notes = split_notes(&String::from_utf8_lossy(&all));
+        if !latest.is_empty() && !is_listed {
             notes.push(latest);
         }
         Ok(notes)
@@ -327,6 +349,9 @@ mod tests {
         assert_eq!(reader.checkpoints().unwrap(), [one]);
         std::fs::write(dir.path().join("checkpoints"), format!("{one}{two}")).unwrap();
         std::fs::write(dir.path().join("checkpoint"), two).unwrap();
+        // What was signed after the opening may cover more entries than were there.
+        assert!(reader.checkpoints().unwrap().is_empty());
+        let reader = LedgerReader::open(dir.path()).unwrap().unwrap();
         assert_eq!(reader.checkpoints().unwrap(), [one, two]);
     }
 

@@ -7,7 +7,7 @@ use super::entry::{Entry, cross_route_key, timeless_key};
 use super::store::{Damage, Ledger};
 use crate::position::LedgerPosition;
 use crate::record::EventId;
-use std::collections::HashSet;
+use crate::record::twins::IdSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,7 +48,7 @@ struct State {
     ledger: Option<Ledger>,
     limits: Limits,
     /// Keys of events that were read and are not in the ledger yet.
-    in_flight: HashSet<u128>,
+    in_flight: IdSet,
     /// Nothing is appended: what is read stays in flight.
     read_only: bool,
     /// The last lookup failed.
@@ -60,7 +60,8 @@ struct State {
 impl SharedLedger {
     fn new(ledger: Option<Ledger>, limits: Limits, read_only: bool) -> SharedLedger {
         let stored = LedgerPosition::default();
-        let state = State { ledger, limits, in_flight: HashSet::new(), read_only, unreadable: false, stored };
+        let state =
+            State { ledger, limits, in_flight: IdSet::default(), read_only, unreadable: false, stored };
         SharedLedger(Arc::new(Shared { state: Mutex::new(state), checkpoints: Mutex::new(None) }))
     }
 

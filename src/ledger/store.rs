@@ -12,7 +12,8 @@ pub use super::segments::Damage;
 use super::segments::{SEGMENT_ENTRIES, Segments, Unsynced};
 use super::tree::{Edge, leaf_hash};
 use crate::position::LedgerPosition;
-use std::collections::{HashSet, VecDeque};
+use crate::record::twins::IdSet;
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -36,7 +37,7 @@ pub(super) struct Ledger {
     unwritten: Vec<u8>,
     unwritten_records: Vec<u8>,
     /// Keys of the entries since the last full block that is written.
-    tail: HashSet<u128>,
+    tail: IdSet,
     /// Spans of the block that is not full.
     begun: Spans,
     cache: BlockCache,
@@ -82,7 +83,7 @@ impl Ledger {
             written: position.size,
             unwritten: Vec::new(),
             unwritten_records: Vec::new(),
-            tail: HashSet::new(),
+            tail: IdSet::default(),
             begun: Spans::default(),
             cache: BlockCache::default(),
             timeless: None,
@@ -281,7 +282,7 @@ impl Ledger {
 /// Ids of the newest entries without a time.
 #[derive(Default)]
 struct TimelessIds {
-    ids: HashSet<u128>,
+    ids: IdSet,
     order: VecDeque<u128>,
 }
 

@@ -1,7 +1,7 @@
 //! Counts twins: events with identical content are still distinct events and get distinct ids. Pure.
 
 use super::EventId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Twins have the same millisecond, so they are close together in a file even if its lines are out of order. A count
@@ -16,7 +16,10 @@ pub(crate) struct Twins {
 
 /// Ids are cryptographic hashes already, so a hash table needs no further hashing.
 #[derive(Default)]
-struct IdentityHasher(u64);
+pub(crate) struct IdentityHasher(u64);
+
+/// A set of ids, for few enough of them that ids of an attacker's choice do no harm.
+pub(crate) type IdSet = HashSet<u128, BuildHasherDefault<IdentityHasher>>;
 
 impl Hasher for IdentityHasher {
     fn write(&mut self, bytes: &[u8]) {

@@ -33,6 +33,9 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_PAUSE: Duration = Duration::from_millis(5);
 /// Maximum number of bytes that are not durable yet. Bounds the time that a shutdown takes.
 const UNSYNCED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Maximum number of events that are not durable yet, before a sync starts. About 100 bytes of each wait in memory for
+/// the ledger.
+const UNSYNCED_EVENTS_MAX: u64 = 8192;
 /// Delay before a failed write (mostly a full disk) is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,7 @@ pub(crate) fn run(
             written: Vec::new(),
             syncing: Vec::new(),
             written_bytes: 0,
+            written_events: 0,
             sync_in_progress: false,
             last_sync: crate::clock::monotonic(),
         },
@@ -116,6 +120,7 @@ struct UnsyncedBatches {
     written: Vec<Report>,
     syncing: Vec<Report>,
     written_bytes: u64,
+    written_events: u64,
     sync_in_progress: bool,
     last_sync: Instant,
 }
@@ -200,6 +205,7 @@ impl<R: Fn(Report)> Writer<R> {
             Ok(mark) => {
                 crate::failpoint::hit("after_send");
                 self.unsynced.written_bytes += batch.bytes.len() as u64;
+                self.unsynced.written_events += batch.events.len() as u64;
                 self.events += batch.events.len() as u64;
                 self.unsynced.written.extend(batch.number.map(|number| Report::Final {
                     number,
@@ -234,11 +240,12 @@ impl<R: Fn(Report)> Writer<R> {
         let due = idle
             || self.ended
             || unsynced.last_sync.elapsed() >= SYNC_INTERVAL
-            || unsynced.written_bytes >= UNSYNCED_BYTES_MAX / 2;
+            || unsynced.written_bytes >= UNSYNCED_BYTES_MAX / 2
+            || unsynced.written_events >= UNSYNCED_EVENTS_MAX;
         if due && !unsynced.sync_in_progress && !unsynced.written.is_empty() {
             unsynced.sync_in_progress = true;
             unsynced.last_sync = crate::clock::monotonic();
-            unsynced.written_bytes = 0;
+            (unsynced.written_bytes, unsynced.written_events) = (0, 0);
             unsynced.syncing = std::mem::take(&mut unsynced.written);
             if self.sync.send(self.output.sync()?).is_err() {
                 return Err(io::Error::other("the thread that makes output durable is gone").into());

@@ -1,5 +1,6 @@
 //! What shows that events are complete and unchanged: `verify`, `reconcile`, `report`.
 
+mod ledger;
 mod reconcile;
 mod verify;
 

@@ -185,14 +185,17 @@ func verifyTiles(keys note.Verifiers, dir string) error {
 func readLeaves(dir string, size int64) ([]tlog.Hash, error) {
 	var leaves []tlog.Hash
 	for first := int64(0); first < size; first += 256 {
-		width := min(size-first, 256)
+		width := size - first
+		if width > 256 {
+			width = 256
+		}
 		tile := tlog.Tile{H: tileHeight, L: 0, N: first / 256, W: int(width)}
 		path := strings.Replace(tile.Path(), fmt.Sprintf("tile/%d/0/", tileHeight), "tile/entries/", 1)
 		bundle, err := os.ReadFile(filepath.Join(dir, path))
 		if err != nil {
 			return nil, err
 		}
-		for range width {
+		for at := int64(0); at < width; at++ {
 			if len(bundle) < 2 || len(bundle) < 2+int(binary.BigEndian.Uint16(bundle)) {
 				return nil, fmt.Errorf("%s ends in the middle of an entry", path)
 			}
@@ -217,16 +220,14 @@ func verifyProof(keys note.Verifiers, path string) error {
 	if !found || len(lines) < 3 || lines[0] != "c2sp.org/tlog-proof@v1" {
 		return errors.New("not a proof")
 	}
-	extra, isExtra := strings.CutPrefix(lines[1], "extra ")
-	number, isIndex := strings.CutPrefix(lines[2], "index ")
-	if !isExtra || !isIndex {
+	if !strings.HasPrefix(lines[1], "extra ") || !strings.HasPrefix(lines[2], "index ") {
 		return errors.New("no entry or no index")
 	}
-	entry, err := base64.StdEncoding.DecodeString(extra)
+	entry, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(lines[1], "extra "))
 	if err != nil {
 		return err
 	}
-	index, err := strconv.ParseInt(number, 10, 64)
+	index, err := strconv.ParseInt(strings.TrimPrefix(lines[2], "index "), 10, 64)
 	if err != nil {
 		return err
 	}
