@@ -93,12 +93,12 @@ fn convert_files(args: &ConvertArgs) -> u8 {
 }
 
 fn state_command(args: &StateCommand) -> u8 {
-    let place = match args {
+    let location = match args {
         StateCommand::Show(args) => &args.location,
         StateCommand::Forget(args) => &args.location,
         StateCommand::Export(args) => &args.location,
     };
-    let dir = match config::state_dir(place) {
+    let dir = match config::state_dir(location) {
         Ok(dir) => dir,
         Err(errors) => return refuse(&errors),
     };
@@ -130,8 +130,8 @@ fn quarantine_command(args: &QuarantineCommand) -> u8 {
     }
 }
 
-fn with_state_dir(place: &StateLocation, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
-    match config::state_dir(place) {
+fn with_state_dir(location: &StateLocation, work: impl FnOnce(&Path) -> io::Result<u8>) -> u8 {
+    match config::state_dir(location) {
         Ok(dir) => printed(work(&dir)),
         Err(errors) => refuse(&errors),
     }

@@ -23,7 +23,7 @@ use std::time::Instant;
 pub struct Ingest {
     encoder: Encoder,
     ids: IdHasher,
-    /// For each folder, the number of its current sequence and the twins in it.
+    /// For each directory, the number of its current sequence and the twins in it.
     twins: Vec<(u32, Twins)>,
     scratch: Scratch,
     /// `Some` if the source has an API.
@@ -90,9 +90,9 @@ impl Ingest {
         let (mut from, mut self_poll) = (None, false);
         if let Some(filter) = &mut self.node_filter {
             if found.replayed {
-                return filter.observe_replayed(record, found.folder, self.read_at_ms);
+                return filter.observe_replayed(record, found.directory, self.read_at_ms);
             }
-            let (time_ms, file) = filter.observe(record, found.file, found.folder, self.read_at_ms);
+            let (time_ms, file) = filter.observe(record, found.file, found.directory, self.read_at_ms);
             from = Some((time_ms, file));
             let by = record.map_or(SearchedBy::Other, |record| self.held.searched_by(record));
             if by == SearchedBy::Unknown && self.held.may_hold(body, time_ms, self.read_at_ms) {
@@ -127,10 +127,10 @@ impl Ingest {
 
     fn id(&mut self, parsed: &Parsed<'_>, found: &FileRecord<'_>) -> EventId {
         let id = self.ids.id(parsed);
-        while self.twins.len() <= found.folder {
+        while self.twins.len() <= found.directory {
             self.twins.push((found.sequence, Twins::default()));
         }
-        let (sequence, twins) = &mut self.twins[found.folder];
+        let (sequence, twins) = &mut self.twins[found.directory];
         if *sequence != found.sequence {
             (*sequence, *twins) = (found.sequence, Twins::default());
         }

@@ -56,10 +56,10 @@ impl NodeFilter {
     }
 
     /// Records the node of a replayed file record.
-    pub fn observe_replayed(&mut self, record: Option<&Record>, folder: usize, read_at_ms: i64) {
+    pub fn observe_replayed(&mut self, record: Option<&Record>, directory: usize, read_at_ms: i64) {
         if let Some(record) = record {
             let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
-            self.nodes.observe_file(folder, record.node.text(), time_ms);
+            self.nodes.observe_file(directory, record.node.text(), time_ms);
         }
     }
 
@@ -70,7 +70,7 @@ impl NodeFilter {
         &mut self,
         record: Option<&Record>,
         file: u32,
-        folder: usize,
+        directory: usize,
         read_at_ms: i64,
     ) -> (i64, FromFile) {
         self.last_ms = record.and_then(|record| record.time_ms).or(self.last_ms);
@@ -81,7 +81,7 @@ impl NodeFilter {
         let (oldest_ms, newest_ms) = self.known_ms.unwrap_or((time_ms, time_ms));
         self.known_ms = Some((oldest_ms.min(time_ms), newest_ms.max(time_ms)));
         let node = match record {
-            Some(record) => self.nodes.observe_file(folder, record.node.text(), time_ms),
+            Some(record) => self.nodes.observe_file(directory, record.node.text(), time_ms),
             None => 0,
         };
         (at_ms, FromFile { key: file, node })

@@ -52,12 +52,12 @@ struct KnownTables<P> {
     /// Names, empty for those without a good one, and where they are.
     names: Vec<(String, Span)>,
     /// What they read or write, and what they are called in messages.
-    places: Vec<(P, String)>,
+    locations: Vec<(P, String)>,
 }
 
 impl<P> KnownTables<P> {
     fn new() -> KnownTables<P> {
-        KnownTables { names: Vec::new(), places: Vec::new() }
+        KnownTables { names: Vec::new(), locations: Vec::new() }
     }
 }
 

@@ -1,7 +1,7 @@
-//! What was typed: TOML tables whose keys are taken one by one, with their places in the file.
+//! What was typed: TOML tables whose keys are taken one by one, with their lines in the file.
 //!
 //! Not derived from serde, which stops at the first error: here each value is read by itself, and each error is
-//! collected with its place.
+//! collected with its line.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -51,8 +51,8 @@ impl<'t> Problems<'t> {
     }
 
     fn located(&self, span: &Span, key: String, message: String) -> ConfigError {
-        let place = Some((self.file.to_path_buf(), self.line(span)));
-        ConfigError { place, ..ConfigError::new(key, message) }
+        let location = Some((self.file.to_path_buf(), self.line(span)));
+        ConfigError { location, ..ConfigError::new(key, message) }
     }
 
     /// The line, from 1, in which a span begins.

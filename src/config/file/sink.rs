@@ -47,7 +47,7 @@ struct Context<'c> {
 }
 
 /// `None` when something without which there is no sink is missing or wrong; that has been reported then.
-/// In `seen` the place is a file, or `None` for stdout.
+/// In `seen` the location is a file, or `None` for stdout.
 pub(super) fn read(
     mut table: Table,
     several_sources: bool,
@@ -130,7 +130,7 @@ fn is_for(key: &str) -> Option<String> {
 /// No two sinks write to the same place.
 fn only_here(table: &Table, output: Option<PathBuf>, seen: &mut KnownTables<Option<PathBuf>>) {
     let own = table.key("").trim_end_matches('.').to_string();
-    if let Some((_, other)) = seen.places.iter().find(|(there, _)| *there == output) {
+    if let Some((_, other)) = seen.locations.iter().find(|(there, _)| *there == output) {
         let other = match *other == own {
             // Of one name, which is reported too.
             true => "another sink of this name".to_owned(),
@@ -140,5 +140,5 @@ fn only_here(table: &Table, output: Option<PathBuf>, seen: &mut KnownTables<Opti
         let span = table.place_of("path").unwrap_or(&table.span);
         table.problems.error(span, &own, message);
     }
-    seen.places.push((output, own));
+    seen.locations.push((output, own));
 }

@@ -118,11 +118,11 @@ impl AuditFiles {
     }
 
     fn begin_comparison(&self, index: usize) -> io::Result<Comparison> {
-        let Tracked { entry, folder, .. } = &self.tracked[index];
-        let (Some(directory), Some(expected)) = (&self.folders[*folder].open, entry.digest) else {
+        let Tracked { entry, directory, .. } = &self.tracked[index];
+        let (Some(opened), Some(expected)) = (&self.directories[*directory].open, entry.digest) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let file = directory.open_file(name::file_name(&entry.path))?;
+        let file = opened.open_file(name::file_name(&entry.path))?;
         let (observed, _) = directory::observe(&file, &entry.path)?;
         if (observed.dev, observed.ino) != (entry.dev, entry.ino) {
             return Err(io::ErrorKind::NotFound.into());

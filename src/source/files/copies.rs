@@ -137,7 +137,7 @@ impl AuditFiles {
             return Ok(());
         };
         let tail = Tail::of_stream(stream, &history, self.config.record_bytes_max);
-        if !self.folders[tracked.folder].replayed {
+        if !self.directories[tracked.directory].replayed {
             tracked.bytes_before = history;
         }
         tracked.tail = Some(tail);

@@ -20,10 +20,10 @@ pub(super) struct FoundDirectory {
     pub directory: io::Result<OpenDirectory>,
 }
 
-/// Opens each directory of `place` once. The rules for symbolic links are the same for each component of a path.
-pub(super) fn find(place: &FileLocation) -> Vec<FoundDirectory> {
+/// Opens each directory of `location` once. The rules for symbolic links are the same for each component of a path.
+pub(super) fn find(location: &FileLocation) -> Vec<FoundDirectory> {
     let mut found = Vec::new();
-    match place {
+    match location {
         FileLocation::Home { dir, .. } => {
             let names = glob::Pattern::new("*.audit.log").unwrap_or_default();
             add(&mut found, &names, OpenDirectory::open(&audit_dir(dir)));

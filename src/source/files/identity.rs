@@ -96,8 +96,8 @@ pub(crate) fn resolve_compressed(
     }
 }
 
-/// Finds the entry of a file among those of folders that are no longer configured: the same name and the same content
-/// before the offset.
+/// Finds the entry of a file among those of directories that are no longer configured: the same name and the same
+/// content before the offset.
 ///
 /// # Errors
 /// Those of `holds`, see [`resolve`].

@@ -54,7 +54,7 @@ const GROWING_MAX_MS: i64 = 3_600_000;
 pub struct AuditFiles {
     config: FilesConfig,
     source: String,
-    folders: Vec<Folder>,
+    directories: Vec<DirectoryState>,
     tracked: Vec<Tracked>,
     unidentified: Vec<Unidentified>,
     next_key: u32,
@@ -74,7 +74,7 @@ pub struct AuditFiles {
 }
 
 /// A configured directory. Its files form one sequence of records.
-struct Folder {
+struct DirectoryState {
     path: PathBuf,
     open: Option<OpenDirectory>,
     /// No configured home or pattern leads to this directory any more.
@@ -95,8 +95,8 @@ pub struct FileRecord<'a> {
     pub file: u32,
     /// The file's path as a JSON string.
     pub path_json: &'a str,
-    /// Index of the folder, number of its sequence, and the record's offset in that sequence in bytes.
-    pub folder: usize,
+    /// Index of the directory, number of its sequence, and the record's offset in that sequence in bytes.
+    pub directory: usize,
     pub sequence: u32,
     pub sequence_offset: u64,
     /// The file is complete and its last record has no line end.
@@ -151,7 +151,7 @@ impl AuditFiles {
         let mut files = AuditFiles {
             config,
             source: source.to_owned(),
-            folders: Vec::new(),
+            directories: Vec::new(),
             tracked: Vec::new(),
             unidentified: Vec::new(),
             next_key,
@@ -166,17 +166,17 @@ impl AuditFiles {
             stale_view_at: None,
         };
         for entry in entries {
-            let folder = files.folder(entry.path.parent().unwrap_or(&entry.path));
-            files.tracked.push(Tracked::new(entry, folder));
+            let directory = files.directory_index(entry.path.parent().unwrap_or(&entry.path));
+            files.tracked.push(Tracked::new(entry, directory));
         }
         files
     }
 
-    fn folder(&mut self, path: &Path) -> usize {
-        if let Some(index) = self.folders.iter().position(|folder| folder.path == path) {
+    fn directory_index(&mut self, path: &Path) -> usize {
+        if let Some(index) = self.directories.iter().position(|directory| directory.path == path) {
             return index;
         }
-        self.folders.push(Folder {
+        self.directories.push(DirectoryState {
             path: path.to_owned(),
             open: None,
             orphaned: false,
@@ -185,7 +185,7 @@ impl AuditFiles {
             sequence: 0,
             isolated_file: None,
         });
-        self.folders.len() - 1
+        self.directories.len() - 1
     }
 
     /// Emits the records of at most one block. With `once` the run does not wait for the end of a line in a file that
@@ -240,22 +240,22 @@ impl AuditFiles {
         std::mem::take(&mut self.tampered)
     }
 
-    /// The files that most likely grow: the newest of each folder that is not dated in the future.
+    /// The files that most likely grow: the newest of each directory that is not dated in the future.
     pub fn live(&self) -> Vec<PathBuf> {
-        (0..self.folders.len())
-            .filter_map(|folder| {
+        (0..self.directories.len())
+            .filter_map(|directory| {
                 self.tracked
                     .iter()
-                    .filter(|t| t.folder == folder && t.listed)
+                    .filter(|t| t.directory == directory && t.listed)
                     .max_by_key(|t| (!t.order.is_in_future(self.now_ms), &t.order))
             })
             .map(|tracked| tracked.entry.path.clone())
             .collect()
     }
 
-    /// Path, device and inode of each folder that is open.
+    /// Path, device and inode of each directory that is open.
     pub fn watched(&self) -> Vec<(PathBuf, u64, u64)> {
-        let open = self.folders.iter().filter_map(|folder| folder.open.as_ref());
+        let open = self.directories.iter().filter_map(|directory| directory.open.as_ref());
         open.map(|open| (open.path.clone(), open.dev, open.ino)).collect()
     }
 
@@ -311,13 +311,13 @@ impl AuditFiles {
         let mut order: Vec<usize> =
             (0..self.tracked.len()).filter(|&index| self.tracked[index].is_active()).collect();
         order.sort_by(|&a, &b| {
-            let key = |index: usize| (self.tracked[index].folder, &self.tracked[index].order);
+            let key = |index: usize| (self.tracked[index].directory, &self.tracked[index].order);
             key(a).cmp(&key(b))
         });
         order
     }
 
-    /// Whether Confluence has moved on to a newer file in the same folder.
+    /// Whether Confluence has moved on to a newer file in the same directory.
     ///
     /// A name alone does not prove it. A file dated in the future was created under a wrong clock. A file that was
     /// last written before this one is no successor while this one grows.
@@ -328,11 +328,11 @@ impl AuditFiles {
         self.newer_than(index).any(|other| old || other.entry.mtime_ms >= written_ms)
     }
 
-    /// The listed files of the same folder with a later name, without those dated in the future.
+    /// The listed files of the same directory with a later name, without those dated in the future.
     fn newer_than(&self, index: usize) -> impl Iterator<Item = &Tracked> {
         let this = &self.tracked[index];
         self.tracked.iter().filter(move |other| {
-            other.folder == this.folder
+            other.directory == this.directory
                 && other.listed
                 && other.order > this.order
                 && !other.order.is_in_future(self.now_ms)

@@ -7,7 +7,7 @@ use super::tracked::Tracked;
 
 impl AuditFiles {
     /// Whether another file may be opened. At the limit it closes a file that was read to its end: the rotated one
-    /// that has been quiet longest, or else a live one, because there may be more folders than files that may be
+    /// that has been quiet longest, or else a live one, because there may be more directories than files that may be
     /// open.
     pub(super) fn ensure_open_slot(&mut self) -> bool {
         if self.open_tails() < self.config.open_files_max {
@@ -49,7 +49,7 @@ impl AuditFiles {
             if !self.tracked[index].is_open()
                 && self.tracked[index].incomplete.is_none()
                 && self.tracked[index].retry.is_none()
-                && self.folders[self.tracked[index].folder].replayed
+                && self.directories[self.tracked[index].directory].replayed
             {
                 // A failure is reported when the file is read.
                 let _ = match self.tracked[index].compression {

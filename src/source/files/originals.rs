@@ -102,10 +102,11 @@ impl AuditFiles {
         if let Some(tail) = &tracked.tail {
             return tail.file().try_clone().map(Some);
         }
-        let Some(folder) = self.folders[tracked.folder].open.as_ref().filter(|_| tracked.listed) else {
+        let Some(opened) = self.directories[tracked.directory].open.as_ref().filter(|_| tracked.listed)
+        else {
             return Ok(None);
         };
-        let file = folder.open_file(name::file_name(&tracked.entry.path))?;
+        let file = opened.open_file(name::file_name(&tracked.entry.path))?;
         let (observed, _) = directory::observe(&file, &tracked.entry.path)?;
         // Otherwise it was replaced since the sweep.
         Ok(((observed.dev, observed.ino) == (tracked.entry.dev, tracked.entry.ino)).then_some(file))

@@ -79,8 +79,8 @@ impl AuditFiles {
             Ok(0) => {}
             Ok(_) => {
                 (tracked.quiet_since, tracked.incomplete) = (None, None);
-                let folder = &mut self.folders[tracked.folder];
-                folder.emitted_bytes += tracked.emit(folder.sequence, folder.emitted_bytes, emit);
+                let directory = &mut self.directories[tracked.directory];
+                directory.emitted_bytes += tracked.emit(directory.sequence, directory.emitted_bytes, emit);
                 return Ok(ReadStatus::More);
             }
             Err(error) => {
@@ -95,12 +95,12 @@ impl AuditFiles {
     fn join_sequence(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
         let tracked = &self.tracked[index];
         let isolated = tracked.isolated.then_some(tracked.entry.key);
-        let folder = &mut self.folders[tracked.folder];
-        if folder.isolated_file != isolated {
-            folder.sequence += 1;
-            (folder.isolated_file, folder.replayed) = (isolated, isolated.is_some());
+        let directory = &mut self.directories[tracked.directory];
+        if directory.isolated_file != isolated {
+            directory.sequence += 1;
+            (directory.isolated_file, directory.replayed) = (isolated, isolated.is_some());
         }
-        if folder.replayed {
+        if directory.replayed {
             return Ok(());
         }
         self.tracked[index].save_position();
@@ -138,18 +138,19 @@ impl AuditFiles {
     fn finish(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> ReadStatus {
         let is_in_another_file = self.rest_is_in_another_file(index);
         let tracked = &mut self.tracked[index];
-        let folder = tracked.folder;
+        let directory = tracked.directory;
         let Some(tail) = &mut tracked.tail else {
             return ReadStatus::Idle;
         };
         let path_json = &tracked.path_json;
-        let (sequence, emitted) = (self.folders[folder].sequence, self.folders[folder].emitted_bytes);
+        let (sequence, emitted) =
+            (self.directories[directory].sequence, self.directories[directory].emitted_bytes);
         if let Some(frame) = tail.framer.last_frame().filter(|_| !is_in_another_file) {
             emit(FileRecord {
                 frame,
                 file: tracked.entry.key,
                 path_json,
-                folder,
+                directory,
                 sequence,
                 sequence_offset: emitted,
                 unterminated: true,
@@ -173,11 +174,11 @@ impl AuditFiles {
     /// which it is.
     pub(super) fn open(&mut self, index: usize) -> io::Result<bool> {
         let tracked = &mut self.tracked[index];
-        let Some(folder) = &self.folders[tracked.folder].open else {
+        let Some(opened) = &self.directories[tracked.directory].open else {
             return Ok(false);
         };
         let name = name::file_name(&tracked.entry.path);
-        let file = folder.open_file(name)?;
+        let file = opened.open_file(name)?;
         let (observed, _) = directory::observe(&file, &tracked.entry.path)?;
         if (observed.dev, observed.ino) != (tracked.entry.dev, tracked.entry.ino) {
             return Ok(false);

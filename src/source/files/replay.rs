@@ -10,34 +10,34 @@ use std::io;
 type BytesBefore = (usize, Vec<u8>);
 
 impl AuditFiles {
-    /// Before the first record of a folder's sequence: emits the preceding records again, from the file and its
+    /// Before the first record of a directory's sequence: emits the preceding records again, from the file and its
     /// predecessors.
     pub(super) fn replay(&mut self, index: usize, emit: &mut dyn FnMut(FileRecord<'_>)) -> io::Result<()> {
-        let folder = self.tracked[index].folder;
-        if self.folders[folder].replayed {
+        let directory = self.tracked[index].directory;
+        if self.directories[directory].replayed {
             return Ok(());
         }
         let Some(to_replay) = self.bytes_to_replay(index)? else {
             return Ok(());
         };
-        self.folders[folder].replayed = true;
+        self.directories[directory].replayed = true;
         for (index, bytes) in to_replay.into_iter().rev() {
             self.emit_replayed(index, &bytes, emit);
         }
         Ok(())
     }
 
-    /// The bytes before the read position, of the latest file first. `None` if the folder is not open.
+    /// The bytes before the read position, of the latest file first. `None` if the directory is not open.
     fn bytes_to_replay(&mut self, index: usize) -> io::Result<Option<Vec<BytesBefore>>> {
-        let folder = self.tracked[index].folder;
-        let Some(directory) = &self.folders[folder].open else {
+        let directory = self.tracked[index].directory;
+        let Some(opened) = &self.directories[directory].open else {
             return Ok(None);
         };
         // Twice the window: it counts records without line ends, so the same range is longer on disk.
         let mut wanted = 2 * twins::WINDOW_BYTES as usize;
         let mut to_replay = Vec::new();
         let mut read_files: Vec<usize> = (0..self.tracked.len())
-            .filter(|&other| self.tracked[other].folder == folder && self.tracked[other].listed)
+            .filter(|&other| self.tracked[other].directory == directory && self.tracked[other].listed)
             .filter(|&other| self.tracked[other].entry.offset > 0)
             .collect();
         read_files.sort_by(|&a, &b| self.tracked[b].order.cmp(&self.tracked[a].order));
@@ -56,7 +56,7 @@ impl AuditFiles {
                 }
                 continue;
             }
-            let found = directory
+            let found = opened
                 .open_file(name::file_name(&entry.path))
                 .and_then(|file| tail::bytes_before(&file, entry.offset, wanted));
             let bytes = match found {
@@ -83,7 +83,7 @@ impl AuditFiles {
 
     /// Emits the complete records in `bytes`, the last ones before a file's offset.
     fn emit_replayed(&mut self, index: usize, bytes: &[u8], emit: &mut dyn FnMut(FileRecord<'_>)) {
-        let Tracked { entry, path_json, folder, .. } = &self.tracked[index];
+        let Tracked { entry, path_json, directory, .. } = &self.tracked[index];
         let from = entry.offset - bytes.len() as u64;
         let first_record = if from == 0 {
             0
@@ -91,8 +91,8 @@ impl AuditFiles {
             memchr::memchr(b'\n', bytes).map_or(bytes.len(), |line_end| line_end + 1)
         };
         let mut framer = Framer::new(from + first_record as u64, b"", self.config.record_bytes_max);
-        let sequence = self.folders[*folder].sequence;
-        let emitted = &mut self.folders[*folder].emitted_bytes;
+        let sequence = self.directories[*directory].sequence;
+        let emitted = &mut self.directories[*directory].emitted_bytes;
         for piece in bytes[first_record..].chunks(64 * 1024) {
             framer.space(piece.len())[..piece.len()].copy_from_slice(piece);
             framer.filled(piece.len());
@@ -102,7 +102,7 @@ impl AuditFiles {
                     frame,
                     file: entry.key,
                     path_json,
-                    folder: *folder,
+                    directory: *directory,
                     sequence,
                     sequence_offset: *emitted,
                     unterminated: false,

@@ -19,11 +19,11 @@ impl AuditFiles {
     /// Those of reading the file. An incomplete stream is not an error.
     pub(super) fn compressed_head(
         &self,
-        folder: usize,
+        directory: usize,
         observed: &FileObservation,
         how: FileCompression,
     ) -> io::Result<Vec<u8>> {
-        let Some(dir) = &self.folders[folder].open else {
+        let Some(dir) = &self.directories[directory].open else {
             return Ok(Vec::new());
         };
         if how == FileCompression::Unsupported {

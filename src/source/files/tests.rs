@@ -284,7 +284,7 @@ fn f02_a_link_to_the_home_is_pointed_elsewhere() {
     let link = links.0.path().join("current");
     symlink(old.0.path(), &link).unwrap();
     let mut config = old.config();
-    config.place = FileLocation::Home { dir: link.clone(), found: HomeFound::Setting };
+    config.location = FileLocation::Home { dir: link.clone(), found: HomeFound::Setting };
     old.append(0, "a\n{half");
     let mut known = Checkpointed::default();
     let mut run = TestRun::start(config, &mut known);
@@ -299,7 +299,7 @@ fn f02_a_link_to_the_home_is_pointed_elsewhere() {
     assert_eq!(known.losses, []);
 }
 
-/// Unread content of a folder that is no longer configured is reported when its entry is forgotten.
+/// Unread content of a directory that is no longer configured is reported when its entry is forgotten.
 #[test]
 fn f02_a_directory_that_is_left_is_forgotten_in_time() {
     let (old, new) = (Home::new(), Home::new());

@@ -16,10 +16,10 @@ const LAST_SEEN_AGE_MAX_MS: i64 = 86_400_000;
 
 pub(super) struct Tracked {
     pub(super) entry: FileEntry,
-    pub(super) folder: usize,
+    pub(super) directory: usize,
     pub(super) order: FileOrder,
     pub(super) tail: Option<Tail>,
-    /// Seen by the last sweep of its folder.
+    /// Seen by the last sweep of its directory.
     pub(super) listed: bool,
     /// Since when it was at its end and did not change.
     pub(super) quiet_since: Option<Instant>,
@@ -64,7 +64,7 @@ pub(super) struct IncompleteStream {
 }
 
 impl Tracked {
-    pub(super) fn new(entry: FileEntry, folder: usize) -> Tracked {
+    pub(super) fn new(entry: FileEntry, directory: usize) -> Tracked {
         let path = name::display_path(&entry.path);
         Tracked {
             order: FileOrder::of(name::file_name(&entry.path), entry.mtime_ms),
@@ -77,7 +77,7 @@ impl Tracked {
             incomplete: None,
             bytes_before: Vec::new(),
             path,
-            folder,
+            directory,
             entry,
             tail: None,
             listed: false,
@@ -112,7 +112,7 @@ impl Tracked {
     /// Emits the complete records of the buffer. Returns their length in bytes, without line ends.
     pub(super) fn emit(&mut self, sequence: u32, emitted: u64, emit: &mut dyn FnMut(FileRecord<'_>)) -> u64 {
         let Some(tail) = &mut self.tail else { return 0 };
-        let (file, folder, path_json) = (self.entry.key, self.folder, &self.path_json);
+        let (file, directory, path_json) = (self.entry.key, self.directory, &self.path_json);
         let (mut handed_out, before) = (0, tail.framer.boundary());
         while let Some(frame) = tail.framer.next_frame() {
             let bytes = frame.bytes();
@@ -120,7 +120,7 @@ impl Tracked {
                 frame,
                 file,
                 path_json,
-                folder,
+                directory,
                 sequence,
                 sequence_offset: emitted + handed_out,
                 unterminated: false,

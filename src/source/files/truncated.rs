@@ -26,8 +26,8 @@ impl AuditFiles {
         // What the file still holds is emitted again with the same ids and must not be counted as twins of itself.
         // With a copy, the sequence continues in the copy.
         if copy.is_none() {
-            let folder = &mut self.folders[tracked.folder];
-            (folder.replayed, folder.sequence) = (false, folder.sequence + 1);
+            let directory = &mut self.directories[tracked.directory];
+            (directory.replayed, directory.sequence) = (false, directory.sequence + 1);
         }
         self.report_restart(index, &old, copy.as_ref());
         if old.offset == 0 && copy.is_none() || old.tail_fingerprint.len == 0 && old.offset > 0 {
@@ -80,7 +80,7 @@ impl AuditFiles {
     /// Keeps the old entry so that a copy of the old content is recognised. A copy that is available and not yet
     /// tracked is tracked and read on.
     fn keep_old_entry(&mut self, index: usize, mut old: FileEntry, copy: Option<FileObservation>) {
-        let (folder, order) = (self.tracked[index].folder, self.tracked[index].order.clone());
+        let (directory, order) = (self.tracked[index].directory, self.tracked[index].order.clone());
         let followed = |observed: &FileObservation| {
             let inode = (observed.dev, observed.ino);
             let mut listed = self.tracked.iter().filter(|t| t.listed);
@@ -97,7 +97,7 @@ impl AuditFiles {
             Some(observed) => {
                 (old.path, old.size, old.mtime_ms) = (observed.path, observed.size, observed.mtime_ms);
                 (old.dev, old.ino, old.finished) = (observed.dev, observed.ino, false);
-                let mut past = Tracked::new(old, folder);
+                let mut past = Tracked::new(old, directory);
                 past.listed = true;
                 past.request_comparison();
                 // The old content precedes the file's new content.
@@ -108,7 +108,7 @@ impl AuditFiles {
             }
             None => {
                 (old.size, old.dev, old.ino, old.finished) = (old.offset, 0, 0, true);
-                Tracked::new(old, folder)
+                Tracked::new(old, directory)
             }
         };
         past.changed = true;
@@ -117,9 +117,9 @@ impl AuditFiles {
 
     /// A file of the same directory, with any name, that contains what was read from this one.
     fn copy_of(&self, index: usize) -> Option<FileObservation> {
-        let Tracked { entry, folder, .. } = &self.tracked[index];
+        let Tracked { entry, directory, .. } = &self.tracked[index];
         let known = if entry.offset > 0 { entry.tail_fingerprint.len } else { entry.head_fingerprint.len };
-        let dir = self.folders[*folder].open.as_ref()?;
+        let dir = self.directories[*directory].open.as_ref()?;
         if known == 0 || self.tracked[index].compression.is_some() {
             return None;
         }
@@ -132,7 +132,7 @@ impl AuditFiles {
             let holds = match compression {
                 Some(FileCompression::Unsupported) => false,
                 // How much it contains is found out when it is read.
-                Some(how) => self.compressed_head(*folder, &observed, how).is_ok_and(|head| {
+                Some(how) => self.compressed_head(*directory, &observed, how).is_ok_and(|head| {
                     let head = head.get(..entry.head_fingerprint.len as usize);
                     head.is_some_and(|head| Fingerprint::of(head) == entry.head_fingerprint)
                 }),

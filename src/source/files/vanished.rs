@@ -8,13 +8,13 @@ use std::time::Instant;
 
 impl AuditFiles {
     /// Handles missing files. What was not read is lost unless the file is still open.
-    pub(super) fn handle_vanished(&mut self, listed_folders: &[usize], now: Instant, now_ms: i64) {
+    pub(super) fn handle_vanished(&mut self, listed_directories: &[usize], now: Instant, now_ms: i64) {
         let grace_passed =
             |since: Instant, config: &FilesConfig| now.duration_since(since) >= config.deleted_age_max;
         let mut held: Vec<usize> = Vec::new();
         for index in 0..self.tracked.len() {
             let tracked = &mut self.tracked[index];
-            if tracked.listed || !listed_folders.contains(&tracked.folder) {
+            if tracked.listed || !listed_directories.contains(&tracked.directory) {
                 continue;
             }
             if self.unidentified.iter().any(|file| file.may_be(tracked)) {
@@ -66,7 +66,7 @@ impl AuditFiles {
                 }
             }
         }
-        self.forget_expired(listed_folders, now_ms);
+        self.forget_expired(listed_directories, now_ms);
     }
 
     /// A file is missing that was not fully read. It is a loss unless another file has the same content.
@@ -122,16 +122,16 @@ impl AuditFiles {
         })
     }
 
-    /// Removes entries of missing files beyond `missing_files_max` and `missing_files_retention`. Entries of folders
-    /// that are no longer configured are removed in the same way, but only while all configured folders are
-    /// available: a disk may be mounted late.
-    fn forget_expired(&mut self, listed_folders: &[usize], now_ms: i64) {
+    /// Removes entries of missing files beyond `missing_files_max` and `missing_files_retention`. Entries of
+    /// directories that are no longer configured are removed in the same way, but only while all configured directories
+    /// are available: a disk may be mounted late.
+    fn forget_expired(&mut self, listed_directories: &[usize], now_ms: i64) {
         let all_there =
-            !listed_folders.is_empty() && self.folders.iter().all(|f| f.orphaned || f.open.is_some());
+            !listed_directories.is_empty() && self.directories.iter().all(|d| d.orphaned || d.open.is_some());
         let gone = |t: &Tracked| {
             let maybe_there = t.listed || t.is_open() || self.unidentified.iter().any(|file| file.may_be(t));
-            let vanished = t.entry.finished && listed_folders.contains(&t.folder);
-            !maybe_there && (vanished || all_there && self.folders[t.folder].orphaned)
+            let vanished = t.entry.finished && listed_directories.contains(&t.directory);
+            !maybe_there && (vanished || all_there && self.directories[t.directory].orphaned)
         };
         let retention_ms = self.config.missing_files_retention.as_millis() as i64;
         let mut vanished: Vec<(i64, u32)> =

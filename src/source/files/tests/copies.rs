@@ -47,7 +47,7 @@ fn gzip_file(path: &Path) -> PathBuf {
 fn one_file(home: &Home, pattern: &str) -> (FilesConfig, PathBuf) {
     let mut config = home.config();
     let live = home.audit().join("audit.log");
-    config.place = FileLocation::Files(vec![home.audit().join(pattern).to_str().unwrap().to_owned()]);
+    config.location = FileLocation::Files(vec![home.audit().join(pattern).to_str().unwrap().to_owned()]);
     (config, live)
 }
 
