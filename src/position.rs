@@ -68,9 +68,40 @@ pub struct FileEntry {
     /// Digest of the bytes before `offset`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<ReadDigest>,
-    /// When the file was last compared with its digest. 0: never; negative: it is to be compared now.
-    #[serde(default)]
-    pub compared_ms: i64,
+    #[serde(default, rename = "compared_ms")]
+    pub verification: Verification,
+}
+
+/// When a file was last verified against its digest.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(from = "i64", into = "i64")]
+pub enum Verification {
+    #[default]
+    Never,
+    /// The file has changed: it is to be verified now.
+    Requested,
+    /// In milliseconds since 1970.
+    At(i64),
+}
+
+impl From<i64> for Verification {
+    fn from(stored: i64) -> Verification {
+        match stored {
+            0 => Verification::Never,
+            ..0 => Verification::Requested,
+            at_ms => Verification::At(at_ms),
+        }
+    }
+}
+
+impl From<Verification> for i64 {
+    fn from(verification: Verification) -> i64 {
+        match verification {
+            Verification::Never => 0,
+            Verification::Requested => -1,
+            Verification::At(at_ms) => at_ms.max(1),
+        }
+    }
 }
 
 impl FileEntry {

@@ -24,7 +24,7 @@ use crate::sink;
 use crate::source::api::Api;
 use crate::source::dedup::Dedup;
 use crate::source::files::AuditFiles;
-use crate::source::files::wake::{DirectoryWatch, Wake, watch_live_files};
+use crate::source::files::wake::{DirectoryWatch, Wake, watch_growing_files};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -273,18 +273,18 @@ fn file_input(
 ) -> FileInput {
     let woken = flow.clone();
     let wake: Wake = Arc::new(move |sweep| woken.wake(sweep));
-    // Grows by one list for each change of the live files at most, which are few and rare.
-    let (live, live_files) = unbounded_channel();
+    // Grows by one list for each change of the growing files at most, which are few and rare.
+    let (growing, growing_files) = unbounded_channel();
     let mut files = files.clone();
     let (follow, sweep_interval) = (files.notify && !common.mode.once, files.sweep_interval);
     files.open_files_max = files.open_files_max.min(descriptors_for_files(common.config.sources.len()));
     if follow {
-        tokio::spawn(watch_live_files(live_files, wake.clone()));
+        tokio::spawn(watch_growing_files(growing_files, wake.clone()));
     }
     let (next_key, fresh) = (state.next_key, state.next_key == 0);
     let files = AuditFiles::new(&source.name, files, state.files, next_key, fresh);
     let watch = follow.then(|| DirectoryWatch::new(&source.name, wake));
-    FileInput::new(files, watch, live, sweep_interval)
+    FileInput::new(files, watch, growing, sweep_interval)
 }
 
 /// How many bytes may be in flight to the sinks of one source before its reader waits.

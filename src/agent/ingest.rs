@@ -16,14 +16,14 @@ use crate::source::api::self_activity::SearchedBy;
 use crate::source::api::{Api, ApiStep, Now};
 use crate::source::dedup::{Dedup, FromFile};
 use crate::source::files::FileRecord;
-use crate::source::files::frame::Frame;
+use crate::source::files::record_splitter::RawRecord;
 use std::time::Instant;
 
 /// The ingest of one source.
 pub struct Ingest {
     encoder: Encoder,
     ids: IdHasher,
-    /// For each directory, the number of its current sequence and the twins in it.
+    /// For each directory, the number of its current twin scope and the twins in it.
     twins: Vec<(u32, Twins)>,
     scratch: Scratch,
     /// `Some` if the source has an API.
@@ -89,8 +89,8 @@ impl Ingest {
         };
         let (mut from, mut self_poll) = (None, false);
         if let Some(filter) = &mut self.node_filter {
-            if found.replayed {
-                return filter.observe_replayed(record, found.directory, self.read_at_ms);
+            if found.already_delivered {
+                return filter.observe_delivered(record, found.directory, self.read_at_ms);
             }
             let (time_ms, file) = filter.observe(record, found.file, found.directory, self.read_at_ms);
             from = Some((time_ms, file));
@@ -112,7 +112,7 @@ impl Ingest {
             }
             self_poll = by == SearchedBy::Agent;
         }
-        if found.replayed {
+        if found.already_delivered {
             return;
         }
         let event = Event {
@@ -128,13 +128,13 @@ impl Ingest {
     fn id(&mut self, parsed: &Parsed<'_>, found: &FileRecord<'_>) -> EventId {
         let id = self.ids.id(parsed);
         while self.twins.len() <= found.directory {
-            self.twins.push((found.sequence, Twins::default()));
+            self.twins.push((found.twin_scope, Twins::default()));
         }
-        let (sequence, twins) = &mut self.twins[found.directory];
-        if *sequence != found.sequence {
-            (*sequence, *twins) = (found.sequence, Twins::default());
+        let (twin_scope, twins) = &mut self.twins[found.directory];
+        if *twin_scope != found.twin_scope {
+            (*twin_scope, *twins) = (found.twin_scope, Twins::default());
         }
-        id.twin(twins.number(id, found.sequence_offset))
+        id.twin(twins.number(id, found.twin_offset))
     }
 
     /// `from`: the event's time and file, if the API may return it as well.
@@ -298,9 +298,9 @@ impl Ingest {
 }
 
 fn parse<'a>(found: &FileRecord<'a>, scratch: &'a mut Scratch) -> (Parsed<'a>, u64, &'a [u8]) {
-    match &found.frame {
-        Frame::Line { body, offset } => (record::parse(body, scratch), *offset, body),
-        Frame::Malformed { head, offset, bytes, hash, reason } => {
+    match &found.raw {
+        RawRecord::Line { body, offset } => (record::parse(body, scratch), *offset, body),
+        RawRecord::Malformed { head, offset, bytes, hash, reason } => {
             let malformed = Parsed::Unreadable {
                 error: reason.error(*bytes, *offset, *hash),
                 bytes: head,

@@ -55,8 +55,8 @@ impl NodeFilter {
         !self.nodes.are_several()
     }
 
-    /// Records the node of a replayed file record.
-    pub fn observe_replayed(&mut self, record: Option<&Record>, directory: usize, read_at_ms: i64) {
+    /// Records the node of a file record that was already delivered.
+    pub fn observe_delivered(&mut self, record: Option<&Record>, directory: usize, read_at_ms: i64) {
         if let Some(record) = record {
             let time_ms = record.time_ms.unwrap_or(read_at_ms).min(read_at_ms);
             self.nodes.observe_file(directory, record.node.text(), time_ms);

@@ -81,7 +81,7 @@ impl AuditFiles {
                 "audit records may be lost"
             );
         }
-        self.pending.losses.push(Loss {
+        self.pending_progress.losses.push(Loss {
             at_ms,
             path: path.to_owned(),
             from,

@@ -5,9 +5,9 @@ use super::directory::{self, Contents, OpenDirectory, SkipReason, SkippedEntry};
 use super::discover::{self, FoundDirectory};
 use super::failures;
 use super::identify::Candidate;
-use super::identity::FileObservation;
+use super::matching::FileObservation;
 use super::name::display_path;
-use super::tracked::Tracked;
+use super::tracked::TrackedFile;
 use crate::access;
 use crate::config::{FileLocation, audit_dir};
 use rustix::fs::FileType;
@@ -54,7 +54,7 @@ impl AuditFiles {
             }
         }
         self.unidentified.retain(|file| file.listed);
-        self.check_mount_view(&missing, now);
+        self.check_mount_namespace(&missing, now);
         self.handle_vanished(&listed_directories, now, now_ms);
         if !listed_directories.is_empty() {
             self.first_run = false;
@@ -93,7 +93,7 @@ impl AuditFiles {
                 continue;
             }
             directory.open = None;
-            let closed = |t: &&mut Tracked| t.directory == index && !t.is_open();
+            let closed = |t: &&mut TrackedFile| t.directory == index && !t.is_open();
             self.tracked.iter_mut().filter(closed).for_each(|t| t.listed = false);
         }
     }
@@ -186,7 +186,7 @@ impl AuditFiles {
             .filter(|(_, t)| t.directory == directory)
             .map(|(index, t)| ((t.entry.dev, t.entry.ino), index))
             .collect();
-        let live = files
+        let growing = files
             .iter()
             .rfind(|file| !file.observed.order().is_in_future(now_ms))
             .or(files.last())
@@ -198,15 +198,15 @@ impl AuditFiles {
                     self.tracked[index].refresh(&file.observed, now_ms)
                 }
                 // The inode of an open file cannot be reused, so this is a rename.
-                Some(&index) if self.tracked[index].tail.is_some() => {
+                Some(&index) if self.tracked[index].reader.is_some() => {
                     self.resume_entry(index, directory, &file.observed, now_ms)
                 }
                 _ => others.push(file),
             }
         }
         for file in others {
-            let live = live.as_ref() == Some(&file.observed.path);
-            self.identify(directory, file, live, now_ms);
+            let growing = growing.as_ref() == Some(&file.observed.path);
+            self.identify(directory, file, growing, now_ms);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A host that follows one live file, and the file.
+/// A host that follows one growing file, and the file.
 fn following(pattern: &str, seed: u64) -> (Host, Writer, LogFile) {
     let mut host = Host::new();
     host.set("files", &format!("[\"{}/{pattern}\"]", host.audit().display()));
@@ -35,7 +35,8 @@ fn all_is_delivered(agent: &mut Agent, host: &Host, writer: &Writer) {
     agent.until("everything is delivered", || host.delivered() >= writer.count());
 }
 
-/// F87: sixteen rotations by copying and truncating without a pause after the last burst; the copies do not match the pattern.
+/// F87: sixteen rotations by copying and truncating without a pause after the last burst; the copies do not match the
+/// pattern.
 #[test]
 fn f87_copytruncate_loses_nothing_that_the_copy_has() {
     for pattern in ["audit.log", "audit.log*"] {
@@ -78,8 +79,8 @@ fn f87_copytruncate_while_stopped() {
     }
 }
 
-/// F86: copies of a delivered file, made while the agent runs and while it does not, whole and of its beginning; what is written to
-/// one of them is new.
+/// F86: copies of a delivered file, made while the agent runs and while it does not, whole and of its beginning; what
+/// is written to one of them is new.
 #[test]
 fn f86_copies_are_not_delivered_again() {
     let host = Host::new();
@@ -126,7 +127,8 @@ fn f86_a_copy_of_what_is_gone_keeps_the_ids() {
     assert_eq!(judged.repeated, (0..50).collect::<Vec<u64>>());
 }
 
-/// F88: a file is compressed before it was read, after a part of it was, and after all of it was; the agent is killed within.
+/// F88: a file is compressed before it was read, after a part of it was, and after all of it was; the agent is killed
+/// within.
 #[test]
 fn f88_compressed_files_are_read() {
     let mut host = Host::new();

@@ -66,9 +66,9 @@ fn a_home_is_delivered_once_and_then_what_is_new() {
     second.logged("wiki: nothing is new");
     assert_eq!(host.delivered(), events.len());
 
-    let live = host.audit().join("20260112.00001.audit.log");
-    let line = fs::read(&live).unwrap().split_inclusive(|&b| b == b'\n').next().unwrap().to_owned();
-    append(&live, &line);
+    let growing = host.audit().join("20260112.00001.audit.log");
+    let line = fs::read(&growing).unwrap().split_inclusive(|&b| b == b'\n').next().unwrap().to_owned();
+    append(&growing, &line);
     let third = host.once();
     third.logged("wiki: delivered 1 event to local");
     assert_eq!(host.delivered(), events.len() + 1);
@@ -181,8 +181,8 @@ fn a_dry_run_prints_and_changes_nothing() {
     assert!(!host.state().exists() && !host.output().exists());
 
     host.once_ok();
-    let live = host.audit().join("20260112.00001.audit.log");
-    append(&live, b"{bad}\n{bad}\n{bad}\n");
+    let growing = host.audit().join("20260112.00001.audit.log");
+    append(&growing, b"{bad}\n{bad}\n{bad}\n");
     let before = (bytes_of(&host.state()), bytes_of(&host.path("out")));
     for _ in 0..2 {
         let dry = host.once_with(&["--once", "--dry-run"]);
@@ -249,8 +249,8 @@ fn the_summary_of_a_run_is_logged_after_the_repeats() {
     assert!(place("again: a record cannot be read") < place("stopped: everything"), "{said}");
 }
 
-/// What a host crash leaves behind stands at the end of the file until something more is written: what came before it is
-/// delivered once, however often the agent starts.
+/// What a host crash leaves behind stands at the end of the file until something more is written: what came before it
+/// is delivered once, however often the agent starts.
 #[test]
 fn f11_a_nul_tail_repeats_nothing() {
     let host = Host::new();
