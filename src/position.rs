@@ -48,7 +48,8 @@ pub struct FileEntry {
     /// 0 if the file has other content now, see [`FileEntry::is_replaced`].
     pub ino: u64,
     /// Number of times that the file was truncated or rewritten.
-    pub epoch: u32,
+    #[serde(rename = "epoch")]
+    pub truncations: u32,
     /// Fingerprint of the first bytes that were read, at most 1,024. If nothing was read yet, of those that were
     /// there when the file was found.
     #[serde(rename = "prefix")]
@@ -121,8 +122,9 @@ pub struct SinkMark {
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
-    /// Number of the output's rotations.
-    pub generation: u64,
+    /// Number of times that the output was rotated.
+    #[serde(rename = "generation")]
+    pub rotation: u64,
     /// Length in bytes.
     pub length: u64,
     #[serde(default, skip_serializing_if = "DeletedOutputs::is_none")]
@@ -265,7 +267,7 @@ pub struct Progress {
     pub forget_ids: Vec<u32>,
     /// The positions of delivered events follow later. Until then output lengths in the checkpoint stay unchanged:
     /// after a crash there would be events that no position, id or length covers.
-    pub withheld: bool,
+    pub positions_pending: bool,
     /// How far the API was read for nodes whose files are not read.
     pub api_other_nodes: Option<ApiCursor>,
     pub nodes: Option<ClusterNodes>,
@@ -277,8 +279,8 @@ pub struct Progress {
 
 impl Progress {
     pub fn is_empty(&self) -> bool {
-        let nothing = |withheld| Progress { withheld, ..Progress::default() };
-        *self == nothing(self.withheld)
+        let nothing = |positions_pending| Progress { positions_pending, ..Progress::default() };
+        *self == nothing(self.positions_pending)
     }
 
     /// Adds later changes. For a file, a cursor or a chunk of ids the newest replaces the earlier ones.

@@ -21,14 +21,14 @@ const HELD_AFTER_LAST_REQUEST: Duration = Duration::from_secs(10);
 /// Older searches are delivered at once: they are probably not of this agent's user.
 const AGE_MAX_MS: i64 = 86_400_000;
 
-/// The held searches of one source. While there is one, progress is withheld: the position is past the search.
+/// The held searches of one source. While there is one, its positions stay pending: the position is past the search.
 #[derive(Default)]
 pub struct HeldSearches {
     self_activity: SharedSelfActivity,
     /// Do not deliver the agent's own searches.
     pub drop_self_polls: bool,
     searches: Vec<HeldSearch>,
-    withheld: Option<Progress>,
+    positions_pending: Option<Progress>,
 }
 
 pub struct HeldSearch {
@@ -109,15 +109,15 @@ impl HeldSearches {
 
     /// Withholds progress from the checkpoint while a search is held.
     pub fn pass_progress(&mut self, mut progress: Progress) -> Progress {
-        if let Some(mut withheld) = self.withheld.take() {
-            withheld.merge(progress);
-            progress = withheld;
+        if let Some(mut positions_pending) = self.positions_pending.take() {
+            positions_pending.merge(progress);
+            progress = positions_pending;
         }
         if self.searches.is_empty() {
             return progress;
         }
-        self.withheld = Some(progress);
-        Progress { withheld: true, ..Progress::default() }
+        self.positions_pending = Some(progress);
+        Progress { positions_pending: true, ..Progress::default() }
     }
 }
 

@@ -278,8 +278,8 @@ impl Ingest {
     }
 
     /// The replay is over.
-    pub fn clear_replayed(&mut self) {
-        self.encoder.clear_replayed();
+    pub fn forget_output_ids(&mut self) {
+        self.encoder.forget_output_ids();
     }
 
     /// Sends the batch to the sinks, and the progress to the commit thread.

@@ -60,7 +60,7 @@ impl Reader {
         let mut restart_wanted = false;
         while !self.flow.stopped() {
             let next_sweep = self.sweep(&mut ingest);
-            if !self.flow.has_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
+            if !self.flow.wait_for_capacity(next_sweep.unwrap_or(clock::monotonic() + CAPACITY_WAIT)) {
                 continue;
             }
             let now = clock::monotonic();
@@ -77,7 +77,7 @@ impl Reader {
             }
             if self.once && self.nothing_left_to_read() && ingest.held.is_empty() {
                 if self.has_replayed() {
-                    ingest.clear_replayed();
+                    ingest.forget_output_ids();
                 }
                 break;
             }
@@ -96,7 +96,7 @@ impl Reader {
                 continue;
             }
             if self.has_replayed() && ingest.held.is_empty() {
-                ingest.clear_replayed();
+                ingest.forget_output_ids();
             }
             self.flow.sleep(until);
         }
@@ -192,7 +192,7 @@ impl Reader {
                  and has {}; {copy}it is read from its beginning",
                 tampered.offset, tampered.size
             );
-            let occasion = format!("{path} {} {}", tampered.epoch, tampered.offset);
+            let occasion = format!("{path} {} {}", tampered.truncations, tampered.offset);
             ingest.encode_notice(&Notice::new(FILE_TAMPERED, &self.source, &occasion, at_ms, message));
         }
         let progress = files.progress();

@@ -149,7 +149,7 @@ fn open_row(file: &FileEntry) -> [String; 4] {
 fn output_row(mark: &SinkMark) -> [String; 4] {
     [
         mark.length.to_string(),
-        mark.generation.to_string(),
+        mark.rotation.to_string(),
         escape(&mark.sink).into_owned(),
         escape_path(&mark.path).to_string(),
     ]
@@ -334,7 +334,7 @@ mod tests {
             path: "/out/events.ndjson".into(),
             dev: 1,
             ino: 2,
-            generation: 4,
+            rotation: 4,
             length: 567,
             deleted: DeletedOutputs { files: 3, events: 1 },
         };

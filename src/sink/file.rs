@@ -35,7 +35,7 @@ const UNSYNCED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Delay before a failed write (mostly a full disk) is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Writes until [`Message::End`] has arrived and everything is durable. `loopback` is the sending side of
+/// Writes until [`Message::End`] has arrived and everything is durable. `self_sender` is the sending side of
 /// `messages`. After an error the contents of the disk are unknown: the process must end, and the next one
 /// starts from the checkpoint. With `once` the function also waits for the compression of rotated files, and
 /// gives up when writing keeps failing.
@@ -43,10 +43,10 @@ pub(crate) fn run(
     output: OutputFile,
     once: bool,
     messages: Receiver<Message>,
-    loopback: Sender<Message>,
+    self_sender: Sender<Message>,
     report: impl Fn(Report),
 ) -> Result<(), SinkError> {
-    let sync = start_sync_thread(loopback)?;
+    let sync = start_sync_thread(self_sender)?;
     let compressor = output.compressor()?;
     let mut writer = Writer {
         output,
@@ -91,7 +91,7 @@ pub(crate) fn run(
 }
 
 /// Starts the thread that makes output durable. It ends when the returned side of its channel is dropped.
-fn start_sync_thread(loopback: Sender<Message>) -> io::Result<Sender<SyncJob>> {
+fn start_sync_thread(self_sender: Sender<Message>) -> io::Result<Sender<SyncJob>> {
     // Cannot grow: the next job is sent after `Message::Synced` for the previous one.
     let (sync, jobs) = channel::<SyncJob>();
     std::thread::Builder::new().name("sync".into()).spawn(move || {
@@ -102,7 +102,7 @@ fn start_sync_thread(loopback: Sender<Message>) -> io::Result<Sender<SyncJob>> {
                 job.run()
             }));
             let result = result.unwrap_or_else(|_| Err(io::Error::other("making output durable panicked")));
-            if loopback.send(Message::Synced(result)).is_err() {
+            if self_sender.send(Message::Synced(result)).is_err() {
                 break;
             }
         }
@@ -174,9 +174,11 @@ impl<R: Fn(Report)> Writer<R> {
     fn handle(&mut self, message: Message) -> Result<(), SinkError> {
         match message {
             Message::Batch(batch) => self.backlog.push_back(batch),
+            // It waits for no further events anyway.
+            Message::Flush => {}
             Message::End => self.ended = true,
-            Message::Committed { generation } => {
-                self.compressor.iter().for_each(|compressor| compressor.checkpointed(generation));
+            Message::Committed { rotation } => {
+                self.compressor.iter().for_each(|compressor| compressor.checkpointed(rotation));
             }
             Message::Synced(result) => {
                 self.output.note_deleted(result?);
@@ -203,7 +205,7 @@ impl<R: Fn(Report)> Writer<R> {
                 self.unsynced.written.extend(batch.number.map(|number| Report::Final {
                     number,
                     events: std::mem::take(&mut self.events),
-                    mark: (!batch.replaying).then_some(mark),
+                    mark: (!batch.keep_output_position).then_some(mark),
                 }));
                 (self.report)(Report::Written(batch.bytes));
                 if std::mem::take(&mut self.failures) > 0 {

@@ -1,5 +1,5 @@
 //! The common part of all sinks that deliver to a server: batching, retries and poison events. Each sink
-//! implements [`Peer`], which sends events in one request and returns their outcomes.
+//! implements [`Destination`], which sends events in one request and returns their outcomes.
 
 mod circuit;
 mod deliver;
@@ -13,7 +13,7 @@ pub(crate) use circuit::REFUSED_IN_A_ROW_MAX;
 pub(crate) use request_builder::PendingEvent;
 
 use super::outcome::RequestOutcome;
-use super::{Label, Message, Report, SinkError};
+use super::{HeaderFields, Message, Report, SinkError};
 use crate::config::{BatchConfig, OnPoison};
 use crate::record::EventId;
 use crate::telemetry::heartbeat;
@@ -29,7 +29,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
 /// A server and the protocol to talk to it.
-pub(crate) trait Peer {
+pub(crate) trait Destination {
     /// Sends these events in one request.
     fn send(&self, events: &[PendingEvent]) -> impl Future<Output = RequestOutcome>;
 
@@ -50,7 +50,7 @@ pub struct DeliverySettings {
     pub once: bool,
     /// Treat each refusal as a poison event, even if no other event was accepted. For events that are stored
     /// in the quarantine already.
-    pub refusals_believed: bool,
+    pub quarantine_unproven: bool,
 }
 
 /// An event that a server refuses.
@@ -58,7 +58,7 @@ pub struct DeliverySettings {
 pub struct Refused {
     pub id: EventId,
     pub time_ms: i64,
-    pub label: Label,
+    pub header_fields: HeaderFields,
     pub reason: String,
     /// The encoded event, without its LF.
     pub event: Vec<u8>,
@@ -78,8 +78,8 @@ pub(crate) fn lower_limit(bytes_max: &Cell<usize>, refused_bytes: usize) -> bool
 }
 
 /// Delivers until [`Message::End`] has arrived and everything before it is delivered.
-pub(crate) async fn run<P: Peer>(
-    peer: P,
+pub(crate) async fn run<P: Destination>(
+    destination: P,
     settings: DeliverySettings,
     mut messages: UnboundedReceiver<Message>,
     report: &dyn Fn(Report),
@@ -87,7 +87,7 @@ pub(crate) async fn run<P: Peer>(
 ) -> Result<(), SinkError> {
     let circuit = Circuit::default();
     let delivery = Delivery {
-        peer: &peer,
+        destination: &destination,
         circuit: &circuit,
         settings: &settings,
         bytes_max: Cell::new(usize::MAX),
@@ -106,7 +106,8 @@ pub(crate) async fn run<P: Peer>(
             true => requests.is_empty(),
             false => requests.len() < settings.concurrency,
         };
-        let credentials_changed = has_capacity && circuit.needs_operator() && peer.credentials_changed();
+        let credentials_changed =
+            has_capacity && circuit.needs_operator() && destination.credentials_changed();
         if credentials_changed {
             circuit.clear_unproven_delay();
         }
@@ -144,6 +145,7 @@ pub(crate) async fn run<P: Peer>(
                 heartbeat::working();
                 match message {
                     Some(Message::Batch(batch)) => builder.push_batch(batch, Instant::now(), report),
+                    Some(Message::Flush) => builder.flush(),
                     Some(Message::Synced(_) | Message::Committed { .. }) => {}
                     Some(Message::End) | None => {
                         ended = true;

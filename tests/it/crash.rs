@@ -1,7 +1,7 @@
 //! The agent dies at any moment, and the next one goes on: nothing is lost, and the output file holds nothing twice.
 
 use crate::rig::oracle::events;
-use crate::rig::{Host, Random, Writer, generation, output_paths, outputs};
+use crate::rig::{Host, Random, Writer, output_paths, outputs, rotation};
 use crate::rig::{SOON, copy_tree, file_name, judge, seed, until_each, until_moment};
 use confluence_audit_agent::clock;
 use confluence_audit_agent::format::FormatKind;
@@ -322,7 +322,7 @@ fn rotated_outputs_are_compressed_behind_the_checkpoint() {
     let mut agent = host.start();
     let newest = || {
         let paths = output_paths(&host);
-        paths.iter().filter_map(|path| generation(path.to_str().unwrap())).max()
+        paths.iter().filter_map(|path| rotation(path.to_str().unwrap())).max()
     };
     for _ in 0..6 {
         let before = newest();

@@ -1,6 +1,6 @@
 //! Names that would steer a terminal or forge a line of the log, in each place that takes one.
 
-use crate::rig::{Host, generation};
+use crate::rig::{Host, rotation};
 use confluence_audit_agent::quarantine::{self, Entry};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -169,7 +169,7 @@ fn f114_names_that_are_found() {
     assert!(said.contains("read 30 records from "), "{said}");
     let rotated = fs::read_dir(host.path("out")).unwrap();
     let names = rotated.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| generation(name).is_some()).count(), 1);
+    assert_eq!(names.filter(|name| rotation(name).is_some()).count(), 1);
 
     // A state that holds such names, and files next to it.
     let entry = |id: &str| Entry {

@@ -8,7 +8,7 @@ use crate::config::{self, Config, OnPoison, RemoteSinkConfig, SinkConfig, SinkKi
 use crate::exit;
 use crate::record::EventId;
 use crate::sink::remote::{DeliverySettings, Refused};
-use crate::sink::{self, Batch, BatchEvent, Label, Message, Report, SinkError};
+use crate::sink::{self, Batch, BatchEvent, HeaderFields, Message, Report, SinkError};
 use crate::telemetry::{self, escape::escape};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -183,7 +183,7 @@ fn send(
         concurrency: remote.concurrency,
         on_poison: OnPoison::Quarantine,
         once: true,
-        refusals_believed: true,
+        quarantine_unproven: true,
     };
     let (mut sent, mut next) = (ReplayResult::default(), 0);
     while next < index.groups[group].events.len() && sent.stopped.is_none() {
@@ -212,7 +212,7 @@ fn send(
             refused.borrow_mut().extend(events);
             Ok(())
         };
-        let result = sink::deliver(remote.peer.clone(), settings.clone(), receiver, &report, &keep);
+        let result = sink::deliver(remote.destination.clone(), settings.clone(), receiver, &report, &keep);
         let refused = refused.into_inner();
         let is_delivered = |at: &usize| !refused.contains_key(&index.groups[group].events[*at].id);
         let delivered: Vec<usize> = finals.into_inner().into_iter().filter(is_delivered).collect();
@@ -242,9 +242,9 @@ fn batch(
             end: bytes.len() as u32,
             id: event.id,
             time_ms: entry.time_ms,
-            label: Label::new(entry.severity, &entry.action),
+            header_fields: HeaderFields::new(entry.severity, &entry.action),
         }],
         bytes,
-        replaying: false,
+        keep_output_position: false,
     })
 }

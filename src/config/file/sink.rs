@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use super::{FORMATS, GIB, KIB, KnownTables, SEC, ZERO, belongs_to, name};
 use crate::config::checked::*;
 use crate::config::raw::{Span, Table};
-use crate::config::{PeerConfig, RemoteSinkConfig};
-use remote::Common;
+use crate::config::{DestinationConfig, RemoteSinkConfig};
+use remote::RemoteKeys;
 
 pub(crate) use file::check_path;
 
@@ -24,7 +24,7 @@ pub(crate) use file::check_path;
 enum Reader {
     Local(fn(&mut Table, &Context) -> Option<SinkKind>),
     /// Of what reaches a server.
-    Remote(fn(&mut Table, &Context, &Common) -> Option<PeerConfig>),
+    Remote(fn(&mut Table, &Context, &RemoteKeys) -> Option<DestinationConfig>),
 }
 
 const TYPES: [(&str, Reader); 8] = [
@@ -94,9 +94,9 @@ fn own_keys(table: &mut Table, reader: Reader, context: &Context) -> Option<Sink
     match reader {
         Reader::Local(read) => read(table, context),
         Reader::Remote(read) => {
-            let common = Common::read(table);
-            let peer = read(table, context, &common)?;
-            Some(SinkKind::Remote(Box::new(common.over(RemoteSinkConfig::new(peer)))))
+            let common = RemoteKeys::read(table);
+            let destination = read(table, context, &common)?;
+            Some(SinkKind::Remote(Box::new(common.over(RemoteSinkConfig::new(destination)))))
         }
     }
 }

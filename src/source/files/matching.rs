@@ -28,7 +28,7 @@ pub(crate) enum FileIdentity {
     Resume {
         entry: usize,
     },
-    /// The entry's file, but what was read is no longer there: read it from the start, with the next epoch.
+    /// The entry's file, but what was read is no longer there: read it from the start, as a new file.
     Restart {
         entry: usize,
     },

@@ -116,7 +116,7 @@ pub struct RewrittenFile {
     /// Current size in bytes.
     pub size: u64,
     /// How many times this file was rewritten.
-    pub epoch: u32,
+    pub truncations: u32,
     /// Path of a copy that contains what was read.
     pub copy: Option<String>,
 }

@@ -34,7 +34,7 @@ impl AuditFiles {
             return;
         }
         let entry = &mut self.tracked[index].entry;
-        (entry.key, entry.epoch) = (self.next_key, old.epoch + 1);
+        (entry.key, entry.truncations) = (self.next_key, old.truncations + 1);
         self.next_key += 1;
         self.keep_old_entry(index, old, copy);
     }
@@ -42,8 +42,8 @@ impl AuditFiles {
     fn report_truncation(&mut self, index: usize, old: &FileEntry, copy: Option<&FileObservation>) {
         let tracked = &mut self.tracked[index];
         let (path, size) = (tracked.path.clone(), tracked.entry.size);
-        tracked.entry.epoch = old.epoch + 1;
-        let epoch = tracked.entry.epoch;
+        tracked.entry.truncations = old.truncations + 1;
+        let truncations = tracked.entry.truncations;
         match copy {
             Some(copy) => tracing::warn!(
                 source = self.source,
@@ -67,7 +67,7 @@ impl AuditFiles {
                 path,
                 offset: old.offset,
                 size,
-                epoch,
+                truncations,
                 copy: copy.map(|copy| name::display_path(&copy.path)),
             });
         } else if copy.is_none() && old.size > 0 {

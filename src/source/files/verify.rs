@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(60);
 pub(super) struct RunningVerification {
     /// Key of the file's entry.
     key: u32,
-    epoch: u32,
+    truncations: u32,
     inode: (u64, u64),
     file: File,
     expected: ReadDigest,
@@ -132,7 +132,7 @@ impl AuditFiles {
         }
         Ok(RunningVerification {
             key: entry.key,
-            epoch: entry.epoch,
+            truncations: entry.truncations,
             inode: (observed.dev, observed.ino),
             file,
             expected,
@@ -146,7 +146,7 @@ impl RunningVerification {
     /// Whether the entry still describes the verified file.
     fn is_of(&self, tracked: &TrackedFile) -> bool {
         let entry = &tracked.entry;
-        entry.epoch == self.epoch && (entry.dev, entry.ino) == self.inode
+        entry.truncations == self.truncations && (entry.dev, entry.ino) == self.inode
     }
 
     fn step(&mut self) -> io::Result<VerificationStep> {

@@ -1,9 +1,9 @@
 //! A fuzz target for the writers of all formats: whatever a record holds, its event is one line that every reader of
-//! the format reads in the same way, with the same id. Records are built by structure, see `records`; what is written is
-//! judged by readers that share nothing with the agent.
+//! the format reads in the same way, with the same id. Records are built by structure, see `records`; what is written
+//! is judged by readers that share nothing with the agent.
 //!
-//! `FUZZ_SECONDS=…` is how long it goes on (30), `FUZZ_RECORDS=…` instead of it how many records are tried, and `SEED=…`
-//! the first record's seed; the next one's is greater by one. A long run, with the checks of debug builds:
+//! `FUZZ_SECONDS=…` is how long it goes on (30), `FUZZ_RECORDS=…` instead of it how many records are tried, and
+//! `SEED=…` the first record's seed; the next one's is greater by one. A long run, with the checks of debug builds:
 //! `CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true FUZZ_RECORDS=5000000 cargo test --release --test it f101_fuzz --
 //! --nocapture`.
 
@@ -18,7 +18,7 @@ use confluence_audit_agent::format::{Agent, Context, Event, EventBuffer, Format,
 use confluence_audit_agent::notice::{self, Notice};
 use confluence_audit_agent::record::{EventId, IdHasher, Parsed, Scratch, parse};
 use confluence_audit_agent::sink::syslog::message::MessageWriter;
-use confluence_audit_agent::sink::{BatchEvent, Label};
+use confluence_audit_agent::sink::{BatchEvent, HeaderFields};
 use json::{Json, Style};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -193,7 +193,7 @@ impl Target {
     fn check_frames(&self, event: &[u8], id: EventId, json: &Json, random: &mut Random) {
         let mut frames = Vec::new();
         for framing in [Framing::OctetCounting, Framing::Newline] {
-            let written = BatchEvent { end: 0, id, time_ms: 0, label: Label::default() };
+            let written = BatchEvent { end: 0, id, time_ms: 0, header_fields: HeaderFields::default() };
             self.writer.frame(framing, &written, event, &mut frames);
         }
         let text = String::from_utf8(frames).unwrap();

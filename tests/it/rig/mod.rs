@@ -12,7 +12,7 @@ pub mod writer;
 
 pub use agent::{Agent, Host, append, copy_tree, descriptors, foreign_link, stdout_of, sweeps_once};
 pub use oracle::{Event, judge};
-pub use outputs::{generation, output_paths, outputs};
+pub use outputs::{output_paths, outputs, rotation};
 pub use port::{Port, free_port, listen_again};
 pub(crate) use skip::skip;
 pub use writer::{LogFile, Random, Writer, check, file_name};

@@ -12,7 +12,7 @@ fn fixture(version: u32) -> PathBuf {
 fn expected() -> [Commit; 2] {
     let wiki = Commit {
         progress: Progress {
-            files: vec![entry(0, 4321), FileEntry { finished: true, epoch: 2, ..entry(1, 1_000_000) }],
+            files: vec![entry(0, 4321), FileEntry { finished: true, truncations: 2, ..entry(1, 1_000_000) }],
             losses: vec![Loss {
                 at_ms: 1_795_000_000_000,
                 path: "/var/confluence/log/audit/gone".into(),
