@@ -1,7 +1,9 @@
 //! Opens an output where it was left, and collects the ids of events that are already in it.
 //!
 //! Events that were written after the checkpoint are kept. The source replays them, unless their audit file
-//! is gone by then, and the replays are skipped by their ids. Only an incomplete event is cut off.
+//! is gone by then, and the replays are skipped by their ids. The output ends at the first line that is not an event:
+//! it and what follows is cut off. The source replays that too, because it is not checkpointed. It is not searched for
+//! events, because a hole that a crash left may be huge. Events in it would be unsynced in any case.
 
 use super::compress_rotated::{reader, remove_parts};
 use super::open::{open, open_existing, terminate_last_line};
