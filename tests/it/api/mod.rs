@@ -245,7 +245,7 @@ impl<'s> Polled<'s> {
 
     /// Complete, and nothing is wrong any more.
     #[track_caller]
-    pub fn is_well(&self) {
+    pub fn assert_healthy(&self) {
         assert_eq!(self.api.health(), None);
         self.is_complete();
     }

@@ -98,7 +98,7 @@ fn f27_state_matrix() {
 }
 
 /// Refused as a newer release's, with every byte where it was.
-fn refused_untouched(dir: &Path) {
+fn assert_refused_unchanged(dir: &Path) {
     let before = bytes_of(dir);
     for error in [Store::open(dir).map(|_| ()), checkpoint::read(dir).map(|_| ())] {
         let error = error.unwrap_err();
@@ -119,7 +119,7 @@ fn f27_newer_version_is_left_alone() {
     for name in ["meta.json", "checkpoint.json"] {
         let dir = restored(VERSION);
         fs::write(dir.path().join(name), seal(VERSION + 1, name, r#"{"shape":"unknown"}"#)).unwrap();
-        refused_untouched(dir.path());
+        assert_refused_unchanged(dir.path());
     }
 }
 
@@ -143,5 +143,5 @@ fn f27_newer_value_is_left_alone() {
     let key = "file \"wiki\" 00000000";
     db.insert(key, seal(VERSION + 1, key, r#"{"shape":"unknown"}"#)).unwrap();
     drop(db);
-    refused_untouched(dir.path());
+    assert_refused_unchanged(dir.path());
 }
