@@ -8,7 +8,7 @@ use confluence_audit_agent::agent::Mode;
 use confluence_audit_agent::cli::{
     self, Cli, Command, ConvertArgs, QuarantineCommand, RunArgs, SetupCommand, StateCommand, StateLocation,
 };
-use confluence_audit_agent::commands::output::{OptionalOutput, complain};
+use confluence_audit_agent::commands::output::{OptionalOutput, print_error};
 use confluence_audit_agent::commands::{check, convert, generate, quarantine, run, setup, state};
 use confluence_audit_agent::config::ConfigErrors;
 use confluence_audit_agent::{config, exit as code, telemetry};
@@ -86,7 +86,7 @@ fn convert_files(args: &ConvertArgs) -> u8 {
     ) {
         Ok(code) => code,
         Err(error) => {
-            complain(&telemetry::chain(&error));
+            print_error(&telemetry::chain(&error));
             code::TRY_AGAIN
         }
     }
@@ -157,7 +157,7 @@ fn output_exit_code(result: io::Result<u8>, if_pipe_closed: u8) -> u8 {
         (Ok(code), Err(error)) if broken(&error) => code,
         (Err(error), _) if broken(&error) => if_pipe_closed,
         (Err(error), _) | (Ok(_), Err(error)) => {
-            complain(&format!("failed to write: {error}"));
+            print_error(&format!("failed to write: {error}"));
             code::TRY_AGAIN
         }
     }

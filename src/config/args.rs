@@ -31,8 +31,8 @@ struct Overrides {
 ///
 /// The error holds everything that is wrong. Nothing was changed on the host.
 pub fn load(options: &Options) -> Result<Config, ConfigErrors> {
-    let way_out = "name the right file with `--config FILE`, or run without a file: `--home DIR`";
-    load_or(options, way_out)
+    let hint = "name the right file with `--config FILE`, or run without a file: `--home DIR`";
+    load_or(options, hint)
 }
 
 /// The same for commands that take `--config` and neither `--home` nor `--url`.
@@ -40,14 +40,14 @@ pub fn load_file(options: &Options) -> Result<Config, ConfigErrors> {
     load_or(options, "name the right file with `--config FILE`")
 }
 
-fn load_or(options: &Options, way_out: &str) -> Result<Config, ConfigErrors> {
+fn load_or(options: &Options, hint: &str) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
     let overrides = overrides(options, &mut errors);
     let base = if options.without_file() {
         Ok(from_options(options, &mut errors))
     } else {
         let path = options.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
-        read(path, options.sink.is_some(), way_out)
+        read(path, options.sink.is_some(), hint)
     };
     let base = match base {
         Ok(base) => ConfigErrors(errors).or(base)?,
@@ -63,9 +63,8 @@ pub fn state_dir(location: &crate::cli::StateLocation) -> Result<PathBuf, Config
         Some(dir) => in_cwd("--state", dir).map_err(|error| ConfigErrors(vec![error])),
         None => {
             let path = location.config.as_deref().unwrap_or(Path::new(CONFIG_PATH));
-            let way_out =
-                "name the right file with `--config FILE`, or the state directory with `--state DIR`";
-            read(path, true, way_out).map(|config| config.state_dir)
+            let hint = "name the right file with `--config FILE`, or the state directory with `--state DIR`";
+            read(path, true, hint).map(|config| config.state_dir)
         }
     }
 }
@@ -75,12 +74,12 @@ pub fn format_kind(word: &str) -> Result<FormatKind, ConfigError> {
     choose(word, &file::FORMATS).map_err(of("--format"))
 }
 
-fn read(path: &Path, sinks_follow: bool, way_out: &str) -> Result<Config, ConfigErrors> {
+fn read(path: &Path, sinks_follow: bool, hint: &str) -> Result<Config, ConfigErrors> {
     let bytes = std::fs::read(path).map_err(|cause| {
         use io::ErrorKind::*;
         let message = match cause.kind() {
             PermissionDenied => access::denied_message_own("read", path),
-            _ => format!("cannot read the configuration `{}`: {cause}; {way_out}", path.display()),
+            _ => format!("cannot read the configuration `{}`: {cause}; {hint}", path.display()),
         };
         // Where there is no such file, somebody has to write one. Anything else (a permission, a disk) may pass.
         let for_good = [NotFound, IsADirectory, NotADirectory, InvalidInput, InvalidFilename];

@@ -148,7 +148,7 @@ impl<'t> Table<'t> {
     pub(super) fn finish(self, elsewhere: impl Fn(&str) -> Option<String>) {
         for key in self.entries.keys() {
             let name: &str = key.get_ref();
-            let way_out = match (renamed_to(name), nearest(name, &self.asked), elsewhere(name)) {
+            let hint = match (renamed_to(name), nearest(name, &self.asked), elsewhere(name)) {
                 (Some(new), _, _) if self.asked.contains(&new) => format!("its name is now `{new}`"),
                 (None, Some(near), _) => format!("did you mean `{near}`?"),
                 (Some(new), _, _) => match elsewhere(new) {
@@ -158,7 +158,7 @@ impl<'t> Table<'t> {
                 (None, None, Some(place)) => place,
                 (None, None, None) => format!("remove it; known here are {}", list(&self.asked)),
             };
-            self.problems.error(&key.span(), self.key(name), format!("unknown key; {way_out}"));
+            self.problems.error(&key.span(), self.key(name), format!("unknown key; {hint}"));
         }
     }
 

@@ -1,5 +1,11 @@
 //! The common part of all sinks that deliver to a server: batching, retries and poison events. Each sink
 //! implements [`Destination`], which sends events in one request and returns their outcomes.
+//!
+//! A server may refuse an event although the event is not at fault, for example with a wrong index. So a refusal is
+//! *proven* only if other events were accepted in the same response, or in a later request. An event whose refusal is
+//! proven is *poison*: it goes to the quarantine. An *unproven* refusal is deferred and sent again. A refused request
+//! of several events is halved until the refused event is alone. If refusals stay unproven the *circuit* opens: only
+//! one *probe* request at a time is sent.
 
 mod circuit;
 mod deliver;

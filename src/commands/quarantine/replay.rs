@@ -1,7 +1,7 @@
 //! The command `quarantine replay`.
 
 use super::index::QuarantineIndex;
-use super::{QuarantineFailure, complain, events, exit_code, open, unknown};
+use super::{QuarantineFailure, events, exit_code, open, print_error, unknown};
 use crate::cli::{Options, QuarantineReplay};
 use crate::commands::output::OptionalOutput;
 use crate::config::{self, Config, OnPoison, RemoteSinkConfig, SinkConfig, SinkKind};
@@ -55,7 +55,7 @@ fn replay_all(
         if let Some(code) = unknown(&args.selection.id, std::iter::empty()) {
             return Ok(code);
         }
-        complain("the quarantine is empty");
+        print_error("the quarantine is empty");
         return Ok(exit::OK);
     };
     directory.lock()?;
@@ -76,7 +76,7 @@ fn replay_all(
     for group in 0..index.groups.len() {
         match target_sink(&index, group, args, config) {
             Ok(target_sink) => targets.push(target_sink),
-            Err(reason) => complain(&reason),
+            Err(reason) => print_error(&reason),
         }
     }
     // A wrong name or format is reported before anything is sent.
@@ -109,7 +109,7 @@ fn replay_all(
         }
     }
     if index.count() == 0 {
-        complain("there is nothing to send");
+        print_error("there is nothing to send");
     }
     let damaged = args.selection.id.is_empty() && index.damaged > 0;
     Ok(match left == 0 && !damaged {
@@ -156,7 +156,7 @@ fn print(index: &QuarantineIndex, out: &mut impl Write) -> Result<u8, Quarantine
         writeln!(out, "{}", index.entry(event)?.event)?;
     }
     out.flush()?;
-    complain(&format!("printed {}; they stay in quarantine until you drop them", events(index.count())));
+    print_error(&format!("printed {}; they stay in quarantine until you drop them", events(index.count())));
     Ok(exit::OK)
 }
 

@@ -64,8 +64,8 @@ pub(super) fn read(
     let context = Context { format, several_sources, namespace: &event.namespace };
     let sink = own_keys(&mut table, reader, &context);
     match &sink {
-        Some(SinkKind::Stdout) => only_here(&table, None, seen),
-        Some(SinkKind::File(file)) => only_here(&table, Some(file.path.clone()), seen),
+        Some(SinkKind::Stdout) => reject_duplicate(&table, None, seen),
+        Some(SinkKind::File(file)) => reject_duplicate(&table, Some(file.path.clone()), seen),
         Some(SinkKind::Remote(_)) | None => {}
     }
     table.finish(is_for);
@@ -128,17 +128,17 @@ fn is_for(key: &str) -> Option<String> {
 }
 
 /// No two sinks write to the same place.
-fn only_here(table: &Table, output: Option<PathBuf>, seen: &mut KnownTables<Option<PathBuf>>) {
-    let own = table.key("").trim_end_matches('.').to_string();
+fn reject_duplicate(table: &Table, output: Option<PathBuf>, seen: &mut KnownTables<Option<PathBuf>>) {
+    let table_path = table.key("").trim_end_matches('.').to_string();
     if let Some((_, other)) = seen.locations.iter().find(|(there, _)| *there == output) {
-        let other = match *other == own {
+        let other = match *other == table_path {
             // Of one name, which is reported too.
             true => "another sink of this name".to_owned(),
             false => format!("`{other}`"),
         };
         let message = format!("writes to the same place as {other}; give each sink its own");
         let span = table.place_of("path").unwrap_or(&table.span);
-        table.problems.error(span, &own, message);
+        table.problems.error(span, &table_path, message);
     }
-    seen.locations.push((output, own));
+    seen.locations.push((output, table_path));
 }

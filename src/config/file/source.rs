@@ -57,7 +57,7 @@ fn source(table: &mut Table, seen: &mut KnownTables<String>) -> Option<SourceCon
     }
     if let Some(api) = &api {
         let key = if cloud { "site" } else { "url" };
-        only_here(table, key, &[api.http.base.to_string()], seen);
+        reject_duplicate(table, key, &[api.http.base.to_string()], seen);
     }
 
     let before = table.asked.len();
@@ -190,29 +190,28 @@ fn location(table: &mut Table, wanted: bool, seen: &mut KnownTables<String>) -> 
     let location = location.map_err(|message| table.error(key, message)).ok()?;
     match &location {
         FileLocation::Home { dir, .. } => {
-            only_here(table, "files", &[dir.to_string_lossy().into_owned()], seen)
+            reject_duplicate(table, "files", &[dir.to_string_lossy().into_owned()], seen)
         }
-        FileLocation::Files(patterns) => only_here(table, "files", patterns, seen),
+        FileLocation::Files(patterns) => reject_duplicate(table, "files", patterns, seen),
     }
     Some(location)
 }
 
 /// Reports that another source takes its events from one of the same locations.
-fn only_here(table: &Table, key: &str, locations: &[String], seen: &mut KnownTables<String>) {
-    let own = table.key("").trim_end_matches('.').to_string();
-    let (what, way_out) = match key {
+fn reject_duplicate(table: &Table, key: &str, locations: &[String], seen: &mut KnownTables<String>) {
+    let table_path = table.key("").trim_end_matches('.').to_string();
+    let (what, hint) = match key {
         "files" => ("reads the same files", "give each source its own `home` or `files`"),
         _ => ("polls the same API", "remove one of the two"),
     };
     for location in locations {
         let other = seen.locations.iter().find(|(other, _)| other == location);
-        if let Some((_, other)) = other.filter(|(_, other)| *other != own) {
+        if let Some((_, other)) = other.filter(|(_, other)| *other != table_path) {
             let span = table.place_of(key).unwrap_or(&table.span);
-            let message =
-                format!("{what} as `{other}` ({location}), so each event would come twice; {way_out}");
-            table.problems.error(span, &own, message);
+            let message = format!("{what} as `{other}` ({location}), so each event would come twice; {hint}");
+            table.problems.error(span, &table_path, message);
         }
-        seen.locations.push((location.clone(), own.clone()));
+        seen.locations.push((location.clone(), table_path.clone()));
     }
 }
 

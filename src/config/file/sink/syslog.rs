@@ -72,9 +72,9 @@ pub(super) fn read(table: &mut Table, _: &Context, common: &RemoteKeys) -> Optio
 /// `host:port`; an IPv6 address is in brackets, and is returned without them.
 pub(super) fn host_port(text: &str, example: &str) -> Result<(String, u16), String> {
     let text = text.trim();
-    let way_out = format!("write host and port alone, as in \"{example}\"");
-    ensure(!text.contains("://"), format!("is a URL; {way_out}"))?;
-    ensure(!text.contains('@'), format!("holds an `@`; {way_out}"))?;
+    let hint = format!("write host and port alone, as in \"{example}\"");
+    ensure(!text.contains("://"), format!("is a URL; {hint}"))?;
+    ensure(!text.contains('@'), format!("holds an `@`; {hint}"))?;
     let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) else {
         return Err(format!("`{text}` has no port; write it as in \"{example}\""));
     };
