@@ -3,7 +3,8 @@
 use super::blocks::BLOCK_ENTRIES;
 use super::entry::ENTRY_BYTES;
 use super::note::Checkpoint;
-use super::reader::{ALL_CHECKPOINTS, LedgerReader, READ_ENTRIES, read_text};
+use super::reader::{ALL_CHECKPOINTS, LedgerReader, READ_ENTRIES};
+use super::segments::read_text;
 use super::subtrees::stored_blocks;
 use super::tiles::{self, LATEST_CHECKPOINT, WIDTH};
 use super::tree::{Edge, TreeHash, joined_root, leaf_hash};
