@@ -47,8 +47,8 @@ pub fn export(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Exported, ExportError> {
     let notes = reader.checkpoints().map_err(ExportError::Read)?;
-    let readable = notes.iter().filter_map(|note| Some((Checkpoint::parse(note)?, note)));
-    let (checkpoint, note) = readable.last().ok_or(ExportError::NotSealed)?;
+    let mut readable = notes.iter().filter_map(|note| Some((Checkpoint::parse(note)?, note)));
+    let (checkpoint, note) = readable.next_back().ok_or(ExportError::NotSealed)?;
     ensure_same_ledger(dir, &checkpoint.origin)?;
     if checkpoint.size > reader.size() {
         return Err(ExportError::Altered);
