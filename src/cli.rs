@@ -122,6 +122,24 @@ wrong, 75 something cannot be read or the event is not signed yet, 78 the config
     /// Show and export the ledger of what was delivered, and the key that verifies it
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Set side by side what the audit files have, what was delivered and what each sink holds
+    #[command(
+        long_about = "\
+Set side by side what the audit files have, what was delivered and what each sink holds.
+
+Says by id what is missing, extra or altered, and where. Elasticsearch and OpenSearch are asked for the ids that
+were delivered, outputs of the file sink are read, and for other sinks --export takes what they have exported.
+Changes nothing, unless --repair is given. The agent may run meanwhile.",
+        after_help = "\
+Examples:
+  confluence-audit-agent reconcile
+  confluence-audit-agent reconcile --from 2026-11-01 --to 2026-11-30
+  confluence-audit-agent reconcile --sink splunk --export november.json
+
+Exit codes: 0 nothing was found, 1 something was found, 64 the command line is wrong, 75 something cannot be read
+or does not answer, 78 the configuration is wrong."
+    )]
+    Reconcile(ReconcileArgs),
     /// Install what a destination needs for the events
     #[command(subcommand)]
     Setup(SetupCommand),
@@ -326,6 +344,30 @@ pub struct VerifyArgs {
     /// Name of the site, if the source has one in the configuration: for exports of Confluence's own records
     #[arg(long, value_name = "NAME")]
     pub site: Option<String>,
+    /// One JSON object per finding, then one with a summary, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ReconcileArgs {
+    /// Configuration file with sources and sinks [default: /etc/confluence-audit-agent/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The state directory, if it is not the configuration's
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Only this sink
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
+    /// Events that the sink has exported; needs --sink if there are several
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub export: Vec<PathBuf>,
+    #[command(flatten)]
+    pub times: TimeRange,
     /// One JSON object per finding, then one with a summary, for programs
     #[arg(long)]
     pub json: bool,

@@ -14,6 +14,7 @@ pub mod output;
 mod progress;
 pub mod prove;
 pub mod quarantine;
+pub mod reconcile;
 pub mod run;
 pub mod setup;
 pub mod state;

@@ -1,6 +1,7 @@
 //! Progress of long work, on standard error: a bar on a terminal, otherwise a line now and then.
 
 use super::check::files::human_size;
+use super::findings::counted;
 use crate::clock;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ const BAR_WIDTH: u64 = 30;
 pub(super) struct Progress {
     what: &'static str,
     total: u64,
+    /// A number of what is counted.
+    text: fn(u64) -> String,
     done: u64,
     interval: Duration,
     on_terminal: bool,
@@ -22,9 +25,18 @@ pub(super) struct Progress {
 impl Progress {
     /// `total`: number of bytes; 0 if it is not known.
     pub(super) fn new(what: &'static str, total: u64) -> Progress {
+        Progress::of(what, total, human_size)
+    }
+
+    /// `total`: number of events.
+    pub(super) fn of_events(what: &'static str, total: u64) -> Progress {
+        Progress::of(what, total, |count| counted(count, "event", "events"))
+    }
+
+    fn of(what: &'static str, total: u64, text: fn(u64) -> String) -> Progress {
         let on_terminal = io::stderr().is_terminal();
         let interval = if on_terminal { BAR_INTERVAL } else { LINE_INTERVAL };
-        Progress { what, total, done: 0, interval, on_terminal, last: clock::monotonic(), drawn: false }
+        Progress { what, total, text, done: 0, interval, on_terminal, last: clock::monotonic(), drawn: false }
     }
 
     pub(super) fn add(&mut self, bytes: u64) {
@@ -43,10 +55,10 @@ impl Progress {
     }
 
     fn line(&self) -> String {
-        let done = human_size(self.done);
+        let done = (self.text)(self.done);
         match self.total {
             0 => format!("{}: {done}", self.what),
-            total => format!("{}: {done} of {} ({} %)", self.what, human_size(total), self.percent()),
+            total => format!("{}: {done} of {} ({} %)", self.what, (self.text)(total), self.percent()),
         }
     }
 
@@ -56,7 +68,7 @@ impl Progress {
         }
         let filled = (self.percent() * BAR_WIDTH / 100) as usize;
         let bar = "#".repeat(filled) + &" ".repeat(BAR_WIDTH as usize - filled);
-        format!("{} [{bar}] {:>3} % of {}", self.what, self.percent(), human_size(self.total))
+        format!("{} [{bar}] {:>3} % of {}", self.what, self.percent(), (self.text)(self.total))
     }
 
     fn percent(&self) -> u64 {

@@ -17,6 +17,7 @@ use crate::exit;
 use crate::ledger::{self, EntryKind, LedgerCheck, Verifier, key};
 use crate::telemetry::chain;
 use print::Output;
+pub(super) use print::{print_unchecked, unchecked};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -32,6 +33,8 @@ pub(super) enum VerifyFailure {
     Export(#[from] ExportError),
     #[error("failed to sort in a temporary file")]
     Temporary(#[source] io::Error),
+    #[error("cannot read the quarantine: {0}")]
+    Quarantine(String),
     /// Standard output.
     #[error(transparent)]
     Output(#[from] io::Error),

@@ -14,7 +14,7 @@ mod recover;
 mod rotated_files;
 
 pub(crate) use output::OutputFile;
-pub(crate) use rotated_files::outputs;
+pub(crate) use rotated_files::{is_pruned, outputs};
 
 use compress_rotated::Compressor;
 use output::SyncJob;

@@ -228,7 +228,7 @@ fn problem_text(export: &Export, problem: &ExportProblem) -> String {
 }
 
 /// What of an export could not be checked.
-pub(super) fn unchecked(export: &Export, days: &Days) -> Vec<String> {
+pub(in crate::commands) fn unchecked(export: &Export, days: &Days) -> Vec<String> {
     let events = |count: u64| counted(count, "event", "events");
     let mut unchecked = Vec::new();
     let mut with_original = 0;

@@ -66,8 +66,8 @@ pub(super) enum Recognised {
 /// Wrappers around wrappers: a hit with an event in its `message`.
 const WRAPPERS_MAX: usize = 4;
 
-/// Of one file of an export.
-pub(super) struct Recogniser {
+/// Of one file of an export, or of files that follow each other.
+pub(crate) struct Recogniser {
     ids: IdHasher,
     twins: Twins,
     scratch: Scratch,
@@ -78,7 +78,7 @@ pub(super) struct Recogniser {
 
 impl Recogniser {
     /// `site`: the site of records without a `system`, as it is configured.
-    pub(super) fn new(site: Option<&str>) -> Recogniser {
+    pub(crate) fn new(site: Option<&str>) -> Recogniser {
         Recogniser {
             ids: IdHasher::new(site),
             twins: Twins::default(),
@@ -89,8 +89,8 @@ impl Recogniser {
     }
 
     /// Events whose members were not compared, because another version of the agent has written them.
-    pub(super) fn other_versions(&self) -> u64 {
-        self.members.other_versions
+    pub(super) fn take_other_versions(&mut self) -> u64 {
+        std::mem::take(&mut self.members.other_versions)
     }
 
     pub(super) fn recognise(&mut self, item: &[u8]) -> Recognised {

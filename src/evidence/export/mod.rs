@@ -11,13 +11,13 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use event::ExportFormat;
+pub(crate) use event::{ExportFormat, Recogniser};
 
 use super::row::{HAS_DIGEST, Row};
 use super::sort::Sorter;
 use crate::config::Compression;
 use crate::sink::{compress, file};
-use event::{Recognised, Recogniser};
+use event::Recognised;
 use frame::Items;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -32,6 +32,8 @@ const LINE_END_POLL: Duration = Duration::from_millis(100);
 const NAMED_EVENTS_MAX: usize = 10_000;
 /// Checkpoints that are kept: one an hour for eleven years.
 const NOTES_MAX: usize = 100_000;
+/// Events that say how old the first ones are.
+const FIRST_EVENTS: u64 = 32;
 /// Problems that are described.
 const PROBLEMS_MAX: usize = 100;
 
@@ -81,6 +83,8 @@ pub(crate) struct Export {
     pub files: Vec<PathBuf>,
     pub bytes: u64,
     pub events: u64,
+    /// Newest time of the first events: what is older may have been deleted before.
+    pub first_ms: Option<i64>,
     /// Number of events of each of [`ExportFormat::ALL`].
     pub formats: [u64; ExportFormat::ALL.len()],
     /// Events that hold their original, of those that can.
@@ -113,7 +117,7 @@ impl Export {
         self.differing.get(&(row.origin, row.place)).map_or(&[], Vec::as_slice)
     }
 
-    /// Reads files into rows. `read` is called with the number of bytes that were read from the disk.
+    /// Reads a file into rows. `read` is called with the number of bytes that were read from the disk.
     pub(crate) fn read(
         &mut self,
         path: &Path,
@@ -122,12 +126,35 @@ impl Export {
         read: &mut dyn FnMut(u64),
     ) -> Result<(), ExportError> {
         let failed = |source| ExportError { path: path.to_owned(), source };
-        let file = self.files.len();
+        let file = File::open(path).map_err(failed)?;
+        self.read_opened(path, file, &mut Recogniser::new(site), rows, read)
+    }
+
+    /// As [`Export::read`]. Records of files that follow each other need one recogniser.
+    pub(crate) fn read_opened(
+        &mut self,
+        path: &Path,
+        file: File,
+        recogniser: &mut Recogniser,
+        rows: &mut Sorter,
+        read: &mut dyn FnMut(u64),
+    ) -> Result<(), ExportError> {
+        let failed = |source| ExportError { path: path.to_owned(), source };
         self.files.push(path.to_owned());
-        let from = open(path, read).map_err(failed)?;
+        let from = decompressed(file, read).map_err(failed)?;
+        self.read_items(from, recogniser, &mut |row| rows.push(row)).map_err(failed)
+    }
+
+    /// Reads items from anywhere. `found` is called with each event.
+    pub(crate) fn read_items(
+        &mut self,
+        from: impl Read,
+        recogniser: &mut Recogniser,
+        found: &mut dyn FnMut(&Row) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let file = self.files.len().saturating_sub(1);
         let mut items = Items::new(from);
-        let mut recogniser = Recogniser::new(site);
-        while let Some(item) = items.next().map_err(failed)? {
+        while let Some(item) = items.next()? {
             self.bytes += item.bytes.len() as u64;
             let line = item.line;
             if item.is_cut {
@@ -140,13 +167,8 @@ impl Export {
                     self.notes.extend(note.filter(|_| self.notes.len() < NOTES_MAX));
                     let place = item.element.map_or(ExportPlace::Line(line), ExportPlace::Element);
                     (row.origin, row.place) = (file as u16, place.to_number());
-                    self.events += 1;
-                    self.originals += u64::from(row.has(HAS_DIGEST));
-                    self.formats[usize::from(format.code())] += 1;
-                    if !differing.is_empty() && self.differing.len() < NAMED_EVENTS_MAX {
-                        self.differing.insert((row.origin, row.place), differing);
-                    }
-                    rows.push(&row).map_err(failed)?;
+                    self.add(&row, format, differing);
+                    found(&row)?;
                 }
                 Recognised::Wrapper => {}
                 Recognised::Foreign => {
@@ -155,8 +177,20 @@ impl Export {
                 }
             }
         }
-        self.other_versions += recogniser.other_versions();
+        self.other_versions += recogniser.take_other_versions();
         Ok(())
+    }
+
+    fn add(&mut self, row: &Row, format: ExportFormat, differing: Vec<String>) {
+        if self.events < FIRST_EVENTS {
+            self.first_ms = self.first_ms.max(row.time());
+        }
+        self.events += 1;
+        self.originals += u64::from(row.has(HAS_DIGEST));
+        self.formats[usize::from(format.code())] += 1;
+        if !differing.is_empty() && self.differing.len() < NAMED_EVENTS_MAX {
+            self.differing.insert((row.origin, row.place), differing);
+        }
     }
 
     fn add_problem(&mut self, file: usize, line: u64, problem: &'static str) {
@@ -194,9 +228,8 @@ pub(crate) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ExportError> {
     Ok(files)
 }
 
-/// Opens a file, compressed or not: its content says which.
-fn open<'a>(path: &Path, read: &'a mut dyn FnMut(u64)) -> io::Result<Box<dyn Read + 'a>> {
-    let mut file = File::open(path)?;
+/// The content of a file, compressed or not: it says which.
+fn decompressed<'a>(mut file: File, read: &'a mut dyn FnMut(u64)) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = [0; 4];
     let mut known = 0;
     while known < magic.len() {

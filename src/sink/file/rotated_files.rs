@@ -39,6 +39,11 @@ pub(crate) fn outputs(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, file)| file).chain([path.to_owned()]).collect())
 }
 
+/// Whether older files of the output were deleted: the oldest one that is there was not the first.
+pub(crate) fn is_pruned(path: &Path) -> io::Result<bool> {
+    Ok(rotated_files(path)?.first().is_some_and(|(generation, _)| *generation > 0))
+}
+
 fn generation_of(name: &str, base: &str) -> Option<u64> {
     let suffix = compress::of_name(Path::new(name)).suffix();
     let (date, number) =

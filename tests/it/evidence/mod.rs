@@ -1,6 +1,7 @@
 //! What shows that events are complete and unchanged: `verify`, `reconcile`, `report`.
 
 mod ledger;
+mod reconcile;
 mod verify;
 
 use crate::rig::Host;

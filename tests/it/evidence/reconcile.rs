@@ -1,0 +1,254 @@
+use super::{command, delivered, findings};
+use crate::rig::collector::{Collector, Item, Post, Protocol, Reply, Sent};
+use crate::rig::{Host, Writer, append, file_name};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+const RECORDS: usize = 40;
+
+/// Reconciles a host. Returns the exit code, each finding with its place and id, and the summary.
+fn reconcile(host: &Host, more: &[&str]) -> (i32, Vec<(String, String, String)>, Value) {
+    let config = host.config();
+    let mut arguments = vec!["reconcile", "--json", "--config", config.to_str().unwrap()];
+    arguments.extend(more);
+    let once = command(&arguments, &[]);
+    assert_eq!(once.stderr, "");
+    let (found, summary) = findings(&once);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let found = found.iter().map(|one| (text(&one["at"]), text(&one["finding"]), text(&one["id"])));
+    let found = found.collect();
+    (once.code, found, summary)
+}
+
+fn id_of(event: &str) -> String {
+    let event: Value = serde_json::from_str(event).unwrap();
+    event["event"]["id"].as_str().unwrap().to_owned()
+}
+
+fn finding(at: &str, finding: &str, id: &str) -> (String, String, String) {
+    (at.to_owned(), finding.to_owned(), id.to_owned())
+}
+
+#[test]
+fn files_and_outputs_are_compared_with_the_ledger() {
+    let host = delivered(RECORDS, "");
+    let (code, found, summary) = reconcile(&host, &[]);
+    assert_eq!((code, found), (0, vec![]), "{summary}");
+    assert_eq!(summary["compared"][0]["at"], "sink local");
+    assert_eq!(summary["compared"][1]["total"]["intact"], RECORDS);
+    // The output has lost an event, and another was changed.
+    let output = fs::read_to_string(host.output()).unwrap();
+    let mut events: Vec<String> = output.lines().map(str::to_owned).collect();
+    let (removed, changed) = (id_of(&events[7]), id_of(&events[3]));
+    events[3] = events[3].replace("\"message\":\"", "\"message\":\"Not ");
+    events.remove(7);
+    fs::write(host.output(), events.join("\n") + "\n").unwrap();
+    let (code, mut found, _) = reconcile(&host, &[]);
+    found.sort();
+    let mut expected =
+        [finding("sink local", "missing", &removed), finding("sink local", "altered", &changed)];
+    expected.sort();
+    assert_eq!((code, &found[..]), (1, &expected[..]));
+    // A record that was written after the agent stopped, and one that somebody has changed.
+    fs::write(host.output(), &output).unwrap();
+    let audit = fs::read_dir(host.audit()).unwrap().next().unwrap().unwrap().path();
+    let mut lines = fs::read_to_string(&audit).unwrap();
+    let first = lines.lines().next().unwrap().to_owned();
+    let altered = first.replace("\"method\":\"", "\"method\":\"x");
+    assert_ne!(altered, first);
+    lines = lines.replace(&first, &altered);
+    fs::write(&audit, lines).unwrap();
+    let (code, found, summary) = reconcile(&host, &[]);
+    assert_eq!(code, 1);
+    let kinds: Vec<_> = found.iter().map(|(at, kind, _)| (at.as_str(), kind.as_str())).collect();
+    assert_eq!(kinds, [("files of source wiki", "undelivered")], "{summary}");
+}
+
+#[test]
+fn an_event_that_was_never_delivered_is_named() {
+    let host = delivered(RECORDS, "");
+    let mut writer = Writer::new(&host.audit(), 5);
+    let file = writer.create(&file_name(6, 0));
+    writer.append(&file, 2);
+    append(&file.path, b"{\"half\":");
+    let (code, found, _) = reconcile(&host, &[]);
+    assert_eq!((code, found.len()), (1, 2), "{found:?}");
+    assert!(found.iter().all(|(at, kind, _)| at == "files of source wiki" && kind == "undelivered"));
+    let once = command(&["reconcile", "--config", host.config().to_str().unwrap()], &[]);
+    assert_eq!(once.code, 1);
+    for text in [
+        "sink local: 1 file, ",
+        "files of source wiki: 2 files, ",
+        ", 2 not delivered, 0 altered",
+        "  undelivered ",
+    ] {
+        assert!(once.stdout.contains(text), "{text}\n{}", once.stdout);
+    }
+    host.once_ok();
+    assert_eq!(reconcile(&host, &[]).0, 0);
+}
+
+/// An index of a cluster.
+#[derive(Clone, Default)]
+struct Cluster {
+    documents: Arc<Mutex<BTreeMap<String, Value>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    /// The answer to a search, if it is another one.
+    answer: Arc<Mutex<Option<(u16, Value)>>>,
+}
+
+impl Cluster {
+    fn search(&self, body: &[u8]) -> Reply {
+        if let Some((status, body)) = &*self.answer.lock().unwrap() {
+            return Reply::new(*status, body.to_string());
+        }
+        let query: Value = serde_json::from_slice(body).unwrap();
+        let documents = self.documents.lock().unwrap();
+        let ids = query["query"]["ids"]["values"].as_array().unwrap();
+        let hits = ids.iter().filter_map(|id| {
+            let source = documents.get(id.as_str().unwrap())?;
+            Some(json!({"_id": id, "_source": source}))
+        });
+        let hits: Vec<Value> = hits.collect();
+        Reply::new(
+            200,
+            json!({"timed_out": false, "_shards": {"failed": 0}, "hits": {"hits": hits}}).to_string(),
+        )
+    }
+}
+
+impl Protocol for Cluster {
+    fn events(&self, post: &Post) -> Result<Vec<Sent>, Reply> {
+        let path = post.path.split('?').next().unwrap();
+        match (post.method.as_str(), path) {
+            ("GET", "/") => {
+                let version = json!({"version": {"distribution": "opensearch", "number": "2.19.3"}, "tagline": "The OpenSearch Project: https://opensearch.org/"});
+                Err(Reply::new(200, version.to_string()))
+            }
+            ("GET", _) => Err(Reply::new(200, "{}")),
+            ("POST", path) if path.ends_with("/_refresh") => Err(Reply::new(200, "{}")),
+            ("POST", path) if path.ends_with("/_search") => Err(self.search(&post.body)),
+            ("POST", _) => {
+                let text = String::from_utf8(post.body.clone()).unwrap();
+                let lines: Vec<&str> = text.lines().collect();
+                let sent = lines.chunks(2).map(|pair| {
+                    let action: Value = serde_json::from_str(pair[0]).unwrap();
+                    let id = action["create"]["_id"].as_str().unwrap().to_owned();
+                    let mut documents = self.documents.lock().unwrap();
+                    documents.entry(id.clone()).or_insert_with(|| serde_json::from_str(pair[1]).unwrap());
+                    Sent { id, text: pair[1].to_owned() }
+                });
+                let sent: Vec<Sent> = sent.collect();
+                *self.asked.lock().unwrap() = sent.iter().map(|sent| sent.id.clone()).collect();
+                Ok(sent)
+            }
+            _ => Err(Reply::new(405, "")),
+        }
+    }
+
+    fn reply(&self, _: &[Item]) -> Reply {
+        let items = self.asked.lock().unwrap();
+        let items: Vec<Value> =
+            items.iter().map(|id| json!({"create": {"_id": id, "status": 201}})).collect();
+        Reply::new(200, json!({"errors": false, "items": items}).to_string())
+    }
+
+    fn names_events(&self) -> bool {
+        true
+    }
+}
+
+fn with_cluster(records: usize) -> (Host, Cluster, Collector) {
+    let cluster = Cluster::default();
+    let collector = Collector::start(cluster.clone());
+    let mut host = Host::new();
+    host.remote = Some(format!(
+        "type = \"elasticsearch\"\nhosts = [\"{}\"]\nindex = \"audit\"\nbatch_wait = \"100ms\"\n",
+        collector.url()
+    ));
+    host.audit_file(3, records);
+    host.once_ok();
+    (host, cluster, collector)
+}
+
+#[test]
+fn a_cluster_is_asked_by_id() {
+    let (host, cluster, collector) = with_cluster(1200);
+    let (code, found, summary) = reconcile(&host, &[]);
+    assert_eq!((code, found), (0, vec![]), "{summary}");
+    assert_eq!(summary["compared"][0]["total"]["intact"], cluster.documents.lock().unwrap().len());
+    let searches = collector.posts().iter().filter(|post| post.path.contains("/_search")).count();
+    assert_eq!(searches, 3);
+    let ids: Vec<String> = cluster.documents.lock().unwrap().keys().cloned().collect();
+    let removed = cluster.documents.lock().unwrap().remove(&ids[7]).unwrap();
+    let original = removed["event"]["original"].clone();
+    cluster.documents.lock().unwrap().get_mut(&ids[3]).unwrap()["event"]["original"] = original;
+    let (code, mut found, _) = reconcile(&host, &["--sink", "local"]);
+    found.sort();
+    let expected = [finding("sink local", "altered", &ids[3]), finding("sink local", "missing", &ids[7])];
+    assert_eq!((code, &found[..]), (1, &expected[..]));
+    assert_eq!(reconcile(&host, &["--to", "2000-01-01"]).0, 0);
+    // What does not answer, or not in full, is no finding.
+    for (status, body, text) in [
+        (
+            403,
+            json!({"error": {"type": "security_exception", "reason": "no permissions"}}),
+            "the right to search",
+        ),
+        (200, json!({"timed_out": true, "hits": {"hits": []}}), "a part of the index did not answer"),
+        (200, json!({"_shards": {"failed": 1}, "hits": {"hits": []}}), "a part of the index did not answer"),
+    ] {
+        *cluster.answer.lock().unwrap() = Some((status, body));
+        let (code, found, summary) = reconcile(&host, &[]);
+        assert_eq!((code, found), (75, vec![]), "{summary}");
+        let failed = summary["failed"][0].as_str().unwrap();
+        assert!(failed.starts_with("sink local: ") && failed.contains(text), "{failed}");
+    }
+}
+
+#[test]
+fn other_sinks_need_an_export() {
+    let collector = Collector::start(crate::rig::collector::Plain);
+    let mut host = Host::new();
+    host.remote = Some(format!("type = \"http\"\nurl = \"{}\"\nbatch_wait = \"100ms\"\n", collector.url()));
+    host.audit_file(3, RECORDS);
+    host.once_ok();
+    let (code, found, summary) = reconcile(&host, &[]);
+    assert_eq!((code, found), (0, vec![]));
+    assert!(summary["unchecked"].to_string().contains("sink local: it cannot be asked"), "{summary}");
+    let mut events: Vec<String> = collector.stored().into_iter().map(|sent| sent.text).collect();
+    let removed = events.remove(5);
+    let export = host.path("export");
+    fs::write(&export, events.join("\n")).unwrap();
+    let (code, found, _) = reconcile(&host, &["--sink", "local", "--export", export.to_str().unwrap()]);
+    assert_eq!((code, found), (1, vec![finding("sink local", "missing", &id_of(&removed))]));
+    for (arguments, text) in [
+        (["--sink", "other"], "there is no sink `other` in the configuration; there is `local`"),
+        (["--source", "docs"], "there is no source `docs` in the configuration"),
+    ] {
+        let config = host.config();
+        let words = [["reconcile", "--config", config.to_str().unwrap()].as_slice(), &arguments].concat();
+        let once = command(&words, &[]);
+        assert_eq!(once.code, 78);
+        assert!(once.stderr.contains(text), "{}", once.stderr);
+    }
+}
+
+/// The file sink keeps a number of rotated outputs.
+#[test]
+fn deleted_outputs_are_no_finding() {
+    let host = {
+        let mut host = Host::new();
+        host.sink = "rotate_daily = false\nrotate_bytes = \"64KiB\"\nrotated_files_max = 2\n".into();
+        host.audit_file(3, 400);
+        host.once_ok();
+        host
+    };
+    let (code, found, summary) = reconcile(&host, &[]);
+    assert_eq!((code, found), (0, vec![]), "{summary}");
+    assert!(summary["unchecked"].to_string().contains("the older outputs were deleted"), "{summary}");
+    let total = &summary["compared"][0]["total"];
+    assert!(total["intact"].as_u64().unwrap() > 20 && total["intact"].as_u64().unwrap() < 200, "{total}");
+}
