@@ -2,7 +2,7 @@
 
 use crate::ledger::Entry;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// A hash (XXH3, 64 bits) of a range of a file. It shows whether the file is still the same.
@@ -249,6 +249,16 @@ pub struct AgentUser {
     pub key: String,
 }
 
+/// What a Data Center records, as last read.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct AuditSettings {
+    pub coverage: Coverage,
+    /// Actions that are not recorded. `None`: the list was never read.
+    pub denied_actions: Option<BTreeSet<String>>,
+    /// How long Confluence keeps events, as JSON. `None`: it was never read.
+    pub retention: Option<String>,
+}
+
 /// Audit coverage level per area: `off`, `base`, `advanced` or `full`.
 pub type Coverage = BTreeMap<String, String>;
 
@@ -267,8 +277,7 @@ pub struct Progress {
     pub nodes: Option<ClusterNodes>,
     pub agent_user: Option<AgentUser>,
     pub active_input: Option<ActiveInput>,
-    /// As last read.
-    pub coverage: Option<Coverage>,
+    pub audit_settings: Option<AuditSettings>,
     /// What was delivered, for the ledger.
     pub entries: Vec<Entry>,
 }
@@ -295,7 +304,7 @@ impl Progress {
         self.nodes = later.nodes.or(self.nodes.take());
         self.agent_user = later.agent_user.or(self.agent_user.take());
         self.active_input = later.active_input.or(self.active_input.take());
-        self.coverage = later.coverage.or(self.coverage.take());
+        self.audit_settings = later.audit_settings.or(self.audit_settings.take());
         self.entries.extend(later.entries);
     }
 }

@@ -146,7 +146,7 @@ fn build_source(
     );
     let api = source.api.as_ref().map(|config| {
         Api::new(&source.name, config.clone(), state.api)
-            .with_coverage(state.coverage.clone())
+            .with_audit_settings(state.audit_settings.clone())
             .with_agent_user(state.agent_user.clone())
     });
     let sealing = (!common.mode.dry_run)

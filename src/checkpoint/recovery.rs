@@ -84,7 +84,7 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
             | ValueKind::Nodes
             | ValueKind::User
             | ValueKind::ActiveInput
-            | ValueKind::Coverage
+            | ValueKind::AuditSettings
             | ValueKind::Ledger => seal::unseal::<IgnoredAny>(key, value).map(|(_, sum)| found.sum = sum),
             ValueKind::Loss => seal::unseal::<IgnoredAny>(key, value).map(|_| ()),
         };

@@ -92,7 +92,7 @@ impl WriteBatch<'_> {
             nodes,
             agent_user,
             active_input,
-            coverage,
+            audit_settings,
             ledger,
         } = state;
         let progress = Progress {
@@ -102,7 +102,7 @@ impl WriteBatch<'_> {
             nodes: nodes.clone(),
             agent_user: agent_user.clone(),
             active_input: active_input.clone(),
-            coverage: coverage.clone(),
+            audit_settings: audit_settings.clone(),
             ..Progress::default()
         };
         let mut head = SourceHead { sum: 0, ..head };
@@ -137,7 +137,7 @@ impl WriteBatch<'_> {
             nodes,
             agent_user,
             active_input,
-            coverage,
+            audit_settings,
             entries: _,
         } = progress;
         for file in files {
@@ -162,8 +162,8 @@ impl WriteBatch<'_> {
         if let Some(active_input) = active_input {
             self.put_summed(head, keys::active_input(source), active_input)?;
         }
-        if let Some(coverage) = coverage {
-            self.put_summed(head, keys::coverage(source), coverage)?;
+        if let Some(settings) = audit_settings {
+            self.put_summed(head, keys::audit_settings(source), settings)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::checkpoint::{
     StoreError,
 };
 use crate::exit;
+use crate::position::AuditSettings;
 use crate::quarantine::Tally;
 use crate::source::files::compressed;
 use crate::telemetry::chain;
@@ -98,7 +99,9 @@ fn show_source(name: &str, state: &SourceState, out: &mut impl Write) -> io::Res
     for node in nodes.iter().filter(|node| node.until_ms.is_none()) {
         writeln!(out, "  cluster node {}", escape(&node.id))?;
     }
-    if let Some(coverage) = &state.coverage {
+    if let Some(AuditSettings { coverage, .. }) =
+        state.audit_settings.as_ref().filter(|settings| !settings.coverage.is_empty())
+    {
         let levels: Vec<String> =
             coverage.iter().map(|(area, level)| format!("{} {}", escape(area), escape(level))).collect();
         writeln!(out, "  coverage: {}", levels.join(", "))?;
