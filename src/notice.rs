@@ -27,6 +27,12 @@ pub const FILE_TAMPERED: &str = "agent.file.tampered";
 /// The audit coverage level of an area was lowered.
 pub const COVERAGE_LOWERED: &str = "agent.coverage.lowered";
 
+/// Actions were added to the list of those that are not recorded, or removed from it.
+pub const DENYLIST_CHANGED: &str = "agent.denylist.changed";
+
+/// How long Confluence keeps events was changed.
+pub const RETENTION_CHANGED: &str = "agent.retention.changed";
+
 /// The ledger of delivered events has lost entries.
 pub const LEDGER_DAMAGED: &str = "agent.ledger.damaged";
 

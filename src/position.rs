@@ -2,7 +2,7 @@
 
 use crate::ledger::Entry;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// A hash (XXH3, 64 bits) of a range of a file. It shows whether the file is still the same.
@@ -48,7 +48,8 @@ pub struct FileEntry {
     /// 0 if the file has other content now, see [`FileEntry::is_replaced`].
     pub ino: u64,
     /// Number of times that the file was truncated or rewritten.
-    pub epoch: u32,
+    #[serde(rename = "epoch")]
+    pub truncations: u32,
     /// Fingerprint of the first bytes that were read, at most 1,024. If nothing was read yet, of those that were
     /// there when the file was found.
     #[serde(rename = "prefix")]
@@ -68,9 +69,40 @@ pub struct FileEntry {
     /// Digest of the bytes before `offset`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<ReadDigest>,
-    /// When the file was last compared with its digest. 0: never; negative: it is to be compared now.
-    #[serde(default)]
-    pub compared_ms: i64,
+    #[serde(default, rename = "compared_ms")]
+    pub verification: Verification,
+}
+
+/// When a file was last verified against its digest.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[serde(from = "i64", into = "i64")]
+pub enum Verification {
+    #[default]
+    Never,
+    /// The file has changed: it is to be verified now.
+    Requested,
+    /// In milliseconds since 1970.
+    At(i64),
+}
+
+impl From<i64> for Verification {
+    fn from(stored: i64) -> Verification {
+        match stored {
+            0 => Verification::Never,
+            ..0 => Verification::Requested,
+            at_ms => Verification::At(at_ms),
+        }
+    }
+}
+
+impl From<Verification> for i64 {
+    fn from(verification: Verification) -> i64 {
+        match verification {
+            Verification::Never => 0,
+            Verification::Requested => -1,
+            Verification::At(at_ms) => at_ms.max(1),
+        }
+    }
 }
 
 impl FileEntry {
@@ -90,8 +122,9 @@ pub struct SinkMark {
     pub path: PathBuf,
     pub dev: u64,
     pub ino: u64,
-    /// Number of the output's rotations.
-    pub generation: u64,
+    /// Number of times that the output was rotated.
+    #[serde(rename = "generation")]
+    pub rotation: u64,
     /// Length in bytes.
     pub length: u64,
     #[serde(default, skip_serializing_if = "DeletedOutputs::is_none")]
@@ -216,6 +249,16 @@ pub struct AgentUser {
     pub key: String,
 }
 
+/// What a Data Center records, as last read.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct AuditSettings {
+    pub coverage: Coverage,
+    /// Actions that are not recorded. `None`: the list was never read.
+    pub denied_actions: Option<BTreeSet<String>>,
+    /// How long Confluence keeps events, as JSON. `None`: it was never read.
+    pub retention: Option<String>,
+}
+
 /// Audit coverage level per area: `off`, `base`, `advanced` or `full`.
 pub type Coverage = BTreeMap<String, String>;
 
@@ -228,22 +271,21 @@ pub struct Progress {
     pub api: Option<ApiCursor>,
     /// The positions of delivered events follow later. Until then output lengths in the checkpoint stay unchanged:
     /// after a crash there would be events that no position and no length covers.
-    pub withheld: bool,
+    pub positions_pending: bool,
     /// How far the API was read for nodes whose files are not read.
     pub api_other_nodes: Option<ApiCursor>,
     pub nodes: Option<ClusterNodes>,
     pub agent_user: Option<AgentUser>,
     pub active_input: Option<ActiveInput>,
-    /// As last read.
-    pub coverage: Option<Coverage>,
+    pub audit_settings: Option<AuditSettings>,
     /// What was delivered, for the ledger.
     pub entries: Vec<Entry>,
 }
 
 impl Progress {
     pub fn is_empty(&self) -> bool {
-        let nothing = |withheld| Progress { withheld, ..Progress::default() };
-        *self == nothing(self.withheld)
+        let nothing = |positions_pending| Progress { positions_pending, ..Progress::default() };
+        *self == nothing(self.positions_pending)
     }
 
     /// Adds later changes. For a file or a cursor the newest replaces the earlier ones.
@@ -262,7 +304,7 @@ impl Progress {
         self.nodes = later.nodes.or(self.nodes.take());
         self.agent_user = later.agent_user.or(self.agent_user.take());
         self.active_input = later.active_input.or(self.active_input.take());
-        self.coverage = later.coverage.or(self.coverage.take());
+        self.audit_settings = later.audit_settings.or(self.audit_settings.take());
         self.entries.extend(later.entries);
     }
 }

@@ -141,9 +141,14 @@ pub fn coverage(state: &State) -> Reply {
     Reply::json(200, json!({"levelByArea": state.coverage}).to_string())
 }
 
-/// Three years, the default.
-pub fn retention() -> Reply {
-    Reply::json(200, r#"{"period":{"years":3,"months":0,"days":0}}"#)
+/// Three years are the default.
+pub fn retention(state: &State) -> Reply {
+    let period = json!({"years": state.retention_years, "months": 0, "days": 0});
+    Reply::json(200, json!({"period": period}).to_string())
+}
+
+pub fn denylist(state: &State) -> Reply {
+    Reply::json(200, json!({"actions": state.denied_actions}).to_string())
 }
 
 pub fn tokens(state: &State, caller: &Credential) -> Reply {

@@ -14,6 +14,7 @@ pub enum Route {
     Events,
     Coverage,
     Retention,
+    Denylist,
     Tokens,
     /// The product and its version, for everybody.
     Manifest,
@@ -42,6 +43,7 @@ impl Route {
             Some("/rest/auditing/1.0/events") => Route::Events,
             Some("/rest/auditing/1.0/configuration/coverage") => Route::Coverage,
             Some("/rest/auditing/1.0/configuration/retention") => Route::Retention,
+            Some("/rest/auditing/1.0/configuration/denylist") => Route::Denylist,
             Some("/rest/pat/latest/tokens") => Route::Tokens,
             Some("/rest/applinks/1.0/manifest") => Route::Manifest,
             Some("/rest/api/audit") => Route::Legacy,
@@ -54,7 +56,7 @@ impl Route {
     }
 
     fn since_7_5(self) -> bool {
-        matches!(self, Route::Events | Route::Coverage | Route::Retention | Route::Tokens)
+        matches!(self, Route::Events | Route::Coverage | Route::Retention | Route::Denylist | Route::Tokens)
     }
 }
 
@@ -188,7 +190,8 @@ fn serve(state: &mut State, request: &Request, route: Route, twist: &Twist) -> R
     let mut reply = match route {
         Route::Events if caller.admin => data_center::events(state, request, &caller, twist),
         Route::Coverage if caller.admin => data_center::coverage(state),
-        Route::Retention if caller.admin => data_center::retention(),
+        Route::Retention if caller.admin => data_center::retention(state),
+        Route::Denylist if caller.admin => data_center::denylist(state),
         Route::Tokens => data_center::tokens(state, &caller),
         Route::Legacy if caller.admin => cloud::legacy(state, request, twist),
         Route::Audit | Route::ScopedAudit if caller.admin => cloud::audit(state, request, route, twist),

@@ -201,6 +201,16 @@ impl Sim {
         self.state().set_coverage(area, level);
     }
 
+    /// Sets the actions that are not audited, as an administrator does.
+    pub fn set_denied_actions(&self, actions: &[&str]) {
+        self.state().denied_actions = actions.iter().map(|action| action.to_string()).collect();
+    }
+
+    /// Sets how long events are kept, as an administrator does.
+    pub fn set_retention_years(&self, years: u32) {
+        self.state().retention_years = years;
+    }
+
     // Recorded requests.
 
     /// All requests so far, oldest first.

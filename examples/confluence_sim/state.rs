@@ -123,6 +123,9 @@ pub struct State {
     pub audit_requests: u64,
     /// Level by area.
     pub coverage: BTreeMap<String, String>,
+    /// Actions that are not audited.
+    pub denied_actions: Vec<String>,
+    pub retention_years: u32,
     /// By node.
     pub files: BTreeMap<String, AuditFiles>,
     /// Rows that [`super::Fault::InsertBetweenPages`] has inserted.
@@ -152,6 +155,8 @@ impl State {
             requests: 0,
             audit_requests: 0,
             coverage: areas.map(|area| (area.to_owned(), "BASE".to_owned())).into(),
+            denied_actions: Vec::new(),
+            retention_years: 3,
             files: BTreeMap::new(),
             drifted: 0,
             options,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::position::{
-    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, LedgerPosition, Loss, Progress,
-    SinkMark,
+    ActiveInput, AgentUser, ApiCursor, AuditSettings, ClusterNodes, FileEntry, LedgerPosition, Loss,
+    Progress, SinkMark,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ pub struct SourceState {
     #[serde(default, rename = "way")]
     pub active_input: Option<ActiveInput>,
     #[serde(default)]
-    pub coverage: Option<Coverage>,
+    pub audit_settings: Option<AuditSettings>,
     #[serde(default)]
     pub ledger: Option<LedgerPosition>,
 }

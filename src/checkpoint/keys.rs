@@ -27,7 +27,7 @@ pub(super) enum ValueKind {
     Nodes,
     User,
     ActiveInput,
-    Coverage,
+    AuditSettings,
     Ledger,
 }
 
@@ -43,7 +43,7 @@ impl ValueKind {
         ValueKind::Nodes,
         ValueKind::User,
         ValueKind::ActiveInput,
-        ValueKind::Coverage,
+        ValueKind::AuditSettings,
         ValueKind::Ledger,
     ];
 
@@ -60,7 +60,7 @@ impl ValueKind {
             ValueKind::Nodes => "nodes",
             ValueKind::User => "user",
             ValueKind::ActiveInput => "way",
-            ValueKind::Coverage => "coverage",
+            ValueKind::AuditSettings => "audit_settings",
             ValueKind::Ledger => "ledger",
         }
     }
@@ -102,8 +102,8 @@ pub(super) fn active_input(source: &str) -> Vec<u8> {
     prefix(ValueKind::ActiveInput, source)
 }
 
-pub(super) fn coverage(source: &str) -> Vec<u8> {
-    prefix(ValueKind::Coverage, source)
+pub(super) fn audit_settings(source: &str) -> Vec<u8> {
+    prefix(ValueKind::AuditSettings, source)
 }
 
 pub(super) fn ledger(source: &str) -> Vec<u8> {
@@ -150,7 +150,7 @@ mod tests {
                 (ValueKind::Nodes, nodes(name)),
                 (ValueKind::User, user(name)),
                 (ValueKind::ActiveInput, active_input(name)),
-                (ValueKind::Coverage, coverage(name)),
+                (ValueKind::AuditSettings, audit_settings(name)),
                 (ValueKind::Ledger, ledger(name)),
             ] {
                 assert_eq!(parse(&key), Some((kind, name.to_owned())));

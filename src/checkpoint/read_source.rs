@@ -8,7 +8,7 @@ use super::seal;
 use super::sled_db::{Db, DbError};
 use super::write_batch::SourceHead;
 use crate::position::{
-    ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FileEntry, LedgerPosition, Loss, SinkMark,
+    ActiveInput, AgentUser, ApiCursor, AuditSettings, ClusterNodes, FileEntry, LedgerPosition, Loss, SinkMark,
 };
 
 /// What to do about a damaged value.
@@ -38,7 +38,7 @@ pub(super) fn read_source(
         nodes: read_values::<ClusterNodes>(db, ValueKind::Nodes, source, on_damage)?.pop(),
         agent_user: read_values::<AgentUser>(db, ValueKind::User, source, on_damage)?.pop(),
         active_input: read_values::<ActiveInput>(db, ValueKind::ActiveInput, source, on_damage)?.pop(),
-        coverage: read_values::<Coverage>(db, ValueKind::Coverage, source, on_damage)?.pop(),
+        audit_settings: read_values::<AuditSettings>(db, ValueKind::AuditSettings, source, on_damage)?.pop(),
         ledger: read_values::<LedgerPosition>(db, ValueKind::Ledger, source, on_damage)?.pop(),
     })
 }

@@ -84,7 +84,7 @@ fn open_and_check(path: &Path) -> Result<(Db, FoundStore), OpenFailure> {
             | ValueKind::Nodes
             | ValueKind::User
             | ValueKind::ActiveInput
-            | ValueKind::Coverage
+            | ValueKind::AuditSettings
             | ValueKind::Ledger => seal::unseal::<IgnoredAny>(key, value).map(|(_, sum)| found.sum = sum),
             ValueKind::Loss => seal::unseal::<IgnoredAny>(key, value).map(|_| ()),
         };
@@ -323,7 +323,7 @@ mod tests {
                 path: "/out".into(),
                 dev: 1,
                 ino: 2,
-                generation: 3,
+                rotation: 3,
                 length: 4,
                 deleted: Default::default(),
             }],

@@ -260,7 +260,7 @@ fn refuse_link(dir: &StateDir) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::position::{
-        ActiveInput, AgentUser, ApiCursor, ClusterNodes, Coverage, FallbackCause, FileEntry, FileNode,
+        ActiveInput, AgentUser, ApiCursor, AuditSettings, ClusterNodes, FallbackCause, FileEntry, FileNode,
         Fingerprint, LedgerPosition, Loss, SinkMark,
     };
 
@@ -281,7 +281,7 @@ mod tests {
                 path: "/out".into(),
                 dev: 1,
                 ino: 2,
-                generation: 3,
+                rotation: 3,
                 length: 4,
                 deleted: Default::default(),
             }],
@@ -302,7 +302,10 @@ mod tests {
                 since_ms: 1,
                 reason: "silent".into(),
             }),
-            coverage: Some(Coverage::from([("area".into(), "base".into())])),
+            audit_settings: Some(AuditSettings {
+                coverage: [("area".into(), "base".into())].into(),
+                ..AuditSettings::default()
+            }),
             ledger: Some(LedgerPosition { size: 1, edge: vec![[7; 32]], ..LedgerPosition::default() }),
         }
     }

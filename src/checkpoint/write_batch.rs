@@ -37,7 +37,7 @@ impl WriteBatch<'_> {
     }
 
     /// Adds a commit of a source. `head` is its head in the store. Returns whether one of its outputs has a new
-    /// generation.
+    /// rotation.
     pub(super) fn commit(&mut self, head: SourceHead, commit: &Commit) -> Result<bool, DbError> {
         let source = &commit.source;
         let mut head = self.heads.get(source).copied().unwrap_or(head);
@@ -49,7 +49,7 @@ impl WriteBatch<'_> {
         for mark in &commit.marks {
             let key = keys::mark(source, &mark.sink);
             let old = self.current(&key)?.and_then(|old| seal::unseal::<SinkMark>(&key, &old).ok());
-            rotated |= old.is_none_or(|(old, _)| old.generation != mark.generation);
+            rotated |= old.is_none_or(|(old, _)| old.rotation != mark.rotation);
             self.put_summed(&mut head, key, mark)?;
         }
         for loss in &commit.progress.losses {
@@ -92,7 +92,7 @@ impl WriteBatch<'_> {
             nodes,
             agent_user,
             active_input,
-            coverage,
+            audit_settings,
             ledger,
         } = state;
         let progress = Progress {
@@ -102,7 +102,7 @@ impl WriteBatch<'_> {
             nodes: nodes.clone(),
             agent_user: agent_user.clone(),
             active_input: active_input.clone(),
-            coverage: coverage.clone(),
+            audit_settings: audit_settings.clone(),
             ..Progress::default()
         };
         let mut head = SourceHead { sum: 0, ..head };
@@ -131,13 +131,13 @@ impl WriteBatch<'_> {
             files,
             forget,
             losses: _,
-            withheld: _,
+            positions_pending: _,
             api,
             api_other_nodes,
             nodes,
             agent_user,
             active_input,
-            coverage,
+            audit_settings,
             entries: _,
         } = progress;
         for file in files {
@@ -162,8 +162,8 @@ impl WriteBatch<'_> {
         if let Some(active_input) = active_input {
             self.put_summed(head, keys::active_input(source), active_input)?;
         }
-        if let Some(coverage) = coverage {
-            self.put_summed(head, keys::coverage(source), coverage)?;
+        if let Some(settings) = audit_settings {
+            self.put_summed(head, keys::audit_settings(source), settings)?;
         }
         Ok(())
     }

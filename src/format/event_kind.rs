@@ -37,10 +37,12 @@ impl Severity {
     /// The severity of the agent's own events.
     pub fn of_notice(action: &str) -> Severity {
         match action {
-            notice::FILE_TAMPERED | notice::GAP | notice::COVERAGE_LOWERED | notice::LEDGER_DAMAGED => {
-                Severity::High
-            }
-            notice::TOKEN_EXPIRING => Severity::Medium,
+            notice::FILE_TAMPERED
+            | notice::GAP
+            | notice::COVERAGE_LOWERED
+            | notice::DENYLIST_CHANGED
+            | notice::LEDGER_DAMAGED => Severity::High,
+            notice::TOKEN_EXPIRING | notice::RETENTION_CHANGED => Severity::Medium,
             _ => Severity::Low,
         }
     }

@@ -1,5 +1,6 @@
 use super::blocks::RECORD_BYTES;
 use super::check::*;
+use super::finding::{CheckpointName, LedgerFinding};
 use super::note::Checkpoint;
 use super::reader::LedgerReader;
 use crate::ledger::segments;
@@ -117,6 +118,22 @@ fn an_entry_that_is_removed_is_found() {
     std::fs::write(&path, bytes).unwrap();
     let missing = LedgerFinding::EntriesMissing { entries: 1279..1280 };
     assert_eq!(checked(dir.path(), &[]).findings, [altered(512..1024), missing]);
+}
+
+/// A segment of another ledger, and one that is gone although later ones and earlier ones are there.
+#[test]
+fn a_segment_that_is_replaced_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    sealed(dir.path(), &[131_100]);
+    let middle = segments::path(dir.path(), 65_536);
+    let right = std::fs::read(&middle).unwrap();
+    std::fs::copy(segments::path(dir.path(), 0), &middle).unwrap();
+    assert_eq!(checked(dir.path(), &[]).findings, [altered(65_536..131_072)]);
+    std::fs::remove_file(&middle).unwrap();
+    let unreadable = LedgerFinding::EntriesUnreadable { entries: 65_536..131_072 };
+    assert_eq!(checked(dir.path(), &[]).findings, [unreadable]);
+    std::fs::write(&middle, right).unwrap();
+    assert_eq!(checked(dir.path(), &[]).findings, []);
 }
 
 #[test]

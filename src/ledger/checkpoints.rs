@@ -6,9 +6,9 @@
 //! origin        the number of the log, if it is not the first one of its source
 //! ```
 
-use super::note::{Checkpoint, Signature, Signer};
-use super::reader::{ALL_CHECKPOINTS, LedgerReader, read_text, split_notes};
-use super::segments;
+use super::note::{Checkpoint, Signature, Signer, split_notes};
+use super::reader::{ALL_CHECKPOINTS, LedgerReader};
+use super::segments::{self, read_text};
 use super::subtrees::{either, has_root};
 use super::tiles::LATEST_CHECKPOINT;
 use super::tree::{self, Edge};

@@ -3,7 +3,8 @@
 use super::blocks::BLOCK_ENTRIES;
 use super::entry::ENTRY_BYTES;
 use super::note::Checkpoint;
-use super::reader::{ALL_CHECKPOINTS, LedgerReader, READ_ENTRIES, read_text};
+use super::reader::{ALL_CHECKPOINTS, LedgerReader, READ_ENTRIES};
+use super::segments::read_text;
 use super::subtrees::stored_blocks;
 use super::tiles::{self, LATEST_CHECKPOINT, WIDTH};
 use super::tree::{Edge, TreeHash, joined_root, leaf_hash};
@@ -46,8 +47,8 @@ pub fn export(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Exported, ExportError> {
     let notes = reader.checkpoints().map_err(ExportError::Read)?;
-    let readable = notes.iter().filter_map(|note| Some((Checkpoint::parse(note)?, note)));
-    let (checkpoint, note) = readable.last().ok_or(ExportError::NotSealed)?;
+    let mut readable = notes.iter().filter_map(|note| Some((Checkpoint::parse(note)?, note)));
+    let (checkpoint, note) = readable.next_back().ok_or(ExportError::NotSealed)?;
     ensure_same_ledger(dir, &checkpoint.origin)?;
     if checkpoint.size > reader.size() {
         return Err(ExportError::Altered);

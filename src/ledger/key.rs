@@ -6,7 +6,8 @@
 //! ```
 
 use super::note::{Signer, Verifier};
-use super::reader::{DIRECTORY, read_text};
+use super::reader::DIRECTORY;
+use super::segments::{self, read_text};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -27,7 +28,7 @@ const SEED_BYTES: usize = 32;
 pub fn open_or_create(state_dir: &Path, name: &str) -> io::Result<Signer> {
     let dir = state_dir.join(DIRECTORY);
     let path = dir.join(KEY);
-    let text = match super::segments::open(&path, OFlags::RDONLY) {
+    let text = match segments::open(&path, OFlags::RDONLY) {
         Ok(mut file) => {
             let mut text = String::new();
             file.read_to_string(&mut text)?;

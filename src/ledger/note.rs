@@ -10,7 +10,7 @@ use std::fmt;
 /// Number of the signature's algorithm in `signed-note`.
 const ED25519_ALGORITHM: u8 = 1;
 /// How each signature line begins.
-pub(super) const SIGNATURE: &str = "— ";
+const SIGNATURE: &str = "— ";
 /// More signatures than a note has that anybody wrote in earnest.
 const SIGNATURES_MAX: usize = 64;
 
@@ -188,6 +188,24 @@ pub(super) fn signers(note: &str) -> Vec<String> {
         Some(format!("{name}+{:08x}", u32::from_be_bytes(*id)))
     });
     named.collect()
+}
+
+/// Signed notes that follow each other: each one ends with its signatures. An unfinished last one is being written.
+pub(super) fn split_notes(text: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (mut begin, mut at, mut signed) = (0, 0, false);
+    for line in text.split_inclusive('\n') {
+        if signed && !line.starts_with(SIGNATURE) {
+            notes.push(text[begin..at].to_owned());
+            (begin, signed) = (at, false);
+        }
+        signed |= line.starts_with(SIGNATURE) && line.ends_with('\n');
+        at += line.len();
+    }
+    if signed && text.ends_with('\n') {
+        notes.push(text[begin..].to_owned());
+    }
+    notes
 }
 
 /// Name and bytes of each signature line that is one.

@@ -3,8 +3,8 @@
 
 use super::blocks::{BLOCK_ENTRIES, RECORD_BYTES};
 use super::entry::{ENTRY_BYTES, Entry};
-use super::note::SIGNATURE;
-use super::segments::{self, SEGMENT_ENTRIES};
+use super::note::split_notes;
+use super::segments::{self, SEGMENT_ENTRIES, read_text};
 use super::tiles::{self, LATEST_CHECKPOINT};
 use super::tree::TreeHash;
 use rustix::fs::OFlags;
@@ -227,33 +227,6 @@ fn read_or_zeros(file: &std::fs::File, mut bytes: &mut [u8], mut offset: u64) ->
         }
     }
     Ok(())
-}
-
-/// The text of a file; a missing file is empty. Bytes that are no UTF-8 belong to no checkpoint and are replaced.
-pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Signed notes that follow each other: each one ends with its signatures. An unfinished last one is being written.
-pub(super) fn split_notes(text: &str) -> Vec<String> {
-    let mut notes = Vec::new();
-    let (mut begin, mut at, mut signed) = (0, 0, false);
-    for line in text.split_inclusive('\n') {
-        if signed && !line.starts_with(SIGNATURE) {
-            notes.push(text[begin..at].to_owned());
-            (begin, signed) = (at, false);
-        }
-        signed |= line.starts_with(SIGNATURE) && line.ends_with('\n');
-        at += line.len();
-    }
-    if signed && text.ends_with('\n') {
-        notes.push(text[begin..].to_owned());
-    }
-    notes
 }
 
 /// Iterator over entries, which are read in blocks.

@@ -240,6 +240,15 @@ pub(super) fn on_disk(dir: &Path) -> io::Result<Option<Range<u64>>> {
     Ok(Some(oldest..newest + entries.min(SEGMENT_ENTRIES)))
 }
 
+/// The text of a file; a missing file is empty. Bytes that are no UTF-8 belong to no checkpoint and are replaced.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens a file for the agent's user alone, and not through a symbolic link.
 pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -10,6 +10,8 @@
 
 use super::blocks::BLOCK_ENTRIES;
 use super::entry::ENTRY_BYTES;
+use super::note::Checkpoint;
+use super::segments::read_text;
 use super::tree::TreeHash;
 use std::io;
 use std::ops::Range;
@@ -42,10 +44,14 @@ pub(super) fn path(level: Option<u32>, index: u64, width: u64) -> PathBuf {
 /// The entries that an export has. `None`: it is no export.
 pub(super) fn on_disk(dir: &Path) -> io::Result<Option<Range<u64>>> {
     let mut found: Option<Range<u64>> = None;
+    // Whatever else is there, the log has no more entries than its checkpoint says.
+    let latest = read_text(&dir.join(LATEST_CHECKPOINT))?;
+    let size = Checkpoint::parse(&latest).map_or(0, |checkpoint| checkpoint.size);
     each_bundle(&dir.join(BUNDLES), 0, &mut |bundle, width| {
-        let (first, end) = (bundle * WIDTH, bundle * WIDTH + width);
-        let all = found.get_or_insert(first..end);
-        *all = all.start.min(first)..all.end.max(end);
+        if let Some(first) = bundle.checked_mul(WIDTH).filter(|first| *first < size) {
+            let all = found.get_or_insert(first..first);
+            *all = all.start.min(first)..all.end.max(size.min(first + width));
+        }
     })?;
     // An export of no entries has nothing but its checkpoint.
     Ok(found.or_else(|| dir.join(LATEST_CHECKPOINT).is_file().then_some(0..0)))
@@ -167,13 +173,18 @@ mod tests {
     fn bundles_are_found_and_read_wherever_they_are() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(on_disk(dir.path()).unwrap(), None);
-        std::fs::write(dir.path().join("checkpoint"), "").unwrap();
+        let checkpoint = dir.path().join("checkpoint");
+        let sized =
+            |size: u64| format!("o\n{size}\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n— k AA\n");
+        std::fs::write(&checkpoint, sized(0)).unwrap();
         assert_eq!(on_disk(dir.path()).unwrap(), Some(0..0));
-        for (index, width) in [(998, 256), (999, 256), (1000, 3), (1000, 7)] {
+        std::fs::write(&checkpoint, sized(1000 * 256 + 7)).unwrap();
+        // The last one is none of this log.
+        for (index, width) in [(998, 256), (999, 256), (1000, 3), (1000, 7), (u64::MAX / 3, 256)] {
             let path = dir.path().join(path(None, index, width));
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let mut bytes = Vec::new();
-            (0..width).for_each(|n| bundle(&[(index + n) as u8; ENTRY_BYTES], &mut bytes));
+            (0..width).for_each(|n| bundle(&[index.wrapping_add(n) as u8; ENTRY_BYTES], &mut bytes));
             std::fs::write(path, bytes).unwrap();
         }
         assert_eq!(on_disk(dir.path()).unwrap(), Some(998 * 256..1000 * 256 + 7));

@@ -16,7 +16,7 @@ use crate::source::api::token::{self, Expiry};
 use crate::source::api::version::{self, Version};
 use crate::source::api::window::Window;
 use crate::source::api::window_reader::{Attempts, Endpoint, WindowReader};
-use crate::source::api::{cloud_id, coverage};
+use crate::source::api::{audit_settings, cloud_id};
 
 /// Maximum clock difference. The `Date` header has whole seconds and arrives with a delay. Up to the overlap
 /// of windows nothing is missed.
@@ -230,7 +230,7 @@ async fn check_coverage(
     base: &Url,
     report: &mut CheckReport<'_>,
 ) -> io::Result<()> {
-    let levels = coverage::fetch(client, base).await.unwrap_or_default();
+    let levels = audit_settings::fetch_coverage(client, base).await.unwrap_or_default();
     if levels.is_empty() {
         return report.ok(
             subject,

@@ -121,7 +121,7 @@ impl Repair {
             concurrency: remote.concurrency,
             on_poison: OnPoison::Quarantine,
             once: true,
-            refusals_believed: true,
+            quarantine_unproven: true,
         };
         let counts: Vec<u64> = batches.iter().map(|batch| batch.events.len() as u64).collect();
         let (messages, receiver) = unbounded_channel();
@@ -141,7 +141,7 @@ impl Repair {
             refused.set(refused.get() + events.len() as u64);
             Ok(())
         };
-        let result = sink::deliver(remote.peer.clone(), settings, receiver, &report, &keep);
+        let result = sink::deliver(remote.destination.clone(), settings, receiver, &report, &keep);
         let sent: u64 = finals.into_inner().iter().filter_map(|number| counts.get(*number)).sum();
         self.refused += refused.get();
         self.delivered += sent.saturating_sub(refused.get());
@@ -195,7 +195,7 @@ impl RepairEncoder {
             end: self.out.bytes.len() as u32,
             id,
             time_ms: time_ms.unwrap_or(now_ms),
-            label: agent::label(&self.taxonomy, &content),
+            header_fields: agent::header_fields(&self.taxonomy, &content),
         });
         if self.out.bytes.len() >= BATCH_BYTES {
             self.end_batch();
@@ -208,7 +208,7 @@ impl RepairEncoder {
                 number: Some(self.batches.len() as u64),
                 bytes: std::mem::take(&mut self.out.bytes),
                 events: std::mem::take(&mut self.events),
-                replaying: false,
+                keep_output_position: false,
             });
         }
     }

@@ -7,7 +7,7 @@ use crate::evidence::compare::Side;
 use crate::evidence::export::{Export, Recogniser};
 use crate::evidence::sort::Sorter;
 use crate::source::files::directory::OpenDirectory;
-use crate::source::files::identity::FileObservation;
+use crate::source::files::matching::FileObservation;
 use crate::source::files::name;
 use crate::source::files::sweep::{ListedDirectory, list_directories, unreadable_message};
 use std::fs::File;
@@ -22,7 +22,7 @@ pub(super) fn each_file<S>(
     failed: &mut dyn FnMut(String),
     with: &mut dyn FnMut(&mut S, &Path, File) -> Result<(), VerifyFailure>,
 ) -> Result<(), VerifyFailure> {
-    for ListedDirectory { path, opened } in list_directories(&files.place, &|_| false, &|_| false) {
+    for ListedDirectory { path, opened } in list_directories(&files.location, &|_| false, &|_| false) {
         let (directory, contents) = match opened {
             Ok(opened) => opened,
             Err(error) => {

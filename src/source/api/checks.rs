@@ -1,9 +1,9 @@
-//! The state of the checks besides polling: the agent's own searches, the expiry of the token, and the audit coverage.
+//! The state of the checks besides polling: the agent's own searches, the expiry of the token, and the audit settings.
 
 use super::self_activity::{SelfActivity, SharedSelfActivity};
 use crate::config::{ApiConfig, Auth, Product};
 use crate::notice::Notice;
-use crate::position::Coverage;
+use crate::position::AuditSettings;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,10 +13,10 @@ pub(super) struct Checks {
     /// The time of a search whose author is to be looked up, in milliseconds since 1970.
     pub author_wanted: Option<i64>,
     pub next_expiry: Option<Instant>,
-    pub next_coverage: Option<Instant>,
-    /// The levels as last read.
-    pub coverage: Option<Coverage>,
-    pub coverage_changed: bool,
+    pub next_audit_settings: Option<Instant>,
+    /// As last read.
+    pub audit_settings: Option<AuditSettings>,
+    pub audit_settings_changed: bool,
     /// Events about the agent itself that are not delivered yet.
     pub notices: Vec<Notice>,
 }

@@ -3,11 +3,11 @@
 //! The caller drives it. [`Api::step`] makes at most one request. [`Api::ingest_page`] passes on the rows of the page,
 //! without those that were delivered before. [`Api::progress`] may be checkpointed once these rows are delivered.
 
+pub(crate) mod audit_settings;
 mod authors;
 mod backfill_progress;
 mod checks;
 pub(crate) mod cloud_id;
-pub(crate) mod coverage;
 mod cursor;
 mod deferred;
 mod endpoint;

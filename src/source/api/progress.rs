@@ -24,14 +24,14 @@ impl Api {
         // Before the first response the server's clock is unknown, and the start may still change.
         let api = cursor.filter(|_| self.cursor.answered || self.cursor.start_is_fixed);
         self.cursor.saved = api.or(self.cursor.saved);
-        let coverage_changed = std::mem::take(&mut self.checks.coverage_changed);
-        let coverage = self.checks.coverage.clone().filter(|_| coverage_changed);
+        let settings_changed = std::mem::take(&mut self.checks.audit_settings_changed);
+        let audit_settings = self.checks.audit_settings.clone().filter(|_| settings_changed);
         let agent_user = self.checks.self_activity().changes();
         let (api, api_other_nodes) = match self.for_other_nodes {
             true => (None, api),
             false => (api, None),
         };
-        Progress { api, api_other_nodes, coverage, agent_user, ..Progress::default() }
+        Progress { api, api_other_nodes, audit_settings, agent_user, ..Progress::default() }
     }
 
     /// The stored cursor must not be later than this.

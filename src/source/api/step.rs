@@ -38,8 +38,8 @@ impl Api {
             if may_look && self.expiry_due(begun) {
                 self.check_expiry(begun).await;
             }
-            if may_look && self.coverage_due(begun) {
-                self.check_coverage(begun).await;
+            if may_look && self.audit_settings_due(begun) {
+                self.check_audit_settings(begun).await;
             }
             if let Some(step) = self.choose_window(begun) {
                 return step;
