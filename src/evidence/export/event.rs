@@ -64,6 +64,7 @@ pub(crate) struct ExportedNotice {
 
 /// What an item is.
 #[derive(Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and almost all are events")]
 pub(super) enum Recognised {
     /// `differing`: members that are not what the original says. `notice`: an event of the agent itself.
     Event { row: Row, format: ExportFormat, differing: Vec<String>, notice: Option<ExportedNotice> },
