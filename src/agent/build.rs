@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::{Config, FilesConfig, SinkKind, SourceConfig, StartAt};
 use crate::enrich::Enrichment;
 use crate::format::Agent;
-use crate::notice::{LEDGER_DAMAGED, Notice};
+use crate::notice::Notice;
 use crate::quarantine::{self, Tally};
 use crate::record::IdHasher;
 use crate::sink;
@@ -183,9 +183,9 @@ fn ingest(
         hybrid.map(|(api, config)| HeldSearches::new(api.shared_self_activity(), config.drop_self_polls));
     let mut ingest = Ingest::new(encoder, ids, ledger, node_filter, held.unwrap_or_default());
     let at_ms = clock::now_ms();
-    for (number, trouble) in troubles.into_iter().enumerate() {
+    for (number, (action, message)) in troubles.into_iter().enumerate() {
         let occasion = format!("{at_ms} {number}");
-        ingest.encode_notice(&Notice::new(LEDGER_DAMAGED, &source.name, &occasion, at_ms, trouble));
+        ingest.encode_notice(&Notice::new(action, &source.name, &occasion, at_ms, message));
     }
     ingest
 }
